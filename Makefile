@@ -1,0 +1,53 @@
+# Everything a person does with this repository. `make` alone says what there is.
+#
+# PROFILE is the cargo profile of `up`, `test` and `check`: fast is optimised without link-time optimisation and builds
+# in minutes; release is what people run and what benchmarks measure, and takes a good deal longer.
+
+SHELL := /bin/bash
+PROFILE ?= fast
+export PROFILE
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+TOOLCHAIN := $(shell scripts/toolchain)
+ifneq ($(TOOLCHAIN),)
+export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
+endif
+
+.PHONY: help up build test soak check bench clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+up: ## build, and run a local mesh until Ctrl-C (ARGS="…" goes to weft up)
+	@scripts/install build envoy
+	cargo build --locked --profile $(PROFILE) --workspace --bins
+	@target/$(PROFILE)/weft up $(ARGS)
+
+build: ## build what people run into target/release
+	@scripts/install build
+	cargo build --locked --release --workspace --bins
+
+test: ## run all tests (ARGS="…" goes to the runner)
+	@scripts/install build envoy test
+	@scripts/test $(ARGS)
+
+soak: ## run all tests at their long counts
+	@scripts/install build envoy test
+	WEFT_SOAK=1 NEXTEST_PROFILE=soak scripts/test $(ARGS)
+
+check: ## format, lints, documentation, dependencies, tidiness; what CI runs first
+	@scripts/install build check
+	cargo fmt --all --check
+	cargo clippy --locked --quiet --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --profile $(PROFILE) --workspace --no-deps
+	@scripts/deny
+	cargo test --locked --quiet --profile $(PROFILE) --workspace --test tidy
+
+bench: ## measure, beside peers in the same run; fills BENCHMARKS.md
+	@scripts/install build envoy bench
+	cargo build --locked --release --workspace --bins
+	cargo bench --locked -p weft-e2e --bench proxy --bench mesh_pair -- $(ARGS)
+	cargo bench --locked -p weft-control-plane --bench commit_to_ack
+
+clean: ## remove what was built; installed tools (.venv, .tools) and data (weft-data) stay
+	cargo clean
