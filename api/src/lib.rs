@@ -1,0 +1,32 @@
+//! The words that travel between the parts of Weft.
+//!
+//! Names and identities, the REST documents and their client, the join protocol, the unit of compiled
+//! configuration ([`Resource`]), and the JSON form of Envoy's messages. Values only: no sockets are opened here
+//! but by [`client`], and no server code lives here.
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "flags")]
+pub mod flags;
+#[cfg(feature = "json")]
+pub mod json;
+pub mod names;
+pub mod resource;
+pub mod rest;
+pub mod token;
+
+/// The join protocol, generated from `proto/weft/join/v1/join.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::all,
+    clippy::too_many_lines
+)]
+pub mod join {
+    tonic::include_proto!("weft.join.v1");
+}
+
+pub use names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
+pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};
+pub use token::JoinToken;

@@ -1,0 +1,234 @@
+//! Proxies, edges and tokens.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A stored object as the API shows it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// `weft.dev/v1`, or the Gateway API's group for its kinds.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// Name, namespace, labels, and what the server adds.
+    pub metadata: Value,
+    /// What was applied.
+    pub spec: Value,
+    /// Computed when read; never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Value>,
+}
+
+/// A page of objects.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectList {
+    /// The objects, ordered by namespace and name.
+    pub items: Vec<Object>,
+    /// Revision that the page was read at.
+    pub revision: u64,
+    /// Pass it as `continue` to read on; absent on the last page.
+    #[serde(default, rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Whether a proxy has what it should have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Sync {
+    /// It acknowledged everything that was sent.
+    Synced,
+    /// Something was sent and is not yet acknowledged.
+    #[default]
+    Pending,
+    /// It refused something and runs on what it had.
+    Refused,
+    /// It has no stream at the moment.
+    Disconnected,
+}
+
+impl std::fmt::Display for Sync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Synced => "synced",
+            Self::Pending => "pending",
+            Self::Refused => "refused",
+            Self::Disconnected => "away",
+        })
+    }
+}
+
+/// A resource that a proxy refused, in the proxy's words.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// Names in the refused response.
+    pub resources: Vec<String>,
+    /// `error_detail` as it came.
+    pub message: String,
+    /// The policies that the resources come from, `KIND NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+}
+
+/// One resource type on one proxy.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TypeStatus {
+    /// How many resources it is subscribed to and was sent.
+    pub sent: usize,
+    /// How many of these it acknowledged.
+    pub acked: usize,
+    /// Where it stands.
+    pub sync: Sync,
+    /// What it refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
+}
+
+/// A workload's certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// SPIFFE id.
+    pub identity: String,
+    /// Seconds since 1970 when it was issued.
+    pub issued_at: i64,
+    /// Seconds since 1970 when it expires.
+    pub expires_at: i64,
+    /// Where the private key was made: `Workload` or `ControlPlane`.
+    pub key_made_by: String,
+}
+
+/// Who is connected, and what each was sent, acknowledged and refused.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyStatus {
+    /// `NAMESPACE/WORKLOAD`.
+    pub id: String,
+    /// `NAMESPACE/SERVICE`.
+    pub service: String,
+    /// `Weft`, `Envoy`, `GRPC` or `None`.
+    pub proxy: String,
+    /// What it calls itself, for instance `envoy 1.40.0`.
+    #[serde(default)]
+    pub user_agent: String,
+    /// The whole proxy: the worst of its types.
+    pub sync: Sync,
+    /// Open discovery streams.
+    pub streams: usize,
+    /// Seconds since 1970 when the oldest open stream began; 0 without one.
+    pub connected_at: i64,
+    /// By type: CDS, EDS, …
+    pub types: BTreeMap<String, TypeStatus>,
+    /// Health of the workload: `Starting`, `Healthy`, `Unhealthy`, `Degraded`, `Draining`.
+    pub health: String,
+    /// The newest certificate issued to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// All proxies.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyList {
+    /// Ordered by id.
+    pub items: Vec<ProxyStatus>,
+    /// Revision of the configuration that is being served.
+    pub revision: u64,
+}
+
+/// Traffic from one service to another over the last window, from what the caller's sidecars push.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Edge {
+    /// Calling service, `NAMESPACE/SERVICE`.
+    pub source: String,
+    /// Called service.
+    pub destination: String,
+    /// Called port.
+    pub port: String,
+    /// Called subset, when the calls name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
+    /// Requests a second (connections a second for TCP).
+    pub rate: f64,
+    /// Share of answers below 500, from 0 to 1; absent without traffic.
+    pub success: Option<f64>,
+    /// Share of answers of 403, as a Deny gives, from 0 to 1; absent without traffic.
+    #[serde(default)]
+    pub denied: Option<f64>,
+    /// Median latency in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile of latency in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// True when every connection of the edge is mutual TLS.
+    pub mtls: bool,
+    /// Seconds covered.
+    pub window_seconds: f64,
+}
+
+/// All edges.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeList {
+    /// Ordered by source, destination, port.
+    pub items: Vec<Edge>,
+}
+
+/// Asks for a join token.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRequest {
+    /// `NAMESPACE/SERVICE` that joiners will belong to.
+    pub service: String,
+    /// Life of the token, `10m` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// How often it may be used, once by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// Labels that joiners may declare, `KEY=VALUE` or `KEY=*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_labels: Vec<String>,
+}
+
+/// A token as it is listed: never the secret.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenInfo {
+    /// Public id.
+    pub id: String,
+    /// Service of the joiners.
+    pub service: String,
+    /// Seconds since 1970 when it expires.
+    pub expires_at: i64,
+    /// Uses that are left.
+    pub uses_left: u32,
+    /// Labels that joiners may declare.
+    #[serde(default)]
+    pub allow_labels: Vec<String>,
+}
+
+/// A new token, the only time its secret is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NewToken {
+    /// What is listed from now on.
+    #[serde(flatten)]
+    pub info: TokenInfo,
+    /// The token: give it to `weft-proxy run --join`.
+    pub token: String,
+}
+
+/// All join tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TokenList {
+    /// Ordered by id.
+    pub items: Vec<TokenInfo>,
+}

@@ -1,0 +1,185 @@
+//! The client's side of one discovery stream, as a state machine, for both variants.
+//!
+//! ```text
+//!   subscribe ──► Session ──next_request──► wire
+//!   wire ──on_response──► Update ──(decode, prepare, swap)──► answer ──► Session
+//! ```
+//!
+//! It outlives streams: [`Session::on_connect`] begins a new one, states every subscription again and says what is held
+//! already (`initial_resource_versions`), so that an unchanged world is not sent twice (R1). A version counts as
+//! held only when its [`Update`] was answered by [`Verdict::Ack`].
+//!
+//! Not here: what bodies mean, sockets, back-off.
+
+mod lane;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weft_api::resource::ResourceKind;
+
+use crate::server::{Request, Response, Variant};
+use crate::wire;
+use lane::{Answer, Lane};
+
+/// One resource as it arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Added {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The server's version in delta; a hash of the body in state of the world.
+    pub version: Arc<str>,
+    /// The encoded message, a slice of the response.
+    pub body: Bytes,
+}
+
+/// Names one response of one stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    stream: u64,
+    nonce: String,
+}
+
+/// One response, to be applied and answered. Updates of a type are answered in the order of their arrival.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Update {
+    /// The type.
+    pub kind: ResourceKind,
+    /// New and changed resources; one that was sent again unchanged is here too (its parent may need it).
+    pub added: Vec<Added>,
+    /// Names that do not exist (any more), also some that were never held.
+    pub removed: Vec<Arc<str>>,
+    /// For the answer.
+    pub ticket: Ticket,
+}
+
+/// What became of an update.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is in use.
+    Ack,
+    /// It is refused; the words go to the server, and say which resource and which field.
+    Nack(String),
+}
+
+/// The client's state over any number of streams.
+#[derive(Debug)]
+pub struct Session {
+    variant: Variant,
+    node: wire::Node,
+    lanes: [Lane; 6],
+    stream: u64,
+    said_node: bool,
+}
+
+impl Session {
+    /// A client that wants nothing yet.
+    #[must_use]
+    pub fn new(variant: Variant, node: wire::Node) -> Self {
+        let lanes = ResourceKind::ALL.map(|_| Lane::default());
+        Self { variant, node, lanes, stream: 0, said_node: false }
+    }
+
+    /// Wants everything of a type.
+    pub fn subscribe_all(&mut self, kind: ResourceKind) {
+        self.lane_mut(kind).want_all();
+    }
+
+    /// Wants a name; of a name already held it asks for another copy.
+    pub fn subscribe(&mut self, kind: ResourceKind, name: &str) {
+        self.lane_mut(kind).want(name);
+    }
+
+    /// No longer wants a name.
+    pub fn unsubscribe(&mut self, kind: ResourceKind, name: &str) {
+        self.lane_mut(kind).drop_name(name);
+    }
+
+    /// Whether there is any reason to have a stream.
+    #[must_use]
+    pub fn wants_anything(&self) -> bool {
+        self.lanes.iter().any(Lane::is_wanted)
+    }
+
+    /// A new stream begins; what was not answered on the old one is forgotten there.
+    pub fn on_connect(&mut self) {
+        self.stream += 1;
+        self.said_node = false;
+        for lane in &mut self.lanes {
+            lane.begin_stream();
+        }
+    }
+
+    /// The next message to send, if there is one. Subscription changes and an answer share a message (S7).
+    pub fn next_request(&mut self) -> Option<Request> {
+        if self.stream == 0 {
+            return None;
+        }
+        let variant = self.variant;
+        let said_node = self.said_node;
+        let node = || (!said_node).then(|| self.node.clone());
+        let request = self.lanes.iter_mut().zip(ResourceKind::ALL).find_map(|(lane, kind)| match variant {
+            Variant::Delta => lane.next_delta(kind, node).map(Request::Delta),
+            Variant::Sotw => lane.next_sotw(kind, node).map(Request::Sotw),
+        });
+        self.said_node |= request.is_some();
+        request
+    }
+
+    /// Takes a message from the server. `None` where nothing is to be applied: an unknown type, or a response
+    /// that breaks the protocol and is refused here.
+    pub fn on_response(&mut self, response: Response) -> Option<Update> {
+        let (type_url, nonce) = match &response {
+            Response::Sotw(response) => (&response.type_url, response.nonce.clone()),
+            Response::Delta(response) => (&response.type_url, response.nonce.clone()),
+        };
+        let kind = wire::kind_of(type_url)?;
+        let lane = &mut self.lanes[kind.index()];
+        let read = match response {
+            Response::Sotw(response) => read::sotw(kind, response, lane),
+            Response::Delta(response) => read::delta(kind, response, lane),
+        };
+        let ticket = Ticket { stream: self.stream, nonce };
+        match read {
+            Ok(read) => {
+                let update = Update { kind, added: read.added, removed: read.removed, ticket };
+                lane.expect_answer(&update, read.version_info);
+                Some(update)
+            }
+            Err(violation) => {
+                lane.last_nack = Some(violation.to_string());
+                lane.answers.push_back(Answer { nonce: ticket.nonce, refusal: Some(violation.to_string()) });
+                None
+            }
+        }
+    }
+
+    /// Answers an update. An update of an earlier stream counts as held all the same, and is not answered there.
+    pub fn answer(&mut self, kind: ResourceKind, ticket: &Ticket, verdict: Verdict) {
+        let current = self.stream == ticket.stream;
+        self.lane_mut(kind).answer(ticket, verdict, current);
+    }
+
+    /// What is held of a type: names and versions.
+    pub fn held(&self, kind: ResourceKind) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.lanes[kind.index()].held.iter()
+    }
+
+    /// The words of the last refusal of a type, until something of it is accepted.
+    #[must_use]
+    pub fn last_nack(&self, kind: ResourceKind) -> Option<&str> {
+        self.lanes[kind.index()].last_nack.as_deref()
+    }
+
+    /// Brings versions along from a snapshot on disk, so that a restart asks for the difference only.
+    pub fn restore(&mut self, kind: ResourceKind, held: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) {
+        self.lane_mut(kind).held.extend(held);
+    }
+
+    fn lane_mut(&mut self, kind: ResourceKind) -> &mut Lane {
+        &mut self.lanes[kind.index()]
+    }
+}

@@ -1,0 +1,192 @@
+//! Whether a name is sent, removed, left alone, or waits for a reference.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_api::resource::{Resource, ResourceKey, ResourceKind, Version};
+
+use super::lane::Known;
+use super::{ACK_PATIENCE, Event, Scope, Session};
+
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// The client has it, refuses it, or does not care.
+    Skip,
+    Send(Arc<Resource>),
+    Remove,
+    /// Look again when a reference was answered.
+    Wait,
+}
+
+/// How long listeners and routes have waited for one cluster (W5, W8): per reference, not per time.
+#[derive(Debug)]
+pub(super) struct Gate {
+    version: Version,
+    since: Instant,
+    opened: bool,
+}
+
+impl Gate {
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.opened).then(|| self.since + ACK_PATIENCE)
+    }
+}
+
+impl Session {
+    pub(super) fn decide(&mut self, kind: ResourceKind, name: &Arc<str>, now: Instant) -> Decision {
+        if !self.lane(kind).subscription.covers(name) {
+            return Decision::Skip;
+        }
+        match self.view.as_ref().and_then(|view| view.lookup(kind, name)).cloned() {
+            Some(resource) => self.decide_present(resource, now),
+            None => self.decide_absent(kind, name),
+        }
+    }
+
+    fn decide_present(&mut self, resource: Arc<Resource>, now: Instant) -> Decision {
+        let decision = self.decide_sendable(resource);
+        match decision {
+            Decision::Send(resource) if self.waits_for_cluster(&resource, now) => Decision::Wait,
+            other => other,
+        }
+    }
+
+    /// Sends it unless the client has it, has it in flight, or refuses these very bytes.
+    fn decide_sendable(&mut self, resource: Arc<Resource>) -> Decision {
+        let lane = self.lane_mut(resource.kind);
+        if let Some(held) = lane.held.get_mut(&resource.name) {
+            let flying = held.flying.as_ref().and_then(|flying| flying.resource.as_ref());
+            if flying.is_some_and(|flying| flying.version == resource.version) {
+                return Decision::Skip;
+            }
+            if held.flying.is_none() && held.known == Known::Exactly(resource.version) {
+                held.accepted.get_or_insert(resource);
+                return Decision::Skip;
+            }
+        }
+        match lane.rejected.get(&resource.name) {
+            Some(rejected) if rejected.version == resource.version => Decision::Skip,
+            _ => Decision::Send(resource),
+        }
+    }
+
+    fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
+        let lane = self.lane(kind);
+        let owed = lane.owed.contains(name);
+        let (known, removal_flies, flies) =
+            lane.held.get(name).map_or((Known::Nothing, false, false), |held| {
+                let flying = held.flying.as_ref();
+                (held.known, flying.is_some_and(|flying| flying.resource.is_none()), flying.is_some())
+            });
+        let has_it = flies || matches!(known, Known::Something | Known::Exactly(_));
+        if removal_flies || !(owed || has_it) {
+            return Decision::Skip;
+        }
+        let key = ResourceKey::new(kind, name.clone());
+        match kind {
+            // U12: a secret is never removed; it dies with what refers to it.
+            ResourceKind::Secret => Decision::Skip,
+            ResourceKind::Endpoint if !owed && self.is_kept_for_parent(&key) => Decision::Skip,
+            ResourceKind::Endpoint => self.decide_sendable(empty_assignment(name)),
+            ResourceKind::Route if !owed && self.is_referred_to(&key) => Decision::Skip,
+            ResourceKind::Cluster if has_it && self.is_referred_to(&key) => Decision::Wait,
+            ResourceKind::Route
+            | ResourceKind::Cluster
+            | ResourceKind::Listener
+            | ResourceKind::VirtualHost => Decision::Remove,
+        }
+    }
+
+    /// Whether something that the client runs, or is about to, refers to `child` (U12, W6, W7).
+    fn is_referred_to(&self, child: &ResourceKey) -> bool {
+        self.parents(child.kind)
+            .iter()
+            .any(|parent| self.lane(*parent).held.values().any(|held| held.may_refer_to(child)))
+    }
+
+    /// An assignment that vanished is kept while a cluster that is about to go still uses it; it becomes empty when
+    /// a cluster that stays does, or none does.
+    fn is_kept_for_parent(&self, child: &ResourceKey) -> bool {
+        let Some(view) = &self.view else { return true };
+        let mut users = self
+            .lane(ResourceKind::Cluster)
+            .held
+            .iter()
+            .filter(|(_, held)| held.may_refer_to(child))
+            .peekable();
+        users.peek().is_some()
+            && users.all(|(name, _)| {
+                view.lookup(ResourceKind::Cluster, name).is_none_or(|cluster| !cluster.refs.contains(child))
+            })
+    }
+
+    fn parents(&self, kind: ResourceKind) -> &'static [ResourceKind] {
+        match kind {
+            ResourceKind::Cluster => {
+                &[ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost]
+            }
+            ResourceKind::Endpoint => &[ResourceKind::Cluster],
+            ResourceKind::Secret => &[ResourceKind::Cluster, ResourceKind::Listener],
+            ResourceKind::Route => &[ResourceKind::Listener],
+            ResourceKind::VirtualHost => &[ResourceKind::Route],
+            ResourceKind::Listener => &[],
+        }
+    }
+
+    /// W5: whether a listener or route names a cluster that this client asked for and has not accepted yet.
+    fn waits_for_cluster(&mut self, resource: &Resource, now: Instant) -> bool {
+        let gated = match resource.kind {
+            ResourceKind::Listener | ResourceKind::Route | ResourceKind::VirtualHost => true,
+            ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret => false,
+        };
+        if !gated || self.scope != Scope::Aggregated {
+            return false;
+        }
+        let mut waits = false;
+        for cluster in resource.refs.iter().filter(|child| child.kind == ResourceKind::Cluster) {
+            waits |= self.is_gate_shut(&cluster.name, now);
+        }
+        waits
+    }
+
+    fn is_gate_shut(&mut self, cluster: &Arc<str>, now: Instant) -> bool {
+        let lane = &self.lanes[ResourceKind::Cluster.index()];
+        if !lane.asked || !lane.subscription.covers(cluster) {
+            return false;
+        }
+        let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));
+        let Some(wanted) = lookup else { return false };
+        if lane.held.get(cluster).is_some_and(super::lane::Held::is_accepted) {
+            return false;
+        }
+        let fresh = || Gate { version: wanted.version, since: now, opened: false };
+        let gate = self.gates.entry(cluster.clone()).or_insert_with(fresh);
+        if gate.version != wanted.version {
+            *gate = fresh();
+        }
+        !gate.opened
+    }
+
+    /// W8: gives up on clusters that were not accepted in time.
+    pub(super) fn open_gates(&mut self, now: Instant) {
+        let mut opened = false;
+        for (cluster, gate) in &mut self.gates {
+            if gate.deadline().is_some_and(|deadline| deadline <= now) {
+                gate.opened = true;
+                opened = true;
+                self.events.push_back(Event::GateTimedOut { cluster: cluster.clone() });
+            }
+        }
+        if opened {
+            self.unblock();
+        }
+    }
+}
+
+/// U8, U9: a service that nobody knows has no endpoints; saying so ends the warming of its cluster at once.
+fn empty_assignment(name: &Arc<str>) -> Arc<Resource> {
+    use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+    use prost::Message as _;
+    let assignment = ClusterLoadAssignment { cluster_name: name.to_string(), ..Default::default() };
+    Resource::new(ResourceKind::Endpoint, name.clone(), assignment.encode_to_vec(), Vec::new())
+}

@@ -1,0 +1,149 @@
+//! What a stream knows about one type.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_api::resource::{Resource, ResourceKey, Version};
+
+use super::subscription::Subscription;
+use super::{ACK_PATIENCE, Rejected};
+
+/// More unanswered delta responses than this, and the lane waits however long it takes.
+const MAX_OUTSTANDING: usize = 4;
+
+/// What the client is known to have under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) enum Known {
+    /// Nothing was said about it on this stream.
+    #[default]
+    Nothing,
+    /// Something, but it must be sent (again) whatever its version: W1, U6, S10.
+    Something,
+    /// It was told that the name does not exist.
+    Absent,
+    /// Exactly this version.
+    Exactly(Version),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub known: Known,
+    /// The last version acknowledged on this stream: what the client runs if it refuses a newer one.
+    pub accepted: Option<Arc<Resource>>,
+    /// The client brought it along from an earlier stream (R1); what it refers to is not known.
+    pub brought: bool,
+    pub flying: Option<Flying>,
+}
+
+impl Held {
+    /// Whether the client has accepted some version, now or on an earlier stream.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.is_some() || self.brought
+    }
+
+    /// Whether the client may act on a reference to `child`.
+    pub fn may_refer_to(&self, child: &ResourceKey) -> bool {
+        let names = |resource: &Arc<Resource>| resource.refs.contains(child);
+        self.accepted.as_ref().is_some_and(names)
+            || self.flying.as_ref().and_then(|flying| flying.resource.as_ref()).is_some_and(names)
+            || (self.brought && self.accepted.is_none())
+    }
+
+    /// Forgets that the client has it, also what is in flight (W1).
+    pub fn mark_unsent(&mut self) {
+        self.known = Known::Something;
+        self.flying = None;
+    }
+}
+
+/// Sent, not answered. A removal has no resource.
+#[derive(Debug, Clone)]
+pub(super) struct Flying {
+    pub nonce: u64,
+    pub resource: Option<Arc<Resource>>,
+}
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub nonce: u64,
+    pub sent_at: Instant,
+    pub overdue: bool,
+    /// What was new in it: added, changed, removed.
+    pub items: Vec<(Arc<str>, Option<Arc<Resource>>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// A request of this type was seen.
+    pub asked: bool,
+    pub subscription: Subscription,
+    pub held: BTreeMap<Arc<str>, Held>,
+    /// Names to look at when a response may leave.
+    pub dirty: BTreeSet<Arc<str>>,
+    /// All names are to be looked at.
+    pub rescan: bool,
+    /// Names that must be answered even if they do not exist (U4, U8).
+    pub owed: BTreeSet<Arc<str>>,
+    /// Names that wait for a reference.
+    pub blocked: BTreeSet<Arc<str>>,
+    /// Parts of a refused response, to be sent one after the other (S10).
+    pub suspects: VecDeque<BTreeSet<Arc<str>>>,
+    /// Quarantine, by name and hash (S9).
+    pub rejected: BTreeMap<Arc<str>, Rejected>,
+    pub in_flight: VecDeque<InFlight>,
+    /// An answer is due even if it is empty (U13).
+    pub must_answer: bool,
+    /// The client accepted a response on this stream.
+    pub has_accepted: bool,
+    /// SotW: the version of the whole that the client brought along (R1).
+    pub resume: Option<String>,
+    pub last_nack: Option<String>,
+    pub sent: u64,
+}
+
+impl Lane {
+    /// Notes that a name may have changed, if the client cares.
+    pub fn touch(&mut self, name: &Arc<str>) {
+        if self.asked && self.subscription.covers(name) {
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    /// Makes a name be answered in any case.
+    pub fn owe(&mut self, name: &Arc<str>) {
+        self.owed.insert(name.clone());
+        self.dirty.insert(name.clone());
+    }
+
+    /// Drops all that is known of a name but that it was refused (S9); returns what it referred to.
+    pub fn forget(&mut self, name: &str) -> Vec<ResourceKey> {
+        self.dirty.remove(name);
+        self.owed.remove(name);
+        self.blocked.remove(name);
+        for part in &mut self.suspects {
+            part.remove(name);
+        }
+        let accepted = self.held.remove(name).and_then(|held| held.accepted);
+        accepted.map(|resource| resource.refs.clone()).unwrap_or_default()
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.rescan || self.must_answer || !self.dirty.is_empty() || !self.suspects.is_empty()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        !self.asked || (self.in_flight.is_empty() && self.blocked.is_empty() && !self.has_work())
+    }
+
+    /// Delta: when more may be sent although the newest response has no answer.
+    pub fn overdue_at(&self) -> Option<Instant> {
+        let newest = self.in_flight.back()?;
+        (self.has_work() && self.in_flight.len() < MAX_OUTSTANDING).then(|| newest.sent_at + ACK_PATIENCE)
+    }
+
+    /// Whether a delta response may leave: none is outstanding, or its answer is overdue (W8).
+    pub fn may_send_delta(&self, now: Instant) -> bool {
+        self.in_flight.is_empty() || self.overdue_at().is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,291 @@
+//! Responses: filled from what is dirty, split by size (M1), recorded as in flight.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_api::resource::{Resource, ResourceKind, Version};
+
+use super::decide::Decision;
+use super::lane::{Flying, InFlight, Known};
+use super::{Event, MAX_RESPONSE, Session};
+use crate::wire;
+
+/// What one response will carry. Names are unique, and none is both sent and removed (U17): it is filled from a set.
+#[derive(Debug, Default)]
+struct Batch {
+    resources: Vec<Arc<Resource>>,
+    removed: Vec<Arc<str>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.removed.is_empty()
+    }
+
+    fn has_room(&self, cost: usize) -> bool {
+        self.is_empty() || self.bytes + cost <= MAX_RESPONSE
+    }
+}
+
+/// U14: SotW types whose responses carry everything subscribed, and that delete by absence (U11).
+pub(super) fn is_full_state(kind: ResourceKind) -> bool {
+    match kind {
+        ResourceKind::Listener | ResourceKind::Cluster => true,
+        ResourceKind::Route | ResourceKind::VirtualHost | ResourceKind::Endpoint | ResourceKind::Secret => {
+            false
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn poll_delta(
+        &mut self,
+        kind: ResourceKind,
+        now: Instant,
+    ) -> Option<wire::DeltaDiscoveryResponse> {
+        let lane = self.lane(kind);
+        if !lane.asked || !lane.has_work() || !lane.may_send_delta(now) {
+            return None;
+        }
+        self.rescan(kind);
+        let batch = self.next_batch(kind, now, MAX_RESPONSE);
+        let lane = self.lane(kind);
+        if batch.is_empty() && !(lane.must_answer && lane.blocked.is_empty()) {
+            return None;
+        }
+        self.note_overdue(kind);
+        let resources = batch.resources.iter().map(|resource| wire::DeltaResource {
+            name: resource.name.to_string(),
+            aliases: Vec::new(),
+            version: resource.version.to_string(),
+            resource: Some(wire::any(resource)),
+        });
+        let response = wire::DeltaDiscoveryResponse {
+            system_version_info: self.view.as_ref().map_or(0, |view| view.revision).to_string(),
+            resources: resources.collect(),
+            type_url: kind.type_url().to_owned(),
+            removed_resources: batch.removed.iter().map(ToString::to_string).collect(),
+            nonce: self.next_nonce.to_string(),
+        };
+        self.record(kind, batch, now);
+        Some(response)
+    }
+
+    pub(super) fn poll_sotw(&mut self, kind: ResourceKind, now: Instant) -> Option<wire::DiscoveryResponse> {
+        let lane = self.lane(kind);
+        if !lane.asked || !lane.has_work() || !lane.in_flight.is_empty() {
+            return None;
+        }
+        self.rescan(kind);
+        let resources =
+            if is_full_state(kind) { self.fill_full(kind, now)? } else { self.fill_changed(kind, now)? };
+        Some(wire::DiscoveryResponse {
+            version_info: version_of(kind, &resources).to_string(),
+            resources: resources.iter().map(|resource| wire::any(resource)).collect(),
+            type_url: kind.type_url().to_owned(),
+            nonce: (self.next_nonce - 1).to_string(),
+        })
+    }
+
+    fn fill_full(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
+        if self.resumes(kind) {
+            return None;
+        }
+        let mut batch = self.next_batch(kind, now, usize::MAX);
+        let lane = self.lane(kind);
+        if batch.is_empty() && !(lane.must_answer && lane.blocked.is_empty()) {
+            return None;
+        }
+        // What the client runs stays in the set: also what it runs in place of a refused version, what waits,
+        // and what is kept until nothing refers to it (W9).
+        let kept = lane.held.values().filter_map(|held| held.accepted.clone());
+        let mut all: BTreeMap<Arc<str>, Arc<Resource>> = kept.map(|kept| (kept.name.clone(), kept)).collect();
+        for name in &batch.removed {
+            all.remove(name);
+        }
+        all.extend(batch.resources.iter().map(|sent| (sent.name.clone(), sent.clone())));
+        let all: Vec<_> = all.into_values().collect();
+        batch.bytes = all.iter().map(|resource| wire::cost(resource)).sum();
+        self.record(kind, batch, now);
+        Some(all)
+    }
+
+    fn fill_changed(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
+        let mut batch = self.next_batch(kind, now, MAX_RESPONSE);
+        let lane = self.lane_mut(kind);
+        // No wire signal says that one of these is gone.
+        for name in batch.removed.drain(..) {
+            lane.held.entry(name).or_default().known = Known::Absent;
+        }
+        lane.must_answer = false;
+        if batch.resources.is_empty() {
+            return None;
+        }
+        let resources = batch.resources.clone();
+        self.record(kind, batch, now);
+        Some(resources)
+    }
+
+    /// R1 for SotW: the client brought the version of exactly what it would be sent.
+    fn resumes(&mut self, kind: ResourceKind) -> bool {
+        let Some(version) = self.lane_mut(kind).resume.take() else { return false };
+        let Some(view) = &self.view else { return false };
+        let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        if !self.lane(kind).subscription.wildcard || version_of(kind, &all).to_string() != version {
+            return false;
+        }
+        let lane = self.lane_mut(kind);
+        lane.dirty.clear();
+        lane.owed.clear();
+        lane.must_answer = false;
+        for resource in all {
+            let held = lane.held.entry(resource.name.clone()).or_default();
+            held.known = Known::Exactly(resource.version);
+            held.accepted = Some(resource);
+        }
+        true
+    }
+
+    /// Looks at the next names until the response is full. Parts of a refused response go first (S10).
+    fn next_batch(&mut self, kind: ResourceKind, now: Instant, limit: usize) -> Batch {
+        while let Some(mut part) = self.lane_mut(kind).suspects.pop_front() {
+            let batch = self.gather(kind, &mut part, now, limit);
+            if !part.is_empty() {
+                self.lane_mut(kind).suspects.push_front(part);
+            }
+            if !batch.is_empty() {
+                return batch;
+            }
+        }
+        let mut dirty = std::mem::take(&mut self.lane_mut(kind).dirty);
+        let batch = self.gather(kind, &mut dirty, now, limit);
+        self.lane_mut(kind).dirty.append(&mut dirty);
+        batch
+    }
+
+    fn gather(
+        &mut self,
+        kind: ResourceKind,
+        names: &mut BTreeSet<Arc<str>>,
+        now: Instant,
+        limit: usize,
+    ) -> Batch {
+        let mut batch = Batch::default();
+        while let Some(name) = names.pop_first() {
+            let cost = match self.decide(kind, &name, now) {
+                Decision::Skip => 0,
+                Decision::Wait => {
+                    self.lane_mut(kind).blocked.insert(name);
+                    continue;
+                }
+                Decision::Remove => {
+                    batch.removed.push(name.clone());
+                    name.len() + 8
+                }
+                Decision::Send(resource) => {
+                    let cost = wire::cost(&resource);
+                    if limit == MAX_RESPONSE && !batch.has_room(cost) {
+                        names.insert(name);
+                        break;
+                    }
+                    batch.resources.push(resource);
+                    cost
+                }
+            };
+            batch.bytes += cost;
+            self.lane_mut(kind).owed.remove(&name);
+        }
+        batch
+    }
+
+    /// Notes what leaves, and that its children have to follow.
+    fn record(&mut self, kind: ResourceKind, batch: Batch, now: Instant) {
+        let nonce = self.next_nonce;
+        self.next_nonce += 1;
+        self.synced = None;
+        self.events.push_back(Event::Sent {
+            kind,
+            resources: batch.resources.len(),
+            removed: batch.removed.len(),
+            bytes: batch.bytes,
+        });
+        for resource in &batch.resources {
+            self.expect_children(resource);
+        }
+        let added = batch.resources.into_iter().map(|resource| (resource.name.clone(), Some(resource)));
+        let items: Vec<_> = added.chain(batch.removed.into_iter().map(|name| (name, None))).collect();
+        let lane = self.lane_mut(kind);
+        lane.must_answer = false;
+        lane.sent += 1;
+        for (name, resource) in &items {
+            if resource.is_some() {
+                lane.rejected.remove(name);
+            }
+            lane.held.entry(name.clone()).or_default().flying =
+                Some(Flying { nonce, resource: resource.clone() });
+        }
+        lane.in_flight.push_back(InFlight { nonce, sent_at: now, overdue: false, items });
+    }
+
+    /// W1, W2, W3: a parent that is sent makes the client drop its children, or want them for the first time: they
+    /// are sent again if it asked for them, also those in flight. Virtual hosts go with their route configuration.
+    fn expect_children(&mut self, parent: &Resource) {
+        for child in &parent.refs {
+            let lane = self.lane_mut(child.kind);
+            if child.kind == ResourceKind::Cluster || !lane.asked || !lane.subscription.covers(&child.name) {
+                continue;
+            }
+            if let Some(held) = lane.held.get_mut(&child.name) {
+                held.mark_unsent();
+            }
+            lane.owe(&child.name);
+        }
+        if parent.kind == ResourceKind::Route {
+            let prefix: Arc<str> = format!("{}/", parent.name).into();
+            let lane = self.lane_mut(ResourceKind::VirtualHost);
+            for (name, held) in
+                lane.held.range_mut(prefix.clone()..).take_while(|(name, _)| name.starts_with(&*prefix))
+            {
+                held.mark_unsent();
+                lane.dirty.insert(name.clone());
+            }
+        }
+    }
+
+    fn note_overdue(&mut self, kind: ResourceKind) {
+        if let Some(newest) = self.lanes[kind.index()].in_flight.back_mut()
+            && !std::mem::replace(&mut newest.overdue, true)
+        {
+            self.events.push_back(Event::AckOverdue { kind });
+        }
+    }
+
+    /// Makes every name dirty that the client asked for or has.
+    fn rescan(&mut self, kind: ResourceKind) {
+        let lane = &mut self.lanes[kind.index()];
+        if !std::mem::take(&mut lane.rescan) {
+            return;
+        }
+        if lane.subscription.wildcard
+            && let Some(view) = &self.view
+        {
+            lane.dirty.extend(view.of_kind(kind).map(|resource| resource.name.clone()));
+        }
+        lane.dirty.extend(lane.subscription.names.iter().cloned());
+        lane.dirty.extend(lane.held.keys().cloned());
+    }
+}
+
+/// S12: the version of a set is a hash of its contents, equal on every replica.
+fn version_of(kind: ResourceKind, resources: &[Arc<Resource>]) -> Version {
+    let mut contents = Vec::with_capacity(resources.len() * 32);
+    for resource in resources {
+        contents.extend_from_slice(resource.name.as_bytes());
+        contents.push(0);
+        contents.extend_from_slice(&resource.version.as_u64().to_be_bytes());
+    }
+    Version::of(kind, "", &contents)
+}

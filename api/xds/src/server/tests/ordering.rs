@@ -1,0 +1,238 @@
+//! Make before break: rules W1 to W9, U12.
+
+use super::*;
+
+/// A stream that asked for everything, with one listener, route, cluster and its endpoints, all accepted.
+fn running() -> Stream {
+    let mut stream = Stream::delta();
+    let listener =
+        Resource::new(Listener, "l", "1", [refs(Route, &["r"]), refs(Secret, &["identity"])].concat());
+    stream.publish(&[listener, route("r", "1", &["a"]), cluster("a", "1"), endpoints("a", "1")]);
+    stream.publish(&[resource(Secret, "identity", "key")]);
+    stream.subscribe(Cluster, &[]);
+    stream.subscribe(Endpoint, &["a"]);
+    stream.subscribe(Listener, &[]);
+    stream.subscribe(Route, &["r"]);
+    stream.subscribe(Secret, &["identity"]);
+    stream.settle();
+    stream.expect_nothing();
+    stream.events();
+    stream
+}
+
+/// W1: a cluster that is sent again takes its unchanged endpoints along; W3: unasked.
+#[test]
+fn w1_w3_a_cluster_update_sends_its_endpoints_again() {
+    let mut stream = running();
+    stream.publish(&[cluster("a", "2")]);
+    stream.expect_acked(Cluster, &["a"], &[]);
+    stream.expect_acked(Endpoint, &["a"], &[]);
+    stream.expect_nothing();
+}
+
+/// W1: also when the endpoints are in flight: their ACK then counts for the old cluster.
+#[test]
+fn w1_endpoints_in_flight_when_their_cluster_is_sent_are_sent_again() {
+    let mut stream = running();
+    stream.publish(&[endpoints("a", "2")]);
+    let in_flight = stream.expect(Endpoint, &["a"], &[]);
+    stream.publish(&[cluster("a", "2")]);
+    stream.expect_acked(Cluster, &["a"], &[]);
+    stream.expect_nothing();
+    stream.ack(&in_flight);
+    stream.expect_acked(Endpoint, &["a"], &[]);
+    stream.expect_nothing();
+}
+
+/// W1: a listener takes its routes and secrets along, a route configuration its virtual hosts.
+#[test]
+fn w1_a_listener_update_sends_its_routes_and_secrets_again() {
+    let mut stream = running();
+    stream.publish(&[resource(VirtualHost, "r/host", "1"), resource(VirtualHost, "other/host", "1")]);
+    stream.subscribe(VirtualHost, &["r/host", "other/host"]);
+    stream.settle();
+    let listener =
+        Resource::new(Listener, "l", "2", [refs(Route, &["r"]), refs(Secret, &["identity"])].concat());
+    stream.publish(&[listener]);
+    stream.expect_acked(Listener, &["l"], &[]);
+    stream.expect_acked(Secret, &["identity"], &[]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_acked(VirtualHost, &["r/host"], &[]);
+    stream.expect_nothing();
+}
+
+/// W2: after a reconnect a child may be asked before its parent; it goes again with the parent.
+#[test]
+fn w2_a_child_asked_before_its_parent_is_sent_again_with_it() {
+    let mut stream = Stream::delta();
+    stream.publish(&[cluster("a", "1"), endpoints("a", "1")]);
+    stream.subscribe(Endpoint, &["a"]);
+    stream.expect_acked(Endpoint, &["a"], &[]);
+    stream.subscribe(Cluster, &[]);
+    stream.expect_acked(Cluster, &["a"], &[]);
+    stream.expect_acked(Endpoint, &["a"], &[]);
+    stream.expect_nothing();
+}
+
+/// W5: clusters and endpoints together, without waiting for the cluster's ACK (Envoy withholds it until it is warm);
+/// the route that refers to the new cluster waits for that ACK.
+#[test]
+fn w5_endpoints_do_not_wait_for_the_cluster_and_the_route_does() {
+    let mut stream = running();
+    stream.publish(&[cluster("b", "1"), endpoints("b", "1"), route("r", "2", &["a", "b"])]);
+    let clusters = stream.expect(Cluster, &["b"], &[]);
+    stream.expect_nothing();
+    stream.subscribe(Endpoint, &["b"]);
+    stream.expect_acked(Endpoint, &["b"], &[]);
+    stream.expect_nothing();
+    assert_eq!(&*stream.session.status().lanes[4].waiting[0], "r");
+    stream.ack(&clusters);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_nothing();
+}
+
+/// W5: the gate is per reference. What uses only accepted clusters goes on after a NACK of another.
+#[test]
+fn w5_a_refused_cluster_holds_back_only_what_refers_to_it() {
+    let mut stream = running();
+    stream.subscribe(Route, &["r2"]);
+    stream.settle();
+    stream.publish(&[
+        cluster("bad", "1"),
+        cluster("b", "1"),
+        route("r", "2", &["bad"]),
+        route("r2", "1", &["b"]),
+    ]);
+    let clusters = stream.expect(Cluster, &["b", "bad"], &[]);
+    stream.expect_nothing();
+    stream.nack(&clusters, "no");
+    stream.expect_acked(Cluster, &["b"], &[]);
+    let bad = stream.expect(Cluster, &["bad"], &[]);
+    stream.expect_acked(Route, &["r2"], &[]);
+    stream.nack(&bad, "no");
+    stream.expect_nothing();
+}
+
+/// W8: 20 s without an ACK open the gate, and that is counted.
+#[test]
+fn w8_the_gate_opens_after_twenty_seconds_and_is_counted() {
+    let mut stream = running();
+    stream.publish(&[cluster("b", "1"), route("r", "2", &["b"])]);
+    stream.expect(Cluster, &["b"], &[]);
+    stream.expect_nothing();
+    let deadline = stream.session.next_deadline().expect("the gate has a deadline");
+    assert_eq!(deadline, stream.now + ACK_PATIENCE);
+    stream.wait(ACK_PATIENCE - Duration::from_millis(1));
+    stream.expect_nothing();
+    stream.wait(Duration::from_millis(1));
+    stream.expect_acked(Route, &["r"], &[]);
+    assert!(stream.events().contains(&Event::GateTimedOut { cluster: "b".into() }));
+    assert_eq!(stream.session.next_deadline(), None);
+}
+
+/// W8: a delta lane whose ACK is overdue sends what is new; SotW never has two responses outstanding (S5).
+#[test]
+fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
+    let mut stream = running();
+    stream.publish(&[cluster("b", "1")]);
+    stream.expect(Cluster, &["b"], &[]);
+    stream.publish(&[cluster("b", "2")]);
+    stream.expect_nothing();
+    stream.wait(ACK_PATIENCE);
+    stream.expect_acked(Cluster, &["b"], &[]);
+    assert!(stream.events().contains(&Event::AckOverdue { kind: Cluster }));
+
+    let mut stream = Stream::sotw();
+    stream.publish(&[cluster("a", "a1")]);
+    stream.list(Cluster, &[], "");
+    stream.expect_sotw(Cluster, &["a1"]);
+    stream.publish(&[cluster("a", "a2")]);
+    stream.wait(ACK_PATIENCE * 3);
+    assert_eq!(stream.poll_sotw(), None);
+    assert_eq!(stream.session.next_deadline(), None);
+}
+
+/// W5 for a client that asks for clusters by name as its routes mention them (gRPC): nothing to wait for.
+#[test]
+fn w5_clusters_that_nobody_asked_for_hold_nothing_back() {
+    let mut stream = Stream::delta();
+    stream.publish(&[route("r", "1", &["a"]), cluster("a", "1")]);
+    stream.subscribe(Route, &["r"]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.subscribe(Cluster, &["a"]);
+    stream.expect_acked(Cluster, &["a"], &[]);
+    stream.publish(&[route("r", "2", &["a", "b"]), cluster("b", "1")]);
+    stream.expect_acked(Route, &["r"], &[]);
+}
+
+/// W6: a cluster goes only after the route that stopped using it was accepted; U12: its endpoints stay meanwhile.
+#[test]
+fn w6_u12_a_cluster_stays_until_the_route_left_it() {
+    let mut stream = running();
+    stream.layer.insert(route("r", "2", &["b"]));
+    stream.layer.insert(cluster("b", "1"));
+    stream.layer.remove(Cluster, "a");
+    stream.layer.remove(Endpoint, "a");
+    stream.show(Changes::All);
+    stream.expect_acked(Cluster, &["b"], &[]);
+    let route = stream.expect(Route, &["r"], &[]);
+    stream.expect_nothing();
+    stream.ack(&route);
+    stream.expect_acked(Cluster, &[], &["a"]);
+    stream.expect(Endpoint, &["a"], &[]);
+}
+
+/// W7: if the route is refused, the old one lives on, and so does its cluster.
+#[test]
+fn w7_a_refused_route_keeps_its_cluster() {
+    let mut stream = running();
+    stream.layer.insert(route("r", "2", &[]));
+    stream.layer.remove(Cluster, "a");
+    stream.show(Changes::All);
+    let refused = stream.expect(Route, &["r"], &[]);
+    stream.nack(&refused, "no");
+    stream.wait(ACK_PATIENCE * 2);
+    stream.expect_nothing();
+    stream.publish(&[route("r", "3", &[])]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_acked(Cluster, &[], &["a"]);
+}
+
+/// W9: also in the complete lists of SotW.
+#[test]
+fn w9_sotw_lists_keep_a_cluster_until_the_route_left_it() {
+    let mut stream = Stream::sotw();
+    stream.publish(&[cluster("a", "a1"), route("r", "1", &["a"])]);
+    stream.list(Cluster, &[], "");
+    let clusters = stream.expect_sotw(Cluster, &["a1"]);
+    stream.list(Cluster, &[], &clusters.nonce);
+    stream.list(Route, &["r"], "");
+    let routes = stream.poll_sotw().unwrap();
+    stream.list(Route, &["r"], &routes.nonce);
+    stream.layer.insert(route("r", "2", &["b"]));
+    stream.layer.insert(cluster("b", "b1"));
+    stream.layer.remove(Cluster, "a");
+    stream.show(Changes::All);
+    let clusters = stream.expect_sotw(Cluster, &["a1", "b1"]);
+    assert_eq!(stream.poll_sotw(), None);
+    stream.list(Cluster, &[], &clusters.nonce);
+    let routes = stream.poll_sotw().unwrap();
+    assert_eq!(routes.type_url, Route.type_url());
+    stream.list(Route, &["r"], &routes.nonce);
+    stream.expect_sotw(Cluster, &["b1"]);
+}
+
+/// Everything answered is one event with the revision, for those who wait for a change to arrive.
+#[test]
+fn reports_when_the_client_answered_for_a_revision() {
+    let mut stream = running();
+    assert!(stream.session.status().synced);
+    stream.publish(&[endpoints("a", "2")]);
+    let response = stream.expect(Endpoint, &["a"], &[]);
+    stream.expect_nothing();
+    assert!(!stream.session.status().synced);
+    stream.ack(&response);
+    stream.expect_nothing();
+    let revision = stream.revision;
+    assert!(stream.events().contains(&Event::Synced { revision, rejected: 0 }));
+}

@@ -1,0 +1,11 @@
+//! Sessions over gRPC: thin adapters between tonic and the state machines. Clocks, tasks and sockets live here and
+//! nowhere else in the crate.
+
+mod admission;
+mod backoff;
+pub mod client;
+mod peer;
+pub mod server;
+mod stream;
+
+pub use peer::{NodeClaim, PeerIdentity};

@@ -1,0 +1,94 @@
+//! Who is at the other end: what the certificate proves, and what the node message claims.
+
+use weft_api::names::{ServiceId, SpiffeId, WorkloadId};
+
+use crate::server::EmptyFirst;
+use crate::wire::Node;
+
+/// What the peer's certificate proves. The code that accepts TLS connections puts it into the extensions of
+/// every request; a request without it is not answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerIdentity {
+    /// The certificate's URI SAN.
+    pub spiffe: SpiffeId,
+    /// The workload that the certificate's DNS SAN names.
+    pub workload: Option<WorkloadId>,
+    /// The service that the URI SAN names; none for a control plane.
+    pub service: Option<ServiceId>,
+}
+
+/// What the first message of a stream says about its sender. A claim: compare it with the [`PeerIdentity`] (S1).
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeClaim(Node);
+
+impl NodeClaim {
+    /// Reads the node of a first message; none, or one without an id, is no claim.
+    #[must_use]
+    pub fn try_new(node: Option<Node>) -> Option<Self> {
+        node.filter(|node| !node.id.is_empty()).map(Self)
+    }
+
+    /// `node.id`
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// `node.cluster`
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.0.cluster
+    }
+
+    /// `node.user_agent_name`, for example `envoy` or `gRPC Go`
+    #[must_use]
+    pub fn user_agent(&self) -> &str {
+        &self.0.user_agent_name
+    }
+
+    /// The whole message: locality, metadata, build version, client features.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0
+    }
+
+    /// Whether the client declares a feature, for example `xds.config.supports-resource-ttl`.
+    #[must_use]
+    pub fn has_feature(&self, feature: &str) -> bool {
+        self.0.client_features.iter().any(|declared| declared == feature)
+    }
+
+    /// U2: gRPC never means everything by an empty list.
+    #[must_use]
+    pub fn empty_first(&self) -> EmptyFirst {
+        let agent = self.user_agent().as_bytes();
+        let is_grpc = agent.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"grpc"));
+        if is_grpc { EmptyFirst::Nothing } else { EmptyFirst::Wildcard }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s1_a_node_without_an_id_is_no_claim() {
+        assert!(NodeClaim::try_new(None).is_none());
+        assert!(NodeClaim::try_new(Some(Node::default())).is_none());
+        assert_eq!(
+            NodeClaim::try_new(Some(Node { id: "a/b".into(), ..Default::default() })).unwrap().id(),
+            "a/b"
+        );
+    }
+
+    #[test]
+    fn u2_grpc_clients_never_mean_everything_by_an_empty_list() {
+        let claim = |agent: &str| {
+            let node = Node { id: "a/b".into(), user_agent_name: agent.into(), ..Default::default() };
+            NodeClaim::try_new(Some(node)).unwrap().empty_first()
+        };
+        assert_eq!(claim("gRPC Go"), EmptyFirst::Nothing);
+        assert_eq!(claim("envoy"), EmptyFirst::Wildcard);
+        assert_eq!(claim(""), EmptyFirst::Wildcard);
+    }
+}

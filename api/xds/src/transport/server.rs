@@ -1,0 +1,363 @@
+//! The discovery services over gRPC: ADS, CDS, LDS, RDS, EDS, SDS in both variants, VHDS in delta.
+//!
+//! ```text
+//!   TLS accept ──PeerIdentity──► DiscoveryServer ──open──► Publisher (the control plane)
+//!                                      │ one task a stream         │
+//!                                      ▼                           ▼
+//!                                server::Session ◄── Subscription ── Handle: publish, status, close
+//! ```
+//!
+//! The services are routed by hand: that way bodies leave as shared [`bytes::Bytes`] instead of being copied into the
+//! generated messages, and one table says what is served.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, StdError};
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::service::Routes;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::Service;
+use weft_api::resource::ResourceKind;
+
+use super::admission::Admission;
+use super::stream::{self, Delta, Dialect, Sotw};
+use super::{NodeClaim, PeerIdentity};
+use crate::mailbox;
+use crate::server::{Event, Rejected, Scope, Status as StreamStatus, Variant};
+use crate::view::{Changes, View};
+
+/// M2: a message in is this long at most; longer ones are refused before they are decoded.
+const MAX_REQUEST: usize = 4 << 20;
+
+/// Responses handed to the HTTP/2 layer and not yet written. One: contents are to be as fresh as can be (U16).
+const RESPONSE_BUFFER: usize = 1;
+
+/// Questions that wait for a stream; more are refused, the asker can come back.
+const INQUIRY_BUFFER: usize = 8;
+
+/// Which protocol a stream speaks, about which types.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamKind {
+    /// State of the world or delta.
+    pub variant: Variant,
+    /// All types or one.
+    pub scope: Scope,
+}
+
+/// Decides who may open a stream and what it carries. The control plane implements it.
+pub trait Publisher: Send + Sync + 'static {
+    /// Admits a stream, or refuses it: `PERMISSION_DENIED` where the node claims what the certificate does not
+    /// prove, `UNAVAILABLE` while the store is not loaded (S14). Must not block; the first view may come later
+    /// through the handle, and nothing is answered before.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status>;
+}
+
+/// Learns what happens on one stream, in order, on the stream's task: it must be quick. Dropped when the stream ends.
+pub trait Observer: Send + 'static {
+    /// Something happened.
+    fn on_event(&mut self, event: Event);
+}
+
+impl<F: FnMut(Event) + Send + 'static> Observer for F {
+    fn on_event(&mut self, event: Event) {
+        self(event);
+    }
+}
+
+/// The stream's end of what a [`Publisher`] hands out.
+pub struct Subscription {
+    pub(super) updates: mailbox::Receiver,
+    pub(super) inquiries: mpsc::Receiver<Inquiry>,
+    pub(super) observer: Box<dyn Observer>,
+    pub(super) rejections: Vec<(ResourceKind, Rejected)>,
+}
+
+impl Subscription {
+    /// Makes a subscription and the handle that feeds it.
+    pub fn new(observer: impl Observer) -> (Handle, Self) {
+        let (sender, updates) = mailbox::mailbox();
+        let (ask, inquiries) = mpsc::channel(INQUIRY_BUFFER);
+        let subscription = Self { updates, inquiries, observer: Box::new(observer), rejections: Vec::new() };
+        (Handle { updates: sender, inquiries: ask }, subscription)
+    }
+
+    /// Adds what the same client refused on an earlier stream, so that it is not tried again (S9).
+    #[must_use]
+    pub fn with_rejections(mut self, rejections: Vec<(ResourceKind, Rejected)>) -> Self {
+        self.rejections = rejections;
+        self
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("rejections", &self.rejections).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Inquiry {
+    Status(oneshot::Sender<StreamStatus>),
+    Close(Status),
+}
+
+/// The publisher's end of a stream. Dropping it ends the stream with `UNAVAILABLE`: clients come back.
+#[derive(Debug)]
+pub struct Handle {
+    updates: mailbox::Sender,
+    inquiries: mpsc::Sender<Inquiry>,
+}
+
+impl Handle {
+    /// Gives the stream a new view; never waits. What the stream has not taken yet is merged.
+    pub fn publish(&self, view: View, changes: Changes) {
+        self.updates.send(view, changes);
+    }
+
+    /// What the stream looks like now; none if it has ended or is too busy to say.
+    pub async fn status(&self) -> Option<StreamStatus> {
+        let (reply, answer) = oneshot::channel();
+        self.inquiries.try_send(Inquiry::Status(reply)).ok()?;
+        answer.await.ok()
+    }
+
+    /// Ends the stream with these words, for example because the workload was revoked.
+    pub fn close(self, status: Status) {
+        // Where the queue is full the words are lost, but dropping the mailbox ends the stream all the same.
+        let _ = self.inquiries.try_send(Inquiry::Close(status));
+    }
+
+    /// Whether the stream has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.inquiries.is_closed()
+    }
+}
+
+const SERVICES: [&str; 7] = [
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+    "envoy.service.cluster.v3.ClusterDiscoveryService",
+    "envoy.service.endpoint.v3.EndpointDiscoveryService",
+    "envoy.service.listener.v3.ListenerDiscoveryService",
+    "envoy.service.route.v3.RouteDiscoveryService",
+    "envoy.service.route.v3.VirtualHostDiscoveryService",
+    "envoy.service.secret.v3.SecretDiscoveryService",
+];
+
+/// The service of a scope, and its methods in state of the world and delta. `Fetch*` is not served.
+fn methods(scope: Scope) -> (&'static str, Option<&'static str>, &'static str) {
+    match scope {
+        Scope::Aggregated => (SERVICES[0], Some("StreamAggregatedResources"), "DeltaAggregatedResources"),
+        Scope::Only(ResourceKind::Cluster) => (SERVICES[1], Some("StreamClusters"), "DeltaClusters"),
+        Scope::Only(ResourceKind::Endpoint) => (SERVICES[2], Some("StreamEndpoints"), "DeltaEndpoints"),
+        Scope::Only(ResourceKind::Listener) => (SERVICES[3], Some("StreamListeners"), "DeltaListeners"),
+        Scope::Only(ResourceKind::Route) => (SERVICES[4], Some("StreamRoutes"), "DeltaRoutes"),
+        Scope::Only(ResourceKind::VirtualHost) => (SERVICES[5], None, "DeltaVirtualHosts"),
+        Scope::Only(ResourceKind::Secret) => (SERVICES[6], Some("StreamSecrets"), "DeltaSecrets"),
+    }
+}
+
+/// The request path of a stream; virtual hosts have none in state of the world.
+pub(super) fn path(stream: StreamKind) -> Option<String> {
+    let (service, sotw, delta) = methods(stream.scope);
+    let method = match stream.variant {
+        Variant::Sotw => sotw?,
+        Variant::Delta => delta,
+    };
+    Some(format!("/{service}/{method}"))
+}
+
+/// What a request path asks for. `Fetch*` and unknown methods ask for nothing that is served.
+fn route(path: &str) -> Option<StreamKind> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let scopes = std::iter::once(Scope::Aggregated).chain(ResourceKind::ALL.map(Scope::Only));
+    scopes.into_iter().find_map(|scope| {
+        let (name, sotw, delta) = methods(scope);
+        let variant = match method {
+            _ if name != service => return None,
+            method if method == delta => Variant::Delta,
+            method if Some(method) == sotw => Variant::Sotw,
+            _ => return None,
+        };
+        Some(StreamKind { variant, scope })
+    })
+}
+
+/// All discovery services, as one tower service. Give it to tonic by [`Self::into_routes`].
+#[derive(Debug)]
+pub struct DiscoveryServer<P> {
+    publisher: Arc<P>,
+    admission: Arc<Admission>,
+}
+
+impl<P> Clone for DiscoveryServer<P> {
+    fn clone(&self) -> Self {
+        Self { publisher: self.publisher.clone(), admission: self.admission.clone() }
+    }
+}
+
+impl<P: Publisher> DiscoveryServer<P> {
+    /// Serves what the publisher hands out.
+    #[must_use]
+    pub fn new(publisher: Arc<P>) -> Self {
+        Self { publisher, admission: Arc::new(Admission::new(Instant::now())) }
+    }
+
+    /// The services as routes of a tonic server; add others to it with [`Routes::add_service`].
+    #[must_use]
+    pub fn into_routes(self) -> Routes {
+        Routes::new(Named::<P, 0>(self.clone()))
+            .add_service(Named::<P, 1>(self.clone()))
+            .add_service(Named::<P, 2>(self.clone()))
+            .add_service(Named::<P, 3>(self.clone()))
+            .add_service(Named::<P, 4>(self.clone()))
+            .add_service(Named::<P, 5>(self.clone()))
+            .add_service(Named::<P, 6>(self))
+    }
+
+    async fn serve(self, request: http::Request<Body>) -> http::Response<Body> {
+        let Some(peer) = request.extensions().get::<PeerIdentity>().cloned() else {
+            return Status::unauthenticated("discovery needs mutual TLS with a certificate of this mesh")
+                .into_http();
+        };
+        match route(request.uri().path()) {
+            None => Status::unimplemented(
+                "served are the discovery streams, state of the world and delta; no Fetch calls",
+            )
+            .into_http(),
+            Some(stream) => match stream.variant {
+                Variant::Sotw => self.serve_as::<Sotw>(request, peer, stream).await,
+                Variant::Delta => self.serve_as::<Delta>(request, peer, stream).await,
+            },
+        }
+    }
+
+    async fn serve_as<D: Dialect>(
+        self,
+        request: http::Request<Body>,
+        peer: PeerIdentity,
+        stream: StreamKind,
+    ) -> http::Response<Body> {
+        let codec = ProstCodec::<D::Response, D::Request>::default();
+        Grpc::new(codec)
+            .apply_max_message_size_config(Some(MAX_REQUEST), None)
+            .streaming(
+                Opening { server: self, peer, stream, dialect: std::marker::PhantomData::<D> },
+                request,
+            )
+            .await
+    }
+}
+
+struct Opening<P, D> {
+    server: DiscoveryServer<P>,
+    peer: PeerIdentity,
+    stream: StreamKind,
+    dialect: std::marker::PhantomData<D>,
+}
+
+impl<P: Publisher, D: Dialect> StreamingService<D::Request> for Opening<P, D>
+where
+    D::Request: Message + Default,
+    D::Response: Message,
+{
+    type Response = D::Response;
+    type ResponseStream = ReceiverStream<Result<D::Response, Status>>;
+    type Future = std::future::Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<D::Request>>) -> Self::Future {
+        if !self.server.admission.admit(Instant::now()) {
+            return std::future::ready(Err(Status::resource_exhausted(
+                "too many new streams; come back later",
+            )));
+        }
+        let (responses, outgoing) = mpsc::channel(RESPONSE_BUFFER);
+        let (publisher, peer, stream) = (self.server.publisher.clone(), self.peer.clone(), self.stream);
+        let open = move |node| publisher.open(node, peer, stream);
+        tokio::spawn(stream::serve::<D>(request.into_inner(), responses, stream, open));
+        std::future::ready(Ok(tonic::Response::new(ReceiverStream::new(outgoing))))
+    }
+}
+
+impl<P: Publisher, B> Service<http::Request<B>> for DiscoveryServer<P>
+where
+    B: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move { Ok(server.serve(request.map(Body::new)).await) })
+    }
+}
+
+/// The same service under one of the names that tonic routes by.
+#[derive(Debug)]
+struct Named<P, const SERVICE: usize>(DiscoveryServer<P>);
+
+impl<P, const SERVICE: usize> Clone for Named<P, SERVICE> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P, const SERVICE: usize> NamedService for Named<P, SERVICE> {
+    const NAME: &'static str = SERVICES[SERVICE];
+}
+
+impl<P: Publisher, const SERVICE: usize> Service<http::Request<Body>> for Named<P, SERVICE> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_has_a_path_that_leads_back_to_it_and_fetch_leads_nowhere() {
+        let scopes = std::iter::once(Scope::Aggregated).chain(ResourceKind::ALL.map(Scope::Only));
+        for scope in scopes {
+            for variant in [Variant::Sotw, Variant::Delta] {
+                let stream = StreamKind { variant, scope };
+                match path(stream) {
+                    Some(path) => assert_eq!(route(&path), Some(stream)),
+                    None => assert_eq!(stream.scope, Scope::Only(ResourceKind::VirtualHost)),
+                }
+            }
+        }
+        assert_eq!(route("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"), None);
+        assert_eq!(
+            route("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"),
+            Some(StreamKind { variant: Variant::Delta, scope: Scope::Aggregated })
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! The task of one discovery stream: requests and views in, responses and events out.
+
+use std::time::{Duration, Instant};
+
+use futures::future::OptionFuture;
+use prost::Message;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::NodeClaim;
+use super::server::{Inquiry, StreamKind, Subscription};
+use crate::server::{Request, RequestError, Response, Session, Variant};
+use crate::wire;
+
+/// How long a client may take for its first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+
+/// One of the two protocols, for the compiler.
+pub(super) trait Dialect: Send + Sync + 'static {
+    const VARIANT: Variant;
+    type Request: Message + Default + 'static;
+    type Response: Message + Default + 'static;
+    fn node(request: &mut Self::Request) -> Option<wire::Node>;
+    fn read(request: Self::Request) -> Request;
+    fn write(response: Response) -> Option<Self::Response>;
+    /// The client's half.
+    fn request(request: Request) -> Option<Self::Request>;
+    fn deliver(response: Self::Response) -> Response;
+}
+
+#[derive(Debug)]
+pub(super) struct Sotw;
+
+impl Dialect for Sotw {
+    const VARIANT: Variant = Variant::Sotw;
+    type Request = wire::DiscoveryRequest;
+    type Response = wire::DiscoveryResponse;
+
+    fn node(request: &mut Self::Request) -> Option<wire::Node> {
+        request.node.take()
+    }
+
+    fn read(request: Self::Request) -> Request {
+        Request::Sotw(request)
+    }
+
+    fn write(response: Response) -> Option<Self::Response> {
+        match response {
+            Response::Sotw(response) => Some(response),
+            Response::Delta(_) => None,
+        }
+    }
+
+    fn request(request: Request) -> Option<Self::Request> {
+        match request {
+            Request::Sotw(request) => Some(request),
+            Request::Delta(_) => None,
+        }
+    }
+
+    fn deliver(response: Self::Response) -> Response {
+        Response::Sotw(response)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Delta;
+
+impl Dialect for Delta {
+    const VARIANT: Variant = Variant::Delta;
+    type Request = wire::DeltaDiscoveryRequest;
+    type Response = wire::DeltaDiscoveryResponse;
+
+    fn node(request: &mut Self::Request) -> Option<wire::Node> {
+        request.node.take()
+    }
+
+    fn read(request: Self::Request) -> Request {
+        Request::Delta(request)
+    }
+
+    fn write(response: Response) -> Option<Self::Response> {
+        match response {
+            Response::Delta(response) => Some(response),
+            Response::Sotw(_) => None,
+        }
+    }
+
+    fn request(request: Request) -> Option<Self::Request> {
+        match request {
+            Request::Delta(request) => Some(request),
+            Request::Sotw(_) => None,
+        }
+    }
+
+    fn deliver(response: Self::Response) -> Response {
+        Response::Delta(response)
+    }
+}
+
+/// Serves one stream until either side ends it; a refusal becomes the stream's status.
+pub(super) async fn serve<D: Dialect>(
+    mut requests: Streaming<D::Request>,
+    responses: mpsc::Sender<Result<D::Response, Status>>,
+    stream: StreamKind,
+    open: impl FnOnce(NodeClaim) -> Result<Subscription, Status> + Send,
+) {
+    if let Err(status) = run::<D>(&mut requests, &responses, stream, open).await {
+        tracing::debug!(code = ?status.code(), message = status.message(), "discovery stream ends");
+        // Nobody may be left to tell.
+        let _ = responses.send(Err(status)).await;
+    }
+}
+
+async fn run<D: Dialect>(
+    requests: &mut Streaming<D::Request>,
+    responses: &mpsc::Sender<Result<D::Response, Status>>,
+    stream: StreamKind,
+    open: impl FnOnce(NodeClaim) -> Result<Subscription, Status> + Send,
+) -> Result<(), Status> {
+    let first = tokio::time::timeout(FIRST_MESSAGE, requests.message());
+    let first = first
+        .await
+        .map_err(|_| Status::deadline_exceeded("no discovery request came within 10 seconds"))??;
+    let Some(mut first) = first else { return Ok(()) };
+    // S1: the node of the first message counts, whatever its type, and no later one.
+    let claim = NodeClaim::try_new(D::node(&mut first))
+        .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
+    let mut session = Session::new(D::VARIANT, stream.scope).with_empty_first(claim.empty_first());
+    let mut subscription = open(claim)?;
+    for (kind, rejected) in subscription.rejections.drain(..) {
+        session.remember_rejection(kind, rejected);
+    }
+    session.on_request(Instant::now(), D::read(first)).map_err(|error| refuse(&error))?;
+    loop {
+        flush::<D>(&mut session, responses, &mut subscription);
+        let full = responses.capacity() == 0;
+        let timer: OptionFuture<_> =
+            session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
+        tokio::select! {
+            request = requests.message() => {
+                let Some(request) = request? else { return Ok(()) };
+                session.on_request(Instant::now(), D::read(request)).map_err(|error| refuse(&error))?;
+            }
+            update = subscription.updates.recv() => {
+                let Some((view, changes)) = update else {
+                    // A reason may have been left on the way out.
+                    return Err(farewell(&mut subscription));
+                };
+                session.on_update(view, changes);
+            }
+            inquiry = subscription.inquiries.recv() => match inquiry {
+                Some(Inquiry::Status(reply)) => { let _ = reply.send(session.status()); }
+                Some(Inquiry::Close(status)) => return Err(status),
+                None => return Err(going_away()),
+            },
+            permit = responses.reserve(), if full => if permit.is_err() { return Ok(()) },
+            () = responses.closed() => return Ok(()),
+            Some(()) = timer => {}
+        }
+    }
+}
+
+/// Sends as long as the connection takes it, then tells the observer.
+fn flush<D: Dialect>(
+    session: &mut Session,
+    responses: &mpsc::Sender<Result<D::Response, Status>>,
+    subscription: &mut Subscription,
+) {
+    while let Ok(permit) = responses.try_reserve() {
+        match session.poll(Instant::now()).and_then(D::write) {
+            Some(response) => permit.send(Ok(response)),
+            None => break,
+        }
+    }
+    while let Some(event) = session.next_event() {
+        subscription.observer.on_event(event);
+    }
+}
+
+fn farewell(subscription: &mut Subscription) -> Status {
+    while let Ok(inquiry) = subscription.inquiries.try_recv() {
+        if let Inquiry::Close(status) = inquiry {
+            return status;
+        }
+    }
+    going_away()
+}
+
+fn going_away() -> Status {
+    Status::unavailable("this control plane ends the stream; reconnect, to another replica if there is one")
+}
+
+fn refuse(error: &RequestError) -> Status {
+    match error {
+        RequestError::NoTypeUrl | RequestError::WrongType { .. } | RequestError::WrongVariant => {
+            Status::invalid_argument(error.to_string())
+        }
+        RequestError::WildcardSecrets => Status::permission_denied(error.to_string()),
+    }
+}
