@@ -1,0 +1,207 @@
+//! Clusters of a service port: how any sidecar calls it. Nothing in them differs by proxy.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    self as core, Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config,
+};
+use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use prost::Message;
+use weft_api::names::{Name, ServiceId, cluster_name, sni};
+use weft_api::resource::{Resource, ResourceKind, ResourceRef};
+
+use super::model::Model;
+use super::{Compiled, Origins, endpoints, tls, wire};
+use crate::kinds::Service;
+use crate::kinds::service::{Port, Protocol, Subset};
+use crate::kinds::traffic_policy::Balancer;
+use crate::set::{Effective, EffectiveTraffic, PolicyKey};
+use crate::value::Timespan;
+
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection to a peer stays open unused: less than the peer's own limit of an hour, so that the side that
+/// sends requests closes first and none meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
+/// How many second tries may be under way. Envoy's default of 3 fails requests when an endpoint with many connections
+/// goes; the limit on requests bounds them all the same.
+const MAX_RETRIES: u32 = 1024;
+/// A sidecar does not limit its own application.
+const GENEROUS: u32 = 1_000_000;
+
+/// Compiles the cluster and endpoints of a port, and those of each subset.
+pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Vec<Compiled> {
+    let Some(object) = model.set.service(service) else { return Vec::new() };
+    let spec = &object.spec;
+    let Some(port) = spec.port(port) else { return Vec::new() };
+    let traffic = model.set.traffic_for(service, &port.name, None);
+    let mut origins = Origins::of_service(service);
+    origins.extend(traffic.origins());
+    let origins = origins.into_vec();
+    let subsets = std::iter::once(None).chain(spec.subsets.iter().map(Some));
+    subsets.flat_map(|subset| pair(service, spec, port, subset, &traffic, &origins, model)).collect()
+}
+
+fn pair(
+    service: &ServiceId,
+    spec: &Service,
+    port: &Port,
+    subset: Option<&Subset>,
+    traffic: &EffectiveTraffic,
+    origins: &[PolicyKey],
+    model: &Model<'_>,
+) -> [Compiled; 2] {
+    let name = cluster_name(service, port.name.as_str(), subset.map(|subset| subset.name.as_str()));
+    let members = model
+        .members(service, spec)
+        .filter(|member| subset.is_none_or(|subset| subset.matches(&member.labels)));
+    let assignment = endpoints::assignment(&name, service, port, members);
+    let endpoints = Resource::new(ResourceKind::Endpoint, name.as_str(), assignment.encode_to_vec(), vec![]);
+
+    let socket =
+        tls::upstream(sni(port.name.as_str(), service, model.trust_domain), &model.identities(service, spec));
+    let cluster = Cluster {
+        name: name.clone(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(wire::ads()), ..Default::default() }),
+        connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
+        lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
+        circuit_breakers: Some(circuit_breakers(traffic)),
+        outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
+        upstream_connection_options: keepalive(traffic),
+        // One entry, so the order of the map cannot show.
+        typed_extension_protocol_options: HashMap::from_iter(protocol_options(
+            port.protocol,
+            Some(time(&traffic.idle_timeout).unwrap_or(IDLE_TIMEOUT)),
+        )),
+        transport_socket_matches: vec![TransportSocketMatch {
+            name: "plaintext".to_owned(),
+            r#match: Some(endpoints::plaintext_match()),
+            transport_socket: Some(tls::plaintext()),
+        }],
+        transport_socket: Some(socket),
+        ..Default::default()
+    };
+    let mut refs = vec![ResourceRef::new(ResourceKind::Endpoint, name.as_str())];
+    refs.extend(tls::refs());
+    let cluster = Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), refs);
+    [cluster, endpoints].map(|resource| Compiled { resource, origins: origins.to_vec() })
+}
+
+/// How HTTP is spoken to a port: HTTP as the caller speaks it (which works without ALPN), HTTP2 and GRPC always in
+/// HTTP/2. `idle` is set for calls to peers. Nothing for ports that do not speak HTTP.
+pub(super) fn protocol_options(protocol: Protocol, idle: Option<Duration>) -> Option<(String, Any)> {
+    let upstream = match protocol {
+        Protocol::Http => UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+            http_protocol_options: Some(Http1ProtocolOptions::default()),
+            http2_protocol_options: Some(Http2ProtocolOptions::default()),
+            ..Default::default()
+        }),
+        Protocol::Http2 | Protocol::Grpc => UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
+                Http2ProtocolOptions::default(),
+            )),
+        }),
+        Protocol::Tcp | Protocol::Tls => return None,
+    };
+    let options = HttpProtocolOptions {
+        common_http_protocol_options: idle.map(|idle| core::HttpProtocolOptions {
+            idle_timeout: Some(wire::duration(idle)),
+            max_connection_duration: Some(wire::duration(IDLE_TIMEOUT)),
+            ..Default::default()
+        }),
+        upstream_protocol_options: Some(upstream),
+        ..Default::default()
+    };
+    Some(("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), wire::any(&options)))
+}
+
+/// Limits that do not limit.
+pub(super) fn generous() -> CircuitBreakers {
+    let limit = Some(wire::uint32(GENEROUS));
+    thresholds(circuit_breakers::Thresholds {
+        max_connections: limit,
+        max_pending_requests: limit,
+        max_requests: limit,
+        max_retries: limit,
+        ..Default::default()
+    })
+}
+
+fn circuit_breakers(traffic: &EffectiveTraffic) -> CircuitBreakers {
+    thresholds(circuit_breakers::Thresholds {
+        max_connections: number(&traffic.max_connections),
+        max_pending_requests: number(&traffic.max_pending_requests),
+        max_requests: number(&traffic.max_requests),
+        max_retries: Some(wire::uint32(MAX_RETRIES)),
+        ..Default::default()
+    })
+}
+
+fn thresholds(default: circuit_breakers::Thresholds) -> CircuitBreakers {
+    CircuitBreakers { thresholds: vec![default], ..Default::default() }
+}
+
+fn balancer(balancer: Option<Balancer>) -> LbPolicy {
+    match balancer {
+        // Fewer open requests of two: even where answers take unequal time, as calls in a mesh do.
+        None | Some(Balancer::LeastRequest | Balancer::PeakEwma) => LbPolicy::LeastRequest,
+        Some(Balancer::RoundRobin) => LbPolicy::RoundRobin,
+        Some(Balancer::Random) => LbPolicy::Random,
+        Some(Balancer::RingHash) => LbPolicy::RingHash,
+        Some(Balancer::Maglev) => LbPolicy::Maglev,
+    }
+}
+
+/// Envoy enforces success rates too once outlier detection is on; the policy does not speak of them, so they are off.
+fn outlier(traffic: &EffectiveTraffic) -> OutlierDetection {
+    type Limit = Option<Effective<u32>>;
+    let enforced = |limit: &Limit, default: bool| {
+        let on = limit.as_ref().map_or(default, |limit| limit.value > 0);
+        Some(wire::uint32(if on { 100 } else { 0 }))
+    };
+    let limit = |limit: &Limit| number(limit).filter(|limit| limit.value > 0);
+    OutlierDetection {
+        consecutive_5xx: limit(&traffic.consecutive_5xx),
+        enforcing_consecutive_5xx: enforced(&traffic.consecutive_5xx, true),
+        consecutive_gateway_failure: limit(&traffic.consecutive_gateway_failures),
+        enforcing_consecutive_gateway_failure: enforced(&traffic.consecutive_gateway_failures, false),
+        interval: time(&traffic.outlier_interval).map(wire::duration),
+        base_ejection_time: time(&traffic.base_ejection_time).map(wire::duration),
+        max_ejection_percent: number(&traffic.max_ejection_percent),
+        enforcing_success_rate: Some(wire::uint32(0)),
+        ..Default::default()
+    }
+}
+
+fn keepalive(traffic: &EffectiveTraffic) -> Option<UpstreamConnectionOptions> {
+    let seconds = |span: &Option<Effective<Timespan>>| {
+        time(span).map(|span| wire::uint32(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)))
+    };
+    let keepalive = TcpKeepalive {
+        keepalive_probes: number(&traffic.keepalive_probes),
+        keepalive_time: seconds(&traffic.keepalive_time),
+        keepalive_interval: seconds(&traffic.keepalive_interval),
+    };
+    (keepalive != TcpKeepalive::default())
+        .then(|| UpstreamConnectionOptions { tcp_keepalive: Some(keepalive), ..Default::default() })
+}
+
+fn time(field: &Option<Effective<Timespan>>) -> Option<Duration> {
+    field.as_ref().map(|set| set.value.get())
+}
+
+fn number(field: &Option<Effective<u32>>) -> Option<UInt32Value> {
+    field.as_ref().map(|set| wire::uint32(set.value))
+}

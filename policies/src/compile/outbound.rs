@@ -1,0 +1,128 @@
+//! What a sidecar does with the calls of its own application: one port for HTTP by host name, and one port for each
+//! declared upstream.
+
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
+};
+use prost::Message;
+use std::net::SocketAddr;
+use weft_api::names::{OUTBOUND_LISTENER, cluster_name, route_configuration_name, upstream_listener_name};
+use weft_api::resource::{Resource, ResourceKind, ResourceRef};
+
+use super::model::{Model, Upstream, WorkloadState};
+use super::{Compiled, Origins, hosts, http, route, wire};
+use crate::kinds::service::Port;
+
+/// How many endpoints a connection is tried on.
+const CONNECT_ATTEMPTS: u32 = 3;
+/// A backend that exists nowhere: connections to it are closed.
+const UNRESOLVED: &str = "unresolved";
+
+/// Compiles the listeners for the application's own calls, and the routes that are theirs alone.
+pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compiled> {
+    let routes = route_configuration_name(&workload.id.namespace);
+    let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
+    let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes));
+    let mut compiled = vec![listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default())];
+    let mut names = BTreeSet::new();
+    for upstream in &workload.upstreams {
+        compiled.extend(compile_upstream(workload, upstream, &mut names, model));
+    }
+    compiled
+}
+
+/// A declared upstream; nothing where its service or port does not exist (yet).
+fn compile_upstream(
+    workload: &WorkloadState,
+    upstream: &Upstream,
+    names: &mut BTreeSet<String>,
+    model: &Model<'_>,
+) -> Vec<Compiled> {
+    let Some(service) = model.set.service(&upstream.service) else { return Vec::new() };
+    let Some(port) = service.spec.find_port(&upstream.port) else { return Vec::new() };
+    let mut name = upstream_listener_name(&upstream.service, port.name.as_str());
+    // The same port may be wanted on two addresses.
+    if !names.insert(name.clone()) {
+        name = format!("{name}@{}", upstream.bind);
+        names.insert(name.clone());
+    }
+    if port.protocol.is_http() {
+        let routes = hosts::compile_upstream(&name, upstream, port, &workload.id.namespace, model);
+        let refs = vec![routes.resource.key()];
+        let filter = http::outbound(&name, http::by_rds(name.clone()));
+        let origins = Origins::of_service(&upstream.service);
+        return vec![routes, listener(&name, upstream.bind, filter, refs, origins)];
+    }
+    vec![tcp_listener(&name, workload, upstream, port, model)]
+}
+
+fn tcp_listener(
+    name: &str,
+    workload: &WorkloadState,
+    upstream: &Upstream,
+    port: &Port,
+    model: &Model<'_>,
+) -> Compiled {
+    let mut origins = Origins::of_service(&upstream.service);
+    let traffic = model.set.traffic_for(&upstream.service, &port.name, None);
+    origins.extend(traffic.idle_timeout.as_ref().map(|set| set.origin.clone()));
+    let mut clusters = Vec::new();
+    match model.set.tcp_route_for(&upstream.service, port, &workload.id.namespace) {
+        None => clusters.push((cluster_name(&upstream.service, port.name.as_str(), None), 1)),
+        Some(route) => {
+            origins.add(route.key());
+            let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+            for backend in backends.filter(|backend| backend.weight > 0) {
+                let cluster = route::resolve(backend, &route.metadata.namespace, model, false);
+                clusters.push((cluster.unwrap_or_else(|| UNRESOLVED.to_owned()), backend.weight));
+            }
+        }
+    }
+    let existing = clusters.iter().filter(|(cluster, _)| cluster != UNRESOLVED);
+    let refs: BTreeSet<ResourceRef> =
+        existing.map(|(cluster, _)| ResourceRef::new(ResourceKind::Cluster, cluster.as_str())).collect();
+    let proxy = TcpProxy {
+        stat_prefix: name.to_owned(),
+        idle_timeout: traffic.idle_timeout.as_ref().map(|limit| wire::duration(limit.value.get())),
+        max_connect_attempts: Some(wire::uint32(CONNECT_ATTEMPTS)),
+        cluster_specifier: Some(specifier(clusters)),
+        ..Default::default()
+    };
+    let filter = http::network_filter("envoy.filters.network.tcp_proxy", wire::any(&proxy));
+    listener(name, upstream.bind, filter, refs.into_iter().collect(), origins)
+}
+
+fn specifier(mut clusters: Vec<(String, u32)>) -> ClusterSpecifier {
+    if clusters.len() == 1 {
+        return ClusterSpecifier::Cluster(clusters.remove(0).0);
+    }
+    let weighted =
+        clusters.into_iter().map(|(name, weight)| ClusterWeight { name, weight, ..Default::default() });
+    ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: weighted.collect() })
+}
+
+fn listener(
+    name: &str,
+    bind: SocketAddr,
+    filter: Filter,
+    refs: Vec<ResourceRef>,
+    origins: Origins,
+) -> Compiled {
+    let listener = Listener {
+        name: name.to_owned(),
+        stat_prefix: name.to_owned(),
+        address: Some(wire::socket(bind)),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        filter_chains: vec![FilterChain { filters: vec![filter], ..Default::default() }],
+        ..Default::default()
+    };
+    Compiled {
+        resource: Resource::new(ResourceKind::Listener, name, listener.encode_to_vec(), refs),
+        origins: origins.into_vec(),
+    }
+}

@@ -1,0 +1,179 @@
+//! AuthorizationPolicies as Envoy's RBAC filters: one that refuses what a Deny matches, then one that passes only what
+//! an Allow matches.
+//!
+//! Policies are never merged: Deny beats Allow always. With any Allow on a port, what no Allow matches is refused;
+//! with none, `Mesh.defaults.authorization` decides. The names of the compiled rules, `NAMESPACE/POLICY/RULE`, are
+//! what `%RESPONSE_CODE_DETAILS%` tells in a refusal; a miss of all Allows tells no name, so the body lists them.
+//!
+//! For requests the rules stand in the routes, for connections in the listener.
+
+mod rule;
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::listener::v3::Filter;
+use envoy_types::pb::envoy::config::rbac::v3::{self as envoy, Policy};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
+use weft_api::names::ServiceId;
+
+use super::model::Model;
+use super::{http, wire};
+use crate::kinds::AuthorizationPolicy;
+use crate::kinds::mesh::DefaultAction;
+use crate::kinds::service::Port;
+use crate::policy::Object;
+use crate::set::PolicyKey;
+
+/// How many Allow policies a refusal lists by name.
+const LISTED: usize = 16;
+
+/// Field `rules` of both RBAC filters, field `policies` of the rules, and field `rbac` of a route's override.
+const RULES: u32 = 1;
+const POLICIES: u32 = 2;
+const RBAC: u32 = 2;
+
+/// The two filters, in order.
+const STEPS: [&str; 2] = ["deny", "allow"];
+
+/// Compiled rules by their names, in the order in which Envoy evaluates them.
+type Rules = BTreeMap<String, Policy>;
+
+/// Who may call one port of a service.
+#[derive(Debug)]
+pub(super) struct Authorization {
+    deny: Rules,
+    /// `None` passes everything that no Deny matches.
+    allow: Option<Rules>,
+    /// The Allow policies, `NAMESPACE/NAME`.
+    allow_policies: Vec<String>,
+    origins: Vec<PolicyKey>,
+}
+
+impl Authorization {
+    /// What all policies together say about a port.
+    pub(super) fn of(service: &ServiceId, port: &Port, model: &Model<'_>) -> Self {
+        let mut result =
+            Self { deny: Rules::new(), allow: None, allow_policies: Vec::new(), origins: Vec::new() };
+        let found = model.set.authorization_for(service, &port.name);
+        if found.default == DefaultAction::Deny && found.allow.is_empty() {
+            result.allow = Some(Rules::new());
+            result.origins.extend(found.default_origin);
+        }
+        for policy in &found.deny {
+            result.deny.extend(rules(policy, port, model));
+            result.origins.push(policy.key());
+        }
+        for policy in &found.allow {
+            result.allow.get_or_insert_default().extend(rules(policy, port, model));
+            result.allow_policies.push(policy.id().to_string());
+            result.origins.push(policy.key());
+        }
+        result
+    }
+
+    /// The policies that speak about the port.
+    pub(super) fn origins(&self) -> impl Iterator<Item = PolicyKey> {
+        self.origins.iter().cloned()
+    }
+
+    /// What stands in `typed_per_filter_config` of the inbound routes, sorted by filter: [`http_filters`] of the
+    /// listener hold no rules themselves.
+    pub(super) fn per_route(&self) -> BTreeMap<String, Any> {
+        self.rules()
+            .map(|(step, action, rules)| {
+                let mut filter = Vec::new();
+                wire::append_message(&mut filter, RULES, &encode(action, rules));
+                filter.extend(
+                    HttpRbac { rules_stat_prefix: format!("{step}."), ..Default::default() }.encode_to_vec(),
+                );
+                let mut config = Vec::new();
+                wire::append_message(&mut config, RBAC, &filter);
+                (filter_name(step), wire::packed::<RbacPerRoute>(config))
+            })
+            .collect()
+    }
+
+    /// Filters for connections.
+    pub(super) fn network_filters(&self, stat_prefix: &str) -> Vec<Filter> {
+        self.rules()
+            .map(|(step, action, rules)| {
+                let mut config = Vec::new();
+                wire::append_message(&mut config, RULES, &encode(action, rules));
+                let rest =
+                    NetworkRbac { stat_prefix: format!("{stat_prefix}.{step}."), ..Default::default() };
+                rest.encode(&mut config).expect("a vector grows");
+                let name = format!("envoy.filters.network.rbac.{step}");
+                http::network_filter(&name, wire::packed::<NetworkRbac>(config))
+            })
+            .collect()
+    }
+
+    /// What a caller who was refused should know of everyone's rights here. It is the name of the inbound route, since
+    /// a refusal can tell that: a change of policies then changes routes only, which takes effect at once on
+    /// connections that exist, where a change of the listener would wait for them to end.
+    pub(super) fn posture(&self) -> String {
+        if self.allow.is_none() {
+            return "other requests are allowed".to_owned();
+        }
+        if self.allow_policies.is_empty() {
+            return "no AuthorizationPolicy allows it, and Mesh defaults.authorization is Deny".to_owned();
+        }
+        let listed =
+            self.allow_policies.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self.allow_policies.len().saturating_sub(LISTED) {
+            0 => format!("allowed only by AuthorizationPolicy {listed}"),
+            more => format!("allowed only by AuthorizationPolicy {listed} and {more} more"),
+        }
+    }
+
+    fn rules(&self) -> impl Iterator<Item = (&'static str, envoy::rbac::Action, &Rules)> {
+        let [first, second] = STEPS;
+        let deny = (!self.deny.is_empty()).then_some((first, envoy::rbac::Action::Deny, &self.deny));
+        let allow = self.allow.as_ref().map(|rules| (second, envoy::rbac::Action::Allow, rules));
+        deny.into_iter().chain(allow)
+    }
+}
+
+/// The filters of every inbound listener, in order.
+pub(super) fn http_filters() -> Vec<HttpFilter> {
+    let filter = |step: &str| {
+        let config = HttpRbac { rules_stat_prefix: format!("{step}."), ..Default::default() };
+        http::http_filter(&filter_name(step), wire::any(&config))
+    };
+    STEPS.map(filter).into()
+}
+
+fn filter_name(step: &str) -> String {
+    format!("envoy.filters.http.rbac.{step}")
+}
+
+/// The rules of a policy that something arriving at the port can match, by name.
+fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -> Rules {
+    let context = rule::Context {
+        action: policy.spec.action,
+        namespace: &policy.metadata.namespace,
+        trust_domain: model.trust_domain,
+        port,
+    };
+    let named = policy.spec.rules.iter().enumerate().filter_map(|(index, rule)| {
+        let label = rule.name.as_ref().map_or_else(|| index.to_string(), ToString::to_string);
+        Some((format!("{}/{label}", policy.id()), rule::compile(rule, &context)?))
+    });
+    named.collect()
+}
+
+/// Encodes the rules with the map sorted by name.
+fn encode(action: envoy::rbac::Action, rules: &Rules) -> Vec<u8> {
+    let mut bytes = envoy::Rbac { action: action as i32, ..Default::default() }.encode_to_vec();
+    for (name, policy) in rules {
+        let mut entry = Vec::new();
+        wire::append_string(&mut entry, 1, name);
+        wire::append_message(&mut entry, 2, &policy.encode_to_vec());
+        wire::append_message(&mut bytes, POLICIES, &entry);
+    }
+    bytes
+}

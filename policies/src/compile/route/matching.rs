@@ -1,0 +1,71 @@
+//! What a rule of an HTTPRoute matches, as Envoy matches it.
+
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{
+    HeaderMatcher, QueryParameterMatcher, RouteMatch as EnvoyMatch,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+
+use super::super::wire;
+use crate::kinds::route_match::{PathMatch, PathMatchType, RouteMatch, ValueMatchType};
+
+/// Compiles one match.
+pub(super) fn compile(one: &RouteMatch) -> EnvoyMatch {
+    let method = one.method.map(|method| header(":method", wire::exact(method.as_str())));
+    let headers = one
+        .headers
+        .iter()
+        .map(|match_| header(match_.name.as_str(), value(match_.match_type, &match_.value)));
+    let query = one.query_params.iter().map(|match_| QueryParameterMatcher {
+        name: match_.name.clone(),
+        query_parameter_match_specifier: Some(QueryParameterMatchSpecifier::StringMatch(value(
+            match_.match_type,
+            &match_.value,
+        ))),
+    });
+    EnvoyMatch {
+        path_specifier: Some(path(&one.path())),
+        headers: method.into_iter().chain(headers).collect(),
+        query_parameters: query.collect(),
+        ..Default::default()
+    }
+}
+
+/// Whether every request fits.
+pub(super) fn catches_all(one: &RouteMatch) -> bool {
+    let path = one.path();
+    path.match_type == PathMatchType::PathPrefix
+        && path.value == "/"
+        && one.headers.is_empty()
+        && one.query_params.is_empty()
+        && one.method.is_none()
+}
+
+fn path(path: &PathMatch) -> PathSpecifier {
+    match path.match_type {
+        PathMatchType::Exact => PathSpecifier::Path(path.value.clone()),
+        PathMatchType::RegularExpression => PathSpecifier::SafeRegex(wire::expression_of(&path.value)),
+        // Of whole elements: `/a` fits `/a` and `/a/b`, not `/ab`.
+        PathMatchType::PathPrefix => match path.value.trim_end_matches('/') {
+            "" => PathSpecifier::Prefix("/".to_owned()),
+            prefix => PathSpecifier::PathSeparatedPrefix(prefix.to_owned()),
+        },
+    }
+}
+
+fn header(name: &str, matcher: StringMatcher) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(matcher)),
+        ..Default::default()
+    }
+}
+
+fn value(match_type: ValueMatchType, text: &str) -> StringMatcher {
+    match match_type {
+        ValueMatchType::Exact => wire::exact(text),
+        ValueMatchType::RegularExpression => wire::regex(text),
+    }
+}

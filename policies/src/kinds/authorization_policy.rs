@@ -1,0 +1,238 @@
+//! AuthorizationPolicy: who may call what. Enforced at the server's side.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weft_api::{Name, SpiffeId};
+
+use super::http_route::check_rule_names;
+use super::reference::{TargetKind, TargetRef, check_targets};
+use super::route_match::{Method, PathMatch};
+use super::{Kind, Spec};
+use crate::finding::{Code, Findings};
+use crate::metadata::Metadata;
+use crate::value::{Cidr, HeaderName, PortRef, ServiceRef};
+
+/// The most rules of a policy.
+const RULES_MAX: usize = 256;
+/// The most paths of a policy together: each expression costs a compilation.
+const PATHS_MAX: usize = 512;
+
+/// Who may call what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationPolicy {
+    /// What the policy protects.
+    pub target_refs: Vec<TargetRef>,
+    /// What happens to requests that a rule matches. A Deny always beats an Allow; where there is an Allow, what no
+    /// Allow matches is refused.
+    pub action: Action,
+    /// Whether it is enforced.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The rules. A request is matched by the policy when one rule matches it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<AuthorizationRule>,
+}
+
+/// What happens to requests that a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// They pass, unless a Deny matches them.
+    Allow,
+    /// They are refused.
+    Deny,
+}
+
+/// Whether a policy is enforced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// It is evaluated and counted only.
+    Shadow,
+}
+
+/// One rule. `from`, `to` and `when` must all match, each of them when it is written; a rule with none of them
+/// matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationRule {
+    /// A name, unique in the policy: refusals tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Callers; one of them must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<Source>,
+    /// Operations; one of them must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<Operation>,
+    /// Conditions; all of them must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub when: Vec<Condition>,
+}
+
+/// A caller. Each field that is written must match, by one of its values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// Services: `NAME` of the policy's namespace, or `NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceRef>,
+    /// Whole SPIFFE identities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
+    /// All services of namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Name>,
+    /// Addresses of the caller's end of the connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidrs: Vec<Cidr>,
+    /// Claims of a verified token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// An operation. Each field that is written must match, by one of its values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Operation {
+    /// Ports of the target service, by name or number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRef>,
+    /// Methods of HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<Method>,
+    /// Paths, compared after they are normalised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathMatch>,
+    /// Methods of gRPC, `package.Service/Method` or `package.Service/*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grpc_methods: Vec<String>,
+}
+
+impl Operation {
+    /// Whether only requests of HTTP can match.
+    #[must_use]
+    pub fn needs_http(&self) -> bool {
+        !self.methods.is_empty() || !self.paths.is_empty() || !self.grpc_methods.is_empty()
+    }
+}
+
+/// A condition on a header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// The header.
+    pub header: HeaderName,
+    /// Its value must be one of these.
+    pub values: Vec<String>,
+}
+
+/// A SPIFFE identity, compared exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity(pub SpiffeId);
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Identity {
+    type Err = crate::value::InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self)
+            .map_err(|error: weft_api::names::InvalidName| Self::Err::new(error.to_string()))
+    }
+}
+
+crate::value::text_value!(
+    Identity,
+    "Identity",
+    "spiffe-id",
+    "spiffe://TRUST-DOMAIN/ns/NAMESPACE/svc/SERVICE"
+);
+
+impl Spec for AuthorizationPolicy {
+    const KIND: Kind = Kind::AuthorizationPolicy;
+
+    fn check(&self, metadata: &Metadata, out: &mut Findings) {
+        check_targets(&self.target_refs, &metadata.namespace, out);
+        out.each("targetRefs", &self.target_refs, |out, target| {
+            if matches!(target.kind, TargetKind::HttpRoute | TargetKind::TcpRoute) {
+                out.add_at(
+                    "kind",
+                    Code::InvalidValue,
+                    "authorization is enforced at the server, which knows no routes",
+                )
+                .hint("target the Service");
+            }
+        });
+        let paths: usize = self.rules.iter().flat_map(|rule| &rule.to).map(|to| to.paths.len()).sum();
+        if self.rules.len() > RULES_MAX || paths > PATHS_MAX {
+            let message = format!("a policy has at most {RULES_MAX} rules and {PATHS_MAX} paths");
+            out.add_at("rules", Code::InvalidValue, message).hint("split it into several policies");
+            return;
+        }
+        if self.mode == Mode::Shadow {
+            out.not_supported("mode", "mode: Shadow").value("Shadow");
+        }
+        check_rule_names(self.rules.iter().map(|rule| rule.name.as_ref()), out);
+        out.each("rules", &self.rules, |out, rule| {
+            out.each("from", &rule.from, |out, source| source.check(out));
+            out.each("to", &rule.to, |out, operation| operation.check(out));
+            out.each("when", &rule.when, |out, condition| {
+                if condition.values.is_empty() {
+                    out.add_at("values", Code::Required, "at least one value is needed");
+                }
+            });
+        });
+        if self.rules.is_empty() && self.action == Action::Deny {
+            out.add_at("rules", Code::Required, "a Deny without rules denies nothing")
+                .hint("write rules: [{}] to deny everything");
+        }
+    }
+}
+
+impl Source {
+    fn check(&self, out: &mut Findings) {
+        if !self.claims.is_empty() {
+            out.not_supported("claims", "claims");
+        }
+        if *self == Self::default() {
+            out.add(Code::Required, "an entry of from names at least one caller")
+                .hint("leave from out to match every caller");
+        }
+    }
+}
+
+impl Operation {
+    fn check(&self, out: &mut Findings) {
+        out.each("paths", &self.paths, |out, path| path.check(out));
+        for (index, method) in self.grpc_methods.iter().enumerate() {
+            let part = |text: &str| {
+                !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+            };
+            let fits = method
+                .split_once('/')
+                .is_some_and(|(service, name)| part(service) && (name == "*" || part(name)));
+            if !fits {
+                out.at("grpcMethods", |out| {
+                    out.add_at(
+                        index,
+                        Code::InvalidValue,
+                        "write package.Service/Method or package.Service/*",
+                    )
+                    .value(method);
+                });
+            }
+        }
+        if *self == Self::default() {
+            out.add(Code::Required, "an entry of to names at least one operation")
+                .hint("leave to out to match every operation");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Mesh: posture and trust. There is one, named `mesh`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Spec};
+use crate::finding::{Code, Findings};
+use crate::metadata::Metadata;
+use crate::value::Timespan;
+
+/// The name that the one Mesh object has.
+pub const MESH_NAME: &str = "mesh";
+
+/// Posture and trust of the whole mesh.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mesh {
+    /// What holds where no policy says otherwise.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// Lives of certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// What holds where no policy says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defaults {
+    /// Whether services take connections without mutual TLS.
+    #[serde(default)]
+    pub mtls: MtlsMode,
+    /// What happens to a request that no AuthorizationPolicy speaks of.
+    #[serde(default)]
+    pub authorization: DefaultAction,
+    /// What happens to calls to hosts that the mesh does not know.
+    #[serde(default)]
+    pub outbound: OutboundMode,
+    /// Which services a sidecar is told of.
+    #[serde(default)]
+    pub view: View,
+}
+
+/// Whether services take connections without mutual TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MtlsMode {
+    /// Mutual TLS only.
+    #[default]
+    Strict,
+    /// Mutual TLS, and plain connections on a port of their own.
+    Permissive,
+}
+
+/// What happens to a request that no AuthorizationPolicy speaks of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DefaultAction {
+    /// It passes.
+    #[default]
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// What happens to calls to hosts that the mesh does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OutboundMode {
+    /// They are refused.
+    #[default]
+    RegistryOnly,
+    /// They go out as they are.
+    Allow,
+}
+
+/// Which services a sidecar is told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum View {
+    /// All that it may call.
+    #[default]
+    All,
+    /// Those in its `upstreams`.
+    Declared,
+    /// Each at first use.
+    OnDemand,
+}
+
+/// Lives of certificates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// How long a workload's certificate is valid, 10 minutes to 7 days.
+    #[serde(default, rename = "leafTTL", skip_serializing_if = "Option::is_none")]
+    pub leaf_ttl: Option<Timespan>,
+    /// After which percentage of that it is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 90))]
+    pub rotate_at: Option<u8>,
+}
+
+/// Traces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tracing {
+    /// Where traces go, an OTLP endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Percentage of requests that are traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub sampling: Option<f64>,
+}
+
+impl Spec for Mesh {
+    const KIND: Kind = Kind::Mesh;
+
+    fn check(&self, metadata: &Metadata, out: &mut Findings) {
+        if metadata.name.as_str() != MESH_NAME || metadata.namespace.as_str() != "default" {
+            out.add(Code::InvalidValue, format!("there is one Mesh, default/{MESH_NAME}"))
+                .value(format!("{}/{}", metadata.namespace, metadata.name))
+                .hint(format!("write metadata.name: {MESH_NAME}, and no namespace"));
+        }
+        out.at("defaults", |out| {
+            if self.defaults.outbound == OutboundMode::Allow {
+                out.not_supported("outbound", "outbound: Allow").value("Allow");
+            }
+            if self.defaults.view != View::All {
+                out.not_supported("view", &format!("view: {:?}", self.defaults.view));
+            }
+            if self.defaults.mtls == MtlsMode::Permissive {
+                out.not_supported("mtls", "mtls: Permissive").value("Permissive");
+            }
+        });
+        if self.identity.is_some() {
+            out.not_supported("identity", "identity")
+                .hint("set the life of certificates with the control plane's --leaf-ttl");
+        }
+        if self.tracing.is_some() {
+            out.not_supported("tracing", "tracing");
+        }
+    }
+}

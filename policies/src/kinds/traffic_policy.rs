@@ -1,0 +1,370 @@
+//! TrafficPolicy: everything about calling a backend.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::reference::{ClientRef, Level, TargetKind, TargetRef, check_targets};
+use super::resilience::{check_retry, check_timeouts};
+use super::{Kind, Spec};
+use crate::finding::{Code, Findings};
+use crate::metadata::Metadata;
+use crate::value::{StatusRange, Timespan};
+
+/// Everything about calling a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficPolicy {
+    /// What the policy is about.
+    pub target_refs: Vec<TargetRef>,
+    /// Only calls of these callers; all when it is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientRef>,
+    /// How one of many endpoints is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
+    /// Whether near endpoints are preferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<LocalityPolicy>,
+    /// Connections and how many there may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// When an endpoint that fails is left alone for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How long requests may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<TrafficTimeouts>,
+    /// What is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// How one of many endpoints is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadBalancer {
+    /// The way.
+    #[serde(rename = "type")]
+    pub balancer: Balancer,
+    /// What is hashed, for RingHash and Maglev.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hash_on: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The way in which one of many endpoints is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Balancer {
+    /// One after the other, by weight.
+    RoundRobin,
+    /// The one with fewer open requests of two chosen at random.
+    LeastRequest,
+    /// The one that has answered fastest of late.
+    PeakEwma,
+    /// Any.
+    Random,
+    /// By a hash on a ring.
+    RingHash,
+    /// By a hash in a table.
+    Maglev,
+}
+
+/// Whether near endpoints are preferred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalityPolicy {
+    /// How much.
+    #[serde(default)]
+    pub mode: LocalityMode,
+    /// Where traffic goes when a place fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// How much near endpoints are preferred.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LocalityMode {
+    /// Near ones first, others when they fail.
+    Prefer,
+    /// Near ones only.
+    Strict,
+    /// All are equal.
+    #[default]
+    None,
+}
+
+/// Connections and how many there may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Connection {
+    /// How long opening one may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Timespan>,
+    /// How long one stays open unused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Timespan>,
+    /// How many may be open to a service, from one proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_connections: Option<u32>,
+    /// How many requests may wait for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_pending_requests: Option<u32>,
+    /// How many requests may be open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_requests: Option<u32>,
+    /// How the kernel finds out that a peer is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+/// How the kernel finds out that a peer is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpKeepalive {
+    /// How long a connection is silent before the first probe; whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timespan>,
+    /// Time between probes; whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Timespan>,
+    /// How many probes go unanswered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub probes: Option<u32>,
+}
+
+/// When an endpoint that fails is left alone for a while.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutlierDetection {
+    /// After so many answers of 5xx in a row.
+    #[serde(default, rename = "consecutive5xx", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub consecutive_5xx: Option<u32>,
+    /// After so many 502, 503 and 504 in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub consecutive_gateway_failures: Option<u32>,
+    /// How often ejected endpoints are looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Timespan>,
+    /// How long the first time lasts; it grows with each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_ejection_time: Option<Timespan>,
+    /// The greatest part of the endpoints, in percent, that may be left alone at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_ejection_percent: Option<u32>,
+}
+
+/// Limits on the time that a request may take. `0s` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficTimeouts {
+    /// The whole request, all tries included, until the answer has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Timespan>,
+    /// One try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<Timespan>,
+    /// How long a stream may be silent in both directions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<Timespan>,
+}
+
+/// What is tried again, and how often.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// How many tries follow the first; 0 switches retries off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub attempts: Option<u32>,
+    /// Statuses that are tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<Vec<StatusRange>>,
+    /// Failures that are tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Vec<RetryOn>>,
+    /// The least time between two tries; it grows with each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Timespan>,
+    /// The greatest part of all requests that may be second tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<RetryBudget>,
+}
+
+/// A failure that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RetryOn {
+    /// No connection.
+    ConnectFailure,
+    /// The stream was refused before it began.
+    RefusedStream,
+    /// The connection ended before an answer.
+    Reset,
+    /// The connection ended before the request was sent.
+    ResetBeforeRequest,
+    /// Any 5xx, and no answer at all.
+    #[serde(rename = "5xx")]
+    ServerError,
+    /// 502, 503 and 504.
+    GatewayError,
+    /// 409.
+    #[serde(rename = "Retriable4xx")]
+    Retriable4xx,
+    /// gRPC status CANCELLED.
+    GrpcCancelled,
+    /// gRPC status DEADLINE_EXCEEDED.
+    GrpcDeadlineExceeded,
+    /// gRPC status INTERNAL.
+    GrpcInternal,
+    /// gRPC status RESOURCE_EXHAUSTED.
+    GrpcResourceExhausted,
+    /// gRPC status UNAVAILABLE.
+    GrpcUnavailable,
+}
+
+/// The greatest part of all requests that may be second tries.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryBudget {
+    /// In percent.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub percent: f64,
+    /// So many a second are allowed at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_per_second: Option<u32>,
+}
+
+impl Spec for TrafficPolicy {
+    const KIND: Kind = Kind::TrafficPolicy;
+
+    fn check(&self, metadata: &Metadata, out: &mut Findings) {
+        check_targets(&self.target_refs, &metadata.namespace, out);
+        if !self.clients.is_empty() {
+            out.not_supported("clients", "clients of a TrafficPolicy")
+                .hint("target an HTTPRoute that has clients: timeouts and retry can be set there");
+        }
+        if let Some(balancer) = &self.load_balancer {
+            out.at("loadBalancer", |out| balancer.check(out));
+        }
+        if let Some(locality) = &self.locality {
+            out.at("locality", |out| {
+                if locality.mode != LocalityMode::None {
+                    out.not_supported("mode", &format!("mode {:?}", locality.mode));
+                }
+                if !locality.failover.is_empty() {
+                    out.not_supported("failover", "failover");
+                }
+            });
+        }
+        if let Some(connection) = &self.connection {
+            out.at("connection", |out| connection.check(out));
+        }
+        if let Some(outlier) = &self.outlier_detection {
+            out.at("outlierDetection", |out| {
+                for (field, span) in
+                    [("interval", outlier.interval), ("baseEjectionTime", outlier.base_ejection_time)]
+                {
+                    refuse_zero(field, span, out);
+                }
+            });
+        }
+        if let Some(timeouts) = &self.timeouts {
+            out.at("timeouts", |out| check_timeouts(timeouts.request, timeouts.backend_request, out));
+        }
+        if let Some(retry) = &self.retry {
+            out.at("retry", |out| retry.check(out));
+        }
+        self.check_levels(out);
+    }
+}
+
+impl TrafficPolicy {
+    /// Notes fields that have no meaning at the level of a target: a route has no connections of its own.
+    fn check_levels(&self, out: &mut Findings) {
+        let of_routes = |target: &TargetRef| target.level() >= Level::Route;
+        let of_cluster = [
+            ("loadBalancer", self.load_balancer.is_some()),
+            ("locality", self.locality.is_some()),
+            ("connection", self.connection.is_some()),
+            ("outlierDetection", self.outlier_detection.is_some()),
+        ];
+        if self.target_refs.iter().any(of_routes) {
+            for (field, _) in of_cluster.iter().filter(|(_, is_set)| *is_set) {
+                out.add_at(*field, Code::Inconsistent, "cannot be set on a route, only on what it leads to")
+                    .hint("put it into a policy that targets the Service");
+            }
+        }
+        if self.target_refs.iter().any(|target| target.kind == TargetKind::TcpRoute) {
+            for (field, is_set) in [("timeouts", self.timeouts.is_some()), ("retry", self.retry.is_some())] {
+                if is_set {
+                    out.add_at(
+                        field,
+                        Code::ProtocolMismatch,
+                        "has no meaning on a TCPRoute: connections are not requests",
+                    );
+                }
+            }
+        }
+        let nothing =
+            of_cluster.iter().all(|(_, is_set)| !is_set) && self.timeouts.is_none() && self.retry.is_none();
+        if nothing {
+            out.add(Code::Required, "the policy sets nothing")
+                .hint("write one of loadBalancer, locality, connection, outlierDetection, timeouts, retry");
+        }
+    }
+}
+
+impl LoadBalancer {
+    fn check(&self, out: &mut Findings) {
+        match self.balancer {
+            Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Random => {}
+            Balancer::PeakEwma | Balancer::RingHash | Balancer::Maglev => {
+                out.not_supported("type", &format!("type {:?}", self.balancer))
+                    .hint("use RoundRobin, LeastRequest or Random");
+            }
+        }
+        if !self.hash_on.is_empty() {
+            out.not_supported("hashOn", "hashOn");
+        }
+    }
+}
+
+impl Connection {
+    fn check(&self, out: &mut Findings) {
+        refuse_zero("connectTimeout", self.connect_timeout, out);
+        if let Some(keepalive) = &self.tcp_keepalive {
+            out.at("tcpKeepalive", |out| {
+                for (field, span) in [("time", keepalive.time), ("interval", keepalive.interval)] {
+                    refuse_zero(field, span, out);
+                    if let Some(span) = span.filter(|span| span.get().subsec_nanos() != 0) {
+                        out.add_at(field, Code::InvalidValue, "must be whole seconds").value(span);
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Retry {
+    fn check(&self, out: &mut Findings) {
+        check_retry(self.codes.as_deref(), self.backoff, out);
+        if self.on.as_ref().is_some_and(Vec::is_empty) {
+            out.add_at("on", Code::Inconsistent, "an empty list retries nothing")
+                .hint("leave it out for the defaults, or write attempts: 0");
+        }
+        if self.budget.is_some() {
+            out.not_supported("budget", "a retry budget");
+        }
+    }
+}
+
+fn refuse_zero(field: &'static str, span: Option<Timespan>, out: &mut Findings) {
+    if span.is_some_and(Timespan::is_zero) {
+        out.add_at(field, Code::InvalidValue, "must be longer than zero").value("0s");
+    }
+}

@@ -1,0 +1,183 @@
+//! Workload: one instance. A joining proxy writes it; a file may too.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use weft_api::Name;
+
+use super::service::SNI_LABELS_MAX;
+use super::{Kind, Spec};
+use crate::finding::{Code, Findings};
+use crate::metadata::Metadata;
+use crate::value::{PortRef, ServiceRef};
+
+/// One instance of one or more services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workload {
+    /// The address that others reach it on.
+    #[schemars(with = "IpText")]
+    pub address: IpAddr,
+    /// Where the application listens, for each port name of its services.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "PortNumbers")]
+    pub ports: BTreeMap<Name, u16>,
+    /// Services that it belongs to, beside those whose selector matches its labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceRef>,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Locality::is_empty")]
+    pub locality: Locality,
+    /// Its share of traffic among its peers; 1 when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub weight: Option<u32>,
+    /// Local ports that lead to services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+    /// What runs beside it.
+    #[serde(default)]
+    pub proxy: Proxy,
+}
+
+/// Where a workload runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Locality {
+    /// Region.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Zone of the region.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Part of the zone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sub_zone: String,
+}
+
+impl Locality {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.region.is_empty() && self.zone.is_empty() && self.sub_zone.is_empty()
+    }
+}
+
+/// A local port that leads to a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// The service.
+    pub service: ServiceRef,
+    /// Its port.
+    pub port: PortRef,
+    /// Where the sidecar listens for it.
+    #[schemars(with = "AddressText")]
+    pub bind: SocketAddr,
+}
+
+/// What runs beside a workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Proxy {
+    /// The kind of proxy.
+    #[serde(default, rename = "type")]
+    pub proxy_type: ProxyType,
+}
+
+/// The kind of proxy beside a workload.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ProxyType {
+    /// weft-proxy.
+    #[default]
+    Weft,
+    /// Stock Envoy.
+    Envoy,
+    /// None: the application speaks xDS itself, through gRPC.
+    #[serde(rename = "GRPC")]
+    Grpc,
+    /// None: peers reach it in plain text.
+    None,
+}
+
+impl Spec for Workload {
+    const KIND: Kind = Kind::Workload;
+
+    fn check(&self, metadata: &Metadata, out: &mut Findings) {
+        if self.address.is_unspecified() || self.address.is_multicast() {
+            out.add_at("address", Code::InvalidValue, "must be an address that peers can connect to")
+                .value(self.address);
+        }
+        out.unique("services", &self.services, "", |service| service.resolve(&metadata.namespace));
+        for (index, service) in self.services.iter().enumerate() {
+            let id = service.resolve(&metadata.namespace);
+            let length = metadata.name.as_str().len() + id.name.as_str().len() + id.namespace.as_str().len();
+            if length > SNI_LABELS_MAX {
+                let message = format!(
+                    "workload, service and namespace have {length} characters together, {SNI_LABELS_MAX} at most fit a certificate's name"
+                );
+                out.at("services", |out| {
+                    out.add_at(index, Code::InvalidValue, message).value(service);
+                });
+            }
+            if id.namespace != metadata.namespace {
+                out.at("services", |out| {
+                    out.add_at(
+                        index,
+                        Code::Inconsistent,
+                        "a workload belongs to services of its own namespace",
+                    )
+                    .value(service)
+                    .hint(format!("its namespace is {}", metadata.namespace));
+                });
+            }
+        }
+        out.unique("upstreams", &self.upstreams, "bind", |upstream| upstream.bind);
+        out.each("upstreams", &self.upstreams, |out, upstream| {
+            if upstream.bind.port() == 0 {
+                out.add_at("bind", Code::InvalidValue, "needs a port that is not 0").value(upstream.bind);
+            }
+        });
+    }
+}
+
+/// The schema of an IP address.
+#[derive(Debug)]
+struct IpText;
+/// The schema of an IP address with a port.
+#[derive(Debug)]
+struct AddressText;
+/// The schema of port numbers by name.
+#[derive(Debug)]
+struct PortNumbers;
+
+macro_rules! schema_only {
+    ($type:ty, $name:literal, $schema:tt) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+schema_only!(IpText, "IpAddress", {"type": "string", "format": "ip", "description": "an IPv4 or IPv6 address"});
+schema_only!(AddressText, "Address", {"type": "string", "format": "ip-port", "description": "IP:PORT"});
+schema_only!(PortNumbers, "PortNumbers", {
+    "type": "object",
+    "propertyNames": {"type": "string", "format": "name"},
+    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 65535}
+});

@@ -1,0 +1,25 @@
+//! Policies: from YAML to a valid set, and from a set to xDS. Pure: no files, no clock, no network, no randomness.
+//!
+//! ```text
+//!   text -> document::parse -> Document -> PolicySet::apply -> PolicySet -> compile -> Resource
+//! ```
+//!
+//! It does not store anything, and it does not know who is connected.
+
+pub mod compile;
+pub mod document;
+pub mod finding;
+pub mod kinds;
+pub mod metadata;
+pub mod policy;
+pub mod schema;
+pub mod set;
+mod structure;
+mod suggest;
+pub mod value;
+
+pub use document::{Document, parse};
+pub use kinds::Kind;
+pub use policy::{Object, Policy};
+pub use schema::schema;
+pub use set::{PolicyKey, PolicySet};

@@ -1,0 +1,161 @@
+//! Which rule takes a request: the union of all routes of a service, in Gateway API's order.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use weft_api::{Name, ServiceId};
+
+use super::PolicySet;
+use crate::kinds::http_route::Rule;
+use crate::kinds::reference::{ClientKind, ClientRef, ParentKind, ParentRef};
+use crate::kinds::route_match::{PathMatchType, RouteMatch};
+use crate::kinds::service::{Port, Protocol};
+use crate::kinds::{HttpRoute, TcpRoute};
+use crate::metadata::Metadata;
+use crate::policy::Object;
+
+/// One match of one rule. A rule with three matches gives three of these, at three places in the order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpRouteMatch {
+    /// The route.
+    pub route: Arc<Object<HttpRoute>>,
+    /// Which of its rules.
+    pub rule_index: usize,
+    /// Which of the rule's matches; 0 for a rule without, which matches everything.
+    pub match_index: usize,
+    /// What must fit.
+    pub route_match: RouteMatch,
+}
+
+impl HttpRouteMatch {
+    /// The rule.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        &self.route.spec.rules[self.rule_index]
+    }
+
+    /// The rule's name, or its index where it has none.
+    #[must_use]
+    pub fn rule_name(&self) -> String {
+        self.rule().name.as_ref().map_or_else(|| self.rule_index.to_string(), Name::to_string)
+    }
+}
+
+impl PolicySet {
+    /// The matches that calls from `caller_namespace` to a port of a service go through, the first that fits wins.
+    ///
+    /// The order is Gateway API's: exact paths, expressions, then longer prefixes; a method; more headers; more query
+    /// parameters. Among equals a route of the caller's own namespace goes before one of the service's, then the
+    /// older route, then the name, then the order in the route.
+    #[must_use]
+    pub fn http_rules_for(
+        &self,
+        service: &ServiceId,
+        port: &Port,
+        caller_namespace: &Name,
+    ) -> Vec<HttpRouteMatch> {
+        let routes = self.index.http_routes.get(service).map(Vec::as_slice).unwrap_or_default();
+        let mut found: Vec<HttpRouteMatch> = routes
+            .iter()
+            .filter(|route| applies(&route.metadata, &route.spec.clients, service, caller_namespace))
+            .filter(|route| names_port(&route.spec.parent_refs, &route.metadata.namespace, service, port))
+            .flat_map(matches_of)
+            .collect();
+        found.sort_by_cached_key(|one| Rank::of(one, service));
+        found
+    }
+
+    /// The route that connections from `caller_namespace` to a port of a service follow. One of the caller's own
+    /// namespace goes before one of the service's, then the older, then the name.
+    #[must_use]
+    pub fn tcp_route_for(
+        &self,
+        service: &ServiceId,
+        port: &Port,
+        caller_namespace: &Name,
+    ) -> Option<&Arc<Object<TcpRoute>>> {
+        let routes = self.index.tcp_routes.get(service).map(Vec::as_slice).unwrap_or_default();
+        routes
+            .iter()
+            .filter(|route| applies(&route.metadata, &route.spec.clients, service, caller_namespace))
+            .filter(|route| names_port(&route.spec.parent_refs, &route.metadata.namespace, service, port))
+            .min_by_key(|route| Age::of(&route.metadata, service))
+    }
+}
+
+/// Whether a route speaks to callers of `caller`: one of the service's namespace to all, another only to its own.
+fn applies(metadata: &Metadata, clients: &[ClientRef], service: &ServiceId, caller: &Name) -> bool {
+    let in_reach = metadata.namespace == service.namespace || metadata.namespace == *caller;
+    let named = clients.is_empty()
+        || clients.iter().any(|client| client.kind == ClientKind::Namespace && client.name == *caller);
+    in_reach && named
+}
+
+fn names_port(parents: &[ParentRef], namespace: &Name, service: &ServiceId, port: &Port) -> bool {
+    parents.iter().any(|parent| {
+        parent.kind == ParentKind::Service && parent.service(namespace) == *service && parent.names_port(port)
+    })
+}
+
+fn matches_of(route: &Arc<Object<HttpRoute>>) -> impl Iterator<Item = HttpRouteMatch> + '_ {
+    route.spec.rules.iter().enumerate().flat_map(move |(rule_index, rule)| {
+        let all = rule.matches.is_empty().then(RouteMatch::default);
+        rule.matches.iter().cloned().chain(all).enumerate().map(move |(match_index, route_match)| {
+            HttpRouteMatch { route: Arc::clone(route), rule_index, match_index, route_match }
+        })
+    })
+}
+
+/// Where a route stands among those that say the same. Lower goes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    of_service: bool,
+    created: (bool, Option<String>),
+    namespace: Name,
+    name: Name,
+}
+
+impl Age {
+    fn of(metadata: &Metadata, service: &ServiceId) -> Self {
+        Self {
+            of_service: metadata.namespace == service.namespace,
+            created: (metadata.created_at.is_none(), metadata.created_at.clone()),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+        }
+    }
+}
+
+/// Where a match stands in the order. Lower goes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    path: PathMatchType,
+    length: Reverse<usize>,
+    any_method: bool,
+    headers: Reverse<usize>,
+    query_params: Reverse<usize>,
+    age: Age,
+    rule: usize,
+    part: usize,
+}
+
+impl Rank {
+    fn of(one: &HttpRouteMatch, service: &ServiceId) -> Self {
+        let path = one.route_match.path();
+        Self {
+            path: path.match_type,
+            length: Reverse(path.value.len()),
+            any_method: one.route_match.method.is_none(),
+            headers: Reverse(one.route_match.headers.len()),
+            query_params: Reverse(one.route_match.query_params.len()),
+            age: Age::of(&one.route.metadata, service),
+            rule: one.rule_index,
+            part: one.match_index,
+        }
+    }
+}
+
+/// Whether a kind of route fits a port.
+pub(super) fn route_fits(protocol: Protocol, http: bool) -> bool {
+    protocol.is_http() == http
+}

@@ -1,0 +1,144 @@
+//! A golden case's input: policy documents, and one document `workloads:` that stands for the registry.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use weft_api::names::{ServiceId, TrustDomain, WorkloadId};
+use weft_policies::PolicySet;
+use weft_policies::compile::{Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads};
+use weft_policies::value::PortRef;
+
+/// What a case is made of.
+#[derive(Debug, Clone)]
+pub struct Input {
+    pub trust_domain: TrustDomain,
+    pub set: PolicySet,
+    pub workloads: Workloads,
+}
+
+impl Input {
+    pub fn model(&self) -> Model<'_> {
+        Model { trust_domain: &self.trust_domain, set: &self.set, workloads: &self.workloads }
+    }
+
+    /// Reads `input.yaml` of a case.
+    pub fn read(case: &Path) -> Self {
+        let path = case.join("input.yaml");
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (registry, policies): (Vec<&str>, Vec<&str>) =
+            text.split("\n---\n").partition(|document| document.trim_start().starts_with("workloads:"));
+        let name = path.display().to_string();
+        let documents = weft_policies::parse(&name, &policies.join("\n---\n"))
+            .unwrap_or_else(|found| panic!("{name}: {found:#?}"));
+        let applied =
+            PolicySet::default().apply(&documents).unwrap_or_else(|found| panic!("{name}: {found:#?}"));
+        let mut workloads = Workloads::new();
+        for document in registry {
+            let registry: Registry =
+                serde_yaml::from_str(document).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for entry in registry.workloads {
+                let state = entry.into_state();
+                workloads.insert(state.id.clone(), state);
+            }
+        }
+        let trust_domain = TrustDomain::try_new("mesh.local").expect("a valid trust domain");
+        Self { trust_domain, set: applied.set, workloads }
+    }
+}
+
+/// The directories of all cases, sorted.
+pub fn all() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let children = |path: &Path| {
+        let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut paths: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("a readable directory").path()).collect();
+        paths.sort();
+        paths
+    };
+    let cases: Vec<PathBuf> = children(&root).iter().flat_map(|kind| children(kind)).collect();
+    assert!(!cases.is_empty(), "no golden cases below {}", root.display());
+    cases
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registry {
+    workloads: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: WorkloadId,
+    identity: ServiceId,
+    address: IpAddr,
+    inbound: Option<SocketAddr>,
+    outbound: Option<SocketAddr>,
+    #[serde(default)]
+    ports: BTreeMap<String, u16>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    locality: Locality,
+    weight: Option<u32>,
+    #[serde(default)]
+    services: Vec<ServiceId>,
+    #[serde(default)]
+    upstreams: Vec<EntryUpstream>,
+    #[serde(default)]
+    proxy: ProxyType,
+    health: Option<String>,
+    #[serde(default)]
+    unhealthy_ports: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryUpstream {
+    service: ServiceId,
+    port: PortRef,
+    bind: SocketAddr,
+}
+
+impl Entry {
+    fn into_state(self) -> WorkloadState {
+        let health = match self.health.as_deref() {
+            None | Some("Healthy") => Health::Healthy,
+            Some("Degraded") => Health::Degraded,
+            Some("Unhealthy") => Health::Unhealthy,
+            Some("Draining") => Health::Draining,
+            Some("Starting") => Health::Starting,
+            Some(other) => panic!("unknown health {other}"),
+        };
+        let port_health = self
+            .unhealthy_ports
+            .iter()
+            .map(|port| ((self.identity.clone(), port.clone()), Health::Unhealthy))
+            .collect();
+        let upstreams = self
+            .upstreams
+            .into_iter()
+            .map(|one| Upstream { service: one.service, port: one.port, bind: one.bind })
+            .collect();
+        WorkloadState {
+            id: self.id,
+            address: self.address,
+            inbound: self.inbound.unwrap_or_else(|| SocketAddr::new(self.address, 15006)),
+            outbound: self.outbound.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15001))),
+            app_ports: self.ports,
+            labels: self.labels,
+            locality: self.locality,
+            weight: self.weight.unwrap_or(1),
+            services: self.services,
+            identity: self.identity,
+            upstreams,
+            proxy: self.proxy,
+            health,
+            port_health,
+        }
+    }
+}
