@@ -1,0 +1,263 @@
+//! The mesh's certificate authority.
+//!
+//! ```text
+//!   store: mesh/root, mesh/issuer (keys sealed)          mesh/leaves/… (ledger)
+//!        │ open: read, or create by one compare-and-swap        ▲ one entry a leaf
+//!        ▼                                                      │
+//!   Authority ── SigningChain (watch) ── issue_workload ── IssuedLeaf
+//!        ▲                          └─── issue_control_plane ── ServerIdentity ── tls
+//!        └ renewal: the leader, at half of the issuer's life
+//! ```
+//!
+//! Signing reads memory only: a store that is away stops no renewal. The root's key is opened for the moments in
+//! which an issuer is made. Rotating the root is not done here yet.
+
+mod chain;
+mod csr;
+mod ledger;
+mod limits;
+mod mesh;
+mod profile;
+mod rotation;
+mod seal;
+
+use std::sync::Arc;
+
+use rcgen::PublicKeyData;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::{Duration, OffsetDateTime};
+use tokio::sync::watch;
+use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
+
+pub use chain::{Held, Serial, SigningChain};
+pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
+pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
+pub use limits::{Limited, SigningLimits};
+pub use mesh::{Renewal, open, spawn_follow};
+pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
+pub use rotation::{rotate_at, sleep_until};
+pub use seal::{SealError, SealKey, Sealed};
+
+/// The least life of a workload's certificate, for tests.
+pub const MIN_LEAF_LIFE: Duration = Duration::seconds(10);
+/// The longest life of a workload's certificate.
+pub const MAX_LEAF_LIFE: Duration = Duration::days(7);
+/// Life of the control plane's own certificate.
+pub const SERVER_LIFE: Duration = Duration::hours(24);
+
+/// What the authority is for.
+#[derive(Debug, Clone)]
+pub struct AuthoritySettings {
+    /// The mesh that it speaks for.
+    pub trust_domain: TrustDomain,
+    /// Life of workloads' certificates, `MIN_LEAF_LIFE` to `MAX_LEAF_LIFE`.
+    pub leaf_life: Duration,
+}
+
+/// Issues certificates. Shared by reference.
+#[derive(Debug)]
+pub struct Authority {
+    settings: AuthoritySettings,
+    clock: crate::clock::Clock,
+    seal: SealKey,
+    chain: watch::Sender<Arc<SigningChain>>,
+}
+
+/// A workload's certificate, and what the ledger keeps of it.
+#[derive(Debug, Clone)]
+pub struct IssuedLeaf {
+    /// The leaf, then its issuer; without the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Serial number of its issuer.
+    pub issuer: Serial,
+    /// Whose workload.
+    pub service: ServiceId,
+    /// Which workload.
+    pub workload: WorkloadId,
+    /// When it was made.
+    pub issued_at: OffsetDateTime,
+    /// Its last second.
+    pub not_after: OffsetDateTime,
+}
+
+/// The control plane's own certificate with its key, which never leaves memory.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    /// The leaf, its issuer, and the root, so that a joiner can compare the root with its token.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Key of the leaf.
+    pub key: PrivateKeyDer<'static>,
+    /// When it was made.
+    pub issued_at: OffsetDateTime,
+    /// Its last second.
+    pub not_after: OffsetDateTime,
+}
+
+/// Why the authority cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A life out of bounds.
+    #[error("a certificate life of {0} is not allowed; use 10s to 7d")]
+    LeafLife(Duration),
+    /// The issuer ends too soon to be of use.
+    #[error("the issuer ends at {0}, too soon to sign; check the leader's log for why it was not renewed")]
+    IssuerEnding(OffsetDateTime),
+    /// The clock is before the issuer's first second.
+    #[error("this machine's clock is before the issuer's first second, {0}; set the clock")]
+    ClockBehind(OffsetDateTime),
+    /// Another mesh's store.
+    #[error("the store holds the mesh {stored}, not {wanted}; correct --trust-domain or use another store")]
+    OtherMesh {
+        /// What is stored.
+        stored: TrustDomain,
+        /// What was asked for.
+        wanted: TrustDomain,
+    },
+    /// A record that this version cannot read.
+    #[error("the record {record} cannot be read: {reason}; restore it from a backup or use a newer version")]
+    CorruptRecord {
+        /// Its key in the store.
+        record: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A stored certificate is unreadable.
+    #[error("a CA certificate in the store is not valid X.509; restore the store from a backup")]
+    CorruptCertificate,
+    /// A stored key is another one's.
+    #[error("the issuer's key is not that of its certificate; restore the store from a backup")]
+    KeyMismatch,
+    /// The CA key's seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Encode(#[from] rcgen::Error),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] weft_store::ReadError),
+    /// The store does not take the write.
+    #[error(transparent)]
+    Commit(#[from] weft_store::CommitError),
+}
+
+impl Authority {
+    /// An authority that signs with `chain`.
+    ///
+    /// # Errors
+    /// When the leaf life is out of bounds.
+    pub fn try_new(
+        settings: AuthoritySettings,
+        clock: crate::clock::Clock,
+        seal: SealKey,
+        chain: SigningChain,
+    ) -> Result<Self, CaError> {
+        if !(MIN_LEAF_LIFE..=MAX_LEAF_LIFE).contains(&settings.leaf_life) {
+            return Err(CaError::LeafLife(settings.leaf_life));
+        }
+        Ok(Self { settings, clock, seal, chain: watch::Sender::new(Arc::new(chain)) })
+    }
+
+    /// The mesh that it speaks for.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.settings.trust_domain
+    }
+
+    /// What signs now.
+    #[must_use]
+    pub fn chain(&self) -> Arc<SigningChain> {
+        Arc::clone(&self.chain.borrow())
+    }
+
+    /// What signs, from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<SigningChain>> {
+        self.chain.subscribe()
+    }
+
+    /// The roots that members trust.
+    #[must_use]
+    pub fn bundle(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.chain.borrow().root.certificate.clone()]
+    }
+
+    /// SHA-256 of the root's `SubjectPublicKeyInfo`, which join tokens carry.
+    #[must_use]
+    pub fn root_spki_sha256(&self) -> [u8; 32] {
+        self.chain.borrow().root.spki_sha256
+    }
+
+    /// A certificate for a workload's key. Who asks must be known before.
+    ///
+    /// # Errors
+    /// When the issuer is about to end, or the clock is wrong.
+    pub fn issue_workload(
+        &self,
+        service: &ServiceId,
+        workload: &WorkloadId,
+        key: &impl PublicKeyData,
+    ) -> Result<IssuedLeaf, CaError> {
+        let chain = self.chain();
+        let now = self.clock.now();
+        let validity = self.validity(&chain, now, self.settings.leaf_life)?;
+        let params = profile::workload(self.trust_domain(), service, &workload.name, validity)?;
+        let leaf = chain.sign(&params, key)?;
+        Ok(IssuedLeaf {
+            chain: vec![leaf.certificate, chain.issuer.certificate.clone()],
+            serial: leaf.serial,
+            issuer: chain.issuer.serial.clone(),
+            service: service.clone(),
+            workload: workload.clone(),
+            issued_at: now,
+            not_after: leaf.not_after,
+        })
+    }
+
+    /// A new key and certificate for the control plane itself.
+    ///
+    /// # Errors
+    /// As [`Self::issue_workload`].
+    pub fn issue_control_plane(&self, names: &[ServerName]) -> Result<ServerIdentity, CaError> {
+        let chain = self.chain();
+        let now = self.clock.now();
+        let validity = self.validity(&chain, now, SERVER_LIFE)?;
+        let key = new_key()?;
+        let leaf = chain.sign(&profile::control_plane(self.trust_domain(), names, validity)?, &key)?;
+        let root = chain.root.certificate.clone();
+        Ok(ServerIdentity {
+            chain: vec![leaf.certificate, chain.issuer.certificate.clone(), root],
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            issued_at: now,
+            not_after: leaf.not_after,
+        })
+    }
+
+    /// The control plane's identity, which clients pin.
+    #[must_use]
+    pub fn control_plane_id(&self) -> SpiffeId {
+        SpiffeId::control_plane(self.trust_domain())
+    }
+
+    // A leaf that ends with its issuer is fine; one with hardly any life left would only hide the trouble.
+    fn validity(
+        &self,
+        chain: &SigningChain,
+        now: OffsetDateTime,
+        life: Duration,
+    ) -> Result<profile::Validity, CaError> {
+        if now < chain.issuer.not_before {
+            return Err(CaError::ClockBehind(chain.issuer.not_before));
+        }
+        let end = chain.issuer.not_after.min(chain.root.not_after);
+        if end - now < Duration::minutes(10).min(life / 4) {
+            return Err(CaError::IssuerEnding(end));
+        }
+        Ok(profile::Validity::starting(now, life, Some(end)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,227 @@
+//! The ledger: one record for each leaf issued, kept until it expires.
+//!
+//! ```text
+//! leaves/EXPIRY-SERIAL     EXPIRY is 12 digits of Unix seconds, so that pruning reads what is over and nothing else
+//! ```
+//!
+//! Renewals write through one task that puts many entries into one transaction. A store that is away does not stop
+//! them: entries wait in a bounded queue and are written when it is back; when the queue is full, nothing is issued.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use weft_api::{ServiceId, WorkloadId};
+use weft_store::{CommitError, Leadership, Page, ReadError, Store, Txn};
+
+use super::{IssuedLeaf, Serial};
+use crate::clock::Clock;
+
+const PREFIX: &str = "leaves/";
+// etcd takes 128 operations in one transaction.
+const BATCH: usize = 100;
+// About two minutes of renewals at full rate on two cores; 16 MiB at most.
+const WAITING: usize = 16_384;
+const CONFIRM: Duration = Duration::from_secs(2);
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// Where a leaf's key was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeyOrigin {
+    /// Where it is used; the control plane saw a request only.
+    Workload,
+    /// In the control plane, which delivered it by SDS.
+    ControlPlane,
+}
+
+/// What is kept of a leaf.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerEntry {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Serial number of its issuer.
+    pub issuer: Serial,
+    /// Its identity.
+    pub service: ServiceId,
+    /// Its workload.
+    pub workload: WorkloadId,
+    /// Which joining of the workload it belongs to.
+    pub instance: String,
+    /// Where its key was made.
+    pub key_origin: KeyOrigin,
+    /// Unix seconds.
+    pub issued_at: i64,
+    /// Unix seconds.
+    pub expires_at: i64,
+}
+
+impl LedgerEntry {
+    /// The entry of a leaf.
+    #[must_use]
+    pub fn new(leaf: &IssuedLeaf, instance: &str, key_origin: KeyOrigin) -> Self {
+        Self {
+            serial: leaf.serial.clone(),
+            issuer: leaf.issuer.clone(),
+            service: leaf.service.clone(),
+            workload: leaf.workload.clone(),
+            instance: instance.to_owned(),
+            key_origin,
+            issued_at: leaf.issued_at.unix_timestamp(),
+            expires_at: leaf.not_after.unix_timestamp(),
+        }
+    }
+
+    /// Adds the entry to a transaction.
+    #[must_use]
+    pub fn put(&self, txn: Txn) -> Txn {
+        let value = serde_json::to_vec(self).expect("strings and numbers always encode");
+        txn.put(key(self.expires_at, &self.serial), value)
+    }
+}
+
+/// The entry cannot even wait.
+#[derive(Debug, thiserror::Error)]
+#[error("{WAITING} certificates wait to be written down; no more are issued until the store takes writes")]
+pub struct LedgerFull;
+
+/// Writes entries, many at a time.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    queue: mpsc::Sender<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: LedgerEntry,
+    written: oneshot::Sender<()>,
+}
+
+impl Ledger {
+    /// Starts the writing task. After `shutdown` it writes what waits, if the store takes it, and ends.
+    #[must_use]
+    pub fn spawn(store: Arc<dyn Store>, shutdown: CancellationToken) -> Self {
+        let (queue, entries) = mpsc::channel(WAITING);
+        tokio::spawn(write(Arc::clone(&store), entries, shutdown));
+        Self { store, queue }
+    }
+
+    /// Writes an entry down. Returns when it is durable, or after 2 s when the store does not answer: then the entry
+    /// waits here and is written later.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub async fn append(&self, entry: LedgerEntry) -> Result<(), LedgerFull> {
+        let confirmed = self.enqueue(entry)?;
+        if tokio::time::timeout(CONFIRM, confirmed).await.is_err() {
+            tracing::warn!("the store does not take the ledger's entry; it waits in memory");
+        }
+        Ok(())
+    }
+
+    /// Has an entry written down soon, for those who cannot wait. The receiver hears when it is durable.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub fn enqueue(&self, entry: LedgerEntry) -> Result<oneshot::Receiver<()>, LedgerFull> {
+        let (written, confirmed) = oneshot::channel();
+        self.queue.try_send(Pending { entry, written }).map_err(|_| LedgerFull)?;
+        Ok(confirmed)
+    }
+
+    /// The entry of one leaf.
+    ///
+    /// # Errors
+    /// When the store fails. An unreadable entry counts as none.
+    pub async fn find(
+        &self,
+        serial: &Serial,
+        not_after: OffsetDateTime,
+    ) -> Result<Option<LedgerEntry>, ReadError> {
+        let entry = self.store.get(&key(not_after.unix_timestamp(), serial)).await?;
+        Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
+    }
+
+    /// All leaves that have not been pruned.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self) -> Result<Vec<LedgerEntry>, ReadError> {
+        let entries = self.store.list_all(PREFIX).await?.entries;
+        Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
+    }
+
+    /// Removes the entries of expired leaves and says how many. The leader calls this; the writes are fenced.
+    ///
+    /// # Errors
+    /// When the store fails or leadership was lost.
+    pub async fn prune(&self, clock: &Clock, leader: &Leadership) -> Result<usize, crate::StoreError> {
+        let now = clock.unix_seconds();
+        let mut pruned = 0;
+        loop {
+            let page = Page { limit: BATCH, ..Page::default() };
+            let expired: Vec<_> = self
+                .store
+                .list(PREFIX, page)
+                .await?
+                .entries
+                .into_iter()
+                .filter(|entry| expiry(&entry.key).is_some_and(|at| at < now))
+                .collect();
+            if expired.is_empty() {
+                return Ok(pruned);
+            }
+            let txn = Txn::new().fenced_by(leader);
+            let txn = expired.iter().fold(txn, |txn, entry| txn.delete(&entry.key));
+            self.store.commit(txn).await?;
+            pruned += expired.len();
+        }
+    }
+}
+
+async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Pending>, shutdown: CancellationToken) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        let received = tokio::select! {
+            biased;
+            received = entries.recv_many(&mut batch, BATCH) => received,
+            () = shutdown.cancelled() => return,
+        };
+        if received == 0 {
+            return;
+        }
+        let mut retry = RETRY_FIRST;
+        while let Err(error) = put_all(store.as_ref(), &batch).await {
+            tracing::warn!(%error, entries = batch.len(), "cannot write the ledger of issued certificates");
+            tokio::select! {
+                () = tokio::time::sleep(retry) => {}
+                () = shutdown.cancelled() => return,
+            }
+            retry = (retry * 2).min(RETRY_MOST);
+        }
+        for pending in batch.drain(..) {
+            let _ = pending.written.send(());
+        }
+    }
+}
+
+// Without guards, so that repeating it after an uncertain answer is harmless.
+async fn put_all(store: &dyn Store, batch: &[Pending]) -> Result<(), CommitError> {
+    let txn = batch.iter().fold(Txn::new(), |txn, pending| pending.entry.put(txn));
+    store.commit(txn).await.map(|_| ())
+}
+
+fn key(expires_at: i64, serial: &Serial) -> String {
+    format!("{PREFIX}{expires_at:012}-{serial}")
+}
+
+fn expiry(key: &str) -> Option<i64> {
+    key.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}

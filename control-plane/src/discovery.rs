@@ -1,0 +1,141 @@
+//! Who may open a discovery stream: the certificate decides, the node is a claim that must fit it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tonic::Status;
+use weft_api::names::INBOUND_LISTENER;
+use weft_api::{ResourceKind, Version, WorkloadId};
+use weft_xds::server::Event;
+use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
+use weft_xds::transport::{NodeClaim, PeerIdentity};
+
+use crate::metrics::Metrics;
+use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
+
+/// Admits streams and hands them to the reconciler.
+#[derive(Debug)]
+pub struct Discovery {
+    reconciling: Reconciling,
+    metrics: Metrics,
+}
+
+impl Discovery {
+    /// Streams are served by a reconciler.
+    #[must_use]
+    pub fn new(reconciling: Reconciling, metrics: Metrics) -> Self {
+        Self { reconciling, metrics }
+    }
+}
+
+impl Publisher for Discovery {
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status> {
+        let workload = peer.workload.ok_or_else(|| {
+            Status::permission_denied("only workloads have configuration; this is no workload's certificate")
+        })?;
+        if node.id() != workload.to_string() {
+            return Err(Status::permission_denied(format!(
+                "node.id is {:?}, but the certificate is {workload}'s: set node.id to {workload}",
+                node.id()
+            )));
+        }
+        if !self.reconciling.published().borrow().ready {
+            return Err(Status::unavailable("the control plane has not read its store yet; come back"));
+        }
+        let id = StreamId::next();
+        let progress = Arc::new(Progress::default());
+        let guard = Guard {
+            id,
+            workload: workload.clone(),
+            progress: Arc::clone(&progress),
+            has_arrived: AtomicBool::new(false),
+            reconciling: self.reconciling.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
+        self.metrics.stream_opened();
+        tracing::info!(workload = %workload, user_agent = node.user_agent(), ?stream, "discovery stream opened");
+        let user_agent = user_agent(&node);
+        let opened = Command::Opened(Connected { id, workload, user_agent, kind: stream, progress, handle });
+        if self.reconciling.try_tell(opened).is_some() {
+            return Err(Status::resource_exhausted("too many streams at once; come back later"));
+        }
+        Ok(subscription)
+    }
+}
+
+fn user_agent(node: &NodeClaim) -> String {
+    use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+    let version = match &node.node().user_agent_version_type {
+        Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
+        Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
+            .version
+            .as_ref()
+            .map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch))
+            .unwrap_or_default(),
+        None => String::new(),
+    };
+    format!("{} {version}", node.user_agent()).trim().to_owned()
+}
+
+/// Whether this is the listener for other workloads, there and not removed.
+fn listens((name, version): &(Arc<str>, Option<Version>)) -> bool {
+    **name == *INBOUND_LISTENER && version.is_some()
+}
+
+/// Lives as long as the stream; its end tells the reconciler.
+struct Guard {
+    id: StreamId,
+    workload: WorkloadId,
+    progress: Arc<Progress>,
+    has_arrived: AtomicBool,
+    reconciling: Reconciling,
+    metrics: Metrics,
+}
+
+impl Guard {
+    fn note(&self, event: &Event) {
+        self.metrics.session_event(event);
+        match event {
+            Event::Nacked { kind, resources, message, .. } => {
+                let workload = &self.workload;
+                tracing::warn!(%workload, r#type = %kind, ?resources, message, "configuration refused");
+            }
+            Event::Synced { revision, .. } => {
+                if let Some(took) = self.progress.synced(Instant::now(), *revision) {
+                    self.metrics.synced(took);
+                }
+            }
+            Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
+                if !self.has_arrived.swap(true, Ordering::Relaxed) {
+                    self.tell(Command::Arrived(self.workload.clone()));
+                }
+            }
+            Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::GateTimedOut { .. }
+            | Event::AckOverdue { .. }
+            | Event::UnknownType { .. } => {}
+        }
+    }
+}
+
+impl Guard {
+    fn tell(&self, news: Command) {
+        if let Some(news) = self.reconciling.try_tell(news) {
+            // The queue is full: wait beside it, for the news must arrive.
+            let reconciling = self.reconciling.clone();
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { reconciling.tell(news).await });
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.metrics.stream_closed();
+        self.tell(Command::Closed(self.id));
+    }
+}

@@ -1,0 +1,275 @@
+//! How a workload enters the mesh, keeps its certificate, and says goodbye.
+//!
+//! ```text
+//! Join   token + CSR ─▶ token checked ─▶ one transaction: token used, workload written, leaf in the ledger ─▶ leaf
+//! Renew  mTLS + CSR ──▶ the record is still this instance's ─▶ ledger ─▶ leaf
+//! Leave  mTLS ────────▶ the record is marked: no new requests
+//! ```
+//!
+//! The token fixes namespace and service; the joiner names its workload and declares where it is. What a certificate
+//! request says of names is not read.
+
+mod declared;
+mod refusal;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use tonic::{Request, Response, Status};
+use weft_api::join::join_service_server::{JoinService, JoinServiceServer};
+use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse};
+use weft_api::{Name, ServiceId, WorkloadId, names};
+use weft_store::{CommitError, ReadError, Store, Txn};
+
+pub use declared::DeclarationError;
+pub use refusal::Refusal;
+
+use crate::ca::{
+    Authority, CheckedCsr, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES, SigningLimits,
+};
+use crate::clock::Clock;
+use crate::tls::Peer;
+use crate::tokens::{Presented, Tokens};
+use crate::workloads::{Stored, WorkloadRecord, Workloads};
+
+/// The largest request: a certificate request and what a workload declares.
+pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+// Another use of the same token, or another instance of the same name, came in between; more often is no accident.
+const ATTEMPTS: usize = 8;
+const MAX_DNS_NAME: usize = 253;
+
+/// What the reconciler last saw of a workload, for renewals while the store is away.
+pub type LastKnown = Arc<dyn Fn(&WorkloadId) -> Option<WorkloadRecord> + Send + Sync>;
+
+/// Serves the join protocol.
+#[derive(Clone)]
+pub struct Joining {
+    store: Arc<dyn Store>,
+    authority: Arc<Authority>,
+    limits: Arc<SigningLimits>,
+    tokens: Tokens,
+    workloads: Workloads,
+    ledger: Ledger,
+    clock: Clock,
+    last_known: LastKnown,
+}
+
+impl Joining {
+    /// A service over these parts.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        authority: Arc<Authority>,
+        limits: Arc<SigningLimits>,
+        ledger: Ledger,
+        clock: Clock,
+        last_known: LastKnown,
+    ) -> Self {
+        let tokens = Tokens::new(Arc::clone(&store), clock.clone());
+        let workloads = Workloads::new(Arc::clone(&store), clock.clone());
+        Self { store, authority, limits, tokens, workloads, ledger, clock, last_known }
+    }
+
+    /// The tonic service, with the limit on what it reads.
+    #[must_use]
+    pub fn into_server(self) -> JoinServiceServer<Self> {
+        JoinServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+
+    async fn admit(&self, request: &JoinRequest) -> Result<JoinResponse, Refusal> {
+        self.limits.admit()?;
+        if request.csr_der.len() > MAX_CSR_BYTES {
+            return Err(crate::ca::CsrError::TooLarge(request.csr_der.len()).into());
+        }
+        let mut limited = false;
+        for _ in 0..ATTEMPTS {
+            let token = self.tokens.present(&request.token_id, &request.secret).await?;
+            token.check_life(&self.clock)?;
+            let wanted = Wanted::read(request, &token, &self.authority)?;
+            if !limited {
+                self.limits.admit_workload(&wanted.id)?;
+                limited = true;
+            }
+            match self.enter(&wanted, &token).await {
+                Ok(leaf) => return Ok(self.joined(&wanted, leaf)),
+                Err(Refusal::Commit(CommitError::Conflict { .. } | CommitError::Uncertain { .. })) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// Uses the token, writes the workload and the leaf: all or nothing.
+    async fn enter(&self, wanted: &Wanted, token: &Presented) -> Result<IssuedLeaf, Refusal> {
+        let previous = self.workloads.find(&wanted.id).await?;
+        if let Some(Stored { record, .. }) = &previous
+            && record.service != wanted.service
+        {
+            return Err(Refusal::Taken(wanted.id.clone(), record.service.clone()));
+        }
+        let record = wanted.record(token, &self.clock);
+        // An answer that was lost on the way is asked for again with the same key: that is the same use.
+        let is_repeated = previous.as_ref().is_some_and(|stored| {
+            stored.record.token == record.token && stored.record.spki_sha256 == record.spki_sha256
+        });
+        let txn = if is_repeated { Txn::new() } else { token.spend(Txn::new())? };
+        let leaf = self.authority.issue_workload(&wanted.service, &wanted.id, wanted.csr.key())?;
+        let entry = LedgerEntry::new(&leaf, &record.instance, record.key_origin);
+        let txn = entry.put(record.put(txn, previous.map(|stored| stored.revision)));
+        self.store.commit(txn).await?;
+        tracing::info!(workload = %wanted.id, service = %wanted.service, token = %record.token, "joined");
+        Ok(leaf)
+    }
+
+    fn joined(&self, wanted: &Wanted, leaf: IssuedLeaf) -> JoinResponse {
+        JoinResponse {
+            certificate_chain_der: der(leaf.chain),
+            bundle_der: der(self.authority.bundle()),
+            trust_domain: self.authority.trust_domain().to_string(),
+            namespace: wanted.service.namespace.to_string(),
+            service: wanted.service.name.to_string(),
+            workload: wanted.id.name.to_string(),
+        }
+    }
+
+    async fn renew_for(&self, member: &Member, csr: &[u8]) -> Result<RenewResponse, Refusal> {
+        self.limits.admit()?;
+        self.limits.admit_workload(&member.id)?;
+        if member.peer.not_after <= self.clock.now() {
+            return Err(Refusal::Expired);
+        }
+        let csr = CheckedCsr::try_from_der(csr)?;
+        let instance = self.current_instance(member).await?;
+        let leaf = self.authority.issue_workload(&member.service, &member.id, csr.key())?;
+        self.ledger.append(LedgerEntry::new(&leaf, &instance, KeyOrigin::Workload)).await?;
+        tracing::debug!(workload = %member.id, serial = %leaf.serial, "renewed");
+        Ok(RenewResponse { certificate_chain_der: der(leaf.chain), bundle_der: der(self.authority.bundle()) })
+    }
+
+    /// The instance that a member's certificate belongs to, if that is still the one on record.
+    async fn current_instance(&self, member: &Member) -> Result<String, Refusal> {
+        let record = match self.workloads.find(&member.id).await {
+            Ok(stored) => stored.map(|stored| stored.record),
+            Err(ReadError::Unavailable { reason }) => {
+                tracing::warn!(%reason, workload = %member.id, "the store is away; trusting what was last known");
+                let record = (self.last_known)(&member.id).ok_or(ReadError::Unavailable { reason })?;
+                return if record.service == member.service {
+                    Ok(record.instance)
+                } else {
+                    Err(Refusal::Removed)
+                };
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let record = record.filter(|record| record.service == member.service).ok_or(Refusal::Removed)?;
+        match self.ledger.find(&member.peer.serial, member.peer.not_after).await? {
+            Some(entry) if entry.instance != record.instance => Err(Refusal::Replaced),
+            Some(_) | None => Ok(record.instance),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl JoinService for Joining {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let answer = self.admit(request.get_ref()).await;
+        answer.map(Response::new).map_err(|refusal| {
+            tracing::info!(token = %request.get_ref().token_id.escape_debug(), %refusal, "refused a join");
+            refusal.into()
+        })
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let member = Member::of(&request)?;
+        let answer = self.renew_for(&member, &request.get_ref().csr_der).await;
+        answer.map(Response::new).map_err(|refusal| {
+            tracing::info!(workload = %member.id, %refusal, "refused a renewal");
+            refusal.into()
+        })
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        let member = Member::of(&request)?;
+        let instance = self.current_instance(&member).await?;
+        self.workloads.drain(&member.id, Some(&instance)).await.map_err(Refusal::from)?;
+        tracing::info!(workload = %member.id, "said goodbye");
+        Ok(Response::new(LeaveResponse {}))
+    }
+}
+
+impl fmt::Debug for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joining").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+/// What a join asks for, checked against its token.
+struct Wanted {
+    id: WorkloadId,
+    service: ServiceId,
+    declared: crate::workloads::Declared,
+    csr: CheckedCsr,
+}
+
+impl Wanted {
+    fn read(request: &JoinRequest, token: &Presented, authority: &Authority) -> Result<Self, Refusal> {
+        let token = token.record();
+        let workload = request.workload.as_ref().ok_or(Refusal::NoWorkload)?;
+        let name = Name::try_new(&workload.name)?;
+        let dns = names::workload_dns_san(&name, &token.service, authority.trust_domain());
+        if dns.len() > MAX_DNS_NAME {
+            return Err(Refusal::NameTooLong(dns));
+        }
+        Ok(Self {
+            id: WorkloadId::new(token.service.namespace.clone(), name),
+            service: token.service.clone(),
+            declared: declared::read(workload, &token.allow_labels)?,
+            csr: CheckedCsr::try_from_der(&request.csr_der)?,
+        })
+    }
+
+    fn record(&self, token: &Presented, clock: &Clock) -> WorkloadRecord {
+        WorkloadRecord {
+            id: self.id.clone(),
+            service: self.service.clone(),
+            declared: self.declared.clone(),
+            instance: format!("i-{:016x}", rand::random::<u64>()),
+            token: token.record().id.clone(),
+            spki_sha256: self.csr.spki_sha256(),
+            key_origin: KeyOrigin::Workload,
+            joined_at: clock.unix_seconds(),
+            left_at: None,
+        }
+    }
+}
+
+/// Who calls with a workload's certificate.
+struct Member {
+    peer: Peer,
+    id: WorkloadId,
+    service: ServiceId,
+}
+
+impl Member {
+    // The one place that reads the identity that TLS put into the request.
+    fn of<T>(request: &Request<T>) -> Result<Self, Refusal> {
+        let peer = request.extensions().get::<Peer>().ok_or(Refusal::NoCertificate)?;
+        match (&peer.workload, peer.service()) {
+            (Some(id), Some(service)) => {
+                Ok(Self { id: id.clone(), service: service.clone(), peer: peer.clone() })
+            }
+            _ => Err(Refusal::NotAWorkload),
+        }
+    }
+}
+
+fn der(chain: Vec<CertificateDer<'static>>) -> Vec<Vec<u8>> {
+    chain.into_iter().map(|certificate| certificate.to_vec()).collect()
+}
+
+#[cfg(test)]
+mod over_tls_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Why a join, a renewal or a goodbye is refused, and how that is said in gRPC.
+
+use tonic::{Code, Status};
+use weft_api::names::InvalidName;
+use weft_api::{ServiceId, WorkloadId};
+use weft_store::{CommitError, ReadError};
+
+use super::declared::DeclarationError;
+use crate::StoreError;
+use crate::ca::{CaError, CsrError, LedgerFull, Limited};
+use crate::tokens::TokenError;
+
+/// A refusal, in words for the person at the other end.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The certificate request.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The workload's name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The workload's name, together with its service.
+    #[error("the DNS name {0} has more than 253 bytes; use a shorter workload name")]
+    NameTooLong(String),
+    /// Nothing declared.
+    #[error("the request declares no workload")]
+    NoWorkload,
+    /// A declaration.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
+    /// The name belongs to another service.
+    #[error(
+        "the workload {0} belongs to the service {1}; use another --name, or `weft delete workload` first"
+    )]
+    Taken(WorkloadId, ServiceId),
+    /// Too many.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// Others were always faster.
+    #[error("others use the same token or name at the same moment; try again")]
+    Contended,
+    /// Not mTLS.
+    #[error("this call needs the client certificate of a joined workload")]
+    NoCertificate,
+    /// The control plane's own certificate, say.
+    #[error("the client certificate is not a workload's")]
+    NotAWorkload,
+    /// The connection outlived its certificate.
+    #[error(
+        "the client certificate has expired; connect with the newest one, or join again with a new token"
+    )]
+    Expired,
+    /// No record.
+    #[error("the workload was removed from the mesh; join again with a new token")]
+    Removed,
+    /// Another instance of the same name.
+    #[error("another instance has joined under this name since; give this one another --name and join again")]
+    Replaced,
+    /// Signing.
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFull),
+    /// Reading the store.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Writing the store.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Read(error) => Self::Read(error),
+            StoreError::Commit(error) => Self::Commit(error),
+        }
+    }
+}
+
+impl Refusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::Token(TokenError::Invalid) | Self::NoCertificate | Self::Expired => Code::Unauthenticated,
+            Self::Token(TokenError::Store(_)) => Code::Unavailable,
+            Self::Token(
+                TokenError::Expired | TokenError::UsedUp | TokenError::Ttl(_) | TokenError::Uses(_),
+            )
+            | Self::Declaration(DeclarationError::Label(..))
+            | Self::NotAWorkload
+            | Self::Removed
+            | Self::Replaced => Code::PermissionDenied,
+            Self::Csr(_)
+            | Self::Name(_)
+            | Self::NameTooLong(_)
+            | Self::NoWorkload
+            | Self::Declaration(DeclarationError::Invalid { .. }) => Code::InvalidArgument,
+            Self::Taken(..) => Code::AlreadyExists,
+            Self::Limited(_) => Code::ResourceExhausted,
+            Self::Contended => Code::Aborted,
+            Self::Authority(_) => Code::Internal,
+            Self::Ledger(_) | Self::Read(_) | Self::Commit(_) => Code::Unavailable,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.code();
+        if code == Code::Internal {
+            // Which of our own parts failed is for our log, not for the wire.
+            tracing::error!(%refusal, "cannot issue a certificate");
+            return Self::internal("the control plane cannot issue a certificate now; its log says why");
+        }
+        Self::new(code, refusal.to_string())
+    }
+}

@@ -1,0 +1,385 @@
+use std::collections::HashMap;
+
+use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+use time::Duration;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use weft_api::JoinToken;
+use weft_api::join::{ProxyType, Upstream, Workload};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::*;
+use crate::ca::tests::Mesh;
+use crate::tls::identify;
+use crate::tokens::{DEFAULT_TTL, TokenGrant};
+
+struct Fixture {
+    mesh: Mesh,
+    joining: Joining,
+}
+
+async fn fixture() -> Fixture {
+    let mesh = Mesh::new().await;
+    let ledger = Ledger::spawn(Arc::clone(&mesh.store), CancellationToken::new());
+    let joining = Joining::new(
+        Arc::clone(&mesh.store),
+        Arc::clone(&mesh.authority),
+        Arc::new(SigningLimits::new(64)),
+        ledger,
+        mesh.hand.clock(),
+        Arc::new(|_| None),
+    );
+    Fixture { mesh, joining }
+}
+
+impl Fixture {
+    async fn token(&self, service: &str, uses: u32, allow: &[&str]) -> JoinToken {
+        let allow_labels = allow.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let grant = TokenGrant { service: service.parse().unwrap(), ttl: DEFAULT_TTL, uses, allow_labels };
+        let root = self.mesh.authority.root_spki_sha256();
+        self.joining.tokens.create(grant, "127.0.0.1:7401", root).await.unwrap().0
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
+        self.joining.join(Request::new(request)).await.map(Response::into_inner)
+    }
+
+    async fn renew(&self, leaf: &[u8], csr_der: Vec<u8>) -> Result<RenewResponse, Status> {
+        self.joining.renew(self.as_peer(leaf, RenewRequest { csr_der })).await.map(Response::into_inner)
+    }
+
+    async fn leave(&self, leaf: &[u8]) -> Result<LeaveResponse, Status> {
+        self.joining.leave(self.as_peer(leaf, LeaveRequest {})).await.map(Response::into_inner)
+    }
+
+    fn as_peer<T>(&self, leaf: &[u8], message: T) -> Request<T> {
+        let leaf = CertificateDer::from(leaf.to_vec());
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(identify(&leaf, self.mesh.authority.trust_domain()).unwrap());
+        request
+    }
+
+    async fn record(&self, id: &str) -> WorkloadRecord {
+        self.joining.workloads.find(&id.parse().unwrap()).await.unwrap().unwrap().record
+    }
+}
+
+fn csr(key: &KeyPair) -> Vec<u8> {
+    // A name that the joiner would like to have; nobody reads it.
+    let mut params = CertificateParams::new(vec!["control-plane.mesh.test".to_owned()]).unwrap();
+    params
+        .subject_alt_names
+        .push(rcgen::SanType::URI("spiffe://mesh.test/control-plane".try_into().unwrap()));
+    params.serialize_request(key).unwrap().der().to_vec()
+}
+
+fn new_csr() -> Vec<u8> {
+    csr(&crate::ca::new_key().unwrap())
+}
+
+fn request(token: &JoinToken, name: &str) -> JoinRequest {
+    JoinRequest {
+        token_id: token.id.clone(),
+        secret: token.secret.to_vec(),
+        csr_der: new_csr(),
+        workload: Some(Workload {
+            name: name.to_owned(),
+            address: "127.0.0.2".to_owned(),
+            app_ports: HashMap::from([("http".to_owned(), 8080)]),
+            proxy_type: ProxyType::Weft.into(),
+            inbound: "127.0.0.2:15006".to_owned(),
+            upstreams: vec![Upstream {
+                service: "shop/payments".to_owned(),
+                port: "http".to_owned(),
+                bind: "127.0.0.2:9001".to_owned(),
+            }],
+            ..Workload::default()
+        }),
+    }
+}
+
+fn declared(mut request: JoinRequest, change: impl FnOnce(&mut Workload)) -> JoinRequest {
+    change(request.workload.as_mut().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn token_fixes_namespace_and_service_whatever_the_request_says() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let key = crate::ca::new_key().unwrap();
+    let answer = fixture.join(JoinRequest { csr_der: csr(&key), ..request(&token, "web-1") }).await.unwrap();
+
+    assert_eq!((answer.namespace.as_str(), answer.service.as_str()), ("shop", "web"));
+    let leaf = CertificateDer::from(answer.certificate_chain_der[0].clone());
+    let peer = identify(&leaf, fixture.mesh.authority.trust_domain()).unwrap();
+    assert_eq!(peer.spiffe.to_string(), "spiffe://mesh.test/ns/shop/svc/web");
+    assert_eq!(peer.workload.unwrap().to_string(), "shop/web-1");
+    let parsed = X509Certificate::from_der(&leaf).unwrap().1;
+    assert_eq!(parsed.public_key().raw, key.subject_public_key_info());
+    assert_eq!(answer.bundle_der, der(fixture.mesh.authority.bundle()));
+    let entry = fixture.joining.ledger.find(&peer.serial, peer.not_after).await.unwrap().unwrap();
+    assert_eq!(entry.instance, fixture.record("shop/web-1").await.instance);
+}
+
+#[tokio::test]
+async fn what_a_workload_declares_is_recorded() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &["version=*"]).await;
+    let request = declared(request(&token, "web-1"), |workload| {
+        workload.labels.insert("version".to_owned(), "v2".to_owned());
+        workload.region = "eu".to_owned();
+    });
+    fixture.join(request).await.unwrap();
+    let declared = fixture.record("shop/web-1").await.declared;
+    assert_eq!(declared.labels["version"], "v2");
+    assert_eq!((declared.app_ports["http"], declared.region.as_str()), (8080, "eu"));
+    assert_eq!(declared.upstreams[0].service.to_string(), "shop/payments");
+}
+
+#[tokio::test]
+async fn label_that_the_token_does_not_permit_is_refused() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &["version=v1"]).await;
+    for (key, value) in [("version", "v2"), ("team", "x")] {
+        let request = declared(request(&token, "web-1"), |workload| {
+            workload.labels.insert(key.to_owned(), value.to_owned());
+        });
+        let refused = fixture.join(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    }
+    fixture.join(request(&token, "web-1")).await.expect("a refused join used nothing up");
+}
+
+#[tokio::test]
+async fn used_expired_and_wrong_tokens_let_nobody_in() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let wrong = JoinRequest { secret: vec![0; 32], ..request(&token, "web-1") };
+    assert_eq!(fixture.join(wrong).await.unwrap_err().code(), Code::Unauthenticated);
+    fixture.join(request(&token, "web-1")).await.unwrap();
+    let again = fixture.join(request(&token, "web-2")).await.unwrap_err();
+    assert_eq!(again.code(), Code::PermissionDenied);
+    assert!(again.message().contains("used up"), "{again}");
+    let late = fixture.token("shop/web", 1, &[]).await;
+    fixture.mesh.hand.forward(DEFAULT_TTL);
+    let late = fixture.join(request(&late, "web-2")).await.unwrap_err();
+    assert!(late.message().contains("expired"), "{late}");
+}
+
+#[tokio::test]
+async fn lost_answer_is_given_again_to_the_same_key_only() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let first = request(&token, "web-1");
+    fixture.join(first.clone()).await.unwrap();
+    fixture.join(first.clone()).await.expect("the same key, token and name");
+    let other_name = declared(first.clone(), |workload| workload.name = "web-2".to_owned());
+    assert_eq!(fixture.join(other_name).await.unwrap_err().code(), Code::PermissionDenied);
+    let other_key = JoinRequest { csr_der: new_csr(), ..first };
+    assert_eq!(fixture.join(other_key).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn of_many_joins_at_once_a_token_admits_as_many_as_it_says() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 3, &[]).await;
+    let names: Vec<String> = (0..6).map(|number| format!("web-{number}")).collect();
+    let joins = names.iter().map(|name| fixture.join(request(&token, name)));
+    let joined = futures::future::join_all(joins).await;
+    assert_eq!(joined.iter().filter(|joined| joined.is_ok()).count(), 3, "{joined:?}");
+    assert_eq!(fixture.joining.workloads.list().await.unwrap().len(), 3);
+    assert_eq!(fixture.joining.ledger.list().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn name_of_another_service_is_refused_and_of_the_same_taken_over() {
+    let fixture = fixture().await;
+    let (web, pay) = (fixture.token("shop/web", 2, &[]).await, fixture.token("shop/pay", 1, &[]).await);
+    let old = fixture.join(request(&web, "w-1")).await.unwrap();
+    let refused = fixture.join(request(&pay, "w-1")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    assert!(refused.message().contains("shop/web"), "{refused}");
+
+    let new = fixture.join(request(&web, "w-1")).await.unwrap();
+    let replaced = fixture.renew(&old.certificate_chain_der[0], new_csr()).await.unwrap_err();
+    assert_eq!(replaced.code(), Code::PermissionDenied);
+    assert!(replaced.message().contains("another instance"), "{replaced}");
+    fixture.leave(&old.certificate_chain_der[0]).await.unwrap_err();
+    assert_eq!(fixture.record("shop/w-1").await.left_at, None, "the old one cannot drain the new one");
+    fixture.renew(&new.certificate_chain_der[0], new_csr()).await.unwrap();
+}
+
+#[tokio::test]
+async fn renewal_keeps_the_identity_and_takes_the_new_key() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let mut leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let instance = fixture.record("shop/web-1").await.instance;
+    for _ in 0..3 {
+        fixture.mesh.hand.forward(Duration::hours(13));
+        let key = crate::ca::new_key().unwrap();
+        leaf = fixture.renew(&leaf, csr(&key)).await.unwrap().certificate_chain_der.remove(0);
+        let der = CertificateDer::from(leaf.clone());
+        let peer = identify(&der, fixture.mesh.authority.trust_domain()).unwrap();
+        assert_eq!(peer.workload.unwrap().to_string(), "shop/web-1");
+        let parsed = X509Certificate::from_der(&der).unwrap().1;
+        assert_eq!(parsed.public_key().raw, key.subject_public_key_info());
+        let entry = fixture.joining.ledger.find(&peer.serial, peer.not_after).await.unwrap().unwrap();
+        assert_eq!(entry.instance, instance);
+    }
+}
+
+#[tokio::test]
+async fn removed_workload_and_expired_certificate_are_not_renewed() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 2, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    fixture.joining.workloads.delete(&"shop/web-1".parse().unwrap()).await.unwrap();
+    let removed = fixture.renew(&leaf, new_csr()).await.unwrap_err();
+    assert_eq!((removed.code(), removed.message().contains("removed")), (Code::PermissionDenied, true));
+
+    let leaf = fixture.join(request(&token, "web-2")).await.unwrap().certificate_chain_der.remove(0);
+    fixture.mesh.hand.forward(Duration::hours(24));
+    assert_eq!(fixture.renew(&leaf, new_csr()).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn renewal_and_goodbye_need_a_workload_certificate() {
+    let fixture = fixture().await;
+    let nobody = fixture.joining.renew(Request::new(RenewRequest { csr_der: new_csr() })).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::Unauthenticated);
+    let nobody = fixture.joining.leave(Request::new(LeaveRequest {})).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::Unauthenticated);
+    let server = fixture.mesh.authority.issue_control_plane(&[]).unwrap();
+    let refused = fixture.renew(&server.chain[0], new_csr()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn goodbye_marks_the_workload_and_a_new_join_clears_it() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 2, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    fixture.leave(&leaf).await.unwrap();
+    assert!(fixture.record("shop/web-1").await.left_at.is_some());
+    fixture.join(request(&token, "web-1")).await.unwrap();
+    assert_eq!(fixture.record("shop/web-1").await.left_at, None);
+}
+
+#[tokio::test]
+async fn flood_of_one_workload_is_held_back() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let mut codes = Vec::new();
+    for _ in 0..10 {
+        codes.push(fixture.renew(&leaf, new_csr()).await.map_or_else(|status| status.code(), |_| Code::Ok));
+    }
+    assert!(codes.iter().filter(|code| **code == Code::Ok).count() <= 5, "{codes:?}");
+    assert_eq!(codes[9], Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn invalid_requests_are_refused_by_field() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let base = || request(&token, "web-1");
+    let cases: Vec<(&str, JoinRequest)> = vec![
+        ("name", declared(base(), |workload| workload.name = "Web/../x".to_owned())),
+        ("address", declared(base(), |workload| workload.address = "0.0.0.0".to_owned())),
+        (
+            "app_ports",
+            declared(base(), |workload| workload.app_ports = HashMap::from([("http".to_owned(), 70_000)])),
+        ),
+        ("inbound", declared(base(), |workload| workload.inbound = "15006".to_owned())),
+        ("proxy_type", declared(base(), |workload| workload.proxy_type = 0)),
+        ("upstreams", declared(base(), |workload| workload.upstreams[0].bind.clear())),
+        ("zone", declared(base(), |workload| workload.zone = "a b".to_owned())),
+        ("workload", JoinRequest { workload: None, ..base() }),
+        ("certificate request", JoinRequest { csr_der: vec![0; MAX_CSR_BYTES + 1], ..base() }),
+        ("PKCS #10", JoinRequest { csr_der: vec![1, 2, 3], ..base() }),
+    ];
+    for (word, request) in cases {
+        // Each counts against the name's burst of five.
+        fixture.joining.limits.admit().unwrap();
+        let refused = fixture.join(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{word}: {refused}");
+        assert!(refused.message().contains(word), "{word}: {refused}");
+    }
+    fixture.join(base()).await.expect("a refused join used nothing up");
+}
+
+#[tokio::test]
+async fn store_outage_does_not_stop_the_renewal_of_a_known_workload() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let record = fixture.record("shop/web-1").await;
+    let away: Arc<dyn Store> = Arc::new(Away);
+    let ledger = Ledger::spawn(Arc::clone(&away), CancellationToken::new());
+    let known: LastKnown = Arc::new(move |id| (*id == record.id).then(|| record.clone()));
+    let limits = Arc::new(SigningLimits::new(1));
+    let authority = Arc::clone(&fixture.mesh.authority);
+    let joining = Joining::new(away, authority, limits, ledger, fixture.mesh.hand.clock(), known);
+    let renewal = fixture.as_peer(&leaf, RenewRequest { csr_der: new_csr() });
+    joining.renew(renewal).await.expect("the store's absence stops no renewal");
+    let refused = joining.join(Request::new(request(&token, "web-2"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+}
+
+/// A store that does not answer.
+#[derive(Debug)]
+struct Away;
+
+mod away {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+    use futures::future::{BoxFuture, ready};
+    use weft_store::{
+        CommitError, Entry, Grant, LeaseError, LeaseId, Limits, Listing, Page, ReadError, Revision, Store,
+        Txn, Watch,
+    };
+
+    fn read<T: Send + 'static>() -> BoxFuture<'static, Result<T, ReadError>> {
+        ready(Err(ReadError::Unavailable { reason: "away".to_owned() })).boxed()
+    }
+
+    fn lease<T: Send + 'static>() -> BoxFuture<'static, Result<T, LeaseError>> {
+        ready(Err(LeaseError::Unavailable { reason: "away".to_owned() })).boxed()
+    }
+
+    impl Store for super::Away {
+        fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, ReadError>> {
+            read()
+        }
+        fn list<'a>(&'a self, _: &'a str, _: Page) -> BoxFuture<'a, Result<Listing, ReadError>> {
+            read()
+        }
+        fn commit(&self, _: Txn) -> BoxFuture<'_, Result<Revision, CommitError>> {
+            ready(Err(CommitError::Unavailable { reason: "away".to_owned() })).boxed()
+        }
+        fn watch<'a>(&'a self, _: &'a str, _: Revision) -> BoxFuture<'a, Result<Watch, ReadError>> {
+            read()
+        }
+        fn grant(&self, _: Duration) -> BoxFuture<'_, Result<Grant, LeaseError>> {
+            lease()
+        }
+        fn renew(&self, _: LeaseId) -> BoxFuture<'_, Result<(), LeaseError>> {
+            lease()
+        }
+        fn revoke(&self, _: LeaseId) -> BoxFuture<'_, Result<(), LeaseError>> {
+            lease()
+        }
+        fn compact(&self, _: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
+            read()
+        }
+        fn limits(&self) -> Limits {
+            Limits::default()
+        }
+        fn resync_interval(&self) -> Option<Duration> {
+            None
+        }
+    }
+}

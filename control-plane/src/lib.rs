@@ -1,0 +1,32 @@
+//! Weft's control plane.
+
+pub mod admin;
+pub mod args;
+pub mod ca;
+pub mod clock;
+pub mod discovery;
+pub mod edges;
+pub mod health;
+pub mod join;
+pub mod leader;
+pub mod liveness;
+pub mod mesh_state;
+pub mod metrics;
+pub mod operator;
+pub mod peer;
+pub mod policies;
+pub mod policy_log;
+pub mod presence;
+pub mod private_file;
+pub mod reconciler;
+pub mod registry;
+pub mod rest;
+pub mod secrets;
+pub mod server;
+pub mod store_error;
+pub mod telemetry;
+pub mod tls;
+pub mod tokens;
+pub mod workloads;
+
+pub use store_error::StoreError;

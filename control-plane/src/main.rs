@@ -1,0 +1,55 @@
+//! `weft-control-plane`: reads the command line, starts, and ends on SIGTERM or Ctrl-C.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use weft_api::flags;
+use weft_control_plane::args::Args;
+use weft_control_plane::clock::Clock;
+use weft_control_plane::{server, telemetry};
+
+fn main() -> ExitCode {
+    let args: Args = match flags::try_read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => {
+            error.print();
+            return ExitCode::from(error.exit_status());
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weft-control-plane: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft-control-plane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> anyhow::Result<()> {
+    let telemetry = telemetry::start(args)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = server::start(args, Clock::system()).await?;
+    telemetry.observe(&running.reconciling);
+    tracing::info!(
+        api = %running.api, xds = %running.xds, admin = %running.admin,
+        trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),
+        "the control plane serves"
+    );
+    let why = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "Ctrl-C",
+    };
+    tracing::info!(why, "ending");
+    running.end().await;
+    telemetry.end();
+    tracing::info!("ended");
+    Ok(())
+}

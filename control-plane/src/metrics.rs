@@ -1,0 +1,146 @@
+//! What the control plane counts about itself, for `/metrics`.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use weft_xds::server::Event;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApplyLabel {
+    outcome: ApplyOutcome,
+}
+
+/// How an apply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are lower case")]
+pub enum ApplyOutcome {
+    /// Written.
+    committed,
+    /// Nothing had to change.
+    unchanged,
+    /// Invalid or in conflict.
+    refused,
+    /// The store failed.
+    failed,
+}
+
+/// All of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    streams: Gauge,
+    responses: Family<TypeLabel, Counter>,
+    bytes: Family<TypeLabel, Counter>,
+    acks: Family<TypeLabel, Counter>,
+    nacks: Family<TypeLabel, Counter>,
+    gates: Counter,
+    applies: Family<ApplyLabel, Counter>,
+    commit_to_ack: Histogram,
+    revision: Gauge,
+    held_back: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut inner = Inner {
+            registry: Registry::with_prefix("weft"),
+            streams: Gauge::default(),
+            responses: Family::default(),
+            bytes: Family::default(),
+            acks: Family::default(),
+            nacks: Family::default(),
+            gates: Counter::default(),
+            applies: Family::default(),
+            commit_to_ack: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            revision: Gauge::default(),
+            held_back: Gauge::default(),
+        };
+        let registry = &mut inner.registry;
+        registry.register("xds_streams", "Open discovery streams", inner.streams.clone());
+        registry.register("xds_responses", "Discovery responses sent", inner.responses.clone());
+        registry.register("xds_response_bytes", "Bytes of discovery responses sent", inner.bytes.clone());
+        registry.register("xds_acks", "Discovery responses accepted", inner.acks.clone());
+        registry.register("xds_nacks", "Discovery responses refused", inner.nacks.clone());
+        registry.register("xds_gate_timeouts", "Gates that opened without an answer", inner.gates.clone());
+        registry.register("applies", "Applies by outcome", inner.applies.clone());
+        registry.register(
+            "commit_to_ack_seconds",
+            "From the publication of a revision to a stream's last answer for it",
+            inner.commit_to_ack.clone(),
+        );
+        registry.register("revision", "Revision of the store that is served", inner.revision.clone());
+        registry.register(
+            "workloads_held_back",
+            "Workloads not drained because too many were lost at once",
+            inner.held_back.clone(),
+        );
+        Self(Arc::new(inner))
+    }
+
+    /// A discovery stream opened.
+    pub fn stream_opened(&self) {
+        self.0.streams.inc();
+    }
+
+    /// A discovery stream closed.
+    pub fn stream_closed(&self) {
+        self.0.streams.dec();
+    }
+
+    /// Something happened on a discovery stream.
+    pub fn session_event(&self, event: &Event) {
+        let label = |kind: &weft_api::ResourceKind| TypeLabel { r#type: kind.short() };
+        match event {
+            Event::Sent { kind, bytes, .. } => {
+                self.0.responses.get_or_create(&label(kind)).inc();
+                self.0.bytes.get_or_create(&label(kind)).inc_by(*bytes as u64);
+            }
+            Event::Acked { kind, .. } => drop(self.0.acks.get_or_create(&label(kind)).inc()),
+            Event::Nacked { kind, .. } => drop(self.0.nacks.get_or_create(&label(kind)).inc()),
+            Event::GateTimedOut { .. } | Event::AckOverdue { .. } => drop(self.0.gates.inc()),
+            Event::Synced { .. } | Event::UnknownType { .. } => {}
+        }
+    }
+
+    /// A stream has answered for everything of a revision, so long after it was published.
+    pub fn synced(&self, after: std::time::Duration) {
+        self.0.commit_to_ack.observe(after.as_secs_f64());
+    }
+
+    /// An apply ended.
+    pub fn applied(&self, outcome: ApplyOutcome) {
+        self.0.applies.get_or_create(&ApplyLabel { outcome }).inc();
+    }
+
+    /// The text that Prometheus reads.
+    #[must_use]
+    pub fn render(&self, revision: u64, held_back: usize) -> String {
+        self.0.revision.set(revision.cast_signed());
+        self.0.held_back.set(i64::try_from(held_back).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry).expect("writing to a string cannot fail");
+        text
+    }
+}

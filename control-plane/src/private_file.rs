@@ -1,0 +1,128 @@
+//! Files that hold a secret: made whole or not at all, readable by their owner only, never overwritten.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rand::Rng as _;
+use zeroize::Zeroizing;
+
+/// A secret file that cannot be used, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// The file system refused.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("{path} is open to others (mode {mode:04o}); run `chmod 600 {path}`")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl PrivateFileError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Reads a secret file; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read, or its mode lets anyone but the owner read it.
+pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, PrivateFileError> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PrivateFileError::io(path)(error)),
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
+    }
+    fs::read(path).map(|bytes| Some(Zeroizing::new(bytes))).map_err(PrivateFileError::io(path))
+}
+
+/// Writes a new secret file with mode 0600, on disk when this returns. `false` when another was there first: it is
+/// left as it is, and the caller reads it.
+///
+/// # Errors
+/// When the directory or the file cannot be written.
+pub fn create(path: &Path, contents: &[u8]) -> Result<bool, PrivateFileError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(PrivateFileError::io(directory))?;
+    let unfinished = directory.join(format!(".weft-{:016x}.tmp", rand::rng().random::<u64>()));
+    let result = write_and_link(&unfinished, path, contents);
+    let _ = fs::remove_file(&unfinished);
+    let created = result.map_err(PrivateFileError::io(path))?;
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(PrivateFileError::io(directory))?;
+    Ok(created)
+}
+
+// A hard link, unlike a rename, fails when the name is taken, so of two that start at once one wins.
+fn write_and_link(unfinished: &Path, path: &Path, contents: &[u8]) -> io::Result<bool> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    match fs::hard_link(unfinished, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_file_is_readable_by_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/key");
+        assert!(create(&path, b"secret").unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(dir.path().join("new")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(read(&path).unwrap().unwrap().as_slice(), b"secret");
+        assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1, "no unfinished file stays");
+    }
+
+    #[test]
+    fn existing_secret_file_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        assert!(create(&path, b"first").unwrap());
+        assert!(!create(&path, b"second").unwrap());
+        assert_eq!(read(&path).unwrap().unwrap().as_slice(), b"first");
+    }
+
+    #[test]
+    fn exposed_secret_file_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        create(&path, b"secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("chmod 600") && error.contains("0640"), "{error}");
+    }
+
+    #[test]
+    fn missing_secret_file_is_not_an_error() {
+        assert!(read(Path::new("/nowhere/key")).unwrap().is_none());
+    }
+}

@@ -1,0 +1,450 @@
+//! The one task that changes the mesh: it takes what happened, compiles what that affects, and publishes to whom it
+//! concerns. Everyone else sends it commands, or watches what it has published.
+//!
+//! ```text
+//! store ──follow──┐
+//! discovery ──────┼─ Command ─▶ Reconciler { Registry, MeshState, streams } ─▶ Handle of each stream concerned
+//! health, join ───┤                                                       ├─▶ watch: Published
+//! other replicas ─┘                                                       └─▶ assignments of health checks
+//! ```
+//!
+//! A batch of commands is taken, then compiled and published once: a storm costs what it changed, not how often.
+
+mod command;
+mod following;
+mod identities;
+mod stream;
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use weft_api::{TrustDomain, WorkloadId};
+use weft_policies::compile::health_checks;
+use weft_policies::kinds::Kind;
+use weft_policies::set::{PolicyKey, PolicySet};
+
+use crate::liveness::Limits;
+use crate::mesh_state::{Delta, MeshState};
+use crate::registry::{Registry, Shard};
+use crate::secrets::Secrets;
+use crate::workloads::WorkloadRecord;
+
+pub use command::{Command, Picture, Publication, Published, Reconciling};
+pub use following::{spawn_policies, spawn_workloads};
+pub use identities::is_given_its_key;
+pub use stream::{Connected, Open, Progress, StreamId};
+
+use command::Records;
+use identities::{Identity, spawn_identities};
+use streams::Streams;
+
+/// Commands that wait: enough for a burst of reconnects, after which senders wait their turn.
+const QUEUE: usize = 1024;
+/// How often time has its effect on lost streams.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How many commands are taken before their effect is published: a storm becomes one publication.
+const BATCH: usize = 256;
+/// How many policy revisions are remembered with their publication, for those who wait for one.
+const REMEMBERED: usize = 128;
+/// How long a stream may wait for the record of its workload, which may still be on its way from the store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the task; it ends with the token.
+pub fn spawn_reconciler(
+    trust_domain: TrustDomain,
+    limits: Limits,
+    secrets: Secrets,
+    shutdown: CancellationToken,
+) -> Reconciling {
+    let (commands, receiver) = mpsc::channel(QUEUE);
+    let (publish, published) = watch::channel(Published::default());
+    let (records, presence) = (Records::default(), Arc::new(Notify::new()));
+    let reconciler = Reconciler {
+        identities: spawn_identities(secrets),
+        records: Arc::clone(&records),
+        presence: Arc::clone(&presence),
+        registry: Registry::new(limits),
+        mesh: MeshState::new(trust_domain),
+        streams: Streams::default(),
+        checks: HashMap::new(),
+        now: Published::default(),
+        moved: false,
+        loaded: Loaded::default(),
+        publish,
+    };
+    tokio::spawn(reconciler.run(receiver, shutdown));
+    Reconciling { commands, published, records, presence }
+}
+
+/// What must have been read before anything is served.
+#[derive(Debug, Default)]
+struct Loaded {
+    policies: bool,
+    workloads: bool,
+    bundle: bool,
+}
+
+#[derive(Debug)]
+struct Reconciler {
+    identities: mpsc::UnboundedSender<Identity>,
+    records: Records,
+    presence: Arc<Notify>,
+    registry: Registry,
+    mesh: MeshState,
+    streams: Streams,
+    checks: HashMap<WorkloadId, Vec<watch::Sender<HealthCheckSpecifier>>>,
+    now: Published,
+    /// The revision of the policies differs from the published one.
+    moved: bool,
+    loaded: Loaded,
+    publish: watch::Sender<Published>,
+}
+
+impl Reconciler {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, shutdown: CancellationToken) {
+        let mut sweeps = tokio::time::interval(SWEEP);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                taken = commands.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    for command in batch.drain(..) {
+                        self.take(command);
+                    }
+                }
+                _ = sweeps.tick() => self.sweep(Instant::now()),
+            }
+            self.publish();
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Policies { revision, set, changed } => self.take_policies(revision, set, &changed),
+            Command::Record { id, record } => {
+                self.record_changed(&id, record.map(|record| *record));
+                self.refresh(&id);
+            }
+            Command::Records(records) => self.take_records(records),
+            Command::Secret { workload: None, resource } => {
+                self.loaded.bundle = true;
+                self.mesh.put(None, resource);
+            }
+            Command::Secret { workload: Some(id), resource } => {
+                // One for a workload that was deleted meanwhile is nobody's any more.
+                if self.registry.record(&id).is_some() {
+                    self.mesh.put(Some(&id), resource);
+                }
+            }
+            Command::Opened(connected) => self.open(connected),
+            Command::Arrived(id) => {
+                if self.registry.arrived(&id) {
+                    self.refresh(&id);
+                }
+            }
+            Command::Closed(id) => self.close(id),
+            Command::Health { workload, health } => {
+                let before = self.registry.here(&workload);
+                let is_known = self.mesh.workloads().contains_key(&workload);
+                self.registry.reported(&workload, health, is_known);
+                self.health_changed(&workload, &before);
+            }
+            Command::HealthEnded(workload) => {
+                let before = self.registry.here(&workload);
+                self.registry.report_ended(Instant::now(), &workload);
+                self.health_changed(&workload, &before);
+            }
+            Command::Check { workload, assign } => {
+                assign.send_replace(self.checks_of(&workload));
+                self.checks.entry(workload).or_default().push(assign);
+            }
+            Command::Elsewhere { shard, workloads } => self.heard(&shard, workloads),
+            Command::AllElsewhere(shards) => self.heard_all(shards),
+            question => self.answer(question),
+        }
+    }
+
+    fn answer(&self, question: Command) {
+        match question {
+            Command::Here(reply) => {
+                let here = self.streams.workloads().map(|id| (id.clone(), self.registry.here(id)));
+                drop(reply.send(here.collect()));
+            }
+            Command::View(workload, reply) if self.now.ready => {
+                drop(reply.send(self.mesh.view(self.now.revision, &workload)));
+            }
+            Command::Ask(reply) => drop(reply.send(self.picture())),
+            Command::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
+            Command::Expired(reply) => drop(reply.send(self.registry.expired().cloned().collect())),
+            Command::Origins { workload, keys, reply } => {
+                let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
+                drop(reply.send(origins.collect()));
+            }
+            // Not a question, or one that has no answer yet.
+            other => drop(other),
+        }
+    }
+
+    fn take_policies(&mut self, revision: u64, set: Arc<PolicySet>, changed: &[PolicyKey]) {
+        self.loaded.policies = true;
+        self.moved = true;
+        self.now.policy_revision = revision;
+        self.now.set = Arc::clone(&set);
+        self.mesh.apply_policies(set, changed);
+        for key in changed {
+            match key.kind {
+                Kind::Workload => self.refresh(&WorkloadId::new(key.namespace.clone(), key.name.clone())),
+                // Whether a service is checked decides whether its reports count.
+                Kind::Service => {
+                    let service = weft_api::ServiceId::new(key.namespace.clone(), key.name.clone());
+                    for id in self.registry.reporters(&service) {
+                        self.refresh(&id);
+                    }
+                }
+                Kind::Mesh
+                | Kind::HttpRoute
+                | Kind::TcpRoute
+                | Kind::TrafficPolicy
+                | Kind::AuthorizationPolicy => {}
+            }
+        }
+    }
+
+    fn take_records(&mut self, records: Vec<WorkloadRecord>) {
+        self.loaded.workloads = true;
+        let kept: BTreeSet<WorkloadId> = records.iter().map(|record| record.id.clone()).collect();
+        let gone: Vec<_> =
+            self.registry.joined().map(|r| r.id.clone()).filter(|id| !kept.contains(id)).collect();
+        for id in gone {
+            self.record_changed(&id, None);
+        }
+        for record in records {
+            let id = record.id.clone();
+            self.record_changed(&id, Some(record));
+        }
+        let mut ids = self.registry.ids(self.mesh.set());
+        ids.extend(self.mesh.workloads().keys().cloned());
+        for id in ids {
+            self.refresh(&id);
+        }
+    }
+
+    fn record_changed(&mut self, id: &WorkloadId, record: Option<WorkloadRecord>) {
+        {
+            let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+            match &record {
+                Some(record) => drop(records.insert(id.clone(), record.clone())),
+                None => drop(records.remove(id)),
+            }
+        }
+        if record.is_none() {
+            drop(self.identities.send(Identity::Release(id.clone())));
+        }
+        self.registry.record_changed(Instant::now(), id, record);
+        if self.streams.of(id).next().is_some() {
+            self.hold_identity(id);
+        }
+    }
+
+    /// A proxy that cannot make its own key is given one: asked for when it has a stream and a record.
+    fn hold_identity(&self, id: &WorkloadId) {
+        if let Some(record) = self.registry.record(id).filter(|record| is_given_its_key(record)) {
+            drop(self.identities.send(Identity::Hold(Box::new(record.clone()))));
+        }
+    }
+
+    /// Brings the compiler's picture of one workload up to date.
+    fn refresh(&mut self, id: &WorkloadId) {
+        let state = self.registry.state(id, self.mesh.set());
+        let is_gone = state.is_none() && self.mesh.workloads().contains_key(id);
+        self.mesh.apply_workload(id, state);
+        if is_gone {
+            self.cut(id);
+        }
+    }
+
+    fn health_changed(&mut self, id: &WorkloadId, before: &crate::registry::Elsewhere) {
+        if self.registry.here(id) != *before {
+            self.presence.notify_one();
+            self.refresh(id);
+        }
+    }
+
+    fn heard(&mut self, shard: &str, workloads: Option<Shard>) {
+        for id in self.registry.heard(Instant::now(), shard, workloads) {
+            self.refresh(&id);
+        }
+    }
+
+    fn heard_all(&mut self, mut shards: BTreeMap<String, Shard>) {
+        for known in self.registry.shards() {
+            shards.entry(known).or_default();
+        }
+        for (shard, workloads) in shards {
+            self.heard(&shard, Some(workloads));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if !self.now.ready {
+            return;
+        }
+        for open in self.streams.give_up(now, PATIENCE) {
+            self.registry.disconnected(now, &open.workload);
+            let workload = open.workload.clone();
+            open.close(tonic::Status::permission_denied(format!(
+                "workload {workload} is not part of the mesh: join again to come back"
+            )));
+        }
+        self.checks.retain(|_, assigned| {
+            assigned.retain(|assign| !assign.is_closed());
+            !assigned.is_empty()
+        });
+        for id in self.registry.sweep_arrivals(now) {
+            self.refresh(&id);
+        }
+        let (sweep, silent) = self.registry.sweep(now);
+        if sweep.held_back > 0 && self.now.held_back == 0 {
+            tracing::warn!(
+                workloads = sweep.held_back,
+                "more than a third of the mesh lost its streams at once; nothing is drained until they are fewer"
+            );
+        }
+        self.now.held_back = sweep.held_back;
+        for (id, life) in sweep.changed {
+            tracing::info!(workload = %id, ?life, "stream is lost");
+            self.refresh(&id);
+        }
+        for id in silent {
+            self.refresh(&id);
+        }
+    }
+
+    fn open(&mut self, connected: Connected) {
+        let workload = connected.workload.clone();
+        if self.streams.of(&workload).next().is_none() {
+            self.presence.notify_one();
+        }
+        self.registry.connected(&workload);
+        self.streams.insert(connected);
+        self.hold_identity(&workload);
+        // It may have come back to life.
+        self.refresh(&workload);
+    }
+
+    fn close(&mut self, id: StreamId) {
+        let Some(open) = self.streams.remove(id) else { return };
+        self.registry.disconnected(Instant::now(), &open.workload);
+        if self.streams.of(&open.workload).next().is_none() {
+            self.presence.notify_one();
+        }
+    }
+
+    /// Ends the streams of a workload that is gone.
+    fn cut(&mut self, workload: &WorkloadId) {
+        let ids: Vec<_> = self.streams.of(workload).collect();
+        for id in ids {
+            if let Some(open) = self.streams.remove(id) {
+                tracing::info!(%workload, "its stream is cut: the workload was deleted");
+                self.registry.disconnected(Instant::now(), workload);
+                open.close(tonic::Status::permission_denied(format!(
+                    "workload {workload} was deleted from the mesh: join again to come back"
+                )));
+            }
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.loaded.policies && self.loaded.workloads && self.loaded.bundle
+    }
+
+    /// Compiles what is stale, and gives every stream concerned its new view. Nothing is compiled against a half-read
+    /// world (rule S14).
+    fn publish(&mut self) {
+        if !self.ready() {
+            return;
+        }
+        let first = !self.now.ready;
+        if first {
+            self.registry.start_clocks(Instant::now());
+            self.mesh.outdate_all();
+        }
+        let delta = self.compile();
+        let moved = std::mem::take(&mut self.moved);
+        if first || moved || !delta.is_empty() {
+            self.now.revision += 1;
+        }
+        self.now.ready = true;
+        self.streams.serve_waiting(self.now.revision, &self.mesh);
+        let targets = self.streams.publish(self.now.revision, &self.mesh, &delta);
+        if moved {
+            let publications = Arc::make_mut(&mut self.now.publications);
+            let (policies, number) = (self.now.policy_revision, self.now.revision);
+            publications.push_back(Publication { policies, number, targets: targets.into_iter().collect() });
+            if publications.len() > REMEMBERED {
+                publications.pop_front();
+            }
+        }
+        for id in &delta.compiled {
+            self.assign_checks(id);
+        }
+        let now = &self.now;
+        self.publish.send_if_modified(|published| {
+            let differs = !published.ready
+                || (published.revision, published.held_back) != (now.revision, now.held_back);
+            if differs {
+                published.clone_from(now);
+            }
+            differs
+        });
+    }
+
+    fn compile(&mut self) -> Delta {
+        if !self.mesh.is_stale() {
+            return self.mesh.settle();
+        }
+        let span =
+            tracing::info_span!("compile", shared = tracing::field::Empty, own = tracing::field::Empty);
+        let _entered = span.enter();
+        let delta = self.mesh.settle();
+        span.record("shared", delta.shared.len());
+        span.record("own", delta.own.len());
+        delta
+    }
+
+    fn checks_of(&self, workload: &WorkloadId) -> HealthCheckSpecifier {
+        health_checks(workload, &self.mesh.model()).unwrap_or_default()
+    }
+
+    fn assign_checks(&self, workload: &WorkloadId) {
+        let Some(assigned) = self.checks.get(workload) else { return };
+        let checks = self.checks_of(workload);
+        for assign in assigned {
+            assign.send_if_modified(|current| {
+                let differs = *current != checks;
+                if differs {
+                    current.clone_from(&checks);
+                }
+                differs
+            });
+        }
+    }
+
+    fn picture(&self) -> Picture {
+        Picture {
+            published: self.now.clone(),
+            workloads: self.mesh.workloads().clone(),
+            records: self.registry.joined().map(|record| (record.id.clone(), record.clone())).collect(),
+            streams: self.streams.all().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the reconciler is told and asked, and what it publishes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use weft_api::{Resource, ResourceKey, WorkloadId};
+use weft_policies::compile::WorkloadState;
+use weft_policies::set::{PolicyKey, PolicySet};
+use weft_xds::View;
+
+use super::stream::{Connected, Open, StreamId};
+use crate::registry::{PortHealth, Shard};
+use crate::workloads::WorkloadRecord;
+
+/// Something that happened, or a question.
+#[derive(Debug)]
+pub enum Command {
+    /// The log of policies has a new head.
+    Policies {
+        /// Its revision.
+        revision: u64,
+        /// All policies now.
+        set: Arc<PolicySet>,
+        /// Those that differ from before.
+        changed: Vec<PolicyKey>,
+    },
+    /// The record of a workload changed.
+    Record {
+        /// The workload.
+        id: WorkloadId,
+        /// Its record now.
+        record: Option<Box<WorkloadRecord>>,
+    },
+    /// All records were read: what is not among them is gone, and the world is complete.
+    Records(Vec<WorkloadRecord>),
+    /// A secret for one workload, or for all.
+    Secret {
+        /// Whom it is for; all without one.
+        workload: Option<WorkloadId>,
+        /// The secret.
+        resource: Arc<Resource>,
+    },
+    /// A discovery stream opened.
+    Opened(Connected),
+    /// A sidecar took its listener for other workloads.
+    Arrived(WorkloadId),
+    /// It closed.
+    Closed(StreamId),
+    /// A sidecar reports about its application.
+    Health {
+        /// Whose.
+        workload: WorkloadId,
+        /// By service and port.
+        health: PortHealth,
+    },
+    /// A sidecar's stream of reports ended.
+    HealthEnded(WorkloadId),
+    /// A sidecar wants to know what to check, now and whenever it changes.
+    Check {
+        /// Whose.
+        workload: WorkloadId,
+        /// Where assignments go.
+        assign: watch::Sender<HealthCheckSpecifier>,
+    },
+    /// Another replica says which streams it has; nothing when it is gone.
+    Elsewhere {
+        /// Which part of which replica.
+        shard: String,
+        /// Workloads with streams there.
+        workloads: Option<Shard>,
+    },
+    /// All that the other replicas say.
+    AllElsewhere(BTreeMap<String, Shard>),
+    /// A question for what other replicas are to be told.
+    Here(oneshot::Sender<Shard>),
+    /// A question for what one workload's proxy should have; no answer while nothing is served.
+    View(WorkloadId, oneshot::Sender<View>),
+    /// A question for a consistent picture.
+    Ask(oneshot::Sender<Picture>),
+    /// A question for the open streams alone.
+    Streams(oneshot::Sender<Vec<Open>>),
+    /// A question for workloads whose streams have been lost for hours.
+    Expired(oneshot::Sender<Vec<WorkloadRecord>>),
+    /// A question about the origins of resources.
+    Origins {
+        /// In whose view.
+        workload: WorkloadId,
+        /// Which.
+        keys: Vec<ResourceKey>,
+        /// The policies, for each.
+        reply: oneshot::Sender<Vec<Vec<PolicyKey>>>,
+    },
+}
+
+/// By which publication a revision of the policies went out, and to whom.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Revision of the policies.
+    pub policies: u64,
+    /// Number of the publication.
+    pub number: u64,
+    /// Workloads with streams that it gave something else to.
+    pub targets: Arc<[WorkloadId]>,
+}
+
+/// What is published: how far, and the policies that readers may look at.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// True once policies and workloads were read at known revisions (rule S14).
+    pub ready: bool,
+    /// Counts publications; the revision of views. It means something in this process only.
+    pub revision: u64,
+    /// Revision of the policies.
+    pub policy_revision: u64,
+    /// How the newest revisions of the policies went out, oldest first.
+    pub publications: Arc<VecDeque<Publication>>,
+    /// The policies.
+    pub set: Arc<PolicySet>,
+    /// Workloads held back from draining because too many were lost at once.
+    pub held_back: usize,
+}
+
+/// Workloads and streams of one moment.
+#[derive(Debug)]
+pub struct Picture {
+    /// What is published.
+    pub published: Published,
+    /// The workloads as the compiler sees them.
+    pub workloads: BTreeMap<WorkloadId, WorkloadState>,
+    /// Their records.
+    pub records: BTreeMap<WorkloadId, WorkloadRecord>,
+    /// The open streams.
+    pub streams: Vec<Open>,
+}
+
+/// Records as they were last seen, for those who must answer while the store is away. A lock because they ask from
+/// handlers; nothing is awaited under it.
+pub(super) type Records = Arc<RwLock<HashMap<WorkloadId, WorkloadRecord>>>;
+
+/// Where to send what happened, and to watch what is published. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reconciling {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) published: watch::Receiver<Published>,
+    pub(super) records: Records,
+    pub(super) presence: Arc<Notify>,
+}
+
+impl Reconciling {
+    /// Tells what happened; waits while too much is waiting. Without effect once the control plane ends.
+    pub async fn tell(&self, command: Command) {
+        drop(self.commands.send(command).await);
+    }
+
+    /// Tells without waiting; gives the command back when too much is waiting.
+    pub fn try_tell(&self, command: Command) -> Option<Command> {
+        self.commands.try_send(command).err().map(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    /// The record of a workload as it was last seen.
+    #[must_use]
+    pub fn last_known(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Waits until other replicas have to be told something else than before; for one waiter.
+    pub async fn presence_changed(&self) {
+        self.presence.notified().await;
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(question(reply)).await;
+        answer.await.ok()
+    }
+
+    /// Workloads and streams of one moment; none once the control plane ends. It copies all workloads: for people's
+    /// questions, not for every event.
+    pub async fn picture(&self) -> Option<Picture> {
+        self.ask(Command::Ask).await
+    }
+
+    /// The open streams; none once the control plane ends.
+    pub async fn streams(&self) -> Option<Vec<Open>> {
+        self.ask(Command::Streams).await
+    }
+
+    /// Workloads whose streams have been lost for hours.
+    pub async fn expired(&self) -> Vec<WorkloadRecord> {
+        self.ask(Command::Expired).await.unwrap_or_default()
+    }
+
+    /// What other replicas are to be told; none once the control plane ends.
+    pub async fn here(&self) -> Option<Shard> {
+        self.ask(Command::Here).await
+    }
+
+    /// What one workload's proxy should have; none while nothing is served.
+    pub async fn view(&self, workload: &WorkloadId) -> Option<View> {
+        self.ask(|reply| Command::View(workload.clone(), reply)).await
+    }
+
+    /// The policies that resources of a workload's view come from.
+    pub async fn origins(&self, workload: &WorkloadId, keys: Vec<ResourceKey>) -> Vec<Vec<PolicyKey>> {
+        let question = |reply| Command::Origins { workload: workload.clone(), keys, reply };
+        self.ask(question).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,75 @@
+//! What the store says, as commands.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use weft_store::{Change, Event, Health, Store};
+
+use super::{Command, Reconciling};
+use crate::policies::{Policies, Update};
+use crate::workloads::{self, WorkloadRecord};
+
+/// Follows the records of workloads until the token ends it. Says how fresh what it follows is.
+pub fn spawn_workloads(
+    store: &Arc<dyn Store>,
+    reconciling: Reconciling,
+    shutdown: CancellationToken,
+) -> watch::Receiver<Health> {
+    let mut changes = store.follow(workloads::PREFIX);
+    let health = changes.health();
+    tokio::spawn(async move {
+        while let Some(Some(change)) = shutdown.run_until_cancelled(changes.next()).await {
+            match change {
+                Change::Snapshot(snapshot) => {
+                    let records = snapshot.entries.iter().filter_map(readable).collect();
+                    reconciling.tell(Command::Records(records)).await;
+                }
+                Change::Batch(batch) => {
+                    for event in batch.events {
+                        if let Some(command) = of_event(&event) {
+                            reconciling.tell(command).await;
+                        }
+                    }
+                }
+            }
+        }
+    });
+    health
+}
+
+fn of_event(event: &Event) -> Option<Command> {
+    match event {
+        Event::Put(entry) => {
+            let record = readable(entry)?;
+            Some(Command::Record { id: record.id.clone(), record: Some(Box::new(record)) })
+        }
+        Event::Delete(key) => Some(Command::Record { id: workloads::id_of(key)?, record: None }),
+    }
+}
+
+fn readable(entry: &weft_store::Entry) -> Option<WorkloadRecord> {
+    let record = WorkloadRecord::decode(entry);
+    if record.is_none() {
+        tracing::error!(key = %entry.key, "the record of a workload cannot be read and is passed over");
+    }
+    record
+}
+
+/// Follows the policies until the token ends it.
+pub fn spawn_policies(
+    policies: &Policies,
+    reconciling: Reconciling,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
+    let updates = policies.follow();
+    tokio::spawn(async move {
+        let mut updates = std::pin::pin!(updates);
+        while let Some(Some(update)) = shutdown.run_until_cancelled(updates.next()).await {
+            let Update { revision, set, changed } = update;
+            reconciling.tell(Command::Policies { revision, set, changed }).await;
+        }
+    })
+}

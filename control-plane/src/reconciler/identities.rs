@@ -1,0 +1,37 @@
+//! Orders to the keeper of secrets: whose identity is to be held ready for SDS.
+
+use tokio::sync::mpsc;
+use weft_api::WorkloadId;
+
+use crate::ca::KeyOrigin;
+use crate::secrets::Secrets;
+use crate::workloads::{Proxy, WorkloadRecord};
+
+/// An order to the keeper of secrets.
+#[derive(Debug)]
+pub(super) enum Identity {
+    /// Make one and keep it fresh.
+    Hold(Box<WorkloadRecord>),
+    /// Forget it.
+    Release(WorkloadId),
+}
+
+/// Passes orders on in order. The reconciler does not wait for the keeper, which answers through the reconciler's own
+/// queue; at most one order waits for each record that changed and each stream that opened.
+pub(super) fn spawn_identities(secrets: Secrets) -> mpsc::UnboundedSender<Identity> {
+    let (sender, mut orders) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Identity::Hold(record) => secrets.hold(&record).await,
+                Identity::Release(id) => secrets.release(&id).await,
+            }
+        }
+    });
+    sender
+}
+
+/// Whether a workload is given its key: stock Envoy takes it by SDS.
+pub fn is_given_its_key(record: &WorkloadRecord) -> bool {
+    record.key_origin == KeyOrigin::ControlPlane || record.declared.proxy == Proxy::Envoy
+}

@@ -1,0 +1,172 @@
+//! One open discovery stream, as the reconciler sees it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use weft_api::{ResourceKey, WorkloadId};
+use weft_xds::server::Scope;
+use weft_xds::transport::server::{Handle, StreamKind};
+use weft_xds::{Changes, View};
+
+/// Names a stream within this process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    /// A name that no other stream has.
+    #[must_use]
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How far a stream has come: the reconciler notes what it gave, the stream's task what was answered.
+#[derive(Debug, Default)]
+pub struct Progress {
+    answered: AtomicU64,
+    // A lock, because both tasks write the pair; nothing but moves happens under it.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    oldest: Option<(u64, Instant)>,
+    newest: Option<(u64, Instant)>,
+}
+
+impl Progress {
+    /// The newest revision of which everything was answered; 0 before the first.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    fn gave(&self, now: Instant, revision: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.newest = Some((revision, now));
+        waiting.oldest.get_or_insert((revision, now));
+    }
+
+    /// Everything of a revision was answered; says how long the oldest change took that is answered by that.
+    pub fn synced(&self, now: Instant, revision: u64) -> Option<Duration> {
+        self.answered.fetch_max(revision, Ordering::Release);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, since) = waiting.oldest.take_if(|(oldest, _)| *oldest <= revision)?;
+        waiting.oldest = waiting.newest.filter(|(newest, _)| *newest > revision);
+        Some(now.saturating_duration_since(since))
+    }
+}
+
+/// A stream that was just admitted.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its name.
+    pub id: StreamId,
+    /// Whose it is, by certificate.
+    pub workload: WorkloadId,
+    /// What the node calls itself, for instance `envoy 1.40.0`.
+    pub user_agent: String,
+    /// Variant and scope.
+    pub kind: StreamKind,
+    /// Where its answers are noted.
+    pub progress: Arc<Progress>,
+    /// Where views go.
+    pub handle: Handle,
+}
+
+/// A stream that is being served.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Whose it is.
+    pub workload: WorkloadId,
+    /// What the node calls itself.
+    pub user_agent: String,
+    /// Variant and scope.
+    pub kind: StreamKind,
+    /// Since when.
+    pub since: SystemTime,
+    /// Revision of the newest view given to it; 0 before the first.
+    pub published: u64,
+    opened: Instant,
+    progress: Arc<Progress>,
+    handle: Arc<Handle>,
+}
+
+impl From<Connected> for Open {
+    fn from(connected: Connected) -> Self {
+        let Connected { id: _, workload, user_agent, kind, progress, handle } = connected;
+        Self {
+            workload,
+            user_agent,
+            kind,
+            since: SystemTime::now(),
+            published: 0,
+            opened: Instant::now(),
+            progress,
+            handle: Arc::new(handle),
+        }
+    }
+}
+
+impl Open {
+    /// Gives it a view.
+    pub(super) fn publish(&mut self, view: View, changes: Changes) {
+        // Its first view is all new to it.
+        let changes = if self.published == 0 { Changes::All } else { changes };
+        self.published = view.revision;
+        self.progress.gave(Instant::now(), view.revision);
+        self.handle.publish(view, changes);
+    }
+
+    /// Ends it with these words.
+    pub(super) fn close(self, status: tonic::Status) {
+        // Whoever is asking it something at this moment holds it a little longer; then it ends without words.
+        if let Ok(handle) = Arc::try_unwrap(self.handle) {
+            handle.close(status);
+        }
+    }
+
+    /// Whether it has waited for its first view for this long.
+    pub(super) fn waited(&self, now: Instant, patience: Duration) -> bool {
+        self.published == 0 && now.saturating_duration_since(self.opened) >= patience
+    }
+
+    /// Whether a change of this resource may concern it.
+    pub(super) fn carries(&self, key: &ResourceKey) -> bool {
+        match self.kind.scope {
+            Scope::Aggregated => true,
+            Scope::Only(kind) => key.kind == kind,
+        }
+    }
+
+    /// The newest revision of which it has answered everything.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.progress.answered()
+    }
+
+    /// What it looks like now.
+    pub async fn status(&self) -> Option<weft_xds::server::Status> {
+        self.handle.status().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_times_the_oldest_change_that_an_answer_covers() {
+        let (progress, start) = (Progress::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        progress.gave(start, 3);
+        progress.gave(after(1), 4);
+        assert_eq!(progress.synced(after(2), 3), Some(Duration::from_secs(2)));
+        assert_eq!(progress.answered(), 3);
+        assert_eq!(progress.synced(after(5), 4), Some(Duration::from_secs(4)));
+        assert_eq!(progress.synced(after(6), 4), None);
+        assert_eq!(progress.answered(), 4);
+    }
+}

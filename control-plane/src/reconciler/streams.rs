@@ -1,0 +1,115 @@
+//! The open discovery streams, and who of them is given what.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use weft_api::{ResourceKey, WorkloadId};
+use weft_xds::Changes;
+
+use super::stream::{Connected, Open, StreamId};
+use crate::mesh_state::{Delta, MeshState};
+
+/// All open streams. One workload may have several: one for each type, or an old one that is about to end.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    open: HashMap<StreamId, Open>,
+    by_workload: BTreeMap<WorkloadId, BTreeSet<StreamId>>,
+    /// Those that wait for their first view.
+    waiting: BTreeSet<StreamId>,
+}
+
+impl Streams {
+    pub fn insert(&mut self, connected: Connected) {
+        let id = connected.id;
+        let open = Open::from(connected);
+        self.by_workload.entry(open.workload.clone()).or_default().insert(id);
+        self.open.insert(id, open);
+        self.waiting.insert(id);
+    }
+
+    pub fn remove(&mut self, id: StreamId) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        self.waiting.remove(&id);
+        if let Some(streams) = self.by_workload.get_mut(&open.workload) {
+            streams.remove(&id);
+            if streams.is_empty() {
+                self.by_workload.remove(&open.workload);
+            }
+        }
+        Some(open)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
+    pub fn of(&self, workload: &WorkloadId) -> impl Iterator<Item = StreamId> {
+        self.by_workload.get(workload).into_iter().flatten().copied()
+    }
+
+    pub fn workloads(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.by_workload.keys()
+    }
+
+    /// Gives new streams their first view. One whose workload is not known yet goes on waiting: its record may be on
+    /// its way from the store, and a view without its own listeners would take away those that it has.
+    pub fn serve_waiting(&mut self, revision: u64, mesh: &MeshState) {
+        let open = &mut self.open;
+        self.waiting.retain(|id| {
+            let Some(stream) = open.get_mut(id) else { return false };
+            if !mesh.workloads().contains_key(&stream.workload) {
+                return true;
+            }
+            stream.publish(mesh.view(revision, &stream.workload), Changes::All);
+            false
+        });
+    }
+
+    /// Takes out the streams whose workload did not become known.
+    pub fn give_up(&mut self, now: Instant, patience: Duration) -> Vec<Open> {
+        let waiting = self.waiting.iter().copied();
+        let strangers: Vec<_> =
+            waiting.filter(|id| self.open.get(id).is_some_and(|open| open.waited(now, patience))).collect();
+        strangers.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Gives streams what changed for them, and says whose those are.
+    pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &Delta) -> BTreeSet<WorkloadId> {
+        let mut touched = BTreeSet::new();
+        if delta.shared.is_empty() {
+            for (workload, keys) in &delta.own {
+                for id in self.by_workload.get(workload).into_iter().flatten() {
+                    if let Some(open) = self.open.get_mut(id) {
+                        give(open, revision, mesh, keys.iter(), &mut touched);
+                    }
+                }
+            }
+            return touched;
+        }
+        for open in self.open.values_mut() {
+            let own = delta.own.get(&open.workload).into_iter().flatten();
+            give(open, revision, mesh, delta.shared.iter().chain(own), &mut touched);
+        }
+        touched
+    }
+}
+
+fn give<'a>(
+    open: &mut Open,
+    revision: u64,
+    mesh: &MeshState,
+    keys: impl Iterator<Item = &'a ResourceKey>,
+    touched: &mut BTreeSet<WorkloadId>,
+) {
+    if open.published == 0 {
+        return;
+    }
+    let keys: Vec<_> = keys.filter(|key| open.carries(key)).cloned().collect();
+    if keys.is_empty() {
+        return;
+    }
+    touched.insert(open.workload.clone());
+    if open.published < revision {
+        open.publish(mesh.view(revision, &open.workload), Changes::Keys(keys));
+    }
+}

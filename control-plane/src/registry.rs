@@ -1,0 +1,443 @@
+//! What is known of every workload, from all sources: the record of its join, the file that describes it, its stream,
+//! and what its sidecar reports about the application.
+//!
+//! Where a file and a joiner write one Workload, the file wins field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use weft_api::{ServiceId, WorkloadId};
+use weft_policies::compile::{Health, Locality, ProxyType, Upstream, WorkloadState};
+use weft_policies::kinds::{Kind, Workload};
+use weft_policies::set::{PolicyKey, PolicySet};
+use weft_policies::value::PortRef;
+use weft_policies::{Object, Policy};
+
+use crate::liveness::{Life, Limits, Liveness, Sweep};
+use crate::workloads::{Declared, Proxy, WorkloadRecord};
+
+/// Where a sidecar listens when nobody says otherwise.
+const INBOUND_PORT: u16 = 15_006;
+const OUTBOUND_PORT: u16 = 15_001;
+
+/// Reported health of one port of a service on one workload.
+pub type PortHealth = BTreeMap<(ServiceId, String), Health>;
+
+/// What a sidecar last said about its application.
+#[derive(Debug)]
+struct Report {
+    health: PortHealth,
+    /// Since when nobody reports here any more; another replica may take over.
+    ended: Option<Instant>,
+}
+
+/// What another replica says of a workload that has a stream there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// What its sidecar reports there; none while it reports nothing.
+    pub health: Option<PortHealth>,
+}
+
+/// One part of what another replica says: workloads with streams there.
+pub type Shard = BTreeMap<WorkloadId, Elsewhere>;
+
+/// All workloads, joined or described by a file.
+#[derive(Debug)]
+pub struct Registry {
+    limits: Limits,
+    records: BTreeMap<WorkloadId, WorkloadRecord>,
+    liveness: Liveness,
+    /// Those that joined a moment ago, and since when: their sidecars do not listen yet. Empty until this replica is
+    /// ready, for whoever joined before may have been there all the time.
+    arriving: BTreeMap<WorkloadId, Instant>,
+    is_ready: bool,
+    reported: BTreeMap<WorkloadId, Report>,
+    elsewhere: BTreeMap<String, Shard>,
+}
+
+impl Registry {
+    /// Nobody is known yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            records: BTreeMap::new(),
+            liveness: Liveness::new(limits),
+            arriving: BTreeMap::new(),
+            is_ready: false,
+            reported: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+        }
+    }
+
+    /// The record of a joined workload.
+    #[must_use]
+    pub fn record(&self, id: &WorkloadId) -> Option<&WorkloadRecord> {
+        self.records.get(id)
+    }
+
+    /// The joined workloads.
+    pub fn joined(&self) -> impl Iterator<Item = &WorkloadRecord> {
+        self.records.values()
+    }
+
+    /// Joined workloads whose streams have been lost for hours.
+    pub fn expired(&self) -> impl Iterator<Item = &WorkloadRecord> {
+        self.records.values().filter(|record| self.liveness.life(&record.id) == Some(Life::Expired))
+    }
+
+    /// This replica became ready: nobody was missed before now.
+    pub fn start_clocks(&mut self, now: Instant) {
+        self.liveness.start_clocks(now);
+        self.is_ready = true;
+    }
+
+    /// Takes a record as it is stored now.
+    pub fn record_changed(&mut self, now: Instant, id: &WorkloadId, record: Option<WorkloadRecord>) {
+        let Some(record) = record else {
+            self.records.remove(id);
+            self.reported.remove(id);
+            self.liveness.removed(id);
+            self.arriving.remove(id);
+            return;
+        };
+        let predecessor = self.records.insert(id.clone(), record.clone());
+        let is_new = predecessor.as_ref().is_none_or(|old| old.instance != record.instance);
+        let is_elsewhere = self.elsewhere.values().any(|shard| shard.contains_key(id));
+        if self.is_ready && is_new && !is_elsewhere && has_sidecar(&record) {
+            self.arriving.insert(id.clone(), now);
+        }
+        if predecessor.is_some_and(|old| old.instance != record.instance) {
+            // What was reported about it, and what it lost, says nothing about its successor.
+            self.reported.remove(id);
+            self.liveness.reborn(now, id);
+        } else {
+            self.liveness.joined(now, id);
+        }
+    }
+
+    /// A stream of the workload opened here.
+    pub fn connected(&mut self, id: &WorkloadId) {
+        self.liveness.connected(id);
+    }
+
+    /// The sidecar has taken its listeners. True when that was awaited.
+    pub fn arrived(&mut self, id: &WorkloadId) -> bool {
+        self.arriving.remove(id).is_some()
+    }
+
+    /// A stream of the workload closed here.
+    pub fn disconnected(&mut self, now: Instant, id: &WorkloadId) {
+        self.liveness.disconnected(now, id);
+    }
+
+    /// The sidecar's report about its application. Of workloads that nobody knows nothing is kept.
+    pub fn reported(&mut self, id: &WorkloadId, health: PortHealth, is_known: bool) {
+        if is_known {
+            self.reported.insert(id.clone(), Report { health, ended: None });
+        }
+    }
+
+    /// The sidecar's stream of reports ended here. What it said holds until it is silent for too long.
+    pub fn report_ended(&mut self, now: Instant, id: &WorkloadId) {
+        if let Some(report) = self.reported.get_mut(id) {
+            report.ended = Some(now);
+        }
+    }
+
+    /// What other replicas are told of a workload with a stream here.
+    #[must_use]
+    pub fn here(&self, id: &WorkloadId) -> Elsewhere {
+        let report = self.reported.get(id).filter(|report| report.ended.is_none());
+        Elsewhere { health: report.map(|report| report.health.clone()) }
+    }
+
+    /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
+    pub fn heard(&mut self, now: Instant, shard: &str, workloads: Option<Shard>) -> Vec<WorkloadId> {
+        let new = workloads.unwrap_or_default();
+        for id in new.keys() {
+            self.liveness.connected(id);
+            self.arriving.remove(id);
+        }
+        let old = self.elsewhere.insert(shard.to_owned(), new.clone()).unwrap_or_default();
+        for id in old.keys() {
+            self.liveness.disconnected(now, id);
+        }
+        if new.is_empty() {
+            self.elsewhere.remove(shard);
+        }
+        let changed = |id: &&WorkloadId| old.get(*id) != new.get(*id);
+        old.keys().chain(new.keys()).filter(changed).cloned().collect()
+    }
+
+    /// The parts that were heard of.
+    #[must_use]
+    pub fn shards(&self) -> Vec<String> {
+        self.elsewhere.keys().cloned().collect()
+    }
+
+    /// Those whose sidecars stay connected and take no listeners, for they have their own.
+    pub fn sweep_arrivals(&mut self, now: Instant) -> Vec<WorkloadId> {
+        let waited = |since: &Instant| now.saturating_duration_since(*since) >= self.limits.degrade;
+        let liveness = &self.liveness;
+        let settled = self.arriving.iter().filter(|(id, since)| waited(since) && liveness.is_connected(id));
+        let settled: Vec<_> = settled.map(|(id, _)| id.clone()).collect();
+        for id in &settled {
+            self.arriving.remove(id);
+        }
+        settled
+    }
+
+    /// Lets time pass. Reports of those who fell silent are void; their workloads are given beside the sweep.
+    pub fn sweep(&mut self, now: Instant) -> (Sweep, Vec<WorkloadId>) {
+        let silent = |report: &Report| {
+            report.ended.is_some_and(|ended| now.saturating_duration_since(ended) >= self.limits.degrade)
+        };
+        let void: Vec<_> =
+            self.reported.iter().filter(|(_, report)| silent(report)).map(|(id, _)| id.clone()).collect();
+        for id in &void {
+            self.reported.remove(id);
+        }
+        (self.liveness.sweep(now), void)
+    }
+
+    /// Workloads with a report about this service, from wherever.
+    #[must_use]
+    pub fn reporters(&self, service: &ServiceId) -> Vec<WorkloadId> {
+        let speaks = |health: &PortHealth| health.keys().any(|(reported, _)| reported == service);
+        let here = self.reported.iter().filter(|(_, report)| speaks(&report.health)).map(|(id, _)| id);
+        let there = self.elsewhere.values().flatten();
+        let there = there.filter(|(_, said)| said.health.as_ref().is_some_and(speaks)).map(|(id, _)| id);
+        here.chain(there).cloned().collect()
+    }
+
+    /// All ids, from records and files.
+    #[must_use]
+    pub fn ids(&self, set: &PolicySet) -> BTreeSet<WorkloadId> {
+        let files = set.of_kind(Kind::Workload).map(|policy| {
+            let key = policy.key();
+            WorkloadId::new(key.namespace, key.name)
+        });
+        self.records.keys().cloned().chain(files).collect()
+    }
+
+    /// A workload as the compiler sees it; none when neither record nor file knows it.
+    #[must_use]
+    pub fn state(&self, id: &WorkloadId, set: &PolicySet) -> Option<WorkloadState> {
+        let key = PolicyKey::new(Kind::Workload, id.namespace.clone(), id.name.clone());
+        let file = match set.get(&key) {
+            Some(Policy::Workload(object)) => Some(object.as_ref()),
+            _ => None,
+        };
+        let mut state = match (self.records.get(id), file) {
+            (Some(record), _) => of_record(record),
+            (None, Some(file)) => of_file(id, file)?,
+            (None, None) => return None,
+        };
+        if let Some(file) = file {
+            overlay(&mut state, file);
+        }
+        state.health = self.health(id);
+        state.port_health = self.port_health(id);
+        // A service that is not checked any more has no reports to go by.
+        let is_checked =
+            |service: &ServiceId| set.service(service).is_some_and(|s| s.spec.health_check.is_some());
+        state.port_health.retain(|(service, _), health| *health != Health::Healthy && is_checked(service));
+        Some(state)
+    }
+
+    /// A report that goes on is worth more than one that ended.
+    fn port_health(&self, id: &WorkloadId) -> PortHealth {
+        let here = self.reported.get(id);
+        if let Some(report) = here.filter(|report| report.ended.is_none()) {
+            return report.health.clone();
+        }
+        let there = self.elsewhere.values().filter_map(|shard| shard.get(id)?.health.as_ref()).next();
+        there.or(here.map(|report| &report.health)).cloned().unwrap_or_default()
+    }
+
+    fn health(&self, id: &WorkloadId) -> Health {
+        if self.records.get(id).is_some_and(|record| record.left_at.is_some()) {
+            return Health::Draining;
+        }
+        if self.arriving.contains_key(id) {
+            return Health::Starting;
+        }
+        match self.liveness.life(id) {
+            None | Some(Life::Alive) => Health::Healthy,
+            Some(Life::Degraded) => Health::Degraded,
+            Some(Life::Drained | Life::Expired) => Health::Draining,
+        }
+    }
+}
+
+/// Whether there is somebody who takes listeners from us.
+fn has_sidecar(record: &WorkloadRecord) -> bool {
+    match record.declared.proxy {
+        Proxy::Weft | Proxy::Envoy => true,
+        Proxy::Grpc | Proxy::None => false,
+    }
+}
+
+fn of_record(record: &WorkloadRecord) -> WorkloadState {
+    let Declared { address, app_ports, labels, region, zone, upstreams, proxy, inbound, outbound } =
+        record.declared.clone();
+    let locality = Locality { region, zone, sub_zone: String::new() };
+    let upstream = |declared: crate::workloads::DeclaredUpstream| {
+        let port = match declared.port.parse::<u16>() {
+            Ok(number) => PortRef::Number(number),
+            Err(_) => PortRef::Name(declared.port.parse().ok()?),
+        };
+        Some(Upstream { service: declared.service, port, bind: declared.bind })
+    };
+    WorkloadState {
+        id: record.id.clone(),
+        address,
+        inbound: inbound.unwrap_or_else(|| (address, INBOUND_PORT).into()),
+        outbound: outbound.unwrap_or_else(|| ([127, 0, 0, 1], OUTBOUND_PORT).into()),
+        app_ports,
+        labels,
+        locality,
+        weight: 1,
+        services: vec![record.service.clone()],
+        identity: record.service.clone(),
+        upstreams: upstreams.into_iter().filter_map(upstream).collect(),
+        proxy: match proxy {
+            Proxy::Weft => ProxyType::Weft,
+            Proxy::Envoy => ProxyType::Envoy,
+            Proxy::Grpc => ProxyType::Grpc,
+            Proxy::None => ProxyType::None,
+        },
+        health: Health::Healthy,
+        port_health: BTreeMap::new(),
+    }
+}
+
+/// A workload that only a file knows has no certificate; the first service that it names stands for its identity.
+fn of_file(id: &WorkloadId, file: &Object<Workload>) -> Option<WorkloadState> {
+    let spec = &file.spec;
+    let identity = spec.services.first().map(|service| service.resolve(&id.namespace));
+    let identity = identity.or_else(|| Some(ServiceId::new(id.namespace.clone(), id.name.clone())))?;
+    Some(WorkloadState {
+        id: id.clone(),
+        address: spec.address,
+        inbound: (spec.address, INBOUND_PORT).into(),
+        outbound: ([127, 0, 0, 1], OUTBOUND_PORT).into(),
+        app_ports: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        locality: Locality::default(),
+        weight: 1,
+        services: Vec::new(),
+        identity,
+        upstreams: Vec::new(),
+        proxy: spec.proxy.proxy_type,
+        health: Health::Healthy,
+        port_health: BTreeMap::new(),
+    })
+}
+
+/// The file wins, field by field; what it leaves out stays as the joiner said.
+fn overlay(state: &mut WorkloadState, file: &Object<Workload>) {
+    let spec = &file.spec;
+    state.address = spec.address;
+    for (name, port) in &spec.ports {
+        state.app_ports.insert(name.to_string(), *port);
+    }
+    state.labels.extend(file.metadata.labels.clone());
+    for service in &spec.services {
+        let service = service.resolve(&state.id.namespace);
+        if !state.services.contains(&service) {
+            state.services.push(service);
+        }
+    }
+    if !spec.locality.is_empty() {
+        state.locality = spec.locality.clone();
+    }
+    if let Some(weight) = spec.weight {
+        state.weight = weight;
+    }
+    if !spec.upstreams.is_empty() {
+        let upstream = |upstream: &weft_policies::kinds::workload::Upstream| Upstream {
+            service: upstream.service.resolve(&state.id.namespace),
+            port: upstream.port.clone(),
+            bind: upstream.bind,
+        };
+        state.upstreams = spec.upstreams.iter().map(upstream).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workloads::tests::record as stored;
+
+    fn record(id: &str, instance: &str, proxy: Proxy) -> WorkloadRecord {
+        let mut record = stored(id, instance);
+        record.declared.proxy = proxy;
+        record
+    }
+
+    fn takes(registry: &mut Registry, now: Instant, record: &WorkloadRecord) -> Health {
+        registry.record_changed(now, &record.id, Some(record.clone()));
+        health(registry, record)
+    }
+
+    fn health(registry: &Registry, record: &WorkloadRecord) -> Health {
+        registry.state(&record.id, &PolicySet::default()).unwrap().health
+    }
+
+    #[test]
+    fn joiner_is_starting_until_its_sidecar_has_taken_its_listener() {
+        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        let (before, after) =
+            (record("shop/old", "i-1", Proxy::Weft), record("shop/new", "i-2", Proxy::Weft));
+        assert_eq!(takes(&mut registry, now, &before), Health::Healthy);
+        registry.start_clocks(now);
+        assert_eq!(takes(&mut registry, now, &after), Health::Starting);
+        registry.connected(&after.id);
+        assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
+        assert!(registry.arrived(&after.id));
+        assert_eq!(health(&registry, &after), Health::Healthy);
+        assert!(!registry.arrived(&after.id), "it arrives once");
+        assert_eq!(takes(&mut registry, now, &after), Health::Healthy, "the same record says nothing new");
+        let successor = record("shop/new", "i-3", Proxy::Weft);
+        assert_eq!(takes(&mut registry, now, &successor), Health::Starting);
+        assert_eq!(health(&registry, &before), Health::Healthy);
+    }
+
+    #[test]
+    fn sidecar_with_listeners_of_its_own_is_waited_for_a_while_only() {
+        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        registry.start_clocks(now);
+        let (there, away) =
+            (record("shop/there", "i-1", Proxy::Envoy), record("shop/away", "i-2", Proxy::Envoy));
+        takes(&mut registry, now, &there);
+        takes(&mut registry, now, &away);
+        registry.connected(&there.id);
+        assert_eq!(registry.sweep_arrivals(now), []);
+        let later = now + Limits::default().degrade;
+        assert_eq!(registry.sweep_arrivals(later), std::slice::from_ref(&there.id));
+        assert_eq!(
+            (health(&registry, &there), health(&registry, &away)),
+            (Health::Healthy, Health::Starting)
+        );
+    }
+
+    #[test]
+    fn workload_without_a_sidecar_is_not_waited_for() {
+        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        registry.start_clocks(now);
+        assert_eq!(takes(&mut registry, now, &record("shop/bare", "i-1", Proxy::None)), Health::Healthy);
+    }
+
+    #[test]
+    fn workload_that_another_replica_has_a_stream_of_is_there() {
+        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        registry.start_clocks(now);
+        let elsewhere = record("shop/far", "i-1", Proxy::Weft);
+        assert_eq!(takes(&mut registry, now, &elsewhere), Health::Starting);
+        let shard = Shard::from([(elsewhere.id.clone(), Elsewhere::default())]);
+        assert_eq!(registry.heard(now, "replica-2", Some(shard)), std::slice::from_ref(&elsewhere.id));
+        assert_eq!(health(&registry, &elsewhere), Health::Healthy);
+    }
+}

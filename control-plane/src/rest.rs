@@ -1,0 +1,124 @@
+//! The REST API: policies in, the state of the mesh out.
+//!
+//! Every call needs the operator token, on loopback too. Every error is a problem document with a stable code.
+//!
+//! | path | |
+//! | --- | --- |
+//! | `POST /v1/apply` | a set of documents, one transaction |
+//! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
+//! | `/v1/proxies` | who is connected, what each took |
+//! | `/v1/edges` | traffic between services |
+//! | `/v1/tokens` | what workloads join with |
+//! | `/v1/ca` | the certificate authority |
+//! | `/openapi.json` | this, for programs |
+
+mod apply;
+mod authority;
+mod error;
+mod extract;
+mod objects;
+mod openapi;
+mod proxies;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use crate::ca::{Authority, Ledger};
+use crate::clock::Clock;
+use crate::edges::Edges;
+use crate::metrics::Metrics;
+use crate::operator::Operators;
+use crate::policies::Policies;
+use crate::reconciler::Reconciling;
+use crate::tokens::Tokens;
+use crate::workloads::Workloads;
+
+pub use error::{Refusal, problem_response};
+use extract::{Parameters, Text};
+
+/// Body of an ordinary call: 1 MiB.
+const MAX_BODY: usize = 1 << 20;
+/// Body of an apply: 8 MiB.
+const MAX_APPLY: usize = 8 << 20;
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Who may call.
+    pub operators: Arc<Operators>,
+    /// Where policies are committed.
+    pub policies: Policies,
+    /// Who is connected.
+    pub reconciling: Reconciling,
+    /// Records of joined workloads.
+    pub workloads: Workloads,
+    /// Join tokens.
+    pub tokens: Tokens,
+    /// `HOST:PORT` that join tokens send workloads to.
+    pub join_address: Arc<str>,
+    /// The mesh's certificates.
+    pub authority: Arc<Authority>,
+    /// Leaves that were issued.
+    pub ledger: Ledger,
+    /// Traffic.
+    pub edges: Edges,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time of day.
+    pub clock: Clock,
+    /// Held while one change of the policies is made and committed: those of this replica wait for each other instead
+    /// of overtaking each other again and again. Other replicas are met by the commit's own guard.
+    pub writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The whole API.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/apply", post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)))
+        .route("/v1/proxies", get(proxies::list))
+        .route("/v1/proxies/{id}", get(proxies::one))
+        .route("/v1/proxies/{id}/config", get(proxies::config))
+        .route("/v1/edges", get(proxies::edges))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
+        .route("/v1/ca", get(authority::status))
+        .route("/v1/{kinds}", get(objects::list))
+        .route(
+            "/v1/namespaces/{namespace}/{kinds}/{name}",
+            get(objects::read).put(objects::replace).delete(objects::delete),
+        )
+        .route("/openapi.json", get(openapi::document))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(api.clone(), authenticate))
+        .with_state(api)
+}
+
+/// Lets through whoever carries the operator token.
+async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let token = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+    let Some(token) = token else {
+        return Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "send `Authorization: Bearer TOKEN`; the token is in operator.token in the control plane's data directory",
+        ));
+    };
+    if api.operators.verify(token.trim()).await? {
+        Ok(next.run(request).await)
+    } else {
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this token is not known here"))
+    }
+}

@@ -1,0 +1,199 @@
+//! The description of the API for programs, made from the documents' own types.
+
+use axum::Json;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+use weft_api::rest;
+use weft_policies::kinds::Kind;
+
+/// OpenAPI 3.1 takes JSON Schema 2020-12 as it is; only where definitions stand differs.
+fn settings() -> SchemaSettings {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    settings
+}
+
+/// The documents of the API by name. What they contain is named along with them.
+fn schemas() -> serde_json::Map<String, Value> {
+    let mut generator = settings().into_generator();
+    generator.subschema_for::<rest::ApplyResult>();
+    generator.subschema_for::<rest::EdgeList>();
+    generator.subschema_for::<rest::NewToken>();
+    generator.subschema_for::<rest::ObjectList>();
+    generator.subschema_for::<rest::Problem>();
+    generator.subschema_for::<rest::ProxyList>();
+    generator.subschema_for::<rest::TokenList>();
+    generator.subschema_for::<rest::TokenRequest>();
+    generator.take_definitions(true)
+}
+
+/// One call of the API: method, path, what it is for, schemas of body and answer.
+type Call = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
+
+const CALLS: [Call; 14] = [
+    (
+        "post",
+        "/v1/apply",
+        "Apply YAML or JSON documents as one transaction",
+        Some("Documents"),
+        "ApplyResult",
+    ),
+    ("get", "/v1/{kinds}", "List objects of a kind", None, "ObjectList"),
+    ("get", "/v1/namespaces/{namespace}/{kinds}/{name}", "Read an object", None, "Object"),
+    (
+        "put",
+        "/v1/namespaces/{namespace}/{kinds}/{name}",
+        "Replace an object",
+        Some("Documents"),
+        "ApplyResult",
+    ),
+    ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}", "Delete an object", None, "ApplyResult"),
+    ("get", "/v1/proxies", "Who is connected, and what each took", None, "ProxyList"),
+    ("get", "/v1/proxies/{id}", "One proxy", None, "ProxyStatus"),
+    ("get", "/v1/proxies/{id}/config", "What a proxy should have, secrets redacted", None, "Any"),
+    ("get", "/v1/edges", "Traffic between services", None, "EdgeList"),
+    ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
+    ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
+    ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
+    ("get", "/v1/ca", "State of the certificate authority", None, "Any"),
+    ("get", "/openapi.json", "This description", None, "Any"),
+];
+
+/// `GET /openapi.json`
+pub async fn document() -> Json<Value> {
+    Json(describe())
+}
+
+fn describe() -> Value {
+    let mut schemas = schemas();
+    for kind in Kind::ALL {
+        lift(kind.name(), weft_policies::schema(kind), &mut schemas);
+    }
+    schemas.insert("Any".to_owned(), json!({}));
+    let kinds: Vec<Value> = Kind::ALL.iter().map(|kind| reference(kind.name())).collect();
+    let documents = json!({
+        "description": "Documents of any kind; YAML takes many, separated by ---",
+        "anyOf": kinds,
+    });
+    schemas.insert("Documents".to_owned(), documents);
+    let mut paths = serde_json::Map::new();
+    for (method, path, summary, body, answer) in CALLS {
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        methods[method] = operation((method, path), summary, body, answer);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Weft",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Policies in, the state of the mesh out. Every call needs the operator token.",
+        },
+        "security": [{"operator": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+/// Puts a schema among the components. What it defines within itself goes beside it, under its name: in a description of
+/// an API, a reference starts at the top of the whole.
+fn lift(name: &str, mut schema: Value, schemas: &mut serde_json::Map<String, Value>) {
+    let within = schema.as_object_mut().and_then(|fields| fields.remove("$defs"));
+    redirect(name, &mut schema);
+    schemas.insert(name.to_owned(), schema);
+    if let Some(Value::Object(definitions)) = within {
+        for (inner, mut definition) in definitions {
+            redirect(name, &mut definition);
+            schemas.insert(format!("{name}.{inner}"), definition);
+        }
+    }
+}
+
+fn redirect(name: &str, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get_mut("$ref")
+                && let Some(inner) = reference.strip_prefix("#/$defs/")
+            {
+                *reference = format!("#/components/schemas/{name}.{inner}");
+            }
+            fields.values_mut().for_each(|field| redirect(name, field));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(name, item)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+/// What may stand in the query of a call: name, schema, and what it means.
+fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'static str)] {
+    match (method, path) {
+        ("post", "/v1/apply") => &[
+            ("dryRun", "boolean", "Say what would happen, and write nothing"),
+            (
+                "wait",
+                "string",
+                "Answer when the proxies concerned have the change, or after so long, such as 30s",
+            ),
+            ("source", "string", "Where the documents come from, for messages"),
+        ],
+        ("get", "/v1/{kinds}") => &[
+            ("namespace", "string", "Only this namespace"),
+            ("labelSelector", "string", "Only objects with these labels: KEY=VALUE[,KEY=VALUE]"),
+            ("limit", "integer", "How many at most"),
+            ("continue", "string", "Where the page before ended"),
+        ],
+        _ => &[],
+    }
+}
+
+/// `get` and `/v1/namespaces/{namespace}/{kinds}/{name}` give `getNamespacesKindsName`.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty() && *word != "v1");
+    words.fold(method.to_owned(), |mut id, word| {
+        id.push_str(&word[..1].to_uppercase());
+        id.push_str(&word[1..]);
+        id
+    })
+}
+
+fn operation((method, path): (&str, &str), summary: &str, body: Option<&str>, answer: &str) -> Value {
+    let json_of = |schema: &str| json!({"application/json": {"schema": reference(schema)}});
+    let in_path = path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
+    let in_query = query(method, path).iter().map(|(name, kind, meaning)| {
+        json!({"name": name, "in": "query", "schema": {"type": kind}, "description": meaning})
+    });
+    let parameters: Vec<Value> = in_path.chain(in_query).collect();
+    let mut operation = json!({
+        "operationId": operation_id(method, path),
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done", "content": json_of(answer)},
+            "default": {
+                "description": "Refused",
+                "content": {"application/problem+json": {"schema": reference("Problem")}},
+            },
+        },
+    });
+    match body {
+        Some("Documents") => {
+            operation["requestBody"] = json!({"required": true, "content": {
+                "application/yaml": {"schema": {"type": "string"}},
+                "application/json": {"schema": reference("Documents")},
+            }});
+        }
+        Some(schema) => operation["requestBody"] = json!({"required": true, "content": json_of(schema)}),
+        None => {}
+    }
+    operation
+}

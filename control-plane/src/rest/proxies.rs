@@ -1,0 +1,205 @@
+//! Who is connected, what each was sent, took and refused; and what flows between services.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Instant, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use weft_api::rest::{
+    CertificateStatus, EdgeList, ProxyList, ProxyStatus, Refusal as Refused, Sync, TypeStatus,
+};
+use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
+use weft_policies::compile::{Health, ProxyType, WorkloadState};
+use weft_xds::server::{LaneStatus, Status};
+
+use super::{Api, Refusal};
+use crate::ca::LedgerEntry;
+use crate::reconciler::{Open, Picture};
+
+/// `GET /v1/edges`
+pub async fn edges(State(api): State<Api>) -> Json<EdgeList> {
+    Json(api.edges.list(Instant::now()))
+}
+
+/// `GET /v1/proxies`
+pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
+    let picture = picture(&api).await?;
+    let certificates = certificates(&api).await;
+    let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
+    let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
+    for open in &picture.streams {
+        streams.entry(&open.workload).or_default().push(open);
+    }
+    let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
+    let described = ids.map(|id| describe(&api, &picture, streams_of(id), &certificates, id));
+    let items = futures::future::join_all(described).await;
+    Ok(Json(ProxyList { items, revision: picture.published.revision }))
+}
+
+/// `GET /v1/proxies/{id}`
+pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
+    let (id, picture) = find(&api, &id).await?;
+    let certificates = certificates(&api).await;
+    let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
+    Ok(Json(describe(&api, &picture, &streams, &certificates, &id).await))
+}
+
+async fn picture(api: &Api) -> Result<Picture, Refusal> {
+    api.reconciling.picture().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
+}
+
+async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
+    let id: WorkloadId =
+        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+    let picture = picture(api).await?;
+    if picture.workloads.contains_key(&id) {
+        Ok((id, picture))
+    } else {
+        Err(Refusal::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
+    }
+}
+
+/// The newest leaf of each workload. Without the store there are none to show, and the rest still answers.
+async fn certificates(api: &Api) -> HashMap<WorkloadId, LedgerEntry> {
+    let mut newest: HashMap<WorkloadId, LedgerEntry> = HashMap::new();
+    for entry in api.ledger.list().await.unwrap_or_default() {
+        match newest.get(&entry.workload) {
+            Some(known) if known.issued_at > entry.issued_at => {}
+            _ => drop(newest.insert(entry.workload.clone(), entry)),
+        }
+    }
+    newest
+}
+
+async fn describe(
+    api: &Api,
+    picture: &Picture,
+    streams: &[&Open],
+    certificates: &HashMap<WorkloadId, LedgerEntry>,
+    id: &WorkloadId,
+) -> ProxyStatus {
+    let state = &picture.workloads[id];
+    let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
+    let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
+    let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
+    for (open, status) in streams.iter().zip(statuses) {
+        // One that does not answer, or has not looked at its newest view, does not have it.
+        let is_current = |status: &Status| status.synced && status.revision == Some(open.published);
+        if !status.as_ref().is_some_and(is_current) {
+            sync = worse(sync, Sync::Pending);
+        }
+        for lane in status.iter().flat_map(|status| &status.lanes) {
+            let shown = lane_status(api, id, lane).await;
+            sync = worse(sync, shown.sync);
+            match types.get_mut(lane.kind.short()) {
+                Some(other) => join(other, shown),
+                None => drop(types.insert(lane.kind.short().to_owned(), shown)),
+            }
+        }
+    }
+    let since = streams.iter().map(|open| open.since).min();
+    let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+    ProxyStatus {
+        id: id.to_string(),
+        service: state.identity.to_string(),
+        proxy: proxy_word(state.proxy).to_owned(),
+        user_agent: streams.first().map(|open| open.user_agent.clone()).unwrap_or_default(),
+        sync,
+        streams: streams.len(),
+        connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
+        types,
+        health: health_word(state).to_owned(),
+        certificate: certificates.get(id).map(|entry| certificate(api, entry)),
+    }
+}
+
+/// A type on two streams of one workload: each may hold something else.
+fn join(one: &mut TypeStatus, other: TypeStatus) {
+    one.sent += other.sent;
+    one.acked += other.acked;
+    one.sync = worse(one.sync, other.sync);
+    one.refused.extend(other.refused);
+}
+
+async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatus {
+    let keys = lane.rejected.iter().map(|r| ResourceKey::new(lane.kind, r.name.clone())).collect();
+    let origins = if lane.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
+    let refused: Vec<Refused> = lane
+        .rejected
+        .iter()
+        .zip(origins)
+        .map(|(rejected, origins)| Refused {
+            resources: vec![rejected.name.to_string()],
+            message: rejected.message.clone(),
+            policies: origins.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    let sync = if !refused.is_empty() {
+        Sync::Refused
+    } else if lane.acked == lane.sent && lane.waiting.is_empty() {
+        Sync::Synced
+    } else {
+        Sync::Pending
+    };
+    TypeStatus { sent: lane.sent, acked: lane.acked, sync, refused }
+}
+
+fn worse(a: Sync, b: Sync) -> Sync {
+    let rank = |sync: Sync| match sync {
+        Sync::Synced => 0,
+        Sync::Pending => 1,
+        Sync::Disconnected => 2,
+        Sync::Refused => 3,
+    };
+    if rank(a) >= rank(b) { a } else { b }
+}
+
+fn certificate(api: &Api, entry: &LedgerEntry) -> CertificateStatus {
+    CertificateStatus {
+        serial: entry.serial.to_string(),
+        identity: SpiffeId::service(api.authority.trust_domain(), &entry.service).to_string(),
+        issued_at: entry.issued_at,
+        expires_at: entry.expires_at,
+        key_made_by: format!("{:?}", entry.key_origin),
+    }
+}
+
+fn proxy_word(proxy: ProxyType) -> &'static str {
+    match proxy {
+        ProxyType::Weft => "Weft",
+        ProxyType::Envoy => "Envoy",
+        ProxyType::Grpc => "GRPC",
+        ProxyType::None => "None",
+    }
+}
+
+/// The worse of the workload's own health and what its sidecar reports of its ports.
+pub fn health_word(state: &WorkloadState) -> &'static str {
+    let ports = state.port_health.values().copied().max().unwrap_or_default();
+    match state.health.max(ports) {
+        Health::Healthy => "Healthy",
+        Health::Degraded => "Degraded",
+        Health::Unhealthy => "Unhealthy",
+        Health::Draining => "Draining",
+        Health::Starting => "Starting",
+    }
+}
+
+/// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
+pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let (id, _) = find(&api, &id).await?;
+    let view = api.reconciling.view(&id).await;
+    let view = view.ok_or_else(|| Refusal::unavailable("the control plane has not read its store yet"))?;
+    let _descriptors = weft_api::json::descriptors();
+    let mut shown = serde_json::Map::new();
+    shown.insert("revision".to_owned(), json!(view.revision));
+    for kind in ResourceKind::ALL {
+        let resources = view.of_kind(kind).map(|resource| {
+            let body = weft_api::json::to_json_redacted(kind.type_url(), &resource.body);
+            json!({"name": resource.name, "version": resource.version.to_string(), "resource": body.unwrap_or_default()})
+        });
+        shown.insert(kind.short().to_owned(), resources.collect());
+    }
+    Ok(Json(Value::Object(shown)))
+}

@@ -1,0 +1,437 @@
+//! Putting the parts together: opens the store, founds or reads the mesh, starts the tasks, serves until told to end.
+//!
+//! ```text
+//! store ─▶ authority, operators, policies, records
+//!            ├─ reconciler ◀─ policies, records, secrets, streams, health
+//!            ├─ 7401 TLS   discovery, join, health, metrics service
+//!            ├─ 7400       REST API
+//!            ├─ 7402       ready, live, metrics, dump
+//!            └─ leader     while elected
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use envoy_types::pb::envoy::service::health::v3::health_discovery_service_server::HealthDiscoveryServiceServer;
+use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weft_store::{EtcdConfig, EtcdTls, Location, Store};
+use weft_xds::transport::server::DiscoveryServer;
+
+use crate::admin::{self, Admin};
+use crate::args::Args;
+use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
+use crate::clock::Clock;
+use crate::discovery::Discovery;
+use crate::edges::{Edges, MetricsReceiver};
+use crate::health::HealthReceiver;
+use crate::join::Joining;
+use crate::leader::{Duties, spawn_leader};
+use crate::liveness::Limits;
+use crate::metrics::Metrics;
+use crate::operator::Operators;
+use crate::policies::Policies;
+use crate::policy_log::PolicyLog;
+use crate::presence::spawn_presence;
+use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
+use crate::rest::{self, Api};
+use crate::secrets;
+use crate::tls::{
+    API_STREAMS, ClientCertificates, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, spawn_keeper,
+};
+use crate::tokens::Tokens;
+use crate::workloads::Workloads;
+
+/// How long the listeners may take to finish what is under way.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a new leader may lack the store before a start gives up.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A control plane that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the REST API is.
+    pub api: SocketAddr,
+    /// Where xDS and join are.
+    pub xds: SocketAddr,
+    /// Where `/ready` is.
+    pub admin: SocketAddr,
+    /// The mesh, for those in the same process.
+    pub reconciling: Reconciling,
+    shutdown: CancellationToken,
+    listeners: TaskTracker,
+}
+
+impl Running {
+    /// Ends the listeners, then the tasks.
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        self.listeners.close();
+        if tokio::time::timeout(GRACE, self.listeners.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut");
+        }
+    }
+}
+
+/// Starts everything; returns once the store was read and the listeners are bound.
+///
+/// # Errors
+/// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
+pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
+    make_private_dir(&args.data_dir)?;
+    let store = open_store(args).await?;
+    let shutdown = CancellationToken::new();
+    let seal_key = args.seal_key.clone().unwrap_or_else(|| args.data_dir.join("seal.key"));
+    let settings = AuthoritySettings {
+        trust_domain: args.trust_domain.clone(),
+        leaf_life: time::Duration::try_from(args.leaf_ttl).context("--leaf-ttl")?,
+    };
+    let authority = Arc::new(ca::open(store.as_ref(), settings, &seal_key, clock.clone()).await?);
+    let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
+    let listeners = Listeners::bind(args).await?;
+    let parts = Parts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
+    let tracker = TaskTracker::new();
+    let running = Running {
+        api: listeners.api.local_addr()?,
+        xds: listeners.xds.local_addr()?,
+        admin: listeners.admin.local_addr()?,
+        reconciling: parts.reconciling.clone(),
+        shutdown: shutdown.clone(),
+        listeners: tracker.clone(),
+    };
+    parts.serve(args, listeners, &tracker, &shutdown)?;
+    Ok(running)
+}
+
+fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("--data-dir {}: cannot be made", dir.display()))
+}
+
+async fn open_store(args: &Args) -> anyhow::Result<Arc<dyn Store>> {
+    let location = if args.etcd.is_empty() {
+        Location::Embedded(args.data_dir.join("weft.redb"))
+    } else {
+        Location::Etcd(Box::new(etcd_config(args)?))
+    };
+    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(location));
+    Ok(opening
+        .await
+        .context("the store did not answer within 30 s; is etcd running, and is --etcd right?")??)
+}
+
+fn etcd_config(args: &Args) -> anyhow::Result<EtcdConfig> {
+    let read = |flag: &str, path: &PathBuf| {
+        std::fs::read(path).with_context(|| format!("{flag} {}", path.display()))
+    };
+    let mut config = EtcdConfig::new(args.etcd.iter().cloned());
+    config.prefix.clone_from(&args.etcd_prefix);
+    if let Some(ca) = &args.etcd_ca {
+        let identity = match (&args.etcd_cert, &args.etcd_key) {
+            (Some(cert), Some(key)) => Some((read("--etcd-cert", cert)?, read("--etcd-key", key)?)),
+            _ => None,
+        };
+        config.tls =
+            Some(EtcdTls { ca_pem: read("--etcd-ca", ca)?, identity_pem: identity, server_name: None });
+    }
+    if let (Some(user), Some(password)) = (&args.etcd_user, &args.etcd_password) {
+        config.user = Some((user.clone(), password.clone()));
+    }
+    Ok(config)
+}
+
+struct Listeners {
+    api: TcpListener,
+    xds: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(args: &Args) -> anyhow::Result<Self> {
+        Ok(Self {
+            api: bind("--api-listen", args.api_listen).await?,
+            xds: bind("--xds-listen", args.xds_listen).await?,
+            admin: bind("--admin-listen", args.admin_listen).await?,
+        })
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "{flag} {address}: cannot listen there; another control plane may run, or choose another address"
+        )
+    })
+}
+
+/// The tasks, and what the listeners serve.
+struct Parts {
+    store: Arc<dyn Store>,
+    authority: Arc<Authority>,
+    operators: Arc<Operators>,
+    clock: Clock,
+    ledger: Ledger,
+    policies: Policies,
+    workloads: Workloads,
+    tokens: Tokens,
+    reconciling: Reconciling,
+    edges: Edges,
+    metrics: Metrics,
+    names: Vec<ServerName>,
+    join_address: Arc<str>,
+    freshness: watch::Receiver<weft_store::Health>,
+}
+
+impl Parts {
+    async fn start(
+        args: &Args,
+        store: Arc<dyn Store>,
+        authority: Arc<Authority>,
+        operators: Arc<Operators>,
+        clock: Clock,
+        listeners: &Listeners,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        // Another replica may lead and renew the issuer.
+        ca::spawn_follow(Arc::clone(&authority), Arc::clone(&store), shutdown.clone());
+        let ledger = Ledger::spawn(Arc::clone(&store), shutdown.clone());
+        let policies = Policies::new(PolicyLog::new(Arc::clone(&store), clock.clone()), clock.clone());
+        // Read once before anything is served: a record that cannot be read is said now, not in the background.
+        policies.head().await?;
+        let (secrets, updates) =
+            secrets::spawn(Arc::clone(&authority), ledger.clone(), clock.clone(), shutdown.clone());
+        let trust_domain = authority.trust_domain().clone();
+        let reconciling = spawn_reconciler(trust_domain, limits(args)?, secrets, shutdown.clone());
+        spawn_deliveries(updates, reconciling.clone());
+        reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
+        let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
+        let xds = listeners.xds.local_addr()?;
+        let join_address = join_address(args, xds);
+        let parts = Self {
+            workloads: Workloads::new(Arc::clone(&store), clock.clone()),
+            tokens: Tokens::new(Arc::clone(&store), clock.clone()),
+            names: server_names(args, xds)?,
+            join_address: join_address.as_str().into(),
+            edges: Edges::default(),
+            metrics: Metrics::new(),
+            store,
+            authority,
+            operators,
+            clock,
+            ledger,
+            policies,
+            reconciling,
+            freshness,
+        };
+        let replica = format!("{:016x}", rand::random::<u64>());
+        spawn_leader(parts.duties(), format!("{join_address}#{replica}"), shutdown.clone());
+        if !args.etcd.is_empty() {
+            let reconciling = parts.reconciling.clone();
+            spawn_presence(Arc::clone(&parts.store), replica, reconciling, shutdown.clone());
+        }
+        Ok(parts)
+    }
+
+    fn duties(&self) -> Duties {
+        Duties {
+            store: Arc::clone(&self.store),
+            authority: Arc::clone(&self.authority),
+            ledger: self.ledger.clone(),
+            tokens: self.tokens.clone(),
+            workloads: self.workloads.clone(),
+            log: self.policies.log().clone(),
+            reconciling: self.reconciling.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn serve(
+        self,
+        args: &Args,
+        listeners: Listeners,
+        tracker: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let counters = Arc::new(ListenerCounters::default());
+        let admin = Admin {
+            reconciling: self.reconciling.clone(),
+            policies: self.policies.clone(),
+            metrics: self.metrics.clone(),
+            connections: Arc::clone(&counters),
+            store: self.freshness.clone(),
+        };
+        tracker.spawn(serve_plain(listeners.admin, admin::router(admin), shutdown.clone()));
+        let config = spawn_keeper(
+            Arc::clone(&self.authority),
+            ListenerTls { names: self.names.clone(), clients: ClientCertificates::Optional, alpn: &[b"h2"] },
+            self.clock.clone(),
+            shutdown.clone(),
+        )?;
+        let xds = TlsServer {
+            listener: listeners.xds,
+            config,
+            trust_domain: self.authority.trust_domain().clone(),
+            max_streams: XDS_STREAMS,
+            counters,
+        };
+        tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
+        self.serve_api(args, listeners.api, tracker, shutdown)
+    }
+
+    /// Everything that proxies talk to.
+    fn mesh_services(&self) -> Router {
+        let reconciling = self.reconciling.clone();
+        let last_known = Arc::new(move |id: &weft_api::WorkloadId| reconciling.last_known(id));
+        let joining = Joining::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.authority),
+            Arc::new(SigningLimits::for_this_machine()),
+            self.ledger.clone(),
+            self.clock.clone(),
+            last_known,
+        );
+        let health = HealthReceiver::new(self.reconciling.clone());
+        let discovery = Arc::new(Discovery::new(self.reconciling.clone(), self.metrics.clone()));
+        DiscoveryServer::new(discovery)
+            .into_routes()
+            .add_service(joining.into_server())
+            .add_service(HealthDiscoveryServiceServer::new(health))
+            .add_service(MetricsServiceServer::new(MetricsReceiver::new(self.edges.clone())))
+            .into_axum_router()
+    }
+
+    fn serve_api(
+        self,
+        args: &Args,
+        listener: TcpListener,
+        tracker: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let loopback = args.api_listen.ip().is_loopback() && args.api_cert.is_none();
+        let (authority, clock, names) = (Arc::clone(&self.authority), self.clock.clone(), self.names.clone());
+        let api = rest::router(Api {
+            operators: self.operators,
+            policies: self.policies,
+            reconciling: self.reconciling,
+            workloads: self.workloads,
+            tokens: self.tokens,
+            join_address: self.join_address,
+            authority: self.authority,
+            ledger: self.ledger,
+            edges: self.edges,
+            metrics: self.metrics,
+            clock: self.clock,
+            writing: Arc::default(),
+        });
+        if loopback {
+            tracker.spawn(serve_plain(listener, api, shutdown.clone()));
+            return Ok(());
+        }
+        let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+        let config = match (&args.api_cert, &args.api_key) {
+            (Some(cert), Some(key)) => own_certificate(cert, key, alpn)?,
+            _ => {
+                let tls =
+                    ListenerTls { names, clients: ClientCertificates::Ignored, alpn: &[b"h2", b"http/1.1"] };
+                spawn_keeper(Arc::clone(&authority), tls, clock, shutdown.clone())?
+            }
+        };
+        let server = TlsServer {
+            listener,
+            config,
+            trust_domain: authority.trust_domain().clone(),
+            max_streams: API_STREAMS,
+            counters: Arc::default(),
+        };
+        tracker.spawn(server.serve(api, shutdown.clone()));
+        Ok(())
+    }
+}
+
+/// What a lost stream means, and when.
+fn limits(args: &Args) -> anyhow::Result<Limits> {
+    let limits = Limits { degrade: args.degrade_after, drain: args.drain_after, remove: args.remove_after };
+    anyhow::ensure!(
+        limits.degrade <= limits.drain && limits.drain <= limits.remove,
+        "--degrade-after, --drain-after and --remove-after must not come before each other"
+    );
+    Ok(limits)
+}
+
+/// Secrets on their way to the streams.
+fn spawn_deliveries(
+    mut updates: tokio::sync::mpsc::Receiver<secrets::SecretUpdate>,
+    reconciling: Reconciling,
+) {
+    tokio::spawn(async move {
+        while let Some(update) = updates.recv().await {
+            let secrets::SecretUpdate { workload, resource } = update;
+            reconciling.tell(Command::Secret { workload, resource }).await;
+        }
+    });
+}
+
+/// Where join tokens send workloads to.
+fn join_address(args: &Args, xds: SocketAddr) -> String {
+    args.advertise.clone().unwrap_or_else(|| {
+        let ip = if xds.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { xds.ip() };
+        SocketAddr::new(ip, xds.port()).to_string()
+    })
+}
+
+/// Names that the server certificate carries: what it listens on, how it is advertised, and what was asked for.
+fn server_names(args: &Args, xds: SocketAddr) -> anyhow::Result<Vec<ServerName>> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    if !xds.ip().is_unspecified() {
+        names.push(xds.ip().to_string());
+    }
+    if let Some((host, _)) = args.advertise.as_ref().and_then(|advertise| advertise.rsplit_once(':')) {
+        names.push(host.trim_matches(['[', ']']).to_owned());
+    }
+    names.extend(args.xds_names.iter().cloned());
+    names.sort();
+    names.dedup();
+    let read = |name: &String| {
+        ServerName::try_new(name).map_err(|error| anyhow::anyhow!("--xds-name {name}: {error}"))
+    };
+    names.iter().map(read).collect()
+}
+
+fn own_certificate(
+    cert: &Path,
+    key: &Path,
+    alpn: &[&[u8]],
+) -> anyhow::Result<watch::Receiver<Arc<rustls::ServerConfig>>> {
+    use rustls_pki_types::pem::PemObject as _;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("--api-cert {}", cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("--api-key {}", key.display()))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("--api-cert and --api-key do not belong together")?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    // The sender may go: the certificate does not change.
+    Ok(watch::channel(Arc::new(config)).1)
+}
+
+async fn serve_plain(listener: TcpListener, app: Router, shutdown: CancellationToken) {
+    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "a listener ended");
+    }
+}

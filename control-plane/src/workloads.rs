@@ -1,0 +1,318 @@
+//! Records of joined workloads: written at join, kept until someone removes them.
+//!
+//! ```text
+//! workloads/NAMESPACE/WORKLOAD     what the joiner declared, within what its token permits
+//! ```
+//!
+//! Each write is guarded by the record's revision. Health and streams are never stored here: the registry knows them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use weft_api::{ServiceId, WorkloadId};
+use weft_store::{CommitError, Entry, Leadership, ReadError, Revision, Store, Txn};
+
+use crate::StoreError;
+use crate::ca::KeyOrigin;
+use crate::clock::Clock;
+
+/// What all keys of records begin with; the reconciler follows it.
+pub const PREFIX: &str = "workloads/";
+
+/// What stands beside the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Proxy {
+    /// weft-proxy.
+    Weft,
+    /// Stock Envoy.
+    Envoy,
+    /// Nothing: the application speaks xDS itself.
+    Grpc,
+    /// Nothing at all.
+    None,
+}
+
+/// A service port offered to the application on a port of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeclaredUpstream {
+    /// The service called.
+    pub service: ServiceId,
+    /// Its port, by name or number.
+    pub port: String,
+    /// Where the sidecar listens for it.
+    pub bind: SocketAddr,
+}
+
+/// What a joiner says about itself, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Declared {
+    /// Where others reach it.
+    pub address: IpAddr,
+    /// The application's port for each named service port.
+    pub app_ports: BTreeMap<String, u16>,
+    /// Labels that its token permits.
+    pub labels: BTreeMap<String, String>,
+    /// Where it runs; may be empty.
+    pub region: String,
+    /// Where it runs, within the region; may be empty.
+    pub zone: String,
+    /// Ports opened for its application.
+    pub upstreams: Vec<DeclaredUpstream>,
+    /// What stands beside it.
+    pub proxy: Proxy,
+    /// Where its sidecar takes mTLS.
+    pub inbound: Option<SocketAddr>,
+    /// Where its sidecar takes the application's requests.
+    pub outbound: Option<SocketAddr>,
+}
+
+/// A joined workload, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRecord {
+    /// Its name.
+    pub id: WorkloadId,
+    /// Its identity: what its token said.
+    pub service: ServiceId,
+    /// What it said of itself.
+    pub declared: Declared,
+    /// A new random id at each join: tells an instance from its predecessor of the same name.
+    pub instance: String,
+    /// Id of the token that it joined with.
+    pub token: String,
+    /// Hash of the public key that it joined with.
+    pub spki_sha256: [u8; 32],
+    /// Where its key is made.
+    pub key_origin: KeyOrigin,
+    /// Unix seconds.
+    pub joined_at: i64,
+    /// Unix seconds of its goodbye. It gets no new requests; joining again clears this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<i64>,
+}
+
+/// A record and the revision that a guarded write needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The record.
+    pub record: WorkloadRecord,
+    /// Its revision.
+    pub revision: Revision,
+}
+
+impl WorkloadRecord {
+    /// Reads a followed entry; `None` when it is not readable, which the caller logs and skips.
+    #[must_use]
+    pub fn decode(entry: &Entry) -> Option<Self> {
+        serde_json::from_slice(&entry.value).ok()
+    }
+
+    /// Adds a guarded write of this record to a transaction: `previous` is what was read, if anything.
+    #[must_use]
+    pub fn put(&self, txn: Txn, previous: Option<Revision>) -> Txn {
+        let key = key(&self.id);
+        let txn = match previous {
+            Some(revision) => txn.expect_at(key.as_str(), revision),
+            None => txn.expect_absent(key.as_str()),
+        };
+        txn.put(key, serde_json::to_vec(self).expect("strings and numbers always encode"))
+    }
+}
+
+/// Which record a key names, for deletions in a followed stream.
+#[must_use]
+pub fn id_of(key: &str) -> Option<WorkloadId> {
+    key.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Reads and writes records.
+#[derive(Debug, Clone)]
+pub struct Workloads {
+    store: Arc<dyn Store>,
+    clock: Clock,
+}
+
+impl Workloads {
+    /// The records in a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(&self, id: &WorkloadId) -> Result<Option<Stored>, ReadError> {
+        let entry = self.store.get(&key(id)).await?;
+        Ok(entry.and_then(|entry| {
+            let revision = entry.mod_revision;
+            WorkloadRecord::decode(&entry).map(|record| Stored { record, revision })
+        }))
+    }
+
+    /// All records.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self) -> Result<Vec<WorkloadRecord>, ReadError> {
+        let entries = self.store.list_all(PREFIX).await?.entries;
+        Ok(entries.iter().filter_map(WorkloadRecord::decode).collect())
+    }
+
+    /// Marks a workload as leaving: it gets no new requests. With an `instance`, only that one: the goodbye of an
+    /// instance that was replaced says nothing about its successor. `false` when there is nothing to mark.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn drain(&self, id: &WorkloadId, instance: Option<&str>) -> Result<bool, StoreError> {
+        loop {
+            let Some(Stored { mut record, revision }) = self.find(id).await? else { return Ok(false) };
+            if instance.is_some_and(|instance| instance != record.instance) {
+                return Ok(false);
+            }
+            if record.left_at.is_some() {
+                return Ok(true);
+            }
+            record.left_at = Some(self.clock.unix_seconds());
+            match self.store.commit(record.put(Txn::new(), Some(revision))).await {
+                Ok(_) => return Ok(true),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes a record whatever it says; `false` when there is none. Its certificate is not renewed any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(&self, id: &WorkloadId) -> Result<bool, StoreError> {
+        let existed = self.store.get(&key(id)).await?.is_some();
+        self.store.commit(Txn::new().delete(key(id))).await?;
+        Ok(existed)
+    }
+
+    /// Removes the record of an instance that is gone for hours, if it is still that instance. The leader calls this;
+    /// the write is fenced.
+    ///
+    /// # Errors
+    /// When the store fails or leadership was lost.
+    pub async fn expire(&self, record: &WorkloadRecord, leader: &Leadership) -> Result<bool, StoreError> {
+        let Some(stored) = self.find(&record.id).await? else { return Ok(false) };
+        if stored.record.instance != record.instance {
+            return Ok(false);
+        }
+        let key = key(&record.id);
+        let txn = Txn::new().fenced_by(leader).expect_at(key.as_str(), stored.revision).delete(key);
+        self.store.commit(txn).await?;
+        Ok(true)
+    }
+}
+
+fn key(id: &WorkloadId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use weft_store::Location;
+
+    use super::*;
+
+    pub(crate) fn record(id: &str, instance: &str) -> WorkloadRecord {
+        WorkloadRecord {
+            id: id.parse().unwrap(),
+            service: "shop/web".parse().unwrap(),
+            declared: Declared {
+                address: "127.0.0.2".parse().unwrap(),
+                app_ports: BTreeMap::from([("http".to_owned(), 8080)]),
+                labels: BTreeMap::new(),
+                region: String::new(),
+                zone: String::new(),
+                upstreams: Vec::new(),
+                proxy: Proxy::Weft,
+                inbound: None,
+                outbound: None,
+            },
+            instance: instance.to_owned(),
+            token: "t-1".to_owned(),
+            spki_sha256: [0; 32],
+            key_origin: KeyOrigin::Workload,
+            joined_at: 0,
+            left_at: None,
+        }
+    }
+
+    async fn workloads() -> Workloads {
+        Workloads::new(weft_store::open(Location::Memory).await.unwrap(), Clock::system())
+    }
+
+    async fn put(workloads: &Workloads, record: &WorkloadRecord) {
+        let previous = workloads.find(&record.id).await.unwrap().map(|stored| stored.revision);
+        workloads.store.commit(record.put(Txn::new(), previous)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn record_reads_back_and_names_its_key() {
+        let workloads = workloads().await;
+        let record = record("shop/web-1", "i-1");
+        put(&workloads, &record).await;
+        assert_eq!(workloads.find(&record.id).await.unwrap().unwrap().record, record);
+        assert_eq!(workloads.list().await.unwrap(), vec![record.clone()]);
+        assert_eq!(id_of(&key(&record.id)), Some(record.id));
+        assert_eq!(id_of("tokens/t-1"), None);
+    }
+
+    #[tokio::test]
+    async fn write_on_stale_reading_is_refused() {
+        let workloads = workloads().await;
+        put(&workloads, &record("shop/web-1", "i-1")).await;
+        let read = workloads.find(&record("shop/web-1", "").id).await.unwrap().unwrap();
+        put(&workloads, &record("shop/web-1", "i-2")).await;
+        let stale = workloads.store.commit(read.record.put(Txn::new(), Some(read.revision))).await;
+        assert!(matches!(stale, Err(CommitError::Conflict { .. })));
+        let first = workloads.store.commit(read.record.put(Txn::new(), None)).await;
+        assert!(matches!(first, Err(CommitError::Conflict { .. })));
+    }
+
+    #[tokio::test]
+    async fn goodbye_of_a_replaced_instance_does_not_drain_its_successor() {
+        let workloads = workloads().await;
+        let new = record("shop/web-1", "i-2");
+        put(&workloads, &new).await;
+        assert!(!workloads.drain(&new.id, Some("i-1")).await.unwrap());
+        assert_eq!(workloads.find(&new.id).await.unwrap().unwrap().record.left_at, None);
+        assert!(workloads.drain(&new.id, Some("i-2")).await.unwrap());
+        assert!(workloads.find(&new.id).await.unwrap().unwrap().record.left_at.is_some());
+        assert!(workloads.drain(&new.id, None).await.unwrap(), "twice is no error");
+    }
+
+    #[tokio::test]
+    async fn deletion_always_works_and_says_whether_there_was_one() {
+        let workloads = workloads().await;
+        let record = record("shop/web-1", "i-1");
+        assert!(!workloads.delete(&record.id).await.unwrap());
+        put(&workloads, &record).await;
+        assert!(workloads.delete(&record.id).await.unwrap());
+        assert_eq!(workloads.find(&record.id).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn expiry_spares_an_instance_that_came_back() {
+        let workloads = workloads().await;
+        let leader = workloads.store.elect("leader", "test", Duration::from_secs(60)).await;
+        let old = record("shop/web-1", "i-1");
+        put(&workloads, &record("shop/web-1", "i-2")).await;
+        assert!(!workloads.expire(&old, &leader).await.unwrap());
+        assert!(workloads.expire(&record("shop/web-1", "i-2"), &leader).await.unwrap());
+        assert!(workloads.list().await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,269 @@
+//! The state below a prefix, and then every change of it, whatever happens to the store.
+//!
+//! ```text
+//!   list ──> Snapshot ──> watch ──> Batch, Batch, …
+//!     ^                     │ Compacted, disconnected, or time for a resync
+//!     └─────────────────────┘ list again; the difference, if any, is one more Batch
+//! ```
+//!
+//! A follower never sees an empty world in between, and never the same change twice. It keeps the
+//! revision and a digest of each value to find differences with, not the values.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::ReadError;
+use crate::record::{Batch, Entry, Event, Key, Revision, Snapshot};
+use crate::store::Store;
+
+/// Changes that wait for the consumer before the follower stops reading: a few, so that a slow
+/// consumer is felt by the watch (which can relist) and not by memory.
+const QUEUE: usize = 16;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a follower gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Everything below the prefix. First, and then only if the store went back in time because
+    /// someone restored it from a backup: what was known before is void.
+    Snapshot(Snapshot),
+    /// What changed since. Several revisions may arrive as one batch after a relist.
+    Batch(Batch),
+}
+
+/// How fresh a follower is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Watching: everything up to now is, or is about to be, in the stream.
+    Live,
+    /// The store has not been readable since this moment; the last state stands.
+    Stale {
+        /// When that was first seen.
+        since: Instant,
+        /// What was seen last.
+        reason: String,
+    },
+}
+
+/// A stream of [`Change`]s in revision order. It ends only when the runtime does.
+#[derive(Debug)]
+pub struct Follow {
+    changes: mpsc::Receiver<Change>,
+    health: watch::Receiver<Health>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Follow {
+    pub(crate) fn spawn(store: Arc<dyn Store>, prefix: &str) -> Self {
+        let (changes, receiver) = mpsc::channel(QUEUE);
+        let since = Instant::now();
+        let (health, health_receiver) =
+            watch::channel(Health::Stale { since, reason: "not read yet".into() });
+        let follower = Follower { store, prefix: prefix.into(), mirror: None, changes, health };
+        let task = AbortOnDropHandle::new(tokio::spawn(follower.run()));
+        Self { changes: receiver, health: health_receiver, _task: task }
+    }
+
+    /// How fresh the stream is, for showing the age of what is served.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+}
+
+impl Stream for Follow {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.changes.poll_recv(context)
+    }
+}
+
+struct Follower {
+    store: Arc<dyn Store>,
+    prefix: String,
+    mirror: Option<Mirror>,
+    changes: mpsc::Sender<Change>,
+    health: watch::Sender<Health>,
+}
+
+/// What the consumer knows.
+struct Mirror {
+    revision: Revision,
+    known: BTreeMap<Key, Mark>,
+}
+
+/// Enough of an entry to see that it differs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    revision: Revision,
+    digest: u64,
+}
+
+/// Why a round of list and watch ended.
+enum Ended {
+    /// The consumer is gone.
+    Dropped,
+    /// List again at once.
+    Relist,
+    /// The store does not answer.
+    Unavailable(String),
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.round(&mut pause).await {
+                Ended::Dropped => return,
+                Ended::Relist => {}
+                Ended::Unavailable(reason) => {
+                    tracing::warn!(prefix = self.prefix, reason, "cannot follow the store, trying again");
+                    self.mark_stale(reason);
+                    sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Lists, tells the difference, then watches until something ends that.
+    async fn round(&mut self, pause: &mut Duration) -> Ended {
+        let snapshot = match self.store.list_all(&self.prefix).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return error.into(),
+        };
+        let from = snapshot.revision.next();
+        if let Some(change) = self.reconcile(snapshot)
+            && self.changes.send(change).await.is_err()
+        {
+            return Ended::Dropped;
+        }
+        let mut batches = match self.store.watch(&self.prefix, from).await {
+            Ok(batches) => batches,
+            Err(error) => return error.into(),
+        };
+        *pause = FIRST_PAUSE;
+        self.health.send_if_modified(|health| std::mem::replace(health, Health::Live) != Health::Live);
+        let resync = async {
+            match self.store.resync_interval() {
+                Some(interval) => sleep(interval).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(resync);
+        loop {
+            let item = tokio::select! {
+                item = batches.next() => item,
+                () = &mut resync => return Ended::Relist,
+                () = self.changes.closed() => return Ended::Dropped,
+            };
+            let batch = match item {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => return error.into(),
+                None => return Ended::Unavailable("the watch ended".into()),
+            };
+            if let Some(mirror) = &mut self.mirror
+                && mirror.absorb(&batch)
+                && self.changes.send(Change::Batch(batch)).await.is_err()
+            {
+                return Ended::Dropped;
+            }
+        }
+    }
+
+    fn reconcile(&mut self, snapshot: Snapshot) -> Option<Change> {
+        match &mut self.mirror {
+            Some(mirror) if mirror.revision <= snapshot.revision => {
+                mirror.catch_up(snapshot).map(Change::Batch)
+            }
+            Some(mirror) => {
+                tracing::warn!(
+                    prefix = self.prefix, before = %mirror.revision, now = %snapshot.revision,
+                    "the store went back in time: was it restored from a backup?"
+                );
+                self.mirror = Some(Mirror::of(&snapshot));
+                Some(Change::Snapshot(snapshot))
+            }
+            None => {
+                self.mirror = Some(Mirror::of(&snapshot));
+                Some(Change::Snapshot(snapshot))
+            }
+        }
+    }
+
+    fn mark_stale(&self, reason: String) {
+        self.health.send_modify(|health| {
+            let since = match health {
+                Health::Live => Instant::now(),
+                Health::Stale { since, .. } => *since,
+            };
+            *health = Health::Stale { since, reason };
+        });
+    }
+}
+
+impl Mirror {
+    fn of(snapshot: &Snapshot) -> Self {
+        let known = snapshot.entries.iter().map(|entry| (entry.key.clone(), Mark::of(entry))).collect();
+        Self { revision: snapshot.revision, known }
+    }
+
+    /// Takes a batch in; false if it was known already.
+    fn absorb(&mut self, batch: &Batch) -> bool {
+        if batch.revision <= self.revision {
+            return false;
+        }
+        self.revision = batch.revision;
+        for event in &batch.events {
+            match event {
+                Event::Put(entry) => drop(self.known.insert(entry.key.clone(), Mark::of(entry))),
+                Event::Delete(key) => drop(self.known.remove(key)),
+            }
+        }
+        true
+    }
+
+    /// Becomes equal to the snapshot; gives what that changed.
+    fn catch_up(&mut self, snapshot: Snapshot) -> Option<Batch> {
+        self.revision = snapshot.revision;
+        let mut gone = std::mem::take(&mut self.known);
+        let mut events = Vec::new();
+        for entry in snapshot.entries {
+            let mark = Mark::of(&entry);
+            if gone.remove(&entry.key) != Some(mark) {
+                events.push(Event::Put(entry.clone()));
+            }
+            self.known.insert(entry.key, mark);
+        }
+        events.extend(gone.into_keys().map(Event::Delete));
+        (!events.is_empty()).then_some(Batch { revision: snapshot.revision, events })
+    }
+}
+
+impl Mark {
+    fn of(entry: &Entry) -> Self {
+        let mut hasher = DefaultHasher::new();
+        entry.value.hash(&mut hasher);
+        Self { revision: entry.mod_revision, digest: hasher.finish() }
+    }
+}
+
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted { .. } | ReadError::Ahead { .. } => Self::Relist,
+            ReadError::Unavailable { reason } => Self::Unavailable(reason),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The REST API: transactions, refusals, limits, and who may call.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use weft_api::client::ApplyOptions;
+use weft_api::rest::{Outcome, PROBLEM_JSON, Problem};
+
+use crate::peer::{declared, join};
+use crate::plane::{Plane, problem, service};
+
+fn read(body: &[u8]) -> Problem {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(body)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dry_run_says_what_would_happen_and_writes_nothing() {
+    let plane = Plane::start().await;
+    let options = ApplyOptions { dry_run: true, ..ApplyOptions::default() };
+    let result = plane.client.apply(&service("web"), &options).await.unwrap();
+    assert!(result.dry_run);
+    assert_eq!(result.documents[0].outcome, Outcome::Created);
+    assert!(plane.client.list("services", None).await.unwrap().items.is_empty());
+    assert_eq!(plane.apply(&service("web")).await.revision, 1, "the first revision is still to come");
+    assert_eq!(plane.apply(&service("web")).await.revision, 1, "the same again is no change");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn violations_come_all_at_once_with_line_and_column() {
+    let plane = Plane::start().await;
+    let text = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec:\n  ports:\n    - name: http\n      port: 70000\n      protocol: HTTP\n  colour: red\n";
+    let problem = plane.refused(text).await;
+    assert_eq!((problem.status, problem.code.as_str()), (422, "invalid"));
+    let positions: Vec<_> = problem.violations.iter().map(|one| (one.line, one.path.as_str())).collect();
+    assert!(positions.contains(&(7, "spec.ports[0].port")), "{positions:?}");
+    assert!(positions.contains(&(9, "spec.colour")), "{positions:?}");
+    assert!(problem.violations.iter().all(|one| one.column > 0 && one.source == "request"));
+    assert!(plane.client.list("services", None).await.unwrap().items.is_empty());
+}
+
+/// A policy of the traffic to one service; two of them that set the same field conflict.
+fn traffic(name: &str, service: &str) -> String {
+    format!(
+        "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{targetRefs: [{{kind: Service, name: {service}}}], loadBalancer: {{type: Random}}}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conflict_names_both_sides() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &traffic("one", "web"))).await;
+    let problem = plane.refused(&traffic("two", "web")).await;
+    assert_eq!((problem.status, problem.code.as_str()), (409, "conflict"), "{problem}");
+    let text = problem.to_string();
+    assert!(text.contains("shop/one") && text.contains("shop/two"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_applies_that_conflict_and_race_exactly_one_is_refused() {
+    let plane = Plane::start().await;
+    for round in 0..10 {
+        let target = format!("s{round}");
+        plane.apply(&service(&target)).await;
+        let (one, two) = (traffic(&format!("{target}-a"), &target), traffic(&format!("{target}-b"), &target));
+        let options = ApplyOptions::default();
+        let (a, b) = tokio::join!(plane.client.apply(&one, &options), plane.client.apply(&two, &options));
+        assert_ne!(a.is_ok(), b.is_ok(), "{a:?} {b:?}");
+        let refused = problem(if a.is_ok() { b } else { a });
+        assert_eq!(refused.code, "conflict", "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applies_that_do_not_conflict_all_pass() {
+    let plane = Plane::start().await;
+    let applies =
+        (0..40).map(|n| {
+            let client = plane.client.clone();
+            async move {
+                client.apply(&service(&format!("s{n}")), &ApplyOptions::default()).await.unwrap().revision
+            }
+        });
+    let revisions: BTreeSet<u64> = futures::future::join_all(applies).await.into_iter().collect();
+    assert_eq!(revisions, (1..=40).collect());
+    assert_eq!(plane.client.list("services", None).await.unwrap().items.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_path_needs_the_operators_token() {
+    let plane = Plane::start().await;
+    let (_, _, body) = plane.raw("GET", "/openapi.json", Some(&plane.token), Vec::new()).await;
+    let described: Value = serde_json::from_slice(&body).unwrap();
+    let mut calls =
+        vec![("GET".to_owned(), "/nowhere".to_owned()), ("PATCH".to_owned(), "/v1/apply".to_owned())];
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let path = path.replace("{kinds}", "services").replace("{id}", "shop%2Fweb-1");
+        let path = path.replace("{namespace}", "shop").replace("{name}", "web");
+        calls.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+    }
+    assert!(calls.len() > 14, "{calls:?}");
+    for (method, path) in calls {
+        for token in [None, Some(""), Some("weftop.wrong"), Some(&plane.token[1..])] {
+            let (status, media, body) = plane.raw(&method, &path, token, Vec::new()).await;
+            assert_eq!((status, media.as_str()), (401, PROBLEM_JSON), "{method} {path} {token:?}");
+            assert_eq!(read(&body).code, "unauthenticated");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn body_that_is_too_large_is_a_problem() {
+    let plane = Plane::start().await;
+    let token = Some(plane.token.as_str());
+    for (method, path, size) in [
+        ("POST", "/v1/apply", (8 << 20) + 1),
+        ("POST", "/v1/tokens", (1 << 20) + 1),
+        ("PUT", "/v1/namespaces/shop/services/web", (1 << 20) + 1),
+    ] {
+        let (status, media, body) = plane.raw(method, path, token, vec![b'#'; size]).await;
+        assert_eq!(
+            (status, media.as_str(), read(&body).code.as_str()),
+            (413, PROBLEM_JSON, "too_large"),
+            "{path}"
+        );
+    }
+    let padding = format!("# {}\n", "-".repeat(1000)).repeat(900);
+    let fits: String =
+        (0..6).map(|n| service(&format!("s{n}")).replace("---\n", &format!("{padding}---\n"))).collect();
+    let (status, _, body) = plane.raw("POST", "/v1/apply", token, fits.into_bytes()).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_a_problem() {
+    let plane = Plane::start().await;
+    let token = Some(plane.token.as_str());
+    for (method, path, body, status) in [
+        ("POST", "/v1/apply?dryrun=true", service("web").into_bytes(), 400),
+        ("POST", "/v1/apply?wait=soon", service("web").into_bytes(), 400),
+        ("POST", "/v1/apply", vec![0xff, 0xfe], 400),
+        ("POST", "/v1/apply", Vec::new(), 400),
+        ("GET", "/v1/services?limit=many", Vec::new(), 400),
+        ("GET", "/v1/wishes", Vec::new(), 404),
+        ("GET", "/v1/proxies/shop%2Fnobody", Vec::new(), 404),
+        ("DELETE", "/v1/namespaces/shop/services/web", Vec::new(), 404),
+        ("DELETE", "/v1/apply", Vec::new(), 405),
+        ("GET", "/nowhere", Vec::new(), 404),
+    ] {
+        let (found, media, answer) = plane.raw(method, path, token, body).await;
+        assert_eq!((found, media.as_str()), (status, PROBLEM_JSON), "{method} {path}");
+        assert_eq!(read(&answer).status, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replacement_of_an_object_that_changed_meanwhile_is_refused() {
+    use http_body_util::Full;
+    let plane = Plane::start().await;
+    plane.apply(&service("web")).await;
+    let url = format!("http://{}/v1/namespaces/shop/services/web", plane.running.api);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let client = hyper_util::client::legacy::Client::builder(executor).build_http();
+    let request = |method: &str, tag: Option<&str>, body: String| {
+        let request = http::Request::builder().method(method).uri(&url);
+        let request = request.header("authorization", format!("Bearer {}", plane.token));
+        let request = match tag {
+            Some(tag) => request.header("if-match", tag),
+            None => request,
+        };
+        client.request(request.body(Full::new(bytes::Bytes::from(body))).unwrap())
+    };
+    let tag =
+        request("GET", None, String::new()).await.unwrap().headers()["etag"].to_str().unwrap().to_owned();
+    // Of many who saw the same, one may change it.
+    let changes = (0..8).map(|n| {
+        let changed = service("web").replace("port: 80", &format!("port: 8{n}00"));
+        request("PUT", Some(&tag), changed.replace("---\n", ""))
+    });
+    let answers = futures::future::join_all(changes).await;
+    let passed = answers.into_iter().filter(|answer| answer.as_ref().unwrap().status() == 200).count();
+    assert_eq!(passed, 1);
+    assert_eq!(request("DELETE", Some(&tag), String::new()).await.unwrap().status(), 412);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_workload_cuts_its_stream_and_withdraws_its_endpoint() {
+    use weft_api::ResourceKind;
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&plane.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&plane.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let mut caller = crate::proxy::Sidecar::start(&web, plane.running.xds).await;
+    let has = |held: &crate::proxy::Held, count| crate::proxy::Sidecar::serves(held, "shop/cart/http", count);
+    let mut stream = crate::proxy::Delta::open(&cart, plane.running.xds).await;
+    stream.subscribe(ResourceKind::Listener, &[]).await;
+    let listeners = stream.expect(ResourceKind::Listener).await;
+    stream.ack(&listeners).await;
+    caller.until("one endpoint", |held| has(held, 1)).await;
+    plane.client.delete("workloads", "shop", "cart-1").await.unwrap();
+    caller.until("no endpoint", |held| has(held, 0)).await;
+    // It is told, and its listeners are not taken from it.
+    let end = stream.next().await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::PermissionDenied);
+    assert!(end.message().contains("join again"), "{end}");
+    // Joining again brings it back.
+    let cart = join(&plane.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let mut stream = crate::proxy::Delta::open(&cart, plane.running.xds).await;
+    stream.subscribe(ResourceKind::Listener, &[]).await;
+    let listeners = stream.expect(ResourceKind::Listener).await;
+    stream.ack(&listeners).await;
+    caller.until("one endpoint", |held| has(held, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn description_for_programs_is_whole() {
+    let plane = Plane::start().await;
+    let (status, _, body) = plane.raw("GET", "/openapi.json", Some(&plane.token), Vec::new()).await;
+    assert_eq!(status, 200);
+    let described: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(described["openapi"], "3.1.0");
+    let mut references = BTreeSet::new();
+    collect_references(&described, &mut references);
+    assert!(references.len() > 10, "{references:?}");
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} leads outside"));
+        assert!(described.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    let mut operations = BTreeSet::new();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(operations.insert(id.to_owned()), "{id} is used twice");
+            let declared = operation["parameters"].as_array().unwrap().iter();
+            let declared: BTreeSet<_> =
+                declared.filter(|one| one["in"] == "path").map(|one| one["name"].as_str().unwrap()).collect();
+            let named: BTreeSet<_> =
+                path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+            assert_eq!(declared, named, "{method} {path}");
+        }
+    }
+    let apply = &described["paths"]["/v1/apply"]["post"]["parameters"];
+    let names: BTreeSet<_> =
+        apply.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["dryRun", "source", "wait"]));
+}
+
+fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get("$ref") {
+                found.insert(reference.clone());
+            }
+            fields.values().for_each(|field| collect_references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

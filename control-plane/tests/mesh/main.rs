@@ -1,0 +1,17 @@
+//! The whole control plane in one process, from outside: REST over HTTP, joins and streams over mutual TLS.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod api;
+mod configuration;
+mod health;
+mod liveness;
+mod peer;
+mod plane;
+mod proxy;
+mod replicas;
+mod restart;
+mod strangers;
+
+#[path = "../../store/tests/store/etcd_server.rs"]
+#[allow(dead_code, reason = "the store's own tests use the rest of it")]
+mod etcd_server;

@@ -1,0 +1,86 @@
+//! Two replicas on one etcd.
+
+use envoy_types::pb::envoy::config::core::v3::HealthStatus;
+use weft_api::ResourceKind;
+use weft_api::client::Client;
+
+use crate::etcd_server::EtcdServer;
+use crate::peer::{declared, join};
+use crate::plane::{Plane, service};
+use crate::proxy::{Held, Sidecar};
+
+async fn two(flags: &[&str]) -> (EtcdServer, Plane, Plane) {
+    let etcd = EtcdServer::start().await;
+    let endpoint = etcd.endpoint();
+    let a = Plane::start_with(&[&["--etcd", &endpoint], flags].concat()).await;
+    let seal = a.seal_key().display().to_string();
+    let b = Plane::start_with(&[&["--etcd", &endpoint, "--seal-key", &seal], flags].concat()).await;
+    (etcd, a, b)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_serve_equal_versions() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&(service("web") + &service("cart"))).await;
+    b.apply(&service("payments")).await;
+    let web = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&b.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let _cart = Sidecar::start(&cart, b.running.xds).await.go_on();
+    let complete = |held: &Held| {
+        Sidecar::has(held, ResourceKind::Route, "outbound/shop")
+            && Sidecar::has(held, ResourceKind::Listener, "inbound")
+            && Sidecar::has(held, ResourceKind::Secret, "bundle")
+            && Sidecar::has(held, ResourceKind::Cluster, "inbound/shop/web/http")
+            && Sidecar::serves(held, "shop/web/http", 1)
+            && Sidecar::serves(held, "shop/cart/http", 1)
+            && Sidecar::serves(held, "shop/payments/http", 0)
+    };
+    let mut held = Vec::new();
+    for replica in [&a, &b] {
+        let mut sidecar = Sidecar::start(&web, replica.running.xds).await;
+        sidecar.until("everything", complete).await;
+        held.push(sidecar.held);
+    }
+    assert_eq!(held[0], held[1]);
+    // Each takes the other's operators.
+    let foreign = Client::try_new(&format!("http://{}", b.running.api), &a.token, &[]).unwrap();
+    assert_eq!(foreign.list("services", None).await.unwrap().items.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workload_connected_to_one_replica_is_not_degraded_by_the_other() {
+    let quick = ["--degrade-after", "3s", "--drain-after", "1h", "--remove-after", "2h"];
+    let (_etcd, a, b) = two(&quick).await;
+    a.apply(&(service("web") + &service("cart") + &service("idle"))).await;
+    let web = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&a.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let proxy = Sidecar::start(&cart, a.running.xds).await.go_on();
+    a.until("shop/cart-1", "connected", |status| status.streams == 1).await;
+    let idle = join(&a.join_token("shop/idle").await, declared("idle-1", "127.0.0.4")).await.unwrap();
+    let mut watcher = Sidecar::start(&web, b.running.xds).await;
+    watcher.until("cart", |held| Sidecar::serves(held, "shop/cart/http", 1)).await;
+    // One that goes is degraded by both: by then, so would be cart if B did not know of A's streams.
+    let connected = Sidecar::start(&idle, b.running.xds).await.go_on();
+    watcher.until("idle", |held| Sidecar::serves(held, "shop/idle/http", 1)).await;
+    drop(connected);
+    watcher.until_health("shop/idle/http", HealthStatus::Degraded as i32).await;
+    let health = b.status("shop/cart-1").await.unwrap().health;
+    assert_eq!(health, "Healthy");
+    // And B knows when it is gone.
+    drop(proxy);
+    watcher.until_health("shop/cart/http", HealthStatus::Degraded as i32).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_a_replica_that_ended_are_gone_for_the_others() {
+    let quick = ["--degrade-after", "1s", "--drain-after", "1h", "--remove-after", "2h"];
+    let (_etcd, a, b) = two(&quick).await;
+    a.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&a.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let _proxy = Sidecar::start(&cart, a.running.xds).await.go_on();
+    let mut watcher = Sidecar::start(&web, b.running.xds).await;
+    watcher.until_health("shop/cart/http", HealthStatus::Healthy as i32).await;
+    a.running.end().await;
+    watcher.until_health("shop/cart/http", HealthStatus::Degraded as i32).await;
+}
