@@ -1,0 +1,137 @@
+//! The admin endpoints, with Envoy's names and shapes. What changes something wants POST; private keys are redacted.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Handle;
+
+mod certs;
+mod clusters;
+mod pages;
+mod query;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use query::Query;
+
+/// Reading a request's head takes at most this long.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// An answer: status, content type and body.
+#[derive(Debug)]
+pub(crate) struct Page {
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Page {
+    fn text(body: impl Into<String>) -> Self {
+        Self { status: StatusCode::OK, content_type: "text/plain; charset=UTF-8", body: body.into() }
+    }
+
+    fn json(value: &serde_json::Value) -> Self {
+        let body = format!("{value:#}\n");
+        Self { status: StatusCode::OK, content_type: "application/json", body }
+    }
+
+    fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+/// Binds the admin listener.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let handle = handle.clone();
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(|request| answer(request, handle.clone()));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_LIMIT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                done = connection.as_mut() => {
+                    if let Err(error) = done {
+                        tracing::debug!(%error, "admin connection");
+                    }
+                }
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    // An answer under way gets a moment.
+                    let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+                }
+            }
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Response<Full<Bytes>>, Infallible> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let page = route(request.method(), request.uri().path(), &query, &handle).await;
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = page.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// Answers one request.
+pub(crate) async fn route(method: &Method, path: &str, query: &Query, handle: &Handle) -> Page {
+    let changes = ["/logging", "/drain_listeners", "/quitquitquit", "/healthcheck/fail", "/healthcheck/ok"];
+    if changes.contains(&path) && method != Method::POST {
+        return Page::text(format!("{path} changes something: use POST\n"))
+            .with_status(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    match path {
+        "/" | "/help" => pages::help(),
+        "/ready" => pages::ready(handle),
+        "/server_info" => pages::server_info(handle).await,
+        "/config_dump" => pages::config_dump(query, handle).await,
+        "/listeners" => pages::listeners(query, handle).await,
+        "/clusters" => clusters::render(query, handle).await,
+        "/certs" => certs::render(handle).await,
+        "/stats" => stats::render(query, handle).await,
+        "/stats/prometheus" => stats::prometheus(query, handle).await,
+        "/logging" => pages::logging(query, handle),
+        "/drain_listeners" => pages::drain(query, handle).await,
+        "/healthcheck/fail" => pages::health(handle, false),
+        "/healthcheck/ok" => pages::health(handle, true),
+        "/quitquitquit" => pages::quit(handle),
+        _ => {
+            let text = format!("{path} is not an admin endpoint; / lists them\n");
+            Page::text(text).with_status(StatusCode::NOT_FOUND)
+        }
+    }
+}

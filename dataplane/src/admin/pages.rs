@@ -1,0 +1,136 @@
+//! The smaller admin pages.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use regex::Regex;
+use serde_json::json;
+
+use super::Page;
+use super::query::Query;
+use crate::config_dump::{self, Selection};
+use crate::control::{Handle, Phase};
+
+const ENDPOINTS: [(&str, &str); 14] = [
+    ("/certs", "certificates in use"),
+    ("/clusters", "clusters and their endpoints (?format=json)"),
+    ("/config_dump", "what is configured (?resource=, ?name_regex=, ?include_eds)"),
+    ("/drain_listeners", "POST: stop listening (?graceful)"),
+    ("/healthcheck/fail", "POST: /ready answers 503"),
+    ("/healthcheck/ok", "POST: takes that back"),
+    ("/help", "this list"),
+    ("/listeners", "listeners (?format=json)"),
+    ("/logging", "POST: the log's level (?level=LEVEL or ?TARGET=LEVEL)"),
+    ("/quitquitquit", "POST: drain and end"),
+    ("/ready", "200 when every worker serves the first complete configuration"),
+    ("/server_info", "version, state, node"),
+    ("/stats", "statistics (?filter=REGEX, ?usedonly, ?format=json)"),
+    ("/stats/prometheus", "statistics for Prometheus"),
+];
+
+pub(super) fn help() -> Page {
+    let lines = ENDPOINTS.map(|(path, what)| format!("  {path}: {what}\n"));
+    Page::text(format!("admin commands are:\n{}", lines.concat()))
+}
+
+pub(super) fn ready(handle: &Handle) -> Page {
+    let phase = handle.phase();
+    let status = if phase == Phase::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Page::text(format!("{}\n", phase.envoy_name())).with_status(status)
+}
+
+pub(super) fn health(handle: &Handle, healthy: bool) -> Page {
+    handle.set_health(healthy);
+    Page::text("OK\n")
+}
+
+pub(super) async fn server_info(handle: &Handle) -> Page {
+    let phase = handle.phase();
+    let page = handle.inspect(move |state| {
+        let uptime = SystemTime::now().duration_since(state.started).unwrap_or_default().as_secs();
+        let node = weft_api::json::message_to_json(&state.bootstrap.node).unwrap_or_default();
+        json!({
+            "version": concat!("weft-proxy/", env!("CARGO_PKG_VERSION")),
+            "state": phase.envoy_name(),
+            "uptime_current_epoch": format!("{uptime}s"),
+            "uptime_all_epochs": format!("{uptime}s"),
+            "hot_restart_version": "disabled",
+            "command_line_options": {
+                "concurrency": state.workers,
+                "config_path": state.config_path.as_ref().map(|path| path.display().to_string()),
+            },
+            "node": node,
+        })
+    });
+    page.await.map_or_else(gone, |value| Page::json(&value))
+}
+
+pub(super) fn gone() -> Page {
+    Page::text("the proxy is ending\n").with_status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
+    let names = match query.value("name_regex").filter(|text| !text.is_empty()).map(Regex::new) {
+        None => None,
+        Some(Ok(regex)) => Some(regex),
+        Some(Err(error)) => {
+            return Page::text(format!("name_regex: {error}\n")).with_status(StatusCode::BAD_REQUEST);
+        }
+    };
+    let resource = query.value("resource").filter(|name| !name.is_empty()).map(str::to_owned);
+    let selection = Selection { resource, names, endpoints: query.has("include_eds") };
+    let dump = handle
+        .inspect(move |state| config_dump::render(state.world, state.bootstrap, state.started, &selection));
+    dump.await.map_or_else(gone, |value| Page::json(&value))
+}
+
+pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
+    let listed = handle.inspect(|state| {
+        let each = state.runtime.listeners.values();
+        each.map(|listener| {
+            (listener.name.to_string(), state.bound(&listener.name).unwrap_or(listener.address))
+        })
+        .collect::<Vec<_>>()
+    });
+    let Some(listed) = listed.await else { return gone() };
+    if query.value("format") == Some("json") {
+        let statuses = listed.iter().map(|(name, address)| {
+            let socket = json!({ "address": address.ip().to_string(), "port_value": address.port() });
+            json!({ "name": name, "local_address": { "socket_address": socket } })
+        });
+        return Page::json(&json!({ "listener_statuses": statuses.collect::<Vec<_>>() }));
+    }
+    Page::text(listed.iter().map(|(name, address)| format!("{name}::{address}\n")).collect::<String>())
+}
+
+pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
+    let mut directives = Vec::new();
+    for (name, level) in query.pairs() {
+        match name {
+            "level" => directives.insert(0, level.to_owned()),
+            "paths" => directives.extend(level.split(',').map(|pair| pair.replace(':', "="))),
+            target => directives.push(format!("{target}={level}")),
+        }
+    }
+    if directives.is_empty() {
+        return Page::text(format!("active filter: {}\n", handle.log_filter()));
+    }
+    match handle.set_log_filter(&directives.join(",")) {
+        Ok(()) => Page::text(format!("active filter: {}\n", handle.log_filter())),
+        Err(error) => Page::text(format!("{error}\n")).with_status(StatusCode::BAD_REQUEST),
+    }
+}
+
+pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
+    if query.has("inboundonly") {
+        return Page::text("inboundonly is not supported; all listeners drain together\n")
+            .with_status(StatusCode::BAD_REQUEST);
+    }
+    handle.drain_listeners();
+    Page::text("OK\n")
+}
+
+pub(super) fn quit(handle: &Handle) -> Page {
+    handle.quit();
+    Page::text("OK\n")
+}

@@ -1,0 +1,80 @@
+//! `/stats` and `/stats/prometheus`.
+
+use http::StatusCode;
+use regex::Regex;
+use serde_json::{Value as Json, json};
+
+use super::Page;
+use super::pages::gone;
+use super::query::Query;
+use crate::control::Handle;
+use crate::stats::{Reading, Value, render_prometheus, render_text};
+
+pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
+    if query.value("format") == Some("prometheus") {
+        return prometheus(query, handle).await;
+    }
+    let filter = match filter(query) {
+        Ok(filter) => filter,
+        Err(page) => return page,
+    };
+    let (used, as_json) = (query.has("usedonly"), query.value("format") == Some("json"));
+    let page = handle.stats(move |readings| {
+        let readings: Vec<Reading<'_>> =
+            readings.iter().filter(|reading| !used || is_used(reading)).cloned().collect();
+        let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
+        if as_json {
+            let shown = readings.iter().filter(|reading| keep(&reading.name)).map(shown);
+            Page::json(&json!({ "stats": shown.collect::<Vec<_>>() }))
+        } else {
+            Page::text(render_text(&readings, keep))
+        }
+    });
+    page.await.unwrap_or_else(gone)
+}
+
+pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
+    let filter = match filter(query) {
+        Ok(filter) => filter,
+        Err(page) => return page,
+    };
+    let used = query.has("usedonly");
+    let page = handle.stats(move |readings| {
+        let readings: Vec<Reading<'_>> =
+            readings.iter().filter(|reading| !used || is_used(reading)).cloned().collect();
+        let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
+        let mut page = Page::text(render_prometheus(&readings, keep));
+        page.content_type = "text/plain; version=0.0.4; charset=utf-8";
+        page
+    });
+    page.await.unwrap_or_else(gone)
+}
+
+fn filter(query: &Query) -> Result<Option<Regex>, Page> {
+    match query.value("filter").filter(|text| !text.is_empty()).map(Regex::new) {
+        None => Ok(None),
+        Some(Ok(regex)) => Ok(Some(regex)),
+        Some(Err(error)) => {
+            Err(Page::text(format!("filter: {error}\n")).with_status(StatusCode::BAD_REQUEST))
+        }
+    }
+}
+
+fn is_used(reading: &Reading<'_>) -> bool {
+    !matches!(reading.value, Value::Counter(0) | Value::Gauge(0) | Value::Histogram(None))
+}
+
+fn shown(reading: &Reading<'_>) -> Json {
+    let name = &*reading.name;
+    match reading.value {
+        Value::Counter(value) => json!({ "name": name, "value": value }),
+        Value::Gauge(value) => json!({ "name": name, "value": value }),
+        Value::Histogram(histogram) => {
+            let quantile = |q: f64| histogram.map(|histogram| histogram.quantile(q));
+            json!({
+                "name": name, "count": histogram.map_or(0, |histogram| histogram.count()),
+                "p50": quantile(0.5), "p95": quantile(0.95), "p99": quantile(0.99),
+            })
+        }
+    }
+}

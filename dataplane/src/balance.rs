@@ -1,0 +1,392 @@
+//! Which endpoint gets the next request.
+//!
+//! A [`Balancer`] belongs to one worker and one cluster: its counts of active requests are plain cells. It looks at
+//! the cluster's [`Outliers`] by one relaxed load for each pick and sorts its endpoints anew only when something
+//! changed.
+//!
+//! ```text
+//! Endpoints + Outliers --arrange()--> priorities -> {healthy, degraded, all} -> schedule -> index
+//! ```
+//!
+//! Levels work as in Envoy: a priority carries as much as 140 % of its healthy share, the rest spills to degraded
+//! endpoints and to the next priority, and below 50 % healthy all endpoints are used again (panic). One difference,
+//! on purpose: draining endpoints count for nothing, so that a roll-out of many never causes a panic that sends
+//! requests to those that are leaving.
+
+mod levels;
+mod schedule;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::outlier::Outliers;
+use crate::runtime::Endpoints;
+use levels::Levels;
+
+/// `lb_policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum LbPolicy {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with fewest active requests of `choices` random ones; by weight over active requests where weights
+    /// differ.
+    LeastRequest {
+        /// `choice_count`, 2 by default.
+        choices: u32,
+        /// `active_request_bias`, 1.0 by default: how much active requests lower a weight.
+        bias: f32,
+    },
+    /// Any.
+    Random,
+}
+
+impl LbPolicy {
+    /// Least request as Envoy has it by default.
+    pub const LEAST_REQUEST: Self = Self::LeastRequest { choices: 2, bias: 1.0 };
+}
+
+/// What a cluster says about balancing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BalanceOptions {
+    /// The policy.
+    pub policy: LbPolicy,
+    /// `healthy_panic_threshold` in percent, 50 by default.
+    pub panic_threshold: u8,
+}
+
+impl Default for BalanceOptions {
+    fn default() -> Self {
+        Self { policy: LbPolicy::RoundRobin, panic_threshold: 50 }
+    }
+}
+
+/// How many endpoints are in which state, for the `membership_*` gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// All endpoints.
+    pub total: usize,
+    /// Usable ones.
+    pub healthy: usize,
+    /// Degraded ones.
+    pub degraded: usize,
+    /// Draining ones.
+    pub excluded: usize,
+}
+
+/// One worker's view of one cluster's endpoints.
+#[derive(Debug)]
+pub struct Balancer {
+    options: BalanceOptions,
+    endpoints: Arc<Endpoints>,
+    outliers: Arc<Outliers>,
+    generation: u64,
+    loads: Vec<Rc<Cell<u32>>>,
+    levels: Levels,
+    random: Dice,
+    panics: u64,
+}
+
+impl Balancer {
+    /// A balancer over `endpoints`; `outliers` has them in the same order. Different seeds keep workers from asking
+    /// the same endpoint at the same time.
+    pub fn new(
+        options: BalanceOptions,
+        endpoints: Arc<Endpoints>,
+        outliers: Arc<Outliers>,
+        seed: u64,
+    ) -> Self {
+        let mut balancer = Self {
+            options,
+            loads: endpoints.list.iter().map(|_| Rc::default()).collect(),
+            endpoints,
+            generation: outliers.generation(),
+            outliers,
+            levels: Levels::default(),
+            random: Dice(seed | 1),
+            panics: 0,
+        };
+        balancer.arrange();
+        balancer
+    }
+
+    /// Takes over a changed cluster. Endpoints that remain keep their active requests.
+    pub fn update(&mut self, options: BalanceOptions, endpoints: Arc<Endpoints>, outliers: Arc<Outliers>) {
+        let known: HashMap<SocketAddr, Rc<Cell<u32>>> =
+            self.endpoints.list.iter().map(|endpoint| endpoint.address).zip(self.loads.drain(..)).collect();
+        self.loads =
+            endpoints.list.iter().map(|e| known.get(&e.address).cloned().unwrap_or_default()).collect();
+        (self.options, self.endpoints, self.outliers) = (options, endpoints, outliers);
+        self.arrange();
+    }
+
+    /// The index in the endpoint list for the next request; `None` when no endpoint may be used.
+    pub fn pick(&mut self) -> Option<usize> {
+        if self.generation != self.outliers.generation() {
+            self.arrange();
+        }
+        let roll = self.random.next();
+        let (set, panic) = self.levels.choose(roll)?;
+        self.panics += u64::from(panic);
+        set.pick(self.options.policy, &self.loads, &mut self.random)
+    }
+
+    /// A pick that avoids the endpoints in `tried`, for a retry with Envoy's `previous_hosts` predicate: after a
+    /// few attempts it takes one of them all the same.
+    pub fn pick_avoiding(&mut self, tried: &[usize], attempts: u32) -> Option<usize> {
+        let mut picked = self.pick()?;
+        for _ in 0..attempts {
+            if !tried.contains(&picked) {
+                break;
+            }
+            picked = self.pick()?;
+        }
+        Some(picked)
+    }
+
+    /// Counts a request on the endpoint at `index` as active until the guard is dropped.
+    pub fn begin(&self, index: usize) -> ActiveRequest {
+        let load = self.loads.get(index).cloned().unwrap_or_default();
+        load.set(load.get() + 1);
+        ActiveRequest(load)
+    }
+
+    /// Requests of this worker that are active on the endpoint at `index`.
+    pub fn active(&self, index: usize) -> u32 {
+        self.loads.get(index).map_or(0, |load| load.get())
+    }
+
+    /// Picks that were made in panic since the last call, for `lb_healthy_panic`.
+    pub fn take_panics(&mut self) -> u64 {
+        std::mem::take(&mut self.panics)
+    }
+
+    /// How many endpoints are in which state now.
+    pub fn membership(&self) -> Membership {
+        levels::membership(&self.endpoints, &self.outliers)
+    }
+
+    fn arrange(&mut self) {
+        self.generation = self.outliers.generation();
+        self.levels =
+            Levels::arrange(&self.endpoints, &self.outliers, self.options, &self.loads, &mut self.random);
+    }
+}
+
+/// A request that counts as active on its endpoint until this is dropped.
+#[derive(Debug)]
+pub struct ActiveRequest(Rc<Cell<u32>>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// A small random number generator: balancing needs speed, not secrecy.
+#[derive(Clone, Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+    }
+
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outlier::{Outcome, OutlierDetection};
+    use crate::runtime::{Endpoint, Health};
+    use std::time::Instant;
+
+    fn endpoint(port: u16, weight: u32, health: Health, priority: u32) -> Endpoint {
+        Endpoint {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            hostname: None,
+            weight,
+            health,
+            priority,
+            locality: Arc::default(),
+            transport: 0,
+        }
+    }
+
+    fn balancer(policy: LbPolicy, list: Vec<Endpoint>) -> Balancer {
+        let outliers = Outliers::new(None, list.iter().map(|e| e.address), Instant::now());
+        let endpoints = Arc::new(Endpoints { list, overprovisioning: 140 });
+        Balancer::new(BalanceOptions { policy, panic_threshold: 50 }, endpoints, Arc::new(outliers), 7)
+    }
+
+    fn healthy(weights: &[u32]) -> Vec<Endpoint> {
+        weights.iter().zip(1..).map(|(weight, port)| endpoint(port, *weight, Health::Healthy, 0)).collect()
+    }
+
+    fn tally(balancer: &mut Balancer, picks: usize) -> Vec<usize> {
+        let mut counts = vec![0; balancer.endpoints.list.len()];
+        for _ in 0..picks {
+            if let Some(at) = balancer.pick() {
+                counts[at] += 1;
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn round_robin_visits_each_once_before_any_twice() {
+        assert_eq!(tally(&mut balancer(LbPolicy::RoundRobin, healthy(&[1, 1, 1, 1])), 12), [3, 3, 3, 3]);
+    }
+
+    #[test]
+    fn round_robin_honours_weights_exactly_over_a_round() {
+        let counts = tally(&mut balancer(LbPolicy::RoundRobin, healthy(&[1, 2, 7])), 1000);
+        for (count, wanted) in counts.iter().zip([100, 200, 700]) {
+            assert!(count.abs_diff(wanted) <= 1, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn weighted_round_robin_spreads_the_heavy_one_out() {
+        let mut balancer = balancer(LbPolicy::RoundRobin, healthy(&[1, 1, 2]));
+        let picks: Vec<_> = (0..40).filter_map(|_| balancer.pick()).collect();
+        assert!(!picks.windows(3).any(|three| three == [2, 2, 2]), "{picks:?}");
+    }
+
+    #[test]
+    fn least_request_avoids_a_busy_endpoint() {
+        let mut balancer = balancer(LbPolicy::LEAST_REQUEST, healthy(&[1, 1]));
+        let _busy: Vec<_> = (0..5).map(|_| balancer.begin(0)).collect();
+        let counts = tally(&mut balancer, 400);
+        assert_eq!(counts, [0, 400], "two choices of two endpoints see both");
+        drop(_busy);
+        assert_eq!(balancer.active(0), 0);
+    }
+
+    #[test]
+    fn weighted_least_request_follows_weights_when_idle_and_load_when_busy() {
+        let mut idle = balancer(LbPolicy::LEAST_REQUEST, healthy(&[1, 3]));
+        let counts = tally(&mut idle, 400);
+        assert!(counts[1].abs_diff(300) < 10, "{counts:?}");
+        let mut busy = balancer(LbPolicy::LEAST_REQUEST, healthy(&[1, 3]));
+        let _active: Vec<_> = (0..29).map(|_| busy.begin(1)).collect();
+        let counts = tally(&mut busy, 400);
+        assert!(counts[0] > 300, "{counts:?}");
+    }
+
+    #[test]
+    fn random_reaches_every_endpoint() {
+        let counts = tally(&mut balancer(LbPolicy::Random, healthy(&[1, 1, 1])), 3000);
+        assert!(counts.iter().all(|count| count.abs_diff(1000) < 150), "{counts:?}");
+    }
+
+    #[test]
+    fn an_unhealthy_endpoint_gets_nothing() {
+        let mut list = healthy(&[1, 1, 1]);
+        list[1].health = Health::Unhealthy;
+        assert_eq!(tally(&mut balancer(LbPolicy::RoundRobin, list), 10)[1], 0);
+    }
+
+    #[test]
+    fn below_half_healthy_all_are_used_again() {
+        let mut list = healthy(&[1, 1, 1]);
+        list[1].health = Health::Unhealthy;
+        list[2].health = Health::Unhealthy;
+        let mut balancer = balancer(LbPolicy::RoundRobin, list);
+        assert_eq!(tally(&mut balancer, 9), [3, 3, 3]);
+        assert_eq!(balancer.take_panics(), 9);
+    }
+
+    #[test]
+    fn draining_endpoints_cause_no_panic_and_get_nothing() {
+        let mut list = healthy(&[1, 1, 1]);
+        list[1].health = Health::Draining;
+        list[2].health = Health::Draining;
+        let mut balancer = balancer(LbPolicy::RoundRobin, list);
+        assert_eq!(tally(&mut balancer, 9), [9, 0, 0]);
+        assert_eq!(balancer.membership(), Membership { total: 3, healthy: 1, degraded: 0, excluded: 2 });
+    }
+
+    #[test]
+    fn degraded_endpoints_take_what_the_healthy_cannot() {
+        let mut list = healthy(&[1; 10]);
+        list.iter_mut().skip(5).for_each(|e| e.health = Health::Degraded);
+        let counts = tally(&mut balancer(LbPolicy::RoundRobin, list), 10_000);
+        let degraded: usize = counts[5..].iter().sum();
+        assert!(degraded.abs_diff(3000) < 300, "half healthy carry 70 %: {counts:?}");
+    }
+
+    #[test]
+    fn the_next_priority_takes_over_what_the_first_cannot_carry() {
+        let mut list = healthy(&[1, 1]);
+        list[0].health = Health::Unhealthy;
+        list.push(endpoint(9, 1, Health::Healthy, 1));
+        let counts = tally(&mut balancer(LbPolicy::RoundRobin, list), 1000);
+        assert!(counts[1].abs_diff(700) < 60 && counts[2].abs_diff(300) < 60 && counts[0] == 0, "{counts:?}");
+    }
+
+    #[test]
+    fn a_lower_priority_rests_while_the_first_is_whole() {
+        let mut list = healthy(&[1]);
+        list.push(endpoint(9, 1, Health::Healthy, 1));
+        assert_eq!(tally(&mut balancer(LbPolicy::RoundRobin, list), 10), [10, 0]);
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_left_out_at_the_next_pick() {
+        let list = healthy(&[1; 10]);
+        let now = Instant::now();
+        let outliers =
+            Arc::new(Outliers::new(Some(OutlierDetection::default()), list.iter().map(|e| e.address), now));
+        let endpoints = Arc::new(Endpoints { list, overprovisioning: 0 });
+        let mut balancer = Balancer::new(BalanceOptions::default(), endpoints, outliers.clone(), 1);
+        assert_eq!(tally(&mut balancer, 10)[4], 1);
+        for _ in 0..5 {
+            outliers.report(4, Outcome::Answered(503), now);
+        }
+        assert_eq!(tally(&mut balancer, 90)[4], 0);
+    }
+
+    #[test]
+    fn active_requests_follow_their_endpoint_through_an_update() {
+        let mut balancer = balancer(LbPolicy::LEAST_REQUEST, healthy(&[1, 1]));
+        let held = balancer.begin(1);
+        let list = vec![endpoint(9, 1, Health::Healthy, 0), endpoint(2, 1, Health::Healthy, 0)];
+        let outliers = Outliers::new(None, list.iter().map(|e| e.address), Instant::now());
+        balancer.update(
+            BalanceOptions::default(),
+            Arc::new(Endpoints { list, overprovisioning: 0 }),
+            Arc::new(outliers),
+        );
+        assert_eq!((balancer.active(0), balancer.active(1)), (0, 1));
+        drop(held);
+        assert_eq!(balancer.active(1), 0);
+    }
+
+    #[test]
+    fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
+        let mut pair = balancer(LbPolicy::RoundRobin, healthy(&[1, 1]));
+        assert!((0..20).all(|_| pair.pick_avoiding(&[0], 5) == Some(1)));
+        let mut alone = balancer(LbPolicy::RoundRobin, healthy(&[1]));
+        assert_eq!(alone.pick_avoiding(&[0], 5), Some(0));
+    }
+
+    #[test]
+    fn no_endpoint_is_no_pick() {
+        assert_eq!(balancer(LbPolicy::RoundRobin, Vec::new()).pick(), None);
+    }
+}

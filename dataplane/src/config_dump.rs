@@ -1,0 +1,254 @@
+//! `/config_dump`: what is configured, in the shape of Envoy's admin messages, private keys redacted.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use weft_api::ResourceKind;
+
+use crate::bootstrap::Bootstrap;
+use crate::control::held::{Held, Leaf, Origin, Refused, Slot};
+use crate::control::world::World;
+use crate::decode::SecretPlan;
+
+/// What a caller wants to see.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// `resource`: one list, such as `dynamic_active_clusters`.
+    pub resource: Option<String>,
+    /// `name_regex`.
+    pub names: Option<Regex>,
+    /// `include_eds`.
+    pub endpoints: bool,
+}
+
+const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
+
+/// The whole dump, or the part that was asked for.
+#[must_use]
+pub fn render(world: &World, bootstrap: &Bootstrap, started: SystemTime, selection: &Selection) -> Value {
+    // Held for the whole dump, given back after it.
+    let _descriptors = weft_api::json::descriptors();
+    let mut configs = vec![
+        json!({
+            "@type": format!("{ADMIN}BootstrapConfigDump"),
+            "bootstrap": bootstrap.shown,
+            "last_updated": timestamp(started),
+        }),
+        clusters(world, selection),
+        listeners(world, selection),
+        routes(world, selection),
+        secrets(world, selection),
+    ];
+    if selection.endpoints || selection.resource.as_deref().is_some_and(|name| name.contains("endpoint")) {
+        configs.push(endpoints(world, selection));
+    }
+    match &selection.resource {
+        None => json!({ "configs": configs, "ignored_fields": ignored(world, bootstrap) }),
+        Some(resource) => {
+            let parts = configs.iter().filter_map(|config| config.get(resource));
+            let parts: Vec<Value> = parts
+                .flat_map(|part| part.as_array().cloned().unwrap_or_else(|| vec![part.clone()]))
+                .collect();
+            json!({ "configs": parts })
+        }
+    }
+}
+
+fn chosen(selection: &Selection, name: &str) -> bool {
+    selection.names.as_ref().is_none_or(|regex| regex.is_match(name))
+}
+
+fn clusters(world: &World, selection: &Selection) -> Value {
+    let (mut fixed, mut active, mut warming) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, slot) in world.clusters.iter().filter(|(name, _)| chosen(selection, name)) {
+        let refused = slot.refused.as_ref().map(|refused| error_state(ResourceKind::Cluster, refused));
+        match &slot.active {
+            Some(held) if held.origin == Origin::Static => {
+                fixed.push(state(ResourceKind::Cluster, "cluster", held, "ACTIVE", refused));
+            }
+            Some(held) => active.push(state(ResourceKind::Cluster, "cluster", held, "ACTIVE", refused)),
+            None if slot.warming.is_none() => warming.extend(refused.map(|error| {
+                json!({ "cluster": {"name": &**name}, "client_status": "NACKED", "error_state": error })
+            })),
+            None => {}
+        }
+        if let Some((held, _)) = &slot.warming {
+            warming.push(state(ResourceKind::Cluster, "cluster", held, "REQUESTED", None));
+        }
+    }
+    json!({
+        "@type": format!("{ADMIN}ClustersConfigDump"),
+        "static_clusters": fixed,
+        "dynamic_active_clusters": active,
+        "dynamic_warming_clusters": warming,
+    })
+}
+
+fn listeners(world: &World, selection: &Selection) -> Value {
+    let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
+    for (name, slot) in world.listeners.iter().filter(|(name, _)| chosen(selection, name)) {
+        if let Some(held) = slot.active.as_ref().filter(|held| held.origin == Origin::Static) {
+            fixed.push(state(ResourceKind::Listener, "listener", held, "ACTIVE", None));
+            continue;
+        }
+        let mut shown = Map::from_iter([("name".to_owned(), json!(&**name))]);
+        let mut status = "NACKED";
+        if let Some((held, _)) = &slot.warming {
+            status = "REQUESTED";
+            shown.insert("warming_state".to_owned(), listener_state(held));
+        }
+        if let Some(held) = &slot.active {
+            status = "ACTIVE";
+            shown.insert("active_state".to_owned(), listener_state(held));
+        }
+        if let Some(refused) = &slot.refused {
+            shown.insert("error_state".to_owned(), error_state(ResourceKind::Listener, refused));
+        }
+        shown.insert("client_status".to_owned(), json!(status));
+        dynamic.push(Value::Object(shown));
+    }
+    json!({
+        "@type": format!("{ADMIN}ListenersConfigDump"),
+        "static_listeners": fixed,
+        "dynamic_listeners": dynamic,
+    })
+}
+
+fn listener_state<T>(held: &Held<Arc<T>>) -> Value {
+    let mut shown = state(ResourceKind::Listener, "listener", held, "", None);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.remove("client_status");
+    }
+    shown
+}
+
+fn routes(world: &World, selection: &Selection) -> Value {
+    let dynamic: Vec<Value> = world
+        .routes
+        .iter()
+        .filter(|((_, name), _)| chosen(selection, name))
+        .filter_map(|(_, leaf)| leaf_state(ResourceKind::Route, "route_config", leaf))
+        .collect();
+    json!({
+        "@type": format!("{ADMIN}RoutesConfigDump"),
+        "static_route_configs": [],
+        "dynamic_route_configs": dynamic,
+    })
+}
+
+fn endpoints(world: &World, selection: &Selection) -> Value {
+    let dynamic: Vec<Value> = world
+        .endpoints
+        .iter()
+        .filter(|((_, name), _)| chosen(selection, name))
+        .filter_map(|(_, leaf)| leaf_state(ResourceKind::Endpoint, "endpoint_config", leaf))
+        .collect();
+    json!({
+        "@type": format!("{ADMIN}EndpointsConfigDump"),
+        "static_endpoint_configs": [],
+        "dynamic_endpoint_configs": dynamic,
+    })
+}
+
+fn secrets(world: &World, selection: &Selection) -> Value {
+    let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
+    for ((_, name), leaf) in world.secrets.iter().filter(|((_, name), _)| chosen(selection, name)) {
+        let Some(held) = &leaf.held else { continue };
+        // A secret that was made here has no bytes: what it is about is shown, never the key.
+        let secret = if held.body.is_empty() {
+            let kind = match &held.value {
+                SecretPlan::Identity(_) => "tls_certificate",
+                SecretPlan::Trust(_) => "validation_context",
+            };
+            json!({ "name": &**name, kind: {} })
+        } else {
+            body(ResourceKind::Secret, &held.body)
+        };
+        let shown = json!({
+            "name": &**name,
+            "version_info": &*held.version,
+            "last_updated": timestamp(held.updated),
+            "secret": secret,
+        });
+        if held.origin == Origin::Static { fixed.push(shown) } else { dynamic.push(shown) }
+    }
+    json!({
+        "@type": format!("{ADMIN}SecretsConfigDump"),
+        "static_secrets": fixed,
+        "dynamic_active_secrets": dynamic,
+    })
+}
+
+fn state<T>(kind: ResourceKind, field: &str, held: &Held<T>, status: &str, error: Option<Value>) -> Value {
+    let mut shown = Map::new();
+    if held.origin == Origin::Dynamic {
+        shown.insert("version_info".to_owned(), json!(&*held.version));
+    }
+    shown.insert(field.to_owned(), body(kind, &held.body));
+    shown.insert("last_updated".to_owned(), json!(timestamp(held.updated)));
+    shown.insert("client_status".to_owned(), json!(status));
+    if let Some(error) = error {
+        shown.insert("error_state".to_owned(), error);
+    }
+    Value::Object(shown)
+}
+
+fn leaf_state<T>(kind: ResourceKind, field: &str, leaf: &Leaf<T>) -> Option<Value> {
+    let error = leaf.refused.as_ref().map(|refused| error_state(kind, refused));
+    match (&leaf.held, error) {
+        (Some(held), error) => Some(state(kind, field, held, "ACTIVE", error)),
+        (None, Some(error)) => Some(json!({ "client_status": "NACKED", "error_state": error })),
+        (None, None) => None,
+    }
+}
+
+fn error_state(kind: ResourceKind, refused: &Refused) -> Value {
+    json!({
+        "failed_configuration": body(kind, &refused.body),
+        "last_update_attempt": timestamp(refused.at),
+        "details": refused.rejection.to_string(),
+        "version_info": &*refused.version,
+    })
+}
+
+fn body(kind: ResourceKind, bytes: &[u8]) -> Value {
+    match weft_api::json::to_json_redacted(kind.type_url(), bytes) {
+        Ok(mut shown) => {
+            if let Some(fields) = shown.as_object_mut() {
+                fields.insert("@type".to_owned(), json!(kind.type_url()));
+            }
+            shown
+        }
+        Err(error) => json!({ "@type": kind.type_url(), "error": error.to_string() }),
+    }
+}
+
+/// Fields that were accepted and have no effect, by resource.
+fn ignored(world: &World, bootstrap: &Bootstrap) -> Value {
+    fn slots<T>(kind: &str, name: &str, slot: &Slot<T>) -> Option<(String, Value)> {
+        let held = slot.active.as_ref().filter(|held| !held.ignored.is_empty())?;
+        Some((format!("{kind}/{name}"), json!(held.ignored)))
+    }
+    fn leaves<T>(kind: &str, name: &str, leaf: &Leaf<T>) -> Option<(String, Value)> {
+        let held = leaf.held.as_ref().filter(|held| !held.ignored.is_empty())?;
+        Some((format!("{kind}/{name}"), json!(held.ignored)))
+    }
+    let mut all = Map::new();
+    if !bootstrap.ignored.is_empty() {
+        all.insert("bootstrap".to_owned(), json!(bootstrap.ignored));
+    }
+    all.extend(world.clusters.iter().filter_map(|(name, slot)| slots("cluster", name, slot)));
+    all.extend(world.listeners.iter().filter_map(|(name, slot)| slots("listener", name, slot)));
+    all.extend(world.endpoints.iter().filter_map(|((_, name), leaf)| leaves("endpoint", name, leaf)));
+    all.extend(world.routes.iter().filter_map(|((_, name), leaf)| leaves("route", name, leaf)));
+    all.extend(world.secrets.iter().filter_map(|((_, name), leaf)| leaves("secret", name, leaf)));
+    Value::Object(all)
+}
+
+/// RFC 3339 in UTC with milliseconds.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,370 @@
+//! The control thread's actor: takes configuration from everywhere, puts it to work in every worker, and answers.
+//!
+//! ```text
+//!   stream --Notice--+                            +--> Engine (swap, waits for every worker)
+//!   files -----------+--> Control { World } ------+--> stream (ACK or NACK, subscriptions)
+//!   names, identity -+         ^                  +--> snapshot on disk
+//!   admin, statistics --Query--+                  +--> /ready
+//! ```
+//!
+//! It owns all configuration state; others ask by [`Handle`]. An update is acknowledged after every worker serves by
+//! it. Losing the control plane changes nothing here.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weft_api::ResourceKind;
+use weft_xds::transport::client::{Client, Notice};
+
+use crate::bootstrap::Bootstrap;
+use crate::decode::{ClusterPlan, Secrets};
+use crate::dns::{Answer, Resolver};
+use crate::engine::Engine;
+use crate::identity::{Identity, IdentityDir};
+use crate::rejection::Rejection;
+use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+
+mod build;
+mod files;
+mod gauges;
+mod handle;
+pub mod held;
+mod intake;
+mod inventory;
+mod local;
+mod pending;
+mod settle;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+mod warm;
+pub mod world;
+
+pub use handle::{Handle, LogControl, Phase, State};
+
+use files::{FileUpdate, Watchers};
+use gauges::Gauges;
+use handle::Query;
+use held::{Now, Origin};
+use pending::Pending;
+use world::World;
+
+/// Queries that wait for the actor; whoever asks waits too.
+const QUERIES: usize = 16;
+/// Answers of look-ups that wait.
+const ANSWERS: usize = 16;
+/// How long a snapshot waits for the control plane's word before it is served.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
+/// Changes that come together are saved together.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// A listener whose address was taken is tried again.
+const BIND_RETRY: Duration = Duration::from_secs(5);
+/// The first configuration is held incomplete for so long while a listener cannot be bound: a predecessor may be about
+/// to leave its address. Then the listener counts as refused, and the others serve.
+const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// The first configuration may come in several responses, each waiting for the one before to be accepted: it counts as
+/// complete when nothing more has come for this long.
+const QUIET: Duration = Duration::from_millis(100);
+/// Where something comes all the time, it counts as complete after this long.
+const QUIET_LIMIT: Duration = Duration::from_secs(2);
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// What the actor starts with.
+#[derive(Debug)]
+pub struct Config {
+    /// Static resources and sources.
+    pub bootstrap: Bootstrap,
+    /// The file that it came from.
+    pub config_path: Option<PathBuf>,
+    /// The identity of a joined workload; it provides the `identity` secret and stands in for `bundle`.
+    pub identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// Where the last good configuration is kept.
+    pub snapshots: Option<IdentityDir>,
+    /// Changes the log's filter.
+    pub log: LogControl,
+    /// Ends everything when it is cancelled.
+    pub stop: CancellationToken,
+}
+
+/// How long draining takes.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainTimes {
+    /// Listeners stay open this long, for callers that have not heard yet.
+    pub minimum: Duration,
+    /// What is in flight after this long is cut.
+    pub limit: Duration,
+}
+
+impl Default for DrainTimes {
+    fn default() -> Self {
+        Self { minimum: Duration::from_secs(1), limit: Duration::from_secs(28) }
+    }
+}
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A resource of the bootstrap file is refused.
+    #[error("static {kind} {name:?} is refused: {rejection}")]
+    Static {
+        /// Its type.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Which field, and why.
+        rejection: Rejection,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Control {
+    bootstrap: Bootstrap,
+    config_path: Option<PathBuf>,
+    world: World,
+    engine: Engine,
+    runtime: Arc<Runtime>,
+    started: SystemTime,
+    identity: Option<watch::Receiver<Arc<Identity>>>,
+    secrets: watch::Sender<Arc<Secrets>>,
+    stream: Option<(Client, mpsc::Receiver<Notice>)>,
+    subscribed: HashSet<(ResourceKind, Arc<str>)>,
+    heard: HashSet<ResourceKind>,
+    pending: Vec<Pending>,
+    queries: mpsc::Receiver<Query>,
+    resolver: Resolver,
+    answers: mpsc::Receiver<Answer>,
+    watchers: Watchers,
+    file_updates: mpsc::Receiver<FileUpdate>,
+    phase: watch::Sender<Phase>,
+    gauges: Gauges,
+    snapshots: Option<IdentityDir>,
+    restored: Option<Snapshot>,
+    hold_until: Option<Instant>,
+    last_update: Option<Instant>,
+    complete_since: Option<Instant>,
+    save_at: Option<Instant>,
+    retry_bind_at: Option<Instant>,
+    /// Since when a listener could not be bound.
+    unbound_since: Option<Instant>,
+    swept: HashMap<Arc<str>, Instant>,
+    dirty: bool,
+    stop: CancellationToken,
+}
+
+impl Control {
+    /// Takes the static resources; nothing is served yet.
+    ///
+    /// # Errors
+    /// When a static resource is refused: the file must be corrected.
+    pub fn try_new(config: Config, engine: Engine) -> Result<(Self, Handle), StartError> {
+        let (query_sender, queries) = mpsc::channel(QUERIES);
+        let (answer_sender, answers) = mpsc::channel(ANSWERS);
+        let (file_sender, file_updates) = mpsc::channel(ANSWERS);
+        let (phase, phase_receiver) = watch::channel(Phase::PreInitializing);
+        let handle = Handle::new(query_sender, phase_receiver, config.log, config.stop.clone());
+        let mut world = World::default();
+        let gauges = Gauges::register(&mut world.registry);
+        let mut control = Self {
+            bootstrap: config.bootstrap,
+            config_path: config.config_path,
+            world,
+            engine,
+            runtime: Runtime::empty(),
+            started: SystemTime::now(),
+            identity: config.identity,
+            secrets: watch::channel(Arc::default()).0,
+            stream: None,
+            subscribed: HashSet::new(),
+            heard: HashSet::new(),
+            pending: Vec::new(),
+            queries,
+            resolver: Resolver::new(answer_sender),
+            answers,
+            watchers: Watchers::new(file_sender),
+            file_updates,
+            phase,
+            gauges,
+            snapshots: config.snapshots,
+            restored: None,
+            hold_until: None,
+            last_update: None,
+            complete_since: None,
+            save_at: None,
+            retry_bind_at: None,
+            unbound_since: None,
+            swept: HashMap::new(),
+            dirty: true,
+            stop: config.stop,
+        };
+        control.take_identity();
+        control.take_statics()?;
+        control.take_snapshot();
+        Ok((control, handle))
+    }
+
+    /// The static clusters, for the streams that go to them.
+    #[must_use]
+    pub fn static_clusters(&self) -> Vec<Arc<ClusterPlan>> {
+        let slots = self.world.clusters.values();
+        let held =
+            slots.filter_map(|slot| slot.warming.as_ref().map(|(held, _)| held).or(slot.active.as_ref()));
+        held.filter(|held| held.origin == Origin::Static).map(|held| Arc::clone(&held.value)).collect()
+    }
+
+    /// The secrets of the moment, for connections that the control thread makes itself.
+    #[must_use]
+    pub fn secrets(&self) -> watch::Receiver<Arc<Secrets>> {
+        self.secrets.subscribe()
+    }
+
+    /// Versions that a snapshot holds, for the stream's first requests.
+    pub fn restored_versions(&self) -> impl Iterator<Item = (ResourceKind, Arc<str>, Arc<str>)> + '_ {
+        self.restored.iter().flat_map(|snapshot| &snapshot.resources).filter_map(|saved| {
+            let kind = ResourceKind::from_type_url(&saved.type_url)?;
+            Some((kind, saved.name.as_str().into(), saved.version.as_str().into()))
+        })
+    }
+
+    /// Runs until the stop token is cancelled, then drains. `farewell` is waited for while the listeners are still
+    /// open.
+    pub async fn run(
+        mut self,
+        stream: Option<(Client, mpsc::Receiver<Notice>)>,
+        farewell: impl Future<Output = ()>,
+        times: DrainTimes,
+    ) {
+        self.stream = stream;
+        self.subscribe_lists();
+        self.hold_until = self.restored.is_some().then(|| Instant::now() + SNAPSHOT_PATIENCE);
+        loop {
+            self.work().await;
+            if !self.step().await {
+                break;
+            }
+        }
+        self.end(farewell, times).await;
+    }
+
+    fn now() -> Now {
+        Now { instant: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// Waits for one event and takes it; false when it is time to end.
+    async fn step(&mut self) -> bool {
+        let deadline = self.next_deadline();
+        let notice = async {
+            match &mut self.stream {
+                Some((_, notices)) => notices.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let rotated = async {
+            let rotated = match &mut self.identity {
+                Some(identity) => identity.changed().await.is_ok(),
+                None => false,
+            };
+            if !rotated {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return false,
+            notice = notice => match notice {
+                Some(notice) => self.take_notice(notice),
+                None => self.stream = None,
+            },
+            () = rotated => {
+                self.take_identity();
+                if let Some((client, _)) = &self.stream {
+                    client.reconnect();
+                }
+            }
+            Some(answer) = self.answers.recv() => {
+                self.world.resolve(answer.question, answer.addresses);
+                self.dirty = true;
+            }
+            Some(update) = self.file_updates.recv() => self.take_file(&update),
+            Some(query) = self.queries.recv() => self.answer(query).await,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        true
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let sweep = self.runtime.clusters.values().any(|cluster| cluster.outliers.config().is_some());
+        let far = Instant::now() + Duration::from_secs(3600);
+        [
+            self.world.next_deadline(),
+            self.pending.iter().map(Pending::deadline).min(),
+            self.hold_until,
+            self.quiet_at(),
+            // While something warms there is nothing to save yet.
+            self.save_at.filter(|_| self.world.is_warm()),
+            self.retry_bind_at,
+            sweep.then(|| Instant::now() + SWEEP),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(far)
+    }
+
+    async fn answer(&self, query: Query) {
+        match query {
+            Query::Inspect(look) => look(&State {
+                world: &self.world,
+                bootstrap: &self.bootstrap,
+                runtime: &self.runtime,
+                started: self.started,
+                workers: self.engine.workers(),
+                config_path: self.config_path.as_deref(),
+                engine: &self.engine,
+            }),
+            Query::Stats(read) => {
+                let mut totals = self.engine.stats().await;
+                let age = SystemTime::now().duration_since(self.started).unwrap_or_default();
+                totals.merge(&self.gauges.read(&self.runtime, &self.world, age, self.engine.workers()));
+                read(&self.world.registry.readings(&totals));
+            }
+            Query::DrainListeners => {
+                let times = DrainTimes::default();
+                self.engine.drain(Duration::ZERO, times.limit).await;
+            }
+        }
+    }
+
+    /// Drains: no longer ready, peers are told, what is in flight finishes.
+    async fn end(mut self, farewell: impl Future<Output = ()>, times: DrainTimes) {
+        self.phase.send_replace(Phase::Draining);
+        tracing::info!(limit = ?times.limit, "draining");
+        let (_, mut queries) = mpsc::channel(1);
+        std::mem::swap(&mut queries, &mut self.queries);
+        self.save_now();
+        let draining = async {
+            farewell.await;
+            self.engine.drain(times.minimum, times.limit).await;
+        };
+        let capped = tokio::time::timeout(times.limit + Duration::from_secs(1), draining);
+        tokio::pin!(capped);
+        loop {
+            tokio::select! {
+                drained = &mut capped => {
+                    if drained.is_err() {
+                        tracing::warn!("the drain limit is over; what is in flight is cut");
+                    }
+                    break;
+                }
+                Some(query) = queries.recv() => self.answer(query).await,
+            }
+        }
+        tracing::info!("drained");
+    }
+}

@@ -1,0 +1,196 @@
+//! How others ask the control thread.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::held::Origin;
+use super::world::World;
+use crate::bootstrap::Bootstrap;
+use crate::engine::Engine;
+use crate::runtime::Runtime;
+use crate::stats::Reading;
+
+/// Where the proxy is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for the first configuration.
+    PreInitializing,
+    /// Some of it is there.
+    Initializing,
+    /// Serving.
+    Live,
+    /// Ending.
+    Draining,
+}
+
+impl Phase {
+    /// The name in Envoy's `/ready` and `/server_info`.
+    #[must_use]
+    pub fn envoy_name(self) -> &'static str {
+        match self {
+            Self::PreInitializing => "PRE_INITIALIZING",
+            Self::Initializing => "INITIALIZING",
+            Self::Live => "LIVE",
+            Self::Draining => "DRAINING",
+        }
+    }
+}
+
+/// What a caller may look at.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// All resources.
+    pub world: &'a World,
+    /// What was started from.
+    pub bootstrap: &'a Bootstrap,
+    /// What every worker serves by.
+    pub runtime: &'a Runtime,
+    /// When the proxy started.
+    pub started: SystemTime,
+    /// Worker threads.
+    pub workers: usize,
+    /// The bootstrap file.
+    pub config_path: Option<&'a Path>,
+    pub(super) engine: &'a Engine,
+}
+
+impl State<'_> {
+    /// Where a listener is really bound.
+    #[must_use]
+    pub fn bound(&self, listener: &str) -> Option<SocketAddr> {
+        self.engine.address(listener)
+    }
+
+    /// Whether a cluster came by a stream or a watched file.
+    #[must_use]
+    pub fn is_dynamic(&self, cluster: &str) -> bool {
+        let active = self.world.clusters.get(cluster).and_then(|slot| slot.active.as_ref());
+        active.is_some_and(|held| held.origin == Origin::Dynamic)
+    }
+}
+
+type Look = Box<dyn FnOnce(&State<'_>) + Send>;
+type Read = Box<dyn FnOnce(&[Reading<'_>]) + Send>;
+
+pub(super) enum Query {
+    Inspect(Look),
+    Stats(Read),
+    DrainListeners,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inspect(_) => "Inspect",
+            Self::Stats(_) => "Stats",
+            Self::DrainListeners => "DrainListeners",
+        })
+    }
+}
+
+type SetFilter = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+type ShowFilter = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Changes and shows the log's filter.
+#[derive(Clone)]
+pub struct LogControl {
+    /// Sets the filter; answers why it cannot be.
+    pub set: SetFilter,
+    /// The filter in use.
+    pub show: ShowFilter,
+}
+
+impl LogControl {
+    /// A log that cannot be changed.
+    #[must_use]
+    pub fn fixed() -> Self {
+        let set = Arc::new(|_: &str| Err("the log is not under control here".to_owned()));
+        Self { set, show: Arc::new(String::new) }
+    }
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogControl")
+    }
+}
+
+/// Asks the control thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    queries: mpsc::Sender<Query>,
+    phase: watch::Receiver<Phase>,
+    healthy: Arc<AtomicBool>,
+    log: LogControl,
+    stop: CancellationToken,
+}
+
+impl Handle {
+    pub(super) fn new(
+        queries: mpsc::Sender<Query>,
+        phase: watch::Receiver<Phase>,
+        log: LogControl,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { queries, phase, healthy: Arc::new(AtomicBool::new(true)), log, stop }
+    }
+
+    /// Where the proxy is in its life; draining too while `/healthcheck/fail` holds.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        let phase = *self.phase.borrow();
+        let failed = !self.healthy.load(Ordering::Relaxed);
+        if self.stop.is_cancelled() || (phase == Phase::Live && failed) { Phase::Draining } else { phase }
+    }
+
+    /// Looks at the state; `None` when the control thread has ended.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State<'_>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |state| drop(reply.send(look(state))));
+        self.queries.send(Query::Inspect(look)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Reads all statistics; `None` when the control thread has ended.
+    pub async fn stats<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&[Reading<'_>]) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let read: Read = Box::new(move |readings| drop(reply.send(read(readings))));
+        self.queries.send(Query::Stats(read)).await.ok()?;
+        answer.await.ok()
+    }
+
+    pub(crate) fn drain_listeners(&self) {
+        if self.queries.try_send(Query::DrainListeners).is_err() {
+            tracing::warn!("the control thread is busy; the listeners are not drained");
+        }
+    }
+
+    pub(crate) fn quit(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) fn set_health(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        (self.log.set)(filter)
+    }
+
+    pub(crate) fn log_filter(&self) -> String {
+        (self.log.show)()
+    }
+}

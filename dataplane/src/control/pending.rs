@@ -1,0 +1,64 @@
+//! Updates that are applied and not yet answered: the ACK follows the swap, and that follows the warm-up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weft_api::ResourceKind;
+use weft_xds::client::{Ticket, Verdict};
+
+use super::held::Refusal;
+use super::world::World;
+
+/// An update is acknowledged after this long even when something in it still waits for what it names: it was
+/// taken, and the server must not wait for ever.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// One update on its way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) kind: ResourceKind,
+    pub(super) ticket: Ticket,
+    names: Vec<(Arc<str>, Arc<str>)>,
+    refusals: Vec<Refusal>,
+    deadline: Instant,
+}
+
+impl Pending {
+    pub(super) fn new(
+        kind: ResourceKind,
+        ticket: Ticket,
+        names: Vec<(Arc<str>, Arc<str>)>,
+        refusals: Vec<Refusal>,
+        now: Instant,
+    ) -> Self {
+        Self { kind, ticket, names, refusals, deadline: now + LONGEST }
+    }
+
+    /// A refusal that showed only later.
+    pub(super) fn refuse(&mut self, kind: ResourceKind, refusal: &Refusal) {
+        if kind == self.kind && self.names.iter().any(|(name, _)| *name == refusal.0) {
+            self.refusals.push(refusal.clone());
+        }
+    }
+
+    /// Whether everything in it is in use, refused or replaced.
+    pub(super) fn is_settled(&self, world: &World, now: Instant) -> bool {
+        now >= self.deadline
+            || self.names.iter().all(|(name, version)| world.is_settled(self.kind, name, version))
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// ACK, or NACK with the name, field and reason of each refused resource.
+    pub(super) fn verdict(&self) -> Verdict {
+        if self.refusals.is_empty() {
+            return Verdict::Ack;
+        }
+        let words: Vec<String> =
+            self.refusals.iter().map(|(name, rejection)| format!("{name}: {rejection}")).collect();
+        Verdict::Nack(words.join("; "))
+    }
+}

@@ -1,0 +1,211 @@
+//! How resources warm, replace each other and are refused, without a stream or workers.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use prost::{Message, Name};
+use tokio::time::Instant;
+use weft_api::ResourceKind;
+
+use super::held::{Incoming, Now, Origin, Refusal};
+use super::world::World;
+use crate::decode::{EndpointSource, Source};
+
+fn encoded<M: Message + Name + Default>(yaml: &str) -> Bytes {
+    let document: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
+    weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec().into()
+}
+
+fn incoming(name: &str, version: &str, body: Bytes) -> Incoming {
+    Incoming { name: name.into(), version: version.into(), body }
+}
+
+fn eds_cluster(name: &str, timeout: &str) -> Bytes {
+    encoded::<Cluster>(&format!(
+        "{{name: {name}, type: EDS, connect_timeout: {timeout}, eds_cluster_config: {{eds_config: {{ads: {{}}, initial_fetch_timeout: 0s}}}}}}"
+    ))
+}
+
+fn endpoints(cluster: &str, port: u16) -> Bytes {
+    encoded::<ClusterLoadAssignment>(&format!(
+        "{{cluster_name: {cluster}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}"
+    ))
+}
+
+fn rds_listener(route: &str) -> Bytes {
+    encoded::<Listener>(&format!(
+        "{{name: l, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: [{{filters: [{{name: h, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {{route_config_name: {route}, config_source: {{ads: {{}}, initial_fetch_timeout: 5s}}}}}}}}]}}]}}"
+    ))
+}
+
+struct Bench {
+    world: World,
+    now: Now,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { world: World::default(), now: Now { instant: Instant::now(), wall: SystemTime::now() } }
+    }
+
+    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<Refusal> {
+        let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, all, self.now);
+        self.world.promote(self.now);
+        refusals
+    }
+
+    fn port_of(&mut self, cluster: &str) -> Option<u16> {
+        let runtime = self.world.build();
+        Some(runtime.clusters.get(cluster)?.endpoints.list.first()?.address.port())
+    }
+}
+
+#[test]
+fn a_cluster_is_used_only_once_its_endpoints_are_there() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
+    assert!(bench.world.build().clusters.is_empty());
+    assert!(!bench.world.is_settled(ResourceKind::Cluster, "a", "1"), "its ACK waits");
+    let wanted = bench.world.wanted();
+    assert!(wanted.endpoints.contains(&(Source::Ads, "a".into())));
+    bench.take(ResourceKind::Endpoint, vec![incoming("a", "1", endpoints("a", 81))]);
+    assert_eq!(bench.port_of("a"), Some(81));
+    assert!(bench.world.is_settled(ResourceKind::Cluster, "a", "1"));
+}
+
+#[test]
+fn endpoints_that_do_not_exist_make_an_empty_cluster() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
+    bench.world.remove(ResourceKind::Endpoint, &Source::Ads, &["a".into()]);
+    bench.world.promote(bench.now);
+    assert_eq!(bench.world.build().clusters["a"].endpoints.list.len(), 0);
+}
+
+#[test]
+fn a_refused_version_leaves_the_one_in_use_and_its_siblings() {
+    let mut bench = Bench::new();
+    bench.take(
+        ResourceKind::Endpoint,
+        vec![incoming("a", "1", endpoints("a", 81)), incoming("b", "1", endpoints("b", 82))],
+    );
+    bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
+    let refusals = bench.take(
+        ResourceKind::Cluster,
+        vec![incoming("a", "2", eds_cluster("a", "0s")), incoming("b", "1", eds_cluster("b", "1s"))],
+    );
+    assert_eq!(refusals.len(), 1);
+    assert_eq!((&*refusals[0].0, refusals[0].1.field.as_str()), ("a", "connect_timeout"));
+    let runtime = bench.world.build();
+    assert_eq!(runtime.clusters["a"].connect_timeout, Duration::from_secs(1));
+    assert!(runtime.clusters.contains_key("b"));
+    let slot = &bench.world.clusters["a"];
+    assert_eq!(slot.refused.as_ref().unwrap().rejection.field, "connect_timeout");
+}
+
+#[test]
+fn of_two_resources_with_one_name_the_first_counts() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Endpoint, vec![incoming("a", "1", endpoints("a", 81))]);
+    let twice = vec![incoming("a", "1", eds_cluster("a", "1s")), incoming("a", "2", eds_cluster("a", "2s"))];
+    let refusals = bench.take(ResourceKind::Cluster, twice);
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(bench.world.build().clusters["a"].connect_timeout, Duration::from_secs(1));
+}
+
+#[test]
+fn what_did_not_change_is_the_same_object() {
+    let mut bench = Bench::new();
+    bench.take(
+        ResourceKind::Endpoint,
+        vec![incoming("a", "1", endpoints("a", 81)), incoming("b", "1", endpoints("b", 82))],
+    );
+    bench.take(
+        ResourceKind::Cluster,
+        vec![incoming("a", "1", eds_cluster("a", "1s")), incoming("b", "1", eds_cluster("b", "1s"))],
+    );
+    let first = bench.world.build();
+    bench.take(
+        ResourceKind::Endpoint,
+        vec![incoming("a", "2", endpoints("a", 91)), incoming("b", "1", endpoints("b", 82))],
+    );
+    let second = bench.world.build();
+    assert!(Arc::ptr_eq(&first.clusters["b"], &second.clusters["b"]));
+    assert!(!Arc::ptr_eq(&first.clusters["a"], &second.clusters["a"]));
+    assert_eq!(first.clusters["a"].identity, second.clusters["a"].identity);
+    first.clusters["a"].breaker.claim(crate::breaker::Resource::Requests);
+    assert_eq!(second.clusters["a"].breaker.in_use(crate::breaker::Resource::Requests), 1);
+}
+
+#[test]
+fn a_listener_waits_for_its_routes_until_its_patience_ends() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
+    assert!(bench.world.build().listeners.is_empty());
+    assert_eq!(bench.world.next_deadline(), Some(bench.now.instant + Duration::from_secs(5)));
+    bench.now.instant += Duration::from_secs(5);
+    bench.world.promote(bench.now);
+    assert!(bench.world.build().listeners.contains_key("l"));
+    assert!(bench.world.is_warm());
+}
+
+#[test]
+fn a_listener_that_moves_to_other_routes_keeps_serving_until_they_are_there() {
+    let mut bench = Bench::new();
+    let route = |name: &str| encoded::<RouteConfiguration>(&format!("{{name: {name}}}"));
+    bench.take(ResourceKind::Route, vec![incoming("r", "1", route("r"))]);
+    bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
+    let first = bench.world.build();
+    bench.take(ResourceKind::Listener, vec![incoming("l", "2", rds_listener("s"))]);
+    bench.world.wanted();
+    assert!(Arc::ptr_eq(&first.listeners["l"], &bench.world.build().listeners["l"]));
+    bench.take(ResourceKind::Route, vec![incoming("s", "1", route("s"))]);
+    let second = bench.world.build();
+    assert!(!Arc::ptr_eq(&first.listeners["l"], &second.listeners["l"]));
+    bench.world.wanted();
+    assert!(!bench.world.build().routes.contains_key("r"), "nobody names it any more");
+}
+
+#[test]
+fn a_static_cluster_cannot_be_replaced_or_removed_from_outside() {
+    let mut bench = Bench::new();
+    let body = encoded::<Cluster>("{name: a, load_assignment: {cluster_name: a}}");
+    bench.world.apply(
+        ResourceKind::Cluster,
+        &Source::Ads,
+        Origin::Static,
+        vec![incoming("a", "static", body)],
+        bench.now,
+    );
+    let refusals = bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
+    assert_eq!(refusals[0].1.field, "name");
+    bench.world.remove(ResourceKind::Cluster, &Source::Ads, &["a".into()]);
+    let held = bench.world.clusters["a"].active.as_ref().unwrap();
+    assert!(matches!(held.value.source, EndpointSource::Static(_)));
+}
+
+#[test]
+fn a_snapshot_holds_what_came_by_the_stream() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Endpoint, vec![incoming("a", "7", endpoints("a", 81))]);
+    bench.take(ResourceKind::Cluster, vec![incoming("a", "9", eds_cluster("a", "1s"))]);
+    let body = encoded::<Cluster>("{name: s, load_assignment: {cluster_name: s}}");
+    bench.world.apply(
+        ResourceKind::Cluster,
+        &Source::Ads,
+        Origin::Static,
+        vec![incoming("s", "static", body)],
+        bench.now,
+    );
+    bench.world.promote(bench.now);
+    let snapshot = bench.world.snapshot("shop/web-1");
+    let mut names: Vec<_> =
+        snapshot.resources.iter().map(|saved| (saved.name.as_str(), saved.version.as_str())).collect();
+    names.sort_unstable();
+    assert_eq!(names, [("a", "7"), ("a", "9")]);
+}

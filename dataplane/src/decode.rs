@@ -1,0 +1,102 @@
+//! Envoy's resources as typed, checked plans.
+//!
+//! ```text
+//!   bytes --decode--> Plan (names what it needs: endpoints, routes, secrets)
+//!   Plan + Endpoints + Secrets --prepare--> runtime::{Listener, Cluster}
+//! ```
+//!
+//! A plan says everything about a resource but what arrives separately. A field that is known and not
+//! implemented, and whose absence would weaken security or change meaning, refuses the resource by name; a
+//! cosmetic one is noted. Nothing here does I/O but reading the files that a `DataSource` names.
+
+// Fields that Envoy calls deprecated are read all the same: to honour them, or to refuse them by name.
+#![allow(deprecated)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::ConfigSource;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+
+use crate::rejection::{Notes, Rejection};
+use crate::stats::Registry;
+
+mod access_log;
+mod balancing;
+mod cluster;
+mod endpoints;
+pub(crate) mod fields;
+mod http_manager;
+mod listener;
+mod protocol;
+mod resource;
+mod tcp_proxy;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use cluster::{ClusterPlan, DnsPlan, EndpointSource, LookupFamily};
+pub use endpoints::{EndpointPlan, EndpointsPlan, Host};
+pub use listener::ListenerPlan;
+pub use resource::{Decoded, decode, name_of};
+pub use tls::{SecretPlan, Secrets};
+
+/// What decoding writes to besides its result.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    /// Fields that have no effect.
+    pub notes: Notes,
+    /// Where statistics get their ids.
+    pub registry: &'a mut Registry,
+}
+
+/// Where a referenced resource comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The stream that everything comes by.
+    Ads,
+    /// A file with a discovery response, read again when it changes.
+    File(PathBuf),
+}
+
+/// A resource that another one names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// Where it comes from.
+    pub source: Source,
+    /// Its name.
+    pub name: Arc<str>,
+    /// `initial_fetch_timeout`: after this long the referrer goes on without it; `None` waits for ever.
+    pub patience: Option<Duration>,
+}
+
+impl Reference {
+    fn decode(name: &str, source: Option<&ConfigSource>, field: &str) -> Result<Self, Rejection> {
+        let missing = || Rejection::new(field, "a config source is needed");
+        let config = source.ok_or_else(missing)?;
+        let patience = fields::duration(config.initial_fetch_timeout.as_ref(), field)?;
+        let patience = match patience {
+            None => Some(Duration::from_secs(15)),
+            Some(Duration::ZERO) => None,
+            Some(given) => Some(given),
+        };
+        let source = match config.config_source_specifier.as_ref().ok_or_else(missing)? {
+            ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_) => Source::Ads,
+            ConfigSourceSpecifier::Path(path) => Source::File(path.into()),
+            ConfigSourceSpecifier::PathConfigSource(source) => Source::File((&source.path).into()),
+            ConfigSourceSpecifier::ApiConfigSource(_) => {
+                return Err(Rejection::new(
+                    format!("{field}.api_config_source"),
+                    "a stream of its own is not supported; use ads or path_config_source",
+                ));
+            }
+        };
+        Ok(Self { source, name: name.into(), patience })
+    }
+}
+
+/// The statistic name of an address: `127.0.0.1_80`, as Envoy writes it.
+fn address_stat(address: std::net::SocketAddr) -> Arc<str> {
+    address.to_string().replace(':', "_").into()
+}

@@ -1,0 +1,164 @@
+//! Reading single fields.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
+use envoy_types::pb::envoy::config::core::v3::{Address, CidrRange, DataSource};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as PbDuration, UInt32Value};
+use prost::{Message, Name};
+
+use super::endpoints::Host;
+use crate::rejection::Rejection;
+use crate::runtime::IpPrefix;
+
+/// A duration that may be absent; a negative one is refused.
+pub(crate) fn duration(value: Option<&PbDuration>, field: &str) -> Result<Option<Duration>, Rejection> {
+    let Some(value) = value else { return Ok(None) };
+    let seconds = u64::try_from(value.seconds);
+    let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    match (seconds, nanos) {
+        (Ok(seconds), Some(nanos)) => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(Rejection::new(field, "a duration must not be negative")),
+    }
+}
+
+/// A timeout with a default, for which zero means off.
+pub(super) fn timeout(
+    value: Option<&PbDuration>,
+    default: Option<Duration>,
+    field: &str,
+) -> Result<Option<Duration>, Rejection> {
+    Ok(match duration(value, field)? {
+        None => default,
+        Some(Duration::ZERO) => None,
+        given => given,
+    })
+}
+
+pub(super) fn number(value: Option<&UInt32Value>) -> Option<u32> {
+    value.map(|value| value.value)
+}
+
+pub(super) fn flag(value: Option<&BoolValue>) -> bool {
+    value.is_some_and(|value| value.value)
+}
+
+/// Reads the message inside an `Any` whose type is known.
+pub(super) fn unpack<M: Message + Name + Default>(any: &Any, field: &str) -> Result<M, Rejection> {
+    M::decode(any.value.as_slice()).map_err(|error| Rejection::new(field, error.to_string()))
+}
+
+/// Whether an `Any` holds an `M`.
+pub(super) fn holds<M: Name>(any: &Any) -> bool {
+    any.type_url.rsplit('/').next() == Some(M::full_name().as_str())
+}
+
+/// The message's type name without prefix, for words to people.
+pub(super) fn type_name(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
+
+/// An extension that this proxy does not know.
+pub(super) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> Rejection {
+    let kind = any.map_or("without configuration", type_name);
+    Rejection::new(field, format!("extension {name:?} ({kind}) is not known to this proxy"))
+}
+
+/// `host:port` where the host may still be a name.
+pub(super) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
+    let address = address.and_then(|address| address.address.as_ref());
+    let socket = match address {
+        Some(Kind::SocketAddress(socket)) => socket,
+        Some(Kind::Pipe(_)) => return Err(Rejection::unsupported(format!("{field}.pipe"))),
+        Some(Kind::EnvoyInternalAddress(_)) => {
+            return Err(Rejection::unsupported(format!("{field}.envoy_internal_address")));
+        }
+        None => return Err(Rejection::new(field, "an address is needed")),
+    };
+    if socket.protocol != i32::from(Protocol::Tcp) {
+        return Err(Rejection::unsupported(format!("{field}.socket_address.protocol")));
+    }
+    if !socket.resolver_name.is_empty() {
+        return Err(Rejection::unsupported(format!("{field}.socket_address.resolver_name")));
+    }
+    let port = match &socket.port_specifier {
+        Some(PortSpecifier::PortValue(port)) => u16::try_from(*port).ok(),
+        Some(PortSpecifier::NamedPort(_)) => {
+            return Err(Rejection::unsupported(format!("{field}.socket_address.named_port")));
+        }
+        None => None,
+    };
+    let wrong_port =
+        || Rejection::new(format!("{field}.socket_address.port_value"), "not a port (0 to 65535)");
+    let port = port.ok_or_else(wrong_port)?;
+    if socket.address.is_empty() {
+        return Err(Rejection::new(format!("{field}.socket_address.address"), "must not be empty"));
+    }
+    Ok(match socket.address.parse() {
+        Ok(ip) => Host::Address(SocketAddr::new(ip, port)),
+        Err(_) => Host::Name(socket.address.as_str().into(), port),
+    })
+}
+
+/// An address that must be numeric.
+pub(super) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
+    match host(address, field)? {
+        Host::Address(address) => Ok(address),
+        Host::Name(name, _) => Err(Rejection::new(
+            format!("{field}.socket_address.address"),
+            format!("{name:?} is not an IP address"),
+        )),
+    }
+}
+
+pub(super) fn prefix(range: &CidrRange, field: &str) -> Result<IpPrefix, Rejection> {
+    let address = range
+        .address_prefix
+        .parse()
+        .map_err(|_| Rejection::new(field, format!("{:?} is not an IP address", range.address_prefix)))?;
+    let length = u8::try_from(number(range.prefix_len.as_ref()).unwrap_or(0))
+        .map_err(|_| Rejection::new(field, "the prefix length is at most 128"))?;
+    Ok(IpPrefix::new(address, length))
+}
+
+/// The bytes of a data source; `None` when it is absent or empty.
+pub(super) fn data(source: Option<&DataSource>, field: &str) -> Result<Option<Vec<u8>>, Rejection> {
+    let Some(specifier) = source.and_then(|source| source.specifier.as_ref()) else { return Ok(None) };
+    let bytes = match specifier {
+        Specifier::InlineBytes(bytes) => bytes.clone(),
+        Specifier::InlineString(text) => text.as_bytes().to_vec(),
+        Specifier::Filename(path) => std::fs::read(path)
+            .map_err(|error| Rejection::new(format!("{field}.filename"), format!("{path}: {error}")))?,
+        Specifier::EnvironmentVariable(name) => std::env::var(name)
+            .map_err(|_| Rejection::new(field, format!("the environment variable {name} is not set")))?
+            .into_bytes(),
+    };
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: i64, nanos: i32) -> PbDuration {
+        PbDuration { seconds, nanos }
+    }
+
+    #[test]
+    fn zero_turns_a_timeout_off_and_absence_takes_the_default() {
+        let default = Some(Duration::from_secs(5));
+        assert_eq!(timeout(None, default, "t").unwrap(), default);
+        assert_eq!(timeout(Some(&seconds(0, 0)), default, "t").unwrap(), None);
+        let given = timeout(Some(&seconds(1, 500_000_000)), default, "t").unwrap();
+        assert_eq!(given, Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn negative_durations_are_refused_by_field() {
+        assert_eq!(duration(Some(&seconds(-1, 0)), "connect_timeout").unwrap_err().field, "connect_timeout");
+        assert!(duration(Some(&seconds(0, -1)), "x").is_err());
+    }
+}

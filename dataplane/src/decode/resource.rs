@@ -1,0 +1,88 @@
+//! A resource of any type, from its bytes.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use prost::Message;
+use weft_api::ResourceKind;
+
+use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan, http_manager};
+use crate::rejection::{Notes, Rejection};
+use crate::route::RouteConfig;
+use crate::stats::Registry;
+
+/// A resource, decoded.
+#[derive(Debug)]
+pub enum Decoded {
+    /// CDS.
+    Cluster(Arc<ClusterPlan>),
+    /// EDS.
+    Endpoints(Arc<EndpointsPlan>),
+    /// LDS.
+    Listener(Arc<ListenerPlan>),
+    /// RDS.
+    Route(Arc<RouteConfig>),
+    /// SDS.
+    Secret(SecretPlan),
+}
+
+/// Reads a resource, with the fields that were accepted and have no effect.
+///
+/// # Errors
+/// When the bytes are not such a message, or a field is wrong or not supported.
+pub fn decode(
+    kind: ResourceKind,
+    body: &[u8],
+    registry: &mut Registry,
+) -> Result<(Decoded, Notes), Rejection> {
+    let mut desk = Desk { notes: Notes::default(), registry };
+    let decoded = match kind {
+        ResourceKind::Cluster => {
+            Decoded::Cluster(Arc::new(ClusterPlan::decode(&message::<Cluster>(body)?, &mut desk.notes)?))
+        }
+        ResourceKind::Endpoint => {
+            let plan = EndpointsPlan::decode(&message::<ClusterLoadAssignment>(body)?, &mut desk.notes)?;
+            if let Some(named) = plan.list.iter().find(|one| matches!(one.host, Host::Name(..))) {
+                let reason = format!("{:?} is not an IP address, which EDS needs", named.host);
+                return Err(Rejection::new("endpoints", reason));
+            }
+            Decoded::Endpoints(Arc::new(plan))
+        }
+        ResourceKind::Listener => {
+            Decoded::Listener(Arc::new(ListenerPlan::decode(&message::<Listener>(body)?, &mut desk)?))
+        }
+        ResourceKind::Route => {
+            let config = http_manager::route_config(&message::<RouteConfiguration>(body)?)?;
+            desk.notes = config.notes.clone();
+            Decoded::Route(Arc::new(config))
+        }
+        ResourceKind::Secret => {
+            Decoded::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut desk.notes)?)
+        }
+        ResourceKind::VirtualHost => return Err(Rejection::unsupported("VirtualHost")),
+    };
+    Ok((decoded, desk.notes))
+}
+
+fn message<M: Message + Default>(body: &[u8]) -> Result<M, Rejection> {
+    M::decode(body).map_err(|error| Rejection::new("", error.to_string()))
+}
+
+/// The name inside a resource's bytes, for transports that give none.
+#[must_use]
+pub fn name_of(kind: ResourceKind, body: &[u8]) -> Option<String> {
+    match kind {
+        ResourceKind::Cluster => Cluster::decode(body).ok().map(|message| message.name),
+        ResourceKind::Endpoint => {
+            ClusterLoadAssignment::decode(body).ok().map(|message| message.cluster_name)
+        }
+        ResourceKind::Listener => Listener::decode(body).ok().map(|message| message.name),
+        ResourceKind::Route => RouteConfiguration::decode(body).ok().map(|message| message.name),
+        ResourceKind::VirtualHost => VirtualHost::decode(body).ok().map(|message| message.name),
+        ResourceKind::Secret => Secret::decode(body).ok().map(|message| message.name),
+    }
+}

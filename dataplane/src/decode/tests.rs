@@ -1,0 +1,225 @@
+//! What each resource means, and what is refused by which field.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use prost::{Message, Name};
+use weft_api::ResourceKind;
+
+use super::*;
+use crate::runtime::{Discovery, Health, UpstreamProtocol};
+
+/// Bytes of a message written as YAML.
+pub(crate) fn encoded<M: Message + Name + Default>(yaml: &str) -> Vec<u8> {
+    let document: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
+    weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec()
+}
+
+fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
+    let body = match kind {
+        ResourceKind::Cluster => encoded::<Cluster>(yaml),
+        ResourceKind::Endpoint => encoded::<ClusterLoadAssignment>(yaml),
+        ResourceKind::Listener => encoded::<Listener>(yaml),
+        ResourceKind::Route => encoded::<RouteConfiguration>(yaml),
+        ResourceKind::Secret | ResourceKind::VirtualHost => unreachable!("not read here"),
+    };
+    decode(kind, &body, &mut Registry::new())
+}
+
+fn cluster(yaml: &str) -> ClusterPlan {
+    match read(ResourceKind::Cluster, yaml).unwrap().0 {
+        Decoded::Cluster(plan) => ClusterPlan::clone(&plan),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(kind: ResourceKind, yaml: &str) -> Rejection {
+    match read(kind, yaml) {
+        Err(rejection) => rejection,
+        Ok(_) => panic!("accepted: {yaml}"),
+    }
+}
+
+const EDS: &str = "name: a\ntype: EDS\neds_cluster_config: {service_name: b, eds_config: {ads: {}, initial_fetch_timeout: 0s}}\n";
+
+#[test]
+fn a_cluster_without_fields_has_envoys_defaults() {
+    let plan = cluster("name: a\nload_assignment: {cluster_name: a}");
+    assert_eq!(plan.discovery(), Discovery::Static);
+    assert_eq!(plan.connect_timeout, Duration::from_secs(5));
+    assert_eq!(plan.panic_threshold, 50);
+    assert_eq!(plan.thresholds[0], crate::breaker::Thresholds::default());
+    assert_eq!(plan.http.protocol, UpstreamProtocol::Http1);
+    assert_eq!(plan.buffer_limit, 1 << 20);
+    assert!(plan.outlier.is_none());
+}
+
+#[test]
+fn an_eds_cluster_names_its_assignment_and_waits_for_ever_at_timeout_zero() {
+    let EndpointSource::Eds(reference) = cluster(EDS).source else { panic!("EDS was given") };
+    assert_eq!((&*reference.name, reference.patience), ("b", None));
+    let EndpointSource::Eds(reference) =
+        cluster("name: a\ntype: EDS\neds_cluster_config: {eds_config: {ads: {}}}").source
+    else {
+        panic!("EDS was given")
+    };
+    assert_eq!((&*reference.name, reference.patience), ("a", Some(Duration::from_secs(15))));
+}
+
+#[test]
+fn the_first_known_balancer_policy_counts() {
+    let policies = |list: &str| format!("{EDS}load_balancing_policy: {{policies: [{list}]}}\n");
+    let extension = |kind: &str| {
+        let kind = format!("envoy.extensions.load_balancing_policies.{kind}");
+        format!(
+            "{{typed_extension_config: {{name: x, typed_config: {{'@type': type.googleapis.com/{kind}}}}}}}"
+        )
+    };
+    let (maglev, random) = (extension("maglev.v3.Maglev"), extension("random.v3.Random"));
+    let plan = cluster(&policies(&format!("{maglev}, {random}")));
+    assert_eq!(plan.balancing, crate::balance::LbPolicy::Random);
+    let rejection = refused(ResourceKind::Cluster, &policies(&maglev));
+    assert_eq!(rejection.field, "load_balancing_policy.policies");
+}
+
+#[test]
+fn what_would_change_a_clusters_meaning_is_refused_by_field() {
+    for (yaml, field) in [
+        ("lb_policy: MAGLEV", "lb_policy MAGLEV"),
+        ("lb_subset_config: {fallback_policy: NO_FALLBACK}", "lb_subset_config"),
+        (
+            "circuit_breakers: {thresholds: [{retry_budget: {}}]}",
+            "circuit_breakers.thresholds[0].retry_budget",
+        ),
+        ("outlier_detection: {enforcing_success_rate: 100}", "outlier_detection.enforcing_success_rate"),
+        ("connect_timeout: 0s", "connect_timeout"),
+        (
+            "transport_socket: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.alts.v3.Alts}}",
+            "transport_socket",
+        ),
+        (
+            "transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, auto_host_sni: true}}",
+            "transport_socket.typed_config.auto_host_sni",
+        ),
+        (
+            "typed_extension_protocol_options: {x: {'@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http3_protocol_options: {}}}}",
+            "typed_extension_protocol_options.http3_protocol_options",
+        ),
+    ] {
+        assert_eq!(refused(ResourceKind::Cluster, &format!("{EDS}{yaml}")).field, field, "{yaml}");
+    }
+}
+
+#[test]
+fn what_is_cosmetic_is_accepted_and_listed() {
+    let (_, notes) =
+        read(ResourceKind::Cluster, &format!("{EDS}respect_dns_ttl: true\ncleanup_interval: 1s")).unwrap();
+    assert_eq!(notes.fields(), ["cleanup_interval", "respect_dns_ttl"]);
+}
+
+#[test]
+fn identity_changes_with_the_transport_and_not_with_limits() {
+    let tls = |sni: &str| {
+        format!(
+            "{EDS}transport_socket: {{name: tls, typed_config: {{'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {sni}}}}}"
+        )
+    };
+    let limited = format!("{EDS}circuit_breakers: {{thresholds: [{{max_requests: 7}}]}}");
+    assert_eq!(cluster(EDS).identity, cluster(&limited).identity);
+    assert_eq!(cluster(&limited).thresholds[0].max_requests, 7);
+    assert_ne!(cluster(EDS).identity, cluster(&tls("a")).identity);
+    assert_ne!(cluster(&tls("b")).identity, cluster(&tls("a")).identity);
+}
+
+#[test]
+fn endpoints_keep_health_weight_priority_and_their_socket() {
+    let yaml = "cluster_name: b\nendpoints:\n- priority: 1\n  locality: {region: eu, zone: a}\n  lb_endpoints:\n  - health_status: DEGRADED\n    load_balancing_weight: 3\n    metadata: {filter_metadata: {envoy.transport_socket_match: {tls: 'off'}}}\n    endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}\n";
+    let Decoded::Endpoints(endpoints) = read(ResourceKind::Endpoint, yaml).unwrap().0 else {
+        panic!("endpoints were given")
+    };
+    let plan = cluster(&format!(
+        "{EDS}transport_socket_matches:\n- name: plain\n  match: {{tls: 'off'}}\n  transport_socket: {{name: envoy.transport_sockets.raw_buffer}}\n"
+    ));
+    let built = plan.endpoints(&endpoints, &|_, _| Vec::new());
+    let endpoint = &built.list[0];
+    assert_eq!(endpoint.address, "10.0.0.1:80".parse().unwrap());
+    assert_eq!((endpoint.weight, endpoint.priority, endpoint.transport), (3, 1, 1));
+    assert_eq!(endpoint.health, Health::Degraded);
+    assert_eq!(&*endpoint.locality.zone, "a");
+    let named = yaml.replace("10.0.0.1", "db.example");
+    assert_eq!(refused(ResourceKind::Endpoint, &named).field, "endpoints");
+}
+
+fn listener(chain: &str) -> String {
+    format!(
+        "name: a\naddress: {{socket_address: {{address: 127.0.0.1, port_value: 80}}}}\nfilter_chains:\n{chain}"
+    )
+}
+
+fn manager(extra: &str) -> String {
+    listener(&format!(
+        "- filters: [{{name: hcm, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {{route_config_name: r, config_source: {{ads: {{}}}}}}, {extra}}}}}]\n"
+    ))
+}
+
+#[test]
+fn a_listener_names_its_routes() {
+    let (Decoded::Listener(plan), _) = read(ResourceKind::Listener, &manager("")).unwrap() else {
+        panic!("a listener was given")
+    };
+    assert_eq!(plan.routes.len(), 1);
+    assert_eq!((&*plan.routes[0].name, &plan.routes[0].source), ("r", &Source::Ads));
+}
+
+#[test]
+fn an_unknown_http_filter_refuses_its_listener_unless_it_is_optional() {
+    let lua = "'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+    let filter = |optional: bool| {
+        manager(&format!("http_filters: [{{name: lua, is_optional: {optional}, typed_config: {{{lua}}}}}]"))
+    };
+    let rejection = refused(ResourceKind::Listener, &filter(false));
+    assert_eq!(rejection.field, "filter_chains[0].filters[0].typed_config.http_filters[0]");
+    assert!(rejection.reason.contains("lua"), "{rejection}");
+    let (_, notes) = read(ResourceKind::Listener, &filter(true)).unwrap();
+    assert_eq!(notes.fields(), ["http_filters.lua (optional)"]);
+}
+
+#[test]
+fn what_would_change_a_listeners_meaning_is_refused_by_field() {
+    let at = "filter_chains[0].filters[0].typed_config";
+    for (yaml, field) in [
+        (manager("max_request_headers_kb: 0"), format!("{at}.max_request_headers_kb")),
+        (manager("via: x"), format!("{at}.via")),
+        (manager("codec_type: HTTP3"), format!("{at}.codec_type HTTP3")),
+        (
+            manager("http_protocol_options: {allow_chunked_length: true}"),
+            format!("{at}.http_protocol_options.allow_chunked_length"),
+        ),
+        (listener("- filters: []\n"), "filter_chains[0].filters".to_owned()),
+        (listener("  []"), "filter_chains".to_owned()),
+        (manager("").replace("filter_chains", "transparent: true\nfilter_chains"), "transparent".to_owned()),
+        (
+            listener(
+                "- transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}\n  filters: []\n",
+            ),
+            "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificates".to_owned(),
+        ),
+    ] {
+        assert_eq!(refused(ResourceKind::Listener, &yaml).field, field, "{yaml}");
+    }
+}
+
+#[test]
+fn two_chains_with_one_match_are_refused() {
+    let chain = "- filters: [{name: tcp, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, cluster: c}}]\n";
+    let rejection = refused(ResourceKind::Listener, &listener(&chain.repeat(2)));
+    assert_eq!(rejection.field, "filter_chains[1].filter_chain_match");
+}
+
+#[test]
+fn bytes_that_are_no_message_are_refused() {
+    assert!(decode(ResourceKind::Cluster, b"\xff\xff\xff", &mut Registry::new()).is_err());
+}

@@ -1,0 +1,156 @@
+//! Names of DNS clusters, resolved off the workers and delivered as endpoints.
+//!
+//! Each name that some cluster needs has one task, which looks it up at the cluster's refresh rate and reports
+//! changes. A failed look-up keeps the last addresses.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::decode::LookupFamily;
+
+/// A name to look up, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The name.
+    pub name: Arc<str>,
+    /// The port that its addresses get.
+    pub port: u16,
+    /// Which addresses count.
+    pub family: LookupFamily,
+    /// Only the first address counts.
+    pub logical: bool,
+    /// How often to ask.
+    pub refresh: Duration,
+}
+
+/// What a look-up gave; no addresses when it failed and none were known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub question: Question,
+    /// The addresses, in order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The tasks that look names up.
+#[derive(Debug)]
+pub struct Resolver {
+    running: HashMap<Question, AbortHandle>,
+    answers: mpsc::Sender<Answer>,
+}
+
+impl Resolver {
+    /// A resolver that reports to `answers`.
+    #[must_use]
+    pub fn new(answers: mpsc::Sender<Answer>) -> Self {
+        Self { running: HashMap::new(), answers }
+    }
+
+    /// Looks up exactly these names from now on.
+    pub fn ask(&mut self, wanted: &[Question]) {
+        self.running.retain(|question, task| {
+            let keep = wanted.contains(question);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for question in wanted {
+            if !self.running.contains_key(question) {
+                let task = tokio::task::spawn(look_up(question.clone(), self.answers.clone()));
+                self.running.insert(question.clone(), task.abort_handle());
+            }
+        }
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.running.values().for_each(AbortHandle::abort);
+    }
+}
+
+async fn look_up(question: Question, answers: mpsc::Sender<Answer>) {
+    let mut last: Option<Vec<SocketAddr>> = None;
+    loop {
+        let found = tokio::net::lookup_host((&*question.name, question.port)).await;
+        let addresses = match found {
+            Ok(found) => choose(found.collect(), &question),
+            Err(error) => {
+                tracing::warn!(name = &*question.name, %error, "the name cannot be resolved");
+                last.clone().unwrap_or_default()
+            }
+        };
+        if last.as_ref() != Some(&addresses) {
+            last = Some(addresses.clone());
+            if answers.send(Answer { question: question.clone(), addresses }).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(question.refresh).await;
+    }
+}
+
+fn choose(mut found: Vec<SocketAddr>, question: &Question) -> Vec<SocketAddr> {
+    found.sort_unstable();
+    found.dedup();
+    let (v4, v6): (Vec<_>, Vec<_>) = found.into_iter().partition(SocketAddr::is_ipv4);
+    let or = |first: Vec<_>, second: Vec<_>| if first.is_empty() { second } else { first };
+    let mut chosen = match question.family {
+        LookupFamily::Auto => or(v6, v4),
+        LookupFamily::V4Only => v4,
+        LookupFamily::V6Only => v6,
+        LookupFamily::V4Preferred => or(v4, v6),
+        LookupFamily::All => v6.into_iter().chain(v4).collect(),
+    };
+    if question.logical {
+        chosen.truncate(1);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(family: LookupFamily, logical: bool) -> Question {
+        Question { name: "localhost".into(), port: 80, family, logical, refresh: Duration::from_secs(5) }
+    }
+
+    fn both() -> Vec<SocketAddr> {
+        ["[::1]:80", "127.0.0.2:80", "127.0.0.1:80", "127.0.0.1:80"].map(|a| a.parse().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn the_family_decides_which_addresses_count() {
+        let chosen = |family| choose(both(), &question(family, false)).len();
+        assert_eq!(chosen(LookupFamily::Auto), 1);
+        assert_eq!(chosen(LookupFamily::V4Only), 2);
+        assert_eq!(chosen(LookupFamily::V6Only), 1);
+        assert_eq!(chosen(LookupFamily::V4Preferred), 2);
+        assert_eq!(chosen(LookupFamily::All), 3);
+    }
+
+    #[test]
+    fn a_logical_cluster_has_one_address() {
+        assert_eq!(choose(both(), &question(LookupFamily::V4Only, true)), ["127.0.0.1:80".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_and_reported_once() {
+        let (sender, mut answers) = mpsc::channel(1);
+        let mut resolver = Resolver::new(sender);
+        let question = question(LookupFamily::V4Only, false);
+        resolver.ask(std::slice::from_ref(&question));
+        resolver.ask(std::slice::from_ref(&question));
+        let answer = answers.recv().await.unwrap();
+        assert_eq!(answer.question, question);
+        assert_eq!(answer.addresses, ["127.0.0.1:80".parse().unwrap()]);
+        assert_eq!(resolver.running.len(), 1);
+    }
+}

@@ -1,0 +1,303 @@
+//! The engine: worker threads that serve by a [`Runtime`].
+//!
+//! ```text
+//!   control thread                    worker 0        worker 1 …
+//!   Engine --- Command (channel) ---> event loop      event loop
+//!      | binds sockets                listeners, pools, balancers, timers, counters: its own
+//!      + Runtime (Arc)                snapshot of the Runtime, swapped whole
+//! ```
+//!
+//! A request never leaves its worker, takes no lock, and reads the configuration once. What workers share is
+//! process-wide on purpose: circuit breakers, outlier state, and the numbers of connections by which new ones are
+//! spread. What this module deliberately does not do: decode resources, resolve names, talk to a control plane.
+
+mod access;
+mod body;
+mod chain;
+mod clock;
+mod cluster;
+mod connect;
+mod copy;
+mod exchange;
+mod exec;
+mod forwarded;
+mod heard;
+mod held;
+mod http;
+mod inspect;
+mod listen;
+mod pool;
+mod record;
+mod reply;
+mod router;
+mod select;
+mod serve;
+mod steer;
+mod stream;
+mod tcp;
+mod upgrade;
+mod worker;
+mod xfcc;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::runtime::{Listener, Runtime};
+use crate::stats::{ShardSnapshot, Snapshot};
+use access::{LogQueue, LogWriter};
+use steer::Load;
+use worker::{Command, Worker};
+
+/// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
+/// it hands connections over faster than they are taken, and then keeps them itself.
+const COMMANDS: usize = 64;
+/// Connections that wait for accept, where a listener says nothing.
+const BACKLOG: i32 = 4096;
+
+/// How the engine runs.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// Whether each worker is bound to a processor of its own.
+    pub pinning: Pinning,
+}
+
+/// Whether workers are bound to processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinning {
+    /// The n-th worker runs on the n-th processor that this process may use.
+    Pinned,
+    /// The kernel decides.
+    Free,
+}
+
+/// Running workers. Dropping it stops them at once.
+#[derive(Debug)]
+pub struct Engine {
+    workers: Vec<Handle>,
+    bound: BTreeMap<Arc<str>, Bound>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A listener's sockets: what was asked for, and what the kernel gave.
+#[derive(Debug)]
+struct Bound {
+    wanted: SocketAddr,
+    given: SocketAddr,
+}
+
+/// A listener that could not be bound; all others serve.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name}: cannot listen on {address}: {error}; is another process using the address?")]
+pub struct BindError {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The kernel's answer.
+    pub error: io::Error,
+}
+
+impl Engine {
+    /// Starts the workers, which serve nothing yet.
+    ///
+    /// # Errors
+    /// A thread or its event loop cannot be started.
+    pub fn start(config: &EngineConfig) -> io::Result<Self> {
+        let count = config.workers.max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
+        let logs = LogQueue::start()?;
+        let processors = match config.pinning {
+            Pinning::Pinned => processors(),
+            Pinning::Free => Vec::new(),
+        };
+        let mut workers = Vec::with_capacity(count);
+        for (index, (load, commands)) in Load::for_workers(count).into_iter().zip(receivers).enumerate() {
+            let event_loop = tokio::runtime::Builder::new_current_thread();
+            let processor = processors.get(index % processors.len().max(1)).copied();
+            let (logs, peers) = (logs.clone(), senders.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || run(event_loop, index, processor, load, logs, peers, commands))?;
+            workers.push(Handle { commands: senders[index].clone(), thread: Some(thread) });
+        }
+        Ok(Self { workers, bound: BTreeMap::new() })
+    }
+
+    /// Serves by `runtime` from now on: when this returns, every worker does. Only listeners whose address is new
+    /// or changed are bound. A listener that cannot be bound is answered, and what it served before goes on.
+    pub async fn swap(&mut self, runtime: Arc<Runtime>) -> Vec<BindError> {
+        let mut failures = Vec::new();
+        let mut sockets: Vec<Vec<(Arc<str>, std::net::TcpListener)>> =
+            self.workers.iter().map(|_| Vec::new()).collect();
+        self.bound.retain(|name, _| runtime.listeners.get(name).is_some_and(|listener| listener.binds));
+        for listener in runtime.listeners.values().filter(|listener| listener.binds) {
+            if self.bound.get(&listener.name).is_some_and(|bound| bound.wanted == listener.address) {
+                continue;
+            }
+            match bind(listener, self.workers.len()) {
+                Ok((given, fresh)) => {
+                    let bound = Bound { wanted: listener.address, given };
+                    self.bound.insert(listener.name.clone(), bound);
+                    for (of_worker, socket) in sockets.iter_mut().zip(fresh) {
+                        of_worker.push((listener.name.clone(), socket));
+                    }
+                }
+                Err(error) => {
+                    let (name, address) = (listener.name.clone(), listener.address);
+                    failures.push(BindError { name, address, error });
+                }
+            }
+        }
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for (worker, sockets) in self.workers.iter().zip(sockets) {
+            let (done, swapped) = oneshot::channel();
+            let runtime = runtime.clone();
+            if worker.commands.send(Command::Swap { runtime, sockets, done }).await.is_ok() {
+                waiting.push(swapped);
+            }
+        }
+        for swapped in waiting {
+            // A worker that ended cannot confirm; its thread's panic is reported when the engine stops.
+            let _ = swapped.await;
+        }
+        failures
+    }
+
+    /// The address that a listener is bound to; differs from the resource's where that has port 0.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.bound.get(listener).map(|bound| bound.given)
+    }
+
+    /// The numbers of each worker.
+    pub async fn shards(&self) -> Vec<ShardSnapshot> {
+        self.ask(Command::Stats).await
+    }
+
+    /// The sum of all workers' numbers.
+    pub async fn stats(&self) -> Snapshot {
+        Snapshot::sum(&self.shards().await)
+    }
+
+    /// How many downstream connections are open.
+    pub async fn connections(&self) -> usize {
+        self.ask(Command::Connections).await.into_iter().sum()
+    }
+
+    /// Ends gracefully: peers are told (GOAWAY, `connection: close`), listeners close after `minimum`, and what is
+    /// in flight may finish until `limit`, when it is cut. Returns when nothing is left.
+    pub async fn drain(&self, minimum: Duration, limit: Duration) {
+        self.ask(|done| Command::Drain { minimum, limit, done }).await;
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let (reply, answer) = oneshot::channel();
+            if worker.commands.send(command(reply)).await.is_ok() {
+                waiting.push(answer);
+            }
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.extend(answer.await.ok());
+        }
+        answers
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            // A full queue belongs to a worker that is stuck; it ends when its senders are gone.
+            let _ = worker.commands.try_send(Command::Stop);
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a worker thread had panicked");
+            }
+        }
+    }
+}
+
+fn run(
+    mut event_loop: tokio::runtime::Builder,
+    index: usize,
+    processor: Option<usize>,
+    load: Load,
+    logs: LogQueue,
+    peers: Vec<mpsc::Sender<Command>>,
+    commands: mpsc::Receiver<Command>,
+) {
+    if let Some(processor) = processor {
+        pin(processor);
+    }
+    let event_loop = match event_loop.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
+        Ok(event_loop) => event_loop,
+        Err(error) => {
+            tracing::error!(worker = index, %error, "event loop cannot be started");
+            return;
+        }
+    };
+    event_loop.block_on(async move {
+        Worker::new(index, load, LogWriter::new(logs), peers).run(commands).await;
+    });
+}
+
+/// One socket for each worker on the same address; the kernel spreads connections over them.
+fn bind(listener: &Listener, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    let mut address = listener.address;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        let backlog = listener.backlog.and_then(|n| i32::try_from(n).ok()).unwrap_or(BACKLOG);
+        socket.listen(backlog)?;
+        let socket = std::net::TcpListener::from(socket);
+        // The first socket settles the port where any will do.
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok((address, sockets))
+}
+
+fn processors() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn pin(processor: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(processor);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(processor, %error, "worker runs unpinned");
+    }
+}

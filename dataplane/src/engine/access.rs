@@ -1,0 +1,136 @@
+//! Access logs off the hot path: lines are collected by the worker and written by one thread for all.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use crate::runtime::LogSink;
+
+/// A worker hands its lines over when they are this old or this many bytes.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+const FLUSH_BYTES: usize = 32 * 1024;
+/// Batches that wait for the writing thread. More than that means that the disk does not keep up; then lines
+/// are dropped and counted, since requests matter more.
+const WAITING: usize = 256;
+
+type Batch = (LogSink, Vec<u8>);
+
+/// The writing thread's end for the workers.
+#[derive(Debug, Clone)]
+pub(crate) struct LogQueue(SyncSender<Batch>);
+
+impl LogQueue {
+    /// Starts the writing thread; it ends when all queues are gone.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(WAITING);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write(&receiver))?;
+        Ok(Self(sender))
+    }
+}
+
+/// A worker's collected lines.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    queue: LogQueue,
+    pending: Rc<RefCell<HashMap<LogSink, Vec<u8>>>>,
+    flush_armed: Rc<Cell<bool>>,
+    /// Batches that were dropped.
+    pub(crate) dropped: Rc<Cell<u64>>,
+}
+
+impl LogWriter {
+    pub(crate) fn new(queue: LogQueue) -> Self {
+        Self { queue, pending: Rc::default(), flush_armed: Rc::default(), dropped: Rc::default() }
+    }
+
+    /// Adds a line, which ends in a line feed.
+    pub(crate) fn line(&self, sink: &LogSink, line: &[u8]) {
+        let mut pending = self.pending.borrow_mut();
+        if !pending.contains_key(sink) {
+            pending.insert(sink.clone(), Vec::new());
+        }
+        if let Some(buffer) = pending.get_mut(sink) {
+            buffer.extend_from_slice(line);
+            if buffer.len() >= FLUSH_BYTES {
+                let full = std::mem::take(buffer);
+                hand_over(&self.queue, &self.dropped, sink.clone(), full);
+                return;
+            }
+        }
+        drop(pending);
+        self.arm();
+    }
+
+    fn arm(&self) {
+        if self.flush_armed.replace(true) {
+            return;
+        }
+        let (queue, pending) = (self.queue.clone(), self.pending.clone());
+        let (armed, dropped) = (self.flush_armed.clone(), self.dropped.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FLUSH_AFTER).await;
+            armed.set(false);
+            flush(&queue, &pending, &dropped);
+        });
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        flush(&self.queue, &self.pending, &self.dropped);
+    }
+}
+
+fn flush(queue: &LogQueue, pending: &RefCell<HashMap<LogSink, Vec<u8>>>, dropped: &Cell<u64>) {
+    for (sink, buffer) in pending.borrow_mut().iter_mut() {
+        if !buffer.is_empty() {
+            hand_over(queue, dropped, sink.clone(), std::mem::take(buffer));
+        }
+    }
+}
+
+fn hand_over(queue: &LogQueue, dropped: &Cell<u64>, sink: LogSink, lines: Vec<u8>) {
+    match queue.0.try_send((sink, lines)) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => dropped.set(dropped.get() + 1),
+    }
+}
+
+fn write(batches: &Receiver<Batch>) {
+    let mut files: HashMap<std::path::PathBuf, std::fs::File> = HashMap::new();
+    while let Ok((sink, lines)) = batches.recv() {
+        let result = match &sink {
+            LogSink::Stdout => std::io::stdout().write_all(&lines),
+            LogSink::Stderr => std::io::stderr().write_all(&lines),
+            LogSink::File(path) => append(&mut files, path, &lines),
+        };
+        if let Err(error) = result {
+            tracing::warn!(?sink, %error, "access log cannot be written");
+            if let LogSink::File(path) = &sink {
+                files.remove(path);
+            }
+        }
+    }
+}
+
+fn append(
+    files: &mut HashMap<std::path::PathBuf, std::fs::File>,
+    path: &std::path::Path,
+    lines: &[u8],
+) -> std::io::Result<()> {
+    if !files.contains_key(path) {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        files.insert(path.to_owned(), file);
+    }
+    match files.get_mut(path) {
+        Some(file) => file.write_all(lines),
+        None => Ok(()),
+    }
+}

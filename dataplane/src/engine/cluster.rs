@@ -1,0 +1,133 @@
+//! One worker's state of one cluster: whose turn it is, and the connections to each endpoint.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::pool::Pool;
+use crate::balance::{ActiveRequest, Balancer};
+use crate::breaker::Breaker;
+use crate::runtime::{Cluster, Endpoint};
+
+/// A cluster as one worker sees it. It outlives changes of its configuration.
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    view: RefCell<Rc<View>>,
+    balancer: RefCell<Balancer>,
+}
+
+/// A cluster's configuration with the pools of its endpoints, in the order of the endpoints.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) config: Arc<Cluster>,
+    pools: Vec<Rc<Pool>>,
+}
+
+/// The endpoint that a request goes to.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) view: Rc<View>,
+    pub(crate) index: usize,
+    _active: ActiveRequest,
+}
+
+impl Picked {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.view.config.endpoints.list[self.index]
+    }
+
+    pub(crate) fn pool(&self) -> &Rc<Pool> {
+        &self.view.pools[self.index]
+    }
+}
+
+impl ClusterState {
+    pub(crate) fn new(config: Arc<Cluster>, seed: u64) -> Rc<Self> {
+        let balancer =
+            Balancer::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
+        let pools = pools(&config, &[]);
+        Rc::new(Self {
+            view: RefCell::new(Rc::new(View { config, pools })),
+            balancer: RefCell::new(balancer),
+        })
+    }
+
+    /// Takes over a changed configuration. Pools of endpoints that stay are kept where nothing else changed.
+    pub(crate) fn update(&self, config: Arc<Cluster>) {
+        let old = self.view();
+        if Arc::ptr_eq(&old.config, &config) {
+            return;
+        }
+        let keep: &[Rc<Pool>] = if old.config.identity == config.identity { &old.pools } else { &[] };
+        let pools = pools(&config, keep);
+        let gone = |pool: &&Rc<Pool>| !pools.iter().any(|kept| Rc::ptr_eq(kept, pool));
+        old.pools.iter().filter(gone).for_each(|pool| pool.retire());
+        self.balancer.borrow_mut().update(
+            config.balancing,
+            config.endpoints.clone(),
+            config.outliers.clone(),
+        );
+        *self.view.borrow_mut() = Rc::new(View { config, pools });
+    }
+
+    /// Ends all pooled connections: the cluster is gone.
+    pub(crate) fn retire(&self) {
+        self.view().pools.iter().for_each(|pool| pool.retire());
+    }
+
+    /// Ends connections whose server would not be trusted any more.
+    pub(crate) fn recheck(&self) {
+        self.view().pools.iter().for_each(|pool| pool.recheck());
+    }
+
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// The next endpoint, one that is not among `tried` where there is another.
+    pub(crate) fn pick(&self, tried: &[usize]) -> Option<Picked> {
+        let view = self.view();
+        let mut balancer = self.balancer.borrow_mut();
+        let index = if tried.is_empty() { balancer.pick() } else { balancer.pick_avoiding(tried, 5) }?;
+        let active = balancer.begin(index);
+        Some(Picked { view, index, _active: active })
+    }
+
+    /// Picks made in panic since the last call.
+    pub(crate) fn take_panics(&self) -> u64 {
+        self.balancer.borrow_mut().take_panics()
+    }
+}
+
+fn pools(config: &Cluster, known: &[Rc<Pool>]) -> Vec<Rc<Pool>> {
+    let by_address: std::collections::HashMap<_, &Rc<Pool>> =
+        known.iter().map(|pool| (pool.address, pool)).collect();
+    config
+        .endpoints
+        .list
+        .iter()
+        .map(|endpoint| match by_address.get(&endpoint.address) {
+            Some(pool) if pool.fits(endpoint.address, endpoint.transport) => Rc::clone(pool),
+            Some(_) | None => Pool::new(endpoint.address, endpoint.transport),
+        })
+        .collect()
+}
+
+/// A cluster's circuit breaker, reached through the worker's own reference count.
+#[derive(Debug, Clone)]
+pub(crate) enum BreakerOf {
+    Default(Rc<View>),
+    High(Rc<View>),
+}
+
+impl Deref for BreakerOf {
+    type Target = Breaker;
+
+    fn deref(&self) -> &Breaker {
+        match self {
+            Self::Default(view) => &view.config.breaker,
+            Self::High(view) => &view.config.high_breaker,
+        }
+    }
+}

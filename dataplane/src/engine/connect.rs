@@ -1,0 +1,115 @@
+//! Opening a connection to an endpoint: TCP, options, TLS, within the cluster's connect timeout.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::clock::{Deadlines, within};
+use super::stream::{Rewound, Stream};
+use crate::runtime::{self, Cluster, PeerCertificate, Transport, UpstreamTls};
+
+/// What will be spoken on the connection; decides the ALPN that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speak {
+    Http1,
+    Http2,
+    Auto,
+    Tcp,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("connection timeout")]
+    Timeout,
+    #[error("delayed connect error: {0}")]
+    Refused(Arc<io::Error>),
+    #[error("TLS_error: {0}")]
+    Tls(Arc<io::Error>),
+    #[error("endpoint's transport socket is not configured")]
+    NoTransport,
+    #[error("overflow")]
+    Overflow,
+    #[error("protocol error: {0}")]
+    Protocol(Arc<str>),
+}
+
+/// A fresh connection.
+pub(crate) struct Dialed {
+    pub(crate) stream: Stream,
+    /// The server's certificate, where there is TLS.
+    pub(crate) peer: Option<Arc<PeerCertificate>>,
+    /// What the connection was secured with, for its life's end and for a later check.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
+    /// Whether ALPN chose h2.
+    pub(crate) h2_chosen: bool,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// Connects to `address` as `cluster` says.
+pub(crate) async fn dial(
+    deadlines: &Rc<Deadlines>,
+    cluster: &Cluster,
+    address: SocketAddr,
+    transport: &Transport,
+    speak: Speak,
+) -> Result<Dialed, ConnectError> {
+    let work = async {
+        let tcp =
+            TcpStream::connect(address).await.map_err(|error| ConnectError::Refused(Arc::new(error)))?;
+        prepare(&tcp, cluster.keepalive.as_ref());
+        let local = tcp.local_addr().ok();
+        let plain = Rewound::new(tcp, Vec::new());
+        match transport {
+            Transport::Plaintext => {
+                Ok(Dialed { stream: Stream::Plain(plain), peer: None, tls: None, h2_chosen: false, local })
+            }
+            Transport::Tls(tls) => secure(plain, tls, speak, local).await,
+        }
+    };
+    within(deadlines, Some(cluster.connect_timeout), work).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+async fn secure(
+    plain: Rewound,
+    tls: &Arc<UpstreamTls>,
+    speak: Speak,
+    local: Option<SocketAddr>,
+) -> Result<Dialed, ConnectError> {
+    let config = match speak {
+        Speak::Http1 => &tls.http1,
+        Speak::Http2 => &tls.http2,
+        Speak::Auto => &tls.auto,
+        Speak::Tcp => &tls.tcp,
+    };
+    let stream = TlsConnector::from(config.clone())
+        .connect(tls.server_name.clone(), plain)
+        .await
+        .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+    let session = stream.get_ref().1;
+    let h2_chosen = session.alpn_protocol() == Some(b"h2");
+    let peer = session.peer_certificates().and_then(|chain| PeerCertificate::parse(chain).ok()).map(Arc::new);
+    Ok(Dialed { stream: Stream::Connected(Box::new(stream)), peer, tls: Some(tls.clone()), h2_chosen, local })
+}
+
+/// Socket options of either side. A connection works without them, so a refusal by the kernel is no error.
+fn prepare(tcp: &TcpStream, keepalive: Option<&runtime::TcpKeepalive>) {
+    let _ = tcp.set_nodelay(true);
+    let Some(wanted) = keepalive else { return };
+    let mut options = TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        options = options.with_time(time);
+    }
+    if let Some(interval) = wanted.interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(probes) = wanted.probes {
+        options = options.with_retries(probes);
+    }
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&options);
+}

@@ -1,0 +1,160 @@
+//! Downstream connections as the worker holds them, to tell them to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::SystemTime;
+
+use super::chain::ChainState;
+use crate::runtime::PeerCertificate;
+
+/// How urgently a connection should end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// Not at all.
+    #[default]
+    Stay,
+    /// Say so with the next response (GOAWAY, `connection: close`), and wait for the peer to act on it.
+    Announce,
+    /// End when nothing is in flight.
+    Finish,
+    /// End now.
+    Cut,
+}
+
+/// What is known of a connection from its handshake.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: Option<TlsFacts>,
+    /// A number that no other connection of the process has.
+    pub(crate) id: u64,
+}
+
+/// What a TLS handshake said.
+#[derive(Debug)]
+pub(crate) struct TlsFacts {
+    pub(crate) server_name: Option<Arc<str>>,
+    pub(crate) peer: Option<Arc<PeerCertificate>>,
+    pub(crate) own: Arc<PeerCertificate>,
+    pub(crate) version: &'static str,
+    pub(crate) cipher: &'static str,
+}
+
+impl Facts {
+    /// The caller's verified certificate.
+    pub(crate) fn peer_certificate(&self) -> Option<&PeerCertificate> {
+        self.tls.as_ref()?.peer.as_deref()
+    }
+
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
+
+    /// When the first certificate of the connection expires.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        let tls = self.tls.as_ref()?;
+        let peer = tls.peer.as_ref().map(|peer| peer.not_after);
+        Some(peer.map_or(tls.own.not_after, |peer| peer.min(tls.own.not_after)))
+    }
+}
+
+/// A downstream connection.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) chain: Rc<ChainState>,
+    pub(crate) facts: Facts,
+    ending: Cell<Ending>,
+    waker: RefCell<Option<Waker>>,
+    of: Weak<Connections>,
+}
+
+impl Held {
+    pub(crate) fn ending(&self) -> Ending {
+        self.ending.get()
+    }
+
+    /// Asks the connection to end; a request never becomes less urgent.
+    pub(crate) fn end(&self, ending: Ending) {
+        if ending > self.ending.get() {
+            self.ending.set(ending);
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Remembers whom to wake when [`Held::end`] is called.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(of) = self.of.upgrade() {
+            of.live.borrow_mut().remove(&self.facts.id);
+            if of.live.borrow().is_empty() {
+                of.empty.notify_waiters();
+            }
+        }
+    }
+}
+
+/// All downstream connections of a worker.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    live: RefCell<HashMap<u64, Weak<Held>>>,
+    empty: tokio::sync::Notify,
+    pub(crate) load: super::steer::Load,
+}
+
+impl Connections {
+    pub(crate) fn new(load: super::steer::Load) -> Rc<Self> {
+        Rc::new(Self { live: RefCell::default(), empty: tokio::sync::Notify::new(), load })
+    }
+
+    /// Holds a connection until the returned handle is dropped. The load was counted when it was accepted.
+    pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Held> {
+        let id = facts.id;
+        let held = Rc::new(Held {
+            chain,
+            facts,
+            ending: Cell::default(),
+            waker: RefCell::default(),
+            of: Rc::downgrade(self),
+        });
+        self.live.borrow_mut().insert(id, Rc::downgrade(&held));
+        held
+    }
+
+    pub(crate) fn each(&self, mut act: impl FnMut(&Held)) {
+        let all: Vec<Rc<Held>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|held| act(held));
+    }
+
+    /// The connections that `wanted` holds of.
+    pub(crate) fn select(&self, wanted: impl Fn(&Held) -> bool) -> Vec<Weak<Held>> {
+        let live = self.live.borrow();
+        live.values().filter(|held| held.upgrade().is_some_and(|held| wanted(&held))).cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.borrow().len()
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn emptied(&self) {
+        while self.len() > 0 {
+            self.empty.notified().await;
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Connections of one worker to one endpoint.
+//!
+//! ```text
+//! Pool (endpoint)
+//!   idle:  h1 connections that wait, last used on top
+//!   multi: h2 connections, each with many streams
+//! ```
+//!
+//! Each connection is driven by a task of its own, which also ends it: after the idle timeout, after its longest
+//! life, or before a certificate of either side expires. A connection that is dropped here while requests use it
+//! finishes them first.
+
+mod h1;
+mod h2;
+mod life;
+mod line;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::client::conn::http1;
+use tokio::sync::Notify;
+
+pub(crate) use h1::IdleLease;
+pub(crate) use h2::StreamLease;
+pub(crate) use life::Connection;
+pub(crate) use line::Line;
+
+use super::body::Body;
+use super::cluster::{BreakerOf, View};
+use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::worker::Worker;
+use crate::breaker::{Permit, Resource};
+use crate::runtime::{Cluster, Transport};
+
+/// The HTTP connections to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) address: SocketAddr,
+    transport: usize,
+    idle: RefCell<Vec<h1::Idle>>,
+    multi: RefCell<Vec<Rc<h2::Multi>>>,
+    connecting: Cell<bool>,
+    failures: Cell<u64>,
+    last_failure: RefCell<Option<ConnectError>>,
+    changed: Notify,
+    /// Connections that are open or being opened.
+    open: Cell<u32>,
+    /// Set when the endpoint is gone or the cluster is configured anew: nothing comes back into the pool.
+    pub(crate) retired: Cell<bool>,
+}
+
+/// A connection for one request.
+#[derive(Debug)]
+pub(crate) enum Lease {
+    /// A whole h1 connection.
+    Http1(IdleLease),
+    /// A stream of an h2 connection.
+    Http2(StreamLease),
+}
+
+impl Lease {
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        match self {
+            Self::Http1(lease) => lease.connection(),
+            Self::Http2(lease) => lease.connection(),
+        }
+    }
+
+    /// What moves the bytes, where the request has to drive it.
+    pub(crate) fn line(&self) -> Option<&Rc<Line>> {
+        match self {
+            Self::Http1(lease) => Some(lease.line()),
+            Self::Http2(_) => None,
+        }
+    }
+
+    /// Whether the connection has served another request before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.connection().served.get() > 1
+    }
+}
+
+/// Which HTTP a request wants to be sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+    /// Whatever ALPN picks; h2 connections are shared, h1 ones pooled.
+    Auto,
+}
+
+impl Pool {
+    pub(crate) fn new(address: SocketAddr, transport: usize) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            transport,
+            idle: RefCell::default(),
+            multi: RefCell::default(),
+            connecting: Cell::new(false),
+            failures: Cell::new(0),
+            last_failure: RefCell::default(),
+            changed: Notify::new(),
+            open: Cell::new(0),
+            retired: Cell::new(false),
+        })
+    }
+
+    /// Whether the pool serves an endpoint with this address and transport socket.
+    pub(crate) fn fits(&self, address: SocketAddr, transport: usize) -> bool {
+        self.address == address && self.transport == transport
+    }
+
+    /// Ends idle connections now, and the others after their last request.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        let idle = self.idle.take();
+        idle.into_iter().for_each(h1::Idle::discard);
+        self.multi.borrow_mut().clear();
+        self.changed.notify_waiters();
+    }
+
+    /// Ends connections whose server would not be accepted any more.
+    pub(crate) fn recheck(&self) {
+        let (trusted, others) = self.idle.take().into_iter().partition(h1::Idle::is_trusted);
+        self.idle.replace(trusted);
+        let others: Vec<h1::Idle> = others;
+        others.into_iter().for_each(h1::Idle::discard);
+        self.multi.borrow_mut().retain(|multi| multi.connection.is_trusted());
+    }
+
+    /// A connection that may take a request: a pooled one, else a new one. Where the cluster's connections are
+    /// used up, the request waits for one; where too many wait, it is refused.
+    pub(crate) async fn lease(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        view: &Rc<View>,
+        version: Version,
+        fresh: Freshness,
+    ) -> Result<Lease, ConnectError> {
+        let mut waiting = None;
+        loop {
+            if fresh == Freshness::Any && version != Version::Http2 {
+                while let Some(idle) = self.take_idle() {
+                    if let Some(lease) = idle.check(self).await {
+                        return Ok(Lease::Http1(lease));
+                    }
+                }
+            }
+            if version != Version::Http1 {
+                return self.lease_stream(worker, view, version, fresh).await;
+            }
+            if let Some(place) = self.place(view) {
+                let dialed = self.dial(worker, &view.config, Speak::Http1).await?;
+                return self.open_h1(worker, view, dialed, place).await.map(Lease::Http1);
+            }
+            if waiting.is_none() {
+                waiting = Some(Waiting::begin(worker, view)?);
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// A place for one more connection. The first to an endpoint is always allowed, as in Envoy: else a cluster
+    /// whose connections all go to other endpoints could never reach this one.
+    fn place(self: &Rc<Self>, view: &Rc<View>) -> Option<Place> {
+        let breaker = BreakerOf::Default(view.clone());
+        let permit = if self.open.get() == 0 {
+            Permit::new(breaker, Resource::Connections)
+        } else {
+            Permit::try_new(breaker, Resource::Connections)?
+        };
+        self.open.set(self.open.get() + 1);
+        Some(Place { pool: self.clone(), _permit: permit })
+    }
+
+    async fn dial(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        speak: Speak,
+    ) -> Result<Dialed, ConnectError> {
+        // Secrets rotate without a new pool: the transport comes from the cluster of the moment.
+        let transport = cluster.transports.get(self.transport).ok_or(ConnectError::NoTransport)?;
+        self.dial_by(worker, cluster, transport, speak).await
+    }
+
+    async fn dial_by(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        transport: &Transport,
+        speak: Speak,
+    ) -> Result<Dialed, ConnectError> {
+        let start = super::clock::now();
+        let result = dial(&worker.deadlines, cluster, self.address, transport, speak).await;
+        let (shard, stats) = (&worker.shard, &cluster.stats);
+        match &result {
+            Ok(dialed) => {
+                shard.inc(stats.upstream_cx_total);
+                shard.record(stats.upstream_cx_connect_ms, start.elapsed());
+                if dialed.tls.is_some() {
+                    shard.inc(stats.tls.handshake);
+                }
+            }
+            Err(error) => {
+                shard.inc(stats.upstream_cx_total);
+                shard.inc(stats.upstream_cx_connect_fail);
+                match error {
+                    ConnectError::Timeout => shard.inc(stats.upstream_cx_connect_timeout),
+                    ConnectError::Tls(_) => shard.inc(stats.tls.connection_error),
+                    ConnectError::Refused(_)
+                    | ConnectError::NoTransport
+                    | ConnectError::Overflow
+                    | ConnectError::Protocol(_) => {}
+                }
+            }
+        }
+        result
+    }
+
+    fn take_idle(&self) -> Option<h1::Idle> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let at = idle.iter().rposition(h1::Idle::is_settled)?;
+            let candidate = idle.remove(at);
+            if !candidate.is_closed() {
+                return Some(candidate);
+            }
+            candidate.discard();
+        }
+    }
+}
+
+/// An open connection's part of the cluster's limit.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pool: Rc<Pool>,
+    _permit: Permit<BreakerOf>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.open.set(self.pool.open.get() - 1);
+        self.pool.changed.notify_one();
+    }
+}
+
+/// A request that waits for a connection.
+struct Waiting<'a> {
+    worker: &'a Worker,
+    view: &'a View,
+    _permit: Permit<BreakerOf>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(worker: &'a Worker, view: &'a Rc<View>) -> Result<Self, ConnectError> {
+        let (shard, stats) = (&worker.shard, &view.config.stats);
+        shard.inc(stats.upstream_cx_overflow);
+        let permit = Permit::try_new(BreakerOf::Default(view.clone()), Resource::Pending);
+        let Some(permit) = permit else {
+            shard.inc(stats.upstream_rq_pending_overflow);
+            return Err(ConnectError::Overflow);
+        };
+        shard.inc(stats.upstream_rq_pending_total);
+        shard.up(stats.upstream_rq_pending_active);
+        Ok(Self { worker, view, _permit: permit })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.worker.shard.down(self.view.config.stats.upstream_rq_pending_active);
+    }
+}
+
+/// Whether a pooled connection will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Any.
+    Any,
+    /// Only a new one: a pooled one has just failed before any byte came back.
+    New,
+}
+
+type H1Sender = http1::SendRequest<Body>;

@@ -1,0 +1,170 @@
+//! What ends an upstream connection.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::super::clock::{Deadline, now};
+use super::super::connect::Dialed;
+use super::super::worker::Worker;
+use super::Place;
+use crate::runtime::{Cluster, PeerCertificate, UpstreamTls};
+
+/// No request begins on a connection this long before a certificate expires: before the server announces its end, so
+/// that no request crosses that.
+const MARGIN: Duration = Duration::from_secs(4);
+
+/// One upstream connection, as its users and its driving task see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    worker: Rc<Worker>,
+    cluster: Arc<Cluster>,
+    /// Requests that it has begun to serve.
+    pub(crate) served: Cell<u32>,
+    /// Requests that it serves now.
+    pub(crate) active: Cell<u32>,
+    /// No new request may use it.
+    pub(crate) spent: Cell<bool>,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<Arc<PeerCertificate>>,
+    tls: Option<Arc<UpstreamTls>>,
+    opened: Instant,
+    idle_since: Cell<Instant>,
+    ends: Option<Instant>,
+    deadline: Deadline,
+    _place: Place,
+}
+
+impl Connection {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        dialed: &Dialed,
+        place: Place,
+    ) -> Rc<Self> {
+        let opened = now();
+        let life = [cluster.http.max_connection, certificate_life(dialed)].into_iter().flatten().min();
+        worker.shard.up(cluster.stats.upstream_cx_active);
+        let connection = Self {
+            worker: worker.clone(),
+            cluster: cluster.clone(),
+            served: Cell::new(0),
+            active: Cell::new(0),
+            spent: Cell::new(false),
+            local: dialed.local,
+            peer: dialed.peer.clone(),
+            tls: dialed.tls.clone(),
+            opened,
+            idle_since: Cell::new(opened),
+            ends: life.map(|life| opened + life),
+            deadline: Deadline::new(&worker.deadlines),
+            _place: place,
+        };
+        connection.arm();
+        Rc::new(connection)
+    }
+
+    /// One more request; the last one that the connection may serve marks it as spent.
+    pub(super) fn begin(&self) {
+        self.active.set(self.active.get() + 1);
+        self.served.set(self.served.get() + 1);
+        if self.cluster.http.requests_per_connection.is_some_and(|most| self.served.get() >= most) {
+            self.worker.shard.inc(self.cluster.stats.upstream_cx_max_requests);
+            self.spent.set(true);
+        }
+    }
+
+    /// A request is over. Where nobody drives the connection now, its own task does so after `watch`.
+    pub(super) fn end(&self, watch: Option<Duration>) {
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            let at = now();
+            self.idle_since.set(at);
+            let end = self.next_end().map(|end| end.saturating_duration_since(at));
+            if let Some(span) = [end, watch].into_iter().flatten().min() {
+                self.deadline.set(span);
+            }
+        }
+    }
+
+    pub(super) fn idle_for(&self) -> Duration {
+        now().saturating_duration_since(self.idle_since.get())
+    }
+
+    /// Whether the server's certificate would be accepted again by the cluster's newest context.
+    pub(super) fn is_trusted(&self) -> bool {
+        match (&self.tls, &self.peer) {
+            (Some(tls), Some(peer)) => {
+                let newest = self.worker.newest_tls(&self.cluster.name, tls);
+                newest.is_none_or(|tls| tls.still_accepts(peer))
+            }
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Ready when the connection has to end: it was idle for too long, or its time is over. Requests under way
+    /// are not cut; the last one's end brings the task back here.
+    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let at = now();
+        if self.ends.is_some_and(|ends| at >= ends) {
+            if !self.spent.replace(true) {
+                self.worker.shard.inc(self.cluster.stats.upstream_cx_max_duration_reached);
+            }
+        } else if self.active.get() > 0 {
+            self.rearm(at, cx);
+            return Poll::Pending;
+        } else if self.idle_end().is_some_and(|end| at >= end) {
+            self.worker.shard.inc(self.cluster.stats.upstream_cx_idle_timeout);
+            self.spent.set(true);
+        } else {
+            self.rearm(at, cx);
+            return Poll::Pending;
+        }
+        if self.active.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn rearm(&self, at: Instant, cx: &Context<'_>) {
+        match self.next_end() {
+            Some(end) => self.deadline.set(end.saturating_duration_since(at).max(Duration::from_millis(10))),
+            None => self.deadline.clear(),
+        }
+        let _ = self.deadline.poll(cx);
+    }
+
+    fn arm(&self) {
+        if let Some(end) = self.next_end() {
+            self.deadline.set(end.saturating_duration_since(now()));
+        }
+    }
+
+    fn idle_end(&self) -> Option<Instant> {
+        self.cluster.http.idle_timeout.map(|span| self.idle_since.get() + span)
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        let idle = if self.active.get() == 0 { self.idle_end() } else { None };
+        [idle, self.ends].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let (shard, stats) = (&self.worker.shard, &self.cluster.stats);
+        shard.down(stats.upstream_cx_active);
+        shard.inc(stats.upstream_cx_destroy);
+        shard.record(stats.upstream_cx_length_ms, now().saturating_duration_since(self.opened));
+    }
+}
+
+fn certificate_life(dialed: &Dialed) -> Option<Duration> {
+    let own = dialed.tls.as_ref().and_then(|tls| tls.expires());
+    let peer = dialed.peer.as_ref().map(|peer| peer.not_after);
+    let end = [own, peer].into_iter().flatten().min()?;
+    Some(end.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN))
+}

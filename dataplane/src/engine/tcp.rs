@@ -1,0 +1,198 @@
+//! TCP proxy: one connection in, one connection out.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::AsyncWriteExt;
+
+use super::clock::Deadline;
+use super::cluster::{BreakerOf, ClusterState, Picked};
+use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::copy::{End, Tunnelled, tunnel};
+use super::held::{Ending, Held};
+use super::record;
+use super::stream::Stream;
+use super::worker::Worker;
+use crate::breaker::{Permit, Resource};
+use crate::format::ResponseFlags;
+use crate::outlier::Outcome;
+use crate::runtime::{TcpProxy, TcpTarget};
+
+/// A connection to an endpoint, with what it holds of the cluster.
+pub(super) struct Reached {
+    pub(super) picked: Picked,
+    pub(super) dialed: Dialed,
+    pub(super) _permit: Permit<BreakerOf>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Unreached {
+    NoHealthy,
+    Overflow,
+    Failed(ConnectError),
+}
+
+impl Unreached {
+    pub(super) fn flag(&self) -> ResponseFlags {
+        match self {
+            Self::NoHealthy => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+            Self::Failed(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+        }
+    }
+}
+
+/// Serves a downstream connection to its end.
+pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: Stream, held: &Rc<Held>) {
+    let shard = &worker.shard;
+    shard.inc(proxy.stats.downstream_cx_total);
+    let start = super::clock::now();
+    let mut log = record::TcpRecord::new(held, start);
+    match target(worker, proxy) {
+        None => {
+            shard.inc(proxy.stats.downstream_cx_no_route);
+            log.flags.insert(ResponseFlags::NO_ROUTE);
+        }
+        Some((name, cluster)) => {
+            log.cluster = Some(name);
+            match reach(worker, &cluster, proxy.connect_attempts).await {
+                Ok(reached) => {
+                    let done = pass(worker, proxy, stream, held, reached, &mut log).await;
+                    shard.add(proxy.stats.downstream_cx_rx_bytes_total, done.up);
+                    shard.add(proxy.stats.downstream_cx_tx_bytes_total, done.down);
+                    (log.up, log.down) = (done.up, done.down);
+                }
+                Err(unreached) => {
+                    log.flags.insert(unreached.flag());
+                    if let Unreached::Failed(error) = &unreached {
+                        log.failure = Some(error.to_string());
+                    }
+                    let mut stream = stream;
+                    // The caller learns by the close; whether the close is heard changes nothing.
+                    let _ = stream.shutdown().await;
+                }
+            }
+        }
+    }
+    record::log_tcp(worker, &proxy.access_log, &log);
+}
+
+async fn pass(
+    worker: &Rc<Worker>,
+    proxy: &TcpProxy,
+    stream: Stream,
+    held: &Rc<Held>,
+    reached: Reached,
+    log: &mut record::TcpRecord<'_>,
+) -> Tunnelled {
+    let Reached { picked, dialed, _permit } = reached;
+    let (shard, stats) = (&worker.shard, &picked.view.config.stats);
+    log.upstream = Some(picked.endpoint().address);
+    log.upstream_local = dialed.local;
+    let opened = super::clock::now();
+    shard.up(stats.upstream_cx_active);
+    let idle = proxy.idle_timeout.map(|span| (Deadline::new(&worker.deadlines), span));
+    let longest = proxy.max_duration.map(|span| Deadline::after(&worker.deadlines, span));
+    let expiry = certificate_end(worker, held, &dialed);
+    let done = tunnel(stream, dialed.stream, idle, |cx| {
+        held.watch(cx);
+        let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
+        if held.ending() >= Ending::Cut || over(&longest) || over(&expiry) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    match done.end {
+        End::TimedOut => shard.inc(proxy.stats.idle_timeout),
+        End::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
+        End::Closed | End::UpstreamBroke => {}
+    }
+    shard.add(stats.upstream_cx_tx_bytes_total, done.up);
+    shard.add(stats.upstream_cx_rx_bytes_total, done.down);
+    shard.down(stats.upstream_cx_active);
+    shard.inc(stats.upstream_cx_destroy);
+    shard.record(stats.upstream_cx_length_ms, opened.elapsed());
+    done
+}
+
+/// A tunnel may not outlive the certificates of its two connections.
+fn certificate_end(worker: &Worker, held: &Held, dialed: &Dialed) -> Option<Deadline> {
+    let own = dialed.tls.as_ref().and_then(|tls| tls.expires());
+    let peer = dialed.peer.as_ref().map(|peer| peer.not_after);
+    let end = [own, peer, held.facts.expires()].into_iter().flatten().min()?;
+    let left = end.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    Some(Deadline::after(&worker.deadlines, left))
+}
+
+fn target(worker: &Worker, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
+    let name = match &proxy.target {
+        TcpTarget::Cluster(name) => name,
+        TcpTarget::Weighted(clusters) => {
+            let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+            let mut at = worker.random() % total.max(1);
+            let chosen = clusters.iter().find(|cluster| {
+                let weight = u64::from(cluster.weight);
+                let here = at < weight;
+                at = at.saturating_sub(weight);
+                here
+            });
+            &chosen?.name
+        }
+    };
+    Some((name.clone(), worker.snapshot().cluster(name)?.clone()))
+}
+
+/// Connects to an endpoint of the cluster, and to another one when that fails, at most `attempts` times.
+pub(super) async fn reach(
+    worker: &Rc<Worker>,
+    cluster: &Rc<ClusterState>,
+    attempts: u32,
+) -> Result<Reached, Unreached> {
+    let mut tried = Vec::new();
+    let mut last = Unreached::NoHealthy;
+    for _ in 0..attempts.max(1) {
+        let Some(picked) = cluster.pick(&tried) else {
+            worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
+            return Err(last);
+        };
+        tried.push(picked.index);
+        let config = picked.view.config.clone();
+        let (shard, stats) = (&worker.shard, &config.stats);
+        let breaker = BreakerOf::Default(picked.view.clone());
+        let Some(permit) = Permit::try_new(breaker, Resource::Connections) else {
+            shard.inc(stats.upstream_cx_overflow);
+            return Err(Unreached::Overflow);
+        };
+        shard.inc(stats.upstream_cx_total);
+        let endpoint = picked.endpoint();
+        let transport = config.transports.get(endpoint.transport);
+        let start = super::clock::now();
+        let dialed = match transport {
+            Some(transport) => {
+                dial(&worker.deadlines, &config, endpoint.address, transport, Speak::Tcp).await
+            }
+            None => Err(ConnectError::NoTransport),
+        };
+        match dialed {
+            Ok(dialed) => {
+                shard.record(stats.upstream_cx_connect_ms, start.elapsed());
+                record::report(worker, &picked, Outcome::Connected);
+                return Ok(Reached { picked, dialed, _permit: permit });
+            }
+            Err(error) => {
+                shard.inc(stats.upstream_cx_connect_fail);
+                if matches!(error, ConnectError::Timeout) {
+                    shard.inc(stats.upstream_cx_connect_timeout);
+                }
+                record::report(worker, &picked, Outcome::ConnectFailed);
+                last = Unreached::Failed(error);
+            }
+        }
+    }
+    worker.shard.inc(cluster.view().config.stats.upstream_cx_connect_attempts_exceeded);
+    Err(last)
+}

@@ -1,0 +1,158 @@
+//! Requests that become tunnels: WebSocket and other upgrades, extended CONNECT, CONNECT.
+
+use std::rc::Rc;
+
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Body;
+use super::clock::Deadline;
+use super::cluster::ClusterState;
+use super::copy::tunnel;
+use super::exchange::Exchange;
+use super::held::Ending;
+use super::http::Stage;
+use super::pool::Lease;
+use super::reply::Reply;
+use super::router::{Outgoing, Sending, response_head};
+use super::serve::Protocol;
+use super::tcp::{self, Unreached};
+
+/// Whether manager and route allow the upgrade that is asked for.
+pub(super) fn is_allowed(sending: &Sending<'_>, parts: &Parts) -> bool {
+    let protocol = asked(parts);
+    let same = |kind: &str| kind.eq_ignore_ascii_case(&protocol);
+    let route = sending.forward.upgrades.iter().find(|upgrade| same(&upgrade.kind));
+    let manager = sending.manager.upgrades.iter().find(|upgrade| same(&upgrade.protocol));
+    route.map(|upgrade| upgrade.enabled).or(manager.map(|upgrade| upgrade.enabled)).unwrap_or(false)
+}
+
+fn asked(parts: &Parts) -> String {
+    if parts.method == Method::CONNECT {
+        return match parts.extensions.get::<hyper::ext::Protocol>() {
+            Some(protocol) => protocol.as_str().to_owned(),
+            None => "CONNECT".to_owned(),
+        };
+    }
+    parts.headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Whether a response accepts an extended CONNECT that we sent.
+pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Response<Incoming>) -> bool {
+    outgoing.upgrades() && matches!(lease, Lease::Http2(_)) && response.status() == StatusCode::OK
+}
+
+/// The upstream accepted the upgrade: both connections become one tunnel.
+pub(super) fn accept(
+    mut stage: Stage,
+    mut sending: Sending<'_>,
+    outgoing: &Outgoing,
+    mut response: Response<Incoming>,
+    lease: Lease,
+) -> Response<Body> {
+    let upstream = hyper::upgrade::on(&mut response);
+    let protocol = response.headers().get(UPGRADE).cloned();
+    let (mut parts, _) = response.into_parts();
+    response_head(&mut stage, &sending, None, outgoing, StatusCode::SWITCHING_PROTOCOLS, &mut parts.headers);
+    let mut answer = Response::new(Body::Empty);
+    *answer.headers_mut() = parts.headers;
+    match stage.connection.protocol {
+        Protocol::Http1 => {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = answer.headers_mut();
+            headers.remove(http::header::CONTENT_LENGTH);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            let asked = protocol.or_else(|| outgoing.parts().headers.get(UPGRADE).cloned());
+            headers.insert(UPGRADE, asked.unwrap_or(HeaderValue::from_static("websocket")));
+        }
+        Protocol::Http2 => *answer.status_mut() = StatusCode::OK,
+    }
+    stage.exchange.responded(answer.status());
+    stage.exchange.details = "via_upstream".into();
+    let Some(downstream) = sending.upgrade.take() else { return answer };
+    let stats = &sending.manager.stats;
+    stage.connection.worker.shard.inc(stats.downstream_cx_upgrades_total);
+    tokio::task::spawn_local(async move {
+        if let Some(line) = lease.line() {
+            line.leave();
+        }
+        let _lease = lease;
+        match (downstream.await, upstream.await) {
+            (Ok(downstream), Ok(upstream)) => {
+                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream)).await;
+            }
+            (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "upgrade did not come about"),
+        }
+    });
+    answer
+}
+
+/// CONNECT: ends here, and its content goes to an endpoint as TCP, where the route says so.
+pub(super) async fn connect(
+    mut stage: Stage,
+    mut sending: Sending<'_>,
+    parts: Parts,
+    cluster: &Rc<ClusterState>,
+) -> Response<Body> {
+    let manager = sending.manager;
+    let terminates = sending.forward.upgrades.iter().any(|upgrade| {
+        upgrade.enabled && upgrade.terminates_connect && upgrade.kind.eq_ignore_ascii_case("connect")
+    });
+    let (true, Some(downstream)) = (terminates, sending.upgrade.take()) else {
+        return stage.reply(manager, &parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
+    };
+    let reached = match tcp::reach(&stage.connection.worker, cluster, 1).await {
+        Ok(reached) => reached,
+        Err(unreached) => {
+            let text = match &unreached {
+                Unreached::NoHealthy => "no healthy upstream".to_owned(),
+                Unreached::Overflow => {
+                    "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+                        .to_owned()
+                }
+                Unreached::Failed(error) => format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: {error}"
+                ),
+            };
+            let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_reset_before_response_started");
+            return stage.reply(manager, &parts, reply.body(text).flag(unreached.flag()));
+        }
+    };
+    stage.exchange.responded(StatusCode::OK);
+    stage.exchange.details = "via_upstream".into();
+    stage.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
+    tokio::task::spawn_local(async move {
+        let reached = reached;
+        match downstream.await {
+            Ok(downstream) => run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream).await,
+            Err(error) => tracing::debug!(%error, "CONNECT did not come about"),
+        }
+    });
+    Response::new(Body::Empty)
+}
+
+/// Copies both ways until either ends; the exchange is over then.
+async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U)
+where
+    D: AsyncRead + AsyncWrite,
+    U: AsyncRead + AsyncWrite,
+{
+    let connection = exchange.connection.clone();
+    let idle = exchange.idle_limit().map(|span| (Deadline::new(&connection.worker.deadlines), span));
+    let done = tunnel(downstream, upstream, idle, |cx| {
+        connection.held.watch(cx);
+        if connection.held.ending() >= Ending::Cut {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    exchange.sent = done.down;
+    exchange.tunnelled(done.up);
+    exchange.complete();
+}

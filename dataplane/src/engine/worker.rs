@@ -1,0 +1,294 @@
+//! One worker: a thread with its own event loop, listeners, pools, balancers, timers and counters.
+//!
+//! ```text
+//!   Engine --Command--> Worker --spawns--> accept loops --> connections --> requests
+//!                         |  snapshot: Runtime + ClusterState by name      (one load a request)
+//!                         |  listeners: name -> ListenerState -> ChainState
+//!                         +  shard, deadlines, connections
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::access::LogWriter;
+use super::clock::Deadlines;
+use super::cluster::ClusterState;
+use super::held::{Connections, Ending};
+use super::listen::ListenerState;
+use super::steer::Load;
+use crate::runtime::{Runtime, Transport, UpstreamTls};
+use crate::stats::{Shard, ShardSnapshot};
+
+/// What the engine asks of a worker.
+pub(super) enum Command {
+    /// Serve by this configuration from now on.
+    Swap { runtime: Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>, done: oneshot::Sender<()> },
+    /// A copy of all numbers.
+    Stats(oneshot::Sender<ShardSnapshot>),
+    /// How many connections are open.
+    Connections(oneshot::Sender<usize>),
+    /// A connection that another worker accepted.
+    Serve { listener: Arc<str>, tcp: std::net::TcpStream, peer: SocketAddr },
+    /// Announce the end, stop listening after `minimum`, and wait for what is in flight until `limit`.
+    Drain { minimum: Duration, limit: Duration, done: oneshot::Sender<()> },
+    /// End now.
+    Stop,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Swap { .. } => "Swap",
+            Self::Stats(_) => "Stats",
+            Self::Connections(_) => "Connections",
+            Self::Serve { .. } => "Serve",
+            Self::Drain { .. } => "Drain",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+/// The configuration of the moment with this worker's state of each cluster.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) runtime: Arc<Runtime>,
+    clusters: HashMap<Arc<str>, Rc<ClusterState>>,
+}
+
+impl Snapshot {
+    pub(crate) fn cluster(&self, name: &str) -> Option<&Rc<ClusterState>> {
+        self.clusters.get(name)
+    }
+}
+
+/// A worker's state.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shard: Shard,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) connections: Rc<Connections>,
+    pub(crate) logs: LogWriter,
+    pub(crate) draining: Cell<bool>,
+    pub(crate) peers: Vec<mpsc::Sender<Command>>,
+    snapshot: RefCell<Rc<Snapshot>>,
+    listeners: RefCell<HashMap<Arc<str>, Rc<ListenerState>>>,
+    random: Cell<u64>,
+    next_id: Cell<u64>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        index: usize,
+        load: Load,
+        logs: LogWriter,
+        peers: Vec<mpsc::Sender<Command>>,
+    ) -> Rc<Self> {
+        let snapshot = Snapshot { runtime: Runtime::empty(), clusters: HashMap::new() };
+        Rc::new(Self {
+            shard: Shard::default(),
+            deadlines: Deadlines::new(),
+            connections: Connections::new(load),
+            logs,
+            draining: Cell::new(false),
+            peers,
+            snapshot: RefCell::new(Rc::new(snapshot)),
+            listeners: RefCell::default(),
+            random: Cell::new(rand::random::<u64>() | 1),
+            next_id: Cell::new(index as u64),
+        })
+    }
+
+    /// Serves commands until the engine is gone.
+    pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+        tokio::task::spawn_local(self.deadlines.clone().tick());
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Swap { runtime, sockets, done } => {
+                    self.swap(&runtime, sockets);
+                    // One turn of the event loop drops the sockets of listeners that are gone.
+                    tokio::task::yield_now().await;
+                    // Whoever asked may have stopped waiting; the swap stands.
+                    let _ = done.send(());
+                }
+                Command::Stats(reply) => {
+                    self.count_panics();
+                    let _ = reply.send(self.shard.collect());
+                }
+                Command::Connections(reply) => {
+                    let _ = reply.send(self.connections.len());
+                }
+                Command::Serve { listener, tcp, peer } => self.adopt(&listener, tcp, peer),
+                Command::Drain { minimum, limit, done } => {
+                    let worker = self.clone();
+                    tokio::task::spawn_local(async move {
+                        worker.drain(minimum, limit).await;
+                        let _ = done.send(());
+                    });
+                }
+                Command::Stop => break,
+            }
+        }
+        self.stop_listening();
+        self.connections.each(|held| held.end(Ending::Cut));
+    }
+
+    /// The configuration for a request that begins now.
+    pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// A random number for choices that need no secrecy.
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(x);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// A number for a connection, of no other connection of this process.
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id + self.peers.len().max(1) as u64);
+        id
+    }
+
+    /// The TLS context of a cluster that has taken the place of `old`.
+    pub(crate) fn newest_tls(&self, cluster: &str, old: &Arc<UpstreamTls>) -> Option<Arc<UpstreamTls>> {
+        let snapshot = self.snapshot();
+        let view = snapshot.cluster(cluster)?.view();
+        let contexts = view.config.transports.iter().filter_map(|transport| match transport {
+            Transport::Plaintext => None,
+            Transport::Tls(tls) => Some(tls),
+        });
+        let mut same_name = contexts.filter(|tls| tls.server_name == old.server_name);
+        same_name.next().cloned()
+    }
+
+    fn swap(self: &Rc<Self>, runtime: &Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>) {
+        let old = self.snapshot();
+        let mut clusters = HashMap::with_capacity(runtime.clusters.len());
+        for (name, config) in &runtime.clusters {
+            let state = match old.clusters.get(name) {
+                Some(known) => {
+                    known.update(config.clone());
+                    known.clone()
+                }
+                None => ClusterState::new(config.clone(), self.random()),
+            };
+            clusters.insert(name.clone(), state);
+        }
+        for (name, state) in &old.clusters {
+            if !clusters.contains_key(name) {
+                state.retire();
+            }
+        }
+        *self.snapshot.borrow_mut() = Rc::new(Snapshot { runtime: runtime.clone(), clusters });
+        self.swap_listeners(runtime, sockets);
+        self.recheck_trust(&old.runtime, runtime);
+    }
+
+    fn swap_listeners(
+        self: &Rc<Self>,
+        runtime: &Arc<Runtime>,
+        sockets: Vec<(Arc<str>, std::net::TcpListener)>,
+    ) {
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.retain(|name, state| {
+            let stays = runtime.listeners.contains_key(name);
+            if !stays {
+                state.remove();
+            }
+            stays
+        });
+        for (name, config) in &runtime.listeners {
+            match listeners.get(name) {
+                Some(state) => state.update(config, runtime),
+                None => {
+                    listeners.insert(name.clone(), ListenerState::new(self, config, runtime));
+                }
+            }
+        }
+        for (name, socket) in sockets {
+            if let Some(state) = listeners.get(&name) {
+                state.listen(socket);
+            }
+        }
+    }
+
+    /// After a trust bundle or revocation list changed: connections whose peer would be refused now are cut.
+    fn recheck_trust(&self, old: &Runtime, new: &Runtime) {
+        let listeners_changed = new.listeners.iter().any(|(name, listener)| {
+            old.listeners.get(name).is_some_and(|before| !Arc::ptr_eq(before, listener))
+        });
+        if listeners_changed {
+            self.connections.each(|held| {
+                let view = held.chain.view();
+                if let (Some(tls), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate())
+                    && !tls.still_accepts(peer)
+                {
+                    held.end(Ending::Cut);
+                }
+            });
+        }
+        for (name, config) in &new.clusters {
+            let before = old.clusters.get(name);
+            let tls_changed = before.is_some_and(|before| {
+                !Arc::ptr_eq(before, config) && transports_differ(&before.transports, &config.transports)
+            });
+            if tls_changed && let Some(state) = self.snapshot().cluster(name) {
+                state.recheck();
+            }
+        }
+    }
+
+    fn adopt(self: &Rc<Self>, listener: &str, tcp: std::net::TcpStream, peer: SocketAddr) {
+        let state = self.listeners.borrow().get(listener).cloned();
+        match (state, tokio::net::TcpStream::from_std(tcp)) {
+            (Some(state), Ok(tcp)) => state.serve(tcp, peer),
+            // The listener went meanwhile, or the socket is beyond use: dropping it closes it.
+            (None, _) | (_, Err(_)) => self.connections.load.leave(),
+        }
+    }
+
+    async fn drain(self: Rc<Self>, minimum: Duration, limit: Duration) {
+        self.draining.set(true);
+        self.connections.each(|held| held.end(Ending::Announce));
+        tokio::time::sleep(minimum).await;
+        self.stop_listening();
+        tokio::task::yield_now().await;
+        self.connections.each(|held| held.end(Ending::Finish));
+        let rest = limit.saturating_sub(minimum);
+        if tokio::time::timeout(rest, self.connections.emptied()).await.is_err() {
+            self.connections.each(|held| held.end(Ending::Cut));
+        }
+    }
+
+    fn stop_listening(&self) {
+        self.listeners.borrow().values().for_each(|listener| listener.close());
+    }
+
+    fn count_panics(&self) {
+        for state in self.snapshot().clusters.values() {
+            let panics = state.take_panics();
+            if panics > 0 {
+                self.shard.add(state.view().config.stats.lb_healthy_panic, panics);
+            }
+        }
+    }
+}
+
+fn transports_differ(one: &[Transport], other: &[Transport]) -> bool {
+    one.len() != other.len()
+        || one.iter().zip(other).any(|pair| match pair {
+            (Transport::Plaintext, Transport::Plaintext) => false,
+            (Transport::Tls(a), Transport::Tls(b)) => !Arc::ptr_eq(a, b),
+            (Transport::Plaintext, Transport::Tls(_)) | (Transport::Tls(_), Transport::Plaintext) => true,
+        })
+}

@@ -1,0 +1,134 @@
+//! JSON formats.
+
+use std::fmt::Write as _;
+
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+
+use super::command::Command;
+use super::context::Context;
+use super::parse::{FormatError, parts};
+use super::{Part, render_parts};
+
+/// A JSON value with commands in its strings. Members are sorted by name.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Object(Vec<(Box<str>, Node)>),
+    List(Vec<Node>),
+    Command(Command),
+    Text(Vec<Part>),
+    Number(f64),
+    Bool(bool),
+    Null,
+}
+
+impl Node {
+    pub(super) fn parse(object: &Struct) -> Result<Self, FormatError> {
+        let mut members = object
+            .fields
+            .iter()
+            .map(|(name, value)| Ok((name.as_str().into(), Self::value(value)?)))
+            .collect::<Result<Vec<(Box<str>, Self)>, FormatError>>()?;
+        members.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Self::Object(members))
+    }
+
+    fn value(value: &Value) -> Result<Self, FormatError> {
+        Ok(match &value.kind {
+            Some(Kind::StructValue(object)) => Self::parse(object)?,
+            Some(Kind::ListValue(list)) => {
+                Self::List(list.values.iter().map(Self::value).collect::<Result<_, _>>()?)
+            }
+            Some(Kind::StringValue(text)) => {
+                let mut parts = parts(text)?;
+                match parts.pop() {
+                    Some(Part::Command(command)) if parts.is_empty() => Self::Command(command),
+                    last => {
+                        parts.extend(last);
+                        Self::Text(parts)
+                    }
+                }
+            }
+            Some(Kind::NumberValue(number)) => Self::Number(*number),
+            Some(Kind::BoolValue(bool)) => Self::Bool(*bool),
+            Some(Kind::NullValue(_)) | None => Self::Null,
+        })
+    }
+
+    /// Appends the value as JSON.
+    pub(super) fn render(&self, at: &Context<'_>, omit_empty: bool, out: &mut String) {
+        match self {
+            Self::Object(members) => {
+                out.push('{');
+                let start = out.len();
+                for (name, node) in members {
+                    let before = out.len();
+                    if before > start {
+                        out.push(',');
+                    }
+                    write_string(name, out);
+                    out.push(':');
+                    let value = out.len();
+                    node.render(at, omit_empty, out);
+                    if omit_empty && &out[value..] == "null" {
+                        out.truncate(before);
+                    }
+                }
+                out.push('}');
+            }
+            Self::List(nodes) => {
+                out.push('[');
+                for (i, node) in nodes.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    node.render(at, omit_empty, out);
+                }
+                out.push(']');
+            }
+            Self::Command(command) => render_command(command, at, out),
+            Self::Text(parts) => {
+                let mut text = String::new();
+                render_parts(parts, at, if omit_empty { "" } else { "-" }, &mut text);
+                write_string(&text, out);
+            }
+            Self::Number(number) => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "{number}");
+            }
+            Self::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
+            Self::Null => out.push_str("null"),
+        }
+    }
+}
+
+fn render_command(command: &Command, at: &Context<'_>, out: &mut String) {
+    if let Some(number) = command.number(at) {
+        let _ = write!(out, "{number}");
+        return;
+    }
+    let mut text = String::new();
+    if command.write(at, &mut text) {
+        command.truncate(&mut text, 0);
+        write_string(&text, out);
+    } else {
+        out.push_str("null");
+    }
+}
+
+fn write_string(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

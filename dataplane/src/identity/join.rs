@@ -1,0 +1,193 @@
+//! Joining, renewing and leaving: the calls of the join protocol.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use weft_api::join::join_service_client::JoinServiceClient;
+use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, Workload};
+use weft_api::names::InvalidName;
+use weft_api::{JoinToken, ServiceId, TrustDomain, WorkloadId};
+
+use super::channel::{ChannelError, Credentials, channel};
+use super::key::{KeyError, new_key, signing_request};
+use super::{Identity, IdentityError, Membership};
+
+/// One call takes at most this long.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The control plane answered no; asking again changes nothing.
+    #[error("the control plane refuses: {0}")]
+    Refused(String),
+    /// It cannot be reached, or is busy; ask again later.
+    #[error("the control plane cannot be reached: {0}")]
+    Unavailable(String),
+    /// Its answer cannot be used.
+    #[error("the control plane's answer cannot be used: {0}")]
+    Identity(#[from] IdentityError),
+    /// Its answer holds a wrong name.
+    #[error("the control plane's answer cannot be used: {0}")]
+    Name(#[from] InvalidName),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No connection can be set up.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+impl IssueError {
+    /// Whether asking again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<Status> for IssueError {
+    fn from(status: Status) -> Self {
+        let source = |status: &Status| {
+            let mut text = status.message().to_owned();
+            let mut cause = std::error::Error::source(status);
+            while let Some(error) = cause {
+                let part = error.to_string();
+                if !text.contains(&part) {
+                    text = format!("{text}: {part}");
+                }
+                cause = error.source();
+            }
+            text
+        };
+        match status.code() {
+            Code::InvalidArgument
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Unimplemented => Self::Refused(source(&status)),
+            _ => Self::Unavailable(source(&status)),
+        }
+    }
+}
+
+/// Joins with a token: makes a key, has it signed, and learns who this workload is.
+///
+/// # Errors
+/// When the control plane cannot be reached or refuses, or its answer is wrong.
+pub async fn join(
+    token: &JoinToken,
+    control_plane: &str,
+    workload: Workload,
+) -> Result<(Membership, Identity), IssueError> {
+    let channel = channel(control_plane, Credentials::Pinned(token.root_spki_sha256))?;
+    let key = new_key()?;
+    let request = JoinRequest {
+        token_id: token.id.clone(),
+        secret: token.secret.to_vec(),
+        csr_der: signing_request(&key)?,
+        workload: Some(workload),
+    };
+    let call = async { JoinServiceClient::new(channel).join(request).await };
+    let answer = limited(call).await?.into_inner();
+    let membership = membership(control_plane, &answer)?;
+    let identity = Identity::try_new(
+        certificates(answer.certificate_chain_der),
+        key.serialize_der(),
+        certificates(answer.bundle_der),
+    )?;
+    let expected = weft_api::SpiffeId::service(&membership.trust_domain, &membership.service);
+    if *identity.spiffe() != expected {
+        return Err(IdentityError::Names(format!("{} and not {expected}", identity.spiffe())).into());
+    }
+    Ok((membership, identity))
+}
+
+fn membership(control_plane: &str, answer: &JoinResponse) -> Result<Membership, InvalidName> {
+    Ok(Membership {
+        control_plane: control_plane.to_owned(),
+        trust_domain: TrustDomain::try_new(&answer.trust_domain)?,
+        service: ServiceId::try_new(&answer.namespace, &answer.service)?,
+        workload: WorkloadId::try_new(&answer.namespace, &answer.workload)?,
+    })
+}
+
+fn certificates(der: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
+    der.into_iter().map(CertificateDer::from).collect()
+}
+
+async fn limited<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, IssueError> {
+    match tokio::time::timeout(CALL_LIMIT, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(IssueError::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs()))),
+    }
+}
+
+/// Who signs a new key for an identity that exists. A trait so that rotation is tested without a control plane.
+pub trait Issuer {
+    /// Has a signing request signed; answers chain and bundle.
+    fn issue(
+        &self,
+        csr: Vec<u8>,
+    ) -> impl Future<Output = Result<(Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>), IssueError>>;
+}
+
+/// The control plane, spoken to with the identity of the moment.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    address: String,
+    credentials: Credentials,
+}
+
+impl ControlPlane {
+    /// The control plane at `HOST:PORT`.
+    #[must_use]
+    pub fn new(address: String, credentials: Credentials) -> Self {
+        Self { address, credentials }
+    }
+
+    // A channel for each call: calls are hours apart, and a new connection uses the newest identity.
+    fn client(&self) -> Result<JoinServiceClient<Channel>, ChannelError> {
+        Ok(JoinServiceClient::new(channel(&self.address, self.credentials.clone())?))
+    }
+
+    /// Says goodbye: the workload is drained at once.
+    ///
+    /// # Errors
+    /// When the control plane cannot be reached or does not know the workload.
+    pub async fn leave(&self) -> Result<(), IssueError> {
+        let mut client = self.client()?;
+        limited(async { client.leave(LeaveRequest {}).await }).await?;
+        Ok(())
+    }
+}
+
+impl Issuer for ControlPlane {
+    async fn issue(
+        &self,
+        csr: Vec<u8>,
+    ) -> Result<(Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>), IssueError> {
+        let mut client = self.client()?;
+        let answer = limited(async { client.renew(RenewRequest { csr_der: csr }).await }).await?.into_inner();
+        Ok((certificates(answer.certificate_chain_der), certificates(answer.bundle_der)))
+    }
+}
+
+/// A new key and certificate for the same identity.
+///
+/// # Errors
+/// When the issuer refuses or cannot be reached, or the answer is for somebody else.
+pub async fn renew(issuer: &impl Issuer, current: &Identity) -> Result<Identity, IssueError> {
+    let key = new_key()?;
+    let (chain, bundle) = issuer.issue(signing_request(&key)?).await?;
+    let renewed = Identity::try_new(chain, key.serialize_der(), bundle)?;
+    if renewed.spiffe() != current.spiffe() {
+        let names = format!("{} and not {}", renewed.spiffe(), current.spiffe());
+        return Err(IdentityError::Names(names).into());
+    }
+    Ok(renewed)
+}

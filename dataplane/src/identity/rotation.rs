@@ -1,0 +1,236 @@
+//! When a certificate is renewed: at a random point between 50 and 60 % of its life, so that a fleet started at
+//! once does not renew at once. A failure is tried again after 1 s, doubling to 60 s with jitter, and every 10 s
+//! once 90 % of the life is over. The old identity serves until it expires.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::Rng as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Identity;
+use super::join::{Issuer, renew};
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const URGENT_RETRY: Duration = Duration::from_secs(10);
+/// Sleeps are cut into pieces, so that a wall clock that jumps is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// An issuer whose certificates are born old cannot make the proxy spin.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Where wall-clock time comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Clock {
+    /// The system's clock, with its jumps.
+    System,
+    /// A wall clock that advances with tokio's time: for tests that pause it.
+    Anchored {
+        /// Wall-clock time at `since`.
+        wall: SystemTime,
+        /// The anchor.
+        since: Instant,
+    },
+}
+
+impl Clock {
+    /// A clock that starts at `wall` and follows tokio's time.
+    #[must_use]
+    pub fn anchored(wall: SystemTime) -> Self {
+        Self::Anchored { wall, since: Instant::now() }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(self) -> SystemTime {
+        match self {
+            Self::System => SystemTime::now(),
+            Self::Anchored { wall, since } => wall + since.elapsed(),
+        }
+    }
+}
+
+/// A point of an identity's life, from 0.0 (issued) to 1.0 (expired).
+fn point(identity: &Identity, fraction: f64) -> SystemTime {
+    let life = identity.not_after().duration_since(identity.issued()).unwrap_or_default();
+    identity.issued() + life.mul_f64(fraction)
+}
+
+/// When to renew, drawn once for each certificate.
+#[must_use]
+pub fn renewal_point(identity: &Identity) -> SystemTime {
+    point(identity, rand::rng().random_range(0.5..0.6))
+}
+
+/// How long to wait after `failures` failures in a row.
+fn retry_after(failures: u32, identity: &Identity, now: SystemTime) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_RETRY);
+    let jittered = doubled.mul_f64(rand::rng().random_range(0.75..1.0));
+    match point(identity, 0.9).duration_since(now) {
+        // A long wait must not reach far into the urgent part.
+        Ok(calm) if !calm.is_zero() => jittered.min(calm.max(FIRST_RETRY)),
+        Ok(_) | Err(_) => jittered.min(URGENT_RETRY),
+    }
+}
+
+/// Renews for as long as `stop` is not cancelled. `keep` stores each new identity before it is published.
+pub async fn rotate(
+    identity: watch::Sender<Arc<Identity>>,
+    issuer: impl Issuer,
+    clock: Clock,
+    keep: impl Fn(&Identity),
+    stop: CancellationToken,
+) {
+    let mut failures = 0;
+    let mut due = renewal_point(&identity.borrow());
+    loop {
+        let waited = stop.run_until_cancelled(sleep_until(due, clock)).await;
+        if waited.is_none() {
+            return;
+        }
+        let current = identity.borrow().clone();
+        let Some(renewed) = stop.run_until_cancelled(renew(&issuer, &current)).await else { return };
+        let now = clock.now();
+        match renewed {
+            Ok(renewed) => {
+                failures = 0;
+                due = renewal_point(&renewed).max(now + SHORTEST_WAIT);
+                keep(&renewed);
+                tracing::info!(serial = renewed.serial(), "certificate renewed");
+                identity.send_replace(Arc::new(renewed));
+            }
+            Err(error) => {
+                failures += 1;
+                let wait = retry_after(failures, &current, now);
+                due = now + wait;
+                let left = current.not_after().duration_since(now).unwrap_or_default();
+                tracing::warn!(%error, ?wait, expires_in = ?left, "the certificate is not renewed, trying again");
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: SystemTime, clock: Clock) {
+    while let Ok(left) = due.duration_since(clock.now()) {
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::join::IssueError;
+    use super::super::testing::Authority;
+    use super::*;
+    use rustls::pki_types::CertificateDer;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    const WEB: &str = "spiffe://mesh.local/ns/shop/svc/web";
+    const LIFE: Duration = Duration::from_secs(1000);
+
+    /// Signs at the time of an anchored clock, unless it is out of order; notes when it was asked.
+    struct Desk {
+        authority: Rc<Authority>,
+        clock: Clock,
+        start: SystemTime,
+        broken: Rc<RefCell<bool>>,
+        asked: Rc<RefCell<Vec<Duration>>>,
+        name: &'static str,
+    }
+
+    impl Issuer for Desk {
+        async fn issue(
+            &self,
+            csr: Vec<u8>,
+        ) -> Result<(Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>), IssueError> {
+            let now = self.clock.now();
+            self.asked.borrow_mut().push(now.duration_since(self.start).unwrap());
+            if *self.broken.borrow() {
+                return Err(IssueError::Unavailable("out of order".to_owned()));
+            }
+            Ok((vec![self.authority.sign(&csr, &[self.name], now, LIFE)], vec![self.authority.root()]))
+        }
+    }
+
+    struct Bench {
+        identity: watch::Receiver<Arc<Identity>>,
+        asked: Rc<RefCell<Vec<Duration>>>,
+        broken: Rc<RefCell<bool>>,
+        stop: CancellationToken,
+    }
+
+    fn spawn(name: &'static str) -> Bench {
+        let authority = Rc::new(Authority::new());
+        let start = SystemTime::now();
+        let clock = Clock::anchored(start);
+        let (sender, identity) = watch::channel(Arc::new(authority.identity(WEB, LIFE)));
+        let (asked, broken) = (Rc::default(), Rc::new(RefCell::new(false)));
+        let stop = CancellationToken::new();
+        let desk =
+            Desk { authority, clock, start, broken: Rc::clone(&broken), asked: Rc::clone(&asked), name };
+        tokio::task::spawn_local(rotate(sender, desk, clock, |_| {}, stop.clone()));
+        Bench { identity, asked, broken, stop }
+    }
+
+    async fn within<F: Future<Output = ()>>(test: F) {
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renews_between_50_and_60_percent_of_life_with_a_new_key() {
+        within(async {
+            let mut bench = spawn(WEB);
+            let first = bench.identity.borrow_and_update().clone();
+            bench.identity.changed().await.unwrap();
+            let second = bench.identity.borrow_and_update().clone();
+            assert_ne!(first.key_pem(), second.key_pem());
+            let asked = bench.asked.borrow()[0].as_secs();
+            assert!((499..=601).contains(&asked), "{asked}");
+            bench.identity.changed().await.unwrap();
+            let again = bench.asked.borrow()[1].as_secs() - asked;
+            assert!((499..=601).contains(&again), "{again}");
+            bench.stop.cancel();
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_to_a_minute_and_then_hurry_after_90_percent() {
+        within(async {
+            let mut bench = spawn(WEB);
+            *bench.broken.borrow_mut() = true;
+            let first = bench.identity.borrow_and_update().clone();
+            tokio::time::sleep(Duration::from_secs(990)).await;
+            assert_eq!(bench.identity.borrow().serial(), first.serial(), "the old one serves");
+            let asked = bench.asked.borrow().clone();
+            let gaps: Vec<f64> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+            assert!((0.7..=1.1).contains(&gaps[0]), "{gaps:?}");
+            assert!((1.4..=2.1).contains(&gaps[1]), "{gaps:?}");
+            assert!(gaps.iter().all(|gap| *gap <= 60.5), "{gaps:?}");
+            let late = asked.iter().zip(&gaps).filter(|(at, _)| at.as_secs() >= 901);
+            assert!(late.clone().count() >= 5, "{asked:?}");
+            assert!(late.clone().all(|(_, gap)| *gap <= 10.1), "{gaps:?}");
+            *bench.broken.borrow_mut() = false;
+            bench.identity.changed().await.unwrap();
+            bench.stop.cancel();
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_for_somebody_else_is_never_used() {
+        within(async {
+            let bench = spawn("spiffe://mesh.local/ns/shop/svc/cart");
+            tokio::time::sleep(Duration::from_secs(700)).await;
+            assert!(!bench.asked.borrow().is_empty());
+            assert_eq!(bench.identity.borrow().spiffe().to_string(), WEB);
+            bench.stop.cancel();
+        })
+        .await;
+    }
+}

@@ -1,0 +1,59 @@
+//! `weft-proxy join`: the identity of a workload whose data plane is a stock Envoy. Writes the files that Envoy
+//! reads, and with `--keep` renews them in time and says goodbye at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weft_api::join::ProxyType;
+
+use crate::args::JoinArgs;
+use crate::enter::{self, EnterError};
+use crate::identity::channel::Credentials;
+use crate::identity::join::ControlPlane;
+use crate::identity::rotation::{Clock, rotate};
+use crate::identity::{Identity, IdentityDir};
+
+/// A goodbye takes at most this long.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Joins, writes the files, and stays with `--keep` until `stop` is cancelled.
+///
+/// # Errors
+/// When the join is refused or the files cannot be written.
+pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterError> {
+    let entered = Box::pin(enter::enter(&args.workload, ProxyType::Envoy, &stop)).await?;
+    let Some(entered) = entered else { return Ok(()) };
+    let directory = entered.directory;
+    directory.store_sds(&entered.identity)?;
+    let membership = entered.membership;
+    tracing::info!(
+        workload = %membership.workload,
+        identity = %entered.identity.spiffe(),
+        files = %directory.path("identity.sds.json").display(),
+        "joined"
+    );
+    if !args.keep {
+        return Ok(());
+    }
+    let (sender, receiver) = watch::channel(Arc::new(entered.identity));
+    let credentials =
+        Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };
+    let control_plane = ControlPlane::new(membership.control_plane.clone(), credentials);
+    let keep = move |identity: &Identity| keep_files(&directory, identity);
+    rotate(sender, control_plane.clone(), Clock::System, keep, stop).await;
+    match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
+        Ok(Ok(())) => tracing::info!("said goodbye"),
+        Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),
+        Err(_) => tracing::warn!("could not say goodbye in time"),
+    }
+    Ok(())
+}
+
+fn keep_files(directory: &IdentityDir, identity: &Identity) {
+    let stored = directory.store(identity).and_then(|()| directory.store_sds(identity));
+    if let Err(error) = stored {
+        tracing::error!(%error, "the renewed identity is not written");
+    }
+}

@@ -1,0 +1,32 @@
+//! The data plane: a sidecar that takes Envoy's own resources.
+//!
+//! One control thread (xDS, admin, identity, telemetry) builds an immutable runtime; worker threads serve with
+//! it. Nothing on the path of a request takes a lock or reads configuration messages.
+
+pub mod admin;
+pub mod args;
+pub mod balance;
+pub mod bootstrap;
+pub mod breaker;
+pub mod config_dump;
+pub mod control;
+pub mod decode;
+pub mod dns;
+pub mod engine;
+pub mod enter;
+pub mod format;
+pub mod hds;
+pub mod identity;
+pub mod join_keep;
+pub mod logs;
+pub mod matcher;
+pub mod metrics_push;
+pub mod outlier;
+pub mod path;
+pub mod rbac;
+pub mod rejection;
+pub mod route;
+pub mod run;
+pub mod runtime;
+pub mod snapshot;
+pub mod stats;

@@ -1,0 +1,84 @@
+//! `weft-proxy`: the data plane of the Weft service mesh.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use weft_dataplane::args::{Args, Command, EX_USAGE};
+use weft_dataplane::enter::EnterError;
+use weft_dataplane::{join_keep, logs, run};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let args = match Args::try_read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => {
+            error.print();
+            return error.exit_status().into();
+        }
+    };
+    let log = match logs::start(args.log.as_deref(), args.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: --log: {error}");
+            return EX_USAGE.into();
+        }
+    };
+    // The control thread: workers have threads and event loops of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the event loop cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        if let Err(error) = stop_on_signals(&stop) {
+            eprintln!("error: signals cannot be handled: {error}");
+            return ExitCode::FAILURE;
+        }
+        match args.command {
+            Command::Run(args) => match Box::pin(run::run(&args, log, stop)).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    error.exit_status().into()
+                }
+            },
+            Command::Join(args) => match Box::pin(join_keep::run(&args, stop)).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    if matches!(error, EnterError::Usage(_)) { EX_USAGE.into() } else { ExitCode::FAILURE }
+                }
+            },
+        }
+    });
+    // A look-up under way must not hold up the end.
+    runtime.shutdown_background();
+    status
+}
+
+/// SIGTERM and SIGINT end gracefully; a second one ends at once.
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

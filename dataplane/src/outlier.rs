@@ -1,0 +1,462 @@
+//! Outlier detection: an endpoint that fails several times in a row gets no requests for a while.
+//!
+//! ```text
+//! worker --report(host, outcome)--> Outliers (Arc, relaxed atomics) <--sweep()-- control thread, each interval
+//! worker --is_ejected(host)-------> Outliers
+//! ```
+//!
+//! The state is process-wide, so that all workers learn from one worker's failures. `generation` grows with each
+//! ejection and return: a balancer looks at that one number and rebuilds its lists only when it changed. Detected
+//! here are failures in a row, Envoy's consecutive kinds; success rate and failure percentage are not.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// `outlier_detection` of a cluster. The default is Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// Server errors in a row that eject, 5; 0 never.
+    pub consecutive_5xx: u32,
+    /// Gateway failures (502, 503, 504) in a row that eject, 5; 0 never.
+    pub consecutive_gateway_failure: u32,
+    /// Failures on this side (connect, reset) in a row that eject, 5; only when they are told apart.
+    pub consecutive_local_origin_failure: u32,
+    /// Whether failures on this side are counted apart from the endpoint's answers.
+    pub split_local_origin: bool,
+    /// Time between two sweeps, 10 s.
+    pub interval: Duration,
+    /// How long the first ejection lasts, 30 s; the n-th in close succession lasts n times as long.
+    pub base_ejection_time: Duration,
+    /// The longest ejection, 300 s.
+    pub max_ejection_time: Duration,
+    /// Most random time added to an ejection, 0.
+    pub max_ejection_time_jitter: Duration,
+    /// Most endpoints that may be ejected, in percent, 10.
+    pub max_ejection_percent: u32,
+    /// Whether one endpoint may be ejected whatever the percentage says.
+    pub always_eject_one_host: bool,
+    /// Percentage of detections that are enforced, by kind: 100, 0 and 100.
+    pub enforcing_5xx: u32,
+    /// As above, for gateway failures.
+    pub enforcing_gateway_failure: u32,
+    /// As above, for failures on this side.
+    pub enforcing_local_origin_failure: u32,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 5,
+            consecutive_gateway_failure: 5,
+            consecutive_local_origin_failure: 5,
+            split_local_origin: false,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            max_ejection_percent: 10,
+            always_eject_one_host: false,
+            enforcing_5xx: 100,
+            enforcing_gateway_failure: 0,
+            enforcing_local_origin_failure: 100,
+        }
+    }
+}
+
+/// How an attempt on an endpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered with this status; for gRPC see [`grpc_as_http`].
+    Answered(u16),
+    /// A connection was made.
+    Connected,
+    /// No connection could be made.
+    ConnectFailed,
+    /// It did not answer in time.
+    TimedOut,
+    /// The stream or connection broke before an answer.
+    Reset,
+}
+
+/// What was detected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `consecutive_5xx`.
+    ServerErrors,
+    /// `consecutive_gateway_failure`.
+    GatewayFailures,
+    /// `consecutive_local_origin_failure`.
+    LocalOriginFailures,
+}
+
+/// What became of a detection; each has its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// The endpoint is ejected.
+    Ejected,
+    /// The percentage of enforcement spared it.
+    NotEnforced,
+    /// Too many are ejected already.
+    Overflow,
+    /// It was ejected before.
+    AlreadyEjected,
+}
+
+/// The process-wide state of one endpoint.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Host {
+    ejected: AtomicBool,
+    server_errors: AtomicU32,
+    gateway_failures: AtomicU32,
+    local_failures: AtomicU32,
+    ejections: AtomicU32,
+    until_ms: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Book {
+    started: Instant,
+    generation: AtomicU64,
+    dice: AtomicU64,
+}
+
+/// The endpoints of a cluster, in the order of its endpoint list, and which of them are ejected.
+#[derive(Clone, Debug)]
+pub struct Outliers {
+    config: Option<OutlierDetection>,
+    addresses: Vec<SocketAddr>,
+    hosts: Vec<Arc<Host>>,
+    book: Arc<Book>,
+}
+
+impl Default for Outliers {
+    fn default() -> Self {
+        Self::new(None, std::iter::empty(), Instant::now())
+    }
+}
+
+impl Outliers {
+    /// Fresh state for `addresses`; nothing is ever ejected without a `config`.
+    pub fn new(
+        config: Option<OutlierDetection>,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        now: Instant,
+    ) -> Self {
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        let hosts = addresses.iter().map(|_| Arc::default()).collect();
+        let book = Book { started: now, generation: AtomicU64::new(0), dice: AtomicU64::new(0x9e37_79b9) };
+        Self { config, addresses, hosts, book: Arc::new(book) }
+    }
+
+    /// The state for a changed configuration or endpoint list: endpoints that remain keep theirs.
+    #[must_use]
+    pub fn rebuilt(
+        &self,
+        config: Option<OutlierDetection>,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+    ) -> Self {
+        let known: HashMap<&SocketAddr, &Arc<Host>> = self.addresses.iter().zip(&self.hosts).collect();
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        let hosts: Vec<Arc<Host>> = addresses
+            .iter()
+            .map(|at| known.get(at).map_or_else(Arc::default, |host| Arc::clone(host)))
+            .collect();
+        if config.is_none() {
+            hosts.iter().for_each(|host| host.ejected.store(false, Relaxed));
+        }
+        self.book.generation.fetch_add(1, Relaxed);
+        Self { config, addresses, hosts, book: self.book.clone() }
+    }
+
+    /// Whether the endpoint at `host` in the list gets no requests.
+    #[inline]
+    pub fn is_ejected(&self, host: usize) -> bool {
+        self.hosts.get(host).is_some_and(|host| host.ejected.load(Relaxed))
+    }
+
+    /// Grows whenever the answer of [`Outliers::is_ejected`] may have changed.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.book.generation.load(Relaxed)
+    }
+
+    /// How many endpoints of the list are ejected.
+    pub fn ejected(&self) -> usize {
+        self.hosts.iter().filter(|host| host.ejected.load(Relaxed)).count()
+    }
+
+    /// Tells how an attempt on the endpoint at `host` ended; answers what was detected by it and what became of
+    /// that, for the counters.
+    pub fn report(&self, host: usize, outcome: Outcome, now: Instant) -> Option<(Kind, Ruling)> {
+        let config = self.config.as_ref()?;
+        let state = self.hosts.get(host)?;
+        let kind = detect(config, state, outcome)?;
+        Some((kind, self.judge(config, state, kind, now)))
+    }
+
+    /// Lets the endpoints return whose time is over, and forgets past ejections of the others step by step. To be
+    /// called each [`OutlierDetection::interval`]. Answers how many returned.
+    pub fn sweep(&self, now: Instant) -> usize {
+        let now_ms = self.millis(now);
+        let mut returned = 0;
+        for host in &self.hosts {
+            if !host.ejected.load(Relaxed) {
+                let _ = host.ejections.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+            } else if host.until_ms.load(Relaxed) <= now_ms {
+                for count in [&host.server_errors, &host.gateway_failures, &host.local_failures] {
+                    count.store(0, Relaxed);
+                }
+                host.ejected.store(false, Relaxed);
+                returned += 1;
+            }
+        }
+        if returned > 0 {
+            self.book.generation.fetch_add(1, Relaxed);
+        }
+        returned
+    }
+
+    /// The configuration, `None` when detection is off.
+    pub fn config(&self) -> Option<&OutlierDetection> {
+        self.config.as_ref()
+    }
+
+    fn judge(&self, config: &OutlierDetection, host: &Host, kind: Kind, now: Instant) -> Ruling {
+        let active = self.ejected();
+        let allowed = 100 * (active + 1) <= config.max_ejection_percent as usize * self.hosts.len()
+            || (active == 0 && config.always_eject_one_host);
+        let enforced = match kind {
+            Kind::ServerErrors => config.enforcing_5xx,
+            Kind::GatewayFailures => config.enforcing_gateway_failure,
+            Kind::LocalOriginFailures => config.enforcing_local_origin_failure,
+        };
+        if host.ejected.load(Relaxed) {
+            return Ruling::AlreadyEjected;
+        }
+        if self.roll() % 100 >= u64::from(enforced) {
+            return Ruling::NotEnforced;
+        }
+        if !allowed {
+            return Ruling::Overflow;
+        }
+        if host.ejected.swap(true, Relaxed) {
+            return Ruling::AlreadyEjected;
+        }
+        let times = host.ejections.fetch_add(1, Relaxed) + 1;
+        let longest = config.max_ejection_time.max(config.base_ejection_time);
+        let jitter_ms = config.max_ejection_time_jitter.as_millis() as u64;
+        let jitter = Duration::from_millis(if jitter_ms == 0 { 0 } else { self.roll() % (jitter_ms + 1) });
+        let length = config.base_ejection_time.saturating_mul(times).min(longest) + jitter;
+        host.until_ms.store(self.millis(now + length), Relaxed);
+        self.book.generation.fetch_add(1, Relaxed);
+        Ruling::Ejected
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.book.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn roll(&self) -> u64 {
+        let mut x = self.book.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+/// Counts the outcome; names the kind whose limit it reached. A count starts anew once it reached its limit.
+fn detect(config: &OutlierDetection, host: &Host, outcome: Outcome) -> Option<Kind> {
+    let local = !matches!(outcome, Outcome::Answered(_));
+    if local && config.split_local_origin {
+        return match outcome {
+            Outcome::Connected | Outcome::Answered(_) => clear(&host.local_failures),
+            Outcome::ConnectFailed | Outcome::TimedOut | Outcome::Reset => {
+                reached(&host.local_failures, config.consecutive_local_origin_failure)
+                    .then_some(Kind::LocalOriginFailures)
+            }
+        };
+    }
+    let status = match outcome {
+        Outcome::Answered(status) => status,
+        Outcome::Connected => return None,
+        Outcome::ConnectFailed | Outcome::Reset => 503,
+        Outcome::TimedOut => 504,
+    };
+    if status < 500 {
+        clear(&host.gateway_failures);
+        return clear(&host.server_errors);
+    }
+    let gateway = if matches!(status, 502..=504) {
+        reached(&host.gateway_failures, config.consecutive_gateway_failure)
+    } else {
+        clear(&host.gateway_failures).is_some()
+    };
+    let server = reached(&host.server_errors, config.consecutive_5xx);
+    match (server, gateway) {
+        (true, _) => Some(Kind::ServerErrors),
+        (false, true) => Some(Kind::GatewayFailures),
+        (false, false) => None,
+    }
+}
+
+fn clear(count: &AtomicU32) -> Option<Kind> {
+    // A store only where needed keeps the cache line shared among workers while all is well.
+    if count.load(Relaxed) != 0 {
+        count.store(0, Relaxed);
+    }
+    None
+}
+
+fn reached(count: &AtomicU32, limit: u32) -> bool {
+    let now = count.fetch_add(1, Relaxed) + 1;
+    let hit = limit > 0 && now >= limit;
+    if hit {
+        count.store(0, Relaxed);
+    }
+    hit
+}
+
+/// The HTTP status that Envoy counts for a gRPC status.
+pub fn grpc_as_http(status: u32) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(hosts: u16, config: OutlierDetection) -> (Outliers, Instant) {
+        let now = Instant::now();
+        let addresses = (0..hosts).map(|port| SocketAddr::from(([10, 0, 0, 1], port + 1)));
+        (Outliers::new(Some(config), addresses, now), now)
+    }
+
+    fn repeat(
+        outliers: &Outliers,
+        host: usize,
+        times: usize,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(Kind, Ruling)> {
+        let mut last = None;
+        for _ in 0..times {
+            last = outliers.report(host, outcome, now);
+        }
+        last
+    }
+
+    fn fail(outliers: &Outliers, host: usize, times: usize, now: Instant) -> Option<(Kind, Ruling)> {
+        repeat(outliers, host, times, Outcome::Answered(500), now)
+    }
+
+    #[test]
+    fn ejects_after_five_server_errors_in_a_row() {
+        let (outliers, now) = cluster(10, OutlierDetection::default());
+        assert_eq!(fail(&outliers, 3, 4, now), None);
+        let before = outliers.generation();
+        assert_eq!(fail(&outliers, 3, 1, now), Some((Kind::ServerErrors, Ruling::Ejected)));
+        assert!(outliers.is_ejected(3) && !outliers.is_ejected(2));
+        assert_ne!(outliers.generation(), before);
+    }
+
+    #[test]
+    fn a_success_in_between_starts_the_count_anew() {
+        let (outliers, now) = cluster(10, OutlierDetection::default());
+        fail(&outliers, 0, 4, now);
+        outliers.report(0, Outcome::Answered(200), now);
+        assert_eq!(fail(&outliers, 0, 4, now), None);
+    }
+
+    #[test]
+    fn ejects_no_more_than_a_tenth_of_the_endpoints() {
+        let (outliers, now) = cluster(19, OutlierDetection::default());
+        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Ejected)));
+        assert_eq!(fail(&outliers, 1, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+        assert_eq!(outliers.ejected(), 1);
+    }
+
+    #[test]
+    fn a_small_cluster_loses_an_endpoint_only_when_told_to() {
+        let (outliers, now) = cluster(3, OutlierDetection::default());
+        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+        let (outliers, now) =
+            cluster(3, OutlierDetection { always_eject_one_host: true, ..OutlierDetection::default() });
+        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Ejected)));
+        assert_eq!(fail(&outliers, 1, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+    }
+
+    #[test]
+    fn an_ejection_grows_with_each_repetition_and_ends_at_a_sweep() {
+        let (outliers, now) = cluster(10, OutlierDetection::default());
+        let at = |secs| now + Duration::from_secs(secs);
+        fail(&outliers, 0, 5, now);
+        assert_eq!(outliers.sweep(at(29)), 0);
+        assert_eq!(outliers.sweep(at(30)), 1);
+        assert!(!outliers.is_ejected(0));
+        fail(&outliers, 0, 5, at(31));
+        assert_eq!(outliers.sweep(at(31 + 59)), 0, "the second ejection lasts twice as long");
+        assert_eq!(outliers.sweep(at(31 + 60)), 1);
+    }
+
+    #[test]
+    fn good_behaviour_is_remembered_too() {
+        let (outliers, now) = cluster(10, OutlierDetection::default());
+        fail(&outliers, 0, 5, now);
+        let back = now + Duration::from_secs(30);
+        outliers.sweep(back);
+        outliers.sweep(back + Duration::from_secs(10));
+        fail(&outliers, 0, 5, back + Duration::from_secs(11));
+        assert_eq!(outliers.sweep(back + Duration::from_secs(41)), 1, "the multiplier went down again");
+    }
+
+    #[test]
+    fn gateway_failures_are_detected_and_by_default_not_enforced() {
+        let config = OutlierDetection { consecutive_5xx: 0, ..OutlierDetection::default() };
+        let (outliers, now) = cluster(10, config.clone());
+        let last = repeat(&outliers, 0, 5, Outcome::Answered(503), now);
+        assert_eq!(last, Some((Kind::GatewayFailures, Ruling::NotEnforced)));
+        let (outliers, now) = cluster(10, OutlierDetection { enforcing_gateway_failure: 100, ..config });
+        let last = repeat(&outliers, 0, 5, Outcome::TimedOut, now);
+        assert_eq!(last, Some((Kind::GatewayFailures, Ruling::Ejected)));
+    }
+
+    #[test]
+    fn failures_of_this_side_count_apart_when_split() {
+        let config = OutlierDetection { split_local_origin: true, ..OutlierDetection::default() };
+        let (outliers, now) = cluster(10, config);
+        for _ in 0..4 {
+            outliers.report(0, Outcome::ConnectFailed, now);
+        }
+        outliers.report(0, Outcome::Answered(500), now);
+        let fifth = outliers.report(0, Outcome::Reset, now);
+        assert_eq!(fifth, Some((Kind::LocalOriginFailures, Ruling::Ejected)));
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_keeps_its_ejection_when_the_list_changes() {
+        let (outliers, now) = cluster(10, OutlierDetection::default());
+        fail(&outliers, 4, 5, now);
+        let kept = outliers.addresses[4];
+        let other = SocketAddr::from(([10, 0, 0, 9], 9));
+        let changed = outliers.rebuilt(outliers.config.clone(), [other, kept]);
+        assert!(!changed.is_ejected(0) && changed.is_ejected(1));
+        assert!(!outliers.rebuilt(None, [kept]).is_ejected(0), "nothing stays ejected without detection");
+    }
+}

@@ -1,0 +1,184 @@
+//! Authorization: Envoy's RBAC filter for HTTP requests and for connections.
+//!
+//! Policies are tried in the order of their names, so the answer and the name in it are the same in every process.
+//! Everything that cannot be decided leans to refusal: see [`Lean`]. The tree of a policy knows its side: a header
+//! below a Deny, or below a negation in an Allow, matches in doubt; elsewhere it does not.
+
+mod decode;
+mod rule;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::matcher::{Lean, RequestHead};
+use crate::runtime::PeerCertificate;
+use crate::stats::{RbacStats, Registry, Scope};
+use rule::Rule;
+
+/// What is known of a request or connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// The peer's certificate, verified; `None` without one.
+    pub peer: Option<&'a PeerCertificate>,
+    /// Server name of the TLS handshake.
+    pub server_name: Option<&'a str>,
+    /// Where the connection came in.
+    pub local: SocketAddr,
+    /// The other end of the connection.
+    pub direct_remote: IpAddr,
+    /// The caller, after trusted `x-forwarded-for` hops.
+    pub remote: IpAddr,
+    /// The request; `None` for a connection.
+    pub request: Option<RequestHead<'a>>,
+}
+
+/// What a matching policy does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Allows; what matches no policy is refused.
+    Allow,
+    /// Refuses; what matches no policy is allowed.
+    Deny,
+    /// Only marks; everything is allowed.
+    Log,
+}
+
+/// Policies with their action.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    action: Action,
+    policies: Vec<Policy>,
+    nothing_matched: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+struct Policy {
+    name: Arc<str>,
+    details: Arc<str>,
+    permissions: Vec<Rule>,
+    principals: Vec<Rule>,
+}
+
+/// What a set of rules says.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict<'a> {
+    /// Whether the request may pass.
+    pub allowed: bool,
+    /// The policy that matched.
+    pub policy: Option<&'a Arc<str>>,
+    details: &'a Arc<str>,
+}
+
+impl<'a> Verdict<'a> {
+    /// `rbac_access_denied_matched_policy[NAME]`: the response code details of a refusal, `[none]` where no Allow
+    /// policy matched.
+    pub fn details(&self) -> &'a Arc<str> {
+        self.details
+    }
+}
+
+impl Rules {
+    /// What the rules are for.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Names of the policies, in the order in which they are tried.
+    pub fn policy_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.iter().map(|policy| &policy.name)
+    }
+
+    /// Tries the policies in the order of their names; the first that matches decides.
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
+        let lean = match self.action {
+            Action::Deny => Lean::Match,
+            Action::Allow | Action::Log => Lean::Miss,
+        };
+        let matched = self.policies.iter().find(|policy| {
+            policy.permissions.iter().any(|rule| rule.matches(attributes, lean))
+                && policy.principals.iter().any(|rule| rule.matches(attributes, lean))
+        });
+        let allowed = match self.action {
+            Action::Allow => matched.is_some(),
+            Action::Deny => matched.is_none(),
+            Action::Log => true,
+        };
+        Verdict {
+            allowed,
+            policy: matched.map(|policy| &policy.name),
+            details: matched.map_or(&self.nothing_matched, |policy| &policy.details),
+        }
+    }
+}
+
+/// `envoy.filters.http.rbac`.
+#[derive(Clone, Debug, Default)]
+pub struct HttpRbac {
+    rules: Option<Rules>,
+    shadow: Option<Rules>,
+    stat_prefix: String,
+    shadow_stat_prefix: String,
+}
+
+impl HttpRbac {
+    /// The enforced rules; `None` allows everything.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.rules.as_ref()
+    }
+
+    /// What the enforced rules say of a request; `None` without rules.
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+        self.rules.as_ref().map(|rules| rules.evaluate(attributes))
+    }
+
+    /// What the shadow rules would say.
+    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+        self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
+    }
+
+    /// The counters of this filter below its connection manager's scope, with the filter's stat prefixes.
+    pub fn register(&self, registry: &mut Registry, manager: &Scope) -> RbacStats {
+        let enforced = prefixed(&manager.child("rbac"), &self.stat_prefix);
+        let shadow = prefixed(&manager.child("rbac"), &self.shadow_stat_prefix);
+        RbacStats {
+            shadow_allowed: registry.counter(&shadow, "shadow_allowed"),
+            shadow_denied: registry.counter(&shadow, "shadow_denied"),
+            ..RbacStats::register(registry, &enforced)
+        }
+    }
+}
+
+/// `envoy.filters.network.rbac`.
+#[derive(Clone, Debug)]
+pub struct NetworkRbac {
+    rules: Option<Rules>,
+    shadow: Option<Rules>,
+    stat_prefix: String,
+}
+
+impl NetworkRbac {
+    /// What the enforced rules say of a connection; `None` without rules.
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+        self.rules.as_ref().map(|rules| rules.evaluate(attributes))
+    }
+
+    /// What the shadow rules would say.
+    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+        self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
+    }
+
+    /// The counters `STAT_PREFIX.rbac.*`.
+    pub fn register(&self, registry: &mut Registry) -> RbacStats {
+        RbacStats::register(registry, &Scope::plain(&self.stat_prefix).child("rbac"))
+    }
+}
+
+fn prefixed(scope: &Scope, prefix: &str) -> Scope {
+    match prefix.trim_end_matches('.') {
+        "" => scope.clone(),
+        prefix => scope.child(prefix),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! From Envoy's messages to rules.
+
+#![expect(deprecated, reason = "configurations that use the old forms mean the same")]
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::CidrRange;
+use envoy_types::pb::envoy::config::rbac::v3 as wire;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
+use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
+use wire::permission::Rule as P;
+use wire::principal::Identifier as I;
+
+use super::rule::Rule;
+use super::{Action, HttpRbac, NetworkRbac, Policy, Rules};
+use crate::matcher::{HeaderMatch, StringMatch};
+use crate::rejection::{Notes, Rejection, Within as _, refuse};
+use crate::runtime::IpPrefix;
+
+/// Whether rules may look at a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Http,
+    Network,
+}
+
+impl HttpRbac {
+    /// Decodes the filter's configuration.
+    ///
+    /// # Errors
+    /// A field that is not supported; ignoring one of them could let somebody in.
+    pub fn decode(filter: &http::Rbac, notes: &mut Notes) -> Result<Self, Rejection> {
+        refuse(&filter.matcher, "matcher")?;
+        refuse(&filter.shadow_matcher, "shadow_matcher")?;
+        notes.ignored(filter.track_per_rule_stats, "rbac.track_per_rule_stats");
+        Ok(Self {
+            rules: rules(filter.rules.as_ref(), "rules", Layer::Http)?,
+            shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Http)?,
+            stat_prefix: filter.rules_stat_prefix.clone(),
+            shadow_stat_prefix: filter.shadow_rules_stat_prefix.clone(),
+        })
+    }
+}
+
+impl NetworkRbac {
+    /// Decodes the filter's configuration.
+    ///
+    /// # Errors
+    /// A field that is not supported, or a rule about requests, which a connection cannot answer.
+    pub fn decode(filter: &network::Rbac, notes: &mut Notes) -> Result<Self, Rejection> {
+        refuse(&filter.matcher, "matcher")?;
+        refuse(&filter.shadow_matcher, "shadow_matcher")?;
+        notes.ignored(&filter.delay_deny, "rbac.delay_deny");
+        notes.ignored(&filter.shadow_rules_stat_prefix, "rbac.shadow_rules_stat_prefix");
+        if filter.stat_prefix.is_empty() {
+            return Err(Rejection::new("stat_prefix", "is empty"));
+        }
+        Ok(Self {
+            rules: rules(filter.rules.as_ref(), "rules", Layer::Network)?,
+            shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Network)?,
+            stat_prefix: filter.stat_prefix.clone(),
+        })
+    }
+}
+
+fn rules(rules: Option<&wire::Rbac>, field: &str, layer: Layer) -> Result<Option<Rules>, Rejection> {
+    rules.map(|rules| decode_rules(rules, layer).within(|| field)).transpose()
+}
+
+fn decode_rules(rules: &wire::Rbac, layer: Layer) -> Result<Rules, Rejection> {
+    let action = match wire::rbac::Action::try_from(rules.action) {
+        Ok(wire::rbac::Action::Allow) => Action::Allow,
+        Ok(wire::rbac::Action::Deny) => Action::Deny,
+        Ok(wire::rbac::Action::Log) => Action::Log,
+        Err(_) => return Err(Rejection::new("action", format!("{} is not an action", rules.action))),
+    };
+    if let Some(audit) = &rules.audit_logging_options {
+        let needed = audit.logger_configs.iter().any(|logger| !logger.is_optional);
+        refuse(needed && audit.audit_condition != 0, "audit_logging_options")?;
+    }
+    let mut policies = rules
+        .policies
+        .iter()
+        .map(|(name, policy)| decode_policy(name, policy, layer).within(|| format!("policies[{name}]")))
+        .collect::<Result<Vec<_>, _>>()?;
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Rules { action, policies, nothing_matched: details("none") })
+}
+
+fn decode_policy(name: &str, policy: &wire::Policy, layer: Layer) -> Result<Policy, Rejection> {
+    refuse(&policy.condition, "condition")?;
+    refuse(&policy.checked_condition, "checked_condition")?;
+    refuse(&policy.cel_config, "cel_config")?;
+    Ok(Policy {
+        name: name.into(),
+        details: details(name),
+        permissions: each(&policy.permissions, "permissions", |p| permission(p, layer))?,
+        principals: each(&policy.principals, "principals", |p| principal(p, layer))?,
+    })
+}
+
+/// Envoy's response code details of a refusal; white space would break a line of the access log.
+fn details(name: &str) -> Arc<str> {
+    let name: String = name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+    format!("rbac_access_denied_matched_policy[{name}]").into()
+}
+
+fn each<T>(
+    items: &[T],
+    field: &str,
+    decode: impl Fn(&T) -> Result<Rule, Rejection>,
+) -> Result<Vec<Rule>, Rejection> {
+    if items.is_empty() {
+        return Err(Rejection::new(field, "is empty"));
+    }
+    items.iter().enumerate().map(|(i, item)| decode(item).within(|| format!("{field}[{i}]"))).collect()
+}
+
+fn permission(permission: &wire::Permission, layer: Layer) -> Result<Rule, Rejection> {
+    let nested = |p: &wire::Permission| self::permission(p, layer);
+    match permission.rule.as_ref().ok_or_else(|| Rejection::new("rule", "is missing"))? {
+        P::Any(any) => self::any(*any),
+        P::AndRules(set) => each(&set.rules, "and_rules", nested).map(Rule::And),
+        P::OrRules(set) => each(&set.rules, "or_rules", nested).map(Rule::Or),
+        P::NotRule(rule) => nested(rule).within(|| "not_rule").map(|rule| Rule::Not(Box::new(rule))),
+        P::Header(matcher) => header(matcher, layer),
+        P::UrlPath(path) => url_path(path, layer),
+        P::DestinationIp(range) => cidr(range).within(|| "destination_ip").map(Rule::DestinationIp),
+        P::DestinationPort(port) if *port <= 65_535 => Ok(Rule::DestinationPorts(*port..*port + 1)),
+        P::DestinationPort(port) => Err(Rejection::new("destination_port", format!("{port} is not a port"))),
+        P::DestinationPortRange(range) => match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) if start < end && end <= 65_536 => Ok(Rule::DestinationPorts(start..end)),
+            _ => Err(Rejection::new("destination_port_range", "is not a range of ports")),
+        },
+        P::RequestedServerName(name) => {
+            StringMatch::decode(name).within(|| "requested_server_name").map(Rule::ServerName)
+        }
+        P::Metadata(_) => Err(Rejection::unsupported("metadata")),
+        P::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
+        P::Matcher(_) => Err(Rejection::unsupported("matcher")),
+        P::UriTemplate(_) => Err(Rejection::unsupported("uri_template")),
+    }
+}
+
+fn principal(principal: &wire::Principal, layer: Layer) -> Result<Rule, Rejection> {
+    let nested = |p: &wire::Principal| self::principal(p, layer);
+    match principal.identifier.as_ref().ok_or_else(|| Rejection::new("identifier", "is missing"))? {
+        I::Any(any) => self::any(*any),
+        I::AndIds(set) => each(&set.ids, "and_ids", nested).map(Rule::And),
+        I::OrIds(set) => each(&set.ids, "or_ids", nested).map(Rule::Or),
+        I::NotId(id) => nested(id).within(|| "not_id").map(|rule| Rule::Not(Box::new(rule))),
+        I::Authenticated(authenticated) => {
+            let name = authenticated.principal_name.as_ref().map(StringMatch::decode).transpose();
+            name.within(|| "authenticated.principal_name").map(Rule::Authenticated)
+        }
+        I::SourceIp(range) => cidr(range).within(|| "source_ip").map(Rule::DirectRemoteIp),
+        I::DirectRemoteIp(range) => cidr(range).within(|| "direct_remote_ip").map(Rule::DirectRemoteIp),
+        I::RemoteIp(range) => cidr(range).within(|| "remote_ip").map(Rule::RemoteIp),
+        I::Header(matcher) => header(matcher, layer),
+        I::UrlPath(path) => url_path(path, layer),
+        I::Metadata(_) => Err(Rejection::unsupported("metadata")),
+        I::FilterState(_) => Err(Rejection::unsupported("filter_state")),
+        I::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
+        I::Custom(_) => Err(Rejection::unsupported("custom")),
+    }
+}
+
+fn any(any: bool) -> Result<Rule, Rejection> {
+    if any { Ok(Rule::Any) } else { Err(Rejection::new("any", "may only be true")) }
+}
+
+fn header(
+    matcher: &envoy_types::pb::envoy::config::route::v3::HeaderMatcher,
+    layer: Layer,
+) -> Result<Rule, Rejection> {
+    if layer == Layer::Network {
+        return Err(Rejection::new("header", "a connection has no headers; use the HTTP filter"));
+    }
+    HeaderMatch::decode(matcher).within(|| "header").map(Rule::Header)
+}
+
+fn url_path(path: &PathMatcher, layer: Layer) -> Result<Rule, Rejection> {
+    if layer == Layer::Network {
+        return Err(Rejection::new("url_path", "a connection has no path; use the HTTP filter"));
+    }
+    match &path.rule {
+        Some(path_matcher::Rule::Path(text)) => {
+            StringMatch::decode(text).within(|| "url_path.path").map(Rule::Path)
+        }
+        None => Err(Rejection::new("url_path", "is empty")),
+    }
+}
+
+fn cidr(range: &CidrRange) -> Result<IpPrefix, Rejection> {
+    let prefix = range.address_prefix.parse().map_err(|_| {
+        Rejection::new("address_prefix", format!("{:?} is not an IP address", range.address_prefix))
+    })?;
+    let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
+    Ok(IpPrefix::new(prefix, u8::try_from(length).unwrap_or(u8::MAX)))
+}

@@ -1,0 +1,264 @@
+//! From Envoy's RouteConfiguration.
+
+#![expect(deprecated, reason = "configurations that use the old forms mean the same")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+use envoy_types::pb::envoy::config::route::v3 as wire;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
+use envoy_types::pb::google::protobuf::Any;
+use http::StatusCode;
+use prost::Message as _;
+
+use super::action::{Action, DirectResponse};
+use super::data::data_source;
+use super::forward::forward;
+use super::headers::HeaderOps;
+use super::matching::RouteMatch;
+use super::retry::RetryPolicy;
+use super::rewrite::Redirect;
+use super::{Domains, FilterOverride, Levelled, Route, RouteConfig, VirtualHost};
+use crate::format::Format;
+use crate::rbac::HttpRbac;
+use crate::rejection::{Notes, Rejection, Within as _, refuse};
+
+const LARGEST_DIRECT_BODY: usize = 4096;
+const RBAC_PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+const FILTER_CONFIG: &str = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
+
+impl RouteConfig {
+    /// Decodes a RouteConfiguration.
+    ///
+    /// # Errors
+    /// A field that is wrong, or not supported and not cosmetic, with its path.
+    pub fn decode(config: &wire::RouteConfiguration) -> Result<Self, Rejection> {
+        Self::decode_with(config, &[])
+    }
+
+    /// Decodes a RouteConfiguration with virtual hosts that came on demand (VHDS). Of two with one name, the one
+    /// on demand counts.
+    ///
+    /// # Errors
+    /// As [`RouteConfig::decode`].
+    pub fn decode_with(
+        config: &wire::RouteConfiguration,
+        on_demand: &[wire::VirtualHost],
+    ) -> Result<Self, Rejection> {
+        refuse(&config.internal_only_headers, "internal_only_headers")?;
+        refuse(&config.cluster_specifier_plugins, "cluster_specifier_plugins")?;
+        refuse(&config.request_mirror_policies, "request_mirror_policies")?;
+        refuse(&config.vhost_header, "vhost_header")?;
+        refuse(config.ignore_path_parameters_in_path_matching, "ignore_path_parameters_in_path_matching")?;
+        refuse(&config.route_specifiers, "route_specifiers")?;
+        let mut notes = Notes::default();
+        notes.ignored(&config.metadata, "metadata");
+        let body_limit = config.max_direct_response_body_size_bytes.as_ref();
+        let body_limit = body_limit.map_or(LARGEST_DIRECT_BODY, |limit| limit.value as usize);
+        let replaced: HashMap<&str, ()> = on_demand.iter().map(|host| (host.name.as_str(), ())).collect();
+        let own = config.virtual_hosts.iter().filter(|host| !replaced.contains_key(host.name.as_str()));
+        let mut domains = Domains::new(config.ignore_port_in_host_matching);
+        let mut virtual_hosts: Vec<VirtualHost> = Vec::with_capacity(config.virtual_hosts.len());
+        for wire in own.chain(on_demand) {
+            let host = virtual_host(wire, body_limit, &mut notes)
+                .within(|| format!("virtual_hosts[{}]", wire.name))?;
+            if virtual_hosts.iter().any(|known| known.name == host.name) {
+                return Err(Rejection::new(
+                    format!("virtual_hosts[{}]", wire.name),
+                    "has a name that is taken",
+                ));
+            }
+            for domain in &host.domains {
+                if !domains.insert(domain, virtual_hosts.len()) {
+                    let reason = format!("{domain} belongs to another virtual host too");
+                    return Err(Rejection::new(format!("virtual_hosts[{}].domains", wire.name), reason));
+                }
+            }
+            virtual_hosts.push(host);
+        }
+        Ok(Self {
+            name: config.name.as_str().into(),
+            virtual_hosts,
+            validate_clusters: config.validate_clusters.as_ref().map(|validate| validate.value),
+            uses_vhds: config.vhds.is_some(),
+            domains,
+            common: levelled(
+                &config.request_headers_to_add,
+                &config.request_headers_to_remove,
+                (&config.response_headers_to_add, &config.response_headers_to_remove),
+                &config.typed_per_filter_config,
+                &mut notes,
+            )?,
+            specific_wins: config.most_specific_header_mutations_wins,
+            notes,
+        })
+    }
+}
+
+pub(super) fn levelled(
+    request_add: &[HeaderValueOption],
+    request_remove: &[String],
+    (response_add, response_remove): (&[HeaderValueOption], &[String]),
+    filters: &HashMap<String, Any>,
+    notes: &mut Notes,
+) -> Result<Levelled, Rejection> {
+    let sorted: BTreeMap<&String, &Any> = filters.iter().collect();
+    let mut overrides = BTreeMap::new();
+    for (name, any) in sorted {
+        let found = filter_override(any, notes).within(|| format!("typed_per_filter_config[{name}]"))?;
+        if let Some(found) = found {
+            overrides.insert(name.as_str().into(), found);
+        }
+    }
+    Ok(Levelled {
+        request: HeaderOps::decode(request_add, request_remove).within(|| "request_headers")?,
+        response: HeaderOps::decode(response_add, response_remove).within(|| "response_headers")?,
+        filters: overrides,
+    })
+}
+
+fn filter_override(any: &Any, notes: &mut Notes) -> Result<Option<FilterOverride>, Rejection> {
+    let malformed = |error: prost::DecodeError| Rejection::new("", format!("cannot be decoded: {error}"));
+    match any.type_url.as_str() {
+        RBAC_PER_ROUTE => {
+            let wire = RbacPerRoute::decode(&*any.value).map_err(malformed)?;
+            Ok(Some(match wire.rbac {
+                Some(rbac) => {
+                    FilterOverride::Rbac(Arc::new(HttpRbac::decode(&rbac, notes).within(|| "rbac")?))
+                }
+                None => FilterOverride::Disabled,
+            }))
+        }
+        FILTER_CONFIG => {
+            let wire = wire::FilterConfig::decode(&*any.value).map_err(malformed)?;
+            match wire.config {
+                _ if wire.disabled => Ok(Some(FilterOverride::Disabled)),
+                None => Err(Rejection::new("config", "is missing")),
+                Some(config) if config.type_url == FILTER_CONFIG => {
+                    Err(Rejection::new("config", "may not be a FilterConfig again"))
+                }
+                Some(config) => match filter_override(&config, notes).within(|| "config") {
+                    Err(rejection) if wire.is_optional => {
+                        notes.ignored(true, &rejection.field);
+                        Ok(None)
+                    }
+                    other => other,
+                },
+            }
+        }
+        other => Err(Rejection::new("", format!("{other:?} is not supported by this proxy"))),
+    }
+}
+
+fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
+    refuse(&host.matcher, "matcher")?;
+    refuse(host.require_tls != 0, "require_tls")?;
+    refuse(&host.rate_limits, "rate_limits")?;
+    refuse(&host.cors, "cors")?;
+    refuse(&host.retry_policy_typed_config, "retry_policy_typed_config")?;
+    refuse(&host.hedge_policy, "hedge_policy")?;
+    refuse(&host.request_mirror_policies, "request_mirror_policies")?;
+    refuse(&host.route_specifiers, "route_specifiers")?;
+    notes.ignored(&host.virtual_clusters, "virtual_hosts.virtual_clusters");
+    notes.ignored(&host.metadata, "virtual_hosts.metadata");
+    notes.ignored(host.include_is_timeout_retry_header, "virtual_hosts.include_is_timeout_retry_header");
+    if host.domains.is_empty() {
+        return Err(Rejection::new("domains", "is empty"));
+    }
+    let retry = host.retry_policy.as_ref().map(|policy| RetryPolicy::decode(policy, notes).map(Arc::new));
+    let retry = retry.transpose().within(|| "retry_policy")?;
+    let buffer =
+        buffer(host.per_request_buffer_limit_bytes.as_ref(), host.request_body_buffer_limit.as_ref());
+    let mut routes = Vec::with_capacity(host.routes.len());
+    for (i, wire) in host.routes.iter().enumerate() {
+        let at =
+            || if wire.name.is_empty() { format!("routes[{i}]") } else { format!("routes[{}]", wire.name) };
+        let mut decoded = route(wire, retry.as_ref(), limit, notes).within(at)?;
+        decoded.buffer_limit = decoded.buffer_limit.or(buffer);
+        routes.push(decoded);
+    }
+    Ok(VirtualHost {
+        name: host.name.as_str().into(),
+        domains: host.domains.iter().map(|domain| domain.as_str().into()).collect(),
+        routes,
+        attempt_count_in_request: host.include_request_attempt_count,
+        attempt_count_in_response: host.include_attempt_count_in_response,
+        common: levelled(
+            &host.request_headers_to_add,
+            &host.request_headers_to_remove,
+            (&host.response_headers_to_add, &host.response_headers_to_remove),
+            &host.typed_per_filter_config,
+            notes,
+        )?,
+    })
+}
+
+fn buffer(
+    small: Option<&envoy_types::pb::google::protobuf::UInt32Value>,
+    large: Option<&envoy_types::pb::google::protobuf::UInt64Value>,
+) -> Option<u64> {
+    large.map(|limit| limit.value).or(small.map(|limit| u64::from(limit.value)))
+}
+
+fn route(
+    route: &wire::Route,
+    retry: Option<&Arc<RetryPolicy>>,
+    body_limit: usize,
+    notes: &mut Notes,
+) -> Result<Route, Rejection> {
+    refuse(&route.route_specifiers, "route_specifiers")?;
+    notes.ignored(&route.metadata, "routes.metadata");
+    notes.ignored(&route.decorator, "routes.decorator");
+    notes.ignored(&route.tracing, "routes.tracing");
+    notes.ignored(&route.stat_prefix, "routes.stat_prefix");
+    let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
+    let matches = RouteMatch::decode(matches, notes).within(|| "match")?;
+    let action = match &route.action {
+        Some(wire::route::Action::Route(action)) => {
+            Action::Forward(Box::new(forward(action, &matches, retry, notes).within(|| "route")?))
+        }
+        Some(wire::route::Action::Redirect(redirect)) => {
+            Action::Redirect(Box::new(Redirect::decode(redirect).within(|| "redirect")?))
+        }
+        Some(wire::route::Action::DirectResponse(direct)) => {
+            Action::Direct(direct_response(direct, body_limit).within(|| "direct_response")?)
+        }
+        Some(wire::route::Action::NonForwardingAction(_)) => Action::NonForwarding,
+        Some(wire::route::Action::FilterAction(_)) => return Err(Rejection::unsupported("filter_action")),
+        None => return Err(Rejection::new("action", "is missing")),
+    };
+    Ok(Route {
+        name: route.name.as_str().into(),
+        matches,
+        action,
+        buffer_limit: buffer(
+            route.per_request_buffer_limit_bytes.as_ref(),
+            route.request_body_buffer_limit.as_ref(),
+        ),
+        common: levelled(
+            &route.request_headers_to_add,
+            &route.request_headers_to_remove,
+            (&route.response_headers_to_add, &route.response_headers_to_remove),
+            &route.typed_per_filter_config,
+            notes,
+        )?,
+    })
+}
+
+fn direct_response(direct: &wire::DirectResponseAction, limit: usize) -> Result<DirectResponse, Rejection> {
+    let status = u16::try_from(direct.status).ok().filter(|status| (200..600).contains(status));
+    let status = status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or_else(|| Rejection::new("status", format!("{} is not 200 to 599", direct.status)))?;
+    let body =
+        direct.body.as_ref().map(data_source).transpose().within(|| "body")?.unwrap_or_else(Bytes::new);
+    if body.len() > limit {
+        let reason =
+            format!("has {} bytes, more than max_direct_response_body_size_bytes, {limit}", body.len());
+        return Err(Rejection::new("body", reason));
+    }
+    let format = direct.body_format.as_ref().map(Format::decode).transpose().within(|| "body_format")?;
+    Ok(DirectResponse { status, body, format: format.map(Arc::new) })
+}

@@ -1,0 +1,323 @@
+//! When a request is tried again, and how long after.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::route::v3 as wire;
+use http::{HeaderMap, StatusCode};
+
+use super::data::{duration, positive};
+use crate::matcher::{HeaderMatch, Lean, RequestHead};
+use crate::rejection::{Notes, Rejection, Within as _, refuse};
+
+/// `retry_on`: what is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn(u32);
+
+macro_rules! conditions {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal, $token:literal;)*) => {
+        impl RetryOn {
+            $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)*
+
+            fn token(token: &str) -> Option<Self> {
+                match token {
+                    $($token => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+conditions! {
+    /// `5xx`, with everything that keeps an answer from coming.
+    SERVER_ERROR = 0, "5xx";
+    /// `gateway-error`: 502, 503, 504.
+    GATEWAY_ERROR = 1, "gateway-error";
+    /// `reset`: no answer at all.
+    RESET = 2, "reset";
+    /// `reset-before-request`: the request was not sent yet.
+    RESET_BEFORE_REQUEST = 3, "reset-before-request";
+    /// `connect-failure`.
+    CONNECT_FAILURE = 4, "connect-failure";
+    /// `refused-stream`.
+    REFUSED_STREAM = 5, "refused-stream";
+    /// `retriable-4xx`: 409.
+    RETRIABLE_4XX = 6, "retriable-4xx";
+    /// `retriable-status-codes`.
+    STATUS_CODES = 7, "retriable-status-codes";
+    /// `retriable-headers`.
+    HEADERS = 8, "retriable-headers";
+    /// `envoy-ratelimited`.
+    RATE_LIMITED = 9, "envoy-ratelimited";
+    /// gRPC `cancelled`.
+    GRPC_CANCELLED = 10, "cancelled";
+    /// gRPC `deadline-exceeded`.
+    GRPC_DEADLINE_EXCEEDED = 11, "deadline-exceeded";
+    /// gRPC `internal`.
+    GRPC_INTERNAL = 12, "internal";
+    /// gRPC `resource-exhausted`.
+    GRPC_RESOURCE_EXHAUSTED = 13, "resource-exhausted";
+    /// gRPC `unavailable`.
+    GRPC_UNAVAILABLE = 14, "unavailable";
+    /// `http3-post-connect-failure`: never comes here, there is no HTTP/3.
+    HTTP3 = 15, "http3-post-connect-failure";
+}
+
+impl RetryOn {
+    /// Whether any of `conditions` is in the set.
+    pub fn any(self, conditions: Self) -> bool {
+        self.0 & conditions.0 != 0
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Parses Envoy's list, as in `x-envoy-retry-on`; unknown words are answered too.
+    pub fn parse(list: &str) -> (Self, Vec<&str>) {
+        let (mut set, mut unknown) = (Self::default(), Vec::new());
+        for token in list.split(',').map(str::trim).filter(|token| !token.is_empty()) {
+            match Self::token(token) {
+                Some(condition) => set = set.with(condition),
+                None => unknown.push(token),
+            }
+        }
+        (set, unknown)
+    }
+}
+
+/// Why no answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connect,
+    /// The stream was refused by the peer, who promises that it did nothing.
+    RefusedStream,
+    /// The connection broke before the request was sent.
+    BeforeRequest,
+    /// The connection or stream broke after that.
+    Reset,
+    /// The try took longer than `per_try_timeout`.
+    PerTryTimeout,
+}
+
+/// `RetryPolicy`, meant.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// What is tried again.
+    pub on: RetryOn,
+    /// How often at most; 1 by default.
+    pub num_retries: u32,
+    /// Limit of one try.
+    pub per_try_timeout: Option<Duration>,
+    /// Limit of silence in one try.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// The longest wait before the first retry, 25 ms; it doubles with each.
+    pub base_interval: Duration,
+    /// The longest wait, ten times the base.
+    pub max_interval: Duration,
+    /// Whether a retry avoids endpoints that were tried (`previous_hosts`).
+    pub avoid_previous_hosts: bool,
+    /// How many picks are made to avoid them, 1 by default.
+    pub host_attempts: u32,
+    status_codes: Vec<u16>,
+    headers: Vec<HeaderMatch>,
+    request_headers: Vec<HeaderMatch>,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            on: RetryOn::default(),
+            num_retries: 1,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            base_interval: Duration::from_millis(25),
+            max_interval: Duration::from_millis(250),
+            avoid_previous_hosts: false,
+            host_attempts: 1,
+            status_codes: Vec::new(),
+            headers: Vec::new(),
+            request_headers: Vec::new(),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Whether requests of this kind are tried again at all (`retriable_request_headers`).
+    pub fn applies(&self, head: &RequestHead<'_>) -> bool {
+        self.num_retries > 0
+            && (self.request_headers.is_empty()
+                || self.request_headers.iter().any(|header| header.matches(head, Lean::Miss)))
+    }
+
+    /// Whether a request is tried again after it got no answer.
+    pub fn retries_failure(&self, failure: Failure) -> bool {
+        let always = RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET);
+        self.on.any(match failure {
+            Failure::Connect => always.with(RetryOn::CONNECT_FAILURE).with(RetryOn::RESET_BEFORE_REQUEST),
+            Failure::RefusedStream => always.with(RetryOn::REFUSED_STREAM),
+            Failure::BeforeRequest => always.with(RetryOn::RESET_BEFORE_REQUEST),
+            Failure::Reset | Failure::PerTryTimeout => always,
+        })
+    }
+
+    /// Whether a request is tried again after this answer. For gRPC answers that are only trailers, `headers` has
+    /// the `grpc-status`.
+    pub fn retries_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if headers.contains_key("x-envoy-ratelimited") {
+            return self.on.any(RetryOn::RATE_LIMITED);
+        }
+        let code = status.as_u16();
+        let overloaded = headers.contains_key("x-envoy-overloaded");
+        (code >= 500 && self.on.any(RetryOn::SERVER_ERROR) && !overloaded)
+            || (matches!(code, 502..=504) && self.on.any(RetryOn::GATEWAY_ERROR) && !overloaded)
+            || (code == 409 && self.on.any(RetryOn::RETRIABLE_4XX))
+            || (self.on.any(RetryOn::STATUS_CODES) && self.status_codes.contains(&code))
+            || (self.on.any(RetryOn::HEADERS)
+                && self.headers.iter().any(|h| h.matches_headers(headers, Lean::Miss)))
+            || grpc_condition(headers).is_some_and(|condition| self.on.any(condition))
+    }
+
+    /// How long to wait before retry number `retry` (the first is 1): a random part of an interval that doubles.
+    pub fn back_off(&self, retry: u32, random: u64) -> Duration {
+        let doubled = self.base_interval.saturating_mul(1 << retry.saturating_sub(1).min(20));
+        let interval = doubled.min(self.max_interval).as_micros() as u64;
+        Duration::from_micros(if interval == 0 { 0 } else { random % interval })
+    }
+
+    pub(super) fn decode(policy: &wire::RetryPolicy, notes: &mut Notes) -> Result<Self, Rejection> {
+        refuse(&policy.retry_priority, "retry_priority")?;
+        refuse(&policy.retry_options_predicates, "retry_options_predicates")?;
+        refuse(&policy.rate_limited_retry_back_off, "rate_limited_retry_back_off")?;
+        notes.ignored(policy.refresh_cluster_on_retry, "retry_policy.refresh_cluster_on_retry");
+        let (on, unknown) = RetryOn::parse(&policy.retry_on);
+        for word in unknown {
+            notes.ignored(true, &format!("retry_policy.retry_on: {word}"));
+        }
+        let avoid_previous_hosts = previous_hosts(policy)?;
+        let matchers = |list: &[wire::HeaderMatcher], field: &str| {
+            let each = list.iter().enumerate();
+            each.map(|(i, h)| HeaderMatch::decode(h).within(|| format!("{field}[{i}]")))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let code = |code: &u32| {
+            u16::try_from(*code)
+                .map_err(|_| Rejection::new("retriable_status_codes", format!("{code} is no status")))
+        };
+        let (base_interval, max_interval) = intervals(policy)?;
+        Ok(Self {
+            on,
+            num_retries: policy.num_retries.as_ref().map_or(1, |n| n.value),
+            per_try_timeout: positive(policy.per_try_timeout.as_ref(), "per_try_timeout")?,
+            per_try_idle_timeout: positive(policy.per_try_idle_timeout.as_ref(), "per_try_idle_timeout")?,
+            base_interval,
+            max_interval,
+            avoid_previous_hosts,
+            host_attempts: u32::try_from(policy.host_selection_retry_max_attempts).unwrap_or(1).max(1),
+            status_codes: policy.retriable_status_codes.iter().map(code).collect::<Result<_, _>>()?,
+            headers: matchers(&policy.retriable_headers, "retriable_headers")?,
+            request_headers: matchers(&policy.retriable_request_headers, "retriable_request_headers")?,
+        })
+    }
+}
+
+fn intervals(policy: &wire::RetryPolicy) -> Result<(Duration, Duration), Rejection> {
+    let default = RetryPolicy::default();
+    let Some(back_off) = &policy.retry_back_off else {
+        return Ok((default.base_interval, default.max_interval));
+    };
+    let base = back_off
+        .base_interval
+        .as_ref()
+        .ok_or_else(|| Rejection::new("retry_back_off.base_interval", "is missing"))?;
+    let base = duration(base, "retry_back_off.base_interval")?;
+    let max = match &back_off.max_interval {
+        Some(max) => duration(max, "retry_back_off.max_interval")?,
+        None => base * 10,
+    };
+    if base.is_zero() || max < base {
+        return Err(Rejection::new("retry_back_off", "needs a base above zero and a maximum not below it"));
+    }
+    Ok((base.max(Duration::from_millis(1)), max))
+}
+
+fn previous_hosts(policy: &wire::RetryPolicy) -> Result<bool, Rejection> {
+    for predicate in &policy.retry_host_predicate {
+        let wire::retry_policy::retry_host_predicate::ConfigType::TypedConfig(any) = predicate
+            .config_type
+            .as_ref()
+            .ok_or_else(|| Rejection::new("retry_host_predicate", "has no type"))?;
+        if !any.type_url.ends_with("retry.host.previous_hosts.v3.PreviousHostsPredicate") {
+            return Err(Rejection::unsupported(format!("retry_host_predicate[{}]", predicate.name)));
+        }
+    }
+    Ok(!policy.retry_host_predicate.is_empty())
+}
+
+fn grpc_condition(headers: &HeaderMap) -> Option<RetryOn> {
+    Some(match headers.get("grpc-status")?.as_bytes() {
+        b"1" => RetryOn::GRPC_CANCELLED,
+        b"4" => RetryOn::GRPC_DEADLINE_EXCEEDED,
+        b"8" => RetryOn::GRPC_RESOURCE_EXHAUSTED,
+        b"13" => RetryOn::GRPC_INTERNAL,
+        b"14" => RetryOn::GRPC_UNAVAILABLE,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(on: &str) -> RetryPolicy {
+        RetryPolicy { on: RetryOn::parse(on).0, ..RetryPolicy::default() }
+    }
+
+    #[test]
+    fn each_condition_retries_what_its_name_says() {
+        let none = HeaderMap::new();
+        assert!(policy("5xx").retries_response(StatusCode::INTERNAL_SERVER_ERROR, &none));
+        assert!(!policy("gateway-error").retries_response(StatusCode::INTERNAL_SERVER_ERROR, &none));
+        assert!(policy("gateway-error").retries_response(StatusCode::BAD_GATEWAY, &none));
+        assert!(policy("retriable-4xx").retries_response(StatusCode::CONFLICT, &none));
+        assert!(policy("connect-failure").retries_failure(Failure::Connect));
+        assert!(!policy("connect-failure").retries_failure(Failure::Reset));
+        assert!(policy("5xx").retries_failure(Failure::RefusedStream));
+        assert!(policy("reset-before-request").retries_failure(Failure::BeforeRequest));
+        assert!(!policy("reset-before-request").retries_failure(Failure::Reset));
+    }
+
+    #[test]
+    fn a_grpc_status_is_retried_when_it_is_listed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", "14".parse().unwrap());
+        assert!(policy("unavailable,cancelled").retries_response(StatusCode::OK, &headers));
+        assert!(!policy("internal").retries_response(StatusCode::OK, &headers));
+    }
+
+    #[test]
+    fn a_rate_limited_answer_is_retried_only_on_request() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-envoy-ratelimited", "true".parse().unwrap());
+        assert!(!policy("5xx").retries_response(StatusCode::SERVICE_UNAVAILABLE, &headers));
+        assert!(policy("envoy-ratelimited").retries_response(StatusCode::TOO_MANY_REQUESTS, &headers));
+    }
+
+    #[test]
+    fn waits_double_and_stop_at_the_maximum() {
+        let policy = RetryPolicy::default();
+        let longest = |retry| (0..3000).map(|i| policy.back_off(retry, i * 97)).max().unwrap().as_millis();
+        assert_eq!((longest(1), longest(2), longest(9)), (24, 49, 249));
+    }
+
+    #[test]
+    fn an_unknown_word_is_noted_and_not_fatal() {
+        let mut notes = Notes::default();
+        let wire = wire::RetryPolicy { retry_on: "5xx,never-heard".into(), ..Default::default() };
+        assert!(RetryPolicy::decode(&wire, &mut notes).unwrap().on.any(RetryOn::SERVER_ERROR));
+        assert_eq!(notes.fields(), ["retry_policy.retry_on: never-heard"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! What the proxy does, as immutable data: the result of decoding and preparing Envoy's resources.
+//!
+//! A [`Runtime`] is built on the control thread and swapped whole into each worker. Nothing in it changes
+//! after that; what has to live across swaps (circuit breakers, outlier state) is held by reference to the
+//! same process-wide object from one `Runtime` to the next.
+//!
+//! ```text
+//! Runtime
+//!   listeners: name -> Listener -> FilterChain -> HttpManager | TcpProxy
+//!   routes:    name -> RouteConfig            (RDS; an inline one sits in its HttpManager)
+//!   clusters:  name -> Cluster -> Endpoints -> Endpoint
+//! ```
+//!
+//! What it deliberately does not do: no I/O, no names of secrets. A secret has become a prepared TLS
+//! configuration by the time that it is here; a new secret makes a new [`DownstreamTls`] or [`UpstreamTls`]
+//! under the same [`FilterChain::identity`] or [`Cluster::identity`], so that no connection is cut.
+
+mod cluster;
+mod http;
+mod listener;
+mod log;
+mod peer;
+mod tls;
+mod verify;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use cluster::{
+    Cluster, Discovery, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport, UpstreamHttp,
+    UpstreamProtocol,
+};
+pub use http::{
+    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, Http1Options, Http2Options,
+    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader,
+    StripPort, Underscores, UpgradeConfig,
+};
+pub use listener::{
+    Direction, FilterChain, FilterChainMatch, Inspection, IpPrefix, Listener, NetworkFilter,
+    OnInspectionTimeout, SourceType, TcpProxy, TcpTarget, Terminal, TransportProtocol, WeightedCluster,
+};
+pub use log::{AccessLog, LogSink};
+pub use peer::{PeerCertificate, PeerError};
+pub use tls::{
+    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
+};
+pub use verify::{SanMatch, SanMatcher};
+
+use crate::route::RouteConfig;
+
+/// Everything that a worker needs to serve: replaced whole, never changed.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    /// Which build of the configuration this is; grows by one with each swap.
+    pub revision: u64,
+    /// Listeners by name.
+    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// Route configurations that listeners name (RDS), by name.
+    pub routes: HashMap<Arc<str>, Arc<RouteConfig>>,
+    /// Clusters by name, with their endpoints.
+    pub clusters: HashMap<Arc<str>, Arc<Cluster>>,
+}
+
+impl Runtime {
+    /// A configuration with nothing in it: what a worker holds until the first swap.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+}

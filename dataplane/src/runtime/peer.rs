@@ -1,0 +1,177 @@
+//! What a certificate says about whoever holds it.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+/// A certificate that cannot be used to tell who its holder is.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// Not an X.509 certificate.
+    #[error("certificate cannot be parsed: {0}")]
+    Malformed(String),
+    /// The chain is empty.
+    #[error("certificate chain is empty")]
+    Empty,
+}
+
+/// The parsed leaf of a certificate chain: ours or a peer's.
+#[derive(Debug)]
+pub struct PeerCertificate {
+    /// The chain as it was presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// URI subject alternative names, in order.
+    pub uri_sans: Vec<Arc<str>>,
+    /// DNS subject alternative names, in order.
+    pub dns_sans: Vec<Arc<str>>,
+    /// IP and e-mail names, as text.
+    pub other_sans: Vec<Arc<str>>,
+    /// The subject in RFC 2253 form; empty for SPIFFE leaves of Weft.
+    pub subject: String,
+    /// The issuer in RFC 2253 form.
+    pub issuer: String,
+    /// The serial number in lower-case hex, as in `%DOWNSTREAM_PEER_SERIAL%`.
+    pub serial: String,
+    /// SHA-256 of the leaf's DER, in lower-case hex.
+    pub fingerprint: String,
+    /// When it becomes valid.
+    pub not_before: SystemTime,
+    /// When it expires.
+    pub not_after: SystemTime,
+    /// Whether it may sign certificates; such a leaf is refused.
+    pub is_ca: bool,
+    pem: OnceLock<String>,
+}
+
+impl PeerCertificate {
+    /// Parses the leaf of `chain`.
+    ///
+    /// # Errors
+    /// The chain is empty or its first certificate is not X.509.
+    pub fn parse(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
+        let leaf = chain.first().ok_or(PeerError::Empty)?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|error| PeerError::Malformed(error.to_string()))?;
+        let mut peer = Self {
+            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            uri_sans: Vec::new(),
+            dns_sans: Vec::new(),
+            other_sans: Vec::new(),
+            subject: rfc2253(parsed.subject()),
+            issuer: rfc2253(parsed.issuer()),
+            serial: hex(parsed.raw_serial()),
+            fingerprint: hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref()),
+            not_before: instant(parsed.validity().not_before.timestamp()),
+            not_after: instant(parsed.validity().not_after.timestamp()),
+            is_ca: parsed.is_ca(),
+            pem: OnceLock::new(),
+        };
+        for extension in parsed.extensions() {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
+                names.general_names.iter().for_each(|name| peer.add_name(name));
+            }
+        }
+        Ok(peer)
+    }
+
+    /// The SPIFFE id: the only URI name, when it is one.
+    pub fn spiffe_id(&self) -> Option<&Arc<str>> {
+        match self.uri_sans.as_slice() {
+            [only] if only.starts_with("spiffe://") => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The leaf as PEM, encoded for a URL as XFCC's `Cert` wants it. Made once, on first use.
+    pub fn url_encoded_pem(&self) -> &str {
+        self.pem.get_or_init(|| self.chain.first().map(|der| url_encoded(&pem(der))).unwrap_or_default())
+    }
+
+    /// The whole chain as URL-encoded PEM.
+    pub fn url_encoded_chain(&self) -> String {
+        self.chain.iter().map(|der| url_encoded(&pem(der))).collect()
+    }
+
+    fn add_name(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::URI(uri) => self.uri_sans.push(Arc::from(*uri)),
+            GeneralName::DNSName(dns) => self.dns_sans.push(Arc::from(*dns)),
+            GeneralName::RFC822Name(mail) => self.other_sans.push(Arc::from(*mail)),
+            GeneralName::IPAddress(bytes) => {
+                let text = match bytes.len() {
+                    4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
+                    16 => <[u8; 16]>::try_from(*bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
+                    _ => None,
+                };
+                self.other_sans.extend(text.map(Arc::from));
+            }
+            GeneralName::OtherName(..)
+            | GeneralName::X400Address(_)
+            | GeneralName::DirectoryName(_)
+            | GeneralName::EDIPartyName(_)
+            | GeneralName::RegisteredID(_)
+            | GeneralName::Invalid(..) => {}
+        }
+    }
+}
+
+fn instant(timestamp: i64) -> SystemTime {
+    u64::try_from(timestamp)
+        .map_or(SystemTime::UNIX_EPOCH, |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s))
+}
+
+/// RFC 2253 writes the most specific part first, X.509 the least.
+fn rfc2253(name: &x509_parser::x509::X509Name<'_>) -> String {
+    let registry = x509_parser::objects::oid_registry();
+    let mut parts: Vec<String> = name
+        .iter_attributes()
+        .map(|attribute| {
+            let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry)
+                .map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
+            let value = attribute.as_str().unwrap_or_default();
+            let mut escaped = String::with_capacity(value.len());
+            for c in value.chars() {
+                if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') {
+                    escaped.push('\\');
+                }
+                escaped.push(c);
+            }
+            format!("{kind}={escaped}")
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in body.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+fn url_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len() * 5 / 4), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}

@@ -1,0 +1,31 @@
+//! Statistics under Envoy's names, without a lock or an atomic on the request path.
+//!
+//! ```text
+//! control thread                      worker
+//! Registry: name -> id  --prepare-->  ids in the Runtime
+//!                                     Shard: id -> plain integer
+//! Snapshot <----- ShardSnapshot ----- collect() on a scrape
+//!    |  Registry::readings
+//!    +--> text, Prometheus, metrics service
+//! ```
+//!
+//! Names are resolved once, when a listener or cluster is prepared; a request only indexes vectors. The control
+//! thread keeps a [`Shard`] of its own for what it counts (membership, configuration updates). A series that is
+//! hidden keeps its id, so a worker that still runs the older Runtime never writes into somebody else's number.
+
+mod groups;
+mod histogram;
+mod prometheus;
+mod registry;
+mod shard;
+mod text;
+
+pub use groups::{
+    BreakerStats, ClusterStats, HttpStats, ListenerStats, OutlierStats, RbacStats, ServerStats, TcpStats,
+    TlsStats,
+};
+pub use histogram::Histogram;
+pub use prometheus::{families, render_prometheus};
+pub use registry::{Reading, Registry, Scope, Value};
+pub use shard::{CodesId, CounterId, GaugeId, HistogramId, Shard, ShardSnapshot, Snapshot};
+pub use text::render_text;

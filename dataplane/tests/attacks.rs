@@ -1,0 +1,388 @@
+//! What somebody would try who wants past a policy, into another's request, or the proxy on its knees.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
+
+#[path = "support/binary.rs"]
+mod binary;
+
+use std::time::{Duration, Instant};
+
+use binary::{Application, Proxy, cluster, free_port, get, http_listener, raw, soon, status};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const DENY: &str = r#"{name: rbac, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, rules: {action: DENY, policies: {
+  admin: {permissions: [{url_path: {path: {prefix: /admin}}}], principals: [{any: true}]},
+  tenant: {permissions: [{header: {name: x-tenant, string_match: {exact: evil}}}], principals: [{any: true}]},
+  away: {permissions: [{any: true}], principals: [{remote_ip: {address_prefix: 6.6.6.6, prefix_len: 32}}]}}}}}, "#;
+const NORMAL: &str = "          normalize_path: true\n          merge_slashes: true\n          path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n";
+
+async fn guarded(manager: &str) -> (Application, Proxy, u16) {
+    let (application, port) = (Application::start().await, free_port());
+    let listeners = http_listener(port, &format!("{NORMAL}{manager}"), DENY, "");
+    let proxy = Proxy::start(&listeners, &cluster("app", &[application.port], ""), "").await;
+    (application, proxy, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_readers_could_frame_differently_is_refused() {
+    let (application, _proxy, port) = guarded("").await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    for (what, head, code) in [
+        ("TE on 1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "two lengths",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcde",
+            400,
+        ),
+        ("a list of lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4, 5\r\n\r\nabcde", 400),
+        ("a signed length", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +4\r\n\r\nabcd", 400),
+        ("space before colon", "GET / HTTP/1.1\r\nhost: a\r\nx-a : 1\r\n\r\n", 400),
+        (
+            "TE, space before colon",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("obs-fold", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\n 2\r\n\r\n", 400),
+        (
+            "obs-fold of TE",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("a bare CR", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r2\r\n\r\n", 400),
+        ("NUL", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\x002\r\n\r\n", 400),
+        ("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n", 400),
+        ("no host", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
+        ("TE of nobody", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "TE with a vertical tab",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "chunked not last",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "a coding that would be lost",
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+    ] {
+        let answer = raw(port, format!("{head}{smuggled}")).await;
+        assert_eq!(status(&answer), code, "{what}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{what}: one answer, then the end: {answer}");
+    }
+    assert_eq!(application.seen(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_framings_at_once_leave_as_one_and_end_the_connection() {
+    let (application, _proxy, port) = guarded("").await;
+    let head =
+        "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let answer = raw(port, format!("{head}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+    let seen = application.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(
+        seen[0].contains("transfer-encoding: chunked") && !seen[0].contains("content-length"),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_ends_in_a_bare_line_feed_is_written_anew() {
+    let (application, _proxy, port) = guarded("").await;
+    let answer = raw(port, "GET /one HTTP/1.1\r\nhost: a\nx-b: 1\nconnection: close\n\n").await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    let seen = application.seen();
+    assert_eq!(seen[0].matches('\n').count(), seen[0].matches("\r\n").count(), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_no_http_is_the_callers_fault() {
+    let (application, port) = (Application::start().await, free_port());
+    let outliers = ", outlier_detection: {consecutive_5xx: 1, consecutive_gateway_failure: 1}";
+    let clusters = cluster("app", &[application.port], outliers);
+    let proxy = Proxy::start(&http_listener(port, "", "", ""), &clusters, "").await;
+    for chunk in ["-3\r\nabc\r\n", "3\nabc\n", "fffffffffffffffff\r\nabc\r\n", "3\r\nabcd\r\n"] {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = raw(port, format!("{head}{chunk}0\r\n\r\n")).await;
+        assert_eq!(status(&answer), 400, "{chunk:?}: {answer}");
+    }
+    assert_eq!(status(&get(port, "/", "").await), 200);
+    proxy.wait_for("cluster.app.outlier_detection.ejections_enforced_total", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_around_an_upgrade_reach_nobody_who_should_not_see_them() {
+    let (application, _proxy, port) =
+        guarded("          upgrade_configs: [{upgrade_type: websocket}]\n").await;
+    let upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let answer = raw(port, format!("GET /garbage-before-101 HTTP/1.1\r\n{upgrade}GET /admin HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+    assert_eq!((status(&answer), answer.contains("garbage")), (503, false), "{answer}");
+    assert!(!answer.contains(" 101 "), "{answer}");
+    let answer = raw(
+        port,
+        format!(
+            "GET /refuse HTTP/1.1\r\n{upgrade}GET /admin HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+        ),
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("HTTP/1.1 403"), "{answer}");
+    assert!(!application.seen().iter().any(|head| head.contains("GET /admin")), "{:?}", application.seen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_spelling_of_a_denied_path_is_let_through() {
+    let (application, _proxy, port) = guarded("").await;
+    for path in [
+        "/admin",
+        "/admin/x",
+        "/x/../admin",
+        "/%61dmin",
+        "//admin",
+        "/x/%2e%2e/admin",
+        "/x/.%2e/admin",
+        "/x/..%2fadmin",
+        "/x%2f..%2fadmin",
+        "/x/..;/admin",
+        "/./admin",
+        "/admin%00",
+        "/%00admin",
+        "/x\\..\\admin",
+        "/%2fadmin",
+        "/%5cadmin",
+        "/admin#x",
+        "/admin?x",
+        "/x/..%5cadmin",
+        "http://a.test/x/../admin",
+        "/%2e/admin",
+        "/x/%2E%2E%2Fadmin",
+        "//x/..//admin",
+    ] {
+        let answer = get(port, path, "").await;
+        assert!([400, 403].contains(&status(&answer)), "{path}: {answer}");
+    }
+    let seen = application.seen();
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_inside_extended_connect_is_judged_like_any_other() {
+    let allow = "          upgrade_configs: [{upgrade_type: websocket}]\n          http2_protocol_options: {allow_connect: true}\n";
+    let (application, _proxy, port) = guarded(allow).await;
+    for (path, code) in [("/x/../admin", 403), ("/x/%2e%2e/admin", 403), ("/fine/../ws", 200)] {
+        let (mut sender, connection) = soon(h2_client(port)).await;
+        let mut request =
+            http::Request::builder().method("CONNECT").uri(format!("http://a.test{path}")).body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+        let drive = tokio::spawn(connection);
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (response, mut stream) = sender.send_request(request, false).unwrap();
+        let response = soon(response).await.unwrap();
+        assert_eq!(response.status().as_u16(), code, "{path}");
+        if code == 200 {
+            stream.send_data("ping".into(), false).unwrap();
+            let mut body = response.into_body();
+            assert_eq!(soon(body.data()).await.unwrap().unwrap(), "ping");
+        }
+        drive.abort();
+    }
+    let seen = application.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(
+        seen[0].starts_with("GET /ws HTTP/1.1\r\n") && seen[0].contains("sec-websocket-key: "),
+        "{seen:?}"
+    );
+}
+
+async fn h2_client(port: u16) -> (h2::client::SendRequest<bytes::Bytes>, h2::client::Connection<TcpStream>) {
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    h2::client::handshake(tcp).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_value_is_found_among_several() {
+    let (_application, _proxy, port) = guarded("").await;
+    for headers in
+        ["x-tenant: evil\r\n", "x-tenant: good\r\nx-tenant: evil\r\n", "X-Tenant: evil\r\nx-tenant: good\r\n"]
+    {
+        assert_eq!(status(&get(port, "/", headers).await), 403, "{headers:?}");
+    }
+    assert_eq!(status(&get(port, "/", "x-tenant: good\r\n").await), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_cannot_say_who_it_is_or_where_it_came_from() {
+    let (_application, _proxy, port) = guarded("").await;
+    let spoofed =
+        "x-forwarded-client-cert: By=spiffe://evil\r\nx-envoy-internal: true\r\nx-envoy-retry-on: 5xx\r\n";
+    let seen = get(port, "/", spoofed).await;
+    assert!(
+        !seen.contains("evil") && !seen.contains("x-envoy-internal") && !seen.contains("retry-on"),
+        "{seen}"
+    );
+    let named = raw(port, "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-b: 2\r\nconnection: x-a\r\nconnection: close, x-b, x-request-id, x-forwarded-proto, host\r\n\r\n").await;
+    assert!(!named.contains("x-a:") && !named.contains("x-b:"), "{named}");
+    for kept in ["host: a", "x-request-id: ", "x-forwarded-proto: http"] {
+        assert!(named.contains(kept), "{kept}: {named}");
+    }
+    // The last address of the list is the one that the hop before wrote, on whichever line it is.
+    let away = get(port, "/", "x-forwarded-for: 1.1.1.1\r\nx-forwarded-for: 6.6.6.6\r\n").await;
+    assert_eq!(status(&away), 403, "{away}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_believes_its_own_eyes() {
+    let (_application, _proxy, port) =
+        guarded("          use_remote_address: true\n          xff_num_trusted_hops: 1\n").await;
+    let seen = get(port, "/", "x-forwarded-for: 6.6.6.6\r\nx-forwarded-for: 7.7.7.7\r\nx-request-id: mine\r\nx-envoy-original-path: /z\r\n").await;
+    assert!(seen.contains("x-forwarded-for: 6.6.6.6,7.7.7.7,127.0.0.1\r\n"), "{seen}");
+    assert!(seen.contains("x-envoy-external-address: 7.7.7.7\r\n"), "{seen}");
+    assert!(!seen.contains("mine") && !seen.contains("original-path"), "{seen}");
+    let away = get(port, "/", "x-forwarded-for: 1.1.1.1\r\nx-forwarded-for: 6.6.6.6\r\n").await;
+    assert_eq!(status(&away), 403, "{away}");
+}
+
+/// Bytes of an h2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn h2_opening() -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes
+}
+
+/// `:method GET, :scheme http, :path /, :authority a`.
+const GET_A: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+
+async fn pour(port: u16, bytes: Vec<u8>, times: usize) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut sink = vec![0; 64 * 1024];
+    if stream.write_all(&h2_opening()).await.is_err() {
+        return;
+    }
+    for _ in 0..times {
+        // The proxy may close whenever it has had enough.
+        if stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+        while stream.try_read(&mut sink).is_ok_and(|n| n > 0) {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_over_http2_cost_little_memory_and_harm_nobody_else() {
+    let (_application, proxy, port) = guarded("").await;
+    assert_eq!(status(&get(port, "/", "").await), 200);
+    let before = proxy.peak_memory();
+    // Streams that are opened and reset at once.
+    let resets: Vec<u8> = (0..5_000_u32)
+        .flat_map(|n| [frame(1, 5, 2 * n + 1, GET_A), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
+        .collect();
+    soon(pour(port, resets, 1)).await;
+    // A head that never ends.
+    let mut endless = frame(1, 1, 1, GET_A);
+    let literal: Vec<u8> = std::iter::repeat_n([0x00, 0x01, b'x', 0x01, b'y'], 3_000).flatten().collect();
+    endless.extend(frame(9, 0, 1, &literal));
+    soon(pour(port, endless.clone(), 1)).await;
+    soon(pour(port, frame(9, 0, 1, &literal), 1_000)).await;
+    let mut continuations = frame(1, 1, 1, GET_A);
+    continuations.extend((0..20_000).flat_map(|_| frame(9, 0, 1, &[])));
+    soon(pour(port, continuations, 1)).await;
+    // One large header in the table, named thousands of times.
+    let mut bomb = GET_A.to_vec();
+    bomb.extend([0x40, 0x01, b'x', 0x7f, 0x81, 0x1e]);
+    bomb.extend(std::iter::repeat_n(b'a', 4_000));
+    bomb.extend(std::iter::repeat_n(0xbe, 10_000));
+    let bombs: Vec<u8> = (0..50_u32).flat_map(|n| frame(1, 5, 2 * n + 1, &bomb)).collect();
+    soon(pour(port, bombs, 1)).await;
+    // Data frames without data, pings and settings that want answers.
+    let mut nothing = frame(1, 4, 1, GET_A);
+    nothing.extend((0..50_000).flat_map(|_| frame(0, 0, 1, &[])));
+    soon(pour(port, nothing, 1)).await;
+    soon(pour(port, frame(6, 0, 0, &[0; 8]).repeat(20_000), 1)).await;
+    soon(pour(port, frame(4, 0, 0, &[]).repeat(20_000), 1)).await;
+    assert_eq!(status(&get(port, "/", "").await), 200, "others are served");
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 32 * 1024 * 1024, "the floods cost {grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_or_too_large_headers_are_refused_in_both_protocols() {
+    let (application, _proxy, port) = guarded("").await;
+    let many: String = (0..101).map(|n| format!("x-{n}: a\r\n")).collect();
+    assert_eq!(status(&get(port, "/", &many).await), 431);
+    assert_eq!(status(&get(port, "/", &format!("x-a: {}\r\n", "a".repeat(70_000))).await), 431);
+    let (mut sender, connection) = soon(h2_client(port)).await;
+    let drive = tokio::spawn(connection);
+    let mut request = http::Request::builder().uri("http://a.test/");
+    for n in 0..150 {
+        request = request.header(format!("x-{n}"), "a");
+    }
+    let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+    assert_eq!(soon(response).await.unwrap().status().as_u16(), 431);
+    drive.abort();
+    assert!(application.seen().is_empty());
+}
+
+/// Sends `first`, then a byte every now and then; how long the proxy bears it.
+async fn drip(port: u16, first: &[u8]) -> Duration {
+    let began = Instant::now();
+    soon(async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        let (mut from, mut to) = stream.into_split();
+        let dripping = tokio::spawn(async move {
+            while to.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut sink = Vec::new();
+        // A reset ends a connection too.
+        let _ = from.read_to_end(&mut sink).await;
+        dripping.abort();
+    })
+    .await;
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_heads_and_slow_handshakes_are_given_up() {
+    let application = Application::start().await;
+    let (plain, tls) = (free_port(), free_port());
+    let key = rcgen::generate_simple_self_signed(vec!["a.test".into()]).unwrap();
+    let indent = |pem: String| pem.lines().map(|line| format!("              {line}\n")).collect::<String>();
+    let chain = format!(
+        "      transport_socket_connect_timeout: 0.5s\n      transport_socket:\n        name: tls\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          common_tls_context:\n            tls_certificates:\n            - certificate_chain:\n                inline_string: |\n{}              private_key:\n                inline_string: |\n{}",
+        indent(key.cert.pem()).replace("              ", "                  "),
+        indent(key.signing_key.serialize_pem()).replace("              ", "                  "),
+    );
+    let timeout = "          request_headers_timeout: 0.5s\n          request_timeout: 1s\n";
+    let listeners = [http_listener(plain, timeout, "", ""), http_listener(tls, timeout, "", &chain)].concat();
+    let proxy = Proxy::start(&listeners, &cluster("app", &[application.port], ""), "").await;
+    let head = b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ";
+    let second = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\nx-slow: ";
+    let body = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
+    for (what, port, first) in [
+        ("a first head", plain, &head[..]),
+        ("a later head", plain, &second[..]),
+        ("a body", plain, &body[..]),
+        ("a handshake", tls, &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..]),
+    ] {
+        let borne = drip(port, first).await;
+        assert!(borne < Duration::from_secs(8), "{what} was borne for {borne:?}");
+    }
+    proxy.wait_for("http.in.downstream_cx_active", 0).await;
+}

@@ -1,0 +1,12 @@
+//! The engine with a runtime built by hand, between real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod harness;
+mod http;
+mod life;
+mod reuse;
+mod streams;
+mod tcp;
+mod tls;
+mod upgrades;
