@@ -1,0 +1,232 @@
+//! Command line of `weft`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use weft_policies::kinds::Kind;
+
+/// The Weft service mesh, from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, about, max_term_width = 100)]
+pub struct Args {
+    /// YAML file with any of these flags, written without the dashes
+    #[arg(long, global = true, env = "WEFT_CONFIG", value_name = "FILE", hide = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub access: Access,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the API is and how to be let in.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Access {
+    /// Address of the API
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_API",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7400"
+    )]
+    pub api: String,
+    /// File with the operator token; WEFT_TOKEN holds the token itself; else ./weft-data/operator.token
+    #[arg(long, global = true, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Roots that an https API is verified against (PEM)
+    #[arg(long, global = true, env = "WEFT_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a local mesh: control plane, demo services, sidecars, load; Ctrl-C ends it
+    Up(Up),
+    /// Apply YAML documents as one transaction
+    Apply(Apply),
+    /// Show objects
+    Get(Get),
+    /// Delete an object
+    Delete(Delete),
+    /// Tokens that workloads join with
+    Token(Token),
+    /// Proxies: who is connected and what each took
+    Proxy(Proxy),
+    /// Write a completion script
+    Completion { shell: clap_complete::Shell },
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Wide,
+    Yaml,
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Up {
+    /// Directory of the mesh's data; made when it is missing
+    #[arg(long, env = "WEFT_DATA_DIR", value_name = "DIR", default_value = "./weft-data")]
+    pub data_dir: PathBuf,
+    /// The stock Envoy; sought in .venv and on PATH by default. Without one, all sidecars are weft-proxy
+    #[arg(long, env = "WEFT_ENVOY", value_name = "FILE")]
+    pub envoy: Option<PathBuf>,
+    /// End after so long; for scripts
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Option<std::time::Duration>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Apply {
+    /// File, directory (read recursively), or - for standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<String>,
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Get {
+    /// Kind: singular, plural or short name; or `edges`, `proxies`
+    pub kind: String,
+    pub name: Option<String>,
+    /// Namespace; all for a list, `default` for one object
+    #[arg(short, long, env = "WEFT_NAMESPACE")]
+    pub namespace: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Delete {
+    /// Kind: singular, plural or short name
+    pub kind: Kind,
+    pub name: String,
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Token {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once
+    Create(TokenCreate),
+    /// List tokens, without their secrets
+    List(Listing),
+    /// Make a token worthless
+    Revoke(TokenRevoke),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TokenCreate {
+    /// Service of the joiners
+    #[arg(long, value_name = "NAMESPACE/SERVICE")]
+    pub service: String,
+    /// Life of the token
+    #[arg(long, default_value = "10m")]
+    pub ttl: String,
+    /// How often it may be used
+    #[arg(long, default_value_t = 1)]
+    pub uses: u32,
+    /// Label that joiners may declare, for instance `version=*`
+    #[arg(long = "allow-label", value_name = "KEY=VALUE")]
+    pub allow_labels: Vec<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TokenRevoke {
+    pub id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Listing {
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Proxy {
+    #[command(subcommand)]
+    pub command: ProxyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProxyCommand {
+    /// Who is connected and in sync
+    List(Listing),
+    /// What one proxy was sent, took and refused
+    Status(ProxyStatus),
+    /// The configuration one proxy was sent, secrets redacted
+    Config(ProxyStatus),
+    /// Join and write what a stock Envoy needs to be a sidecar
+    Bootstrap(Box<Bootstrap>),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ProxyStatus {
+    /// NAMESPACE/WORKLOAD
+    pub id: String,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Bootstrap {
+    /// For a stock Envoy
+    #[arg(long, required = true)]
+    pub envoy: bool,
+    /// Service that the workload belongs to
+    #[arg(long, value_name = "NAMESPACE/SERVICE")]
+    pub service: weft_api::ServiceId,
+    /// Name of the workload
+    #[arg(long)]
+    pub name: weft_api::Name,
+    /// Directory for envoy.yaml and the identity
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Address that others reach this workload on
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+    /// Where the listener for other workloads binds
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15006")]
+    pub inbound: SocketAddr,
+    /// Where the listener for the application's requests binds
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15001")]
+    pub outbound: SocketAddr,
+    /// Where the application listens, for each service port
+    #[arg(long = "app-port", value_name = "NAME=PORT")]
+    pub app_ports: Vec<String>,
+    /// Label of the workload
+    #[arg(long = "label", value_name = "K=V")]
+    pub labels: Vec<String>,
+    /// Region and zone of the workload
+    #[arg(long, value_name = "REGION/ZONE")]
+    pub locality: Option<String>,
+    /// TCP service that gets a local port
+    #[arg(long = "upstream", value_name = "NS/SERVICE:PORT=IP:PORT")]
+    pub upstreams: Vec<String>,
+    /// Envoy's admin endpoint
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    pub admin_listen: SocketAddr,
+    /// Where xDS is; the token names it by default
+    #[arg(long, value_name = "HOST:PORT")]
+    pub control_plane: Option<String>,
+}

@@ -1,0 +1,85 @@
+//! `weft get`: objects, and the live views that the API computes.
+
+use std::process::ExitCode;
+
+use weft_api::client::Client;
+use weft_api::rest::{Edge, Object};
+use weft_policies::kinds::Kind;
+
+use crate::args::{Format, Get, Listing};
+use crate::output;
+
+pub async fn run(client: &Client, args: Get) -> anyhow::Result<ExitCode> {
+    match args.kind.as_str() {
+        "edges" | "edge" => return edges(client, args.output).await,
+        "proxies" | "proxy" => return super::proxy::list(client, Listing { output: args.output }).await,
+        _ => {}
+    }
+    let kind: Kind = args.kind.parse()?;
+    if let Some(name) = &args.name {
+        let namespace = args.namespace.as_deref().unwrap_or("default");
+        let object = client.object(kind.plural(), namespace, name).await?;
+        // One object is worth reading whole.
+        let format = if args.output == Format::Table { Format::Yaml } else { args.output };
+        output::print(format, &object, &HEAD, || vec![row(&object)])?;
+    } else {
+        let list = client.list(kind.plural(), args.namespace.as_deref()).await?;
+        if list.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
+            println!("no {}", kind.plural());
+        } else {
+            output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
+
+fn row(object: &Object) -> Vec<String> {
+    let text = |key: &str| match &object.metadata[key] {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    vec![text("namespace"), text("name"), text("generation"), status(object)]
+}
+
+/// The health of a workload, or the names of the conditions that hold.
+fn status(object: &Object) -> String {
+    let Some(status) = &object.status else { return String::new() };
+    if let Some(health) = status["health"].as_str() {
+        return health.to_owned();
+    }
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let holding = conditions.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str());
+    holding.collect::<Vec<_>>().join(",")
+}
+
+async fn edges(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+    let edges = client.edges().await?;
+    output::print(format, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Head of the table of edges.
+pub const EDGE_HEAD: [&str; 8] = ["FROM", "TO", "RATE", "SUCCESS", "DENIED", "P50", "P99", "MTLS"];
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), |share| format!("{:.1}%", share * 100.0))
+}
+
+/// One edge as a row.
+pub fn edge_row(edge: &Edge) -> Vec<String> {
+    let subset = edge.subset.as_ref().map(|subset| format!(" {subset}")).unwrap_or_default();
+    let milliseconds = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1}ms"));
+    vec![
+        edge.source.clone(),
+        format!("{}:{}{subset}", edge.destination, edge.port),
+        format!("{:.1}/s", edge.rate),
+        percent(edge.success),
+        percent(edge.denied),
+        milliseconds(edge.p50_ms),
+        milliseconds(edge.p99_ms),
+        if edge.mtls { "yes" } else { "no" }.to_owned(),
+    ]
+}

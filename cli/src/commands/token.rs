@@ -1,0 +1,56 @@
+//! `weft token`: what workloads join with.
+
+use std::process::ExitCode;
+
+use weft_api::client::Client;
+use weft_api::rest::TokenRequest;
+
+use crate::args::{Format, Listing, TokenCreate, TokenRevoke};
+use crate::output;
+
+pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCode> {
+    let request = TokenRequest {
+        service: args.service,
+        ttl: Some(args.ttl),
+        uses: Some(args.uses),
+        allow_labels: args.allow_labels,
+    };
+    let token = client.create_token(&request).await?;
+    if matches!(args.output, Format::Table | Format::Wide) {
+        // The token alone on standard output, so that it can be captured.
+        eprintln!(
+            "token {} for {}, {} use(s), {} left; it is shown only now",
+            token.info.id,
+            token.info.service,
+            token.info.uses_left,
+            output::until(token.info.expires_at)
+        );
+        println!("{}", token.token);
+    } else {
+        output::print(args.output, &token, &[], Vec::new)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
+    let tokens = client.tokens().await?;
+    output::print(args.output, &tokens, &["ID", "SERVICE", "USES LEFT", "EXPIRES IN", "LABELS"], || {
+        let row = |token: &weft_api::rest::TokenInfo| {
+            vec![
+                token.id.clone(),
+                token.service.clone(),
+                token.uses_left.to_string(),
+                output::until(token.expires_at),
+                token.allow_labels.join(","),
+            ]
+        };
+        tokens.items.iter().map(row).collect()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result<ExitCode> {
+    client.revoke_token(&args.id).await?;
+    println!("token {} revoked", args.id);
+    Ok(ExitCode::SUCCESS)
+}

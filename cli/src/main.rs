@@ -1,0 +1,60 @@
+//! `weft`: the command line for people. It talks to the control plane as any client does.
+//!
+//! ```text
+//! args ──▶ access (where is the API, which token) ──▶ commands::… ──▶ output (table, yaml, json)
+//!                                                 └──▶ up (a whole local mesh)
+//! ```
+
+mod access;
+mod args;
+mod commands;
+mod output;
+mod up;
+
+use std::process::ExitCode;
+
+use args::{Args, Command, ProxyCommand, TokenCommand};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Args = match weft_api::flags::try_read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => {
+            error.print();
+            return ExitCode::from(error.exit_status());
+        }
+    };
+    match run(args).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let access = || access::client(&args.access);
+    match args.command {
+        Command::Up(up) => up::run(up).await,
+        Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
+        Command::Get(get) => commands::get::run(&access()?, get).await,
+        Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
+        Command::Token(token) => match token.command {
+            TokenCommand::Create(create) => commands::token::create(&access()?, create).await,
+            TokenCommand::List(list) => commands::token::list(&access()?, list).await,
+            TokenCommand::Revoke(revoke) => commands::token::revoke(&access()?, revoke).await,
+        },
+        Command::Proxy(proxy) => match proxy.command {
+            ProxyCommand::List(list) => commands::proxy::list(&access()?, list).await,
+            ProxyCommand::Status(status) => commands::proxy::status(&access()?, status).await,
+            ProxyCommand::Config(config) => commands::proxy::config(&access()?, config).await,
+            ProxyCommand::Bootstrap(bootstrap) => commands::bootstrap::run(&access()?, *bootstrap).await,
+        },
+        Command::Completion { shell } => {
+            use clap::CommandFactory as _;
+            clap_complete::generate(shell, &mut Args::command(), "weft", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

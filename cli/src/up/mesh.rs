@@ -1,0 +1,275 @@
+//! What the local mesh consists of, and how it is brought up.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use weft_api::client::{ApplyOptions, Client};
+use weft_api::rest::TokenRequest;
+
+use super::binaries;
+use super::crew::Crew;
+use crate::access;
+use crate::args::{Bootstrap, Up};
+use crate::commands::bootstrap;
+
+/// The policies of the local mesh: shipped examples, as they are.
+const POLICIES: [&str; 3] = [
+    include_str!("../../../policies/examples/shop.yaml"),
+    include_str!("../../../policies/examples/catalog-split.yaml"),
+    include_str!("../../../policies/examples/local-mesh.yaml"),
+];
+
+const API: &str = "http://127.0.0.1:7400";
+const LISTENERS: [u16; 3] = [7400, 7401, 7402];
+
+/// One workload: a demo service (or the load) with a sidecar.
+struct Workload {
+    service: &'static str,
+    version: &'static str,
+    /// Last byte of its 127.7.0.N, where its sidecar listens.
+    host: u8,
+    beside_envoy: bool,
+    calls: &'static [&'static str],
+}
+
+const WORKLOADS: [Workload; 6] = [
+    Workload { service: "payments", version: "v1", host: 5, beside_envoy: false, calls: &[] },
+    Workload { service: "catalog", version: "v1", host: 3, beside_envoy: false, calls: &[] },
+    Workload { service: "catalog", version: "v2", host: 4, beside_envoy: true, calls: &[] },
+    Workload { service: "cart", version: "v1", host: 2, beside_envoy: false, calls: &["http://payments/"] },
+    Workload {
+        service: "web",
+        version: "v1",
+        host: 1,
+        beside_envoy: true,
+        calls: &["http://cart/", "http://catalog/"],
+    },
+    // The load may call web; that it tries payments too shows the Deny.
+    Workload { service: "load", version: "v1", host: 9, beside_envoy: false, calls: &[] },
+];
+
+impl Workload {
+    fn name(&self) -> String {
+        format!("{}-{}", self.service, self.version)
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(127, 7, 0, self.host)
+    }
+
+    fn listener(&self, port: u16) -> SocketAddr {
+        (self.address(), port).into()
+    }
+
+    /// What the application serves: the service's port, the flag of the demo, the port on 127.0.0.1.
+    fn faces(&self) -> Vec<(&'static str, &'static str, u16)> {
+        let at = |base: u16| base + u16::from(self.host);
+        match self.service {
+            "load" => vec![],
+            "catalog" => vec![("http", "--http", at(18_080)), ("grpc", "--grpc", at(19_080))],
+            "payments" => vec![("http", "--http", at(18_080)), ("ledger", "--tcp", at(19_080))],
+            _ => vec![("http", "--http", at(18_080))],
+        }
+    }
+
+    fn app_ports(&self) -> Vec<String> {
+        self.faces().into_iter().map(|(name, _, port)| format!("{name}={port}")).collect()
+    }
+}
+
+/// A mesh that runs.
+pub struct LocalMesh {
+    /// Its API.
+    pub client: Client,
+    /// What to tell people above the table.
+    pub greeting: Vec<String>,
+}
+
+impl LocalMesh {
+    /// Starts everything and says what it is doing.
+    pub async fn start(args: &Up, crew: &mut Crew) -> anyhow::Result<Self> {
+        let envoy = binaries::find_envoy(args.envoy.as_deref())?;
+        ensure_free()?;
+        say("starting the control plane");
+        crew.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
+            command.arg("--data-dir").arg(&args.data_dir);
+        })?;
+        let client = control_plane(args, crew).await?;
+        say("applying shop.yaml, catalog-split.yaml and local-mesh.yaml of policies/examples");
+        client.apply(&POLICIES.join("---\n"), &ApplyOptions::default()).await?;
+        for workload in &WORKLOADS {
+            let beside = envoy.as_deref().filter(|_| workload.beside_envoy);
+            let sidecar = if beside.is_some() { "Envoy" } else { "weft-proxy" };
+            say(&format!("starting {} beside {sidecar}", workload.name()));
+            start_application(crew, workload)?;
+            match beside {
+                Some(envoy) => start_envoy(args, crew, &client, workload, envoy).await?,
+                None => start_weft_proxy(args, crew, &client, workload).await?,
+            }
+        }
+        say("waiting until all sidecars have their configuration");
+        in_sync(&client, crew).await?;
+        Ok(Self { client, greeting: greeting(envoy.is_some()) })
+    }
+}
+
+fn say(what: &str) {
+    eprintln!("weft up: {what}");
+}
+
+/// A port that is taken is the most common reason for a mesh that does not start: say so at once.
+fn ensure_free() -> anyhow::Result<()> {
+    for port in LISTENERS {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+            format!("127.0.0.1:{port} is taken: is another mesh running here? End it, then try again")
+        })?;
+    }
+    Ok(())
+}
+
+async fn control_plane(args: &Up, crew: &mut Crew) -> anyhow::Result<Client> {
+    let token = args.data_dir.join("operator.token");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        crew.check()?;
+        if let Ok(token) = access::read(&token) {
+            let client = Client::try_new(API, &token, &[])?;
+            if client.proxies().await.is_ok() {
+                return Ok(client);
+            }
+        }
+        if Instant::now() > deadline {
+            bail!("the control plane is not ready after 30 s: see {}/logs", args.data_dir.display());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn start_application(crew: &mut Crew, workload: &Workload) -> anyhow::Result<()> {
+    let demo = binaries::find("weft-demo")?;
+    let sidecar = workload.listener(15_001).to_string();
+    crew.start(&workload.name(), &demo, |command| {
+        if workload.service == "load" {
+            command.args(["load", "--rate", "40", "--url", "http://web/", "--url", "http://web/"]);
+            command.args(["--url", "http://web/", "--url", "http://payments/"]);
+        } else {
+            command.args(["serve", "--service", workload.service, "--version", workload.version]);
+            for (_, face, port) in workload.faces() {
+                command.args([face, &format!("127.0.0.1:{port}")]);
+            }
+            for url in workload.calls {
+                command.args(["--call", url]);
+            }
+        }
+        command.args(["--sidecar", &sidecar]);
+    })
+}
+
+async fn start_weft_proxy(
+    args: &Up,
+    crew: &mut Crew,
+    client: &Client,
+    workload: &Workload,
+) -> anyhow::Result<()> {
+    let request = TokenRequest {
+        service: format!("shop/{}", workload.service),
+        allow_labels: vec!["version=*".to_owned()],
+        ..TokenRequest::default()
+    };
+    let token = client.create_token(&request).await?.token;
+    let identity = identity_dir(args, workload)?;
+    crew.start(&format!("{}-proxy", workload.name()), &binaries::find("weft-proxy")?, |command| {
+        command.arg("run").env("WEFT_JOIN", token).arg("--identity-dir").arg(identity);
+        command.args(["--name", &workload.name(), "--workers", "1"]);
+        command.args(["--address", &workload.address().to_string()]);
+        command.args(["--inbound", &workload.listener(15_006).to_string()]);
+        command.args(["--outbound", &workload.listener(15_001).to_string()]);
+        command.args(["--admin-listen", &workload.listener(15_000).to_string()]);
+        command.args(["--label", &format!("version={}", workload.version)]);
+        for app_port in workload.app_ports() {
+            command.args(["--app-port", &app_port]);
+        }
+    })
+}
+
+async fn start_envoy(
+    args: &Up,
+    crew: &mut Crew,
+    client: &Client,
+    workload: &Workload,
+    envoy: &Path,
+) -> anyhow::Result<()> {
+    let out = identity_dir(args, workload)?;
+    let bootstrap = Bootstrap {
+        envoy: true,
+        service: format!("shop/{}", workload.service).parse()?,
+        name: workload.name().parse()?,
+        out: out.clone(),
+        address: Some(workload.address().into()),
+        inbound: workload.listener(15_006),
+        outbound: workload.listener(15_001),
+        app_ports: workload.app_ports(),
+        labels: vec![format!("version={}", workload.version)],
+        locality: None,
+        upstreams: Vec::new(),
+        admin_listen: workload.listener(15_000),
+        control_plane: None,
+    };
+    let file = bootstrap::write(client, &bootstrap).await?;
+    crew.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
+        command.args(["join", "--keep", "--identity-dir"]).arg(&out);
+    })?;
+    crew.start(&format!("{}-envoy", workload.name()), envoy, |command| {
+        command.arg("-c").arg(file).args(["--concurrency", "1", "--log-level", "warning"]);
+        // Several Envoys share this machine: no shared memory for hot restarts.
+        command.arg("--disable-hot-restart");
+    })
+}
+
+/// Each run joins anew: an identity of an earlier run would belong to a workload that the mesh may have forgotten.
+fn identity_dir(args: &Up, workload: &Workload) -> anyhow::Result<PathBuf> {
+    let dir = args.data_dir.join("workloads").join(workload.name());
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
+}
+
+async fn in_sync(client: &Client, crew: &mut Crew) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        crew.check()?;
+        let proxies = client.proxies().await?;
+        let synced = |proxy: &&weft_api::rest::ProxyStatus| proxy.sync == weft_api::rest::Sync::Synced;
+        if proxies.items.iter().filter(synced).count() >= WORKLOADS.len() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            say("not all sidecars are in sync after 30 s; the table shows which");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn greeting(with_envoy: bool) -> Vec<String> {
+    let mut lines =
+        vec!["Weft: a local mesh. Everything between sidecars is mutual TLS. Ctrl-C ends it.".to_owned()];
+    if !with_envoy {
+        lines.push(
+            "No stock Envoy was found, so every sidecar is weft-proxy (`make up` installs one).".to_owned(),
+        );
+    }
+    let weft = std::env::args().next().unwrap_or_else(|| "weft".to_owned());
+    lines.push("Try next, in another terminal:".to_owned());
+    lines.push("  # the tree of calls behind one request, as the load sends it".to_owned());
+    lines.push("  curl -s -H 'Host: web' http://127.7.0.9:15001/".to_owned());
+    lines.push("  # half of catalog's requests to version 2".to_owned());
+    lines.push(format!("  {weft} apply -f policies/examples/canary-50.yaml --wait"));
+    lines.push("  # make version 2 fail, and watch SUCCESS; without a query it is well again".to_owned());
+    lines.push("  curl -s 'http://127.0.0.1:18084/fault?status=503&rate=0.3'".to_owned());
+    lines
+}
