@@ -1,0 +1,134 @@
+//! Calling other services through the sidecar: plain HTTP to its outbound listener, the service's name as host.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::CallTree;
+
+/// Connects every request to one address, whatever its host: that of the sidecar. Without one, to the host itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialer {
+    /// The sidecar's outbound listener.
+    pub sidecar: Option<SocketAddr>,
+}
+
+/// A plain TCP connection.
+#[derive(Debug)]
+pub struct Plain(TokioIo<TcpStream>);
+
+impl tower::Service<Uri> for Dialer {
+    type Response = Plain;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Plain>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let sidecar = self.sidecar;
+        Box::pin(async move {
+            let stream = match sidecar {
+                Some(address) => TcpStream::connect(address).await?,
+                None => {
+                    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+                    TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?
+                }
+            };
+            stream.set_nodelay(true)?;
+            Ok(Plain(TokioIo::new(stream)))
+        })
+    }
+}
+
+impl Connection for Plain {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Plain {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Plain {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+/// Calls other services and reads their trees.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    http1: Client<Dialer, Full<Bytes>>,
+    http2: Client<Dialer, Full<Bytes>>,
+    timeout: Duration,
+}
+
+const MAX_TREE: usize = 1 << 20;
+
+impl Caller {
+    /// Calls through a sidecar, or directly without one.
+    #[must_use]
+    pub fn new(dialer: Dialer) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_idle_timeout(Duration::from_secs(30));
+        Self {
+            http1: builder.build(dialer),
+            http2: builder.http2_only(true).build(dialer),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Gets a URL; `h2://` asks for HTTP/2 with prior knowledge. The answer is a tree, or what went wrong.
+    pub async fn tree(&self, url: &str) -> CallTree {
+        match tokio::time::timeout(self.timeout, self.get(url)).await {
+            Ok(Ok(tree)) => tree,
+            Ok(Err(error)) => CallTree::failed(url, &format!("{error:#}")),
+            Err(_) => CallTree::failed(url, "no answer in 10 s"),
+        }
+    }
+
+    async fn get(&self, url: &str) -> anyhow::Result<CallTree> {
+        let (client, uri) = match url.strip_prefix("h2://") {
+            Some(rest) => (&self.http2, format!("http://{rest}")),
+            None => (&self.http1, url.to_owned()),
+        };
+        let uri: Uri = uri.parse().context("not a URL")?;
+        let answer = client.get(uri).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_TREE);
+        let body = body.collect().await.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+        if !status.is_success() {
+            bail!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim());
+        }
+        serde_json::from_slice(&body).context("the answer is not a call tree")
+    }
+}

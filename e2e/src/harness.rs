@@ -1,0 +1,51 @@
+//! A whole mesh for a test: real processes, found where cargo put them, on loopback addresses of their own.
+//!
+//! ```text
+//! Mesh ─┬─ etcd (when asked for)
+//!       ├─ weft-control-plane
+//!       └─ Workload ─┬─ weft-demo
+//!                    └─ weft-proxy, or Envoy with weft-proxy join --keep
+//! ```
+//!
+//! Everything waits for a condition with a deadline. Every process logs to a file of its own; when a test fails, the
+//! ends of all of them are printed. When the mesh is dropped, or the test is killed, every process ends.
+
+mod address;
+mod calls;
+mod control_plane;
+mod etcd;
+mod impostor;
+mod joiner;
+mod mesh;
+mod owned;
+mod process;
+mod program;
+mod tls;
+mod wait;
+mod workload;
+
+pub use address::{Subnet, free_port};
+pub use calls::{Answer, Calls, GrpcFinding};
+pub use control_plane::ControlPlane;
+pub use etcd::Etcd;
+pub use impostor::{Impostor, Visits};
+pub use joiner::{Joined, NewKey, channel, described, join};
+pub use mesh::{CONVERGES, Mesh, Options, StoreKind};
+pub use owned::OwnerEnvoy;
+pub use process::Process;
+pub use program::{envoy as envoy_program, etcd as etcd_program, ours};
+pub use tls::{Presented, dial, serial};
+pub use wait::until;
+pub use workload::{Builder, Pair, Sidecar, Workload};
+
+/// Whether the long counts are asked for: `make soak` sets `WEFT_SOAK=1`.
+#[must_use]
+pub fn soak() -> bool {
+    std::env::var("WEFT_SOAK").is_ok_and(|value| value == "1")
+}
+
+/// One of two numbers: for `make test`, and for `make soak`.
+#[must_use]
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if soak() { long } else { short }
+}

@@ -1,0 +1,95 @@
+//! A joiner that does as the test says, honest or not.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use tonic::transport::{Channel, Endpoint, Uri};
+use weft_api::JoinToken;
+use weft_api::join::join_service_client::JoinServiceClient;
+use weft_api::join::{JoinRequest, JoinResponse, ProxyType, Workload};
+
+use super::{Presented, dial};
+
+/// A key, and a request for a certificate that asks for names of the joiner's choice.
+#[derive(Debug)]
+pub struct NewKey {
+    pkcs8: Vec<u8>,
+    csr: Vec<u8>,
+}
+
+impl NewKey {
+    /// A request that claims a SPIFFE identity and a DNS name.
+    ///
+    /// # Errors
+    /// When the claims cannot be written into a request.
+    pub fn claiming(spiffe: &str, dns: &str) -> anyhow::Result<Self> {
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::new(vec![dns.to_owned()])?;
+        params.subject_alt_names.push(rcgen::SanType::URI(spiffe.try_into()?));
+        let csr = params.serialize_request(&key)?.der().to_vec();
+        Ok(Self { pkcs8: key.serialize_der(), csr })
+    }
+
+    /// The request, PKCS #10.
+    #[must_use]
+    pub fn csr(&self) -> &[u8] {
+        &self.csr
+    }
+}
+
+/// What a join gave.
+#[derive(Debug)]
+pub struct Joined {
+    /// The answer.
+    pub answer: JoinResponse,
+    /// Certificate and key.
+    pub presented: Presented,
+}
+
+/// A workload as joiners describe themselves.
+#[must_use]
+pub fn described(name: &str, address: std::net::Ipv4Addr) -> Workload {
+    Workload {
+        name: name.to_owned(),
+        address: address.to_string(),
+        proxy_type: ProxyType::Weft.into(),
+        inbound: format!("{address}:15006"),
+        outbound: format!("{address}:15001"),
+        ..Workload::default()
+    }
+}
+
+/// Joins with a token.
+///
+/// # Errors
+/// [`tonic::Status`] when the control plane refuses.
+pub async fn join(token: &str, key: &NewKey, workload: Workload) -> anyhow::Result<Joined> {
+    let token: JoinToken = token.parse()?;
+    let address = token.control_plane.parse().context("the token names no IP:PORT")?;
+    let request = JoinRequest {
+        token_id: token.id.clone(),
+        secret: token.secret.to_vec(),
+        csr_der: key.csr.clone(),
+        workload: Some(workload),
+    };
+    let answer = JoinServiceClient::new(channel(address, None)).join(request).await?.into_inner();
+    let chain = answer.certificate_chain_der.iter().cloned().map(CertificateDer::from).collect();
+    let presented = Presented::new(chain, key.pkcs8.clone());
+    Ok(Joined { answer, presented })
+}
+
+/// A gRPC channel to the control plane that shows a certificate, or none.
+#[must_use]
+pub fn channel(address: SocketAddr, presented: Option<&Presented>) -> Channel {
+    let presented = presented.cloned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let presented = presented.clone();
+        async move {
+            let stream = dial(address, "localhost", b"h2", presented.as_ref()).await;
+            stream.map(TokioIo::new).map_err(std::io::Error::other)
+        }
+    });
+    Endpoint::from_static("https://control-plane").connect_with_connector_lazy(connector)
+}

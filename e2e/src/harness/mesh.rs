@@ -1,0 +1,221 @@
+//! The mesh of one test.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use weft_api::client::{ApplyOptions, Client};
+use weft_api::rest::{NewToken, ProxyStatus, Sync, TokenRequest};
+
+use super::{Builder, ControlPlane, Etcd, Subnet, process, until};
+
+/// Where the control plane keeps its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// One file.
+    Embedded,
+    /// A real etcd.
+    Etcd,
+}
+
+/// How a mesh is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    store: StoreKind,
+    leaf_ttl: Option<String>,
+}
+
+impl Options {
+    /// With everything at its default.
+    #[must_use]
+    pub fn new(store: StoreKind) -> Self {
+        Self { store, leaf_ttl: None }
+    }
+
+    /// Shortens the life of certificates.
+    #[must_use]
+    pub fn leaf_ttl(mut self, ttl: &str) -> Self {
+        self.leaf_ttl = Some(ttl.to_owned());
+        self
+    }
+}
+
+/// A control plane with its store, and room for workloads.
+#[derive(Debug)]
+pub struct Mesh {
+    control_plane: ControlPlane,
+    client: Client,
+    subnet: Subnet,
+    _etcd: Option<Etcd>,
+    dir: TempDir,
+}
+
+/// How long proxies may take to have what they should have.
+pub const CONVERGES: Duration = Duration::from_secs(30);
+
+impl Mesh {
+    /// Runs a test in a new mesh. When it fails, the ends of all logs are printed.
+    ///
+    /// # Panics
+    /// When the mesh cannot be started or the test fails.
+    pub async fn run(options: Options, test: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) {
+        let mut mesh = Self::start(options).await.unwrap_or_else(|error| panic!("no mesh: {error:#}"));
+        if let Err(error) = test(&mut mesh).await {
+            panic!("{error:#}");
+        }
+    }
+
+    /// Starts the store and the control plane.
+    ///
+    /// # Errors
+    /// When a program is missing or does not become ready.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("weft-e2e-").tempdir()?;
+        match Self::start_in(dir.path(), options).await {
+            Ok((control_plane, client, subnet, etcd)) => {
+                Ok(Self { control_plane, client, subnet, _etcd: etcd, dir })
+            }
+            Err(error) => Err(error.context(process::tails(dir.path()))),
+        }
+    }
+
+    async fn start_in(
+        dir: &Path,
+        options: Options,
+    ) -> anyhow::Result<(ControlPlane, Client, Subnet, Option<Etcd>)> {
+        let subnet = Subnet::claim()?;
+        let etcd = match options.store {
+            StoreKind::Embedded => None,
+            StoreKind::Etcd => Some(Etcd::start(dir, subnet.first()).await?),
+        };
+        let endpoint = etcd.as_ref().map(|etcd| etcd.endpoint().to_owned());
+        let mut control_plane = ControlPlane::new(dir, subnet.first(), endpoint, options.leaf_ttl);
+        control_plane.start().await?;
+        let client = control_plane.client()?;
+        Ok((control_plane, client, subnet, etcd))
+    }
+
+    /// The REST API.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The control plane, to kill it and start it again.
+    pub fn control_plane(&mut self) -> &mut ControlPlane {
+        &mut self.control_plane
+    }
+
+    /// Where xDS and join are.
+    #[must_use]
+    pub fn xds(&self) -> std::net::SocketAddr {
+        self.control_plane.xds()
+    }
+
+    /// `http://…` of the REST API, and the file with its token: what `weft` needs.
+    pub(super) fn access(&self) -> (String, std::path::PathBuf) {
+        (self.control_plane.api(), self.control_plane.token_file())
+    }
+
+    /// Where this mesh's files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A loopback address that nobody else has.
+    pub fn next_address(&mut self) -> Ipv4Addr {
+        self.subnet.next_address()
+    }
+
+    /// Applies documents and waits until every proxy that they concern has them.
+    ///
+    /// # Errors
+    /// When the API refuses them, or a proxy refuses them or does not answer in time.
+    pub async fn apply(&self, documents: &str) -> anyhow::Result<()> {
+        let options = ApplyOptions { wait: Some("30s".to_owned()), ..ApplyOptions::default() };
+        let result = self.client.apply(documents, &options).await?;
+        let laggards = result.wait.map(|wait| wait.laggards).unwrap_or_default();
+        anyhow::ensure!(laggards.is_empty(), "these proxies did not take the change: {laggards:?}");
+        Ok(())
+    }
+
+    /// A join token for one workload of a service, `NAMESPACE/SERVICE`.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn token(&self, service: &str) -> anyhow::Result<NewToken> {
+        let request = TokenRequest {
+            service: service.to_owned(),
+            allow_labels: vec!["version=*".to_owned()],
+            ..TokenRequest::default()
+        };
+        Ok(self.client.create_token(&request).await?)
+    }
+
+    /// Describes a new workload of a service, `NAMESPACE/SERVICE`.
+    pub fn workload(&mut self, service: &str) -> Builder<'_> {
+        Builder::new(self, service)
+    }
+
+    /// Waits until these workloads are connected and have taken everything.
+    ///
+    /// # Errors
+    /// When one of them is not in sync in time.
+    pub async fn in_sync(&self, ids: &[&str]) -> anyhow::Result<()> {
+        until(&format!("{ids:?} are in sync"), CONVERGES, async || {
+            for id in ids {
+                let proxy = self.client.proxy(id).await?;
+                if proxy.sync != Sync::Synced {
+                    bail!("{id} is {}: {:?}", proxy.sync, proxy.types);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// All proxies by id.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn proxies(&self) -> anyhow::Result<BTreeMap<String, ProxyStatus>> {
+        let list = self.client.proxies().await?;
+        Ok(list.items.into_iter().map(|proxy| (proxy.id.clone(), proxy)).collect())
+    }
+
+    /// The endpoints of a cluster as a proxy should have them: address and health status.
+    ///
+    /// # Errors
+    /// When the proxy has no such endpoints.
+    pub async fn endpoints(&self, proxy: &str, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let config = self.client.proxy_config(proxy).await?;
+        let assignments = config["EDS"].as_array().context("there is no EDS in the configuration")?;
+        let found = assignments.iter().find(|assignment| assignment["name"] == cluster);
+        let found = found.with_context(|| format!("{proxy} has no endpoints of {cluster}"))?;
+        let groups = found["resource"]["endpoints"].as_array().cloned().unwrap_or_default();
+        let members = groups.iter().flat_map(|group| group["lb_endpoints"].as_array().into_iter().flatten());
+        Ok(members.map(described).collect())
+    }
+}
+
+fn described(member: &Value) -> (String, String) {
+    let socket = &member["endpoint"]["address"]["socket_address"];
+    let address = format!("{}:{}", socket["address"].as_str().unwrap_or_default(), socket["port_value"]);
+    (address, member["health_status"].as_str().unwrap_or("UNKNOWN").to_owned())
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", process::tails(self.dir.path()));
+            if std::env::var_os("WEFT_KEEP_LOGS").is_some() {
+                self.dir.disable_cleanup(true);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Where the programs are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+/// A program of this workspace, built with the profile of the running test.
+///
+/// # Errors
+/// When it has not been built; the text says how.
+pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    // target/PROFILE/deps/TEST: the programs are two up.
+    let path = exe.ancestors().nth(2).unwrap_or(Path::new(".")).join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    bail!("{} is missing: run the tests by `make test`, which builds all programs first", path.display())
+}
+
+/// The stock Envoy: where `make` installs it, else on PATH.
+///
+/// # Errors
+/// When there is none; the text says how to get one.
+pub fn envoy() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let pythons = root.join(".venv/lib").read_dir().into_iter().flatten().flatten();
+    let installed = pythons.map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
+    match installed.chain(on_path("envoy")).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => {
+            bail!("there is no Envoy in .venv or on PATH: run the tests by `make test`, which installs it")
+        }
+    }
+}
+
+/// etcd, from the distribution.
+///
+/// # Errors
+/// When there is none; the text says how to get one.
+pub fn etcd() -> anyhow::Result<PathBuf> {
+    let usual = PathBuf::from("/usr/bin/etcd");
+    match on_path("etcd").into_iter().chain([usual]).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("there is no etcd: run the tests by `make test`, which installs it"),
+    }
+}
+
+fn on_path(name: &str) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+}

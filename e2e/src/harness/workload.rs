@@ -1,0 +1,393 @@
+//! One workload: a demo application with a sidecar of either kind.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{Calls, Mesh, Process, free_port, program, until};
+
+/// Fixed ports of a sidecar on its own address.
+const INBOUND: u16 = 15_006;
+const OUTBOUND: u16 = 15_001;
+const ADMIN: u16 = 15_000;
+const START: Duration = Duration::from_secs(30);
+/// Longer than a sidecar may drain.
+const END: Duration = Duration::from_secs(45);
+/// How long callers may take to hear that an endpoint is gone.
+const WORD_GETS_AROUND: Duration = Duration::from_secs(2);
+
+/// Which proxy stands beside an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sidecar {
+    /// weft-proxy.
+    Weft,
+    /// Stock Envoy.
+    Envoy,
+}
+
+impl Sidecar {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Weft, Self::Envoy];
+
+    /// As part of a name.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Weft => "weft",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+/// Who calls whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// The caller's sidecar.
+    pub caller: Sidecar,
+    /// The server's sidecar.
+    pub server: Sidecar,
+}
+
+impl Pair {
+    /// All four.
+    pub const ALL: [Self; 4] = [
+        Self { caller: Sidecar::Weft, server: Sidecar::Weft },
+        Self { caller: Sidecar::Weft, server: Sidecar::Envoy },
+        Self { caller: Sidecar::Envoy, server: Sidecar::Weft },
+        Self { caller: Sidecar::Envoy, server: Sidecar::Envoy },
+    ];
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.caller.word(), self.server.word())
+    }
+}
+
+/// A workload to be started.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    mesh: &'a mut Mesh,
+    service: String,
+    name: Option<String>,
+    version: String,
+    serves: bool,
+    sidecar: Sidecar,
+    upstreams: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(mesh: &'a mut Mesh, service: &str) -> Self {
+        Self {
+            mesh,
+            service: service.to_owned(),
+            name: None,
+            version: "v1".to_owned(),
+            serves: false,
+            sidecar: Sidecar::Weft,
+            upstreams: Vec::new(),
+        }
+    }
+
+    /// Names it; the service's name and its version otherwise.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Its version, told by the application and by the label `version`.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// An application answers on the ports `http`, `h2`, `grpc` and `tcp`. Without, the workload only calls others.
+    #[must_use]
+    pub fn serving(mut self) -> Self {
+        self.serves = true;
+        self
+    }
+
+    /// Gives a TCP service a port on this workload's address: `NAMESPACE/SERVICE:PORT`, and the number.
+    #[must_use]
+    pub fn upstream(mut self, service_port: &str, port: u16) -> Self {
+        self.upstreams.push(format!("{service_port}={{address}}:{port}"));
+        self
+    }
+
+    /// Gives a TCP service a port on an address of the test's choice.
+    #[must_use]
+    pub fn upstream_on(mut self, service_port: &str, bind: SocketAddr) -> Self {
+        self.upstreams.push(format!("{service_port}={bind}"));
+        self
+    }
+
+    /// Which proxy stands beside it.
+    #[must_use]
+    pub fn beside(mut self, sidecar: Sidecar) -> Self {
+        self.sidecar = sidecar;
+        self
+    }
+
+    /// Starts application and sidecar, and waits until the sidecar has its configuration.
+    ///
+    /// # Errors
+    /// When a program is missing, the join is refused, or the sidecar does not become ready.
+    pub async fn start(self) -> anyhow::Result<Workload> {
+        let mesh = &mut *self.mesh;
+        let address = mesh.next_address();
+        let (namespace, service) = self.service.split_once('/').unwrap_or(("default", &self.service));
+        let name = self.name.unwrap_or_else(|| format!("{service}-{}", self.version));
+        let mut workload = Workload {
+            id: format!("{namespace}/{name}"),
+            service: self.service.clone(),
+            address,
+            sidecar: self.sidecar,
+            identity_dir: mesh.dir().join(&name),
+            app_ports: Vec::new(),
+            app: None,
+            keep: None,
+            proxy: None,
+        };
+        if self.serves {
+            workload.start_app(mesh, service, &self.version)?;
+        }
+        let upstreams: Vec<String> =
+            self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
+        let flags = workload.flags(&name, &self.version, &upstreams);
+        match self.sidecar {
+            Sidecar::Weft => workload.start_weft(mesh, &name, &flags).await?,
+            Sidecar::Envoy => workload.start_envoy(mesh, &name, &flags).await?,
+        }
+        workload.wait_until_ready().await?;
+        Ok(workload)
+    }
+}
+
+/// A workload that runs.
+#[derive(Debug)]
+pub struct Workload {
+    id: String,
+    service: String,
+    address: Ipv4Addr,
+    sidecar: Sidecar,
+    identity_dir: PathBuf,
+    app_ports: Vec<(&'static str, u16)>,
+    app: Option<Process>,
+    keep: Option<Process>,
+    proxy: Option<Process>,
+}
+
+impl Workload {
+    /// `NAMESPACE/NAME`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name without the namespace, as the application tells it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.id.split_once('/').map_or(&self.id, |(_, name)| name)
+    }
+
+    /// The SPIFFE identity that its service has.
+    #[must_use]
+    pub fn spiffe(&self) -> String {
+        let (namespace, service) = self.service.split_once('/').unwrap_or(("default", &self.service));
+        format!("spiffe://mesh.local/ns/{namespace}/svc/{service}")
+    }
+
+    /// The address that is its own.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The sidecar's listener for other workloads.
+    #[must_use]
+    pub fn inbound(&self) -> SocketAddr {
+        (self.address, INBOUND).into()
+    }
+
+    /// The sidecar's listener for its application's calls.
+    #[must_use]
+    pub fn outbound(&self) -> SocketAddr {
+        (self.address, OUTBOUND).into()
+    }
+
+    /// `http://…` of the sidecar's admin endpoint.
+    #[must_use]
+    pub fn admin(&self) -> String {
+        format!("http://{}:{ADMIN}", self.address)
+    }
+
+    /// Calls as its application makes them, through its sidecar.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        Calls::through(self.outbound())
+    }
+
+    /// `http://…` of the application itself, past the sidecar.
+    #[must_use]
+    pub fn app(&self) -> String {
+        format!(
+            "http://127.0.0.1:{}",
+            self.app_ports.iter().find(|(name, _)| *name == "http").map_or(0, |p| p.1)
+        )
+    }
+
+    /// Key, certificate and bundle of the sidecar.
+    #[must_use]
+    pub fn identity_dir(&self) -> &std::path::Path {
+        &self.identity_dir
+    }
+
+    /// The value of a statistic of the sidecar, by its whole name; zero when there is none.
+    ///
+    /// # Errors
+    /// When the admin endpoint does not answer.
+    pub async fn stat(&self, name: &str) -> anyhow::Result<u64> {
+        let answer = Calls::direct().get(&format!("{}/stats", self.admin())).await?;
+        let found = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(found.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// Takes the workload out of the mesh as an orchestrator does: goodbye, then the end of its processes.
+    ///
+    /// # Errors
+    /// When a process does not end in time.
+    pub async fn leave(mut self) -> anyhow::Result<()> {
+        match self.sidecar {
+            Sidecar::Weft => {
+                if let Some(proxy) = self.proxy.take() {
+                    proxy.end(END).await?;
+                }
+            }
+            Sidecar::Envoy => {
+                // Envoy knows no goodbye: the process beside it says it. Then Envoy takes what is on its way.
+                if let Some(keep) = self.keep.take() {
+                    keep.end(END).await?;
+                }
+                tokio::time::sleep(WORD_GETS_AROUND).await;
+                Calls::direct().post(&format!("{}/drain_listeners?graceful", self.admin()), "").await?;
+                tokio::time::sleep(WORD_GETS_AROUND).await;
+                if let Some(proxy) = self.proxy.take() {
+                    proxy.end(END).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills everything at once, as a machine that loses power does.
+    pub fn kill(&mut self) {
+        for process in [self.proxy.take(), self.keep.take(), self.app.take()].into_iter().flatten() {
+            process.signal(Signal::KILL);
+        }
+    }
+
+    /// What the proxy has said so far.
+    #[must_use]
+    pub fn proxy_log(&self) -> String {
+        self.proxy.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    fn start_app(&mut self, mesh: &Mesh, service: &str, version: &str) -> anyhow::Result<()> {
+        let (http, grpc, tcp) = (free_port()?, free_port()?, free_port()?);
+        self.app_ports = vec![("http", http), ("h2", http), ("grpc", grpc), ("tcp", tcp)];
+        let outbound = self.outbound();
+        let app =
+            Process::start(mesh.dir(), &format!("{}-app", self.name()), &program::ours("weft-demo")?, |c| {
+                c.args(["serve", "--service", service, "--version", version, "--workload", self.name()]);
+                c.args(["--http", &format!("127.0.0.1:{http}"), "--grpc", &format!("127.0.0.1:{grpc}")]);
+                c.args(["--tcp", &format!("127.0.0.1:{tcp}"), "--sidecar", &outbound.to_string()]);
+            })?;
+        self.app = Some(app);
+        Ok(())
+    }
+
+    /// What `weft-proxy` and `weft proxy bootstrap` take alike.
+    fn flags(&self, name: &str, version: &str, upstreams: &[String]) -> Vec<String> {
+        let mut flags = vec![
+            format!("--name={name}"),
+            format!("--address={}", self.address),
+            format!("--inbound={}", self.inbound()),
+            format!("--outbound={}", self.outbound()),
+            format!("--admin-listen={}:{ADMIN}", self.address),
+            format!("--label=version={version}"),
+        ];
+        flags.extend(self.app_ports.iter().map(|(port, number)| format!("--app-port={port}={number}")));
+        flags.extend(upstreams.iter().map(|upstream| format!("--upstream={upstream}")));
+        flags
+    }
+
+    async fn start_weft(&mut self, mesh: &Mesh, name: &str, flags: &[String]) -> anyhow::Result<()> {
+        let token = mesh.token(&self.service).await?.token;
+        let proxy =
+            Process::start(mesh.dir(), &format!("{name}-weft"), &program::ours("weft-proxy")?, |c| {
+                c.arg("run").env("WEFT_JOIN", &token).arg("--identity-dir").arg(&self.identity_dir);
+                c.args(["--workers", "1", "--log-format", "text"]).args(flags);
+            })?;
+        self.proxy = Some(proxy);
+        Ok(())
+    }
+
+    async fn start_envoy(&mut self, mesh: &Mesh, name: &str, flags: &[String]) -> anyhow::Result<()> {
+        let (api, token_file) = mesh.access();
+        let bootstrap =
+            Process::start(mesh.dir(), &format!("{name}-bootstrap"), &program::ours("weft")?, |c| {
+                c.args(["--api", &api]).arg("--token-file").arg(token_file);
+                c.args(["proxy", "bootstrap", "--envoy", "--service", &self.service, "--out"]);
+                c.arg(&self.identity_dir).args(flags);
+            })?;
+        let log = bootstrap.log();
+        let status = bootstrap.ended(START).await?;
+        anyhow::ensure!(status.success(), "weft proxy bootstrap failed ({status}): {log}");
+        self.keep = Some(self.keep_identity(mesh)?);
+        self.proxy =
+            Some(Process::start(mesh.dir(), &format!("{name}-envoy"), &program::envoy()?, |command| {
+                command.arg("-c").arg(self.identity_dir.join("envoy.yaml"));
+                envoy_flags(command);
+            })?);
+        Ok(())
+    }
+
+    fn keep_identity(&self, mesh: &Mesh) -> anyhow::Result<Process> {
+        let name = format!("{}-keep", self.name());
+        Process::start(mesh.dir(), &name, &program::ours("weft-proxy")?, |command| {
+            command
+                .args(["join", "--keep", "--log-format", "text", "--identity-dir"])
+                .arg(&self.identity_dir);
+        })
+    }
+
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let calls = Calls::direct();
+        let ready = format!("{}/ready", self.admin());
+        let app = (!self.app_ports.is_empty()).then(|| format!("{}/healthz", self.app()));
+        until(&format!("{} is ready", self.id), START, async || {
+            for process in [&mut self.app, &mut self.keep, &mut self.proxy].into_iter().flatten() {
+                process.check()?;
+            }
+            for url in app.iter().chain([&ready]) {
+                let answer = calls.get(url).await?;
+                anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, answer.body.trim());
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Several Envoys share the machine: one thread each, and no shared memory for hot restarts.
+pub(super) fn envoy_flags(command: &mut Command) {
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+    // What drains should be gone while the test still looks.
+    command.args(["--drain-time-s", "2", "--parent-shutdown-time-s", "3"]);
+}

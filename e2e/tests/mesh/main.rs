@@ -1,0 +1,11 @@
+//! Whole meshes of real processes: the control plane on a real store, weft-proxy and stock Envoy beside applications.
+
+mod authorization;
+mod health;
+mod intruders;
+mod outage;
+mod owner;
+mod protocols;
+mod refusal;
+mod shop;
+mod steady;

@@ -1,0 +1,203 @@
+//! Who may depend on whom, and what each layer must not touch (ARCHITECTURE.md).
+
+use std::process::Command;
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::nothing_in;
+use crate::source::{self, code};
+
+struct Layer {
+    name: &'static str,
+    folder: &'static str,
+    /// Crates of ours that it may use.
+    ours: &'static [&'static str],
+    /// Crates of others that it must not use, outside its tests.
+    never: &'static [&'static str],
+}
+
+const LAYERS: [Layer; 8] = [
+    Layer { name: "weft-api", folder: "api", ours: &[], never: &["tokio", "axum", "tokio-rustls"] },
+    Layer { name: "weft-xds", folder: "api/xds", ours: &["weft-api"], never: &["axum", "rustls", "redb"] },
+    Layer {
+        name: "weft-policies",
+        folder: "policies",
+        ours: &["weft-api"],
+        never: &["tokio", "tonic", "hyper", "rand", "tempfile", "rustix"],
+    },
+    Layer {
+        name: "weft-store",
+        folder: "control-plane/store",
+        ours: &[],
+        never: &["envoy-types", "prost", "axum", "serde_yaml"],
+    },
+    Layer {
+        name: "weft-control-plane",
+        folder: "control-plane",
+        ours: &["weft-api", "weft-xds", "weft-policies", "weft-store"],
+        never: &["redb", "etcd-client"],
+    },
+    Layer {
+        name: "weft-dataplane",
+        folder: "dataplane",
+        ours: &["weft-api", "weft-xds"],
+        never: &["redb", "etcd-client", "axum"],
+    },
+    Layer {
+        name: "weft-cli",
+        folder: "cli",
+        ours: &["weft-api", "weft-policies"],
+        never: &["redb", "etcd-client", "axum"],
+    },
+    Layer {
+        name: "weft-e2e",
+        folder: "e2e",
+        ours: &[
+            "weft-api",
+            "weft-xds",
+            "weft-policies",
+            "weft-store",
+            "weft-control-plane",
+            "weft-dataplane",
+        ],
+        never: &["redb", "etcd-client"],
+    },
+];
+
+/// What the code of a folder must not mention, outside comments and tests.
+struct Forbidden {
+    /// Files whose path starts so…
+    within: &'static str,
+    /// …but not so.
+    except: &'static [&'static str],
+    pattern: &'static str,
+    why: &'static str,
+}
+
+const FORBIDDEN: [Forbidden; 6] = [
+    Forbidden {
+        within: "policies/src/",
+        except: &[],
+        pattern: r"\bstd::(fs|env|net::(Tcp|Udp)|process|thread|time::(Instant|SystemTime))|SystemTime|Instant::now",
+        why: "policies are pure: no files, environment, clock",
+    },
+    Forbidden {
+        within: "api/xds/src/",
+        except: &["api/xds/src/transport"],
+        pattern: r"\b(tokio|tonic)::|\bstd::(fs|env|net|thread)\b|(Instant|SystemTime)::now",
+        why: "sessions do no I/O and read no clock; tokio and tonic stay in `transport`",
+    },
+    Forbidden { within: "api/src/", except: &[], pattern: r"\btokio::", why: "weft-api has no run time" },
+    Forbidden {
+        within: "",
+        except: &["control-plane/store/", "e2e/tests/tidy/"],
+        pattern: r"\b(redb|etcd_client)::",
+        why: "the engines are named in the store only",
+    },
+    Forbidden {
+        within: "dataplane/src/engine",
+        except: &[],
+        pattern: r"\b(Mutex|RwLock)\b",
+        why: "no lock on the request path",
+    },
+    Forbidden {
+        within: "dataplane/src/route",
+        except: &[],
+        pattern: r"\b(Mutex|RwLock)\b",
+        why: "no lock on the request path",
+    },
+];
+
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(source::root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(
+        packages.len(),
+        LAYERS.len(),
+        "a crate came or went: change LAYERS and ARCHITECTURE.md with it"
+    );
+    let mut found = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) else {
+            found.push(format!("{name}: not in LAYERS"));
+            continue;
+        };
+        let manifest = source::root().join(layer.folder).join("Cargo.toml");
+        if package["manifest_path"].as_str() != manifest.to_str() {
+            found.push(format!("{name}: not in the folder {}", layer.folder));
+        }
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = dependency["name"].as_str().unwrap();
+            let for_tests = dependency["kind"] == "dev";
+            let ours = LAYERS.iter().any(|layer| layer.name == used);
+            if ours && used != name && !layer.ours.contains(&used) {
+                found.push(format!("{name} -> {used}"));
+            }
+            if !for_tests && layer.never.contains(&used) {
+                found.push(format!("{name} -> {used}"));
+            }
+        }
+    }
+    nothing_in(&found, "the layers of ARCHITECTURE.md forbid:");
+}
+
+#[test]
+fn each_layer_keeps_to_its_invariant() {
+    let mut found = Vec::new();
+    for rule in &FORBIDDEN {
+        let pattern = Regex::new(rule.pattern).unwrap();
+        let mut seen = 0;
+        for file in source::rust() {
+            if !file.path.starts_with(rule.within)
+                || rule.except.iter().any(|part| file.path.starts_with(part))
+            {
+                continue;
+            }
+            seen += 1;
+            found.extend(
+                code(file.production())
+                    .filter(|(_, text)| pattern.is_match(text))
+                    .map(|(line, text)| format!("{}:{line}: {text} ({})", file.path, rule.why)),
+            );
+        }
+        assert!(seen > 0, "no file lies within {}: change FORBIDDEN", rule.within);
+    }
+    nothing_in(&found, "these break an invariant of their layer:");
+}
+
+#[test]
+fn every_crate_takes_the_workspace_lints_and_versions() {
+    let version = Regex::new(r#"(?m)^[a-z0-9_-]+ = (".*"|\{[^}]*\bversion\b.*)$"#).unwrap();
+    let mut found = Vec::new();
+    for layer in &LAYERS {
+        let path = format!("{}/Cargo.toml", layer.folder);
+        let text = std::fs::read_to_string(source::root().join(&path)).unwrap();
+        if !text.contains("\n[lints]\nworkspace = true\n") {
+            found.push(format!("{path}: no [lints] workspace = true"));
+        }
+        for key in ["version", "edition", "rust-version", "license", "publish"] {
+            if !text.contains(&format!("\n{key}.workspace = true\n")) {
+                found.push(format!("{path}: {key} is not the workspace's"));
+            }
+        }
+        let dependencies = text.split("dependencies]\n").skip(1).flat_map(|part| part.split("\n[").next());
+        for table in dependencies {
+            found.extend(version.find_iter(table).map(|line| format!("{path}: {}", line.as_str())));
+        }
+    }
+    nothing_in(&found, "lints and versions stand once, in the workspace:");
+}
