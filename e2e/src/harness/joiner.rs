@@ -91,5 +91,5 @@ pub fn channel(address: SocketAddr, presented: Option<&Presented>) -> Channel {
             stream.map(TokioIo::new).map_err(std::io::Error::other)
         }
     });
-    Endpoint::from_static("https://control-plane").connect_with_connector_lazy(connector)
+    Endpoint::from_static("http://control-plane").connect_with_connector_lazy(connector)
 }
