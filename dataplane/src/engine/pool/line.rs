@@ -65,7 +65,9 @@ impl Line {
 
     /// Waits for the answer to what was sent over it, and drives it meanwhile.
     pub(crate) async fn drive<F: Future>(&self, answer: F) -> F::Output {
-        let mut answer = std::pin::pin!(answer);
+        // Out of turn: where the task has used up its budget, a channel says "later" and wakes the task for it, which the
+        // waker below would swallow.
+        let mut answer = std::pin::pin!(tokio::task::coop::unconstrained(answer));
         std::future::poll_fn(|cx| {
             // What became of it is in the answer, which changes in this call or not at all: it needs no waker.
             let _ = self.poll(cx);
@@ -113,5 +115,27 @@ impl Line {
         if let Some(keeper) = keeper {
             keeper.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn hears_the_answer_when_the_task_has_used_up_its_budget() {
+        let line = Line::new(std::future::pending());
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        sender.send(7).expect("the receiver is there");
+        let mut driven = std::pin::pin!(line.drive(answer));
+        let heard = std::future::poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                let mut spend = std::pin::pin!(tokio::task::coop::consume_budget());
+                let _ = spend.as_mut().poll(cx);
+            }
+            Poll::Ready(driven.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+        })
+        .await;
+        assert_eq!(heard, Poll::Ready(Ok(7)));
     }
 }
