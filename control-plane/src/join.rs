@@ -4,6 +4,7 @@
 //! Join   token + CSR ─▶ token checked ─▶ one transaction: token used, workload written, leaf in the ledger ─▶ leaf
 //! Renew  mTLS + CSR ──▶ the record is still this instance's ─▶ ledger ─▶ leaf
 //! Leave  mTLS ────────▶ the record is marked: no new requests
+//! Return mTLS ────────▶ the mark is taken away: the same instance is back
 //! ```
 //!
 //! The token fixes namespace and service; the joiner names its workload and declares where it is. What a certificate
@@ -18,7 +19,10 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status};
 use weft_api::join::join_service_server::{JoinService, JoinServiceServer};
-use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse};
+use weft_api::join::{
+    JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse, ReturnRequest,
+    ReturnResponse,
+};
 use weft_api::{Name, ServiceId, WorkloadId, names};
 use weft_store::{CommitError, ReadError, Store, Txn};
 
@@ -196,6 +200,15 @@ impl JoinService for Joining {
         self.workloads.drain(&member.id, Some(&instance)).await.map_err(Refusal::from)?;
         tracing::info!(workload = %member.id, "said goodbye");
         Ok(Response::new(LeaveResponse {}))
+    }
+
+    async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
+        let member = Member::of(&request)?;
+        let instance = self.current_instance(&member).await?;
+        if self.workloads.take_back(&member.id, &instance).await.map_err(Refusal::from)? {
+            tracing::info!(workload = %member.id, "is back");
+        }
+        Ok(Response::new(ReturnResponse {}))
     }
 }
 

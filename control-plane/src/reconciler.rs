@@ -184,7 +184,9 @@ impl Reconciler {
             }
             Command::Ask(reply) => drop(reply.send(self.picture())),
             Command::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
-            Command::Expired(reply) => drop(reply.send(self.registry.expired().cloned().collect())),
+            Command::Expired(reply) => {
+                drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
+            }
             Command::Origins { workload, keys, reply } => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));

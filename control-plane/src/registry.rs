@@ -46,6 +46,8 @@ pub type Shard = BTreeMap<WorkloadId, Elsewhere>;
 pub struct Registry {
     limits: Limits,
     records: BTreeMap<WorkloadId, WorkloadRecord>,
+    /// Those that said goodbye, and since when that is known here. They are not missed.
+    left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
     /// Those that joined a moment ago, and since when: their sidecars do not listen yet. Empty until this replica is
     /// ready, for whoever joined before may have been there all the time.
@@ -62,6 +64,7 @@ impl Registry {
         Self {
             limits,
             records: BTreeMap::new(),
+            left: BTreeMap::new(),
             liveness: Liveness::new(limits),
             arriving: BTreeMap::new(),
             is_ready: false,
@@ -81,9 +84,15 @@ impl Registry {
         self.records.values()
     }
 
-    /// Joined workloads whose streams have been lost for hours.
-    pub fn expired(&self) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values().filter(|record| self.liveness.life(&record.id) == Some(Life::Expired))
+    /// Joined workloads whose streams have been lost, or that said goodbye, hours ago.
+    pub fn expired(&self, now: Instant) -> impl Iterator<Item = &WorkloadRecord> {
+        self.records.values().filter(move |record| match self.left.get(&record.id) {
+            Some(since) => {
+                now.saturating_duration_since(*since) >= self.limits.remove
+                    && !self.liveness.is_connected(&record.id)
+            }
+            None => self.liveness.life(&record.id) == Some(Life::Expired),
+        })
     }
 
     /// This replica became ready: nobody was missed before now.
@@ -96,6 +105,7 @@ impl Registry {
     pub fn record_changed(&mut self, now: Instant, id: &WorkloadId, record: Option<WorkloadRecord>) {
         let Some(record) = record else {
             self.records.remove(id);
+            self.left.remove(id);
             self.reported.remove(id);
             self.liveness.removed(id);
             self.arriving.remove(id);
@@ -104,7 +114,14 @@ impl Registry {
         let predecessor = self.records.insert(id.clone(), record.clone());
         let is_new = predecessor.as_ref().is_none_or(|old| old.instance != record.instance);
         let is_elsewhere = self.elsewhere.values().any(|shard| shard.contains_key(id));
-        if self.is_ready && is_new && !is_elsewhere && has_sidecar(&record) {
+        if record.left_at.is_some() {
+            self.left.entry(id.clone()).or_insert(now);
+            self.arriving.remove(id);
+            self.liveness.removed(id);
+            return;
+        }
+        let is_back = self.left.remove(id).is_some();
+        if self.is_ready && (is_new || is_back) && !is_elsewhere && has_sidecar(&record) {
             self.arriving.insert(id.clone(), now);
         }
         if predecessor.is_some_and(|old| old.instance != record.instance) {
@@ -257,7 +274,7 @@ impl Registry {
     }
 
     fn health(&self, id: &WorkloadId) -> Health {
-        if self.records.get(id).is_some_and(|record| record.left_at.is_some()) {
+        if self.left.contains_key(id) {
             return Health::Draining;
         }
         if self.arriving.contains_key(id) {
@@ -421,6 +438,36 @@ mod tests {
             (health(&registry, &there), health(&registry, &away)),
             (Health::Healthy, Health::Starting)
         );
+    }
+
+    #[test]
+    fn goodbye_is_no_loss_and_ends_when_the_same_instance_is_back() {
+        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        let records: Vec<_> = (0..6).map(|n| record(&format!("shop/w-{n}"), "i-1", Proxy::Weft)).collect();
+        for record in &records {
+            takes(&mut registry, now, record);
+            registry.connected(&record.id);
+        }
+        registry.start_clocks(now);
+        for record in &records[..3] {
+            let left = WorkloadRecord { left_at: Some(1), ..record.clone() };
+            assert_eq!(takes(&mut registry, now, &left), Health::Draining);
+            registry.disconnected(now, &record.id);
+        }
+        let hours = now + Limits::default().remove;
+        let (sweep, _) = registry.sweep(hours);
+        assert_eq!((sweep.changed, sweep.held_back), (Vec::new(), 0), "nobody is missed");
+        assert_eq!(registry.expired(now).count(), 0);
+        assert_eq!(registry.expired(hours).count(), 3);
+
+        assert_eq!(takes(&mut registry, hours, &records[0]), Health::Starting, "its listeners are awaited");
+        registry.connected(&records[0].id);
+        assert!(registry.arrived(&records[0].id));
+        assert_eq!(health(&registry, &records[0]), Health::Healthy);
+        assert_eq!(registry.expired(hours).count(), 2);
+        registry.disconnected(now, &records[5].id);
+        let (sweep, _) = registry.sweep(now + Limits::default().drain);
+        assert_eq!(sweep.held_back, 0, "one of four is not too many: {sweep:?}");
     }
 
     #[test]

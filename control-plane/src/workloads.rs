@@ -171,17 +171,40 @@ impl Workloads {
     /// # Errors
     /// When the store fails.
     pub async fn drain(&self, id: &WorkloadId, instance: Option<&str>) -> Result<bool, StoreError> {
+        let left_at = self.clock.unix_seconds();
+        let marked = self.change(id, instance, |record| {
+            record.left_at.is_none() && record.left_at.replace(left_at).is_none()
+        });
+        Ok(marked.await?.is_some())
+    }
+
+    /// Takes the mark of a goodbye away from an instance that is back. Whether there was one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn take_back(&self, id: &WorkloadId, instance: &str) -> Result<bool, StoreError> {
+        let returned = self.change(id, Some(instance), |record| record.left_at.take().is_some());
+        Ok(returned.await? == Some(true))
+    }
+
+    /// Changes a record, of this `instance` where one is given; `change` says whether it did. `None` when there is no
+    /// such record.
+    async fn change(
+        &self,
+        id: &WorkloadId,
+        instance: Option<&str>,
+        change: impl Fn(&mut WorkloadRecord) -> bool,
+    ) -> Result<Option<bool>, StoreError> {
         loop {
-            let Some(Stored { mut record, revision }) = self.find(id).await? else { return Ok(false) };
+            let Some(Stored { mut record, revision }) = self.find(id).await? else { return Ok(None) };
             if instance.is_some_and(|instance| instance != record.instance) {
-                return Ok(false);
+                return Ok(None);
             }
-            if record.left_at.is_some() {
-                return Ok(true);
+            if !change(&mut record) {
+                return Ok(Some(false));
             }
-            record.left_at = Some(self.clock.unix_seconds());
             match self.store.commit(record.put(Txn::new(), Some(revision))).await {
-                Ok(_) => return Ok(true),
+                Ok(_) => return Ok(Some(true)),
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -198,14 +221,14 @@ impl Workloads {
         Ok(existed)
     }
 
-    /// Removes the record of an instance that is gone for hours, if it is still that instance. The leader calls this;
+    /// Removes the record of an instance that is gone for hours, if it is still that instance and has not come back. The leader calls this;
     /// the write is fenced.
     ///
     /// # Errors
     /// When the store fails or leadership was lost.
     pub async fn expire(&self, record: &WorkloadRecord, leader: &Leadership) -> Result<bool, StoreError> {
         let Some(stored) = self.find(&record.id).await? else { return Ok(false) };
-        if stored.record.instance != record.instance {
+        if (&stored.record.instance, stored.record.left_at) != (&record.instance, record.left_at) {
             return Ok(false);
         }
         let key = key(&record.id);

@@ -42,6 +42,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterEr
         Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };
     let control_plane = ControlPlane::new(membership.control_plane.clone(), credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
+    tokio::spawn(control_plane.clone().come_back(stop.clone()));
     rotate(sender, control_plane.clone(), Clock::System, keep, stop).await;
     match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
         Ok(Ok(())) => tracing::info!("said goodbye"),

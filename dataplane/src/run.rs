@@ -186,6 +186,7 @@ async fn keep_identity(joined: Joined, stop: CancellationToken) {
             tracing::error!(%error, "the renewed identity is not written");
         }
     };
+    tokio::spawn(issuer.clone().come_back(stop.clone()));
     rotate(joined.identity, issuer, Clock::System, keep, stop).await;
 }
 

@@ -132,6 +132,13 @@ async fn bytes_around_an_upgrade_reach_nobody_who_should_not_see_them() {
     )
     .await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("HTTP/1.1 403"), "{answer}");
+    for framing in ["content-length: 45\r\n", "transfer-encoding: chunked\r\n"] {
+        let head = format!("POST /refuse HTTP/1.1\r\n{framing}{upgrade}");
+        let answer =
+            raw(port, format!("{head}GET /admin HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+        assert_eq!(status(&answer), 400, "{framing}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 2").count(), 0, "{framing}: {answer}");
+    }
     assert!(!application.seen().iter().any(|head| head.contains("GET /admin")), "{:?}", application.seen());
 }
 

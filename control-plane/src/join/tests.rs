@@ -48,6 +48,10 @@ impl Fixture {
         self.joining.renew(self.as_peer(leaf, RenewRequest { csr_der })).await.map(Response::into_inner)
     }
 
+    async fn come_back(&self, leaf: &[u8]) -> Result<ReturnResponse, Status> {
+        self.joining.r#return(self.as_peer(leaf, ReturnRequest {})).await.map(Response::into_inner)
+    }
+
     async fn leave(&self, leaf: &[u8]) -> Result<LeaveResponse, Status> {
         self.joining.leave(self.as_peer(leaf, LeaveRequest {})).await.map(Response::into_inner)
     }
@@ -265,6 +269,22 @@ async fn goodbye_marks_the_workload_and_a_new_join_clears_it() {
     assert!(fixture.record("shop/web-1").await.left_at.is_some());
     fixture.join(request(&token, "web-1")).await.unwrap();
     assert_eq!(fixture.record("shop/web-1").await.left_at, None);
+}
+
+#[tokio::test]
+async fn the_same_instance_takes_its_goodbye_back_and_a_replaced_one_cannot() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 2, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    fixture.leave(&leaf).await.unwrap();
+    fixture.come_back(&leaf).await.unwrap();
+    assert_eq!(fixture.record("shop/web-1").await.left_at, None);
+    fixture.come_back(&leaf).await.unwrap();
+
+    let successor = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    fixture.leave(&successor).await.unwrap();
+    assert_eq!(fixture.come_back(&leaf).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(fixture.record("shop/web-1").await.left_at.is_some());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -49,6 +50,15 @@ pub(crate) struct Dialed {
     /// Whether ALPN chose h2.
     pub(crate) h2_chosen: bool,
     pub(crate) local: Option<SocketAddr>,
+}
+
+impl Dialed {
+    /// When the first of the two certificates expires, where there is TLS.
+    pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
+        let own = self.tls.as_ref().and_then(|tls| tls.expires());
+        let peer = self.peer.as_ref().map(|peer| peer.not_after);
+        [own, peer].into_iter().flatten().min()
+    }
 }
 
 /// Connects to `address` as `cluster` says.

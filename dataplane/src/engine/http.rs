@@ -276,7 +276,7 @@ fn check_framing(manager: &HttpManager, parts: &Parts) -> Result<(), Reply> {
     Ok(())
 }
 
-/// An absolute-form target replaces `host`; a request without either is refused.
+/// An absolute-form target replaces `host`, and so does `:authority`; a request without either is refused.
 fn set_host(parts: &mut Parts) -> Result<(), Reply> {
     match parts.uri.authority() {
         Some(authority) => {
@@ -284,6 +284,9 @@ fn set_host(parts: &mut Parts) -> Result<(), Reply> {
                 let value = HeaderValue::from_str(authority.as_str())
                     .map_err(|_| Reply::new(StatusCode::BAD_REQUEST, "invalid_authority"))?;
                 parts.headers.insert(HOST, value);
+            } else if parts.version > Version::HTTP_11 {
+                // `:authority` is what was judged; the server must not hear of another.
+                parts.headers.remove(HOST);
             }
             Ok(())
         }

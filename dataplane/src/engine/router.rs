@@ -73,6 +73,10 @@ pub(super) async fn forward(
         let reply = Reply::new(StatusCode::FORBIDDEN, "upgrade_failed");
         return stage.reply(manager, &parts, reply);
     }
+    if sending.upgrade.is_some() && upgrade::has_content(&parts, &incoming) {
+        let reply = Reply::new(StatusCode::BAD_REQUEST, "upgrade_with_content");
+        return stage.reply(manager, &parts, reply);
+    }
     let config = cluster.view().config.clone();
     let policy = sending.forward.retry.clone().filter(|policy| policy.applies(&stage.head(&parts)));
     let timeout = outgoing::timeout(sending.forward, &parts);

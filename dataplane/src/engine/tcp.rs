@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::SystemTime;
 
 use tokio::io::AsyncWriteExt;
 
@@ -95,7 +96,7 @@ async fn pass(
     shard.up(stats.upstream_cx_active);
     let idle = proxy.idle_timeout.map(|span| (Deadline::new(&worker.deadlines), span));
     let longest = proxy.max_duration.map(|span| Deadline::after(&worker.deadlines, span));
-    let expiry = certificate_end(worker, held, &dialed);
+    let expiry = certificate_end(worker, held, dialed.certificate_end());
     let done = tunnel(stream, dialed.stream, idle, |cx| {
         held.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
@@ -120,11 +121,13 @@ async fn pass(
 }
 
 /// A tunnel may not outlive the certificates of its two connections.
-fn certificate_end(worker: &Worker, held: &Held, dialed: &Dialed) -> Option<Deadline> {
-    let own = dialed.tls.as_ref().and_then(|tls| tls.expires());
-    let peer = dialed.peer.as_ref().map(|peer| peer.not_after);
-    let end = [own, peer, held.facts.expires()].into_iter().flatten().min()?;
-    let left = end.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+pub(super) fn certificate_end(
+    worker: &Worker,
+    held: &Held,
+    upstream: Option<SystemTime>,
+) -> Option<Deadline> {
+    let end = [upstream, held.facts.expires()].into_iter().flatten().min()?;
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
     Some(Deadline::after(&worker.deadlines, left))
 }
 

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,6 +41,15 @@ fn asked(parts: &Parts) -> String {
     parts.headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
+/// Whether a request for an upgrade announces content of its own. What follows it is the tunnel's: a server that reads
+/// on by the announced length would take the next request on the connection for content, or content for a request.
+pub(super) fn has_content(parts: &Parts, incoming: &Incoming) -> bool {
+    let length = parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    length
+        || parts.headers.contains_key(TRANSFER_ENCODING)
+        || (parts.version <= Version::HTTP_11 && !http_body::Body::is_end_stream(incoming))
+}
+
 /// Whether a response accepts an extended CONNECT that we sent.
 pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Response<Incoming>) -> bool {
     outgoing.upgrades() && matches!(lease, Lease::Http2(_)) && response.status() == StatusCode::OK
@@ -64,7 +73,7 @@ pub(super) fn accept(
         Protocol::Http1 => {
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = answer.headers_mut();
-            headers.remove(http::header::CONTENT_LENGTH);
+            headers.remove(CONTENT_LENGTH);
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             let asked = protocol.or_else(|| outgoing.parts().headers.get(UPGRADE).cloned());
             headers.insert(UPGRADE, asked.unwrap_or(HeaderValue::from_static("websocket")));
@@ -80,10 +89,15 @@ pub(super) fn accept(
         if let Some(line) = lease.line() {
             line.leave();
         }
+        let expiry = tcp::certificate_end(
+            &stage.connection.worker,
+            &stage.connection.held,
+            lease.connection().certificate_end(),
+        );
         let _lease = lease;
         match (downstream.await, upstream.await) {
             (Ok(downstream), Ok(upstream)) => {
-                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream)).await;
+                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream), expiry).await;
             }
             (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "upgrade did not come about"),
         }
@@ -127,16 +141,23 @@ pub(super) async fn connect(
     stage.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
     tokio::task::spawn_local(async move {
         let reached = reached;
+        let expiry = tcp::certificate_end(
+            &stage.connection.worker,
+            &stage.connection.held,
+            reached.dialed.certificate_end(),
+        );
         match downstream.await {
-            Ok(downstream) => run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream).await,
+            Ok(downstream) => {
+                run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream, expiry).await;
+            }
             Err(error) => tracing::debug!(%error, "CONNECT did not come about"),
         }
     });
     Response::new(Body::Empty)
 }
 
-/// Copies both ways until either ends; the exchange is over then.
-async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U)
+/// Copies both ways until either ends, or a certificate of either side; the exchange is over then.
+async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U, expiry: Option<Deadline>)
 where
     D: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
@@ -145,7 +166,8 @@ where
     let idle = exchange.idle_limit().map(|span| (Deadline::new(&connection.worker.deadlines), span));
     let done = tunnel(downstream, upstream, idle, |cx| {
         connection.held.watch(cx);
-        if connection.held.ending() >= Ending::Cut {
+        let expired = expiry.as_ref().is_some_and(|end| end.poll(cx).is_ready());
+        if expired || connection.held.ending() >= Ending::Cut {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, Workload};
+use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, ReturnRequest, Workload};
 use weft_api::names::InvalidName;
 use weft_api::{JoinToken, ServiceId, TrustDomain, WorkloadId};
 
@@ -16,6 +17,8 @@ use super::{Identity, IdentityError, Membership};
 
 /// One call takes at most this long.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +165,34 @@ impl ControlPlane {
     pub async fn leave(&self) -> Result<(), IssueError> {
         let mut client = self.client()?;
         limited(async { client.leave(LeaveRequest {}).await }).await?;
+        Ok(())
+    }
+
+    /// Takes an earlier goodbye back: until then a workload that starts again with a kept identity gets no requests.
+    /// Keeps trying while the control plane is away, until `stop`: a goodbye that is said then is not to be taken back.
+    pub async fn come_back(self, stop: CancellationToken) {
+        let mut wait = FIRST_RETRY;
+        loop {
+            match stop.run_until_cancelled(self.say_back()).await {
+                None | Some(Ok(())) => return,
+                Some(Err(error)) if error.is_transient() => {
+                    tracing::debug!(%error, "the control plane does not know yet that this workload is back");
+                }
+                Some(Err(error)) => {
+                    tracing::error!(%error, "the control plane does not take this workload back");
+                    return;
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn say_back(&self) -> Result<(), IssueError> {
+        let mut client = self.client()?;
+        limited(async { client.r#return(ReturnRequest {}).await }).await?;
         Ok(())
     }
 }

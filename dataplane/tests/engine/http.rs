@@ -61,6 +61,19 @@ async fn http2_goes_to_http1() {
 }
 
 #[tokio::test]
+async fn the_server_hears_of_the_authority_that_was_judged_and_no_other() {
+    for upstream in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        let (_origin, _setup, proxy) = plain(upstream).await;
+        let mut client = proxy.h2().await;
+        let mut request = client.request(Method::GET, "/head", empty());
+        let authority = request.uri().authority().expect("h2 names one").to_string();
+        request.headers_mut().insert("host", "internal.example".parse().unwrap());
+        let answer = client.exchange(request).await.text();
+        assert!(answer.contains(&authority) && !answer.contains("internal.example"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn http2_goes_to_http2() {
     let (_origin, _setup, proxy) = plain(UpstreamProtocol::Http2).await;
     speaks_well(&mut proxy.h2().await, "HTTP/2.0").await;

@@ -150,6 +150,7 @@ impl<'a> Builder<'a> {
             sidecar: self.sidecar,
             identity_dir: mesh.dir().join(&name),
             app_ports: Vec::new(),
+            flags: Vec::new(),
             app: None,
             keep: None,
             proxy: None,
@@ -160,6 +161,7 @@ impl<'a> Builder<'a> {
         let upstreams: Vec<String> =
             self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
         let flags = workload.flags(&name, &self.version, &upstreams);
+        workload.flags.clone_from(&flags);
         match self.sidecar {
             Sidecar::Weft => workload.start_weft(mesh, &name, &flags).await?,
             Sidecar::Envoy => workload.start_envoy(mesh, &name, &flags).await?,
@@ -178,6 +180,7 @@ pub struct Workload {
     sidecar: Sidecar,
     identity_dir: PathBuf,
     app_ports: Vec<(&'static str, u16)>,
+    flags: Vec<String>,
     app: Option<Process>,
     keep: Option<Process>,
     proxy: Option<Process>,
@@ -283,6 +286,33 @@ impl Workload {
             }
         }
         Ok(())
+    }
+
+    /// Restarts what says goodbye, as a service manager does: weft-proxy, or what keeps Envoy's identity. Both find the
+    /// identity of the first start.
+    ///
+    /// # Errors
+    /// When a process does not end, or the sidecar does not become ready again.
+    pub async fn restart(&mut self, mesh: &Mesh) -> anyhow::Result<()> {
+        match self.sidecar {
+            Sidecar::Weft => {
+                if let Some(proxy) = self.proxy.take() {
+                    proxy.end(END).await?;
+                }
+                let name = format!("{}-weft-again", self.name());
+                self.proxy = Some(Process::start(mesh.dir(), &name, &program::ours("weft-proxy")?, |c| {
+                    c.arg("run").arg("--identity-dir").arg(&self.identity_dir);
+                    c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
+                })?);
+            }
+            Sidecar::Envoy => {
+                if let Some(keep) = self.keep.take() {
+                    keep.end(END).await?;
+                }
+                self.keep = Some(self.keep_identity(mesh)?);
+            }
+        }
+        self.wait_until_ready().await
     }
 
     /// Kills everything at once, as a machine that loses power does.

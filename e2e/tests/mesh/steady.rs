@@ -202,6 +202,9 @@ async fn adds_and_removes_endpoints(mesh: &mut Mesh, loads: &Loads) -> anyhow::R
             let name = format!("{}-extra{turn}", catalog(pair.server));
             answers_come(loads, pair, &name, true).await?;
         }
+        if turn == 0 {
+            comes_back_after_a_restart(mesh, loads, &mut added).await?;
+        }
         for workload in added {
             let id = workload.id().to_owned();
             workload.leave().await.with_context(|| format!("{id} leaves"))?;
@@ -211,6 +214,32 @@ async fn adds_and_removes_endpoints(mesh: &mut Mesh, loads: &Loads) -> anyhow::R
             answers_come(loads, pair, &name, false).await?;
         }
         loads.without_failure()?;
+    }
+    Ok(())
+}
+
+/// A sidecar that is restarted says goodbye, finds its identity again, and gets requests as before.
+async fn comes_back_after_a_restart(
+    mesh: &Mesh,
+    loads: &Loads,
+    added: &mut [Workload],
+) -> anyhow::Result<()> {
+    for workload in added.iter_mut() {
+        let id = workload.id().to_owned();
+        workload.restart(mesh).await.with_context(|| format!("{id} restarts"))?;
+    }
+    let ids: Vec<&str> = added.iter().map(Workload::id).collect();
+    until("those that are back are healthy", CONVERGES, async || {
+        let proxies = mesh.proxies().await?;
+        let sick: Vec<_> =
+            ids.iter().filter(|id| proxies.get(**id).is_none_or(|proxy| proxy.health != "Healthy")).collect();
+        ensure!(sick.is_empty(), "{sick:?}");
+        Ok(())
+    })
+    .await?;
+    for pair in Pair::ALL {
+        let name = format!("{}-extra0", catalog(pair.server));
+        answers_come(loads, pair, &name, true).await?;
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ use crate::runtime::{Cluster, PeerCertificate, UpstreamTls};
 /// that no request crosses that.
 const MARGIN: Duration = Duration::from_secs(4);
 
+/// How often a connection whose time is over is looked at while requests still use it.
+const RECHECK: Duration = Duration::from_secs(60);
+
 /// One upstream connection, as its users and its driving task see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -31,6 +34,7 @@ pub(crate) struct Connection {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<Arc<PeerCertificate>>,
     tls: Option<Arc<UpstreamTls>>,
+    certificate_end: Option<SystemTime>,
     opened: Instant,
     idle_since: Cell<Instant>,
     ends: Option<Instant>,
@@ -57,6 +61,7 @@ impl Connection {
             local: dialed.local,
             peer: dialed.peer.clone(),
             tls: dialed.tls.clone(),
+            certificate_end: dialed.certificate_end(),
             opened,
             idle_since: Cell::new(opened),
             ends: life.map(|life| opened + life),
@@ -88,6 +93,11 @@ impl Connection {
                 self.deadline.set(span);
             }
         }
+    }
+
+    /// When the first of its two certificates expires.
+    pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
+        self.certificate_end
     }
 
     pub(super) fn idle_for(&self) -> Duration {
@@ -126,7 +136,13 @@ impl Connection {
             self.rearm(at, cx);
             return Poll::Pending;
         }
-        if self.active.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        if self.active.get() == 0 {
+            return Poll::Ready(());
+        }
+        // The last request's end brings the task back, if it is heard of.
+        self.deadline.set(RECHECK);
+        let _ = self.deadline.poll(cx);
+        Poll::Pending
     }
 
     fn rearm(&self, at: Instant, cx: &Context<'_>) {
@@ -163,8 +179,6 @@ impl Drop for Connection {
 }
 
 fn certificate_life(dialed: &Dialed) -> Option<Duration> {
-    let own = dialed.tls.as_ref().and_then(|tls| tls.expires());
-    let peer = dialed.peer.as_ref().map(|peer| peer.not_after);
-    let end = [own, peer].into_iter().flatten().min()?;
+    let end = dialed.certificate_end()?;
     Some(end.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN))
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -263,6 +263,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let mut left = headers.keys().filter(|name| is_hop_by_hop(name)).count();
     if left == 0 {
         return;
+    }
+    // The coding framed what came (RFC 9112, 6.3): the length beside it says nothing.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
     if let Some(connection) = headers.remove(CONNECTION) {
         left -= 1;
