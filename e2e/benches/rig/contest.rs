@@ -106,7 +106,7 @@ impl Peer {
 }
 
 /// How long peers stand idle before their memory is read: longer than allocators keep what start-up freed.
-const SETTLES: Duration = Duration::from_secs(15);
+const SETTLES: Duration = Duration::from_secs(30);
 
 /// Lets the peers take turns, with one size of answers after the other.
 pub fn hold(dir: &Path, peers: &[Peer], effort: &Effort) -> anyhow::Result<Vec<Row>> {

@@ -1,0 +1,131 @@
+//! `weft up` and the commands beside it, as a person in two terminals uses them.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tokio::process::Command;
+use weft_api::rest::{Edge, EdgeList, ProxyList, Sync};
+use weft_e2e::harness::{Process, envoy_program, ours, until};
+
+const STARTS: Duration = Duration::from_secs(60);
+/// The picture covers a window; this is several.
+const SHOWS: Duration = Duration::from_secs(90);
+const ENDS: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn local_mesh_runs_takes_commands_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let up = Process::start(dir.path(), "up", &ours("weft").expect("weft"), |command| {
+        command.arg("up").arg("--data-dir").arg(&data);
+        command.arg("--envoy").arg(envoy_program().expect("Envoy"));
+    })
+    .expect("weft up starts");
+    let log = up.log();
+    let person = Person { token_file: data.join("operator.token") };
+    let used = use_it(&person, dir.path()).await;
+    let log = if used.is_err() { up.log() } else { log };
+    used.unwrap_or_else(|error| panic!("{error:?}\n{log}"));
+
+    up.signal(Signal::INT);
+    let status = up.ended(ENDS).await.expect("weft up ends");
+    assert!(status.success(), "{status}");
+    assert_eq!(still_there(&data), Vec::<String>::new());
+}
+
+async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
+    until("six proxies have everything", STARTS, async || {
+        let list: ProxyList = person.json(&["proxy", "list", "-o", "json"]).await?;
+        let good = |proxy: &&_| matches!(proxy, weft_api::rest::ProxyStatus { sync: Sync::Synced, .. });
+        let healthy = list.items.iter().filter(good).filter(|proxy| proxy.health == "Healthy").count();
+        let envoys = list.items.iter().filter(|proxy| proxy.proxy == "Envoy").count();
+        ensure!((list.items.len(), healthy, envoys) == (6, 6, 2), "{:?}", list.items);
+        Ok(())
+    })
+    .await?;
+    until("the picture shows the traffic and the Deny", SHOWS, async || {
+        let edges: EdgeList = person.json(&["get", "edges", "-o", "json"]).await?;
+        let edge = |from: &str, to: &str, subset: Option<&str>| {
+            let found = edges.items.iter().find(|edge| {
+                (edge.source.as_str(), edge.destination.as_str(), edge.subset.as_deref())
+                    == (from, to, subset)
+            });
+            found.with_context(|| format!("{from} to {to}: {:?}", edges.items))
+        };
+        for (from, to) in [("load", "web"), ("web", "cart"), ("cart", "payments")] {
+            goes_well(edge(&format!("shop/{from}"), &format!("shop/{to}"), None)?)?;
+        }
+        let (v1, v2) =
+            (edge("shop/web", "shop/catalog", Some("v1"))?, edge("shop/web", "shop/catalog", Some("v2"))?);
+        goes_well(v1)?;
+        goes_well(v2)?;
+        let share = v1.rate / (v1.rate + v2.rate);
+        ensure!((0.6..0.95).contains(&share), "80/20 is {share}");
+        let denied = edge("shop/load", "shop/payments", None)?;
+        ensure!(denied.denied.is_some_and(|share| share > 0.99), "{denied:?}");
+        Ok(())
+    })
+    .await?;
+
+    let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/examples/canary-50.yaml");
+    let applied = person.weft(&["apply", "-f", &canary.to_string_lossy(), "--wait"]).await?;
+    ensure!(applied.status.success() && text(&applied).contains("6 of 6 proxies have it"), "{applied:?}");
+    let (typo, written) = (dir.join("typo.yaml"), std::fs::read_to_string(&canary)?);
+    std::fs::write(&typo, written.replacen("weight:", "weigth:", 1))?;
+    let refused = person.weft(&["apply", "-f", &typo.to_string_lossy()]).await?;
+    let words = text(&refused);
+    ensure!(refused.status.code() == Some(1), "{refused:?}");
+    ensure!(words.contains("typo.yaml:") && words.contains("did you mean weight?"), "{words}");
+
+    let token = person.weft(&["token", "create", "--service", "shop/cart"]).await?;
+    ensure!(token.status.success() && text(&token).contains("weft"), "{token:?}");
+    let deleted = person.weft(&["delete", "httproute", "catalog-split", "-n", "shop"]).await?;
+    ensure!(deleted.status.success(), "{deleted:?}");
+    let missing = person.weft(&["get", "httproute", "catalog-split", "-n", "shop"]).await?;
+    ensure!(missing.status.code() == Some(1), "{missing:?}");
+    let wrong = person.weft(&["get", "httproutes", "--nonsense"]).await?;
+    ensure!(wrong.status.code() == Some(64), "{wrong:?}");
+    let status = person.weft(&["proxy", "status", "shop/web-v1"]).await?;
+    ensure!(status.status.success() && text(&status).contains("CDS"), "{status:?}");
+    Ok(())
+}
+
+fn goes_well(edge: &Edge) -> anyhow::Result<()> {
+    let whole = edge.success.is_some_and(|share| share >= 1.0) && edge.mtls && edge.rate > 0.0;
+    let times = edge.p50_ms.zip(edge.p99_ms).is_some_and(|(p50, p99)| 0.0 < p50 && p50 <= p99);
+    ensure!(whole && times, "{edge:?}");
+    Ok(())
+}
+
+/// Somebody in the second terminal.
+struct Person {
+    token_file: PathBuf,
+}
+
+impl Person {
+    async fn weft(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(ours("weft")?);
+        Ok(command.arg("--token-file").arg(&self.token_file).args(args).output().await?)
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, args: &[&str]) -> anyhow::Result<T> {
+        let output = self.weft(args).await?;
+        ensure!(output.status.success(), "{}", text(&output));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+}
+
+/// Processes whose command line names the directory of the mesh.
+fn still_there(data: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| line.replace('\0', " "));
+    lines.filter(|line| line.contains(&*data.to_string_lossy())).collect()
+}
