@@ -46,8 +46,8 @@ check: ## format, lints, documentation, dependencies, tidiness; what CI runs fir
 bench: ## measure, beside peers in the same run; fills BENCHMARKS.md
 	@scripts/install build envoy bench
 	cargo build --locked --release --workspace --bins
-	cargo bench --locked -p weft-e2e --bench proxy --bench mesh_pair -- $(ARGS)
-	cargo bench --locked -p weft-control-plane --bench commit_to_ack
+	cargo bench --locked --workspace --bench proxy --bench mesh_pair -- $(ARGS)
+	cargo bench --locked --workspace --bench commit_to_ack
 
 clean: ## remove what was built; installed tools (.venv, .tools) and data (weft-data) stay
 	cargo clean

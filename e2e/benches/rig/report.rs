@@ -71,7 +71,7 @@ fn facts(bench: &str, effort: &Effort) -> anyhow::Result<String> {
     let Effort { rounds, seconds, .. } = effort;
     Ok(format!(
         "{date}, {cores} processors, Linux {version}, profile {profile}, medians of {rounds} rounds of {seconds} s: \
-         `cargo bench -p weft-e2e --bench {bench} -- --rounds {rounds} --seconds {seconds}`\n",
+         `cargo bench --workspace --bench {bench} -- --rounds {rounds} --seconds {seconds}`\n",
         profile = profile.display(),
     ))
 }
