@@ -160,11 +160,13 @@ impl<'a> Builder<'a> {
         }
         let upstreams: Vec<String> =
             self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
-        let flags = workload.flags(&name, &self.version, &upstreams);
-        workload.flags.clone_from(&flags);
+        workload.flags = workload.flags(&name, &self.version, &upstreams);
         match self.sidecar {
-            Sidecar::Weft => workload.start_weft(mesh, &name, &flags).await?,
-            Sidecar::Envoy => workload.start_envoy(mesh, &name, &flags).await?,
+            Sidecar::Weft => {
+                let token = mesh.token(&workload.service).await?.token;
+                workload.start_weft(mesh, &format!("{name}-weft"), Some(&token))?;
+            }
+            Sidecar::Envoy => workload.start_envoy(mesh, &name).await?,
         }
         workload.wait_until_ready().await?;
         Ok(workload)
@@ -299,11 +301,7 @@ impl Workload {
                 if let Some(proxy) = self.proxy.take() {
                     proxy.end(END).await?;
                 }
-                let name = format!("{}-weft-again", self.name());
-                self.proxy = Some(Process::start(mesh.dir(), &name, &program::ours("weft-proxy")?, |c| {
-                    c.arg("run").arg("--identity-dir").arg(&self.identity_dir);
-                    c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
-                })?);
+                self.start_weft(mesh, &format!("{}-weft-again", self.name()), None)?;
             }
             Sidecar::Envoy => {
                 if let Some(keep) = self.keep.take() {
@@ -357,24 +355,24 @@ impl Workload {
         flags
     }
 
-    async fn start_weft(&mut self, mesh: &Mesh, name: &str, flags: &[String]) -> anyhow::Result<()> {
-        let token = mesh.token(&self.service).await?.token;
-        let proxy =
-            Process::start(mesh.dir(), &format!("{name}-weft"), &program::ours("weft-proxy")?, |c| {
-                c.arg("run").env("WEFT_JOIN", &token).arg("--identity-dir").arg(&self.identity_dir);
-                c.args(["--workers", "1", "--log-format", "text"]).args(flags);
-            })?;
+    /// With a token it joins; without, it finds the identity of an earlier start.
+    fn start_weft(&mut self, mesh: &Mesh, process: &str, token: Option<&str>) -> anyhow::Result<()> {
+        let proxy = Process::start(mesh.dir(), process, &program::ours("weft-proxy")?, |c| {
+            c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token)));
+            c.arg("--identity-dir").arg(&self.identity_dir);
+            c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
+        })?;
         self.proxy = Some(proxy);
         Ok(())
     }
 
-    async fn start_envoy(&mut self, mesh: &Mesh, name: &str, flags: &[String]) -> anyhow::Result<()> {
+    async fn start_envoy(&mut self, mesh: &Mesh, name: &str) -> anyhow::Result<()> {
         let (api, token_file) = mesh.access();
         let bootstrap =
             Process::start(mesh.dir(), &format!("{name}-bootstrap"), &program::ours("weft")?, |c| {
                 c.args(["--api", &api]).arg("--token-file").arg(token_file);
                 c.args(["proxy", "bootstrap", "--envoy", "--service", &self.service, "--out"]);
-                c.arg(&self.identity_dir).args(flags);
+                c.arg(&self.identity_dir).args(&self.flags);
             })?;
         let log = bootstrap.log();
         let status = bootstrap.ended(START).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use tokio::process::Command;
-use weft_api::rest::{Edge, EdgeList, ProxyList, Sync};
+use weft_api::rest::{Edge, EdgeList, ProxyList, ProxyStatus, Sync};
 use weft_e2e::harness::{Process, envoy_program, ours, until};
 
 const STARTS: Duration = Duration::from_secs(60);
@@ -24,11 +24,9 @@ async fn local_mesh_runs_takes_commands_and_leaves_nothing_behind() {
         command.arg("--envoy").arg(envoy_program().expect("Envoy"));
     })
     .expect("weft up starts");
-    let log = up.log();
     let person = Person { token_file: data.join("operator.token") };
     let used = use_it(&person, dir.path()).await;
-    let log = if used.is_err() { up.log() } else { log };
-    used.unwrap_or_else(|error| panic!("{error:?}\n{log}"));
+    used.unwrap_or_else(|error| panic!("{error:?}\n{}", up.log()));
 
     up.signal(Signal::INT);
     let status = up.ended(ENDS).await.expect("weft up ends");
@@ -39,8 +37,8 @@ async fn local_mesh_runs_takes_commands_and_leaves_nothing_behind() {
 async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
     until("six proxies have everything", STARTS, async || {
         let list: ProxyList = person.json(&["proxy", "list", "-o", "json"]).await?;
-        let good = |proxy: &&_| matches!(proxy, weft_api::rest::ProxyStatus { sync: Sync::Synced, .. });
-        let healthy = list.items.iter().filter(good).filter(|proxy| proxy.health == "Healthy").count();
+        let good = |proxy: &&ProxyStatus| proxy.sync == Sync::Synced && proxy.health == "Healthy";
+        let healthy = list.items.iter().filter(good).count();
         let envoys = list.items.iter().filter(|proxy| proxy.proxy == "Envoy").count();
         ensure!((list.items.len(), healthy, envoys) == (6, 6, 2), "{:?}", list.items);
         Ok(())
