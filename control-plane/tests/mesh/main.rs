@@ -10,6 +10,7 @@ mod plane;
 mod proxy;
 mod replicas;
 mod restart;
+mod stored;
 mod strangers;
 
 #[path = "../../store/tests/store/etcd_server.rs"]

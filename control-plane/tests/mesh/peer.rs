@@ -1,11 +1,14 @@
 //! A joined workload: key, certificate, and connections with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
@@ -13,7 +16,8 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use weft_api::JoinToken;
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::join::{JoinRequest, LeaveRequest, ProxyType, Workload};
+use weft_api::join::{JoinRequest, LeaveRequest, ProxyType, RenewRequest, Workload};
+use weft_control_plane::clock::Clock;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// A member of the mesh.
@@ -23,6 +27,7 @@ pub struct Member {
     chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     root: CertificateDer<'static>,
+    clock: Clock,
 }
 
 /// What a workload says of itself when it joins.
@@ -38,40 +43,77 @@ pub fn declared(name: &str, address: &str) -> Workload {
 
 /// Joins as a joiner does: nothing is trusted but what the token pins.
 pub async fn join(token: &JoinToken, workload: Workload) -> Result<Member, tonic::Status> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    join_by(token, workload, Clock::system()).await
+}
+
+/// Joins by another clock than the machine's.
+pub async fn join_by(token: &JoinToken, workload: Workload, clock: Clock) -> Result<Member, tonic::Status> {
+    let (key, csr) = new_key();
     let request = JoinRequest {
         token_id: token.id.clone(),
         secret: token.secret.to_vec(),
-        csr_der: csr.der().to_vec(),
+        csr_der: csr,
         workload: Some(workload),
     };
     let verifier = Arc::new(Pinned { root_spki_sha256: token.root_spki_sha256 });
-    let channel = connect(token.control_plane.parse().unwrap(), config(verifier, None)).await;
+    let channel = connect(token.control_plane.parse().unwrap(), config(verifier, None, &clock)).await;
     let joined = JoinServiceClient::new(channel).join(request).await?.into_inner();
     Ok(Member {
         id: format!("{}/{}", joined.namespace, joined.workload),
         chain: joined.certificate_chain_der.into_iter().map(CertificateDer::from).collect(),
-        key: key.serialize_der(),
+        key,
         root: joined.bundle_der.into_iter().next().unwrap().into(),
+        clock,
     })
+}
+
+/// A key, and a request for a certificate.
+fn new_key() -> (Vec<u8>, Vec<u8>) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    (key.serialize_der(), csr.der().to_vec())
 }
 
 impl Member {
     /// Mutual TLS with a control plane.
     pub async fn channel(&self, control_plane: std::net::SocketAddr) -> Channel {
         let identity = (self.chain.clone(), PrivateKeyDer::Pkcs8(self.key.clone().into()));
-        connect(control_plane, config(self.verifier(), Some(identity))).await
+        connect(control_plane, config(self.verifier(), Some(identity), &self.clock)).await
     }
 
     /// TLS without a client certificate.
     pub async fn anonymous(&self, control_plane: std::net::SocketAddr) -> Channel {
-        connect(control_plane, config(self.verifier(), None)).await
+        connect(control_plane, config(self.verifier(), None, &self.clock)).await
     }
 
     pub async fn leave(&self, control_plane: std::net::SocketAddr) {
         let channel = self.channel(control_plane).await;
         JoinServiceClient::new(channel).leave(LeaveRequest {}).await.unwrap();
+    }
+
+    /// Takes a new certificate for a new key.
+    pub async fn renew(&self, control_plane: std::net::SocketAddr) -> Result<Self, tonic::Status> {
+        let (key, csr) = new_key();
+        let channel = self.channel(control_plane).await;
+        let renewed =
+            JoinServiceClient::new(channel).renew(RenewRequest { csr_der: csr }).await?.into_inner();
+        let chain = renewed.certificate_chain_der.into_iter().map(CertificateDer::from).collect();
+        Ok(Self { chain, key, ..self.clone() })
+    }
+
+    /// The member whose proxy keeps these files.
+    pub fn load(id: &str, directory: &std::path::Path, clock: Clock) -> Self {
+        let pem = std::fs::read(directory.join("identity.pem")).unwrap();
+        let key = PrivatePkcs8KeyDer::from_pem_slice(&pem).unwrap().secret_pkcs8_der().to_vec();
+        let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap();
+        let root = CertificateDer::from_pem_file(directory.join("bundle.pem")).unwrap();
+        Self { id: id.to_owned(), chain, key, root, clock }
+    }
+
+    /// SHA-256 of the key of the root that it trusts, in hexadecimal.
+    pub fn root_spki_sha256(&self) -> String {
+        let (_, root) = X509Certificate::from_der(&self.root).unwrap();
+        Sha256::digest(root.public_key().raw).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn verifier(&self) -> Arc<WebPkiServerVerifier> {
@@ -81,8 +123,9 @@ impl Member {
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn config(verifier: Arc<dyn ServerCertVerifier>, identity: Option<Identity>) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(weft_control_plane::tls::provider())
+fn config(verifier: Arc<dyn ServerCertVerifier>, identity: Option<Identity>, clock: &Clock) -> ClientConfig {
+    let time = Arc::new(Time(clock.clone()));
+    let builder = ClientConfig::builder_with_details(weft_control_plane::tls::provider(), time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
@@ -114,6 +157,16 @@ fn trusting(root: &CertificateDer<'static>) -> Arc<WebPkiServerVerifier> {
     roots.add(root.clone()).unwrap();
     let provider = weft_control_plane::tls::provider();
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+}
+
+#[derive(Debug)]
+struct Time(Clock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.unix_seconds()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
 /// Trusts the root whose key the token names, which the server sends along.

@@ -34,12 +34,17 @@ impl Plane {
     }
 
     pub async fn start_in(directory: Arc<TempDir>, flags: &[&str]) -> Self {
+        Self::start_by(directory, flags, Clock::system()).await.unwrap()
+    }
+
+    /// Starts by another clock than the machine's, or says why that is refused.
+    pub async fn start_by(directory: Arc<TempDir>, flags: &[&str], clock: Clock) -> anyhow::Result<Self> {
         let data = directory.path().to_str().unwrap();
         let own = ["weft-control-plane", "--data-dir", data];
         let ports =
             ["--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let args = Args::try_parse_from(own.iter().chain(&ports).chain(flags)).unwrap();
-        let running = server::start(&args, Clock::system()).await.unwrap();
+        let running = server::start(&args, clock).await?;
         let token =
             std::fs::read_to_string(directory.path().join("operator.token")).unwrap().trim().to_owned();
         let client = Client::try_new(&format!("http://{}", running.api), &token, &[]).unwrap();
@@ -47,7 +52,7 @@ impl Plane {
         let mut published = plane.running.reconciling.published();
         let ready = published.wait_for(|published| published.ready);
         tokio::time::timeout(DEADLINE, ready).await.expect("ready in time").unwrap();
-        plane
+        Ok(plane)
     }
 
     pub fn directory(&self) -> Arc<TempDir> {
