@@ -15,6 +15,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::args::{Args, LogFormat};
 use crate::reconciler::Reconciling;
 
+// h2 warns of frames that a peer should not have sent; a stranger could fill the log with them.
+const DEFAULT_FILTER: &str = "info,h2=error";
+
 /// Flushes what is waiting when the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
@@ -29,7 +32,7 @@ pub struct Telemetry {
 pub fn start(args: &Args) -> anyhow::Result<Telemetry> {
     let filter = match &args.log {
         Some(filter) => EnvFilter::try_new(filter).context("--log")?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)),
     };
     let terminal = std::io::stderr().is_terminal();
     let format = args.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
