@@ -44,7 +44,8 @@ use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
 use crate::rest::{self, Api};
 use crate::secrets;
 use crate::tls::{
-    API_STREAMS, ClientCertificates, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, spawn_keeper,
+    API_STREAMS, ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS,
+    spawn_keeper,
 };
 use crate::tokens::Tokens;
 use crate::workloads::Workloads;
@@ -188,6 +189,7 @@ struct Parts {
     reconciling: Reconciling,
     edges: Edges,
     metrics: Metrics,
+    connections: Connections,
     names: Vec<ServerName>,
     join_address: Arc<str>,
     freshness: watch::Receiver<weft_store::Health>,
@@ -225,6 +227,7 @@ impl Parts {
             join_address: join_address.as_str().into(),
             edges: Edges::default(),
             metrics: Metrics::new(),
+            connections: Connections::default(),
             store,
             authority,
             operators,
@@ -284,6 +287,8 @@ impl Parts {
             trust_domain: self.authority.trust_domain().clone(),
             max_streams: XDS_STREAMS,
             counters,
+            connections: self.connections.clone(),
+            clock: self.clock.clone(),
         };
         tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
         self.serve_api(args, listeners.api, tracker, shutdown)
@@ -344,7 +349,7 @@ impl Parts {
             _ => {
                 let tls =
                     ListenerTls { names, clients: ClientCertificates::Ignored, alpn: &[b"h2", b"http/1.1"] };
-                spawn_keeper(Arc::clone(&authority), tls, clock, shutdown.clone())?
+                spawn_keeper(Arc::clone(&authority), tls, clock.clone(), shutdown.clone())?
             }
         };
         let server = TlsServer {
@@ -353,6 +358,8 @@ impl Parts {
             trust_domain: authority.trust_domain().clone(),
             max_streams: API_STREAMS,
             counters: Arc::default(),
+            connections: self.connections,
+            clock,
         };
         tracker.spawn(server.serve(api, shutdown.clone()));
         Ok(())

@@ -8,12 +8,16 @@
 //! A client's certificate is verified against the bundle and must be exactly one identity of the trust domain; who
 //! it is stands in the request's extensions as [`Peer`]. What a peer may do is decided by the handlers.
 
+mod connections;
 mod keeper;
+mod lifetime;
 mod peer;
+mod pulse;
 mod server;
 mod settings;
 mod verifier;
 
+pub use connections::Connections;
 pub use keeper::{ListenerTls, TlsError, spawn_keeper};
 pub use peer::{Peer, PeerError, identify};
 pub use server::{

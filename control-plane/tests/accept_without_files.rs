@@ -14,7 +14,7 @@ use weft_api::TrustDomain;
 use weft_control_plane::ca::{AuthoritySettings, open};
 use weft_control_plane::clock::Clock;
 use weft_control_plane::tls::{
-    ClientCertificates, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, spawn_keeper,
+    ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, spawn_keeper,
 };
 use weft_store::Location;
 
@@ -30,7 +30,7 @@ async fn listener_serves_again_once_files_are_free() {
         open(store.as_ref(), settings, &dir.path().join("seal.key"), clock.clone()).await.unwrap();
     let shutdown = CancellationToken::new();
     let tls = ListenerTls { names: Vec::new(), clients: ClientCertificates::Optional, alpn: &[b"h2"] };
-    let config = spawn_keeper(Arc::new(authority), tls, clock, shutdown.clone()).unwrap();
+    let config = spawn_keeper(Arc::new(authority), tls, clock.clone(), shutdown.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let counters = Arc::new(ListenerCounters::default());
@@ -40,6 +40,8 @@ async fn listener_serves_again_once_files_are_free() {
         trust_domain,
         max_streams: XDS_STREAMS,
         counters: Arc::clone(&counters),
+        connections: Connections::default(),
+        clock,
     };
     tokio::spawn(server.serve(Router::new(), shutdown.clone()));
 

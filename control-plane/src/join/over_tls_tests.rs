@@ -19,8 +19,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::*;
 use crate::ca::tests::Mesh;
 use crate::tls::{
-    ClientCertificates, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, identify, provider,
-    spawn_keeper,
+    ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, identify,
+    provider, spawn_keeper,
 };
 use crate::tokens::{DEFAULT_TTL, TokenGrant, Tokens};
 
@@ -60,6 +60,8 @@ async fn serve() -> Served {
         trust_domain: mesh.authority.trust_domain().clone(),
         max_streams: XDS_STREAMS,
         counters: Arc::new(ListenerCounters::default()),
+        connections: Connections::default(),
+        clock: mesh.hand.clock(),
     };
     tokio::spawn(server.serve(app, shutdown.clone()));
     Served { mesh, address, shutdown }

@@ -33,7 +33,11 @@ use tower::ServiceExt as _;
 use weft_api::TrustDomain;
 use weft_xds::transport::PeerIdentity;
 
+use super::connections::{Connections, Entered};
+use super::lifetime::{GRACE, Lifetime};
 use super::peer::{Peer, identify};
+use super::pulse::Pinged;
+use crate::clock::Clock;
 
 /// Handshakes in progress at once; further connections wait in the kernel's queue.
 pub const PENDING_HANDSHAKES: usize = 256;
@@ -47,7 +51,6 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADER_BYTES: u32 = 60 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-const GRACE: Duration = Duration::from_secs(5);
 
 /// HTTP/2 streams that a connection may have open on the xDS listener.
 pub const XDS_STREAMS: u32 = 32;
@@ -82,11 +85,16 @@ pub struct TlsServer {
     pub max_streams: u32,
     /// Counted here.
     pub counters: Arc<ListenerCounters>,
+    /// Connections of workloads enter here.
+    pub connections: Connections,
+    /// A connection ends with its certificate, by this clock.
+    pub clock: Clock,
 }
 
 impl TlsServer {
     /// Serves `app` until `shutdown`, then sends GOAWAY and waits a little for what is running.
     ///
+    /// A connection with a certificate gets its GOAWAY a little before the certificate ends, and ends with it.
     /// Requests carry a [`Peer`] and its [`PeerIdentity`] in their extensions when the client showed a certificate, and `ConnectInfo` always.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
@@ -96,6 +104,8 @@ impl TlsServer {
             trust_domain: self.trust_domain,
             max_streams: self.max_streams,
             counters: self.counters,
+            connections: self.connections,
+            clock: self.clock,
             shutdown: shutdown.clone(),
         });
         let accepting = async {
@@ -149,6 +159,8 @@ struct Shared {
     trust_domain: TrustDomain,
     max_streams: u32,
     counters: Arc<ListenerCounters>,
+    connections: Connections,
+    clock: Clock,
     shutdown: CancellationToken,
 }
 
@@ -199,6 +211,12 @@ impl Shared {
         let is_h2 = stream.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
         let builder = http_builder(self.max_streams);
         let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
+        let entered = peer.as_ref().and_then(|peer| {
+            peer.workload.as_ref().map(|workload| self.connections.enter(workload, &peer.serial))
+        });
+        let cut = entered.as_ref().map_or_else(CancellationToken::new, Entered::cut);
+        let pulse = entered.as_ref().filter(|_| is_h2).map(Entered::pulse);
+        let lifetime = Lifetime::new(peer.as_ref(), cut.clone(), self.shutdown.clone(), self.clock.clone());
         let app = self.app.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let extensions = request.extensions_mut();
@@ -206,15 +224,18 @@ impl Shared {
             if let Some(peer) = &peer {
                 attach(extensions, peer);
             }
-            answer(app.clone(), request)
+            answer(app.clone(), request, cut.is_cancelled())
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        let stream = TokioIo::new(Pinged::new(stream, pulse));
+        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(stream, service));
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = self.shutdown.cancelled() => {
+            () = lifetime.goaway() => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
+                tokio::select! {
+                    result = connection => result,
+                    () = lifetime.end() => Ok(()),
+                }
             }
         };
         if let Err(error) = result {
@@ -233,7 +254,12 @@ fn attach(extensions: &mut http::Extensions, peer: &Peer) {
     extensions.insert(peer.clone());
 }
 
-async fn answer(app: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(app: Router, request: Request<Incoming>, is_cut: bool) -> Result<Response<Body>, Infallible> {
+    if is_cut {
+        let mut response = Response::new(Body::from("this connection has been cut\n"));
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        return Ok(response);
+    }
     if request.headers().len() > MAX_HEADERS {
         let mut response = Response::new(Body::from("too many header fields; the most is 100\n"));
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -23,12 +23,16 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::*;
 use crate::ca::ServerName;
 use crate::ca::tests::Mesh;
+use crate::clock::Clock;
+
+mod connections;
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 struct Running {
     address: SocketAddr,
     counters: Arc<ListenerCounters>,
+    connections: Connections,
     shutdown: CancellationToken,
 }
 
@@ -39,7 +43,7 @@ impl Drop for Running {
 }
 
 async fn serve(mesh: &Mesh) -> Running {
-    let app = Router::new().route(
+    let app = Router::new().merge(connections::routes()).route(
         "/who",
         get(|peer: Option<Extension<Peer>>, identity: Option<Extension<PeerIdentity>>| async move {
             assert_eq!(identity.map(|peer| peer.0.workload), peer.as_ref().map(|peer| peer.workload.clone()));
@@ -61,16 +65,18 @@ async fn serve(mesh: &Mesh) -> Running {
     let config = spawn_keeper(Arc::clone(&mesh.authority), tls, mesh.hand.clock(), shutdown.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let counters = Arc::new(ListenerCounters::default());
+    let (counters, connections) = (Arc::new(ListenerCounters::default()), Connections::default());
     let server = TlsServer {
         listener,
         config,
         trust_domain: mesh.authority.trust_domain().clone(),
         max_streams: XDS_STREAMS,
         counters: Arc::clone(&counters),
+        connections: connections.clone(),
+        clock: Clock::system(),
     };
     tokio::spawn(server.serve(app, shutdown.clone()));
-    Running { address, counters, shutdown }
+    Running { address, counters, connections, shutdown }
 }
 
 /// Believes any server; what it sent is looked at afterwards.
