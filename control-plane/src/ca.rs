@@ -104,6 +104,11 @@ pub enum CaError {
     /// The issuer ends too soon to be of use.
     #[error("the issuer ends at {0}, too soon to sign; check the leader's log for why it was not renewed")]
     IssuerEnding(OffsetDateTime),
+    /// Nothing that the root signed is believed any more.
+    #[error(
+        "the mesh's root expired at {0}, and with it every certificate of the mesh: start a new mesh in an empty data directory (with etcd, under another --etcd-prefix), apply its policies and have its workloads join again; if the root is not that old, set this machine's clock"
+    )]
+    RootOver(OffsetDateTime),
     /// The clock is before the issuer's first second.
     #[error("this machine's clock is before the issuer's first second, {0}; set the clock")]
     ClockBehind(OffsetDateTime),

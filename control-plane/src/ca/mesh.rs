@@ -21,6 +21,8 @@ use crate::clock::Clock;
 
 const FORMAT: u32 = 1;
 const RELOAD_RETRY: Duration = Duration::from_secs(5);
+/// An issuer with less life than this signs nothing.
+const LEAST_LEFT: time::Duration = time::Duration::minutes(10);
 const PREFIX: &str = "mesh/";
 const ROOT: &str = "mesh/root";
 const ISSUER: &str = "mesh/issuer";
@@ -38,10 +40,10 @@ struct AuthorityRecord {
 }
 
 /// Opens the mesh in the store, or creates it: of two control planes that start first at once, one wins and the
-/// other reads.
+/// other reads. An issuer that ended while no control plane ran is replaced here, since nothing can be served before.
 ///
 /// # Errors
-/// When the store fails, holds another mesh, or its keys do not open with the seal key.
+/// When the store fails, holds another mesh or one whose root is over, or its keys do not open with the seal key.
 pub async fn open(
     store: &dyn Store,
     settings: AuthoritySettings,
@@ -54,7 +56,20 @@ pub async fn open(
             // A key made now would open nothing, so none is made for a mesh that exists.
             let seal = SealKey::load(seal_key)?.ok_or_else(|| SealError::Missing(seal_key.to_owned()))?;
             let chain = records.open_chain(&seal)?;
-            return Authority::try_new(settings, clock, seal, chain);
+            let now = clock.now();
+            if chain.root.not_after <= now {
+                return Err(CaError::RootOver(chain.root.not_after));
+            }
+            if chain.issuer.not_after - now >= LEAST_LEFT || chain.root.not_after - now < LEAST_LEFT {
+                return Authority::try_new(settings, clock, seal, chain);
+            }
+            let record = new_issuer(&records.root()?, chain.generation + 1, &seal, &clock)?;
+            // No leader is needed: the guard lets one of those that start through.
+            let txn = records.replacing_issuer(&record);
+            match store.commit(txn).await {
+                Ok(_) | Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            }
         }
         let seal = SealKey::load_or_create(seal_key)?;
         let txn = creation(&settings.trust_domain, &seal, &clock)?;
@@ -94,12 +109,7 @@ impl Authority {
         records.check_mesh(self.trust_domain())?;
         let (root, old) = (records.root()?, records.issuer()?);
         let record = new_issuer(&root, old.generation + 1, &self.seal, &self.clock)?;
-        let txn = Txn::new()
-            .expect_at(ROOT, records.root.mod_revision)
-            .expect_at(ISSUER, records.issuer.mod_revision)
-            .fenced_by(leader)
-            .put(ISSUER, encode(&record));
-        store.commit(txn).await?;
+        store.commit(records.replacing_issuer(&record).fenced_by(leader)).await?;
         self.reload(store).await?;
         tracing::info!(generation = old.generation + 1, "renewed the issuer");
         Ok(Renewal::Renewed)
@@ -173,6 +183,14 @@ impl Records {
     fn check_mesh(&self, wanted: &TrustDomain) -> Result<(), CaError> {
         let stored = self.root()?.trust_domain;
         if stored == *wanted { Ok(()) } else { Err(CaError::OtherMesh { stored, wanted: wanted.clone() }) }
+    }
+
+    /// Puts a new issuer in the old one's place, if nobody else has done so.
+    fn replacing_issuer(&self, record: &AuthorityRecord) -> Txn {
+        Txn::new()
+            .expect_at(ROOT, self.root.mod_revision)
+            .expect_at(ISSUER, self.issuer.mod_revision)
+            .put(ISSUER, encode(record))
     }
 
     fn open_chain(&self, seal: &SealKey) -> Result<SigningChain, CaError> {

@@ -19,6 +19,7 @@ use crate::peer::{Member, declared, join_by};
 use crate::plane::Plane;
 use crate::proxy::{Held, Sidecar};
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const KINDS: [&str; 7] =
     ["mesh", "services", "workloads", "httproutes", "tcproutes", "trafficpolicies", "authorizationpolicies"];
 
@@ -31,6 +32,11 @@ struct Stored {
 
 impl Stored {
     fn unpack(commit: &str) -> Self {
+        Self::unpack_after(commit, Duration::ZERO)
+    }
+
+    /// With the clock so long after the end of that mesh.
+    fn unpack_after(commit: &str, later: Duration) -> Self {
         let archive =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stored").join(format!("{commit}.tar.gz"));
         let (data, rest) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -43,7 +49,7 @@ impl Stored {
             assert!(unpacked.expect("tar runs").success(), "{}", archive.display());
         }
         let taken: u64 = std::fs::read_to_string(rest.path().join("taken")).unwrap().trim().parse().unwrap();
-        let (start, began) = (SystemTime::UNIX_EPOCH + Duration::from_secs(taken), Instant::now());
+        let (start, began) = (SystemTime::UNIX_EPOCH + Duration::from_secs(taken) + later, Instant::now());
         Self { data: Arc::new(data), rest, clock: Clock::from_fn(move || start + began.elapsed()) }
     }
 
@@ -181,4 +187,28 @@ async fn stored_mesh_opens_again_after_it_was_used() {
     assert!(plane.status("shop/payments-new").await.is_some());
     let _web = Sidecar::start(&renewed, plane.running.xds).await.go_on();
     plane.until("shop/web-1", "in sync", |status| status.sync == Sync::Synced).await;
+}
+
+/// The issuer holds for 30 days. Who comes back later finds a mesh that has a new one, and joins again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stored_mesh_whose_issuer_is_over_gets_a_new_one() {
+    let stored = Stored::unpack_after("127df7c", 31 * DAY);
+    let plane = stored.open().await.unwrap();
+    let request = weft_api::rest::TokenRequest {
+        service: "shop/web".to_owned(),
+        ..weft_api::rest::TokenRequest::default()
+    };
+    let token: JoinToken = plane.client.create_token(&request).await.unwrap().token.parse().unwrap();
+    let joined = join_by(&token, declared("web-new", "127.0.0.98"), stored.clock.clone()).await.unwrap();
+    let _joined = Sidecar::start(&joined, plane.running.xds).await.go_on();
+    plane.until("shop/web-new", "in sync", |status| status.sync == Sync::Synced).await;
+}
+
+/// The root holds for a year, and nothing can be issued below one that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stored_mesh_whose_root_is_over_is_refused_with_what_to_do() {
+    let stored = Stored::unpack_after("127df7c", 366 * DAY);
+    let refused =
+        format!("{:#}", stored.open().await.map(|_| ()).expect_err("nothing can be issued any more"));
+    assert!(refused.contains("root") && refused.contains("expired"), "{refused}");
 }
