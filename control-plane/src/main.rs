@@ -1,4 +1,4 @@
-//! `weft-control-plane`: reads the command line, starts, and ends on SIGTERM or Ctrl-C.
+//! `weft-control-plane`: reads the command line, starts, and ends on SIGTERM or Ctrl-C. SIGHUP is ignored.
 
 use std::process::ExitCode;
 
@@ -36,6 +36,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let telemetry = telemetry::start(args)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Heard, so that a terminal that closes or a habit of reloading ends nothing.
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = server::start(args, Clock::system()).await?;
     telemetry.observe(&running.reconciling);
     tracing::info!(
@@ -43,9 +45,14 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),
         "the control plane serves"
     );
-    let why = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "Ctrl-C",
+    let why = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "Ctrl-C",
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
+            }
+        }
     };
     tracing::info!(why, "ending");
     running.end().await;

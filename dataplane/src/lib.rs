@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod config_dump;
 pub mod control;
 pub mod decode;
+pub mod descriptors;
 pub mod dns;
 pub mod engine;
 pub mod enter;

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use weft_dataplane::args::{Args, Command, EX_USAGE};
 use weft_dataplane::enter::EnterError;
-use weft_dataplane::{join_keep, logs, run};
+use weft_dataplane::{descriptors, join_keep, logs, run};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -42,13 +42,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         match args.command {
-            Command::Run(args) => match Box::pin(run::run(&args, log, stop)).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("{error}");
-                    error.exit_status().into()
+            Command::Run(args) => {
+                descriptors::raise_limit();
+                match Box::pin(run::run(&args, log, stop)).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        eprintln!("{error}");
+                        error.exit_status().into()
+                    }
                 }
-            },
+            }
             Command::Join(args) => match Box::pin(join_keep::run(&args, stop)).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -63,16 +66,22 @@ fn main() -> ExitCode {
     status
 }
 
-/// SIGTERM and SIGINT end gracefully; a second one ends at once.
+/// SIGTERM and SIGINT end gracefully; a second one ends at once. SIGHUP is heard and ignored, as by Envoy: a terminal
+/// that closes and a habit of reloading must not cut connections.
 fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let stop = stop.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
+                    continue;
+                }
             }
             if stop.is_cancelled() {
                 std::process::exit(1);
