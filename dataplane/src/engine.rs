@@ -28,6 +28,7 @@ mod inspect;
 mod listen;
 mod pool;
 mod record;
+mod repeats;
 mod reply;
 mod router;
 mod select;
@@ -42,6 +43,7 @@ mod xfcc;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,6 +54,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
+use repeats::Repeats;
 use steer::Load;
 use worker::{Command, Worker};
 
@@ -119,7 +122,7 @@ impl Engine {
     pub fn start(config: &EngineConfig) -> io::Result<Self> {
         let count = config.workers.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
-        let logs = LogQueue::start()?;
+        let (logs, repeats) = (LogQueue::start()?, Arc::<Repeats>::default());
         let processors = match config.pinning {
             Pinning::Pinned => processors(),
             Pinning::Free => Vec::new(),
@@ -128,10 +131,11 @@ impl Engine {
         for (index, (load, commands)) in Load::for_workers(count).into_iter().zip(receivers).enumerate() {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
-            let (logs, peers) = (logs.clone(), senders.clone());
+            let (logs, repeats, peers) = (logs.clone(), repeats.clone(), senders.clone());
+            let worker = move || Worker::new(index, load, LogWriter::new(logs), repeats, peers);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || run(event_loop, index, processor, load, logs, peers, commands))?;
+                .spawn(move || run(event_loop, index, processor, worker, commands))?;
             workers.push(Handle { commands: senders[index].clone(), thread: Some(thread) });
         }
         Ok(Self { workers, bound: BTreeMap::new() })
@@ -244,9 +248,7 @@ fn run(
     mut event_loop: tokio::runtime::Builder,
     index: usize,
     processor: Option<usize>,
-    load: Load,
-    logs: LogQueue,
-    peers: Vec<mpsc::Sender<Command>>,
+    worker: impl FnOnce() -> Rc<Worker>,
     commands: mpsc::Receiver<Command>,
 ) {
     if let Some(processor) = processor {
@@ -259,9 +261,7 @@ fn run(
             return;
         }
     };
-    event_loop.block_on(async move {
-        Worker::new(index, load, LogWriter::new(logs), peers).run(commands).await;
-    });
+    event_loop.block_on(async move { worker().run(commands).await });
 }
 
 /// One socket for each worker on the same address; the kernel spreads connections over them.

@@ -131,7 +131,11 @@ impl ListenerState {
             match listener.accept().await {
                 Ok((tcp, peer)) => self.place(&worker, tcp, peer),
                 Err(error) => {
-                    tracing::warn!(listener = %self.config.borrow().name, %error, "accept failed");
+                    let listener = self.config.borrow().name.clone();
+                    worker.repeats.note(&listener, &error.to_string(), |unsaid| {
+                        tracing::warn!(%listener, %error, unsaid, "accept failed; tried again all the time");
+                    });
+                    drop(worker);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

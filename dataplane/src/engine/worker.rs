@@ -21,6 +21,7 @@ use super::clock::Deadlines;
 use super::cluster::ClusterState;
 use super::held::{Connections, Ending};
 use super::listen::ListenerState;
+use super::repeats::Repeats;
 use super::steer::Load;
 use crate::runtime::{Runtime, Transport, UpstreamTls};
 use crate::stats::{Shard, ShardSnapshot};
@@ -74,6 +75,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) connections: Rc<Connections>,
     pub(crate) logs: LogWriter,
+    pub(crate) repeats: Arc<Repeats>,
     pub(crate) draining: Cell<bool>,
     pub(crate) peers: Vec<mpsc::Sender<Command>>,
     snapshot: RefCell<Rc<Snapshot>>,
@@ -87,6 +89,7 @@ impl Worker {
         index: usize,
         load: Load,
         logs: LogWriter,
+        repeats: Arc<Repeats>,
         peers: Vec<mpsc::Sender<Command>>,
     ) -> Rc<Self> {
         let snapshot = Snapshot { runtime: Runtime::empty(), clusters: HashMap::new() };
@@ -95,6 +98,7 @@ impl Worker {
             deadlines: Deadlines::new(),
             connections: Connections::new(load),
             logs,
+            repeats,
             draining: Cell::new(false),
             peers,
             snapshot: RefCell::new(Rc::new(snapshot)),
