@@ -51,8 +51,9 @@ pub use handle::{Handle, LogControl, Phase, State};
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
 use handle::Query;
-use held::{Now, Origin};
+use held::{Now, Origin, Refusal};
 use pending::Pending;
+use warm::Unusable;
 use world::World;
 
 /// Queries that wait for the actor; whoever asks waits too.
@@ -120,6 +121,26 @@ pub enum StartError {
         /// Which field, and why.
         rejection: Rejection,
     },
+}
+
+impl StartError {
+    fn refused(kind: ResourceKind, (name, rejection): Refusal) -> Self {
+        let kind = match kind {
+            ResourceKind::Secret => "secret",
+            ResourceKind::Cluster => "cluster",
+            ResourceKind::Listener => "listener",
+            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::VirtualHost => kind.short(),
+        };
+        Self::Static { kind, name: name.to_string(), rejection }
+    }
+
+    /// An error where one of these came from the bootstrap file.
+    fn of_static(unusable: &[Unusable]) -> Result<(), Self> {
+        match unusable.iter().find(|one| one.origin == Origin::Static) {
+            Some(one) => Err(Self::refused(one.kind, one.refusal.clone())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// See the module.
@@ -205,6 +226,7 @@ impl Control {
         };
         control.take_identity();
         control.take_statics()?;
+        StartError::of_static(&control.world.promote(Self::now()).refusals)?;
         control.take_snapshot();
         Ok((control, handle))
     }
@@ -234,22 +256,26 @@ impl Control {
 
     /// Runs until the stop token is cancelled, then drains. `farewell` is waited for while the listeners are still
     /// open.
+    ///
+    /// # Errors
+    /// When a static resource turns out to be unusable with the secrets that it names, before the proxy was ready.
     pub async fn run(
         mut self,
         stream: Option<(Client, mpsc::Receiver<Notice>)>,
         farewell: impl Future<Output = ()>,
         times: DrainTimes,
-    ) {
+    ) -> Result<(), StartError> {
         self.stream = stream;
         self.subscribe_lists();
         self.hold_until = self.restored.is_some().then(|| Instant::now() + SNAPSHOT_PATIENCE);
         loop {
-            self.work().await;
+            self.work().await?;
             if !self.step().await {
                 break;
             }
         }
         self.end(farewell, times).await;
+        Ok(())
     }
 
     fn now() -> Now {

@@ -133,9 +133,9 @@ pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Re
     if let Some(joined) = joined {
         tokio::spawn(keep_identity(joined, stop.clone()));
     }
-    Box::pin(control.run(stream, farewell, DrainTimes::default())).await;
+    let ran = Box::pin(control.run(stream, farewell, DrainTimes::default())).await;
     admin_stop.cancel();
-    Ok(())
+    Ok(ran?)
 }
 
 type Stream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);

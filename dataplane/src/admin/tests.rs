@@ -60,7 +60,8 @@ async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Handle) -> F) {
         test(handle).await;
         stop.cancel();
     };
-    tokio::join!(running, testing);
+    let (ran, ()) = tokio::join!(running, testing);
+    ran.unwrap();
 }
 
 async fn get(handle: &Handle, path: &str, query: &str) -> Page {

@@ -43,13 +43,8 @@ impl Control {
         ] {
             let now = Self::now();
             let refusals = self.world.apply(kind, &Source::Ads, Origin::Static, resources, now);
-            if let Some((name, rejection)) = refusals.into_iter().next() {
-                let kind = match kind {
-                    ResourceKind::Secret => "secret",
-                    ResourceKind::Cluster => "cluster",
-                    _ => "listener",
-                };
-                return Err(StartError::Static { kind, name: name.to_string(), rejection });
+            if let Some(refusal) = refusals.into_iter().next() {
+                return Err(StartError::refused(kind, refusal));
             }
         }
         Ok(())

@@ -7,19 +7,25 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::held::{Now, Wanted};
-use super::{BIND_PATIENCE, BIND_RETRY, Control, Phase, QUIET, QUIET_LIMIT, SAVE_AFTER};
+use super::warm::Unusable;
+use super::{BIND_PATIENCE, BIND_RETRY, Control, Phase, QUIET, QUIET_LIMIT, SAVE_AFTER, StartError};
 use crate::bootstrap::ListSource;
 use crate::rejection::Rejection;
 
 impl Control {
     /// Brings what was taken to the workers, asks for what is missing, and answers what is settled.
-    pub(super) async fn work(&mut self) {
+    pub(super) async fn work(&mut self) -> Result<(), StartError> {
         let now = Self::now();
         let promoted = self.world.promote(now);
         self.dirty |= promoted.changed;
-        for (kind, refusal) in &promoted.refusals {
+        for Unusable { kind, refusal, .. } in &promoted.refusals {
             tracing::warn!(kind = kind.short(), name = &*refusal.0, rejection = %refusal.1, "resource refused");
             self.pending.iter_mut().for_each(|pending| pending.refuse(*kind, refusal));
+        }
+        // A file that was never in use as a whole has to be corrected; once everything serves, a secret that stops
+        // fitting must end nothing.
+        if self.is_starting() {
+            StartError::of_static(&promoted.refusals)?;
         }
         let wanted = self.world.wanted();
         self.ask_for(&wanted);
@@ -39,6 +45,7 @@ impl Control {
         self.announce_ready(now.instant);
         self.save(now.instant);
         self.sweep_outliers(now.instant);
+        Ok(())
     }
 
     fn ask_for(&mut self, wanted: &Wanted) {
@@ -105,9 +112,9 @@ impl Control {
             && self.world.is_warm()
             && self.unbound_since.is_none_or(|since| now.duration_since(since) >= BIND_PATIENCE)
             && !self.dirty;
-        let initial = matches!(*self.phase.borrow(), Phase::PreInitializing | Phase::Initializing);
-        self.complete_since = if complete && initial { self.complete_since.or(Some(now)) } else { None };
-        if complete && initial && self.quiet_at().is_none_or(|at| at <= now) {
+        self.complete_since =
+            if complete && self.is_starting() { self.complete_since.or(Some(now)) } else { None };
+        if complete && self.is_starting() && self.quiet_at().is_none_or(|at| at <= now) {
             self.phase.send_replace(Phase::Live);
             tracing::info!(
                 listeners = self.runtime.listeners.len(),
@@ -117,6 +124,10 @@ impl Control {
         } else if *self.phase.borrow() == Phase::PreInitializing && !self.heard.is_empty() {
             self.phase.send_replace(Phase::Initializing);
         }
+    }
+
+    fn is_starting(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::PreInitializing | Phase::Initializing)
     }
 
     /// When the first configuration counts as complete; `None` where nothing comes by a stream.

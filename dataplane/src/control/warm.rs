@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::held::{Leaf, Now, Refusal, Slot, Wanted, key_of, refused_of};
+use super::held::{Leaf, Now, Origin, Refusal, Slot, Wanted, key_of, refused_of};
 use super::world::World;
 use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, ListenerPlan, Reference};
 use crate::rejection::Rejection;
@@ -18,7 +18,18 @@ pub struct Promoted {
     /// Something new is in use.
     pub changed: bool,
     /// What could not be prepared.
-    pub refusals: Vec<(ResourceKind, Refusal)>,
+    pub refusals: Vec<Unusable>,
+}
+
+/// A resource that was accepted as it stands and cannot be prepared with its secrets.
+#[derive(Debug, Clone)]
+pub struct Unusable {
+    /// Its type.
+    pub kind: ResourceKind,
+    /// Who configured it.
+    pub origin: Origin,
+    /// Its name, and why.
+    pub refusal: Refusal,
 }
 
 impl World {
@@ -85,18 +96,18 @@ impl World {
             let Some((held, since)) = &slot.warming else { continue };
             if !waits(self.missing_of_cluster(&held.value), *since, now.instant) {
                 let checked = builder.check_cluster(&held.value, self);
-                ready.push((ResourceKind::Cluster, Arc::clone(name), checked));
+                ready.push((ResourceKind::Cluster, held.origin, Arc::clone(name), checked));
             }
         }
         for (name, slot) in &self.listeners {
             let Some((held, since)) = &slot.warming else { continue };
             if !waits(self.missing_of_listener(&held.value), *since, now.instant) {
                 let checked = builder.check_listener(&held.value, self);
-                ready.push((ResourceKind::Listener, Arc::clone(name), checked));
+                ready.push((ResourceKind::Listener, held.origin, Arc::clone(name), checked));
             }
         }
         self.builder = builder;
-        for (kind, name, checked) in ready {
+        for (kind, origin, name, checked) in ready {
             match kind {
                 ResourceKind::Cluster => {
                     let slot = self.clusters.entry(Arc::clone(&name)).or_default();
@@ -109,7 +120,9 @@ impl World {
             }
             match checked {
                 Ok(()) => promoted.changed = true,
-                Err(rejection) => promoted.refusals.push((kind, (name, rejection))),
+                Err(rejection) => {
+                    promoted.refusals.push(Unusable { kind, origin, refusal: (name, rejection) });
+                }
             }
         }
         promoted

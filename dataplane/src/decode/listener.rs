@@ -186,15 +186,15 @@ impl ListenerPlan {
     #[must_use]
     pub fn prepare(&self, secrets: &Secrets) -> Option<Result<Listener, Rejection>> {
         let mut chains = Vec::with_capacity(self.chains.len());
-        for chain in &self.chains {
-            match chain.prepare(secrets)? {
+        for (index, chain) in self.chains.iter().enumerate() {
+            match chain.prepare(secrets)?.within(|| format!("filter_chains[{index}]")) {
                 Ok(chain) => chains.push(Arc::new(chain)),
                 Err(rejection) => return Some(Err(rejection)),
             }
         }
         let default_chain = match &self.default_chain {
             None => None,
-            Some(chain) => match chain.prepare(secrets)? {
+            Some(chain) => match chain.prepare(secrets)?.within(|| "default_filter_chain") {
                 Ok(chain) => Some(Arc::new(chain)),
                 Err(rejection) => return Some(Err(rejection)),
             },

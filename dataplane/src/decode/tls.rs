@@ -21,8 +21,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use super::{Reference, Source, fields};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
-    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, SanMatcher, TrustSpec, UpstreamTls,
-    UpstreamTlsSpec,
+    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, SanMatcher, TlsError, TrustSpec,
+    UpstreamTls, UpstreamTlsSpec,
 };
 
 /// A secret that is ready to be used.
@@ -192,8 +192,14 @@ impl UpstreamPlan {
     }
 }
 
-fn unusable(error: &crate::runtime::TlsError) -> Rejection {
-    Rejection::new("transport_socket.typed_config", error.to_string())
+fn unusable(error: &TlsError) -> Rejection {
+    let field = match error {
+        TlsError::NoTrust => ".require_client_certificate",
+        TlsError::NoCertificate => ".common_tls_context.tls_certificates",
+        TlsError::BadServerName(_) => ".sni",
+        TlsError::Unreadable { .. } | TlsError::Certificate(_) | TlsError::Refused(_) => "",
+    };
+    Rejection::new(format!("transport_socket.typed_config{field}"), error.to_string())
 }
 
 /// Reads a listener's transport socket.

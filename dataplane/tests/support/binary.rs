@@ -43,6 +43,7 @@ impl Application {
         this
     }
 
+    #[allow(dead_code, reason = "some of the suites that share this file ask for it")]
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
@@ -149,23 +150,63 @@ pub(crate) fn http_listener(port: u16, manager: &str, filters: &str, chain: &str
 pub(crate) struct Proxy {
     child: Child,
     admin: u16,
+    log: tempfile::NamedTempFile,
     _bootstrap: tempfile::NamedTempFile,
+}
+
+/// A bootstrap file, and a command that runs the binary on it, after a line of shell, with standard error going to a
+/// file.
+fn command(text: &str, before: &str) -> (Command, tempfile::NamedTempFile, tempfile::NamedTempFile) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{before}\nexec \"$@\""), "sh", env!("CARGO_BIN_EXE_weft-proxy")])
+        .args(["run", "--workers", "1", "-c", file.path().to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(log.reopen().unwrap());
+    (command, file, log)
+}
+
+fn bootstrap(admin: u16, listeners: &str, clusters: &str, more: &str) -> String {
+    format!(
+        "node: {{id: shop/web-1, cluster: shop/web}}\nadmin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}\n{more}\nstatic_resources:\n  listeners:\n{listeners}\n  clusters:\n{clusters}\n"
+    )
+}
+
+/// Starts the binary on a file that it must refuse; its exit status and what it wrote to standard error.
+#[allow(dead_code, reason = "one of the suites that share this file asks for it")]
+pub(crate) async fn refused(listeners: &str, clusters: &str, more: &str) -> (Option<i32>, String) {
+    let (mut command, _file, log) = command(&bootstrap(free_port(), listeners, clusters, more), "");
+    let mut child = command.spawn().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let code = ended.await.unwrap_or_default();
+    // It may have ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+    (code, std::fs::read_to_string(log.path()).unwrap())
 }
 
 impl Proxy {
     pub(crate) async fn start(listeners: &str, clusters: &str, more: &str) -> Self {
+        Self::start_after("", listeners, clusters, more).await
+    }
+
+    /// The same after a line of shell.
+    pub(crate) async fn start_after(before: &str, listeners: &str, clusters: &str, more: &str) -> Self {
         let admin = free_port();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let text = format!(
-            "node: {{id: shop/web-1, cluster: shop/web}}\nadmin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}\n{more}\nstatic_resources:\n  listeners:\n{listeners}\n  clusters:\n{clusters}\n"
-        );
-        file.write_all(text.as_bytes()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_weft-proxy"))
-            .args(["run", "--workers", "1", "-c", file.path().to_str().unwrap()])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut this = Self { child, admin, _bootstrap: file };
+        let text = bootstrap(admin, listeners, clusters, more);
+        let (mut command, file, log) = command(&text, before);
+        let child = command.spawn().unwrap();
+        let mut this = Self { child, admin, log, _bootstrap: file };
         soon(async {
             while !this.admin("/ready").await.contains("LIVE") {
                 assert!(this.child.try_wait().unwrap().is_none(), "weft-proxy ended:\n{text}");
@@ -191,6 +232,7 @@ impl Proxy {
     }
 
     /// Waits until a statistic has a value.
+    #[allow(dead_code, reason = "some of the suites that share this file ask for it")]
     pub(crate) async fn wait_for(&self, name: &str, wanted: u64) {
         let line = format!("{name}: {wanted}");
         soon(async {
@@ -199,6 +241,29 @@ impl Proxy {
             }
         })
         .await;
+    }
+
+    /// What it has logged so far.
+    #[allow(dead_code, reason = "one of the suites that share this file asks for it")]
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Waits until the log has a line with this text.
+    #[allow(dead_code, reason = "one of the suites that share this file asks for it")]
+    pub(crate) async fn logs(&self, text: &str) {
+        soon(async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Its process id.
+    #[allow(dead_code, reason = "one of the suites that share this file asks for it")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The most memory that it ever had, in bytes.
@@ -215,6 +280,9 @@ impl Drop for Proxy {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("weft-proxy's log:\n{}", self.log());
+        }
     }
 }
 
