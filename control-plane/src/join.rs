@@ -14,10 +14,12 @@ mod declared;
 mod refusal;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::extract::ConnectInfo;
 use rustls_pki_types::CertificateDer;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use weft_api::join::join_service_server::{JoinService, JoinServiceServer};
 use weft_api::join::{
     JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse, ReturnRequest,
@@ -33,8 +35,9 @@ use crate::ca::{
     Authority, CheckedCsr, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES, SigningLimits,
 };
 use crate::clock::Clock;
+use crate::seldom::Seldom;
 use crate::tls::Peer;
-use crate::tokens::{Presented, Tokens};
+use crate::tokens::{Presented, TokenError, Tokens};
 use crate::workloads::{Stored, WorkloadRecord, Workloads};
 
 /// The largest request: a certificate request and what a workload declares.
@@ -58,6 +61,7 @@ pub struct Joining {
     ledger: Ledger,
     clock: Clock,
     last_known: LastKnown,
+    refused: Arc<Seldom<(Option<IpAddr>, Code)>>,
 }
 
 impl Joining {
@@ -73,7 +77,17 @@ impl Joining {
     ) -> Self {
         let tokens = Tokens::new(Arc::clone(&store), clock.clone());
         let workloads = Workloads::new(Arc::clone(&store), clock.clone());
-        Self { store, authority, limits, tokens, workloads, ledger, clock, last_known }
+        Self {
+            store,
+            authority,
+            limits,
+            tokens,
+            workloads,
+            ledger,
+            clock,
+            last_known,
+            refused: Arc::default(),
+        }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -82,20 +96,25 @@ impl Joining {
         JoinServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
-    async fn admit(&self, request: &JoinRequest) -> Result<JoinResponse, Refusal> {
-        self.limits.admit()?;
+    async fn admit(&self, request: &JoinRequest, source: Option<IpAddr>) -> Result<JoinResponse, Refusal> {
+        self.limits.admit_token(source, &request.token_id, &request.secret)?;
         if request.csr_der.len() > MAX_CSR_BYTES {
             return Err(crate::ca::CsrError::TooLarge(request.csr_der.len()).into());
         }
         let mut limited = false;
         for _ in 0..ATTEMPTS {
-            let token = self.tokens.present(&request.token_id, &request.secret).await?;
-            token.check_life(&self.clock)?;
-            let wanted = Wanted::read(request, &token, &self.authority)?;
+            let token =
+                self.tokens.present(&request.token_id, &request.secret).await.inspect_err(|error| {
+                    if matches!(error, TokenError::Invalid) {
+                        self.limits.note_bad_token(source);
+                    }
+                })?;
             if !limited {
-                self.limits.admit_workload(&wanted.id)?;
+                self.limits.admit_join(&token.record().id)?;
                 limited = true;
             }
+            token.check_life(&self.clock)?;
+            let wanted = Wanted::read(request, &token, &self.authority)?;
             match self.enter(&wanted, &token).await {
                 Ok(leaf) => return Ok(self.joined(&wanted, leaf)),
                 Err(Refusal::Commit(CommitError::Conflict { .. } | CommitError::Uncertain { .. })) => {}
@@ -139,8 +158,7 @@ impl Joining {
     }
 
     async fn renew_for(&self, member: &Member, csr: &[u8]) -> Result<RenewResponse, Refusal> {
-        self.limits.admit()?;
-        self.limits.admit_workload(&member.id)?;
+        self.limits.admit_renewal(&member.id)?;
         if member.peer.not_after <= self.clock.now() {
             return Err(Refusal::Expired);
         }
@@ -178,9 +196,14 @@ impl Joining {
 #[tonic::async_trait]
 impl JoinService for Joining {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let answer = self.admit(request.get_ref()).await;
+        let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|source| source.0.ip());
+        let answer = self.admit(request.get_ref(), source).await;
         answer.map(Response::new).map_err(|refusal| {
-            tracing::info!(token = %request.get_ref().token_id.escape_debug(), %refusal, "refused a join");
+            // A stranger asks as often as it likes; the log has one line a minute of each source and kind.
+            if let Some(more) = self.refused.speaks((source, refusal.code())) {
+                let token = request.get_ref().token_id.escape_debug();
+                tracing::info!(%token, ?source, %refusal, more, "refused a join");
+            }
             refusal.into()
         })
     }

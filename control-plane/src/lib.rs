@@ -22,6 +22,7 @@ pub mod reconciler;
 pub mod registry;
 pub mod rest;
 pub mod secrets;
+mod seldom;
 pub mod server;
 pub mod store_error;
 pub mod telemetry;

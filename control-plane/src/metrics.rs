@@ -1,9 +1,10 @@
 //! What the control plane counts about itself, for `/metrics`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,6 +36,53 @@ pub enum ApplyOutcome {
     failed,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: Limit,
+}
+
+/// A bound on what others can make the control plane do or hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Joins of all together.
+    Joins,
+    /// Joins with one token.
+    JoinsOfAToken,
+    /// Renewals of all together.
+    Renewals,
+    /// Renewals of one workload.
+    RenewalsOfAWorkload,
+    /// Tokens that are none, from one source.
+    BadTokensOfASource,
+}
+
+impl Limit {
+    /// What there are too many of.
+    #[must_use]
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Joins => "joins at once",
+            Self::JoinsOfAToken => "joins with this token",
+            Self::Renewals => "renewals at once",
+            Self::RenewalsOfAWorkload => "renewals of this workload",
+            Self::BadTokensOfASource => "join tokens from this address that are not valid",
+        }
+    }
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Joins => "joins",
+            Self::JoinsOfAToken => "joins_of_a_token",
+            Self::Renewals => "renewals",
+            Self::RenewalsOfAWorkload => "renewals_of_a_workload",
+            Self::BadTokensOfASource => "bad_tokens_of_a_source",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}
+
 /// All of it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
@@ -52,6 +100,7 @@ struct Inner {
     commit_to_ack: Histogram,
     revision: Gauge,
     held_back: Gauge,
+    limited: Family<LimitLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -76,6 +125,7 @@ impl Metrics {
             commit_to_ack: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             revision: Gauge::default(),
             held_back: Gauge::default(),
+            limited: Family::default(),
         };
         let registry = &mut inner.registry;
         registry.register("xds_streams", "Open discovery streams", inner.streams.clone());
@@ -96,6 +146,7 @@ impl Metrics {
             "Workloads not drained because too many were lost at once",
             inner.held_back.clone(),
         );
+        registry.register("limited", "Refused at a limit", inner.limited.clone());
         Self(Arc::new(inner))
     }
 
@@ -127,6 +178,11 @@ impl Metrics {
     /// A stream has answered for everything of a revision, so long after it was published.
     pub fn synced(&self, after: std::time::Duration) {
         self.0.commit_to_ack.observe(after.as_secs_f64());
+    }
+
+    /// Something was refused at a limit.
+    pub fn limited(&self, limit: Limit) {
+        self.0.limited.get_or_create(&LimitLabel { limit }).inc();
     }
 
     /// An apply ended.

@@ -47,7 +47,7 @@ use crate::tls::{
     API_STREAMS, ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS,
     spawn_keeper,
 };
-use crate::tokens::Tokens;
+use crate::tokens::{KnownTokens, Tokens};
 use crate::workloads::Workloads;
 
 /// How long the listeners may take to finish what is under way.
@@ -186,6 +186,7 @@ struct Parts {
     policies: Policies,
     workloads: Workloads,
     tokens: Tokens,
+    known_tokens: KnownTokens,
     reconciling: Reconciling,
     edges: Edges,
     metrics: Metrics,
@@ -223,6 +224,7 @@ impl Parts {
         let parts = Self {
             workloads: Workloads::new(Arc::clone(&store), clock.clone()),
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
+            known_tokens: KnownTokens::follow(&store, shutdown.clone()),
             names: server_names(args, xds)?,
             join_address: join_address.as_str().into(),
             edges: Edges::default(),
@@ -298,10 +300,14 @@ impl Parts {
     fn mesh_services(&self) -> Router {
         let reconciling = self.reconciling.clone();
         let last_known = Arc::new(move |id: &weft_api::WorkloadId| reconciling.last_known(id));
+        let known = self.known_tokens.clone();
+        let limits = SigningLimits::for_this_machine()
+            .counted_by(self.metrics.clone())
+            .knowing(Box::new(move |id, secret| known.is_good(id, secret)));
         let joining = Joining::new(
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
-            Arc::new(SigningLimits::for_this_machine()),
+            Arc::new(limits),
             self.ledger.clone(),
             self.clock.clone(),
             last_known,

@@ -3,6 +3,7 @@
 //! A record holds a hash of the secret, never the secret. A use is one guarded write in the same transaction as what
 //! the use is for, so a token for one use makes one member, however many replicas are asked at once.
 
+mod known;
 mod labels;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use time::Duration;
 use weft_api::{JoinToken, ServiceId};
 use weft_store::{CommitError, Leadership, ReadError, Revision, Store, Txn};
 
+pub use known::KnownTokens;
 pub use labels::{InvalidPattern, LabelPattern, is_label_key, is_label_value};
 
 use crate::StoreError;

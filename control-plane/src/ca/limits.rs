@@ -1,48 +1,79 @@
-//! How many certificates may be asked for: by all together, and by one workload.
+//! How many certificates may be asked for: with a token, by renewal, and how many bad tokens a stranger may show.
+//!
+//! ```text
+//! join     source has shown few bad tokens? ─▶ token looked up ─▶ bucket of the token ─▶ bucket of all joins
+//! renewal                                    bucket of the workload ─▶ bucket of all renewals
+//! ```
+//!
+//! Whoever has no token takes from nobody's bucket but its own, and joins never from those of renewals: nothing that comes
+//! from outside keeps the mesh from renewing. The own bucket is asked first, so that one who asks too often takes nothing
+//! from the rest either.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_api::WorkloadId;
 
-/// Requests a second for each core of the machine.
+use crate::metrics::{Limit, Metrics};
+
+/// Joins a second for each core of the machine, and as many renewals.
 pub const PER_CORE_PER_SECOND: u32 = 50;
-/// Requests a second of one workload.
-pub const PER_WORKLOAD_PER_SECOND: u32 = 1;
-/// How many a workload may ask for at once.
-pub const WORKLOAD_BURST: u32 = 5;
+/// Renewals of one workload.
+pub const OF_A_WORKLOAD: Rate = Rate { per_second: 1, burst: 5 };
+/// Joins with one token: a group of machines that start together has one.
+pub const OF_A_TOKEN: Rate = Rate { per_second: 10, burst: 20 };
+/// Tokens that are none, shown from one address (of IPv6: from one /64).
+pub const BAD_OF_A_SOURCE: Rate = Rate { per_second: 1, burst: 20 };
 
 // Above this, buckets that have filled up again are forgotten; a full bucket says nothing.
 const SWEEP_ABOVE: usize = 4096;
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+// Above this, newcomers share one bucket: as many have shown a bad token within seconds.
+const MOST_SOURCES: usize = 16_384;
+
+/// How often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
 
 /// Too many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many certificate requests; try again in {} ms", retry_after.as_millis())]
+#[error("too many {}; try again in {} ms", limit.what(), retry_after.as_millis())]
 pub struct Limited {
+    /// Which limit.
+    pub limit: Limit,
     /// When the next one would be let through.
     pub retry_after: Duration,
 }
 
+/// Tells a token that is known to be good, by id and secret, without asking the store.
+pub type IsGoodToken = Box<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
+
 /// Counts requests in token buckets.
-#[derive(Debug)]
 pub struct SigningLimits {
     // A lock because any connection asks; held for a map look-up, never while signing or waiting.
     buckets: Mutex<Buckets>,
-    mesh_rate: u32,
+    is_good_token: IsGoodToken,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
 struct Buckets {
-    mesh: Bucket,
-    workloads: HashMap<WorkloadId, Bucket>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
+    all: Rate,
+    joins: Bucket,
+    renewals: Bucket,
+    tokens: Keyed<String>,
+    workloads: Keyed<WorkloadId>,
+    sources: Keyed<IpAddr>,
 }
 
 impl SigningLimits {
@@ -50,9 +81,17 @@ impl SigningLimits {
     #[must_use]
     pub fn new(cores: usize) -> Self {
         let cores = u32::try_from(cores.clamp(1, 1024)).unwrap_or(1);
-        let mesh_rate = PER_CORE_PER_SECOND * cores;
-        let buckets = Buckets { mesh: Bucket::full(mesh_rate), workloads: HashMap::new() };
-        Self { buckets: Mutex::new(buckets), mesh_rate }
+        let rate = PER_CORE_PER_SECOND * cores;
+        let all = Rate { per_second: rate, burst: rate };
+        let buckets = Buckets {
+            all,
+            joins: Bucket::full(all),
+            renewals: Bucket::full(all),
+            tokens: Keyed::new(OF_A_TOKEN),
+            workloads: Keyed::new(OF_A_WORKLOAD),
+            sources: Keyed::new(BAD_OF_A_SOURCE),
+        };
+        Self { buckets: Mutex::new(buckets), is_good_token: Box::new(|_, _| false), metrics: Metrics::new() }
     }
 
     /// Limits for this machine.
@@ -61,51 +100,172 @@ impl SigningLimits {
         Self::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
     }
 
-    /// Counts one request of nobody in particular: asked first, before anything that costs.
-    ///
-    /// # Errors
-    /// When all together ask for too much.
-    pub fn admit(&self) -> Result<(), Limited> {
-        let rate = self.mesh_rate;
-        self.lock().mesh.take(Instant::now(), rate, rate)
+    /// Counts what is refused.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
-    /// Counts one request of a workload.
+    /// A token that is known to be good is looked up wherever it comes from: a stranger at the same address, behind the
+    /// same gateway for example, keeps nobody out.
+    #[must_use]
+    pub fn knowing(self, is_good_token: IsGoodToken) -> Self {
+        Self { is_good_token, ..self }
+    }
+
+    /// Asked before a token is looked up.
     ///
     /// # Errors
-    /// When the workload asks for too much.
-    pub fn admit_workload(&self, workload: &WorkloadId) -> Result<(), Limited> {
-        let now = Instant::now();
-        let mut buckets = self.lock();
-        if buckets.workloads.len() > SWEEP_ABOVE {
-            let refill = Duration::from_secs(u64::from(WORKLOAD_BURST / PER_WORKLOAD_PER_SECOND));
-            buckets.workloads.retain(|_, bucket| now.duration_since(bucket.at) < refill);
+    /// When its source has shown too many bad ones.
+    pub fn admit_token(&self, source: Option<IpAddr>, id: &str, secret: &[u8]) -> Result<(), Limited> {
+        let Some(source) = source.map(network) else { return Ok(()) };
+        let wait = {
+            let buckets = self.lock();
+            buckets.sources.wait(&buckets.bucket_of(source))
+        };
+        match wait {
+            Some(retry_after) if !(self.is_good_token)(id, secret) => {
+                self.refuse(Limit::BadTokensOfASource, retry_after)
+            }
+            _ => Ok(()),
         }
-        let bucket =
-            buckets.workloads.entry(workload.clone()).or_insert_with(|| Bucket::full(WORKLOAD_BURST));
-        bucket.take(now, PER_WORKLOAD_PER_SECOND, WORKLOAD_BURST)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Buckets> {
-        self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The token was looked up, and is none.
+    pub fn note_bad_token(&self, source: Option<IpAddr>) {
+        let Some(source) = source.map(network) else { return };
+        let mut buckets = self.lock();
+        let source = buckets.bucket_of(source);
+        let _ = buckets.sources.take(&source);
+    }
+
+    /// Counts one join with a token that is one.
+    ///
+    /// # Errors
+    /// When too many join with this token, or all together.
+    pub fn admit_join(&self, token: &str) -> Result<(), Limited> {
+        let mut buckets = self.lock();
+        let own = buckets.tokens.take(&token.to_owned());
+        let all = buckets.all;
+        let (limit, wait) = match own {
+            Err(wait) => (Limit::JoinsOfAToken, wait),
+            Ok(()) => match buckets.joins.take(all) {
+                Err(wait) => (Limit::Joins, wait),
+                Ok(()) => return Ok(()),
+            },
+        };
+        self.refuse(limit, wait)
+    }
+
+    /// Counts one renewal.
+    ///
+    /// # Errors
+    /// When the workload asks for too much, or all together.
+    pub fn admit_renewal(&self, workload: &WorkloadId) -> Result<(), Limited> {
+        let mut buckets = self.lock();
+        let own = buckets.workloads.take(workload);
+        let all = buckets.all;
+        let (limit, wait) = match own {
+            Err(wait) => (Limit::RenewalsOfAWorkload, wait),
+            Ok(()) => match buckets.renewals.take(all) {
+                Err(wait) => (Limit::Renewals, wait),
+                Ok(()) => return Ok(()),
+            },
+        };
+        self.refuse(limit, wait)
+    }
+
+    fn refuse(&self, limit: Limit, retry_after: Duration) -> Result<(), Limited> {
+        self.metrics.limited(limit);
+        Err(Limited { limit, retry_after })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Bucket {
-    fn full(burst: u32) -> Self {
-        Self { tokens: f64::from(burst), at: Instant::now() }
+impl fmt::Debug for SigningLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningLimits").field("buckets", &self.buckets).finish_non_exhaustive()
+    }
+}
+
+impl Buckets {
+    fn bucket_of(&self, source: IpAddr) -> IpAddr {
+        let known = &self.sources.buckets;
+        if known.len() < MOST_SOURCES || known.contains_key(&source) {
+            source
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+}
+
+/// The part of an address that one stranger has: of IPv6 whoever has one address has its /64.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// A bucket for each of many.
+#[derive(Debug)]
+struct Keyed<K> {
+    rate: Rate,
+    buckets: HashMap<K, Bucket>,
+    swept_at: Instant,
+}
+
+impl<K: Eq + Hash + Clone> Keyed<K> {
+    fn new(rate: Rate) -> Self {
+        Self { rate, buckets: HashMap::new(), swept_at: Instant::now() }
     }
 
-    fn take(&mut self, now: Instant, per_second: u32, burst: u32) -> Result<(), Limited> {
-        let rate = f64::from(per_second);
-        let refilled = self.tokens + now.duration_since(self.at).as_secs_f64() * rate;
-        self.tokens = refilled.min(f64::from(burst));
-        self.at = now;
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
+    fn take(&mut self, key: &K) -> Result<(), Duration> {
+        let (now, rate) = (Instant::now(), self.rate);
+        if self.buckets.len() > SWEEP_ABOVE && now.duration_since(self.swept_at) >= SWEEP_PAUSE {
+            self.swept_at = now;
+            self.buckets.retain(|_, bucket| bucket.left(now, rate) < f64::from(rate.burst));
         }
-        Err(Limited { retry_after: Duration::from_secs_f64((1.0 - self.tokens) / rate) })
+        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(rate)).take(rate)
+    }
+
+    /// How long it takes until one could be taken; nothing when it could now.
+    fn wait(&self, key: &K) -> Option<Duration> {
+        self.buckets.get(key)?.wait(Instant::now(), self.rate)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(rate: Rate) -> Self {
+        Self { tokens: f64::from(rate.burst), at: Instant::now() }
+    }
+
+    fn left(&self, now: Instant, rate: Rate) -> f64 {
+        let refilled = self.tokens + now.duration_since(self.at).as_secs_f64() * f64::from(rate.per_second);
+        refilled.min(f64::from(rate.burst))
+    }
+
+    fn wait(&self, now: Instant, rate: Rate) -> Option<Duration> {
+        let missing = 1.0 - self.left(now, rate);
+        (missing > 0.0).then(|| Duration::from_secs_f64(missing / f64::from(rate.per_second)))
+    }
+
+    fn take(&mut self, rate: Rate) -> Result<(), Duration> {
+        let now = Instant::now();
+        if let Some(wait) = self.wait(now, rate) {
+            return Err(wait);
+        }
+        *self = Self { tokens: self.left(now, rate) - 1.0, at: now };
+        Ok(())
     }
 }
 
@@ -117,37 +277,101 @@ mod tests {
         WorkloadId::try_new("shop", name).unwrap()
     }
 
+    fn source(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[tokio::test(start_paused = true)]
-    async fn workload_gets_five_at_once_then_one_a_second() {
+    async fn workload_renews_five_times_at_once_then_once_a_second() {
         let limits = SigningLimits::new(1);
         for _ in 0..5 {
-            limits.admit_workload(&id("web-1")).unwrap();
+            limits.admit_renewal(&id("web-1")).unwrap();
         }
-        let limited = limits.admit_workload(&id("web-1")).unwrap_err();
-        assert_eq!(limited.retry_after, Duration::from_secs(1));
-        limits.admit_workload(&id("web-2")).expect("another workload is not held up");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        limits.admit_workload(&id("web-1")).unwrap();
-        limits.admit_workload(&id("web-1")).unwrap_err();
+        let limited = limits.admit_renewal(&id("web-1")).unwrap_err();
+        assert_eq!(limited, Limited { limit: Limit::RenewalsOfAWorkload, retry_after: SECOND });
+        assert_eq!(limited.to_string(), "too many renewals of this workload; try again in 1000 ms");
+        limits.admit_renewal(&id("web-2")).expect("another workload is not held up");
+        tokio::time::advance(SECOND).await;
+        limits.admit_renewal(&id("web-1")).unwrap();
+        limits.admit_renewal(&id("web-1")).unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mesh_gets_fifty_a_second_for_each_core() {
+    async fn all_together_join_fifty_times_a_second_for_each_core_and_renew_as_often() {
         let limits = SigningLimits::new(2);
-        let admitted = (0..200).filter(|_| limits.admit().is_ok()).count();
-        assert_eq!(admitted, 100);
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!((0..200).filter(|_| limits.admit().is_ok()).count(), 50);
+        let joins = || (0..200).filter(|n| limits.admit_join(&format!("t-{n}")).is_ok()).count();
+        assert_eq!(joins(), 100);
+        let renewals = (0..200).filter(|n| limits.admit_renewal(&id(&format!("w-{n}"))).is_ok()).count();
+        assert_eq!(renewals, 100, "joins take nothing from renewals (H4)");
+        tokio::time::advance(SECOND / 2).await;
+        assert_eq!(joins(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_too_often_takes_nothing_from_the_others() {
+        let limits = SigningLimits::new(1);
+        for _ in 0..1000 {
+            let _ = limits.admit_renewal(&id("greedy"));
+            let _ = limits.admit_join("t-greedy");
+        }
+        for n in 0..30 {
+            limits.admit_renewal(&id(&format!("w-{n}"))).unwrap();
+            limits.admit_join(&format!("t-{n}")).unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn source_of_bad_tokens_is_refused_before_the_look_up_unless_the_token_is_known() {
+        let limits = SigningLimits::new(1).knowing(Box::new(|id, secret| id == "t-1" && secret == b"good"));
+        let stranger = source("192.0.2.1");
+        for _ in 0..BAD_OF_A_SOURCE.burst {
+            limits.admit_token(stranger, "t-0", b"bad").unwrap();
+            limits.note_bad_token(stranger);
+        }
+        let limited = limits.admit_token(stranger, "t-0", b"bad").unwrap_err();
+        assert_eq!(limited.limit, Limit::BadTokensOfASource);
+        limits.admit_token(stranger, "t-1", b"bad").unwrap_err();
+        limits.admit_token(stranger, "t-1", b"good").expect("somebody else behind the same gateway");
+        limits.admit_token(source("192.0.2.2"), "t-0", b"bad").expect("another source");
+        limits
+            .admit_token(source("::ffff:192.0.2.1"), "t-0", b"bad")
+            .expect_err("the same one, as IPv6 says it");
+        tokio::time::advance(SECOND).await;
+        limits.admit_token(stranger, "t-0", b"bad").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_a_network_of_ipv6_is_one_source() {
+        let limits = SigningLimits::new(1);
+        for n in 0..BAD_OF_A_SOURCE.burst {
+            limits.note_bad_token(source(&format!("2001:db8:0:1::{n:x}")));
+        }
+        limits.admit_token(source("2001:db8:0:1:ffff::1"), "t-0", b"").unwrap_err();
+        limits.admit_token(source("2001:db8:0:2::1"), "t-0", b"").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_are_bounded_and_those_beyond_share_one_bucket() {
+        let limits = SigningLimits::new(1);
+        for n in 0..2 * u128::try_from(MOST_SOURCES).unwrap() {
+            limits.note_bad_token(Some(Ipv6Addr::from_bits((0x2001 << 112) | (n << 64)).into()));
+        }
+        assert!(limits.lock().sources.buckets.len() <= MOST_SOURCES + 1);
+        tokio::time::advance(60 * SECOND).await;
+        limits.note_bad_token(source("192.0.2.1"));
+        assert_eq!(limits.lock().sources.buckets.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn buckets_of_many_workloads_are_forgotten_when_full_again() {
         let limits = SigningLimits::new(1);
         for number in 0..=SWEEP_ABOVE {
-            limits.admit_workload(&id(&format!("w-{number}"))).unwrap();
+            let _ = limits.admit_renewal(&id(&format!("w-{number}")));
         }
-        tokio::time::advance(Duration::from_secs(6)).await;
-        limits.admit_workload(&id("last")).unwrap();
-        assert_eq!(limits.lock().workloads.len(), 1);
+        tokio::time::advance(6 * SECOND).await;
+        limits.admit_renewal(&id("last")).unwrap();
+        assert_eq!(limits.lock().workloads.buckets.len(), 1);
     }
 }

@@ -26,7 +26,7 @@ use crate::tokens::{DEFAULT_TTL, TokenGrant, Tokens};
 
 struct Served {
     mesh: Mesh,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     shutdown: CancellationToken,
 }
 

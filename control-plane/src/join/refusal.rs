@@ -83,7 +83,7 @@ impl From<StoreError> for Refusal {
 }
 
 impl Refusal {
-    fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
             Self::Token(TokenError::Invalid) | Self::NoCertificate | Self::Expired => Code::Unauthenticated,
             Self::Token(TokenError::Store(_)) => Code::Unavailable,

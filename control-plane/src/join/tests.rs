@@ -19,12 +19,16 @@ struct Fixture {
 }
 
 async fn fixture() -> Fixture {
+    fixture_of(SigningLimits::new(64)).await
+}
+
+async fn fixture_of(limits: SigningLimits) -> Fixture {
     let mesh = Mesh::new().await;
     let ledger = Ledger::spawn(Arc::clone(&mesh.store), CancellationToken::new());
     let joining = Joining::new(
         Arc::clone(&mesh.store),
         Arc::clone(&mesh.authority),
-        Arc::new(SigningLimits::new(64)),
+        Arc::new(limits),
         ledger,
         mesh.hand.clock(),
         Arc::new(|_| None),
@@ -301,6 +305,39 @@ async fn flood_of_one_workload_is_held_back() {
 }
 
 #[tokio::test]
+async fn stranger_without_a_token_takes_no_join_and_no_renewal_from_others() {
+    let fixture = fixture_of(SigningLimits::new(1)).await;
+    let token = fixture.token("shop/web", 2, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let stranger: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..1000 {
+        let mut bogus = Request::new(JoinRequest { secret: vec![0; 32], ..request(&token, "web-9") });
+        bogus.extensions_mut().insert(ConnectInfo(stranger));
+        codes.push(fixture.joining.join(bogus).await.unwrap_err().code());
+    }
+    assert_eq!(codes[0], Code::Unauthenticated);
+    assert_eq!(codes[999], Code::ResourceExhausted, "it is not even looked up");
+    fixture.renew(&leaf, new_csr()).await.expect("renewals have a bucket of their own");
+    fixture.join(request(&token, "web-2")).await.expect("joins take from theirs with a token only");
+}
+
+#[tokio::test]
+async fn joins_under_a_name_take_nothing_from_the_renewals_of_whoever_has_it() {
+    let fixture = fixture().await;
+    let db = fixture.token("shop/db", 1, &[]).await;
+    let leaf = fixture.join(request(&db, "db-1")).await.unwrap().certificate_chain_der.remove(0);
+    let web = fixture.token("shop/web", 1, &[]).await;
+    let mut codes = Vec::new();
+    for _ in 0..30 {
+        codes.push(fixture.join(request(&web, "db-1")).await.unwrap_err().code());
+    }
+    assert_eq!(codes[0], Code::AlreadyExists);
+    assert_eq!(codes[29], Code::ResourceExhausted, "the bucket is the token's (M5)");
+    fixture.renew(&leaf, new_csr()).await.unwrap();
+}
+
+#[tokio::test]
 async fn invalid_requests_are_refused_by_field() {
     let fixture = fixture().await;
     let token = fixture.token("shop/web", 1, &[]).await;
@@ -321,8 +358,6 @@ async fn invalid_requests_are_refused_by_field() {
         ("PKCS #10", JoinRequest { csr_der: vec![1, 2, 3], ..base() }),
     ];
     for (word, request) in cases {
-        // Each counts against the name's burst of five.
-        fixture.joining.limits.admit().unwrap();
         let refused = fixture.join(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{word}: {refused}");
         assert!(refused.message().contains(word), "{word}: {refused}");

@@ -1,5 +1,6 @@
 use std::time::Duration as StdDuration;
 
+use tokio_util::sync::CancellationToken;
 use weft_store::Location;
 
 use super::*;
@@ -105,4 +106,23 @@ async fn grants_out_of_bounds_are_refused() {
         let refused = tokens.create(TokenGrant { ttl, uses, ..grant() }, "cp:1", [0; 32]).await;
         assert!(matches!(refused, Err(TokenError::Ttl(_) | TokenError::Uses(_))));
     }
+}
+
+#[tokio::test]
+async fn token_is_known_soon_after_it_is_made_and_no_longer_once_it_is_revoked() {
+    let Fixture { store, tokens, .. } = fixture().await;
+    let known = KnownTokens::follow(&store, CancellationToken::new());
+    let token = create(&tokens, grant()).await;
+    let becomes = async |good: bool| {
+        let turned = async {
+            while known.is_good(&token.id, &token.secret) != good {
+                tokio::time::sleep(StdDuration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(StdDuration::from_secs(20), turned).await.expect("heard of in time");
+    };
+    becomes(true).await;
+    assert!(!known.is_good(&token.id, &[0; 32]) && !known.is_good("t-0", &token.secret));
+    tokens.revoke(&token.id).await.unwrap();
+    becomes(false).await;
 }
