@@ -3,6 +3,7 @@
 
 mod admission;
 mod backoff;
+pub mod buckets;
 pub mod client;
 mod peer;
 pub mod server;
