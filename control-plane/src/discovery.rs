@@ -9,10 +9,13 @@ use weft_api::names::INBOUND_LISTENER;
 use weft_api::{ResourceKind, Version, WorkloadId};
 use weft_xds::server::Event;
 use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
-use weft_xds::transport::{NodeClaim, PeerIdentity};
+use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
 use crate::metrics::Metrics;
 use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
+
+/// Names of a refused response in one line of the log.
+const SHOWN_NAMES: usize = 8;
 
 /// Admits streams and hands them to the reconciler.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl Publisher for Discovery {
         if node.id() != workload.to_string() {
             return Err(Status::permission_denied(format!(
                 "node.id is {:?}, but the certificate is {workload}'s: set node.id to {workload}",
-                node.id()
+                node.shown_id()
             )));
         }
         if !self.reconciling.published().borrow().ready {
@@ -55,28 +58,19 @@ impl Publisher for Discovery {
         };
         let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
         self.metrics.stream_opened();
-        tracing::info!(workload = %workload, user_agent = node.user_agent(), ?stream, "discovery stream opened");
-        let user_agent = user_agent(&node);
+        let user_agent = node.agent();
+        tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let opened = Command::Opened(Connected { id, workload, user_agent, kind: stream, progress, handle });
         if self.reconciling.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
         Ok(subscription)
     }
-}
 
-fn user_agent(node: &NodeClaim) -> String {
-    use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
-    let version = match &node.node().user_agent_version_type {
-        Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
-        Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
-            .version
-            .as_ref()
-            .map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch))
-            .unwrap_or_default(),
-        None => String::new(),
-    };
-    format!("{} {version}", node.user_agent()).trim().to_owned()
+    fn refused(&self, peer: &PeerIdentity, excess: Excess) {
+        self.metrics.stream_refused(excess);
+        tracing::debug!(workload = ?peer.workload, %excess, "discovery stream refused");
+    }
 }
 
 /// Whether this is the listener for other workloads, there and not removed.
@@ -99,8 +93,10 @@ impl Guard {
         self.metrics.session_event(event);
         match event {
             Event::Nacked { kind, resources, message, .. } => {
-                let workload = &self.workload;
-                tracing::warn!(%workload, r#type = %kind, ?resources, message, "configuration refused");
+                let (workload, count) = (&self.workload, resources.len());
+                // Of a large response the first few names tell where to look.
+                let resources = &resources[..count.min(SHOWN_NAMES)];
+                tracing::warn!(%workload, r#type = %kind, count, ?resources, message, "configuration refused");
             }
             Event::Synced { revision, .. } => {
                 if let Some(took) = self.progress.synced(Instant::now(), *revision) {

@@ -11,10 +11,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use weft_xds::server::Event;
+use weft_xds::transport::Excess;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
     r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExcessLabel {
+    bound: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +97,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     streams: Gauge,
+    excess: Family<ExcessLabel, Counter>,
     responses: Family<TypeLabel, Counter>,
     bytes: Family<TypeLabel, Counter>,
     acks: Family<TypeLabel, Counter>,
@@ -116,6 +123,7 @@ impl Metrics {
         let mut inner = Inner {
             registry: Registry::with_prefix("weft"),
             streams: Gauge::default(),
+            excess: Family::default(),
             responses: Family::default(),
             bytes: Family::default(),
             acks: Family::default(),
@@ -129,6 +137,11 @@ impl Metrics {
         };
         let registry = &mut inner.registry;
         registry.register("xds_streams", "Open discovery streams", inner.streams.clone());
+        registry.register(
+            "xds_streams_refused",
+            "Discovery streams refused or ended by a bound: crowd (all together), rate, streams and names (of one workload)",
+            inner.excess.clone(),
+        );
         registry.register("xds_responses", "Discovery responses sent", inner.responses.clone());
         registry.register("xds_response_bytes", "Bytes of discovery responses sent", inner.bytes.clone());
         registry.register("xds_acks", "Discovery responses accepted", inner.acks.clone());
@@ -158,6 +171,17 @@ impl Metrics {
     /// A discovery stream closed.
     pub fn stream_closed(&self) {
         self.0.streams.dec();
+    }
+
+    /// A discovery stream was refused or ended because its client asked for more than its share.
+    pub fn stream_refused(&self, excess: Excess) {
+        let bound = match excess {
+            Excess::Crowd => "crowd",
+            Excess::Rate => "rate",
+            Excess::Streams => "streams",
+            Excess::Names => "names",
+        };
+        self.0.excess.get_or_create(&ExcessLabel { bound }).inc();
     }
 
     /// Something happened on a discovery stream.

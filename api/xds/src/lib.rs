@@ -19,5 +19,6 @@ pub mod server;
 pub mod transport;
 pub mod view;
 pub mod wire;
+mod words;
 
 pub use view::{Changes, Layer, View};

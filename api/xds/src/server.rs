@@ -46,6 +46,9 @@ pub const ACK_PATIENCE: Duration = Duration::from_secs(20);
 /// Responses are split to stay below this (M1); clients stop reading at 4 MiB.
 pub const MAX_RESPONSE: usize = 2 << 20;
 
+/// Names of one type on one stream. A name of more than 128 bytes counts as several.
+pub const MAX_NAMES: usize = 10_000;
+
 /// Which of the two protocols a stream speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Variant {

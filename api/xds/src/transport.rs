@@ -9,4 +9,5 @@ mod peer;
 pub mod server;
 mod stream;
 
+pub use admission::{Excess, MAX_STREAMS};
 pub use peer::{NodeClaim, PeerIdentity};

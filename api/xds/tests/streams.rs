@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use weft_xds::client::{self, Update, Verdict};
 use weft_xds::server::{Event, Scope, Variant};
 use weft_xds::transport::client::{Client, Notice};
 use weft_xds::transport::server::{DiscoveryServer, Handle, Publisher, StreamKind, Subscription};
-use weft_xds::transport::{NodeClaim, PeerIdentity};
+use weft_xds::transport::{Excess, MAX_STREAMS, NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,6 +33,7 @@ const DELTA: StreamKind = StreamKind { variant: Variant::Delta, scope: Scope::Ag
 struct Door {
     opened: mpsc::UnboundedSender<(NodeClaim, Handle)>,
     events: Arc<Mutex<Vec<Event>>>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Publisher for Door {
@@ -44,19 +46,26 @@ impl Publisher for Door {
         self.opened.send((node, handle)).unwrap();
         Ok(subscription)
     }
+
+    fn refused(&self, _: &PeerIdentity, _: Excess) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Mesh {
     channel: Channel,
     opened: mpsc::UnboundedReceiver<(NodeClaim, Handle)>,
     events: Arc<Mutex<Vec<Event>>>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Mesh {
     async fn start(peer: Option<PeerIdentity>) -> Self {
         let (opened, streams) = mpsc::unbounded_channel();
         let events = Arc::<Mutex<Vec<Event>>>::default();
-        let server = DiscoveryServer::new(Arc::new(Door { opened, events: events.clone() }));
+        let refused = Arc::<AtomicUsize>::default();
+        let door = Door { opened, events: events.clone(), refused: refused.clone() };
+        let server = DiscoveryServer::new(Arc::new(door));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let identify = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
@@ -68,7 +77,7 @@ impl Mesh {
         let serve = Server::builder().layer(identify).add_routes(server.into_routes());
         tokio::spawn(serve.serve_with_incoming(TcpListenerStream::new(listener)));
         let channel = Address::from_shared(address).unwrap().connect().await.unwrap();
-        Self { channel, opened: streams, events }
+        Self { channel, opened: streams, events, refused }
     }
 
     async fn with_peer() -> Self {
@@ -276,6 +285,56 @@ async fn s1_s3_m2_refusals_have_the_right_code() {
         ..request(Some(node()))
     };
     assert_eq!(first_answer(&mesh, giant).await.code(), Code::OutOfRange);
+}
+
+/// D8, M4: a stream that asks for too many names ends and says why; its memory is given back, so that the next may ask.
+#[tokio::test]
+async fn d8_m4_too_many_names_end_the_stream_with_a_sentence() {
+    let mesh = Mesh::with_peer().await;
+    let ask = |count: usize| DeltaDiscoveryRequest {
+        node: Some(node()),
+        type_url: ResourceKind::Endpoint.type_url().into(),
+        resource_names_subscribe: (0..count).map(|n| format!("shop/s{n}/http")).collect(),
+        ..Default::default()
+    };
+    for _ in 0..3 {
+        let refused = first_answer(&mesh, ask(10_001)).await;
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("more than 10000 names"), "{refused}");
+    }
+    assert_eq!(mesh.refused.load(Ordering::Relaxed), 3);
+}
+
+/// D8: an identity has so many streams at most; one that ends makes room for the next.
+#[tokio::test]
+async fn d8_streams_of_one_identity_are_bounded_and_counted() {
+    let mut mesh = Mesh::with_peer().await;
+    let mut open = Vec::new();
+    for _ in 0..MAX_STREAMS {
+        let (send, requests) = mpsc::channel(1);
+        let first = DeltaDiscoveryRequest {
+            node: Some(node()),
+            type_url: ResourceKind::Cluster.type_url().into(),
+            ..Default::default()
+        };
+        send.send(first).await.unwrap();
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let mut ads = AggregatedDiscoveryServiceClient::new(mesh.channel.clone());
+        open.push((send, ads.delta_aggregated_resources(requests).await.unwrap(), mesh.stream().await));
+    }
+    let mut ads = AggregatedDiscoveryServiceClient::new(mesh.channel.clone());
+    let refused = ads.delta_aggregated_resources(tokio_stream::pending()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("16 discovery streams"), "{refused}");
+    assert_eq!(mesh.refused.load(Ordering::Relaxed), 1);
+    let (_, _, first) = open.remove(0);
+    first.close(Status::unavailable("make room"));
+    soon(async {
+        while ads.delta_aggregated_resources(tokio_stream::pending()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// The separate services, by the generated clients: the type is implied.

@@ -1,5 +1,6 @@
 //! A control plane on free ports, and what an operator does with it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,9 +112,25 @@ impl Plane {
         token: Option<&str>,
         body: Vec<u8>,
     ) -> (u16, String, Vec<u8>) {
+        self.call(self.running.api, method, path, token, body).await
+    }
+
+    /// What the control plane counts.
+    pub async fn metrics(&self) -> String {
+        let (_, _, text) = self.call(self.running.admin, "GET", "/metrics", None, Vec::new()).await;
+        String::from_utf8(text).unwrap()
+    }
+
+    async fn call(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Vec<u8>,
+    ) -> (u16, String, Vec<u8>) {
         use http_body_util::{BodyExt as _, Full};
-        let mut request =
-            http::Request::builder().method(method).uri(format!("http://{}{path}", self.running.api));
+        let mut request = http::Request::builder().method(method).uri(format!("http://{address}{path}"));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

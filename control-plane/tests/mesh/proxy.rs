@@ -37,10 +37,15 @@ impl Delta {
 
     /// Opens a stream under a name that may be another's.
     pub async fn open_as(member: &Member, id: &str, control_plane: SocketAddr) -> Result<Self, Status> {
+        Self::open_with(member, node(id), control_plane).await
+    }
+
+    /// Opens a stream with a node that claims whatever it likes.
+    pub async fn open_with(member: &Member, node: Node, control_plane: SocketAddr) -> Result<Self, Status> {
         let mut client = AggregatedDiscoveryServiceClient::new(member.channel(control_plane).await);
         let (requests, outgoing) = mpsc::channel(16);
         let responses = client.delta_aggregated_resources(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { node: Some(node(id)), requests, responses })
+        Ok(Self { node: Some(node), requests, responses })
     }
 
     /// Subscribes; no name is everything.

@@ -6,8 +6,12 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, Version};
 
-use super::subscription::Subscription;
-use super::{ACK_PATIENCE, Rejected};
+use super::subscription::{self, Full, Subscription};
+use super::{ACK_PATIENCE, MAX_NAMES, Rejected};
+
+/// Names that may be remembered without a subscription, until they are answered for. Twice as many as one may name: a
+/// client with a wildcard brings along what was there before.
+const MAX_STRAYS: usize = 2 * MAX_NAMES;
 
 /// More unanswered delta responses than this, and the lane waits however long it takes.
 const MAX_OUTSTANDING: usize = 4;
@@ -85,6 +89,9 @@ pub(super) struct Lane {
     pub rescan: bool,
     /// Names that must be answered even if they do not exist (U4, U8).
     pub owed: BTreeSet<Arc<str>>,
+    /// How much those names count that are held though nobody subscribed to them: brought along, or given up beside a
+    /// wildcard. They go when they are answered for.
+    pub strays: usize,
     /// Names that wait for a reference.
     pub blocked: BTreeSet<Arc<str>>,
     /// Parts of a refused response, to be sent one after the other (S10).
@@ -126,6 +133,17 @@ impl Lane {
         }
         let accepted = self.held.remove(name).and_then(|held| held.accepted);
         accepted.map(|resource| resource.refs.clone()).unwrap_or_default()
+    }
+
+    /// Makes room for a name that is not subscribed to and is remembered until it is answered for.
+    pub fn add_stray(&mut self, name: &str) -> Result<(), Full> {
+        self.strays += subscription::weight(name);
+        if self.strays > MAX_STRAYS { Err(Full) } else { Ok(()) }
+    }
+
+    /// How much the names count that the client made this lane remember.
+    pub fn weight(&self) -> usize {
+        self.subscription.weight() + self.strays
     }
 
     pub fn has_work(&self) -> bool {

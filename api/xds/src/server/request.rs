@@ -6,9 +6,10 @@ use std::time::Instant;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::lane::Known;
-use super::subscription::WILDCARD;
-use super::{EmptyFirst, Event, Request, Scope, Session, Variant};
+use super::subscription::{Full, WILDCARD};
+use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::wire;
+use crate::words::{self, MAX_REFUSAL};
 
 /// Why a request ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,12 @@ pub enum RequestError {
     /// Secrets are given by name, to those entitled to that name.
     #[error("secrets can not be asked for by wildcard; ask for them by name")]
     WildcardSecrets,
+    /// D8
+    #[error(
+        "the stream asks for more than {MAX_NAMES} names of {} (one longer than 128 bytes counts as several); subscribe to fewer, or to all by *",
+        .0.type_url()
+    )]
+    TooManyNames(ResourceKind),
     /// A message of the other protocol.
     #[error("a message of the other protocol variant arrived on this stream")]
     WrongVariant,
@@ -57,12 +64,12 @@ impl Session {
     fn kind_of(&mut self, type_url: &str) -> Result<Option<ResourceKind>, RequestError> {
         match self.scope {
             Scope::Only(served) if type_url.is_empty() || type_url == served.type_url() => Ok(Some(served)),
-            Scope::Only(served) => Err(RequestError::WrongType { served, asked: type_url.to_owned() }),
+            Scope::Only(served) => Err(RequestError::WrongType { served, asked: words::label(type_url) }),
             Scope::Aggregated if type_url.is_empty() => Err(RequestError::NoTypeUrl),
             Scope::Aggregated => {
                 let kind = wire::kind_of(type_url);
                 if kind.is_none() {
-                    self.events.push_back(Event::UnknownType { type_url: type_url.to_owned() });
+                    self.events.push_back(Event::UnknownType { type_url: words::label(type_url) });
                 }
                 Ok(kind)
             }
@@ -94,33 +101,42 @@ impl Session {
             self.lane_mut(kind).subscription.begin_legacy_wildcard();
             self.begin_wildcard(kind);
         }
+        let full = |Full| RequestError::TooManyNames(kind);
         for name in &subscribe {
-            self.subscribe(kind, name);
+            self.subscribe(kind, name).map_err(full)?;
         }
         for name in &unsubscribe {
-            self.unsubscribe(kind, name);
+            self.unsubscribe(kind, name).map_err(full)?;
         }
         if first {
-            self.bring(kind, request.initial_resource_versions);
+            self.bring(kind, request.initial_resource_versions).map_err(full)?;
         }
-        let refusal = request.error_detail.map(|detail| detail.message);
+        let refusal = refusal(request.error_detail);
         self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
         Ok(())
     }
 
-    fn subscribe(&mut self, kind: ResourceKind, name: &str) {
+    /// How much the names count that this client made the session remember, on all types.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.lanes.iter().map(super::lane::Lane::weight).sum()
+    }
+
+    fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
         let lane = self.lane_mut(kind);
-        if lane.subscription.add(name) {
-            return self.begin_wildcard(kind);
+        if lane.subscription.add(name)? {
+            self.begin_wildcard(kind);
+            return Ok(());
         }
         if name == WILDCARD || name.is_empty() {
-            return;
+            return Ok(());
         }
         let name: Arc<str> = name.into();
         if let Some(held) = lane.held.get_mut(&name) {
             held.mark_unsent();
         }
         lane.owe(&name);
+        Ok(())
     }
 
     fn begin_wildcard(&mut self, kind: ResourceKind) {
@@ -129,7 +145,7 @@ impl Session {
         lane.must_answer = true;
     }
 
-    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) {
+    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
         let lane = self.lane_mut(kind);
         let was_there = lane.subscription.take(name);
         if name == WILDCARD {
@@ -138,6 +154,9 @@ impl Session {
             }
         } else if lane.subscription.wildcard {
             // U4: the client dropped it and must be told whether the wildcard still covers it.
+            if !lane.held.contains_key(name) {
+                lane.add_stray(name)?;
+            }
             let name: Arc<str> = name.into();
             lane.held.entry(name.clone()).or_default().mark_unsent();
             lane.owe(&name);
@@ -145,6 +164,7 @@ impl Session {
             let children = lane.forget(name);
             self.release(children);
         }
+        Ok(())
     }
 
     fn end_wildcard(&mut self, kind: ResourceKind) {
@@ -164,9 +184,13 @@ impl Session {
     }
 
     /// R1: what the client holds since an earlier stream. Secrets are sent on every stream all the same.
-    fn bring(&mut self, kind: ResourceKind, versions: impl IntoIterator<Item = (String, String)>) {
+    fn bring(
+        &mut self,
+        kind: ResourceKind,
+        versions: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), Full> {
         if kind == ResourceKind::Secret {
-            return;
+            return Ok(());
         }
         let lane = self.lane_mut(kind);
         for (name, version) in versions {
@@ -174,12 +198,16 @@ impl Session {
             if !lane.subscription.covers(&name) {
                 continue;
             }
+            if !lane.subscription.names.contains(&name) {
+                lane.add_stray(&name)?;
+            }
             let held = lane.held.entry(name.clone()).or_default();
             held.brought = true;
             held.known = Version::parse(&version).map_or(Known::Something, Known::Exactly);
             lane.dirty.insert(name);
             lane.must_answer = false;
         }
+        Ok(())
     }
 
     fn on_sotw(&mut self, request: wire::DiscoveryRequest) -> Result<(), RequestError> {
@@ -192,7 +220,8 @@ impl Session {
         let empty_means_all = self.empty_means_all(kind);
         let lane = self.lane_mut(kind);
         let first = !std::mem::replace(&mut lane.asked, true);
-        let difference = lane.subscription.replace(&names, empty_means_all);
+        let replaced = lane.subscription.replace(&names, empty_means_all);
+        let difference = replaced.map_err(|Full| RequestError::TooManyNames(kind))?;
         if difference.wildcard_began {
             self.begin_wildcard(kind);
         }
@@ -215,7 +244,7 @@ impl Session {
                 self.release(children);
             }
         }
-        let refusal = request.error_detail.map(|detail| detail.message);
+        let refusal = refusal(request.error_detail);
         self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
         Ok(())
     }
@@ -230,6 +259,15 @@ impl Session {
             None => self.on_ack(kind, answered),
             Some(message) => self.on_nack(kind, answered, message),
         }
+        let lane = self.lane_mut(kind);
+        if lane.owed.is_empty() && lane.in_flight.is_empty() {
+            lane.strays = 0;
+        }
         self.unblock();
     }
+}
+
+/// The words of a NACK, cut before anything keeps or logs them.
+fn refusal(detail: Option<wire::Status>) -> Option<String> {
+    detail.map(|detail| words::harmless(&detail.message, MAX_REFUSAL))
 }

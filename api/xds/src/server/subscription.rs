@@ -3,13 +3,29 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::MAX_NAMES;
+
 /// The name that means everything.
 pub(super) const WILDCARD: &str = "*";
+
+/// A name counts once for each so many bytes, so that a bound on names bounds memory.
+const NAME_UNIT: usize = 128;
+
+/// How much a name counts.
+pub(super) fn weight(name: &str) -> usize {
+    name.len().div_ceil(NAME_UNIT).max(1)
+}
+
+/// The names are more than one type may have on one stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
 
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
     pub wildcard: bool,
     pub names: BTreeSet<Arc<str>>,
+    /// How much `names` count together.
+    weight: usize,
     /// An empty list means everything only until a name was given for the first time (U1).
     ever_named: bool,
 }
@@ -29,22 +45,39 @@ impl Subscription {
         self.wildcard || self.names.contains(name)
     }
 
+    /// How much all names count together.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Adds a name; true if it was the wildcard and that is new.
-    pub fn add(&mut self, name: &str) -> bool {
+    pub fn add(&mut self, name: &str) -> Result<bool, Full> {
         self.ever_named = true;
         if name == WILDCARD {
-            return !std::mem::replace(&mut self.wildcard, true);
+            return Ok(!std::mem::replace(&mut self.wildcard, true));
         }
-        if !name.is_empty() {
+        if !name.is_empty() && !self.names.contains(name) {
+            let weight = self.weight + weight(name);
+            if weight > MAX_NAMES {
+                return Err(Full);
+            }
+            self.weight = weight;
             self.names.insert(name.into());
         }
-        false
+        Ok(false)
     }
 
     /// Takes a name; true if it was there.
     pub fn take(&mut self, name: &str) -> bool {
         self.ever_named = true;
-        if name == WILDCARD { std::mem::take(&mut self.wildcard) } else { self.names.remove(name) }
+        if name == WILDCARD {
+            return std::mem::take(&mut self.wildcard);
+        }
+        let was_there = self.names.remove(name);
+        if was_there {
+            self.weight -= weight(name);
+        }
+        was_there
     }
 
     /// Begins the legacy wildcard, if the client never named anything.
@@ -53,7 +86,11 @@ impl Subscription {
     }
 
     /// Replaces everything by a complete list (SotW).
-    pub fn replace(&mut self, list: &[String], empty_means_all: bool) -> Difference {
+    pub fn replace(&mut self, list: &[String], empty_means_all: bool) -> Result<Difference, Full> {
+        let total: usize = list.iter().map(|name| weight(name)).sum();
+        if total > MAX_NAMES {
+            return Err(Full);
+        }
         let before = self.wildcard;
         let names: BTreeSet<Arc<str>> = list
             .iter()
@@ -72,8 +109,9 @@ impl Subscription {
             wildcard_began: self.wildcard && !before,
             wildcard_ended: before && !self.wildcard,
         };
+        self.weight = names.iter().map(|name| weight(name)).sum();
         self.names = names;
-        difference
+        Ok(difference)
     }
 }
 
@@ -89,12 +127,12 @@ mod tests {
     #[test]
     fn u1_u3_sotw_lists_follow_the_four_examples() {
         let mut set = Subscription::default();
-        assert!(set.replace(&list(&[]), true).wildcard_began);
-        let more = set.replace(&list(&["*", "a"]), true);
+        assert!(set.replace(&list(&[]), true).unwrap().wildcard_began);
+        let more = set.replace(&list(&["*", "a"]), true).unwrap();
         assert!(set.wildcard && set.covers("a") && set.covers("b") && more.added.len() == 1);
-        assert!(set.replace(&list(&["a"]), true).wildcard_ended);
+        assert!(set.replace(&list(&["a"]), true).unwrap().wildcard_ended);
         assert!(set.covers("a") && !set.covers("b"));
-        set.replace(&list(&[]), true);
+        set.replace(&list(&[]), true).unwrap();
         assert!(!set.covers("a") && !set.covers("b"), "empty means nothing once a name was given");
     }
 
@@ -103,7 +141,7 @@ mod tests {
     fn u1_u3_delta_changes_follow_the_four_examples() {
         let mut set = Subscription::default();
         assert!(set.begin_legacy_wildcard());
-        set.add("a");
+        set.add("a").unwrap();
         assert!(set.covers("b"));
         assert!(set.take("*"));
         assert!(set.covers("a") && !set.covers("b"));
@@ -116,9 +154,30 @@ mod tests {
     #[test]
     fn u2_f1_empty_lists_mean_nothing_where_so_agreed_and_names_are_opaque() {
         let mut set = Subscription::default();
-        set.replace(&list(&[]), false);
+        set.replace(&list(&[]), false).unwrap();
         assert!(!set.wildcard);
-        set.replace(&list(&["xdstp://x/envoy.config.cluster.v3.Cluster/a?b=c", ""]), false);
+        set.replace(&list(&["xdstp://x/envoy.config.cluster.v3.Cluster/a?b=c", ""]), false).unwrap();
         assert!(set.covers("xdstp://x/envoy.config.cluster.v3.Cluster/a?b=c") && !set.covers(""));
+    }
+
+    /// D8, M4: one type on one stream has its bound, and a long name counts as several.
+    #[test]
+    fn d8_m4_names_are_bounded_by_number_and_length() {
+        let mut set = Subscription::default();
+        for n in 0..MAX_NAMES {
+            set.add(&format!("c{n}")).unwrap();
+        }
+        assert_eq!(set.add("one more"), Err(Full));
+        assert_eq!(set.add("c7"), Ok(false), "it is there already");
+        assert!(set.take("c7"));
+        set.add("one more").unwrap();
+        let long = "x".repeat(4096);
+        let mut set = Subscription::default();
+        assert!((0..MAX_NAMES).any(|n| set.add(&format!("{n}{long}")).is_err()));
+        assert!(set.names.len() < 400 && set.weight() <= MAX_NAMES);
+        let all: Vec<String> = (0..=MAX_NAMES).map(|n| n.to_string()).collect();
+        assert_eq!(set.replace(&all, true), Err(Full));
+        set.replace(&all[1..], true).unwrap();
+        assert_eq!(set.weight(), MAX_NAMES);
     }
 }

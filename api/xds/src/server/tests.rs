@@ -1,5 +1,6 @@
 //! The session against a scripted client. Test names carry the ids of the rules that they hold down.
 
+mod bounds;
 mod ordering;
 mod refusal;
 mod subscribing;

@@ -4,6 +4,7 @@ use weft_api::names::{ServiceId, SpiffeId, WorkloadId};
 
 use crate::server::EmptyFirst;
 use crate::wire::Node;
+use crate::words;
 
 /// What the peer's certificate proves. The code that accepts TLS connections puts it into the extensions of
 /// every request; a request without it is not answered.
@@ -46,6 +47,29 @@ impl NodeClaim {
         &self.0.user_agent_name
     }
 
+    /// Name and version of the client in one short line, for example `envoy 1.40.0`: fit to be kept, logged and shown
+    /// whatever the client sent.
+    #[must_use]
+    pub fn agent(&self) -> String {
+        use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+        let version = match &self.0.user_agent_version_type {
+            Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
+            Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
+                .version
+                .as_ref()
+                .map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch))
+                .unwrap_or_default(),
+            None => String::new(),
+        };
+        words::label(format!("{} {version}", self.0.user_agent_name).trim())
+    }
+
+    /// `node.id` in one short line, for what is said about it.
+    #[must_use]
+    pub fn shown_id(&self) -> String {
+        words::label(&self.0.id)
+    }
+
     /// The whole message: locality, metadata, build version, client features.
     #[must_use]
     pub fn node(&self) -> &Node {
@@ -79,6 +103,22 @@ mod tests {
             NodeClaim::try_new(Some(Node { id: "a/b".into(), ..Default::default() })).unwrap().id(),
             "a/b"
         );
+    }
+
+    #[test]
+    fn d7_what_a_node_calls_itself_is_one_short_harmless_line() {
+        use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType::UserAgentVersion;
+        let node = |agent: &str, version: &str| Node {
+            id: "a/b\u{1b}[31m".into(),
+            user_agent_name: agent.into(),
+            user_agent_version_type: Some(UserAgentVersion(version.into())),
+            ..Default::default()
+        };
+        let claim = NodeClaim::try_new(Some(node("envoy\n", "1.40.0"))).unwrap();
+        assert_eq!(claim.agent(), "envoy  1.40.0");
+        assert_eq!(claim.shown_id(), "a/b\u{fffd}[31m");
+        let claim = NodeClaim::try_new(Some(node(&"x".repeat(3 << 20), "1"))).unwrap();
+        assert!(claim.agent().len() <= 256);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 use weft_api::resource::ResourceKind;
 
-use super::admission::Admission;
+use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, Dialect, Sotw};
 use super::{NodeClaim, PeerIdentity};
 use crate::mailbox;
@@ -62,6 +62,10 @@ pub trait Publisher: Send + Sync + 'static {
     /// # Errors
     /// What the client is told.
     fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status>;
+
+    /// Learns that a peer was refused a stream, or lost one, because it asked for more than its share: to count it.
+    /// It may happen a thousand times a second.
+    fn refused(&self, _peer: &PeerIdentity, _excess: Excess) {}
 }
 
 /// Learns what happens on one stream, in order, on the stream's task: it must be quick. Dropped when the stream ends.
@@ -278,15 +282,17 @@ where
     type Future = std::future::Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<D::Request>>) -> Self::Future {
-        if !self.server.admission.admit(Instant::now()) {
-            return std::future::ready(Err(Status::resource_exhausted(
-                "too many new streams; come back later",
-            )));
-        }
-        let (responses, outgoing) = mpsc::channel(RESPONSE_BUFFER);
         let (publisher, peer, stream) = (self.server.publisher.clone(), self.peer.clone(), self.stream);
-        let open = move |node| publisher.open(node, peer, stream);
-        tokio::spawn(stream::serve::<D>(request.into_inner(), responses, stream, open));
+        let permit = match self.server.admission.admit(&peer, Instant::now()) {
+            Ok(permit) => permit,
+            Err(excess) => {
+                publisher.refused(&peer, excess);
+                return std::future::ready(Err(Status::resource_exhausted(excess.to_string())));
+            }
+        };
+        let (responses, outgoing) = mpsc::channel(RESPONSE_BUFFER);
+        let door = stream::Door { publisher, peer, stream };
+        tokio::spawn(stream::serve::<D, P>(request.into_inner(), responses, door, permit));
         std::future::ready(Ok(tonic::Response::new(ReceiverStream::new(outgoing))))
     }
 }

@@ -1,5 +1,6 @@
 //! The task of one discovery stream: requests and views in, responses and events out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
@@ -7,13 +8,17 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::NodeClaim;
-use super::server::{Inquiry, StreamKind, Subscription};
+use super::admission::{Excess, Permit};
+use super::server::{Inquiry, Publisher, StreamKind, Subscription};
+use super::{NodeClaim, PeerIdentity};
 use crate::server::{Request, RequestError, Response, Session, Variant};
 use crate::wire;
 
 /// How long a client may take for its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+
+/// Sessions with more names than this are taken apart beside the threads that serve streams: it takes milliseconds.
+const LARGE: usize = 2_000;
 
 /// One of the two protocols, for the compiler.
 pub(super) trait Dialect: Send + Sync + 'static {
@@ -98,25 +103,70 @@ impl Dialect for Delta {
     }
 }
 
+/// Whom a stream is of, and who decides about it.
+pub(super) struct Door<P> {
+    pub publisher: Arc<P>,
+    pub peer: PeerIdentity,
+    pub stream: StreamKind,
+}
+
 /// Serves one stream until either side ends it; a refusal becomes the stream's status.
-pub(super) async fn serve<D: Dialect>(
+pub(super) async fn serve<D: Dialect, P: Publisher>(
     mut requests: Streaming<D::Request>,
     responses: mpsc::Sender<Result<D::Response, Status>>,
-    stream: StreamKind,
-    open: impl FnOnce(NodeClaim) -> Result<Subscription, Status> + Send,
+    door: Door<P>,
+    permit: Permit,
 ) {
-    if let Err(status) = run::<D>(&mut requests, &responses, stream, open).await {
+    let mut served = Served { session: Session::new(D::VARIANT, door.stream.scope), permit };
+    let ended = run::<D, P>(&mut requests, &responses, &door, &mut served).await;
+    served.discard();
+    if let Err(status) = ended {
         tracing::debug!(code = ?status.code(), message = status.message(), "discovery stream ends");
         // Nobody may be left to tell.
         let _ = responses.send(Err(status)).await;
     }
 }
 
-async fn run<D: Dialect>(
+/// A session, and its place among those of its identity.
+struct Served {
+    session: Session,
+    permit: Permit,
+}
+
+impl Served {
+    fn take<D: Dialect, P: Publisher>(&mut self, request: D::Request, door: &Door<P>) -> Result<(), Status> {
+        let taken = self.session.on_request(Instant::now(), D::read(request));
+        taken.map_err(|error| {
+            if matches!(error, RequestError::TooManyNames(_)) {
+                door.publisher.refused(&door.peer, Excess::Names);
+            }
+            refuse(&error)
+        })?;
+        self.permit.holds(self.session.names()).map_err(|excess| {
+            door.publisher.refused(&door.peer, excess);
+            Status::resource_exhausted(excess.to_string())
+        })
+    }
+
+    /// The memory first, then the place: whoever comes next finds room.
+    fn discard(self) {
+        let Self { session, permit } = self;
+        if session.names() <= LARGE {
+            return;
+        }
+        // Not waited for: nobody needs the result.
+        tokio::task::spawn_blocking(move || {
+            drop(session);
+            drop(permit);
+        });
+    }
+}
+
+async fn run<D: Dialect, P: Publisher>(
     requests: &mut Streaming<D::Request>,
     responses: &mpsc::Sender<Result<D::Response, Status>>,
-    stream: StreamKind,
-    open: impl FnOnce(NodeClaim) -> Result<Subscription, Status> + Send,
+    door: &Door<P>,
+    served: &mut Served,
 ) -> Result<(), Status> {
     let first = tokio::time::timeout(FIRST_MESSAGE, requests.message());
     let first = first
@@ -126,31 +176,31 @@ async fn run<D: Dialect>(
     // S1: the node of the first message counts, whatever its type, and no later one.
     let claim = NodeClaim::try_new(D::node(&mut first))
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
-    let mut session = Session::new(D::VARIANT, stream.scope).with_empty_first(claim.empty_first());
-    let mut subscription = open(claim)?;
+    served.session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
+    let mut subscription = door.publisher.open(claim, door.peer.clone(), door.stream)?;
     for (kind, rejected) in subscription.rejections.drain(..) {
-        session.remember_rejection(kind, rejected);
+        served.session.remember_rejection(kind, rejected);
     }
-    session.on_request(Instant::now(), D::read(first)).map_err(|error| refuse(&error))?;
+    served.take::<D, P>(first, door)?;
     loop {
-        flush::<D>(&mut session, responses, &mut subscription);
+        flush::<D>(&mut served.session, responses, &mut subscription);
         let full = responses.capacity() == 0;
         let timer: OptionFuture<_> =
-            session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
+            served.session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
         tokio::select! {
             request = requests.message() => {
                 let Some(request) = request? else { return Ok(()) };
-                session.on_request(Instant::now(), D::read(request)).map_err(|error| refuse(&error))?;
+                served.take::<D, P>(request, door)?;
             }
             update = subscription.updates.recv() => {
                 let Some((view, changes)) = update else {
                     // A reason may have been left on the way out.
                     return Err(farewell(&mut subscription));
                 };
-                session.on_update(view, changes);
+                served.session.on_update(view, changes);
             }
             inquiry = subscription.inquiries.recv() => match inquiry {
-                Some(Inquiry::Status(reply)) => { let _ = reply.send(session.status()); }
+                Some(Inquiry::Status(reply)) => { let _ = reply.send(served.session.status()); }
                 Some(Inquiry::Close(status)) => return Err(status),
                 None => return Err(going_away()),
             },
@@ -197,5 +247,6 @@ fn refuse(error: &RequestError) -> Status {
             Status::invalid_argument(error.to_string())
         }
         RequestError::WildcardSecrets => Status::permission_denied(error.to_string()),
+        RequestError::TooManyNames(_) => Status::resource_exhausted(error.to_string()),
     }
 }
