@@ -20,12 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_api::rest::Violation;
-use weft_api::{Name, ServiceId};
+use weft_api::{Name, ServiceId, WorkloadId};
 
 use crate::document::{Document, Origin};
 use crate::finding::{Code, Finding, steps};
 use crate::kinds::mesh::{Defaults, MESH_NAME};
-use crate::kinds::{Kind, Service};
+use crate::kinds::{Kind, Service, Workload};
 use crate::metadata::default_namespace;
 use crate::policy::{Object, Policy};
 
@@ -237,6 +237,15 @@ impl PolicySet {
     pub fn service(&self, id: &ServiceId) -> Option<&Arc<Object<Service>>> {
         match self.policies.get(&PolicyKey::new(Kind::Service, id.namespace.clone(), id.name.clone())) {
             Some(Policy::Service(service)) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// A workload that a document describes.
+    #[must_use]
+    pub fn workload(&self, id: &WorkloadId) -> Option<&Arc<Object<Workload>>> {
+        match self.policies.get(&PolicyKey::new(Kind::Workload, id.namespace.clone(), id.name.clone())) {
+            Some(Policy::Workload(workload)) => Some(workload),
             _ => None,
         }
     }

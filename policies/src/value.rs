@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
-pub use network::{Cidr, Hostname};
+pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
 
 /// Text that is not a value of the wanted kind.

@@ -198,7 +198,7 @@ fn an_endpoint_change_touches_the_service_and_the_workload_only() {
     let expected: BTreeSet<Unit> = all_units(&full.model())
         .into_iter()
         .filter(|unit| match unit {
-            Unit::ServicePort(of, _) => *of == service,
+            Unit::ServicePort(of, _) => Some(of) == service.as_ref(),
             Unit::Routes(_) => false,
             Unit::Workload(of) => *of == id,
         })

@@ -65,7 +65,7 @@ fn pair(
     let name = cluster_name(service, port.name.as_str(), subset.map(|subset| subset.name.as_str()));
     let members = model
         .members(service, spec)
-        .filter(|member| subset.is_none_or(|subset| subset.matches(&member.labels)));
+        .filter(|member| subset.is_none_or(|subset| member.is_in_subset(service, subset)));
     let assignment = endpoints::assignment(&name, service, port, members);
     let endpoints = Resource::new(ResourceKind::Endpoint, name.as_str(), assignment.encode_to_vec(), vec![]);
 

@@ -55,9 +55,9 @@ pub(super) fn plaintext_match() -> Struct {
 
 fn endpoint(service: &ServiceId, port: &Port, member: &WorkloadState) -> LbEndpoint {
     let address = if member.has_sidecar() {
-        wire::socket(member.inbound)
+        wire::socket(member.reached_at())
     } else {
-        wire::address(member.address, member.app_port(port))
+        wire::address(member.address.ip(), member.app_port(port))
     };
     let plaintext = member.proxy == ProxyType::None;
     LbEndpoint {

@@ -65,7 +65,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
 /// Where the application listens: loopback of the family that the workload's address has.
 pub(super) fn application_ip(workload: &WorkloadState) -> IpAddr {
     // A workload whose sidecar has an address of its own on loopback (several on one machine) shares 127.0.0.1 too.
-    match workload.address {
+    match workload.address.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
     }

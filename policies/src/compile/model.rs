@@ -1,14 +1,14 @@
 //! What the compiler reads: the policies, and the workloads as the registry sees them now.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use weft_api::names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 use crate::kinds::Service;
-use crate::kinds::service::Port;
+use crate::kinds::service::{Port, Subset};
 use crate::set::PolicySet;
-use crate::value::PortRef;
+use crate::value::{PeerAddress, PortRef};
 
 pub use crate::kinds::workload::{Locality, ProxyType};
 
@@ -32,23 +32,28 @@ pub struct WorkloadState {
     /// Its name.
     pub id: WorkloadId,
     /// Where other machines reach it.
-    pub address: IpAddr,
-    /// Where its sidecar takes mTLS.
+    pub address: PeerAddress,
+    /// Where its sidecar binds the listener that takes mTLS. Peers are told its port and never its address, which may
+    /// be all addresses of the machine.
     pub inbound: SocketAddr,
     /// Where its sidecar takes the application's own HTTP requests.
     pub outbound: SocketAddr,
     /// The application's port on loopback for each named service port; the Service's `targetPort` otherwise.
     pub app_ports: BTreeMap<String, u16>,
-    /// Labels, matched by selectors.
+    /// Labels that an operator's file gives it. Selectors match these and no others.
     pub labels: BTreeMap<String, String>,
+    /// Labels that it declared of itself at its join, less those that the file gives. They choose among the subsets of
+    /// its own service and decide nothing else, or a joiner could enter a service, or leave a policy, by a label.
+    pub declared_labels: BTreeMap<String, String>,
     /// Where it runs.
     pub locality: Locality,
     /// Its share of the requests among the members of a service; 1 unless set.
     pub weight: u32,
-    /// Services that it names itself a member of, beside those whose selector matches.
+    /// Services that a file makes it a member of, beside those whose selector matches the file's labels.
     pub services: Vec<ServiceId>,
-    /// The service whose identity its certificate carries.
-    pub identity: ServiceId,
+    /// The service that its join token named: its certificate carries this identity, and it is a member of this service
+    /// whatever it declares. None while it has not joined: then it has no certificate.
+    pub identity: Option<ServiceId>,
     /// Ports opened for its application, one for each declared upstream.
     pub upstreams: Vec<Upstream>,
     /// What stands beside it.
@@ -96,14 +101,46 @@ impl WorkloadState {
         }
     }
 
-    /// Whether it is a member: it names the service, or the service's selector matches its labels. Members are of
-    /// the service's namespace.
+    /// Where peers connect to its sidecar.
+    #[must_use]
+    pub fn reached_at(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), self.inbound.port())
+    }
+
+    /// Whether it is a member: its token named the service, or a file grants it, by name or by labels that the service
+    /// selects. Members are of the service's namespace.
     #[must_use]
     pub fn belongs_to(&self, service: &ServiceId, spec: &Service) -> bool {
         self.id.namespace == service.namespace
-            && (self.identity == *service
+            && (self.identity.as_ref() == Some(service)
                 || self.services.contains(service)
                 || spec.selector.as_ref().is_some_and(|selector| selector.matches(&self.labels)))
+    }
+
+    /// Whether the service would select it if the labels that it declared counted. It is no member all the same.
+    #[must_use]
+    pub fn looks_like(&self, service: &ServiceId, spec: &Service) -> bool {
+        self.id.namespace == service.namespace
+            && !self.belongs_to(service, spec)
+            && spec.selector.as_ref().is_some_and(|selector| selector.matches(&self.all_labels()))
+    }
+
+    /// Whether it is in a subset of a service that it belongs to. Declared labels count in its own service only.
+    #[must_use]
+    pub fn is_in_subset(&self, service: &ServiceId, subset: &Subset) -> bool {
+        if self.identity.as_ref() == Some(service) {
+            subset.matches(&self.all_labels())
+        } else {
+            subset.matches(&self.labels)
+        }
+    }
+
+    /// The labels that it declared, and over them those of its file.
+    #[must_use]
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.declared_labels.clone();
+        labels.extend(self.labels.clone());
+        labels
     }
 
     /// Health for one port: the worse of the workload's and the port's.
@@ -151,15 +188,23 @@ impl<'a> Model<'a> {
         self.workloads_in(&service.namespace).filter(move |workload| workload.belongs_to(service, spec))
     }
 
-    /// The identities that answer for a service: its own and those of its members, sorted.
+    /// The identities that answer for a service, sorted: its own, and those of workloads that a file makes members.
     #[must_use]
-    pub fn identities(&self, service: &ServiceId, spec: &Service) -> Vec<SpiffeId> {
-        let members =
-            self.workloads_in(&service.namespace).filter(|workload| workload.belongs_to(service, spec));
-        let mut names: Vec<&ServiceId> = members.map(|workload| &workload.identity).collect();
+    pub fn identities(&self, service: &'a ServiceId, spec: &'a Service) -> Vec<SpiffeId> {
+        let mut names: Vec<&ServiceId> =
+            self.members(service, spec).filter_map(|member| member.identity.as_ref()).collect();
         names.push(service);
         names.sort_unstable();
         names.dedup();
         names.into_iter().map(|name| SpiffeId::service(self.trust_domain, name)).collect()
+    }
+
+    /// Joined workloads that the service's selector would take by labels that they declared of themselves.
+    pub fn lookalikes(
+        &self,
+        service: &'a ServiceId,
+        spec: &'a Service,
+    ) -> impl Iterator<Item = &'a WorkloadState> + use<'a> {
+        self.workloads_in(&service.namespace).filter(move |workload| workload.looks_like(service, spec))
     }
 }

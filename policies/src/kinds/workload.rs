@@ -12,7 +12,7 @@ use super::service::SNI_LABELS_MAX;
 use super::{Kind, Spec};
 use crate::finding::{Code, Findings};
 use crate::metadata::Metadata;
-use crate::value::{PortRef, ServiceRef};
+use crate::value::{PeerAddress, PortRef, ServiceRef};
 
 /// One instance of one or more services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,9 +38,9 @@ pub struct Workload {
     /// Local ports that lead to services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
-    /// What runs beside it.
-    #[serde(default)]
-    pub proxy: Proxy,
+    /// What runs beside it. Left out, it is what the joiner says, and weft-proxy where nobody joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }
 
 /// Where a workload runs.
@@ -109,9 +109,8 @@ impl Spec for Workload {
     const KIND: Kind = Kind::Workload;
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        if self.address.is_unspecified() || self.address.is_multicast() {
-            out.add_at("address", Code::InvalidValue, "must be an address that peers can connect to")
-                .value(self.address);
+        if let Err(error) = PeerAddress::try_new(self.address) {
+            out.add_at("address", Code::InvalidValue, error.to_string()).value(self.address);
         }
         out.unique("services", &self.services, "", |service| service.resolve(&metadata.namespace));
         for (index, service) in self.services.iter().enumerate() {

@@ -1,10 +1,42 @@
-//! Host names and address ranges.
+//! Host names, addresses of peers, and address ranges.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{InvalidValue, text_value};
+
+/// An address that peers can connect to: one machine's, never "all addresses" or a group's. Whatever becomes an endpoint
+/// is made from one, so that an endpoint of `0.0.0.0` or `::` cannot be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerAddress(IpAddr);
+
+impl PeerAddress {
+    /// Takes an address that is one machine's.
+    ///
+    /// # Errors
+    /// When the address is unspecified, a multicast group or the broadcast address.
+    pub fn try_new(address: IpAddr) -> Result<Self, InvalidValue> {
+        let address = address.to_canonical();
+        let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        if address.is_unspecified() || address.is_multicast() || is_broadcast {
+            return Err(InvalidValue::new("must be an address that peers can connect to, of one machine"));
+        }
+        Ok(Self(address))
+    }
+
+    /// The address itself.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        self.0
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A DNS name in lower case, or a wildcard `*.NAME` for all names below one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +108,15 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+impl Cidr {
+    /// Whether an address is in the range. An IPv4 address written as IPv6 is the IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.address.is_ipv4() && mask(address, self.prefix) == self.address
+    }
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
@@ -137,6 +178,29 @@ mod tests {
             assert!(text.parse::<Hostname>().is_err(), "{text}");
         }
         assert_eq!("Shop.Example".parse::<Hostname>().unwrap().as_str(), "shop.example");
+    }
+
+    #[test]
+    fn address_range_contains_what_shares_its_prefix() {
+        let contains =
+            |range: &str, address: &str| range.parse::<Cidr>().unwrap().contains(address.parse().unwrap());
+        assert!(contains("10.0.0.0/8", "10.9.0.2"));
+        assert!(contains("10.0.0.0/8", "::ffff:10.9.0.2"));
+        assert!(contains("10.0.0.7", "10.0.0.7"));
+        assert!(contains("fd00::/8", "fd00::1"));
+        assert!(contains("0.0.0.0/0", "192.0.2.1"));
+        assert!(!contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(!contains("0.0.0.0/0", "::1"));
+    }
+
+    #[test]
+    fn peer_address_is_of_one_machine() {
+        for text in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:0.0.0.0"] {
+            assert!(PeerAddress::try_new(text.parse().unwrap()).is_err(), "{text}");
+        }
+        for text in ["10.0.0.1", "127.0.0.1", "fd00::1"] {
+            assert!(PeerAddress::try_new(text.parse().unwrap()).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn of_sidecar(workload: &WorkloadState, units: &Units, checks: Option<&Healt
         }
     }
     json!({
-        "node": {"id": workload.id.to_string(), "cluster": workload.identity.to_string()},
+        "node": {"id": workload.id.to_string(), "cluster": workload.identity.as_ref().map(ToString::to_string)},
         "dynamic_resources": {"ads_config": {
             "api_type": "DELTA_GRPC", "transport_api_version": "V3",
             "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use weft_api::names::{ServiceId, TrustDomain, WorkloadId};
 use weft_policies::PolicySet;
 use weft_policies::compile::{Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads};
-use weft_policies::value::PortRef;
+use weft_policies::value::{PeerAddress, PortRef};
 
 /// What a case is made of.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ struct Registry {
 #[serde(deny_unknown_fields)]
 struct Entry {
     id: WorkloadId,
-    identity: ServiceId,
+    identity: Option<ServiceId>,
     address: IpAddr,
     inbound: Option<SocketAddr>,
     outbound: Option<SocketAddr>,
@@ -82,6 +82,8 @@ struct Entry {
     ports: BTreeMap<String, u16>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    declared_labels: BTreeMap<String, String>,
     #[serde(default)]
     locality: Locality,
     weight: Option<u32>,
@@ -117,7 +119,7 @@ impl Entry {
         let port_health = self
             .unhealthy_ports
             .iter()
-            .map(|port| ((self.identity.clone(), port.clone()), Health::Unhealthy))
+            .filter_map(|port| Some(((self.identity.clone()?, port.clone()), Health::Unhealthy)))
             .collect();
         let upstreams = self
             .upstreams
@@ -126,11 +128,12 @@ impl Entry {
             .collect();
         WorkloadState {
             id: self.id,
-            address: self.address,
+            address: PeerAddress::try_new(self.address).expect("an address of one machine"),
             inbound: self.inbound.unwrap_or_else(|| SocketAddr::new(self.address, 15006)),
             outbound: self.outbound.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15001))),
             app_ports: self.ports,
             labels: self.labels,
+            declared_labels: self.declared_labels,
             locality: self.locality,
             weight: self.weight.unwrap_or(1),
             services: self.services,
