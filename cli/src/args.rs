@@ -147,6 +147,12 @@ pub struct TokenCreate {
     /// Label that joiners may declare, for instance `version=*`
     #[arg(long = "allow-label", value_name = "KEY=VALUE")]
     pub allow_labels: Vec<String>,
+    /// Address, or range of addresses, that joiners may say they are on; any by default
+    #[arg(long = "allow-address", value_name = "CIDR")]
+    pub allow_addresses: Vec<String>,
+    /// Joiners may say that no proxy stands beside them: peers then reach them in plain text
+    #[arg(long)]
+    pub allow_no_proxy: bool,
     #[arg(short, long, default_value = "table")]
     pub output: Format,
 }

@@ -14,6 +14,7 @@
 
 mod chain;
 mod csr;
+mod issued;
 mod ledger;
 mod limits;
 mod mesh;
@@ -31,6 +32,7 @@ use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 pub use chain::{Held, Serial, SigningChain};
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
+pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{Limited, SigningLimits};
 pub use mesh::{Renewal, open, spawn_follow};

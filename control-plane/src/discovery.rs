@@ -46,11 +46,13 @@ impl Publisher for Discovery {
         if !self.reconciling.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));
         }
+        let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
         let id = StreamId::next();
         let progress = Arc::new(Progress::default());
         let guard = Guard {
             id,
             workload: workload.clone(),
+            instance: Arc::clone(&instance),
             progress: Arc::clone(&progress),
             has_arrived: AtomicBool::new(false),
             reconciling: self.reconciling.clone(),
@@ -60,7 +62,8 @@ impl Publisher for Discovery {
         self.metrics.stream_opened();
         let user_agent = node.agent();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
-        let opened = Command::Opened(Connected { id, workload, user_agent, kind: stream, progress, handle });
+        let opened =
+            Command::Opened(Connected { id, workload, instance, user_agent, kind: stream, progress, handle });
         if self.reconciling.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
@@ -82,6 +85,7 @@ fn listens((name, version): &(Arc<str>, Option<Version>)) -> bool {
 struct Guard {
     id: StreamId,
     workload: WorkloadId,
+    instance: Arc<str>,
     progress: Arc<Progress>,
     has_arrived: AtomicBool,
     reconciling: Reconciling,
@@ -105,7 +109,8 @@ impl Guard {
             }
             Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
                 if !self.has_arrived.swap(true, Ordering::Relaxed) {
-                    self.tell(Command::Arrived(self.workload.clone()));
+                    let (workload, instance) = (self.workload.clone(), Arc::clone(&self.instance));
+                    self.tell(Command::Arrived { workload, instance });
                 }
             }
             Event::Sent { .. }

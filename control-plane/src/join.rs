@@ -1,8 +1,8 @@
 //! How a workload enters the mesh, keeps its certificate, and says goodbye.
 //!
 //! ```text
-//! Join   token + CSR ─▶ token checked ─▶ one transaction: token used, workload written, leaf in the ledger ─▶ leaf
-//! Renew  mTLS + CSR ──▶ the record is still this instance's ─▶ ledger ─▶ leaf
+//! Join   token + CSR ─▶ token checked ─▶ name free? ─▶ one transaction: token used, workload written, leaf in the ledger
+//! Renew  mTLS + CSR ──▶ the record is still this instance's ─▶ ledger ─▶ still? ─▶ leaf
 //! Leave  mTLS ────────▶ the record is marked: no new requests
 //! Return mTLS ────────▶ the mark is taken away: the same instance is back
 //! ```
@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
+use futures::future::BoxFuture;
 use rustls_pki_types::CertificateDer;
 use tonic::{Code, Request, Response, Status};
 use weft_api::join::join_service_server::{JoinService, JoinServiceServer};
@@ -26,7 +27,8 @@ use weft_api::join::{
     ReturnResponse,
 };
 use weft_api::{Name, ServiceId, WorkloadId, names};
-use weft_store::{CommitError, ReadError, Store, Txn};
+use weft_store::{CommitError, Store, Txn};
+use weft_xds::transport::PeerIdentity;
 
 pub use declared::DeclarationError;
 pub use refusal::Refusal;
@@ -35,8 +37,8 @@ use crate::ca::{
     Authority, CheckedCsr, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES, SigningLimits,
 };
 use crate::clock::Clock;
+use crate::instances::{Instances, Member};
 use crate::seldom::Seldom;
-use crate::tls::Peer;
 use crate::tokens::{Presented, TokenError, Tokens};
 use crate::workloads::{Stored, WorkloadRecord, Workloads};
 
@@ -47,8 +49,8 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 const ATTEMPTS: usize = 8;
 const MAX_DNS_NAME: usize = 253;
 
-/// What the reconciler last saw of a workload, for renewals while the store is away.
-pub type LastKnown = Arc<dyn Fn(&WorkloadId) -> Option<WorkloadRecord> + Send + Sync>;
+/// Whether the instance that has a name is there and answers within 2 s.
+pub type Answers = Arc<dyn Fn(WorkloadRecord) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Serves the join protocol.
 #[derive(Clone)]
@@ -60,7 +62,8 @@ pub struct Joining {
     workloads: Workloads,
     ledger: Ledger,
     clock: Clock,
-    last_known: LastKnown,
+    instances: Instances,
+    answers: Answers,
     refused: Arc<Seldom<(Option<IpAddr>, Code)>>,
 }
 
@@ -71,23 +74,14 @@ impl Joining {
         store: Arc<dyn Store>,
         authority: Arc<Authority>,
         limits: Arc<SigningLimits>,
-        ledger: Ledger,
+        instances: Instances,
+        answers: Answers,
         clock: Clock,
-        last_known: LastKnown,
     ) -> Self {
         let tokens = Tokens::new(Arc::clone(&store), clock.clone());
-        let workloads = Workloads::new(Arc::clone(&store), clock.clone());
-        Self {
-            store,
-            authority,
-            limits,
-            tokens,
-            workloads,
-            ledger,
-            clock,
-            last_known,
-            refused: Arc::default(),
-        }
+        let (workloads, ledger) = (instances.workloads().clone(), instances.ledger().clone());
+        let refused = Arc::default();
+        Self { store, authority, limits, tokens, workloads, ledger, clock, instances, answers, refused }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -114,7 +108,7 @@ impl Joining {
                 limited = true;
             }
             token.check_life(&self.clock)?;
-            let wanted = Wanted::read(request, &token, &self.authority)?;
+            let wanted = Wanted::read(request, &token, &self.authority, source)?;
             match self.enter(&wanted, &token).await {
                 Ok(leaf) => return Ok(self.joined(&wanted, leaf)),
                 Err(Refusal::Commit(CommitError::Conflict { .. } | CommitError::Uncertain { .. })) => {}
@@ -126,22 +120,29 @@ impl Joining {
 
     /// Uses the token, writes the workload and the leaf: all or nothing.
     async fn enter(&self, wanted: &Wanted, token: &Presented) -> Result<IssuedLeaf, Refusal> {
+        self.instances.check_name(&wanted.id, &wanted.service)?;
         let previous = self.workloads.find(&wanted.id).await?;
-        if let Some(Stored { record, .. }) = &previous
-            && record.service != wanted.service
-        {
-            return Err(Refusal::Taken(wanted.id.clone(), record.service.clone()));
+        let mut record = wanted.record(token, &self.clock);
+        let mut is_repeated = false;
+        if let Some(Stored { record: previous, .. }) = &previous {
+            if previous.service != wanted.service {
+                return Err(Refusal::Taken(wanted.id.clone(), previous.service.clone()));
+            }
+            if previous.spki_sha256 == record.spki_sha256 {
+                // Whoever has the key is the same instance. An answer that was lost on the way is asked for again with
+                // the same token: that is the same use.
+                record.instance.clone_from(&previous.instance);
+                is_repeated = previous.token == record.token;
+            } else if previous.left_at.is_none() && (self.answers)(previous.clone()).await {
+                return Err(Refusal::Alive(wanted.id.clone()));
+            }
         }
-        let record = wanted.record(token, &self.clock);
-        // An answer that was lost on the way is asked for again with the same key: that is the same use.
-        let is_repeated = previous.as_ref().is_some_and(|stored| {
-            stored.record.token == record.token && stored.record.spki_sha256 == record.spki_sha256
-        });
         let txn = if is_repeated { Txn::new() } else { token.spend(Txn::new())? };
         let leaf = self.authority.issue_workload(&wanted.service, &wanted.id, wanted.csr.key())?;
         let entry = LedgerEntry::new(&leaf, &record.instance, record.key_origin);
         let txn = entry.put(record.put(txn, previous.map(|stored| stored.revision)));
         self.store.commit(txn).await?;
+        self.ledger.issued().note(entry);
         tracing::info!(workload = %wanted.id, service = %wanted.service, token = %record.token, "joined");
         Ok(leaf)
     }
@@ -159,37 +160,15 @@ impl Joining {
 
     async fn renew_for(&self, member: &Member, csr: &[u8]) -> Result<RenewResponse, Refusal> {
         self.limits.admit_renewal(&member.id)?;
-        if member.peer.not_after <= self.clock.now() {
-            return Err(Refusal::Expired);
-        }
         let csr = CheckedCsr::try_from_der(csr)?;
-        let instance = self.current_instance(member).await?;
+        self.instances.check_current(member).await?;
         let leaf = self.authority.issue_workload(&member.service, &member.id, csr.key())?;
-        self.ledger.append(LedgerEntry::new(&leaf, &instance, KeyOrigin::Workload)).await?;
+        self.ledger.append(LedgerEntry::new(&leaf, &member.instance, KeyOrigin::Workload)).await?;
+        // Whoever revokes the workload lists its leaves after its record is gone. A leaf that is written down before it is
+        // asked for once more is on that list, or is not handed out.
+        self.instances.check_current(member).await?;
         tracing::debug!(workload = %member.id, serial = %leaf.serial, "renewed");
         Ok(RenewResponse { certificate_chain_der: der(leaf.chain), bundle_der: der(self.authority.bundle()) })
-    }
-
-    /// The instance that a member's certificate belongs to, if that is still the one on record.
-    async fn current_instance(&self, member: &Member) -> Result<String, Refusal> {
-        let record = match self.workloads.find(&member.id).await {
-            Ok(stored) => stored.map(|stored| stored.record),
-            Err(ReadError::Unavailable { reason }) => {
-                tracing::warn!(%reason, workload = %member.id, "the store is away; trusting what was last known");
-                let record = (self.last_known)(&member.id).ok_or(ReadError::Unavailable { reason })?;
-                return if record.service == member.service {
-                    Ok(record.instance)
-                } else {
-                    Err(Refusal::Removed)
-                };
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let record = record.filter(|record| record.service == member.service).ok_or(Refusal::Removed)?;
-        match self.ledger.find(&member.peer.serial, member.peer.not_after).await? {
-            Some(entry) if entry.instance != record.instance => Err(Refusal::Replaced),
-            Some(_) | None => Ok(record.instance),
-        }
     }
 }
 
@@ -209,7 +188,7 @@ impl JoinService for Joining {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
-        let member = Member::of(&request)?;
+        let member = member(&request)?;
         let answer = self.renew_for(&member, &request.get_ref().csr_der).await;
         answer.map(Response::new).map_err(|refusal| {
             tracing::info!(workload = %member.id, %refusal, "refused a renewal");
@@ -218,17 +197,15 @@ impl JoinService for Joining {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
-        let member = Member::of(&request)?;
-        let instance = self.current_instance(&member).await?;
-        self.workloads.drain(&member.id, Some(&instance)).await.map_err(Refusal::from)?;
+        let member = member(&request)?;
+        self.workloads.drain(&member.id, Some(&member.instance)).await.map_err(Refusal::from)?;
         tracing::info!(workload = %member.id, "said goodbye");
         Ok(Response::new(LeaveResponse {}))
     }
 
     async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
-        let member = Member::of(&request)?;
-        let instance = self.current_instance(&member).await?;
-        if self.workloads.take_back(&member.id, &instance).await.map_err(Refusal::from)? {
+        let member = member(&request)?;
+        if self.workloads.take_back(&member.id, &member.instance).await.map_err(Refusal::from)? {
             tracing::info!(workload = %member.id, "is back");
         }
         Ok(Response::new(ReturnResponse {}))
@@ -246,11 +223,17 @@ struct Wanted {
     id: WorkloadId,
     service: ServiceId,
     declared: crate::workloads::Declared,
+    source: Option<IpAddr>,
     csr: CheckedCsr,
 }
 
 impl Wanted {
-    fn read(request: &JoinRequest, token: &Presented, authority: &Authority) -> Result<Self, Refusal> {
+    fn read(
+        request: &JoinRequest,
+        token: &Presented,
+        authority: &Authority,
+        source: Option<IpAddr>,
+    ) -> Result<Self, Refusal> {
         let token = token.record();
         let workload = request.workload.as_ref().ok_or(Refusal::NoWorkload)?;
         let name = Name::try_new(&workload.name)?;
@@ -261,7 +244,8 @@ impl Wanted {
         Ok(Self {
             id: WorkloadId::new(token.service.namespace.clone(), name),
             service: token.service.clone(),
-            declared: declared::read(workload, &token.allow_labels)?,
+            declared: declared::read(workload, token, source)?,
+            source,
             csr: CheckedCsr::try_from_der(&request.csr_der)?,
         })
     }
@@ -276,28 +260,19 @@ impl Wanted {
             spki_sha256: self.csr.spki_sha256(),
             key_origin: KeyOrigin::Workload,
             joined_at: clock.unix_seconds(),
+            joined_from: self.source.map(|source| source.to_canonical()),
             left_at: None,
         }
     }
 }
 
-/// Who calls with a workload's certificate.
-struct Member {
-    peer: Peer,
-    id: WorkloadId,
-    service: ServiceId,
-}
-
-impl Member {
-    // The one place that reads the identity that TLS put into the request.
-    fn of<T>(request: &Request<T>) -> Result<Self, Refusal> {
-        let peer = request.extensions().get::<Peer>().ok_or(Refusal::NoCertificate)?;
-        match (&peer.workload, peer.service()) {
-            (Some(id), Some(service)) => {
-                Ok(Self { id: id.clone(), service: service.clone(), peer: peer.clone() })
-            }
-            _ => Err(Refusal::NotAWorkload),
-        }
+/// Who calls, by a certificate that was found to count.
+fn member<T>(request: &Request<T>) -> Result<Member, Refusal> {
+    let extensions = request.extensions();
+    match (extensions.get::<Member>(), extensions.get::<PeerIdentity>()) {
+        (Some(member), _) => Ok(member.clone()),
+        (None, Some(_)) => Err(Refusal::NotAWorkload),
+        (None, None) => Err(Refusal::NoCertificate),
     }
 }
 

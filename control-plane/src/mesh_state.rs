@@ -149,6 +149,13 @@ impl MeshState {
         self.insert(workload, resource, Vec::new());
     }
 
+    /// Takes a resource that [`Self::put`] brought out of a workload's layer.
+    pub fn take_out(&mut self, workload: &WorkloadId, key: &ResourceKey) {
+        if self.own.contains_key(workload) {
+            self.remove(Some(workload), key);
+        }
+    }
+
     /// Whether something is to be compiled.
     #[must_use]
     pub fn is_stale(&self) -> bool {

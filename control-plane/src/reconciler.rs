@@ -23,11 +23,13 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use weft_api::{TrustDomain, WorkloadId};
+use weft_api::names::IDENTITY_SECRET;
+use weft_api::{ResourceKey, ResourceKind, TrustDomain, WorkloadId};
 use weft_policies::compile::health_checks;
 use weft_policies::kinds::Kind;
 use weft_policies::set::{PolicyKey, PolicySet};
 
+use crate::grants;
 use crate::liveness::Limits;
 use crate::mesh_state::{Delta, MeshState};
 use crate::registry::{Registry, Shard};
@@ -54,11 +56,15 @@ const REMEMBERED: usize = 128;
 /// How long a stream may wait for the record of its workload, which may still be on its way from the store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Ends the connections of a workload, but for those of the instance that is named; all of them without one.
+pub type CutConnections = Box<dyn Fn(&WorkloadId, Option<&str>) + Send + Sync>;
+
 /// Starts the task; it ends with the token.
 pub fn spawn_reconciler(
     trust_domain: TrustDomain,
     limits: Limits,
     secrets: Secrets,
+    cut_connections: CutConnections,
     shutdown: CancellationToken,
 ) -> Reconciling {
     let (commands, receiver) = mpsc::channel(QUEUE);
@@ -66,6 +72,7 @@ pub fn spawn_reconciler(
     let (records, presence) = (Records::default(), Arc::new(Notify::new()));
     let reconciler = Reconciler {
         identities: spawn_identities(secrets),
+        cut_connections,
         records: Arc::clone(&records),
         presence: Arc::clone(&presence),
         registry: Registry::new(limits),
@@ -89,9 +96,9 @@ struct Loaded {
     bundle: bool,
 }
 
-#[derive(Debug)]
 struct Reconciler {
     identities: mpsc::UnboundedSender<Identity>,
+    cut_connections: CutConnections,
     records: Records,
     presence: Arc<Notify>,
     registry: Registry,
@@ -135,20 +142,20 @@ impl Reconciler {
                 self.refresh(&id);
             }
             Command::Records(records) => self.take_records(records),
-            Command::Secret { workload: None, resource } => {
+            Command::Secret { holder: None, resource } => {
                 self.loaded.bundle = true;
                 self.mesh.put(None, resource);
             }
-            Command::Secret { workload: Some(id), resource } => {
-                // One for a workload that was deleted meanwhile is nobody's any more.
-                if self.registry.record(&id).is_some() {
+            Command::Secret { holder: Some((id, instance)), resource } => {
+                // One for an instance that was deleted or replaced meanwhile is nobody's any more.
+                if self.is_current(&id, &instance) {
                     self.mesh.put(Some(&id), resource);
                 }
             }
             Command::Opened(connected) => self.open(connected),
-            Command::Arrived(id) => {
-                if self.registry.arrived(&id) {
-                    self.refresh(&id);
+            Command::Arrived { workload, instance } => {
+                if self.is_current(&workload, &instance) && self.registry.arrived(&workload) {
+                    self.refresh(&workload);
                 }
             }
             Command::Closed(id) => self.close(id),
@@ -187,6 +194,7 @@ impl Reconciler {
             Command::Expired(reply) => {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
             }
+            Command::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
             Command::Origins { workload, keys, reply } => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));
@@ -204,12 +212,15 @@ impl Reconciler {
         self.mesh.apply_policies(set, changed);
         for key in changed {
             match key.kind {
-                Kind::Workload => self.refresh(&WorkloadId::new(key.namespace.clone(), key.name.clone())),
-                // Whether a service is checked decides whether its reports count.
+                Kind::Workload => self.regrant(&WorkloadId::new(key.namespace.clone(), key.name.clone())),
+                // Whether a service is checked decides whether its reports count; what it selects, which names are granted.
                 Kind::Service => {
                     let service = weft_api::ServiceId::new(key.namespace.clone(), key.name.clone());
                     for id in self.registry.reporters(&service) {
                         self.refresh(&id);
+                    }
+                    for id in self.registry.described_in(&key.namespace, self.mesh.set()) {
+                        self.regrant(&id);
                     }
                 }
                 Kind::Mesh
@@ -248,30 +259,48 @@ impl Reconciler {
                 None => drop(records.remove(id)),
             }
         }
-        if record.is_none() {
+        let before = self.registry.record(id).map(|record| record.instance.clone());
+        let now = record.as_ref().map(|record| record.instance.clone());
+        if before != now {
+            // The key of one instance is never given to another.
             drop(self.identities.send(Identity::Release(id.clone())));
+            self.mesh.take_out(id, &ResourceKey::new(ResourceKind::Secret, IDENTITY_SECRET));
+            self.cut(id, now.as_deref());
         }
         self.registry.record_changed(Instant::now(), id, record);
-        if self.streams.of(id).next().is_some() {
-            self.hold_identity(id);
+        self.hold_identity(id);
+    }
+
+    /// A proxy that cannot make its own key is given one: asked for when its instance has a stream.
+    fn hold_identity(&self, id: &WorkloadId) {
+        let Some(record) = self.registry.record(id).filter(|record| is_given_its_key(record)) else { return };
+        if self.streams.has(id, &record.instance) {
+            drop(self.identities.send(Identity::Hold(Box::new(record.clone()))));
         }
     }
 
-    /// A proxy that cannot make its own key is given one: asked for when it has a stream and a record.
-    fn hold_identity(&self, id: &WorkloadId) {
-        if let Some(record) = self.registry.record(id).filter(|record| is_given_its_key(record)) {
-            drop(self.identities.send(Identity::Hold(Box::new(record.clone()))));
+    /// Whether an instance is the one on record, and no file gives its name to others.
+    fn is_current(&self, id: &WorkloadId, instance: &str) -> bool {
+        self.registry.record(id).is_some_and(|record| {
+            record.instance == instance && grants::check(id, &record.service, self.mesh.set()).is_ok()
+        })
+    }
+
+    /// Looks again at a workload whose file, or what selects it, changed: a joiner that is not granted its name any more
+    /// is cut.
+    fn regrant(&mut self, id: &WorkloadId) {
+        if let Some(instance) = self.registry.record(id).map(|record| record.instance.clone())
+            && !self.is_current(id, &instance)
+        {
+            self.cut(id, None);
         }
+        self.refresh(id);
     }
 
     /// Brings the compiler's picture of one workload up to date.
     fn refresh(&mut self, id: &WorkloadId) {
         let state = self.registry.state(id, self.mesh.set());
-        let is_gone = state.is_none() && self.mesh.workloads().contains_key(id);
         self.mesh.apply_workload(id, state);
-        if is_gone {
-            self.cut(id);
-        }
     }
 
     fn health_changed(&mut self, id: &WorkloadId, before: &crate::registry::Elsewhere) {
@@ -351,18 +380,22 @@ impl Reconciler {
         }
     }
 
-    /// Ends the streams of a workload that is gone.
-    fn cut(&mut self, workload: &WorkloadId) {
-        let ids: Vec<_> = self.streams.of(workload).collect();
-        for id in ids {
+    /// Ends everything that a workload has open, but for what this instance has: its discovery streams with a sentence,
+    /// then its connections.
+    fn cut(&mut self, workload: &WorkloadId, keep: Option<&str>) {
+        for id in self.streams.of_others(workload, keep) {
             if let Some(open) = self.streams.remove(id) {
-                tracing::info!(%workload, "its stream is cut: the workload was deleted");
+                tracing::info!(%workload, instance = %open.instance, "its stream is cut: it is not part of the mesh any more");
                 self.registry.disconnected(Instant::now(), workload);
-                open.close(tonic::Status::permission_denied(format!(
-                    "workload {workload} was deleted from the mesh: join again to come back"
-                )));
+                open.close(tonic::Status::permission_denied(match keep {
+                    Some(_) => {
+                        format!("another instance has joined as {workload}: give this one another --name")
+                    }
+                    None => format!("workload {workload} was removed from the mesh: join again to come back"),
+                }));
             }
         }
+        (self.cut_connections)(workload, keep);
     }
 
     fn ready(&self) -> bool {
@@ -386,7 +419,13 @@ impl Reconciler {
             self.now.revision += 1;
         }
         self.now.ready = true;
-        self.streams.serve_waiting(self.now.revision, &self.mesh);
+        let (registry, set) = (&self.registry, self.mesh.set());
+        let is_current = |open: &Open| {
+            registry.record(&open.workload).is_some_and(|record| {
+                *record.instance == *open.instance && grants::check(&record.id, &record.service, set).is_ok()
+            })
+        };
+        self.streams.serve_waiting(self.now.revision, &self.mesh, is_current);
         let targets = self.streams.publish(self.now.revision, &self.mesh, &delta);
         if moved {
             let publications = Arc::make_mut(&mut self.now.publications);

@@ -1,18 +1,20 @@
 //! What is known of every workload, from all sources: the record of its join, the file that describes it, its stream,
 //! and what its sidecar reports about the application.
 //!
-//! Where a file and a joiner write one Workload, the file wins field by field.
+//! Where a file and a joiner write one Workload, the file wins in every field that it gives, and a joiner whose service
+//! the file does not grant is no part of it: then the file alone counts. [`Registry::overruled`] says what was put aside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::{Name, ServiceId, WorkloadId};
+use weft_policies::Object;
 use weft_policies::compile::{Health, Locality, ProxyType, Upstream, WorkloadState};
 use weft_policies::kinds::{Kind, Workload};
-use weft_policies::set::{PolicyKey, PolicySet};
-use weft_policies::value::PortRef;
-use weft_policies::{Object, Policy};
+use weft_policies::set::PolicySet;
+use weft_policies::value::{PeerAddress, PortRef};
 
+use crate::grants;
 use crate::liveness::{Life, Limits, Liveness, Sweep};
 use crate::workloads::{Declared, Proxy, WorkloadRecord};
 
@@ -113,7 +115,7 @@ impl Registry {
         };
         let predecessor = self.records.insert(id.clone(), record.clone());
         let is_new = predecessor.as_ref().is_none_or(|old| old.instance != record.instance);
-        let is_elsewhere = self.elsewhere.values().any(|shard| shard.contains_key(id));
+        let is_elsewhere = self.is_elsewhere(id);
         if record.left_at.is_some() {
             self.left.entry(id.clone()).or_insert(now);
             self.arriving.remove(id);
@@ -167,6 +169,12 @@ impl Registry {
     pub fn here(&self, id: &WorkloadId) -> Elsewhere {
         let report = self.reported.get(id).filter(|report| report.ended.is_none());
         Elsewhere { health: report.map(|report| report.health.clone()) }
+    }
+
+    /// Whether another replica has a stream of it.
+    #[must_use]
+    pub fn is_elsewhere(&self, id: &WorkloadId) -> bool {
+        self.elsewhere.values().any(|shard| shard.contains_key(id))
     }
 
     /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
@@ -228,6 +236,13 @@ impl Registry {
         here.chain(there).cloned().collect()
     }
 
+    /// Joined workloads of a namespace that a file describes too.
+    #[must_use]
+    pub fn described_in(&self, namespace: &Name, set: &PolicySet) -> Vec<WorkloadId> {
+        let here = self.records.keys().filter(|id| id.namespace == *namespace);
+        here.filter(|id| set.workload(id).is_some()).cloned().collect()
+    }
+
     /// All ids, from records and files.
     #[must_use]
     pub fn ids(&self, set: &PolicySet) -> BTreeSet<WorkloadId> {
@@ -241,18 +256,20 @@ impl Registry {
     /// A workload as the compiler sees it; none when neither record nor file knows it.
     #[must_use]
     pub fn state(&self, id: &WorkloadId, set: &PolicySet) -> Option<WorkloadState> {
-        let key = PolicyKey::new(Kind::Workload, id.namespace.clone(), id.name.clone());
-        let file = match set.get(&key) {
-            Some(Policy::Workload(object)) => Some(object.as_ref()),
-            _ => None,
-        };
-        let mut state = match (self.records.get(id), file) {
-            (Some(record), _) => of_record(record),
+        let file = set.workload(id);
+        let record = self.records.get(id).filter(|record| grants::check(id, &record.service, set).is_ok());
+        let mut state = match (record, file) {
+            (Some(record), _) => of_record(record)?,
             (None, Some(file)) => of_file(id, file)?,
             (None, None) => return None,
         };
         if let Some(file) = file {
             overlay(&mut state, file);
+        }
+        if record.is_none() && state.has_sidecar() {
+            // A file says that a sidecar stands there, and none has joined: nobody listens.
+            state.health = Health::Starting;
+            return Some(state);
         }
         state.health = self.health(id);
         state.port_health = self.port_health(id);
@@ -261,6 +278,15 @@ impl Registry {
             |service: &ServiceId| set.service(service).is_some_and(|s| s.spec.health_check.is_some());
         state.port_health.retain(|(service, _), health| *health != Health::Healthy && is_checked(service));
         Some(state)
+    }
+
+    /// What of a joiner's declaration the file of its name puts aside.
+    #[must_use]
+    pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<Overruled> {
+        match (self.records.get(id), set.workload(id)) {
+            (Some(record), Some(file)) => overruled(record, file),
+            _ => Vec::new(),
+        }
     }
 
     /// A report that goes on is worth more than one that ended.
@@ -296,7 +322,19 @@ fn has_sidecar(record: &WorkloadRecord) -> bool {
     }
 }
 
-fn of_record(record: &WorkloadRecord) -> WorkloadState {
+/// Something that a joiner declared and a file says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Overruled {
+    /// The file's field.
+    pub field: &'static str,
+    /// What the joiner declared.
+    pub declared: String,
+    /// What counts.
+    pub file: String,
+}
+
+/// A workload that only its own sidecar described; none where its address is no machine's.
+fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
     let Declared { address, app_ports, labels, region, zone, upstreams, proxy, inbound, outbound } =
         record.declared.clone();
     let locality = Locality { region, zone, sub_zone: String::new() };
@@ -307,17 +345,18 @@ fn of_record(record: &WorkloadRecord) -> WorkloadState {
         };
         Some(Upstream { service: declared.service, port, bind: declared.bind })
     };
-    WorkloadState {
+    Some(WorkloadState {
         id: record.id.clone(),
-        address,
+        address: PeerAddress::try_new(address).ok()?,
         inbound: inbound.unwrap_or_else(|| (address, INBOUND_PORT).into()),
         outbound: outbound.unwrap_or_else(|| ([127, 0, 0, 1], OUTBOUND_PORT).into()),
         app_ports,
-        labels,
+        labels: BTreeMap::new(),
+        declared_labels: labels,
         locality,
         weight: 1,
-        services: vec![record.service.clone()],
-        identity: record.service.clone(),
+        services: Vec::new(),
+        identity: Some(record.service.clone()),
         upstreams: upstreams.into_iter().filter_map(upstream).collect(),
         proxy: match proxy {
             Proxy::Weft => ProxyType::Weft,
@@ -327,46 +366,43 @@ fn of_record(record: &WorkloadRecord) -> WorkloadState {
         },
         health: Health::Healthy,
         port_health: BTreeMap::new(),
-    }
+    })
 }
 
-/// A workload that only a file knows has no certificate; the first service that it names stands for its identity.
+/// A workload that only a file knows: it has no certificate.
 fn of_file(id: &WorkloadId, file: &Object<Workload>) -> Option<WorkloadState> {
     let spec = &file.spec;
-    let identity = spec.services.first().map(|service| service.resolve(&id.namespace));
-    let identity = identity.or_else(|| Some(ServiceId::new(id.namespace.clone(), id.name.clone())))?;
     Some(WorkloadState {
         id: id.clone(),
-        address: spec.address,
+        address: PeerAddress::try_new(spec.address).ok()?,
         inbound: (spec.address, INBOUND_PORT).into(),
         outbound: ([127, 0, 0, 1], OUTBOUND_PORT).into(),
         app_ports: BTreeMap::new(),
         labels: BTreeMap::new(),
+        declared_labels: BTreeMap::new(),
         locality: Locality::default(),
         weight: 1,
         services: Vec::new(),
-        identity,
+        identity: None,
         upstreams: Vec::new(),
-        proxy: spec.proxy.proxy_type,
+        proxy: ProxyType::default(),
         health: Health::Healthy,
         port_health: BTreeMap::new(),
     })
 }
 
-/// The file wins, field by field; what it leaves out stays as the joiner said.
+/// The file wins in every field that it gives; what it leaves out stays as the joiner said.
 fn overlay(state: &mut WorkloadState, file: &Object<Workload>) {
     let spec = &file.spec;
-    state.address = spec.address;
-    for (name, port) in &spec.ports {
-        state.app_ports.insert(name.to_string(), *port);
+    if let Ok(address) = PeerAddress::try_new(spec.address) {
+        state.address = address;
     }
-    state.labels.extend(file.metadata.labels.clone());
-    for service in &spec.services {
-        let service = service.resolve(&state.id.namespace);
-        if !state.services.contains(&service) {
-            state.services.push(service);
-        }
+    if !spec.ports.is_empty() {
+        state.app_ports = spec.ports.iter().map(|(name, port)| (name.to_string(), *port)).collect();
     }
+    state.labels.clone_from(&file.metadata.labels);
+    state.declared_labels.retain(|key, _| !file.metadata.labels.contains_key(key));
+    state.services = spec.services.iter().map(|service| service.resolve(&state.id.namespace)).collect();
     if !spec.locality.is_empty() {
         state.locality = spec.locality.clone();
     }
@@ -374,13 +410,44 @@ fn overlay(state: &mut WorkloadState, file: &Object<Workload>) {
         state.weight = weight;
     }
     if !spec.upstreams.is_empty() {
-        let upstream = |upstream: &weft_policies::kinds::workload::Upstream| Upstream {
-            service: upstream.service.resolve(&state.id.namespace),
-            port: upstream.port.clone(),
-            bind: upstream.bind,
-        };
-        state.upstreams = spec.upstreams.iter().map(upstream).collect();
+        state.upstreams = upstreams(file);
     }
+    if let Some(proxy) = spec.proxy {
+        state.proxy = proxy.proxy_type;
+    }
+}
+
+fn upstreams(file: &Object<Workload>) -> Vec<Upstream> {
+    let upstream = |upstream: &weft_policies::kinds::workload::Upstream| Upstream {
+        service: upstream.service.resolve(&file.metadata.namespace),
+        port: upstream.port.clone(),
+        bind: upstream.bind,
+    };
+    file.spec.upstreams.iter().map(upstream).collect()
+}
+
+/// What of a joiner's declaration a file puts aside, by the file's field and in words for the workload's status.
+fn overruled(record: &WorkloadRecord, file: &Object<Workload>) -> Vec<Overruled> {
+    let Some(joined) = of_record(record) else { return Vec::new() };
+    let mut merged = joined.clone();
+    overlay(&mut merged, file);
+    let mut found = Vec::new();
+    let mut note = |field: &'static str, declared: String, file: String| {
+        if declared != file {
+            found.push(Overruled { field, declared, file });
+        }
+    };
+    note("spec.address", joined.address.to_string(), merged.address.to_string());
+    note("spec.ports", format!("{:?}", joined.app_ports), format!("{:?}", merged.app_ports));
+    note("spec.proxy.type", format!("{:?}", joined.proxy), format!("{:?}", merged.proxy));
+    note("spec.locality", format!("{:?}", joined.locality), format!("{:?}", merged.locality));
+    note("spec.upstreams", format!("{:?}", joined.upstreams), format!("{:?}", merged.upstreams));
+    for (key, declared) in &joined.declared_labels {
+        if let Some(file) = file.metadata.labels.get(key) {
+            note("metadata.labels", format!("{key}={declared}"), format!("{key}={file}"));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

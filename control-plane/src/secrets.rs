@@ -41,8 +41,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A secret that is new or replaced.
 #[derive(Debug, Clone)]
 pub struct SecretUpdate {
-    /// Whom it is for; all without one.
-    pub workload: Option<WorkloadId>,
+    /// Whom it is for, and which instance of it; all without one.
+    pub holder: Option<(WorkloadId, String)>,
     /// The secret.
     pub resource: Arc<Resource>,
 }
@@ -169,7 +169,7 @@ impl Keeper {
             && held.holder == holder
             && let Some(resource) = held.resource.clone()
         {
-            return self.publish(Some(holder.workload), resource).await;
+            return self.publish(Some(&holder), resource).await;
         }
         self.replace(holder).await;
     }
@@ -188,8 +188,9 @@ impl Keeper {
         match self.make(&holder) {
             Ok((resource, rotate_at)) => {
                 let held = Held { holder, resource: Some(Arc::clone(&resource)), rotate_at };
-                self.held.insert(workload.clone(), held);
-                self.publish(Some(workload), resource).await;
+                let holder = held.holder.clone();
+                self.held.insert(workload, held);
+                self.publish(Some(&holder), resource).await;
             }
             Err(error) => {
                 tracing::warn!(%error, %workload, "cannot make an identity; the old one serves on");
@@ -216,8 +217,9 @@ impl Keeper {
         Ok((resource(IDENTITY_SECRET, Type::TlsCertificate(certificate)), rotate_at))
     }
 
-    async fn publish(&self, workload: Option<WorkloadId>, resource: Arc<Resource>) {
-        drop(self.updates.send(SecretUpdate { workload, resource }).await);
+    async fn publish(&self, holder: Option<&Holder>, resource: Arc<Resource>) {
+        let holder = holder.map(|holder| (holder.workload.clone(), holder.instance.clone()));
+        drop(self.updates.send(SecretUpdate { holder, resource }).await);
     }
 }
 

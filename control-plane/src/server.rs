@@ -16,23 +16,27 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use envoy_types::pb::envoy::service::health::v3::health_discovery_service_server::HealthDiscoveryServiceServer;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use weft_api::WorkloadId;
 use weft_store::{EtcdConfig, EtcdTls, Location, Store};
 use weft_xds::transport::server::DiscoveryServer;
 
 use crate::admin::{self, Admin};
 use crate::args::Args;
-use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
+use crate::ca::{self, Authority, AuthoritySettings, Issued, Ledger, Serial, ServerName, SigningLimits};
 use crate::clock::Clock;
 use crate::discovery::Discovery;
 use crate::edges::{Edges, MetricsReceiver};
 use crate::health::HealthReceiver;
-use crate::join::Joining;
+use crate::instances::{Instances, identify};
+use crate::join::{Answers, Joining};
 use crate::leader::{Duties, spawn_leader};
 use crate::liveness::Limits;
 use crate::metrics::Metrics;
@@ -52,6 +56,8 @@ use crate::workloads::Workloads;
 
 /// How long the listeners may take to finish what is under way.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long whoever has a name may take to answer when another wants it.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a new leader may lack the store before a start gives up.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -215,7 +221,12 @@ impl Parts {
         let (secrets, updates) =
             secrets::spawn(Arc::clone(&authority), ledger.clone(), clock.clone(), shutdown.clone());
         let trust_domain = authority.trust_domain().clone();
-        let reconciling = spawn_reconciler(trust_domain, limits(args)?, secrets, shutdown.clone());
+        let connections = Connections::default();
+        let (cutting, issued) = (connections.clone(), ledger.issued().clone());
+        let cut = Box::new(move |id: &WorkloadId, keep: Option<&str>| {
+            cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
+        });
+        let reconciling = spawn_reconciler(trust_domain, limits(args)?, secrets, cut, shutdown.clone());
         spawn_deliveries(updates, reconciling.clone());
         reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
@@ -229,7 +240,7 @@ impl Parts {
             join_address: join_address.as_str().into(),
             edges: Edges::default(),
             metrics: Metrics::new(),
-            connections: Connections::default(),
+            connections,
             store,
             authority,
             operators,
@@ -298,8 +309,10 @@ impl Parts {
 
     /// Everything that proxies talk to.
     fn mesh_services(&self) -> Router {
-        let reconciling = self.reconciling.clone();
-        let last_known = Arc::new(move |id: &weft_api::WorkloadId| reconciling.last_known(id));
+        let known = Arc::new(self.reconciling.clone());
+        let instances =
+            Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone());
+        let answers = answers(&self.connections, self.ledger.issued(), &self.reconciling);
         let known = self.known_tokens.clone();
         let limits = SigningLimits::for_this_machine()
             .counted_by(self.metrics.clone())
@@ -308,9 +321,9 @@ impl Parts {
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
             Arc::new(limits),
-            self.ledger.clone(),
+            instances.clone(),
+            answers,
             self.clock.clone(),
-            last_known,
         );
         let health = HealthReceiver::new(self.reconciling.clone());
         let discovery = Arc::new(Discovery::new(self.reconciling.clone(), self.metrics.clone()));
@@ -320,6 +333,7 @@ impl Parts {
             .add_service(HealthDiscoveryServiceServer::new(health))
             .add_service(MetricsServiceServer::new(MetricsReceiver::new(self.edges.clone())))
             .into_axum_router()
+            .layer(from_fn_with_state(instances, identify))
     }
 
     fn serve_api(
@@ -372,6 +386,21 @@ impl Parts {
     }
 }
 
+/// Whether the instance of a record is there: it answers a ping, or another replica has a stream of it, which pings by
+/// itself and soon misses one that does not answer.
+fn answers(connections: &Connections, issued: &Issued, reconciling: &Reconciling) -> Answers {
+    let (connections, issued, reconciling) = (connections.clone(), issued.clone(), reconciling.clone());
+    Arc::new(move |record| {
+        let (connections, issued, reconciling) = (connections.clone(), issued.clone(), reconciling.clone());
+        async move {
+            let is_its = |serial: &Serial| issued.is_of(serial, &record.instance);
+            reconciling.is_elsewhere(&record.id).await
+                || connections.answers(&record.id, ANSWER, is_its).await
+        }
+        .boxed()
+    })
+}
+
 /// What a lost stream means, and when.
 fn limits(args: &Args) -> anyhow::Result<Limits> {
     let limits = Limits { degrade: args.degrade_after, drain: args.drain_after, remove: args.remove_after };
@@ -389,8 +418,8 @@ fn spawn_deliveries(
 ) {
     tokio::spawn(async move {
         while let Some(update) = updates.recv().await {
-            let secrets::SecretUpdate { workload, resource } = update;
-            reconciling.tell(Command::Secret { workload, resource }).await;
+            let secrets::SecretUpdate { holder, resource } = update;
+            reconciling.tell(Command::Secret { holder, resource }).await;
         }
     });
 }

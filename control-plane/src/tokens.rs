@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::Duration;
 use weft_api::{JoinToken, ServiceId};
+use weft_policies::value::Cidr;
 use weft_store::{CommitError, Leadership, ReadError, Revision, Store, Txn};
 
 pub use known::KnownTokens;
@@ -44,6 +45,25 @@ pub struct TokenGrant {
     pub uses: u32,
     /// Labels that joiners may declare; all others are refused.
     pub allow_labels: Vec<LabelPattern>,
+    /// Where joiners may say that they are; anywhere when empty.
+    pub allow_addresses: Vec<Cidr>,
+    /// Whether joiners may say that nothing stands beside them, so that peers reach them in plain text.
+    pub allow_no_proxy: bool,
+}
+
+impl TokenGrant {
+    /// One use within [`DEFAULT_TTL`], and nothing beyond a member of the service.
+    #[must_use]
+    pub fn of(service: ServiceId) -> Self {
+        Self {
+            service,
+            ttl: DEFAULT_TTL,
+            uses: 1,
+            allow_labels: Vec::new(),
+            allow_addresses: Vec::new(),
+            allow_no_proxy: false,
+        }
+    }
 }
 
 /// A token as stored and listed.
@@ -64,6 +84,12 @@ pub struct TokenRecord {
     pub uses_left: u32,
     /// Labels that joiners may declare.
     pub allow_labels: Vec<LabelPattern>,
+    /// Where joiners may say that they are; anywhere when empty.
+    #[serde(default)]
+    pub allow_addresses: Vec<Cidr>,
+    /// Whether joiners may say that nothing stands beside them.
+    #[serde(default)]
+    pub allow_no_proxy: bool,
 }
 
 /// Why a token cannot be made or used.
@@ -141,6 +167,8 @@ impl Tokens {
             expires_at: now + grant.ttl.whole_seconds(),
             uses_left: grant.uses,
             allow_labels: grant.allow_labels,
+            allow_addresses: grant.allow_addresses,
+            allow_no_proxy: grant.allow_no_proxy,
         };
         let txn = Txn::new().expect_absent(key(&token.id)).put(key(&token.id), encode(&record));
         self.store.commit(txn).await.map_err(StoreError::from)?;

@@ -91,6 +91,9 @@ pub struct WorkloadRecord {
     pub key_origin: KeyOrigin,
     /// Unix seconds.
     pub joined_at: i64,
+    /// Where the join came from; none in records of versions that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_from: Option<IpAddr>,
     /// Unix seconds of its goodbye. It gets no new requests; joining again clears this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<i64>,
@@ -270,6 +273,7 @@ pub(crate) mod tests {
             spki_sha256: [0; 32],
             key_origin: KeyOrigin::Workload,
             joined_at: 0,
+            joined_from: None,
             left_at: None,
         }
     }

@@ -196,6 +196,12 @@ pub struct TokenRequest {
     /// Labels that joiners may declare, `KEY=VALUE` or `KEY=*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_labels: Vec<String>,
+    /// Addresses that joiners may declare, `10.0.0.0/8` or one address; any when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_addresses: Vec<String>,
+    /// Whether joiners may declare that no proxy stands beside them, so that peers reach them in plain text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_no_proxy: bool,
 }
 
 /// A token as it is listed: never the secret.
@@ -213,6 +219,12 @@ pub struct TokenInfo {
     /// Labels that joiners may declare.
     #[serde(default)]
     pub allow_labels: Vec<String>,
+    /// Addresses that joiners may declare; any when empty.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Whether joiners may declare that no proxy stands beside them.
+    #[serde(default)]
+    pub allow_no_proxy: bool,
 }
 
 /// A new token, the only time its secret is shown.

@@ -104,7 +104,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 fn peer() -> PeerIdentity {
     let spiffe: SpiffeId = "spiffe://mesh.test/ns/shop/svc/web".parse().unwrap();
-    PeerIdentity { spiffe, workload: None, service: None }
+    PeerIdentity { spiffe, workload: None, service: None, instance: None }
 }
 
 fn node() -> Node {

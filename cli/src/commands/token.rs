@@ -14,6 +14,8 @@ pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCo
         ttl: Some(args.ttl),
         uses: Some(args.uses),
         allow_labels: args.allow_labels,
+        allow_addresses: args.allow_addresses,
+        allow_no_proxy: args.allow_no_proxy,
     };
     let token = client.create_token(&request).await?;
     if matches!(args.output, Format::Table | Format::Wide) {

@@ -23,6 +23,13 @@ impl Serial {
         Self(format!("{:0>40}", digits.trim_start_matches("00")))
     }
 
+    /// From the digits of [`Self::as_str`].
+    #[must_use]
+    pub fn try_from_digits(digits: &str) -> Option<Self> {
+        let is_serial = digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_serial.then(|| Self(digits.to_owned()))
+    }
+
     /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

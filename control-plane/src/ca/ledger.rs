@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use weft_api::{ServiceId, WorkloadId};
 use weft_store::{CommitError, Leadership, Page, ReadError, Store, Txn};
 
+use super::issued::Issued;
 use super::{IssuedLeaf, Serial};
 use crate::clock::Clock;
 
-const PREFIX: &str = "leaves/";
+pub(super) const PREFIX: &str = "leaves/";
 // etcd takes 128 operations in one transaction.
 const BATCH: usize = 100;
 // About two minutes of renewals at full rate on two cores; 16 MiB at most.
@@ -95,6 +96,7 @@ pub struct LedgerFull;
 pub struct Ledger {
     store: Arc<dyn Store>,
     queue: mpsc::Sender<Pending>,
+    issued: Issued,
 }
 
 #[derive(Debug)]
@@ -108,8 +110,9 @@ impl Ledger {
     #[must_use]
     pub fn spawn(store: Arc<dyn Store>, shutdown: CancellationToken) -> Self {
         let (queue, entries) = mpsc::channel(WAITING);
+        let issued = Issued::spawn(&store, shutdown.clone());
         tokio::spawn(write(Arc::clone(&store), entries, shutdown));
-        Self { store, queue }
+        Self { store, queue, issued }
     }
 
     /// Writes an entry down. Returns when it is durable, or after 2 s when the store does not answer: then the entry
@@ -131,21 +134,36 @@ impl Ledger {
     /// When too many wait already.
     pub fn enqueue(&self, entry: LedgerEntry) -> Result<oneshot::Receiver<()>, LedgerFull> {
         let (written, confirmed) = oneshot::channel();
+        let noted = entry.clone();
         self.queue.try_send(Pending { entry, written }).map_err(|_| LedgerFull)?;
+        self.issued.note(noted);
         Ok(confirmed)
     }
 
-    /// The entry of one leaf.
+    /// The leaves as they are known in memory.
+    #[must_use]
+    pub fn issued(&self) -> &Issued {
+        &self.issued
+    }
+
+    /// The entry of one leaf: from memory, and from the store where another replica issued it a moment ago.
     ///
     /// # Errors
-    /// When the store fails. An unreadable entry counts as none.
+    /// When it is not known here and the store fails. An unreadable entry counts as none.
     pub async fn find(
         &self,
         serial: &Serial,
         not_after: OffsetDateTime,
-    ) -> Result<Option<LedgerEntry>, ReadError> {
+    ) -> Result<Option<Arc<LedgerEntry>>, ReadError> {
+        if let Some(entry) = self.issued.find(serial) {
+            return Ok(Some(entry));
+        }
         let entry = self.store.get(&key(not_after.unix_timestamp(), serial)).await?;
-        Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
+        let entry: Option<LedgerEntry> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        Ok(entry.map(|entry| {
+            self.issued.note(entry.clone());
+            Arc::new(entry)
+        }))
     }
 
     /// All leaves that have not been pruned.
@@ -220,6 +238,12 @@ async fn put_all(store: &dyn Store, batch: &[Pending]) -> Result<(), CommitError
 
 fn key(expires_at: i64, serial: &Serial) -> String {
     format!("{PREFIX}{expires_at:012}-{serial}")
+}
+
+/// Which leaf a key is of.
+pub(super) fn serial_of(key: &str) -> Option<Serial> {
+    let (_, digits) = key.strip_prefix(PREFIX)?.split_once('-')?;
+    Serial::try_from_digits(digits)
 }
 
 fn expiry(key: &str) -> Option<i64> {

@@ -299,7 +299,7 @@ async fn ledger_keeps_leaves_until_they_expire() {
     assert_eq!(ledger.prune(&mesh.hand.clock(), &leader).await.unwrap(), 0);
     mesh.hand.forward(Duration::hours(23));
     assert_eq!(ledger.prune(&mesh.hand.clock(), &leader).await.unwrap(), 150);
-    assert_eq!(ledger.list().await.unwrap(), vec![found]);
+    assert_eq!(ledger.list().await.unwrap(), vec![(*found).clone()]);
 }
 
 #[test]

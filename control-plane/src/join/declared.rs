@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use weft_api::{Name, ServiceId, join};
+use weft_policies::value::PeerAddress;
 
-use crate::tokens::{LabelPattern, is_label_key, is_label_value};
+use crate::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
 use crate::workloads::{Declared, DeclaredUpstream, Proxy};
 
 const MAX_LABELS: usize = 32;
@@ -27,32 +28,61 @@ pub enum DeclarationError {
     /// A label that the token does not permit.
     #[error("the token does not permit the label {0}={1}; make one with `--allow-label {0}={1}`")]
     Label(String, String),
+    /// An address outside of what the token permits.
+    #[error(
+        "the token does not permit the address {0}, only {1}; declare another --address, or make a token with \
+         `--allow-address {0}`"
+    )]
+    Address(IpAddr, String),
+    /// Nothing beside the application, which the token does not permit.
+    #[error(
+        "the token does not permit a workload without a proxy, which peers reach in plain text; make one with \
+         `--allow-no-proxy`"
+    )]
+    NoProxy,
 }
 
-/// Reads a declaration within what a token permits.
+/// Reads a declaration within what a token permits. `source` is where the join came from; none when that is not known.
 ///
 /// # Errors
-/// At the first field that is invalid, or label that is not permitted.
+/// At the first field that is invalid, or that the token does not permit.
 pub(super) fn read(
     workload: &join::Workload,
-    allowed: &[LabelPattern],
+    token: &TokenRecord,
+    source: Option<IpAddr>,
 ) -> Result<Declared, DeclarationError> {
-    let address: IpAddr =
-        workload.address.parse().map_err(|_| invalid("address", "write one IP address".to_owned()))?;
-    if address.is_unspecified() || address.is_multicast() {
-        return Err(invalid("address", format!("{address} is no address of one machine")));
-    }
     Ok(Declared {
-        address,
+        address: address(&workload.address, token, source)?,
         app_ports: app_ports(&workload.app_ports)?,
-        labels: labels(&workload.labels, allowed)?,
+        labels: labels(&workload.labels, &token.allow_labels)?,
         region: place("region", &workload.region)?,
         zone: place("zone", &workload.zone)?,
         upstreams: upstreams(&workload.upstreams)?,
-        proxy: proxy(workload.proxy_type)?,
+        proxy: proxy(workload.proxy_type, token)?,
         inbound: listener("inbound", &workload.inbound)?,
         outbound: listener("outbound", &workload.outbound)?,
     })
+}
+
+/// Any machine's address, but loopback only from a joiner on this very machine: to all others it would be themselves.
+fn address(text: &str, token: &TokenRecord, source: Option<IpAddr>) -> Result<IpAddr, DeclarationError> {
+    let address: IpAddr = text.parse().map_err(|_| invalid("address", "write one IP address".to_owned()))?;
+    let address = PeerAddress::try_new(address)
+        .map_err(|error| invalid("address", format!("{address}: {error}")))?
+        .ip();
+    if address.is_loopback() && !source.is_some_and(|source| source.to_canonical().is_loopback()) {
+        let reason = format!(
+            "{address} is loopback, which is another machine to each peer; declare the address that peers reach with \
+             --address"
+        );
+        return Err(invalid("address", reason));
+    }
+    let allowed = &token.allow_addresses;
+    if !allowed.is_empty() && !allowed.iter().any(|range| range.contains(address)) {
+        let ranges: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        return Err(DeclarationError::Address(address, ranges.join(", ")));
+    }
+    Ok(address)
 }
 
 fn app_ports(ports: &HashMap<String, u32>) -> Result<BTreeMap<String, u16>, DeclarationError> {
@@ -99,12 +129,13 @@ fn upstreams(upstreams: &[join::Upstream]) -> Result<Vec<DeclaredUpstream>, Decl
     upstreams.iter().map(read).collect()
 }
 
-fn proxy(value: i32) -> Result<Proxy, DeclarationError> {
+fn proxy(value: i32, token: &TokenRecord) -> Result<Proxy, DeclarationError> {
     match join::ProxyType::try_from(value) {
         Ok(join::ProxyType::Weft) => Ok(Proxy::Weft),
         Ok(join::ProxyType::Envoy) => Ok(Proxy::Envoy),
         Ok(join::ProxyType::Grpc) => Ok(Proxy::Grpc),
-        Ok(join::ProxyType::None) => Ok(Proxy::None),
+        Ok(join::ProxyType::None) if token.allow_no_proxy => Ok(Proxy::None),
+        Ok(join::ProxyType::None) => Err(DeclarationError::NoProxy),
         Ok(join::ProxyType::Unspecified) | Err(_) => {
             Err(invalid("proxy_type", "say which proxy stands beside the application".to_owned()))
         }

@@ -22,7 +22,7 @@ use crate::tls::{
     ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, identify,
     provider, spawn_keeper,
 };
-use crate::tokens::{DEFAULT_TTL, TokenGrant, Tokens};
+use crate::tokens::{TokenGrant, Tokens};
 
 struct Served {
     mesh: Mesh,
@@ -40,15 +40,18 @@ async fn serve() -> Served {
     let mesh = Mesh::new().await;
     let shutdown = CancellationToken::new();
     let ledger = Ledger::spawn(Arc::clone(&mesh.store), shutdown.clone());
+    let workloads = Workloads::new(Arc::clone(&mesh.store), mesh.hand.clock());
+    let instances = Instances::new(ledger, workloads, Arc::new(tests::Nothing), mesh.hand.clock());
     let joining = Joining::new(
         Arc::clone(&mesh.store),
         Arc::clone(&mesh.authority),
         Arc::new(SigningLimits::new(64)),
-        ledger,
+        instances.clone(),
+        Arc::new(|_| Box::pin(async { false })),
         mesh.hand.clock(),
-        Arc::new(|_| None),
     );
     let app = tonic::service::Routes::new(joining.into_server()).prepare().into_axum_router();
+    let app = app.layer(axum::middleware::from_fn_with_state(instances, crate::instances::identify));
     let names = vec![crate::ca::ServerName::try_new("127.0.0.1").unwrap()];
     let tls = ListenerTls { names, clients: ClientCertificates::Optional, alpn: &[b"h2"] };
     let config = spawn_keeper(Arc::clone(&mesh.authority), tls, mesh.hand.clock(), shutdown.clone()).unwrap();
@@ -126,7 +129,7 @@ async fn token(served: &Served, service: &str) -> weft_api::JoinToken {
     let mesh = &served.mesh;
     let tokens = Tokens::new(Arc::clone(&mesh.store), mesh.hand.clock());
     let service = service.parse().unwrap();
-    let grant = TokenGrant { service, ttl: DEFAULT_TTL, uses: 1, allow_labels: Vec::new() };
+    let grant = TokenGrant::of(service);
     let root = mesh.authority.root_spki_sha256();
     tokens.create(grant, &served.address.to_string(), root).await.unwrap().0
 }

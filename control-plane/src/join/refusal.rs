@@ -8,6 +8,8 @@ use weft_store::{CommitError, ReadError};
 use super::declared::DeclarationError;
 use crate::StoreError;
 use crate::ca::{CaError, CsrError, LedgerFull, Limited};
+use crate::grants::NotGranted;
+use crate::instances::NotAMember;
 use crate::tokens::TokenError;
 
 /// A refusal, in words for the person at the other end.
@@ -36,6 +38,15 @@ pub enum Refusal {
         "the workload {0} belongs to the service {1}; use another --name, or `weft delete workload` first"
     )]
     Taken(WorkloadId, ServiceId),
+    /// The name belongs to an operator's file.
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
+    /// An instance that lives has the name.
+    #[error(
+        "the workload {0} is connected and answers; give this one another --name, or stop the other first \
+         (`weft proxy revoke {0}` ends it for good)"
+    )]
+    Alive(WorkloadId),
     /// Too many.
     #[error(transparent)]
     Limited(#[from] Limited),
@@ -48,17 +59,9 @@ pub enum Refusal {
     /// The control plane's own certificate, say.
     #[error("the client certificate is not a workload's")]
     NotAWorkload,
-    /// The connection outlived its certificate.
-    #[error(
-        "the client certificate has expired; connect with the newest one, or join again with a new token"
-    )]
-    Expired,
-    /// No record.
-    #[error("the workload was removed from the mesh; join again with a new token")]
-    Removed,
-    /// Another instance of the same name.
-    #[error("another instance has joined under this name since; give this one another --name and join again")]
-    Replaced,
+    /// A certificate that does not count any more.
+    #[error(transparent)]
+    NotAMember(#[from] NotAMember),
     /// Signing.
     #[error(transparent)]
     Authority(#[from] CaError),
@@ -85,21 +88,24 @@ impl From<StoreError> for Refusal {
 impl Refusal {
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Token(TokenError::Invalid) | Self::NoCertificate | Self::Expired => Code::Unauthenticated,
+            Self::Token(TokenError::Invalid) | Self::NoCertificate => Code::Unauthenticated,
             Self::Token(TokenError::Store(_)) => Code::Unavailable,
             Self::Token(
                 TokenError::Expired | TokenError::UsedUp | TokenError::Ttl(_) | TokenError::Uses(_),
             )
-            | Self::Declaration(DeclarationError::Label(..))
-            | Self::NotAWorkload
-            | Self::Removed
-            | Self::Replaced => Code::PermissionDenied,
+            | Self::Declaration(
+                DeclarationError::Label(..) | DeclarationError::Address(..) | DeclarationError::NoProxy,
+            )
+            | Self::NotAWorkload => Code::PermissionDenied,
+            Self::NotAMember(NotAMember::Expired | NotAMember::Unknown) => Code::Unauthenticated,
+            Self::NotAMember(NotAMember::Store(_)) => Code::Unavailable,
+            Self::NotAMember(_) => Code::PermissionDenied,
             Self::Csr(_)
             | Self::Name(_)
             | Self::NameTooLong(_)
             | Self::NoWorkload
             | Self::Declaration(DeclarationError::Invalid { .. }) => Code::InvalidArgument,
-            Self::Taken(..) => Code::AlreadyExists,
+            Self::Taken(..) | Self::NotGranted(_) | Self::Alive(_) => Code::AlreadyExists,
             Self::Limited(_) => Code::ResourceExhausted,
             Self::Contended => Code::Aborted,
             Self::Authority(_) => Code::Internal,

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use time::Duration;
@@ -8,14 +9,51 @@ use weft_api::JoinToken;
 use weft_api::join::{ProxyType, Upstream, Workload};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use weft_policies::PolicySet;
+
 use super::*;
 use crate::ca::tests::Mesh;
+use crate::instances::Known;
 use crate::tls::identify;
 use crate::tokens::{DEFAULT_TTL, TokenGrant};
 
 struct Fixture {
     mesh: Mesh,
     joining: Joining,
+    known: Arc<Mutex<Seen>>,
+}
+
+/// What the reconciler would have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    records: Vec<WorkloadRecord>,
+    policies: Arc<PolicySet>,
+    /// Whether whoever has a name answers.
+    answers: bool,
+}
+
+impl Known for Mutex<Seen> {
+    fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
+        self.lock().unwrap().records.iter().find(|record| record.id == *id).cloned()
+    }
+
+    fn policies(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.lock().unwrap().policies)
+    }
+}
+
+/// Nothing was seen yet.
+#[derive(Debug)]
+pub(super) struct Nothing;
+
+impl Known for Nothing {
+    fn record(&self, _: &WorkloadId) -> Option<WorkloadRecord> {
+        None
+    }
+
+    fn policies(&self) -> Arc<PolicySet> {
+        Arc::default()
+    }
 }
 
 async fn fixture() -> Fixture {
@@ -24,47 +62,85 @@ async fn fixture() -> Fixture {
 
 async fn fixture_of(limits: SigningLimits) -> Fixture {
     let mesh = Mesh::new().await;
-    let ledger = Ledger::spawn(Arc::clone(&mesh.store), CancellationToken::new());
-    let joining = Joining::new(
-        Arc::clone(&mesh.store),
+    let known = Arc::new(Mutex::new(Seen::default()));
+    let joining = joining(&mesh, Arc::clone(&mesh.store), &known, limits);
+    Fixture { mesh, joining, known }
+}
+
+fn joining(
+    mesh: &Mesh,
+    store: Arc<dyn Store>,
+    known: &Arc<Mutex<Seen>>,
+    limits: SigningLimits,
+) -> Joining {
+    let ledger = Ledger::spawn(Arc::clone(&store), CancellationToken::new());
+    let workloads = Workloads::new(Arc::clone(&store), mesh.hand.clock());
+    let instances = Instances::new(ledger, workloads, Arc::clone(known) as _, mesh.hand.clock());
+    let seen = Arc::clone(known);
+    Joining::new(
+        store,
         Arc::clone(&mesh.authority),
         Arc::new(limits),
-        ledger,
+        instances,
+        Arc::new(move |_| {
+            let answers = seen.lock().unwrap().answers;
+            Box::pin(async move { answers })
+        }),
         mesh.hand.clock(),
-        Arc::new(|_| None),
-    );
-    Fixture { mesh, joining }
+    )
 }
 
 impl Fixture {
     async fn token(&self, service: &str, uses: u32, allow: &[&str]) -> JoinToken {
         let allow_labels = allow.iter().map(|pattern| pattern.parse().unwrap()).collect();
-        let grant = TokenGrant { service: service.parse().unwrap(), ttl: DEFAULT_TTL, uses, allow_labels };
+        let grant = TokenGrant { uses, allow_labels, ..TokenGrant::of(service.parse().unwrap()) };
+        self.grant(grant).await
+    }
+
+    async fn grant(&self, grant: TokenGrant) -> JoinToken {
         let root = self.mesh.authority.root_spki_sha256();
         self.joining.tokens.create(grant, "127.0.0.1:7401", root).await.unwrap().0
     }
 
+    /// From this very machine.
     async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
-        self.joining.join(Request::new(request)).await.map(Response::into_inner)
+        self.join_from("127.0.0.1", request).await
+    }
+
+    async fn join_from(&self, source: &str, request: JoinRequest) -> Result<JoinResponse, Status> {
+        let mut request = Request::new(request);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(source.parse().unwrap(), 40_000)));
+        self.joining.join(request).await.map(Response::into_inner)
     }
 
     async fn renew(&self, leaf: &[u8], csr_der: Vec<u8>) -> Result<RenewResponse, Status> {
-        self.joining.renew(self.as_peer(leaf, RenewRequest { csr_der })).await.map(Response::into_inner)
+        let request = self.as_peer(leaf, RenewRequest { csr_der }).await?;
+        self.joining.renew(request).await.map(Response::into_inner)
     }
 
     async fn come_back(&self, leaf: &[u8]) -> Result<ReturnResponse, Status> {
-        self.joining.r#return(self.as_peer(leaf, ReturnRequest {})).await.map(Response::into_inner)
+        let request = self.as_peer(leaf, ReturnRequest {}).await?;
+        self.joining.r#return(request).await.map(Response::into_inner)
     }
 
     async fn leave(&self, leaf: &[u8]) -> Result<LeaveResponse, Status> {
-        self.joining.leave(self.as_peer(leaf, LeaveRequest {})).await.map(Response::into_inner)
+        let request = self.as_peer(leaf, LeaveRequest {}).await?;
+        self.joining.leave(request).await.map(Response::into_inner)
     }
 
-    fn as_peer<T>(&self, leaf: &[u8], message: T) -> Request<T> {
-        let leaf = CertificateDer::from(leaf.to_vec());
+    /// A call as the middleware lets it through.
+    async fn as_peer<T>(&self, leaf: &[u8], message: T) -> Result<Request<T>, Status> {
+        let peer =
+            identify(&CertificateDer::from(leaf.to_vec()), self.mesh.authority.trust_domain()).unwrap();
+        let member = self.joining.instances.of(&peer).await?;
         let mut request = Request::new(message);
-        request.extensions_mut().insert(identify(&leaf, self.mesh.authority.trust_domain()).unwrap());
-        request
+        let (workload, service) = (peer.workload.clone(), peer.service().cloned());
+        let identity = PeerIdentity { spiffe: peer.spiffe, workload, service, instance: None };
+        request.extensions_mut().insert(identity);
+        if let Some(member) = member {
+            request.extensions_mut().insert(member);
+        }
+        Ok(request)
     }
 
     async fn record(&self, id: &str) -> WorkloadRecord {
@@ -216,6 +292,145 @@ async fn name_of_another_service_is_refused_and_of_the_same_taken_over() {
     fixture.leave(&old.certificate_chain_der[0]).await.unwrap_err();
     assert_eq!(fixture.record("shop/w-1").await.left_at, None, "the old one cannot drain the new one");
     fixture.renew(&new.certificate_chain_der[0], new_csr()).await.unwrap();
+}
+
+#[tokio::test]
+async fn name_of_an_instance_that_answers_is_refused_and_the_same_key_is_the_same_instance() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 3, &[]).await;
+    let first = request(&token, "w-1");
+    fixture.join(first.clone()).await.unwrap();
+    let instance = fixture.record("shop/w-1").await.instance;
+    fixture.known.lock().unwrap().answers = true;
+    let refused = fixture.join(request(&token, "w-1")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    assert!(refused.message().contains("--name"), "{refused}");
+    assert_eq!(fixture.record("shop/w-1").await.instance, instance, "nothing changed");
+
+    let again = fixture.token("shop/web", 1, &[]).await;
+    let same_key = JoinRequest { csr_der: first.csr_der, ..request(&again, "w-1") };
+    fixture.join(same_key).await.expect("whoever has the key is the instance");
+    assert_eq!(fixture.record("shop/w-1").await.instance, instance);
+    fixture.known.lock().unwrap().answers = false;
+    fixture.join(request(&token, "w-1")).await.expect("one that does not answer gives way");
+    assert_ne!(fixture.record("shop/w-1").await.instance, instance);
+}
+
+/// C1: the name of a file's Workload is free to the services that the file grants, and to no other token.
+#[tokio::test]
+async fn name_that_a_file_holds_is_free_to_the_services_that_it_grants_only() {
+    let fixture = fixture().await;
+    let documents = "
+apiVersion: weft.dev/v1
+kind: Service
+metadata: {namespace: shop, name: legacy}
+spec: {ports: [{name: http, port: 80, protocol: HTTP}], selector: {matchLabels: {app: legacy}}}
+---
+apiVersion: weft.dev/v1
+kind: Workload
+metadata: {namespace: shop, name: listed}
+spec: {address: 10.0.0.1, services: [legacy], proxy: {type: None}}
+---
+apiVersion: weft.dev/v1
+kind: Workload
+metadata: {namespace: shop, name: selected, labels: {app: legacy}}
+spec: {address: 10.0.0.2}
+---
+apiVersion: weft.dev/v1
+kind: Workload
+metadata: {namespace: shop, name: bare}
+spec: {address: 10.0.0.3}
+";
+    let documents = weft_policies::parse("test", documents).unwrap();
+    fixture.known.lock().unwrap().policies = Arc::new(PolicySet::default().apply(&documents).unwrap().set);
+    let web = fixture.token("shop/web", 1, &[]).await;
+    for name in ["listed", "selected", "bare"] {
+        let refused = fixture.join(request(&web, name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "{name}: {refused}");
+        assert!(refused.message().contains("spec.services"), "{refused}");
+    }
+    let legacy = fixture.token("shop/legacy", 2, &[]).await;
+    fixture.join(request(&legacy, "listed")).await.unwrap();
+    let leaf = fixture.join(request(&legacy, "selected")).await.unwrap().certificate_chain_der.remove(0);
+
+    // The file changes after the join: then the joiner is no part of the mesh.
+    fixture.known.lock().unwrap().policies = {
+        let moved = "
+apiVersion: weft.dev/v1
+kind: Workload
+metadata: {namespace: shop, name: selected}
+spec: {address: 10.0.0.2, services: [other]}
+";
+        Arc::new(PolicySet::default().apply(&weft_policies::parse("test", moved).unwrap()).unwrap().set)
+    };
+    let refused = fixture.renew(&leaf, new_csr()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+}
+
+/// L1: an address is any machine's, loopback only on this one, and within what the token permits.
+#[tokio::test]
+async fn address_is_within_the_token_and_loopback_only_from_this_machine() {
+    let fixture = fixture().await;
+    let narrow = TokenGrant {
+        uses: 9,
+        allow_addresses: vec!["10.9.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        ..TokenGrant::of("shop/web".parse().unwrap())
+    };
+    let (wide, narrow) = (fixture.token("shop/web", 9, &[]).await, fixture.grant(narrow).await);
+    let at = |token: &JoinToken, name: &str, address: &str| {
+        declared(request(token, name), |workload| workload.address = address.to_owned())
+    };
+    for (source, address) in
+        [("10.9.0.2", "127.0.0.1"), ("10.9.0.2", "::1"), ("10.9.0.2", "0.0.0.0"), ("127.0.0.1", "224.0.0.1")]
+    {
+        let refused = fixture.join_from(source, at(&wide, "a", address)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{address} from {source}: {refused}");
+    }
+    let refused = fixture.join_from("10.9.0.2", at(&narrow, "b", "10.8.0.1")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("--allow-address 10.8.0.1"), "{refused}");
+    for (name, address) in [("c", "10.9.7.7"), ("d", "fd00::7"), ("e", "::ffff:10.9.1.1")] {
+        fixture.join_from("10.9.0.2", at(&narrow, name, address)).await.unwrap();
+    }
+    let record = fixture.record("shop/c").await;
+    assert_eq!(record.joined_from, Some("10.9.0.2".parse().unwrap()));
+    fixture
+        .join_from("127.0.0.1", at(&wide, "f", "127.0.0.9"))
+        .await
+        .expect("on one machine it is a machine's");
+}
+
+#[tokio::test]
+async fn workload_without_a_proxy_needs_a_token_that_says_so() {
+    let fixture = fixture().await;
+    let plain = |token: &JoinToken| {
+        declared(request(token, "old-1"), |workload| workload.proxy_type = ProxyType::None.into())
+    };
+    let usual = fixture.token("shop/web", 1, &[]).await;
+    let refused = fixture.join(plain(&usual)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("--allow-no-proxy"), "{refused}");
+    let grant = TokenGrant { allow_no_proxy: true, ..TokenGrant::of("shop/web".parse().unwrap()) };
+    fixture.join(plain(&fixture.grant(grant).await)).await.unwrap();
+}
+
+/// H3: what the ledger does not know counts for nothing, and neither does what has expired.
+#[tokio::test]
+async fn unknown_and_expired_certificates_are_refused_in_every_call() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let (service, id) = ("shop/web".parse().unwrap(), "shop/web-1".parse().unwrap());
+    let key = crate::ca::new_key().unwrap();
+    let unlisted = fixture.mesh.authority.issue_workload(&service, &id, &key).unwrap().chain.remove(0);
+    fixture.mesh.hand.forward(Duration::SECOND);
+    let refused = fixture.renew(&unlisted, new_csr()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    fixture.leave(&unlisted).await.unwrap_err();
+    fixture.mesh.hand.forward(Duration::hours(24));
+    assert_eq!(fixture.leave(&leaf).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(fixture.come_back(&leaf).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(fixture.record("shop/web-1").await.left_at, None);
 }
 
 #[tokio::test]
@@ -371,13 +586,9 @@ async fn store_outage_does_not_stop_the_renewal_of_a_known_workload() {
     let token = fixture.token("shop/web", 1, &[]).await;
     let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
     let record = fixture.record("shop/web-1").await;
-    let away: Arc<dyn Store> = Arc::new(Away);
-    let ledger = Ledger::spawn(Arc::clone(&away), CancellationToken::new());
-    let known: LastKnown = Arc::new(move |id| (*id == record.id).then(|| record.clone()));
-    let limits = Arc::new(SigningLimits::new(1));
-    let authority = Arc::clone(&fixture.mesh.authority);
-    let joining = Joining::new(away, authority, limits, ledger, fixture.mesh.hand.clock(), known);
-    let renewal = fixture.as_peer(&leaf, RenewRequest { csr_der: new_csr() });
+    fixture.known.lock().unwrap().records.push(record);
+    let renewal = fixture.as_peer(&leaf, RenewRequest { csr_der: new_csr() }).await.unwrap();
+    let joining = joining(&fixture.mesh, Arc::new(Away), &fixture.known, SigningLimits::new(1));
     joining.renew(renewal).await.expect("the store's absence stops no renewal");
     let refused = joining.join(Request::new(request(&token, "web-2"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);

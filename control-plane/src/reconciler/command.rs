@@ -11,6 +11,7 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
 use super::stream::{Connected, Open, StreamId};
+use crate::instances::Known;
 use crate::registry::{PortHealth, Shard};
 use crate::workloads::WorkloadRecord;
 
@@ -35,17 +36,22 @@ pub enum Command {
     },
     /// All records were read: what is not among them is gone, and the world is complete.
     Records(Vec<WorkloadRecord>),
-    /// A secret for one workload, or for all.
+    /// A secret for one instance of a workload, or for all.
     Secret {
-        /// Whom it is for; all without one.
-        workload: Option<WorkloadId>,
+        /// Whom it is for, and which instance of it; all without one.
+        holder: Option<(WorkloadId, String)>,
         /// The secret.
         resource: Arc<Resource>,
     },
     /// A discovery stream opened.
     Opened(Connected),
     /// A sidecar took its listener for other workloads.
-    Arrived(WorkloadId),
+    Arrived {
+        /// Whose.
+        workload: WorkloadId,
+        /// Which instance of it.
+        instance: Arc<str>,
+    },
     /// It closed.
     Closed(StreamId),
     /// A sidecar reports about its application.
@@ -83,6 +89,8 @@ pub enum Command {
     Streams(oneshot::Sender<Vec<Open>>),
     /// A question for workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
+    /// A question for whether another replica has a stream of a workload.
+    IsElsewhere(WorkloadId, oneshot::Sender<bool>),
     /// A question about the origins of resources.
     Origins {
         /// In whose view.
@@ -165,15 +173,14 @@ impl Reconciling {
         self.published.clone()
     }
 
-    /// The record of a workload as it was last seen.
-    #[must_use]
-    pub fn last_known(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
     /// Waits until other replicas have to be told something else than before; for one waiter.
     pub async fn presence_changed(&self) {
         self.presence.notified().await;
+    }
+
+    /// Whether another replica has a stream of a workload.
+    pub async fn is_elsewhere(&self, id: &WorkloadId) -> bool {
+        self.ask(|reply| Command::IsElsewhere(id.clone(), reply)).await.unwrap_or_default()
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
@@ -212,5 +219,15 @@ impl Reconciling {
     pub async fn origins(&self, workload: &WorkloadId, keys: Vec<ResourceKey>) -> Vec<Vec<PolicyKey>> {
         let question = |reply| Command::Origins { workload: workload.clone(), keys, reply };
         self.ask(question).await.unwrap_or_default()
+    }
+}
+
+impl Known for Reconciling {
+    fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn policies(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.published.borrow().set)
     }
 }

@@ -66,6 +66,8 @@ pub struct Connected {
     pub id: StreamId,
     /// Whose it is, by certificate.
     pub workload: WorkloadId,
+    /// Which joining of that name.
+    pub instance: Arc<str>,
     /// What the node calls itself, for instance `envoy 1.40.0`.
     pub user_agent: String,
     /// Variant and scope.
@@ -81,6 +83,8 @@ pub struct Connected {
 pub struct Open {
     /// Whose it is.
     pub workload: WorkloadId,
+    /// Which joining of that name: another one's record, key or configuration is never given to it.
+    pub instance: Arc<str>,
     /// What the node calls itself.
     pub user_agent: String,
     /// Variant and scope.
@@ -96,9 +100,10 @@ pub struct Open {
 
 impl From<Connected> for Open {
     fn from(connected: Connected) -> Self {
-        let Connected { id: _, workload, user_agent, kind, progress, handle } = connected;
+        let Connected { id: _, workload, instance, user_agent, kind, progress, handle } = connected;
         Self {
             workload,
+            instance,
             user_agent,
             kind,
             since: SystemTime::now(),

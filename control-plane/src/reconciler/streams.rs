@@ -47,17 +47,29 @@ impl Streams {
         self.by_workload.get(workload).into_iter().flatten().copied()
     }
 
+    /// The streams of a workload that are not of this instance; all of them without one.
+    pub fn of_others(&self, workload: &WorkloadId, instance: Option<&str>) -> Vec<StreamId> {
+        let is_other =
+            |id: &StreamId| self.open.get(id).is_some_and(|open| instance != Some(&*open.instance));
+        self.of(workload).filter(is_other).collect()
+    }
+
+    /// Whether this instance has a stream.
+    pub fn has(&self, workload: &WorkloadId, instance: &str) -> bool {
+        self.of(workload).any(|id| self.open.get(&id).is_some_and(|open| *open.instance == *instance))
+    }
+
     pub fn workloads(&self) -> impl Iterator<Item = &WorkloadId> {
         self.by_workload.keys()
     }
 
-    /// Gives new streams their first view. One whose workload is not known yet goes on waiting: its record may be on
+    /// Gives new streams their first view. One whose instance is not known yet goes on waiting: its record may be on
     /// its way from the store, and a view without its own listeners would take away those that it has.
-    pub fn serve_waiting(&mut self, revision: u64, mesh: &MeshState) {
+    pub fn serve_waiting(&mut self, revision: u64, mesh: &MeshState, is_current: impl Fn(&Open) -> bool) {
         let open = &mut self.open;
         self.waiting.retain(|id| {
             let Some(stream) = open.get_mut(id) else { return false };
-            if !mesh.workloads().contains_key(&stream.workload) {
+            if !mesh.workloads().contains_key(&stream.workload) || !is_current(stream) {
                 return true;
             }
             stream.publish(mesh.view(revision, &stream.workload), Changes::All);

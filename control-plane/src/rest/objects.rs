@@ -115,12 +115,13 @@ fn show(policy: &Policy) -> Object {
 fn joined(id: &WorkloadId, picture: &Picture) -> Object {
     let state = &picture.workloads[id];
     let mut metadata = json!({"namespace": id.namespace, "name": id.name});
-    if !state.labels.is_empty() {
-        metadata["labels"] = json!(state.labels);
+    let labels = state.all_labels();
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
     }
     let mut spec = json!({
-        "address": state.address,
-        "services": state.services,
+        "address": state.address.ip(),
+        "services": state.identity.iter().collect::<Vec<_>>(),
         "proxy": {"type": state.proxy},
     });
     if !state.app_ports.is_empty() {

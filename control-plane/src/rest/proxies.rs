@@ -1,6 +1,7 @@
 //! Who is connected, what each was sent, took and refused; and what flows between services.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use axum::Json;
@@ -25,7 +26,7 @@ pub async fn edges(State(api): State<Api>) -> Json<EdgeList> {
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
     let picture = picture(&api).await?;
-    let certificates = certificates(&api).await;
+    let certificates = api.ledger.issued().newest();
     let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
     let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
     for open in &picture.streams {
@@ -40,7 +41,7 @@ pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
 /// `GET /v1/proxies/{id}`
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
     let (id, picture) = find(&api, &id).await?;
-    let certificates = certificates(&api).await;
+    let certificates = api.ledger.issued().newest();
     let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
     Ok(Json(describe(&api, &picture, &streams, &certificates, &id).await))
 }
@@ -60,23 +61,11 @@ async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
     }
 }
 
-/// The newest leaf of each workload. Without the store there are none to show, and the rest still answers.
-async fn certificates(api: &Api) -> HashMap<WorkloadId, LedgerEntry> {
-    let mut newest: HashMap<WorkloadId, LedgerEntry> = HashMap::new();
-    for entry in api.ledger.list().await.unwrap_or_default() {
-        match newest.get(&entry.workload) {
-            Some(known) if known.issued_at > entry.issued_at => {}
-            _ => drop(newest.insert(entry.workload.clone(), entry)),
-        }
-    }
-    newest
-}
-
 async fn describe(
     api: &Api,
     picture: &Picture,
     streams: &[&Open],
-    certificates: &HashMap<WorkloadId, LedgerEntry>,
+    certificates: &HashMap<WorkloadId, Arc<LedgerEntry>>,
     id: &WorkloadId,
 ) -> ProxyStatus {
     let state = &picture.workloads[id];
@@ -102,7 +91,7 @@ async fn describe(
     let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
     ProxyStatus {
         id: id.to_string(),
-        service: state.identity.to_string(),
+        service: state.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
         proxy: proxy_word(state.proxy).to_owned(),
         user_agent: streams.first().map(|open| open.user_agent.clone()).unwrap_or_default(),
         sync,

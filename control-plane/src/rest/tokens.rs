@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
+use weft_policies::value::Cidr;
 
 use super::{Api, Refusal, Text};
 use crate::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
@@ -33,7 +34,11 @@ fn read(request: &TokenRequest) -> Result<TokenGrant, String> {
     };
     let label = |text: &String| text.parse::<LabelPattern>().map_err(|error| format!("allowLabels: {error}"));
     let allow_labels = request.allow_labels.iter().map(label).collect::<Result<_, _>>()?;
-    Ok(TokenGrant { service, ttl, uses: request.uses.unwrap_or(1), allow_labels })
+    let address =
+        |text: &String| text.parse::<Cidr>().map_err(|error| format!("allowAddresses: {text:?}: {error}"));
+    let allow_addresses = request.allow_addresses.iter().map(address).collect::<Result<_, _>>()?;
+    let (uses, allow_no_proxy) = (request.uses.unwrap_or(1), request.allow_no_proxy);
+    Ok(TokenGrant { service, ttl, uses, allow_labels, allow_addresses, allow_no_proxy })
 }
 
 fn info(record: &TokenRecord) -> TokenInfo {
@@ -43,6 +48,8 @@ fn info(record: &TokenRecord) -> TokenInfo {
         expires_at: record.expires_at,
         uses_left: record.uses_left,
         allow_labels: record.allow_labels.iter().map(ToString::to_string).collect(),
+        allow_addresses: record.allow_addresses.iter().map(ToString::to_string).collect(),
+        allow_no_proxy: record.allow_no_proxy,
     }
 }
 

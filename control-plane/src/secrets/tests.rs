@@ -57,7 +57,7 @@ fn identity(update: &SecretUpdate) -> (Vec<CertificateDer<'static>>, Vec<u8>) {
 async fn bundle_comes_first_and_holds_the_root() {
     let mut fixture = fixture().await;
     let update = fixture.next().await;
-    assert_eq!((update.workload.clone(), &*update.resource.name), (None, "bundle"));
+    assert_eq!((update.holder.clone(), &*update.resource.name), (None, "bundle"));
     let Type::ValidationContext(context) = decode(&update) else { panic!("not a bundle") };
     assert!(context.match_typed_subject_alt_names.is_empty(), "names would be added to those of the cluster");
     let roots = bytes(context.trusted_ca);
@@ -73,7 +73,10 @@ async fn held_identity_is_the_workloads_own_and_in_the_ledger() {
     let record = record("shop/web-1", "i-7");
     fixture.secrets.hold(&record).await;
     let update = fixture.next().await;
-    assert_eq!((update.workload.as_ref(), &*update.resource.name), (Some(&record.id), "identity"));
+    assert_eq!(
+        (update.holder.clone(), &*update.resource.name),
+        (Some((record.id.clone(), record.instance.clone())), "identity")
+    );
     let (chain, _) = identity(&update);
     let peer = identify(&chain[0], fixture.mesh.authority.trust_domain()).unwrap();
     assert_eq!((peer.workload.as_ref(), peer.service()), (Some(&record.id), Some(&record.service)));

@@ -47,12 +47,18 @@ impl Connections {
         cut.inspect(|link| link.cut.cancel()).count()
     }
 
-    /// Pings a workload's connections now, and says whether any of them answers in time.
+    /// Pings a workload's connections with a certificate that `counts` now, and says whether any of them answers in time.
     ///
     /// A stopped or unreachable client does not, though its connection is open; a live one does in milliseconds.
-    pub async fn answers(&self, workload: &WorkloadId, within: Duration) -> bool {
+    pub async fn answers(
+        &self,
+        workload: &WorkloadId,
+        within: Duration,
+        counts: impl Fn(&Serial) -> bool,
+    ) -> bool {
         let links = self.of(workload);
-        let beats: FuturesUnordered<_> = links.iter().map(|link| link.pulse.beat()).collect();
+        let counted = links.iter().filter(|link| counts(&link.serial));
+        let beats: FuturesUnordered<_> = counted.map(|link| link.pulse.beat()).collect();
         let any = beats.any(|beat| async move { beat });
         tokio::time::timeout(within, any).await.unwrap_or(false)
     }

@@ -31,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use weft_api::TrustDomain;
-use weft_xds::transport::PeerIdentity;
 
 use super::connections::{Connections, Entered};
 use super::lifetime::{GRACE, Lifetime};
@@ -95,7 +94,7 @@ impl TlsServer {
     /// Serves `app` until `shutdown`, then sends GOAWAY and waits a little for what is running.
     ///
     /// A connection with a certificate gets its GOAWAY a little before the certificate ends, and ends with it.
-    /// Requests carry a [`Peer`] and its [`PeerIdentity`] in their extensions when the client showed a certificate, and `ConnectInfo` always.
+    /// Requests carry a [`Peer`] in their extensions when the client showed a certificate, and `ConnectInfo` always.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
         let permits = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
@@ -246,11 +245,6 @@ impl Shared {
 
 /// What handlers learn about the peer.
 fn attach(extensions: &mut http::Extensions, peer: &Peer) {
-    extensions.insert(PeerIdentity {
-        spiffe: peer.spiffe.clone(),
-        workload: peer.workload.clone(),
-        service: peer.service().cloned(),
-    });
     extensions.insert(peer.clone());
 }
 

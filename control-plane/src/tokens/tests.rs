@@ -19,7 +19,7 @@ async fn fixture() -> Fixture {
 }
 
 fn grant() -> TokenGrant {
-    TokenGrant { service: "shop/web".parse().unwrap(), ttl: DEFAULT_TTL, uses: 1, allow_labels: Vec::new() }
+    TokenGrant::of("shop/web".parse().unwrap())
 }
 
 async fn create(tokens: &Tokens, grant: TokenGrant) -> JoinToken {

@@ -69,7 +69,7 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let spiffe: SpiffeId = "spiffe://mesh.test/ns/shop/svc/web".parse().unwrap();
         let identify = MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
-            let peer = PeerIdentity { spiffe: spiffe.clone(), workload: None, service: None };
+            let peer = PeerIdentity { spiffe: spiffe.clone(), workload: None, service: None, instance: None };
             request.extensions_mut().insert(peer);
             request
         });

@@ -1,5 +1,7 @@
 //! Who is at the other end: what the certificate proves, and what the node message claims.
 
+use std::sync::Arc;
+
 use weft_api::names::{ServiceId, SpiffeId, WorkloadId};
 
 use crate::server::EmptyFirst;
@@ -16,6 +18,9 @@ pub struct PeerIdentity {
     pub workload: Option<WorkloadId>,
     /// The service that the URI SAN names; none for a control plane.
     pub service: Option<ServiceId>,
+    /// Which joining of the workload the certificate belongs to; none where nobody keeps track of that. A workload's name
+    /// outlives its instances: what is bound to one of them asks for this.
+    pub instance: Option<Arc<str>>,
 }
 
 /// What the first message of a stream says about its sender. A claim: compare it with the [`PeerIdentity`] (S1).

@@ -120,11 +120,11 @@ impl Client {
 impl Running {
     /// Waits until nobody answers: what a client sent before it stopped may still arrive, but that is soon over.
     async fn falls_silent(&self) {
-        in_time(async { while self.connections.answers(&web_1(), SILENCE).await {} }).await;
+        in_time(async { while self.connections.answers(&web_1(), SILENCE, |_| true).await {} }).await;
     }
 
     async fn answers(&self) -> bool {
-        self.connections.answers(&web_1(), PATIENCE).await
+        self.connections.answers(&web_1(), PATIENCE, |_| true).await
     }
 }
 
@@ -179,7 +179,7 @@ async fn client_in_the_middle_of_a_large_response_answers_and_gets_it_whole() {
     let connections = server.connections.clone();
     let asking = tokio::spawn(async move {
         for _ in 0..10 {
-            assert!(connections.answers(&web_1(), PATIENCE).await);
+            assert!(connections.answers(&web_1(), PATIENCE, |_| true).await);
         }
     });
     let mut received = 0;
