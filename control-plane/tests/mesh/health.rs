@@ -117,9 +117,16 @@ async fn assignment_follows_the_workload_and_not_only_the_policies() {
     let cart = join(&token, declared("cart-1", "127.0.0.3")).await.unwrap();
     let mut checker = Checker::open(&cart, plane.running.xds).await;
     let before = checker.assignment().await;
-    let mut moved = declared("cart-1", "127.0.0.3");
-    moved.app_ports = [("http".to_owned(), 9999)].into();
-    join(&token, moved).await.unwrap();
+    let again = join(&token, declared("cart-1", "127.0.0.3")).await.err().expect("the name is taken");
+    assert_eq!(again.code(), tonic::Code::AlreadyExists, "{again}");
+    let file = "
+---
+apiVersion: weft.dev/v1
+kind: Workload
+metadata: {namespace: shop, name: cart-1}
+spec: {address: 127.0.0.3, ports: {http: 9999}, services: [cart]}
+";
+    plane.apply(file).await;
     let after = checker.assignment().await;
     assert_ne!(before, after);
     assert!(format!("{after:?}").contains("9999"), "{after:?}");
