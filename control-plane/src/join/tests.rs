@@ -67,12 +67,7 @@ async fn fixture_of(limits: SigningLimits) -> Fixture {
     Fixture { mesh, joining, known }
 }
 
-fn joining(
-    mesh: &Mesh,
-    store: Arc<dyn Store>,
-    known: &Arc<Mutex<Seen>>,
-    limits: SigningLimits,
-) -> Joining {
+fn joining(mesh: &Mesh, store: Arc<dyn Store>, known: &Arc<Mutex<Seen>>, limits: SigningLimits) -> Joining {
     let ledger = Ledger::spawn(Arc::clone(&store), CancellationToken::new());
     let workloads = Workloads::new(Arc::clone(&store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::clone(known) as _, mesh.hand.clock());
