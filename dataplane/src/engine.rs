@@ -25,6 +25,7 @@ mod heard;
 mod held;
 mod http;
 mod inspect;
+mod limits;
 mod listen;
 mod pool;
 mod record;

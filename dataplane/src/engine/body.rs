@@ -2,9 +2,12 @@
 
 mod replay;
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,20 +16,17 @@ use hyper::body::Incoming;
 
 pub(crate) use replay::{Replay, Replayed};
 
+use super::clock::now;
 use super::exchange::Exchange;
-use super::pool::Lease;
+use super::pool::{Lease, Upload};
 
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
-    #[error("no data for the stream idle timeout")]
-    Idle,
-    #[error("the response took longer than the route's timeout")]
-    Timeout,
-    #[error("the caller gave up")]
-    Cancelled,
+    #[error("the request is sent by another try")]
+    Superseded(#[source] h2::Error),
 }
 
 /// Any body that this proxy writes.
@@ -65,7 +65,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Request(request) => request.incoming.is_end_stream(),
             Self::Replayed(replayed) => replayed.is_end_stream(),
-            Self::Response(response) => response.source.is_end_stream(),
+            Self::Response(response) => response.is_end_stream(),
         }
     }
 
@@ -80,29 +80,41 @@ impl http_body::Body for Body {
     }
 }
 
-/// Counts of a request's body, shared with the exchange that reports them.
-#[derive(Debug, Default)]
+/// How far a request's body has come, shared with the exchange that reports it and with the limits that watch it.
+#[derive(Debug)]
 pub(crate) struct Progress {
     /// Bytes of body read from the caller.
-    pub(crate) bytes: std::cell::Cell<u64>,
-    /// The request's end was read.
-    pub(crate) ended: std::cell::Cell<bool>,
-    /// Something moved since the idle timer was set last.
-    pub(crate) moved: std::cell::Cell<bool>,
+    pub(crate) bytes: Cell<u64>,
+    /// When the request's end was read.
+    pub(crate) ended: Cell<Option<Instant>>,
+    /// When something was read last.
+    pub(crate) moved: Cell<Instant>,
     /// The caller's connection broke while its request was read.
-    pub(crate) broke: std::cell::Cell<bool>,
+    pub(crate) broke: Cell<bool>,
 }
 
 impl Progress {
+    pub(crate) fn new() -> Rc<Self> {
+        let (bytes, ended, moved, broke) =
+            (Cell::new(0), Cell::new(None), Cell::new(now()), Cell::new(false));
+        Rc::new(Self { bytes, ended, moved, broke })
+    }
+
     fn note(&self, frame: &Option<Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => {
-                self.moved.set(true);
+                self.moved.set(now());
                 let n = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.bytes.set(self.bytes.get() + n);
             }
             Some(Err(_)) => self.broke.set(true),
-            None => self.ended.set(true),
+            None => self.end(),
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(now()));
         }
     }
 }
@@ -111,16 +123,20 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     pub(crate) incoming: Incoming,
-    pub(crate) progress: std::rc::Rc<Progress>,
+    pub(crate) progress: Rc<Progress>,
+    pub(crate) upload: Option<Upload>,
 }
 
 impl RequestBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(upload) = self.upload.take() {
+            upload.begin();
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Hyper);
         if let Poll::Ready(frame) = &polled {
             self.progress.note(frame);
             if http_body::Body::is_end_stream(&self.incoming) {
-                self.progress.ended.set(true);
+                self.progress.end();
             }
         }
         polled
@@ -175,11 +191,40 @@ impl Source {
 /// A response's body; its end, or its being dropped, ends the exchange.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
-    pub(crate) source: Source,
+    source: Source,
     pub(crate) exchange: Box<Exchange>,
+    /// The last byte of a large last piece; see [`ResponseBody::hold_back`].
+    last: Option<Bytes>,
 }
 
+/// The last piece of a response that is larger than this goes to an HTTP/2 stream in two.
+const LARGE: usize = 16 * 1024;
+
 impl ResponseBody {
+    pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
+        Self { source, exchange, last: None }
+    }
+
+    /// hyper lets go of a stream when its last piece fits into the window by one byte; what is left of it waits in the
+    /// connection, and nobody could end that. A byte of its own keeps the stream's task until the rest is taken.
+    fn hold_back(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if self.exchange.connection.speaks_http1() {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(mut data) if data.len() > LARGE => {
+                self.last = Some(data.split_off(data.len() - 1));
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(other) => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.source.is_end_stream()
+    }
+
     /// What has come already, else what comes when the connection is driven.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let lease = self.exchange.upstream.as_ref().and_then(|upstream| upstream.lease.as_ref());
@@ -195,6 +240,9 @@ impl ResponseBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
         match self.poll_source(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
@@ -202,10 +250,11 @@ impl ResponseBody {
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.exchange.trailers(trailers);
                 }
-                if self.source.is_end_stream() {
-                    self.exchange.complete();
+                if !self.source.is_end_stream() {
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Ok(frame)))
+                self.exchange.complete();
+                Poll::Ready(Some(Ok(self.hold_back(frame))))
             }
             Poll::Ready(None) => {
                 self.exchange.complete();
@@ -215,10 +264,8 @@ impl ResponseBody {
                 self.exchange.upstream_broke();
                 Poll::Ready(Some(Err(error)))
             }
-            Poll::Pending => match self.exchange.poll_timeouts(cx) {
-                Poll::Ready(error) => Poll::Ready(Some(Err(error))),
-                Poll::Pending => Poll::Pending,
-            },
+            // Its limits are the driver's to watch: here nobody looks while the caller does not read.
+            Poll::Pending => Poll::Pending,
         }
     }
 }

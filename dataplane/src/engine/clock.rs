@@ -152,10 +152,13 @@ impl Deadline {
             }
             return Poll::Pending;
         }
-        if slot.at <= self.of.millis() {
+        if slot.at != NEVER && slot.at <= self.of.millis() {
             return Poll::Ready(());
         }
-        slot.waker = Some(cx.waker().clone());
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => slot.waker = Some(cx.waker().clone()),
+        }
         Poll::Pending
     }
 

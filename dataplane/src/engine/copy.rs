@@ -36,8 +36,10 @@ pub(crate) enum End {
     DownstreamBroke,
     /// The endpoint's connection broke.
     UpstreamBroke,
-    /// Nothing moved for the idle timeout, or the longest duration is over, or the worker drains.
-    TimedOut,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// It was told to stop.
+    Stopped,
 }
 
 struct Half {
@@ -138,7 +140,7 @@ impl Half {
     }
 }
 
-/// Copies until both directions have ended, one breaks, or `idle` is due without movement.
+/// Copies until both directions have ended, one breaks, `idle` is due without movement, or `stop` is ready.
 pub(crate) async fn tunnel<D, U>(
     downstream: D,
     upstream: U,
@@ -179,13 +181,13 @@ where
                     }
                     moved = total;
                     if deadline.poll(cx).is_ready() {
-                        return Poll::Ready(Tunnelled { up: up.total, down: down.total, end: End::TimedOut });
+                        return Poll::Ready(Tunnelled { up: up.total, down: down.total, end: End::Idle });
                     }
                 }
                 if stop(cx).is_pending() {
                     return Poll::Pending;
                 }
-                End::TimedOut
+                End::Stopped
             }
         };
         Poll::Ready(Tunnelled { up: up.total, down: down.total, end })

@@ -5,15 +5,15 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
-use super::body::{BodyError, Progress};
+use super::body::Progress;
 use super::chain::ChainView;
-use super::clock::{Deadline, now};
+use super::clock::now;
 use super::cluster::{BreakerOf, Picked};
+use super::limits::{Limits, TimedOut};
 use super::pool::Lease;
 use super::record::Record;
 use super::serve::{HttpConnection, InFlight, Protocol};
@@ -22,21 +22,6 @@ use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
 use crate::runtime::HttpManager;
-
-/// Which limit was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimedOut {
-    /// The route's timeout.
-    Route,
-    /// The retry policy's limit of one try.
-    PerTry,
-    /// The stream was silent.
-    Idle,
-    /// The longest life of a stream.
-    Duration,
-    /// The caller took too long to send its request.
-    Request,
-}
 
 /// What the request does upstream.
 #[derive(Debug)]
@@ -68,14 +53,7 @@ pub(crate) struct Exchange {
     pub(crate) grpc_status: Option<u32>,
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
-    /// When the whole request must be there.
-    request_ends: Option<Instant>,
-    deadline: Option<Deadline>,
-    idle: Option<Duration>,
-    moved: Instant,
-    route: Option<(Duration, Instant)>,
-    try_ends: Option<Instant>,
-    ends: Option<Instant>,
+    pub(crate) limits: Rc<Limits>,
     responding: bool,
     done: bool,
     _in_flight: InFlight,
@@ -87,8 +65,10 @@ impl Exchange {
         connection: &Rc<HttpConnection>,
         view: &Rc<ChainView>,
         manager: &HttpManager,
+        limits: Rc<Limits>,
     ) -> Box<Self> {
         let start = now();
+        limits.begin(&manager.timeouts, start);
         let (shard, stats) = (&connection.worker.shard, &manager.stats);
         shard.inc(stats.downstream_rq_total);
         shard.up(stats.downstream_rq_active);
@@ -112,51 +92,18 @@ impl Exchange {
             retried: false,
             grpc_status: None,
             request_id: None,
-            request_ends: manager.timeouts.request.map(|span| start + span),
-            deadline: None,
-            idle: manager.timeouts.stream_idle,
-            moved: start,
-            route: None,
-            try_ends: None,
-            ends: manager.timeouts.max_stream.map(|span| start + span),
+            limits,
             responding: false,
             done: false,
             _in_flight: connection.enter(),
         })
     }
 
-    /// Sets the limits that a route gives; called when the request is about to be sent.
-    pub(crate) fn limit(
-        &mut self,
-        route: Option<Duration>,
-        idle: Option<Option<Duration>>,
-        longest: Option<Option<Duration>>,
-    ) {
-        let at = now();
-        self.route = route.map(|span| (span, at + span));
-        if let Some(idle) = idle {
-            self.idle = idle;
-        }
-        if let Some(longest) = longest {
-            self.ends = longest.map(|span| self.start + span);
-        }
-        self.arm();
-    }
-
-    /// Sets or removes the limit of one try.
-    pub(crate) fn limit_try(&mut self, span: Option<Duration>) {
-        if span.is_some() || self.try_ends.is_some() {
-            self.try_ends = span.map(|span| now() + span);
-            self.arm();
-        }
-    }
-
     /// The response's head has come: only the limits of the whole go on.
     pub(crate) fn responded(&mut self, status: StatusCode) {
         self.status = status.as_u16();
         self.responding = true;
-        self.moved = now();
-        self.try_ends = None;
+        self.limits.responded();
     }
 
     /// Takes an endpoint for a try; replaces the one of the try before.
@@ -168,60 +115,10 @@ impl Exchange {
         self.upstream = Some(Upstream { picked, lease: None, started: now(), local: None, _permit: permit });
     }
 
-    /// Ready when a limit is reached; else the task is woken then.
-    pub(crate) fn poll_limits(&mut self, cx: &Context<'_>) -> Poll<TimedOut> {
-        loop {
-            let Some(deadline) = &self.deadline else { return Poll::Pending };
-            if deadline.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if let Some(reached) = self.reached() {
-                return Poll::Ready(reached);
-            }
-            self.arm();
-        }
-    }
-
-    /// The same for a response's body.
-    pub(crate) fn poll_timeouts(&mut self, cx: &Context<'_>) -> Poll<BodyError> {
-        let Poll::Ready(reached) = self.poll_limits(cx) else { return Poll::Pending };
-        let stats = self.view.manager().map(|manager| &manager.stats);
-        let shard = &self.connection.worker.shard;
-        self.details = Cow::Borrowed(match reached {
-            TimedOut::Idle => "stream_idle_timeout",
-            TimedOut::Duration => "max_duration_timeout",
-            TimedOut::Request => "request_overall_timeout",
-            TimedOut::Route | TimedOut::PerTry => "response_timeout",
-        });
-        Poll::Ready(match reached {
-            TimedOut::Idle => {
-                self.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
-                if let Some(stats) = stats {
-                    shard.inc(stats.downstream_rq_idle_timeout);
-                }
-                BodyError::Idle
-            }
-            TimedOut::Duration => {
-                self.flags.insert(ResponseFlags::DURATION_TIMEOUT);
-                BodyError::Timeout
-            }
-            TimedOut::Request => {
-                self.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION);
-                BodyError::Timeout
-            }
-            TimedOut::Route | TimedOut::PerTry => {
-                self.flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
-                BodyError::Timeout
-            }
-        })
-    }
-
     /// Bytes of the response's body went out.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
-        if self.deadline.is_some() {
-            self.moved = now();
-        }
+        self.limits.moved();
     }
 
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
@@ -238,14 +135,20 @@ impl Exchange {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        let ended = self.progress.as_ref().is_none_or(|progress| progress.ended.get());
         if let Some(upstream) = &mut self.upstream {
-            match upstream.lease.take() {
-                Some(Lease::Http1(lease)) if ended => lease.give_back(),
-                Some(Lease::Http1(_) | Lease::Http2(_)) | None => {}
+            // As in Envoy: what of the request is not there yet is not waited for.
+            match upstream.lease.take().filter(|_| self.limits.request_ended()) {
+                Some(Lease::Http1(lease)) => lease.give_back(),
+                Some(Lease::Http2(lease)) => lease.finish(),
+                None => {}
             }
         }
         self.report();
+        match self.connection.protocol {
+            // hyper has the rest, and the connection watches that it goes out.
+            Protocol::Http1 => self.limits.end(),
+            Protocol::Http2 => self.limits.flush(),
+        }
     }
 
     /// The upstream broke off in the middle of its response.
@@ -275,74 +178,44 @@ impl Exchange {
 
     /// Ends what the last try holds, without a response.
     pub(crate) fn release_failed(&mut self) {
+        self.limits.one_try(None);
         if let Some(upstream) = self.upstream.take() {
             self.connection.worker.shard.down(upstream.picked.view.config.stats.upstream_rq_active);
         }
     }
 
-    /// How long a tunnel may be silent.
-    pub(crate) fn idle_limit(&self) -> Option<Duration> {
-        self.idle
-    }
-
     /// A tunnel ended after `bytes` from the caller.
     pub(crate) fn tunnelled(&mut self, bytes: u64) {
-        let progress = Progress::default();
+        let progress = Progress::new();
         progress.bytes.set(bytes);
-        progress.ended.set(true);
-        self.progress = Some(Rc::new(progress));
+        progress.end();
+        self.progress = Some(progress);
     }
 
     /// An answer of our own goes out: the endpoint stays named in the log, its connection is not kept.
     pub(crate) fn responding_locally(&mut self) {
-        self.deadline = None;
         self.responding = false;
+        self.limits.flush();
         if let Some(upstream) = &mut self.upstream {
             upstream.lease = None;
         }
     }
 
-    fn reached(&mut self) -> Option<TimedOut> {
-        let at = now();
-        let request_ended = self.progress.as_ref().is_none_or(|progress| progress.ended.get());
-        if self.try_ends.is_some_and(|end| at >= end) {
-            return Some(TimedOut::PerTry);
+    /// The driver ended the stream at a limit, when it was too late for an answer.
+    fn cut(&mut self, reached: TimedOut) {
+        self.details = Cow::Borrowed(reached.details());
+        if let Some(flag) = reached.flag() {
+            self.flags.insert(flag);
         }
-        if request_ended {
-            self.request_ends = None;
-        } else if self.request_ends.is_some_and(|end| at >= end) {
-            return Some(TimedOut::Request);
+        let shard = &self.connection.worker.shard;
+        if let Some(manager) = self.view.manager() {
+            shard.inc(manager.stats.downstream_rq_tx_reset);
+            shard.inc(manager.stats.downstream_rq_rx_reset);
         }
-        // The route's clock runs from the end of the request.
-        if request_ended && self.route.is_some_and(|(_, end)| at >= end) {
-            return Some(TimedOut::Route);
+        reached.count(self);
+        if let Some(upstream) = &self.upstream {
+            shard.inc(upstream.picked.view.config.stats.upstream_rq_tx_reset);
         }
-        if self.ends.is_some_and(|end| at >= end) {
-            return Some(TimedOut::Duration);
-        }
-        let moved = self.progress.as_ref().is_some_and(|progress| progress.moved.replace(false));
-        if moved {
-            self.moved = at;
-        }
-        self.idle.is_some_and(|idle| at >= self.moved + idle).then_some(TimedOut::Idle)
-    }
-
-    fn arm(&mut self) {
-        let at = now();
-        if let Some((span, end)) = &mut self.route
-            && at >= *end
-        {
-            *end = at + *span;
-        }
-        let idle = self.idle.map(|idle| (self.moved + idle).max(at + Duration::from_millis(1)));
-        let route = self.route.map(|(_, end)| end);
-        let Some(end) =
-            [idle, route, self.try_ends, self.ends, self.request_ends].into_iter().flatten().min()
-        else {
-            return;
-        };
-        let deadlines = &self.connection.worker.deadlines;
-        self.deadline.get_or_insert_with(|| Deadline::new(deadlines)).set(end.saturating_duration_since(at));
     }
 
     /// Counts and logs; once.
@@ -377,11 +250,20 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        let cut = self.limits.cut_for();
         if self.done {
+            if cut.is_some()
+                && let Some(manager) = self.view.manager()
+            {
+                // Counted and logged long ago; only its bytes were still not taken.
+                self.connection.worker.shard.inc(manager.stats.downstream_rq_tx_reset);
+            }
             return;
         }
         self.done = true;
-        if self.flags == ResponseFlags::default() {
+        if let Some(reached) = cut {
+            self.cut(reached);
+        } else if self.flags == ResponseFlags::default() {
             // Nobody here ended it, so the caller did.
             self.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION);
             if self.details.is_empty() || self.responding {
@@ -393,6 +275,9 @@ impl Drop for Exchange {
             if let Some(upstream) = &self.upstream {
                 self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_cancelled);
             }
+        }
+        if cut.is_none() {
+            self.limits.end();
         }
         self.report();
     }

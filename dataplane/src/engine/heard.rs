@@ -1,21 +1,55 @@
-//! A downstream connection's bytes, noticed as they come: what comes between two requests begins a head.
+//! A downstream connection's bytes, noticed as they come and go: what comes between two requests begins a head, and what
+//! does not go means that the peer takes nothing.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 
-/// A stream that tells its connection that bytes came. An atomic, since hyper wants to be able to send the stream;
-/// nobody else writes it.
+/// What a stream tells its connection. Atomics, since hyper wants to be able to send the stream; only the connection's
+/// own task touches them.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// Bytes came since this was looked at.
+    heard: AtomicBool,
+    /// Odd while bytes wait that cannot be written; grows with each change.
+    stalls: AtomicU32,
+}
+
+impl Signs {
+    /// Whether bytes came since this was asked last.
+    pub(super) fn take_heard(&self) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard {
+            self.heard.store(false, Ordering::Relaxed);
+        }
+        heard
+    }
+
+    /// A number while nothing can be written: the same one for as long as nothing was.
+    pub(super) fn stalled(&self) -> Option<u32> {
+        Some(self.stalls.load(Ordering::Relaxed)).filter(|number| number % 2 == 1)
+    }
+
+    #[inline]
+    fn note_write<T>(&self, polled: &Poll<T>) {
+        let number = self.stalls.load(Ordering::Relaxed);
+        if polled.is_pending() != (number % 2 == 1) {
+            self.stalls.store(number.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that tells its connection.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) stream: Stream,
-    pub(super) heard: Arc<AtomicBool>,
+    pub(super) signs: Arc<Signs>,
 }
 
 impl AsyncRead for Heard {
@@ -28,7 +62,7 @@ impl AsyncRead for Heard {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.heard.store(true, Ordering::Relaxed);
+            self.signs.heard.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -37,7 +71,9 @@ impl AsyncRead for Heard {
 impl AsyncWrite for Heard {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.signs.note_write(&polled);
+        polled
     }
 
     #[inline]
@@ -46,7 +82,9 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.signs.note_write(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -55,10 +93,17 @@ impl AsyncWrite for Heard {
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_pending() {
+            // A stream that has nothing to flush says nothing about bytes that could not even be given to it.
+            self.signs.note_write(&polled);
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.signs.note_write(&polled);
+        polled
     }
 }

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::chain::ChainView;
 use super::exchange::Exchange;
+use super::limits::Limits;
 use super::reply::Reply;
 use super::serve::HttpConnection;
 use super::worker::Snapshot;
@@ -34,13 +35,17 @@ pub(super) struct Stage {
 }
 
 /// Answers one request.
-pub(super) async fn handle(connection: Rc<HttpConnection>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn handle(
+    connection: Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let view = connection.held.chain.view();
     let Some(manager) = view.manager() else {
         // A chain's kind is part of its identity, so this connection's chain ends in a connection manager.
         return Response::new(Body::Empty);
     };
-    let exchange = Exchange::begin(&connection, &view, manager);
+    let exchange = Exchange::begin(&connection, &view, manager, limits);
     let scheme = if connection.held.facts.tls.is_some() { "https" } else { "http" };
     let remote = connection.held.facts.peer.ip();
     let snapshot = connection.worker.snapshot();

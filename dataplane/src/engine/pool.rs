@@ -14,6 +14,7 @@ mod h1;
 mod h2;
 mod life;
 mod line;
+mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(crate) use h1::IdleLease;
 pub(crate) use h2::StreamLease;
 pub(crate) use life::Connection;
 pub(crate) use line::Line;
+pub(crate) use upload::Upload;
 
 use super::body::Body;
 use super::cluster::{BreakerOf, View};
@@ -74,6 +76,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => Some(lease.line()),
             Self::Http2(_) => None,
+        }
+    }
+
+    /// What a body says when it begins to be sent, where a task of its own will send it.
+    pub(crate) fn upload(&mut self) -> Option<Upload> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(lease) => Some(lease.upload()),
         }
     }
 

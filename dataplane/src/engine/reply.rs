@@ -102,7 +102,7 @@ impl Reply {
         }
         let source = if bytes.is_empty() { Source::Empty } else { Source::Full(Some(bytes)) };
         exchange.responding_locally();
-        response.map(|()| Body::Response(ResponseBody { source, exchange }))
+        response.map(|()| Body::Response(ResponseBody::new(source, exchange)))
     }
 }
 

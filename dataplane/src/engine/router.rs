@@ -14,8 +14,8 @@ use hyper::upgrade::OnUpgrade;
 use super::body::Body;
 use super::cluster::{BreakerOf, ClusterState};
 use super::connect::ConnectError;
-use super::exchange::TimedOut;
 use super::http::Stage;
+use super::limits::TimedOut;
 use super::pool::{Freshness, Lease, Version};
 use super::reply::Reply;
 use super::serve::Protocol;
@@ -28,8 +28,8 @@ use crate::route::{
 };
 use crate::runtime::{HttpManager, UpstreamProtocol};
 
-pub(super) use attempt::head as response_head;
 use attempt::{AttemptError, send};
+pub(super) use attempt::{head as response_head, limited};
 use outgoing::Head;
 pub(super) use outgoing::{Outgoing, set_authority, wanted_upgrade};
 
@@ -80,7 +80,8 @@ pub(super) async fn forward(
     let config = cluster.view().config.clone();
     let policy = sending.forward.retry.clone().filter(|policy| policy.applies(&stage.head(&parts)));
     let timeout = outgoing::timeout(sending.forward, &parts);
-    stage.exchange.limit(timeout, sending.forward.idle_timeout, sending.forward.max_stream_duration);
+    let Forward { idle_timeout, max_stream_duration, .. } = sending.forward;
+    stage.exchange.limits.route(stage.exchange.start, timeout, *idle_timeout, *max_stream_duration);
     let head = Head::prepare(&stage, &sending, weighted, &mut parts, timeout);
     let limit = outgoing::replay_limit(&sending, &config);
     let outgoing = Outgoing::new(&mut stage.exchange, parts, head, incoming, limit, policy.is_some());
@@ -128,7 +129,7 @@ impl Run<'_> {
                     }
                     // The connection is worth more than the rest of an answer that nobody reads.
                     drop(lease);
-                    self.back_off().await;
+                    self.back_off().await?;
                 }
                 Err(Failed::Reply(reply)) => return Err(reply),
                 Err(Failed::Attempt { error, reused }) => {
@@ -140,7 +141,7 @@ impl Run<'_> {
                         continue;
                     }
                     match self.after_failure(&error) {
-                        Next::Again => self.back_off().await,
+                        Next::Again => self.back_off().await?,
                         Next::GiveUp(reply) => return Err(reply),
                     }
                 }
@@ -183,10 +184,10 @@ impl Run<'_> {
         let hostname = picked.endpoint().hostname.clone();
         self.stage.exchange.assign(picked, permit);
         self.stage.exchange.attempts += 1;
-        self.stage.exchange.limit_try(self.policy.as_ref().and_then(|policy| policy.per_try_timeout));
+        self.stage.exchange.limits.one_try(self.policy.as_ref().and_then(|policy| policy.per_try_timeout));
         let version = self.version(view.config.http.protocol);
         let leasing = pool.lease(&worker, &view, version, fresh);
-        let lease = match attempt::limited(&mut self.stage.exchange, leasing).await {
+        let mut lease = match limited(&self.stage.exchange.limits, leasing).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(ConnectError::Overflow)) => return Err(attempt::overflow().into()),
             Ok(Err(error)) => return Err(Failed::fresh(AttemptError::Connect(error))),
@@ -197,7 +198,7 @@ impl Run<'_> {
         }
         let reused = lease.is_reused();
         let request = self.outgoing.request(
-            &lease,
+            &mut lease,
             self.stage.scheme,
             hostname.as_deref(),
             self.stage.exchange.attempts,
@@ -309,13 +310,16 @@ impl Run<'_> {
         true
     }
 
-    async fn back_off(&mut self) {
-        let Some(policy) = &self.policy else { return };
+    async fn back_off(&mut self) -> Result<(), Reply> {
+        let Some(policy) = &self.policy else { return Ok(()) };
         let wait: Duration = policy.back_off(self.retries, self.stage.connection.worker.random());
         let view = self.cluster.view();
         let _retrying = Permit::new(BreakerOf::Default(view), Resource::Retries);
         self.stage.exchange.release_failed();
-        super::clock::Deadline::after(&self.stage.connection.worker.deadlines, wait).wait().await;
+        let exchange = &mut self.stage.exchange;
+        let waiting = super::clock::Deadline::after(&exchange.connection.worker.deadlines, wait);
+        let waited = limited(&exchange.limits, waiting.wait()).await;
+        waited.map_err(|reached| attempt::reply(exchange, &AttemptError::TimedOut(reached)))
     }
 
     fn respond(self, response: Response<Incoming>, lease: Lease) -> Response<Body> {

@@ -1,13 +1,14 @@
 //! A downstream connection from its handshake to its end.
 
+mod life;
+
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,14 +18,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
 use super::body::Body;
-use super::clock::{Deadline, now};
-use super::exec::Local;
-use super::heard::Heard;
+use super::clock::now;
+use super::exec::{Handover, Streams};
+use super::heard::{Heard, Signs};
 use super::held::{Ending, Held};
+use super::limits::Limits;
 use super::stream::Stream;
 use super::worker::Worker;
 use super::{http as requests, tcp};
 use crate::runtime::{Codec, HttpManager, Terminal};
+use life::Life;
 
 /// What an h2 client with prior knowledge sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,10 +36,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's own limit of headers, for which it has room on the stack. Asked for another one, it clears a larger room for
 /// each message, even where the number is the same.
 const HYPER_HEADERS: usize = 100;
-/// Connections end this long before a certificate does.
-const MARGIN: Duration = Duration::from_secs(1);
-/// They are announced to end this long before it: time for each to carry one more response.
-const ANNOUNCED: Duration = Duration::from_secs(3);
 
 /// A connection that is ready to be served.
 pub(super) struct Opened {
@@ -55,8 +54,9 @@ pub(crate) struct HttpConnection {
     in_flight: Cell<u32>,
     requests: Cell<u32>,
     idle_since: Cell<Instant>,
-    /// Bytes came since this was looked at.
-    heard: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+    /// The limits of a stream on their way to its task.
+    pub(super) handover: Handover,
     pub(crate) closing: Cell<bool>,
 }
 
@@ -169,16 +169,12 @@ async fn serve_http(
         in_flight: Cell::new(0),
         requests: Cell::new(0),
         idle_since: Cell::new(now()),
-        heard: Arc::default(),
+        signs: Arc::default(),
+        handover: Handover::default(),
         closing: Cell::new(false),
     });
     let counted = Counted::new(&worker, manager, protocol, connection.held.facts.tls.is_some());
-    let handler = connection.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let connection = handler.clone();
-        async move { Ok::<Response<Body>, Infallible>(requests::handle(connection, request).await) }
-    });
-    let io = TokioIo::new(Heard { stream, heard: connection.heard.clone() });
+    let io = TokioIo::new(Heard { stream, signs: connection.signs.clone() });
     let ended = match protocol {
         Protocol::Http1 => {
             let mut builder = http1::Builder::new();
@@ -189,12 +185,17 @@ async fn serve_http(
                 .half_close(false)
                 .max_header_size(manager.limits.header_bytes)
                 .title_case_headers(manager.http1.title_case_headers);
+            // One request at a time: its limits are the connection's.
+            let limits = Limits::new(&worker.deadlines);
+            let (handler, of_request) = (connection.clone(), limits.clone());
+            let service = service_fn(move |request| answer(handler.clone(), of_request.clone(), request));
             let driver = builder.serve_connection(io, service).with_upgrades();
-            drive(connection, driver, manager, http1::UpgradeableConnection::graceful_shutdown).await
+            let shut = http1::UpgradeableConnection::graceful_shutdown;
+            drive(connection, Some(limits), driver, manager, shut).await
         }
         Protocol::Http2 => {
             let options = manager.http2;
-            let mut builder = http2::Builder::new(Local);
+            let mut builder = http2::Builder::new(Streams(connection.handover.clone()));
             builder
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(options.stream_window)
@@ -207,13 +208,28 @@ async fn serve_http(
             if options.allow_connect || manager.upgrades.iter().any(|upgrade| upgrade.enabled) {
                 builder.enable_connect_protocol();
             }
+            let handler = connection.clone();
+            let service = service_fn(move |request| {
+                // hyper makes the stream's task as soon as this returns: it finds its limits there.
+                let limits = Limits::new(&handler.worker.deadlines);
+                handler.handover.set(Some(limits.clone()));
+                answer(handler.clone(), limits, request)
+            });
             let driver = builder.serve_connection(io, service);
-            drive(connection, driver, manager, http2::Connection::graceful_shutdown).await
+            drive(connection, None, driver, manager, http2::Connection::graceful_shutdown).await
         }
     };
     if ended == Ended::ProtocolError {
         worker.shard.inc(counted.protocol_error);
     }
+}
+
+async fn answer(
+    connection: Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(requests::handle(connection, limits, request).await)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -223,9 +239,11 @@ enum Ended {
     Cut,
 }
 
-/// Polls a hyper connection, and ends it when the worker or a timer says so.
+/// Polls a hyper connection, and ends it when the worker or a timer says so, or when the one request that it serves has
+/// reached a limit and cannot be answered any more.
 async fn drive<C>(
     connection: Rc<HttpConnection>,
+    limits: Option<Rc<Limits>>,
     driver: C,
     manager: &HttpManager,
     shut: fn(Pin<&mut C>),
@@ -254,7 +272,8 @@ where
             let broken = result.is_err_and(|error| error.is_parse() || error.is_timeout());
             return Poll::Ready(if broken { Ended::ProtocolError } else { Ended::Well });
         }
-        if life.poll(&connection, cx).is_ready() {
+        let overdue = |limits: &Rc<Limits>| limits.are_armed() && limits.overdue(cx).is_ready();
+        if limits.as_ref().is_some_and(overdue) || life.poll(&connection, cx).is_ready() {
             return Poll::Ready(Ended::Cut);
         }
         if !shut_down && connection.held.ending() >= Ending::Finish {
@@ -263,125 +282,6 @@ where
         Poll::Pending
     })
     .await
-}
-
-/// The timers of a downstream connection: silence, slow heads, longest life, certificates.
-struct Life {
-    deadline: Deadline,
-    idle: Option<Duration>,
-    /// From then on responses say that the connection ends.
-    announce_at: Option<Instant>,
-    /// Then it ends also where no response came by.
-    finish_at: Option<Instant>,
-    grace: Duration,
-    cut_at: Option<Instant>,
-    first_head: Option<Instant>,
-    head: Duration,
-    /// When a head that has begun must be complete; only of later heads of an HTTP/1 connection.
-    head_ends: Option<Instant>,
-    /// How many requests there had been when bytes were last looked for.
-    requests: u32,
-    /// The peer was too slow, and is about to be cut off.
-    timed_out: bool,
-}
-
-impl Life {
-    fn new(connection: &HttpConnection, manager: &HttpManager) -> Self {
-        let at = now();
-        let certificate = connection
-            .held
-            .facts
-            .expires()
-            .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-        let (most, grace) = (manager.timeouts.max_connection, manager.timeouts.drain);
-        let announce = certificate.map(|life| life.saturating_sub(ANNOUNCED));
-        let finish = certificate.map(|life| life.saturating_sub(MARGIN));
-        let announce = [most, announce].into_iter().flatten().min();
-        let finish = [most.map(|most| most + grace), finish].into_iter().flatten().min();
-        let deadline = Deadline::new(&connection.worker.deadlines);
-        let head = manager.timeouts.request_headers.unwrap_or(HEAD_TIMEOUT);
-        let mut this = Self {
-            deadline,
-            idle: manager.timeouts.idle,
-            announce_at: announce.map(|life| at + life),
-            finish_at: finish.map(|life| at + life),
-            grace,
-            cut_at: None,
-            first_head: Some(at + head),
-            head,
-            head_ends: None,
-            requests: 0,
-            timed_out: false,
-        };
-        this.arm(connection, at);
-        this
-    }
-
-    fn arm(&mut self, connection: &HttpConnection, at: Instant) {
-        let idle = self.idle_end(connection);
-        match [idle, self.announce_at, self.finish_at, self.cut_at].into_iter().flatten().min() {
-            Some(end) => self.deadline.set(end.saturating_duration_since(at)),
-            None => self.deadline.clear(),
-        }
-    }
-
-    fn idle_end(&self, connection: &HttpConnection) -> Option<Instant> {
-        if connection.in_flight.get() > 0 {
-            return self.idle.map(|idle| now() + idle);
-        }
-        let since = connection.idle_since.get();
-        // A peer that connects and never sends a request head is not kept for the idle timeout's hour.
-        let unused = connection.requests.get() == 0 && connection.protocol == Protocol::Http1;
-        let unused = self.first_head.filter(|_| unused);
-        [self.idle.map(|idle| since + idle), unused, self.head_ends].into_iter().flatten().min()
-    }
-
-    /// Bytes between two requests begin a head, which has to be complete in time.
-    fn look_for_a_head(&mut self, connection: &HttpConnection) {
-        if connection.protocol == Protocol::Http2 || !connection.heard.load(Ordering::Relaxed) {
-            return;
-        }
-        connection.heard.store(false, Ordering::Relaxed);
-        let requests = connection.requests.get();
-        if std::mem::replace(&mut self.requests, requests) != requests || connection.in_flight.get() > 0 {
-            self.head_ends = None;
-        } else if self.head_ends.is_none() && requests > 0 && !self.timed_out {
-            let at = now();
-            self.head_ends = Some(at + self.head);
-            self.arm(connection, at);
-        }
-    }
-
-    /// Ready when the connection must be cut.
-    fn poll(&mut self, connection: &HttpConnection, cx: &Context<'_>) -> Poll<()> {
-        self.look_for_a_head(connection);
-        while self.deadline.poll(cx).is_ready() {
-            let at = now();
-            if self.cut_at.is_some_and(|cut| at >= cut) {
-                return Poll::Ready(());
-            }
-            if self.announce_at.take_if(|announce| at >= *announce).is_some() {
-                // The certificate's or the connection's time is nearly over: a peer that hears of it in a response
-                // sends no request that would cross the end.
-                connection.held.end(Ending::Announce);
-                cx.waker().wake_by_ref();
-            }
-            if self.finish_at.take_if(|finish| at >= *finish).is_some() {
-                self.cut_at = Some(at + self.grace);
-                connection.held.end(Ending::Finish);
-                cx.waker().wake_by_ref();
-            } else if self.idle_end(connection).is_some_and(|end| at >= end) {
-                // Said once: said again, it would put off the end for as long as the peer sends anything.
-                (self.idle, self.first_head, self.head_ends) = (None, None, None);
-                self.timed_out = true;
-                self.cut_at = Some(at + Duration::from_secs(1));
-                connection.held.end(Ending::Finish);
-                cx.waker().wake_by_ref();
-            }
-            self.arm(connection, at);
-        }
-        Poll::Pending
-    }
 }
 
 /// Connection counters and gauges of a manager, taken back at the end.

@@ -108,9 +108,9 @@ async fn pass(
     })
     .await;
     match done.end {
-        End::TimedOut => shard.inc(proxy.stats.idle_timeout),
+        End::Idle => shard.inc(proxy.stats.idle_timeout),
         End::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
-        End::Closed | End::UpstreamBroke => {}
+        End::Closed | End::UpstreamBroke | End::Stopped => {}
     }
     shard.add(stats.upstream_cx_tx_bytes_total, done.up);
     shard.add(stats.upstream_cx_rx_bytes_total, done.down);

@@ -1,6 +1,7 @@
 //! Requests that become tunnels: WebSocket and other upgrades, extended CONNECT, CONNECT.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -12,15 +13,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::body::Body;
 use super::clock::Deadline;
 use super::cluster::ClusterState;
-use super::copy::tunnel;
+use super::copy::{End, tunnel};
 use super::exchange::Exchange;
 use super::held::Ending;
 use super::http::Stage;
+use super::limits::TimedOut;
 use super::pool::Lease;
 use super::reply::Reply;
-use super::router::{Outgoing, Sending, response_head};
+use super::router::{Outgoing, Sending, limited, response_head};
 use super::serve::Protocol;
 use super::tcp::{self, Unreached};
+use crate::runtime::HttpManager;
 
 /// Whether manager and route allow the upgrade that is asked for.
 pub(super) fn is_allowed(sending: &Sending<'_>, parts: &Parts) -> bool {
@@ -83,8 +86,7 @@ pub(super) fn accept(
     stage.exchange.responded(answer.status());
     stage.exchange.details = "via_upstream".into();
     let Some(downstream) = sending.upgrade.take() else { return answer };
-    let stats = &sending.manager.stats;
-    stage.connection.worker.shard.inc(stats.downstream_cx_upgrades_total);
+    begin(&stage, sending.manager);
     tokio::task::spawn_local(async move {
         if let Some(line) = lease.line() {
             line.leave();
@@ -95,14 +97,27 @@ pub(super) fn accept(
             lease.connection().certificate_end(),
         );
         let _lease = lease;
-        match (downstream.await, upstream.await) {
-            (Ok(downstream), Ok(upstream)) => {
+        let both = async { (downstream.await, upstream.await) };
+        match limited(&stage.exchange.limits, both).await {
+            Ok((Ok(downstream), Ok(upstream))) => {
                 run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream), expiry).await;
             }
-            (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "upgrade did not come about"),
+            Ok((Err(error), _) | (_, Err(error))) => tracing::debug!(%error, "upgrade did not come about"),
+            Err(reached) => stage.exchange.limits.cut(reached),
         }
     });
     answer
+}
+
+/// The answer that makes a tunnel of the stream is about to go out: its caller must take it, as any other.
+fn begin(stage: &Stage, manager: &HttpManager) {
+    stage.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
+    let limits = &stage.exchange.limits;
+    limits.flush();
+    if stage.connection.protocol == Protocol::Http2 {
+        // hyper makes a task that writes the tunnel's bytes, which must end with it.
+        stage.connection.handover.set(Some(limits.clone()));
+    }
 }
 
 /// CONNECT: ends here, and its content goes to an endpoint as TCP, where the route says so.
@@ -138,19 +153,19 @@ pub(super) async fn connect(
     };
     stage.exchange.responded(StatusCode::OK);
     stage.exchange.details = "via_upstream".into();
-    stage.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
+    begin(&stage, manager);
     tokio::task::spawn_local(async move {
-        let reached = reached;
         let expiry = tcp::certificate_end(
             &stage.connection.worker,
             &stage.connection.held,
             reached.dialed.certificate_end(),
         );
-        match downstream.await {
-            Ok(downstream) => {
+        match limited(&stage.exchange.limits, downstream).await {
+            Ok(Ok(downstream)) => {
                 run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream, expiry).await;
             }
-            Err(error) => tracing::debug!(%error, "CONNECT did not come about"),
+            Ok(Err(error)) => tracing::debug!(%error, "CONNECT did not come about"),
+            Err(reached) => stage.exchange.limits.cut(reached),
         }
     });
     Response::new(Body::Empty)
@@ -163,18 +178,30 @@ where
     U: AsyncRead + AsyncWrite,
 {
     let connection = exchange.connection.clone();
-    let idle = exchange.idle_limit().map(|span| (Deadline::new(&connection.worker.deadlines), span));
+    let deadlines = &connection.worker.deadlines;
+    let limits = exchange.limits.clone();
+    limits.rest();
+    let idle = limits.idle().map(|span| (Deadline::new(deadlines), span));
+    let longest = limits.left().map(|span| Deadline::after(deadlines, span));
+    let due = |deadline: &Option<Deadline>, cx: &Context<'_>| {
+        deadline.as_ref().is_some_and(|deadline| deadline.poll(cx).is_ready())
+    };
+    let mut too_long = false;
     let done = tunnel(downstream, upstream, idle, |cx| {
         connection.held.watch(cx);
-        let expired = expiry.as_ref().is_some_and(|end| end.poll(cx).is_ready());
-        if expired || connection.held.ending() >= Ending::Cut {
-            std::task::Poll::Ready(())
+        too_long = due(&longest, cx);
+        if too_long || due(&expiry, cx) || connection.held.ending() >= Ending::Cut {
+            Poll::Ready(())
         } else {
-            std::task::Poll::Pending
+            Poll::Pending
         }
     })
     .await;
     exchange.sent = done.down;
     exchange.tunnelled(done.up);
-    exchange.complete();
+    match done.end {
+        End::Idle => limits.cut(TimedOut::Idle),
+        End::Stopped if too_long => limits.cut(TimedOut::Duration),
+        End::Closed | End::DownstreamBroke | End::UpstreamBroke | End::Stopped => exchange.complete(),
+    }
 }

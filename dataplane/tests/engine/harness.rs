@@ -380,7 +380,7 @@ impl Proxy {
 
     /// Waits until a statistic has a value.
     pub async fn wait_for(&mut self, setup: &Setup, name: &str, wanted: i64) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let value = setup.value(&self.engine().stats().await, name);
             if value == wanted {

@@ -6,6 +6,7 @@ mod harness;
 mod http;
 mod life;
 mod reuse;
+mod stalls;
 mod streams;
 mod tcp;
 mod tls;

@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{BodyError, Progress};
+use crate::engine::pool::Upload;
 
 struct Kept {
     incoming: Incoming,
@@ -60,10 +61,10 @@ impl Replay {
     }
 
     /// A body for the next attempt, from the beginning. Bodies of earlier attempts end with an error.
-    pub(crate) fn attempt(&self) -> Replayed {
+    pub(crate) fn attempt(&self, upload: Option<Upload>) -> Replayed {
         let mut kept = self.kept.borrow_mut();
         kept.attempt += 1;
-        Replayed { of: self.clone(), attempt: kept.attempt, next: 0, trailers_sent: false }
+        Replayed { of: self.clone(), attempt: kept.attempt, next: 0, trailers_sent: false, upload }
     }
 }
 
@@ -74,13 +75,18 @@ pub(crate) struct Replayed {
     attempt: u32,
     next: usize,
     trailers_sent: bool,
+    upload: Option<Upload>,
 }
 
 impl Replayed {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(upload) = self.upload.take() {
+            upload.begin();
+        }
         let kept = &mut *self.of.kept.borrow_mut();
         if kept.attempt != self.attempt {
-            return Poll::Ready(Some(Err(BodyError::Cancelled)));
+            let cancelled = h2::Error::from(h2::Reason::CANCEL);
+            return Poll::Ready(Some(Err(BodyError::Superseded(cancelled))));
         }
         if let Some(chunk) = kept.chunks.get(self.next) {
             self.next += 1;
@@ -104,7 +110,7 @@ impl Replayed {
             self.trailers_sent |= kept.trailers.is_some() || kept.ended;
             if kept.incoming.is_end_stream() {
                 kept.ended = true;
-                self.of.progress.ended.set(true);
+                self.of.progress.end();
             }
         }
         polled

@@ -67,22 +67,33 @@ impl Idle {
     }
 }
 
-/// An h1 connection in use. It goes back into the pool by [`IdleLease::give_back`]; dropped, it closes.
+/// An h1 connection in use. It goes back into the pool by [`IdleLease::give_back`]; dropped before, its exchange was
+/// broken off, and it is closed at once: nothing that either side still waits for may hold it.
 #[derive(Debug)]
 pub(crate) struct IdleLease {
     sender: Option<H1Sender>,
     connection: Rc<Connection>,
     line: Rc<Line>,
     pool: Rc<Pool>,
-    /// It went back into the pool.
-    kept: bool,
+    end: LeaseEnd,
+}
+
+/// What becomes of a connection after its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeaseEnd {
+    /// Closed now.
+    BrokenOff,
+    /// Closed when hyper has said goodbye.
+    Closing,
+    /// In the pool.
+    Kept,
 }
 
 impl IdleLease {
     fn new(sender: H1Sender, connection: Rc<Connection>, line: Rc<Line>, pool: Rc<Pool>) -> Self {
         connection.begin();
         line.attend();
-        Self { sender: Some(sender), connection, line, pool, kept: false }
+        Self { sender: Some(sender), connection, line, pool, end: LeaseEnd::BrokenOff }
     }
 
     /// What moves its bytes.
@@ -101,6 +112,7 @@ impl IdleLease {
     /// The exchange ended well: the next request may use the connection.
     pub(crate) fn give_back(mut self) {
         let Some(sender) = self.sender.take() else { return };
+        self.end = LeaseEnd::Closing;
         if sender.is_closed() || self.connection.spent.get() || self.pool.retired.get() {
             return;
         }
@@ -113,18 +125,23 @@ impl IdleLease {
         let (connection, line) = (self.connection.clone(), self.line.clone());
         self.pool.idle.borrow_mut().push(Idle { sender, connection, line });
         self.pool.changed.notify_one();
-        self.kept = true;
+        self.end = LeaseEnd::Kept;
     }
 }
 
 impl Drop for IdleLease {
     fn drop(&mut self) {
         drop(self.sender.take());
-        if self.kept {
-            self.connection.end(Some(WATCH));
-        } else {
-            self.connection.end(None);
-            self.line.leave();
+        match self.end {
+            LeaseEnd::Kept => self.connection.end(Some(WATCH)),
+            LeaseEnd::Closing => {
+                self.connection.end(None);
+                self.line.leave();
+            }
+            LeaseEnd::BrokenOff => {
+                self.connection.end(None);
+                self.line.cut();
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::super::body::Body;
 use super::super::cluster::View;
 use super::super::connect::{ConnectError, Dialed, Speak};
-use super::super::exec::Local;
 use super::super::worker::Worker;
+use super::upload::{Stop, Upload, Uploads};
 use super::{Connection, Freshness, Lease, Place, Pool, Version};
 
 type Sender = http2::SendRequest<Body>;
@@ -25,6 +25,7 @@ pub(super) struct Multi {
     most: u32,
     /// How many streams the server takes at once, as its settings say.
     allowed: Rc<Cell<usize>>,
+    uploads: Uploads,
 }
 
 impl Multi {
@@ -39,7 +40,8 @@ impl Multi {
 
     fn lease(&self) -> StreamLease {
         self.connection.begin();
-        StreamLease { sender: self.sender.clone(), connection: self.connection.clone() }
+        let (sender, connection) = (self.sender.clone(), self.connection.clone());
+        StreamLease { sender, connection, uploads: self.uploads.clone(), upload: None }
     }
 }
 
@@ -48,6 +50,8 @@ impl Multi {
 pub(crate) struct StreamLease {
     sender: Sender,
     connection: Rc<Connection>,
+    uploads: Uploads,
+    upload: Option<Rc<Stop>>,
 }
 
 impl StreamLease {
@@ -58,11 +62,25 @@ impl StreamLease {
     pub(crate) fn sender(&mut self) -> &mut Sender {
         &mut self.sender
     }
+
+    pub(super) fn upload(&mut self) -> Upload {
+        let (upload, stop) = self.uploads.upload();
+        self.upload = Some(stop);
+        upload
+    }
+
+    /// The exchange ended well: what is left of a request that was read whole may still go out.
+    pub(crate) fn finish(mut self) {
+        self.upload = None;
+    }
 }
 
 impl Drop for StreamLease {
     fn drop(&mut self) {
         self.connection.end(None);
+        if let Some(upload) = &self.upload {
+            upload.stop();
+        }
     }
 }
 
@@ -155,7 +173,8 @@ impl Pool {
         worker.shard.inc(stats.upstream_cx_http2_total);
         let options = cluster.http.http2;
         let connection = Connection::new(worker, cluster, &dialed, place);
-        let mut builder = http2::Builder::new(Local);
+        let uploads = Uploads::default();
+        let mut builder = http2::Builder::new(uploads.clone());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(options.stream_window)
@@ -170,7 +189,8 @@ impl Pool {
             .map_err(|error| ConnectError::Protocol(error.to_string().into()))?;
         let allowed = Rc::new(Cell::new(driver.current_max_send_streams()));
         let most = options.max_concurrent_streams;
-        let multi = Rc::new(Multi { sender, connection: connection.clone(), most, allowed: allowed.clone() });
+        let multi = Multi { sender, connection: connection.clone(), most, allowed: allowed.clone(), uploads };
+        let multi = Rc::new(multi);
         let lease = multi.lease();
         if !self.retired.get() {
             self.multi.borrow_mut().push(multi);

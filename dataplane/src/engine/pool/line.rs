@@ -92,6 +92,12 @@ impl Line {
         self.wake_keeper();
     }
 
+    /// Closes it whatever it waits for, and lets its own task know.
+    pub(super) fn cut(&self) {
+        self.close();
+        self.leave();
+    }
+
     /// One turn of its own task; ready when the connection is over.
     pub(super) fn keep(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut *self.keeper.borrow_mut() {

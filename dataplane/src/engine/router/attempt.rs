@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use super::super::body::{Body, ResponseBody, Source};
 use super::super::clock::now;
 use super::super::connect::ConnectError;
-use super::super::exchange::{Exchange, TimedOut};
+use super::super::exchange::Exchange;
 use super::super::http::Stage;
+use super::super::limits::{Limits, TimedOut};
 use super::super::pool::Lease;
 use super::super::reply::{Reply, server_header};
 use super::super::serve::Protocol;
@@ -40,12 +41,13 @@ pub(super) enum AttemptError {
     TimedOut(TimedOut),
 }
 
-/// Runs `work` unless a limit of the exchange is reached first.
-pub(super) async fn limited<F: Future>(exchange: &mut Exchange, work: F) -> Result<F::Output, TimedOut> {
+/// Runs `work` unless a limit of the request is reached first. Everything that a request waits for before it has a
+/// response runs in here: what is reached elsewhere cuts the stream without an answer.
+pub(in super::super) async fn limited<F: Future>(limits: &Limits, work: F) -> Result<F::Output, TimedOut> {
     let mut work = std::pin::pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => exchange.poll_limits(cx).map(Err),
+        Poll::Pending => limits.answerable(cx).map(Err),
     })
     .await
 }
@@ -61,11 +63,11 @@ pub(super) async fn send(
         Lease::Http1(lease) => {
             let line = lease.line().clone();
             let response = lease.sender().try_send_request(request);
-            limited(exchange, line.drive(response)).await
+            limited(&exchange.limits, line.drive(response)).await
         }
         Lease::Http2(lease) => {
             let response = lease.sender().try_send_request(request);
-            limited(exchange, response).await
+            limited(&exchange.limits, response).await
         }
     };
     match sent {
@@ -148,15 +150,8 @@ pub(super) fn reply(exchange: &mut Exchange, error: &AttemptError) -> Reply {
             )
         }
         AttemptError::TimedOut(reached) => {
-            if *reached == TimedOut::Request {
-                return timed_out(*reached);
-            }
-            count(match reached {
-                TimedOut::PerTry => |stats| stats.upstream_rq_per_try_timeout,
-                TimedOut::Duration => |stats| stats.upstream_rq_max_duration_reached,
-                TimedOut::Route | TimedOut::Idle | TimedOut::Request => |stats| stats.upstream_rq_timeout,
-            });
-            timed_out(*reached)
+            reached.count(exchange);
+            timed_out(*reached, exchange.limits.request_ended())
         }
     }
 }
@@ -176,23 +171,20 @@ pub(super) fn broken_request() -> Reply {
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
 }
 
-fn timed_out(reached: TimedOut) -> Reply {
-    if reached == TimedOut::Request {
-        return Reply::new(StatusCode::REQUEST_TIMEOUT, "request_overall_timeout").body("request timeout");
-    }
-    let (details, body, flag) = match reached {
-        TimedOut::Route | TimedOut::Request => {
-            ("response_timeout", "upstream request timeout", ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
-        }
-        TimedOut::PerTry => {
-            ("upstream_per_try_timeout", "upstream request timeout", ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
-        }
-        TimedOut::Idle => ("stream_idle_timeout", "stream timeout", ResponseFlags::STREAM_IDLE_TIMEOUT),
-        TimedOut::Duration => {
-            ("max_duration_timeout", "upstream max stream duration reached", ResponseFlags::DURATION_TIMEOUT)
-        }
+/// 408 where the caller has not sent its request yet: it is not the endpoint that is late then.
+fn timed_out(reached: TimedOut, request_ended: bool) -> Reply {
+    let late = if request_ended { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+    let (code, body) = match reached {
+        TimedOut::Route | TimedOut::PerTry => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
+        TimedOut::Idle => (late, "stream timeout"),
+        TimedOut::Duration => (late, "downstream duration timeout"),
+        TimedOut::Request => (StatusCode::REQUEST_TIMEOUT, "request timeout"),
     };
-    Reply::new(StatusCode::GATEWAY_TIMEOUT, details).body(body).flag(flag)
+    let reply = Reply::new(code, reached.details()).body(body);
+    match reached.flag() {
+        Some(flag) => reply.flag(flag),
+        None => reply,
+    }
 }
 
 /// Passes a response on.
@@ -211,7 +203,7 @@ pub(super) fn respond(
     stage.exchange.responded(parts.status);
     stage.exchange.details = Cow::Borrowed("via_upstream");
     let source = Source::Upstream(incoming);
-    let body = Body::Response(ResponseBody { source, exchange: stage.exchange });
+    let body = Body::Response(ResponseBody::new(source, stage.exchange));
     response.map(|()| body)
 }
 

@@ -132,7 +132,8 @@ impl Outgoing {
         let body = if incoming.is_end_stream() || head.upgrades {
             Kind::Empty
         } else {
-            let progress = Rc::new(Progress::default());
+            let progress = Progress::new();
+            exchange.limits.follow(&progress);
             exchange.progress = Some(progress.clone());
             if keeps {
                 Kind::Replay(Replay::new(incoming, limit, progress))
@@ -172,7 +173,7 @@ impl Outgoing {
         self.parts.headers = parts.headers;
         self.sent = false;
         if let (Body::Request(body), Kind::Once(slot)) = (body, &mut self.body) {
-            let RequestBody { incoming, progress } = *body;
+            let RequestBody { incoming, progress, .. } = *body;
             *slot = Some((incoming, progress));
         }
     }
@@ -180,7 +181,7 @@ impl Outgoing {
     /// The request for a connection.
     pub(super) fn request(
         &mut self,
-        lease: &Lease,
+        lease: &mut Lease,
         scheme: &'static str,
         hostname: Option<&str>,
         attempt: u32,
@@ -198,10 +199,13 @@ impl Outgoing {
         let body = match &mut self.body {
             Kind::Empty => Body::Empty,
             Kind::Once(body) => match body.take() {
-                Some((incoming, progress)) => Body::Request(Box::new(RequestBody { incoming, progress })),
+                Some((incoming, progress)) => {
+                    let upload = lease.upload();
+                    Body::Request(Box::new(RequestBody { incoming, progress, upload }))
+                }
                 None => Body::Empty,
             },
-            Kind::Replay(replay) => Body::Replayed(replay.attempt()),
+            Kind::Replay(replay) => Body::Replayed(replay.attempt(lease.upload())),
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
