@@ -11,8 +11,8 @@ use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
 use crate::rest::{
-    ApplyResult, EdgeList, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, TokenList,
-    TokenRequest,
+    ApplyResult, EdgeList, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, RevokedProxy,
+    TokenList, TokenRequest,
 };
 
 /// Answers larger than this are refused: 64 MiB.
@@ -165,6 +165,15 @@ impl Client {
     /// See [`ClientError`].
     pub async fn proxy_config(&self, id: &str) -> Result<serde_json::Value, ClientError> {
         self.get(&format!("/v1/proxies/{}/config", encode(id))).await
+    }
+
+    /// Takes a workload out of the mesh, and puts its certificates on a revocation list.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn revoke_proxy(&self, id: &str) -> Result<RevokedProxy, ClientError> {
+        let path = format!("/v1/proxies/{}/revoke", encode(id));
+        self.call(Method::POST, &path, "application/json", String::new()).await
     }
 
     /// Lists edges of the mesh with their traffic.

@@ -182,6 +182,8 @@ pub enum ProxyCommand {
     Status(ProxyStatus),
     /// The configuration one proxy was sent, secrets redacted
     Config(ProxyStatus),
+    /// Take a workload out of the mesh at once, its certificates included; it may join again with a new token
+    Revoke(ProxyStatus),
     /// Join and write what a stock Envoy needs to be a sidecar
     Bootstrap(Box<Bootstrap>),
 }

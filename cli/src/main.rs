@@ -49,6 +49,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             ProxyCommand::List(list) => commands::proxy::list(&access()?, list).await,
             ProxyCommand::Status(status) => commands::proxy::status(&access()?, status).await,
             ProxyCommand::Config(config) => commands::proxy::config(&access()?, config).await,
+            ProxyCommand::Revoke(proxy) => commands::proxy::revoke(&access()?, proxy).await,
             ProxyCommand::Bootstrap(bootstrap) => commands::bootstrap::run(&access()?, *bootstrap).await,
         },
         Command::Completion { shell } => {

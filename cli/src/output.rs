@@ -60,6 +60,12 @@ pub fn until(moment: i64) -> String {
     distance(moment, |now, then| then.checked_sub(now))
 }
 
+/// Whether a moment is over.
+pub fn is_past(moment: i64) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(moment).is_ok_and(|moment| Duration::from_secs(moment) <= now)
+}
+
 fn distance(moment: i64, between: impl Fn(Duration, Duration) -> Option<Duration>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match u64::try_from(moment) {

@@ -1,7 +1,7 @@
 //! The mesh's certificate authority.
 //!
 //! ```text
-//!   store: mesh/root, mesh/issuer (keys sealed)          mesh/leaves/… (ledger)
+//!   store: mesh/root, mesh/issuer, … (keys sealed)       leaves/… (ledger)
 //!        │ open: read, or create by one compare-and-swap        ▲ one entry a leaf
 //!        ▼                                                      │
 //!   Authority ── SigningChain (watch) ── issue_workload ── IssuedLeaf
@@ -13,6 +13,7 @@
 //! which an issuer is made. Rotating the root is not done here yet.
 
 mod chain;
+mod crl;
 mod csr;
 mod issued;
 mod ledger;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 pub use chain::{Held, Serial, SigningChain};
+pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
@@ -63,6 +65,7 @@ pub struct Authority {
     clock: crate::clock::Clock,
     seal: SealKey,
     chain: watch::Sender<Arc<SigningChain>>,
+    lists: watch::Sender<Arc<Vec<RevocationList>>>,
 }
 
 /// A workload's certificate, and what the ledger keeps of it.
@@ -160,11 +163,13 @@ impl Authority {
         clock: crate::clock::Clock,
         seal: SealKey,
         chain: SigningChain,
+        lists: Vec<RevocationList>,
     ) -> Result<Self, CaError> {
         if !(MIN_LEAF_LIFE..=MAX_LEAF_LIFE).contains(&settings.leaf_life) {
             return Err(CaError::LeafLife(settings.leaf_life));
         }
-        Ok(Self { settings, clock, seal, chain: watch::Sender::new(Arc::new(chain)) })
+        let (chain, lists) = (watch::Sender::new(Arc::new(chain)), watch::Sender::new(Arc::new(lists)));
+        Ok(Self { settings, clock, seal, chain, lists })
     }
 
     /// The mesh that it speaks for.
@@ -183,6 +188,18 @@ impl Authority {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<SigningChain>> {
         self.chain.subscribe()
+    }
+
+    /// The revocation lists of all issuers, ordered by the issuers' serials.
+    #[must_use]
+    pub fn lists(&self) -> Arc<Vec<RevocationList>> {
+        Arc::clone(&self.lists.borrow())
+    }
+
+    /// The revocation lists, from now on.
+    #[must_use]
+    pub fn subscribe_lists(&self) -> watch::Receiver<Arc<Vec<RevocationList>>> {
+        self.lists.subscribe()
     }
 
     /// The roots that members trust.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tonic::Status;
-use weft_api::names::INBOUND_LISTENER;
+use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
 use weft_api::{ResourceKind, Version, WorkloadId};
 use weft_xds::server::Event;
 use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
@@ -81,6 +81,11 @@ fn listens((name, version): &(Arc<str>, Option<Version>)) -> bool {
     **name == *INBOUND_LISTENER && version.is_some()
 }
 
+/// The version of the bundle, where this is one.
+fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
+    version.filter(|_| **name == *BUNDLE_SECRET)
+}
+
 /// Lives as long as the stream; its end tells the reconciler.
 struct Guard {
     id: StreamId,
@@ -111,6 +116,12 @@ impl Guard {
                 if !self.has_arrived.swap(true, Ordering::Relaxed) {
                     let (workload, instance) = (self.workload.clone(), Arc::clone(&self.instance));
                     self.tell(Command::Arrived { workload, instance });
+                }
+            }
+            Event::Acked { kind: ResourceKind::Secret, resources } => {
+                if let Some(version) = resources.iter().find_map(bundle) {
+                    self.progress.took_bundle(version);
+                    self.reconciling.tell_presence();
                 }
             }
             Event::Sent { .. }

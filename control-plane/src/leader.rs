@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use weft_api::WorkloadId;
 use weft_store::{Leadership, Revision, Store};
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::policy_log::{PolicyLog, Retention};
 use crate::reconciler::Reconciling;
+use crate::revocation::Revocations;
+use crate::secrets;
 use crate::tokens::Tokens;
 use crate::workloads::Workloads;
 
@@ -33,6 +36,8 @@ pub struct Duties {
     pub tokens: Tokens,
     /// Records of workloads.
     pub workloads: Workloads,
+    /// Instances whose leaves are not to be believed.
+    pub revocations: Revocations,
     /// Policies.
     pub log: PolicyLog,
     /// Who is alive.
@@ -76,7 +81,12 @@ impl Duties {
 
     /// Each duty is tried, whatever became of the others.
     async fn round(&self, leader: &Leadership) {
-        note("renewing the issuer", self.authority.renew_issuer(self.store.as_ref(), leader).await);
+        let store = self.store.as_ref();
+        let is_acknowledged = self.bundle_is_acknowledged().await;
+        note("renewing the issuer", self.authority.renew_issuer(store, leader, is_acknowledged).await);
+        note("pruning issuers", self.authority.prune_issuers(store, leader).await);
+        note("listing revoked leaves", self.revocations.catch_up(Some(leader)).await);
+        note("pruning revocations", self.revocations.prune(leader).await);
         note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);
         note("pruning tokens", self.tokens.prune(leader).await);
         note("tidying the policies", self.log.upkeep(&Retention::default(), leader).await);
@@ -87,6 +97,15 @@ impl Duties {
             }
             note("removing a lost workload", removed);
         }
+    }
+
+    /// Whether every proxy has the bundle as it is now. One that is away counts for as long as a leaf of its lives.
+    async fn bundle_is_acknowledged(&self) -> bool {
+        let now = self.clock.unix_seconds();
+        let bundle = secrets::bundle(&self.authority.bundle(), &self.authority.lists(), now);
+        let lacking = self.reconciling.without_bundle(bundle.version).await;
+        let lives = |id: &WorkloadId| self.ledger.issued().of(id).iter().any(|leaf| leaf.expires_at > now);
+        lacking.behind.is_empty() && !lacking.away.iter().any(lives)
     }
 
     /// Forgets the history up to what was newest an hour ago.

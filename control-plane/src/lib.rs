@@ -23,6 +23,7 @@ pub mod private_file;
 pub mod reconciler;
 pub mod registry;
 pub mod rest;
+pub mod revocation;
 pub mod secrets;
 mod seldom;
 pub mod server;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::{ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
 use weft_store::{Change, Event, Lease, Store, Txn};
 
@@ -56,6 +56,9 @@ struct StoredWorkload {
     /// By `NAMESPACE/SERVICE/PORT`; absent where no sidecar reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     health: Option<BTreeMap<String, StoredHealth>>,
+    /// Version of the bundle that it took; absent where it has not asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +77,10 @@ impl Stored {
                 .map(|((service, port), health)| (format!("{service}/{port}"), write(*health)))
                 .collect()
         };
-        let workloads = workloads
-            .map(|(id, said)| (id.clone(), StoredWorkload { health: said.health.as_ref().map(ports) }));
+        let workloads = workloads.map(|(id, said)| {
+            let (health, bundle) = (said.health.as_ref().map(ports), said.bundle.map(|one| one.to_string()));
+            (id.clone(), StoredWorkload { health, bundle })
+        });
         Self(workloads.collect())
     }
 
@@ -86,6 +91,7 @@ impl Stored {
         };
         let said = |workload: StoredWorkload| Elsewhere {
             health: workload.health.map(|ports| ports.into_iter().filter_map(port).collect()),
+            bundle: workload.bundle.as_deref().and_then(Version::parse),
         };
         self.0.into_iter().map(|(id, workload)| (id, said(workload))).collect()
     }
@@ -238,9 +244,9 @@ mod tests {
     fn shard_reads_back_as_it_was_told() {
         let ports = [(("shop/web".parse().unwrap(), "http".to_owned()), Health::Unhealthy)];
         let shard = Shard::from([
-            ("shop/web-1".parse().unwrap(), Elsewhere { health: Some(ports.into()) }),
-            ("shop/web-2".parse().unwrap(), Elsewhere { health: None }),
-            ("shop/web-3".parse().unwrap(), Elsewhere { health: Some(PortHealth::new()) }),
+            ("shop/web-1".parse().unwrap(), Elsewhere { health: Some(ports.into()), bundle: None }),
+            ("shop/web-2".parse().unwrap(), Elsewhere { health: None, bundle: Some(Version::from_u64(7)) }),
+            ("shop/web-3".parse().unwrap(), Elsewhere { health: Some(PortHealth::new()), bundle: None }),
         ]);
         let bytes = serde_json::to_vec(&Stored::of(shard.iter())).unwrap();
         assert_eq!(decode(&bytes), shard);

@@ -24,7 +24,7 @@ use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weft_api::names::IDENTITY_SECRET;
-use weft_api::{ResourceKey, ResourceKind, TrustDomain, WorkloadId};
+use weft_api::{ResourceKey, ResourceKind, TrustDomain, Version, WorkloadId};
 use weft_policies::compile::health_checks;
 use weft_policies::kinds::Kind;
 use weft_policies::set::{PolicyKey, PolicySet};
@@ -32,11 +32,11 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use crate::grants;
 use crate::liveness::Limits;
 use crate::mesh_state::{Delta, MeshState};
-use crate::registry::{Registry, Shard};
+use crate::registry::{Elsewhere, Registry, Shard};
 use crate::secrets::Secrets;
 use crate::workloads::WorkloadRecord;
 
-pub use command::{Command, Picture, Publication, Published, Reconciling};
+pub use command::{Command, Lacking, Picture, Publication, Published, Reconciling};
 pub use following::{spawn_policies, spawn_workloads};
 pub use identities::is_given_its_key;
 pub use stream::{Connected, Open, Progress, StreamId};
@@ -183,7 +183,11 @@ impl Reconciler {
     fn answer(&self, question: Command) {
         match question {
             Command::Here(reply) => {
-                let here = self.streams.workloads().map(|id| (id.clone(), self.registry.here(id)));
+                let bundle = |id| self.streams.bundles(id).next();
+                let here = self
+                    .streams
+                    .workloads()
+                    .map(|id| (id.clone(), Elsewhere { bundle: bundle(id), ..self.registry.here(id) }));
                 drop(reply.send(here.collect()));
             }
             Command::View(workload, reply) if self.now.ready => {
@@ -194,6 +198,7 @@ impl Reconciler {
             Command::Expired(reply) => {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
             }
+            Command::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
             Command::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
             Command::Origins { workload, keys, reply } => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
@@ -303,7 +308,7 @@ impl Reconciler {
         self.mesh.apply_workload(id, state);
     }
 
-    fn health_changed(&mut self, id: &WorkloadId, before: &crate::registry::Elsewhere) {
+    fn health_changed(&mut self, id: &WorkloadId, before: &Elsewhere) {
         if self.registry.here(id) != *before {
             self.presence.notify_one();
             self.refresh(id);
@@ -462,6 +467,20 @@ impl Reconciler {
         delta
     }
 
+    fn without_bundle(&self, version: Version) -> Lacking {
+        let mut lacking = Lacking::default();
+        for record in self.registry.sidecars() {
+            let mut bundles = self.streams.bundles(&record.id).chain(self.registry.bundles(&record.id));
+            if bundles.any(|bundle| bundle != version) {
+                lacking.behind.push(record.id.clone());
+            } else if self.streams.of(&record.id).next().is_none() && !self.registry.is_elsewhere(&record.id)
+            {
+                lacking.away.push(record.id.clone());
+            }
+        }
+        lacking
+    }
+
     fn checks_of(&self, workload: &WorkloadId) -> HealthCheckSpecifier {
         health_checks(workload, &self.mesh.model()).unwrap_or_default()
     }
@@ -481,11 +500,27 @@ impl Reconciler {
     }
 
     fn picture(&self) -> Picture {
+        let (mut overruled, mut not_granted) = (BTreeMap::new(), BTreeMap::new());
+        let set = self.mesh.set();
+        for record in self.registry.joined().filter(|record| set.workload(&record.id).is_some()) {
+            let id = record.id.clone();
+            match grants::check(&id, &record.service, set) {
+                Ok(()) => {
+                    let found = self.registry.overruled(&id, set);
+                    if !found.is_empty() {
+                        overruled.insert(id, found);
+                    }
+                }
+                Err(refused) => drop(not_granted.insert(id, refused)),
+            }
+        }
         Picture {
             published: self.now.clone(),
             workloads: self.mesh.workloads().clone(),
             records: self.registry.joined().map(|record| (record.id.clone(), record.clone())).collect(),
             streams: self.streams.all().cloned().collect(),
+            overruled,
+            not_granted,
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use weft_api::{Name, ServiceId, WorkloadId};
+use weft_api::{Name, ServiceId, Version, WorkloadId};
 use weft_policies::Object;
 use weft_policies::compile::{Health, Locality, ProxyType, Upstream, WorkloadState};
 use weft_policies::kinds::{Kind, Workload};
@@ -38,6 +38,8 @@ struct Report {
 pub struct Elsewhere {
     /// What its sidecar reports there; none while it reports nothing.
     pub health: Option<PortHealth>,
+    /// The bundle that it took there; none where it has not asked for one.
+    pub bundle: Option<Version>,
 }
 
 /// One part of what another replica says: workloads with streams there.
@@ -168,7 +170,7 @@ impl Registry {
     #[must_use]
     pub fn here(&self, id: &WorkloadId) -> Elsewhere {
         let report = self.reported.get(id).filter(|report| report.ended.is_none());
-        Elsewhere { health: report.map(|report| report.health.clone()) }
+        Elsewhere { health: report.map(|report| report.health.clone()), bundle: None }
     }
 
     /// Whether another replica has a stream of it.
@@ -234,6 +236,16 @@ impl Registry {
         let there = self.elsewhere.values().flatten();
         let there = there.filter(|(_, said)| said.health.as_ref().is_some_and(speaks)).map(|(id, _)| id);
         here.chain(there).cloned().collect()
+    }
+
+    /// Joined workloads beside which a sidecar runs, and has not said goodbye.
+    pub fn sidecars(&self) -> impl Iterator<Item = &WorkloadRecord> {
+        self.records.values().filter(|record| has_sidecar(record) && record.left_at.is_none())
+    }
+
+    /// The bundles that a workload took at other replicas.
+    pub fn bundles(&self, id: &WorkloadId) -> impl Iterator<Item = Version> {
+        self.elsewhere.values().filter_map(|shard| shard.get(id)?.bundle)
     }
 
     /// Joined workloads of a namespace that a file describes too.

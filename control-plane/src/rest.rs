@@ -37,8 +37,8 @@ use crate::metrics::Metrics;
 use crate::operator::Operators;
 use crate::policies::Policies;
 use crate::reconciler::Reconciling;
+use crate::revocation::Revocations;
 use crate::tokens::Tokens;
-use crate::workloads::Workloads;
 
 pub use error::{Refusal, problem_response};
 use extract::{Parameters, Text};
@@ -57,8 +57,8 @@ pub struct Api {
     pub policies: Policies,
     /// Who is connected.
     pub reconciling: Reconciling,
-    /// Records of joined workloads.
-    pub workloads: Workloads,
+    /// Takes workloads out of the mesh.
+    pub revocations: Revocations,
     /// Join tokens.
     pub tokens: Tokens,
     /// `HOST:PORT` that join tokens send workloads to.
@@ -85,6 +85,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/proxies", get(proxies::list))
         .route("/v1/proxies/{id}", get(proxies::one))
         .route("/v1/proxies/{id}/config", get(proxies::config))
+        .route("/v1/proxies/{id}/revoke", post(proxies::revoke))
         .route("/v1/edges", get(proxies::edges))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))

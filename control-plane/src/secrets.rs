@@ -23,13 +23,15 @@ use prost::Message as _;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 use weft_api::{Resource, ResourceKind, ServiceId, WorkloadId};
 use zeroize::Zeroizing;
 
 use crate::ca::{
-    Authority, CaError, KeyOrigin, Ledger, LedgerEntry, LedgerFull, new_key, rotate_at, sleep_until,
+    Authority, CaError, KeyOrigin, Ledger, LedgerEntry, LedgerFull, RevocationList, new_key, rotate_at,
+    sleep_until,
 };
 use crate::clock::Clock;
 use crate::workloads::WorkloadRecord;
@@ -37,6 +39,8 @@ use crate::workloads::WorkloadRecord;
 // As many as reconnect in a burst; whoever asks waits for the rest.
 const QUEUE: usize = 1024;
 const RETRY: Duration = Duration::from_secs(5);
+/// Changes of the bundle within this long go out as one.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A secret that is new or replaced.
 #[derive(Debug, Clone)]
@@ -119,12 +123,22 @@ pub fn spawn(
     (Secrets(commands), changed)
 }
 
-/// The bundle as a validation context. The names to match stand in the contexts that refer to it, never here.
+/// The bundle as a validation context: roots, and the revocation lists that are in force. The names to match stand in the
+/// contexts that refer to it, never here. Only leaves are looked up on lists: the root signs none.
 #[must_use]
-pub fn bundle(roots: &[CertificateDer<'static>]) -> Arc<Resource> {
-    let pem: String = roots.iter().map(|root| pem("CERTIFICATE", root)).map(|pem| pem.to_string()).collect();
-    let context =
-        CertificateValidationContext { trusted_ca: Some(inline(pem.as_bytes())), ..Default::default() };
+pub fn bundle(roots: &[CertificateDer<'static>], lists: &[RevocationList], now: i64) -> Arc<Resource> {
+    let pem_of = |label: &'static str| move |der: &[u8]| pem(label, der).to_string();
+    let roots: String = roots.iter().map(|root| pem_of("CERTIFICATE")(root)).collect();
+    // All or none: a verifier that has any list wants one of every issuer.
+    let is_in_force = lists.iter().all(|list| list.in_force_from <= now);
+    let lists: String =
+        lists.iter().filter(|_| is_in_force).map(|list| pem_of("X509 CRL")(&list.der())).collect();
+    let context = CertificateValidationContext {
+        trusted_ca: Some(inline(roots.as_bytes())),
+        only_verify_leaf_cert_crl: !lists.is_empty(),
+        crl: (!lists.is_empty()).then(|| inline(lists.as_bytes())),
+        ..Default::default()
+    };
     resource(BUNDLE_SECRET, Type::ValidationContext(context))
 }
 
@@ -138,13 +152,32 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut chain = self.authority.subscribe();
+        let (mut chain, mut lists) = (self.authority.subscribe(), self.authority.subscribe_lists());
         let mut bundle_version = None;
+        let mut told_at: Option<Instant> = None;
         loop {
-            let bundle = bundle(&self.authority.bundle());
-            if bundle_version.replace(bundle.version) != Some(bundle.version) {
+            let bundle = self.bundle();
+            // The first change goes out at once; what follows within a second goes out together.
+            let settles_at = told_at.map(|at| at + SETTLE).filter(|at| *at > Instant::now());
+            let differs = bundle_version != Some(bundle.version);
+            if differs && settles_at.is_none() {
+                bundle_version = Some(bundle.version);
+                told_at = Some(Instant::now());
                 self.publish(None, bundle).await;
             }
+            let settled = async {
+                match settles_at.filter(|_| differs) {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let force = self.next_in_force();
+            let in_force = async {
+                match force {
+                    Some(at) => sleep_until(&self.clock, at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let next = self.held.values().map(|held| held.rotate_at).min();
             let due = async {
                 match next {
@@ -160,8 +193,23 @@ impl Keeper {
                 },
                 () = due => self.rotate().await,
                 Ok(()) = chain.changed() => {}
+                Ok(()) = lists.changed() => {}
+                () = settled => {}
+                () = in_force => {}
             }
         }
+    }
+
+    fn bundle(&self) -> Arc<Resource> {
+        bundle(&self.authority.bundle(), &self.authority.lists(), self.clock.unix_seconds())
+    }
+
+    /// When a list comes into force that is not yet.
+    fn next_in_force(&self) -> Option<OffsetDateTime> {
+        let now = self.clock.unix_seconds();
+        let later =
+            self.authority.lists().iter().map(|list| list.in_force_from).filter(|at| *at > now).min()?;
+        OffsetDateTime::from_unix_timestamp(later).ok()
     }
 
     async fn hold(&mut self, holder: Holder) {

@@ -46,6 +46,7 @@ use crate::policy_log::PolicyLog;
 use crate::presence::spawn_presence;
 use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
 use crate::rest::{self, Api};
+use crate::revocation::Revocations;
 use crate::secrets;
 use crate::tls::{
     API_STREAMS, ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS,
@@ -259,6 +260,12 @@ impl Parts {
         Ok(parts)
     }
 
+    fn revocations(&self) -> Revocations {
+        let (authority, ledger) = (Arc::clone(&self.authority), self.ledger.clone());
+        let store = Arc::clone(&self.store);
+        Revocations::new(store, authority, ledger, self.workloads.clone(), self.clock.clone())
+    }
+
     fn duties(&self) -> Duties {
         Duties {
             store: Arc::clone(&self.store),
@@ -266,6 +273,7 @@ impl Parts {
             ledger: self.ledger.clone(),
             tokens: self.tokens.clone(),
             workloads: self.workloads.clone(),
+            revocations: self.revocations(),
             log: self.policies.log().clone(),
             reconciling: self.reconciling.clone(),
             clock: self.clock.clone(),
@@ -345,11 +353,12 @@ impl Parts {
     ) -> anyhow::Result<()> {
         let loopback = args.api_listen.ip().is_loopback() && args.api_cert.is_none();
         let (authority, clock, names) = (Arc::clone(&self.authority), self.clock.clone(), self.names.clone());
+        let revocations = self.revocations();
         let api = rest::router(Api {
+            revocations,
             operators: self.operators,
             policies: self.policies,
             reconciling: self.reconciling,
-            workloads: self.workloads,
             tokens: self.tokens,
             join_address: self.join_address,
             authority: self.authority,

@@ -127,6 +127,15 @@ impl WorkloadRecord {
     }
 }
 
+impl WorkloadRecord {
+    /// Adds its removal to a transaction, guarded by what was read.
+    #[must_use]
+    pub fn remove(&self, txn: Txn, revision: Revision) -> Txn {
+        let key = key(&self.id);
+        txn.expect_at(key.as_str(), revision).delete(key)
+    }
+}
+
 /// Which record a key names, for deletions in a followed stream.
 #[must_use]
 pub fn id_of(key: &str) -> Option<WorkloadId> {
@@ -212,16 +221,6 @@ impl Workloads {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Removes a record whatever it says; `false` when there is none. Its certificate is not renewed any more.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn delete(&self, id: &WorkloadId) -> Result<bool, StoreError> {
-        let existed = self.store.get(&key(id)).await?.is_some();
-        self.store.commit(Txn::new().delete(key(id))).await?;
-        Ok(existed)
     }
 
     /// Removes the record of an instance that is gone for hours, if it is still that instance and has not come back. The leader calls this;
@@ -320,16 +319,6 @@ pub(crate) mod tests {
         assert!(workloads.drain(&new.id, Some("i-2")).await.unwrap());
         assert!(workloads.find(&new.id).await.unwrap().unwrap().record.left_at.is_some());
         assert!(workloads.drain(&new.id, None).await.unwrap(), "twice is no error");
-    }
-
-    #[tokio::test]
-    async fn deletion_always_works_and_says_whether_there_was_one() {
-        let workloads = workloads().await;
-        let record = record("shop/web-1", "i-1");
-        assert!(!workloads.delete(&record.id).await.unwrap());
-        put(&workloads, &record).await;
-        assert!(workloads.delete(&record.id).await.unwrap());
-        assert_eq!(workloads.find(&record.id).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -131,6 +131,24 @@ pub struct ProxyStatus {
     /// The newest certificate issued to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// Where peers reach it, as it declared or a file says.
+    #[serde(default)]
+    pub address: String,
+    /// Where its join came from, when it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_from: Option<String>,
+}
+
+/// What a revocation took out of the mesh.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedProxy {
+    /// `NAMESPACE/WORKLOAD`.
+    pub workload: String,
+    /// Joinings of that name, the one on record and those before it whose certificates live.
+    pub instances: usize,
+    /// Certificates that stand on a revocation list now.
+    pub leaves: usize,
 }
 
 /// All proxies.

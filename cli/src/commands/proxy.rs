@@ -15,6 +15,35 @@ pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(proxy_row).collect())?;
+    if matches!(args.output, Format::Table | Format::Wide) {
+        for note in proxies.items.iter().filter_map(elsewhere) {
+            println!("{note}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be said of a proxy whose address is not where its join came from.
+fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
+    let from = proxy.joined_from.as_ref().filter(|from| **from != proxy.address)?;
+    let is_loopback =
+        |text: &str| text.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    // On one machine, sidecars have addresses of their own on loopback.
+    let is_usual = is_loopback(from) && is_loopback(&proxy.address);
+    (!is_usual)
+        .then(|| format!("{}: peers reach it at {}; its join came from {from}", proxy.id, proxy.address))
+}
+
+pub async fn revoke(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let revoked = client.revoke_proxy(&args.id).await?;
+    if matches!(args.output, Format::Table | Format::Wide) {
+        println!(
+            "{} is revoked: {} certificate(s) on the revocation list; it may join again with a new token",
+            revoked.workload, revoked.leaves
+        );
+    } else {
+        output::print(args.output, &revoked, &[], Vec::new)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -24,6 +53,9 @@ pub const PROXY_HEAD: [&str; 7] = ["PROXY", "SERVICE", "KIND", "SYNC", "HEALTH",
 /// One proxy as a row.
 pub fn proxy_row(proxy: &ProxyStatus) -> Vec<String> {
     let certificate = proxy.certificate.as_ref().map_or("-".to_owned(), |certificate| {
+        if output::is_past(certificate.expires_at) {
+            return format!("expired {} ago", output::since(certificate.expires_at));
+        }
         format!(
             "{} old, {} left",
             output::since(certificate.issued_at),

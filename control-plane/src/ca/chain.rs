@@ -30,6 +30,14 @@ impl Serial {
         is_serial.then(|| Self(digits.to_owned()))
     }
 
+    /// The content octets of the DER integer, without leading zeros.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let digit = |at: usize| self.0.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let bytes = (0..self.0.len()).step_by(2).filter_map(digit);
+        bytes.skip_while(|byte| *byte == 0).collect()
+    }
+
     /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

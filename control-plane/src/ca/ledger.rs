@@ -1,4 +1,4 @@
-//! The ledger: one record for each leaf issued, kept until it expires.
+//! The ledger: one record for each leaf issued, kept until a day after it has expired.
 //!
 //! ```text
 //! leaves/EXPIRY-SERIAL     EXPIRY is 12 digits of Unix seconds, so that pruning reads what is over and nothing else
@@ -26,6 +26,8 @@ pub(super) const PREFIX: &str = "leaves/";
 const BATCH: usize = 100;
 // About two minutes of renewals at full rate on two cores; 16 MiB at most.
 const WAITING: usize = 16_384;
+/// Kept a while after its end, so that a workload that nobody renews is seen to have expired, and when.
+const KEPT_AFTER_END: time::Duration = time::Duration::hours(24);
 const CONFIRM: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
@@ -175,12 +177,12 @@ impl Ledger {
         Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
     }
 
-    /// Removes the entries of expired leaves and says how many. The leader calls this; the writes are fenced.
+    /// Removes the entries of leaves that ended a day ago and says how many. The leader calls this; the writes are fenced.
     ///
     /// # Errors
     /// When the store fails or leadership was lost.
     pub async fn prune(&self, clock: &Clock, leader: &Leadership) -> Result<usize, crate::StoreError> {
-        let now = clock.unix_seconds();
+        let before = clock.unix_seconds() - KEPT_AFTER_END.whole_seconds();
         let mut pruned = 0;
         loop {
             let page = Page { limit: BATCH, ..Page::default() };
@@ -190,7 +192,7 @@ impl Ledger {
                 .await?
                 .entries
                 .into_iter()
-                .filter(|entry| expiry(&entry.key).is_some_and(|at| at < now))
+                .filter(|entry| expiry(&entry.key).is_some_and(|at| at < before))
                 .collect();
             if expired.is_empty() {
                 return Ok(pruned);

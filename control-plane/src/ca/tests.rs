@@ -161,8 +161,10 @@ async fn private_keys_are_nowhere_in_the_store() {
     let mesh = Mesh::new().await;
     let seal = SealKey::load(&mesh.seal_key).unwrap().unwrap();
     let entries = mesh.store.list_all("").await.unwrap().entries;
-    assert_eq!(entries.len(), 2);
-    for entry in entries {
+    let (lists, keys): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.key.as_str().starts_with(crl::PREFIX));
+    assert_eq!((lists.len(), keys.len()), (1, 2), "the issuer's revocation list is there from the first day");
+    for entry in keys {
         let record: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
         let sealed: Sealed = serde_json::from_value(record["sealedKey"].clone()).unwrap();
         let key = seal.open(&entry.key, &sealed).unwrap();
@@ -208,9 +210,16 @@ async fn leader_renews_the_issuer_at_half_of_its_life_and_others_follow() {
     let leader = mesh.leader().await;
     let old = mesh.authority.chain();
     mesh.hand.forward(Duration::days(14));
-    assert_eq!(mesh.authority.renew_issuer(mesh.store.as_ref(), &leader).await.unwrap(), Renewal::NotDue);
+    let renew = async |is_acknowledged| {
+        mesh.authority.renew_issuer(mesh.store.as_ref(), &leader, is_acknowledged).await.unwrap()
+    };
+    assert_eq!(renew(true).await, Renewal::NotDue);
     mesh.hand.forward(Duration::days(2));
-    assert_eq!(mesh.authority.renew_issuer(mesh.store.as_ref(), &leader).await.unwrap(), Renewal::Renewed);
+    assert_eq!(renew(true).await, Renewal::Announced, "its list goes out before it signs");
+    assert_eq!(mesh.authority.lists().len(), 2);
+    assert_eq!(renew(false).await, Renewal::Waiting, "not everybody has the list");
+    assert_eq!(mesh.authority.chain().generation, 1);
+    assert_eq!(renew(true).await, Renewal::Renewed);
 
     let new = mesh.authority.chain();
     assert_eq!((new.generation, &new.root.serial), (2, &old.root.serial));
@@ -223,7 +232,80 @@ async fn leader_renews_the_issuer_at_half_of_its_life_and_others_follow() {
     assert_eq!(other.chain().issuer.serial, new.issuer.serial);
     let (leaf, _) = mesh.leaf("shop/web", "shop/web-1");
     assert_eq!(leaf.issuer, new.issuer.serial);
-    assert_eq!(mesh.authority.renew_issuer(mesh.store.as_ref(), &leader).await.unwrap(), Renewal::NotDue);
+    assert_eq!(renew(true).await, Renewal::NotDue);
+}
+
+#[tokio::test]
+async fn issuer_that_not_everybody_acknowledged_signs_at_three_quarters_all_the_same() {
+    let mesh = Mesh::new().await;
+    let leader = mesh.leader().await;
+    let renew = async || mesh.authority.renew_issuer(mesh.store.as_ref(), &leader, false).await.unwrap();
+    mesh.hand.forward(Duration::days(16));
+    assert_eq!((renew().await, renew().await), (Renewal::Announced, Renewal::Waiting));
+    mesh.hand.forward(Duration::days(7));
+    assert_eq!(renew().await, Renewal::Renewed);
+}
+
+#[tokio::test]
+async fn each_issuer_has_a_list_that_outlives_it_and_goes_when_it_has_ended() {
+    let mesh = Mesh::new().await;
+    let leader = mesh.leader().await;
+    mesh.hand.forward(Duration::days(16));
+    for _ in 0..2 {
+        mesh.authority.renew_issuer(mesh.store.as_ref(), &leader, true).await.unwrap();
+    }
+    let chain = mesh.authority.chain();
+    let lists = mesh.authority.lists();
+    let newest =
+        lists.iter().find(|list| list.issuer == chain.issuer.serial).expect("the list of the newest");
+    let der = newest.der();
+    let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(&der).unwrap();
+    list.verify_signature(parse(&chain.issuer.certificate).public_key()).unwrap();
+    let next_update = list.next_update().unwrap().to_datetime();
+    assert!(
+        next_update > chain.issuer.not_after,
+        "neither an outage nor its age makes it a reason to refuse"
+    );
+    assert_eq!(list.iter_revoked_certificates().count(), 0);
+    assert_eq!(mesh.authority.prune_issuers(mesh.store.as_ref(), &leader).await.unwrap(), 0);
+    mesh.hand.forward(Duration::days(15));
+    assert_eq!(
+        mesh.authority.prune_issuers(mesh.store.as_ref(), &leader).await.unwrap(),
+        1,
+        "the first has ended"
+    );
+}
+
+/// What stands on the list of an issuer, by the bytes that are in the bundle.
+fn serials_on(lists: &[RevocationList], issuer: &Serial) -> Vec<Serial> {
+    let der = lists.iter().find(|list| list.issuer == *issuer).expect("a list").der();
+    let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(&der).unwrap();
+    list.iter_revoked_certificates().map(|one| Serial::from_bytes(one.raw_serial())).collect()
+}
+
+#[tokio::test]
+async fn leaves_of_an_issuer_that_signs_no_more_are_listed_too() {
+    let mesh = Mesh::new().await;
+    let leader = mesh.leader().await;
+    mesh.hand.forward(Duration::days(16));
+    let (old, _) = mesh.leaf("shop/web", "shop/web-1");
+    for _ in 0..2 {
+        mesh.authority.renew_issuer(mesh.store.as_ref(), &leader, true).await.unwrap();
+    }
+    let (new, _) = mesh.leaf("shop/web", "shop/web-1");
+    assert_ne!(old.issuer, new.issuer);
+    let leaves = [(old.issuer.clone(), old.serial.clone()), (new.issuer.clone(), new.serial.clone())];
+    let (txn, is_changed) =
+        mesh.authority.listing(mesh.store.as_ref(), weft_store::Txn::new(), &leaves).await.unwrap();
+    assert!(is_changed);
+    mesh.store.commit(txn).await.unwrap();
+    mesh.authority.reload(mesh.store.as_ref()).await.unwrap();
+    let lists = mesh.authority.lists();
+    assert_eq!(serials_on(&lists, &old.issuer), [old.serial]);
+    assert_eq!(serials_on(&lists, &new.issuer), [new.serial]);
+    let (_, again) =
+        mesh.authority.listing(mesh.store.as_ref(), weft_store::Txn::new(), &leaves).await.unwrap();
+    assert!(!again, "what stands there is not signed again");
 }
 
 #[tokio::test]
@@ -233,7 +315,7 @@ async fn one_that_lost_leadership_renews_nothing() {
     let guard = stale.guard();
     mesh.store.commit(weft_store::Txn::new().delete(&guard.key)).await.unwrap();
     mesh.hand.forward(Duration::days(16));
-    let refused = mesh.authority.renew_issuer(mesh.store.as_ref(), &stale).await;
+    let refused = mesh.authority.renew_issuer(mesh.store.as_ref(), &stale, true).await;
     assert!(matches!(refused, Err(CaError::Commit(CommitError::Conflict { .. }))), "{refused:?}");
     assert_eq!(mesh.authority.chain().generation, 1);
 }
@@ -298,6 +380,12 @@ async fn ledger_keeps_leaves_until_they_expire() {
     assert_eq!(ledger.list().await.unwrap().len(), 151);
     assert_eq!(ledger.prune(&mesh.hand.clock(), &leader).await.unwrap(), 0);
     mesh.hand.forward(Duration::hours(23));
+    assert_eq!(
+        ledger.prune(&mesh.hand.clock(), &leader).await.unwrap(),
+        0,
+        "what has ended is shown for a day"
+    );
+    mesh.hand.forward(Duration::hours(24));
     assert_eq!(ledger.prune(&mesh.hand.clock(), &leader).await.unwrap(), 150);
     assert_eq!(ledger.list().await.unwrap(), vec![(*found).clone()]);
 }

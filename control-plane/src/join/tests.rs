@@ -14,6 +14,7 @@ use weft_policies::PolicySet;
 use super::*;
 use crate::ca::tests::Mesh;
 use crate::instances::Known;
+use crate::revocation::Revocations;
 use crate::tls::identify;
 use crate::tokens::{DEFAULT_TTL, TokenGrant};
 
@@ -453,7 +454,21 @@ async fn removed_workload_and_expired_certificate_are_not_renewed() {
     let fixture = fixture().await;
     let token = fixture.token("shop/web", 2, &[]).await;
     let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
-    fixture.joining.workloads.delete(&"shop/web-1".parse().unwrap()).await.unwrap();
+    let revocations = Revocations::new(
+        Arc::clone(&fixture.mesh.store),
+        Arc::clone(&fixture.mesh.authority),
+        fixture.joining.ledger.clone(),
+        fixture.joining.workloads.clone(),
+        fixture.mesh.hand.clock(),
+    );
+    let id = "shop/web-1".parse().unwrap();
+    let revoked = revocations.revoke(&id).await.unwrap().expect("there is one");
+    assert_eq!((revoked.instances, revoked.leaves), (1, 1));
+    let der = CertificateDer::from(leaf.clone());
+    let serial = identify(&der, fixture.mesh.authority.trust_domain()).unwrap().serial;
+    assert!(fixture.mesh.authority.lists().iter().any(|list| list.revoked.contains(&serial)));
+    assert!(!revocations.catch_up(None).await.unwrap(), "nothing was missed");
+    assert_eq!(revocations.revoke(&"shop/nobody".parse().unwrap()).await.unwrap(), None);
     let removed = fixture.renew(&leaf, new_csr()).await.unwrap_err();
     assert_eq!((removed.code(), removed.message().contains("removed")), (Code::PermissionDenied, true));
 

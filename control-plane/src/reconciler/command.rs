@@ -5,14 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use weft_api::{Resource, ResourceKey, WorkloadId};
+use weft_api::{Resource, ResourceKey, Version, WorkloadId};
 use weft_policies::compile::WorkloadState;
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
 use super::stream::{Connected, Open, StreamId};
+use crate::grants::NotGranted;
 use crate::instances::Known;
-use crate::registry::{PortHealth, Shard};
+use crate::registry::{Overruled, PortHealth, Shard};
 use crate::workloads::WorkloadRecord;
 
 /// Something that happened, or a question.
@@ -89,6 +90,8 @@ pub enum Command {
     Streams(oneshot::Sender<Vec<Open>>),
     /// A question for workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
+    /// A question for who does not have this bundle.
+    WithoutBundle(Version, oneshot::Sender<Lacking>),
     /// A question for whether another replica has a stream of a workload.
     IsElsewhere(WorkloadId, oneshot::Sender<bool>),
     /// A question about the origins of resources.
@@ -130,6 +133,15 @@ pub struct Published {
     pub held_back: usize,
 }
 
+/// Workloads that do not have a bundle.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// They are connected, and have another.
+    pub behind: Vec<WorkloadId>,
+    /// They are not connected.
+    pub away: Vec<WorkloadId>,
+}
+
 /// Workloads and streams of one moment.
 #[derive(Debug)]
 pub struct Picture {
@@ -141,6 +153,10 @@ pub struct Picture {
     pub records: BTreeMap<WorkloadId, WorkloadRecord>,
     /// The open streams.
     pub streams: Vec<Open>,
+    /// What joiners declared and a file says otherwise.
+    pub overruled: BTreeMap<WorkloadId, Vec<Overruled>>,
+    /// Joiners whose names files hold for others: they are no part of the mesh.
+    pub not_granted: BTreeMap<WorkloadId, NotGranted>,
 }
 
 /// Records as they were last seen, for those who must answer while the store is away. A lock because they ask from
@@ -171,6 +187,16 @@ impl Reconciling {
     #[must_use]
     pub fn published(&self) -> watch::Receiver<Published> {
         self.published.clone()
+    }
+
+    /// Has other replicas told what is here.
+    pub fn tell_presence(&self) {
+        self.presence.notify_one();
+    }
+
+    /// Workloads with sidecars that do not have this bundle, wherever they are connected, and those that are away.
+    pub async fn without_bundle(&self, version: Version) -> Lacking {
+        self.ask(|reply| Command::WithoutBundle(version, reply)).await.unwrap_or_default()
     }
 
     /// Waits until other replicas have to be told something else than before; for one waiter.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use weft_api::{ResourceKey, WorkloadId};
+use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_xds::server::Scope;
 use weft_xds::transport::server::{Handle, StreamKind};
 use weft_xds::{Changes, View};
@@ -26,6 +26,8 @@ impl StreamId {
 #[derive(Debug, Default)]
 pub struct Progress {
     answered: AtomicU64,
+    /// Version of the bundle that it took last; 0 before the first.
+    bundle: AtomicU64,
     // A lock, because both tasks write the pair; nothing but moves happens under it.
     waiting: Mutex<Waiting>,
 }
@@ -41,6 +43,11 @@ impl Progress {
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Acquire)
+    }
+
+    /// It took a bundle.
+    pub fn took_bundle(&self, version: Version) {
+        self.bundle.store(version.as_u64(), Ordering::Release);
     }
 
     fn gave(&self, now: Instant, revision: u64) {
@@ -150,6 +157,13 @@ impl Open {
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.progress.answered()
+    }
+
+    /// The bundle that it took last; none where it has not asked for one.
+    #[must_use]
+    pub fn bundle(&self) -> Option<Version> {
+        let version = self.progress.bundle.load(Ordering::Acquire);
+        (version != 0).then(|| Version::from_u64(version))
     }
 
     /// What it looks like now.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use weft_api::{ResourceKey, WorkloadId};
+use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_xds::Changes;
 
 use super::stream::{Connected, Open, StreamId};
@@ -57,6 +57,11 @@ impl Streams {
     /// Whether this instance has a stream.
     pub fn has(&self, workload: &WorkloadId, instance: &str) -> bool {
         self.of(workload).any(|id| self.open.get(&id).is_some_and(|open| *open.instance == *instance))
+    }
+
+    /// The bundles that the streams of a workload took, of those that asked for one.
+    pub fn bundles(&self, workload: &WorkloadId) -> impl Iterator<Item = Version> {
+        self.of(workload).filter_map(|id| self.open.get(&id)?.bundle())
     }
 
     pub fn workloads(&self) -> impl Iterator<Item = &WorkloadId> {

@@ -7,6 +7,7 @@ use weft_store::ReadError;
 
 use crate::StoreError;
 use crate::policy_log::LogError;
+use crate::revocation::RevocationError;
 
 /// Why a call was not carried out.
 #[derive(Debug)]
@@ -78,6 +79,17 @@ impl From<LogError> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::unavailable(format!("{error}; nothing was acknowledged, try again"))
+    }
+}
+
+impl From<RevocationError> for Refusal {
+    fn from(error: RevocationError) -> Self {
+        match error {
+            RevocationError::Store(error) => error.into(),
+            RevocationError::Authority(_) | RevocationError::Contended => {
+                Self::unavailable(format!("{error}; nothing was revoked, try again"))
+            }
+        }
     }
 }
 

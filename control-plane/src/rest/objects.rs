@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::rest::{AppliedDocument, ApplyResult, Object, ObjectList, Outcome};
-use weft_api::{Name, WorkloadId};
+use weft_api::{Name, ServiceId, WorkloadId};
+use weft_policies::compile::WorkloadState;
 use weft_policies::kinds::Kind;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
@@ -49,7 +50,7 @@ pub async fn list(
     let kind = kind_of(&kinds)?;
     let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
     let (revision, set) = newest(&api).await?;
-    let picture = if kind == Kind::Workload { api.reconciling.picture().await } else { None };
+    let picture = picture_for(&api, kind).await;
     let mut objects = objects_of(kind, &set, picture.as_ref());
     objects.retain(|name, object| {
         query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace) && matches(object, &selector)
@@ -63,6 +64,11 @@ pub async fn list(
         .then(|| objects.keys().nth(limit - 1).map(|(ns, name)| format!("{ns}/{name}")));
     let items = objects.into_values().take(limit).collect();
     Ok(Json(ObjectList { items, revision, next: next.flatten() }))
+}
+
+/// The state of the mesh, for the kinds whose status says something of it.
+async fn picture_for(api: &Api, kind: Kind) -> Option<Picture> {
+    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciling.picture().await } else { None }
 }
 
 /// The newest policies; while the store is away, those that are served.
@@ -87,6 +93,14 @@ fn objects_of(kind: Kind, set: &PolicySet, picture: Option<&Picture>) -> BTreeMa
     for policy in set.of_kind(kind) {
         let key = policy.key();
         objects.insert((key.namespace.to_string(), key.name.to_string()), show(policy));
+    }
+    if let (Kind::Service, Some(picture)) = (kind, picture) {
+        for object in set.services() {
+            let id = object.id();
+            if let Some(shown) = objects.get_mut(&(id.namespace.to_string(), id.name.to_string())) {
+                shown.status = service_status(&id, set, picture);
+            }
+        }
     }
     if let (Kind::Workload, Some(picture)) = (kind, picture) {
         for id in picture.workloads.keys() {
@@ -142,12 +156,31 @@ fn joined(id: &WorkloadId, picture: &Picture) -> Object {
 fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
     let state = picture.workloads.get(id)?;
     let mut status = json!({"health": super::proxies::health_word(state), "identity": state.identity});
+    if let Some(overruled) = picture.overruled.get(id) {
+        status["overruled"] = json!(overruled);
+    }
+    if let Some(refused) = picture.not_granted.get(id) {
+        status["notGranted"] = json!(refused.to_string());
+    }
     if let Some(record) = picture.records.get(id) {
         status["joinedAt"] = json!(record.joined_at);
         let origin = if is_given_its_key(record) { KeyOrigin::ControlPlane } else { KeyOrigin::Workload };
         status["keyMadeBy"] = json!(origin);
     }
     Some(status)
+}
+
+/// Workloads that the service's selector would take by labels that they declared of themselves, and what makes one a member.
+fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<Value> {
+    let spec = &set.service(id)?.spec;
+    let looks_like = |state: &&WorkloadState| state.looks_like(id, spec);
+    let shown = |state: &WorkloadState| {
+        let hint =
+            format!("to make it a member, apply a Workload {} with {} in spec.services", state.id, id.name);
+        json!({"workload": state.id, "identity": state.identity, "hint": hint})
+    };
+    let found: Vec<Value> = picture.workloads.values().filter(looks_like).map(shown).collect();
+    (!found.is_empty()).then(|| json!({"notMembers": found}))
 }
 
 fn read_selector(text: &str) -> Result<Vec<(String, String)>, Refusal> {
@@ -183,15 +216,19 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, Refusal> {
     let key = key_of(path)?;
     let (_, set) = newest(&api).await?;
-    let picture = if key.kind == Kind::Workload { api.reconciling.picture().await } else { None };
-    let object = match set.get(&key) {
-        Some(policy) => {
+    let picture = picture_for(&api, key.kind).await;
+    let object = match (set.get(&key), &picture) {
+        (Some(policy), Some(picture)) => {
             let mut object = show(policy);
-            let id = WorkloadId::new(key.namespace.clone(), key.name.clone());
-            object.status = picture.as_ref().and_then(|picture| workload_status(&id, picture));
+            let (namespace, name) = (key.namespace.clone(), key.name.clone());
+            object.status = match key.kind {
+                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, picture),
+                _ => workload_status(&WorkloadId::new(namespace, name), picture),
+            };
             object
         }
-        None => objects_of(key.kind, &PolicySet::default(), picture.as_ref())
+        (Some(policy), None) => show(policy),
+        (None, _) => objects_of(key.kind, &PolicySet::default(), picture.as_ref())
             .remove(&id_of(&key))
             .ok_or_else(|| missing(&key))?,
     };
@@ -268,7 +305,7 @@ pub async fn delete(
     // The document first: where that is refused, the workload stays whole.
     if key.kind == Kind::Workload {
         let id = WorkloadId::new(key.namespace.clone(), key.name.clone());
-        if api.workloads.delete(&id).await? && result.documents.is_empty() {
+        if api.revocations.revoke(&id).await?.is_some() && result.documents.is_empty() {
             result.documents.push(AppliedDocument {
                 kind: key.kind.to_string(),
                 namespace: key.namespace.to_string(),

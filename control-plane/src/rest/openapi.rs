@@ -23,6 +23,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
+    generator.subschema_for::<rest::RevokedProxy>();
     generator.subschema_for::<rest::TokenList>();
     generator.subschema_for::<rest::TokenRequest>();
     generator.take_definitions(true)
@@ -31,7 +32,7 @@ fn schemas() -> serde_json::Map<String, Value> {
 /// One call of the API: method, path, what it is for, schemas of body and answer.
 type Call = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const CALLS: [Call; 14] = [
+const CALLS: [Call; 15] = [
     (
         "post",
         "/v1/apply",
@@ -52,6 +53,13 @@ const CALLS: [Call; 14] = [
     ("get", "/v1/proxies", "Who is connected, and what each took", None, "ProxyList"),
     ("get", "/v1/proxies/{id}", "One proxy", None, "ProxyStatus"),
     ("get", "/v1/proxies/{id}/config", "What a proxy should have, secrets redacted", None, "Any"),
+    (
+        "post",
+        "/v1/proxies/{id}/revoke",
+        "Take a workload out of the mesh, and its certificates with it",
+        None,
+        "RevokedProxy",
+    ),
     ("get", "/v1/edges", "Traffic between services", None, "EdgeList"),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),

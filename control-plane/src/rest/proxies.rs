@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use weft_api::rest::{
-    CertificateStatus, EdgeList, ProxyList, ProxyStatus, Refusal as Refused, Sync, TypeStatus,
+    CertificateStatus, EdgeList, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState};
@@ -17,6 +17,7 @@ use weft_xds::server::{LaneStatus, Status};
 use super::{Api, Refusal};
 use crate::ca::LedgerEntry;
 use crate::reconciler::{Open, Picture};
+use crate::revocation::Revoked;
 
 /// `GET /v1/edges`
 pub async fn edges(State(api): State<Api>) -> Json<EdgeList> {
@@ -100,6 +101,12 @@ async fn describe(
         types,
         health: health_word(state).to_owned(),
         certificate: certificates.get(id).map(|entry| certificate(api, entry)),
+        address: state.address.to_string(),
+        joined_from: picture
+            .records
+            .get(id)
+            .and_then(|record| record.joined_from)
+            .map(|from| from.to_string()),
     }
 }
 
@@ -172,6 +179,20 @@ pub fn health_word(state: &WorkloadState) -> &'static str {
         Health::Unhealthy => "Unhealthy",
         Health::Draining => "Draining",
         Health::Starting => "Starting",
+    }
+}
+
+/// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, Refusal> {
+    let id: WorkloadId =
+        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+    match api.revocations.revoke(&id).await? {
+        Some(Revoked { instances, leaves }) => {
+            Ok(Json(RevokedProxy { workload: id.to_string(), instances, leaves }))
+        }
+        None => Err(Refusal::missing(format!(
+            "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
+        ))),
     }
 }
 

@@ -63,7 +63,11 @@ async fn bundle_comes_first_and_holds_the_root() {
     let roots = bytes(context.trusted_ca);
     let roots: Vec<_> = CertificateDer::pem_slice_iter(&roots).collect::<Result<_, _>>().unwrap();
     assert_eq!(roots, fixture.mesh.authority.bundle());
-    assert_eq!(update.resource.version, bundle(&roots).version, "the same roots have the same version");
+    assert_eq!(
+        update.resource.version,
+        bundle(&roots, &fixture.mesh.authority.lists(), 0).version,
+        "the same has the same version"
+    );
 }
 
 #[tokio::test]
@@ -145,7 +149,45 @@ async fn identity_that_cannot_be_made_is_tried_again() {
     fixture.secrets.hold(&record("shop/web-1", "i-1")).await;
     let none = tokio::time::timeout(Duration::from_secs(120), fixture.updates.recv()).await;
     assert!(none.is_err(), "the issuer ends in three minutes");
-    fixture.mesh.authority.renew_issuer(fixture.mesh.store.as_ref(), &leader).await.unwrap();
+    for _ in 0..2 {
+        fixture.mesh.authority.renew_issuer(fixture.mesh.store.as_ref(), &leader, true).await.unwrap();
+    }
     fixture.mesh.hand.forward(Span::seconds(6));
-    identity(&fixture.next().await);
+    let identity_of = async {
+        loop {
+            let update = fixture.next().await;
+            // The bundle brings the list of the new issuer.
+            if update.holder.is_some() {
+                break update;
+            }
+        }
+    };
+    identity(&identity_of.await);
+}
+
+/// Whom a burst of revocations concerns is everybody: it is one bundle.
+#[tokio::test(start_paused = true)]
+async fn revocations_within_a_second_make_one_bundle() {
+    let mut fixture = fixture().await;
+    let first = fixture.next().await;
+    let mesh = &fixture.mesh;
+    let leaves: Vec<_> = (0..20).map(|n| mesh.leaf("shop/web", &format!("shop/web-{n}")).0).collect();
+    let mut listed = Vec::new();
+    for leaf in &leaves {
+        listed.push((leaf.issuer.clone(), leaf.serial.clone()));
+        let txn = weft_store::Txn::new();
+        let (txn, _) = mesh.authority.listing(mesh.store.as_ref(), txn, &listed).await.unwrap();
+        mesh.store.commit(txn).await.unwrap();
+        mesh.authority.reload(mesh.store.as_ref()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut versions = vec![first.resource.version];
+    while let Ok(Some(update)) = tokio::time::timeout(Duration::from_secs(5), fixture.updates.recv()).await {
+        versions.push(update.resource.version);
+    }
+    assert!((2..=3).contains(&versions.len()), "at once and once more: {versions:?}");
+    let lists = fixture.mesh.authority.lists();
+    assert_eq!(lists[0].revoked.len(), 20);
+    let newest = bundle(&fixture.mesh.authority.bundle(), &lists, 0).version;
+    assert_eq!(*versions.last().unwrap(), newest, "the last one has all of them");
 }
