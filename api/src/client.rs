@@ -176,6 +176,14 @@ impl Client {
         self.call(Method::POST, &path, "application/json", String::new()).await
     }
 
+    /// The state of the certificate authority.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ca(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/v1/ca").await
+    }
+
     /// Lists edges of the mesh with their traffic.
     ///
     /// # Errors

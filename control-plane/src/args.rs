@@ -74,6 +74,9 @@ pub struct Args {
     /// Life of workload certificates; 10 s is the least, for tests
     #[arg(long, env = "WEFT_LEAF_TTL", value_name = "DURATION", default_value = "24h", value_parser = leaf_ttl)]
     pub leaf_ttl: Duration,
+    /// Life of the issuing CA below the root; 1m is the least, for tests. Leaves never outlive their issuer
+    #[arg(long, env = "WEFT_ISSUER_TTL", value_name = "DURATION", default_value = "30d", value_parser = issuer_ttl)]
+    pub issuer_ttl: Duration,
     /// A workload whose stream is lost for so long gets requests only when the others do not suffice
     #[arg(long, env = "WEFT_DEGRADE_AFTER", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub degrade_after: Duration,
@@ -99,6 +102,15 @@ pub enum LogFormat {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn issuer_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (least, most) = (Duration::from_secs(60), Duration::from_secs(365 * 24 * 3600));
+    if ttl < least || ttl > most {
+        return Err("must be from 1m (tests only; 14d in earnest) to 365d".to_owned());
+    }
+    Ok(ttl)
 }
 
 fn leaf_ttl(text: &str) -> Result<Duration, String> {

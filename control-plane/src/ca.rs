@@ -56,6 +56,8 @@ pub struct AuthoritySettings {
     pub trust_domain: TrustDomain,
     /// Life of workloads' certificates, `MIN_LEAF_LIFE` to `MAX_LEAF_LIFE`.
     pub leaf_life: Duration,
+    /// Life of issuers; [`ISSUER_LIFE`] but in tests.
+    pub issuer_life: Duration,
 }
 
 /// Issues certificates. Shared by reference.

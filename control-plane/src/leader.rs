@@ -74,9 +74,16 @@ impl Duties {
             rounds += 1;
             tokio::select! {
                 () = leader.lost() => return,
-                () = tokio::time::sleep(ROUND) => {}
+                () = tokio::time::sleep(self.pace()) => {}
             }
         }
+    }
+
+    /// Often enough to renew an issuer in its time.
+    fn pace(&self) -> Duration {
+        let issuer = &self.authority.chain().issuer;
+        let life = (issuer.not_after - issuer.not_before).unsigned_abs();
+        ROUND.min(life / 100)
     }
 
     /// Each duty is tried, whatever became of the others.

@@ -100,6 +100,7 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     let settings = AuthoritySettings {
         trust_domain: args.trust_domain.clone(),
         leaf_life: time::Duration::try_from(args.leaf_ttl).context("--leaf-ttl")?,
+        issuer_life: time::Duration::try_from(args.issuer_ttl).context("--issuer-ttl")?,
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &seal_key, clock.clone()).await?);
     let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);

@@ -24,7 +24,11 @@ async fn listener_serves_again_once_files_are_free() {
     let store = weft_store::open(Location::Memory).await.unwrap();
     let trust_domain = TrustDomain::try_new("mesh.test").unwrap();
     let leaf_life = time::Duration::hours(24);
-    let settings = AuthoritySettings { trust_domain: trust_domain.clone(), leaf_life };
+    let settings = AuthoritySettings {
+        trust_domain: trust_domain.clone(),
+        leaf_life,
+        issuer_life: weft_control_plane::ca::ISSUER_LIFE,
+    };
     let clock = Clock::system();
     let authority =
         open(store.as_ref(), settings, &dir.path().join("seal.key"), clock.clone()).await.unwrap();

@@ -25,7 +25,7 @@ use weft_store::{CommitError, Entry, Leadership, Store, Txn};
 use super::chain::SigningChain;
 use super::crl::{self, RevocationList};
 use super::seal::{SealError, SealKey, Sealed};
-use super::{Authority, AuthoritySettings, CaError, ISSUER_LIFE, ROOT_LIFE, Serial, profile};
+use super::{Authority, AuthoritySettings, BACKDATE, CaError, ROOT_LIFE, Serial, profile};
 use crate::clock::Clock;
 
 const FORMAT: u32 = 1;
@@ -72,9 +72,10 @@ pub async fn open(
                 return Err(CaError::RootOver(chain.root.not_after));
             }
             // No leader is needed for either: the guard lets one of those that start through.
-            let txn = if chain.issuer.not_after - now < LEAST_LEFT && chain.root.not_after - now >= LEAST_LEFT
-            {
-                let record = new_issuer(ISSUER, &records.root()?, chain.generation + 1, &seal, &clock)?;
+            let least = LEAST_LEFT.min(settings.issuer_life / 4);
+            let txn = if chain.issuer.not_after - now < least && chain.root.not_after - now >= least {
+                let (root, life) = (records.root()?, settings.issuer_life);
+                let record = new_issuer(ISSUER, &root, chain.generation + 1, life, &seal, &clock)?;
                 records.replacing_issuer(&record, &seal, &clock)?
             } else if records.list_of(&chain.issuer.serial).is_none() {
                 records.first_list(store, &seal, &clock).await?
@@ -88,7 +89,7 @@ pub async fn open(
             }
         }
         let seal = SealKey::load_or_create(seal_key)?;
-        let txn = creation(&settings.trust_domain, &seal, &clock)?;
+        let txn = creation(&settings, &seal, &clock)?;
         match store.commit(txn).await {
             Ok(_) => tracing::info!(trust_domain = %settings.trust_domain, "created the mesh"),
             Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => {
@@ -128,14 +129,15 @@ impl Authority {
         is_acknowledged: bool,
     ) -> Result<Renewal, CaError> {
         let issuer = self.chain().issuer.clone();
-        let (life, now) = (issuer.not_after - issuer.not_before, self.clock.now());
-        if now < issuer.not_before + life / 2 {
+        let (start, now) = (issuer.not_before + BACKDATE, self.clock.now());
+        let life = issuer.not_after - start;
+        if now < start + life / 2 {
             return Ok(Renewal::NotDue);
         }
         let records = Records::read(store).await?.ok_or_else(|| missing(ROOT))?;
         records.check_mesh(self.trust_domain())?;
         let (root, old) = (records.root()?, records.issuer()?);
-        let is_late = now >= issuer.not_before + life * 3 / 4;
+        let is_late = now >= start + life * 3 / 4;
         let (txn, renewal) = match records.next()? {
             Some(next) if is_late || (is_acknowledged && self.has_list_of(&next)?) => {
                 if !is_acknowledged {
@@ -147,7 +149,14 @@ impl Authority {
             }
             Some(_) => return Ok(Renewal::Waiting),
             None => {
-                let record = new_issuer(NEXT, &root, old.generation + 1, &self.seal, &self.clock)?;
+                let record = new_issuer(
+                    NEXT,
+                    &root,
+                    old.generation + 1,
+                    self.settings.issuer_life,
+                    &self.seal,
+                    &self.clock,
+                )?;
                 (records.announcing(&record, &self.seal, &self.clock)?, Renewal::Announced)
             }
         };
@@ -434,7 +443,8 @@ impl AuthorityRecord {
     }
 }
 
-fn creation(trust_domain: &TrustDomain, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+    let trust_domain = &settings.trust_domain;
     let key = profile::new_key()?;
     let validity = profile::Validity::starting(clock.now(), ROOT_LIFE, None);
     let certificate = profile::root(trust_domain, validity)?.self_signed(&key)?;
@@ -445,7 +455,7 @@ fn creation(trust_domain: &TrustDomain, seal: &SealKey, clock: &Clock) -> Result
         certificate: BASE64.encode(certificate.der()),
         sealed_key: seal.seal(ROOT, &zeroize::Zeroizing::new(key.serialize_der())),
     };
-    let issuer = new_issuer(ISSUER, &root, 1, seal, clock)?;
+    let issuer = new_issuer(ISSUER, &root, 1, settings.issuer_life, seal, clock)?;
     let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
     Ok(Txn::new()
         .expect_absent(ROOT)
@@ -459,6 +469,7 @@ fn new_issuer(
     name: &str,
     root: &AuthorityRecord,
     generation: u64,
+    life: time::Duration,
     seal: &SealKey,
     clock: &Clock,
 ) -> Result<AuthorityRecord, CaError> {
@@ -466,7 +477,7 @@ fn new_issuer(
     let root_end = super::Held::try_from_der(certificate.clone())?.not_after;
     let signer = Issuer::from_ca_cert_der(&certificate, root.open_key(ROOT, seal)?)?;
     let key = profile::new_key()?;
-    let validity = profile::Validity::starting(clock.now(), ISSUER_LIFE, Some(root_end));
+    let validity = profile::Validity::starting(clock.now(), life, Some(root_end));
     let certificate = profile::issuer(&root.trust_domain, validity)?.signed_by(&key, &signer)?;
     Ok(AuthorityRecord {
         format: FORMAT,

@@ -60,6 +60,7 @@ fn settings() -> AuthoritySettings {
     AuthoritySettings {
         trust_domain: TrustDomain::try_new("mesh.test").unwrap(),
         leaf_life: Duration::hours(24),
+        issuer_life: ISSUER_LIFE,
     }
 }
 

@@ -18,15 +18,15 @@ pub struct ControlPlane {
     data: PathBuf,
     address: Ipv4Addr,
     etcd: Option<String>,
-    leaf_ttl: Option<String>,
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
 impl ControlPlane {
     /// Describes one; nothing runs yet.
     #[must_use]
-    pub fn new(dir: &Path, address: Ipv4Addr, etcd: Option<String>, leaf_ttl: Option<String>) -> Self {
-        Self { dir: dir.to_owned(), data: dir.join("data"), address, etcd, leaf_ttl, process: None }
+    pub fn new(dir: &Path, address: Ipv4Addr, etcd: Option<String>, flags: Vec<String>) -> Self {
+        Self { dir: dir.to_owned(), data: dir.join("data"), address, etcd, flags, process: None }
     }
 
     /// Starts it and waits until it is ready.
@@ -44,9 +44,7 @@ impl ControlPlane {
             if let Some(etcd) = &self.etcd {
                 command.args(["--etcd", etcd]);
             }
-            if let Some(ttl) = &self.leaf_ttl {
-                command.args(["--leaf-ttl", ttl]);
-            }
+            command.args(&self.flags);
         })?;
         let process = self.process.insert(process);
         let ready = format!("http://{}:7402/ready", self.address);

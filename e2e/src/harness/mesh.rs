@@ -26,20 +26,30 @@ pub enum StoreKind {
 #[derive(Clone, Debug)]
 pub struct Options {
     store: StoreKind,
-    leaf_ttl: Option<String>,
+    flags: Vec<String>,
 }
 
 impl Options {
     /// With everything at its default.
     #[must_use]
     pub fn new(store: StoreKind) -> Self {
-        Self { store, leaf_ttl: None }
+        Self { store, flags: Vec::new() }
     }
 
     /// Shortens the life of certificates.
     #[must_use]
-    pub fn leaf_ttl(mut self, ttl: &str) -> Self {
-        self.leaf_ttl = Some(ttl.to_owned());
+    pub fn leaf_ttl(self, ttl: &str) -> Self {
+        self.flag("--leaf-ttl", ttl)
+    }
+
+    /// Shortens the life of issuers.
+    #[must_use]
+    pub fn issuer_ttl(self, ttl: &str) -> Self {
+        self.flag("--issuer-ttl", ttl)
+    }
+
+    fn flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 }
@@ -93,7 +103,7 @@ impl Mesh {
             StoreKind::Etcd => Some(Etcd::start(dir, subnet.first()).await?),
         };
         let endpoint = etcd.as_ref().map(|etcd| etcd.endpoint().to_owned());
-        let mut control_plane = ControlPlane::new(dir, subnet.first(), endpoint, options.leaf_ttl);
+        let mut control_plane = ControlPlane::new(dir, subnet.first(), endpoint, options.flags);
         control_plane.start().await?;
         let client = control_plane.client()?;
         Ok((control_plane, client, subnet, etcd))

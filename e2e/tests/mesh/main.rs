@@ -3,6 +3,7 @@
 mod authorization;
 mod health;
 mod intruders;
+mod issuer;
 mod local;
 mod outage;
 mod owner;

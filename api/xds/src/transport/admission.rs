@@ -143,6 +143,7 @@ mod tests {
             spiffe: "spiffe://mesh.test/ns/shop/svc/web".parse().unwrap(),
             workload: Some(format!("shop/web-{number}").parse().unwrap()),
             service: None,
+            instance: None,
         }
     }
 
