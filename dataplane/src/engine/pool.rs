@@ -6,6 +6,10 @@
 //!   multi: h2 connections, each with many streams
 //! ```
 //!
+//! A request that finds no room waits, or dials: as many dials are under way at once as the requests that wait need,
+//! as far as the circuit breaker of the cluster's connections allows. Each dial belongs to one request, which is the
+//! first on the new connection: so a server that allows no streams cannot make dials follow each other without end.
+//!
 //! Each connection is driven by a task of its own, which also ends it: after the idle timeout, after its longest
 //! life, or before a certificate of either side expires. A connection that is dropped here while requests use it
 //! finishes them first.
@@ -14,6 +18,7 @@ mod h1;
 mod h2;
 mod life;
 mod line;
+mod opening;
 mod upload;
 
 use std::cell::{Cell, RefCell};
@@ -25,6 +30,7 @@ use hyper::client::conn::http1;
 use tokio::sync::Notify;
 
 pub(crate) use h1::IdleLease;
+use h2::Connecting;
 pub(crate) use h2::StreamLease;
 pub(crate) use life::Connection;
 pub(crate) use line::Line;
@@ -44,10 +50,18 @@ pub(crate) struct Pool {
     transport: usize,
     idle: RefCell<Vec<h1::Idle>>,
     multi: RefCell<Vec<Rc<h2::Multi>>>,
-    connecting: Cell<bool>,
+    /// h2 connections of which it is not known yet how many streams they take.
+    connecting: Cell<u32>,
+    /// How many streams the server took at once on its newest connection.
+    learned: Cell<Option<u32>>,
+    /// Requests that wait for a stream.
+    queued: Cell<u32>,
     failures: Cell<u64>,
     last_failure: RefCell<Option<ConnectError>>,
+    /// An h1 connection may be had, or opened.
     changed: Notify,
+    /// A stream may be had, or a connection for it opened.
+    streams: Notify,
     /// Connections that are open or being opened.
     open: Cell<u32>,
     /// Set when the endpoint is gone or the cluster is configured anew: nothing comes back into the pool.
@@ -109,10 +123,13 @@ impl Pool {
             transport,
             idle: RefCell::default(),
             multi: RefCell::default(),
-            connecting: Cell::new(false),
+            connecting: Cell::new(0),
+            learned: Cell::new(None),
+            queued: Cell::new(0),
             failures: Cell::new(0),
             last_failure: RefCell::default(),
             changed: Notify::new(),
+            streams: Notify::new(),
             open: Cell::new(0),
             retired: Cell::new(false),
         })
@@ -130,6 +147,7 @@ impl Pool {
         idle.into_iter().for_each(h1::Idle::discard);
         self.multi.borrow_mut().clear();
         self.changed.notify_waiters();
+        self.streams.notify_waiters();
     }
 
     /// Ends connections whose server would not be accepted any more.
@@ -152,25 +170,91 @@ impl Pool {
     ) -> Result<Lease, ConnectError> {
         let mut waiting = None;
         loop {
-            if fresh == Freshness::Any && version != Version::Http2 {
-                while let Some(idle) = self.take_idle() {
-                    if let Some(lease) = idle.check(self).await {
-                        return Ok(Lease::Http1(lease));
+            if fresh == Freshness::Any {
+                if version != Version::Http2 {
+                    while let Some(idle) = self.take_idle() {
+                        if let Some(lease) = idle.check(self).await {
+                            return Ok(Lease::Http1(lease));
+                        }
                     }
                 }
+                if version != Version::Http1
+                    && let Some(lease) = self.free_stream()
+                {
+                    return Ok(Lease::Http2(lease));
+                }
             }
-            if version != Version::Http1 {
-                return self.lease_stream(worker, view, version, fresh).await;
+            let must = fresh == Freshness::New || version == Version::Http1;
+            if must || self.needs_connection(view, waiting.is_some()) {
+                if let Some(place) = self.place(view) {
+                    drop(waiting);
+                    // Large and rare: a request that finds a connection does not carry it around.
+                    return Box::pin(self.open(worker, view, version, place)).await;
+                }
+                if waiting.is_none() {
+                    worker.shard.inc(view.config.stats.upstream_cx_overflow);
+                }
             }
-            if let Some(place) = self.place(view) {
+            if waiting.is_none() {
+                waiting = Some(Waiting::begin(self, worker, view, version)?);
+            }
+            self.wait(version).await?;
+        }
+    }
+
+    /// Waits until trying again is worth it. Who waits for a connection that others open fails with them.
+    async fn wait(&self, version: Version) -> Result<(), ConnectError> {
+        let failures = self.failures.get();
+        match version {
+            Version::Http1 => {
+                self.changed.notified().await;
+                return Ok(());
+            }
+            Version::Http2 => self.streams.notified().await,
+            Version::Auto => tokio::select! {
+                () = self.streams.notified() => {}
+                () = self.changed.notified() => {}
+            },
+        }
+        match &*self.last_failure.borrow() {
+            Some(error) if self.failures.get() != failures => Err(error.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn open(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        view: &Rc<View>,
+        version: Version,
+        place: Place,
+    ) -> Result<Lease, ConnectError> {
+        let speak = match version {
+            Version::Http1 => {
                 let dialed = self.dial(worker, &view.config, Speak::Http1).await?;
                 return self.open_h1(worker, view, dialed, place).await.map(Lease::Http1);
             }
-            if waiting.is_none() {
-                waiting = Some(Waiting::begin(worker, view)?);
+            Version::Http2 => Speak::Http2,
+            Version::Auto => Speak::Auto,
+        };
+        let connecting = Connecting::begin(self);
+        let opened = async {
+            let dialed = self.dial(worker, &view.config, speak).await?;
+            if version == Version::Auto && !dialed.h2_chosen {
+                // Each of those who wait needs a connection of its own.
+                self.learned.set(Some(1));
+                drop(connecting);
+                return self.open_h1(worker, view, dialed, place).await.map(Lease::Http1);
             }
-            self.changed.notified().await;
+            self.open_h2(worker, view, dialed, place, connecting).await.map(Lease::Http2)
+        };
+        let result = opened.await;
+        if let Err(error) = &result {
+            self.failures.set(self.failures.get() + 1);
+            *self.last_failure.borrow_mut() = Some(error.clone());
+            self.streams.notify_waiters();
         }
+        result
     }
 
     /// A place for one more connection. The first to an endpoint is always allowed, as in Envoy: else a cluster
@@ -255,20 +339,27 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.pool.open.set(self.pool.open.get() - 1);
         self.pool.changed.notify_one();
+        self.pool.streams.notify_one();
     }
 }
 
 /// A request that waits for a connection.
 struct Waiting<'a> {
+    pool: &'a Pool,
     worker: &'a Worker,
     view: &'a View,
+    version: Version,
     _permit: Permit<BreakerOf>,
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(worker: &'a Worker, view: &'a Rc<View>) -> Result<Self, ConnectError> {
+    fn begin(
+        pool: &'a Pool,
+        worker: &'a Worker,
+        view: &'a Rc<View>,
+        version: Version,
+    ) -> Result<Self, ConnectError> {
         let (shard, stats) = (&worker.shard, &view.config.stats);
-        shard.inc(stats.upstream_cx_overflow);
         let permit = Permit::try_new(BreakerOf::Default(view.clone()), Resource::Pending);
         let Some(permit) = permit else {
             shard.inc(stats.upstream_rq_pending_overflow);
@@ -276,13 +367,19 @@ impl<'a> Waiting<'a> {
         };
         shard.inc(stats.upstream_rq_pending_total);
         shard.up(stats.upstream_rq_pending_active);
-        Ok(Self { worker, view, _permit: permit })
+        if version != Version::Http1 {
+            pool.queued.set(pool.queued.get() + 1);
+        }
+        Ok(Self { pool, worker, view, version, _permit: permit })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.worker.shard.down(self.view.config.stats.upstream_rq_pending_active);
+        if self.version != Version::Http1 {
+            self.pool.queued.set(self.pool.queued.get() - 1);
+        }
     }
 }
 

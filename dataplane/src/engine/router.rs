@@ -66,7 +66,7 @@ pub(super) async fn forward(
         return stage.reply(manager, &parts, reply.flag(ResponseFlags::NO_CLUSTER));
     };
     if parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none() {
-        return upgrade::connect(stage, sending, parts, &cluster).await;
+        return Box::pin(upgrade::connect(stage, sending, parts, &cluster)).await;
     }
     if sending.upgrade.is_some() && !upgrade::is_allowed(&sending, &parts) {
         stage.connection.worker.shard.inc(manager.stats.downstream_rq_ws_on_non_ws_route);
@@ -129,7 +129,7 @@ impl Run<'_> {
                     }
                     // The connection is worth more than the rest of an answer that nobody reads.
                     drop(lease);
-                    self.back_off().await?;
+                    Box::pin(self.back_off()).await?;
                 }
                 Err(Failed::Reply(reply)) => return Err(reply),
                 Err(Failed::Attempt { error, reused }) => {
@@ -141,7 +141,7 @@ impl Run<'_> {
                         continue;
                     }
                     match self.after_failure(&error) {
-                        Next::Again => self.back_off().await?,
+                        Next::Again => Box::pin(self.back_off()).await?,
                         Next::GiveUp(reply) => return Err(reply),
                     }
                 }

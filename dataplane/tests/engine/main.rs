@@ -5,6 +5,7 @@
 mod harness;
 mod http;
 mod life;
+mod limits;
 mod reuse;
 mod stalls;
 mod streams;

@@ -10,9 +10,28 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Runs the tasks of one HTTP/2 connection to a server.
+use super::h2::StreamPlace;
+
+/// Runs the tasks of one HTTP/2 connection to a server, but for the first: that one reads and writes the connection, and
+/// is for whoever drives it.
 #[derive(Clone, Default)]
-pub(super) struct Uploads(Rc<Cell<Option<Rc<Stop>>>>);
+pub(super) struct Uploads(Rc<Tasks>);
+
+#[derive(Default)]
+struct Tasks {
+    wire: RefCell<Wire>,
+    next: Cell<Option<Rc<Stop>>>,
+}
+
+#[derive(Default)]
+enum Wire {
+    #[default]
+    NotMade,
+    Made(Task),
+    Taken,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 impl std::fmt::Debug for Uploads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,10 +50,20 @@ pub(crate) struct Upload {
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     stopped: Cell<bool>,
+    /// The stream's place on the connection, where the task outlives the exchange.
+    place: RefCell<Option<StreamPlace>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Uploads {
+    /// The task that reads and writes.
+    pub(super) fn take_wire(&self) -> Option<Task> {
+        match self.0.wire.replace(Wire::Taken) {
+            Wire::Made(task) => Some(task),
+            Wire::NotMade | Wire::Taken => None,
+        }
+    }
+
     /// A body for the next request, and what ends its task.
     pub(super) fn upload(&self) -> (Upload, Rc<Stop>) {
         let stop = Rc::<Stop>::default();
@@ -45,11 +74,16 @@ impl Uploads {
 impl Upload {
     /// The body is polled for the first time: the task that is made next is its own.
     pub(crate) fn begin(self) {
-        self.of.0.set(Some(self.stop));
+        self.of.0.next.set(Some(self.stop));
     }
 }
 
 impl Stop {
+    /// The exchange is over, and the task goes on: it has the place until it ends, or at once where there is no task.
+    pub(super) fn keep(self: Rc<Self>, place: Option<StreamPlace>) {
+        *self.place.borrow_mut() = place;
+    }
+
     pub(super) fn stop(&self) {
         self.stopped.set(true);
         if let Some(waker) = self.waker.take() {
@@ -64,7 +98,13 @@ where
     F::Output: 'static,
 {
     fn execute(&self, task: F) {
-        match self.0.take() {
+        let mut wire = self.0.wire.borrow_mut();
+        if matches!(*wire, Wire::NotMade) {
+            *wire = Wire::Made(Box::pin(async { drop(task.await) }));
+            return;
+        }
+        drop(wire);
+        match self.0.next.take() {
             Some(stop) => drop(tokio::task::spawn_local(Stoppable { task, stop })),
             None => drop(tokio::task::spawn_local(task)),
         }
