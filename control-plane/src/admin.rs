@@ -1,7 +1,5 @@
 //! For operators and probes on this machine: is it ready, is it alive, what does it count, where does a change stand.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,7 +11,6 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::reconciler::Reconciling;
-use crate::tls::ListenerCounters;
 
 /// What the endpoints show.
 #[derive(Clone, Debug)]
@@ -24,8 +21,6 @@ pub struct Admin {
     pub policies: Policies,
     /// Counts.
     pub metrics: Metrics,
-    /// Connections of the xDS listener.
-    pub connections: Arc<ListenerCounters>,
     /// How fresh the store's changes are.
     pub store: watch::Receiver<weft_store::Health>,
 }
@@ -50,45 +45,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    use std::sync::atomic::Ordering::Relaxed;
     let (revision, held_back) = {
         let published = admin.reconciling.published();
         let published = published.borrow();
         (published.revision, published.held_back)
     };
-    let mut text = admin.metrics.render(revision, held_back);
-    // The encoder ends with an end mark, which must stay last.
-    let end = text.rfind("# EOF").unwrap_or(text.len());
-    let counters = &admin.connections;
-    let mut extra = String::new();
-    for (name, help, value) in [
-        (
-            "weft_tls_connections_accepted_total",
-            "Connections to the xDS listener",
-            counters.accepted.load(Relaxed),
-        ),
-        ("weft_tls_connections", "Open connections of the xDS listener", counters.open.load(Relaxed)),
-        (
-            "weft_tls_handshakes_failed_total",
-            "TLS handshakes that failed",
-            counters.handshakes_failed.load(Relaxed),
-        ),
-        (
-            "weft_tls_handshakes_timed_out_total",
-            "TLS handshakes that took too long",
-            counters.handshakes_timed_out.load(Relaxed),
-        ),
-        (
-            "weft_accept_errors_total",
-            "Connections that could not be accepted",
-            counters.accept_errors.load(Relaxed),
-        ),
-    ] {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        let family = name.trim_end_matches("_total");
-        extra.push_str(&format!("# HELP {family} {help}.\n# TYPE {family} {kind}\n{name} {value}\n"));
-    }
-    text.insert_str(end, &extra);
+    let text = admin.metrics.render(revision, held_back);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -39,6 +39,7 @@ use crate::ca::{
 use crate::clock::Clock;
 use crate::instances::{Instances, Member};
 use crate::seldom::Seldom;
+use crate::source::Source;
 use crate::tokens::{Presented, TokenError, Tokens};
 use crate::workloads::{Stored, WorkloadRecord, Workloads};
 
@@ -91,7 +92,7 @@ impl Joining {
     }
 
     async fn admit(&self, request: &JoinRequest, source: Option<IpAddr>) -> Result<JoinResponse, Refusal> {
-        self.limits.admit_token(source, &request.token_id, &request.secret)?;
+        self.limits.admit_token(source.map(Source::from), &request.token_id, &request.secret)?;
         if request.csr_der.len() > MAX_CSR_BYTES {
             return Err(crate::ca::CsrError::TooLarge(request.csr_der.len()).into());
         }
@@ -100,7 +101,7 @@ impl Joining {
             let token =
                 self.tokens.present(&request.token_id, &request.secret).await.inspect_err(|error| {
                     if matches!(error, TokenError::Invalid) {
-                        self.limits.note_bad_token(source);
+                        self.limits.note_bad_token(source.map(Source::from));
                     }
                 })?;
             if !limited {

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use weft_api::flags;
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::{server, telemetry};
+use weft_control_plane::{descriptors, server, telemetry};
 
 fn main() -> ExitCode {
     let args: Args = match flags::try_read(std::env::args_os()) {
@@ -38,6 +38,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Heard, so that a terminal that closes or a habit of reloading ends nothing.
     let mut hangup = signal(SignalKind::hangup())?;
+    descriptors::raise_limit();
     let running = server::start(args, Clock::system()).await?;
     telemetry.observe(&running.reconciling);
     tracing::info!(

@@ -1,5 +1,7 @@
 //! What the control plane counts about itself, for `/metrics`.
 
+mod listeners;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use weft_xds::server::Event;
 use weft_xds::transport::Excess;
+
+pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
+
+use listeners::Families;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
@@ -108,6 +114,7 @@ struct Inner {
     revision: Gauge,
     held_back: Gauge,
     limited: Family<LimitLabel, Counter>,
+    listeners: Families,
 }
 
 impl Default for Metrics {
@@ -134,6 +141,7 @@ impl Metrics {
             revision: Gauge::default(),
             held_back: Gauge::default(),
             limited: Family::default(),
+            listeners: Families::default(),
         };
         let registry = &mut inner.registry;
         registry.register("xds_streams", "Open discovery streams", inner.streams.clone());
@@ -160,6 +168,7 @@ impl Metrics {
             inner.held_back.clone(),
         );
         registry.register("limited", "Refused at a limit", inner.limited.clone());
+        inner.listeners.register(registry);
         Self(Arc::new(inner))
     }
 
@@ -207,6 +216,12 @@ impl Metrics {
     /// Something was refused at a limit.
     pub fn limited(&self, limit: Limit) {
         self.0.limited.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// The counters of one listener.
+    #[must_use]
+    pub fn listener(&self, name: &'static str) -> ListenerMetrics {
+        self.0.listeners.of(name)
     }
 
     /// An apply ended.

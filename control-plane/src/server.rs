@@ -32,12 +32,14 @@ use crate::admin::{self, Admin};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Issued, Ledger, Serial, ServerName, SigningLimits};
 use crate::clock::Clock;
+use crate::descriptors::{self, Shares};
 use crate::discovery::Discovery;
 use crate::edges::{Edges, MetricsReceiver};
 use crate::health::HealthReceiver;
 use crate::instances::{Instances, identify};
 use crate::join::{Answers, Joining};
 use crate::leader::{Duties, spawn_leader};
+use crate::listener::{self, API_STREAMS, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use crate::liveness::Limits;
 use crate::metrics::Metrics;
 use crate::operator::Operators;
@@ -48,17 +50,16 @@ use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
 use crate::rest::{self, Api};
 use crate::revocation::Revocations;
 use crate::secrets;
-use crate::tls::{
-    API_STREAMS, ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS,
-    spawn_keeper,
-};
+use crate::tls::{ClientCertificates, Connections, ListenerTls, spawn_keeper};
 use crate::tokens::{KnownTokens, Tokens};
 use crate::workloads::Workloads;
 
 /// How long the listeners may take to finish what is under way.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(7);
 /// How long whoever has a name may take to answer when another wants it.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long an operator's connection to the API or to the admin endpoints may be without a call.
+const IDLE_OPERATOR: Duration = Duration::from_secs(60);
 /// How long a new leader may lack the store before a start gives up.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,7 +105,7 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &seal_key, clock.clone()).await?);
     let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
-    let listeners = Listeners::bind(args).await?;
+    let listeners = Listeners::bind(args)?;
     let parts = Parts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = Running {
@@ -167,21 +168,30 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(args: &Args) -> anyhow::Result<Self> {
+    fn bind(args: &Args) -> anyhow::Result<Self> {
         Ok(Self {
-            api: bind("--api-listen", args.api_listen).await?,
-            xds: bind("--xds-listen", args.xds_listen).await?,
-            admin: bind("--admin-listen", args.admin_listen).await?,
+            api: bind("--api-listen", args.api_listen)?,
+            xds: bind("--xds-listen", args.xds_listen)?,
+            admin: bind("--admin-listen", args.admin_listen)?,
         })
     }
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listener::bind(address).with_context(|| {
         format!(
             "{flag} {address}: cannot listen there; another control plane may run, or choose another address"
         )
     })
+}
+
+/// What makes one listener differ from another.
+#[derive(Clone, Copy)]
+struct Port {
+    name: &'static str,
+    max_streams: u32,
+    idle: Duration,
+    room: RoomSize,
 }
 
 /// The tasks, and what the listeners serve.
@@ -288,32 +298,40 @@ impl Parts {
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let counters = Arc::new(ListenerCounters::default());
+        let shares = Shares::of(descriptors::limit());
         let admin = Admin {
             reconciling: self.reconciling.clone(),
             policies: self.policies.clone(),
             metrics: self.metrics.clone(),
-            connections: Arc::clone(&counters),
             store: self.freshness.clone(),
         };
-        tracker.spawn(serve_plain(listeners.admin, admin::router(admin), shutdown.clone()));
+        let port = Port { name: "admin", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room: shares.admin };
+        let plain = self.listener(listeners.admin, Security::Plain, port);
+        tracker.spawn(plain.serve(admin::router(admin), shutdown.clone()));
         let config = spawn_keeper(
             Arc::clone(&self.authority),
             ListenerTls { names: self.names.clone(), clients: ClientCertificates::Optional, alpn: &[b"h2"] },
             self.clock.clone(),
             shutdown.clone(),
         )?;
-        let xds = TlsServer {
-            listener: listeners.xds,
-            config,
-            trust_domain: self.authority.trust_domain().clone(),
-            max_streams: XDS_STREAMS,
-            counters,
+        let security = Security::Tls { config, trust_domain: self.authority.trust_domain().clone() };
+        let port = Port { name: "xds", max_streams: XDS_STREAMS, idle: IDLE_STRANGER, room: shares.xds };
+        let xds = self.listener(listeners.xds, security, port);
+        tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
+        self.serve_api(args, listeners.api, shares.api, tracker, shutdown)
+    }
+
+    fn listener(&self, socket: TcpListener, security: Security, port: Port) -> Listener {
+        Listener {
+            socket,
+            security,
+            max_streams: port.max_streams,
+            room: port.room,
+            idle: port.idle,
+            metrics: self.metrics.listener(port.name),
             connections: self.connections.clone(),
             clock: self.clock.clone(),
-        };
-        tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
-        self.serve_api(args, listeners.api, tracker, shutdown)
+        }
     }
 
     /// Everything that proxies talk to.
@@ -348,12 +366,14 @@ impl Parts {
     fn serve_api(
         self,
         args: &Args,
-        listener: TcpListener,
+        socket: TcpListener,
+        room: RoomSize,
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let loopback = args.api_listen.ip().is_loopback() && args.api_cert.is_none();
-        let (authority, clock, names) = (Arc::clone(&self.authority), self.clock.clone(), self.names.clone());
+        let security = self.api_security(args, shutdown)?;
+        let port = Port { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
+        let listener = self.listener(socket, security, port);
         let revocations = self.revocations();
         let api = rest::router(Api {
             revocations,
@@ -369,30 +389,22 @@ impl Parts {
             clock: self.clock,
             writing: Arc::default(),
         });
-        if loopback {
-            tracker.spawn(serve_plain(listener, api, shutdown.clone()));
-            return Ok(());
-        }
-        let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+        tracker.spawn(listener.serve(api, shutdown.clone()));
+        Ok(())
+    }
+
+    fn api_security(&self, args: &Args, shutdown: &CancellationToken) -> anyhow::Result<Security> {
+        let alpn: &'static [&'static [u8]] = &[b"h2", b"http/1.1"];
         let config = match (&args.api_cert, &args.api_key) {
             (Some(cert), Some(key)) => own_certificate(cert, key, alpn)?,
+            _ if args.api_listen.ip().is_loopback() => return Ok(Security::Plain),
             _ => {
-                let tls =
-                    ListenerTls { names, clients: ClientCertificates::Ignored, alpn: &[b"h2", b"http/1.1"] };
-                spawn_keeper(Arc::clone(&authority), tls, clock.clone(), shutdown.clone())?
+                let (authority, names) = (Arc::clone(&self.authority), self.names.clone());
+                let tls = ListenerTls { names, clients: ClientCertificates::Ignored, alpn };
+                spawn_keeper(authority, tls, self.clock.clone(), shutdown.clone())?
             }
         };
-        let server = TlsServer {
-            listener,
-            config,
-            trust_domain: authority.trust_domain().clone(),
-            max_streams: API_STREAMS,
-            counters: Arc::default(),
-            connections: self.connections,
-            clock,
-        };
-        tracker.spawn(server.serve(api, shutdown.clone()));
-        Ok(())
+        Ok(Security::Tls { config, trust_domain: self.authority.trust_domain().clone() })
     }
 }
 
@@ -479,11 +491,4 @@ fn own_certificate(
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // The sender may go: the certificate does not change.
     Ok(watch::channel(Arc::new(config)).1)
-}
-
-async fn serve_plain(listener: TcpListener, app: Router, shutdown: CancellationToken) {
-    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "a listener ended");
-    }
 }

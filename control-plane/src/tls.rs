@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ca::Authority ──issues──▶ ServerIdentity ──┐
-//!              └──bundle──────────────────────┴─▶ ServerConfig ──watch──▶ TlsServer (each new connection)
+//!              └──bundle──────────────────────┴─▶ ServerConfig ──watch──▶ Listener (each new connection)
 //! ```
 //!
 //! A client's certificate is verified against the bundle and must be exactly one identity of the trust domain; who
@@ -13,18 +13,16 @@ mod keeper;
 mod lifetime;
 mod peer;
 mod pulse;
-mod server;
 mod settings;
 mod verifier;
 
-pub use connections::Connections;
+pub use connections::{CONNECTIONS_OF_A_WORKLOAD, Connections};
 pub use keeper::{ListenerTls, TlsError, spawn_keeper};
+pub(crate) use lifetime::Lifetime;
 pub use peer::{Peer, PeerError, identify};
-pub use server::{
-    API_STREAMS, HANDSHAKE_TIMEOUT, ListenerCounters, MAX_HEADERS, PENDING_HANDSHAKES, TlsServer, XDS_STREAMS,
-};
+pub(crate) use pulse::Pinged;
 pub use settings::{ServerTls, provider, server_config};
 pub use verifier::ClientCertificates;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

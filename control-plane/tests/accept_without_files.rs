@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
 use weft_control_plane::ca::{AuthoritySettings, open};
 use weft_control_plane::clock::Clock;
-use weft_control_plane::tls::{
-    ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, spawn_keeper,
-};
+use weft_control_plane::listener::{IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use weft_control_plane::metrics::Metrics;
+use weft_control_plane::tls::{ClientCertificates, Connections, ListenerTls, spawn_keeper};
 use weft_store::Location;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,13 +36,14 @@ async fn listener_serves_again_once_files_are_free() {
     let config = spawn_keeper(Arc::new(authority), tls, clock.clone(), shutdown.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let counters = Arc::new(ListenerCounters::default());
-    let server = TlsServer {
-        listener,
-        config,
-        trust_domain,
+    let metrics = Metrics::new().listener("xds");
+    let server = Listener {
+        socket: listener,
+        security: Security::Tls { config, trust_domain },
         max_streams: XDS_STREAMS,
-        counters: Arc::clone(&counters),
+        room: RoomSize { greeting: 100, strangers: 100, members: 100 },
+        idle: IDLE_STRANGER,
+        metrics: metrics.clone(),
         connections: Connections::default(),
         clock,
     };
@@ -55,12 +55,12 @@ async fn listener_serves_again_once_files_are_free() {
     // One descriptor for the client; none is left for the server's side.
     drop(fillers.pop());
     let _client = TcpStream::connect(address).await.unwrap();
-    until(|| counters.accept_errors.load(Ordering::Relaxed) >= 2).await;
-    assert_eq!(counters.accepted.load(Ordering::Relaxed), 0);
+    until(|| metrics.accept_errors.get() >= 2).await;
+    assert_eq!(metrics.accepted.get(), 0);
     drop(fillers);
-    until(|| counters.accepted.load(Ordering::Relaxed) == 1).await;
+    until(|| metrics.accepted.get() == 1).await;
     setrlimit(Resource::Nofile, before).unwrap();
-    assert!(counters.accept_errors.load(Ordering::Relaxed) < 100, "it pauses, and does not spin");
+    assert!(metrics.accept_errors.get() < 100, "it pauses, and does not spin");
     shutdown.cancel();
 }
 

@@ -18,10 +18,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::*;
 use crate::ca::tests::Mesh;
-use crate::tls::{
-    ClientCertificates, Connections, ListenerCounters, ListenerTls, TlsServer, XDS_STREAMS, identify,
-    provider, spawn_keeper,
-};
+use crate::listener::{IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use crate::metrics::Metrics;
+use crate::tls::{ClientCertificates, Connections, ListenerTls, identify, provider, spawn_keeper};
 use crate::tokens::{TokenGrant, Tokens};
 
 struct Served {
@@ -57,12 +56,13 @@ async fn serve() -> Served {
     let config = spawn_keeper(Arc::clone(&mesh.authority), tls, mesh.hand.clock(), shutdown.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = TlsServer {
-        listener,
-        config,
-        trust_domain: mesh.authority.trust_domain().clone(),
+    let server = Listener {
+        socket: listener,
+        security: Security::Tls { config, trust_domain: mesh.authority.trust_domain().clone() },
         max_streams: XDS_STREAMS,
-        counters: Arc::new(ListenerCounters::default()),
+        room: RoomSize { greeting: 100, strangers: 100, members: 100 },
+        idle: IDLE_STRANGER,
+        metrics: Metrics::new().listener("xds"),
         connections: Connections::default(),
         clock: mesh.hand.clock(),
     };

@@ -2,9 +2,9 @@
 //! and the end of those whose certificate is no longer believed.
 //!
 //! ```text
-//! TlsServer ──enters──▶ Connections ◀──cut, answers── reconciler, join
-//!     ▲                     │
-//!     └── cut ──── Link ◀───┘  one for each connection
+//! Listener ──enters──▶ Connections ◀──cut, answers── reconciler, join
+//!     ▲                    │
+//!     └── cut ─── Link ◀───┘  one for each connection
 //! ```
 //!
 //! Whether a certificate is believed is decided elsewhere; nothing here reads the ledger.
@@ -20,6 +20,11 @@ use weft_api::WorkloadId;
 
 use super::pulse::Pulse;
 use crate::ca::Serial;
+use crate::listener::Activity;
+
+/// Connections that one workload may have to one replica. A proxy has one or two; the rest is for those that linger, and for
+/// more than there may be discovery streams, which are refused with a word.
+pub const CONNECTIONS_OF_A_WORKLOAD: usize = 32;
 
 /// All connections of workloads to this replica, on all its listeners. Cheap to clone; clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +38,7 @@ pub struct Connections {
 #[derive(Debug)]
 pub(super) struct Link {
     serial: Serial,
+    activity: Arc<Activity>,
     pulse: Arc<Pulse>,
     cut: CancellationToken,
 }
@@ -64,14 +70,30 @@ impl Connections {
     }
 
     /// Enters a connection for as long as what is returned lives.
-    pub(super) fn enter(&self, workload: &WorkloadId, serial: &Serial) -> Entered {
+    ///
+    /// When the workload has too many, the oldest on which no call runs is cut for it: one whose calls are all refused is
+    /// such a one, so that a replaced instance does not keep its successor out. None when calls run on all of them.
+    pub(crate) fn enter(
+        &self,
+        workload: &WorkloadId,
+        serial: &Serial,
+        activity: &Arc<Activity>,
+    ) -> Option<Entered> {
+        let mut open = self.lock();
+        let links = open.entry(workload.clone()).or_default();
+        if links.len() >= CONNECTIONS_OF_A_WORKLOAD {
+            let oldest = links.iter().position(|link| link.activity.is_idle())?;
+            links.remove(oldest).cut.cancel();
+        }
         let link = Arc::new(Link {
             serial: serial.clone(),
+            activity: Arc::clone(activity),
             pulse: Arc::new(Pulse::default()),
             cut: CancellationToken::new(),
         });
-        self.lock().entry(workload.clone()).or_default().push(Arc::clone(&link));
-        Entered { connections: self.clone(), workload: workload.clone(), link }
+        links.push(Arc::clone(&link));
+        drop(open);
+        Some(Entered { connections: self.clone(), workload: workload.clone(), link })
     }
 
     fn of(&self, workload: &WorkloadId) -> Vec<Arc<Link>> {
@@ -85,19 +107,19 @@ impl Connections {
 
 /// A connection that has entered; it leaves when this is dropped.
 #[derive(Debug)]
-pub(super) struct Entered {
+pub(crate) struct Entered {
     connections: Connections,
     workload: WorkloadId,
     link: Arc<Link>,
 }
 
 impl Entered {
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.link.pulse)
     }
 
     /// Cancelled when the connection is to end at once.
-    pub(super) fn cut(&self) -> CancellationToken {
+    pub(crate) fn cut(&self) -> CancellationToken {
         self.link.cut.clone()
     }
 }

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::peer::Peer;
 use crate::ca::sleep_until;
 use crate::clock::Clock;
+use crate::metrics::Closed;
 
 /// How long calls may run on once the process is told to end.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 /// How long what is under way may take to leave once a connection is cut.
 const FLUSH: Duration = Duration::from_millis(100);
 
@@ -27,7 +28,7 @@ const GOAWAY_MOST: time::Duration = time::Duration::seconds(60);
 
 /// The ends that a connection may come to.
 #[derive(Debug)]
-pub(super) struct Lifetime {
+pub(crate) struct Lifetime {
     clock: Clock,
     // Nothing of a connection without a certificate expires.
     not_after: Option<(OffsetDateTime, OffsetDateTime)>,
@@ -36,7 +37,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    pub(super) fn new(
+    pub(crate) fn new(
         peer: Option<&Peer>,
         cut: CancellationToken,
         shutdown: CancellationToken,
@@ -48,7 +49,7 @@ impl Lifetime {
     }
 
     /// Until no new calls should come.
-    pub(super) async fn goaway(&self) {
+    pub(crate) async fn goaway(&self) {
         tokio::select! {
             () = self.reaches(self.not_after.map(|(goaway, _)| goaway)) => {}
             () = self.cut.cancelled() => {}
@@ -57,7 +58,7 @@ impl Lifetime {
     }
 
     /// Until what is still open is cut.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         let after = async |what: &CancellationToken, wait: Duration| {
             what.cancelled().await;
             tokio::time::sleep(wait).await;
@@ -66,6 +67,16 @@ impl Lifetime {
             () = self.reaches(self.not_after.map(|(_, end)| end)) => {}
             () = after(&self.cut, FLUSH) => {}
             () = after(&self.shutdown, GRACE) => {}
+        }
+    }
+
+    /// What has ended it, or will; nothing when it is the end of the process or the client's own wish.
+    pub(crate) fn why(&self) -> Option<Closed> {
+        let has_ended = |(goaway, _)| goaway <= self.clock.now();
+        if self.cut.is_cancelled() {
+            Some(Closed::cut)
+        } else {
+            self.not_after.is_some_and(has_ended).then_some(Closed::certificate_ended)
         }
     }
 

@@ -30,7 +30,7 @@ const PING: &[u8; FRAME_HEADER + 8] = b"\0\0\x08\x06\0\0\0\0\0weftping";
 
 /// Asks the other end of one connection for a sign of life.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     wanted: AtomicBool,
     listening: AtomicBool,
     connection: AtomicWaker,
@@ -66,7 +66,7 @@ impl Pulse {
 
 /// A connection that carries HTTP/2 and can be pinged underneath.
 #[derive(Debug)]
-pub(super) struct Pinged<S> {
+pub(crate) struct Pinged<S> {
     inner: S,
     // Without one, bytes only pass.
     pulse: Option<Arc<Pulse>>,
@@ -77,7 +77,7 @@ pub(super) struct Pinged<S> {
 
 impl<S> Pinged<S> {
     /// Around a connection on which nothing was sent yet.
-    pub(super) fn new(inner: S, pulse: Option<Arc<Pulse>>) -> Self {
+    pub(crate) fn new(inner: S, pulse: Option<Arc<Pulse>>) -> Self {
         Self { inner, pulse, sent: Frames::default(), unsent: &[], is_unflushed: false }
     }
 }

@@ -1,6 +1,7 @@
 //! Verifies client certificates: the chain by webpki, then the identity by the mesh's own rules.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -8,11 +9,13 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use weft_api::TrustDomain;
 
 use super::peer::identify;
+use crate::listener::{Shown, note_shown};
 
 /// Whether a client may come without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl PeerVerifier {
         trust_domain: TrustDomain,
         clients: ClientCertificates,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         if clients == ClientCertificates::Ignored {
             return Ok(WebPkiClientVerifier::no_client_auth());
         }
@@ -52,8 +55,25 @@ impl PeerVerifier {
         if clients == ClientCertificates::Optional {
             builder = builder.allow_unauthenticated();
         }
-        let chain = builder.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+        let chain = builder.build().map_err(|error| Error::General(error.to_string()))?;
         Ok(Arc::new(Self { chain, trust_domain }))
+    }
+}
+
+impl PeerVerifier {
+    /// Leaves word of whom a certificate named that is only too old: for the log, and if it held a moment before its end.
+    fn note(&self, error: &Error, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+        let Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) =
+            error
+        else {
+            return;
+        };
+        let Ok(peer) = identify(end_entity, &self.trust_domain) else { return };
+        let Ok(before) = u64::try_from(peer.not_after.unix_timestamp() - 1) else { return };
+        let before = UnixTime::since_unix_epoch(Duration::from_secs(before));
+        if self.chain.verify_client_cert(end_entity, intermediates, before).is_ok() {
+            note_shown(Shown { workload: peer.workload, not_after: peer.not_after });
+        }
     }
 }
 
@@ -71,8 +91,11 @@ impl ClientCertVerifier for PeerVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)
+            .inspect_err(|error| self.note(error, end_entity, intermediates))?;
         identify(end_entity, &self.trust_domain)
             .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
         Ok(verified)
@@ -83,8 +106,8 @@ impl ClientCertVerifier for PeerVerifier {
         _message: &[u8],
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
     }
 
     fn verify_tls13_signature(
@@ -92,7 +115,7 @@ impl ClientCertVerifier for PeerVerifier {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.chain.verify_tls13_signature(message, certificate, signature)
     }
 

@@ -90,7 +90,8 @@ async fn m3_r4_a_storm_of_one_workload_refuses_no_other() {
     assert!(refused.len() > 1_500, "{}", refused.len());
     let other = refused.iter().find(|status| status.code() != Code::ResourceExhausted);
     assert!(other.is_none(), "{other:?}");
-    assert!(refused[0].message().contains("of this workload"), "{}", refused[0]);
+    // The first may have met the bound on streams at once, where they end slowly.
+    assert!(refused.iter().any(|status| status.message().contains("of this workload")), "{}", refused[0]);
     for _ in 0..10 {
         let mut stream = Delta::open(&cart, plane.running.xds).await;
         stream.subscribe(ResourceKind::Cluster, &[]).await;

@@ -20,11 +20,11 @@ use weft_api::WorkloadId;
 use super::*;
 
 /// Long enough for anything that does not wait, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What is known not to answer is waited for this long.
 const SILENCE: Duration = Duration::from_millis(500);
 const LARGE: usize = 64 << 20;
-const WINDOW: u32 = 1 << 20;
+pub(crate) const WINDOW: u32 = 1 << 20;
 
 type Calls = SendRequest<Empty<Bytes>>;
 
@@ -89,14 +89,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stoppable<S> {
     }
 }
 
-struct Client {
+pub(crate) struct Client {
     calls: Calls,
-    stop: watch::Sender<bool>,
-    connection: JoinHandle<()>,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) connection: JoinHandle<()>,
 }
 
-async fn dial(server: &Running, identity: Identity, window: u32) -> Client {
-    let inner = connect(server.address, client(Some(identity))).await.unwrap();
+pub(crate) async fn dial(server: &Running, identity: Identity, window: u32) -> Client {
+    dial_as(server, Some(identity), window).await
+}
+
+pub(crate) async fn dial_as(server: &Running, identity: Option<Identity>, window: u32) -> Client {
+    let inner = connect(server.address, client(identity)).await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let (calls, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)
@@ -110,7 +114,7 @@ async fn dial(server: &Running, identity: Identity, window: u32) -> Client {
 }
 
 impl Client {
-    async fn get(&mut self, path: &str) -> Result<Response<Incoming>, hyper::Error> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Response<Incoming>, hyper::Error> {
         self.calls.ready().await?;
         let uri = format!("https://localhost{path}");
         self.calls.send_request(Request::get(uri).body(Empty::new()).unwrap()).await
@@ -128,7 +132,7 @@ impl Running {
     }
 }
 
-async fn in_time<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("within 20 s")
 }
 
