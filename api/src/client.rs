@@ -1,5 +1,7 @@
 //! A client of the REST API, as `weft` and tests use it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -10,11 +12,18 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
+use crate::Host;
 use crate::rest::{
     ApplyResult, EdgeList, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, RevokedProxy,
     TokenList, TokenRequest,
 };
 
+mod failure;
+
+/// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A large set of documents takes its time to be checked and written.
+const APPLY_PATIENCE: Duration = Duration::from_secs(30);
 /// Answers larger than this are refused: 64 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -24,13 +33,19 @@ pub enum ClientError {
     /// The address of the API cannot be read.
     #[error("{0:?} is not the address of an API: write it as http://HOST:PORT")]
     Address(String),
-    /// Nobody answered.
-    #[error("no answer from the control plane at {api}: {reason}; is it running, and is --api right?")]
-    Unreachable {
+    /// The operator's token would be read by everybody on the way.
+    #[error("the operator's token is not sent to {0} in plain text: use https://{0} and --ca FILE")]
+    Plaintext(String),
+    /// There was no answer: what stands in the way, and what to do.
+    #[error("{0}")]
+    Unreachable(String),
+    /// There was none in time.
+    #[error("no answer from the control plane at {api} within {} s: is --api right?", .limit.as_secs())]
+    TimedOut {
         /// Where it was sought.
         api: String,
-        /// What the network said.
-        reason: String,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// The control plane refused.
     #[error("{0}")]
@@ -49,6 +64,8 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     api: String,
+    uri: Uri,
+    has_roots: bool,
     token: String,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
@@ -57,12 +74,17 @@ impl Client {
     /// Addresses an API, `http://HOST:PORT` or `https://HOST:PORT`; `roots` verify the latter.
     ///
     /// # Errors
-    /// When the address is not a URL of that form.
+    /// When the address is not a URL of that form, or the token would travel to another machine in plain text.
     pub fn try_new(api: &str, token: &str, roots: &[CertificateDer<'static>]) -> Result<Self, ClientError> {
         let api = api.trim_end_matches('/').to_owned();
         let uri: Uri = api.parse().map_err(|_| ClientError::Address(api.clone()))?;
         if uri.authority().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(ClientError::Address(api));
+        }
+        if let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host())
+            && !host.parse::<Host>().is_ok_and(|host| host.is_loopback())
+        {
+            return Err(ClientError::Plaintext(uri.authority().map_or(String::new(), ToString::to_string)));
         }
         let mut store = rustls::RootCertStore::empty();
         store.add_parsable_certificates(roots.iter().cloned());
@@ -74,7 +96,8 @@ impl Client {
             .with_no_client_auth();
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self { api, token: token.to_owned(), pool: Pool::builder(TokioExecutor::new()).build(connector) })
+        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { api, uri, has_roots: !roots.is_empty(), token: token.to_owned(), pool })
     }
 
     /// Where the API is.
@@ -99,7 +122,9 @@ impl Client {
             query.push(format!("source={}", encode(source)));
         }
         let path = format!("/v1/apply?{}", query.join("&"));
-        self.call(Method::POST, &path, "application/yaml", documents.to_owned()).await
+        let limit = APPLY_PATIENCE + options.wait.as_deref().map_or(Duration::ZERO, wait);
+        let call = self.answer(Method::POST, &path, "application/yaml", documents.to_owned());
+        self.within(limit, call).await
     }
 
     /// Lists objects of a kind, all pages; `namespace` narrows.
@@ -231,6 +256,25 @@ impl Client {
         content_type: &str,
         body: String,
     ) -> Result<T, ClientError> {
+        self.within(PATIENCE, self.answer(method, path, content_type, body)).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let late = |_| ClientError::TimedOut { api: self.api.clone(), limit };
+        tokio::time::timeout(limit, answer).await.map_err(late)?
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<T, ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.api))
@@ -253,11 +297,11 @@ impl Client {
     }
 
     fn garbled(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
-        ClientError::Garbled { api: self.api.clone(), reason: chain(error) }
+        ClientError::Garbled { api: self.api.clone(), reason: failure::innermost(error) }
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
-        ClientError::Unreachable { api: self.api.clone(), reason: chain(error) }
+        ClientError::Unreachable(failure::explain(&self.uri, error, self.has_roots))
     }
 }
 
@@ -283,13 +327,9 @@ fn read_problem(status: StatusCode, body: &[u8]) -> Problem {
     })
 }
 
-/// The innermost cause says the most ("connection refused").
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+/// How long the server was asked to wait; what it would refuse anyway counts as a minute.
+fn wait(text: &str) -> Duration {
+    humantime::parse_duration(text).unwrap_or(Duration::from_secs(60))
 }
 
 /// Percent-encodes one path segment or query value.
@@ -317,7 +357,50 @@ mod tests {
     async fn says_where_nobody_answered() {
         let client = Client::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
         let error = client.proxies().await.unwrap_err().to_string();
-        assert!(error.contains("127.0.0.1:1") && error.contains("is it running"), "{error}");
+        assert!(error.contains("nothing listens on 127.0.0.1:1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn says_when_tls_is_sought_where_there_is_none() {
+        let (address, _server) = answering("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        let client = Client::try_new(&format!("https://{address}"), "t", &[]).unwrap();
+        let error = client.proxies().await.unwrap_err().to_string();
+        assert!(error.contains(&format!("use http://{address}")), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_on_an_api_that_accepts_and_never_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = format!("http://{}", listener.local_addr().unwrap());
+        let error = Client::try_new(&api, "t", &[]).unwrap().proxies().await.unwrap_err().to_string();
+        assert!(error.contains("within 10 s") && error.contains(&api), "{error}");
+    }
+
+    #[test]
+    fn token_is_not_sent_to_another_machine_in_plain_text() {
+        for api in ["http://10.0.0.1:7400", "http://mesh.example:7400", "http://[2001:db8::1]:7400"] {
+            let error = Client::try_new(api, "t", &[]).unwrap_err().to_string();
+            assert!(error.contains(&api.replace("http", "https")), "{error}");
+        }
+        for api in
+            ["http://localhost:7400", "http://127.9.9.9:7400", "http://[::1]:7400", "https://10.0.0.1:7400"]
+        {
+            Client::try_new(api, "t", &[]).unwrap();
+        }
+    }
+
+    /// Answers each connection with the same bytes.
+    async fn answering(bytes: &'static str) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(bytes.as_bytes()).await;
+            }
+        });
+        (address, server)
     }
 
     #[test]

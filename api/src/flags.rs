@@ -11,6 +11,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_yaml::Value;
 
+mod token_source;
+
+pub use token_source::{JOIN_VARIABLE, TokenSource};
+
 /// Exit status for wrong usage, as in sysexits.h.
 pub const EX_USAGE: u8 = 64;
 

@@ -4,6 +4,7 @@
 //! configuration ([`Resource`]), and the JSON form of Envoy's messages. Values only: no sockets are opened here
 //! but by [`client`], and no server code lives here.
 
+pub mod address;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "flags")]
@@ -27,6 +28,7 @@ pub mod join {
     tonic::include_proto!("weft.join.v1");
 }
 
+pub use address::{ControlPlanes, Host, HostPort, host_and_port};
 pub use names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};
 pub use token::JoinToken;

@@ -8,13 +8,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::{ControlPlanes, ServiceId};
+
 const PREFIX: &str = "weft1.";
 
 /// A join token: where the control plane is, the fingerprint of the mesh's root, and a secret of 256 bits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
-    /// `HOST:PORT` of the xDS listener.
-    pub control_plane: String,
+    /// Where xDS and join are: each replica.
+    pub control_planes: ControlPlanes,
+    /// The service that the token is for, for the joiner to know: the control plane decides by its own record. Tokens
+    /// made before they carried it have none.
+    pub service: Option<ServiceId>,
     /// Public id, under which the token is listed and revoked.
     pub id: String,
     /// The secret; the control plane keeps only its hash.
@@ -30,7 +35,9 @@ pub struct InvalidToken(&'static str);
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
-    cp: String,
+    cp: ControlPlanes,
+    #[serde(default, rename = "svc", skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceId>,
     id: String,
     key: String,
     ca: String,
@@ -47,7 +54,8 @@ impl JoinToken {
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wire = Wire {
-            cp: self.control_plane.clone(),
+            cp: self.control_planes.clone(),
+            service: self.service.clone(),
             id: self.id.clone(),
             key: URL_SAFE_NO_PAD.encode(self.secret),
             ca: URL_SAFE_NO_PAD.encode(self.root_spki_sha256),
@@ -61,7 +69,8 @@ impl fmt::Display for JoinToken {
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinToken")
-            .field("control_plane", &self.control_plane)
+            .field("control_planes", &self.control_planes)
+            .field("service", &self.service)
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
@@ -81,7 +90,8 @@ impl FromStr for JoinToken {
         Ok(Self {
             secret: bytes(&wire.key)?,
             root_spki_sha256: bytes(&wire.ca)?,
-            control_plane: wire.cp,
+            control_planes: wire.cp,
+            service: wire.service,
             id: wire.id,
         })
     }
@@ -93,7 +103,8 @@ mod tests {
 
     fn token() -> JoinToken {
         JoinToken {
-            control_plane: "127.0.0.1:7401".into(),
+            control_planes: "127.0.0.1:7401,[2001:db8::1]:7401".parse().unwrap(),
+            service: Some("shop/web".parse().unwrap()),
             id: "t-1".into(),
             secret: [7; 32],
             root_spki_sha256: [9; 32],
@@ -103,6 +114,15 @@ mod tests {
     #[test]
     fn token_reads_back_what_it_writes() {
         assert_eq!(token().to_string().parse::<JoinToken>().unwrap(), token());
+    }
+
+    #[test]
+    fn token_of_before_there_could_be_several_control_planes_reads() {
+        let key = URL_SAFE_NO_PAD.encode([7; 32]);
+        let json = format!(r#"{{"cp":"10.0.0.1:7401","id":"t-1","key":"{key}","ca":"{key}"}}"#);
+        let token: JoinToken = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json)).parse().unwrap();
+        assert_eq!(token.control_planes.to_string(), "10.0.0.1:7401");
+        assert_eq!(token.service, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use weft_api::flags::TokenSource;
 use weft_policies::kinds::Kind;
 
 /// The Weft service mesh, from the command line.
@@ -22,19 +23,13 @@ pub struct Args {
 /// Where the API is and how to be let in.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Access {
-    /// Address of the API
-    #[arg(
-        long,
-        global = true,
-        env = "WEFT_API",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:7400"
-    )]
-    pub api: String,
+    /// Address of the API; http://127.0.0.1:7400, or what ./weft-data/api.url says, by default
+    #[arg(long, global = true, env = "WEFT_API", value_name = "URL")]
+    pub api: Option<String>,
     /// File with the operator token; WEFT_TOKEN holds the token itself; else ./weft-data/operator.token
     #[arg(long, global = true, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Roots that an https API is verified against (PEM)
+    /// Roots that an https API is verified against (PEM): the control plane's ca.pem; else ./weft-data/ca.pem
     #[arg(long, global = true, env = "WEFT_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
@@ -144,6 +139,9 @@ pub struct TokenCreate {
     /// How often it may be used
     #[arg(long, default_value_t = 1)]
     pub uses: u32,
+    /// Write the token to this file, mode 0600, for `weft-proxy --join-file`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Label that joiners may declare, for instance `version=*`
     #[arg(long = "allow-label", value_name = "KEY=VALUE")]
     pub allow_labels: Vec<String>,
@@ -201,16 +199,19 @@ pub struct Bootstrap {
     /// For a stock Envoy
     #[arg(long, required = true)]
     pub envoy: bool,
-    /// Service that the workload belongs to
+    /// Service that the workload belongs to; a token is made for it, unless one is given
     #[arg(long, value_name = "NAMESPACE/SERVICE")]
-    pub service: weft_api::ServiceId,
-    /// Name of the workload
+    pub service: Option<weft_api::ServiceId>,
+    /// A token that was made elsewhere, in place of an operator's.
+    #[command(flatten)]
+    pub token: TokenSource,
+    /// Name of the workload; SERVICE-HOSTNAME by default
     #[arg(long)]
-    pub name: weft_api::Name,
+    pub name: Option<weft_api::Name>,
     /// Directory for envoy.yaml and the identity
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Address that others reach this workload on
+    /// Address that others reach this workload on; that of the route to the control plane by default
     #[arg(long, value_name = "IP")]
     pub address: Option<IpAddr>,
     /// Where the listener for other workloads binds
@@ -234,7 +235,7 @@ pub struct Bootstrap {
     /// Envoy's admin endpoint
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_listen: SocketAddr,
-    /// Where xDS is; the token names it by default
-    #[arg(long, value_name = "HOST:PORT")]
-    pub control_plane: Option<String>,
+    /// Where xDS is, each replica; the token says it by default
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…]")]
+    pub control_plane: Option<weft_api::ControlPlanes>,
 }

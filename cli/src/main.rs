@@ -14,6 +14,7 @@ mod up;
 use std::process::ExitCode;
 
 use args::{Args, Command, ProxyCommand, TokenCommand};
+use weft_api::flags::UsageError;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -26,10 +27,16 @@ async fn main() -> ExitCode {
     };
     match run(args).await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("weft: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<UsageError>() {
+            Some(usage) => {
+                usage.print();
+                ExitCode::from(usage.exit_status())
+            }
+            None => {
+                eprintln!("weft: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -50,7 +57,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             ProxyCommand::Status(status) => commands::proxy::status(&access()?, status).await,
             ProxyCommand::Config(config) => commands::proxy::config(&access()?, config).await,
             ProxyCommand::Revoke(proxy) => commands::proxy::revoke(&access()?, proxy).await,
-            ProxyCommand::Bootstrap(bootstrap) => commands::bootstrap::run(&access()?, *bootstrap).await,
+            ProxyCommand::Bootstrap(bootstrap) => commands::bootstrap::run(access, *bootstrap).await,
         },
         Command::Completion { shell } => {
             use clap::CommandFactory as _;

@@ -53,9 +53,9 @@ pub struct Args {
     /// Key of that certificate (PEM)
     #[arg(long, env = "WEFT_API_KEY", value_name = "FILE", requires = "api_cert")]
     pub api_key: Option<PathBuf>,
-    /// xDS and join, TLS only
-    #[arg(long, env = "WEFT_XDS_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7401")]
-    pub xds_listen: SocketAddr,
+    /// xDS and join, TLS only; 127.0.0.1:7401 by default, port 7401 of all addresses with --advertise
+    #[arg(long, env = "WEFT_XDS_LISTEN", value_name = "IP:PORT")]
+    pub xds_listen: Option<SocketAddr>,
     /// /ready, /live, /metrics, /dump
     #[arg(long, env = "WEFT_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7402")]
     pub admin_listen: SocketAddr,
@@ -68,9 +68,12 @@ pub struct Args {
     /// Key that seals CA keys at rest; replicas share it. In the data directory by default
     #[arg(long, env = "WEFT_SEAL_KEY", value_name = "FILE")]
     pub seal_key: Option<PathBuf>,
-    /// How other replicas and joining workloads reach this one
-    #[arg(long, env = "WEFT_ADVERTISE", value_name = "HOST:PORT")]
+    /// How others reach this replica; the port is that of xDS unless given
+    #[arg(long, env = "WEFT_ADVERTISE", value_name = "HOST[:PORT]")]
     pub advertise: Option<String>,
+    /// What tokens, bootstraps and certificates say: how workloads reach each replica. As --advertise by default
+    #[arg(long, env = "WEFT_PUBLIC", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub public: Vec<String>,
     /// Life of workload certificates; 10 s is the least, for tests
     #[arg(long, env = "WEFT_LEAF_TTL", value_name = "DURATION", default_value = "24h", value_parser = leaf_ttl)]
     pub leaf_ttl: Duration,
@@ -136,7 +139,7 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let args = Args::try_parse_from(["weft-control-plane"]).unwrap();
         assert_eq!(args.api_listen.to_string(), "127.0.0.1:7400");
-        assert_eq!(args.xds_listen.to_string(), "127.0.0.1:7401");
+        assert_eq!(args.xds_listen, None, "see reach");
         assert_eq!(args.admin_listen.to_string(), "127.0.0.1:7402");
         assert_eq!(args.leaf_ttl, Duration::from_secs(24 * 3600));
         let limits = crate::liveness::Limits::default();

@@ -63,7 +63,7 @@ pub struct AuthoritySettings {
 /// Issues certificates. Shared by reference.
 #[derive(Debug)]
 pub struct Authority {
-    settings: AuthoritySettings,
+    pub(crate) settings: AuthoritySettings,
     clock: crate::clock::Clock,
     seal: SealKey,
     chain: watch::Sender<Arc<SigningChain>>,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
-use weft_api::flags;
+use weft_api::flags::{self, UsageError};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::{descriptors, server, telemetry};
@@ -25,10 +25,16 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(&args)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("weft-control-plane: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<UsageError>() {
+            Some(usage) => {
+                usage.print();
+                ExitCode::from(usage.exit_status())
+            }
+            None => {
+                eprintln!("weft-control-plane: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -29,6 +29,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use weft_api::ControlPlanes;
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
@@ -61,8 +62,8 @@ pub struct Api {
     pub revocations: Revocations,
     /// Join tokens.
     pub tokens: Tokens,
-    /// `HOST:PORT` that join tokens send workloads to.
-    pub join_address: Arc<str>,
+    /// Where join tokens send workloads to.
+    pub public: ControlPlanes,
     /// The mesh's certificates.
     pub authority: Arc<Authority>,
     /// Leaves that were issued.

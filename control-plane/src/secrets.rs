@@ -281,7 +281,7 @@ fn inline(bytes: &[u8]) -> DataSource {
 }
 
 /// PEM (RFC 7468).
-fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     let encoded = Zeroizing::new(BASE64.encode(der));
     let mut text = Zeroizing::new(String::with_capacity(encoded.len() + encoded.len() / 64 + 64));
     text.push_str(&format!("-----BEGIN {label}-----\n"));

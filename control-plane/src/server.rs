@@ -9,7 +9,7 @@
 //!            └─ leader     while elected
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weft_api::WorkloadId;
+use weft_api::{ControlPlanes, WorkloadId};
 use weft_store::{EtcdConfig, EtcdTls, Location, Store};
 use weft_xds::transport::server::DiscoveryServer;
 
@@ -41,11 +41,13 @@ use crate::join::{Answers, Joining};
 use crate::leader::{Duties, spawn_leader};
 use crate::listener::{self, API_STREAMS, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use crate::liveness::Limits;
+use crate::local_access::LocalAccess;
 use crate::metrics::Metrics;
 use crate::operator::Operators;
 use crate::policies::Policies;
 use crate::policy_log::PolicyLog;
 use crate::presence::spawn_presence;
+use crate::reach::Reach;
 use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
 use crate::rest::{self, Api};
 use crate::revocation::Revocations;
@@ -94,6 +96,7 @@ impl Running {
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
 pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
+    let reach = Reach::of(args)?;
     make_private_dir(&args.data_dir)?;
     let store = open_store(args).await?;
     let shutdown = CancellationToken::new();
@@ -105,7 +108,9 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &seal_key, clock.clone()).await?);
     let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
-    let listeners = Listeners::bind(args)?;
+    let listeners = Listeners::bind(args, reach)?;
+    let access = LocalAccess { dir: args.data_dir.clone(), api: api_url(args, listeners.api.local_addr()?) };
+    access.spawn(Arc::clone(&authority), shutdown.clone())?;
     let parts = Parts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = Running {
@@ -165,14 +170,16 @@ struct Listeners {
     api: TcpListener,
     xds: TcpListener,
     admin: TcpListener,
+    reach: Reach,
 }
 
 impl Listeners {
-    fn bind(args: &Args) -> anyhow::Result<Self> {
+    fn bind(args: &Args, reach: Reach) -> anyhow::Result<Self> {
         Ok(Self {
             api: bind("--api-listen", args.api_listen)?,
-            xds: bind("--xds-listen", args.xds_listen)?,
+            xds: bind("--xds-listen", reach.xds_listen)?,
             admin: bind("--admin-listen", args.admin_listen)?,
+            reach,
         })
     }
 }
@@ -210,7 +217,7 @@ struct Parts {
     metrics: Metrics,
     connections: Connections,
     names: Vec<ServerName>,
-    join_address: Arc<str>,
+    public: ControlPlanes,
     freshness: watch::Receiver<weft_store::Health>,
 }
 
@@ -243,13 +250,12 @@ impl Parts {
         reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
         let xds = listeners.xds.local_addr()?;
-        let join_address = join_address(args, xds);
         let parts = Self {
             workloads: Workloads::new(Arc::clone(&store), clock.clone()),
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
             known_tokens: KnownTokens::follow(&store, shutdown.clone()),
-            names: server_names(args, xds)?,
-            join_address: join_address.as_str().into(),
+            names: listeners.reach.server_names(&[xds, listeners.api.local_addr()?]),
+            public: listeners.reach.public(xds),
             edges: Edges::default(),
             metrics: Metrics::new(),
             connections,
@@ -263,7 +269,11 @@ impl Parts {
             freshness,
         };
         let replica = format!("{:016x}", rand::random::<u64>());
-        spawn_leader(parts.duties(), format!("{join_address}#{replica}"), shutdown.clone());
+        spawn_leader(
+            parts.duties(),
+            format!("{}#{replica}", listeners.reach.own_name(xds)),
+            shutdown.clone(),
+        );
         if !args.etcd.is_empty() {
             let reconciling = parts.reconciling.clone();
             spawn_presence(Arc::clone(&parts.store), replica, reconciling, shutdown.clone());
@@ -381,7 +391,7 @@ impl Parts {
             policies: self.policies,
             reconciling: self.reconciling,
             tokens: self.tokens,
-            join_address: self.join_address,
+            public: self.public,
             authority: self.authority,
             ledger: self.ledger,
             edges: self.edges,
@@ -446,30 +456,17 @@ fn spawn_deliveries(
     });
 }
 
-/// Where join tokens send workloads to.
-fn join_address(args: &Args, xds: SocketAddr) -> String {
-    args.advertise.clone().unwrap_or_else(|| {
-        let ip = if xds.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { xds.ip() };
-        SocketAddr::new(ip, xds.port()).to_string()
-    })
+/// Plain HTTP is for this machine only.
+fn is_plain(args: &Args) -> bool {
+    args.api_listen.ip().is_loopback() && args.api_cert.is_none()
 }
 
-/// Names that the server certificate carries: what it listens on, how it is advertised, and what was asked for.
-fn server_names(args: &Args, xds: SocketAddr) -> anyhow::Result<Vec<ServerName>> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    if !xds.ip().is_unspecified() {
-        names.push(xds.ip().to_string());
+/// The API as `weft` on this machine finds it.
+fn api_url(args: &Args, mut api: SocketAddr) -> String {
+    if api.ip().is_unspecified() {
+        api.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    if let Some((host, _)) = args.advertise.as_ref().and_then(|advertise| advertise.rsplit_once(':')) {
-        names.push(host.trim_matches(['[', ']']).to_owned());
-    }
-    names.extend(args.xds_names.iter().cloned());
-    names.sort();
-    names.dedup();
-    let read = |name: &String| {
-        ServerName::try_new(name).map_err(|error| anyhow::anyhow!("--xds-name {name}: {error}"))
-    };
-    names.iter().map(read).collect()
+    format!("{}://{api}", if is_plain(args) { "http" } else { "https" })
 }
 
 fn own_certificate(

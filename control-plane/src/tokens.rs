@@ -12,7 +12,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::Duration;
-use weft_api::{JoinToken, ServiceId};
+use weft_api::{ControlPlanes, JoinToken, ServiceId};
 use weft_policies::value::Cidr;
 use weft_store::{CommitError, Leadership, ReadError, Revision, Store, Txn};
 
@@ -143,7 +143,7 @@ impl Tokens {
     pub async fn create(
         &self,
         grant: TokenGrant,
-        control_plane: &str,
+        control_planes: &ControlPlanes,
         root_spki_sha256: [u8; 32],
     ) -> Result<(JoinToken, TokenRecord), TokenError> {
         if grant.ttl < Duration::SECOND || grant.ttl > MAX_TTL {
@@ -153,7 +153,8 @@ impl Tokens {
             return Err(TokenError::Uses(grant.uses));
         }
         let token = JoinToken {
-            control_plane: control_plane.to_owned(),
+            control_planes: control_planes.clone(),
+            service: Some(grant.service.clone()),
             id: format!("t-{:016x}", rand::random::<u64>()),
             secret: rand::random(),
             root_spki_sha256,

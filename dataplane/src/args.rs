@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use weft_api::ControlPlanes;
+use weft_api::flags::TokenSource;
 pub use weft_api::flags::{EX_USAGE, UsageError};
 
 mod values;
@@ -81,22 +83,22 @@ pub struct JoinArgs {
 /// How a workload joins and what it declares of itself.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct WorkloadArgs {
-    /// Join with this token; the key is made here and stays here
-    #[arg(long, env = "WEFT_JOIN", value_name = "TOKEN", hide_env_values = true)]
-    pub join: Option<String>,
-    /// Where xDS is; the token names it too
-    #[arg(long, env = "WEFT_CONTROL_PLANE", value_name = "HOST:PORT")]
-    pub control_plane: Option<String>,
+    /// The token, where one is needed.
+    #[command(flatten)]
+    pub token: TokenSource,
+    /// Where xDS is, each replica; the token says it too
+    #[arg(long, env = "WEFT_CONTROL_PLANE", value_name = "HOST:PORT[,HOST:PORT…]")]
+    pub control_plane: Option<ControlPlanes>,
     /// Where key, certificate, bundle and the last good configuration are kept
     #[arg(long, env = "WEFT_IDENTITY_DIR", value_name = "DIR", default_value = "./weft-identity")]
     pub identity_dir: PathBuf,
     /// Where the application listens, for each service port
     #[arg(long = "app-port", env = "WEFT_APP_PORT", value_name = "NAME=PORT", value_delimiter = ',')]
     pub app_ports: Vec<AppPort>,
-    /// Address that others reach this workload on; the one that faces the control plane by default
+    /// Address that others reach this workload on; that of the route to the control plane by default
     #[arg(long, env = "WEFT_ADDRESS", value_name = "IP")]
     pub address: Option<IpAddr>,
-    /// Name of the workload; from the host name by default
+    /// Name of the workload; SERVICE-HOSTNAME by default
     #[arg(long, env = "WEFT_NAME", value_name = "NAME")]
     pub name: Option<String>,
     /// Label of the workload, where the token permits it

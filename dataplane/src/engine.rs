@@ -52,6 +52,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
@@ -88,6 +89,7 @@ pub enum Pinning {
 pub struct Engine {
     workers: Vec<Handle>,
     bound: BTreeMap<Arc<str>, Bound>,
+    reserved: Reservations,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,17 @@ impl Engine {
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;
             workers.push(Handle { commands: senders[index].clone(), thread: Some(thread) });
         }
-        Ok(Self { workers, bound: BTreeMap::new() })
+        Ok(Self { workers, bound: BTreeMap::new(), reserved: Reservations::default() })
+    }
+
+    /// Keeps addresses until the listeners that are for them come.
+    pub fn reserve(&mut self, reserved: Reservations) {
+        self.reserved = reserved;
+    }
+
+    /// Lets go of addresses that no listener came for.
+    pub fn release_reserved(&mut self) {
+        self.reserved.release_all();
     }
 
     /// Serves by `runtime` from now on: when this returns, every worker does. Only listeners whose address is new
@@ -153,6 +165,7 @@ impl Engine {
             if self.bound.get(&listener.name).is_some_and(|bound| bound.wanted == listener.address) {
                 continue;
             }
+            self.reserved.release(listener.address);
             match bind(listener, self.workers.len()) {
                 Ok((given, fresh)) => {
                     let bound = Bound { wanted: listener.address, given };

@@ -1,18 +1,26 @@
 //! How a workload enters the mesh: with the identity of an earlier join, or with a token.
+//!
+//! ```text
+//! prepare   flags, token, directory: everything that can be wrong on this machine      tells nobody anything
+//!    │      (the caller binds its addresses here)
+//! enter     join, again and again while the control plane is away                      uses the token up
+//! ```
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
-use weft_api::JoinToken;
-use weft_api::join::{ProxyType, Upstream, Workload};
+use weft_api::join::ProxyType;
+use weft_api::{ControlPlanes, JoinToken};
 
 use crate::args::{UsageError, WorkloadArgs};
+use crate::declare::{Declaration, NoRoute};
 use crate::identity::files::FilesError;
 use crate::identity::join::{IssueError, join};
+use crate::identity::replicas::Replicas;
 use crate::identity::verify::spki_sha256;
 use crate::identity::{Identity, IdentityDir, Membership};
+use crate::reserve::OwnListeners;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -26,6 +34,8 @@ pub struct Entered {
     pub identity: Identity,
     /// Where they are kept.
     pub directory: IdentityDir,
+    /// The control plane.
+    pub replicas: Replicas,
 }
 
 /// Why a workload cannot enter.
@@ -35,70 +45,158 @@ pub enum EnterError {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// The identity's files cannot be used.
-    #[error(transparent)]
+    #[error("error: --identity-dir {0}")]
     Files(#[from] FilesError),
     /// The control plane says no.
     #[error("joining failed: {0}")]
     Join(#[from] IssueError),
     /// There is an identity, and it is too old to be renewed.
-    #[error("the identity in {0} has expired; join again with --join TOKEN")]
+    #[error("the identity in {0} has expired; join again with a new token (--join-file FILE or WEFT_JOIN)")]
     Expired(String),
 }
 
-/// Enters; keeps trying while the control plane is away. `None` when `stop` was cancelled meanwhile.
+/// A workload that can enter, as far as this machine is concerned.
+#[derive(Debug)]
+pub struct Entrance {
+    directory: IdentityDir,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// By the identity of an earlier join.
+    Kept(Box<(Membership, Identity)>),
+    /// By a token.
+    Join(Box<Join>),
+}
+
+#[derive(Debug)]
+struct Join {
+    token: JoinToken,
+    control_planes: ControlPlanes,
+    declaration: Declaration,
+}
+
+/// Checks everything that a start needs on this machine.
 ///
 /// # Errors
-/// When there is neither a usable identity nor a token, or the join is refused.
-pub async fn enter(
-    args: &WorkloadArgs,
-    proxy: ProxyType,
-    stop: &CancellationToken,
-) -> Result<Option<Entered>, EnterError> {
-    let token = match &args.join {
-        Some(text) => Some(text.trim().parse::<JoinToken>().map_err(|error| flag("--join", &error))?),
-        None => None,
-    };
+/// When a flag is wrong, the identity's directory cannot be used, or there is neither a usable identity nor a token.
+pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterError> {
     let directory = IdentityDir::open(&args.identity_dir)?;
+    // A token's file is often removed once it was used.
+    let used_up = args.token.is_gone() && directory.is_joined();
+    let token = if used_up { None } else { args.token.read()? };
     if let Some((membership, identity)) = known(&directory, token.as_ref())? {
-        let membership = with_address(membership, args.control_plane.as_deref());
-        return Ok(Some(Entered { membership, identity, directory }));
+        is_meant(&membership, args, token.as_ref())?;
+        let membership = with_address(membership, args.control_plane.as_ref());
+        return Ok(Entrance { directory, way: Way::Kept(Box::new((membership, identity))) });
     }
     let token = token.ok_or_else(|| UsageError::Flag {
-        flag: "--join",
+        flag: "--join-file",
         reason: format!(
-            "there is no identity in {}; give a token (weft token create --service NAMESPACE/SERVICE), or an \
-             Envoy bootstrap with -c",
+            "there is no identity in {}; give a token by --join-file FILE or WEFT_JOIN (weft token create --service \
+             NAMESPACE/SERVICE), or an Envoy bootstrap with -c",
             args.identity_dir.display()
         ),
     })?;
-    let control_plane = args.control_plane.clone().unwrap_or_else(|| token.control_plane.clone());
-    let workload = describe(args, proxy, &control_plane)?;
-    let mut wait = FIRST_RETRY;
-    loop {
-        let joined = join(&token, &control_plane, workload.clone());
-        match stop.run_until_cancelled(joined).await {
-            None => return Ok(None),
-            Some(Ok((membership, identity))) => {
+    let control_planes = args.control_plane.clone().unwrap_or_else(|| token.control_planes.clone());
+    let declaration = Declaration::try_new(args, proxy, token.service.as_ref())?;
+    Ok(Entrance { directory, way: Way::Join(Box::new(Join { token, control_planes, declaration })) })
+}
+
+impl Entrance {
+    /// Where the sidecar will listen; `None` where an earlier version did not keep it.
+    pub async fn listeners(&self) -> Option<OwnListeners> {
+        match &self.way {
+            Way::Kept(kept) => kept.0.listeners.clone(),
+            Way::Join(join) => {
+                let address = join.declaration.address(&join.control_planes).await;
+                // Without a route its own address is not known yet; the join waits for one.
+                let address = address.unwrap_or_else(|_| std::net::Ipv4Addr::LOCALHOST.into());
+                Some(join.declaration.listeners(address))
+            }
+        }
+    }
+
+    /// Enters; keeps trying while the control plane is away. `None` when `stop` was cancelled meanwhile.
+    ///
+    /// # Errors
+    /// When the join is refused.
+    pub async fn enter(self, stop: &CancellationToken) -> Result<Option<Entered>, EnterError> {
+        let directory = self.directory;
+        match self.way {
+            Way::Kept(kept) => {
+                let (membership, identity) = *kept;
+                let replicas = Replicas::new(&membership.control_plane);
+                Ok(Some(Entered { membership, identity, directory, replicas }))
+            }
+            Way::Join(join) => {
+                let replicas = Replicas::new(&join.control_planes);
+                let Some((membership, identity)) = join.until_joined(&replicas, stop).await? else {
+                    return Ok(None);
+                };
                 directory.store(&identity)?;
                 directory.store_membership(&membership)?;
                 tracing::info!(workload = %membership.workload, identity = %identity.spiffe(), "joined");
-                return Ok(Some(Entered { membership, identity, directory }));
+                Ok(Some(Entered { membership, identity, directory, replicas }))
             }
-            Some(Err(error)) if error.is_transient() => {
-                wait = (wait * 2).min(LONGEST_RETRY);
-                let pause = rand::rng().random_range(FIRST_RETRY..=wait);
-                tracing::warn!(%error, ?pause, "cannot join yet");
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    return Ok(None);
-                }
-            }
-            Some(Err(error)) => return Err(error.into()),
         }
     }
 }
 
-fn flag(flag: &'static str, error: &dyn std::error::Error) -> UsageError {
-    UsageError::Flag { flag, reason: error.to_string() }
+impl Join {
+    async fn until_joined(
+        &self,
+        replicas: &Replicas,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Membership, Identity)>, EnterError> {
+        let mut wait = FIRST_RETRY;
+        loop {
+            let error = match stop.run_until_cancelled(self.once(replicas)).await {
+                None => return Ok(None),
+                Some(Ok(joined)) => return Ok(Some(joined)),
+                Some(Err(NotJoined::Refused(error))) => return Err(error.into()),
+                Some(Err(NotJoined::Later(reason))) => reason,
+            };
+            wait = (wait * 2).min(LONGEST_RETRY);
+            let pause = rand::rng().random_range(FIRST_RETRY..=wait);
+            tracing::warn!(%error, ?pause, "cannot join yet");
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn once(&self, replicas: &Replicas) -> Result<(Membership, Identity), NotJoined> {
+        let address = self.declaration.address(&self.control_planes).await?;
+        let joined = join(&self.token, replicas, self.declaration.workload(address)).await?;
+        let membership = Membership {
+            control_plane: self.control_planes.clone(),
+            trust_domain: joined.trust_domain,
+            service: joined.service,
+            workload: joined.workload,
+            listeners: Some(self.declaration.listeners(address)),
+        };
+        Ok((membership, joined.identity))
+    }
+}
+
+enum NotJoined {
+    /// Asking again may help.
+    Later(String),
+    Refused(IssueError),
+}
+
+impl From<NoRoute> for NotJoined {
+    fn from(error: NoRoute) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+impl From<IssueError> for NotJoined {
+    fn from(error: IssueError) -> Self {
+        if error.is_transient() { Self::Later(error.to_string()) } else { Self::Refused(error) }
+    }
 }
 
 /// The identity of an earlier join, if it still serves. One that has expired, or belongs to another mesh than the
@@ -130,70 +228,30 @@ fn known(
     }
 }
 
-fn with_address(mut membership: Membership, given: Option<&str>) -> Membership {
+/// An identity that was kept is used whatever the other flags say; one of somebody else is a mistake, most often two
+/// workloads with the same directory.
+fn is_meant(
+    membership: &Membership,
+    args: &WorkloadArgs,
+    token: Option<&JoinToken>,
+) -> Result<(), UsageError> {
+    let kept =
+        format!("holds the identity of workload {} of service {}", membership.workload, membership.service);
+    let other = match (&args.name, token.and_then(|token| token.service.as_ref())) {
+        (_, Some(service)) if *service != membership.service => format!("the token is for {service}"),
+        (Some(name), _) if *name != *membership.workload.name.as_str() => format!("--name is {name}"),
+        _ => return Ok(()),
+    };
+    let directory = args.identity_dir.display();
+    let reason = format!("{directory} {kept}, and {other}: give another directory, or remove this one");
+    Err(UsageError::Flag { flag: "--identity-dir", reason })
+}
+
+fn with_address(mut membership: Membership, given: Option<&ControlPlanes>) -> Membership {
     if let Some(given) = given {
-        given.clone_into(&mut membership.control_plane);
+        membership.control_plane.clone_from(given);
     }
     membership
-}
-
-/// What this workload says about itself.
-fn describe(args: &WorkloadArgs, proxy: ProxyType, control_plane: &str) -> Result<Workload, UsageError> {
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => host_name()?,
-    };
-    weft_api::Name::try_new(&name).map_err(|error| flag("--name", &error))?;
-    let address = match args.address {
-        Some(address) => address,
-        None => facing(control_plane).ok_or_else(|| UsageError::Flag {
-            flag: "--address",
-            reason: "no address faces the control plane; say which one others reach this workload on"
-                .to_owned(),
-        })?,
-    };
-    let upstream = |given: &crate::args::UpstreamBinding| Upstream {
-        service: given.service.to_string(),
-        port: given.port.clone(),
-        bind: given.listen.to_string(),
-    };
-    let locality = args.locality.as_ref();
-    Ok(Workload {
-        name,
-        address: address.to_string(),
-        app_ports: args.app_ports.iter().map(|port| (port.name.clone(), port.port.into())).collect(),
-        labels: args.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
-        region: locality.map(|locality| locality.region.clone()).unwrap_or_default(),
-        zone: locality.map(|locality| locality.zone.clone()).unwrap_or_default(),
-        upstreams: args.upstreams.iter().map(upstream).collect(),
-        proxy_type: proxy.into(),
-        inbound: args.inbound.to_string(),
-        outbound: args.outbound.to_string(),
-    })
-}
-
-/// The first label of the host's name, made a valid name.
-fn host_name() -> Result<String, UsageError> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let label = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let label: String =
-        label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
-    let label = label.trim_matches('-').to_owned();
-    if label.is_empty() {
-        let reason = "the host has no name; give one".to_owned();
-        return Err(UsageError::Flag { flag: "--name", reason });
-    }
-    Ok(label)
-}
-
-/// The local address of the route to the control plane. Nothing is sent.
-fn facing(control_plane: &str) -> Option<IpAddr> {
-    use std::net::{ToSocketAddrs as _, UdpSocket};
-    let target: SocketAddr = control_plane.to_socket_addrs().ok()?.next()?;
-    let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(target).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 #[cfg(test)]
@@ -211,60 +269,68 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn without_identity_and_token_the_missing_flag_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let given = args(directory.path(), &[]);
-        let error = Box::pin(enter(&given, ProxyType::Weft, &CancellationToken::new())).await.unwrap_err();
-        assert!(matches!(error, EnterError::Usage(_)));
-        assert!(error.to_string().contains("--join"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn an_identity_of_an_earlier_join_is_enough() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = IdentityDir::open(directory.path()).unwrap();
+    fn joined(directory: &std::path::Path) -> Identity {
+        let files = IdentityDir::open(directory).unwrap();
         let identity =
             Authority::new().identity("spiffe://mesh.local/ns/shop/svc/web", Duration::from_secs(600));
         files.store(&identity).unwrap();
         files
             .store_membership(&Membership {
-                control_plane: "127.0.0.1:7401".to_owned(),
+                control_plane: "127.0.0.1:7401".parse().unwrap(),
                 trust_domain: "mesh.local".parse().unwrap(),
                 service: "shop/web".parse().unwrap(),
                 workload: "shop/web-1".parse().unwrap(),
+                listeners: None,
             })
             .unwrap();
-        let given = args(directory.path(), &["--control-plane", "127.0.0.9:1"]);
-        let stop = CancellationToken::new();
-        let entering = Box::pin(enter(&given, ProxyType::Weft, &stop));
-        let entered = entering.await.unwrap().unwrap();
-        assert_eq!(entered.membership.control_plane, "127.0.0.9:1");
+        identity
+    }
+
+    #[test]
+    fn without_identity_and_token_the_missing_flag_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = prepare(&args(directory.path(), &[]), ProxyType::Weft).unwrap_err();
+        assert!(matches!(error, EnterError::Usage(_)));
+        assert!(error.to_string().contains("--join-file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_identity_of_an_earlier_join_is_enough() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = joined(directory.path());
+        let given = args(directory.path(), &["--control-plane", "127.0.0.9:1,127.0.0.8:1"]);
+        let entrance = prepare(&given, ProxyType::Weft).unwrap();
+        let entered = entrance.enter(&CancellationToken::new()).await.unwrap().unwrap();
+        assert_eq!(entered.membership.control_plane.to_string(), "127.0.0.9:1,127.0.0.8:1");
         assert_eq!(entered.identity.serial(), identity.serial());
     }
 
     #[test]
-    fn a_workload_declares_what_the_flags_say() {
+    fn identity_of_somebody_else_is_not_taken_for_ones_own() {
         let directory = tempfile::tempdir().unwrap();
-        let given = args(
-            directory.path(),
-            &[
-                "--app-port",
-                "http=8080",
-                "--label",
-                "version=v2",
-                "--locality",
-                "eu/a",
-                "--upstream",
-                "shop/db:tcp=127.0.0.1:5432",
-            ],
-        );
-        let workload = describe(&given, ProxyType::Weft, "127.0.0.1:7401").unwrap();
-        assert_eq!(workload.name, "web-1");
-        assert_eq!(workload.address, "127.0.0.1");
-        assert_eq!(workload.app_ports["http"], 8080);
-        assert_eq!(workload.labels["version"], "v2");
-        assert_eq!((workload.region.as_str(), workload.zone.as_str()), ("eu", "a"));
-        assert_eq!(workload.upstreams[0].service, "shop/db");
+        joined(directory.path());
+        let mut other = args(directory.path(), &[]);
+        other.name = Some("web-2".to_owned());
+        let refused = prepare(&other, ProxyType::Weft).unwrap_err().to_string();
+        assert!(["--identity-dir", "web-1", "web-2"].iter().all(|part| refused.contains(part)), "{refused}");
+    }
+
+    #[test]
+    fn file_of_a_token_may_be_gone_once_it_was_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = args(directory.path(), &["--join-file", "/nowhere/token"]);
+        let error = prepare(&gone, ProxyType::Weft).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/token"), "{error}");
+        joined(directory.path());
+        prepare(&gone, ProxyType::Weft).unwrap();
+    }
+
+    #[test]
+    fn directory_that_cannot_keep_an_identity_is_found_before_the_join() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = prepare(&args(&file, &[]), ProxyType::Weft).unwrap_err().to_string();
+        assert!(error.contains("--identity-dir") && error.contains("file"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ pub mod channel;
 pub mod files;
 pub mod join;
 pub mod key;
+pub mod replicas;
 pub mod rotation;
 pub mod verify;
 

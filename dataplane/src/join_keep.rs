@@ -23,8 +23,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the join is refused or the files cannot be written.
 pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterError> {
-    let entered = Box::pin(enter::enter(&args.workload, ProxyType::Envoy, &stop)).await?;
-    let Some(entered) = entered else { return Ok(()) };
+    let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?;
+    let Some(entered) = Box::pin(entrance.enter(&stop)).await? else { return Ok(()) };
     let directory = entered.directory;
     directory.store_sds(&entered.identity)?;
     let membership = entered.membership;
@@ -40,7 +40,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterEr
     let (sender, receiver) = watch::channel(Arc::new(entered.identity));
     let credentials =
         Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };
-    let control_plane = ControlPlane::new(membership.control_plane.clone(), credentials);
+    let control_plane = ControlPlane::new(entered.replicas, credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
     rotate(sender, control_plane.clone(), Clock::System, keep, stop).await;

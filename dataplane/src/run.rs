@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weft_api::TrustDomain;
 use weft_api::join::ProxyType;
 use weft_xds::client::Session;
 use weft_xds::server::{Scope, Variant as StreamVariant};
@@ -18,16 +21,20 @@ use crate::bootstrap::link::{LinkError, Links};
 use crate::bootstrap::{Bootstrap, BootstrapError, Variant};
 use crate::control::{Config, Control, DrainTimes, Handle, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
-use crate::enter::{self, EnterError};
+use crate::enter::{self, EnterError, Entered, Entrance};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
+use crate::identity::replicas::Replicas;
 use crate::identity::rotation::{Clock, rotate};
-use crate::identity::{Identity, IdentityDir, Membership};
+use crate::identity::{Identity, IdentityDir};
+use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::{admin, hds, metrics_push};
 
 const ADMIN_PORT: u16 = 15000;
 /// A goodbye takes at most this long of the time for draining.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// A discovery stream that is lost within this time was of no use.
+const SHORT_STREAM: Duration = Duration::from_secs(10);
 
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +55,11 @@ pub enum RunError {
     #[error("the workers cannot be started: {0}")]
     Engine(std::io::Error),
     /// The admin listener cannot be bound.
-    #[error("error: --admin-listen {0}: {1}")]
+    #[error("error: --admin-listen {0}: cannot listen there: {1}; {what_to_do}", what_to_do = remedy(.1))]
     Admin(SocketAddr, std::io::Error),
+    /// Another of its own listeners cannot be bound.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
 }
 
 impl RunError {
@@ -60,53 +70,60 @@ impl RunError {
             Self::Enter(EnterError::Usage(_)) | Self::Bootstrap(_) | Self::Start(_) | Self::Link(_) => {
                 crate::args::EX_USAGE
             }
-            Self::Enter(_) | Self::Engine(_) | Self::Admin(..) => 1,
+            Self::Reserve(ReserveError::Twice { .. }) => crate::args::EX_USAGE,
+            Self::Enter(_) | Self::Engine(_) | Self::Admin(..) | Self::Reserve(_) => 1,
         }
     }
 }
 
 /// A joined workload's part of the wiring.
 struct Joined {
-    membership: Membership,
+    trust_domain: TrustDomain,
+    replicas: Replicas,
     identity: watch::Sender<Arc<Identity>>,
     directory: IdentityDir,
 }
 
 impl Joined {
-    fn credentials(&self) -> Credentials {
-        Credentials::Joined {
-            identity: self.identity.subscribe(),
-            trust_domain: self.membership.trust_domain.clone(),
+    fn new(entered: Entered) -> Self {
+        Self {
+            trust_domain: entered.membership.trust_domain,
+            replicas: entered.replicas,
+            identity: watch::channel(Arc::new(entered.identity)).0,
+            directory: entered.directory,
         }
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials::Joined { identity: self.identity.subscribe(), trust_domain: self.trust_domain.clone() }
     }
 }
 
-/// Runs until `stop` is cancelled, then drains.
+/// Runs until `stop` is cancelled, then drains. What can fail on this machine comes first: a start that fails has told
+/// nobody anything.
 ///
 /// # Errors
 /// When the proxy cannot be started; once it runs, it runs.
 pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Result<(), RunError> {
-    let (bootstrap, joined) = match &args.config_path {
-        Some(path) => (load(path)?, None),
-        None => {
-            let Some(entered) = Box::pin(enter::enter(&args.workload, ProxyType::Weft, &stop)).await? else {
-                return Ok(());
-            };
+    let origin = match &args.config_path {
+        Some(path) => Origin::File(Box::new(load(path)?)),
+        None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?),
+    };
+    let (admin_address, admin_listener) = bind_admin(args, &origin).await?;
+    let mut engine = start_engine(args)?;
+    let (bootstrap, joined) = match origin {
+        Origin::File(bootstrap) => (*bootstrap, None),
+        Origin::Mesh(entrance) => {
+            if let Some(listeners) = entrance.listeners().await {
+                engine.reserve(Reservations::try_new(&listeners, admin_address)?);
+            }
+            let Some(entered) = Box::pin(entrance.enter(&stop)).await? else { return Ok(()) };
             let bootstrap = Bootstrap::joined(&entered.membership, args.workload.locality.as_ref());
-            let identity = watch::channel(Arc::new(entered.identity)).0;
-            let joined = Joined { membership: entered.membership, identity, directory: entered.directory };
-            (bootstrap, Some(joined))
+            (bootstrap, Some(Joined::new(entered)))
         }
     };
-    let workers = args
-        .workers
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
-    let admin_address =
-        args.admin_listen.or(bootstrap.admin).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)));
-    let admin_listener =
-        admin::bind(admin_address).await.map_err(|error| RunError::Admin(admin_address, error))?;
-    let engine =
-        Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)?;
+    let node = bootstrap.node.id.clone();
+    tracing::info!(%admin_address, workers = engine.workers(), node, "weft-proxy starts");
     let config = Config {
         bootstrap: bootstrap.clone(),
         config_path: args.config_path.clone(),
@@ -117,18 +134,16 @@ pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Re
     };
     let (control, handle) = Control::try_new(config, engine)?;
     let links = Links {
-        control_plane: joined
-            .as_ref()
-            .map(|joined| (joined.membership.control_plane.clone(), joined.credentials())),
+        control_plane: joined.as_ref().map(|joined| (joined.replicas.clone(), joined.credentials())),
         clusters: control.static_clusters(),
         secrets: control.secrets(),
     };
-    let stream = open_stream(&bootstrap, &control, &links)?;
+    let replicas = joined.as_ref().map(|joined| joined.replicas.clone());
+    let stream = open_stream(&bootstrap, &control, &links, replicas)?;
     spawn_reports(&bootstrap, &links, &handle, &stop)?;
     // The admin endpoints answer while the proxy drains: their own token ends them last.
     let admin_stop = CancellationToken::new();
     tokio::spawn(admin::serve(admin_listener, handle, admin_stop.clone()));
-    tracing::info!(%admin_address, workers, node = bootstrap.node.id, "weft-proxy starts");
     let farewell = farewell(joined.as_ref());
     if let Some(joined) = joined {
         tokio::spawn(keep_identity(joined, stop.clone()));
@@ -138,9 +153,37 @@ pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Re
     Ok(ran?)
 }
 
+/// Where the configuration comes from.
+enum Origin {
+    File(Box<Bootstrap>),
+    Mesh(Entrance),
+}
+
+async fn bind_admin(args: &RunArgs, origin: &Origin) -> Result<(SocketAddr, TcpListener), RunError> {
+    let of_file = match origin {
+        Origin::File(bootstrap) => bootstrap.admin,
+        Origin::Mesh(_) => None,
+    };
+    let wanted = args.admin_listen.or(of_file).unwrap_or((Ipv4Addr::LOCALHOST, ADMIN_PORT).into());
+    let listener = admin::bind(wanted).await.map_err(|error| RunError::Admin(wanted, error))?;
+    let given = listener.local_addr().map_err(|error| RunError::Admin(wanted, error))?;
+    Ok((given, listener))
+}
+
+fn start_engine(args: &RunArgs) -> Result<Engine, RunError> {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = args.workers.map_or_else(processors, usize::from);
+    Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)
+}
+
 type Stream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
 
-fn open_stream(bootstrap: &Bootstrap, control: &Control, links: &Links) -> Result<Option<Stream>, LinkError> {
+fn open_stream(
+    bootstrap: &Bootstrap,
+    control: &Control,
+    links: &Links,
+    replicas: Option<Replicas>,
+) -> Result<Option<Stream>, LinkError> {
     let Some(ads) = &bootstrap.ads else { return Ok(None) };
     let variant = match ads.variant {
         Variant::Sotw => StreamVariant::Sotw,
@@ -153,7 +196,14 @@ fn open_stream(bootstrap: &Bootstrap, control: &Control, links: &Links) -> Resul
     // A wrong target is an error now and not at each attempt.
     links.channel(&ads.target)?;
     let (links, target) = (links.clone(), ads.target.clone());
+    let mut last: Option<Instant> = None;
     let connect = move || {
+        // A replica that takes a connection and soon loses the stream is of no use now: another may be.
+        if let (Some(replicas), Some(last)) = (&replicas, last.replace(Instant::now()))
+            && last.elapsed() < SHORT_STREAM
+        {
+            replicas.skip();
+        }
         let channel = links.channel(&target);
         async move { channel.map_err(Into::into) }
     };
@@ -179,7 +229,7 @@ fn spawn_reports(
 }
 
 async fn keep_identity(joined: Joined, stop: CancellationToken) {
-    let issuer = ControlPlane::new(joined.membership.control_plane.clone(), joined.credentials());
+    let issuer = ControlPlane::new(joined.replicas.clone(), joined.credentials());
     let directory = joined.directory;
     let keep = move |identity: &Identity| {
         if let Err(error) = directory.store(identity) {
@@ -192,8 +242,7 @@ async fn keep_identity(joined: Joined, stop: CancellationToken) {
 
 /// Says goodbye to the control plane, so that callers hear of it before the listeners close.
 fn farewell(joined: Option<&Joined>) -> impl Future<Output = ()> + use<> {
-    let control_plane =
-        joined.map(|joined| ControlPlane::new(joined.membership.control_plane.clone(), joined.credentials()));
+    let control_plane = joined.map(|joined| ControlPlane::new(joined.replicas.clone(), joined.credentials()));
     async move {
         let Some(control_plane) = control_plane else { return };
         match tokio::time::timeout(FAREWELL, control_plane.leave()).await {

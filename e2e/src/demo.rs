@@ -16,7 +16,7 @@ mod load;
 mod serve;
 mod tcp;
 
-pub use call::{Caller, Dialer};
+pub use call::{CallArgs, Caller, Dialer, run as run_call};
 pub use fault::{Fault, Faults};
 pub use grpc::{EchoServer, echo};
 pub use http::{CallTree, router};

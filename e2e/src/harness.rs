@@ -16,6 +16,7 @@ mod control_plane;
 mod etcd;
 mod impostor;
 mod joiner;
+mod machines;
 mod mesh;
 mod owned;
 mod process;
@@ -30,13 +31,14 @@ pub use control_plane::ControlPlane;
 pub use etcd::Etcd;
 pub use impostor::{Impostor, Visits};
 pub use joiner::{Joined, NewKey, channel, described, join};
+pub use machines::{Machine, Place, Wire};
 pub use mesh::{CONVERGES, Mesh, Options, StoreKind};
 pub use owned::OwnerEnvoy;
-pub use process::Process;
-pub use program::{envoy as envoy_program, etcd as etcd_program, ours};
+pub use process::{Process, tails as process_tails};
+pub use program::{envoy as envoy_program, etcd as etcd_program, ours, system};
 pub use tls::{Presented, dial, serial};
 pub use wait::until;
-pub use workload::{Builder, Pair, Sidecar, Workload};
+pub use workload::{Builder, Pair, Sidecar, Workload, envoy_flags};
 
 /// Whether the long counts are asked for: `make soak` sets `WEFT_SOAK=1`.
 #[must_use]

@@ -252,7 +252,7 @@ pub struct NewToken {
     /// What is listed from now on.
     #[serde(flatten)]
     pub info: TokenInfo,
-    /// The token: give it to `weft-proxy run --join`.
+    /// The token: give it to `weft-proxy run --join-file`.
     pub token: String,
 }
 

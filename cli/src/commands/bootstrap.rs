@@ -5,35 +5,82 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::client::Client;
+use weft_api::flags::{JOIN_VARIABLE, UsageError};
 use weft_api::rest::TokenRequest;
+use weft_api::{ControlPlanes, Host, JoinToken, ServiceId, TrustDomain, WorkloadId};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::args::Bootstrap;
+use crate::output;
 use crate::up::binaries;
 
-pub async fn run(client: &Client, args: Bootstrap) -> anyhow::Result<ExitCode> {
-    let file = write(client, &args).await?;
+/// Joins with the token that is given, else with one that is made for `--service`; `client` is asked for only then.
+pub async fn run(
+    client: impl FnOnce() -> anyhow::Result<Client>,
+    args: Bootstrap,
+) -> anyhow::Result<ExitCode> {
+    let token = match (args.token.read()?, &args.service) {
+        (Some(token), service) => {
+            is_for(&token, service.as_ref())?;
+            token.to_string()
+        }
+        (None, Some(service)) => make_token(&client()?, service, &args).await?,
+        (None, None) => {
+            let reason =
+                "say which service the workload belongs to, or give a token by --join-file or WEFT_JOIN";
+            return Err(UsageError::Flag { flag: "--service", reason: reason.to_owned() }.into());
+        }
+    };
+    let file = write(&token, &args).await?;
     let dir = args.out.display();
-    println!("{} written. Keep its identity fresh, and start Envoy:", file.display());
-    println!("  weft-proxy join --keep --identity-dir {dir}");
+    let until = expiry(&args.out.join("identity.pem"))?;
+    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    println!("{} written. Start Envoy, and beside it what keeps its identity fresh:", file.display());
     println!("  envoy -c {}", file.display());
+    println!("  weft-proxy join --keep --identity-dir {dir}");
+    println!(
+        "Without the second the certificate ends at {}, in {}, and Envoy is out of the mesh.",
+        humantime::format_rfc3339_seconds(until),
+        output::span(left)
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-/// Joins and writes `envoy.yaml`; returns its path.
-pub async fn write(client: &Client, args: &Bootstrap) -> anyhow::Result<PathBuf> {
+fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), UsageError> {
+    match (&token.service, service) {
+        (Some(of_token), Some(wanted)) if of_token != wanted => Err(UsageError::Flag {
+            flag: "--service",
+            reason: format!(
+                "the token is for {of_token}, not for {wanted}; leave the flag out, or use another token"
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A token for one workload of a service.
+pub async fn make_token(client: &Client, service: &ServiceId, args: &Bootstrap) -> anyhow::Result<String> {
     let request = TokenRequest {
-        service: args.service.to_string(),
+        service: service.to_string(),
         allow_labels: args.labels.clone(),
         ..TokenRequest::default()
     };
-    let token = client.create_token(&request).await?.token;
-    let membership = join(args, &token).await?;
+    Ok(client.create_token(&request).await?.token)
+}
+
+/// Joins and writes `envoy.yaml`; returns its path.
+pub async fn write(token: &str, args: &Bootstrap) -> anyhow::Result<PathBuf> {
+    let membership = join(args, token).await?;
     let out = fs::canonicalize(&args.out).with_context(|| args.out.display().to_string())?;
-    let bootstrap = envoy(args, &membership, &out)?;
+    let bootstrap = envoy(args, &membership, &out);
     let file = out.join("envoy.yaml");
     let text = serde_yaml::to_string(&bootstrap)?;
     fs::write(&file, text).with_context(|| file.display().to_string())?;
@@ -41,63 +88,68 @@ pub async fn write(client: &Client, args: &Bootstrap) -> anyhow::Result<PathBuf>
 }
 
 /// What the join decided, as `weft-proxy join` leaves it in `workload.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Membership {
-    control_plane: String,
-    trust_domain: String,
+    control_plane: ControlPlanes,
+    trust_domain: TrustDomain,
+    service: ServiceId,
+    workload: WorkloadId,
 }
 
 async fn join(args: &Bootstrap, token: &str) -> anyhow::Result<Membership> {
     let mut command = tokio::process::Command::new(binaries::find("weft-proxy")?);
-    command.arg("join").env("WEFT_JOIN", token).arg("--identity-dir").arg(&args.out);
-    command.arg("--name").arg(args.name.as_str());
+    command.arg("join").env(JOIN_VARIABLE, token).env_remove("WEFT_JOIN_FILE");
+    command.arg("--identity-dir").arg(&args.out);
     command.arg("--inbound").arg(args.inbound.to_string());
     command.arg("--outbound").arg(args.outbound.to_string());
     command.arg("--admin-listen").arg(args.admin_listen.to_string());
-    if let Some(address) = args.address {
-        command.arg("--address").arg(address.to_string());
+    let optional = [
+        ("--name", args.name.as_ref().map(ToString::to_string)),
+        ("--address", args.address.map(|address| address.to_string())),
+        ("--locality", args.locality.clone()),
+        ("--control-plane", args.control_plane.as_ref().map(ToString::to_string)),
+    ];
+    for (flag, value) in optional {
+        command.args(value.map(|value| format!("{flag}={value}")));
     }
     for (flag, values) in
         [("--app-port", &args.app_ports), ("--label", &args.labels), ("--upstream", &args.upstreams)]
     {
-        for value in values {
-            command.arg(flag).arg(value);
-        }
+        command.args(values.iter().map(|value| format!("{flag}={value}")));
     }
-    if let Some(locality) = &args.locality {
-        command.arg("--locality").arg(locality);
-    }
-    if let Some(control_plane) = &args.control_plane {
-        command.arg("--control-plane").arg(control_plane);
-    }
-    let output = command.output().await.context("weft-proxy join")?;
-    if !output.status.success() {
-        bail!("the join failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    // It says itself what it waits for, and why it is refused.
+    let status = command.status().await.context("weft-proxy join")?;
+    if !status.success() {
+        bail!("the join failed");
     }
     let path = args.out.join("workload.json");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let stored: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    let field = |name: &str| {
-        let value = stored[name].as_str().map(str::to_owned);
-        value.with_context(|| format!("{}: no {name}", path.display()))
-    };
-    Ok(Membership { control_plane: field("controlPlane")?, trust_domain: field("trustDomain")? })
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+fn expiry(path: &Path) -> anyhow::Result<SystemTime> {
+    let leaf = CertificateDer::from_pem_file(path).with_context(|| path.display().to_string())?;
+    let (_, leaf) = X509Certificate::from_der(&leaf).with_context(|| path.display().to_string())?;
+    let seconds = u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
 }
 
 const CONTROL_PLANE: &str = "weft_control_plane";
 
 /// The bootstrap: everything but identity and control plane comes over xDS.
-fn envoy(args: &Bootstrap, membership: &Membership, dir: &Path) -> anyhow::Result<Value> {
-    let (host, port) = membership
-        .control_plane
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse::<u16>().ok()?)))
-        .with_context(|| format!("control plane {:?} is not HOST:PORT", membership.control_plane))?;
-    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+fn envoy(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value {
+    let replicas = &membership.control_plane;
+    let all_addresses = replicas.iter().all(|replica| matches!(replica.host, Host::Ip(_)));
+    let endpoints: Vec<Value> = replicas
+        .iter()
+        .map(|replica| json!({"endpoint": {"address": address(&replica.host.bare(), replica.port)}}))
+        .collect();
     let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE}});
     let stream = |api: &str| json!({"api_type": api, "transport_api_version": "V3", "grpc_services": [grpc], "set_node_on_first_message_only": true});
     let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
-    Ok(json!({
-        "node": {"id": format!("{}/{}", args.service.namespace, args.name), "cluster": args.service.to_string()},
+    json!({
+        "node": {"id": membership.workload.to_string(), "cluster": membership.service.to_string()},
         "admin": {"address": address(&args.admin_listen.ip().to_string(), args.admin_listen.port())},
         "dynamic_resources": {
             "ads_config": stream("DELTA_GRPC"),
@@ -117,11 +169,11 @@ fn envoy(args: &Bootstrap, membership: &Membership, dir: &Path) -> anyhow::Resul
         }],
         "static_resources": {"clusters": [{
             "name": CONTROL_PLANE,
-            "type": if is_address { "STATIC" } else { "STRICT_DNS" },
+            "type": if all_addresses { "STATIC" } else { "STRICT_DNS" },
             "connect_timeout": "5s",
             "load_assignment": {
                 "cluster_name": CONTROL_PLANE,
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(host, port)}}]}],
+                "endpoints": [{"lb_endpoints": endpoints}],
             },
             "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -131,7 +183,7 @@ fn envoy(args: &Bootstrap, membership: &Membership, dir: &Path) -> anyhow::Resul
             }},
             "transport_socket": tls(&membership.trust_domain, dir),
         }]},
-    }))
+    })
 }
 
 fn address(host: &str, port: u16) -> Value {
@@ -140,7 +192,7 @@ fn address(host: &str, port: u16) -> Value {
 
 /// Mutual TLS with the control plane: own identity and roots from files that are renamed into place at each renewal,
 /// and nobody but the control plane's reserved identity at the other end.
-fn tls(trust_domain: &str, dir: &Path) -> Value {
+fn tls(trust_domain: &TrustDomain, dir: &Path) -> Value {
     let secret = |name: &str| {
         json!({"name": name, "sds_config": {
             "path_config_source": {

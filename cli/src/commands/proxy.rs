@@ -11,7 +11,9 @@ use crate::output;
 pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
     let proxies = client.proxies().await?;
     if proxies.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
-        println!("no proxies; make a token with `weft token create` and start `weft-proxy run --join TOKEN`");
+        println!(
+            "no proxies; make a token with `weft token create --out FILE` and start `weft-proxy run --join-file FILE`"
+        );
         return Ok(ExitCode::SUCCESS);
     }
     output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(proxy_row).collect())?;

@@ -1,7 +1,10 @@
 //! `weft token`: what workloads join with.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use weft_api::client::Client;
 use weft_api::rest::TokenRequest;
 
@@ -17,7 +20,14 @@ pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCo
         allow_addresses: args.allow_addresses,
         allow_no_proxy: args.allow_no_proxy,
     };
+    if let Some(path) = &args.out {
+        // Found out before a token exists that nobody could use.
+        anyhow::ensure!(!path.is_dir(), "--out {} is a directory; name a file in it", path.display());
+    }
     let token = client.create_token(&request).await?;
+    if let Some(path) = &args.out {
+        write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
+    }
     if matches!(args.output, Format::Table | Format::Wide) {
         // The token alone on standard output, so that it can be captured.
         eprintln!(
@@ -27,11 +37,24 @@ pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCo
             token.info.uses_left,
             output::until(token.info.expires_at)
         );
-        println!("{}", token.token);
+        match &args.out {
+            Some(path) => eprintln!("written to {}", path.display()),
+            None => println!("{}", token.token),
+        }
     } else {
         output::print(args.output, &token, &[], Vec::new)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For its owner only, and whole or not at all.
+fn write(path: &Path, token: &str) -> anyhow::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+    writeln!(file, "{token}")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, Client};
+use weft_api::flags::TokenSource;
 use weft_api::rest::TokenRequest;
 
 use super::binaries;
@@ -204,8 +205,9 @@ async fn start_envoy(
     let out = identity_dir(args, workload)?;
     let bootstrap = Bootstrap {
         envoy: true,
-        service: format!("shop/{}", workload.service).parse()?,
-        name: workload.name().parse()?,
+        service: None,
+        token: TokenSource::default(),
+        name: Some(workload.name().parse()?),
         out: out.clone(),
         address: Some(workload.address().into()),
         inbound: workload.listener(15_006),
@@ -217,7 +219,9 @@ async fn start_envoy(
         admin_listen: workload.listener(15_000),
         control_plane: None,
     };
-    let file = bootstrap::write(client, &bootstrap).await?;
+    let service = format!("shop/{}", workload.service).parse()?;
+    let token = bootstrap::make_token(client, &service, &bootstrap).await?;
+    let file = bootstrap::write(&token, &bootstrap).await?;
     crew.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.args(["join", "--keep", "--identity-dir"]).arg(&out);
     })?;

@@ -22,7 +22,7 @@ pub(crate) struct Mesh {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) hand: Hand,
-    seal_key: PathBuf,
+    pub(crate) seal_key: PathBuf,
     _dir: TempDir,
 }
 

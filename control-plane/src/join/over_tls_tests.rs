@@ -131,7 +131,7 @@ async fn token(served: &Served, service: &str) -> weft_api::JoinToken {
     let service = service.parse().unwrap();
     let grant = TokenGrant::of(service);
     let root = mesh.authority.root_spki_sha256();
-    tokens.create(grant, &served.address.to_string(), root).await.unwrap().0
+    tokens.create(grant, &served.address.to_string().parse().unwrap(), root).await.unwrap().0
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Fixture {
 
     async fn grant(&self, grant: TokenGrant) -> JoinToken {
         let root = self.mesh.authority.root_spki_sha256();
-        self.joining.tokens.create(grant, "127.0.0.1:7401", root).await.unwrap().0
+        self.joining.tokens.create(grant, &"127.0.0.1:7401".parse().unwrap(), root).await.unwrap().0
     }
 
     /// From this very machine.

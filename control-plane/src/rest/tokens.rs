@@ -15,7 +15,7 @@ pub async fn create(State(api): State<Api>, Text(body): Text) -> Result<Json<New
     let request: TokenRequest =
         serde_json::from_str(&body).map_err(|error| Refusal::bad_request(format!("the request: {error}")))?;
     let grant = read(&request).map_err(Refusal::bad_request)?;
-    let created = api.tokens.create(grant, &api.join_address, api.authority.root_spki_sha256()).await;
+    let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
     let (token, record) = created.map_err(|error| match error {
         TokenError::Store(error) => Refusal::from(error),
         other => Refusal::bad_request(other.to_string()),

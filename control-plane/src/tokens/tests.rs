@@ -23,7 +23,7 @@ fn grant() -> TokenGrant {
 }
 
 async fn create(tokens: &Tokens, grant: TokenGrant) -> JoinToken {
-    tokens.create(grant, "127.0.0.1:7401", [9; 32]).await.unwrap().0
+    tokens.create(grant, &"127.0.0.1:7401".parse().unwrap(), [9; 32]).await.unwrap().0
 }
 
 #[tokio::test]
@@ -103,7 +103,8 @@ async fn grants_out_of_bounds_are_refused() {
     for (ttl, uses) in
         [(Duration::ZERO, 1), (MAX_TTL + Duration::SECOND, 1), (DEFAULT_TTL, 0), (DEFAULT_TTL, 10_001)]
     {
-        let refused = tokens.create(TokenGrant { ttl, uses, ..grant() }, "cp:1", [0; 32]).await;
+        let refused =
+            tokens.create(TokenGrant { ttl, uses, ..grant() }, &"cp:1".parse().unwrap(), [0; 32]).await;
         assert!(matches!(refused, Err(TokenError::Ttl(_) | TokenError::Uses(_))));
     }
 }

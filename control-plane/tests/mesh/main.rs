@@ -4,6 +4,7 @@
 mod api;
 mod bounds;
 mod configuration;
+mod entrance;
 mod health;
 mod liveness;
 mod peer;

@@ -56,7 +56,8 @@ pub async fn join_by(token: &JoinToken, workload: Workload, clock: Clock) -> Res
         workload: Some(workload),
     };
     let verifier = Arc::new(Pinned { root_spki_sha256: token.root_spki_sha256 });
-    let channel = connect(token.control_plane.parse().unwrap(), config(verifier, None, &clock)).await;
+    let address = token.control_planes.to_string().parse().unwrap();
+    let channel = connect(address, config(verifier, None, &clock)).await;
     let joined = JoinServiceClient::new(channel).join(request).await?.into_inner();
     Ok(Member {
         id: format!("{}/{}", joined.namespace, joined.workload),

@@ -70,7 +70,7 @@ impl Stored {
     fn token(&self, name: &str, plane: &Plane) -> JoinToken {
         let mut token: JoinToken =
             std::fs::read_to_string(self.path("tokens", name)).unwrap().parse().unwrap();
-        token.control_plane = plane.running.xds.to_string();
+        token.control_planes = plane.running.xds.to_string().parse().unwrap();
         token
     }
 

@@ -13,14 +13,15 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::Target;
 use crate::decode::{ClusterPlan, EndpointSource, Host, Secrets};
-use crate::identity::channel::{self, ChannelError, Credentials};
+use crate::identity::channel::{self, Credentials};
+use crate::identity::replicas::Replicas;
 use crate::runtime::{Transport, UpstreamTls};
 
 /// Makes channels to whatever a bootstrap names.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// The joined control plane: its address and how it is recognised.
-    pub control_plane: Option<(String, Credentials)>,
+    /// The joined control plane: where it is and how it is recognised.
+    pub control_plane: Option<(Replicas, Credentials)>,
     /// The clusters of the bootstrap.
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// The secrets of the moment, for clusters with TLS.
@@ -33,9 +34,6 @@ pub enum LinkError {
     /// There is no such target.
     #[error("{0:?} is not known here")]
     Unknown(Target),
-    /// The control plane's address is wrong.
-    #[error(transparent)]
-    Channel(#[from] ChannelError),
 }
 
 impl Links {
@@ -47,8 +45,8 @@ impl Links {
         match target {
             Target::ControlPlane => {
                 let known = self.control_plane.clone();
-                let (address, credentials) = known.ok_or_else(|| LinkError::Unknown(target.clone()))?;
-                Ok(channel::channel(&address, credentials)?)
+                let (replicas, credentials) = known.ok_or_else(|| LinkError::Unknown(target.clone()))?;
+                Ok(channel::channel(&replicas, credentials))
             }
             Target::Cluster(name) => {
                 let plan = self.clusters.iter().find(|plan| *plan.name == **name);

@@ -116,6 +116,7 @@ impl Control {
             if complete && self.is_starting() { self.complete_since.or(Some(now)) } else { None };
         if complete && self.is_starting() && self.quiet_at().is_none_or(|at| at <= now) {
             self.phase.send_replace(Phase::Live);
+            self.engine.release_reserved();
             tracing::info!(
                 listeners = self.runtime.listeners.len(),
                 clusters = self.runtime.clusters.len(),

@@ -10,25 +10,16 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
-use weft_api::TrustDomain;
+use weft_api::{HostPort, TrustDomain};
 
 use super::Identity;
+use super::replicas::Replicas;
 use super::verify::{ControlPlaneVerifier, Trust};
 
-/// A TLS handshake that takes longer is given up.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is wrong with a control plane's address or with the TLS settings.
-#[derive(Debug, thiserror::Error)]
-pub enum ChannelError {
-    /// `HOST:PORT` cannot be read.
-    #[error("{0:?} is not the control plane's HOST:PORT")]
-    Address(String),
-    /// The identity cannot be used for TLS.
-    #[error("TLS towards the control plane cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
+/// Connecting and the TLS handshake together take no longer, where there is one replica only …
+const ONLY_LIMIT: Duration = Duration::from_secs(10);
+/// … and where another can be tried.
+const EACH_LIMIT: Duration = Duration::from_secs(4);
 
 /// The mesh's cryptography: aws-lc-rs, hybrid post-quantum exchange first.
 #[must_use]
@@ -81,50 +72,53 @@ impl Credentials {
     }
 }
 
-/// A channel that dials when it is first used, and again after a loss, with the credentials of that time.
-///
-/// # Errors
-/// When the address is not `HOST:PORT`.
-pub fn channel(control_plane: &str, credentials: Credentials) -> Result<Channel, ChannelError> {
-    let wrong = || ChannelError::Address(control_plane.to_owned());
-    let uri: Uri = format!("http://{control_plane}").parse().map_err(|_| wrong())?;
-    let (host, port) = (uri.host().ok_or_else(wrong)?, uri.port_u16().ok_or_else(wrong)?);
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
-    let endpoint = Endpoint::from(uri)
-        .connect_timeout(CONNECT_LIMIT + HANDSHAKE_LIMIT)
+/// A channel that dials when it is first used, and again after a loss, with the credentials of that time and to the
+/// replica that answers.
+#[must_use]
+pub fn channel(replicas: &Replicas, credentials: Credentials) -> Channel {
+    let replicas = replicas.clone();
+    let count = u32::try_from(replicas.count()).unwrap_or(u32::MAX);
+    let limit = if count == 1 { ONLY_LIMIT } else { EACH_LIMIT };
+    let endpoint = Endpoint::from_static("http://control-plane")
+        .connect_timeout(limit * count + Duration::from_secs(1))
         .http2_keep_alive_interval(Duration::from_secs(15))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(2 << 20)
         .user_agent(concat!("weft-proxy/", env!("CARGO_PKG_VERSION")))
-        .map_err(|_| wrong())?;
+        .expect("the name and version are valid in a header");
     let connector = tower::service_fn(move |_: Uri| {
-        let (credentials, host, name) = (credentials.clone(), host.clone(), name.clone());
-        async move { dial(&credentials, &host, port, name).await }
+        let (replicas, credentials) = (replicas.clone(), credentials.clone());
+        async move {
+            replicas
+                .try_each(|address| {
+                    let credentials = credentials.clone();
+                    async move { within(limit, dial(&credentials, &address)).await }
+                })
+                .await
+        }
     });
-    Ok(endpoint.connect_with_connector_lazy(connector))
+    endpoint.connect_with_connector_lazy(connector)
+}
+
+async fn within<T>(limit: Duration, dial: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let late = |_| {
+        let message = format!("no connection within {} s", limit.as_secs());
+        std::io::Error::new(std::io::ErrorKind::TimedOut, message)
+    };
+    tokio::time::timeout(limit, dial).await.map_err(late)?
 }
 
 async fn dial(
     credentials: &Credentials,
-    host: &str,
-    port: u16,
-    name: ServerName<'static>,
+    address: &HostPort,
 ) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
     let config = credentials.client_config().map_err(std::io::Error::other)?;
-    let timed_out = |what: &str| {
-        let message = format!("{what} with {host}:{port} took too long");
-        std::io::Error::new(std::io::ErrorKind::TimedOut, message)
-    };
-    let connecting = TcpStream::connect((host, port));
-    let stream =
-        tokio::time::timeout(CONNECT_LIMIT, connecting).await.map_err(|_| timed_out("connecting"))??;
+    let host = address.host.bare();
+    // Sent as a hint; the control plane is recognised by its identity.
+    let name = ServerName::try_from(host.clone()).map_err(std::io::Error::other)?;
+    let stream = TcpStream::connect((host, address.port)).await?;
     stream.set_nodelay(true)?;
-    let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let stream = tokio::time::timeout(HANDSHAKE_LIMIT, shaking)
-        .await
-        .map_err(|_| timed_out("the TLS handshake"))??;
-    Ok(TokioIo::new(stream))
+    Ok(TokioIo::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }

@@ -19,22 +19,26 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
-use weft_api::{ServiceId, TrustDomain, WorkloadId};
+use weft_api::{ControlPlanes, ServiceId, TrustDomain, WorkloadId};
 
 use super::{Identity, IdentityError};
+use crate::reserve::OwnListeners;
 
 /// What the join decided: needed to run again without a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Membership {
-    /// `HOST:PORT` of xDS.
-    pub control_plane: String,
+    /// Where xDS and join are.
+    pub control_plane: ControlPlanes,
     /// The mesh.
     pub trust_domain: TrustDomain,
     /// The service that the token named.
     pub service: ServiceId,
     /// This instance.
     pub workload: WorkloadId,
+    /// Where it said that its sidecar listens. Not known of joins by earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listeners: Option<OwnListeners>,
 }
 
 /// Why the identity's files cannot be used.
@@ -74,10 +78,12 @@ impl IdentityDir {
     /// Uses a directory, made with mode 0700 when it is missing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be made, or nothing can be written there: what a join gives could not be kept.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, FilesError> {
         let path = path.into();
-        match fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+        let opened =
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| try_writing(&path));
+        match opened {
             Ok(()) => Ok(Self(path)),
             Err(source) => Err(FilesError::Io { path, source }),
         }
@@ -87,6 +93,12 @@ impl IdentityDir {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Whether somebody joined here; [`Self::load`] says whether it can be used.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.path("workload.json").exists()
     }
 
     /// The identity of an earlier join, `None` when there was none.
@@ -170,6 +182,12 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         .map_err(|error| FilesError::Content { path: path.to_owned(), reason: error.to_string() })
 }
 
+fn try_writing(directory: &Path) -> std::io::Result<()> {
+    let path = directory.join(format!(".weft-{:016x}.tmp", rand::random::<u64>()));
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)
+}
+
 fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -196,10 +214,16 @@ mod tests {
         let identity =
             Authority::new().identity("spiffe://mesh.local/ns/shop/svc/web", Duration::from_secs(600));
         let membership = Membership {
-            control_plane: "127.0.0.1:7401".to_owned(),
+            control_plane: "127.0.0.1:7401".parse().unwrap(),
             trust_domain: "mesh.local".parse().unwrap(),
             service: "shop/web".parse().unwrap(),
             workload: "shop/web-1".parse().unwrap(),
+            listeners: Some(OwnListeners {
+                address: [10, 0, 0, 7].into(),
+                inbound: "0.0.0.0:15006".parse().unwrap(),
+                outbound: "127.0.0.1:15001".parse().unwrap(),
+                upstreams: vec!["127.0.0.1:5432".parse().unwrap()],
+            }),
         };
         (membership, identity)
     }
@@ -216,6 +240,15 @@ mod tests {
         assert_eq!(loaded, membership);
         assert_eq!(again.chain(), identity.chain());
         assert_eq!(again.key_pem(), identity.key_pem());
+    }
+
+    #[test]
+    fn membership_of_a_join_by_an_earlier_version_reads() {
+        let text = r#"{"controlPlane": "10.0.0.1:7401", "trustDomain": "mesh.local", "service": "shop/web",
+            "workload": "shop/web-1"}"#;
+        let membership: Membership = serde_json::from_str(text).unwrap();
+        assert_eq!(membership.control_plane.to_string(), "10.0.0.1:7401");
+        assert_eq!(membership.listeners, None);
     }
 
     #[test]

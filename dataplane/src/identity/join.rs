@@ -9,11 +9,12 @@ use tonic::{Code, Status};
 use weft_api::join::join_service_client::JoinServiceClient;
 use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, ReturnRequest, Workload};
 use weft_api::names::InvalidName;
-use weft_api::{JoinToken, ServiceId, TrustDomain, WorkloadId};
+use weft_api::{JoinToken, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
-use super::channel::{ChannelError, Credentials, channel};
+use super::channel::{Credentials, channel};
 use super::key::{KeyError, new_key, signing_request};
-use super::{Identity, IdentityError, Membership};
+use super::replicas::Replicas;
+use super::{Identity, IdentityError};
 
 /// One call takes at most this long.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -38,9 +39,6 @@ pub enum IssueError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// No connection can be set up.
-    #[error(transparent)]
-    Channel(#[from] ChannelError),
 }
 
 impl IssueError {
@@ -78,16 +76,25 @@ impl From<Status> for IssueError {
     }
 }
 
+/// What a join gave.
+#[derive(Debug)]
+pub struct Joined {
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// The service that the token named.
+    pub service: ServiceId,
+    /// This instance.
+    pub workload: WorkloadId,
+    /// Key and certificate.
+    pub identity: Identity,
+}
+
 /// Joins with a token: makes a key, has it signed, and learns who this workload is.
 ///
 /// # Errors
 /// When the control plane cannot be reached or refuses, or its answer is wrong.
-pub async fn join(
-    token: &JoinToken,
-    control_plane: &str,
-    workload: Workload,
-) -> Result<(Membership, Identity), IssueError> {
-    let channel = channel(control_plane, Credentials::Pinned(token.root_spki_sha256))?;
+pub async fn join(token: &JoinToken, replicas: &Replicas, workload: Workload) -> Result<Joined, IssueError> {
+    let channel = channel(replicas, Credentials::Pinned(token.root_spki_sha256));
     let key = new_key()?;
     let request = JoinRequest {
         token_id: token.id.clone(),
@@ -96,38 +103,39 @@ pub async fn join(
         workload: Some(workload),
     };
     let call = async { JoinServiceClient::new(channel).join(request).await };
-    let answer = limited(call).await?.into_inner();
-    let membership = membership(control_plane, &answer)?;
-    let identity = Identity::try_new(
-        certificates(answer.certificate_chain_der),
-        key.serialize_der(),
-        certificates(answer.bundle_der),
-    )?;
-    let expected = weft_api::SpiffeId::service(&membership.trust_domain, &membership.service);
+    joined(limited(replicas, call).await?.into_inner(), key.serialize_der())
+}
+
+fn joined(answer: JoinResponse, key: Vec<u8>) -> Result<Joined, IssueError> {
+    let trust_domain = TrustDomain::try_new(&answer.trust_domain)?;
+    let service = ServiceId::try_new(&answer.namespace, &answer.service)?;
+    let workload = WorkloadId::try_new(&answer.namespace, &answer.workload)?;
+    let chain = certificates(answer.certificate_chain_der);
+    let identity = Identity::try_new(chain, key, certificates(answer.bundle_der))?;
+    let expected = SpiffeId::service(&trust_domain, &service);
     if *identity.spiffe() != expected {
         return Err(IdentityError::Names(format!("{} and not {expected}", identity.spiffe())).into());
     }
-    Ok((membership, identity))
-}
-
-fn membership(control_plane: &str, answer: &JoinResponse) -> Result<Membership, InvalidName> {
-    Ok(Membership {
-        control_plane: control_plane.to_owned(),
-        trust_domain: TrustDomain::try_new(&answer.trust_domain)?,
-        service: ServiceId::try_new(&answer.namespace, &answer.service)?,
-        workload: WorkloadId::try_new(&answer.namespace, &answer.workload)?,
-    })
+    Ok(Joined { trust_domain, service, workload, identity })
 }
 
 fn certificates(der: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
     der.into_iter().map(CertificateDer::from).collect()
 }
 
-async fn limited<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, IssueError> {
-    match tokio::time::timeout(CALL_LIMIT, call).await {
-        Ok(answer) => Ok(answer?),
+/// A replica that cannot answer now is left for another at the next call.
+async fn limited<T>(
+    replicas: &Replicas,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, IssueError> {
+    let answer = match tokio::time::timeout(CALL_LIMIT, call).await {
+        Ok(answer) => answer.map_err(IssueError::from),
         Err(_) => Err(IssueError::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs()))),
+    };
+    if answer.as_ref().is_err_and(IssueError::is_transient) {
+        replicas.skip();
     }
+    answer
 }
 
 /// Who signs a new key for an identity that exists. A trait so that rotation is tested without a control plane.
@@ -142,20 +150,20 @@ pub trait Issuer {
 /// The control plane, spoken to with the identity of the moment.
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
-    address: String,
+    replicas: Replicas,
     credentials: Credentials,
 }
 
 impl ControlPlane {
-    /// The control plane at `HOST:PORT`.
+    /// The control plane, at any of its replicas.
     #[must_use]
-    pub fn new(address: String, credentials: Credentials) -> Self {
-        Self { address, credentials }
+    pub fn new(replicas: Replicas, credentials: Credentials) -> Self {
+        Self { replicas, credentials }
     }
 
     // A channel for each call: calls are hours apart, and a new connection uses the newest identity.
-    fn client(&self) -> Result<JoinServiceClient<Channel>, ChannelError> {
-        Ok(JoinServiceClient::new(channel(&self.address, self.credentials.clone())?))
+    fn client(&self) -> JoinServiceClient<Channel> {
+        JoinServiceClient::new(channel(&self.replicas, self.credentials.clone()))
     }
 
     /// Says goodbye: the workload is drained at once.
@@ -163,8 +171,8 @@ impl ControlPlane {
     /// # Errors
     /// When the control plane cannot be reached or does not know the workload.
     pub async fn leave(&self) -> Result<(), IssueError> {
-        let mut client = self.client()?;
-        limited(async { client.leave(LeaveRequest {}).await }).await?;
+        let mut client = self.client();
+        limited(&self.replicas, async { client.leave(LeaveRequest {}).await }).await?;
         Ok(())
     }
 
@@ -191,8 +199,8 @@ impl ControlPlane {
     }
 
     async fn say_back(&self) -> Result<(), IssueError> {
-        let mut client = self.client()?;
-        limited(async { client.r#return(ReturnRequest {}).await }).await?;
+        let mut client = self.client();
+        limited(&self.replicas, async { client.r#return(ReturnRequest {}).await }).await?;
         Ok(())
     }
 }
@@ -202,8 +210,10 @@ impl Issuer for ControlPlane {
         &self,
         csr: Vec<u8>,
     ) -> Result<(Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>), IssueError> {
-        let mut client = self.client()?;
-        let answer = limited(async { client.renew(RenewRequest { csr_der: csr }).await }).await?.into_inner();
+        let mut client = self.client();
+        let answer = limited(&self.replicas, async { client.renew(RenewRequest { csr_der: csr }).await })
+            .await?
+            .into_inner();
         Ok((certificates(answer.certificate_chain_der), certificates(answer.bundle_der)))
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weft_e2e::demo::{self, LoadArgs, ServeArgs};
+use weft_e2e::demo::{self, CallArgs, LoadArgs, ServeArgs};
 
 /// A demo application for a service mesh: services by flags, and a load generator.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Args {
 enum Command {
     /// Run one instance of a service: HTTP/1.1, h2, gRPC and TCP echo, calls on to others, faults on request
     Serve(ServeArgs),
+    /// Call one URL through a sidecar, and print the answer
+    Call(CallArgs),
     /// Send a steady load
     Load(LoadArgs),
 }
@@ -32,6 +34,7 @@ async fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Serve(args) => demo::run_service(args).await,
+        Command::Call(args) => demo::run_call(args).await,
         Command::Load(args) => demo::run_load(args).await,
     };
     match done {

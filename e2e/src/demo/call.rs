@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use clap::Args;
 use http::Uri;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -117,6 +118,10 @@ impl Caller {
     }
 
     async fn get(&self, url: &str) -> anyhow::Result<CallTree> {
+        serde_json::from_slice(&self.body(url).await?).context("the answer is not a call tree")
+    }
+
+    async fn body(&self, url: &str) -> anyhow::Result<Bytes> {
         let (client, uri) = match url.strip_prefix("h2://") {
             Some(rest) => (&self.http2, format!("http://{rest}")),
             None => (&self.http1, url.to_owned()),
@@ -129,6 +134,28 @@ impl Caller {
         if !status.is_success() {
             bail!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim());
         }
-        serde_json::from_slice(&body).context("the answer is not a call tree")
+        Ok(body)
     }
+}
+
+/// `weft-demo call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// What to get; `h2://` asks for HTTP/2 with prior knowledge
+    pub url: String,
+    /// The sidecar's outbound listener; without one, the host of the URL is called
+    #[arg(long, value_name = "IP:PORT")]
+    pub sidecar: Option<SocketAddr>,
+}
+
+/// Prints the answer's body.
+///
+/// # Errors
+/// When there is no answer in time, or its status is no success.
+pub async fn run(args: CallArgs) -> anyhow::Result<()> {
+    let caller = Caller::new(Dialer { sidecar: args.sidecar });
+    let body =
+        tokio::time::timeout(caller.timeout, caller.body(&args.url)).await.context("no answer in 10 s")??;
+    println!("{}", String::from_utf8_lossy(&body).trim_end());
+    Ok(())
 }

@@ -7,17 +7,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use weft_api::client::Client;
 
-use super::{Calls, Process, program, until};
+use super::{Machine, Place, Process, program, until};
 
 const START: Duration = Duration::from_secs(30);
 
 /// What a control plane is started with; the same after a restart.
 #[derive(Debug)]
 pub struct ControlPlane {
+    name: String,
     dir: PathBuf,
     data: PathBuf,
     address: Ipv4Addr,
     etcd: Option<String>,
+    place: Place,
     flags: Vec<String>,
     process: Option<Process>,
 }
@@ -26,7 +28,40 @@ impl ControlPlane {
     /// Describes one; nothing runs yet.
     #[must_use]
     pub fn new(dir: &Path, address: Ipv4Addr, etcd: Option<String>, flags: Vec<String>) -> Self {
-        Self { dir: dir.to_owned(), data: dir.join("data"), address, etcd, flags, process: None }
+        let (data, name, place) = (dir.join("data"), "control-plane".to_owned(), Place::here());
+        let dir = dir.to_owned();
+        let mut described = Self { name, dir, data, address, etcd, place, flags, process: None };
+        described.flags.extend([
+            format!("--api-listen={}", described.at(7400)),
+            format!("--xds-listen={}", described.at(7401)),
+            format!("--admin-listen={}", described.at(7402)),
+        ]);
+        described
+    }
+
+    /// One on a machine of its own, which listens as `flags` say and as it does by default.
+    #[must_use]
+    pub fn on(machine: &Machine, dir: &Path, flags: &[&str]) -> Self {
+        Self {
+            place: machine.place().clone(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..Self::new(dir, Ipv4Addr::LOCALHOST, None, Vec::new())
+        }
+    }
+
+    /// The replica of that number, with data of its own.
+    #[must_use]
+    pub fn replica(mut self, number: usize) -> Self {
+        self.name = format!("control-plane-{number}");
+        self.data = self.dir.join(format!("data-{number}"));
+        self
+    }
+
+    /// Says more than where it listens.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
     }
 
     /// Starts it and waits until it is ready.
@@ -35,25 +70,19 @@ impl ControlPlane {
     /// When it ends or is not ready in time.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let program = program::ours("weft-control-plane")?;
-        let process = Process::start(&self.dir, "control-plane", &program, |command| {
+        let process = Process::start_at(&self.place, &self.dir, &self.name, &program, |command| {
             command.env("RUST_LOG", "info").args(["--log-format", "text"]);
             command.arg("--data-dir").arg(&self.data);
-            command.args(["--api-listen", &self.at(7400).to_string()]);
-            command.args(["--xds-listen", &self.at(7401).to_string()]);
-            command.args(["--admin-listen", &self.at(7402).to_string()]);
             if let Some(etcd) = &self.etcd {
                 command.args(["--etcd", etcd]);
             }
             command.args(&self.flags);
         })?;
+        let ready = format!("http://{}/ready", self.at(7402));
         let process = self.process.insert(process);
-        let ready = format!("http://{}:7402/ready", self.address);
-        let calls = Calls::direct();
         until("the control plane is ready", START, async || {
             process.check()?;
-            let answer = calls.get(&ready).await?;
-            anyhow::ensure!(answer.status == 200, "{}", answer.body);
-            Ok(())
+            self.place.get(&ready).await
         })
         .await
     }
@@ -89,6 +118,12 @@ impl ControlPlane {
     #[must_use]
     pub fn xds(&self) -> SocketAddr {
         self.at(7401)
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The file with the operator's token.

@@ -67,7 +67,7 @@ pub fn described(name: &str, address: std::net::Ipv4Addr) -> Workload {
 /// [`tonic::Status`] when the control plane refuses.
 pub async fn join(token: &str, key: &NewKey, workload: Workload) -> anyhow::Result<Joined> {
     let token: JoinToken = token.parse()?;
-    let address = token.control_plane.parse().context("the token names no IP:PORT")?;
+    let address = token.control_planes.to_string().parse().context("the token names no IP:PORT")?;
     let request = JoinRequest {
         token_id: token.id.clone(),
         secret: token.secret.to_vec(),

@@ -27,13 +27,21 @@ pub enum StoreKind {
 pub struct Options {
     store: StoreKind,
     flags: Vec<String>,
+    replicas: usize,
 }
 
 impl Options {
     /// With everything at its default.
     #[must_use]
     pub fn new(store: StoreKind) -> Self {
-        Self { store, flags: Vec::new() }
+        Self { store, flags: Vec::new(), replicas: 1 }
+    }
+
+    /// That many control planes on one etcd, all of them told to workloads.
+    #[must_use]
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
     }
 
     /// Shortens the life of certificates.
@@ -58,6 +66,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Mesh {
     control_plane: ControlPlane,
+    more_replicas: Vec<ControlPlane>,
     client: Client,
     subnet: Subnet,
     _etcd: Option<Etcd>,
@@ -86,8 +95,9 @@ impl Mesh {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("weft-e2e-").tempdir()?;
         match Self::start_in(dir.path(), options).await {
-            Ok((control_plane, client, subnet, etcd)) => {
-                Ok(Self { control_plane, client, subnet, _etcd: etcd, dir })
+            Ok((mut replicas, client, subnet, etcd)) => {
+                let control_plane = replicas.remove(0);
+                Ok(Self { control_plane, more_replicas: replicas, client, subnet, _etcd: etcd, dir })
             }
             Err(error) => Err(error.context(process::tails(dir.path()))),
         }
@@ -96,17 +106,30 @@ impl Mesh {
     async fn start_in(
         dir: &Path,
         options: Options,
-    ) -> anyhow::Result<(ControlPlane, Client, Subnet, Option<Etcd>)> {
-        let subnet = Subnet::claim()?;
+    ) -> anyhow::Result<(Vec<ControlPlane>, Client, Subnet, Option<Etcd>)> {
+        let mut subnet = Subnet::claim()?;
         let etcd = match options.store {
             StoreKind::Embedded => None,
             StoreKind::Etcd => Some(Etcd::start(dir, subnet.first()).await?),
         };
         let endpoint = etcd.as_ref().map(|etcd| etcd.endpoint().to_owned());
-        let mut control_plane = ControlPlane::new(dir, subnet.first(), endpoint, options.flags);
-        control_plane.start().await?;
-        let client = control_plane.client()?;
-        Ok((control_plane, client, subnet, etcd))
+        let describe = |address| ControlPlane::new(dir, address, endpoint.clone(), options.flags.clone());
+        let mut replicas = vec![describe(subnet.first())];
+        for number in 2..=options.replicas {
+            replicas.push(describe(subnet.next_address()).replica(number));
+        }
+        if replicas.len() > 1 {
+            let public: Vec<String> = replicas.iter().map(|replica| replica.xds().to_string()).collect();
+            let public = format!("--public={}", public.join(","));
+            let seal_key = format!("--seal-key={}", dir.join("seal.key").display());
+            replicas =
+                replicas.into_iter().map(|replica| replica.with_flags(&[&public, &seal_key])).collect();
+        }
+        for replica in &mut replicas {
+            replica.start().await?;
+        }
+        let client = replicas[0].client()?;
+        Ok((replicas, client, subnet, etcd))
     }
 
     /// The REST API.
@@ -118,6 +141,26 @@ impl Mesh {
     /// The control plane, to kill it and start it again.
     pub fn control_plane(&mut self) -> &mut ControlPlane {
         &mut self.control_plane
+    }
+
+    /// One of several control planes, counted from 0.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn replica(&mut self, index: usize) -> anyhow::Result<&mut ControlPlane> {
+        match index {
+            0 => Ok(&mut self.control_plane),
+            more => self.more_replicas.get_mut(more - 1).context("there is no such replica"),
+        }
+    }
+
+    /// Uses the API of that replica from now on.
+    ///
+    /// # Errors
+    /// When there are not so many, or it never ran.
+    pub fn use_api_of(&mut self, index: usize) -> anyhow::Result<()> {
+        self.client = self.replica(index)?.client()?;
+        Ok(())
     }
 
     /// Where xDS and join are.

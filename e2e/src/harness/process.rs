@@ -1,5 +1,6 @@
 //! A process with a log file, which ends when it is dropped and when the test is killed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::until;
+use super::{Place, until};
 
 /// Ends a program when the process that started it is gone, however it went. Part of util-linux, which every Debian has.
 const BIND_TO_PARENT: &str = "/usr/bin/setpriv";
@@ -33,10 +34,27 @@ impl Process {
         program: &Path,
         arrange: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Self> {
+        Self::start_at(&Place::here(), dir, name, program, arrange)
+    }
+
+    /// Starts a program somewhere else than the test runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_at(
+        place: &Place,
+        dir: &Path,
+        name: &str,
+        program: &Path,
+        arrange: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(BIND_TO_PARENT);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        // Entering a place changes credentials, which would undo the binding: it comes after.
+        let bound = [BIND_TO_PARENT, "--pdeathsig", "KILL", "--"].map(OsStr::new);
+        let mut words = place.prefix().iter().map(OsString::as_os_str).chain(bound);
+        let mut command = Command::new(words.next().context("no program")?);
+        command.args(words).arg(program);
         arrange(&mut command);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{}: {}", name, program.display()))?;
@@ -83,6 +101,18 @@ impl Process {
     /// Kills it, as a machine that loses power does.
     pub fn kill(mut self) {
         self.kill_now();
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it says what it says.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
     /// What it has said so far.

@@ -46,6 +46,18 @@ pub fn etcd() -> anyhow::Result<PathBuf> {
     }
 }
 
+/// A program of the system, which may be among those of the administrator.
+///
+/// # Errors
+/// When there is none; the text says how to get one.
+pub fn system(name: &str) -> anyhow::Result<PathBuf> {
+    let usual = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(|folder| Path::new(folder).join(name));
+    match usual.into_iter().chain(on_path(name)).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("there is no {name}: run the tests by `make test`, which installs it"),
+    }
+}
+
 fn on_path(name: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(name)).collect()

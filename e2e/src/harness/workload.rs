@@ -414,7 +414,7 @@ impl Workload {
 }
 
 /// Several Envoys share the machine: one thread each, and no shared memory for hot restarts.
-pub(super) fn envoy_flags(command: &mut Command) {
+pub fn envoy_flags(command: &mut Command) {
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
     // What drains should be gone while the test still looks.
     command.args(["--drain-time-s", "2", "--parent-shutdown-time-s", "3"]);

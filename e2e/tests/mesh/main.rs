@@ -1,6 +1,7 @@
 //! Whole meshes of real processes: the control plane on a real store, weft-proxy and stock Envoy beside applications.
 
 mod authorization;
+mod entry;
 mod health;
 mod intruders;
 mod issuer;
@@ -9,5 +10,6 @@ mod outage;
 mod owner;
 mod protocols;
 mod refusal;
+mod replicas;
 mod shop;
 mod steady;
