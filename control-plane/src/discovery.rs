@@ -124,7 +124,8 @@ impl Guard {
                     self.reconciling.tell_presence();
                 }
             }
-            Event::Sent { .. }
+            Event::Quarantined { .. }
+            | Event::Sent { .. }
             | Event::Acked { .. }
             | Event::GateTimedOut { .. }
             | Event::AckOverdue { .. }

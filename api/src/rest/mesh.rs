@@ -46,6 +46,9 @@ pub enum Sync {
     Pending,
     /// It refused something and runs on what it had.
     Refused,
+    /// It refused something, and more than that is kept from it until what it refused changes or goes: what leads to
+    /// nothing else, or the whole type where leaving a part out would delete what it runs.
+    HeldBack,
     /// It has no stream at the moment.
     Disconnected,
 }
@@ -56,6 +59,7 @@ impl std::fmt::Display for Sync {
             Self::Synced => "synced",
             Self::Pending => "pending",
             Self::Refused => "refused",
+            Self::HeldBack => "held back",
             Self::Disconnected => "away",
         })
     }
@@ -74,6 +78,11 @@ pub struct Refusal {
     pub policies: Vec<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// One resource type on one proxy.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +93,9 @@ pub struct TypeStatus {
     pub acked: usize,
     /// Where it stands.
     pub sync: Sync,
+    /// How many resources are kept from it until what it refused changes or goes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_back: usize,
     /// What it refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refusal>,

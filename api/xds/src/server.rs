@@ -18,6 +18,7 @@
 //! Not here: who may see what (the view says that), sockets, timers, encoding.
 
 mod decide;
+mod gate;
 mod lane;
 mod request;
 mod respond;
@@ -26,6 +27,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod whole;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use weft_api::resource::{ResourceKind, Version};
 
 use crate::view::{Changes, View};
 use crate::wire;
-use decide::Gate;
+use gate::Gate;
 use lane::Lane;
 pub use request::RequestError;
 pub use status::{LaneStatus, Rejected, Status};
@@ -122,9 +124,16 @@ pub enum Event {
         /// The suspects: what was new in the response.
         resources: Vec<(Arc<str>, Version)>,
         /// The client's words.
-        message: String,
+        message: Arc<str>,
         /// Whether the suspect stands alone and is quarantined, or the parts are still to be tried.
         blame: Blame,
+    },
+    /// The client refuses this resource, or this set, for certain: it is not sent again until it changes (S9).
+    Quarantined {
+        /// The type.
+        kind: ResourceKind,
+        /// What it refuses: to be remembered beyond the stream.
+        rejected: Rejected,
     },
     /// A listener or route no longer waits for this cluster (W8).
     GateTimedOut {
@@ -155,7 +164,7 @@ pub enum Event {
 pub enum Blame {
     /// The resource was sent alone: it is bad, and will not be sent again until it changes.
     Certain,
-    /// One or more of several; smaller parts follow.
+    /// One or more of several. Smaller parts follow, or, where a part would delete the rest, the set stands still.
     Shared,
 }
 
@@ -271,6 +280,7 @@ impl Session {
     fn unblock(&mut self) {
         for lane in &mut self.lanes {
             lane.dirty.append(&mut lane.blocked);
+            lane.dirty.append(&mut lane.held_back);
         }
     }
 

@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
-use weft_xds::server::{self, Event, Request, Response, Scope, Variant};
+use weft_xds::server::{self, Event, Rejected, Request, Response, Scope, Variant};
 use weft_xds::{Changes, Layer, View, wire};
 
 use ResourceKind::{Cluster, Endpoint, Listener, Route, Secret};
@@ -99,6 +99,11 @@ struct World {
     running: HashMap<(ResourceKind, Arc<str>), Bytes>,
     known: HashMap<(ResourceKind, Bytes), Arc<Resource>>,
     events: Vec<Event>,
+    /// Clusters and listeners that the client put to use and that have existed and been asked for since: a refusal must
+    /// not take them away.
+    kept: BTreeSet<(ResourceKind, Arc<str>)>,
+    /// What the control plane remembers beyond a stream.
+    remembered: Vec<(ResourceKind, Rejected)>,
 }
 
 impl World {
@@ -118,6 +123,8 @@ impl World {
             running: HashMap::new(),
             known: HashMap::new(),
             events: Vec::new(),
+            kept: BTreeSet::new(),
+            remembered: Vec::new(),
         };
         world.client.on_connect();
         world.show(Changes::All);
@@ -148,6 +155,7 @@ impl World {
             }
             Step::Delete(kind, name) => {
                 self.layer.remove(KINDS[kind], NAMES[name]);
+                self.kept.remove(&(KINDS[kind], NAMES[name].into()));
                 self.show(Changes::Keys(vec![ResourceKey::new(KINDS[kind], NAMES[name])]));
             }
             Step::Replace(puts) => {
@@ -158,7 +166,10 @@ impl World {
             }
             Step::Subscribe(kind, name) => {
                 let names = &mut self.wanted.entry(KINDS[kind]).or_default().1;
-                if !names.contains(&NAMES[name]) {
+                if names.contains(&NAMES[name]) {
+                    // State of the world says it again by giving it up in between.
+                    self.kept.remove(&(KINDS[kind], NAMES[name].into()));
+                } else {
                     names.push(NAMES[name]);
                 }
                 self.client.subscribe(KINDS[kind], NAMES[name]);
@@ -180,7 +191,17 @@ impl World {
             Step::Cut => self.cut(),
             Step::Wait(seconds) => self.now += Duration::from_secs(seconds),
         }
-        self.events.extend(std::iter::from_fn(|| self.server.next_event()));
+        self.note_events();
+    }
+
+    fn note_events(&mut self) {
+        while let Some(event) = self.server.next_event() {
+            if let Event::Quarantined { kind, rejected } = &event {
+                self.remembered.retain(|(of, one)| (of, &one.name) != (kind, &rejected.name));
+                self.remembered.push((*kind, rejected.clone()));
+            }
+            self.events.push(event);
+        }
     }
 
     fn unsubscribe(&mut self, kind: ResourceKind, name: &'static str) {
@@ -188,6 +209,7 @@ impl World {
             names.retain(|wanted| *wanted != name);
             if !*all {
                 self.running.remove(&(kind, name.into()));
+                self.kept.remove(&(kind, name.into()));
             }
         }
         self.client.unsubscribe(kind, name);
@@ -233,11 +255,20 @@ impl World {
             for added in &update.added {
                 if self.covers(kind, &added.name) {
                     self.running.insert((kind, added.name.clone()), added.body.clone());
+                    if self.layer.lookup(kind, &added.name).is_some_and(|shown| shown.body == added.body) {
+                        self.kept.insert((kind, added.name.clone()));
+                    }
                 }
             }
             Verdict::Ack
         } else {
-            Verdict::Nack("something is wrong".into())
+            // Some clients name what they refuse, and some do not.
+            let named = self.revision.is_multiple_of(2);
+            Verdict::Nack(if named {
+                format!("{}: no", bad.join(": no, "))
+            } else {
+                "something is wrong".into()
+            })
         };
         self.client.answer(kind, &update.ticket, verdict);
     }
@@ -248,6 +279,12 @@ impl World {
         self.downward.clear();
         self.client.on_connect();
         self.server = server::Session::new(self.variant, Scope::Aggregated);
+        // Half of the streams come to a control plane that remembers, half to another replica.
+        if self.revision.is_multiple_of(2) {
+            for (kind, rejected) in self.remembered.clone() {
+                self.server.remember_rejection(kind, rejected);
+            }
+        }
         self.show(Changes::All);
     }
 
@@ -282,14 +319,34 @@ impl World {
         self.layer.of_kind(kind).any(|resource| is_poison(&resource.body))
     }
 
+    /// U11: what the client ran, and what exists and is wanted, it still runs in some version.
+    fn check_kept(&self) {
+        for (kind, name) in &self.kept {
+            if matches!(kind, Cluster | Listener) {
+                assert!(self.running.contains_key(&(*kind, name.clone())), "{kind} {name} was lost");
+            }
+        }
+    }
+
     /// The client runs what the server shows, where it asked for it and can take it.
     fn check(&self) {
+        self.check_kept();
+        let status = self.server.status();
         for kind in KINDS {
+            let lane = status.lanes.iter().find(|lane| lane.kind == kind);
             for name in NAMES {
                 if !self.covers(kind, name) {
                     continue;
                 }
                 let running = self.running.get(&(kind, name.into()));
+                if lane.is_some_and(|lane| lane.held_back.iter().any(|held| **held == *name)) {
+                    assert!(running.is_none_or(|body| !is_poison(body)), "{kind} {name} is refused");
+                    assert!(
+                        self.shows_poison(kind) || self.shows_poison(Cluster),
+                        "{kind} {name} is held back"
+                    );
+                    continue;
+                }
                 match self.layer.lookup(kind, name) {
                     Some(shown) if !is_poison(&shown.body) => {
                         assert_eq!(running, Some(&shown.body), "{kind} {name} did not arrive");
@@ -303,6 +360,11 @@ impl World {
         }
     }
 
+    fn stands_still(&self, kind: ResourceKind) -> bool {
+        let lanes = self.server.status().lanes;
+        self.variant == Variant::Sotw && lanes.iter().any(|lane| lane.kind == kind && !lane.held_back.is_empty())
+    }
+
     fn check_gone(&self, kind: ResourceKind, name: &str, running: Option<&Bytes>) {
         let Some(running) = running else { return };
         let is_kept = self.refers_running(&ResourceKey::new(kind, name));
@@ -310,9 +372,12 @@ impl World {
         let excused = match kind {
             Secret => true,
             // A refused listener or route may refer to it on the client's side.
+            // A set that stands still deletes nothing either.
+            Cluster | Listener if self.stands_still(kind) => true,
             Cluster => is_kept || self.shows_poison(Listener) || self.shows_poison(Route),
             Route => sotw || is_kept || self.shows_poison(Listener),
-            Endpoint => running.len() == 3 || is_kept,
+            // A cluster from before whose newer version is refused may use it: what it refers to is not known.
+            Endpoint => running.len() == 3 || is_kept || self.shows_poison(Cluster),
             _ => false,
         };
         assert!(excused, "{kind} {name} did not go");

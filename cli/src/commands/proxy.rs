@@ -85,6 +85,10 @@ pub async fn status(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCod
     })?;
     if matches!(args.output, Format::Table | Format::Wide) {
         for (name, status) in &proxy.types {
+            if status.held_back > 0 {
+                let count = status.held_back;
+                println!("\n{name} holds {count} back until what was refused changes or goes");
+            }
             for refusal in &status.refused {
                 println!("\n{name} refused {}:\n  {}", refusal.resources.join(", "), refusal.message);
                 if !refusal.policies.is_empty() {
@@ -93,7 +97,7 @@ pub async fn status(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCod
             }
         }
     }
-    let refused = proxy.sync == Sync::Refused;
+    let refused = matches!(proxy.sync, Sync::Refused | Sync::HeldBack);
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

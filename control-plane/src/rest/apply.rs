@@ -10,6 +10,7 @@ use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult}
 use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::PolicySet;
 use weft_policies::set::{Action, Applied, PolicyKey};
+use weft_xds::server::LaneStatus;
 
 use super::{Api, Parameters, Refusal, Text};
 use crate::metrics::ApplyOutcome;
@@ -194,7 +195,8 @@ async fn answers(
     WaitResult { targeted, acked: targeted - laggards.len(), laggards }
 }
 
-/// What a workload refuses of what was applied, in its words. What it refuses of other policies is not this change's.
+/// What a workload refuses of what was applied, in its words, or what is kept from it because of a refusal. What it refuses
+/// of other policies is not this change's.
 async fn refusal(
     api: &Api,
     workload: &WorkloadId,
@@ -203,15 +205,27 @@ async fn refusal(
 ) -> Option<String> {
     for stream in streams {
         let Some(status) = stream.status().await else { continue };
-        for lane in status.lanes.iter().filter(|lane| !lane.rejected.is_empty()) {
-            let keys = lane.rejected.iter().map(|one| ResourceKey::new(lane.kind, one.name.clone()));
-            let origins = api.reconciling.origins(workload, keys.collect()).await;
-            for (rejected, origins) in lane.rejected.iter().zip(origins) {
+        for lane in &status.lanes {
+            let refused =
+                lane.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
+            let held_back = lane.held_back.iter().map(|name| (name, held_back(name, lane)));
+            let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
+            if names.is_empty() {
+                continue;
+            }
+            let keys = names.into_iter().map(|name| ResourceKey::new(lane.kind, name.clone())).collect();
+            let origins = api.reconciling.origins(workload, keys).await;
+            for (words, origins) in words.into_iter().zip(origins) {
                 if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
-                    return Some(format!("{}: {}", rejected.name, rejected.message));
+                    return Some(words);
                 }
             }
         }
     }
     None
+}
+
+fn held_back(name: &str, lane: &LaneStatus) -> String {
+    let words = lane.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
+    format!("{name}: held back until what the proxy refused changes: {words}")
 }

@@ -114,6 +114,7 @@ async fn describe(
 fn join(one: &mut TypeStatus, other: TypeStatus) {
     one.sent += other.sent;
     one.acked += other.acked;
+    one.held_back += other.held_back;
     one.sync = worse(one.sync, other.sync);
     one.refused.extend(other.refused);
 }
@@ -127,18 +128,21 @@ async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatu
         .zip(origins)
         .map(|(rejected, origins)| Refused {
             resources: vec![rejected.name.to_string()],
-            message: rejected.message.clone(),
+            message: rejected.message.to_string(),
             policies: origins.iter().map(ToString::to_string).collect(),
         })
         .collect();
-    let sync = if !refused.is_empty() {
+    let held_back = lane.held_back.len();
+    let sync = if held_back > 0 {
+        Sync::HeldBack
+    } else if !refused.is_empty() {
         Sync::Refused
     } else if lane.acked == lane.sent && lane.waiting.is_empty() {
         Sync::Synced
     } else {
         Sync::Pending
     };
-    TypeStatus { sent: lane.sent, acked: lane.acked, sync, refused }
+    TypeStatus { sent: lane.sent, acked: lane.acked, sync, held_back, refused }
 }
 
 fn worse(a: Sync, b: Sync) -> Sync {
@@ -147,6 +151,7 @@ fn worse(a: Sync, b: Sync) -> Sync {
         Sync::Pending => 1,
         Sync::Disconnected => 2,
         Sync::Refused => 3,
+        Sync::HeldBack => 4,
     };
     if rank(a) >= rank(b) { a } else { b }
 }

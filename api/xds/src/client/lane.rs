@@ -10,6 +10,10 @@ use crate::wire;
 
 const WILDCARD: &str = "*";
 
+/// Said in place of a version by a client that holds something, but not exactly what came with any version. Saying
+/// nothing would mean that it holds nothing, and the server could leave out what is to be kept (U11).
+const UNSURE: &str = "unsure";
+
 /// An ACK, or a NACK with its words.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -224,8 +228,12 @@ impl Lane {
         again.retain(|name| self.names.contains(name));
         if !std::mem::replace(&mut self.stated, true) {
             again.clear();
-            if self.holds_less || !self.pending.is_empty() {
+            let nothing = self.held.is_empty() && self.pending.is_empty();
+            let exact = !self.holds_less && self.pending.is_empty() && !self.version_info.is_empty();
+            if nothing && self.holds_less {
                 self.version_info.clear();
+            } else if !nothing && !exact {
+                UNSURE.clone_into(&mut self.version_info);
             }
         }
         self.list_changed = !again.is_empty();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_api::resource::{Resource, ResourceKey, ResourceKind, Version};
+use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
+use super::Session;
+use super::gate::Passage;
 use super::lane::Known;
-use super::{ACK_PATIENCE, Event, Scope, Session};
 
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -16,20 +17,8 @@ pub(super) enum Decision {
     Remove,
     /// Look again when a reference was answered.
     Wait,
-}
-
-/// How long listeners and routes have waited for one cluster (W5, W8): per reference, not per time.
-#[derive(Debug)]
-pub(super) struct Gate {
-    version: Version,
-    since: Instant,
-    opened: bool,
-}
-
-impl Gate {
-    pub fn deadline(&self) -> Option<Instant> {
-        (!self.opened).then(|| self.since + ACK_PATIENCE)
-    }
+    /// The client goes on with the version that it has, until what it refused changes.
+    HoldBack,
 }
 
 impl Session {
@@ -44,10 +33,16 @@ impl Session {
     }
 
     fn decide_present(&mut self, resource: Arc<Resource>, now: Instant) -> Decision {
-        let decision = self.decide_sendable(resource);
-        match decision {
-            Decision::Send(resource) if self.waits_for_cluster(&resource, now) => Decision::Wait,
-            other => other,
+        let resource = match self.decide_sendable(resource) {
+            Decision::Send(resource) => resource,
+            other @ (Decision::Skip | Decision::Remove | Decision::Wait | Decision::HoldBack) => {
+                return other;
+            }
+        };
+        match self.passage(&resource, now) {
+            Passage::Open => Decision::Send(resource),
+            Passage::Shut => Decision::Wait,
+            Passage::HeldBack => Decision::HoldBack,
         }
     }
 
@@ -64,10 +59,7 @@ impl Session {
                 return Decision::Skip;
             }
         }
-        match lane.rejected.get(&resource.name) {
-            Some(rejected) if rejected.version == resource.version => Decision::Skip,
-            _ => Decision::Send(resource),
-        }
+        if lane.refuses(&resource) { Decision::Skip } else { Decision::Send(resource) }
     }
 
     fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
@@ -99,9 +91,7 @@ impl Session {
 
     /// Whether something that the client runs, or is about to, refers to `child` (U12, W6, W7).
     fn is_referred_to(&self, child: &ResourceKey) -> bool {
-        self.parents(child.kind)
-            .iter()
-            .any(|parent| self.lane(*parent).held.values().any(|held| held.may_refer_to(child)))
+        self.parents(child.kind).iter().any(|parent| self.lane(*parent).may_refer_to(child))
     }
 
     /// An assignment that vanished is kept while a cluster that is about to go still uses it; it becomes empty when
@@ -130,55 +120,6 @@ impl Session {
             ResourceKind::Route => &[ResourceKind::Listener],
             ResourceKind::VirtualHost => &[ResourceKind::Route],
             ResourceKind::Listener => &[],
-        }
-    }
-
-    /// W5: whether a listener or route names a cluster that this client asked for and has not accepted yet.
-    fn waits_for_cluster(&mut self, resource: &Resource, now: Instant) -> bool {
-        let gated = match resource.kind {
-            ResourceKind::Listener | ResourceKind::Route | ResourceKind::VirtualHost => true,
-            ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret => false,
-        };
-        if !gated || self.scope != Scope::Aggregated {
-            return false;
-        }
-        let mut waits = false;
-        for cluster in resource.refs.iter().filter(|child| child.kind == ResourceKind::Cluster) {
-            waits |= self.is_gate_shut(&cluster.name, now);
-        }
-        waits
-    }
-
-    fn is_gate_shut(&mut self, cluster: &Arc<str>, now: Instant) -> bool {
-        let lane = &self.lanes[ResourceKind::Cluster.index()];
-        if !lane.asked || !lane.subscription.covers(cluster) {
-            return false;
-        }
-        let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));
-        let Some(wanted) = lookup else { return false };
-        if lane.held.get(cluster).is_some_and(super::lane::Held::is_accepted) {
-            return false;
-        }
-        let fresh = || Gate { version: wanted.version, since: now, opened: false };
-        let gate = self.gates.entry(cluster.clone()).or_insert_with(fresh);
-        if gate.version != wanted.version {
-            *gate = fresh();
-        }
-        !gate.opened
-    }
-
-    /// W8: gives up on clusters that were not accepted in time.
-    pub(super) fn open_gates(&mut self, now: Instant) {
-        let mut opened = false;
-        for (cluster, gate) in &mut self.gates {
-            if gate.deadline().is_some_and(|deadline| deadline <= now) {
-                gate.opened = true;
-                opened = true;
-                self.events.push_back(Event::GateTimedOut { cluster: cluster.clone() });
-            }
-        }
-        if opened {
-            self.unblock();
         }
     }
 }

@@ -94,6 +94,8 @@ pub(super) struct Lane {
     pub strays: usize,
     /// Names that wait for a reference.
     pub blocked: BTreeSet<Arc<str>>,
+    /// Names of which the client keeps the version that it has, until what it refused changes (W5).
+    pub held_back: BTreeSet<Arc<str>>,
     /// Parts of a refused response, to be sent one after the other (S10).
     pub suspects: VecDeque<BTreeSet<Arc<str>>>,
     /// Quarantine, by name and hash (S9).
@@ -105,7 +107,13 @@ pub(super) struct Lane {
     pub has_accepted: bool,
     /// SotW: the version of the whole that the client brought along (R1).
     pub resume: Option<String>,
-    pub last_nack: Option<String>,
+    /// SotW, listeners and clusters: the client has a set from an earlier stream and has accepted none on this one, so
+    /// whatever a set leaves out may be deleted by it (U11).
+    pub base_unknown: bool,
+    /// SotW, listeners and clusters: the client refused the whole set, and no other may be sent until what it refused
+    /// changes or goes (U11).
+    pub stands_still: bool,
+    pub last_nack: Option<Arc<str>>,
     pub sent: u64,
 }
 
@@ -128,6 +136,7 @@ impl Lane {
         self.dirty.remove(name);
         self.owed.remove(name);
         self.blocked.remove(name);
+        self.held_back.remove(name);
         for part in &mut self.suspects {
             part.remove(name);
         }
@@ -144,6 +153,16 @@ impl Lane {
     /// How much the names count that the client made this lane remember.
     pub fn weight(&self) -> usize {
         self.subscription.weight() + self.strays
+    }
+
+    /// S9: whether the client refuses these very bytes.
+    pub fn refuses(&self, resource: &Resource) -> bool {
+        self.rejected.get(&resource.name).is_some_and(|rejected| rejected.version == resource.version)
+    }
+
+    /// Whether the client may act on a reference from this type to `child`.
+    pub fn may_refer_to(&self, child: &ResourceKey) -> bool {
+        (self.asked && self.base_unknown) || self.held.values().any(|held| held.may_refer_to(child))
     }
 
     pub fn has_work(&self) -> bool {

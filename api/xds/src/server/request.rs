@@ -6,7 +6,7 @@ use std::time::Instant;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::lane::Known;
-use super::subscription::{Full, WILDCARD};
+use super::subscription::{self, Full, WILDCARD};
 use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::wire;
 use crate::words::{self, MAX_REFUSAL};
@@ -42,7 +42,7 @@ pub enum RequestError {
 /// Nonce, and the client's words if it refuses.
 struct Answer {
     nonce: String,
-    refusal: Option<String>,
+    refusal: Option<Arc<str>>,
 }
 
 impl Session {
@@ -174,6 +174,7 @@ impl Session {
             .held
             .keys()
             .chain(&lane.blocked)
+            .chain(&lane.held_back)
             .filter(|name| !lane.subscription.covers(name))
             .cloned()
             .collect();
@@ -226,7 +227,14 @@ impl Session {
             self.begin_wildcard(kind);
         }
         if first && !request.version_info.is_empty() {
-            self.lane_mut(kind).resume = Some(request.version_info);
+            let lane = self.lane_mut(kind);
+            lane.resume = Some(request.version_info);
+            lane.base_unknown = super::respond::is_full_state(kind);
+        }
+        let lane = self.lane_mut(kind);
+        if lane.stands_still && difference != subscription::Difference::default() {
+            // Another set, perhaps one without what was refused.
+            lane.rescan = true;
         }
         for name in &difference.added {
             let lane = self.lane_mut(kind);
@@ -239,7 +247,8 @@ impl Session {
             self.end_wildcard(kind);
         }
         for name in &difference.dropped {
-            if !self.lane(kind).subscription.wildcard {
+            // One who gives up a name and asks for everything at once may have dropped what it had.
+            if !self.lane(kind).subscription.wildcard || difference.wildcard_began {
                 let children = self.lane_mut(kind).forget(name);
                 self.release(children);
             }
@@ -268,6 +277,6 @@ impl Session {
 }
 
 /// The words of a NACK, cut before anything keeps or logs them.
-fn refusal(detail: Option<wire::Status>) -> Option<String> {
-    detail.map(|detail| words::harmless(&detail.message, MAX_REFUSAL))
+fn refusal(detail: Option<wire::Status>) -> Option<Arc<str>> {
+    detail.map(|detail| words::harmless(&detail.message, MAX_REFUSAL).into())
 }

@@ -13,10 +13,10 @@ use crate::wire;
 
 /// What one response will carry. Names are unique, and none is both sent and removed (U17): it is filled from a set.
 #[derive(Debug, Default)]
-struct Batch {
-    resources: Vec<Arc<Resource>>,
-    removed: Vec<Arc<str>>,
-    bytes: usize,
+pub(super) struct Batch {
+    pub resources: Vec<Arc<Resource>>,
+    pub removed: Vec<Arc<str>>,
+    pub bytes: usize,
 }
 
 impl Batch {
@@ -93,6 +93,9 @@ impl Session {
         if self.resumes(kind) {
             return None;
         }
+        if self.lane(kind).base_unknown {
+            return self.fill_whole(kind, now);
+        }
         let mut batch = self.next_batch(kind, now, usize::MAX);
         let lane = self.lane(kind);
         if batch.is_empty() && !(lane.must_answer && lane.blocked.is_empty()) {
@@ -141,6 +144,7 @@ impl Session {
         lane.dirty.clear();
         lane.owed.clear();
         lane.must_answer = false;
+        lane.base_unknown = false;
         for resource in all {
             let held = lane.held.entry(resource.name.clone()).or_default();
             held.known = Known::Exactly(resource.version);
@@ -181,6 +185,10 @@ impl Session {
                     self.lane_mut(kind).blocked.insert(name);
                     continue;
                 }
+                Decision::HoldBack => {
+                    self.lane_mut(kind).held_back.insert(name);
+                    continue;
+                }
                 Decision::Remove => {
                     batch.removed.push(name.clone());
                     name.len() + 8
@@ -202,7 +210,7 @@ impl Session {
     }
 
     /// Notes what leaves, and that its children have to follow.
-    fn record(&mut self, kind: ResourceKind, batch: Batch, now: Instant) {
+    pub(super) fn record(&mut self, kind: ResourceKind, batch: Batch, now: Instant) {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         self.synced = None;
@@ -280,7 +288,7 @@ impl Session {
 }
 
 /// S12: the version of a set is a hash of its contents, equal on every replica.
-fn version_of(kind: ResourceKind, resources: &[Arc<Resource>]) -> Version {
+pub(super) fn version_of(kind: ResourceKind, resources: &[Arc<Resource>]) -> Version {
     let mut contents = Vec::with_capacity(resources.len() * 32);
     for resource in resources {
         contents.extend_from_slice(resource.name.as_bytes());

@@ -6,16 +6,17 @@ use weft_api::resource::{ResourceKind, Version};
 
 use super::Session;
 use super::lane::{Known, Lane};
+use super::whole::WHOLE;
 
 /// A resource that the client refuses, in quarantine until it changes (S9).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejected {
-    /// Its name.
+    /// Its name; `*` for a whole set of which the client named nothing.
     pub name: Arc<str>,
     /// The version refused.
     pub version: Version,
     /// The client's words.
-    pub message: String,
+    pub message: Arc<str>,
 }
 
 /// A stream, for `/v1/proxies`.
@@ -46,10 +47,13 @@ pub struct LaneStatus {
     pub acked: usize,
     /// Names that wait for a cluster's ACK, or to be removed.
     pub waiting: Vec<Arc<str>>,
+    /// Names that the client is not given until what it refused changes or goes: those that lead nowhere else (W5), or,
+    /// where a smaller set would delete what it has, all of the type that it has not accepted (U11).
+    pub held_back: Vec<Arc<str>>,
     /// Resources that the client refuses.
     pub rejected: Vec<Rejected>,
     /// The words of the last NACK, also of one that names nobody in particular yet.
-    pub last_nack: Option<String>,
+    pub last_nack: Option<Arc<str>>,
 }
 
 impl Session {
@@ -62,7 +66,10 @@ impl Session {
             synced: self.view.is_some()
                 && self.lanes.iter().any(|lane| lane.asked)
                 && self.lanes.iter().all(Lane::is_idle),
-            lanes: lanes.filter(|(_, lane)| lane.asked).map(|(kind, lane)| lane_status(kind, lane)).collect(),
+            lanes: lanes
+                .filter(|(_, lane)| lane.asked)
+                .map(|(kind, lane)| self.lane_status(kind, lane))
+                .collect(),
         }
     }
 
@@ -70,27 +77,48 @@ impl Session {
     pub fn accepted(&self, kind: ResourceKind) -> impl Iterator<Item = (&Arc<str>, Version)> {
         self.lane(kind).held.iter().filter_map(|(name, held)| Some((name, held.accepted.as_ref()?.version)))
     }
-}
 
-fn lane_status(kind: ResourceKind, lane: &Lane) -> LaneStatus {
-    let has = |known| matches!(known, Known::Something | Known::Exactly(_));
-    let flies =
-        |held: &super::lane::Held| held.flying.as_ref().is_some_and(|flying| flying.resource.is_some());
-    let held = lane.held.values();
-    LaneStatus {
-        kind,
-        wildcard: lane.subscription.wildcard,
-        subscribed: lane.subscription.names.len(),
-        responses: lane.sent,
-        sent: held.clone().filter(|held| has(held.known) || flies(held)).count(),
-        acked: held.filter(|held| matches!(held.known, Known::Exactly(_)) && held.flying.is_none()).count(),
-        waiting: lane.blocked.iter().cloned().collect(),
-        rejected: lane
-            .rejected
-            .values()
-            .filter(|rejected| lane.subscription.covers(&rejected.name))
-            .cloned()
-            .collect(),
-        last_nack: lane.last_nack.clone(),
+    fn lane_status(&self, kind: ResourceKind, lane: &Lane) -> LaneStatus {
+        let has = |known| matches!(known, Known::Something | Known::Exactly(_));
+        let flies =
+            |held: &super::lane::Held| held.flying.as_ref().is_some_and(|flying| flying.resource.is_some());
+        let held = lane.held.values();
+        LaneStatus {
+            kind,
+            wildcard: lane.subscription.wildcard,
+            subscribed: lane.subscription.names.len(),
+            responses: lane.sent,
+            sent: held.clone().filter(|held| has(held.known) || flies(held)).count(),
+            acked: held
+                .filter(|held| matches!(held.known, Known::Exactly(_)) && held.flying.is_none())
+                .count(),
+            waiting: lane.blocked.iter().cloned().collect(),
+            held_back: self.held_back(kind, lane),
+            rejected: lane
+                .rejected
+                .values()
+                .filter(|one| self.is_refused(kind, lane, one))
+                .cloned()
+                .collect(),
+            last_nack: lane.last_nack.clone(),
+        }
+    }
+
+    fn held_back(&self, kind: ResourceKind, lane: &Lane) -> Vec<Arc<str>> {
+        if lane.stands_still {
+            self.covered(kind).into_iter().map(|resource| resource.name.clone()).collect()
+        } else {
+            lane.held_back.iter().cloned().collect()
+        }
+    }
+
+    /// Whether the client is asked to take what it refused: not what has changed since, or went.
+    fn is_refused(&self, kind: ResourceKind, lane: &Lane, rejected: &Rejected) -> bool {
+        if *rejected.name == *WHOLE {
+            return lane.stands_still;
+        }
+        let current = self.view.as_ref().and_then(|view| view.lookup(kind, &rejected.name));
+        lane.subscription.covers(&rejected.name)
+            && current.is_some_and(|current| current.version == rejected.version)
     }
 }

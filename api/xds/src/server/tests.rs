@@ -3,6 +3,7 @@
 mod bounds;
 mod ordering;
 mod refusal;
+mod standing;
 mod subscribing;
 
 use std::sync::Arc;

@@ -5,15 +5,23 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::lane::{InFlight, Known};
+use super::lane::{Held, InFlight, Known};
+use super::whole::WHOLE;
 use super::{Blame, Event, Rejected, Session, Variant};
+use crate::words;
+
+/// So many refusals of one type are kept with all their words; of more, the beginning of the words.
+const WORDY: usize = 64;
 
 /// A refusal that names at most this many of its resources is believed to name the bad ones.
-const MAX_NAMED: usize = 8;
+pub(super) const MAX_NAMED: usize = 8;
 
 impl Session {
     pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlight) {
-        self.lane_mut(kind).has_accepted = true;
+        let lane = self.lane_mut(kind);
+        lane.has_accepted = true;
+        lane.base_unknown = false;
+        lane.rejected.remove(WHOLE);
         let mut acked = Vec::with_capacity(answered.items.len());
         for (name, resource) in answered.items {
             acked.push((name.clone(), resource.as_ref().map(|resource| resource.version)));
@@ -30,7 +38,15 @@ impl Session {
             self.gates.remove(name);
         }
         let lane = self.lane_mut(kind);
-        let Some(held) = lane.held.get_mut(name) else { return };
+        let Some(held) = lane.held.get_mut(name) else {
+            // It was given up while this was on its way, and is covered again: the client took it all the same.
+            if lane.subscription.covers(name) {
+                let (known, accepted) = (Known::Something, Some(resource.clone()));
+                lane.held.insert(name.clone(), Held { known, accepted, ..Held::default() });
+                lane.touch(name);
+            }
+            return;
+        };
         if held.flying.as_ref().is_some_and(|flying| flying.nonce == nonce) {
             held.flying = None;
             held.known = Known::Exactly(resource.version);
@@ -69,7 +85,10 @@ impl Session {
         }
     }
 
-    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &str) {
+    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
+        if self.lane(kind).base_unknown {
+            return self.on_whole_nack(kind, answered, message);
+        }
         let (added, removed): (Vec<_>, Vec<_>) =
             answered.items.into_iter().partition(|(_, resource)| resource.is_some());
         let suspects: Vec<Arc<Resource>> = added.into_iter().filter_map(|(_, resource)| resource).collect();
@@ -87,7 +106,7 @@ impl Session {
         // the bad resource has to follow, even an empty one (U11).
         lane.must_answer |=
             sotw && !lane.has_accepted && !suspects.is_empty() && super::respond::is_full_state(kind);
-        lane.last_nack = Some(message.to_owned());
+        lane.last_nack = Some(message.clone());
         for resource in &suspects {
             let Some(held) = lane.held.get_mut(&resource.name) else { continue };
             if held.flying.as_ref().is_none_or(|flying| flying.nonce != answered.nonce) {
@@ -100,13 +119,9 @@ impl Session {
         }
         match (blame, &suspects[..]) {
             (Blame::Certain, [resource]) => {
-                let rejected = Rejected {
-                    name: resource.name.clone(),
-                    version: resource.version,
-                    message: message.to_owned(),
-                };
-                lane.rejected.insert(resource.name.clone(), rejected);
                 lane.touch(&resource.name);
+                let (name, version) = (resource.name.clone(), resource.version);
+                self.quarantine(kind, Rejected { name, version, message: message.clone() });
             }
             _ => {
                 for part in divide(&suspects, message).into_iter().rev() {
@@ -114,6 +129,7 @@ impl Session {
                 }
             }
         }
+        let lane = self.lane_mut(kind);
         if !suspects.is_empty() && !removed.is_empty() {
             // Whether the client carried them out is unknown: they go again, by themselves.
             for name in &removed {
@@ -122,7 +138,20 @@ impl Session {
             lane.suspects.push_front(removed);
         }
         let resources = suspects.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
-        self.events.push_back(Event::Nacked { kind, resources, message: message.to_owned(), blame });
+        self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
+    }
+
+    /// S9: these bytes are not sent again. What waited for a refused cluster does not wait for it any more (W5).
+    pub(super) fn quarantine(&mut self, kind: ResourceKind, mut rejected: Rejected) {
+        if kind == ResourceKind::Cluster {
+            self.gates.remove(&rejected.name);
+        }
+        self.events.push_back(Event::Quarantined { kind, rejected: rejected.clone() });
+        let lane = self.lane_mut(kind);
+        if lane.rejected.len() >= WORDY {
+            rejected.message = words::harmless(&rejected.message, words::MAX_LABEL).into();
+        }
+        lane.rejected.insert(rejected.name.clone(), rejected);
     }
 }
 
@@ -139,11 +168,37 @@ fn dropped_refs(before: &Resource, after: &Resource) -> Vec<ResourceKey> {
 fn divide(suspects: &[Arc<Resource>], message: &str) -> Vec<BTreeSet<Arc<str>>> {
     let name_of = |resource: &Arc<Resource>| resource.name.clone();
     let (named, others): (Vec<_>, Vec<_>) =
-        suspects.iter().partition(|resource| message.contains(&*resource.name));
+        suspects.iter().partition(|resource| names_it(message, &resource.name));
     if !named.is_empty() && !others.is_empty() && named.len() <= MAX_NAMED {
         let alone = named.into_iter().map(|resource| BTreeSet::from([name_of(resource)]));
         return std::iter::once(others.into_iter().map(name_of).collect()).chain(alone).collect();
     }
     let half = suspects.len().div_ceil(2).max(1);
     suspects.chunks(half).map(|part| part.iter().map(name_of).collect()).collect()
+}
+
+/// Whether the words speak of this resource: its name stands in them, not as a part of a longer name.
+pub(super) fn names_it(message: &str, name: &str) -> bool {
+    let belongs = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
+    !name.is_empty()
+        && message.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&message[..at], &message[at + name.len()..]);
+            !before.chars().next_back().is_some_and(belongs) && !after.chars().next().is_some_and(belongs)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_a_resource_by_its_whole_name() {
+        let words =
+            "Error adding/updating cluster(s) shop/cart/http: no such socket, 'inbound/shop/web/tcp': no";
+        assert!(names_it(words, "shop/cart/http") && names_it(words, "inbound/shop/web/tcp"));
+        assert!(
+            !names_it(words, "shop/web/tcp") && !names_it(words, "shop/cart/htt") && !names_it(words, "a")
+        );
+        assert!(!names_it(words, ""));
+    }
 }

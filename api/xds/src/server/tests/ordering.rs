@@ -111,6 +111,79 @@ fn w5_a_refused_cluster_holds_back_only_what_refers_to_it() {
     stream.expect_acked(Route, &["r2"], &[]);
     stream.nack(&bad, "no");
     stream.expect_nothing();
+    // For as long as it is refused: an answer was given, so no clock runs (W8).
+    assert_eq!(stream.session.next_deadline(), None);
+    let lane = stream.session.status().lanes.into_iter().find(|lane| lane.kind == Route).unwrap();
+    assert_eq!((&*lane.held_back[0], lane.waiting.len()), ("r", 0));
+    assert!(stream.session.status().synced, "a refusal is an answer");
+    stream.publish(&[cluster("bad", "2")]);
+    stream.expect_acked(Cluster, &["bad"], &[]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_nothing();
+}
+
+/// D3, W5: what also leads to others goes out as soon as a cluster is refused, however the refusal was found.
+#[test]
+fn d3_w5_a_refused_cluster_does_not_hold_back_a_namespaces_routes() {
+    let mut stream = running();
+    stream.publish(&[cluster("bad", "1"), cluster("b", "1"), route("r", "2", &["a", "b", "bad"])]);
+    let clusters = stream.expect(Cluster, &["b", "bad"], &[]);
+    stream.nack(&clusters, "bad: no");
+    stream.expect_acked(Cluster, &["b"], &[]);
+    let bad = stream.expect(Cluster, &["bad"], &[]);
+    stream.expect_nothing();
+    stream.nack(&bad, "bad: no");
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_nothing();
+    assert_eq!(stream.session.next_deadline(), None);
+    // And so do later changes.
+    stream.publish(&[route("r", "3", &["a", "b", "bad"])]);
+    stream.expect_acked(Route, &["r"], &[]);
+    assert!(!stream.events().iter().any(|event| matches!(event, Event::GateTimedOut { .. })));
+}
+
+/// D3, W5, S9: a new stream of a client whose refusal is remembered has its routes at once.
+#[test]
+fn d3_w5_s9_a_remembered_refusal_shuts_no_gate() {
+    let mut stream = Stream::delta();
+    let bad = cluster("bad", "1");
+    let rejected = Rejected { name: bad.name.clone(), version: bad.version, message: "no".into() };
+    stream.session.remember_rejection(Cluster, rejected);
+    stream.publish(&[cluster("a", "1"), bad, route("r", "1", &["a", "bad"]), route("only", "1", &["bad"])]);
+    stream.subscribe(Cluster, &[]);
+    stream.subscribe(Route, &["r", "only"]);
+    stream.expect_acked(Cluster, &["a"], &[]);
+    // What it has no version of leaves too: a listener may be waiting for it.
+    stream.expect_acked(Route, &["only", "r"], &[]);
+    stream.expect_nothing();
+}
+
+/// D3, W5: a version that leads nowhere either is no reason to hold back a newer one, which may carry a denial.
+#[test]
+fn d3_w5_nothing_is_held_back_for_a_version_that_leads_nowhere() {
+    let mut stream = running();
+    stream.publish(&[cluster("bad", "1")]);
+    let bad = stream.expect(Cluster, &["bad"], &[]);
+    stream.nack(&bad, "no");
+    stream.publish(&[route("r2", "1", &["bad"])]);
+    stream.subscribe(Route, &["r2"]);
+    stream.expect_acked(Route, &["r2"], &[]);
+    stream.publish(&[route("r2", "2", &["bad"])]);
+    stream.expect_acked(Route, &["r2"], &[]);
+}
+
+/// D3, W5: an older version of the cluster that the client runs serves those who refer to it.
+#[test]
+fn d3_w5_a_refused_version_of_a_cluster_that_is_held_shuts_no_gate() {
+    let mut stream = running();
+    stream.publish(&[cluster("a", "2"), route("r", "2", &["a"])]);
+    let refused = stream.expect(Cluster, &["a"], &[]);
+    stream.expect_acked(Endpoint, &["a"], &[]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.nack(&refused, "no");
+    stream.expect_nothing();
+    stream.publish(&[route("r", "3", &["a"])]);
+    stream.expect_acked(Route, &["r"], &[]);
 }
 
 /// W8: 20 s without an ACK open the gate, and that is counted.

@@ -48,7 +48,7 @@ fn s9_refused_bytes_are_never_sent_again() {
     stream.show(Changes::All);
     stream.subscribe(Cluster, &["c00"]);
     stream.expect_nothing();
-    assert_eq!(stream.session.status().lanes[0].rejected[0].message, "no");
+    assert_eq!(stream.session.status().lanes[0].rejected[0].message.as_ref(), "no");
     stream.publish(&[cluster("c00", "2")]);
     stream.expect_acked(Cluster, &["c00"], &[]);
     stream.expect_nothing();
@@ -118,7 +118,7 @@ fn s11_reports_the_words_with_the_names() {
             _ => None,
         })
         .collect();
-    let words = || "no such thing".to_owned();
+    let words = || Arc::<str>::from("no such thing");
     assert_eq!(nacks, [(2, words(), Blame::Shared), (1, words(), Blame::Certain)]);
     assert_eq!(stream.session.status().lanes[0].last_nack, Some(words()));
 }

@@ -1,0 +1,130 @@
+//! Complete sets for a state-of-the-world client that came back with a set of its own (U11).
+//!
+//! Listeners and clusters are deleted by absence, and what the client holds from an earlier stream is not known here. So
+//! every set is the whole one until the client has accepted one. If it refuses that, nothing smaller can be sent: what
+//! is left out would be deleted, and with it the version that works. The set stands still, all else that changes in it
+//! waits, until what was refused changes or goes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_api::resource::{Resource, ResourceKind};
+
+use super::gate::Passage;
+use super::lane::{InFlight, Lane};
+use super::respond::{Batch, version_of};
+use super::verdict::{MAX_NAMED, names_it};
+use super::{Blame, Event, Rejected, Session};
+use crate::wire;
+
+/// Stands for the whole set where the client refused it and named nothing of it.
+pub(super) const WHOLE: &str = "*";
+
+impl Session {
+    /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.
+    pub(super) fn fill_whole(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
+        let lane = self.lane_mut(kind);
+        if lane.dirty.is_empty() && !lane.blocked.is_empty() {
+            return None;
+        }
+        let all = self.covered(kind);
+        let lane = self.lane_mut(kind);
+        lane.dirty.clear();
+        lane.blocked.clear();
+        lane.suspects.clear();
+        if lane.refuses_set(kind, &all) {
+            self.stand_still(kind);
+            return None;
+        }
+        lane.stands_still = false;
+        for resource in &all {
+            if self.passage(resource, now) == Passage::Shut {
+                self.lane_mut(kind).blocked.insert(resource.name.clone());
+            }
+        }
+        let lane = self.lane_mut(kind);
+        if !lane.blocked.is_empty() {
+            return None;
+        }
+        let mut owed = std::mem::take(&mut lane.owed);
+        for resource in &all {
+            owed.remove(&resource.name);
+        }
+        let bytes = all.iter().map(|resource| wire::cost(resource)).sum();
+        let batch = Batch { resources: all.clone(), removed: owed.into_iter().collect(), bytes };
+        self.record(kind, batch, now);
+        Some(all)
+    }
+
+    /// Everything that the client is subscribed to and that exists, by name.
+    pub(super) fn covered(&self, kind: ResourceKind) -> Vec<Arc<Resource>> {
+        let (Some(view), subscription) = (&self.view, &self.lane(kind).subscription) else {
+            return Vec::new();
+        };
+        if !subscription.wildcard {
+            return subscription.names.iter().filter_map(|name| view.lookup(kind, name).cloned()).collect();
+        }
+        let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// A refused whole set: who is to blame is quarantined, and nothing smaller follows.
+    pub(super) fn on_whole_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
+        let lane = self.lane_mut(kind);
+        for (name, _) in &answered.items {
+            if let Some(held) = lane.held.get_mut(name)
+                && held.flying.as_ref().is_some_and(|flying| flying.nonce == answered.nonce)
+            {
+                held.flying = None;
+            }
+        }
+        lane.last_nack = Some(message.clone());
+        let set: Vec<Arc<Resource>> =
+            answered.items.into_iter().filter_map(|(_, resource)| resource).collect();
+        let named: Vec<_> = match &set[..] {
+            [alone] => vec![alone],
+            several => several.iter().filter(|resource| names_it(message, &resource.name)).collect(),
+        };
+        let versions = |list: &[&Arc<Resource>]| {
+            list.iter().map(|resource| (resource.name.clone(), resource.version)).collect::<Vec<_>>()
+        };
+        let is_certain = !named.is_empty() && named.len() <= MAX_NAMED;
+        let (blame, resources) = if is_certain {
+            (Blame::Certain, versions(&named))
+        } else {
+            (Blame::Shared, versions(&set.iter().collect::<Vec<_>>()))
+        };
+        let refused =
+            if is_certain { resources.clone() } else { vec![(WHOLE.into(), version_of(kind, &set))] };
+        self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
+        for (name, version) in refused {
+            self.quarantine(kind, Rejected { name, version, message: message.clone() });
+        }
+        // Looked at again at once: the set may have become another one meanwhile.
+        self.lane_mut(kind).rescan = true;
+    }
+
+    /// Nothing of this type is sent until the set is another one. Whatever waits for one of its clusters waits no more:
+    /// the client may have it, and will not get it.
+    fn stand_still(&mut self, kind: ResourceKind) {
+        let lane = self.lane_mut(kind);
+        lane.stands_still = true;
+        lane.must_answer = false;
+        lane.dirty.clear();
+        lane.owed.clear();
+        lane.suspects.clear();
+        if kind == ResourceKind::Cluster {
+            self.gates.clear();
+            self.unblock();
+        }
+    }
+}
+
+impl Lane {
+    /// Whether the client refused this set, or something in it (S9).
+    fn refuses_set(&self, kind: ResourceKind, set: &[Arc<Resource>]) -> bool {
+        set.iter().any(|resource| self.refuses(resource))
+            || self.rejected.get(WHOLE).is_some_and(|whole| whole.version == version_of(kind, set))
+    }
+}
