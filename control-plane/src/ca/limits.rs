@@ -9,41 +9,25 @@
 //! from outside keeps the mesh from renewing. The own bucket is asked first, so that one who asks too often takes nothing
 //! from the rest either.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_api::WorkloadId;
+use weft_xds::transport::buckets::{Bucket, Buckets, Rate};
 
 use crate::metrics::{Limit, Metrics};
 use crate::source::Source;
 
 /// Joins a second for each core of the machine, and as many renewals.
-pub const PER_CORE_PER_SECOND: u32 = 50;
+pub const PER_CORE_PER_SECOND: f64 = 50.0;
 /// Renewals of one workload.
-pub const OF_A_WORKLOAD: Rate = Rate { per_second: 1, burst: 5 };
+pub const OF_A_WORKLOAD: Rate = Rate { per_second: 1.0, burst: 5.0 };
 /// Joins with one token: a group of machines that start together has one.
-pub const OF_A_TOKEN: Rate = Rate { per_second: 10, burst: 20 };
+pub const OF_A_TOKEN: Rate = Rate { per_second: 10.0, burst: 20.0 };
 /// Tokens that are none, shown from one source.
-pub const BAD_OF_A_SOURCE: Rate = Rate { per_second: 1, burst: 20 };
-
-// Above this, buckets that have filled up again are forgotten; a full bucket says nothing.
-const SWEEP_ABOVE: usize = 4096;
-const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-// Above this, newcomers share one bucket: as many have shown a bad token within seconds.
-const MOST_SOURCES: usize = 16_384;
-
-/// How often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// In the long run.
-    pub per_second: u32,
-    /// At once.
-    pub burst: u32,
-}
+pub const BAD_OF_A_SOURCE: Rate = Rate { per_second: 1.0, burst: 20.0 };
 
 /// Too many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,19 +45,19 @@ pub type IsGoodToken = Box<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 /// Counts requests in token buckets.
 pub struct SigningLimits {
     // A lock because any connection asks; held for a map look-up, never while signing or waiting.
-    buckets: Mutex<Buckets>,
+    buckets: Mutex<Ledger>,
     is_good_token: IsGoodToken,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct Buckets {
+struct Ledger {
     all: Rate,
     joins: Bucket,
     renewals: Bucket,
-    tokens: Keyed<String>,
-    workloads: Keyed<WorkloadId>,
-    sources: Keyed<Source>,
+    tokens: Buckets<String>,
+    workloads: Buckets<WorkloadId>,
+    sources: Buckets<Source>,
 }
 
 impl SigningLimits {
@@ -81,15 +65,16 @@ impl SigningLimits {
     #[must_use]
     pub fn new(cores: usize) -> Self {
         let cores = u32::try_from(cores.clamp(1, 1024)).unwrap_or(1);
-        let rate = PER_CORE_PER_SECOND * cores;
+        let rate = PER_CORE_PER_SECOND * f64::from(cores);
         let all = Rate { per_second: rate, burst: rate };
-        let buckets = Buckets {
+        let now = now();
+        let buckets = Ledger {
             all,
-            joins: Bucket::full(all),
-            renewals: Bucket::full(all),
-            tokens: Keyed::new(OF_A_TOKEN),
-            workloads: Keyed::new(OF_A_WORKLOAD),
-            sources: Keyed::new(BAD_OF_A_SOURCE),
+            joins: Bucket::full(all, now),
+            renewals: Bucket::full(all, now),
+            tokens: Buckets::new(OF_A_TOKEN, now),
+            workloads: Buckets::new(OF_A_WORKLOAD, now),
+            sources: Buckets::new(BAD_OF_A_SOURCE, now),
         };
         Self { buckets: Mutex::new(buckets), is_good_token: Box::new(|_, _| false), metrics: Metrics::new() }
     }
@@ -119,12 +104,9 @@ impl SigningLimits {
     /// When its source has shown too many bad ones.
     pub fn admit_token(&self, source: Option<Source>, id: &str, secret: &[u8]) -> Result<(), Limited> {
         let Some(source) = source else { return Ok(()) };
-        let wait = {
-            let buckets = self.lock();
-            buckets.sources.wait(&buckets.bucket_of(source))
-        };
-        match wait {
-            Some(retry_after) if !(self.is_good_token)(id, secret) => {
+        let waits = self.lock().sources.look(&source, now());
+        match waits {
+            Err(retry_after) if !(self.is_good_token)(id, secret) => {
                 self.refuse(Limit::BadTokensOfASource, retry_after)
             }
             _ => Ok(()),
@@ -134,9 +116,8 @@ impl SigningLimits {
     /// The token was looked up, and is none.
     pub fn note_bad_token(&self, source: Option<Source>) {
         let Some(source) = source else { return };
-        let mut buckets = self.lock();
-        let source = buckets.bucket_of(source);
-        let _ = buckets.sources.take(&source);
+        // What is below nothing is not counted.
+        let _ = self.lock().sources.take(source, now());
     }
 
     /// Counts one join with a token that is one.
@@ -145,11 +126,11 @@ impl SigningLimits {
     /// When too many join with this token, or all together.
     pub fn admit_join(&self, token: &str) -> Result<(), Limited> {
         let mut buckets = self.lock();
-        let own = buckets.tokens.take(&token.to_owned());
+        let own = buckets.tokens.take(token.to_owned(), now());
         let all = buckets.all;
         let (limit, wait) = match own {
             Err(wait) => (Limit::JoinsOfAToken, wait),
-            Ok(()) => match buckets.joins.take(all) {
+            Ok(()) => match buckets.joins.take(all, now()) {
                 Err(wait) => (Limit::Joins, wait),
                 Ok(()) => return Ok(()),
             },
@@ -163,11 +144,11 @@ impl SigningLimits {
     /// When the workload asks for too much, or all together.
     pub fn admit_renewal(&self, workload: &WorkloadId) -> Result<(), Limited> {
         let mut buckets = self.lock();
-        let own = buckets.workloads.take(workload);
+        let own = buckets.workloads.take(workload.clone(), now());
         let all = buckets.all;
         let (limit, wait) = match own {
             Err(wait) => (Limit::RenewalsOfAWorkload, wait),
-            Ok(()) => match buckets.renewals.take(all) {
+            Ok(()) => match buckets.renewals.take(all, now()) {
                 Err(wait) => (Limit::Renewals, wait),
                 Ok(()) => return Ok(()),
             },
@@ -180,7 +161,7 @@ impl SigningLimits {
         Err(Limited { limit, retry_after })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Buckets> {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,75 +172,14 @@ impl fmt::Debug for SigningLimits {
     }
 }
 
-impl Buckets {
-    fn bucket_of(&self, source: Source) -> Source {
-        let known = &self.sources.buckets;
-        if known.len() < MOST_SOURCES || known.contains_key(&source) { source } else { Source::REST }
-    }
-}
-
-/// A bucket for each of many.
-#[derive(Debug)]
-struct Keyed<K> {
-    rate: Rate,
-    buckets: HashMap<K, Bucket>,
-    swept_at: Instant,
-}
-
-impl<K: Eq + Hash + Clone> Keyed<K> {
-    fn new(rate: Rate) -> Self {
-        Self { rate, buckets: HashMap::new(), swept_at: Instant::now() }
-    }
-
-    fn take(&mut self, key: &K) -> Result<(), Duration> {
-        let (now, rate) = (Instant::now(), self.rate);
-        if self.buckets.len() > SWEEP_ABOVE && now.duration_since(self.swept_at) >= SWEEP_PAUSE {
-            self.swept_at = now;
-            self.buckets.retain(|_, bucket| bucket.left(now, rate) < f64::from(rate.burst));
-        }
-        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(rate)).take(rate)
-    }
-
-    /// How long it takes until one could be taken; nothing when it could now.
-    fn wait(&self, key: &K) -> Option<Duration> {
-        self.buckets.get(key)?.wait(Instant::now(), self.rate)
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn full(rate: Rate) -> Self {
-        Self { tokens: f64::from(rate.burst), at: Instant::now() }
-    }
-
-    fn left(&self, now: Instant, rate: Rate) -> f64 {
-        let refilled = self.tokens + now.duration_since(self.at).as_secs_f64() * f64::from(rate.per_second);
-        refilled.min(f64::from(rate.burst))
-    }
-
-    fn wait(&self, now: Instant, rate: Rate) -> Option<Duration> {
-        let missing = 1.0 - self.left(now, rate);
-        (missing > 0.0).then(|| Duration::from_secs_f64(missing / f64::from(rate.per_second)))
-    }
-
-    fn take(&mut self, rate: Rate) -> Result<(), Duration> {
-        let now = Instant::now();
-        if let Some(wait) = self.wait(now, rate) {
-            return Err(wait);
-        }
-        *self = Self { tokens: self.left(now, rate) - 1.0, at: now };
-        Ok(())
-    }
+// Tests pause the clock of tokio.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv6Addr};
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -316,7 +236,7 @@ mod tests {
     async fn source_of_bad_tokens_is_refused_before_the_look_up_unless_the_token_is_known() {
         let limits = SigningLimits::new(1).knowing(Box::new(|id, secret| id == "t-1" && secret == b"good"));
         let stranger = source("192.0.2.1");
-        for _ in 0..BAD_OF_A_SOURCE.burst {
+        for _ in 0..20 {
             limits.admit_token(stranger, "t-0", b"bad").unwrap();
             limits.note_bad_token(stranger);
         }
@@ -327,29 +247,5 @@ mod tests {
         limits.admit_token(source("192.0.2.2"), "t-0", b"bad").expect("another source");
         tokio::time::advance(SECOND).await;
         limits.admit_token(stranger, "t-0", b"bad").unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn sources_are_bounded_and_those_beyond_share_one_bucket() {
-        let limits = SigningLimits::new(1);
-        for n in 0..2 * u128::try_from(MOST_SOURCES).unwrap() {
-            limits
-                .note_bad_token(Some(IpAddr::from(Ipv6Addr::from_bits((0x2001 << 112) | (n << 64))).into()));
-        }
-        assert!(limits.lock().sources.buckets.len() <= MOST_SOURCES + 1);
-        tokio::time::advance(60 * SECOND).await;
-        limits.note_bad_token(source("192.0.2.1"));
-        assert_eq!(limits.lock().sources.buckets.len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn buckets_of_many_workloads_are_forgotten_when_full_again() {
-        let limits = SigningLimits::new(1);
-        for number in 0..=SWEEP_ABOVE {
-            let _ = limits.admit_renewal(&id(&format!("w-{number}")));
-        }
-        tokio::time::advance(6 * SECOND).await;
-        limits.admit_renewal(&id("last")).unwrap();
-        assert_eq!(limits.lock().workloads.buckets.len(), 1);
     }
 }

@@ -56,6 +56,10 @@ async fn goodbye_drains_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_lost_all_at_once_are_held_back() {
     let (plane, watcher, others) = mesh(&QUICK).await;
+    for n in 0..4 {
+        // One that goes before its sidecar listens is starting for ever, and no endpoint.
+        plane.until(&format!("shop/by-{n}"), "healthy", |status| status.health == "Healthy").await;
+    }
     drop((watcher, others));
     let mut published = plane.running.reconciling.published();
     let held = published.wait_for(|published| published.held_back >= 5);
