@@ -105,7 +105,7 @@ impl Guard {
                 let (workload, count) = (&self.workload, resources.len());
                 // Of a large response the first few names tell where to look.
                 let resources = &resources[..count.min(SHOWN_NAMES)];
-                tracing::warn!(%workload, r#type = %kind, count, ?resources, message, "configuration refused");
+                tracing::warn!(%workload, r#type = %kind, count, ?resources, message = &**message, "configuration refused");
             }
             Event::Synced { revision, .. } => {
                 if let Some(took) = self.progress.synced(Instant::now(), *revision) {
