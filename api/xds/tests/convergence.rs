@@ -362,7 +362,8 @@ impl World {
 
     fn stands_still(&self, kind: ResourceKind) -> bool {
         let lanes = self.server.status().lanes;
-        self.variant == Variant::Sotw && lanes.iter().any(|lane| lane.kind == kind && !lane.held_back.is_empty())
+        self.variant == Variant::Sotw
+            && lanes.iter().any(|lane| lane.kind == kind && !lane.held_back.is_empty())
     }
 
     fn check_gone(&self, kind: ResourceKind, name: &str, running: Option<&Bytes>) {

@@ -31,7 +31,10 @@ async fn weft_reaches_the_api_from_everywhere_and_says_what_is_wrong_when_it_doe
         for (flags, says) in [
             (vec!["--api", "http://10.77.0.1:7400"], vec!["plain text", "https://10.77.0.1:7400"]),
             (vec!["--api", "https://10.77.0.1:7400"], vec!["--ca", "ca.pem"]),
-            (vec!["--api", "https://10.77.0.1:7400", "--ca", stranger], vec!["--ca", "not signed by the roots"]),
+            (
+                vec!["--api", "https://10.77.0.1:7400", "--ca", stranger],
+                vec!["--ca", "not signed by the roots"],
+            ),
             (vec!["--api", "https://10.77.0.2:7400", "--ca", ca], vec!["nothing listens on 10.77.0.2:7400"]),
             (vec!["--api", "https://10.77.0.200:7400", "--ca", ca], vec!["10.77.0.1", "--public"]),
             (vec!["--api", "https://10.77.0.1:7401", "--ca", ca], vec!["10.77.0.1:7401", "--api"]),
