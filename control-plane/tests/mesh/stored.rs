@@ -17,7 +17,7 @@ use weft_control_plane::clock::Clock;
 
 use crate::peer::{Member, declared, join_by};
 use crate::plane::Plane;
-use crate::proxy::{Held, Sidecar};
+use crate::proxy::{Held, Sidecar, endpoints};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KINDS: [&str; 7] =
@@ -211,4 +211,29 @@ async fn stored_mesh_whose_root_is_over_is_refused_with_what_to_do() {
     let refused =
         format!("{:#}", stored.open().await.map(|_| ()).expect_err("nothing can be issued any more"));
     assert!(refused.contains("root") && refused.contains("expired"), "{refused}");
+}
+
+/// C1 and H1, stored: a joiner that holds the name of a file's Workload, and one whose label another service selects,
+/// keep what their tokens gave them and lose the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joiners_of_a_stored_mesh_lose_what_only_a_file_may_grant() {
+    let stored = Stored::unpack("127df7c");
+    let plane = stored.open().await.unwrap();
+    let mut caller = Sidecar::start(&stored.member("web-1"), plane.running.xds).await;
+    let known = |held: &Held| {
+        ["canary", "legacy", "catalog"].iter().all(|service| {
+            held.contains_key(&(ResourceKind::Endpoint.short(), format!("shop/{service}/http")))
+        })
+    };
+    caller.until("the endpoints", known).await;
+    let addresses = |service: &str| {
+        let key = (ResourceKind::Endpoint.short(), format!("shop/{service}/http"));
+        let all = endpoints(&caller.held[&key].1).into_iter();
+        all.map(|(address, _)| address).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses("legacy"), ["10.2.0.99"], "the file says where it is");
+    assert_eq!(addresses("canary"), Vec::<String>::new(), "a label makes no member");
+    assert_eq!(addresses("catalog").len(), 2);
+    let as_legacy = stored.member("legacy-1").renew(plane.running.xds).await;
+    assert!(as_legacy.is_err(), "the name is the file's now");
 }

@@ -89,6 +89,14 @@ impl Calls {
         send(&self.http1, Method::GET, url, Bytes::new()).await
     }
 
+    /// Any request by HTTP/1.1.
+    ///
+    /// # Errors
+    /// When no whole answer comes in time.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        send_request(&self.http1, request).await
+    }
+
     /// GET by HTTP/2 with prior knowledge.
     ///
     /// # Errors
@@ -243,12 +251,19 @@ async fn send(
     url: &str,
     body: Bytes,
 ) -> anyhow::Result<Answer> {
-    let request = Request::builder().method(method).uri(url).body(Full::new(body))?;
+    send_request(client, Request::builder().method(method).uri(url).body(Full::new(body))?).await
+}
+
+async fn send_request(
+    client: &Client<Dialer, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
+    let url = request.uri().to_string();
     let call = async {
         let (head, body) = client.request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
         Ok::<_, anyhow::Error>(Answer { status: head.status.as_u16(), headers: head.headers, body })
     };
-    within(url, call).await?.with_context(|| url.to_owned())
+    within(&url, call).await?.with_context(|| url.clone())
 }

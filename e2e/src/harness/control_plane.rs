@@ -114,6 +114,12 @@ impl ControlPlane {
         format!("http://{}", self.at(7400))
     }
 
+    /// `http://…` of `/ready` and the like.
+    #[must_use]
+    pub fn admin(&self) -> String {
+        format!("http://{}", self.at(7402))
+    }
+
     /// Where xDS and join are.
     #[must_use]
     pub fn xds(&self) -> SocketAddr {

@@ -22,6 +22,7 @@ pub struct Visits {
 /// Serves until dropped.
 #[derive(Debug)]
 pub struct Impostor {
+    address: SocketAddr,
     visits: watch::Receiver<Visits>,
     task: JoinHandle<()>,
 }
@@ -57,7 +58,13 @@ impl Impostor {
                 });
             }
         });
-        Ok(Self { visits, task })
+        Ok(Self { address, visits, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What clients did so far.

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 use weft_api::JoinToken;
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::join::{JoinRequest, JoinResponse, ProxyType, Workload};
+use weft_api::join::{
+    JoinRequest, JoinResponse, LeaveRequest, ProxyType, RenewRequest, ReturnRequest, Workload,
+};
 
-use super::{Presented, dial};
+use super::{Presented, XdsStream, dial};
 
 /// A key, and a request for a certificate that asks for names of the joiner's choice.
 #[derive(Debug)]
@@ -20,6 +23,16 @@ pub struct NewKey {
 }
 
 impl NewKey {
+    /// A request that claims nothing.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn plain() -> anyhow::Result<Self> {
+        let key = rcgen::KeyPair::generate()?;
+        let csr = rcgen::CertificateParams::default().serialize_request(&key)?.der().to_vec();
+        Ok(Self { pkcs8: key.serialize_der(), csr })
+    }
+
     /// A request that claims a SPIFFE identity and a DNS name.
     ///
     /// # Errors
@@ -40,12 +53,62 @@ impl NewKey {
 }
 
 /// What a join gave.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Joined {
     /// The answer.
     pub answer: JoinResponse,
     /// Certificate and key.
     pub presented: Presented,
+}
+
+impl Joined {
+    /// `NAMESPACE/WORKLOAD`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.answer.namespace, self.answer.workload)
+    }
+
+    /// A connection of its own.
+    #[must_use]
+    pub fn channel(&self, address: SocketAddr) -> Channel {
+        channel(address, Some(&self.presented))
+    }
+
+    /// A discovery stream as the workload that it is.
+    ///
+    /// # Errors
+    /// When the stream is refused at once.
+    pub async fn stream(&self, address: SocketAddr) -> Result<XdsStream, Status> {
+        XdsStream::open(self.channel(address), &self.id()).await
+    }
+
+    /// A new certificate for a new key; this one goes on to be what it is.
+    ///
+    /// # Errors
+    /// [`Status`] when the control plane refuses.
+    pub async fn renew(&self, address: SocketAddr) -> anyhow::Result<Self> {
+        let key = NewKey::plain()?;
+        let request = RenewRequest { csr_der: key.csr.clone() };
+        let renewed = JoinServiceClient::new(self.channel(address)).renew(request).await?.into_inner();
+        let chain = renewed.certificate_chain_der.into_iter().map(CertificateDer::from).collect();
+        Ok(Self { answer: self.answer.clone(), presented: Presented::new(chain, key.pkcs8) })
+    }
+
+    /// Says goodbye.
+    ///
+    /// # Errors
+    /// When the control plane refuses.
+    pub async fn leave(&self, address: SocketAddr) -> Result<(), Status> {
+        JoinServiceClient::new(self.channel(address)).leave(LeaveRequest {}).await.map(|_| ())
+    }
+
+    /// Takes the goodbye back.
+    ///
+    /// # Errors
+    /// When the control plane refuses.
+    pub async fn come_back(&self, address: SocketAddr) -> Result<(), Status> {
+        JoinServiceClient::new(self.channel(address)).r#return(ReturnRequest {}).await.map(|_| ())
+    }
 }
 
 /// A workload as joiners describe themselves.
@@ -64,20 +127,31 @@ pub fn described(name: &str, address: std::net::Ipv4Addr) -> Workload {
 /// Joins with a token.
 ///
 /// # Errors
-/// [`tonic::Status`] when the control plane refuses.
+/// [`Status`] when the control plane refuses.
 pub async fn join(token: &str, key: &NewKey, workload: Workload) -> anyhow::Result<Joined> {
-    let token: JoinToken = token.parse()?;
+    let answer = join_with(&token.parse()?, key.csr.clone(), workload).await?;
+    let chain = answer.certificate_chain_der.iter().cloned().map(CertificateDer::from).collect();
+    let presented = Presented::new(chain, key.pkcs8.clone());
+    Ok(Joined { answer, presented })
+}
+
+/// Joins with any bytes as the certificate request.
+///
+/// # Errors
+/// [`Status`] when the control plane refuses.
+pub async fn join_with(
+    token: &JoinToken,
+    csr_der: Vec<u8>,
+    workload: Workload,
+) -> anyhow::Result<JoinResponse> {
     let address = token.control_planes.to_string().parse().context("the token names no IP:PORT")?;
     let request = JoinRequest {
         token_id: token.id.clone(),
         secret: token.secret.to_vec(),
-        csr_der: key.csr.clone(),
+        csr_der,
         workload: Some(workload),
     };
-    let answer = JoinServiceClient::new(channel(address, None)).join(request).await?.into_inner();
-    let chain = answer.certificate_chain_der.iter().cloned().map(CertificateDer::from).collect();
-    let presented = Presented::new(chain, key.pkcs8.clone());
-    Ok(Joined { answer, presented })
+    Ok(JoinServiceClient::new(channel(address, None)).join(request).await?.into_inner())
 }
 
 /// A gRPC channel to the control plane that shows a certificate, or none.

@@ -6,12 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::client::{ApplyOptions, Client};
 use weft_api::rest::{NewToken, ProxyStatus, Sync, TokenRequest};
 
-use super::{Builder, ControlPlane, Etcd, Subnet, process, until};
+use super::{Answer, Builder, Calls, ControlPlane, Etcd, Subnet, process, program, until};
 
 /// Where the control plane keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +211,66 @@ impl Mesh {
             ..TokenRequest::default()
         };
         Ok(self.client.create_token(&request).await?)
+    }
+
+    /// Any call of the API, with the operator's token and a body in JSON.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.control_plane.api()))
+            .header("authorization", format!("Bearer {}", self.operator_token()?))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_owned())))?;
+        Calls::direct().send(request).await
+    }
+
+    /// A call of the API without the token, with whatever headers the test sets.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        change: impl FnOnce(&mut HeaderMap),
+    ) -> anyhow::Result<Answer> {
+        let uri = format!("{}{path}", self.control_plane.api());
+        let mut request = Request::builder().method(method).uri(uri).body(Full::new(Bytes::new()))?;
+        change(request.headers_mut());
+        Calls::direct().send(request).await
+    }
+
+    /// The operator's token.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn operator_token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.control_plane.token_file())?.trim().to_owned())
+    }
+
+    /// Runs `weft` with the operator's token; what it wrote on both its outputs.
+    ///
+    /// # Errors
+    /// When it cannot be run or ends with a failure.
+    pub async fn weft(&self, args: &[&str]) -> anyhow::Result<String> {
+        let (api, token_file) = self.access();
+        let mut command = tokio::process::Command::new(program::ours("weft")?);
+        let output =
+            command.args(["--api", &api, "--token-file"]).arg(token_file).args(args).output().await?;
+        let text = [&output.stdout, &output.stderr]
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .concat();
+        anyhow::ensure!(output.status.success(), "weft {args:?}: {text}");
+        Ok(text)
+    }
+
+    /// `http://…` of the control plane's admin endpoint.
+    #[must_use]
+    pub fn admin(&self) -> String {
+        self.control_plane.admin()
     }
 
     /// Describes a new workload of a service, `NAMESPACE/SERVICE`.

@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -76,6 +77,25 @@ impl Presented {
         &self.chain
     }
 
+    /// The key of the leaf, PKCS #8.
+    #[must_use]
+    pub fn key_pkcs8(&self) -> &[u8] {
+        &self.key_pkcs8
+    }
+
+    /// Another chain for the same key, whether it fits or not.
+    #[must_use]
+    pub fn with_chain(mut self, chain: Vec<CertificateDer<'static>>) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// Certificate and key, without a look at whether they belong together.
+    fn resolver(&self) -> anyhow::Result<Arc<SingleCertAndKey>> {
+        let key = provider().key_provider.load_private_key(self.key())?;
+        Ok(Arc::new(CertifiedKey::new(self.chain.clone(), key).into()))
+    }
+
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_pkcs8.clone()).into()
     }
@@ -83,12 +103,12 @@ impl Presented {
     /// For a server that shows this certificate to everyone.
     ///
     /// # Errors
-    /// When certificate and key do not fit.
+    /// When the key cannot be read.
     pub fn server_config(&self) -> anyhow::Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key())?;
+            .with_cert_resolver(self.resolver()?);
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
     }
@@ -119,7 +139,7 @@ pub async fn dial(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TakesAnything(provider())));
     let mut config = match presented {
-        Some(presented) => builder.with_client_auth_cert(presented.chain.clone(), presented.key())?,
+        Some(presented) => builder.with_client_cert_resolver(presented.resolver()?),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];

@@ -3,7 +3,6 @@
 mod authorization;
 mod entry;
 mod health;
-mod intruders;
 mod issuer;
 mod local;
 mod outage;
