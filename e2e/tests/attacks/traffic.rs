@@ -32,7 +32,8 @@ async fn application_is_who_its_certificate_says(mesh: &mut Mesh) -> anyhow::Res
     for pair in Pair::ALL {
         let (caller, host) = (workload(pair.caller), format!("app-{}", pair.server.word()));
         let url = format!("http://{host}/");
-        until("the server answers", CONVERGES, async || caller.calls().get(&url).await?.tree().map(drop)).await?;
+        until("the server answers", CONVERGES, async || caller.calls().get(&url).await?.tree().map(drop))
+            .await?;
         for (header, value) in [
             ("x-forwarded-client-cert", format!("URI={king}")),
             ("x-forwarded-client-cert", format!("Hash=1;URI={king},By={king};URI={king}")),
@@ -42,7 +43,8 @@ async fn application_is_who_its_certificate_says(mesh: &mut Mesh) -> anyhow::Res
             ("x-envoy-original-dst-host", "127.0.0.1:1".to_owned()),
         ] {
             let request = Request::get(&url).header(header, &value).body(Full::new(Bytes::new()))?;
-            let peer = caller.calls().send(request).await.and_then(|answer| answer.tree()).map(|tree| tree.peer);
+            let peer =
+                caller.calls().send(request).await.and_then(|answer| answer.tree()).map(|tree| tree.peer);
             let held = match peer {
                 Ok(peer) if peer == caller.spiffe() => Ok(()),
                 other => Err(anyhow::anyhow!("the server saw {other:?}")),
@@ -63,8 +65,12 @@ async fn sidecar_leads_to_services_only(mesh: &mut Mesh) -> anyhow::Result<()> {
         for host in [&admin, &api, "localhost:15000", "127.0.0.1", "weft_control_plane", "[::1]:7400", "*"] {
             let request = format!("GET /ready HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
             attacks.held(format!("{sidecar:?}: {host}"), goes_nowhere(workload, &request).await);
-            let request = format!("GET http://{host}/ready HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-            attacks.held(format!("{sidecar:?}: in absolute form, {host}"), goes_nowhere(workload, &request).await);
+            let request =
+                format!("GET http://{host}/ready HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            attacks.held(
+                format!("{sidecar:?}: in absolute form, {host}"),
+                goes_nowhere(workload, &request).await,
+            );
         }
         let request = format!("CONNECT {admin} HTTP/1.1\r\nhost: {admin}\r\n\r\n");
         attacks.held(format!("{sidecar:?}: CONNECT"), goes_nowhere(workload, &request).await);
