@@ -20,7 +20,6 @@ mod http;
 mod listener;
 mod log;
 mod peer;
-mod revocation;
 mod tls;
 mod verify;
 
@@ -42,12 +41,10 @@ pub use listener::{
 };
 pub use log::{AccessLog, LogSink};
 pub use peer::{PeerCertificate, PeerError};
-pub use revocation::RevocationLists;
 pub use tls::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
 pub use verify::{SanMatch, SanMatcher};
-pub(crate) use verify::{TrustChange, counter_of, reason};
 
 use crate::route::RouteConfig;
 

@@ -147,7 +147,7 @@ fn merge(own: &TrustSpec, sent: &TrustSpec) -> TrustSpec {
     let or = |a: &Vec<_>, b: &Vec<_>| if a.is_empty() { b.clone() } else { a.clone() };
     TrustSpec {
         roots: or(&sent.roots, &own.roots),
-        crls: Arc::clone(if sent.crls.is_empty() { &own.crls } else { &sent.crls }),
+        crls: if sent.crls.is_empty() { own.crls.clone() } else { sent.crls.clone() },
         only_leaf_crl: own.only_leaf_crl || sent.only_leaf_crl,
         sans: own.sans.iter().chain(&sent.sans).cloned().collect(),
         certificate_hashes: own.certificate_hashes.iter().chain(&sent.certificate_hashes).copied().collect(),
@@ -396,10 +396,8 @@ fn trust(context: &CertificateValidationContext, notes: &mut Notes) -> Result<Tr
     notes.ignored(context.suppress_client_ca_list, "tls.suppress_client_ca_list");
     let roots = fields::data(context.trusted_ca.as_ref(), "trusted_ca")?.unwrap_or_default();
     let crls = fields::data(context.crl.as_ref(), "crl")?.unwrap_or_default();
-    let mut trust = TrustSpec::from_pem(&roots, &crls).map_err(|error| {
-        let field = if let TlsError::Unreadable { what, .. } = &error { what } else { "trusted_ca" };
-        Rejection::new(field, error.to_string())
-    })?;
+    let mut trust = TrustSpec::from_pem(&roots, &crls)
+        .map_err(|error| Rejection::new("trusted_ca", error.to_string()))?;
     trust.only_leaf_crl = context.only_verify_leaf_cert_crl;
     for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
         let decoded = san(matcher).within(|| format!("match_typed_subject_alt_names[{index}]"))?;

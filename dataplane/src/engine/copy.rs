@@ -17,15 +17,13 @@ const MEDIUM: usize = 16 * 1024;
 const LARGE: usize = 256 * 1024;
 
 /// How a tunnel ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tunnelled {
     /// Bytes from the caller to the endpoint.
     pub(crate) up: u64,
     /// Bytes from the endpoint to the caller.
     pub(crate) down: u64,
     pub(crate) end: End,
-    /// What reading from the side that broke has brought.
-    pub(crate) failure: Option<io::Error>,
 }
 
 /// Why.
@@ -62,7 +60,7 @@ enum State {
 
 /// Which side an error came from.
 enum Broke {
-    Reader(io::Error),
+    Reader,
     Writer,
 }
 
@@ -112,7 +110,7 @@ impl Half {
             match self.poll_fill(cx, from.as_mut()) {
                 Poll::Ready(Ok(0)) => self.state = State::ShuttingDown,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broke::Reader(error))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reader)),
                 Poll::Pending => {
                     if self.unflushed {
                         ready!(to.as_mut().poll_flush(cx)).map_err(|_| Broke::Writer)?;
@@ -170,12 +168,10 @@ where
             down.poll(cx, u, d)
         };
         let end = match (&sent, &received) {
-            (Poll::Ready(Err(Broke::Reader(_))), _) | (_, Poll::Ready(Err(Broke::Writer))) => {
+            (Poll::Ready(Err(Broke::Reader)), _) | (_, Poll::Ready(Err(Broke::Writer))) => {
                 End::DownstreamBroke
             }
-            (Poll::Ready(Err(Broke::Writer)), _) | (_, Poll::Ready(Err(Broke::Reader(_)))) => {
-                End::UpstreamBroke
-            }
+            (Poll::Ready(Err(Broke::Writer)), _) | (_, Poll::Ready(Err(Broke::Reader))) => End::UpstreamBroke,
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => End::Closed,
             (Poll::Pending, _) | (_, Poll::Pending) => {
                 let total = up.total + down.total;
@@ -185,12 +181,7 @@ where
                     }
                     moved = total;
                     if deadline.poll(cx).is_ready() {
-                        return Poll::Ready(Tunnelled {
-                            up: up.total,
-                            down: down.total,
-                            end: End::Idle,
-                            failure: None,
-                        });
+                        return Poll::Ready(Tunnelled { up: up.total, down: down.total, end: End::Idle });
                     }
                 }
                 if stop(cx).is_pending() {
@@ -199,12 +190,7 @@ where
                 End::Stopped
             }
         };
-        let failure = match (sent, received) {
-            (_, Poll::Ready(Err(Broke::Reader(error)))) if end == End::UpstreamBroke => Some(error),
-            (Poll::Ready(Err(Broke::Reader(error))), _) => Some(error),
-            _ => None,
-        };
-        Poll::Ready(Tunnelled { up: up.total, down: down.total, end, failure })
+        Poll::Ready(Tunnelled { up: up.total, down: down.total, end })
     })
     .await
 }

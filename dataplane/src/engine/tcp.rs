@@ -11,23 +11,19 @@ use super::clock::Deadline;
 use super::cluster::{BreakerOf, ClusterState, Picked};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::copy::{End, Tunnelled, tunnel};
-use super::handshake::{outbound_failed, refused_by_server};
 use super::held::{Ending, Held};
 use super::record;
 use super::stream::Stream;
-use super::trusted::Trusted;
 use super::worker::Worker;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
-use crate::runtime::{TcpProxy, TcpTarget, Transport};
+use crate::runtime::{TcpProxy, TcpTarget};
 
 /// A connection to an endpoint, with what it holds of the cluster.
 pub(super) struct Reached {
     pub(super) picked: Picked,
     pub(super) dialed: Dialed,
-    /// Ends a tunnel whose server is not trusted any more.
-    pub(super) trusted: Option<Rc<Trusted>>,
     pub(super) _permit: Permit<BreakerOf>,
 }
 
@@ -92,7 +88,7 @@ async fn pass(
     reached: Reached,
     log: &mut record::TcpRecord<'_>,
 ) -> Tunnelled {
-    let Reached { picked, dialed, trusted, _permit } = reached;
+    let Reached { picked, dialed, _permit } = reached;
     let (shard, stats) = (&worker.shard, &picked.view.config.stats);
     log.upstream = Some(picked.endpoint().address);
     log.upstream_local = dialed.local;
@@ -104,8 +100,7 @@ async fn pass(
     let done = tunnel(stream, dialed.stream, idle, |cx| {
         held.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
-        let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if held.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
+        if held.ending() >= Ending::Cut || over(&longest) || over(&expiry) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -115,12 +110,7 @@ async fn pass(
     match done.end {
         End::Idle => shard.inc(proxy.stats.idle_timeout),
         End::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
-        End::UpstreamBroke => {
-            if let Some(failure) = &done.failure {
-                refused_by_server(worker, &picked.view.config, picked.endpoint().address, failure);
-            }
-        }
-        End::Closed | End::Stopped => {}
+        End::Closed | End::UpstreamBroke | End::Stopped => {}
     }
     shard.add(stats.upstream_cx_tx_bytes_total, done.up);
     shard.add(stats.upstream_cx_rx_bytes_total, done.down);
@@ -194,24 +184,12 @@ pub(super) async fn reach(
             Ok(dialed) => {
                 shard.record(stats.upstream_cx_connect_ms, start.elapsed());
                 record::report(worker, &picked, Outcome::Connected);
-                if dialed.tls.is_some() {
-                    shard.inc(stats.tls.handshake);
-                }
-                let trusted = worker.servers.hold(worker, &config.name, &dialed);
-                return Ok(Reached { picked, dialed, trusted, _permit: permit });
+                return Ok(Reached { picked, dialed, _permit: permit });
             }
             Err(error) => {
                 shard.inc(stats.upstream_cx_connect_fail);
-                match &error {
-                    ConnectError::Timeout => shard.inc(stats.upstream_cx_connect_timeout),
-                    ConnectError::Tls(error) => {
-                        let tls = transport.and_then(Transport::tls);
-                        outbound_failed(worker, &config, tls, endpoint.address, error);
-                    }
-                    ConnectError::Refused(_)
-                    | ConnectError::NoTransport
-                    | ConnectError::Overflow
-                    | ConnectError::Protocol(_) => {}
+                if matches!(error, ConnectError::Timeout) {
+                    shard.inc(stats.upstream_cx_connect_timeout);
                 }
                 record::report(worker, &picked, Outcome::ConnectFailed);
                 last = Unreached::Failed(error);

@@ -13,11 +13,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use webpki::RevocationCheckDepth;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use webpki::{BorrowedCertRevocationList, OwnedCertRevocationList, RevocationCheckDepth};
 
-use super::revocation::RevocationLists;
-use super::verify::{AcceptAny, PeerVerifier, Presence, SanMatch, TrustChange, Usage};
+use super::verify::{AcceptAny, PeerVerifier, Presence, SanMatch, Usage};
 use super::{PeerCertificate, PeerError};
 
 /// A TLS context that cannot be prepared.
@@ -48,7 +47,7 @@ pub enum TlsError {
     NoTrust,
 }
 
-pub(super) fn unreadable(what: &'static str) -> impl FnOnce(String) -> TlsError {
+fn unreadable(what: &'static str) -> impl FnOnce(String) -> TlsError {
     move |reason| TlsError::Unreadable { what, reason }
 }
 
@@ -102,8 +101,8 @@ impl CertifiedIdentity {
 pub struct TrustSpec {
     /// `trusted_ca` in DER.
     pub roots: Vec<CertificateDer<'static>>,
-    /// `crl`.
-    pub crls: Arc<RevocationLists>,
+    /// `crl` in DER.
+    pub crls: Vec<CertificateRevocationListDer<'static>>,
     /// `only_verify_leaf_cert_crl`.
     pub only_leaf_crl: bool,
     /// `match_typed_subject_alt_names`: any must match; empty accepts all names.
@@ -116,12 +115,15 @@ impl TrustSpec {
     /// Roots from a PEM bundle; revocation lists from PEM, which may be empty.
     ///
     /// # Errors
-    /// Either is not what it should be.
+    /// Either is not PEM.
     pub fn from_pem(roots: &[u8], crls: &[u8]) -> Result<Self, TlsError> {
         let roots = CertificateDer::pem_slice_iter(roots)
             .collect::<Result<_, _>>()
             .map_err(|error| unreadable("trusted_ca")(error.to_string()))?;
-        Ok(Self { roots, crls: RevocationLists::from_pem(crls)?, ..Self::default() })
+        let crls = CertificateRevocationListDer::pem_slice_iter(crls)
+            .collect::<Result<_, _>>()
+            .map_err(|error| unreadable("crl")(error.to_string()))?;
+        Ok(Self { roots, crls, ..Self::default() })
     }
 
     fn verifier(&self, presence: Presence) -> Result<PeerVerifier, TlsError> {
@@ -129,24 +131,16 @@ impl TrustSpec {
         for root in &self.roots {
             roots.add(root.clone())?;
         }
+        let crls = self
+            .crls
+            .iter()
+            .map(|der| BorrowedCertRevocationList::from_der(der).and_then(|list| list.to_owned()))
+            .collect::<Result<Vec<OwnedCertRevocationList>, _>>()
+            .map_err(|error| unreadable("crl")(error.to_string()))?;
         let depth =
             if self.only_leaf_crl { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
-        let verifier = PeerVerifier::new(roots, self.crls.clone(), depth, self.sans.clone(), presence);
-        Ok(verifier.with_pins(self.certificate_hashes.clone()).with_digest(self.digest()))
-    }
-
-    /// Equal for contexts that are equal in all but revocation lists.
-    fn digest(&self) -> [u8; 32] {
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        for root in &self.roots {
-            context.update(&root.len().to_be_bytes());
-            context.update(root);
-        }
-        context
-            .update(format!("{:?}", (self.only_leaf_crl, &self.sans, &self.certificate_hashes)).as_bytes());
-        let mut digest = [0; 32];
-        digest.copy_from_slice(context.finish().as_ref());
-        digest
+        Ok(PeerVerifier::new(roots, crls, depth, self.sans.clone(), presence)
+            .with_pins(self.certificate_hashes.clone()))
     }
 }
 
@@ -201,19 +195,10 @@ impl DownstreamTls {
         Ok(Self { config: Arc::new(config), certificate: identity.certificate.clone(), verifier })
     }
 
-    /// What a connection that was let in by `before` has to be asked again.
-    pub(crate) fn change_since(&self, before: &Self) -> TrustChange {
-        TrustChange::between(before.verifier.as_deref(), self.verifier.as_deref())
-    }
-
-    /// Why a client that was let in earlier would not be let in now.
-    pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
-        self.verifier.as_ref()?.refusal(peer, Usage::Client, change)
-    }
-
-    /// Who was refused last, on this thread.
-    pub(crate) fn take_refused(&self) -> Option<String> {
-        self.verifier.as_ref()?.take_refused()
+    /// Whether a client that was let in earlier would be let in now: asked of live connections after the
+    /// trust bundle or a revocation list changed.
+    pub fn still_accepts(&self, peer: &PeerCertificate) -> bool {
+        self.verifier.as_ref().is_none_or(|verifier| verifier.still_accepts(peer, Usage::Client))
     }
 }
 
@@ -301,19 +286,9 @@ impl UpstreamTls {
         })
     }
 
-    /// What a connection that was made by `before` has to be asked again.
-    pub(crate) fn change_since(&self, before: &Self) -> TrustChange {
-        TrustChange::between(before.verifier.as_deref(), self.verifier.as_deref())
-    }
-
-    /// Why a server that was accepted earlier would not be accepted now.
-    pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
-        self.verifier.as_ref()?.refusal(peer, Usage::Server, change)
-    }
-
-    /// Who was refused last, on this thread.
-    pub(crate) fn take_refused(&self) -> Option<String> {
-        self.verifier.as_ref()?.take_refused()
+    /// Whether a server that was accepted earlier would be accepted now.
+    pub fn still_accepts(&self, peer: &PeerCertificate) -> bool {
+        self.verifier.as_ref().is_none_or(|verifier| verifier.still_accepts(peer, Usage::Server))
     }
 
     /// When the client certificate expires.

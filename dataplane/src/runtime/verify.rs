@@ -1,8 +1,6 @@
 //! Who a peer must be: chain, revocation, and exact names.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::ThreadId;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
@@ -15,13 +13,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{
-    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
 use super::PeerCertificate;
-use super::revocation::RevocationLists;
-use crate::stats::{CounterId, TlsStats};
 
 /// One entry of `match_typed_subject_alt_names`.
 #[derive(Debug, Clone)]
@@ -106,45 +102,13 @@ enum Refusal {
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
     roots: RootCertStore,
-    revocations: Arc<RevocationLists>,
+    crls: Vec<CertRevocationList<'static>>,
     depth: RevocationCheckDepth,
     sans: Vec<SanMatch>,
     pinned: Vec<[u8; 32]>,
     presence: Presence,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
-    /// Equal for verifiers that differ in revocation lists at most.
-    digest: [u8; 32],
-    /// Whom each thread has refused last. rustls tells why a handshake failed, and not with whom; who runs the handshake
-    /// asks for it at once. A lock, since contexts are shared; it is taken where a peer is refused, and nothing is done
-    /// under it.
-    refused: Mutex<HashMap<ThreadId, String>>,
-}
-
-/// What of a context changed, as far as connections that it let in are concerned.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum TrustChange {
-    /// Nothing: a new certificate of our own, or the same again.
-    #[default]
-    Nothing,
-    /// Revocation lists alone: looking a serial number up is enough.
-    Revocations,
-    /// What peers are checked against.
-    Anchors,
-}
-
-impl TrustChange {
-    pub(super) fn between(before: Option<&PeerVerifier>, now: Option<&PeerVerifier>) -> Self {
-        match (before, now) {
-            (_, None) => Self::Nothing,
-            (None, Some(_)) => Self::Anchors,
-            (Some(before), Some(now)) if before.digest != now.digest => Self::Anchors,
-            (Some(before), Some(now)) if before.revocations.digest() != now.revocations.digest() => {
-                Self::Revocations
-            }
-            (Some(_), Some(_)) => Self::Nothing,
-        }
-    }
 }
 
 /// Whether a client must present a certificate.
@@ -157,35 +121,14 @@ pub(crate) enum Presence {
 impl PeerVerifier {
     pub(crate) fn new(
         roots: RootCertStore,
-        revocations: Arc<RevocationLists>,
+        crls: Vec<OwnedCertRevocationList>,
         depth: RevocationCheckDepth,
         sans: Vec<SanMatch>,
         presence: Presence,
     ) -> Self {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        Self {
-            roots,
-            revocations,
-            depth,
-            sans,
-            pinned: Vec::new(),
-            presence,
-            algorithms,
-            hints: Vec::new(),
-            digest: [0; 32],
-            refused: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn with_digest(mut self, digest: [u8; 32]) -> Self {
-        self.digest = digest;
-        self
-    }
-
-    /// Who was refused last on this thread, where it presented a certificate that can be read.
-    pub(crate) fn take_refused(&self) -> Option<String> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.remove(&std::thread::current().id())
+        let crls = crls.into_iter().map(CertRevocationList::from).collect();
+        Self { roots, crls, depth, sans, pinned: Vec::new(), presence, algorithms, hints: Vec::new() }
     }
 
     pub(crate) fn with_pins(mut self, pins: Vec<[u8; 32]>) -> Self {
@@ -207,22 +150,6 @@ impl PeerVerifier {
         })
     }
 
-    /// The check of a handshake, which remembers whom it refused.
-    fn check_new(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-        usage: Usage,
-    ) -> Result<(), Error> {
-        self.check(leaf, intermediates, now, usage).inspect_err(|_| {
-            if let Ok(peer) = PeerCertificate::parse(std::slice::from_ref(leaf)) {
-                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                refused.insert(std::thread::current().id(), peer.described());
-            }
-        })
-    }
-
     fn check_chain(
         &self,
         leaf: &CertificateDer<'_>,
@@ -230,16 +157,20 @@ impl PeerVerifier {
         now: UnixTime,
         usage: Usage,
     ) -> Result<(), Error> {
-        let chain: Vec<&CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).collect();
-        let lists = self.revocations.of(&chain);
-        // No list of the issuer's, or one that is past its time: see the module of the lists for why both pass.
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
-            builder
-                .with_depth(self.depth)
-                .with_status_policy(UnknownStatusPolicy::Allow)
-                .with_expiration_policy(ExpirationPolicy::Ignore)
-                .build()
-        });
+        let lists: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
+        let revocation = if lists.is_empty() {
+            None
+        } else {
+            let builder = RevocationOptionsBuilder::new(&lists)
+                .map_err(|_| Error::General("no revocation list to check against".into()))?;
+            Some(
+                builder
+                    .with_depth(self.depth)
+                    .with_status_policy(UnknownStatusPolicy::Allow)
+                    .with_expiration_policy(ExpirationPolicy::Ignore)
+                    .build(),
+            )
+        };
         let usage = match usage {
             Usage::Server => KeyUsage::server_auth(),
             Usage::Client => KeyUsage::client_auth(),
@@ -281,28 +212,14 @@ impl PeerVerifier {
         Err(Refusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
     }
 
-    /// Why a live connection's peer would not be accepted any more, if so. Its expiry is left out, which ends connections
+    /// Whether a live connection's peer would still be accepted, all but its expiry, which ends connections
     /// by its own timer.
-    pub(crate) fn refusal(
-        &self,
-        peer: &PeerCertificate,
-        usage: Usage,
-        change: TrustChange,
-    ) -> Option<String> {
-        match change {
-            TrustChange::Nothing => None,
-            TrustChange::Revocations => {
-                self.revocations.revoke(&peer.issued).then(|| reason(&CertificateError::Revoked.into()))
-            }
-            TrustChange::Anchors => {
-                let (leaf, rest) = peer.chain.split_first()?;
-                let at = peer.not_after - Duration::from_secs(1);
-                let now = std::time::SystemTime::now().min(at).max(peer.not_before);
-                let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let checked = self.check(leaf, rest, UnixTime::since_unix_epoch(since), usage);
-                checked.err().map(|error| reason(&error))
-            }
-        }
+    pub(crate) fn still_accepts(&self, peer: &PeerCertificate, usage: Usage) -> bool {
+        let Some((leaf, rest)) = peer.chain.split_first() else { return false };
+        let at = peer.not_after - Duration::from_secs(1);
+        let now = std::time::SystemTime::now().min(at).max(peer.not_before);
+        let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.check(leaf, rest, UnixTime::since_unix_epoch(since), usage).is_ok()
     }
 }
 
@@ -311,44 +228,6 @@ impl PeerVerifier {
 pub(crate) enum Usage {
     Server,
     Client,
-}
-
-/// Why a handshake failed, in words for whoever runs the mesh.
-pub(crate) fn reason(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(CertificateError::Revoked) => "the certificate is revoked".into(),
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the certificate has expired".into()
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "the certificate is not valid yet; compare the clocks".into(),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "no root of the trust bundle has issued the certificate".into()
-        }
-        Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
-        Error::NoCertificatesPresented => "no certificate was presented".into(),
-        Error::AlertReceived(alert) => format!("the peer refused with the alert {alert:?}"),
-        other => other.to_string(),
-    }
-}
-
-/// Which counter of Envoy's a failed handshake belongs to.
-pub(crate) fn counter_of(error: &Error, stats: &TlsStats) -> CounterId {
-    match error {
-        Error::NoCertificatesPresented => stats.fail_verify_no_cert,
-        Error::InvalidCertificate(CertificateError::Other(other)) => {
-            match other.0.downcast_ref::<Refusal>() {
-                Some(Refusal::Unexpected(_)) => stats.fail_verify_san,
-                Some(Refusal::NotPinned) => stats.fail_verify_cert_hash,
-                Some(Refusal::ManyUris(_) | Refusal::IsCa | Refusal::Malformed(_)) | None => {
-                    stats.fail_verify_error
-                }
-            }
-        }
-        Error::InvalidCertificate(_) => stats.fail_verify_error,
-        _ => stats.connection_error,
-    }
 }
 
 fn chain_error(error: webpki::Error) -> Error {
@@ -371,7 +250,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check_new(leaf, intermediates, now, Usage::Server).map(|()| ServerCertVerified::assertion())
+        self.check(leaf, intermediates, now, Usage::Server).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -412,7 +291,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check_new(leaf, intermediates, now, Usage::Client).map(|()| ClientCertVerified::assertion())
+        self.check(leaf, intermediates, now, Usage::Client).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -27,8 +27,6 @@ pub(crate) struct Line {
     attended: Cell<bool>,
     /// Wakes its own task.
     keeper: RefCell<Option<Waker>>,
-    /// Wakes the request that drives it.
-    attendant: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for Line {
@@ -43,7 +41,6 @@ impl Line {
             driver: RefCell::new(Some(Box::pin(driver))),
             attended: Cell::new(false),
             keeper: RefCell::default(),
-            attendant: RefCell::default(),
         }
     }
 
@@ -52,12 +49,6 @@ impl Line {
         let mut slot = self.driver.borrow_mut();
         let Some(driver) = slot.as_mut() else { return Poll::Ready(()) };
         if driver.as_mut().poll(cx).is_pending() {
-            if self.attended.get() {
-                match &mut *self.attendant.borrow_mut() {
-                    Some(known) => known.clone_from(cx.waker()),
-                    slot => *slot = Some(cx.waker().clone()),
-                }
-            }
             return Poll::Pending;
         }
         *slot = None;
@@ -119,13 +110,10 @@ impl Line {
         if self.driver.borrow().is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Closes it; a request that drives it hears of that.
+    /// Closes it.
     pub(super) fn close(&self) {
         let driver = self.driver.borrow_mut().take();
         drop(driver);
-        if let Some(attendant) = self.attendant.take() {
-            attendant.wake();
-        }
     }
 
     fn wake_keeper(&self) {
