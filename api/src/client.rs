@@ -51,7 +51,9 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(Box<Problem>),
     /// The answer is not what the API promises.
-    #[error("the control plane at {api} gave an answer that cannot be read: {reason}")]
+    #[error(
+        "{api} gave an answer that is none of the API's: {reason}; is that the REST API (7400 unless told otherwise), and is --api right?"
+    )]
     Garbled {
         /// Who answered.
         api: String,
