@@ -300,7 +300,7 @@ mod tests {
         let identity = joined(directory.path());
         let given = args(directory.path(), &["--control-plane", "127.0.0.9:1,127.0.0.8:1"]);
         let entrance = prepare(&given, ProxyType::Weft).unwrap();
-        let entered = entrance.enter(&CancellationToken::new()).await.unwrap().unwrap();
+        let entered = Box::pin(entrance.enter(&CancellationToken::new())).await.unwrap().unwrap();
         assert_eq!(entered.membership.control_plane.to_string(), "127.0.0.9:1,127.0.0.8:1");
         assert_eq!(entered.identity.serial(), identity.serial());
     }
