@@ -1,10 +1,11 @@
 //! A live picture of every edge of the mesh, from the statistics that the callers' sidecars push.
 //!
 //! Both proxies speak Envoy's metrics service and send cumulative counters; [`Edges`] keeps a short window of
-//! samples for each (workload, cluster) and derives rates and percentiles when asked. Nothing is stored.
+//! samples for each (workload, cluster) and derives rates and percentiles when asked. Nothing is stored. What is kept is
+//! bounded by what exists in the mesh, and for each workload.
 //!
 //! ```text
-//! StreamMetrics (one a proxy) -> sample::read -> Edges { (workload, cluster) -> Window } -> GET /v1/edges
+//! StreamMetrics (one a proxy) -> sample::read -> Edges { workload -> cluster -> Window } -> GET /v1/edges
 //! ```
 
 mod sample;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use weft_api::rest::{Edge, EdgeList};
 use weft_api::{ServiceId, WorkloadId};
+use weft_policies::PolicySet;
 
 pub use sample::{Sample, read};
 pub use service::MetricsReceiver;
@@ -25,17 +27,23 @@ const WINDOW: Duration = Duration::from_secs(15);
 /// A proxy that has been silent for this long is forgotten.
 const SILENT: Duration = Duration::from_secs(45);
 
-/// One destination of one caller.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    workload: WorkloadId,
-    cluster: Arc<str>,
-}
+/// Destinations that are kept of one caller. Only those that exist and were used count.
+const MOST_EDGES: usize = 1000;
+/// Reports that come faster are taken together, so that a window has a bounded number of samples.
+const SPACING: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Window {
-    source: ServiceId,
     samples: VecDeque<(Instant, Sample)>,
+}
+
+/// What one proxy reports.
+#[derive(Debug)]
+struct Caller {
+    source: ServiceId,
+    reported_at: Instant,
+    /// By cluster.
+    windows: HashMap<Arc<str>, Window>,
 }
 
 /// The windows of all proxies. Cheap to clone.
@@ -43,50 +51,55 @@ struct Window {
 /// A lock rather than a task: reports and questions are short, and nothing is awaited or sent under it.
 #[derive(Clone, Debug, Default)]
 pub struct Edges {
-    windows: Arc<Mutex<Windows>>,
+    callers: Arc<Mutex<Callers>>,
 }
 
 #[derive(Debug, Default)]
-struct Windows {
-    by_edge: HashMap<Key, Window>,
+struct Callers {
+    by_workload: HashMap<WorkloadId, Caller>,
     swept_at: Option<Instant>,
 }
 
 impl Edges {
-    /// Takes one proxy's report: a sample for each of its clusters.
+    /// Takes one proxy's report: a sample for each of its clusters. Says how many it had no room for.
     pub fn record(
         &self,
         now: Instant,
         workload: &WorkloadId,
         source: &ServiceId,
         samples: impl IntoIterator<Item = (Arc<str>, Sample)>,
-    ) {
-        let mut windows = self.lock();
-        for (cluster, sample) in samples.into_iter().filter(|(cluster, _)| Destination::of(cluster).is_some())
-        {
-            let key = Key { workload: workload.clone(), cluster };
-            let window = windows
-                .by_edge
-                .entry(key)
-                .or_insert_with(|| Window { source: source.clone(), samples: VecDeque::new() });
-            window.push(now, sample);
-        }
+    ) -> usize {
+        let mut callers = self.lock();
+        let is_new = !callers.by_workload.contains_key(workload);
+        let new = || Caller { source: source.clone(), reported_at: now, windows: HashMap::new() };
+        let caller = callers.by_workload.entry(workload.clone()).or_insert_with(new);
+        let before = (!is_new).then_some(caller.reported_at);
+        caller.reported_at = now;
+        let beyond =
+            samples.into_iter().filter(|(cluster, sample)| !caller.take(now, before, cluster, sample));
+        let beyond = beyond.count();
         // Not at each report: looking at all of them for each of them would be quadratic.
-        if windows.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW) {
-            windows.swept_at = Some(now);
-            windows.by_edge.retain(|_, window| !window.is_silent(now));
+        if callers.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW) {
+            callers.swept_at = Some(now);
+            callers.by_workload.retain(|_, caller| {
+                caller.windows.retain(|_, window| !window.is_silent(now));
+                now.saturating_duration_since(caller.reported_at) <= SILENT
+            });
         }
+        beyond
     }
 
     /// Sums the windows of all callers of a service into its edges.
     #[must_use]
     pub fn list(&self, now: Instant) -> EdgeList {
         let mut sums: BTreeMap<(String, Destination), Flow> = BTreeMap::new();
-        for (key, window) in &self.lock().by_edge {
-            let (Some(destination), Some(flow)) = (Destination::of(&key.cluster), window.flow(now)) else {
-                continue;
-            };
-            sums.entry((window.source.to_string(), destination)).or_default().add(&flow);
+        for caller in self.lock().by_workload.values() {
+            for (cluster, window) in &caller.windows {
+                let (Some(destination), Some(flow)) = (Destination::of(cluster), window.flow(now)) else {
+                    continue;
+                };
+                sums.entry((caller.source.to_string(), destination)).or_default().add(&flow);
+            }
         }
         // A cluster that was never used is no edge.
         let used = sums.into_iter().filter(|(_, flow)| flow.used);
@@ -94,8 +107,29 @@ impl Edges {
         EdgeList { items: items.collect() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Caller {
+    /// False when there is no room for another destination. One that was never used takes none.
+    fn take(&mut self, now: Instant, before: Option<Instant>, cluster: &Arc<str>, sample: &Sample) -> bool {
+        if let Some(window) = self.windows.get_mut(cluster) {
+            window.push(now, sample.clone());
+            return true;
+        }
+        if !sample.used() || Destination::of(cluster).is_none() {
+            return true;
+        }
+        if self.windows.len() >= MOST_EDGES {
+            return false;
+        }
+        // At its report before, if there was one, it had not used this destination.
+        let mut window = Window { samples: before.map(|at| (at, Sample::default())).into_iter().collect() };
+        window.push(now, sample.clone());
+        self.windows.insert(Arc::clone(cluster), window);
+        true
     }
 }
 
@@ -105,7 +139,14 @@ impl Window {
         if self.samples.back().is_some_and(|(_, last)| sample.restarted_since(last)) {
             self.samples.clear();
         }
-        self.samples.push_back((now, sample));
+        let is_alone = self.samples.len() < 2;
+        match self.samples.back_mut() {
+            Some((at, last)) if !is_alone && now.saturating_duration_since(*at) < SPACING => {
+                let latencies = sample.add_latencies(std::mem::take(&mut last.latencies));
+                *last = Sample { latencies, ..sample };
+            }
+            _ => self.samples.push_back((now, sample)),
+        }
         while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= WINDOW {
             self.samples.pop_front();
         }
@@ -127,6 +168,20 @@ impl Window {
             self.samples.iter().skip(1).fold(Vec::new(), |sum, (_, one)| one.add_latencies(sum));
         Some(Flow { seconds, delta, plaintext: last.plaintext_connections() > 0.0, used: last.used() })
     }
+}
+
+/// Whether a cluster is one of the mesh's, by the policies: anything else that a proxy reports is not kept.
+#[must_use]
+pub fn exists(cluster: &str, set: &PolicySet) -> bool {
+    let mut parts = cluster.splitn(4, '/');
+    let (Some(namespace), Some(service), Some(port)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let Ok(id) = ServiceId::try_new(namespace, service) else { return false };
+    let Some(service) = set.service(&id) else { return false };
+    let subset = parts.next();
+    service.spec.ports.iter().any(|known| known.name.as_str() == port)
+        && subset.is_none_or(|subset| service.spec.subsets.iter().any(|known| known.name.as_str() == subset))
 }
 
 /// `NAMESPACE/SERVICE/PORT[/SUBSET]`, the form of cluster names.
@@ -252,6 +307,76 @@ mod tests {
             [("shop/cart/http".into(), plain)],
         );
         assert!(!edges.list(start).items[0].mtls);
+    }
+
+    #[test]
+    fn destinations_of_a_caller_are_bounded_and_unused_ones_take_no_room() {
+        let (edges, now) = (Edges::default(), Instant::now());
+        let web: ServiceId = "shop/web".parse().unwrap();
+        let made_up = |used: f64| {
+            (0..2 * MOST_EDGES).map(move |n| (format!("shop/s{n}/http").into(), sample(used, 0.0)))
+        };
+        let unused = made_up(1.0).map(|(cluster, _)| (cluster, Sample::default()));
+        assert_eq!(edges.record(now, &id("shop/web-1"), &web, unused), 0);
+        assert_eq!(edges.lock().by_workload[&id("shop/web-1")].windows.len(), 0);
+        assert_eq!(edges.record(now, &id("shop/web-1"), &web, made_up(1.0)), MOST_EDGES);
+        assert_eq!(edges.record(now, &id("shop/web-1"), &web, made_up(2.0)), MOST_EDGES);
+        assert_eq!(edges.list(now).items.len(), MOST_EDGES);
+        assert_eq!(
+            edges.record(now, &id("shop/web-2"), &web, made_up(1.0).take(9)),
+            0,
+            "others have their own"
+        );
+    }
+
+    #[test]
+    fn reports_that_come_too_fast_are_taken_together() {
+        let (edges, start) = (Edges::default(), Instant::now());
+        let source: ServiceId = "shop/web".parse().unwrap();
+        for n in 0..3000_u32 {
+            let one = Sample { latencies: vec![(1.0, 1.0)], ..sample(f64::from(n) + 1.0, 0.0) };
+            let at = start + Duration::from_millis(10) * n;
+            edges.record(at, &id("shop/web-1"), &source, [("shop/cart/http".into(), one)]);
+        }
+        let callers = edges.lock();
+        let window = callers.by_workload.values().flat_map(|caller| caller.windows.values()).next().unwrap();
+        assert!((15..=18).contains(&window.samples.len()), "{}", window.samples.len());
+        let flow = window.flow(start + Duration::from_secs(30)).unwrap();
+        let rate = flow.delta.requests / flow.seconds;
+        assert!((90.0..120.0).contains(&rate), "{rate}");
+        let counted = flow.delta.latencies[0].1;
+        assert!((flow.delta.requests - counted).abs() <= 101.0, "{counted} of {}", flow.delta.requests);
+    }
+
+    #[test]
+    fn destination_that_is_used_for_the_first_time_counts_from_the_report_before() {
+        let (edges, start) = (Edges::default(), Instant::now());
+        let source: ServiceId = "shop/web".parse().unwrap();
+        edges.record(start, &id("shop/web-1"), &source, [("shop/cart/http".into(), Sample::default())]);
+        let at = start + Duration::from_secs(5);
+        edges.record(at, &id("shop/web-1"), &source, [("shop/cart/http".into(), sample(50.0, 0.0))]);
+        assert!((edges.list(at).items[0].rate - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn only_what_the_policies_know_exists() {
+        let text = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\n\
+                    spec: {ports: [{name: http, port: 80, protocol: HTTP}], subsets: [{name: v1, matchLabels: {version: v1}}]}\n";
+        let set = PolicySet::default().apply(&weft_policies::parse("test", text).unwrap()).unwrap().set;
+        for known in ["shop/cart/http", "shop/cart/http/v1"] {
+            assert!(exists(known, &set), "{known}");
+        }
+        for unknown in [
+            "shop/cart/grpc",
+            "shop/cart",
+            "shop/cart/http/v2",
+            "shop/web/http",
+            "inbound/shop/cart/http",
+            "//",
+            "",
+        ] {
+            assert!(!exists(unknown, &set), "{unknown}");
+        }
     }
 
     #[test]

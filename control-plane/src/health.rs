@@ -1,12 +1,14 @@
 //! The receiving end of Envoy's health discovery service: each sidecar is told what to check on its own application, and
 //! its reports become the health in EDS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::service::health::v3::health_check_request_or_endpoint_health_response::RequestType;
-use envoy_types::pb::envoy::service::health::v3::health_discovery_service_server::HealthDiscoveryService;
+use envoy_types::pb::envoy::service::health::v3::health_discovery_service_server::{
+    HealthDiscoveryService, HealthDiscoveryServiceServer,
+};
 use envoy_types::pb::envoy::service::health::v3::{
     ClusterEndpointsHealth, EndpointHealthResponse, HealthCheckRequestOrEndpointHealthResponse,
     HealthCheckSpecifier,
@@ -18,27 +20,43 @@ use tonic::{Request, Response, Status, Streaming};
 use weft_api::{ServiceId, WorkloadId};
 use weft_policies::compile::Health;
 
+use crate::metrics::{Limit, Metrics};
+use crate::newest::{Newest, Seat};
 use crate::peer;
 use crate::reconciler::{Command, Reconciling};
 use crate::registry::PortHealth;
+
+/// Streams of one workload: a proxy has one, and a second while it comes back.
+const MOST_STREAMS: usize = 2;
+/// The largest report; a thousand ports of a service fit.
+pub const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 /// Assigns checks and takes reports.
 #[derive(Clone, Debug)]
 pub struct HealthReceiver {
     reconciling: Reconciling,
+    metrics: Metrics,
+    streams: Newest,
 }
 
 impl HealthReceiver {
     /// Reports go to a reconciler, which also says what is to be checked.
     #[must_use]
-    pub fn new(reconciling: Reconciling) -> Self {
-        Self { reconciling }
+    pub fn new(reconciling: Reconciling, metrics: Metrics) -> Self {
+        Self { reconciling, metrics, streams: Newest::new(MOST_STREAMS) }
+    }
+
+    /// The tonic service, with the limit on what it reads.
+    #[must_use]
+    pub fn into_server(self) -> HealthDiscoveryServiceServer<Self> {
+        HealthDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REPORT_BYTES)
     }
 
     /// One stream: assigns at the start and after every change that concerns the workload, and takes what is reported.
     async fn converse(
         self,
         workload: WorkloadId,
+        seat: Seat,
         mut reports: Streaming<HealthCheckRequestOrEndpointHealthResponse>,
         assignments: mpsc::Sender<Result<HealthCheckSpecifier, Status>>,
     ) {
@@ -62,32 +80,53 @@ impl HealthReceiver {
                     is_assigned = true;
                 }
                 report = reports.message() => match report {
-                    Ok(Some(report)) => self.take(&workload, report).await,
+                    Ok(Some(report)) => {
+                        let read = self.read(&report, &wanted.borrow());
+                        if let Some(health) = read {
+                            let workload = workload.clone();
+                            self.reconciling.tell(Command::Health { workload, health }).await;
+                        }
+                    }
                     Ok(None) | Err(_) => break,
                 },
+                () = seat.replaced.cancelled() => {
+                    let text = "newer streams of this workload took its place";
+                    drop(assignments.try_send(Err(Status::resource_exhausted(text))));
+                    break;
+                }
             }
         }
         self.reconciling.tell(Command::HealthEnded(workload)).await;
     }
 
-    async fn take(&self, workload: &WorkloadId, report: HealthCheckRequestOrEndpointHealthResponse) {
-        if let Some(RequestType::EndpointHealthResponse(report)) = report.request_type {
-            let health = read(&report);
-            self.reconciling.tell(Command::Health { workload: workload.clone(), health }).await;
+    fn read(
+        &self,
+        report: &HealthCheckRequestOrEndpointHealthResponse,
+        asked: &HealthCheckSpecifier,
+    ) -> Option<PortHealth> {
+        let Some(RequestType::EndpointHealthResponse(report)) = &report.request_type else { return None };
+        let (health, others) = read(report, asked);
+        if others > 0 {
+            self.metrics.limited(Limit::PortsNotAsked);
         }
+        Some(health)
     }
 }
 
 /// Reads a report: the worst endpoint of a cluster speaks for it. What is not known yet counts as healthy, so that a
-/// control plane that comes back does not empty services before the first check.
-fn read(report: &EndpointHealthResponse) -> PortHealth {
-    let mut health = BTreeMap::new();
+/// control plane that comes back does not empty services before the first check. Ports that were not to be checked are
+/// passed over; how many, is the second of the pair.
+fn read(report: &EndpointHealthResponse, asked: &HealthCheckSpecifier) -> (PortHealth, usize) {
+    let asked: BTreeSet<&str> =
+        asked.cluster_health_checks.iter().map(|check| check.cluster_name.as_str()).collect();
+    let (mut health, mut others) = (BTreeMap::new(), 0);
     for cluster in &report.cluster_endpoints_health {
-        if let Some(port) = port_of(&cluster.cluster_name) {
-            health.insert(port, worst(cluster));
+        match port_of(&cluster.cluster_name).filter(|_| asked.contains(cluster.cluster_name.as_str())) {
+            Some(port) => drop(health.insert(port, worst(cluster))),
+            None => others += 1,
         }
     }
-    health
+    (health, others)
 }
 
 fn worst(cluster: &ClusterEndpointsHealth) -> Health {
@@ -119,7 +158,11 @@ impl HealthDiscoveryService for HealthReceiver {
         let (workload, _) = peer::workload(&request)?;
         // One: an assignment that was not taken yet must not be followed by others.
         let (assignments, outgoing) = mpsc::channel(1);
-        tokio::spawn(self.clone().converse(workload, request.into_inner(), assignments));
+        let seat = self.streams.enter(&workload);
+        if seat.is_beyond {
+            self.metrics.limited(Limit::HealthStreamsOfAWorkload);
+        }
+        tokio::spawn(self.clone().converse(workload, seat, request.into_inner(), assignments));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
@@ -134,7 +177,9 @@ impl HealthDiscoveryService for HealthReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use envoy_types::pb::envoy::service::health::v3::{EndpointHealth, LocalityEndpointsHealth};
+    use envoy_types::pb::envoy::service::health::v3::{
+        ClusterHealthCheck, EndpointHealth, LocalityEndpointsHealth,
+    };
 
     #[test]
     fn worst_endpoint_speaks_for_the_port() {
@@ -144,14 +189,17 @@ mod tests {
             endpoints_health: vec![endpoint(HealthStatus::Healthy), endpoint(HealthStatus::Timeout)],
             ..Default::default()
         };
-        let report = EndpointHealthResponse {
-            cluster_endpoints_health: vec![ClusterEndpointsHealth {
-                cluster_name: "inbound/shop/cart/http".into(),
-                locality_endpoints_health: vec![locality],
-            }],
-            ..Default::default()
+        let of = |name: &str| ClusterEndpointsHealth {
+            cluster_name: name.into(),
+            locality_endpoints_health: vec![locality.clone()],
         };
+        let names = ["inbound/shop/cart/http", "inbound/shop/cart/made-up", "inbound/shop/db/http", "x"];
+        let report =
+            EndpointHealthResponse { cluster_endpoints_health: names.map(of).into(), ..Default::default() };
+        let check =
+            ClusterHealthCheck { cluster_name: "inbound/shop/cart/http".into(), ..Default::default() };
+        let asked = HealthCheckSpecifier { cluster_health_checks: vec![check], ..Default::default() };
         let port = ("shop/cart".parse().unwrap(), "http".to_owned());
-        assert_eq!(read(&report), BTreeMap::from([(port, Health::Unhealthy)]));
+        assert_eq!(read(&report, &asked), (BTreeMap::from([(port, Health::Unhealthy)]), 3));
     }
 }

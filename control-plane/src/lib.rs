@@ -17,6 +17,7 @@ pub mod liveness;
 pub mod local_access;
 pub mod mesh_state;
 pub mod metrics;
+mod newest;
 pub mod operator;
 pub mod peer;
 pub mod policies;

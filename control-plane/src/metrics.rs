@@ -66,6 +66,16 @@ pub enum Limit {
     RenewalsOfAWorkload,
     /// Tokens that are none, from one source.
     BadTokensOfASource,
+    /// Destinations of one workload in its statistics.
+    EdgesOfAWorkload,
+    /// Streams of statistics of one workload.
+    MetricStreamsOfAWorkload,
+    /// Streams of health reports of one workload.
+    HealthStreamsOfAWorkload,
+    /// Reports about ports that the workload was not asked to check.
+    PortsNotAsked,
+    /// Workloads of which other replicas are told no health, because the store takes no more.
+    PresenceHealth,
 }
 
 impl Limit {
@@ -78,6 +88,11 @@ impl Limit {
             Self::Renewals => "renewals at once",
             Self::RenewalsOfAWorkload => "renewals of this workload",
             Self::BadTokensOfASource => "join tokens from this address that are not valid",
+            Self::EdgesOfAWorkload => "destinations of this workload",
+            Self::MetricStreamsOfAWorkload => "streams of statistics of this workload",
+            Self::HealthStreamsOfAWorkload => "streams of health reports of this workload",
+            Self::PortsNotAsked => "ports that are not to be checked",
+            Self::PresenceHealth => "reports for the store",
         }
     }
 }
@@ -90,6 +105,11 @@ impl EncodeLabelValue for Limit {
             Self::Renewals => "renewals",
             Self::RenewalsOfAWorkload => "renewals_of_a_workload",
             Self::BadTokensOfASource => "bad_tokens_of_a_source",
+            Self::EdgesOfAWorkload => "edges_of_a_workload",
+            Self::MetricStreamsOfAWorkload => "metric_streams_of_a_workload",
+            Self::HealthStreamsOfAWorkload => "health_streams_of_a_workload",
+            Self::PortsNotAsked => "ports_not_asked",
+            Self::PresenceHealth => "presence_health",
         };
         EncodeLabelValue::encode(&name, encoder)
     }

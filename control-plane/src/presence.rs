@@ -7,7 +7,8 @@
 //! presence/REPLICA/SHARD     workloads by hash, so that one that comes or goes rewrites a small part
 //! ```
 //!
-//! Written at most once a second, and only what differs: a thousand reconnects are one transaction. Not for the embedded
+//! Written at most once a second, and only what differs: a thousand reconnects are one transaction, or as many as the store
+//! wants. What the store cannot take costs the others what sidecars report, and never who is there. Not for the embedded
 //! store, which has one owner.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::{ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
-use weft_store::{Change, Event, Lease, Store, Txn};
+use weft_store::{Change, CommitError, Event, Lease, Store, Txn};
 
+use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Command, Reconciling};
 use crate::registry::{Elsewhere, PortHealth, Shard};
+use crate::seldom::Seldom;
 
 const PREFIX: &str = "presence/";
 /// How long the others believe in a replica that says nothing.
@@ -32,16 +35,20 @@ const PACE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Parts of what one replica says. Fewer than the operations of one transaction of any store.
 const SHARDS: u64 = 64;
+/// What a transaction needs beside its values: keys and frames of all shards.
+const TXN_OVERHEAD: usize = 64 * 128;
 
 /// Starts telling and following; both end with the token. `replica` is new at each start.
 pub fn spawn_presence(
     store: Arc<dyn Store>,
     replica: String,
     reconciling: Reconciling,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let follower = follow(Arc::clone(&store), replica.clone(), reconciling.clone());
-    let teller = Teller { store, replica, reconciling };
+    let writer = Writer { store, replica, metrics, left_out: Seldom::default() };
+    let teller = Teller { writer, reconciling };
     tokio::spawn(async move {
         shutdown.run_until_cancelled(async { tokio::join!(teller.tell_for_ever(), follower) }).await;
     });
@@ -84,6 +91,27 @@ impl Stored {
         Self(workloads.collect())
     }
 
+    /// As it is written, within so many bytes: reports are left out where they do not fit, the longest first, for who is
+    /// there is worth more than how it does. Says how many workloads that concerns, if any.
+    fn fit(&mut self, most: usize, note: impl FnOnce(usize)) -> Vec<u8> {
+        let mut value = encode(self);
+        let mut left_out = 0;
+        while value.len() > most {
+            let length = |workload: &StoredWorkload| workload.health.as_ref().map(BTreeMap::len);
+            let Some(longest) = self.0.values().filter_map(length).max() else { break };
+            let long = longest.div_ceil(2);
+            for workload in self.0.values_mut().filter(|workload| length(workload) >= Some(long)) {
+                workload.health = None;
+                left_out += 1;
+            }
+            value = encode(self);
+        }
+        if left_out > 0 {
+            note(left_out);
+        }
+        value
+    }
+
     fn into_shard(self) -> Shard {
         let port = |(name, health): (String, StoredHealth)| {
             let (service, port) = name.rsplit_once('/')?;
@@ -95,6 +123,10 @@ impl Stored {
         };
         self.0.into_iter().map(|(id, workload)| (id, said(workload))).collect()
     }
+}
+
+fn encode(stored: &Stored) -> Vec<u8> {
+    serde_json::to_vec(stored).expect("strings always encode")
 }
 
 fn write(health: Health) -> StoredHealth {
@@ -118,15 +150,14 @@ fn read(health: StoredHealth) -> Health {
 
 /// Tells the other replicas what is here.
 struct Teller {
-    store: Arc<dyn Store>,
-    replica: String,
+    writer: Writer,
     reconciling: Reconciling,
 }
 
 impl Teller {
     async fn tell_for_ever(&self) {
         loop {
-            match self.store.lease(LEASE).await {
+            match self.writer.store.lease(LEASE).await {
                 Ok(lease) => {
                     let reason = self.tell_under(&lease).await;
                     tracing::warn!(reason, "other replicas may not know which workloads are connected here");
@@ -144,7 +175,7 @@ impl Teller {
             let Some(here) = self.reconciling.here().await else {
                 return "the reconciler has ended".to_owned();
             };
-            if let Err(reason) = self.write(lease, &here, &mut told).await {
+            if let Err(reason) = self.writer.write(lease, &here, &mut told).await {
                 return reason;
             }
             tokio::select! {
@@ -157,7 +188,17 @@ impl Teller {
             }
         }
     }
+}
 
+/// Writes what is to be told.
+struct Writer {
+    store: Arc<dyn Store>,
+    replica: String,
+    metrics: Metrics,
+    left_out: Seldom<u64>,
+}
+
+impl Writer {
     /// Writes the shards that differ from what was told.
     async fn write(
         &self,
@@ -169,29 +210,62 @@ impl Teller {
         for (id, said) in here {
             shards.entry(shard_of(id)).or_default().push((id, said));
         }
-        let mut txn = Txn::new();
-        let mut telling = Vec::new();
+        let limits = self.store.limits();
+        let most = limits.max_value.min(limits.max_txn_bytes).saturating_sub(TXN_OVERHEAD);
+        let mut part = Part::default();
         for number in 0..SHARDS {
-            let now = Stored::of(shards.remove(&number).unwrap_or_default().into_iter());
+            let mut now = Stored::of(shards.remove(&number).unwrap_or_default().into_iter());
+            let value = now.fit(most, |left_out| self.note_left_out(number, left_out));
             if told.get(&number).map_or(now.0.is_empty(), |before| *before == now) {
                 continue;
             }
+            if part.txn.bytes() + value.len() > most {
+                self.commit(std::mem::take(&mut part), told).await?;
+            }
             let key = format!("{PREFIX}{}/{number:02x}", self.replica);
-            txn = if now.0.is_empty() {
-                txn.delete(key)
+            part.txn = if now.0.is_empty() {
+                part.txn.delete(key)
             } else {
-                let value = serde_json::to_vec(&now).expect("strings always encode");
-                txn.put_leased(key, value, lease.id())
+                part.txn.put_leased(key, value, lease.id())
             };
-            telling.push((number, now));
+            part.telling.push((number, now));
         }
-        if telling.is_empty() {
+        self.commit(part, told).await
+    }
+
+    async fn commit(&self, part: Part, told: &mut HashMap<u64, Stored>) -> Result<(), String> {
+        if part.telling.is_empty() {
             return Ok(());
         }
-        self.store.commit(txn).await.map_err(|error| error.to_string())?;
-        told.extend(telling);
+        match self.store.commit(part.txn).await {
+            Ok(_) => {}
+            // To ask again would not help, and to give up the lease would take all workloads here for lost.
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::Invalid { .. })) => {
+                tracing::error!(%error, shards = part.telling.len(), "other replicas are not told of a part of the mesh");
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        told.extend(part.telling);
         Ok(())
     }
+
+    fn note_left_out(&self, shard: u64, workloads: usize) {
+        self.metrics.limited(Limit::PresenceHealth);
+        if self.left_out.speaks(shard).is_some() {
+            tracing::warn!(
+                shard,
+                workloads,
+                "the store cannot take what sidecars report of so many ports; other replicas are not told of these"
+            );
+        }
+    }
+}
+
+/// Shards that are written together.
+#[derive(Default)]
+struct Part {
+    txn: Txn,
+    telling: Vec<(u64, Stored)>,
 }
 
 fn shard_of(id: &WorkloadId) -> u64 {
@@ -237,23 +311,4 @@ fn decode(value: &[u8]) -> Shard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shard_reads_back_as_it_was_told() {
-        let ports = [(("shop/web".parse().unwrap(), "http".to_owned()), Health::Unhealthy)];
-        let shard = Shard::from([
-            ("shop/web-1".parse().unwrap(), Elsewhere { health: Some(ports.into()), bundle: None }),
-            ("shop/web-2".parse().unwrap(), Elsewhere { health: None, bundle: Some(Version::from_u64(7)) }),
-            ("shop/web-3".parse().unwrap(), Elsewhere { health: Some(PortHealth::new()), bundle: None }),
-        ]);
-        let bytes = serde_json::to_vec(&Stored::of(shard.iter())).unwrap();
-        assert_eq!(decode(&bytes), shard);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_nobody() {
-        assert!(decode(b"{").is_empty());
-    }
-}
+mod tests;

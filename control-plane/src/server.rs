@@ -17,7 +17,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use envoy_types::pb::envoy::service::health::v3::health_discovery_service_server::HealthDiscoveryServiceServer;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
 use futures::FutureExt as _;
 use tokio::net::TcpListener;
@@ -276,7 +275,8 @@ impl Parts {
         );
         if !args.etcd.is_empty() {
             let reconciling = parts.reconciling.clone();
-            spawn_presence(Arc::clone(&parts.store), replica, reconciling, shutdown.clone());
+            let metrics = parts.metrics.clone();
+            spawn_presence(Arc::clone(&parts.store), replica, reconciling, metrics, shutdown.clone());
         }
         Ok(parts)
     }
@@ -362,13 +362,14 @@ impl Parts {
             answers,
             self.clock.clone(),
         );
-        let health = HealthReceiver::new(self.reconciling.clone());
+        let health = HealthReceiver::new(self.reconciling.clone(), self.metrics.clone());
+        let edges = MetricsReceiver::new(self.edges.clone(), self.reconciling.clone(), self.metrics.clone());
         let discovery = Arc::new(Discovery::new(self.reconciling.clone(), self.metrics.clone()));
         DiscoveryServer::new(discovery)
             .into_routes()
             .add_service(joining.into_server())
-            .add_service(HealthDiscoveryServiceServer::new(health))
-            .add_service(MetricsServiceServer::new(MetricsReceiver::new(self.edges.clone())))
+            .add_service(health.into_server())
+            .add_service(MetricsServiceServer::new(edges))
             .into_axum_router()
             .layer(from_fn_with_state(instances, identify))
     }

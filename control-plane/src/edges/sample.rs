@@ -123,9 +123,13 @@ impl Sample {
     }
 }
 
-/// Reads the families of one report into samples by cluster. Other families are passed over.
+/// Buckets of a histogram, at most; both proxies send about twenty.
+const MOST_BUCKETS: usize = 64;
+
+/// Reads the families of one report into samples by cluster, of those clusters that are to be kept. Other families are
+/// passed over.
 #[must_use]
-pub fn read(families: &[MetricFamily]) -> HashMap<Arc<str>, Sample> {
+pub fn read(families: &[MetricFamily], is_kept: impl Fn(&str) -> bool) -> HashMap<Arc<str>, Sample> {
     let mut samples: HashMap<Arc<str>, Sample> = HashMap::new();
     for family in families {
         let Some((cluster, statistic)) =
@@ -135,6 +139,7 @@ pub fn read(families: &[MetricFamily]) -> HashMap<Arc<str>, Sample> {
         };
         let sample = match samples.get_mut(cluster) {
             Some(sample) => sample,
+            None if !is_kept(cluster) => continue,
             None => samples.entry(cluster.into()).or_default(),
         };
         let value = || counter(family);
@@ -172,6 +177,9 @@ fn buckets(family: &MetricFamily) -> Vec<(f64, f64)> {
     let Some(histogram) = family.metric.first().and_then(|metric| metric.histogram.as_ref()) else {
         return Vec::new();
     };
+    if histogram.bucket.len() > MOST_BUCKETS {
+        return Vec::new();
+    }
     let bucket = |b: &envoy_types::pb::io::prometheus::client::Bucket| {
         (b.upper_bound.unwrap_or(f64::INFINITY), b.cumulative_count.unwrap_or(0) as f64)
     };
@@ -199,12 +207,14 @@ mod tests {
 
     #[test]
     fn reads_the_clusters_of_the_mesh_and_no_others() {
-        let samples = read(&[
+        let families = [
             family("cluster.shop/cart/http.upstream_rq_total", 7.0),
             family("cluster.shop/cart/http.ssl.handshake", 2.0),
+            family("cluster.shop/made-up/http.upstream_rq_total", 9.0),
             family("cluster.weft_control_plane.upstream_rq_total", 9.0),
             family("http.inbound.downstream_rq_total", 9.0),
-        ]);
+        ];
+        let samples = read(&families, |cluster| !cluster.contains("made-up"));
         assert_eq!(samples.len(), 1);
         let sample = &samples["shop/cart/http"];
         assert!((sample.requests - 7.0).abs() < 1e-9 && (sample.handshakes - 2.0).abs() < 1e-9);

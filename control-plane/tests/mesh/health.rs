@@ -21,13 +21,13 @@ use crate::plane::{DEADLINE, Plane, service};
 use crate::proxy::{Sidecar, node};
 
 /// The sidecar's end of the health discovery service.
-struct Checker {
+pub struct Checker {
     requests: mpsc::Sender<HealthCheckRequestOrEndpointHealthResponse>,
     assignments: Streaming<HealthCheckSpecifier>,
 }
 
 impl Checker {
-    async fn open(member: &Member, control_plane: std::net::SocketAddr) -> Self {
+    pub async fn open(member: &Member, control_plane: std::net::SocketAddr) -> Self {
         let mut client = HealthDiscoveryServiceClient::new(member.channel(control_plane).await);
         let (requests, outgoing) = mpsc::channel(4);
         let hello = HealthCheckRequest { node: Some(node(&member.id)), ..HealthCheckRequest::default() };
@@ -41,12 +41,12 @@ impl Checker {
         Self { requests, assignments }
     }
 
-    async fn assignment(&mut self) -> HealthCheckSpecifier {
+    pub async fn assignment(&mut self) -> HealthCheckSpecifier {
         let next = tokio::time::timeout(DEADLINE, self.assignments.message());
         next.await.expect("an assignment in time").unwrap().unwrap()
     }
 
-    async fn report(&self, cluster: &str, health: HealthStatus) {
+    pub async fn report(&self, cluster: &str, health: HealthStatus) {
         let endpoint = EndpointHealth { health_status: health.into(), ..EndpointHealth::default() };
         let locality = LocalityEndpointsHealth {
             endpoints_health: vec![endpoint],
@@ -68,7 +68,7 @@ impl Checker {
     }
 }
 
-fn checked(name: &str, path: &str) -> String {
+pub fn checked(name: &str, path: &str) -> String {
     service(name).replace("spec: {", &format!("spec: {{healthCheck: {{http: {{path: {path}}}}}, "))
 }
 
@@ -140,7 +140,9 @@ async fn reports_end_with_the_stream_that_brought_them() {
     let cart = join(&plane.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
     let mut watcher = Sidecar::start(&web, plane.running.xds).await;
     let _proxy = Sidecar::start(&cart, plane.running.xds).await.go_on();
-    let checker = Checker::open(&cart, plane.running.xds).await;
+    let mut checker = Checker::open(&cart, plane.running.xds).await;
+    // What is reported before it was asked for is not kept.
+    checker.assignment().await;
     checker.report("inbound/shop/cart/http", HealthStatus::Unhealthy).await;
     watcher.until_health("shop/cart/http", HealthStatus::Unhealthy as i32).await;
     drop(checker);
@@ -181,6 +183,69 @@ async fn statistics_of_a_sidecar_become_an_edge() {
     assert!((edge.success.unwrap() - 0.75).abs() < 1e-9 && edge.mtls && edge.rate > 0.0, "{edge:?}");
     drop(reports);
     stream.await.unwrap().unwrap();
+}
+
+/// M4(b): statistics of clusters that no policy knows are not kept, and the newest two streams of a workload stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m4_statistics_of_made_up_clusters_are_not_kept() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&plane.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let open = async || {
+        let mut client = MetricsServiceClient::new(web.channel(plane.running.xds).await);
+        let (reports, outgoing) = mpsc::channel(4);
+        (reports, tokio::spawn(async move { client.stream_metrics(ReceiverStream::new(outgoing)).await }))
+    };
+    let made_up = (0..50_000).map(|n| counter(&format!("cluster.shop/s{n}/http.upstream_cx_total"), 1.0));
+    let real = counter("cluster.shop/cart/http.upstream_cx_total", 1.0);
+    let (reports, first) = open().await;
+    let envoy_metrics = made_up.chain([real]).collect();
+    reports.send(StreamMetricsMessage { envoy_metrics, ..StreamMetricsMessage::default() }).await.unwrap();
+    let edges = async || plane.client.edges().await.unwrap().items;
+    let kept = async {
+        while edges().await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, kept).await.expect("an edge in time");
+    let kept = edges().await;
+    assert_eq!(kept.len(), 1, "{} edges", kept.len());
+    assert_eq!(kept[0].destination, "shop/cart");
+
+    let mut newer = Vec::new();
+    for _ in 0..2 {
+        newer.push(open().await);
+    }
+    let ended = tokio::time::timeout(DEADLINE, first).await.expect("the oldest ends").unwrap().unwrap_err();
+    assert_eq!(ended.code(), tonic::Code::ResourceExhausted);
+    assert!(newer.iter().all(|(_, stream)| !stream.is_finished()));
+    let metrics = plane.metrics().await;
+    assert!(metrics.contains(r#"weft_limited_total{limit="metric_streams_of_a_workload"} 1"#), "{metrics}");
+}
+
+/// M4(c): reports about ports that a sidecar was not asked to check are passed over, and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m4_reports_of_made_up_ports_are_not_kept() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &checked("cart", "/healthz"))).await;
+    let web = join(&plane.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&plane.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let mut watcher = Sidecar::start(&web, plane.running.xds).await;
+    let _proxy = Sidecar::start(&cart, plane.running.xds).await.go_on();
+    let mut checker = Checker::open(&cart, plane.running.xds).await;
+    checker.assignment().await;
+    for cluster in ["inbound/shop/cart/made-up", "inbound/shop/web/http", "inbound/shop/cart/http"] {
+        checker.report(cluster, HealthStatus::Unhealthy).await;
+    }
+    watcher.until_health("shop/cart/http", HealthStatus::Unhealthy as i32).await;
+    let here = plane.running.reconciling.here().await.unwrap();
+    let health = here[&"shop/cart-1".parse().unwrap()].health.clone().unwrap();
+    assert_eq!(health.len(), 1, "{health:?}");
+    assert!(plane.metrics().await.contains(r#"weft_limited_total{limit="ports_not_asked"} 2"#));
+    // A report of four megabytes ends the stream.
+    checker.report(&"x".repeat(4 << 20), HealthStatus::Unhealthy).await;
+    let ended = async { while let Ok(Some(_)) = checker.assignments.message().await {} };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the stream ends");
 }
 
 fn counter(name: &str, value: f64) -> MetricFamily {
