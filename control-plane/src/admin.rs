@@ -1,13 +1,22 @@
 //! For operators and probes on this machine: is it ready, is it alive, what does it count, where does a change stand.
+//!
+//! Nobody is asked who they are, so that a browser on this machine must not carry a web page's questions here: neither
+//! those across origins, nor those to a name that the page's owner has pointed to this address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::ca::ServerName;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::reconciler::Reconciling;
@@ -23,6 +32,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// How fresh the store's changes are.
     pub store: watch::Receiver<weft_store::Health>,
+    /// Names that it may be asked by, beside any address and `localhost`.
+    pub names: Arc<[ServerName]>,
 }
 
 /// The endpoints.
@@ -33,7 +44,35 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/dump", get(dump))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /ready, /live, /metrics and /dump\n") })
+        .layer(from_fn_with_state(Arc::clone(&admin.names), turn_away_web_pages))
         .with_state(admin)
+}
+
+async fn turn_away_web_pages(
+    State(names): State<Arc<[ServerName]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "web pages are not answered here\n").into_response();
+    }
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let authority = request.uri().authority().or(named.as_ref());
+    // A client without a host is no browser.
+    let is_absent = authority.is_none() && !headers.contains_key(header::HOST);
+    if is_absent || authority.is_some_and(|authority| is_ours(authority.host(), &names)) {
+        return next.run(request).await;
+    }
+    let text = "this host is not one of this control plane's; ask by address, or name it with --xds-name\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+fn is_ours(host: &str, names: &[ServerName]) -> bool {
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_named =
+        |name: &ServerName| matches!(name, ServerName::Dns(name) if name.eq_ignore_ascii_case(host));
+    is_address || host.eq_ignore_ascii_case("localhost") || names.iter().any(is_named)
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -99,4 +138,35 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
         },
         "streams": streams,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn web_pages_are_turned_away() {
+        let names: Arc<[ServerName]> = Arc::new([ServerName::Dns("cp.example.com".to_owned())]);
+        let app = Router::new()
+            .route("/", get(|| async { "here" }))
+            .layer(from_fn_with_state(names, turn_away_web_pages));
+        let status = async |uri: &str, headers: &[(&str, &str)]| {
+            let request = headers
+                .iter()
+                .fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
+            app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        };
+        for host in ["127.0.0.1:7402", "[::1]:7402", "10.1.2.3", "localhost:7402", "CP.example.com:7402"] {
+            assert_eq!(status("/", &[("host", host)]).await, 200, "{host}");
+            assert_eq!(status("/", &[("host", host), ("origin", "https://evil.test")]).await, 403, "{host}");
+        }
+        for host in ["evil.test:7402", "127.0.0.1.evil.test", "localhost.evil.test", "a b", ""] {
+            assert_eq!(status("/", &[("host", host)]).await, 403, "{host}");
+        }
+        assert_eq!(status("http://evil.test/", &[("host", "localhost")]).await, 403, "as HTTP/2 says it");
+        assert_eq!(status("/", &[]).await, 200, "a probe by HTTP/1.0");
+    }
 }

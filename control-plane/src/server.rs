@@ -314,6 +314,7 @@ impl Parts {
             policies: self.policies.clone(),
             metrics: self.metrics.clone(),
             store: self.freshness.clone(),
+            names: self.names.clone().into(),
         };
         let port = Port { name: "admin", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room: shares.admin };
         let plain = self.listener(listeners.admin, Security::Plain, port);
