@@ -14,6 +14,7 @@ mod replicas;
 mod restart;
 mod stored;
 mod strangers;
+mod takedown;
 
 #[path = "../../store/tests/store/etcd_server.rs"]
 #[allow(dead_code, reason = "the store's own tests use the rest of it")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
@@ -12,6 +12,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use weft_api::JoinToken;
@@ -85,6 +86,22 @@ impl Member {
     /// TLS without a client certificate.
     pub async fn anonymous(&self, control_plane: std::net::SocketAddr) -> Channel {
         connect(control_plane, config(self.verifier(), None, &self.clock)).await
+    }
+
+    /// A connection without a certificate that makes no call; it ends with what is returned.
+    pub async fn idle(&self, control_plane: std::net::SocketAddr) -> std::io::Result<JoinHandle<()>> {
+        let connector = TlsConnector::from(Arc::new(config(self.verifier(), None, &self.clock)));
+        let stream = TcpStream::connect(control_plane).await?;
+        let stream = connector.connect(ServerName::from(control_plane.ip()), stream).await?;
+        let handshake = hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<bytes::Bytes>>(
+            TokioExecutor::new(),
+            TokioIo::new(stream),
+        );
+        let (calls, connection) = handshake.await.map_err(std::io::Error::other)?;
+        Ok(tokio::spawn(async move {
+            drop(connection.await);
+            drop(calls);
+        }))
     }
 
     pub async fn leave(&self, control_plane: std::net::SocketAddr) {
