@@ -35,6 +35,7 @@ mod tcp_proxy;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 
 pub use cluster::{ClusterPlan, DnsPlan, EndpointSource, LookupFamily};
 pub use endpoints::{EndpointPlan, EndpointsPlan, Host};

@@ -20,6 +20,8 @@ mod http;
 mod listener;
 mod log;
 mod peer;
+mod revocation;
+mod san;
 mod tls;
 mod verify;
 
@@ -41,10 +43,12 @@ pub use listener::{
 };
 pub use log::{AccessLog, LogSink};
 pub use peer::{PeerCertificate, PeerError};
+pub use revocation::RevocationLists;
+pub use san::{SanMatch, SanMatcher};
 pub use tls::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
-pub use verify::{SanMatch, SanMatcher};
+pub(crate) use verify::{TrustChange, counter_of, reason};
 
 use crate::route::RouteConfig;
 

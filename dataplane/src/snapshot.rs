@@ -1,10 +1,11 @@
 //! The last good configuration, kept beside the identity so that a restart without a control plane serves.
 //!
 //! One file: a line that names the format, a checksum, then the resources as protobuf. A file that is torn or of
-//! another format is not used. Secrets are never in it: the certificate has its own file, and the bundle comes
-//! with it.
+//! another format is not used. Private keys are never in it: the certificate has its own file. The trust bundle is, with
+//! its revocation lists, so that a peer which was revoked stays so over a restart without a control plane.
 
 use bytes::Bytes;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 use prost::Message as _;
 use weft_api::ResourceKind;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,7 +19,7 @@ const FILE: &str = "snapshot.bin";
 /// The resources that every worker served last.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Snapshot {
-    /// Without secrets.
+    /// Without private keys.
     #[prost(message, repeated, tag = "1")]
     pub resources: Vec<SavedResource>,
     /// `node.id` that they were computed for.
@@ -60,10 +61,15 @@ pub enum SnapshotError {
     Node(String),
 }
 
+fn is_trust(secret: &Bytes) -> bool {
+    let secret = Secret::decode(secret.clone());
+    secret.is_ok_and(|secret| matches!(secret.r#type, Some(secret::Type::ValidationContext(_))))
+}
+
 impl Snapshot {
-    /// Adds a resource; a secret is left out.
+    /// Adds a resource; a secret that is no validation context is left out.
     pub fn push(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
-        if kind != ResourceKind::Secret {
+        if kind != ResourceKind::Secret || is_trust(&body) {
             self.resources.push(SavedResource {
                 type_url: kind.type_url().to_owned(),
                 name: name.to_owned(),

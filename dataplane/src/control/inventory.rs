@@ -48,6 +48,13 @@ impl World {
                 snapshot.push(ResourceKind::Route, name, &held.version, held.body.clone());
             }
         }
+        for ((source, name), leaf) in &self.secrets {
+            // One with the workload's identity comes from its own file.
+            let sent = leaf.held.as_ref().filter(|held| held.origin == Origin::Dynamic);
+            if let Some(held) = sent.filter(|_| *source == Source::Ads) {
+                snapshot.push(ResourceKind::Secret, name, &held.version, held.body.clone());
+            }
+        }
         snapshot
     }
 

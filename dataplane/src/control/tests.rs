@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::{Message, Name};
 use tokio::time::Instant;
 use weft_api::ResourceKind;
@@ -208,4 +209,35 @@ fn a_snapshot_holds_what_came_by_the_stream() {
         snapshot.resources.iter().map(|saved| (saved.name.as_str(), saved.version.as_str())).collect();
     names.sort_unstable();
     assert_eq!(names, [("a", "7"), ("a", "9")]);
+}
+
+/// A bundle is kept on disk, so that who was revoked stays so over a restart without a control plane; a key is not.
+#[test]
+fn a_snapshot_has_the_trust_bundle_and_no_keys() {
+    let mut bench = Bench::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
+    let inline = |text: &str| serde_json::json!({"inline_string": text});
+    let secrets = [
+        serde_json::json!({"name": "bundle", "validation_context": {"trusted_ca": inline(&certificate.pem())}}),
+        serde_json::json!({"name": "own", "tls_certificate": {
+            "certificate_chain": inline(&certificate.pem()), "private_key": inline(&key.serialize_pem()),
+        }}),
+    ];
+    for secret in secrets {
+        let name = secret["name"].as_str().unwrap().to_owned();
+        let body = encoded::<Secret>(&secret.to_string());
+        assert!(bench.take(ResourceKind::Secret, vec![incoming(&name, "3", body)]).is_empty());
+    }
+    let snapshot = bench.world.snapshot("shop/web-1");
+    let names: Vec<_> = snapshot.resources.iter().map(|saved| saved.name.as_str()).collect();
+    assert_eq!(names, ["bundle"]);
+    let wrong = serde_json::json!({"name": "bundle", "validation_context": {
+        "trusted_ca": inline(&certificate.pem()), "crl": inline("nonsense"),
+    }});
+    let body = encoded::<Secret>(&wrong.to_string());
+    let refusals = bench.take(ResourceKind::Secret, vec![incoming("bundle", "4", body)]);
+    assert_eq!(refusals[0].1.field, "validation_context.crl");
+    assert_eq!(bench.world.snapshot("shop/web-1").resources[0].version, "3", "the last good one serves on");
 }

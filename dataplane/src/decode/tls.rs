@@ -3,26 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::SessionTicketKeysType;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret,
-    SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext, secret,
+    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, TlsParameters,
+    UpstreamTlsContext, secret,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
+use super::trust::trust;
 use super::{Reference, Source, fields};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
-    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, SanMatcher, TlsError, TrustSpec,
-    UpstreamTls, UpstreamTlsSpec,
+    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
 
 /// A secret that is ready to be used.
@@ -147,7 +143,7 @@ fn merge(own: &TrustSpec, sent: &TrustSpec) -> TrustSpec {
     let or = |a: &Vec<_>, b: &Vec<_>| if a.is_empty() { b.clone() } else { a.clone() };
     TrustSpec {
         roots: or(&sent.roots, &own.roots),
-        crls: if sent.crls.is_empty() { own.crls.clone() } else { sent.crls.clone() },
+        crls: Arc::clone(if sent.crls.is_empty() { &own.crls } else { &sent.crls }),
         only_leaf_crl: own.only_leaf_crl || sent.only_leaf_crl,
         sans: own.sans.iter().chain(&sent.sans).cloned().collect(),
         certificate_hashes: own.certificate_hashes.iter().chain(&sent.certificate_hashes).copied().collect(),
@@ -379,82 +375,4 @@ fn identity(certificate: &TlsCertificate, notes: &mut Notes) -> Result<Certified
     let key = key.ok_or_else(|| Rejection::new("private_key", "is missing"))?;
     CertifiedIdentity::from_pem(&chain, &key)
         .map_err(|error| Rejection::new("certificate_chain", error.to_string()))
-}
-
-fn trust(context: &CertificateValidationContext, notes: &mut Notes) -> Result<TrustSpec, Rejection> {
-    refuse(&context.ca_certificate_provider_instance, "ca_certificate_provider_instance")?;
-    refuse(&context.system_root_certs, "system_root_certs")?;
-    refuse(&context.verify_certificate_spki, "verify_certificate_spki")?;
-    refuse(&context.match_subject_alt_names, "match_subject_alt_names")?;
-    refuse(&context.custom_validator_config, "custom_validator_config")?;
-    refuse(&context.max_verify_depth, "max_verify_depth")?;
-    refuse(context.allow_expired_certificate, "allow_expired_certificate")?;
-    refuse(context.trust_chain_verification != 0, "trust_chain_verification")?;
-    let sct = fields::flag(context.require_signed_certificate_timestamp.as_ref());
-    refuse(sct, "require_signed_certificate_timestamp")?;
-    notes.ignored(&context.watched_directory, "tls.watched_directory");
-    notes.ignored(context.suppress_client_ca_list, "tls.suppress_client_ca_list");
-    let roots = fields::data(context.trusted_ca.as_ref(), "trusted_ca")?.unwrap_or_default();
-    let crls = fields::data(context.crl.as_ref(), "crl")?.unwrap_or_default();
-    let mut trust = TrustSpec::from_pem(&roots, &crls)
-        .map_err(|error| Rejection::new("trusted_ca", error.to_string()))?;
-    trust.only_leaf_crl = context.only_verify_leaf_cert_crl;
-    for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
-        let decoded = san(matcher).within(|| format!("match_typed_subject_alt_names[{index}]"))?;
-        trust.sans.push(decoded);
-    }
-    for hash in &context.verify_certificate_hash {
-        trust.certificate_hashes.push(sha256(hash)?);
-    }
-    Ok(trust)
-}
-
-fn san(matcher: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
-    let pattern = matcher.matcher.as_ref().ok_or_else(|| Rejection::new("matcher", "is missing"))?;
-    let pattern = san_matcher(pattern).within(|| "matcher")?;
-    match SanType::try_from(matcher.san_type) {
-        Ok(SanType::Uri) => Ok(SanMatch::Uri(pattern)),
-        Ok(SanType::Dns) => Ok(SanMatch::Dns(pattern)),
-        Ok(SanType::IpAddress | SanType::Email) => Ok(SanMatch::Other(pattern)),
-        Ok(SanType::OtherName) => Err(Rejection::unsupported("san_type OTHER_NAME")),
-        Ok(SanType::Unspecified) | Err(_) => Err(Rejection::new("san_type", "unknown value")),
-    }
-}
-
-fn san_matcher(matcher: &StringMatcher) -> Result<SanMatcher, Rejection> {
-    let pattern =
-        matcher.match_pattern.as_ref().ok_or_else(|| Rejection::new("match_pattern", "is missing"))?;
-    if matcher.ignore_case && !matches!(pattern, MatchPattern::Exact(_)) {
-        return Err(Rejection::unsupported("ignore_case"));
-    }
-    Ok(match pattern {
-        MatchPattern::Exact(value) if matcher.ignore_case => {
-            SanMatcher::ExactIgnoreCase(value.as_str().into())
-        }
-        MatchPattern::Exact(value) => SanMatcher::Exact(value.as_str().into()),
-        MatchPattern::Prefix(value) => SanMatcher::Prefix(value.as_str().into()),
-        MatchPattern::Suffix(value) => SanMatcher::Suffix(value.as_str().into()),
-        MatchPattern::Contains(value) => SanMatcher::Contains(value.as_str().into()),
-        MatchPattern::SafeRegex(regex) => {
-            let compiled = regex::Regex::new(&format!("^(?:{})$", regex.regex));
-            let compiled = compiled.map_err(|error| Rejection::new("safe_regex", error.to_string()))?;
-            SanMatcher::Regex(compiled)
-        }
-        MatchPattern::Custom(_) => return Err(Rejection::unsupported("custom")),
-    })
-}
-
-/// `verify_certificate_hash`: hexadecimal, with or without colons, or base64.
-fn sha256(text: &str) -> Result<[u8; 32], Rejection> {
-    let wrong = || Rejection::new("verify_certificate_hash", format!("{text:?} is not a SHA-256 hash"));
-    let digits: String = text.chars().filter(|c| *c != ':').collect();
-    if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let mut hash = [0; 32];
-        for (index, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
-        }
-        return Ok(hash);
-    }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| wrong())?;
-    bytes.try_into().map_err(|_| wrong())
 }

@@ -1,16 +1,18 @@
 //! A filter chain as connections hold it: its content changes under them, its identity does not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::route::RouteConfig;
-use crate::runtime::{FilterChain, HttpManager, Listener, RouteSource, Runtime, Terminal};
+use crate::runtime::{FilterChain, HttpManager, Listener, RouteSource, Runtime, Terminal, TrustChange};
 
 /// One filter chain of one listener.
 #[derive(Debug)]
 pub(crate) struct ChainState {
     view: RefCell<Rc<ChainView>>,
+    /// What its connections have not been asked yet.
+    trust: Cell<TrustChange>,
 }
 
 /// What the chain says now.
@@ -45,11 +47,27 @@ impl ChainView {
 
 impl ChainState {
     pub(crate) fn new(listener: &Arc<Listener>, chain: &Arc<FilterChain>, runtime: &Runtime) -> Rc<Self> {
-        Rc::new(Self { view: RefCell::new(ChainView::new(listener, chain, runtime)) })
+        let view = RefCell::new(ChainView::new(listener, chain, runtime));
+        Rc::new(Self { view, trust: Cell::default() })
     }
 
     pub(crate) fn update(&self, listener: &Arc<Listener>, chain: &Arc<FilterChain>, runtime: &Runtime) {
-        *self.view.borrow_mut() = ChainView::new(listener, chain, runtime);
+        let before = self.view.replace(ChainView::new(listener, chain, runtime));
+        if let (Some(before), Some(now)) = (&before.chain.tls, &chain.tls)
+            && !Arc::ptr_eq(before, now)
+        {
+            self.trust.set(self.trust.get().max(now.change_since(before)));
+        }
+    }
+
+    /// Whether clients that were let in have to be looked at again.
+    pub(crate) fn trust_change(&self) -> TrustChange {
+        self.trust.get()
+    }
+
+    /// They were.
+    pub(crate) fn trust_settled(&self) {
+        self.trust.set(TrustChange::Nothing);
     }
 
     pub(crate) fn view(&self) -> Rc<ChainView> {

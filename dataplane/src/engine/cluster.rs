@@ -76,11 +76,6 @@ impl ClusterState {
         self.view().pools.iter().for_each(|pool| pool.retire());
     }
 
-    /// Ends connections whose server would not be trusted any more.
-    pub(crate) fn recheck(&self) {
-        self.view().pools.iter().for_each(|pool| pool.recheck());
-    }
-
     pub(crate) fn view(&self) -> Rc<View> {
         self.view.borrow().clone()
     }

@@ -17,13 +17,15 @@ const MEDIUM: usize = 16 * 1024;
 const LARGE: usize = 256 * 1024;
 
 /// How a tunnel ended.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(crate) struct Tunnelled {
     /// Bytes from the caller to the endpoint.
     pub(crate) up: u64,
     /// Bytes from the endpoint to the caller.
     pub(crate) down: u64,
     pub(crate) end: End,
+    /// What reading from the side that broke has brought.
+    pub(crate) failure: Option<io::Error>,
 }
 
 /// Why.
@@ -60,7 +62,7 @@ enum State {
 
 /// Which side an error came from.
 enum Broke {
-    Reader,
+    Reader(io::Error),
     Writer,
 }
 
@@ -110,7 +112,7 @@ impl Half {
             match self.poll_fill(cx, from.as_mut()) {
                 Poll::Ready(Ok(0)) => self.state = State::ShuttingDown,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reader)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broke::Reader(error))),
                 Poll::Pending => {
                     if self.unflushed {
                         ready!(to.as_mut().poll_flush(cx)).map_err(|_| Broke::Writer)?;
@@ -168,10 +170,12 @@ where
             down.poll(cx, u, d)
         };
         let end = match (&sent, &received) {
-            (Poll::Ready(Err(Broke::Reader)), _) | (_, Poll::Ready(Err(Broke::Writer))) => {
+            (Poll::Ready(Err(Broke::Reader(_))), _) | (_, Poll::Ready(Err(Broke::Writer))) => {
                 End::DownstreamBroke
             }
-            (Poll::Ready(Err(Broke::Writer)), _) | (_, Poll::Ready(Err(Broke::Reader))) => End::UpstreamBroke,
+            (Poll::Ready(Err(Broke::Writer)), _) | (_, Poll::Ready(Err(Broke::Reader(_)))) => {
+                End::UpstreamBroke
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => End::Closed,
             (Poll::Pending, _) | (_, Poll::Pending) => {
                 let total = up.total + down.total;
@@ -181,7 +185,12 @@ where
                     }
                     moved = total;
                     if deadline.poll(cx).is_ready() {
-                        return Poll::Ready(Tunnelled { up: up.total, down: down.total, end: End::Idle });
+                        return Poll::Ready(Tunnelled {
+                            up: up.total,
+                            down: down.total,
+                            end: End::Idle,
+                            failure: None,
+                        });
                     }
                 }
                 if stop(cx).is_pending() {
@@ -190,7 +199,12 @@ where
                 End::Stopped
             }
         };
-        Poll::Ready(Tunnelled { up: up.total, down: down.total, end })
+        let failure = match (sent, received) {
+            (_, Poll::Ready(Err(Broke::Reader(error)))) if end == End::UpstreamBroke => Some(error),
+            (Poll::Ready(Err(Broke::Reader(error))), _) => Some(error),
+            _ => None,
+        };
+        Poll::Ready(Tunnelled { up: up.total, down: down.total, end, failure })
     })
     .await
 }

@@ -12,6 +12,7 @@ use tokio_rustls::StartHandshake;
 
 use super::chain::{ChainState, ChainView};
 use super::clock::within;
+use super::handshake::inbound_failed;
 use super::held::{Ending, Facts, Held, TlsFacts};
 use super::inspect::Inspected;
 use super::select;
@@ -105,6 +106,11 @@ impl ListenerState {
         if let Some(task) = self.accepting.take() {
             task.abort();
         }
+    }
+
+    /// Its chains.
+    pub(super) fn chains(&self) -> Vec<Rc<ChainState>> {
+        self.chains.borrow().clone()
     }
 
     /// Serves a connection of this listener; its place in the worker's load is already taken.
@@ -251,11 +257,7 @@ impl ListenerState {
         let stream = match within(&worker.deadlines, Some(limit), handshake).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
-                tracing::debug!(%peer, %error, "TLS handshake failed");
-                worker.shard.inc(stats.tls.connection_error);
-                if error.to_string().contains("certificate") {
-                    worker.shard.inc(stats.tls.fail_verify_error);
-                }
+                inbound_failed(worker, &view.listener, tls, peer, &error);
                 return None;
             }
             None => {
@@ -271,9 +273,24 @@ impl ListenerState {
             worker.shard.inc(stats.tls.no_certificate);
         }
         let held = worker.connections.hold(chain, facts);
+        if changed_meanwhile(worker, &held, tls) {
+            return None;
+        }
         let stream = Stream::Accepted(Box::new(stream));
         admits(worker, &view, &held.facts).then_some(Opened { stream, held, h2 })
     }
+}
+
+/// Whether trust changed while the handshake ran, and the client would not be let in now.
+fn changed_meanwhile(worker: &Worker, held: &Held, used: &Arc<DownstreamTls>) -> bool {
+    let view = held.chain.view();
+    let (Some(newest), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate()) else { return false };
+    let refusal = newest.refusal(peer, newest.change_since(used));
+    let refused = refusal.is_some();
+    if let Some(reason) = refusal {
+        super::trust::note_client(worker, held, peer, &reason);
+    }
+    refused
 }
 
 async fn handshake(

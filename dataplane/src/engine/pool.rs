@@ -39,6 +39,7 @@ pub(crate) use upload::Upload;
 use super::body::Body;
 use super::cluster::{BreakerOf, View};
 use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::handshake::outbound_failed;
 use super::worker::Worker;
 use crate::breaker::{Permit, Resource};
 use crate::runtime::{Cluster, Transport};
@@ -148,15 +149,6 @@ impl Pool {
         self.multi.borrow_mut().clear();
         self.changed.notify_waiters();
         self.streams.notify_waiters();
-    }
-
-    /// Ends connections whose server would not be accepted any more.
-    pub(crate) fn recheck(&self) {
-        let (trusted, others) = self.idle.take().into_iter().partition(h1::Idle::is_trusted);
-        self.idle.replace(trusted);
-        let others: Vec<h1::Idle> = others;
-        others.into_iter().for_each(h1::Idle::discard);
-        self.multi.borrow_mut().retain(|multi| multi.connection.is_trusted());
     }
 
     /// A connection that may take a request: a pooled one, else a new one. Where the cluster's connections are
@@ -304,7 +296,9 @@ impl Pool {
                 shard.inc(stats.upstream_cx_connect_fail);
                 match error {
                     ConnectError::Timeout => shard.inc(stats.upstream_cx_connect_timeout),
-                    ConnectError::Tls(_) => shard.inc(stats.tls.connection_error),
+                    ConnectError::Tls(error) => {
+                        outbound_failed(worker, cluster, transport.tls(), self.address, error);
+                    }
                     ConnectError::Refused(_)
                     | ConnectError::NoTransport
                     | ConnectError::Overflow

@@ -11,19 +11,23 @@ use super::clock::Deadline;
 use super::cluster::{BreakerOf, ClusterState, Picked};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::copy::{End, Tunnelled, tunnel};
+use super::handshake::{outbound_failed, refused_by_server};
 use super::held::{Ending, Held};
 use super::record;
 use super::stream::Stream;
+use super::trusted::Trusted;
 use super::worker::Worker;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
-use crate::runtime::{TcpProxy, TcpTarget};
+use crate::runtime::{TcpProxy, TcpTarget, Transport};
 
 /// A connection to an endpoint, with what it holds of the cluster.
 pub(super) struct Reached {
     pub(super) picked: Picked,
     pub(super) dialed: Dialed,
+    /// Ends a tunnel whose server is not trusted any more.
+    pub(super) trusted: Option<Rc<Trusted>>,
     pub(super) _permit: Permit<BreakerOf>,
 }
 
@@ -88,7 +92,7 @@ async fn pass(
     reached: Reached,
     log: &mut record::TcpRecord<'_>,
 ) -> Tunnelled {
-    let Reached { picked, dialed, _permit } = reached;
+    let Reached { picked, dialed, trusted, _permit } = reached;
     let (shard, stats) = (&worker.shard, &picked.view.config.stats);
     log.upstream = Some(picked.endpoint().address);
     log.upstream_local = dialed.local;
@@ -100,7 +104,8 @@ async fn pass(
     let done = tunnel(stream, dialed.stream, idle, |cx| {
         held.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
-        if held.ending() >= Ending::Cut || over(&longest) || over(&expiry) {
+        let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
+        if held.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -110,7 +115,12 @@ async fn pass(
     match done.end {
         End::Idle => shard.inc(proxy.stats.idle_timeout),
         End::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
-        End::Closed | End::UpstreamBroke | End::Stopped => {}
+        End::UpstreamBroke => {
+            if let Some(failure) = &done.failure {
+                refused_by_server(worker, &picked.view.config, picked.endpoint().address, failure);
+            }
+        }
+        End::Closed | End::Stopped => {}
     }
     shard.add(stats.upstream_cx_tx_bytes_total, done.up);
     shard.add(stats.upstream_cx_rx_bytes_total, done.down);
@@ -184,12 +194,24 @@ pub(super) async fn reach(
             Ok(dialed) => {
                 shard.record(stats.upstream_cx_connect_ms, start.elapsed());
                 record::report(worker, &picked, Outcome::Connected);
-                return Ok(Reached { picked, dialed, _permit: permit });
+                if dialed.tls.is_some() {
+                    shard.inc(stats.tls.handshake);
+                }
+                let trusted = worker.servers.hold(worker, &config.name, &dialed);
+                return Ok(Reached { picked, dialed, trusted, _permit: permit });
             }
             Err(error) => {
                 shard.inc(stats.upstream_cx_connect_fail);
-                if matches!(error, ConnectError::Timeout) {
-                    shard.inc(stats.upstream_cx_connect_timeout);
+                match &error {
+                    ConnectError::Timeout => shard.inc(stats.upstream_cx_connect_timeout),
+                    ConnectError::Tls(error) => {
+                        let tls = transport.and_then(Transport::tls);
+                        outbound_failed(worker, &config, tls, endpoint.address, error);
+                    }
+                    ConnectError::Refused(_)
+                    | ConnectError::NoTransport
+                    | ConnectError::Overflow
+                    | ConnectError::Protocol(_) => {}
                 }
                 record::report(worker, &picked, Outcome::ConnectFailed);
                 last = Unreached::Failed(error);

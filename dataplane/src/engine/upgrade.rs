@@ -23,6 +23,7 @@ use super::reply::Reply;
 use super::router::{Outgoing, Sending, limited, response_head};
 use super::serve::Protocol;
 use super::tcp::{self, Unreached};
+use super::trusted::Trusted;
 use crate::runtime::HttpManager;
 
 /// Whether manager and route allow the upgrade that is asked for.
@@ -96,11 +97,14 @@ pub(super) fn accept(
             &stage.connection.held,
             lease.connection().certificate_end(),
         );
+        // An HTTP/2 connection to the server ends its streams itself.
+        let trusted = lease.line().and_then(|_| lease.connection().trusted());
         let _lease = lease;
         let both = async { (downstream.await, upstream.await) };
         match limited(&stage.exchange.limits, both).await {
             Ok((Ok(downstream), Ok(upstream))) => {
-                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream), expiry).await;
+                let ends = Ends { expiry, trusted };
+                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream), ends).await;
             }
             Ok((Err(error), _) | (_, Err(error))) => tracing::debug!(%error, "upgrade did not come about"),
             Err(reached) => stage.exchange.limits.cut(reached),
@@ -162,7 +166,8 @@ pub(super) async fn connect(
         );
         match limited(&stage.exchange.limits, downstream).await {
             Ok(Ok(downstream)) => {
-                run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream, expiry).await;
+                let ends = Ends { expiry, trusted: reached.trusted };
+                run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream, ends).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "CONNECT did not come about"),
             Err(reached) => stage.exchange.limits.cut(reached),
@@ -171,8 +176,16 @@ pub(super) async fn connect(
     Response::new(Body::Empty)
 }
 
+/// What ends a tunnel besides its two sides.
+struct Ends {
+    /// The first certificate's expiry.
+    expiry: Option<Deadline>,
+    /// The server is not trusted any more.
+    trusted: Option<Rc<Trusted>>,
+}
+
 /// Copies both ways until either ends, or a certificate of either side; the exchange is over then.
-async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U, expiry: Option<Deadline>)
+async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U, ends: Ends)
 where
     D: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
@@ -190,7 +203,8 @@ where
     let done = tunnel(downstream, upstream, idle, |cx| {
         connection.held.watch(cx);
         too_long = due(&longest, cx);
-        if too_long || due(&expiry, cx) || connection.held.ending() >= Ending::Cut {
+        let refused = ends.trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
+        if too_long || refused || due(&ends.expiry, cx) || connection.held.ending() >= Ending::Cut {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -23,6 +23,8 @@ use super::held::{Connections, Ending};
 use super::listen::ListenerState;
 use super::repeats::Repeats;
 use super::steer::Load;
+use super::trust;
+use super::trusted::Servers;
 use crate::runtime::{Runtime, Transport, UpstreamTls};
 use crate::stats::{Shard, ShardSnapshot};
 
@@ -74,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) shard: Shard,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) connections: Rc<Connections>,
+    pub(super) servers: Rc<Servers>,
     pub(crate) logs: LogWriter,
     pub(crate) repeats: Arc<Repeats>,
     pub(crate) draining: Cell<bool>,
@@ -97,6 +100,7 @@ impl Worker {
             shard: Shard::default(),
             deadlines: Deadlines::new(),
             connections: Connections::new(load),
+            servers: Rc::default(),
             logs,
             repeats,
             draining: Cell::new(false),
@@ -195,7 +199,9 @@ impl Worker {
         }
         *self.snapshot.borrow_mut() = Rc::new(Snapshot { runtime: runtime.clone(), clusters });
         self.swap_listeners(runtime, sockets);
-        self.recheck_trust(&old.runtime, runtime);
+        let chains: Vec<_> =
+            self.listeners.borrow().values().flat_map(|listener| listener.chains()).collect();
+        trust::recheck(self, &chains, &old.runtime, runtime);
     }
 
     fn swap_listeners(
@@ -222,32 +228,6 @@ impl Worker {
         for (name, socket) in sockets {
             if let Some(state) = listeners.get(&name) {
                 state.listen(socket);
-            }
-        }
-    }
-
-    /// After a trust bundle or revocation list changed: connections whose peer would be refused now are cut.
-    fn recheck_trust(&self, old: &Runtime, new: &Runtime) {
-        let listeners_changed = new.listeners.iter().any(|(name, listener)| {
-            old.listeners.get(name).is_some_and(|before| !Arc::ptr_eq(before, listener))
-        });
-        if listeners_changed {
-            self.connections.each(|held| {
-                let view = held.chain.view();
-                if let (Some(tls), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate())
-                    && !tls.still_accepts(peer)
-                {
-                    held.end(Ending::Cut);
-                }
-            });
-        }
-        for (name, config) in &new.clusters {
-            let before = old.clusters.get(name);
-            let tls_changed = before.is_some_and(|before| {
-                !Arc::ptr_eq(before, config) && transports_differ(&before.transports, &config.transports)
-            });
-            if tls_changed && let Some(state) = self.snapshot().cluster(name) {
-                state.recheck();
             }
         }
     }
@@ -286,13 +266,4 @@ impl Worker {
             }
         }
     }
-}
-
-fn transports_differ(one: &[Transport], other: &[Transport]) -> bool {
-    one.len() != other.len()
-        || one.iter().zip(other).any(|pair| match pair {
-            (Transport::Plaintext, Transport::Plaintext) => false,
-            (Transport::Tls(a), Transport::Tls(b)) => !Arc::ptr_eq(a, b),
-            (Transport::Plaintext, Transport::Tls(_)) | (Transport::Tls(_), Transport::Plaintext) => true,
-        })
 }

@@ -111,6 +111,16 @@ pub enum Transport {
     Tls(Arc<UpstreamTls>),
 }
 
+impl Transport {
+    /// The TLS context, where there is one.
+    pub fn tls(&self) -> Option<&Arc<UpstreamTls>> {
+        match self {
+            Self::Plaintext => None,
+            Self::Tls(tls) => Some(tls),
+        }
+    }
+}
+
 /// `tcp_keepalive`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpKeepalive {

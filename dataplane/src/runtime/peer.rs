@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
+use super::revocation::{key_id, name_of};
+
 /// A certificate that cannot be used to tell who its holder is.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -16,6 +18,17 @@ pub enum PeerError {
     /// The chain is empty.
     #[error("certificate chain is empty")]
     Empty,
+}
+
+/// What a revocation list knows a certificate by.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    /// The issuer's name, encoded as in a list.
+    pub(crate) issuer: Box<[u8]>,
+    /// The identifier of the issuer's key, where the certificate has it.
+    pub(crate) key_id: Option<Box<[u8]>>,
+    /// The encoded serial number.
+    pub(crate) serial: Box<[u8]>,
 }
 
 /// The parsed leaf of a certificate chain: ours or a peer's.
@@ -43,6 +56,7 @@ pub struct PeerCertificate {
     pub not_after: SystemTime,
     /// Whether it may sign certificates; such a leaf is refused.
     pub is_ca: bool,
+    pub(crate) issued: Issued,
     pem: OnceLock<String>,
 }
 
@@ -67,6 +81,11 @@ impl PeerCertificate {
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
             is_ca: parsed.is_ca(),
+            issued: Issued {
+                issuer: name_of(&parsed).into(),
+                key_id: key_id(parsed.extensions()),
+                serial: parsed.raw_serial().into(),
+            },
             pem: OnceLock::new(),
         };
         for extension in parsed.extensions() {
@@ -83,6 +102,12 @@ impl PeerCertificate {
             [only] if only.starts_with("spiffe://") => Some(only),
             _ => None,
         }
+    }
+
+    /// How a log names it: by its SPIFFE id, else by its subject, and by its serial number.
+    pub fn described(&self) -> String {
+        let name = self.spiffe_id().map_or(self.subject.as_str(), |id| id);
+        format!("{name} (serial {})", self.serial)
     }
 
     /// The leaf as PEM, encoded for a URL as XFCC's `Cert` wants it. Made once, on first use.

@@ -13,10 +13,12 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
-use webpki::{BorrowedCertRevocationList, OwnedCertRevocationList, RevocationCheckDepth};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use webpki::RevocationCheckDepth;
 
-use super::verify::{AcceptAny, PeerVerifier, Presence, SanMatch, Usage};
+use super::revocation::RevocationLists;
+use super::san::SanMatch;
+use super::verify::{AcceptAny, PeerVerifier, Presence, TrustChange, Usage};
 use super::{PeerCertificate, PeerError};
 
 /// A TLS context that cannot be prepared.
@@ -47,7 +49,7 @@ pub enum TlsError {
     NoTrust,
 }
 
-fn unreadable(what: &'static str) -> impl FnOnce(String) -> TlsError {
+pub(super) fn unreadable(what: &'static str) -> impl FnOnce(String) -> TlsError {
     move |reason| TlsError::Unreadable { what, reason }
 }
 
@@ -101,8 +103,8 @@ impl CertifiedIdentity {
 pub struct TrustSpec {
     /// `trusted_ca` in DER.
     pub roots: Vec<CertificateDer<'static>>,
-    /// `crl` in DER.
-    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// `crl`.
+    pub crls: Arc<RevocationLists>,
     /// `only_verify_leaf_cert_crl`.
     pub only_leaf_crl: bool,
     /// `match_typed_subject_alt_names`: any must match; empty accepts all names.
@@ -115,15 +117,12 @@ impl TrustSpec {
     /// Roots from a PEM bundle; revocation lists from PEM, which may be empty.
     ///
     /// # Errors
-    /// Either is not PEM.
+    /// Either is not what it should be.
     pub fn from_pem(roots: &[u8], crls: &[u8]) -> Result<Self, TlsError> {
         let roots = CertificateDer::pem_slice_iter(roots)
             .collect::<Result<_, _>>()
             .map_err(|error| unreadable("trusted_ca")(error.to_string()))?;
-        let crls = CertificateRevocationListDer::pem_slice_iter(crls)
-            .collect::<Result<_, _>>()
-            .map_err(|error| unreadable("crl")(error.to_string()))?;
-        Ok(Self { roots, crls, ..Self::default() })
+        Ok(Self { roots, crls: RevocationLists::from_pem(crls)?, ..Self::default() })
     }
 
     fn verifier(&self, presence: Presence) -> Result<PeerVerifier, TlsError> {
@@ -131,16 +130,24 @@ impl TrustSpec {
         for root in &self.roots {
             roots.add(root.clone())?;
         }
-        let crls = self
-            .crls
-            .iter()
-            .map(|der| BorrowedCertRevocationList::from_der(der).and_then(|list| list.to_owned()))
-            .collect::<Result<Vec<OwnedCertRevocationList>, _>>()
-            .map_err(|error| unreadable("crl")(error.to_string()))?;
         let depth =
             if self.only_leaf_crl { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
-        Ok(PeerVerifier::new(roots, crls, depth, self.sans.clone(), presence)
-            .with_pins(self.certificate_hashes.clone()))
+        let verifier = PeerVerifier::new(roots, self.crls.clone(), depth, self.sans.clone(), presence);
+        Ok(verifier.with_pins(self.certificate_hashes.clone()).with_digest(self.digest()))
+    }
+
+    /// Equal for contexts that are equal in all but revocation lists.
+    fn digest(&self) -> [u8; 32] {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        for root in &self.roots {
+            context.update(&root.len().to_be_bytes());
+            context.update(root);
+        }
+        context
+            .update(format!("{:?}", (self.only_leaf_crl, &self.sans, &self.certificate_hashes)).as_bytes());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        digest
     }
 }
 
@@ -195,10 +202,19 @@ impl DownstreamTls {
         Ok(Self { config: Arc::new(config), certificate: identity.certificate.clone(), verifier })
     }
 
-    /// Whether a client that was let in earlier would be let in now: asked of live connections after the
-    /// trust bundle or a revocation list changed.
-    pub fn still_accepts(&self, peer: &PeerCertificate) -> bool {
-        self.verifier.as_ref().is_none_or(|verifier| verifier.still_accepts(peer, Usage::Client))
+    /// What a connection that was let in by `before` has to be asked again.
+    pub(crate) fn change_since(&self, before: &Self) -> TrustChange {
+        TrustChange::between(before.verifier.as_deref(), self.verifier.as_deref())
+    }
+
+    /// Why a client that was let in earlier would not be let in now.
+    pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
+        self.verifier.as_ref()?.refusal(peer, Usage::Client, change)
+    }
+
+    /// Who was refused last, on this thread.
+    pub(crate) fn take_refused(&self) -> Option<String> {
+        self.verifier.as_ref()?.take_refused()
     }
 }
 
@@ -286,9 +302,19 @@ impl UpstreamTls {
         })
     }
 
-    /// Whether a server that was accepted earlier would be accepted now.
-    pub fn still_accepts(&self, peer: &PeerCertificate) -> bool {
-        self.verifier.as_ref().is_none_or(|verifier| verifier.still_accepts(peer, Usage::Server))
+    /// What a connection that was made by `before` has to be asked again.
+    pub(crate) fn change_since(&self, before: &Self) -> TrustChange {
+        TrustChange::between(before.verifier.as_deref(), self.verifier.as_deref())
+    }
+
+    /// Why a server that was accepted earlier would not be accepted now.
+    pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
+        self.verifier.as_ref()?.refusal(peer, Usage::Server, change)
+    }
+
+    /// Who was refused last, on this thread.
+    pub(crate) fn take_refused(&self) -> Option<String> {
+        self.verifier.as_ref()?.take_refused()
     }
 
     /// When the client certificate expires.

@@ -1,9 +1,10 @@
 //! Who a peer must be: chain, revocation, and exact names.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
-use regex::Regex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -13,75 +14,14 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
 };
 
 use super::PeerCertificate;
-
-/// One entry of `match_typed_subject_alt_names`.
-#[derive(Debug, Clone)]
-pub enum SanMatch {
-    /// A URI name.
-    Uri(SanMatcher),
-    /// A DNS name.
-    Dns(SanMatcher),
-    /// An IP address or an e-mail address, compared as text.
-    Other(SanMatcher),
-}
-
-/// How a name is compared.
-#[derive(Debug, Clone)]
-pub enum SanMatcher {
-    /// Equal.
-    Exact(Arc<str>),
-    /// Equal but for ASCII case.
-    ExactIgnoreCase(Arc<str>),
-    /// Begins with.
-    Prefix(Arc<str>),
-    /// Ends with.
-    Suffix(Arc<str>),
-    /// Contains.
-    Contains(Arc<str>),
-    /// Matches as a whole; the caller anchors the expression.
-    Regex(Regex),
-}
-
-impl SanMatcher {
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(value) => **value == *name,
-            Self::ExactIgnoreCase(value) => value.eq_ignore_ascii_case(name),
-            Self::Prefix(value) => name.starts_with(&**value),
-            Self::Suffix(value) => name.ends_with(&**value),
-            Self::Contains(value) => name.contains(&**value),
-            Self::Regex(regex) => regex.is_match(name),
-        }
-    }
-}
-
-impl SanMatch {
-    fn matches(&self, peer: &PeerCertificate) -> bool {
-        let any = |names: &[Arc<str>], matcher: &SanMatcher| names.iter().any(|name| matcher.matches(name));
-        match self {
-            Self::Uri(matcher) => any(&peer.uri_sans, matcher),
-            Self::Dns(SanMatcher::Exact(value)) => peer
-                .dns_sans
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(value) || wildcard_covers(name, value)),
-            Self::Dns(matcher) => any(&peer.dns_sans, matcher),
-            Self::Other(matcher) => any(&peer.other_sans, matcher),
-        }
-    }
-}
-
-/// A certificate's `*.example.org` covers exactly one more label.
-fn wildcard_covers(pattern: &str, name: &str) -> bool {
-    let (Some(suffix), Some((first, rest))) = (pattern.strip_prefix("*."), name.split_once('.')) else {
-        return false;
-    };
-    !first.is_empty() && rest.eq_ignore_ascii_case(suffix)
-}
+use super::revocation::RevocationLists;
+use super::san::SanMatch;
+use crate::stats::{CounterId, TlsStats};
 
 /// Why a peer is refused although its chain is good.
 #[derive(Debug, thiserror::Error)]
@@ -102,13 +42,45 @@ enum Refusal {
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
     roots: RootCertStore,
-    crls: Vec<CertRevocationList<'static>>,
+    revocations: Arc<RevocationLists>,
     depth: RevocationCheckDepth,
     sans: Vec<SanMatch>,
     pinned: Vec<[u8; 32]>,
     presence: Presence,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
+    /// Equal for verifiers that differ in revocation lists at most.
+    digest: [u8; 32],
+    /// Whom each thread has refused last. rustls tells why a handshake failed, and not with whom; who runs the handshake
+    /// asks for it at once. A lock, since contexts are shared; it is taken where a peer is refused, and nothing is done
+    /// under it.
+    refused: Mutex<HashMap<ThreadId, String>>,
+}
+
+/// What of a context changed, as far as connections that it let in are concerned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TrustChange {
+    /// Nothing: a new certificate of our own, or the same again.
+    #[default]
+    Nothing,
+    /// Revocation lists alone: looking a serial number up is enough.
+    Revocations,
+    /// What peers are checked against.
+    Anchors,
+}
+
+impl TrustChange {
+    pub(super) fn between(before: Option<&PeerVerifier>, now: Option<&PeerVerifier>) -> Self {
+        match (before, now) {
+            (_, None) => Self::Nothing,
+            (None, Some(_)) => Self::Anchors,
+            (Some(before), Some(now)) if before.digest != now.digest => Self::Anchors,
+            (Some(before), Some(now)) if before.revocations.digest() != now.revocations.digest() => {
+                Self::Revocations
+            }
+            (Some(_), Some(_)) => Self::Nothing,
+        }
+    }
 }
 
 /// Whether a client must present a certificate.
@@ -121,14 +93,35 @@ pub(crate) enum Presence {
 impl PeerVerifier {
     pub(crate) fn new(
         roots: RootCertStore,
-        crls: Vec<OwnedCertRevocationList>,
+        revocations: Arc<RevocationLists>,
         depth: RevocationCheckDepth,
         sans: Vec<SanMatch>,
         presence: Presence,
     ) -> Self {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        let crls = crls.into_iter().map(CertRevocationList::from).collect();
-        Self { roots, crls, depth, sans, pinned: Vec::new(), presence, algorithms, hints: Vec::new() }
+        Self {
+            roots,
+            revocations,
+            depth,
+            sans,
+            pinned: Vec::new(),
+            presence,
+            algorithms,
+            hints: Vec::new(),
+            digest: [0; 32],
+            refused: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn with_digest(mut self, digest: [u8; 32]) -> Self {
+        self.digest = digest;
+        self
+    }
+
+    /// Who was refused last on this thread, where it presented a certificate that can be read.
+    pub(crate) fn take_refused(&self) -> Option<String> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.remove(&std::thread::current().id())
     }
 
     pub(crate) fn with_pins(mut self, pins: Vec<[u8; 32]>) -> Self {
@@ -150,6 +143,22 @@ impl PeerVerifier {
         })
     }
 
+    /// The check of a handshake, which remembers whom it refused.
+    fn check_new(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+    ) -> Result<(), Error> {
+        self.check(leaf, intermediates, now, usage).inspect_err(|_| {
+            if let Ok(peer) = PeerCertificate::parse(std::slice::from_ref(leaf)) {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.insert(std::thread::current().id(), peer.described());
+            }
+        })
+    }
+
     fn check_chain(
         &self,
         leaf: &CertificateDer<'_>,
@@ -157,20 +166,16 @@ impl PeerVerifier {
         now: UnixTime,
         usage: Usage,
     ) -> Result<(), Error> {
-        let lists: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
-        let revocation = if lists.is_empty() {
-            None
-        } else {
-            let builder = RevocationOptionsBuilder::new(&lists)
-                .map_err(|_| Error::General("no revocation list to check against".into()))?;
-            Some(
-                builder
-                    .with_depth(self.depth)
-                    .with_status_policy(UnknownStatusPolicy::Allow)
-                    .with_expiration_policy(ExpirationPolicy::Ignore)
-                    .build(),
-            )
-        };
+        let chain: Vec<&CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).collect();
+        let lists = self.revocations.of(&chain);
+        // No list of the issuer's, or one that is past its time: see the module of the lists for why both pass.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
+            builder
+                .with_depth(self.depth)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Ignore)
+                .build()
+        });
         let usage = match usage {
             Usage::Server => KeyUsage::server_auth(),
             Usage::Client => KeyUsage::client_auth(),
@@ -212,14 +217,28 @@ impl PeerVerifier {
         Err(Refusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
     }
 
-    /// Whether a live connection's peer would still be accepted, all but its expiry, which ends connections
+    /// Why a live connection's peer would not be accepted any more, if so. Its expiry is left out, which ends connections
     /// by its own timer.
-    pub(crate) fn still_accepts(&self, peer: &PeerCertificate, usage: Usage) -> bool {
-        let Some((leaf, rest)) = peer.chain.split_first() else { return false };
-        let at = peer.not_after - Duration::from_secs(1);
-        let now = std::time::SystemTime::now().min(at).max(peer.not_before);
-        let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.check(leaf, rest, UnixTime::since_unix_epoch(since), usage).is_ok()
+    pub(crate) fn refusal(
+        &self,
+        peer: &PeerCertificate,
+        usage: Usage,
+        change: TrustChange,
+    ) -> Option<String> {
+        match change {
+            TrustChange::Nothing => None,
+            TrustChange::Revocations => {
+                self.revocations.revoke(&peer.issued).then(|| reason(&CertificateError::Revoked.into()))
+            }
+            TrustChange::Anchors => {
+                let (leaf, rest) = peer.chain.split_first()?;
+                let at = peer.not_after - Duration::from_secs(1);
+                let now = std::time::SystemTime::now().min(at).max(peer.not_before);
+                let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let checked = self.check(leaf, rest, UnixTime::since_unix_epoch(since), usage);
+                checked.err().map(|error| reason(&error))
+            }
+        }
     }
 }
 
@@ -230,12 +249,53 @@ pub(crate) enum Usage {
     Client,
 }
 
+/// Why a handshake failed, in words for whoever runs the mesh.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Revoked) => "the certificate is revoked".into(),
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the certificate has expired".into()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the certificate is not valid yet; compare the clocks".into(),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "no root of the trust bundle has issued the certificate".into()
+        }
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        Error::NoCertificatesPresented => "no certificate was presented".into(),
+        Error::AlertReceived(alert) => format!("the peer refused with the alert {alert:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// Which counter of Envoy's a failed handshake belongs to.
+pub(crate) fn counter_of(error: &Error, stats: &TlsStats) -> CounterId {
+    match error {
+        Error::NoCertificatesPresented => stats.fail_verify_no_cert,
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<Refusal>() {
+                Some(Refusal::Unexpected(_)) => stats.fail_verify_san,
+                Some(Refusal::NotPinned) => stats.fail_verify_cert_hash,
+                Some(Refusal::ManyUris(_) | Refusal::IsCa | Refusal::Malformed(_)) | None => {
+                    stats.fail_verify_error
+                }
+            }
+        }
+        Error::InvalidCertificate(_) => stats.fail_verify_error,
+        _ => stats.connection_error,
+    }
+}
+
 fn chain_error(error: webpki::Error) -> Error {
     let reason = match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::CertRevoked => CertificateError::Revoked,
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        // An issuer of the right name whose key did not sign it is another issuer.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            CertificateError::UnknownIssuer
+        }
         other => CertificateError::Other(OtherError(Arc::new(other))),
     };
     Error::InvalidCertificate(reason)
@@ -250,7 +310,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check(leaf, intermediates, now, Usage::Server).map(|()| ServerCertVerified::assertion())
+        self.check_new(leaf, intermediates, now, Usage::Server).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -291,7 +351,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check(leaf, intermediates, now, Usage::Client).map(|()| ClientCertVerified::assertion())
+        self.check_new(leaf, intermediates, now, Usage::Client).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

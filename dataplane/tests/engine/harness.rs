@@ -110,6 +110,13 @@ async fn answer(mut request: Request<Incoming>, number: u32) -> Result<Response<
             response.headers_mut().insert("trailer", "grpc-status, x-seen".parse().unwrap());
             *response.body_mut() = chunks(vec![sent.to_bytes()], Some(trailers));
         }
+        "/endless" => {
+            let drops = futures::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Some((Ok(Frame::data(Bytes::from_static(b"drop"))), ()))
+            });
+            *response.body_mut() = StreamBody::new(Box::pin(drops)).boxed();
+        }
         "/slow" => {
             tokio::time::sleep(Duration::from_millis(400)).await;
             *response.body_mut() = full("slow");

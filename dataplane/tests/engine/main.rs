@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod authority;
 mod harness;
 mod http;
 mod life;
 mod limits;
 mod reuse;
+mod revocation;
 mod stalls;
 mod streams;
 mod tcp;

@@ -3,84 +3,18 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
-};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_dataplane::runtime::{
-    CertifiedIdentity, ClientCertDetails, DownstreamTls, DownstreamTlsSpec, ForwardClientCert, SanMatch,
-    SanMatcher, Terminal, Transport, TrustSpec, UpstreamProtocol, UpstreamTls, UpstreamTlsSpec,
+    ClientCertDetails, DownstreamTls, DownstreamTlsSpec, ForwardClientCert, Terminal, Transport,
+    UpstreamProtocol, UpstreamTls, UpstreamTlsSpec,
 };
 
+use crate::authority::{Anyone, Authority, CART, WEB};
 use crate::harness::{Client, Origin, Proxy, Setup, chain, empty, to_cluster};
-
-/// A certificate authority of one test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test root");
-        let root = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    fn pem(&self, uris: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        (leaf.pem(), key.serialize_pem())
-    }
-
-    fn identity(&self, uris: &[&str]) -> CertifiedIdentity {
-        let (chain, key) = self.pem(uris);
-        CertifiedIdentity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
-    }
-
-    fn trust(&self, names: &[&str]) -> TrustSpec {
-        TrustSpec {
-            roots: vec![self.root.clone()],
-            sans: names.iter().map(|name| SanMatch::Uri(SanMatcher::Exact((*name).into()))).collect(),
-            ..TrustSpec::default()
-        }
-    }
-
-    fn server(&self, name: &str) -> Arc<DownstreamTls> {
-        let spec = DownstreamTlsSpec {
-            identity: Some(self.identity(&[name])),
-            trust: Some(self.trust(&[])),
-            require_client_certificate: true,
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            allow_tls12: false,
-        };
-        Arc::new(DownstreamTls::prepare(&spec).unwrap())
-    }
-
-    fn client(&self, name: &str, expects: &str) -> Arc<UpstreamTls> {
-        let spec = UpstreamTlsSpec {
-            identity: Some(self.identity(&[name])),
-            trust: Some(self.trust(&[expects])),
-            sni: Some("http.web.shop.test".into()),
-            ..UpstreamTlsSpec::default()
-        };
-        Arc::new(UpstreamTls::prepare(&spec).unwrap())
-    }
-}
-
-const WEB: &str = "spiffe://test/ns/shop/svc/web";
-const CART: &str = "spiffe://test/ns/shop/svc/cart";
 
 /// An inbound sidecar in front of an origin.
 async fn inbound(authority: &Authority) -> (Origin, Setup, Proxy) {
@@ -139,10 +73,11 @@ async fn two_sidecars_carry_each_protocol_over_mutual_tls() {
 async fn a_server_with_another_identity_is_not_spoken_to() {
     let authority = Authority::new();
     let (origin, _setup, web) = inbound(&authority).await;
-    let (_out, cart) = outbound(&web, authority.client(CART, CART), UpstreamProtocol::Http1).await;
+    let (out, mut cart) = outbound(&web, authority.client(CART, CART), UpstreamProtocol::Http1).await;
     let answer = cart.h1().await.get("/hello").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.text().contains("TLS_error"), "{}", answer.text());
+    cart.wait_for(&out, "cluster.web.ssl.fail_verify_san", 1).await;
     assert_eq!(origin.requests.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
@@ -169,7 +104,8 @@ async fn plaintext_foreign_and_doubtful_clients_are_refused() {
     }
     assert_eq!(origin.requests.load(std::sync::atomic::Ordering::SeqCst), 0);
     web.wait_for(&setup, "listener.in.no_filter_chain_match", 1).await;
-    web.wait_for(&setup, "listener.in.ssl.connection_error", 2).await;
+    web.wait_for(&setup, "listener.in.ssl.fail_verify_error", 2).await;
+    web.wait_for(&setup, "listener.in.ssl.connection_error", 0).await;
     setup.build();
 }
 
@@ -191,42 +127,6 @@ fn client_config(authority: &Authority, alpn: &[&[u8]]) -> Arc<rustls::ClientCon
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)
-}
-
-/// The test looks at the server through its own proxy elsewhere; here any certificate will do.
-#[derive(Debug)]
-struct Anyone(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        d: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(m, c, d, &self.0.signature_verification_algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        d: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(m, c, d, &self.0.signature_verification_algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[tokio::test]
@@ -348,52 +248,6 @@ async fn a_connection_ends_before_the_certificate_of_its_peer() {
     assert!(time::OffsetDateTime::now_utc() < expiry, "it ends while the certificate is good");
     let mut lasting = enter(&authority, &web, |_| {}).await;
     assert_eq!(lasting.get("/hello").await.status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn a_revoked_certificate_is_cut_off_and_let_in_no_more() {
-    let authority = Authority::new();
-    let (_origin, mut inside, mut web) = inbound(&authority).await;
-    let serial = || rcgen::SerialNumber::from(4711_u64);
-    let mut revoked = enter(&authority, &web, |params| params.serial_number = Some(serial())).await;
-    assert_eq!(revoked.get("/hello").await.status, StatusCode::OK);
-    let now = time::OffsetDateTime::now_utc();
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: now - time::Duration::minutes(1),
-        next_update: now + time::Duration::hours(1),
-        crl_number: rcgen::SerialNumber::from(1_u64),
-        issuing_distribution_point: None,
-        revoked_certs: vec![rcgen::RevokedCertParams {
-            serial_number: serial(),
-            revocation_time: now,
-            reason_code: None,
-            invalidity_date: None,
-        }],
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    let list = list.signed_by(&authority.issuer).unwrap();
-    let spec = DownstreamTlsSpec {
-        identity: Some(authority.identity(&[WEB])),
-        trust: Some(TrustSpec {
-            crls: vec![list.der().clone()],
-            only_leaf_crl: true,
-            ..authority.trust(&[])
-        }),
-        require_client_certificate: true,
-        ..DownstreamTlsSpec::default()
-    };
-    let manager = inside.manager(|_| {});
-    let mut checking =
-        chain(1, Terminal::Http(manager), Some(Arc::new(DownstreamTls::prepare(&spec).unwrap())));
-    checking.matches.server_names = vec!["http.web.shop.test".into()];
-    inside.listener("in", vec![checking], |listener| listener.inspection.tls = true);
-    assert!(web.engine().swap(inside.build()).await.is_empty());
-    web.wait_for(&inside, "http.in.downstream_cx_active", 0).await;
-    let mut good = enter(&authority, &web, |_| {}).await;
-    assert_eq!(good.get("/hello").await.status, StatusCode::OK, "others are let in");
-    let mut again = enter(&authority, &web, |params| params.serial_number = Some(serial())).await;
-    let request = again.request(Method::GET, "/hello", empty());
-    assert!(again.send(request).await.is_err(), "a revoked certificate is refused");
 }
 
 #[tokio::test]

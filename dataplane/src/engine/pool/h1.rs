@@ -49,10 +49,6 @@ impl Idle {
         self.sender.is_closed() || self.connection.spent.get()
     }
 
-    pub(super) fn is_trusted(&self) -> bool {
-        self.connection.is_trusted()
-    }
-
     /// Makes sure, as far as that can be known, that the server has not closed it meanwhile.
     pub(super) async fn check(self, pool: &Rc<Pool>) -> Option<IdleLease> {
         if self.connection.idle_for() > STALE {

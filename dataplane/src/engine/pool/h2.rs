@@ -247,7 +247,13 @@ impl Life {
         if self.connecting.as_ref().is_some_and(|(_, patience)| patience.poll(cx).is_ready()) {
             self.connecting = None;
         }
-        if !self.ended && self.connection.poll_end(cx).is_ready() {
+        if self.connection.poll_end(cx).is_ready() {
+            if self.connection.is_cut() {
+                return Poll::Ready(());
+            }
+            if self.ended {
+                return Poll::Pending;
+            }
             // Dropping the pool's handle lets hyper close the connection when its streams are done.
             self.ended = true;
             if let Some(pool) = self.pool.upgrade() {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
 use super::super::connect::Dialed;
+use super::super::trust::GRACE;
+use super::super::trusted::Trusted;
 use super::super::worker::Worker;
 use super::Place;
-use crate::runtime::{Cluster, PeerCertificate, UpstreamTls};
+use crate::runtime::{Cluster, PeerCertificate};
 
 /// No request begins on a connection this long before a certificate expires: before the server announces its end, so
 /// that no request crosses that.
@@ -33,7 +35,10 @@ pub(crate) struct Connection {
     pub(crate) spent: Cell<bool>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<Arc<PeerCertificate>>,
-    tls: Option<Arc<UpstreamTls>>,
+    /// Its part of the worker's list, where it has a server's certificate.
+    trusted: Option<Rc<Trusted>>,
+    /// When it ends whatever is under way.
+    cut_at: Cell<Option<Instant>>,
     certificate_end: Option<SystemTime>,
     opened: Instant,
     idle_since: Cell<Instant>,
@@ -60,7 +65,8 @@ impl Connection {
             spent: Cell::new(false),
             local: dialed.local,
             peer: dialed.peer.clone(),
-            tls: dialed.tls.clone(),
+            trusted: worker.servers.hold(worker, &cluster.name, dialed),
+            cut_at: Cell::new(None),
             certificate_end: dialed.certificate_end(),
             opened,
             idle_since: Cell::new(opened),
@@ -95,6 +101,11 @@ impl Connection {
         }
     }
 
+    /// For a tunnel over it, which ends with the trust in its server.
+    pub(crate) fn trusted(&self) -> Option<Rc<Trusted>> {
+        self.trusted.clone()
+    }
+
     /// When the first of its two certificates expires.
     pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
         self.certificate_end
@@ -104,24 +115,38 @@ impl Connection {
         now().saturating_duration_since(self.idle_since.get())
     }
 
-    /// Whether the server's certificate would be accepted again by the cluster's newest context.
-    pub(super) fn is_trusted(&self) -> bool {
-        match (&self.tls, &self.peer) {
-            (Some(tls), Some(peer)) => {
-                let newest = self.worker.newest_tls(&self.cluster.name, tls);
-                newest.is_none_or(|tls| tls.still_accepts(peer))
-            }
-            (None, _) | (_, None) => true,
+    /// Whether requests under way are not waited for any more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut_at.get().is_some_and(|cut| now() >= cut)
+    }
+
+    /// The server is not trusted any more: no new request, and those under way may take a moment.
+    fn watch_trust(&self, cx: &Context<'_>) {
+        if let Some(trusted) = &self.trusted
+            && self.cut_at.get().is_none()
+            && trusted.poll_refused(cx).is_ready()
+        {
+            self.spent.set(true);
+            self.cut_at.set(Some(now() + GRACE));
+            self.deadline.set(if self.active.get() == 0 { Duration::ZERO } else { GRACE });
         }
     }
 
     /// Ready when the connection has to end: it was idle for too long, or its time is over. Requests under way
     /// are not cut; the last one's end brings the task back here.
     pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        self.watch_trust(cx);
         if self.deadline.poll(cx).is_pending() {
             return Poll::Pending;
         }
         let at = now();
+        if let Some(cut) = self.cut_at.get() {
+            if at >= cut || self.active.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.rearm(at, cx);
+            return Poll::Pending;
+        }
         if self.ends.is_some_and(|ends| at >= ends) {
             if !self.spent.replace(true) {
                 self.worker.shard.inc(self.cluster.stats.upstream_cx_max_duration_reached);
@@ -164,6 +189,9 @@ impl Connection {
     }
 
     fn next_end(&self) -> Option<Instant> {
+        if let Some(cut) = self.cut_at.get() {
+            return Some(if self.active.get() == 0 { now() } else { cut });
+        }
         let idle = if self.active.get() == 0 { self.idle_end() } else { None };
         [idle, self.ends].into_iter().flatten().min()
     }

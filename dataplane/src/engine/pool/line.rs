@@ -27,6 +27,8 @@ pub(crate) struct Line {
     attended: Cell<bool>,
     /// Wakes its own task.
     keeper: RefCell<Option<Waker>>,
+    /// Wakes the request that drives it.
+    attendant: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for Line {
@@ -41,6 +43,7 @@ impl Line {
             driver: RefCell::new(Some(Box::pin(driver))),
             attended: Cell::new(false),
             keeper: RefCell::default(),
+            attendant: RefCell::default(),
         }
     }
 
@@ -49,6 +52,12 @@ impl Line {
         let mut slot = self.driver.borrow_mut();
         let Some(driver) = slot.as_mut() else { return Poll::Ready(()) };
         if driver.as_mut().poll(cx).is_pending() {
+            if self.attended.get() {
+                match &mut *self.attendant.borrow_mut() {
+                    Some(known) => known.clone_from(cx.waker()),
+                    slot => *slot = Some(cx.waker().clone()),
+                }
+            }
             return Poll::Pending;
         }
         *slot = None;
@@ -110,10 +119,13 @@ impl Line {
         if self.driver.borrow().is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Closes it.
+    /// Closes it; a request that drives it hears of that.
     pub(super) fn close(&self) {
         let driver = self.driver.borrow_mut().take();
         drop(driver);
+        if let Some(attendant) = self.attendant.take() {
+            attendant.wake();
+        }
     }
 
     fn wake_keeper(&self) {

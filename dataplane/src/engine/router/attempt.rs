@@ -12,6 +12,7 @@ use super::super::body::{Body, ResponseBody, Source};
 use super::super::clock::now;
 use super::super::connect::ConnectError;
 use super::super::exchange::Exchange;
+use super::super::handshake::refused_by_server;
 use super::super::http::Stage;
 use super::super::limits::{Limits, TimedOut};
 use super::super::pool::Lease;
@@ -75,6 +76,10 @@ pub(super) async fn send(
         Err(reached) => Err(AttemptError::TimedOut(reached)),
         Ok(Err(mut failed)) => {
             tracing::debug!(error = %failed.error(), "no response");
+            if let Some(upstream) = &exchange.upstream {
+                let (worker, config) = (&exchange.connection.worker, &upstream.picked.view.config);
+                refused_by_server(worker, config, upstream.picked.endpoint().address, failed.error());
+            }
             if let Some(request) = failed.take_message() {
                 outgoing.put_back(request);
                 if let Lease::Http2(lease) = &lease {

@@ -1,0 +1,83 @@
+//! Handshakes that failed: counted as Envoy counts them, and logged with peer and reason, once a minute each.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::worker::Worker;
+use crate::runtime::{Cluster, DownstreamTls, Listener, UpstreamTls, counter_of, reason};
+
+/// A client's handshake failed.
+pub(super) fn inbound_failed(
+    worker: &Worker,
+    listener: &Listener,
+    tls: &DownstreamTls,
+    peer: SocketAddr,
+    error: &io::Error,
+) {
+    let stats = &listener.stats.tls;
+    let (counter, reason) = match of_tls(error) {
+        Some(error) => (counter_of(error, stats), reason(error)),
+        None => (stats.connection_error, error.to_string()),
+    };
+    worker.shard.inc(counter);
+    let (listener, address) = (&listener.name, peer.ip());
+    let who = tls.take_refused();
+    let key = who.clone().unwrap_or_else(|| address.to_string());
+    worker.repeats.note(&key, &reason, |unsaid| {
+        let certificate = who.as_deref().unwrap_or("none that was looked at");
+        tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
+    });
+}
+
+/// A handshake with a server failed.
+pub(super) fn outbound_failed(
+    worker: &Worker,
+    cluster: &Cluster,
+    tls: Option<&Arc<UpstreamTls>>,
+    address: SocketAddr,
+    error: &io::Error,
+) {
+    let stats = &cluster.stats.tls;
+    let (counter, reason) = match of_tls(error) {
+        Some(error) => (counter_of(error, stats), reason(error)),
+        None => (stats.connection_error, error.to_string()),
+    };
+    worker.shard.inc(counter);
+    let who = tls.and_then(|tls| tls.take_refused());
+    let key = who.clone().unwrap_or_else(|| address.to_string());
+    worker.repeats.note(&key, &reason, |unsaid| {
+        let certificate = who.as_deref().unwrap_or("none that was looked at");
+        let cluster = &cluster.name;
+        tracing::warn!(%cluster, %address, certificate, reason, unsaid, "a TLS handshake with a server failed");
+    });
+}
+
+/// With TLS 1.3 a server looks at our certificate after the handshake is over for us: its refusal is the first thing that
+/// is read.
+pub(super) fn refused_by_server(
+    worker: &Worker,
+    cluster: &Cluster,
+    address: SocketAddr,
+    error: &(dyn std::error::Error + 'static),
+) {
+    let mut source = Some(error);
+    let alert = loop {
+        let Some(cause) = source else { return };
+        let io = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).or(cause.downcast_ref());
+        match io.and_then(of_tls) {
+            Some(alert @ rustls::Error::AlertReceived(_)) => break alert,
+            Some(_) | None => source = cause.source(),
+        }
+    };
+    worker.shard.inc(cluster.stats.tls.connection_error);
+    let reason = reason(alert);
+    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
+        let cluster = &cluster.name;
+        tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
+    });
+}
+
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
