@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
-use weft_api::{ResourceKind, Version, WorkloadId};
+use weft_api::{ResourceKind, Version};
 use weft_xds::server::Event;
 use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
+use crate::refusals::{Client, Refusals};
 
 /// Names of a refused response in one line of the log.
 const SHOWN_NAMES: usize = 8;
@@ -21,14 +22,15 @@ const SHOWN_NAMES: usize = 8;
 #[derive(Debug)]
 pub struct Discovery {
     reconciling: Reconciling,
+    refusals: Refusals,
     metrics: Metrics,
 }
 
 impl Discovery {
     /// Streams are served by a reconciler.
     #[must_use]
-    pub fn new(reconciling: Reconciling, metrics: Metrics) -> Self {
-        Self { reconciling, metrics }
+    pub fn new(reconciling: Reconciling, refusals: Refusals, metrics: Metrics) -> Self {
+        Self { reconciling, refusals, metrics }
     }
 }
 
@@ -49,18 +51,22 @@ impl Publisher for Discovery {
         let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
         let id = StreamId::next();
         let progress = Arc::new(Progress::default());
+        let user_agent = node.agent();
+        let agent = user_agent.as_str().into();
+        let client = Client { workload: workload.clone(), instance: Arc::clone(&instance), agent };
+        let remembered = self.refusals.recall(&client);
         let guard = Guard {
             id,
-            workload: workload.clone(),
-            instance: Arc::clone(&instance),
+            client,
             progress: Arc::clone(&progress),
             has_arrived: AtomicBool::new(false),
             reconciling: self.reconciling.clone(),
+            refusals: self.refusals.clone(),
             metrics: self.metrics.clone(),
         };
         let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
+        let subscription = subscription.with_rejections(remembered);
         self.metrics.stream_opened();
-        let user_agent = node.agent();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let opened =
             Command::Opened(Connected { id, workload, instance, user_agent, kind: stream, progress, handle });
@@ -89,20 +95,24 @@ fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
 /// Lives as long as the stream; its end tells the reconciler.
 struct Guard {
     id: StreamId,
-    workload: WorkloadId,
-    instance: Arc<str>,
+    client: Client,
     progress: Arc<Progress>,
     has_arrived: AtomicBool,
     reconciling: Reconciling,
+    refusals: Refusals,
     metrics: Metrics,
 }
 
 impl Guard {
     fn note(&self, event: &Event) {
         self.metrics.session_event(event);
+        if let Event::Acked { kind, resources } = event {
+            let taken = resources.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
+            self.refusals.accepted(&self.client, *kind, taken);
+        }
         match event {
             Event::Nacked { kind, resources, message, .. } => {
-                let (workload, count) = (&self.workload, resources.len());
+                let (workload, count) = (&self.client.workload, resources.len());
                 // Of a large response the first few names tell where to look.
                 let resources = &resources[..count.min(SHOWN_NAMES)];
                 tracing::warn!(%workload, r#type = %kind, count, ?resources, message = &**message, "configuration refused");
@@ -114,7 +124,7 @@ impl Guard {
             }
             Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
                 if !self.has_arrived.swap(true, Ordering::Relaxed) {
-                    let (workload, instance) = (self.workload.clone(), Arc::clone(&self.instance));
+                    let Client { workload, instance, agent: _ } = self.client.clone();
                     self.tell(Command::Arrived { workload, instance });
                 }
             }
@@ -124,8 +134,12 @@ impl Guard {
                     self.reconciling.tell_presence();
                 }
             }
-            Event::Quarantined { .. }
-            | Event::Sent { .. }
+            Event::Quarantined { kind, rejected } => {
+                for _ in 0..self.refusals.remember(&self.client, *kind, rejected) {
+                    self.metrics.limited(Limit::RefusalsRemembered);
+                }
+            }
+            Event::Sent { .. }
             | Event::Acked { .. }
             | Event::GateTimedOut { .. }
             | Event::AckOverdue { .. }

@@ -34,10 +34,12 @@ pub use declared::DeclarationError;
 pub use refusal::Refusal;
 
 use crate::ca::{
-    Authority, CheckedCsr, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES, SigningLimits,
+    Authority, CheckedCsr, INSTANCES_OF_A_NAME, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES,
+    SigningLimits,
 };
 use crate::clock::Clock;
 use crate::instances::{Instances, Member};
+use crate::revocation;
 use crate::seldom::Seldom;
 use crate::source::Source;
 use crate::tokens::{Presented, TokenError, Tokens};
@@ -138,6 +140,7 @@ impl Joining {
                 return Err(Refusal::Alive(wanted.id.clone()));
             }
         }
+        self.check_room(&wanted.id, &record.instance).await?;
         let txn = if is_repeated { Txn::new() } else { token.spend(Txn::new())? };
         let leaf = self.authority.issue_workload(&wanted.service, &wanted.id, wanted.csr.key())?;
         let entry = LedgerEntry::new(&leaf, &record.instance, record.key_origin);
@@ -146,6 +149,20 @@ impl Joining {
         self.ledger.issued().note(entry);
         tracing::info!(workload = %wanted.id, service = %wanted.service, token = %record.token, "joined");
         Ok(leaf)
+    }
+
+    /// Whether one more leaf of an instance keeps within what revoking its name can list.
+    async fn check_room(&self, id: &WorkloadId, instance: &str) -> Result<(), Refusal> {
+        let mut live = self.ledger.issued().live(id, self.clock.unix_seconds());
+        if let Some(leaves) = live.get(instance) {
+            return self.limits.admit_leaf(*leaves).map_err(Refusal::ManyLeaves);
+        }
+        if live.len() >= INSTANCES_OF_A_NAME {
+            // Those that were revoked stand on a list already, and take no more room.
+            let revoked = revocation::revoked_instances(self.store.as_ref()).await?;
+            live.retain(|instance, _| !revoked.contains(instance));
+        }
+        self.limits.admit_instance(live.len()).map_err(|full| Refusal::ManyInstances(id.clone(), full))
     }
 
     fn joined(&self, wanted: &Wanted, leaf: IssuedLeaf) -> JoinResponse {
@@ -163,6 +180,7 @@ impl Joining {
         self.limits.admit_renewal(&member.id)?;
         let csr = CheckedCsr::try_from_der(csr)?;
         self.instances.check_current(member).await?;
+        self.check_room(&member.id, &member.instance).await?;
         let leaf = self.authority.issue_workload(&member.service, &member.id, csr.key())?;
         self.ledger.append(LedgerEntry::new(&leaf, &member.instance, KeyOrigin::Workload)).await?;
         // Whoever revokes the workload lists its leaves after its record is gone. A leaf that is written down before it is
@@ -206,6 +224,10 @@ impl JoinService for Joining {
 
     async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
         let member = member(&request)?;
+        // That it is taken is what let the call through.
+        if request.get_ref().only_ask {
+            return Ok(Response::new(ReturnResponse {}));
+        }
         if self.workloads.take_back(&member.id, &member.instance).await.map_err(Refusal::from)? {
             tracing::info!(workload = %member.id, "is back");
         }

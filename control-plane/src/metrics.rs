@@ -64,6 +64,10 @@ pub enum Limit {
     Renewals,
     /// Renewals of one workload.
     RenewalsOfAWorkload,
+    /// Certificates of one instance that live.
+    LeavesOfAnInstance,
+    /// Instances of one name with certificates that live.
+    InstancesOfAName,
     /// Tokens that are none, from one source.
     BadTokensOfASource,
     /// Destinations of one workload in its statistics.
@@ -74,6 +78,8 @@ pub enum Limit {
     HealthStreamsOfAWorkload,
     /// Reports about ports that the workload was not asked to check.
     PortsNotAsked,
+    /// Refusals of clients that are remembered beyond their streams.
+    RefusalsRemembered,
     /// Workloads of which other replicas are told no health, because the store takes no more.
     PresenceHealth,
 }
@@ -87,11 +93,14 @@ impl Limit {
             Self::JoinsOfAToken => "joins with this token",
             Self::Renewals => "renewals at once",
             Self::RenewalsOfAWorkload => "renewals of this workload",
+            Self::LeavesOfAnInstance => "live certificates of this instance",
+            Self::InstancesOfAName => "instances of this name with live certificates",
             Self::BadTokensOfASource => "join tokens from this address that are not valid",
             Self::EdgesOfAWorkload => "destinations of this workload",
             Self::MetricStreamsOfAWorkload => "streams of statistics of this workload",
             Self::HealthStreamsOfAWorkload => "streams of health reports of this workload",
             Self::PortsNotAsked => "ports that are not to be checked",
+            Self::RefusalsRemembered => "refusals",
             Self::PresenceHealth => "reports for the store",
         }
     }
@@ -104,11 +113,14 @@ impl EncodeLabelValue for Limit {
             Self::JoinsOfAToken => "joins_of_a_token",
             Self::Renewals => "renewals",
             Self::RenewalsOfAWorkload => "renewals_of_a_workload",
+            Self::LeavesOfAnInstance => "leaves_of_an_instance",
+            Self::InstancesOfAName => "instances_of_a_name",
             Self::BadTokensOfASource => "bad_tokens_of_a_source",
             Self::EdgesOfAWorkload => "edges_of_a_workload",
             Self::MetricStreamsOfAWorkload => "metric_streams_of_a_workload",
             Self::HealthStreamsOfAWorkload => "health_streams_of_a_workload",
             Self::PortsNotAsked => "ports_not_asked",
+            Self::RefusalsRemembered => "refusals_remembered",
             Self::PresenceHealth => "presence_health",
         };
         EncodeLabelValue::encode(&name, encoder)

@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn another_version_of_the_proxy_and_another_instance_begin_anew() {
         let refusals = Refusals::default();
-        let [old, new, newer] = ["envoy 1.39.0", "envoy 1.40.0", "envoy 1.41.0"].map(|a| client("shop/web-1", "1", a));
+        let [old, new, newer] =
+            ["envoy 1.39.0", "envoy 1.40.0", "envoy 1.41.0"].map(|a| client("shop/web-1", "1", a));
         refusals.remember(&old, ResourceKind::Cluster, &refused("a", "1", "no"));
         assert!(refusals.recall(&new).is_empty());
         assert!(refusals.recall(&client("shop/web-1", "2", "envoy 1.39.0")).is_empty());
@@ -288,7 +289,9 @@ mod tests {
         assert!(refusals.recall(&first).is_empty());
         assert_eq!(names(&refusals, &second), ["b"]);
         refusals.forget(&first.workload, None);
-        assert!(refusals.is_empty() && refusals.memory().bytes == 0 && refusals.memory().workloads.is_empty());
+        assert!(
+            refusals.is_empty() && refusals.memory().bytes == 0 && refusals.memory().workloads.is_empty()
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_api::WorkloadId;
-use weft_store::{CommitError, Leadership, Store, Txn};
+use weft_store::{CommitError, Leadership, ReadError, Store, Txn};
 
 use crate::StoreError;
 use crate::ca::{Authority, CaError, Ledger, LedgerEntry, Serial};
@@ -99,27 +99,32 @@ impl Revocations {
             if stored.is_none() && own.is_empty() {
                 return Ok(None);
             }
+            let mut revoked = revoked_instances(self.store.as_ref()).await.map_err(StoreError::from)?;
             let instances = self.instances(id, stored.as_ref(), &own);
+            let told = Revoked { instances: instances.len(), leaves: own.len() };
             let txn = match &stored {
                 Some(stored) => stored.record.remove(Txn::new(), stored.revision),
                 None => Txn::new(),
             };
-            let txn = instances.iter().fold(txn, |txn, one| {
+            let new: Vec<_> = instances.iter().filter(|one| !revoked.contains(&one.instance)).collect();
+            let txn = new.iter().fold(txn, |txn, one| {
                 txn.put(
                     key(&one.instance),
                     serde_json::to_vec(one).expect("strings and numbers always encode"),
                 )
             });
-            let mut revoked = self.revoked().await?;
             revoked.extend(instances.iter().map(|one| one.instance.clone()));
-            let (txn, _) =
+            let (txn, is_changed) =
                 self.authority.listing(self.store.as_ref(), txn, &listed(&leaves, &revoked)).await?;
+            if stored.is_none() && new.is_empty() && !is_changed {
+                return Ok(Some(told));
+            }
             match self.store.commit(txn).await {
                 Ok(_) => {
                     tracing::info!(workload = %id, leaves = own.len(), "revoked");
                     self.catch_up(None).await?;
                     self.authority.reload(self.store.as_ref()).await?;
-                    return Ok(Some(Revoked { instances: instances.len(), leaves: own.len() }));
+                    return Ok(Some(told));
                 }
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(StoreError::from(error).into()),
@@ -135,7 +140,7 @@ impl Revocations {
     /// When the store fails, a list cannot be signed, or leadership was lost.
     pub async fn catch_up(&self, leader: Option<&Leadership>) -> Result<bool, RevocationError> {
         for _ in 0..ATTEMPTS {
-            let revoked = self.revoked().await?;
+            let revoked = revoked_instances(self.store.as_ref()).await.map_err(StoreError::from)?;
             if revoked.is_empty() {
                 return Ok(false);
             }
@@ -160,7 +165,7 @@ impl Revocations {
     /// When the store fails or leadership was lost.
     pub async fn prune(&self, leader: &Leadership) -> Result<usize, StoreError> {
         let now = self.clock.unix_seconds();
-        let all = self.read().await?;
+        let all = read(self.store.as_ref()).await?;
         let ended: Vec<_> = all.iter().filter(|one| one.until < now).collect();
         for batch in ended.chunks(PRUNE_BATCH) {
             let txn = Txn::new().fenced_by(leader);
@@ -204,15 +209,19 @@ impl Revocations {
         }
         Ok(leaves.into_values().filter(|leaf| leaf.expires_at > now).collect())
     }
+}
 
-    async fn revoked(&self) -> Result<BTreeSet<String>, StoreError> {
-        Ok(self.read().await?.into_iter().map(|one| one.instance).collect())
-    }
+/// The instances that were revoked and whose leaves may live.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn revoked_instances(store: &dyn Store) -> Result<BTreeSet<String>, ReadError> {
+    Ok(read(store).await?.into_iter().map(|one| one.instance).collect())
+}
 
-    async fn read(&self) -> Result<Vec<RevokedInstance>, StoreError> {
-        let entries = self.store.list_all(PREFIX).await?.entries;
-        Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
-    }
+async fn read(store: &dyn Store) -> Result<Vec<RevokedInstance>, ReadError> {
+    let entries = store.list_all(PREFIX).await?.entries;
+    Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
 }
 
 /// Issuer and serial of each leaf of these instances.

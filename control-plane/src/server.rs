@@ -29,14 +29,14 @@ use weft_xds::transport::server::DiscoveryServer;
 
 use crate::admin::{self, Admin};
 use crate::args::Args;
-use crate::ca::{self, Authority, AuthoritySettings, Issued, Ledger, Serial, ServerName, SigningLimits};
+use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
 use crate::descriptors::{self, Shares};
 use crate::discovery::Discovery;
 use crate::edges::{Edges, MetricsReceiver};
 use crate::health::HealthReceiver;
 use crate::instances::{Instances, identify};
-use crate::join::{Answers, Joining};
+use crate::join::Joining;
 use crate::leader::{Duties, spawn_leader};
 use crate::listener::{self, API_STREAMS, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use crate::liveness::Limits;
@@ -48,17 +48,17 @@ use crate::policy_log::PolicyLog;
 use crate::presence::spawn_presence;
 use crate::reach::Reach;
 use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
+use crate::refusals::Refusals;
 use crate::rest::{self, Api};
 use crate::revocation::Revocations;
 use crate::secrets;
+use crate::sign_of_life::SignsOfLife;
 use crate::tls::{ClientCertificates, Connections, ListenerTls, spawn_keeper};
 use crate::tokens::{KnownTokens, Tokens};
 use crate::workloads::Workloads;
 
 /// How long the listeners may take to finish what is under way.
 const GRACE: Duration = Duration::from_secs(7);
-/// How long whoever has a name may take to answer when another wants it.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long an operator's connection to the API or to the admin endpoints may be without a call.
 const IDLE_OPERATOR: Duration = Duration::from_secs(60);
 /// How long a new leader may lack the store before a start gives up.
@@ -215,6 +215,8 @@ struct Parts {
     edges: Edges,
     metrics: Metrics,
     connections: Connections,
+    signs_of_life: SignsOfLife,
+    refusals: Refusals,
     names: Vec<ServerName>,
     public: ControlPlanes,
     freshness: watch::Receiver<weft_store::Health>,
@@ -240,8 +242,10 @@ impl Parts {
             secrets::spawn(Arc::clone(&authority), ledger.clone(), clock.clone(), shutdown.clone());
         let trust_domain = authority.trust_domain().clone();
         let connections = Connections::default();
-        let (cutting, issued) = (connections.clone(), ledger.issued().clone());
+        let refusals = Refusals::default();
+        let (cutting, forgetting, issued) = (connections.clone(), refusals.clone(), ledger.issued().clone());
         let cut = Box::new(move |id: &WorkloadId, keep: Option<&str>| {
+            forgetting.forget(id, keep);
             cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
         });
         let reconciling = spawn_reconciler(trust_domain, limits(args)?, secrets, cut, shutdown.clone());
@@ -249,15 +253,24 @@ impl Parts {
         reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
         let xds = listeners.xds.local_addr()?;
+        let replica = format!("{:016x}", rand::random::<u64>());
         let parts = Self {
             workloads: Workloads::new(Arc::clone(&store), clock.clone()),
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
             known_tokens: KnownTokens::follow(&store, shutdown.clone()),
+            signs_of_life: SignsOfLife::new(
+                Arc::clone(&store),
+                &replica,
+                connections.clone(),
+                ledger.issued().clone(),
+                reconciling.clone(),
+            ),
             names: listeners.reach.server_names(&[xds, listeners.api.local_addr()?]),
             public: listeners.reach.public(xds),
             edges: Edges::default(),
             metrics: Metrics::new(),
             connections,
+            refusals,
             store,
             authority,
             operators,
@@ -267,7 +280,6 @@ impl Parts {
             reconciling,
             freshness,
         };
-        let replica = format!("{:016x}", rand::random::<u64>());
         spawn_leader(
             parts.duties(),
             format!("{}#{replica}", listeners.reach.own_name(xds)),
@@ -276,6 +288,7 @@ impl Parts {
         if !args.etcd.is_empty() {
             let reconciling = parts.reconciling.clone();
             let metrics = parts.metrics.clone();
+            tokio::spawn(parts.signs_of_life.clone().answer(shutdown.clone()));
             spawn_presence(Arc::clone(&parts.store), replica, reconciling, metrics, shutdown.clone());
         }
         Ok(parts)
@@ -350,7 +363,11 @@ impl Parts {
         let known = Arc::new(self.reconciling.clone());
         let instances =
             Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone());
-        let answers = answers(&self.connections, self.ledger.issued(), &self.reconciling);
+        let signs = self.signs_of_life.clone();
+        let answers = move |record| {
+            let signs = signs.clone();
+            async move { signs.shown_by(&record).await }.boxed()
+        };
         let known = self.known_tokens.clone();
         let limits = SigningLimits::for_this_machine()
             .counted_by(self.metrics.clone())
@@ -360,13 +377,13 @@ impl Parts {
             Arc::clone(&self.authority),
             Arc::new(limits),
             instances.clone(),
-            answers,
+            Arc::new(answers),
             self.clock.clone(),
         );
         let health = HealthReceiver::new(self.reconciling.clone(), self.metrics.clone());
         let edges = MetricsReceiver::new(self.edges.clone(), self.reconciling.clone(), self.metrics.clone());
-        let discovery = Arc::new(Discovery::new(self.reconciling.clone(), self.metrics.clone()));
-        DiscoveryServer::new(discovery)
+        let discovery = Discovery::new(self.reconciling.clone(), self.refusals.clone(), self.metrics.clone());
+        DiscoveryServer::new(Arc::new(discovery))
             .into_routes()
             .add_service(joining.into_server())
             .add_service(health.into_server())
@@ -418,21 +435,6 @@ impl Parts {
         };
         Ok(Security::Tls { config, trust_domain: self.authority.trust_domain().clone() })
     }
-}
-
-/// Whether the instance of a record is there: it answers a ping, or another replica has a stream of it, which pings by
-/// itself and soon misses one that does not answer.
-fn answers(connections: &Connections, issued: &Issued, reconciling: &Reconciling) -> Answers {
-    let (connections, issued, reconciling) = (connections.clone(), issued.clone(), reconciling.clone());
-    Arc::new(move |record| {
-        let (connections, issued, reconciling) = (connections.clone(), issued.clone(), reconciling.clone());
-        async move {
-            let is_its = |serial: &Serial| issued.is_of(serial, &record.instance);
-            reconciling.is_elsewhere(&record.id).await
-                || connections.answers(&record.id, ANSWER, is_its).await
-        }
-        .boxed()
-    })
 }
 
 /// What a lost stream means, and when.

@@ -2,21 +2,28 @@
 //!
 //! ```text
 //! prepare   flags, token, directory: everything that can be wrong on this machine      tells nobody anything
+//! settled   an identity of an earlier join beside a token: is it still taken?          asks, and changes nothing
 //!    │      (the caller binds its addresses here)
 //! enter     join, again and again while the control plane is away                      uses the token up
 //! ```
+//!
+//! An identity of an earlier join comes first; a token beside it is for the case that the control plane does not take it any
+//! more, because the workload was revoked or replaced.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::Rng as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
 use weft_api::{ControlPlanes, JoinToken};
 
 use crate::args::{UsageError, WorkloadArgs};
 use crate::declare::{Declaration, NoRoute};
+use crate::identity::channel::Credentials;
 use crate::identity::files::FilesError;
-use crate::identity::join::{IssueError, join};
+use crate::identity::join::{ControlPlane, IssueError, join};
 use crate::identity::replicas::Replicas;
 use crate::identity::verify::spki_sha256;
 use crate::identity::{Identity, IdentityDir, Membership};
@@ -24,6 +31,8 @@ use crate::reserve::OwnListeners;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How long a start with a kept identity waits for a control plane to say that it does not take it any more.
+const QUESTION: Duration = Duration::from_secs(2);
 
 /// A workload that is in the mesh.
 #[derive(Debug)]
@@ -64,8 +73,8 @@ pub struct Entrance {
 
 #[derive(Debug)]
 enum Way {
-    /// By the identity of an earlier join.
-    Kept(Box<(Membership, Identity)>),
+    /// By the identity of an earlier join, or by a token if that is refused.
+    Kept(Box<(Membership, Identity)>, Option<Box<Join>>),
     /// By a token.
     Join(Box<Join>),
 }
@@ -89,7 +98,8 @@ pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterE
     if let Some((membership, identity)) = known(&directory, token.as_ref())? {
         is_meant(&membership, args, token.as_ref())?;
         let membership = with_address(membership, args.control_plane.as_ref());
-        return Ok(Entrance { directory, way: Way::Kept(Box::new((membership, identity))) });
+        let again = token.map(|token| join_by(args, proxy, token)).transpose()?;
+        return Ok(Entrance { directory, way: Way::Kept(Box::new((membership, identity)), again) });
     }
     let token = token.ok_or_else(|| UsageError::Flag {
         flag: "--join-file",
@@ -99,16 +109,34 @@ pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterE
             args.identity_dir.display()
         ),
     })?;
+    Ok(Entrance { directory, way: Way::Join(join_by(args, proxy, token)?) })
+}
+
+fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Box<Join>, UsageError> {
     let control_planes = args.control_plane.clone().unwrap_or_else(|| token.control_planes.clone());
     let declaration = Declaration::try_new(args, proxy, token.service.as_ref())?;
-    Ok(Entrance { directory, way: Way::Join(Box::new(Join { token, control_planes, declaration })) })
+    Ok(Box::new(Join { token, control_planes, declaration }))
 }
 
 impl Entrance {
+    /// Asks the control plane whether it still takes the identity of an earlier join, where there is a token for the case
+    /// that it does not. Without an answer the identity stands.
+    pub async fn settled(self) -> Self {
+        let Way::Kept(kept, Some(join)) = self.way else { return self };
+        let way = match refusal(&kept.0, &kept.1).await {
+            None => Way::Kept(kept, Some(join)),
+            Some(refusal) => {
+                tracing::warn!(%refusal, "the identity found is not taken any more; joining again");
+                Way::Join(join)
+            }
+        };
+        Self { directory: self.directory, way }
+    }
+
     /// Where the sidecar will listen; `None` where an earlier version did not keep it.
     pub async fn listeners(&self) -> Option<OwnListeners> {
         match &self.way {
-            Way::Kept(kept) => kept.0.listeners.clone(),
+            Way::Kept(kept, _) => kept.0.listeners.clone(),
             Way::Join(join) => {
                 let address = join.declaration.address(&join.control_planes).await;
                 // Without a route its own address is not known yet; the join waits for one.
@@ -125,7 +153,7 @@ impl Entrance {
     pub async fn enter(self, stop: &CancellationToken) -> Result<Option<Entered>, EnterError> {
         let directory = self.directory;
         match self.way {
-            Way::Kept(kept) => {
+            Way::Kept(kept, _) => {
                 let (membership, identity) = *kept;
                 let replicas = Replicas::new(&membership.control_plane);
                 Ok(Some(Entered { membership, identity, directory, replicas }))
@@ -142,6 +170,15 @@ impl Entrance {
             }
         }
     }
+}
+
+/// Why the control plane does not take an identity any more. None when it does, or cannot be asked now.
+async fn refusal(membership: &Membership, identity: &Identity) -> Option<IssueError> {
+    let (_sender, identity) = watch::channel(Arc::new(identity.clone()));
+    let credentials = Credentials::Joined { identity, trust_domain: membership.trust_domain.clone() };
+    let control_plane = ControlPlane::new(Replicas::new(&membership.control_plane), credentials);
+    let asked = tokio::time::timeout(QUESTION, control_plane.is_taken()).await;
+    asked.ok()?.err().filter(|error| !error.is_transient())
 }
 
 impl Join {

@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the join is refused or the files cannot be written.
 pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterError> {
-    let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?;
+    let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?.settled().await;
     let Some(entered) = Box::pin(entrance.enter(&stop)).await? else { return Ok(()) };
     let directory = entered.directory;
     directory.store_sds(&entered.identity)?;

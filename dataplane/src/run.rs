@@ -107,7 +107,7 @@ impl Joined {
 pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Result<(), RunError> {
     let origin = match &args.config_path {
         Some(path) => Origin::File(Box::new(load(path)?)),
-        None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?),
+        None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
     };
     let (admin_address, admin_listener) = bind_admin(args, &origin).await?;
     let mut engine = start_engine(args)?;

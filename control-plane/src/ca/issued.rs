@@ -71,23 +71,20 @@ impl Issued {
         })
     }
 
+    /// The instances of a workload that have leaves, and how many of each have not ended at this time, in Unix seconds.
+    #[must_use]
+    pub fn live(&self, workload: &WorkloadId, now: i64) -> BTreeMap<String, usize> {
+        let mut live = BTreeMap::new();
+        for leaf in self.of(workload).iter().filter(|leaf| leaf.expires_at > now) {
+            *live.entry(leaf.instance.clone()).or_default() += 1;
+        }
+        live
+    }
+
     /// All leaves that were not pruned yet.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<LedgerEntry>> {
         self.read(|leaves| leaves.by_serial.values().cloned().collect())
-    }
-
-    /// The newest leaf of each workload.
-    #[must_use]
-    pub fn newest(&self) -> HashMap<WorkloadId, Arc<LedgerEntry>> {
-        let mut newest: HashMap<WorkloadId, Arc<LedgerEntry>> = HashMap::new();
-        for entry in self.all() {
-            match newest.get(&entry.workload) {
-                Some(known) if known.issued_at > entry.issued_at => {}
-                _ => drop(newest.insert(entry.workload.clone(), entry)),
-            }
-        }
-        newest
     }
 
     fn take(&self, change: Change) {

@@ -3,11 +3,15 @@
 //! ```text
 //! join     source has shown few bad tokens? ─▶ token looked up ─▶ bucket of the token ─▶ bucket of all joins
 //! renewal                                    bucket of the workload ─▶ bucket of all renewals
+//! both                                       room among the leaves that live
 //! ```
 //!
 //! Whoever has no token takes from nobody's bucket but its own, and joins never from those of renewals: nothing that comes
 //! from outside keeps the mesh from renewing. The own bucket is asked first, so that one who asks too often takes nothing
 //! from the rest either.
+//!
+//! A revocation lists every leaf of a name that lives, in a bundle that all proxies get: how many those can be is bounded
+//! too.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +33,12 @@ pub const OF_A_TOKEN: Rate = Rate { per_second: 10.0, burst: 20.0 };
 /// Tokens that are none, shown from one source.
 pub const BAD_OF_A_SOURCE: Rate = Rate { per_second: 1.0, burst: 20.0 };
 
+/// Certificates of one instance that live at once. Two are in use: one is renewed when half of its life is over.
+pub const LEAVES_OF_AN_INSTANCE: usize = 64;
+/// Instances of one name whose certificates live. One is in use; others lost their keys before they could come back. As
+/// many fit into one transaction of any store, which is what revoking them takes.
+pub const INSTANCES_OF_A_NAME: usize = 64;
+
 /// Too many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many {}; try again in {} ms", limit.what(), retry_after.as_millis())]
@@ -37,6 +47,14 @@ pub struct Limited {
     pub limit: Limit,
     /// When the next one would be let through.
     pub retry_after: Duration,
+}
+
+/// As many live as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are {most} {} already, the most that there may be", limit.what())]
+pub struct NoRoom {
+    limit: Limit,
+    most: usize,
 }
 
 /// Tells a token that is known to be good, by id and secret, without asking the store.
@@ -154,6 +172,30 @@ impl SigningLimits {
             },
         };
         self.refuse(limit, wait)
+    }
+
+    /// Whether an instance may have one leaf more than those of it that live.
+    ///
+    /// # Errors
+    /// When it has enough.
+    pub fn admit_leaf(&self, live: usize) -> Result<(), NoRoom> {
+        self.admit_one_more(Limit::LeavesOfAnInstance, live, LEAVES_OF_AN_INSTANCE)
+    }
+
+    /// Whether a name may have one instance more than those of it whose leaves live.
+    ///
+    /// # Errors
+    /// When it has enough.
+    pub fn admit_instance(&self, live: usize) -> Result<(), NoRoom> {
+        self.admit_one_more(Limit::InstancesOfAName, live, INSTANCES_OF_A_NAME)
+    }
+
+    fn admit_one_more(&self, limit: Limit, live: usize, most: usize) -> Result<(), NoRoom> {
+        if live < most {
+            return Ok(());
+        }
+        self.metrics.limited(limit);
+        Err(NoRoom { limit, most })
     }
 
     fn refuse(&self, limit: Limit, retry_after: Duration) -> Result<(), Limited> {

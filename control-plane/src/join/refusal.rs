@@ -7,7 +7,7 @@ use weft_store::{CommitError, ReadError};
 
 use super::declared::DeclarationError;
 use crate::StoreError;
-use crate::ca::{CaError, CsrError, LedgerFull, Limited};
+use crate::ca::{CaError, CsrError, LedgerFull, Limited, NoRoom};
 use crate::grants::NotGranted;
 use crate::instances::NotAMember;
 use crate::tokens::TokenError;
@@ -50,6 +50,15 @@ pub enum Refusal {
     /// Too many.
     #[error(transparent)]
     Limited(#[from] Limited),
+    /// An instance has enough certificates.
+    #[error("{0}; renew when half of a certificate's life is over, and use the newest")]
+    ManyLeaves(NoRoom),
+    /// A name has been joined too often.
+    #[error(
+        "{1}; the workload {0} joins anew with each start: keep its --dir over restarts, give each its own --name, or \
+         run `weft proxy revoke {0}`, which takes the certificates of all of them away"
+    )]
+    ManyInstances(WorkloadId, NoRoom),
     /// Others were always faster.
     #[error("others use the same token or name at the same moment; try again")]
     Contended,
@@ -106,7 +115,7 @@ impl Refusal {
             | Self::NoWorkload
             | Self::Declaration(DeclarationError::Invalid { .. }) => Code::InvalidArgument,
             Self::Taken(..) | Self::NotGranted(_) | Self::Alive(_) => Code::AlreadyExists,
-            Self::Limited(_) => Code::ResourceExhausted,
+            Self::Limited(_) | Self::ManyLeaves(_) | Self::ManyInstances(..) => Code::ResourceExhausted,
             Self::Contended => Code::Aborted,
             Self::Authority(_) => Code::Internal,
             Self::Ledger(_) | Self::Read(_) | Self::Commit(_) => Code::Unavailable,

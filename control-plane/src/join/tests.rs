@@ -86,6 +86,16 @@ fn joining(mesh: &Mesh, store: Arc<dyn Store>, known: &Arc<Mutex<Seen>>, limits:
     )
 }
 
+fn revocations(fixture: &Fixture) -> Revocations {
+    Revocations::new(
+        Arc::clone(&fixture.mesh.store),
+        Arc::clone(&fixture.mesh.authority),
+        fixture.joining.ledger.clone(),
+        fixture.joining.workloads.clone(),
+        fixture.mesh.hand.clock(),
+    )
+}
+
 impl Fixture {
     async fn token(&self, service: &str, uses: u32, allow: &[&str]) -> JoinToken {
         let allow_labels = allow.iter().map(|pattern| pattern.parse().unwrap()).collect();
@@ -115,7 +125,7 @@ impl Fixture {
     }
 
     async fn come_back(&self, leaf: &[u8]) -> Result<ReturnResponse, Status> {
-        let request = self.as_peer(leaf, ReturnRequest {}).await?;
+        let request = self.as_peer(leaf, ReturnRequest::default()).await?;
         self.joining.r#return(request).await.map(Response::into_inner)
     }
 
@@ -454,13 +464,7 @@ async fn removed_workload_and_expired_certificate_are_not_renewed() {
     let fixture = fixture().await;
     let token = fixture.token("shop/web", 2, &[]).await;
     let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
-    let revocations = Revocations::new(
-        Arc::clone(&fixture.mesh.store),
-        Arc::clone(&fixture.mesh.authority),
-        fixture.joining.ledger.clone(),
-        fixture.joining.workloads.clone(),
-        fixture.mesh.hand.clock(),
-    );
+    let revocations = revocations(&fixture);
     let id = "shop/web-1".parse().unwrap();
     let revoked = revocations.revoke(&id).await.unwrap().expect("there is one");
     assert_eq!((revoked.instances, revoked.leaves), (1, 1));
@@ -506,6 +510,9 @@ async fn the_same_instance_takes_its_goodbye_back_and_a_replaced_one_cannot() {
     let token = fixture.token("shop/web", 2, &[]).await;
     let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
     fixture.leave(&leaf).await.unwrap();
+    let question = fixture.as_peer(&leaf, ReturnRequest { only_ask: true }).await.unwrap();
+    fixture.joining.r#return(question).await.expect("it is still taken");
+    assert!(fixture.record("shop/web-1").await.left_at.is_some(), "a question changes nothing");
     fixture.come_back(&leaf).await.unwrap();
     assert_eq!(fixture.record("shop/web-1").await.left_at, None);
     fixture.come_back(&leaf).await.unwrap();
@@ -514,52 +521,6 @@ async fn the_same_instance_takes_its_goodbye_back_and_a_replaced_one_cannot() {
     fixture.leave(&successor).await.unwrap();
     assert_eq!(fixture.come_back(&leaf).await.unwrap_err().code(), Code::PermissionDenied);
     assert!(fixture.record("shop/web-1").await.left_at.is_some());
-}
-
-#[tokio::test]
-async fn flood_of_one_workload_is_held_back() {
-    let fixture = fixture().await;
-    let token = fixture.token("shop/web", 1, &[]).await;
-    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
-    let mut codes = Vec::new();
-    for _ in 0..10 {
-        codes.push(fixture.renew(&leaf, new_csr()).await.map_or_else(|status| status.code(), |_| Code::Ok));
-    }
-    assert!(codes.iter().filter(|code| **code == Code::Ok).count() <= 5, "{codes:?}");
-    assert_eq!(codes[9], Code::ResourceExhausted);
-}
-
-#[tokio::test]
-async fn stranger_without_a_token_takes_no_join_and_no_renewal_from_others() {
-    let fixture = fixture_of(SigningLimits::new(1)).await;
-    let token = fixture.token("shop/web", 2, &[]).await;
-    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
-    let stranger: SocketAddr = "192.0.2.1:4000".parse().unwrap();
-    let mut codes = Vec::new();
-    for _ in 0..1000 {
-        let mut bogus = Request::new(JoinRequest { secret: vec![0; 32], ..request(&token, "web-9") });
-        bogus.extensions_mut().insert(ConnectInfo(stranger));
-        codes.push(fixture.joining.join(bogus).await.unwrap_err().code());
-    }
-    assert_eq!(codes[0], Code::Unauthenticated);
-    assert_eq!(codes[999], Code::ResourceExhausted, "it is not even looked up");
-    fixture.renew(&leaf, new_csr()).await.expect("renewals have a bucket of their own");
-    fixture.join(request(&token, "web-2")).await.expect("joins take from theirs with a token only");
-}
-
-#[tokio::test]
-async fn joins_under_a_name_take_nothing_from_the_renewals_of_whoever_has_it() {
-    let fixture = fixture().await;
-    let db = fixture.token("shop/db", 1, &[]).await;
-    let leaf = fixture.join(request(&db, "db-1")).await.unwrap().certificate_chain_der.remove(0);
-    let web = fixture.token("shop/web", 1, &[]).await;
-    let mut codes = Vec::new();
-    for _ in 0..30 {
-        codes.push(fixture.join(request(&web, "db-1")).await.unwrap_err().code());
-    }
-    assert_eq!(codes[0], Code::AlreadyExists);
-    assert_eq!(codes[29], Code::ResourceExhausted, "the bucket is the token's (M5)");
-    fixture.renew(&leaf, new_csr()).await.unwrap();
 }
 
 #[tokio::test]
@@ -659,3 +620,5 @@ mod away {
         }
     }
 }
+
+mod limits;

@@ -27,14 +27,13 @@ pub async fn edges(State(api): State<Api>) -> Json<EdgeList> {
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
     let picture = picture(&api).await?;
-    let certificates = api.ledger.issued().newest();
     let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
     let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
     for open in &picture.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
     let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
-    let described = ids.map(|id| describe(&api, &picture, streams_of(id), &certificates, id));
+    let described = ids.map(|id| describe(&api, &picture, streams_of(id), id));
     let items = futures::future::join_all(described).await;
     Ok(Json(ProxyList { items, revision: picture.published.revision }))
 }
@@ -42,9 +41,8 @@ pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
 /// `GET /v1/proxies/{id}`
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
     let (id, picture) = find(&api, &id).await?;
-    let certificates = api.ledger.issued().newest();
     let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
-    Ok(Json(describe(&api, &picture, &streams, &certificates, &id).await))
+    Ok(Json(describe(&api, &picture, &streams, &id).await))
 }
 
 async fn picture(api: &Api) -> Result<Picture, Refusal> {
@@ -62,13 +60,7 @@ async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
     }
 }
 
-async fn describe(
-    api: &Api,
-    picture: &Picture,
-    streams: &[&Open],
-    certificates: &HashMap<WorkloadId, Arc<LedgerEntry>>,
-    id: &WorkloadId,
-) -> ProxyStatus {
+async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
     let state = &picture.workloads[id];
     let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
     let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
@@ -100,7 +92,7 @@ async fn describe(
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
-        certificate: certificates.get(id).map(|entry| certificate(api, entry)),
+        certificate: newest_leaf(api, picture, id).map(|entry| certificate(api, &entry)),
         address: state.address.to_string(),
         joined_from: picture
             .records
@@ -108,6 +100,13 @@ async fn describe(
             .and_then(|record| record.joined_from)
             .map(|from| from.to_string()),
     }
+}
+
+/// The newest certificate of the instance on record; of a name that nobody joined, there is none.
+fn newest_leaf(api: &Api, picture: &Picture, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
+    let record = picture.records.get(id)?;
+    let leaves = api.ledger.issued().of(id).into_iter().filter(|leaf| leaf.instance == record.instance);
+    leaves.max_by_key(|leaf| leaf.issued_at)
 }
 
 /// A type on two streams of one workload: each may hold something else.

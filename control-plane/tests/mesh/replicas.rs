@@ -1,6 +1,12 @@
 //! Two replicas on one etcd.
 
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use weft_api::ResourceKind;
 use weft_api::client::Client;
 
@@ -83,4 +89,61 @@ async fn streams_of_a_replica_that_ended_are_gone_for_the_others() {
     watcher.until_health("shop/cart/http", HealthStatus::Healthy as i32).await;
     a.running.end().await;
     watcher.until_health("shop/cart/http", HealthStatus::Degraded as i32).await;
+}
+
+/// A cable that can be pulled out: connections stay open, and nothing passes any more.
+struct Cable {
+    address: SocketAddr,
+    pulled: CancellationToken,
+}
+
+impl Cable {
+    async fn to(server: SocketAddr) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, pulled) = (socket.local_addr().unwrap(), CancellationToken::new());
+        let pulls = pulled.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = socket.accept().await {
+                let pulls = pulls.clone();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        () = pulls.cancelled() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, pulled }
+    }
+}
+
+/// A name is asked for at one replica while whoever has it is connected to the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_name_is_kept_and_a_dead_one_given_away_by_the_other_replica() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&service("web")).await;
+    let live = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cable = Cable::to(a.running.xds).await;
+    let mut sidecar = Sidecar::start(&live, cable.address).await;
+    sidecar.until("its bundle", |held| Sidecar::has(held, ResourceKind::Secret, "bundle")).await;
+    let _stays = sidecar.go_on();
+    a.until("shop/web-1", "connected", |status| status.streams == 1).await;
+    // B has to have heard of the stream, or it would give the name away at once.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let asked = Instant::now();
+    let second = join(&b.join_token("shop/web").await, declared("web-1", "127.0.0.3")).await;
+    let refused = second.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+    assert!(asked.elapsed() < Duration::from_secs(2), "a live one answers soon: {:?}", asked.elapsed());
+    assert_eq!(a.status("shop/web-1").await.unwrap().streams, 1);
+
+    cable.pulled.cancel();
+    let asked = Instant::now();
+    let next = join(&b.join_token("shop/web").await, declared("web-1", "127.0.0.3")).await.unwrap();
+    assert!(asked.elapsed() >= Duration::from_secs(2), "it was asked: {:?}", asked.elapsed());
+    let _next = Sidecar::start(&next, b.running.xds).await.go_on();
+    a.until("shop/web-1", "the old one is cut", |status| status.streams == 0).await;
+    live.renew(a.running.xds).await.map(drop).expect_err("it was replaced for good");
 }

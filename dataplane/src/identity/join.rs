@@ -181,13 +181,17 @@ impl ControlPlane {
     pub async fn come_back(self, stop: CancellationToken) {
         let mut wait = FIRST_RETRY;
         loop {
-            match stop.run_until_cancelled(self.say_back()).await {
+            match stop.run_until_cancelled(self.say(ReturnRequest::default())).await {
                 None | Some(Ok(())) => return,
                 Some(Err(error)) if error.is_transient() => {
                     tracing::debug!(%error, "the control plane does not know yet that this workload is back");
                 }
                 Some(Err(error)) => {
-                    tracing::error!(%error, "the control plane does not take this workload back");
+                    tracing::error!(
+                        %error,
+                        "the control plane does not take this workload back: stop it, remove its --identity-dir, and start \
+                         it with a new token"
+                    );
                     return;
                 }
             }
@@ -198,9 +202,17 @@ impl ControlPlane {
         }
     }
 
-    async fn say_back(&self) -> Result<(), IssueError> {
+    /// Asks whether this workload is still taken, and changes nothing.
+    ///
+    /// # Errors
+    /// When it is refused, or the control plane cannot be reached.
+    pub async fn is_taken(&self) -> Result<(), IssueError> {
+        self.say(ReturnRequest { only_ask: true }).await
+    }
+
+    async fn say(&self, request: ReturnRequest) -> Result<(), IssueError> {
         let mut client = self.client();
-        limited(&self.replicas, async { client.r#return(ReturnRequest {}).await }).await?;
+        limited(&self.replicas, async { client.r#return(request).await }).await?;
         Ok(())
     }
 }

@@ -107,7 +107,7 @@ impl Joined {
     /// # Errors
     /// When the control plane refuses.
     pub async fn come_back(&self, address: SocketAddr) -> Result<(), Status> {
-        JoinServiceClient::new(self.channel(address)).r#return(ReturnRequest {}).await.map(|_| ())
+        JoinServiceClient::new(self.channel(address)).r#return(ReturnRequest::default()).await.map(|_| ())
     }
 }
 

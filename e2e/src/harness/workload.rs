@@ -120,13 +120,6 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Gives a TCP service a port on an address of the test's choice.
-    #[must_use]
-    pub fn upstream_on(mut self, service_port: &str, bind: SocketAddr) -> Self {
-        self.upstreams.push(format!("{service_port}={bind}"));
-        self
-    }
-
     /// Which proxy stands beside it.
     #[must_use]
     pub fn beside(mut self, sidecar: Sidecar) -> Self {

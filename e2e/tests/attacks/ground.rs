@@ -292,7 +292,7 @@ pub async fn every_call(channel: &Channel, node: &str) -> Vec<(&'static str, Res
     let csr_der = NewKey::plain().map(|key| key.csr().to_vec()).unwrap_or_default();
     let mut joining = JoinServiceClient::new(channel.clone());
     outcomes.push(("Renew", joining.renew(RenewRequest { csr_der }).await.map(|_| ())));
-    outcomes.push(("Return", joining.r#return(ReturnRequest {}).await.map(|_| ())));
+    outcomes.push(("Return", joining.r#return(ReturnRequest::default()).await.map(|_| ())));
     outcomes.push(("Leave", joining.leave(LeaveRequest {}).await.map(|_| ())));
     outcomes
 }

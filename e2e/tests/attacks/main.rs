@@ -11,6 +11,7 @@
 //! | membership | a joiner that wants to be a member of another service: what others are told |
 //! | owned | the same, with traffic through both proxies |
 //! | instance | whoever holds a certificate that was replaced, deleted or is over |
+//! | refusals | a member that refuses what it is sent |
 //! | revocation | whoever holds a certificate that was revoked |
 //! | tokens | whoever holds a join token, used or not |
 //! | impostor | a server in the control plane's place |
@@ -28,6 +29,7 @@ mod impostor;
 mod instance;
 mod membership;
 mod owned;
+mod refusals;
 mod revocation;
 mod tokens;
 mod traffic;

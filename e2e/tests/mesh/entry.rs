@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use weft_e2e::harness::{Calls, Mesh, Options, Process, StoreKind, ours, until};
+use weft_e2e::harness::{Calls, Mesh, Options, Process, Sidecar, StoreKind, ours, until};
 
 use crate::shop::service;
 
@@ -55,6 +55,27 @@ async fn start_that_fails_joins_nothing_and_changes_nothing() {
         }
         let answer = caller.calls().get("http://web/").await?;
         ensure!(answer.tree()?.workload == "web-1", "{}", answer.body);
+        Ok(())
+    })
+    .await;
+}
+
+/// An operator revokes a workload, and lets it in again: with a new token, in the directory that it had.
+#[tokio::test]
+async fn revoked_workload_comes_back_with_a_new_token() {
+    Mesh::run(Options::new(StoreKind::Embedded), async |mesh: &mut Mesh| {
+        mesh.apply(&service("web")).await?;
+        for sidecar in Sidecar::ALL {
+            let name = format!("web-{}", sidecar.word());
+            let mut first = mesh.workload("shop/web").named(&name).serving().beside(sidecar).start().await?;
+            mesh.in_sync(&[first.id()]).await?;
+            let before = serial(mesh, first.id()).await?;
+            mesh.client().revoke_proxy(first.id()).await?;
+            first.kill();
+            let again = mesh.workload("shop/web").named(&name).serving().beside(sidecar).start().await?;
+            mesh.in_sync(&[again.id()]).await?;
+            ensure!(serial(mesh, again.id()).await? != before, "{name} has the certificate that was revoked");
+        }
         Ok(())
     })
     .await;

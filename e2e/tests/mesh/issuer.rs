@@ -41,7 +41,7 @@ async fn refuses_nobody(mesh: &mut Mesh) -> anyhow::Result<()> {
     .await?;
     // Leaves of both issuers live now: the new one's are those of newcomers.
     let newcomers =
-        [start_catalog(mesh, Sidecar::Weft, "v2").await?, start_catalog(mesh, Sidecar::Envoy, "v2").await?];
+        [start_catalog(mesh, Sidecar::Weft, "v3").await?, start_catalog(mesh, Sidecar::Envoy, "v3").await?];
     let newcomers: Vec<&str> = newcomers.iter().map(Workload::id).collect();
     mesh.in_sync(&newcomers).await?;
     everyone_connects(&callers).await.context("with leaves of two issuers")?;

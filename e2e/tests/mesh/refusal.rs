@@ -25,13 +25,19 @@ async fn shows_refusals(mesh: &mut Mesh) -> anyhow::Result<()> {
     let catalog_workload = start_catalog(mesh, server, "v1").await?;
     mesh.in_sync(&[catalog_workload.id()]).await?;
     for sidecar in Sidecar::ALL {
-        let caller = mesh
-            .workload(&format!("shop/web-{}", sidecar.word()))
-            .upstream_on(&format!("shop/{}:tcp", catalog(server)), ELSEWHERE.parse()?)
-            .beside(sidecar)
-            .start()
-            .await?;
         let name = sidecar.word();
+        let service = format!("web-{name}");
+        let caller = mesh.workload(&format!("shop/{service}")).beside(sidecar).start().await?;
+        mesh.in_sync(&[caller.id()]).await?;
+        // A start that cannot listen joins nothing: what cannot be listened on has to come from the operator.
+        let workload = caller.id().trim_start_matches("shop/");
+        mesh.apply(&format!(
+            "apiVersion: weft.dev/v1\nkind: Workload\nmetadata: {{name: {workload}, namespace: shop}}\n\
+             spec: {{address: {}, services: [{service}], upstreams: [{{service: {}, port: tcp, bind: '{ELSEWHERE}'}}]}}\n",
+            caller.address(),
+            catalog(server),
+        ))
+        .await?;
         until(&format!("the refusal of {name} shows"), CONVERGES, async || {
             let proxy = mesh.client().proxy(caller.id()).await?;
             ensure!(proxy.sync == Sync::Refused, "it is {}: {:?}", proxy.sync, proxy.types);

@@ -22,6 +22,13 @@ async fn no_replica_is_missed_while_another_runs() {
         }
         let xds = [mesh.replica(0)?.xds().to_string(), mesh.replica(1)?.xds().to_string()];
         everybody_knows_both(&servers, &xds)?;
+        until("traffic passes", SOON, async || {
+            for pair in Pair::ALL {
+                callers.of(pair).calls().get(&format!("http://{}/", catalog(pair.server))).await?.tree()?;
+            }
+            Ok(())
+        })
+        .await?;
         for away in [0, 1] {
             let serves = 1 - away;
             mesh.use_api_of(serves)?;

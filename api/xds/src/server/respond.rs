@@ -131,14 +131,22 @@ impl Session {
         Some(resources)
     }
 
-    /// R1 for SotW: the client brought the version of exactly what it would be sent.
+    /// R1 for SotW: the client brought the version of exactly what it would be sent, or of that without what it refused
+    /// on an earlier stream.
     fn resumes(&mut self, kind: ResourceKind) -> bool {
         let Some(version) = self.lane_mut(kind).resume.take() else { return false };
         let Some(view) = &self.view else { return false };
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        if !self.lane(kind).subscription.wildcard || version_of(kind, &all).to_string() != version {
+        if !self.lane(kind).subscription.wildcard {
             return false;
+        }
+        let is_its = |set: &[Arc<Resource>]| version_of(kind, set).to_string() == version;
+        if !is_its(&all) {
+            all.retain(|resource| !self.lane(kind).refuses(resource));
+            if !is_its(&all) {
+                return false;
+            }
         }
         let lane = self.lane_mut(kind);
         lane.dirty.clear();

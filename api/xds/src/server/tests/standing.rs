@@ -147,6 +147,30 @@ fn d1_d2_s9_a_remembered_refusal_lets_the_set_stand_still_from_the_start() {
     }
 }
 
+/// R1: a client that went on without what it refused comes back with the version of that, and misses nothing from then on.
+#[test]
+fn d1_d2_r1_a_set_without_what_was_refused_is_known_again() {
+    let (a, bad) = (cluster("a", "a1"), cluster("bad", "bad2"));
+    let mut stream = Stream::sotw();
+    let rejected = Rejected { name: bad.name.clone(), version: bad.version, message: "no".into() };
+    stream.session.remember_rejection(Cluster, rejected);
+    stream.publish(&[a.clone(), bad]);
+    let request = DiscoveryRequest {
+        version_info: respond::version_of(Cluster, &[a]).to_string(),
+        type_url: Cluster.type_url().into(),
+        ..Default::default()
+    };
+    stream.session.on_request(stream.now, Request::Sotw(request)).unwrap();
+    expect_silence(&mut stream);
+    assert!(lane(&stream, Cluster).held_back.is_empty());
+    assert_eq!(lane(&stream, Cluster).rejected.len(), 1);
+    stream.publish(&[cluster("b", "b1")]);
+    let both = stream.expect_sotw(Cluster, &["a1", "b1"]);
+    stream.list(Cluster, &[], &both.nonce);
+    stream.publish(&[cluster("bad", "bad3")]);
+    stream.expect_sotw(Cluster, &["a1", "b1", "bad3"]);
+}
+
 /// A client that has nothing is given the rest at once.
 #[test]
 fn d1_d2_s9_a_remembered_refusal_is_left_out_for_a_client_that_has_nothing() {
