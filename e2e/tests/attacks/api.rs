@@ -16,6 +16,9 @@ use weft_e2e::harness::{Answer, Calls, Mesh, NewKey, described, join};
 
 use crate::ground::{ANSWER, Attacks, enter, on_the_embedded_store, service};
 
+/// A body may pause for 30 s, a head for 10 s, and a connection without a call for 60 s.
+const HALF: Duration = Duration::from_secs(75);
+
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const PATHS: [&str; 17] = [
     "/",
@@ -45,6 +48,7 @@ on_the_embedded_store!(
     admin_endpoint_shows_and_changes_nothing_secret,
     secrets_are_written_nowhere,
     operator_token_that_was_replaced_opens_nothing,
+    half_a_request_is_not_waited_for,
 );
 
 async fn nothing_is_answered_without_the_token(mesh: &mut Mesh) -> anyhow::Result<()> {
@@ -221,6 +225,36 @@ async fn raw(address: &str, request: &[u8]) -> anyhow::Result<String> {
     let read = tokio::time::timeout(Duration::from_secs(3), stream.read(&mut answer)).await;
     answer.truncate(read.ok().and_then(Result::ok).unwrap_or(0));
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// L3: who says half of something, or nothing, keeps no connection on either port.
+async fn half_a_request_is_not_waited_for(mesh: &mut Mesh) -> anyhow::Result<()> {
+    let token = mesh.operator_token()?;
+    let body = format!(
+        "POST /v1/apply HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/yaml\r\ncontent-length: 100\r\n\r\nkind: "
+    );
+    let half = "GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n";
+    let (api, admin) = (mesh.control_plane().api(), mesh.admin());
+    let mut waits = Vec::new();
+    for (what, url, said) in [
+        ("half a head to the API", &api, half),
+        ("half a body to the API", &api, body.as_str()),
+        ("half a head to the admin endpoint", &admin, half),
+        ("nothing to the admin endpoint", &admin, ""),
+        ("nothing to the API", &api, ""),
+    ] {
+        let address = url.trim_start_matches("http://").to_owned();
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(said.as_bytes()).await?;
+        waits.push((what, tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await })));
+    }
+    let mut attacks = Attacks::default();
+    for (what, wait) in waits {
+        let ended = tokio::time::timeout(HALF, wait).await;
+        attacks.held(what, ended.map(drop).context("it is still open"));
+    }
+    attacks.end()
 }
 
 async fn admin_endpoint_shows_and_changes_nothing_secret(mesh: &mut Mesh) -> anyhow::Result<()> {

@@ -189,8 +189,8 @@ async fn expired_certificate_is_served_nowhere_on_etcd() {
     Mesh::run(options, expired_certificate_is_served_nowhere).await;
 }
 
-/// H3 and `xds D12`: a stream, a connection and a call end with the certificate that opened them, and the next one that
-/// was taken in time goes on.
+/// H3, `xds D12` and `ux D14`: a stream, a connection and a call end with the certificate that opened them, and the next one that
+/// was taken in time goes on. The operator sees whose it was.
 async fn expired_certificate_is_served_nowhere(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&service("web")).await?;
     let lazy = member(mesh, "web", "web-1").await?;
@@ -216,7 +216,16 @@ async fn expired_certificate_is_served_nowhere(mesh: &mut Mesh) -> anyhow::Resul
         "it ended after {lived:?}, before its certificate: {end}"
     );
     nothing_is_served(&channel, &lazy.id()).await.context("on the connection that it had")?;
+    // Times of certificates are whole seconds: from the next one on it does not even get a connection.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     nothing_is_served(&lazy.channel(mesh.xds()), &lazy.id()).await.context("on a new connection")?;
+    let listed = mesh.weft(&["proxy", "list", "-o", "wide"]).await?;
+    let of = |id: &str| listed.lines().find(|line| line.contains(id)).map(str::to_owned).unwrap_or_default();
+    ensure!(of(&lazy.id()).contains("expired ") && of(&lazy.id()).contains(" ago"), "{listed}");
+    ensure!(!of(&diligent.id()).contains("expired"), "{listed}");
+    let log = std::fs::read_to_string(mesh.dir().join("control-plane.log"))?;
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("its certificate expired")).collect();
+    ensure!(said.len() == 1 && said[0].contains(&lazy.id()), "the log says of failed handshakes {said:?}");
     goes_on.ask(ResourceKind::Listener, &[]).await;
     goes_on.expect(ResourceKind::Listener, ANSWER).await.context("the stream of the renewed certificate")?;
     Ok(())
