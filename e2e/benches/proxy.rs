@@ -8,7 +8,7 @@ mod rig;
 use std::path::Path;
 
 use clap::Parser as _;
-use rig::configs::{bootstrap, cluster, installed, nginx};
+use rig::configs::{installed, nginx, plain};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
 use rig::process::Running;
@@ -57,31 +57,7 @@ fn envoy_like(
     origin: u16,
 ) -> anyhow::Result<Peer> {
     let port = free_port()?;
-    let listener = format!(
-        "  listeners:
-  - name: plain
-    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: plain
-          route_config:
-            name: plain
-            virtual_hosts:
-            - name: all
-              domains: ['*']
-              routes:
-              - match: {{prefix: /}}
-                route: {{cluster: origin, timeout: 0s}}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config:
-              '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-"
-    );
-    let config = bootstrap(free_port()?, &(listener + &cluster("origin", origin, "")));
+    let config = plain(port, free_port()?, origin);
     let file = dir.join(format!("{}.yaml", name.replace(' ', "-")));
     std::fs::write(&file, config)?;
     let file = file.display().to_string();

@@ -1,0 +1,154 @@
+//! Instructions a request, counted by valgrind: they tell a change of two in a hundred, which times on a busy machine do not.
+//!
+//! Path as in `proxy`: HTTP/1.1 with keep-alive, plain on both sides, one worker; but one connection, and one request after
+//! the other. Counting starts after a warm-up and ends before the proxy does. `--proxy NAME=PATH` compares builds.
+
+mod rig;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser as _;
+use rig::configs::{installed, plain};
+use rig::origin::{self, Size};
+use rig::process::Running;
+use weft_e2e::harness::{free_port, ours};
+
+const PROCESSOR: usize = 0;
+const WARM_UP: u32 = 300;
+
+/// What to count.
+#[derive(clap::Parser)]
+struct Effort {
+    /// Requests of each size
+    #[arg(long, default_value_t = 2000)]
+    requests: u32,
+    /// A build of weft-proxy to count; may be repeated. Without it, the one of this profile
+    #[arg(long, value_name = "NAME=PATH")]
+    proxy: Vec<Build>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Build {
+    name: String,
+    program: PathBuf,
+}
+
+impl FromStr for Build {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, path) = text.split_once('=').ok_or("is not NAME=PATH")?;
+        let program = std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
+        Ok(Self { name: name.to_owned(), program })
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut effort = Effort::parse();
+    if effort.proxy.is_empty() {
+        effort.proxy.push(Build { name: "weft-proxy".to_owned(), program: ours("weft-proxy")? });
+    }
+    let dir = tempfile::tempdir()?;
+    let origin_port = free_port()?;
+    let _origin = origin::start(dir.path(), origin_port)?;
+    println!("| instructions a request | 64 byte answers | 64 KiB answers |\n| --- | --- | --- |");
+    for build in &effort.proxy {
+        let counts = Size::ALL.map(|size| count(dir.path(), build, origin_port, size, effort.requests));
+        let [small, large] = counts;
+        println!("| {} | **{:.0}** | **{:.0}** |", build.name, small?, large?);
+    }
+    Ok(())
+}
+
+/// Instructions of one request, on the average.
+fn count(dir: &Path, build: &Build, origin: u16, size: Size, requests: u32) -> anyhow::Result<f64> {
+    let port = free_port()?;
+    let config = dir.join("bootstrap.yaml");
+    std::fs::write(&config, plain(port, free_port()?, origin))?;
+    let (program, config) = (build.program.display().to_string(), config.display().to_string());
+    let args = [
+        "--tool=callgrind",
+        "--callgrind-out-file=callgrind.out",
+        &program,
+        "run",
+        "--workers",
+        "1",
+        "-c",
+        &config,
+    ];
+    for old in outputs(dir)? {
+        std::fs::remove_file(old)?;
+    }
+    let mut proxy = Running::start(dir, "valgrind", PROCESSOR, &installed("valgrind")?, &args)?;
+    proxy.answers(port, size.path())?;
+    let mut client = BufReader::new(TcpStream::connect(("127.0.0.1", port))?);
+    ask(&mut client, size, WARM_UP)?;
+    control(dir, "--zero", proxy.id())?;
+    ask(&mut client, size, requests)?;
+    control(dir, "--dump", proxy.id())?;
+    let mut sum = 0.0;
+    for output in outputs(dir)? {
+        let text = std::fs::read_to_string(&output)?;
+        let totals = text.lines().filter_map(|line| line.strip_prefix("totals: "));
+        for total in totals {
+            sum += total.trim().parse::<f64>()?;
+        }
+    }
+    ensure!(sum > 0.0, "valgrind has written no counts into {}", dir.display());
+    Ok(sum / f64::from(requests))
+}
+
+fn outputs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("callgrind.out")) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn control(dir: &Path, what: &str, process: u32) -> anyhow::Result<()> {
+    let mut command = Command::new(installed("callgrind_control")?);
+    let output = command.args([what, &process.to_string()]).current_dir(dir).output()?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.contains("Error") {
+        bail!("callgrind_control {what}: {said}");
+    }
+    Ok(())
+}
+
+/// One request after the other on one connection.
+fn ask(client: &mut BufReader<TcpStream>, size: Size, requests: u32) -> anyhow::Result<()> {
+    let request = format!("GET {} HTTP/1.1\r\nhost: bench\r\n\r\n", size.path());
+    let mut body = Vec::new();
+    for _ in 0..requests {
+        client.get_mut().write_all(request.as_bytes())?;
+        let mut length = None;
+        let mut line = String::new();
+        client.read_line(&mut line)?;
+        ensure!(line.starts_with("HTTP/1.1 200"), "answered {line:?}");
+        while line.trim_end() != "" {
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = Some(value.trim().parse::<usize>()?);
+            }
+            line.clear();
+            client.read_line(&mut line)?;
+        }
+        body.resize(length.context("an answer without a length")?, 0);
+        client.read_exact(&mut body)?;
+    }
+    Ok(())
+}
