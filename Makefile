@@ -47,7 +47,8 @@ bench: ## measure, beside peers in the same run; fills BENCHMARKS.md
 	@scripts/install build envoy bench
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked --workspace --bench proxy --bench mesh_pair -- $(ARGS)
-	cargo bench --locked --workspace --bench commit_to_ack --bench instructions --bench revocation
+	cargo bench --locked --workspace --bench proxy -- --instructions
+	cargo bench --locked --workspace --bench commit_to_ack --bench revocation
 
 clean: ## remove what was built; installed tools (.venv, .tools) and data (weft-data) stay
 	cargo clean

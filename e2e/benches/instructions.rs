@@ -1,9 +1,7 @@
 //! Instructions a request, counted by valgrind: they tell a change of two in a hundred, which times on a busy machine do not.
 //!
-//! Path as in `proxy`: HTTP/1.1 with keep-alive, plain on both sides, one worker; but one connection, and one request after
+//! Path as in the rest of this benchmark: HTTP/1.1 with keep-alive, plain on both sides, one worker; but one connection, and one request after
 //! the other. Counting starts after a warm-up and ends before the proxy does. `--proxy NAME=PATH` compares builds.
-
-mod rig;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,27 +10,25 @@ use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Parser as _;
-use rig::configs::{installed, plain};
-use rig::origin::{self, Size};
-use rig::process::Running;
 use weft_e2e::harness::{free_port, ours};
+
+use crate::plain;
+use crate::rig::configs::installed;
+use crate::rig::origin::{self, Size};
+use crate::rig::process::Running;
 
 const PROCESSOR: usize = 0;
 const WARM_UP: u32 = 300;
 
 /// What to count.
-#[derive(clap::Parser)]
-struct Effort {
-    /// Requests of each size
+#[derive(clap::Args)]
+pub struct Counting {
+    /// Requests of each size that are counted
     #[arg(long, default_value_t = 2000)]
     requests: u32,
     /// A build of weft-proxy to count; may be repeated. Without it, the one of this profile
     #[arg(long, value_name = "NAME=PATH")]
     proxy: Vec<Build>,
-    /// Given by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -51,17 +47,17 @@ impl FromStr for Build {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let mut effort = Effort::parse();
-    if effort.proxy.is_empty() {
-        effort.proxy.push(Build { name: "weft-proxy".to_owned(), program: ours("weft-proxy")? });
+/// Counts, and prints a table.
+pub fn run(mut counting: Counting) -> anyhow::Result<()> {
+    if counting.proxy.is_empty() {
+        counting.proxy.push(Build { name: "weft-proxy".to_owned(), program: ours("weft-proxy")? });
     }
     let dir = tempfile::tempdir()?;
     let origin_port = free_port()?;
     let _origin = origin::start(dir.path(), origin_port)?;
     println!("| instructions a request | 64 byte answers | 64 KiB answers |\n| --- | --- | --- |");
-    for build in &effort.proxy {
-        let counts = Size::ALL.map(|size| count(dir.path(), build, origin_port, size, effort.requests));
+    for build in &counting.proxy {
+        let counts = Size::ALL.map(|size| count(dir.path(), build, origin_port, size, counting.requests));
         let [small, large] = counts;
         println!("| {} | **{:.0}** | **{:.0}** |", build.name, small?, large?);
     }

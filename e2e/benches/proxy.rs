@@ -3,12 +3,14 @@
 //! Path: load generator, proxy, server; HTTP/1.1 with keep-alive and plain on both sides, 64 connections, one worker.
 //! weft-proxy and Envoy run on the same bootstrap file, but for its port numbers.
 
+mod instructions;
 mod rig;
 
 use std::path::Path;
 
 use clap::Parser as _;
-use rig::configs::{installed, nginx, plain};
+use instructions::Counting;
+use rig::configs::{bootstrap, cluster, installed, nginx};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
 use rig::process::Running;
@@ -18,8 +20,23 @@ use weft_e2e::harness::{envoy_program, free_port, ours};
 /// Where each peer runs while it is its turn.
 const PEER_PROCESSOR: usize = 0;
 
+/// What to measure.
+#[derive(clap::Parser)]
+struct Args {
+    #[command(flatten)]
+    effort: Effort,
+    /// Count instructions a request, of weft-proxy alone, and measure nothing else
+    #[arg(long)]
+    instructions: bool,
+    #[command(flatten)]
+    counting: Counting,
+}
+
 fn main() -> anyhow::Result<()> {
-    let effort = Effort::parse();
+    let Args { effort, instructions, counting } = Args::parse();
+    if instructions {
+        return instructions::run(counting);
+    }
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let origin_port = free_port()?;
@@ -108,4 +125,33 @@ backend origin
   server origin 127.0.0.1:{origin}
 "
     )
+}
+
+/// A bootstrap that forwards all of HTTP from one port to another, without TLS or a filter but the router.
+fn plain(port: u16, admin: u16, origin: u16) -> String {
+    let listener = format!(
+        "  listeners:
+  - name: plain
+    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: plain
+          route_config:
+            name: plain
+            virtual_hosts:
+            - name: all
+              domains: ['*']
+              routes:
+              - match: {{prefix: /}}
+                route: {{cluster: origin, timeout: 0s}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+"
+    );
+    bootstrap(admin, &(listener + &cluster("origin", origin, "")))
 }

@@ -7,8 +7,6 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use super::revocation::{key_id, name_of};
-
 /// A certificate that cannot be used to tell who its holder is.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -81,11 +79,7 @@ impl PeerCertificate {
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
             is_ca: parsed.is_ca(),
-            issued: Issued {
-                issuer: name_of(&parsed).into(),
-                key_id: key_id(parsed.extensions()),
-                serial: parsed.raw_serial().into(),
-            },
+            issued: Issued::of(&parsed),
             pem: OnceLock::new(),
         };
         for extension in parsed.extensions() {

@@ -83,29 +83,39 @@ impl RevocationLists {
         if self.lists.is_empty() {
             return Vec::new();
         }
-        let issued: Vec<(Vec<u8>, Option<Box<[u8]>>)> = chain
-            .iter()
-            .filter_map(|der| X509Certificate::from_der(der).ok())
-            .map(|(_, parsed)| (name_of(&parsed).to_vec(), key_id(parsed.extensions())))
-            .collect();
-        let may_be = |list: &&List| {
-            issued.iter().any(|(name, key_id)| name == list.list.issuer() && same_key(&list.key_id, key_id))
-        };
+        let parsed = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+        let issued: Vec<Issued> = parsed.map(|(_, parsed)| Issued::of(&parsed)).collect();
+        let may_be = |list: &&List| issued.iter().any(|one| list.is_of_issuer_of(one));
         self.lists.iter().filter(may_be).map(|list| &list.list).collect()
     }
 
     /// Whether a certificate is on a list of its issuer's.
     pub(crate) fn revoke(&self, certificate: &Issued) -> bool {
         self.lists.iter().any(|list| {
-            *list.list.issuer() == *certificate.issuer
-                && same_key(&list.key_id, &certificate.key_id)
+            list.is_of_issuer_of(certificate)
                 && matches!(list.list.find_serial(&certificate.serial), Ok(Some(_)))
         })
     }
 }
 
+impl List {
+    fn is_of_issuer_of(&self, certificate: &Issued) -> bool {
+        *self.list.issuer() == *certificate.issuer && same_key(&self.key_id, &certificate.key_id)
+    }
+}
+
+impl Issued {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self {
+            issuer: name_of(certificate).into(),
+            key_id: key_id(certificate.extensions()),
+            serial: certificate.raw_serial().into(),
+        }
+    }
+}
+
 /// The name of a certificate's issuer without the outermost tag and length, as lists have it.
-pub(super) fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
+fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
     let raw = certificate.issuer().as_raw();
     match Header::from_der(raw) {
         Ok((rest, _)) => rest,
@@ -114,7 +124,7 @@ pub(super) fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
 }
 
 /// The identifier of the key that signed.
-pub(super) fn key_id(extensions: &[X509Extension<'_>]) -> Option<Box<[u8]>> {
+fn key_id(extensions: &[X509Extension<'_>]) -> Option<Box<[u8]>> {
     extensions.iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(identifier) => {
             identifier.key_identifier.as_ref().map(|id| id.0.into())

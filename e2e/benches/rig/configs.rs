@@ -33,35 +33,6 @@ pub fn cluster(name: &str, port: u16, more: &str) -> String {
     )
 }
 
-/// A bootstrap that forwards all of HTTP from one port to another, without TLS or a filter but the router.
-pub fn plain(port: u16, admin: u16, origin: u16) -> String {
-    let listener = format!(
-        "  listeners:
-  - name: plain
-    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: plain
-          route_config:
-            name: plain
-            virtual_hosts:
-            - name: all
-              domains: ['*']
-              routes:
-              - match: {{prefix: /}}
-                route: {{cluster: origin, timeout: 0s}}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config:
-              '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-"
-    );
-    bootstrap(admin, &(listener + &cluster("origin", origin, "")))
-}
-
 /// nginx in one process, as origin and as proxy.
 pub fn nginx(dir: &Path, name: &str, port: u16, locations: &str, more: &str) -> String {
     let dir = dir.display();
