@@ -36,7 +36,7 @@ pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
-pub use limits::{INSTANCES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
+pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
 pub use mesh::{Renewal, open, spawn_follow};
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use rotation::{rotate_at, sleep_until};

@@ -34,7 +34,7 @@ pub use declared::DeclarationError;
 pub use refusal::Refusal;
 
 use crate::ca::{
-    Authority, CheckedCsr, INSTANCES_OF_A_NAME, IssuedLeaf, KeyOrigin, Ledger, LedgerEntry, MAX_CSR_BYTES,
+    Authority, CheckedCsr, IssuedLeaf, KeyOrigin, LEAVES_OF_A_NAME, Ledger, LedgerEntry, MAX_CSR_BYTES,
     SigningLimits,
 };
 use crate::clock::Clock;
@@ -157,12 +157,13 @@ impl Joining {
         if let Some(leaves) = live.get(instance) {
             return self.limits.admit_leaf(*leaves).map_err(Refusal::ManyLeaves);
         }
-        if live.len() >= INSTANCES_OF_A_NAME {
+        if live.values().sum::<usize>() >= LEAVES_OF_A_NAME {
             // Those that were revoked stand on a list already, and take no more room.
             let revoked = revocation::revoked_instances(self.store.as_ref()).await?;
             live.retain(|instance, _| !revoked.contains(instance));
         }
-        self.limits.admit_instance(live.len()).map_err(|full| Refusal::ManyInstances(id.clone(), full))
+        let live = live.values().sum();
+        self.limits.admit_instance(live).map_err(|full| Refusal::ManyInstances(id.clone(), full))
     }
 
     fn joined(&self, wanted: &Wanted, leaf: IssuedLeaf) -> JoinResponse {
@@ -217,6 +218,7 @@ impl JoinService for Joining {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         let member = member(&request)?;
+        self.limits.admit_mark(&member.id).map_err(Refusal::from)?;
         self.workloads.drain(&member.id, Some(&member.instance)).await.map_err(Refusal::from)?;
         tracing::info!(workload = %member.id, "said goodbye");
         Ok(Response::new(LeaveResponse {}))
@@ -228,6 +230,7 @@ impl JoinService for Joining {
         if request.get_ref().only_ask {
             return Ok(Response::new(ReturnResponse {}));
         }
+        self.limits.admit_mark(&member.id).map_err(Refusal::from)?;
         if self.workloads.take_back(&member.id, &member.instance).await.map_err(Refusal::from)? {
             tracing::info!(workload = %member.id, "is back");
         }

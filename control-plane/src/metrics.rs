@@ -66,8 +66,10 @@ pub enum Limit {
     RenewalsOfAWorkload,
     /// Certificates of one instance that live.
     LeavesOfAnInstance,
-    /// Instances of one name with certificates that live.
-    InstancesOfAName,
+    /// Certificates of one name that live.
+    LeavesOfAName,
+    /// Goodbyes of one workload, and returns after them.
+    MarksOfAWorkload,
     /// Tokens that are none, from one source.
     BadTokensOfASource,
     /// Destinations of one workload in its statistics.
@@ -94,7 +96,8 @@ impl Limit {
             Self::Renewals => "renewals at once",
             Self::RenewalsOfAWorkload => "renewals of this workload",
             Self::LeavesOfAnInstance => "live certificates of this instance",
-            Self::InstancesOfAName => "instances of this name with live certificates",
+            Self::LeavesOfAName => "live certificates of this name",
+            Self::MarksOfAWorkload => "goodbyes and returns of this workload",
             Self::BadTokensOfASource => "join tokens from this address that are not valid",
             Self::EdgesOfAWorkload => "destinations of this workload",
             Self::MetricStreamsOfAWorkload => "streams of statistics of this workload",
@@ -114,7 +117,8 @@ impl EncodeLabelValue for Limit {
             Self::Renewals => "renewals",
             Self::RenewalsOfAWorkload => "renewals_of_a_workload",
             Self::LeavesOfAnInstance => "leaves_of_an_instance",
-            Self::InstancesOfAName => "instances_of_a_name",
+            Self::LeavesOfAName => "leaves_of_a_name",
+            Self::MarksOfAWorkload => "marks_of_a_workload",
             Self::BadTokensOfASource => "bad_tokens_of_a_source",
             Self::EdgesOfAWorkload => "edges_of_a_workload",
             Self::MetricStreamsOfAWorkload => "metric_streams_of_a_workload",

@@ -3,12 +3,14 @@
 //!
 //! A client is an instance of a workload under what it calls itself. A new instance begins with a clean slate, and so does
 //! a proxy of another version: it may well take what the old one refused. What a client accepts later is struck out, what
-//! it refuses anew replaces what it refused before. Nothing is written to the store: after a restart, and on another replica,
-//! a client is asked once more.
+//! it refuses anew replaces what it refused before. A cause may pass, as that of a port that was taken: after a while a stream
+//! that opens is asked once more. Nothing is written to the store: so it is after a restart, and on another replica.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use weft_api::{ResourceKind, WorkloadId};
 use weft_xds::server::Rejected;
 
@@ -18,6 +20,8 @@ const OF_ONE: usize = 2 << 20;
 const OF_ALL: usize = 32 << 20;
 /// Clients of one workload that are told apart: an upgrade passes through two.
 const CLIENTS: usize = 2;
+/// A refusal this old is tried again by the next stream.
+const KEPT: Duration = Duration::from_secs(5 * 60);
 /// What a refusal costs beside its words.
 const OVERHEAD: usize = 160;
 
@@ -53,17 +57,20 @@ struct Known {
     instance: Arc<str>,
     agent: Arc<str>,
     places: HashMap<(ResourceKind, Arc<str>), u64>,
-    by_age: BTreeMap<u64, (ResourceKind, Rejected)>,
+    by_age: BTreeMap<u64, (ResourceKind, Rejected, Instant)>,
     bytes: usize,
 }
 
 impl Refusals {
-    /// What this client refused and has not accepted in another version since.
+    /// What this client refused of late and has not accepted in another version since.
     #[must_use]
     pub fn recall(&self, client: &Client) -> Vec<(ResourceKind, Rejected)> {
         let mut memory = self.memory();
         match memory.known(client) {
-            Some(known) => known.by_age.values().cloned().collect(),
+            Some(known) => {
+                let fresh = known.by_age.values().filter(|(.., at)| at.elapsed() < KEPT);
+                fresh.map(|(kind, rejected, _)| (*kind, rejected.clone())).collect()
+            }
             None => Vec::new(),
         }
     }
@@ -198,7 +205,7 @@ impl Known {
         self.strike(kind, &rejected.name);
         self.places.insert((kind, rejected.name.clone()), age);
         self.bytes += cost(rejected);
-        self.by_age.insert(age, (kind, rejected.clone()));
+        self.by_age.insert(age, (kind, rejected.clone(), Instant::now()));
         let mut forgotten = 0;
         while self.bytes > OF_ONE && self.by_age.len() > 1 {
             self.strike_oldest();
@@ -209,14 +216,14 @@ impl Known {
 
     fn strike(&mut self, kind: ResourceKind, name: &Arc<str>) {
         if let Some(age) = self.places.remove(&(kind, name.clone()))
-            && let Some((_, rejected)) = self.by_age.remove(&age)
+            && let Some((_, rejected, _)) = self.by_age.remove(&age)
         {
             self.bytes -= cost(&rejected);
         }
     }
 
     fn strike_oldest(&mut self) {
-        if let Some((_, (kind, rejected))) = self.by_age.pop_first() {
+        if let Some((_, (kind, rejected, _))) = self.by_age.pop_first() {
             self.bytes -= cost(&rejected);
             self.places.remove(&(kind, rejected.name));
         }
@@ -261,6 +268,16 @@ mod tests {
         refusals.accepted(&web, ResourceKind::Cluster, []);
         assert_eq!(names(&refusals, &web), ["b"]);
         assert_eq!(refusals.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_a_while_ago_is_tried_again() {
+        let (refusals, web) = (Refusals::default(), client("shop/web-1", "1", "envoy 1.40.0"));
+        refusals.remember(&web, ResourceKind::Listener, &refused("inbound", "1", "cannot bind"));
+        tokio::time::advance(KEPT / 2).await;
+        assert_eq!(names(&refusals, &web), ["inbound"]);
+        tokio::time::advance(KEPT / 2).await;
+        assert!(refusals.recall(&web).is_empty());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Taking a workload out of the mesh before its certificate ends.
 //!
 //! ```text
-//! weft proxy revoke, delete ─▶ one transaction ─┬ its record goes: streams are cut, renewals refused, endpoints withdrawn
-//!                                               ├ revoked/INSTANCE: its leaves are not to be believed
-//!                                               └ mesh/crls/…: its serials, in the bundle of every proxy a moment later
+//! weft proxy revoke, delete ─▶ revoked/INSTANCE   its leaves are not to be believed
+//!                           ─▶ its record goes    streams are cut, renewals refused, endpoints withdrawn
+//!                           ─▶ mesh/crls/…        its serials, in the bundle of every proxy a moment later
 //! ```
 //!
 //! What stands on the lists follows from the ledger and from `revoked/`: whatever was missed, because a leaf was written
@@ -25,7 +25,7 @@ const PREFIX: &str = "revoked/";
 /// Others revoke at the same moment; more often is no accident.
 const ATTEMPTS: usize = 16;
 /// etcd takes 128 operations in one transaction.
-const PRUNE_BATCH: usize = 100;
+const BATCH: usize = 100;
 
 /// An instance whose leaves are not to be believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub enum RevocationError {
     /// Others were always faster.
     #[error("others revoke at the same moment; try again")]
     Contended,
+    /// The control plane does not take it any more; its peers were not told.
+    #[error("{0} is out of the mesh, but no list tells its peers yet, which the leader goes on trying: {1}")]
+    Unlisted(WorkloadId, #[source] Box<RevocationError>),
 }
 
 /// Revokes workloads. Cheap to clone.
@@ -89,43 +92,56 @@ impl Revocations {
     /// Revokes a workload: its record goes, and all leaves of its name that live stand on a list. `None` when there is
     /// neither. It may join again with a new token.
     ///
+    /// Three writes, in this order, so that nothing that a member does at the same moment undoes one: its instances are
+    /// not to be believed any more; its record goes; its leaves are listed. Whatever of it is missing after a crash, the
+    /// leader makes up for.
+    ///
     /// # Errors
-    /// When the store fails or a list cannot be signed; then nothing was done.
+    /// When the store fails or a list cannot be signed. [`RevocationError::Unlisted`] means that the rest was done.
     pub async fn revoke(&self, id: &WorkloadId) -> Result<Option<Revoked>, RevocationError> {
-        for _ in 0..ATTEMPTS {
-            let stored = self.workloads.find(id).await.map_err(StoreError::from)?;
-            let leaves = self.live().await?;
-            let own: Vec<&LedgerEntry> = leaves.iter().filter(|leaf| leaf.workload == *id).collect();
-            if stored.is_none() && own.is_empty() {
-                return Ok(None);
-            }
-            let mut revoked = revoked_instances(self.store.as_ref()).await.map_err(StoreError::from)?;
-            let instances = self.instances(id, stored.as_ref(), &own);
-            let told = Revoked { instances: instances.len(), leaves: own.len() };
-            let txn = match &stored {
-                Some(stored) => stored.record.remove(Txn::new(), stored.revision),
-                None => Txn::new(),
-            };
-            let new: Vec<_> = instances.iter().filter(|one| !revoked.contains(&one.instance)).collect();
-            let txn = new.iter().fold(txn, |txn, one| {
+        let stored = self.workloads.find(id).await.map_err(StoreError::from)?;
+        let leaves = self.live().await?;
+        let own: Vec<&LedgerEntry> = leaves.iter().filter(|leaf| leaf.workload == *id).collect();
+        if stored.is_none() && own.is_empty() {
+            return Ok(None);
+        }
+        let instances = self.instances(id, stored.as_ref(), &own);
+        for batch in instances.chunks(BATCH) {
+            let put = |txn: Txn, one: &RevokedInstance| {
                 txn.put(
                     key(&one.instance),
                     serde_json::to_vec(one).expect("strings and numbers always encode"),
                 )
-            });
-            revoked.extend(instances.iter().map(|one| one.instance.clone()));
-            let (txn, is_changed) =
-                self.authority.listing(self.store.as_ref(), txn, &listed(&leaves, &revoked)).await?;
-            if stored.is_none() && new.is_empty() && !is_changed {
-                return Ok(Some(told));
-            }
-            match self.store.commit(txn).await {
-                Ok(_) => {
-                    tracing::info!(workload = %id, leaves = own.len(), "revoked");
-                    self.catch_up(None).await?;
-                    self.authority.reload(self.store.as_ref()).await?;
-                    return Ok(Some(told));
-                }
+            };
+            self.store.commit(batch.iter().fold(Txn::new(), put)).await.map_err(StoreError::from)?;
+        }
+        let revoked = instances.iter().map(|one| one.instance.clone()).collect();
+        self.remove_record(id, &revoked, None).await?;
+        tracing::info!(workload = %id, leaves = own.len(), "revoked");
+        let listed = async {
+            self.catch_up(None).await?;
+            self.authority.reload(self.store.as_ref()).await.map_err(RevocationError::from)
+        };
+        listed.await.map_err(|error| RevocationError::Unlisted(id.clone(), Box::new(error)))?;
+        Ok(Some(Revoked { instances: instances.len(), leaves: own.len() }))
+    }
+
+    /// Removes the record of a name, if it is one of these instances.
+    async fn remove_record(
+        &self,
+        id: &WorkloadId,
+        revoked: &BTreeSet<String>,
+        leader: Option<&Leadership>,
+    ) -> Result<(), RevocationError> {
+        for _ in 0..ATTEMPTS {
+            let stored = self.workloads.find(id).await.map_err(StoreError::from)?;
+            let Some(stored) = stored.filter(|stored| revoked.contains(&stored.record.instance)) else {
+                return Ok(());
+            };
+            let txn = leader.map_or_else(Txn::new, |leader| Txn::new().fenced_by(leader));
+            match self.store.commit(stored.record.remove(txn, stored.revision)).await {
+                Ok(_) => return Ok(()),
+                // It said goodbye, or came back; how often it may is limited.
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(StoreError::from(error).into()),
             }
@@ -133,17 +149,22 @@ impl Revocations {
         Err(RevocationError::Contended)
     }
 
-    /// Lists what ought to stand on a list and does not: a leaf that was written down while its workload was revoked. Says
-    /// whether there was any. A leader's write is fenced.
+    /// Makes up for what is missing of revocations: a record that is there still, and leaves that ought to stand on a list
+    /// and do not, because they were written down at the same moment. Says whether a list changed. A leader's writes are
+    /// fenced.
     ///
     /// # Errors
     /// When the store fails, a list cannot be signed, or leadership was lost.
     pub async fn catch_up(&self, leader: Option<&Leadership>) -> Result<bool, RevocationError> {
+        let all = read(self.store.as_ref()).await.map_err(StoreError::from)?;
+        if all.is_empty() {
+            return Ok(false);
+        }
+        let revoked: BTreeSet<String> = all.iter().map(|one| one.instance.clone()).collect();
+        for id in all.into_iter().map(|one| one.workload).collect::<BTreeSet<_>>() {
+            self.remove_record(&id, &revoked, leader).await?;
+        }
         for _ in 0..ATTEMPTS {
-            let revoked = revoked_instances(self.store.as_ref()).await.map_err(StoreError::from)?;
-            if revoked.is_empty() {
-                return Ok(false);
-            }
             let txn = leader.map_or_else(Txn::new, |leader| Txn::new().fenced_by(leader));
             let leaves = listed(&self.live().await?, &revoked);
             let (txn, is_changed) = self.authority.listing(self.store.as_ref(), txn, &leaves).await?;
@@ -167,7 +188,7 @@ impl Revocations {
         let now = self.clock.unix_seconds();
         let all = read(self.store.as_ref()).await?;
         let ended: Vec<_> = all.iter().filter(|one| one.until < now).collect();
-        for batch in ended.chunks(PRUNE_BATCH) {
+        for batch in ended.chunks(BATCH) {
             let txn = Txn::new().fenced_by(leader);
             self.store.commit(batch.iter().fold(txn, |txn, one| txn.delete(key(&one.instance)))).await?;
         }

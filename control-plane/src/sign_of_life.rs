@@ -3,11 +3,13 @@
 //! ```text
 //! join ─▶ SignsOfLife::shown_by ─┬ connections at this replica: a PING, answered within 2 s
 //!                                └ where presence says that it has a stream at another:
-//!                                    pings/… ─▶ every other replica: a PING ─ answered ─▶ deletes pings/…
+//!                                    pings/ID ─▶ the others: a PING ─┬ answered ─▶ deletes pings/ID
+//!                                                                    └ silence  ─▶ writes pings/ID/silent
 //! ```
 //!
-//! A stream alone shows nothing: one to a machine that was unplugged stays open for a while. A question to the other
-//! replicas stands in the store under a lease of its own, and goes with it, answered or not.
+//! A stream alone shows nothing: one to a machine that was unplugged stays open for a while. A name is given away only when
+//! who is connected was asked and kept silent; a store that is slow, or a replica that does not know how to answer, gives
+//! nothing away. A question stands in the store under a lease, and so does silence: they go by themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Change, CommitError, Entry, Event, LeaseError, Store, Txn};
+use weft_store::{Change, CommitError, Entry, Event, Key, LeaseError, Store, Txn};
 
 use crate::ca::{Issued, Serial};
 use crate::reconciler::Reconciling;
@@ -24,6 +26,7 @@ use crate::tls::Connections;
 use crate::workloads::WorkloadRecord;
 
 const PREFIX: &str = "pings/";
+const SILENT: &str = "/silent";
 /// How long an instance may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// What the store may take beside, to bring a question to another replica and the answer back.
@@ -97,7 +100,8 @@ impl SignsOfLife {
                     batch.events.into_iter().filter_map(put).collect()
                 }
             };
-            for entry in asked {
+            let is_question = |entry: &Entry| !entry.key.trim_start_matches(PREFIX).contains('/');
+            for entry in asked.into_iter().filter(is_question) {
                 // Joins are limited, and each ends within the time of an answer: so are these.
                 tokio::spawn(self.clone().answer_one(entry));
             }
@@ -112,14 +116,25 @@ impl SignsOfLife {
                 return;
             }
         };
-        if *question.replica == *self.replica
-            || !self.shown_here(&question.workload, &question.instance).await
-        {
+        let is_its = |serial: &Serial| self.issued.is_of(serial, &question.instance);
+        if *question.replica == *self.replica || !self.connections.has(&question.workload, is_its) {
             return;
         }
-        if let Err(error) = self.store.commit(Txn::new().delete(entry.key)).await {
-            tracing::warn!(%error, workload = %question.workload, "cannot tell another replica that it answers");
+        let answered = if self.shown_here(&question.workload, &question.instance).await {
+            self.store.commit(Txn::new().delete(entry.key)).await.map(drop).map_err(AskError::from)
+        } else {
+            self.tell_silence(&entry.key).await
+        };
+        if let Err(error) = answered {
+            tracing::warn!(%error, workload = %question.workload, "cannot tell another replica whether it answers");
         }
+    }
+
+    async fn tell_silence(&self, question: &str) -> Result<(), AskError> {
+        let lease = self.store.lease(LEASE).await?;
+        self.store.commit(Txn::new().put_leased(format!("{question}{SILENT}"), "", lease.id())).await?;
+        tokio::time::sleep(ANSWER + DELIVERY).await;
+        Ok(())
     }
 
     async fn shown_here(&self, workload: &WorkloadId, instance: &str) -> bool {
@@ -129,7 +144,7 @@ impl SignsOfLife {
 
     async fn shown_elsewhere(&self, record: &WorkloadRecord) -> Result<bool, AskError> {
         let lease = self.store.lease(LEASE).await?;
-        let key = format!("{PREFIX}{:016x}", rand::random::<u64>());
+        let key = Key::from(format!("{PREFIX}{:016x}", rand::random::<u64>()));
         let question = Question {
             workload: record.id.clone(),
             instance: record.instance.clone(),
@@ -138,20 +153,32 @@ impl SignsOfLife {
         let value = serde_json::to_vec(&question).expect("strings always encode");
         self.store.commit(Txn::new().put_leased(key.clone(), value, lease.id())).await?;
         let mut changes = self.store.follow(&key);
+        let mut is_silent = false;
         let answered = async {
             while let Some(change) = changes.next().await {
-                let is_answered = match change {
-                    Change::Snapshot(snapshot) => snapshot.entries.is_empty(),
+                let (there, gone): (Vec<_>, bool) = match change {
+                    Change::Snapshot(snapshot) => {
+                        let there: Vec<_> = snapshot.entries.into_iter().map(|entry| entry.key).collect();
+                        let gone = !there.contains(&key);
+                        (there, gone)
+                    }
                     Change::Batch(batch) => {
-                        batch.events.iter().any(|event| matches!(event, Event::Delete(_)))
+                        let gone = batch
+                            .events
+                            .iter()
+                            .any(|event| matches!(event, Event::Delete(gone) if *gone == key));
+                        let put = |event| if let Event::Put(entry) = event { Some(entry.key) } else { None };
+                        (batch.events.into_iter().filter_map(put).collect(), gone)
                     }
                 };
-                if is_answered {
-                    return true;
+                is_silent |= there.iter().any(|key| key.ends_with(SILENT));
+                if gone {
+                    return;
                 }
             }
-            false
         };
-        Ok(tokio::time::timeout(ANSWER + DELIVERY, answered).await.unwrap_or(false))
+        // Another replica may have a connection that does answer: silence is waited for to the end.
+        let is_shown = tokio::time::timeout(ANSWER + DELIVERY, answered).await.is_ok();
+        Ok(is_shown || !is_silent)
     }
 }

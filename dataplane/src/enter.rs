@@ -178,7 +178,8 @@ async fn refusal(membership: &Membership, identity: &Identity) -> Option<IssueEr
     let credentials = Credentials::Joined { identity, trust_domain: membership.trust_domain.clone() };
     let control_plane = ControlPlane::new(Replicas::new(&membership.control_plane), credentials);
     let asked = tokio::time::timeout(QUESTION, control_plane.is_taken()).await;
-    asked.ok()?.err().filter(|error| !error.is_transient())
+    // Removed or replaced. Any other answer may be a store that was restored, and what is kept serves on.
+    asked.ok()?.err().filter(|error| matches!(error, IssueError::Denied(_)))
 }
 
 impl Join {

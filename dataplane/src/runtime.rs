@@ -48,7 +48,7 @@ pub use san::{SanMatch, SanMatcher};
 pub use tls::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
-pub(crate) use verify::{TrustChange, counter_of, reason};
+pub(crate) use verify::{TrustChange, counter_of, reason, revoked};
 
 use crate::route::RouteConfig;
 

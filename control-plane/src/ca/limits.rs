@@ -28,16 +28,19 @@ use crate::source::Source;
 pub const PER_CORE_PER_SECOND: f64 = 50.0;
 /// Renewals of one workload.
 pub const OF_A_WORKLOAD: Rate = Rate { per_second: 1.0, burst: 5.0 };
+/// Goodbyes of one workload, and returns after them. Each writes its record, which others have to change too.
+pub const MARKS_OF_A_WORKLOAD: Rate = Rate { per_second: 1.0, burst: 10.0 };
 /// Joins with one token: a group of machines that start together has one.
 pub const OF_A_TOKEN: Rate = Rate { per_second: 10.0, burst: 20.0 };
 /// Tokens that are none, shown from one source.
 pub const BAD_OF_A_SOURCE: Rate = Rate { per_second: 1.0, burst: 20.0 };
 
-/// Certificates of one instance that live at once. Two are in use: one is renewed when half of its life is over.
-pub const LEAVES_OF_AN_INSTANCE: usize = 64;
-/// Instances of one name whose certificates live. One is in use; others lost their keys before they could come back. As
-/// many fit into one transaction of any store, which is what revoking them takes.
-pub const INSTANCES_OF_A_NAME: usize = 64;
+/// Certificates of one instance that live at once. Two are in use, since one is renewed when half of its life is over; the
+/// others are for answers that were lost on the way.
+pub const LEAVES_OF_AN_INSTANCE: usize = 16;
+/// Certificates of one name that live at once, of all its instances: one that loses its key with each restart may do so
+/// every other minute for a day.
+pub const LEAVES_OF_A_NAME: usize = 1024;
 
 /// Too many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,7 @@ struct Ledger {
     renewals: Bucket,
     tokens: Buckets<String>,
     workloads: Buckets<WorkloadId>,
+    marks: Buckets<WorkloadId>,
     sources: Buckets<Source>,
 }
 
@@ -92,6 +96,7 @@ impl SigningLimits {
             renewals: Bucket::full(all, now),
             tokens: Buckets::new(OF_A_TOKEN, now),
             workloads: Buckets::new(OF_A_WORKLOAD, now),
+            marks: Buckets::new(MARKS_OF_A_WORKLOAD, now),
             sources: Buckets::new(BAD_OF_A_SOURCE, now),
         };
         Self { buckets: Mutex::new(buckets), is_good_token: Box::new(|_, _| false), metrics: Metrics::new() }
@@ -182,12 +187,21 @@ impl SigningLimits {
         self.admit_one_more(Limit::LeavesOfAnInstance, live, LEAVES_OF_AN_INSTANCE)
     }
 
-    /// Whether a name may have one instance more than those of it whose leaves live.
+    /// Whether a name may have an instance more, beside leaves of others that live.
     ///
     /// # Errors
     /// When it has enough.
     pub fn admit_instance(&self, live: usize) -> Result<(), NoRoom> {
-        self.admit_one_more(Limit::InstancesOfAName, live, INSTANCES_OF_A_NAME)
+        self.admit_one_more(Limit::LeavesOfAName, live, LEAVES_OF_A_NAME)
+    }
+
+    /// Counts one goodbye, or one return.
+    ///
+    /// # Errors
+    /// When the workload does nothing else.
+    pub fn admit_mark(&self, workload: &WorkloadId) -> Result<(), Limited> {
+        let own = self.lock().marks.take(workload.clone(), now());
+        own.or_else(|wait| self.refuse(Limit::MarksOfAWorkload, wait))
     }
 
     fn admit_one_more(&self, limit: Limit, live: usize, most: usize) -> Result<(), NoRoom> {

@@ -87,8 +87,9 @@ impl From<RevocationError> for Refusal {
         match error {
             RevocationError::Store(error) => error.into(),
             RevocationError::Authority(_) | RevocationError::Contended => {
-                Self::unavailable(format!("{error}; nothing was revoked, try again"))
+                Self::unavailable(format!("{error}; what was done of it is done again by the next try"))
             }
+            RevocationError::Unlisted(..) => Self::unavailable(error.to_string()),
         }
     }
 }

@@ -53,6 +53,11 @@ impl Connections {
         cut.inspect(|link| link.cut.cancel()).count()
     }
 
+    /// Whether a workload has a connection with a certificate that `counts`.
+    pub fn has(&self, workload: &WorkloadId, counts: impl Fn(&Serial) -> bool) -> bool {
+        self.of(workload).iter().any(|link| counts(&link.serial))
+    }
+
     /// Pings a workload's connections with a certificate that `counts` now, and says whether any of them answers in time.
     ///
     /// A stopped or unreachable client does not, though its connection is open; a live one does in milliseconds.

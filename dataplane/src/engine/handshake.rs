@@ -23,8 +23,8 @@ pub(super) fn inbound_failed(
     worker.shard.inc(counter);
     let (listener, address) = (&listener.name, peer.ip());
     let who = tls.take_refused();
-    let key = who.clone().unwrap_or_else(|| address.to_string());
-    worker.repeats.note(&key, &reason, |unsaid| {
+    // Not by what its certificate says, which a stranger makes up.
+    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
     });
@@ -45,8 +45,7 @@ pub(super) fn outbound_failed(
     };
     worker.shard.inc(counter);
     let who = tls.and_then(|tls| tls.take_refused());
-    let key = who.clone().unwrap_or_else(|| address.to_string());
-    worker.repeats.note(&key, &reason, |unsaid| {
+    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         let cluster = &cluster.name;
         tracing::warn!(%cluster, %address, certificate, reason, unsaid, "a TLS handshake with a server failed");

@@ -272,6 +272,11 @@ impl ListenerState {
         if facts.peer_certificate().is_none() {
             worker.shard.inc(stats.tls.no_certificate);
         }
+        let is_there = self.chains.borrow().iter().any(|state| Rc::ptr_eq(state, &chain));
+        if !is_there {
+            // The chain went while the peer took its time: whoever ends its connections has come and gone.
+            return None;
+        }
         let held = worker.connections.hold(chain, facts);
         if changed_meanwhile(worker, &held, tls) {
             return None;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::connect::Dialed;
+use super::trust::Lists;
 use super::worker::Worker;
 use crate::runtime::{PeerCertificate, UpstreamTls};
 
@@ -43,14 +44,22 @@ impl Trusted {
         Poll::Pending
     }
 
-    fn check(&self, worker: &Worker) {
-        let Some(newest) = worker.newest_tls(&self.cluster, &self.tls.borrow()) else { return };
-        if Arc::ptr_eq(&newest, &self.tls.borrow()) {
+    fn check(&self, worker: &Worker, lists: &Lists) {
+        if self.refused.get() {
             return;
         }
-        let change = newest.change_since(&self.tls.borrow());
-        let refusal = newest.refusal(&self.peer, change);
-        *self.tls.borrow_mut() = newest;
+        let newest = worker.newest_tls(&self.cluster, &self.tls.borrow());
+        let refusal = match newest {
+            // Its cluster is gone, or has another server name.
+            None => lists.refusal(&self.peer),
+            Some(newest) if Arc::ptr_eq(&newest, &self.tls.borrow()) => None,
+            Some(newest) => {
+                let change = newest.change_since(&self.tls.borrow());
+                let refusal = newest.refusal(&self.peer, change);
+                *self.tls.borrow_mut() = newest;
+                refusal
+            }
+        };
         let Some(reason) = refusal else { return };
         let (cluster, peer) = (&self.cluster, self.peer.described());
         worker.repeats.note(&peer, &reason, |unsaid| {
@@ -92,14 +101,16 @@ impl Servers {
             of: Rc::downgrade(self),
         });
         self.live.borrow_mut().insert(number, Rc::downgrade(&trusted));
-        trusted.check(worker);
+        if worker.newest_tls(cluster, tls).is_none_or(|newest| !Arc::ptr_eq(&newest, tls)) {
+            trusted.check(worker, &Lists::of(&worker.snapshot().runtime));
+        }
         Some(trusted)
     }
 
     /// Looks at all of them again, after a cluster's contexts changed. One whose context says the same as before costs a
     /// comparison.
-    pub(super) fn check(&self, worker: &Worker) {
+    pub(super) fn check(&self, worker: &Worker, lists: &Lists) {
         let all: Vec<Rc<Trusted>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
-        all.iter().for_each(|trusted| trusted.check(worker));
+        all.iter().for_each(|trusted| trusted.check(worker, lists));
     }
 }

@@ -24,6 +24,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
+    /// The control plane knows the workload, and does not take it any more, or never will.
+    #[error("the control plane refuses: {0}")]
+    Denied(String),
     /// The control plane answered no; asking again changes nothing.
     #[error("the control plane refuses: {0}")]
     Refused(String),
@@ -64,9 +67,9 @@ impl From<Status> for IssueError {
             text
         };
         match status.code() {
+            Code::PermissionDenied => Self::Denied(source(&status)),
             Code::InvalidArgument
             | Code::Unauthenticated
-            | Code::PermissionDenied
             | Code::NotFound
             | Code::AlreadyExists
             | Code::FailedPrecondition

@@ -98,10 +98,13 @@ impl PeerCertificate {
         }
     }
 
-    /// How a log names it: by its SPIFFE id, else by its subject, and by its serial number.
+    /// How a log names it: by its SPIFFE id, else by its subject, and by its serial number. Whoever made the certificate
+    /// chose them: they are cut, and nothing in them can be taken for anything else.
     pub fn described(&self) -> String {
+        const LONGEST: usize = 128;
+        let short = |text: &str| text.chars().take(LONGEST).flat_map(char::escape_debug).collect::<String>();
         let name = self.spiffe_id().map_or(self.subject.as_str(), |id| id);
-        format!("{name} (serial {})", self.serial)
+        format!("{} (serial {})", short(name), short(&self.serial))
     }
 
     /// The leaf as PEM, encoded for a URL as XFCC's `Cert` wants it. Made once, on first use.

@@ -73,7 +73,7 @@ impl RevocationLists {
     }
 
     /// Equal for equal lists.
-    pub(super) fn digest(&self) -> &[u8] {
+    pub(crate) fn digest(&self) -> &[u8] {
         &self.digest
     }
 

@@ -212,6 +212,11 @@ impl DownstreamTls {
         self.verifier.as_ref()?.refusal(peer, Usage::Client, change)
     }
 
+    /// The revocation lists that peers are looked up on.
+    pub(crate) fn revocations(&self) -> Option<&Arc<RevocationLists>> {
+        self.verifier.as_deref().map(PeerVerifier::revocations)
+    }
+
     /// Who was refused last, on this thread.
     pub(crate) fn take_refused(&self) -> Option<String> {
         self.verifier.as_ref()?.take_refused()
@@ -310,6 +315,11 @@ impl UpstreamTls {
     /// Why a server that was accepted earlier would not be accepted now.
     pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
         self.verifier.as_ref()?.refusal(peer, Usage::Server, change)
+    }
+
+    /// The revocation lists that peers are looked up on.
+    pub(crate) fn revocations(&self) -> Option<&Arc<RevocationLists>> {
+        self.verifier.as_deref().map(PeerVerifier::revocations)
     }
 
     /// Who was refused last, on this thread.

@@ -217,6 +217,11 @@ impl PeerVerifier {
         Err(Refusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
     }
 
+    /// Its revocation lists.
+    pub(super) fn revocations(&self) -> &Arc<RevocationLists> {
+        &self.revocations
+    }
+
     /// Why a live connection's peer would not be accepted any more, if so. Its expiry is left out, which ends connections
     /// by its own timer.
     pub(crate) fn refusal(
@@ -227,9 +232,7 @@ impl PeerVerifier {
     ) -> Option<String> {
         match change {
             TrustChange::Nothing => None,
-            TrustChange::Revocations => {
-                self.revocations.revoke(&peer.issued).then(|| reason(&CertificateError::Revoked.into()))
-            }
+            TrustChange::Revocations => self.revocations.revoke(&peer.issued).then(revoked),
             TrustChange::Anchors => {
                 let (leaf, rest) = peer.chain.split_first()?;
                 let at = peer.not_after - Duration::from_secs(1);
@@ -247,6 +250,11 @@ impl PeerVerifier {
 pub(crate) enum Usage {
     Server,
     Client,
+}
+
+/// That a peer is on a list, in words.
+pub(crate) fn revoked() -> String {
+    reason(&CertificateError::Revoked.into())
 }
 
 /// Why a handshake failed, in words for whoever runs the mesh.

@@ -296,6 +296,36 @@ async fn live_connections_to_a_revoked_server_end() {
     }
 }
 
+/// What is left of a chain, or of a cluster, that is gone: it goes on for a while, but not with somebody who is revoked.
+#[tokio::test]
+async fn live_connections_of_chains_and_clusters_that_are_gone_end_too() {
+    let authority = Authority::new();
+    let mut inbound = Inbound::start(&authority, 1, "").await;
+    let bad = client(&authority, &authority.numbered(CART, BAD), "");
+    let mut raw = inbound.dial(&bad, "tcp.web.shop.test", false).await;
+    raw.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(raw.read(&mut [0; 256]).await.unwrap() > 0);
+    let tls = server(&authority, &inbound.own, &authority.revokes(&[BAD], LASTING));
+    let manager = inbound.setup.manager(|_| {});
+    inbound.setup.listener("in", vec![chain(3, Terminal::Http(manager), Some(tls))], |_| {});
+    assert!(inbound.proxy.engine().swap(inbound.setup.build()).await.is_empty());
+    assert_eq!(soon(raw.read(&mut [0; 8])).await.unwrap_or(0), 0, "a tunnel of a chain that is gone ends");
+
+    let inbound = Inbound::start(&authority, BAD, "").await;
+    let protocol = UpstreamProtocol::Http1;
+    let mut out = Outbound::start(&authority, &inbound, protocol, GOOD, "").await;
+    let mut raw = TcpStream::connect(out.proxy.engine().address("tcp").unwrap()).await.unwrap();
+    raw.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(raw.read(&mut [0; 256]).await.unwrap() > 0);
+    out.setup.runtime.clusters.remove("web");
+    let tls = client(&authority, &out.own, &authority.revokes(&[BAD], LASTING));
+    out.setup.cluster("other", &[inbound.proxy.address], |cluster| {
+        cluster.transports = vec![Transport::Tls(tls)];
+    });
+    assert!(out.proxy.engine().swap(out.setup.build()).await.is_empty());
+    assert_eq!(soon(raw.read(&mut [0; 8])).await.unwrap_or(0), 0, "a tunnel of a cluster that is gone ends");
+}
+
 /// A list that names others, and a new certificate of our own, leave connections alone on both sides.
 #[tokio::test]
 async fn connections_stay_where_a_list_says_nothing_of_them() {

@@ -41,7 +41,7 @@ async fn an_instance_has_no_more_live_certificates_than_a_list_can_hold() {
     fixture.renew(&leaf, new_csr()).await.expect("the last that fits");
     let refused = fixture.renew(&leaf, new_csr()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert!(refused.message().starts_with("there are 64 live certificates of this instance"), "{refused}");
+    assert!(refused.message().starts_with("there are 16 live certificates of this instance"), "{refused}");
     let other = fixture.join(request(&token, "web-2")).await.unwrap().certificate_chain_der.remove(0);
     fixture.renew(&other, new_csr()).await.expect("others have room of their own");
     fixture.mesh.hand.forward(Duration::hours(2));
@@ -60,21 +60,43 @@ async fn a_join_that_is_repeated_makes_no_more_certificates_than_a_list_can_hold
 }
 
 #[tokio::test]
-async fn a_name_has_no_more_live_instances_than_one_revocation_can_take() {
+async fn a_name_has_no_more_live_certificates_than_a_list_can_hold() {
     let fixture = fixture().await;
     let token = fixture.token("shop/web", 3, &[]).await;
-    (0..INSTANCES_OF_A_NAME).for_each(|n| note(&fixture, &format!("i-{n:016x}"), 1));
+    (0..LEAVES_OF_A_NAME).for_each(|n| note(&fixture, &format!("i-{n:016x}"), 1));
     let refused = fixture.join(request(&token, "web-1")).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("`weft proxy revoke shop/web-1`"), "{refused}");
     let revocations = revocations(&fixture);
     let id = "shop/web-1".parse().unwrap();
     let revoked = revocations.revoke(&id).await.unwrap().unwrap();
-    assert_eq!((revoked.instances, revoked.leaves), (64, 64));
+    assert_eq!((revoked.instances, revoked.leaves), (LEAVES_OF_A_NAME, LEAVES_OF_A_NAME));
     assert_eq!(revocations.revoke(&id).await.unwrap(), Some(revoked), "the same again");
     fixture.join(request(&token, "web-1")).await.expect("what was revoked takes no room");
     let revoked = revocations.revoke(&id).await.unwrap().unwrap();
-    assert_eq!((revoked.instances, revoked.leaves), (65, 65));
+    assert_eq!((revoked.instances, revoked.leaves), (LEAVES_OF_A_NAME + 1, LEAVES_OF_A_NAME + 1));
+}
+
+/// Goodbyes and returns change the record that a revocation removes.
+#[tokio::test]
+async fn who_says_goodbye_and_comes_back_without_end_is_revoked_all_the_same() {
+    let fixture = fixture().await;
+    let token = fixture.token("shop/web", 1, &[]).await;
+    let leaf = fixture.join(request(&token, "web-1")).await.unwrap().certificate_chain_der.remove(0);
+    let flips = async {
+        let mut refused = 0;
+        for _ in 0..500 {
+            let there = fixture.leave(&leaf).await.is_ok() | fixture.come_back(&leaf).await.is_ok();
+            refused += usize::from(!there);
+            tokio::task::yield_now().await;
+        }
+        refused
+    };
+    let (refused, revoked) =
+        tokio::join!(flips, async { revocations(&fixture).revoke(&"shop/web-1".parse().unwrap()).await });
+    assert_eq!(revoked.unwrap().unwrap().leaves, 1);
+    assert!(refused > 400, "{refused}");
+    assert_eq!(fixture.come_back(&leaf).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
