@@ -2,7 +2,7 @@
 //!
 //! Names and identities, the REST documents and their client, the join protocol, the unit of compiled
 //! configuration ([`Resource`]), and the JSON form of Envoy's messages. Values only: no sockets are opened here
-//! but by [`client`], and no server code lives here.
+//! but by [`client`] and [`probe`], and no server code lives here.
 
 pub mod address;
 #[cfg(feature = "client")]
@@ -12,6 +12,7 @@ pub mod flags;
 #[cfg(feature = "json")]
 pub mod json;
 pub mod names;
+pub mod probe;
 pub mod resource;
 pub mod rest;
 pub mod token;

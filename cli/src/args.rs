@@ -130,17 +130,18 @@ pub enum TokenCommand {
 
 #[derive(Debug, ClapArgs)]
 pub struct TokenCreate {
-    /// Service of the joiners
-    #[arg(long, value_name = "NAMESPACE/SERVICE")]
-    pub service: String,
+    /// Service of the joiners; may be repeated where --out is a directory
+    #[arg(long = "service", value_name = "NAMESPACE/SERVICE", required = true, value_delimiter = ',')]
+    pub services: Vec<String>,
     /// Life of the token
     #[arg(long, default_value = "10m")]
     pub ttl: String,
     /// How often it may be used
     #[arg(long, default_value_t = 1)]
     pub uses: u32,
-    /// Write the token to this file, mode 0600, for `weft-proxy --join-file`
-    #[arg(long, value_name = "FILE")]
+    /// Write the token to this file, mode 0600, for `weft-proxy --join-file`; of several services, to
+    /// NAMESPACE.SERVICE.token in this directory
+    #[arg(long, value_name = "FILE|DIR")]
     pub out: Option<PathBuf>,
     /// Label that joiners may declare, for instance `version=*`
     #[arg(long = "allow-label", value_name = "KEY=VALUE")]
@@ -238,4 +239,7 @@ pub struct Bootstrap {
     /// Where xDS is, each replica; the token says it by default
     #[arg(long, value_name = "HOST:PORT[,HOST:PORT…]")]
     pub control_plane: Option<weft_api::ControlPlanes>,
+    /// Stay, and keep the identity fresh, as `weft-proxy join --keep` does
+    #[arg(long)]
+    pub keep: bool,
 }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use weft_api::TrustDomain;
 
 /// The control plane of the Weft service mesh: policies in, xDS out, and the mesh's certificate authority.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "weft-control-plane", version, about, max_term_width = 100)]
 pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// YAML file with any of these flags, written without the dashes
     #[arg(long, env = "WEFT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -92,6 +95,17 @@ pub struct Args {
     /// Send traces and metrics there by OTLP over gRPC
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+}
+
+/// What `weft-control-plane` can do besides serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Ask a control plane that runs here whether it is ready: exits 0 if so, 1 and says why if not
+    Health {
+        /// Its admin endpoint; as --admin-listen by default
+        #[arg(long, value_name = "IP:PORT")]
+        admin: Option<SocketAddr>,
+    },
 }
 
 /// How log lines look.

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use weft_api::flags::{self, UsageError};
-use weft_control_plane::args::Args;
+use weft_api::probe;
+use weft_control_plane::args::{Args, Command};
 use weft_control_plane::clock::Clock;
 use weft_control_plane::{descriptors, server, telemetry};
 
@@ -16,6 +17,15 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_status());
         }
     };
+    if let Some(Command::Health { admin }) = &args.command {
+        return match probe::ready(admin.unwrap_or(args.admin_listen)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

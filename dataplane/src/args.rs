@@ -47,6 +47,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Join the mesh and write the identity's files, for a stock Envoy to use
     Join(Box<JoinArgs>),
+    /// Ask a proxy that runs here, weft-proxy or Envoy, whether it is ready: exits 0 if so, 1 and says why if not
+    Health(HealthArgs),
 }
 
 /// `weft-proxy run`.
@@ -64,6 +66,17 @@ pub struct RunArgs {
     /// Envoy v3 bootstrap, YAML or JSON, in place of joining
     #[arg(short = 'c', long, env = "WEFT_CONFIG_PATH", value_name = "FILE")]
     pub config_path: Option<PathBuf>,
+}
+
+/// `weft-proxy health`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct HealthArgs {
+    /// Its admin endpoint
+    #[arg(long, env = "WEFT_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    pub admin: SocketAddr,
+    /// Ask nobody, but look whether the identity in this directory is there and holds: before a proxy runs beside it
+    #[arg(long, value_name = "DIR")]
+    pub identity_dir: Option<PathBuf>,
 }
 
 /// `weft-proxy join`.
@@ -146,7 +159,7 @@ mod tests {
     fn run(args: &[&str]) -> Result<RunArgs, UsageError> {
         match Args::try_read(args)?.command {
             Command::Run(run) => Ok(*run),
-            Command::Join(_) => panic!("these tests run `run`"),
+            Command::Join(_) | Command::Health(_) => panic!("these tests run `run`"),
         }
     }
 

@@ -10,6 +10,7 @@
 //! An identity of an earlier join comes first; a token beside it is for the case that the control plane does not take it any
 //! more, because the workload was revoked or replaced.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +60,9 @@ pub enum EnterError {
     /// The control plane says no.
     #[error("joining failed: {0}")]
     Join(#[from] IssueError),
+    /// There is no identity yet.
+    #[error("there is no identity in {0} yet")]
+    NotYet(String),
     /// There is an identity, and it is too old to be renewed.
     #[error("the identity in {0} has expired; join again with a new token (--join-file FILE or WEFT_JOIN)")]
     Expired(String),
@@ -116,6 +120,19 @@ fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Bo
     let control_planes = args.control_plane.clone().unwrap_or_else(|| token.control_planes.clone());
     let declaration = Declaration::try_new(args, proxy, token.service.as_ref())?;
     Ok(Box::new(Join { token, control_planes, declaration }))
+}
+
+/// Whether a directory holds an identity that holds: for those who wait for a join.
+///
+/// # Errors
+/// When there is none yet, it cannot be read, or it has expired.
+pub fn is_in(directory: &Path) -> Result<(), EnterError> {
+    let shown = directory.display().to_string();
+    match IdentityDir::open(directory)?.load()? {
+        None => Err(EnterError::NotYet(shown)),
+        Some((_, identity)) if identity.not_after() <= SystemTime::now() => Err(EnterError::Expired(shown)),
+        Some(_) => Ok(()),
+    }
 }
 
 impl Entrance {
@@ -298,16 +315,16 @@ mod tests {
     use crate::args::{Args, Command};
     use crate::identity::testing::Authority;
 
-    fn args(directory: &std::path::Path, more: &[&str]) -> WorkloadArgs {
+    fn args(directory: &Path, more: &[&str]) -> WorkloadArgs {
         let directory = directory.to_str().unwrap();
         let given = ["weft-proxy", "run", "--identity-dir", directory, "--name", "web-1"];
         match Args::try_read(given.iter().chain(more).copied()).unwrap().command {
             Command::Run(run) => run.workload,
-            Command::Join(_) => unreachable!("run was given"),
+            Command::Join(_) | Command::Health(_) => unreachable!("run was given"),
         }
     }
 
-    fn joined(directory: &std::path::Path) -> Identity {
+    fn joined(directory: &Path) -> Identity {
         let files = IdentityDir::open(directory).unwrap();
         let identity =
             Authority::new().identity("spiffe://mesh.local/ns/shop/svc/web", Duration::from_secs(600));

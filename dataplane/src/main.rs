@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use weft_api::probe;
 use weft_dataplane::args::{Args, Command, EX_USAGE};
-use weft_dataplane::enter::EnterError;
+use weft_dataplane::enter::{self, EnterError};
 use weft_dataplane::{descriptors, join_keep, logs, run};
 
 #[global_allocator]
@@ -19,6 +20,19 @@ fn main() -> ExitCode {
             return error.exit_status().into();
         }
     };
+    if let Command::Health(health) = &args.command {
+        let ready = match &health.identity_dir {
+            Some(directory) => enter::is_in(directory).map_err(|error| error.to_string()),
+            None => probe::ready(health.admin).map_err(|error| error.to_string()),
+        };
+        return match ready {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let log = match logs::start(args.log.as_deref(), args.log_format) {
         Ok(log) => log,
         Err(error) => {
@@ -52,6 +66,8 @@ fn main() -> ExitCode {
                     }
                 }
             }
+            // Answered above, without an event loop.
+            Command::Health(_) => ExitCode::SUCCESS,
             Command::Join(args) => match Box::pin(join_keep::run(&args, stop)).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -3,6 +3,7 @@
 //! The join itself, and every renewal, is `weft-proxy join`: the key is made there and stays in its files.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -43,6 +44,13 @@ pub async fn run(
     let dir = args.out.display();
     let until = expiry(&args.out.join("identity.pem"))?;
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    if args.keep {
+        println!("{} written. Start Envoy with it; this process keeps its identity fresh.", file.display());
+        let mut keeping = std::process::Command::new(binaries::find("weft-proxy")?);
+        keeping.args(["join", "--keep", "--identity-dir"]).arg(&args.out).env_remove(JOIN_VARIABLE);
+        // In the place of this process, so that signals find it.
+        return Err(keeping.exec()).context("weft-proxy join --keep");
+    }
     println!("{} written. Start Envoy, and beside it what keeps its identity fresh:", file.display());
     println!("  envoy -c {}", file.display());
     println!("  weft-proxy join --keep --identity-dir {dir}");

@@ -1,7 +1,7 @@
 //! `weft token`: what workloads join with.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,39 +12,72 @@ use crate::args::{Format, Listing, TokenCreate, TokenRevoke};
 use crate::output;
 
 pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCode> {
-    let request = TokenRequest {
-        service: args.service,
-        ttl: Some(args.ttl),
-        uses: Some(args.uses),
-        allow_labels: args.allow_labels,
-        allow_addresses: args.allow_addresses,
-        allow_no_proxy: args.allow_no_proxy,
-    };
-    if let Some(path) = &args.out {
-        // Found out before a token exists that nobody could use.
-        anyhow::ensure!(!path.is_dir(), "--out {} is a directory; name a file in it", path.display());
-    }
-    let token = client.create_token(&request).await?;
-    if let Some(path) = &args.out {
-        write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
-    }
-    if matches!(args.output, Format::Table | Format::Wide) {
-        // The token alone on standard output, so that it can be captured.
-        eprintln!(
-            "token {} for {}, {} use(s), {} left; it is shown only now",
-            token.info.id,
-            token.info.service,
-            token.info.uses_left,
-            output::until(token.info.expires_at)
-        );
-        match &args.out {
-            Some(path) => eprintln!("written to {}", path.display()),
-            None => println!("{}", token.token),
+    let out = Out::try_new(args.out.as_deref(), &args.services)?;
+    for service in &args.services {
+        let request = TokenRequest {
+            service: service.clone(),
+            ttl: Some(args.ttl.clone()),
+            uses: Some(args.uses),
+            allow_labels: args.allow_labels.clone(),
+            allow_addresses: args.allow_addresses.clone(),
+            allow_no_proxy: args.allow_no_proxy,
+        };
+        let token = client.create_token(&request).await?;
+        let path = out.path(&token.info.service);
+        if let Some(path) = &path {
+            write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
         }
-    } else {
-        output::print(args.output, &token, &[], Vec::new)?;
+        if matches!(args.output, Format::Table | Format::Wide) {
+            // The token alone on standard output, so that it can be captured.
+            eprintln!(
+                "token {} for {}, {} use(s), {} left; it is shown only now",
+                token.info.id,
+                token.info.service,
+                token.info.uses_left,
+                output::until(token.info.expires_at)
+            );
+            match &path {
+                Some(path) => eprintln!("written to {}", path.display()),
+                None => println!("{}", token.token),
+            }
+        } else {
+            output::print(args.output, &token, &[], Vec::new)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where tokens go.
+enum Out {
+    Screen,
+    File(PathBuf),
+    Directory(PathBuf),
+}
+
+impl Out {
+    /// What is wrong with `--out` is found out before a token exists that nobody could use.
+    fn try_new(out: Option<&Path>, services: &[String]) -> anyhow::Result<Self> {
+        Ok(match out {
+            None if services.len() == 1 => Self::Screen,
+            None => anyhow::bail!("--out: tokens of several services need a directory to be written to"),
+            Some(path) if path.is_dir() => Self::Directory(path.to_owned()),
+            Some(path) if services.len() == 1 => Self::File(path.to_owned()),
+            Some(path) => {
+                anyhow::bail!(
+                    "--out {}: is no directory; tokens of several services need one",
+                    path.display()
+                )
+            }
+        })
+    }
+
+    fn path(&self, service: &str) -> Option<PathBuf> {
+        match self {
+            Self::Screen => None,
+            Self::File(path) => Some(path.clone()),
+            Self::Directory(path) => Some(path.join(format!("{}.token", service.replace('/', ".")))),
+        }
+    }
 }
 
 /// For its owner only, and whole or not at all.
@@ -78,4 +111,24 @@ pub async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result<ExitCo
     client.revoke_token(&args.id).await?;
     println!("token {} revoked", args.id);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_several_services_go_into_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (["shop/web".to_owned()], ["shop/web".to_owned(), "shop/cart".to_owned()]);
+        assert_eq!(Out::try_new(None, &one).unwrap().path("shop/web"), None);
+        let file = dir.path().join("web.token");
+        assert_eq!(Out::try_new(Some(&file), &one).unwrap().path("shop/web"), Some(file.clone()));
+        let out = Out::try_new(Some(dir.path()), &two).unwrap();
+        assert_eq!(out.path("shop/cart"), Some(dir.path().join("shop.cart.token")));
+        for out in [None, Some(file.as_path())] {
+            let error = Out::try_new(out, &two).map(drop).unwrap_err().to_string();
+            assert!(error.starts_with("--out"), "{error}");
+        }
+    }
 }

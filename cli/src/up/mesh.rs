@@ -218,6 +218,7 @@ async fn start_envoy(
         upstreams: Vec::new(),
         admin_listen: workload.listener(15_000),
         control_plane: None,
+        keep: false,
     };
     let service = format!("shop/{}", workload.service).parse()?;
     let token = bootstrap::make_token(client, &service, &bootstrap).await?;
