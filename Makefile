@@ -13,7 +13,7 @@ ifneq ($(TOOLCHAIN),)
 export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 
-.PHONY: help up build test soak check bench clean
+.PHONY: help up build test soak check compose bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -42,6 +42,11 @@ check: ## format, lints, documentation, dependencies, tidiness; what CI runs fir
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --profile $(PROFILE) --workspace --no-deps
 	@scripts/deny
 	cargo test --locked --quiet --profile $(PROFILE) --workspace --test tidy
+
+compose: ## run the containers of docker-compose.yml from what is compiled here, try what they promise, remove them
+	@scripts/install build envoy compose
+	cargo build --locked --profile $(PROFILE) --workspace --bins
+	@scripts/compose target/$(PROFILE)
 
 bench: ## measure, beside peers in the same run; fills BENCHMARKS.md
 	@scripts/install build envoy bench
