@@ -128,6 +128,10 @@ fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Bo
 /// When there is none yet, it cannot be read, or it has expired.
 pub fn is_in(directory: &Path) -> Result<(), EnterError> {
     let shown = directory.display().to_string();
+    // Opening makes one that is missing, and whoever only looks must not.
+    if !directory.is_dir() {
+        return Err(EnterError::NotYet(shown));
+    }
     match IdentityDir::open(directory)?.load()? {
         None => Err(EnterError::NotYet(shown)),
         Some((_, identity)) if identity.not_after() <= SystemTime::now() => Err(EnterError::Expired(shown)),
@@ -339,6 +343,16 @@ mod tests {
             })
             .unwrap();
         identity
+    }
+
+    #[test]
+    fn a_directory_is_looked_into_and_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("none");
+        assert!(matches!(is_in(&missing), Err(EnterError::NotYet(_))));
+        assert!(!missing.exists());
+        joined(directory.path());
+        is_in(directory.path()).unwrap();
     }
 
     #[test]
