@@ -55,8 +55,8 @@ pub enum Refusal {
     ManyLeaves(NoRoom),
     /// A name has been joined too often.
     #[error(
-        "{1}; the workload {0} joins anew with each start: keep its --dir over restarts, give each its own --name, or \
-         run `weft proxy revoke {0}`, which takes the certificates of all of them away"
+        "{1}; the workload {0} joins anew with each start: keep its --identity-dir over restarts, give each its own \
+         --name, or run `weft proxy revoke {0}`, which takes the certificates of all of them away"
     )]
     ManyInstances(WorkloadId, NoRoom),
     /// Others were always faster.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::worker::Worker;
 use crate::runtime::{Cluster, DownstreamTls, Listener, UpstreamTls, counter_of, reason};
+use crate::stats::TlsStats;
 
 /// A client's handshake failed.
 pub(super) fn inbound_failed(
@@ -15,12 +16,7 @@ pub(super) fn inbound_failed(
     peer: SocketAddr,
     error: &io::Error,
 ) {
-    let stats = &listener.stats.tls;
-    let (counter, reason) = match of_tls(error) {
-        Some(error) => (counter_of(error, stats), reason(error)),
-        None => (stats.connection_error, error.to_string()),
-    };
-    worker.shard.inc(counter);
+    let reason = count(worker, &listener.stats.tls, error);
     let (listener, address) = (&listener.name, peer.ip());
     let who = tls.take_refused();
     // Not by what its certificate says, which a stranger makes up.
@@ -38,12 +34,7 @@ pub(super) fn outbound_failed(
     address: SocketAddr,
     error: &io::Error,
 ) {
-    let stats = &cluster.stats.tls;
-    let (counter, reason) = match of_tls(error) {
-        Some(error) => (counter_of(error, stats), reason(error)),
-        None => (stats.connection_error, error.to_string()),
-    };
-    worker.shard.inc(counter);
+    let reason = count(worker, &cluster.stats.tls, error);
     let who = tls.and_then(|tls| tls.take_refused());
     worker.repeats.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
@@ -75,6 +66,16 @@ pub(super) fn refused_by_server(
         let cluster = &cluster.name;
         tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
     });
+}
+
+/// Counts a handshake that failed, and says why it did.
+fn count(worker: &Worker, stats: &TlsStats, error: &io::Error) -> String {
+    let (counter, reason) = match of_tls(error) {
+        Some(error) => (counter_of(error, stats), reason(error)),
+        None => (stats.connection_error, error.to_string()),
+    };
+    worker.shard.inc(counter);
+    reason
 }
 
 fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
