@@ -25,6 +25,7 @@ use crate::stats::Registry;
 mod access_log;
 mod balancing;
 mod cluster;
+mod dns_cache;
 mod endpoints;
 pub(crate) mod fields;
 mod http_manager;
@@ -37,7 +38,7 @@ mod tests;
 mod tls;
 mod trust;
 
-pub use cluster::{ClusterPlan, DnsPlan, EndpointSource, LookupFamily};
+pub use cluster::{ClusterPlan, DnsPlan, EndpointSource};
 pub use endpoints::{EndpointPlan, EndpointsPlan, Host};
 pub use listener::ListenerPlan;
 pub use resource::{Decoded, decode, name_of};

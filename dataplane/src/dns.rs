@@ -11,7 +11,38 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::decode::LookupFamily;
+/// Which addresses of a name are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LookupFamily {
+    /// IPv6 if there is any, else IPv4.
+    Auto,
+    /// IPv4.
+    V4Only,
+    /// IPv6.
+    V6Only,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+impl LookupFamily {
+    /// The addresses that count of those that were found, each once.
+    #[must_use]
+    pub fn choose(self, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        found.sort_unstable();
+        found.dedup();
+        let (v4, v6): (Vec<_>, Vec<_>) = found.into_iter().partition(SocketAddr::is_ipv4);
+        let or = |first: Vec<_>, second: Vec<_>| if first.is_empty() { second } else { first };
+        match self {
+            Self::Auto => or(v6, v4),
+            Self::V4Only => v4,
+            Self::V6Only => v6,
+            Self::V4Preferred => or(v4, v6),
+            Self::All => v6.into_iter().chain(v4).collect(),
+        }
+    }
+}
 
 /// A name to look up, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,18 +127,8 @@ async fn look_up(question: Question, answers: mpsc::Sender<Answer>) {
     }
 }
 
-fn choose(mut found: Vec<SocketAddr>, question: &Question) -> Vec<SocketAddr> {
-    found.sort_unstable();
-    found.dedup();
-    let (v4, v6): (Vec<_>, Vec<_>) = found.into_iter().partition(SocketAddr::is_ipv4);
-    let or = |first: Vec<_>, second: Vec<_>| if first.is_empty() { second } else { first };
-    let mut chosen = match question.family {
-        LookupFamily::Auto => or(v6, v4),
-        LookupFamily::V4Only => v4,
-        LookupFamily::V6Only => v6,
-        LookupFamily::V4Preferred => or(v4, v6),
-        LookupFamily::All => v6.into_iter().chain(v4).collect(),
-    };
+fn choose(found: Vec<SocketAddr>, question: &Question) -> Vec<SocketAddr> {
+    let mut chosen = question.family.choose(found);
     if question.logical {
         chosen.truncate(1);
     }

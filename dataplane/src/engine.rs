@@ -18,6 +18,7 @@ mod clock;
 mod cluster;
 mod connect;
 mod copy;
+mod dynamic;
 mod exchange;
 mod exec;
 mod forwarded;

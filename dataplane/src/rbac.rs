@@ -28,6 +28,8 @@ pub struct Attributes<'a> {
     pub direct_remote: IpAddr,
     /// The caller, after trusted `x-forwarded-for` hops.
     pub remote: IpAddr,
+    /// Where the request would go, where a filter found that out (`envoy.filters.http.dynamic_forward_proxy`).
+    pub upstream: &'a [SocketAddr],
     /// The request; `None` for a connection.
     pub request: Option<RequestHead<'a>>,
 }

@@ -29,8 +29,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use cluster::{
-    Cluster, Discovery, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport, UpstreamHttp,
-    UpstreamProtocol,
+    Cluster, Discovery, DnsCache, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport,
+    UpstreamHttp, UpstreamProtocol,
 };
 pub use http::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, Http1Options, Http2Options,

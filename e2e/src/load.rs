@@ -147,7 +147,7 @@ type Http = Client<Dialer, Empty<Bytes>>;
 async fn send_steadily(target: Target, shared: Arc<Shared>) {
     let client: Http = Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(30))
-        .build(Dialer { sidecar: Some(target.sidecar) });
+        .build(Dialer { sidecar: Some(target.sidecar), tunnel: false });
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut clock = interval(Duration::from_secs(1) / target.rate.max(1));
     clock.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -25,6 +25,7 @@ mod route;
 mod tls;
 mod traffic;
 mod units;
+mod unknown_hosts;
 mod wire;
 
 use std::collections::BTreeSet;

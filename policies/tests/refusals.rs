@@ -191,7 +191,6 @@ const CASES: &[Case] = &[
         expected: &[
             ("invalid_value", "spec", 5, 3, "there is one Mesh"),
             ("not_supported", "spec.defaults.view", 5, 14, "view: OnDemand is not supported yet"),
-            ("not_supported", "spec.defaults.outbound", 5, 30, "outbound: Allow is not supported yet"),
             ("not_supported", "spec.tracing", 6, 3, "tracing is not supported yet"),
         ],
     },

@@ -117,6 +117,10 @@ async fn addresses(plan: &ClusterPlan) -> std::io::Result<Vec<SocketAddr>> {
             let message = format!("{} is found by EDS, which needs the stream that it is for", plan.name);
             return Err(std::io::Error::other(message));
         }
+        EndpointSource::OnDemand(_) => {
+            let message = format!("{} has no endpoints of its own", plan.name);
+            return Err(std::io::Error::other(message));
+        }
     };
     let mut found = Vec::new();
     for endpoint in &endpoints.list {

@@ -13,7 +13,7 @@ use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Host, ListenerPl
 use crate::outlier::Outliers;
 use crate::rejection::Rejection;
 use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Transport};
-use crate::stats::{ClusterStats, Registry, Scope};
+use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 
 /// Remembers what was built last.
 #[derive(Debug, Default)]
@@ -207,7 +207,7 @@ fn resolve(plan: &ClusterPlan, world: &World, name: &Arc<str>, port: u16) -> Vec
         EndpointSource::Dns(dns) => {
             world.resolved(&dns.question(name, port)).map(<[_]>::to_vec).unwrap_or_default()
         }
-        EndpointSource::Static(_) | EndpointSource::Eds(_) => Vec::new(),
+        EndpointSource::Static(_) | EndpointSource::Eds(_) | EndpointSource::OnDemand(_) => Vec::new(),
     }
 }
 
@@ -262,5 +262,12 @@ fn make(
         outliers,
         keepalive: plan.keepalive,
         buffer_limit: plan.buffer_limit,
+        dns_cache: match &plan.source {
+            EndpointSource::OnDemand(cache) => {
+                let scope = Scope::plain("dns_cache").child(&cache.name);
+                Some((Arc::clone(cache), DnsCacheStats::register(registry, &scope)))
+            }
+            EndpointSource::Static(_) | EndpointSource::Eds(_) | EndpointSource::Dns(_) => None,
+        },
     }
 }

@@ -39,6 +39,7 @@ impl World {
         match &plan.source {
             EndpointSource::Static(endpoints) => Some(Arc::clone(endpoints)),
             EndpointSource::Dns(dns) => Some(Arc::clone(&dns.endpoints)),
+            EndpointSource::OnDemand(_) => Some(Arc::default()),
             EndpointSource::Eds(reference) => {
                 let leaf = self.endpoints.get(&key_of(reference))?;
                 Some(leaf.held.as_ref().map(|held| Arc::clone(&held.value)).unwrap_or_default())
@@ -60,7 +61,7 @@ impl World {
             EndpointSource::Dns(dns) if dns.questions().any(|q| !self.resolved.contains_key(&q)) => {
                 Some(Some(Duration::from_secs(15)))
             }
-            EndpointSource::Dns(_) | EndpointSource::Static(_) => None,
+            EndpointSource::Dns(_) | EndpointSource::Static(_) | EndpointSource::OnDemand(_) => None,
         };
         endpoints.into_iter().chain(self.missing_secrets(plan.secrets()))
     }
@@ -173,7 +174,7 @@ impl World {
                 match &plan.source {
                     EndpointSource::Eds(reference) => drop(wanted.endpoints.insert(key_of(reference))),
                     EndpointSource::Dns(dns) => wanted.questions.extend(dns.questions()),
-                    EndpointSource::Static(_) => {}
+                    EndpointSource::Static(_) | EndpointSource::OnDemand(_) => {}
                 }
                 wanted.secrets.extend(plan.secrets().map(key_of));
             }

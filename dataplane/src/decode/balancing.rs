@@ -1,7 +1,9 @@
 //! Balancing, circuit breakers and outlier detection of a cluster.
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds as PbThresholds;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy as PbPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, LbConfig, LbPolicy as PbPolicy,
+};
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, LoadBalancingPolicy, OutlierDetection as PbOutlier,
 };
@@ -47,7 +49,14 @@ pub(super) fn policy(resource: &Cluster, notes: &mut Notes) -> Result<LbPolicy, 
         PbPolicy::Random => Ok(LbPolicy::Random),
         PbPolicy::RingHash => Err(Rejection::unsupported("lb_policy RING_HASH")),
         PbPolicy::Maglev => Err(Rejection::unsupported("lb_policy MAGLEV")),
-        PbPolicy::ClusterProvided => Err(Rejection::unsupported("lb_policy CLUSTER_PROVIDED")),
+        // Of the clusters that choose by themselves, one is known here: a dynamic forward proxy, whose hosts' addresses
+        // take turns.
+        PbPolicy::ClusterProvided => match &resource.cluster_discovery_type {
+            Some(ClusterDiscoveryType::ClusterType(_)) => Ok(LbPolicy::RoundRobin),
+            Some(ClusterDiscoveryType::Type(_)) | None => {
+                Err(Rejection::unsupported("lb_policy CLUSTER_PROVIDED"))
+            }
+        },
         PbPolicy::LoadBalancingPolicyConfig => {
             Err(Rejection::new("load_balancing_policy", "is needed with LOAD_BALANCING_POLICY_CONFIG"))
         }

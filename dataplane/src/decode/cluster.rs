@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, TransportSocketMatch,
+    ClusterDiscoveryType, CustomClusterType, DiscoveryType, DnsLookupFamily, TransportSocketMatch,
 };
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -16,13 +17,13 @@ use super::balancing;
 use super::endpoints::{EndpointsPlan, Host};
 use super::fields::{self, number};
 use super::tls::{self, Secrets, Socket, UpstreamPlan};
-use super::{Reference, protocol};
+use super::{Reference, dns_cache, protocol};
 use crate::balance::LbPolicy;
 use crate::breaker::Thresholds;
-use crate::dns::Question;
+use crate::dns::{LookupFamily, Question};
 use crate::outlier::OutlierDetection;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{Discovery, Endpoint, Endpoints, TcpKeepalive, Transport, UpstreamHttp};
+use crate::runtime::{Discovery, DnsCache, Endpoint, Endpoints, TcpKeepalive, Transport, UpstreamHttp};
 
 /// A cluster as its resource says it.
 #[derive(Debug, Clone)]
@@ -66,6 +67,8 @@ pub enum EndpointSource {
     Eds(Reference),
     /// The names in the resource, to be resolved.
     Dns(DnsPlan),
+    /// The hosts that requests name, when they name them.
+    OnDemand(Arc<DnsCache>),
 }
 
 /// How a DNS cluster is resolved.
@@ -101,21 +104,6 @@ impl DnsPlan {
             refresh: self.refresh,
         }
     }
-}
-
-/// Which addresses of a name are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LookupFamily {
-    /// IPv6 if there is any, else IPv4.
-    Auto,
-    /// IPv4.
-    V4Only,
-    /// IPv6.
-    V6Only,
-    /// IPv4 if there is any, else IPv6.
-    V4Preferred,
-    /// Both.
-    All,
 }
 
 impl ClusterPlan {
@@ -175,6 +163,7 @@ impl ClusterPlan {
             EndpointSource::Eds(_) => Discovery::Eds,
             EndpointSource::Dns(dns) if dns.logical => Discovery::LogicalDns,
             EndpointSource::Dns(_) => Discovery::StrictDns,
+            EndpointSource::OnDemand(_) => Discovery::OnDemand,
         }
     }
 
@@ -312,13 +301,7 @@ fn source(resource: &Cluster, notes: &mut Notes) -> Result<EndpointSource, Rejec
         Some(ClusterDiscoveryType::Type(kind)) => {
             DiscoveryType::try_from(*kind).map_err(|_| Rejection::new("type", "unknown value"))?
         }
-        Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return Err(fields::unknown_extension(
-                &custom.name,
-                custom.typed_config.as_ref(),
-                "cluster_type",
-            ));
-        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => return custom_source(resource, custom, notes),
     };
     if kind == DiscoveryType::OriginalDst {
         return Err(Rejection::unsupported("type ORIGINAL_DST"));
@@ -344,16 +327,40 @@ fn source(resource: &Cluster, notes: &mut Notes) -> Result<EndpointSource, Rejec
         return Err(Rejection::new("load_assignment", "LOGICAL_DNS takes exactly one endpoint"));
     }
     let refresh = fields::duration(resource.dns_refresh_rate.as_ref(), "dns_refresh_rate")?;
-    let family = match DnsLookupFamily::try_from(resource.dns_lookup_family) {
+    let family = lookup_family(resource.dns_lookup_family)?;
+    let refresh = refresh.unwrap_or(Duration::from_secs(5)).max(Duration::from_millis(1));
+    Ok(EndpointSource::Dns(DnsPlan { endpoints, logical, refresh, family }))
+}
+
+/// Reads a cluster whose type is an extension.
+fn custom_source(
+    resource: &Cluster,
+    custom: &CustomClusterType,
+    notes: &mut Notes,
+) -> Result<EndpointSource, Rejection> {
+    let at = || "cluster_type.typed_config";
+    match &custom.typed_config {
+        Some(config) if fields::holds::<ClusterConfig>(config) => {
+            // Names of servers and whom to trust would have to follow the host of each request.
+            refuse(resource.transport_socket.is_some(), "transport_socket of a dynamic forward proxy")?;
+            let config: ClusterConfig = fields::unpack(config, at())?;
+            let cache = dns_cache::of_cluster(&config, notes).within(at)?;
+            Ok(EndpointSource::OnDemand(Arc::new(cache)))
+        }
+        config => Err(fields::unknown_extension(&custom.name, config.as_ref(), "cluster_type")),
+    }
+}
+
+/// Reads a `dns_lookup_family`.
+pub(super) fn lookup_family(given: i32) -> Result<LookupFamily, Rejection> {
+    Ok(match DnsLookupFamily::try_from(given) {
         Ok(DnsLookupFamily::Auto) => LookupFamily::Auto,
         Ok(DnsLookupFamily::V4Only) => LookupFamily::V4Only,
         Ok(DnsLookupFamily::V6Only) => LookupFamily::V6Only,
         Ok(DnsLookupFamily::V4Preferred) => LookupFamily::V4Preferred,
         Ok(DnsLookupFamily::All) => LookupFamily::All,
         Err(_) => return Err(Rejection::new("dns_lookup_family", "unknown value")),
-    };
-    let refresh = refresh.unwrap_or(Duration::from_secs(5)).max(Duration::from_millis(1));
-    Ok(EndpointSource::Dns(DnsPlan { endpoints, logical, refresh, family }))
+    })
 }
 
 fn sockets(resource: &Cluster, notes: &mut Notes) -> Result<Vec<MatchedSocket>, Rejection> {

@@ -47,12 +47,12 @@ pub(super) fn flag(value: Option<&BoolValue>) -> bool {
 }
 
 /// Reads the message inside an `Any` whose type is known.
-pub(super) fn unpack<M: Message + Name + Default>(any: &Any, field: &str) -> Result<M, Rejection> {
+pub(crate) fn unpack<M: Message + Name + Default>(any: &Any, field: &str) -> Result<M, Rejection> {
     M::decode(any.value.as_slice()).map_err(|error| Rejection::new(field, error.to_string()))
 }
 
 /// Whether an `Any` holds an `M`.
-pub(super) fn holds<M: Name>(any: &Any) -> bool {
+pub(crate) fn holds<M: Name>(any: &Any) -> bool {
     any.type_url.rsplit('/').next() == Some(M::full_name().as_str())
 }
 
@@ -62,7 +62,7 @@ pub(super) fn type_name(any: &Any) -> &str {
 }
 
 /// An extension that this proxy does not know.
-pub(super) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> Rejection {
+pub(crate) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> Rejection {
     let kind = any.map_or("without configuration", type_name);
     Rejection::new(field, format!("extension {name:?} ({kind}) is not known to this proxy"))
 }

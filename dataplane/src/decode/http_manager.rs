@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -15,7 +16,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{Desk, Reference, access_log, protocol};
+use super::{Desk, Reference, access_log, dns_cache, protocol};
 use crate::format::LocalReplies;
 use crate::rbac::HttpRbac;
 use crate::rejection::{Rejection, Within as _, refuse};
@@ -197,6 +198,11 @@ fn decode_filter(
             let rbac = HttpRbac::decode(&rbac, &mut desk.notes).within(|| "typed_config")?;
             let stats = rbac.register(desk.registry, scope);
             Some(HttpFilter::Rbac { name: filter.name.as_str().into(), rbac: Arc::new(rbac), stats })
+        }
+        Some(config) if fields::holds::<FilterConfig>(config) => {
+            let config: FilterConfig = fields::unpack(config, "typed_config")?;
+            dns_cache::of_filter(&config, &mut desk.notes).within(|| "typed_config")?;
+            Some(HttpFilter::DynamicForwardProxy)
         }
         Some(config) if fields::holds::<Router>(config) => {
             let router: Router = fields::unpack(config, "typed_config")?;

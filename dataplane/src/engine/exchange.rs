@@ -13,6 +13,7 @@ use super::body::Progress;
 use super::chain::ChainView;
 use super::clock::now;
 use super::cluster::{BreakerOf, Picked};
+use super::dynamic::Found;
 use super::limits::{Limits, TimedOut};
 use super::pool::Lease;
 use super::record::Record;
@@ -47,6 +48,8 @@ pub(crate) struct Exchange {
     pub(crate) record: Option<Box<Record>>,
     /// The route that `view.routes` has for the request.
     pub(crate) found: Option<RouteRef>,
+    /// The host that the request names, where its cluster is one of those.
+    pub(crate) host: Option<Found>,
     pub(crate) sent: u64,
     pub(crate) attempts: u32,
     pub(crate) retried: bool,
@@ -87,6 +90,7 @@ impl Exchange {
             upstream: None,
             record: None,
             found: None,
+            host: None,
             sent: 0,
             attempts: 0,
             retried: false,

@@ -19,7 +19,7 @@ use super::{forwarded, record, router, xfcc};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
 use crate::rbac::Attributes;
-use crate::route::{Action, FilterOverride, RouteRef};
+use crate::route::{Action, ClusterChoice, FilterOverride, RouteRef};
 use crate::runtime::{HttpFilter, HttpManager, StripPort, Underscores};
 
 /// What belongs to one request while it is worked on.
@@ -63,8 +63,18 @@ impl Stage {
         record::note_request(&mut self.exchange, manager, &parts, self.scheme, self.remote);
         let found = self.find_route(&parts);
         self.exchange.found = found;
-        if let Err(reply) = self.filter(manager, &parts, found) {
+        let (filters, behind_lookup) = manager.filters_around_lookup();
+        if let Err(reply) = self.filter(filters, &parts, found) {
             return self.reply(manager, &parts, reply);
+        }
+        if let Some(filters) = behind_lookup {
+            let looked_up = Box::pin(self.look_up(&parts, found)).await;
+            if let Err(reply) = looked_up.and_then(|()| self.filter(filters, &parts, found)) {
+                return self.reply(manager, &parts, reply);
+            }
+        }
+        if !manager.has_router() {
+            return self.reply(manager, &parts, Reply::new(StatusCode::NOT_FOUND, "no_router"));
         }
         let Some(found) = found else {
             let shard = &self.connection.worker.shard;
@@ -184,10 +194,29 @@ impl Stage {
         routes.find(&self.head(parts), self.connection.worker.random())
     }
 
-    /// Runs the filters before the router.
-    fn filter(&self, manager: &HttpManager, parts: &Parts, found: Option<RouteRef>) -> Result<(), Reply> {
+    /// Finds the host that the request names, where its route leads to a cluster that needs it.
+    async fn look_up(&mut self, parts: &Parts, found: Option<RouteRef>) -> Result<(), Reply> {
+        let view = self.view.clone();
+        let Some((found, routes)) = found.zip(view.routes.as_ref()) else { return Ok(()) };
+        let Action::Forward(forward) = &routes.route(found).action else { return Ok(()) };
+        // A cluster that is chosen later has no host then, and the request no endpoint.
+        let ClusterChoice::Named(name) = &forward.cluster else { return Ok(()) };
+        let Some(cluster) = self.snapshot.cluster(name).cloned() else { return Ok(()) };
+        let authority = self.head(parts).authority;
+        match cluster.find_host(&self.connection.worker, authority).await {
+            None => Ok(()),
+            Some(Ok(host)) => {
+                self.exchange.host = Some(host);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.reply()),
+        }
+    }
+
+    /// Runs filters before the router.
+    fn filter(&self, filters: &[HttpFilter], parts: &Parts, found: Option<RouteRef>) -> Result<(), Reply> {
         let shard = &self.connection.worker.shard;
-        for filter in &manager.filters {
+        for filter in filters {
             let HttpFilter::Rbac { name, rbac, stats } = filter else { continue };
             let routes = self.view.routes.as_ref();
             let special =
@@ -204,6 +233,7 @@ impl Stage {
                 local: facts.local,
                 direct_remote: facts.peer.ip(),
                 remote: self.remote,
+                upstream: self.exchange.host.as_ref().map_or(&[], |host| &host.addresses),
                 request: Some(self.head(parts)),
             };
             if let Some(shadow) = rbac.evaluate_shadow(&attributes) {
@@ -216,8 +246,7 @@ impl Stage {
                 return Err(denied.body("RBAC: access denied"));
             }
         }
-        let routed = manager.filters.iter().any(|filter| matches!(filter, HttpFilter::Router { .. }));
-        if routed { Ok(()) } else { Err(Reply::new(StatusCode::NOT_FOUND, "no_router")) }
+        Ok(())
     }
 }
 

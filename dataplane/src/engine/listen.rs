@@ -341,6 +341,7 @@ fn admits(worker: &Worker, view: &ChainView, facts: &Facts) -> bool {
     view.chain.network_filters.iter().all(|filter| {
         let NetworkFilter::Rbac { rbac, stats } = filter;
         let attributes = Attributes {
+            upstream: &[],
             peer: facts.peer_certificate(),
             server_name: facts.server_name(),
             local: facts.local,

@@ -65,6 +65,8 @@ pub(super) async fn forward(
         let reply = Reply::new(sending.forward.cluster_not_found, "cluster_not_found");
         return stage.reply(manager, &parts, reply.flag(ResponseFlags::NO_CLUSTER));
     };
+    // A host that the request names stands for the cluster from here on.
+    let cluster = stage.exchange.host.as_ref().map_or(cluster, |host| Rc::clone(&host.cluster));
     if parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none() {
         return Box::pin(upgrade::connect(stage, sending, parts, &cluster)).await;
     }

@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::CidrRange;
+use envoy_types::pb::envoy::config::core::v3::{CidrRange, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::rbac::v3 as wire;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
+use envoy_types::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
 use super::rule::Rule;
 use super::{Action, HttpRbac, NetworkRbac, Policy, Rules};
+use crate::decode::fields;
 use crate::matcher::{HeaderMatch, StringMatch};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::IpPrefix;
@@ -138,7 +140,7 @@ fn permission(permission: &wire::Permission, layer: Layer) -> Result<Rule, Rejec
         }
         P::Metadata(_) => Err(Rejection::unsupported("metadata")),
         P::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
-        P::Matcher(_) => Err(Rejection::unsupported("matcher")),
+        P::Matcher(extension) => upstream(extension, layer).within(|| "matcher"),
         P::UriTemplate(_) => Err(Rejection::unsupported("uri_template")),
     }
 }
@@ -190,6 +192,27 @@ fn url_path(path: &PathMatcher, layer: Layer) -> Result<Rule, Rejection> {
         }
         None => Err(Rejection::new("url_path", "is empty")),
     }
+}
+
+/// `envoy.rbac.matchers.upstream_ip_port`, the one matcher that is known.
+fn upstream(extension: &TypedExtensionConfig, layer: Layer) -> Result<Rule, Rejection> {
+    let known =
+        extension.typed_config.as_ref().filter(|config| fields::holds::<UpstreamIpPortMatcher>(config));
+    let (Some(config), Layer::Http) = (known, layer) else {
+        return Err(fields::unknown_extension(&extension.name, extension.typed_config.as_ref(), ""));
+    };
+    let matcher: UpstreamIpPortMatcher = fields::unpack(config, "typed_config")?;
+    if matcher.upstream_ip.is_none() && matcher.upstream_port_range.is_none() {
+        return Err(Rejection::new("typed_config", "upstream_ip or upstream_port_range is needed"));
+    }
+    let range = matcher.upstream_ip.as_ref().map(cidr).transpose().within(|| "typed_config.upstream_ip")?;
+    let ports = matcher.upstream_port_range.map(|range| {
+        match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) if start < end && end <= 65_536 => Ok(start..end),
+            _ => Err(Rejection::new("typed_config.upstream_port_range", "is not a range of ports")),
+        }
+    });
+    Ok(Rule::Upstream(range, ports.transpose()?))
 }
 
 fn cidr(range: &CidrRange) -> Result<IpPrefix, Rejection> {

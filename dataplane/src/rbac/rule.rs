@@ -19,6 +19,8 @@ pub(super) enum Rule {
     Authenticated(Option<StringMatch>),
     DirectRemoteIp(IpPrefix),
     RemoteIp(IpPrefix),
+    /// Where the request would go; no range is any.
+    Upstream(Option<IpPrefix>, Option<std::ops::Range<u32>>),
 }
 
 impl Rule {
@@ -44,6 +46,17 @@ impl Rule {
             }),
             Self::DirectRemoteIp(range) => range.contains(at.direct_remote),
             Self::RemoteIp(range) => range.contains(at.remote),
+            Self::Upstream(range, ports) => {
+                let fits = |address: &std::net::SocketAddr| {
+                    range.as_ref().is_none_or(|range| range.contains(address.ip()))
+                        && ports.as_ref().is_none_or(|ports| ports.contains(&u32::from(address.port())))
+                };
+                // Any of the addresses may be the one: one of them is enough where the answer refuses.
+                match lean {
+                    Lean::Match => at.upstream.iter().any(fits),
+                    Lean::Miss => !at.upstream.is_empty() && at.upstream.iter().all(fits),
+                }
+            }
         }
     }
 }

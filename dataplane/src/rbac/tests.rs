@@ -103,6 +103,7 @@ impl Request {
 
     fn attributes(&self) -> Attributes<'_> {
         Attributes {
+            upstream: &[],
             peer: self.peer.as_ref(),
             server_name: Some("http.web.shop.mesh"),
             local: "10.0.0.1:8080".parse().unwrap(),

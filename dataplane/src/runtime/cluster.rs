@@ -2,16 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Http2Options, UpstreamTls};
+use super::{Http2Options, IpPrefix, UpstreamTls};
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
+use crate::dns::LookupFamily;
 use crate::outlier::Outliers;
-use crate::stats::ClusterStats;
+use crate::stats::{ClusterStats, DnsCacheStats};
 
 /// A set of equal endpoints and how they are spoken to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cluster {
     /// The resource's name.
     pub name: Arc<str>,
@@ -46,6 +47,31 @@ pub struct Cluster {
     pub keepalive: Option<TcpKeepalive>,
     /// `per_connection_buffer_limit_bytes`, 1 MiB by default: also bounds what is kept for a retry.
     pub buffer_limit: usize,
+    /// Where requests name the hosts: how these are looked up, and where that is counted.
+    pub dns_cache: Option<(Arc<DnsCache>, DnsCacheStats)>,
+}
+
+impl Cluster {
+    /// The same cluster with these addresses as its endpoints. Limits are shared with it.
+    #[must_use]
+    pub fn with_addresses(&self, addresses: &[SocketAddr]) -> Self {
+        let endpoint = |address: &SocketAddr| Endpoint {
+            address: *address,
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            priority: 0,
+            locality: Arc::default(),
+            transport: 0,
+        };
+        let list = addresses.iter().map(endpoint).collect();
+        Self {
+            endpoints: Arc::new(Endpoints { list, overprovisioning: 0 }),
+            outliers: Arc::new(Outliers::new(None, addresses.iter().copied(), Instant::now())),
+            dns_cache: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// How a cluster's endpoints are found.
@@ -59,6 +85,35 @@ pub enum Discovery {
     StrictDns,
     /// By DNS, the first address at the time.
     LogicalDns,
+    /// By DNS, when a request names a host (`envoy.clusters.dynamic_forward_proxy`).
+    OnDemand,
+}
+
+/// How hosts are looked up that only requests name: `DnsCacheConfig`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DnsCache {
+    /// Its name, for statistics.
+    pub name: Arc<str>,
+    /// `dns_lookup_family`.
+    pub family: LookupFamily,
+    /// `dns_refresh_rate`, 60 s by default: how long an answer is taken for granted.
+    pub refresh: Duration,
+    /// `host_ttl`, 5 minutes by default: a host that nobody asked for so long makes room for others.
+    pub host_ttl: Duration,
+    /// `dns_query_timeout`, 5 s by default.
+    pub query_timeout: Duration,
+    /// `max_hosts`, 1,024 by default; of each worker.
+    pub max_hosts: usize,
+    /// `max_pending_requests` of its circuit breaker, 1,024 by default: how many requests wait for an answer at once;
+    /// of each worker.
+    pub max_pending: usize,
+    /// `resolved_address_filter`: addresses that count as if the name did not have them.
+    pub denied: Vec<IpPrefix>,
+}
+
+impl DnsCache {
+    /// The port of a host that is named without one: these clusters speak plain text.
+    pub const DEFAULT_PORT: u16 = 80;
 }
 
 /// HTTP towards the endpoints.

@@ -56,6 +56,23 @@ pub struct HttpManager {
     pub local_replies: Option<Arc<LocalReplies>>,
 }
 
+impl HttpManager {
+    /// The filters before the one that looks up hosts, and those behind it; without one, all and none.
+    #[must_use]
+    pub fn filters_around_lookup(&self) -> (&[HttpFilter], Option<&[HttpFilter]>) {
+        match self.filters.iter().position(|filter| matches!(filter, HttpFilter::DynamicForwardProxy)) {
+            Some(at) => (&self.filters[..at], Some(&self.filters[at + 1..])),
+            None => (&self.filters, None),
+        }
+    }
+
+    /// Whether requests get any further than its filters.
+    #[must_use]
+    pub fn has_router(&self) -> bool {
+        matches!(self.filters.last(), Some(HttpFilter::Router { .. }))
+    }
+}
+
 /// `codec_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Codec {
@@ -89,6 +106,9 @@ pub enum HttpFilter {
         /// `http.PREFIX.rbac.*` (`HttpRbac::register`).
         stats: RbacStats,
     },
+    /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
+    /// leads to a cluster that needs them.
+    DynamicForwardProxy,
     /// `envoy.filters.http.router`.
     Router {
         /// `suppress_envoy_headers`: add no `x-envoy-…` headers.

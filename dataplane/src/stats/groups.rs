@@ -78,6 +78,20 @@ group! {
 }
 
 group! {
+    /// `dns_cache.NAME.*`: hosts that requests name, by worker and summed.
+    DnsCacheStats {
+        counters {
+            dns_query_attempt, dns_query_success, dns_query_failure, dns_query_timeout, host_added,
+            host_address_changed, host_overflow, host_removed, dns_rq_pending_overflow,
+        }
+        gauges {}
+        histograms {}
+        codes {}
+        groups {}
+    }
+}
+
+group! {
     /// `cluster.NAME.circuit_breakers.PRIORITY.*`. The gauges are 0 or 1, set by the control thread on a scrape.
     BreakerStats {
         counters {}

@@ -193,6 +193,7 @@ impl Setup {
             stats: ClusterStats::register(&mut self.registry, &Scope::cluster(name)),
             keepalive: None,
             buffer_limit: 1024 * 1024,
+            dns_cache: None,
         };
         change(&mut cluster);
         self.runtime.clusters.insert(name.into(), Arc::new(cluster));

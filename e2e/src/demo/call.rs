@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::CallTree;
@@ -24,6 +25,8 @@ use super::CallTree;
 pub struct Dialer {
     /// The sidecar's outbound listener.
     pub sidecar: Option<SocketAddr>,
+    /// Asks the sidecar for a tunnel to the host (CONNECT), as clients do for what they encrypt themselves.
+    pub tunnel: bool,
 }
 
 /// A plain TCP connection.
@@ -40,9 +43,10 @@ impl tower::Service<Uri> for Dialer {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let sidecar = self.sidecar;
+        let Self { sidecar, tunnel } = *self;
         Box::pin(async move {
             let stream = match sidecar {
+                Some(address) if tunnel => through_tunnel(TcpStream::connect(address).await?, &uri).await?,
                 Some(address) => TcpStream::connect(address).await?,
                 None => {
                     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -53,6 +57,28 @@ impl tower::Service<Uri> for Dialer {
             Ok(Plain(TokioIo::new(stream)))
         })
     }
+}
+
+/// The same connection when it has become a tunnel to the URL's host.
+async fn through_tunnel(mut stream: TcpStream, uri: &Uri) -> io::Result<TcpStream> {
+    let host = uri.host().unwrap_or_default();
+    let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    // Byte by byte: what follows the head is the tunnel's.
+    while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_HEAD {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    if head.split(' ').nth(1) == Some("200") {
+        return Ok(stream);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.and_then(|length| length.parse().ok()).unwrap_or(0).min(MAX_HEAD)];
+    stream.read_exact(&mut body).await?;
+    let (status, body) = (head.lines().next().unwrap_or_default(), String::from_utf8_lossy(&body));
+    Err(io::Error::other(format!("no tunnel: {status}: {body}")))
 }
 
 impl Connection for Plain {
@@ -94,6 +120,8 @@ pub struct Caller {
 }
 
 const MAX_TREE: usize = 1 << 20;
+/// Of an answer to CONNECT.
+const MAX_HEAD: usize = 4096;
 
 impl Caller {
     /// Calls through a sidecar, or directly without one.
@@ -146,6 +174,9 @@ pub struct CallArgs {
     /// The sidecar's outbound listener; without one, the host of the URL is called
     #[arg(long, value_name = "IP:PORT")]
     pub sidecar: Option<SocketAddr>,
+    /// Ask the sidecar for a tunnel to the URL's host
+    #[arg(long, requires = "sidecar")]
+    pub tunnel: bool,
 }
 
 /// Prints the answer's body.
@@ -153,7 +184,7 @@ pub struct CallArgs {
 /// # Errors
 /// When there is no answer in time, or its status is no success.
 pub async fn run(args: CallArgs) -> anyhow::Result<()> {
-    let caller = Caller::new(Dialer { sidecar: args.sidecar });
+    let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: args.tunnel });
     let body =
         tokio::time::timeout(caller.timeout, caller.body(&args.url)).await.context("no answer in 10 s")??;
     println!("{}", String::from_utf8_lossy(&body).trim_end());

@@ -51,7 +51,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let instance =
         Instance { service: args.service.into(), version: args.version.into(), workload: workload.into() };
     let faults = Faults::default();
-    let caller = Caller::new(Dialer { sidecar: args.sidecar });
+    let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: false });
     let mut faces = tokio::task::JoinSet::new();
     if let Some(address) = args.http {
         let listener = bind(address).await?;

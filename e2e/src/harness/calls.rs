@@ -75,7 +75,7 @@ impl Calls {
     }
 
     fn new(sidecar: Option<SocketAddr>) -> Self {
-        let dialer = Dialer { sidecar };
+        let dialer = Dialer { sidecar, tunnel: false };
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(Duration::from_secs(20));
         Self { sidecar, http1: builder.build(dialer), http2: builder.http2_only(true).build(dialer) }

@@ -58,7 +58,15 @@ impl Place {
     /// When the answer is no success.
     pub async fn call(&self, url: &str, sidecar: Option<&str>) -> anyhow::Result<String> {
         let through = sidecar.map(|sidecar| format!("--sidecar={sidecar}"));
-        let arguments = ["call", url].map(str::to_owned).into_iter().chain(through);
+        self.call_with(url, through.as_deref().as_slice()).await
+    }
+
+    /// Gets a URL there with these flags of `weft-demo call`; returns the body.
+    ///
+    /// # Errors
+    /// When the answer is no success.
+    pub async fn call_with(&self, url: &str, flags: &[&str]) -> anyhow::Result<String> {
+        let arguments = [&["call", url], flags].concat();
         let demo = program::ours("weft-demo")?;
         let output = self.output(&demo, arguments, &[], Path::new("/")).await?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -178,6 +186,20 @@ impl Machine {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.holder.place
+    }
+
+    /// What runs on it from now on knows the names in `hosts`, a file as /etc/hosts, and no others.
+    ///
+    /// # Errors
+    /// When the path cannot be written into a command.
+    pub fn know_hosts(&mut self, hosts: &Path) -> anyhow::Result<()> {
+        let hosts = hosts.to_str().context("path")?;
+        let bound = format!("mount --bind '{hosts}' /etc/hosts && exec \"$0\" \"$@\"");
+        self.holder
+            .place
+            .0
+            .extend(["/usr/bin/unshare", "--mount", "/bin/sh", "-c", &bound].map(OsString::from));
+        Ok(())
     }
 
     /// Gives it one more address.

@@ -2,6 +2,7 @@
 //! says, with a token and the application's port and nothing else.
 
 mod access;
+mod outbound;
 mod site;
 
 use anyhow::{Context as _, ensure};

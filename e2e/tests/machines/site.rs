@@ -63,6 +63,11 @@ impl Site {
         &self.machines[name]
     }
 
+    /// Gives the names in a file as /etc/hosts to what runs on the machines from now on.
+    pub fn know_hosts(&mut self, hosts: &Path) -> anyhow::Result<()> {
+        self.machines.values_mut().try_for_each(|machine| machine.know_hosts(hosts))
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -167,6 +172,13 @@ impl Site {
         let (service, out) = (format!("shop/{service}"), file.to_str().context("path")?);
         self.weft("alpha", &["token", "create", "--service", &service, "--out", out]).await?;
         Ok(file)
+    }
+
+    /// An application that is in no mesh.
+    pub fn serve(&mut self, machine: &str, service: &str, http: &str) -> anyhow::Result<()> {
+        self.start_process(machine, service, &ours("weft-demo")?, |command| {
+            command.args(["serve", "--service", service, "--workload", machine, "--http", http]);
+        })
     }
 
     fn start_application(&mut self, machine: &str, service: &str) -> anyhow::Result<()> {

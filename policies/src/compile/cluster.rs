@@ -30,10 +30,10 @@ use crate::set::{Effective, EffectiveTraffic, PolicyKey};
 use crate::value::Timespan;
 
 /// How long opening a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection to a peer stays open unused: less than the peer's own limit of an hour, so that the side that
 /// sends requests closes first and none meets a closing connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
 /// How many second tries may be under way. Envoy's default of 3 fails requests when an endpoint with many connections
 /// goes; the limit on requests bounds them all the same.
 const MAX_RETRIES: u32 = 1024;

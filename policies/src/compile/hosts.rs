@@ -13,9 +13,9 @@ use weft_api::names::{Name, ServiceId, cluster_name, route_configuration_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, Upstream};
-use super::route::{self, Routes};
+use super::route::Routes;
 use super::units::Change;
-use super::{Compiled, Origins, wire};
+use super::{Compiled, Origins, unknown_hosts, wire};
 use crate::kinds::Service;
 use crate::kinds::service::Port;
 use crate::policy::Object;
@@ -27,10 +27,6 @@ const VIRTUAL_HOSTS: u32 = 2;
 
 /// The suffix that the names of all services of the mesh may carry.
 const MESH_SUFFIX: &str = "mesh";
-
-/// What a caller of an unknown host is told.
-const UNKNOWN_HOST: &str =
-    "no service of the mesh has this host name, and Mesh defaults.outbound is RegistryOnly";
 
 /// Encoded virtual hosts of services. Belongs to whoever compiles again and again; an empty one is always right.
 #[derive(Debug, Default)]
@@ -132,7 +128,9 @@ pub(super) fn compile(namespace: &Name, model: &Model<'_>, cache: &mut HostCache
         clusters.extend(hosts.clusters.iter().cloned());
         origins.extend(hosts.origins.iter().cloned());
     }
-    append_host(&mut body, &unknown_host().encode_to_vec(), std::iter::once("*".to_owned()));
+    let (unknown, cluster) = unknown_hosts::virtual_host(model);
+    append_host(&mut body, &unknown.encode_to_vec(), std::iter::once("*".to_owned()));
+    clusters.extend(cluster.map(str::to_owned));
     origins.extend(model.set.defaults().1);
     vec![route_resource(name, body, clusters, origins)]
 }
@@ -214,16 +212,4 @@ fn append_host(body: &mut Vec<u8>, host: &[u8], domains: impl Iterator<Item = St
         wire::append_string(&mut whole, DOMAINS, &domain);
     }
     wire::append_message(body, VIRTUAL_HOSTS, &whole);
-}
-
-/// Takes every host that no service has, and every tunnel to one.
-fn unknown_host() -> VirtualHost {
-    VirtualHost {
-        name: "unknown".to_owned(),
-        routes: vec![
-            route::answer(route::any_tunnel(), 502, UNKNOWN_HOST),
-            route::answer(route::any_path(), 502, UNKNOWN_HOST),
-        ],
-        ..Default::default()
-    }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ComparisonFilter, StatusCodeFilter, access_log, access_log_filter,
-    comparison_filter,
+    AccessLog, AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter, access_log,
+    access_log_filter, comparison_filter,
 };
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, HttpProtocolOptions, RuntimeUInt32, SubstitutionFormatString, data_source,
@@ -40,11 +40,19 @@ pub(super) fn by_rds(name: String) -> http_connection_manager::RouteSpecifier {
     })
 }
 
-/// Requests of the application beside the sidecar.
-pub(super) fn outbound(stat_prefix: &str, routes: http_connection_manager::RouteSpecifier) -> Filter {
+/// Requests of the application beside the sidecar. With `forwarding` they may go to hosts that are no services.
+pub(super) fn outbound(
+    stat_prefix: &str,
+    routes: http_connection_manager::RouteSpecifier,
+    forwarding: Vec<HttpFilter>,
+) -> Filter {
+    let mut http_filters = forwarding;
+    let local_reply_config = (!http_filters.is_empty()).then(not_forwarded);
+    http_filters.push(router());
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
-        http_filters: vec![router()],
+        http_filters,
+        local_reply_config,
         ..manager(stat_prefix, routes)
     };
     network_filter("envoy.filters.network.http_connection_manager", wire::any(&manager))
@@ -129,15 +137,36 @@ fn upgrades(types: &[&str]) -> Vec<http_connection_manager::UpgradeConfig> {
 /// details name the rule that refused, the route's name tells who is allowed.
 fn refusals(port: &str) -> LocalReplyConfig {
     let body = format!("access to {} denied: %RESPONSE_CODE_DETAILS%; %ROUTE_NAME%", wire::literal(port));
-    LocalReplyConfig {
-        mappers: vec![ResponseMapper {
-            filter: Some(forbidden()),
-            body_format_override: Some(SubstitutionFormatString {
-                content_type: "text/plain; charset=utf-8".to_owned(),
-                ..text_format(body)
-            }),
-            ..Default::default()
-        }],
+    LocalReplyConfig { mappers: vec![reply(forbidden(), body)], ..Default::default() }
+}
+
+/// What the application is told of a host that no service has and that is not forwarded.
+fn not_forwarded() -> LocalReplyConfig {
+    let unresolved = AccessLogFilter {
+        filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
+            flags: vec!["DF".to_owned()],
+        })),
+    };
+    let unresolved = reply(
+        unresolved,
+        "no service of the mesh has the host name %REQ(:AUTHORITY)%, and it has no address that is forwarded to"
+            .to_owned(),
+    );
+    let own = reply(
+        forbidden(),
+        "%REQ(:AUTHORITY)% is an address of this machine or of its link: nothing is forwarded there"
+            .to_owned(),
+    );
+    LocalReplyConfig { mappers: vec![unresolved, own], ..Default::default() }
+}
+
+fn reply(filter: AccessLogFilter, body: String) -> ResponseMapper {
+    ResponseMapper {
+        filter: Some(filter),
+        body_format_override: Some(SubstitutionFormatString {
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            ..text_format(body)
+        }),
         ..Default::default()
     }
 }

@@ -15,7 +15,7 @@ use weft_api::names::{OUTBOUND_LISTENER, cluster_name, route_configuration_name,
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, Upstream, WorkloadState};
-use super::{Compiled, Origins, hosts, http, route, wire};
+use super::{Compiled, Origins, hosts, http, route, unknown_hosts, wire};
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.
@@ -27,8 +27,10 @@ const UNRESOLVED: &str = "unresolved";
 pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compiled> {
     let routes = route_configuration_name(&workload.id.namespace);
     let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
-    let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes));
+    let filters = unknown_hosts::http_filters(model);
+    let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes), filters);
     let mut compiled = vec![listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default())];
+    compiled.extend(unknown_hosts::compile(model));
     let mut names = BTreeSet::new();
     for upstream in &workload.upstreams {
         compiled.extend(compile_upstream(workload, upstream, &mut names, model));
@@ -54,7 +56,7 @@ fn compile_upstream(
     if port.protocol.is_http() {
         let routes = hosts::compile_upstream(&name, upstream, port, &workload.id.namespace, model);
         let refs = vec![routes.resource.key()];
-        let filter = http::outbound(&name, http::by_rds(name.clone()));
+        let filter = http::outbound(&name, http::by_rds(name.clone()), Vec::new());
         let origins = Origins::of_service(&upstream.service);
         return vec![routes, listener(&name, upstream.bind, filter, refs, origins)];
     }

@@ -135,13 +135,15 @@ pub(super) fn resolve(
     Some(cluster_name(&service, port.name.as_str(), subset))
 }
 
-fn forward(r#match: RouteMatch, action: RouteAction) -> Route {
+/// A route that forwards.
+pub(super) fn forward(r#match: RouteMatch, action: RouteAction) -> Route {
     Route { r#match: Some(r#match), action: Some(Action::Route(action)), ..Default::default() }
 }
 
 /// CONNECT: the bytes within go to the same backends (gRPC honours `http_proxy` only so). Nothing is tried again,
 /// rewritten or limited in time.
-fn tunnel(action: &RouteAction) -> Route {
+/// A tunnel to where the action leads.
+pub(super) fn tunnel(action: &RouteAction) -> Route {
     let upgrade = UpgradeConfig {
         upgrade_type: "CONNECT".to_owned(),
         connect_config: Some(upgrade_config::ConnectConfig::default()),

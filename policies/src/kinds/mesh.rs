@@ -70,7 +70,7 @@ pub enum OutboundMode {
     /// They are refused.
     #[default]
     RegistryOnly,
-    /// They go out as they are.
+    /// They are forwarded as they are, but never to the machine itself or to its link.
     Allow,
 }
 
@@ -122,9 +122,6 @@ impl Spec for Mesh {
                 .hint(format!("write metadata.name: {MESH_NAME}, and no namespace"));
         }
         out.at("defaults", |out| {
-            if self.defaults.outbound == OutboundMode::Allow {
-                out.not_supported("outbound", "outbound: Allow").value("Allow");
-            }
             if self.defaults.view != View::All {
                 out.not_supported("view", &format!("view: {:?}", self.defaults.view));
             }

@@ -1,0 +1,178 @@
+//! Hosts that no service of the mesh has: refused, or, where `Mesh.defaults.outbound` is Allow, forwarded as they are.
+//!
+//! Forwarding is Envoy's dynamic forward proxy: a filter finds the addresses of the host that a request names, and a
+//! cluster connects to them. It never leads to the machine itself or to its link (which metadata services of clouds
+//! answer on): what listens there trusts who is there, and a request that a stranger talked the application into would
+//! come from there. Names lose such addresses when they are resolved; what is left, an address that is written out, the
+//! authorization filter refuses.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CustomClusterType, DnsLookupFamily, LbPolicy,
+};
+use envoy_types::pb::envoy::config::core::v3::{CidrRange, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::rbac::v3 as rbac;
+use envoy_types::pb::envoy::config::route::v3::{RouteAction, VirtualHost};
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{
+    ClusterConfig, cluster_config,
+};
+use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::{
+    FilterConfig, filter_config,
+};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
+use envoy_types::pb::envoy::r#type::matcher::v3::AddressMatcher;
+use envoy_types::pb::xds::core::v3 as xds;
+use prost::Message;
+use weft_api::resource::{Resource, ResourceKind};
+
+use super::model::Model;
+use super::{Compiled, Origins, cluster, http, route, wire};
+use crate::kinds::mesh::OutboundMode;
+use crate::kinds::service::Protocol;
+
+/// Cluster, cache of names, and what is common in the names of filters. No service's cluster is called so: those have
+/// slashes.
+pub(super) const DYNAMIC_FORWARD_PROXY: &str = "dynamic_forward_proxy";
+const AUTHORIZATION: &str = "envoy.filters.http.rbac.unknown_hosts";
+/// The rule that refuses; callers read it.
+const THIS_MACHINE: &str = "an-address-of-this-machine";
+
+/// What a caller of an unknown host is told where none is forwarded.
+const UNKNOWN_HOST: &str =
+    "no service of the mesh has this host name, and Mesh defaults.outbound is RegistryOnly";
+
+/// The machine itself, and what answers on its link only: IPv4, IPv6, and IPv4 written as IPv6.
+const OWN_ADDRESSES: [(&str, u32); 9] = [
+    ("0.0.0.0", 8),
+    ("127.0.0.0", 8),
+    ("169.254.0.0", 16),
+    ("::", 128),
+    ("::1", 128),
+    ("fe80::", 10),
+    ("::ffff:0.0.0.0", 104),
+    ("::ffff:127.0.0.0", 104),
+    ("::ffff:169.254.0.0", 112),
+];
+
+/// Whether hosts that no service has are forwarded.
+pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
+    model.set.defaults().0.outbound == OutboundMode::Allow
+}
+
+/// The virtual host without its domains, and the cluster that it needs.
+pub(super) fn virtual_host(model: &Model<'_>) -> (VirtualHost, Option<&'static str>) {
+    let host = |routes| VirtualHost { name: "unknown".to_owned(), routes, ..Default::default() };
+    if !are_forwarded(model) {
+        let answer = |matched| route::answer(matched, 502, UNKNOWN_HOST);
+        return (host(vec![answer(route::any_tunnel()), answer(route::any_path())]), None);
+    }
+    let action = RouteAction {
+        cluster_specifier: Some(route::to_cluster(DYNAMIC_FORWARD_PROXY)),
+        ..route::defaults()
+    };
+    let forwarding = VirtualHost {
+        // One entry, so the order of the map cannot show.
+        typed_per_filter_config: HashMap::from([(AUTHORIZATION.to_owned(), wire::any(&refusal()))]),
+        ..host(vec![route::tunnel(&action), route::forward(route::any_path(), action)])
+    };
+    (forwarding, Some(DYNAMIC_FORWARD_PROXY))
+}
+
+/// The filters of a listener for the application's requests, before the router. The rules stand in the virtual host:
+/// other requests have no address to be judged by.
+pub(super) fn http_filters(model: &Model<'_>) -> Vec<HttpFilter> {
+    if !are_forwarded(model) {
+        return Vec::new();
+    }
+    let look_up = FilterConfig {
+        save_upstream_address: true,
+        implementation_specifier: Some(filter_config::ImplementationSpecifier::DnsCacheConfig(dns_cache())),
+        ..Default::default()
+    };
+    vec![
+        http::http_filter("envoy.filters.http.dynamic_forward_proxy", wire::any(&look_up)),
+        http::http_filter(AUTHORIZATION, wire::any(&Rbac::default())),
+    ]
+}
+
+/// The cluster; nothing where no host is forwarded.
+pub(super) fn compile(model: &Model<'_>) -> Option<Compiled> {
+    if !are_forwarded(model) {
+        return None;
+    }
+    let config = ClusterConfig {
+        // It is about TLS to the hosts, and these connections have none: what the application encrypts goes through
+        // a tunnel.
+        allow_insecure_cluster_options: true,
+        cluster_implementation_specifier: Some(
+            cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(dns_cache()),
+        ),
+        ..Default::default()
+    };
+    let custom = CustomClusterType {
+        name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
+        typed_config: Some(wire::any(&config)),
+    };
+    let cluster = Cluster {
+        name: DYNAMIC_FORWARD_PROXY.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(custom)),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        connect_timeout: Some(wire::duration(cluster::CONNECT_TIMEOUT)),
+        circuit_breakers: Some(cluster::generous()),
+        // One entry, so the order of the map cannot show.
+        typed_extension_protocol_options: HashMap::from_iter(cluster::protocol_options(
+            Protocol::Http,
+            Some(cluster::IDLE_TIMEOUT),
+        )),
+        ..Default::default()
+    };
+    let resource =
+        Resource::new(ResourceKind::Cluster, DYNAMIC_FORWARD_PROXY, cluster.encode_to_vec(), vec![]);
+    let mut origins = Origins::default();
+    origins.extend(model.set.defaults().1);
+    Some(Compiled { resource, origins: origins.into_vec() })
+}
+
+/// Equal in the filter and in the cluster, which share the cache.
+fn dns_cache() -> DnsCacheConfig {
+    let ranges = OWN_ADDRESSES.map(|(prefix, length)| xds::CidrRange {
+        address_prefix: prefix.to_owned(),
+        prefix_len: Some(wire::uint32(length)),
+    });
+    DnsCacheConfig {
+        name: DYNAMIC_FORWARD_PROXY.to_owned(),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        // An Envoy before 1.40 does not know it and judges by the first address, in the authorization filter.
+        resolved_address_filter: Some(AddressMatcher { ranges: ranges.into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Refuses what would lead to the machine itself.
+fn refusal() -> RbacPerRoute {
+    let own = OWN_ADDRESSES.map(|(prefix, length)| {
+        let range = CidrRange { address_prefix: prefix.to_owned(), prefix_len: Some(wire::uint32(length)) };
+        let matcher = UpstreamIpPortMatcher { upstream_ip: Some(range), upstream_port_range: None };
+        let extension = TypedExtensionConfig {
+            name: "envoy.rbac.matchers.upstream_ip_port".to_owned(),
+            typed_config: Some(wire::any(&matcher)),
+        };
+        rbac::Permission { rule: Some(rbac::permission::Rule::Matcher(extension)) }
+    });
+    let policy = rbac::Policy {
+        permissions: own.into(),
+        principals: vec![rbac::Principal { identifier: Some(rbac::principal::Identifier::Any(true)) }],
+        ..Default::default()
+    };
+    let rules = rbac::Rbac {
+        action: rbac::rbac::Action::Deny as i32,
+        policies: HashMap::from([(THIS_MACHINE.to_owned(), policy)]),
+        ..Default::default()
+    };
+    RbacPerRoute { rbac: Some(Rbac { rules: Some(rules), ..Default::default() }), ..Default::default() }
+}
