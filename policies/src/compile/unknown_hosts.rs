@@ -174,5 +174,5 @@ fn refusal() -> RbacPerRoute {
         policies: HashMap::from([(THIS_MACHINE.to_owned(), policy)]),
         ..Default::default()
     };
-    RbacPerRoute { rbac: Some(Rbac { rules: Some(rules), ..Default::default() }), ..Default::default() }
+    RbacPerRoute { rbac: Some(Rbac { rules: Some(rules), ..Default::default() }) }
 }
