@@ -31,8 +31,9 @@ test: ## run all tests (ARGS="…" goes to the runner)
 	@scripts/install build envoy test
 	@scripts/test $(ARGS)
 
-soak: ## run all tests at their long counts
+soak: ## run all tests at their long counts, and with the programs of the commit before
 	@scripts/install build envoy test
+	@scripts/upgrade
 	WEFT_SOAK=1 NEXTEST_PROFILE=soak scripts/test $(ARGS)
 
 check: ## format, lints, documentation, dependencies, tidiness; what CI runs first

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -211,6 +212,20 @@ impl Client {
         self.get("/v1/ca").await
     }
 
+    /// The whole state of the mesh as a backup, piece by piece. Whether it is whole is for who reads it to see.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn backup(&self) -> Result<Pieces, ClientError> {
+        let request = self.request(Method::GET, "/v1/backup", "application/json", String::new())?;
+        let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
+        let answer = self.within(APPLY_PATIENCE, asking).await?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer).await?);
+        }
+        Ok(Pieces { client: self.clone(), body: answer.into_body() })
+    }
+
     /// Lists edges of the mesh with their traffic.
     ///
     /// # Errors
@@ -277,25 +292,41 @@ impl Client {
         content_type: &str,
         body: String,
     ) -> Result<T, ClientError> {
-        let request = Request::builder()
+        let request = self.request(method, path, content_type, body)?;
+        let answer = self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer).await?);
+        }
+        let body = self.whole(answer).await?;
+        let text: &[u8] = if body.is_empty() { b"null" } else { &body };
+        serde_json::from_slice(text).map_err(|error| self.garbled(&error))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.api))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, content_type)
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.garbled(&error))?;
-        let answer = self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
+            .map_err(|error| self.garbled(&error))
+    }
+
+    async fn whole(&self, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        Ok(body.map_err(|error| self.garbled(error.as_ref()))?.to_bytes())
+    }
+
+    async fn refused(&self, answer: Response<Incoming>) -> Result<ClientError, ClientError> {
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| self.garbled(error.as_ref()))?
-            .to_bytes();
-        if status.is_success() {
-            let text: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return serde_json::from_slice(text).map_err(|error| self.garbled(&error));
-        }
-        Err(ClientError::Refused(Box::new(read_problem(status, &body))))
+        let body = self.whole(answer).await?;
+        Ok(ClientError::Refused(Box::new(read_problem(status, &body))))
     }
 
     fn garbled(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
@@ -304,6 +335,31 @@ impl Client {
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
         ClientError::Unreachable(failure::explain(&self.uri, error, self.has_roots))
+    }
+}
+
+/// An answer that comes piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    client: Client,
+    body: Incoming,
+}
+
+impl Pieces {
+    /// The next piece; none when the answer has ended.
+    ///
+    /// # Errors
+    /// When it is cut, or pauses for longer than an answer may.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Self { client, body } = self;
+        loop {
+            let frame = async { Ok(body.frame().await) };
+            let Some(frame) = client.within(PATIENCE, frame).await? else { return Ok(None) };
+            let frame = frame.map_err(|error| client.garbled(&error))?;
+            if let Ok(piece) = frame.into_data() {
+                return Ok(Some(piece));
+            }
+        }
     }
 }
 

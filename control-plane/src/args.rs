@@ -24,28 +24,28 @@ pub struct Args {
     #[arg(long, env = "WEFT_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// Embedded store, CA key file and operator token; made with mode 0700
-    #[arg(long, env = "WEFT_DATA_DIR", value_name = "DIR", default_value = "./weft-data")]
+    #[arg(long, global = true, env = "WEFT_DATA_DIR", value_name = "DIR", default_value = "./weft-data")]
     pub data_dir: PathBuf,
     /// Use etcd in place of the embedded store
-    #[arg(long, env = "WEFT_ETCD", value_name = "URL", value_delimiter = ',')]
+    #[arg(long, global = true, env = "WEFT_ETCD", value_name = "URL", value_delimiter = ',')]
     pub etcd: Vec<String>,
     /// Prefix of all keys in etcd
-    #[arg(long, env = "WEFT_ETCD_PREFIX", value_name = "PREFIX", default_value = "/weft/")]
+    #[arg(long, global = true, env = "WEFT_ETCD_PREFIX", value_name = "PREFIX", default_value = "/weft/")]
     pub etcd_prefix: String,
     /// Roots that etcd's certificate is verified against (PEM)
-    #[arg(long, env = "WEFT_ETCD_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "WEFT_ETCD_CA", value_name = "FILE")]
     pub etcd_ca: Option<PathBuf>,
     /// Client certificate for etcd (PEM)
-    #[arg(long, env = "WEFT_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
+    #[arg(long, global = true, env = "WEFT_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
     pub etcd_cert: Option<PathBuf>,
     /// Key of the client certificate (PEM)
-    #[arg(long, env = "WEFT_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    #[arg(long, global = true, env = "WEFT_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
     pub etcd_key: Option<PathBuf>,
     /// User for etcd; the password comes from WEFT_ETCD_PASSWORD
-    #[arg(long, env = "WEFT_ETCD_USER", value_name = "NAME", requires = "etcd_password")]
+    #[arg(long, global = true, env = "WEFT_ETCD_USER", value_name = "NAME", requires = "etcd_password")]
     pub etcd_user: Option<String>,
     /// Password of the etcd user; prefer the environment variable
-    #[arg(long, env = "WEFT_ETCD_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    #[arg(long, global = true, env = "WEFT_ETCD_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub etcd_password: Option<String>,
     /// REST API: plain HTTP on loopback, TLS anywhere else
     #[arg(long, env = "WEFT_API_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7400")]
@@ -63,13 +63,13 @@ pub struct Args {
     #[arg(long, env = "WEFT_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7402")]
     pub admin_listen: SocketAddr,
     /// Trust domain of the mesh; fixed when the mesh is created
-    #[arg(long, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "mesh.local")]
+    #[arg(long, global = true, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "mesh.local")]
     pub trust_domain: TrustDomain,
     /// Extra DNS name or IP in the server certificate
     #[arg(long = "xds-name", env = "WEFT_XDS_NAME", value_name = "NAME", value_delimiter = ',')]
     pub xds_names: Vec<String>,
     /// Key that seals CA keys at rest; replicas share it. In the data directory by default
-    #[arg(long, env = "WEFT_SEAL_KEY", value_name = "FILE")]
+    #[arg(long, global = true, env = "WEFT_SEAL_KEY", value_name = "FILE")]
     pub seal_key: Option<PathBuf>,
     /// How others reach this replica; the port is that of xDS unless given
     #[arg(long, env = "WEFT_ADVERTISE", value_name = "HOST[:PORT]")]
@@ -106,6 +106,43 @@ pub enum Command {
         #[arg(long, value_name = "IP:PORT")]
         admin: Option<SocketAddr>,
     },
+    /// Write the whole state of the mesh into a new file, while the control plane runs or not
+    Backup {
+        /// The file to make, mode 0600; never one that exists
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a backup into an empty data directory, or with --etcd below an empty prefix
+    Restore {
+        /// A file that `backup` wrote
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Move the state of the mesh from one store to another
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+/// What can be done with stores at rest.
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Copy all of one store that nobody uses into another that is empty
+    Copy {
+        /// A data directory, or the URLs of an etcd
+        #[arg(long, value_name = "DIR|URL[,URL…]")]
+        from: String,
+        /// The same; --etcd-prefix, --etcd-ca and the like are for whichever is an etcd
+        #[arg(long, value_name = "DIR|URL[,URL…]")]
+        to: String,
+    },
+}
+
+impl Args {
+    /// Where the key is that seals CA keys.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.seal_key.clone().unwrap_or_else(|| self.data_dir.join("seal.key"))
+    }
 }
 
 /// How log lines look.

@@ -37,7 +37,7 @@ pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
-pub use mesh::{Renewal, open, spawn_follow};
+pub use mesh::{Renewal, mesh_of, open, spawn_follow};
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use rotation::{rotate_at, sleep_until};
 pub use seal::{SealError, SealKey, Sealed};
@@ -202,6 +202,12 @@ impl Authority {
     #[must_use]
     pub fn subscribe_lists(&self) -> watch::Receiver<Arc<Vec<RevocationList>>> {
         self.lists.subscribe()
+    }
+
+    /// The revocation list of the issuer that a leaf names as its own, by common name; none of one that is not kept.
+    #[must_use]
+    pub fn list_of(&self, issuer: &str) -> Option<RevocationList> {
+        self.lists().iter().find(|list| profile::issuer_name(&list.issuer) == issuer).cloned()
     }
 
     /// The roots that members trust.

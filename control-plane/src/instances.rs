@@ -5,6 +5,7 @@
 //!                                              │
 //!                                              ├ has not expired
 //!                                              ├ the ledger knows the serial: an instance, which is a joining
+//!                                              │   (or a restore has forgotten it: `lost_time`)
 //!                                              ├ the workload's record is still that instance's
 //!                                              └ no file gives the name to another service
 //! ```
@@ -24,9 +25,10 @@ use weft_policies::PolicySet;
 use weft_store::ReadError;
 use weft_xds::transport::PeerIdentity;
 
-use crate::ca::{Ledger, Serial};
+use crate::ca::{Authority, Ledger, LedgerEntry, Serial};
 use crate::clock::Clock;
 use crate::grants::{self, NotGranted};
+use crate::lost_time::{self, LostTime};
 use crate::tls::Peer;
 use crate::workloads::{WorkloadRecord, Workloads};
 
@@ -99,14 +101,31 @@ pub struct Instances {
     ledger: Ledger,
     workloads: Workloads,
     known: Arc<dyn Known>,
+    lost: Option<Lost>,
     clock: Clock,
+}
+
+/// The time whose ledger is lost, and who knows which issuers signed then.
+#[derive(Debug, Clone)]
+struct Lost {
+    time: LostTime,
+    authority: Arc<Authority>,
 }
 
 impl Instances {
     /// Asks the ledger, the records, and the policies that are served.
     #[must_use]
     pub fn new(ledger: Ledger, workloads: Workloads, known: Arc<dyn Known>, clock: Clock) -> Self {
-        Self { ledger, workloads, known, clock }
+        Self { ledger, workloads, known, lost: None, clock }
+    }
+
+    /// Takes holders of certificates that were issued in this time for the instances on record: see [`lost_time`].
+    ///
+    /// [`lost_time`]: crate::lost_time
+    #[must_use]
+    pub fn after_a_restore(mut self, lost: Option<LostTime>, authority: &Arc<Authority>) -> Self {
+        self.lost = lost.map(|time| Lost { time, authority: Arc::clone(authority) });
+        self
     }
 
     /// The ledger that it asks.
@@ -151,6 +170,40 @@ impl Instances {
         }
     }
 
+    /// Writes a leaf that a restore has forgotten into the ledger again, if it may be believed.
+    async fn recover(
+        &self,
+        peer: &Peer,
+        id: &WorkloadId,
+        service: &ServiceId,
+    ) -> Result<Arc<LedgerEntry>, NotAMember> {
+        let lost = self.lost.as_ref().filter(|lost| lost.time.covers(peer)).ok_or(NotAMember::Unknown)?;
+        let list = lost.authority.list_of(&peer.issuer).ok_or(NotAMember::Unknown)?;
+        if list.revoked.contains(&peer.serial) {
+            return Err(NotAMember::Unknown);
+        }
+        let stored = self.workloads.find(id).await?.ok_or_else(|| NotAMember::Removed(id.clone()))?;
+        let record = stored.record;
+        if record.service != *service || !lost.time.knows_of(record.joined_at) {
+            return Err(NotAMember::Replaced(id.clone()));
+        }
+        let entry = LedgerEntry {
+            serial: peer.serial.clone(),
+            issuer: list.issuer,
+            service: record.service,
+            workload: record.id,
+            instance: record.instance,
+            key_origin: record.key_origin,
+            issued_at: lost_time::issued_at(peer).unix_timestamp(),
+            expires_at: peer.not_after.unix_timestamp(),
+        };
+        tracing::info!(workload = %id, serial = %peer.serial, "its certificate was issued after the backup was taken");
+        // Known here from now on; that it is written down soon is all that is needed.
+        let waiting = self.ledger.enqueue(entry.clone());
+        drop(waiting.map_err(|full| ReadError::Unavailable { reason: full.to_string() })?);
+        Ok(Arc::new(entry))
+    }
+
     /// Whose certificate it is; none for one that is not a workload's.
     ///
     /// # Errors
@@ -160,7 +213,10 @@ impl Instances {
         if peer.not_after <= self.clock.now() {
             return Err(NotAMember::Expired);
         }
-        let entry = self.ledger.find(&peer.serial, peer.not_after).await?.ok_or(NotAMember::Unknown)?;
+        let entry = match self.ledger.find(&peer.serial, peer.not_after).await? {
+            Some(entry) => entry,
+            None => self.recover(peer, id, service).await?,
+        };
         if entry.workload != *id || entry.service != *service {
             return Err(NotAMember::Unknown);
         }

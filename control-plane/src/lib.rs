@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod backup;
 pub mod ca;
 pub mod clock;
 pub mod descriptors;
@@ -15,11 +16,13 @@ pub mod leader;
 pub mod listener;
 pub mod liveness;
 pub mod local_access;
+pub mod lost_time;
 pub mod mesh_state;
 pub mod metrics;
 mod newest;
 pub mod operator;
 pub mod peer;
+pub mod place;
 pub mod policies;
 pub mod policy_log;
 pub mod presence;

@@ -7,7 +7,7 @@ use weft_api::flags::{self, UsageError};
 use weft_api::probe;
 use weft_control_plane::args::{Args, Command};
 use weft_control_plane::clock::Clock;
-use weft_control_plane::{descriptors, server, telemetry};
+use weft_control_plane::{backup, descriptors, server, telemetry};
 
 fn main() -> ExitCode {
     let args: Args = match flags::try_read(std::env::args_os()) {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(&args)) {
+    match runtime.block_on(carry_out(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<UsageError>() {
             Some(usage) => {
@@ -46,6 +46,18 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+async fn carry_out(args: &Args) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let said = match &args.command {
+        None | Some(Command::Health { .. }) => return run(args).await,
+        Some(Command::Backup { file }) => backup::back_up(args, file, &clock).await?,
+        Some(Command::Restore { file }) => backup::restore(args, file, &clock).await?,
+        Some(Command::Store(command)) => backup::store(args, command, &clock).await?,
+    };
+    println!("{said}");
+    Ok(())
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {

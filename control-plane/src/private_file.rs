@@ -58,33 +58,90 @@ pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, PrivateFileError>
 /// # Errors
 /// When the directory or the file cannot be written.
 pub fn create(path: &Path, contents: &[u8]) -> Result<bool, PrivateFileError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .map_err(PrivateFileError::io(directory))?;
-    let unfinished = directory.join(format!(".weft-{:016x}.tmp", rand::rng().random::<u64>()));
-    let result = write_and_link(&unfinished, path, contents);
-    let _ = fs::remove_file(&unfinished);
-    let created = result.map_err(PrivateFileError::io(path))?;
-    File::open(directory).and_then(|dir| dir.sync_all()).map_err(PrivateFileError::io(directory))?;
-    Ok(created)
+    let mut draft = Draft::create(path)?;
+    draft.write_all(contents).map_err(PrivateFileError::io(path))?;
+    draft.sync()?;
+    draft.finish()
 }
 
-// A hard link, unlike a rename, fails when the name is taken, so of two that start at once one wins.
-fn write_and_link(unfinished: &Path, path: &Path, contents: &[u8]) -> io::Result<bool> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    match fs::hard_link(unfinished, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+/// A new secret file on its way: mode 0600, under another name until it is finished. Dropped before, it is gone.
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    unfinished: PathBuf,
+    wanted: PathBuf,
+}
+
+impl Draft {
+    /// Begins a file, in a directory that must exist.
+    ///
+    /// # Errors
+    /// When it cannot be made there.
+    pub fn create(wanted: &Path) -> Result<Self, PrivateFileError> {
+        let name = format!(".weft-{:016x}.tmp", rand::rng().random::<u64>());
+        let unfinished = directory_of(wanted).join(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+        let file = file.map_err(PrivateFileError::io(wanted))?;
+        Ok(Self { file, unfinished, wanted: wanted.to_owned() })
     }
+
+    /// Where it is until it is finished.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.unfinished
+    }
+
+    /// Brings to the disk what was written so far.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn sync(&self) -> Result<(), PrivateFileError> {
+        self.file.sync_all().map_err(PrivateFileError::io(&self.wanted))
+    }
+
+    /// Gives it its name. `false` when another file has it: that is left as it is.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn finish(self) -> Result<bool, PrivateFileError> {
+        // A hard link, unlike a rename, fails when the name is taken, so of two that start at once one wins.
+        let is_new = match fs::hard_link(&self.unfinished, &self.wanted) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(PrivateFileError::io(&self.wanted)(error)),
+        };
+        let directory = directory_of(&self.wanted).to_owned();
+        drop(self);
+        File::open(&directory).and_then(|dir| dir.sync_all()).map_err(PrivateFileError::io(&directory))?;
+        Ok(is_new)
+    }
+}
+
+impl io::Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Also after an error: what is left behind is only clutter.
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@
 //! | `/v1/edges` | traffic between services |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
+//! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
 //! | `/openapi.json` | this, for programs |
 
 mod apply;
 mod authority;
+mod backup;
 mod error;
 mod extract;
 mod objects;
@@ -30,6 +32,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use weft_api::ControlPlanes;
+use weft_store::Store;
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
@@ -41,6 +44,7 @@ use crate::reconciler::Reconciling;
 use crate::revocation::Revocations;
 use crate::tokens::Tokens;
 
+pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use error::{Refusal, problem_response};
 use extract::{Parameters, Text};
 
@@ -54,6 +58,10 @@ const MAX_APPLY: usize = 8 << 20;
 pub struct Api {
     /// Who may call.
     pub operators: Arc<Operators>,
+    /// Everything, for a backup.
+    pub store: Arc<dyn Store>,
+    /// Places for backups that are under way.
+    pub backups: Arc<tokio::sync::Semaphore>,
     /// Where policies are committed.
     pub policies: Policies,
     /// Who is connected.
@@ -91,6 +99,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))
+        .route("/v1/backup", get(backup::take))
         .route("/v1/{kinds}", get(objects::list))
         .route(
             "/v1/namespaces/{namespace}/{kinds}/{name}",

@@ -10,7 +10,7 @@
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weft_api::{ControlPlanes, WorkloadId};
-use weft_store::{EtcdConfig, EtcdTls, Location, Store};
+use weft_store::Store;
 use weft_xds::transport::server::DiscoveryServer;
 
 use crate::admin::{self, Admin};
@@ -41,8 +41,10 @@ use crate::leader::{Duties, spawn_leader};
 use crate::listener::{self, API_STREAMS, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use crate::liveness::Limits;
 use crate::local_access::LocalAccess;
+use crate::lost_time::LostTime;
 use crate::metrics::Metrics;
 use crate::operator::Operators;
+use crate::place::Place;
 use crate::policies::Policies;
 use crate::policy_log::PolicyLog;
 use crate::presence::spawn_presence;
@@ -99,13 +101,12 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     make_private_dir(&args.data_dir)?;
     let store = open_store(args).await?;
     let shutdown = CancellationToken::new();
-    let seal_key = args.seal_key.clone().unwrap_or_else(|| args.data_dir.join("seal.key"));
     let settings = AuthoritySettings {
         trust_domain: args.trust_domain.clone(),
         leaf_life: time::Duration::try_from(args.leaf_ttl).context("--leaf-ttl")?,
         issuer_life: time::Duration::try_from(args.issuer_ttl).context("--issuer-ttl")?,
     };
-    let authority = Arc::new(ca::open(store.as_ref(), settings, &seal_key, clock.clone()).await?);
+    let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
     let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
     let listeners = Listeners::bind(args, reach)?;
     let access = LocalAccess { dir: args.data_dir.clone(), api: api_url(args, listeners.api.local_addr()?) };
@@ -124,7 +125,8 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     Ok(running)
 }
 
-fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+/// Makes a directory that only its owner may enter, unless there is one.
+pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -134,35 +136,10 @@ fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn open_store(args: &Args) -> anyhow::Result<Arc<dyn Store>> {
-    let location = if args.etcd.is_empty() {
-        Location::Embedded(args.data_dir.join("weft.redb"))
-    } else {
-        Location::Etcd(Box::new(etcd_config(args)?))
-    };
-    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(location));
+    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(Place::of(args)?.location()));
     Ok(opening
         .await
         .context("the store did not answer within 30 s; is etcd running, and is --etcd right?")??)
-}
-
-fn etcd_config(args: &Args) -> anyhow::Result<EtcdConfig> {
-    let read = |flag: &str, path: &PathBuf| {
-        std::fs::read(path).with_context(|| format!("{flag} {}", path.display()))
-    };
-    let mut config = EtcdConfig::new(args.etcd.iter().cloned());
-    config.prefix.clone_from(&args.etcd_prefix);
-    if let Some(ca) = &args.etcd_ca {
-        let identity = match (&args.etcd_cert, &args.etcd_key) {
-            (Some(cert), Some(key)) => Some((read("--etcd-cert", cert)?, read("--etcd-key", key)?)),
-            _ => None,
-        };
-        config.tls =
-            Some(EtcdTls { ca_pem: read("--etcd-ca", ca)?, identity_pem: identity, server_name: None });
-    }
-    if let (Some(user), Some(password)) = (&args.etcd_user, &args.etcd_password) {
-        config.user = Some((user.clone(), password.clone()));
-    }
-    Ok(config)
 }
 
 struct Listeners {
@@ -214,6 +191,7 @@ struct Parts {
     reconciling: Reconciling,
     edges: Edges,
     metrics: Metrics,
+    lost_time: Option<LostTime>,
     connections: Connections,
     signs_of_life: SignsOfLife,
     refusals: Refusals,
@@ -268,6 +246,7 @@ impl Parts {
             names: listeners.reach.server_names(&[xds, listeners.api.local_addr()?]),
             public: listeners.reach.public(xds),
             edges: Edges::default(),
+            lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::new(),
             connections,
             refusals,
@@ -362,7 +341,8 @@ impl Parts {
     fn mesh_services(&self) -> Router {
         let known = Arc::new(self.reconciling.clone());
         let instances =
-            Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone());
+            Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone())
+                .after_a_restore(self.lost_time, &self.authority);
         let signs = self.signs_of_life.clone();
         let answers = move |record| {
             let signs = signs.clone();
@@ -407,6 +387,8 @@ impl Parts {
         let api = rest::router(Api {
             revocations,
             operators: self.operators,
+            store: self.store,
+            backups: Arc::new(tokio::sync::Semaphore::new(rest::BACKUPS_AT_ONCE)),
             policies: self.policies,
             reconciling: self.reconciling,
             tokens: self.tokens,

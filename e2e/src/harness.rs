@@ -41,7 +41,7 @@ pub use machines::{Machine, Place, Wire};
 pub use mesh::{CONVERGES, Mesh, Options, StoreKind};
 pub use owned::OwnerEnvoy;
 pub use process::{Process, tails as process_tails};
-pub use program::{envoy as envoy_program, etcd as etcd_program, ours, system};
+pub use program::{Age, envoy as envoy_program, etcd as etcd_program, ours, system};
 pub use responder::Responder;
 pub use stream::XdsStream;
 pub use tls::{Presented, dial, serial};

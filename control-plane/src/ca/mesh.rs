@@ -102,6 +102,15 @@ pub async fn open(
     }
 }
 
+/// Which mesh these entries of a store are of; none when there is no mesh among them.
+///
+/// # Errors
+/// When its record cannot be read.
+pub fn mesh_of(entries: &[Entry]) -> Result<Option<TrustDomain>, CaError> {
+    let root = entries.iter().find(|entry| entry.key.as_str() == ROOT);
+    Ok(root.map(decode).transpose()?.map(|record| record.trust_domain))
+}
+
 /// How far the renewal of the issuer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {

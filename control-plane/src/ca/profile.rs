@@ -16,6 +16,8 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 use weft_api::{Name, ServiceId, SpiffeId, TrustDomain, names};
 
+use super::Serial;
+
 /// Life of the root.
 pub const ROOT_LIFE: Duration = Duration::days(365);
 /// Life of an issuer.
@@ -64,6 +66,12 @@ pub fn root(trust_domain: &TrustDomain, validity: Validity) -> Result<Certificat
 /// When the trust domain cannot stand in a certificate.
 pub fn issuer(trust_domain: &TrustDomain, validity: Validity) -> Result<CertificateParams, rcgen::Error> {
     authority(trust_domain, "issuer", validity, BasicConstraints::Constrained(0))
+}
+
+/// The common name of the issuer with this serial number.
+#[must_use]
+pub fn issuer_name(serial: &Serial) -> String {
+    format!("weft issuer {}", &serial.as_str()[..8])
 }
 
 /// A workload's leaf: its service in the one URI, its own name in the one DNS name.

@@ -32,7 +32,10 @@ fn schemas() -> serde_json::Map<String, Value> {
 /// One call of the API: method, path, what it is for, schemas of body and answer.
 type Call = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const CALLS: [Call; 15] = [
+/// In place of a schema: an answer that is no JSON.
+const BYTES: &str = "";
+
+const CALLS: [Call; 16] = [
     (
         "post",
         "/v1/apply",
@@ -65,6 +68,7 @@ const CALLS: [Call; 15] = [
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
     ("get", "/v1/ca", "State of the certificate authority", None, "Any"),
+    ("get", "/v1/backup", "The whole state of the mesh, for `weft-control-plane restore`", None, BYTES),
     ("get", "/openapi.json", "This description", None, "Any"),
 ];
 
@@ -172,7 +176,10 @@ fn operation_id(method: &str, path: &str) -> String {
 }
 
 fn operation((method, path): (&str, &str), summary: &str, body: Option<&str>, answer: &str) -> Value {
-    let json_of = |schema: &str| json!({"application/json": {"schema": reference(schema)}});
+    let json_of = |schema: &str| match schema {
+        BYTES => json!({"application/octet-stream": {}}),
+        schema => json!({"application/json": {"schema": reference(schema)}}),
+    };
     let in_path = path
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))

@@ -17,6 +17,10 @@ pub struct Peer {
     pub workload: Option<WorkloadId>,
     /// Serial number of its certificate.
     pub serial: Serial,
+    /// The common name of who signed it.
+    pub issuer: String,
+    /// When its certificate begins.
+    pub not_before: OffsetDateTime,
     /// When its certificate ends. A connection may live longer: whoever issues anything new asks.
     pub not_after: OffsetDateTime,
 }
@@ -86,7 +90,16 @@ pub fn identify(certificate: &CertificateDer<'_>, trust_domain: &TrustDomain) ->
         }
     };
     let serial = Serial::from_bytes(parsed.raw_serial());
-    Ok(Peer { spiffe, workload, serial, not_after: parsed.validity().not_after.to_datetime() })
+    let issuer = parsed.issuer().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+    Ok(Peer {
+        spiffe,
+        workload,
+        serial,
+        issuer: issuer.unwrap_or_default().to_owned(),
+        not_before: not_before.to_datetime(),
+        not_after: not_after.to_datetime(),
+    })
 }
 
 fn as_uri<'a>(name: &GeneralName<'a>) -> Option<&'a str> {

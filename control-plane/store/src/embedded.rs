@@ -28,10 +28,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::deadlines::Deadlines;
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::history::{History, Retention};
-use crate::record::{Entry, LeaseId, Listing, Page, Revision};
+use crate::record::{Batch, Entry, Event, LeaseId, Listing, Page, Revision, Snapshot};
 use crate::store::{Grant, Store, Watch};
 use crate::txn::{Limits, Txn};
 
+use file::StoreFile;
 use writer::{Command, Writer};
 
 /// Commits that may wait for the writer: enough to fill a sync with, few enough that a caller
@@ -80,6 +81,30 @@ impl EmbeddedStore {
         let history = ready.await.map_err(|_| failed("its writer thread ended".into()))??;
         Ok(Self { history, deadlines, commands })
     }
+
+    /// Everything in a file that no process has open, leased entries included. The file is held while it is read.
+    ///
+    /// Refuses a file that is not there, and what [`open`](Self::open) refuses; waits for nobody.
+    pub async fn read_at_rest(path: impl AsRef<Path>) -> Result<Snapshot, OpenError> {
+        let path: PathBuf = path.as_ref().into();
+        let failed = |reason| OpenError::Io { path: path.clone(), reason };
+        let reading = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || StoreFile::open_existing(&path).map(|(_, ledger)| ledger)
+        });
+        let ledger = reading.await.map_err(|error| failed(error.to_string()))??;
+        let entries = ledger.entries.values().cloned().collect();
+        Ok(Snapshot { revision: ledger.revision, entries })
+    }
+}
+
+/// Makes a file with this state in it, whole or not at all; `false` if there is one.
+pub(crate) fn fill(path: &Path, state: Snapshot) -> Result<bool, OpenError> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let events = state.entries.into_iter().map(Event::Put).collect();
+    file::create(path, Some(&Batch { revision: state.revision, events }))
 }
 
 fn open_patiently(

@@ -50,6 +50,15 @@ pub enum OpenError {
         /// What the system said.
         reason: String,
     },
+    /// A state was being put there, and that did not come to its end.
+    #[error(
+        "{place} holds a part of a state: a restore or a copy into it is under way, or was cut short; if it was, remove \
+         all keys below the prefix (`etcdctl del --prefix PREFIX`) and do it again"
+    )]
+    Unfinished {
+        /// Endpoints and prefix.
+        place: String,
+    },
     /// The configuration cannot work.
     #[error("etcd configuration: {reason}")]
     Config {

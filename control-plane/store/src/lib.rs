@@ -20,6 +20,8 @@
 //!   [`ReadError::Compacted`]. [`follow`](#method.follow) turns that into a relist and a difference.
 //! - A key put under a lease goes away when the lease does.
 //!
+//! A [`Backup`] is the state of any engine as one stream of bytes, and [`fill`], [`fill_file`] put a state into another.
+//!
 //! What it deliberately does not do: it never retries a commit (only the caller knows whether that is
 //! safe, see [`CommitError::Uncertain`]), never splits one (see [`Limits`]), and never interprets a value.
 //!
@@ -35,11 +37,13 @@
 //! # Ok(()) }
 //! ```
 
+mod backup;
 mod deadlines;
 mod election;
 mod embedded;
 mod error;
 mod etcd;
+mod filling;
 mod follow;
 mod history;
 mod lease;
@@ -49,10 +53,12 @@ mod record;
 mod store;
 mod txn;
 
+pub use backup::{Backup, BackupError, Pieces};
 pub use election::Leadership;
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, LeaseError, OpenError, ReadError};
 pub use etcd::{EtcdConfig, EtcdStore, EtcdTls};
+pub use filling::{FillError, fill, fill_file};
 pub use follow::{Change, Follow, Health};
 pub use history::Retention;
 pub use lease::Lease;

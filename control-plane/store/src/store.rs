@@ -12,6 +12,7 @@ use crate::election::{self, Leadership};
 use crate::embedded::EmbeddedStore;
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::etcd::{EtcdConfig, EtcdStore};
+use crate::filling::MARK;
 use crate::follow::Follow;
 use crate::lease::Lease;
 use crate::memory::MemoryStore;
@@ -49,7 +50,17 @@ pub async fn open(location: Location) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match location {
         Location::Memory => Arc::new(MemoryStore::new()),
         Location::Embedded(path) => Arc::new(EmbeddedStore::open(path).await?),
-        Location::Etcd(config) => Arc::new(EtcdStore::connect(*config).await?),
+        Location::Etcd(config) => {
+            let place = format!("etcd at {}, prefix {:?}", config.endpoints.join(", "), config.prefix);
+            let store = EtcdStore::connect(*config).await?;
+            match store.get(MARK).await {
+                Ok(None) => Arc::new(store),
+                Ok(Some(_)) => return Err(OpenError::Unfinished { place }),
+                Err(error) => {
+                    return Err(OpenError::Unreachable { endpoints: place, reason: error.to_string() });
+                }
+            }
+        }
     })
 }
 

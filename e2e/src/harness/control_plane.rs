@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use weft_api::client::Client;
 
-use super::{Machine, Place, Process, program, until};
+use super::{Age, Etcd, Machine, Place, Process, until};
 
 const START: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(15);
 
 /// What a control plane is started with; the same after a restart.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct ControlPlane {
     etcd: Option<String>,
     place: Place,
     flags: Vec<String>,
+    age: Age,
     process: Option<Process>,
 }
 
@@ -30,7 +32,8 @@ impl ControlPlane {
     pub fn new(dir: &Path, address: Ipv4Addr, etcd: Option<String>, flags: Vec<String>) -> Self {
         let (data, name, place) = (dir.join("data"), "control-plane".to_owned(), Place::here());
         let dir = dir.to_owned();
-        let mut described = Self { name, dir, data, address, etcd, place, flags, process: None };
+        let age = Age::Now;
+        let mut described = Self { name, dir, data, address, etcd, place, flags, age, process: None };
         described.flags.extend([
             format!("--api-listen={}", described.at(7400)),
             format!("--xds-listen={}", described.at(7401)),
@@ -69,7 +72,7 @@ impl ControlPlane {
     /// # Errors
     /// When it ends or is not ready in time.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let program = program::ours("weft-control-plane")?;
+        let program = self.age.program("weft-control-plane")?;
         let process = Process::start_at(&self.place, &self.dir, &self.name, &program, |command| {
             command.env("RUST_LOG", "info").args(["--log-format", "text"]);
             command.arg("--data-dir").arg(&self.data);
@@ -85,6 +88,41 @@ impl ControlPlane {
             self.place.get(&ready).await
         })
         .await
+    }
+
+    /// Runs it for something else than serving, on the same store; what it says.
+    ///
+    /// # Errors
+    /// When it cannot be run or refuses.
+    pub async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        let mut command = tokio::process::Command::new(self.age.program("weft-control-plane")?);
+        command.arg("--data-dir").arg(&self.data);
+        if let Some(etcd) = &self.etcd {
+            command.args(["--etcd", etcd]);
+        }
+        let output = command.args(args).output().await?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "weft-control-plane {args:?}: {words}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        let process = self.process.take().context("the control plane does not run")?;
+        process.end(END).await.map(drop)
+    }
+
+    /// Is a program of that age from the next start on.
+    pub fn change_to(&mut self, age: Age) {
+        self.age = age;
+    }
+
+    /// Keeps its state in this etcd from the next start on.
+    pub fn move_to(&mut self, etcd: &Etcd) {
+        self.etcd = Some(etcd.endpoint().to_owned());
     }
 
     /// A client of its API with the operator's token.

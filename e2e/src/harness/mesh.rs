@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use weft_api::client::{ApplyOptions, Client};
 use weft_api::rest::{NewToken, ProxyStatus, Sync, TokenRequest};
 
-use super::{Answer, Builder, Calls, ControlPlane, Etcd, Subnet, process, program, until};
+use super::{Age, Answer, Builder, Calls, ControlPlane, Etcd, Subnet, process, program, until};
 
 /// Where the control plane keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +31,27 @@ pub struct Options {
     store: StoreKind,
     flags: Vec<String>,
     replicas: usize,
+    age: Age,
 }
 
 impl Options {
     /// With everything at its default.
     #[must_use]
     pub fn new(store: StoreKind) -> Self {
-        Self { store, flags: Vec::new(), replicas: 1 }
+        Self { store, flags: Vec::new(), replicas: 1, age: Age::Now }
     }
 
     /// That many control planes on one etcd, all of them told to workloads.
     #[must_use]
     pub fn replicas(mut self, count: usize) -> Self {
         self.replicas = count;
+        self
+    }
+
+    /// Takes the control planes' programs, and those of proxies until told otherwise, of that age.
+    #[must_use]
+    pub fn of(mut self, age: Age) -> Self {
+        self.age = age;
         self
     }
 
@@ -72,6 +80,7 @@ pub struct Mesh {
     more_replicas: Vec<ControlPlane>,
     client: Client,
     subnet: Subnet,
+    proxies: Age,
     _etcd: Option<Etcd>,
     dir: TempDir,
 }
@@ -97,10 +106,11 @@ impl Mesh {
     /// When a program is missing or does not become ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("weft-e2e-").tempdir()?;
+        let proxies = options.age;
         match Self::start_in(dir.path(), options).await {
             Ok((mut replicas, client, subnet, etcd)) => {
                 let control_plane = replicas.remove(0);
-                Ok(Self { control_plane, more_replicas: replicas, client, subnet, _etcd: etcd, dir })
+                Ok(Self { control_plane, more_replicas: replicas, client, subnet, proxies, _etcd: etcd, dir })
             }
             Err(error) => Err(error.context(process::tails(dir.path()))),
         }
@@ -129,6 +139,7 @@ impl Mesh {
                 replicas.into_iter().map(|replica| replica.with_flags(&[&public, &seal_key])).collect();
         }
         for replica in &mut replicas {
+            replica.change_to(options.age);
             replica.start().await?;
         }
         let client = replicas[0].client()?;
@@ -164,6 +175,16 @@ impl Mesh {
     pub fn use_api_of(&mut self, index: usize) -> anyhow::Result<()> {
         self.client = self.replica(index)?.client()?;
         Ok(())
+    }
+
+    /// Starts programs of that age beside applications from now on.
+    pub fn change_proxies_to(&mut self, age: Age) {
+        self.proxies = age;
+    }
+
+    /// The programs that are started beside applications.
+    pub(super) fn proxies_age(&self) -> Age {
+        self.proxies
     }
 
     /// Where xDS and join are.

@@ -18,6 +18,34 @@ pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
     bail!("{} is missing: run the tests by `make test`, which builds all programs first", path.display())
 }
 
+/// Programs of this tree, or of the commit before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Age {
+    /// Those that are tested.
+    #[default]
+    Now,
+    /// Those that `scripts/upgrade` has built, in the folder that `WEFT_BEFORE` names.
+    Before,
+}
+
+impl Age {
+    /// A program of this workspace.
+    ///
+    /// # Errors
+    /// When it has not been built; the text says how.
+    pub fn program(self, name: &str) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Now => ours(name),
+            Self::Before => {
+                let folder = std::env::var_os("WEFT_BEFORE").map(PathBuf::from).unwrap_or_default();
+                let path = folder.join(name);
+                anyhow::ensure!(path.is_file(), "{} is missing: run `scripts/upgrade`", path.display());
+                Ok(path)
+            }
+        }
+    }
+}
+
 /// The stock Envoy: where `make` installs it, else on PATH.
 ///
 /// # Errors

@@ -77,6 +77,7 @@ pub struct Builder<'a> {
     serves: bool,
     sidecar: Sidecar,
     upstreams: Vec<String>,
+    token: Option<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -89,6 +90,7 @@ impl<'a> Builder<'a> {
             serves: false,
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
+            token: None,
         }
     }
 
@@ -117,6 +119,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn upstream(mut self, service_port: &str, port: u16) -> Self {
         self.upstreams.push(format!("{service_port}={{address}}:{port}"));
+        self
+    }
+
+    /// Joins with this token in place of one that is made now; for weft-proxy.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -156,7 +165,10 @@ impl<'a> Builder<'a> {
         workload.flags = workload.flags(&name, &self.version, &upstreams);
         match self.sidecar {
             Sidecar::Weft => {
-                let token = mesh.token(&workload.service).await?.token;
+                let token = match self.token {
+                    Some(token) => token,
+                    None => mesh.token(&workload.service).await?.token,
+                };
                 workload.start_weft(mesh, &format!("{name}-weft"), Some(&token))?;
             }
             Sidecar::Envoy => workload.start_envoy(mesh, &name).await?,
@@ -350,7 +362,8 @@ impl Workload {
 
     /// With a token it joins; without, it finds the identity of an earlier start.
     fn start_weft(&mut self, mesh: &Mesh, process: &str, token: Option<&str>) -> anyhow::Result<()> {
-        let proxy = Process::start(mesh.dir(), process, &program::ours("weft-proxy")?, |c| {
+        let program = mesh.proxies_age().program("weft-proxy")?;
+        let proxy = Process::start(mesh.dir(), process, &program, |c| {
             c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token)));
             c.arg("--identity-dir").arg(&self.identity_dir);
             c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
@@ -361,12 +374,12 @@ impl Workload {
 
     async fn start_envoy(&mut self, mesh: &Mesh, name: &str) -> anyhow::Result<()> {
         let (api, token_file) = mesh.access();
-        let bootstrap =
-            Process::start(mesh.dir(), &format!("{name}-bootstrap"), &program::ours("weft")?, |c| {
-                c.args(["--api", &api]).arg("--token-file").arg(token_file);
-                c.args(["proxy", "bootstrap", "--envoy", "--service", &self.service, "--out"]);
-                c.arg(&self.identity_dir).args(&self.flags);
-            })?;
+        let program = mesh.proxies_age().program("weft")?;
+        let bootstrap = Process::start(mesh.dir(), &format!("{name}-bootstrap"), &program, |c| {
+            c.args(["--api", &api]).arg("--token-file").arg(token_file);
+            c.args(["proxy", "bootstrap", "--envoy", "--service", &self.service, "--out"]);
+            c.arg(&self.identity_dir).args(&self.flags);
+        })?;
         let log = bootstrap.log();
         let status = bootstrap.ended(START).await?;
         anyhow::ensure!(status.success(), "weft proxy bootstrap failed ({status}): {log}");
@@ -381,7 +394,8 @@ impl Workload {
 
     fn keep_identity(&self, mesh: &Mesh) -> anyhow::Result<Process> {
         let name = format!("{}-keep", self.name());
-        Process::start(mesh.dir(), &name, &program::ours("weft-proxy")?, |command| {
+        let program = mesh.proxies_age().program("weft-proxy")?;
+        Process::start(mesh.dir(), &name, &program, |command| {
             command
                 .args(["join", "--keep", "--log-format", "text", "--identity-dir"])
                 .arg(&self.identity_dir);

@@ -20,7 +20,7 @@ use crate::ground::{ANSWER, Attacks, enter, on_the_embedded_store, service};
 const HALF: Duration = Duration::from_secs(75);
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 18] = [
     "/",
     "/v1",
     "/v1/apply",
@@ -36,6 +36,7 @@ const PATHS: [&str; 17] = [
     "/v1/tokens",
     "/v1/tokens/t-0",
     "/v1/ca",
+    "/v1/backup",
     "/openapi.json",
     "/v1/../openapi.json",
 ];

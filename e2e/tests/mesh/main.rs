@@ -1,6 +1,7 @@
 //! Whole meshes of real processes: the control plane on a real store, weft-proxy and stock Envoy beside applications.
 
 mod authorization;
+mod backup;
 mod entry;
 mod health;
 mod issuer;
@@ -12,3 +13,4 @@ mod refusal;
 mod replicas;
 mod shop;
 mod steady;
+mod upgrade;

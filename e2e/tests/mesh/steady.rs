@@ -256,7 +256,8 @@ async fn answers_come(loads: &Loads, pair: Pair, workload: &str, wanted: bool) -
     .await
 }
 
-async fn serials(mesh: &Mesh, ids: &[&str]) -> anyhow::Result<BTreeMap<String, String>> {
+/// The serial number of each proxy's certificate.
+pub async fn serials(mesh: &Mesh, ids: &[&str]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut serials = BTreeMap::new();
     for (id, proxy) in mesh.proxies().await?.into_iter().filter(|(id, _)| ids.contains(&id.as_str())) {
         let certificate = proxy.certificate.with_context(|| format!("{id} has no certificate"))?;
@@ -266,7 +267,7 @@ async fn serials(mesh: &Mesh, ids: &[&str]) -> anyhow::Result<BTreeMap<String, S
 }
 
 /// Waits until each proxy has a certificate that it did not have before, so many times over.
-async fn rotated(
+pub async fn rotated(
     mesh: &Mesh,
     ids: &[&str],
     before: &BTreeMap<String, String>,

@@ -43,8 +43,13 @@ impl StoreFile {
     /// Opens or creates the file and reads everything in it.
     pub(super) fn open(path: &Path) -> Result<(Self, Ledger), OpenError> {
         if !path.exists() {
-            create(path)?;
+            create(path, None)?;
         }
+        Self::open_existing(path)
+    }
+
+    /// As [`open`](Self::open), but makes no file.
+    pub(super) fn open_existing(path: &Path) -> Result<(Self, Ledger), OpenError> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io(path, &error))?;
         // redb would make a new database of an empty file, and a lost state must not look like a new one.
         if file.metadata().map_err(|error| io(path, &error))?.len() == 0 {
@@ -64,16 +69,16 @@ impl StoreFile {
     }
 }
 
-/// A new file appears complete or not at all: it is made under another name, synced, then linked.
-fn create(path: &Path) -> Result<(), OpenError> {
+/// A new file appears complete or not at all: it is made under another name, synced, then linked. `false` if someone
+/// else created it meanwhile: theirs is left as it is, and its lock decides who may use it.
+pub(super) fn create(path: &Path, content: Option<&Batch>) -> Result<bool, OpenError> {
     let draft = draft_path(path);
-    let drafted = draft_database(&draft)
+    let drafted = draft_database(&draft, content)
         .and_then(|()| match fs::hard_link(&draft, path) {
-            // Someone else created it meanwhile: theirs is as good, and its lock decides who may use it.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked.map_err(|error| error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true).map_err(|error| error.to_string()),
         })
-        .and_then(|()| sync_directory(path).map_err(|error| error.to_string()));
+        .and_then(|is_new| sync_directory(path).map(|()| is_new).map_err(|error| error.to_string()));
     // Also after an error: a draft left behind is only clutter.
     let _ = fs::remove_file(&draft);
     drafted.map_err(|reason| OpenError::Io { path: path.into(), reason })
@@ -85,14 +90,14 @@ fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn draft_database(draft: &Path) -> Result<(), String> {
+fn draft_database(draft: &Path, content: Option<&Batch>) -> Result<(), String> {
     // Keys of the mesh are in it, sealed or not: for the owner's eyes only.
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(draft);
     let file = file.map_err(|error| error.to_string())?;
     let database = FileBackend::new(file)
         .and_then(|backend| builder().create_with_backend(backend))
         .map_err(|error| error.to_string())?;
-    append(&database, []).map_err(|error| error.to_string())
+    append(&database, content).map_err(|error| error.to_string())
 }
 
 fn sync_directory(path: &Path) -> std::io::Result<()> {

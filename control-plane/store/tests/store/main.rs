@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod backup;
 mod bench;
 mod conformance;
 mod crash;
 mod embedded;
 mod etcd;
 mod etcd_server;
+mod filling;
 mod follower;
 mod leases;
