@@ -85,3 +85,46 @@ impl LostTime {
 pub fn issued_at(peer: &Peer) -> OffsetDateTime {
     peer.not_before + BACKDATE
 }
+
+#[cfg(test)]
+mod tests {
+    use weft_store::Revision;
+
+    use super::*;
+    use crate::ca::Serial;
+
+    fn issued(at: i64) -> Peer {
+        let not_before = OffsetDateTime::from_unix_timestamp(at).unwrap() - BACKDATE;
+        Peer {
+            spiffe: "spiffe://mesh.test/ns/shop/svc/web".parse().unwrap(),
+            workload: None,
+            serial: Serial::from_bytes(&[1]),
+            issuer: String::new(),
+            not_before,
+            not_after: not_before + time::Duration::hours(24),
+        }
+    }
+
+    #[test]
+    fn certificates_of_other_times_are_not_covered() {
+        let lost = LostTime::new(1_000_000, 1_010_000);
+        for (at, covered) in [(1_000_000, true), (1_005_000, true), (1_010_000, true), (999_000, false)] {
+            assert_eq!(lost.covers(&issued(at)), covered, "{at}");
+        }
+        assert!(!lost.covers(&issued(1_010_000 + MARGIN + 1)), "that one is in the ledger");
+    }
+
+    #[test]
+    fn the_newest_restore_is_noted_in_its_place_among_the_keys() {
+        let entry =
+            |key: &str| Entry { key: key.into(), value: "1".into(), mod_revision: Revision(3), lease: None };
+        let mut state =
+            Snapshot { revision: Revision(7), entries: vec![entry("mesh/root"), entry("tokens/t")] };
+        LostTime::new(1, 2).note(&mut state);
+        LostTime::new(3, 4).note(&mut state);
+        let keys: Vec<_> = state.entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["mesh/root", KEY, "tokens/t"]);
+        assert_eq!((state.revision, state.entries[1].mod_revision), (Revision(9), Revision(9)));
+        assert_eq!(serde_json::from_slice::<LostTime>(&state.entries[1].value).unwrap(), LostTime::new(3, 4));
+    }
+}
