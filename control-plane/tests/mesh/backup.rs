@@ -256,7 +256,8 @@ async fn store_is_copied_from_a_directory_to_etcd_and_back() {
     let said = refused(&copy).await;
     assert!(said.contains("is held there"), "{said}");
     // Of etcd, a backup is taken whether anybody uses it or not.
-    let file = back.path().join("file");
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("file");
     done(&["--etcd", &endpoint, "backup", text(&file)]).await;
     plane.running.end().await;
     eventually(&copy).await;

@@ -49,7 +49,8 @@ async fn mesh_whose_data_directory_is_lost_goes_on_from_a_backup() {
 async fn mesh_moves_from_the_embedded_store_to_etcd() {
     Mesh::run(Options::new(StoreKind::Embedded).leaf_ttl(LEAF_TTL), async |mesh: &mut Mesh| {
         let shop = Shop::start(mesh).await?;
-        let etcd = Etcd::start(mesh.dir(), mesh.next_address()).await?;
+        let address = mesh.next_address();
+        let etcd = Etcd::start(mesh.dir(), address).await?;
         mesh.control_plane().end().await?;
         let data = mesh.control_plane().data().to_owned();
         let copy =
