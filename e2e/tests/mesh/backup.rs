@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use weft_e2e::harness::{Etcd, Mesh, Options, Sidecar, StoreKind, Workload};
+use weft_e2e::harness::{CONVERGES, Etcd, Mesh, Options, Pair, Sidecar, StoreKind, Workload, until};
 
 use crate::shop::{Callers, catalog, start_catalog};
 use crate::steady::{Loads, rate, rotated, serials};
@@ -97,12 +97,28 @@ impl Shop {
 
     /// Restarts what stands beside the servers, one after the other.
     pub async fn restart_servers(&mut self, mesh: &Mesh) -> anyhow::Result<()> {
-        for server in &mut self.servers {
-            server.restart(mesh).await?;
-            mesh.in_sync(&[server.id()]).await?;
+        for number in 0..self.servers.len() {
+            self.all_are_called(mesh).await?;
+            self.servers[number].restart(mesh).await?;
+            mesh.in_sync(&[self.servers[number].id()]).await?;
             self.loads.next_era(50).await?;
         }
         Ok(())
+    }
+
+    /// Waits until the callers know every server as one to call: while one of them is away, another one answers.
+    async fn all_are_called(&self, mesh: &Mesh) -> anyhow::Result<()> {
+        until("every server is called", CONVERGES, async || {
+            for pair in Pair::ALL {
+                let cluster = format!("shop/{}/http", catalog(pair.server));
+                let endpoints = mesh.endpoints(self.callers.of(pair).id(), &cluster).await?;
+                let healthy = endpoints.values().filter(|status| *status == "HEALTHY").count();
+                ensure!(healthy == self.servers.len() / Sidecar::ALL.len(), "{pair}: {endpoints:?}");
+            }
+            Ok(())
+        })
+        .await?;
+        mesh.in_sync(&self.callers.ids()).await
     }
 
     /// Stops sending and fails when any request failed.
