@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use weft_api::TrustDomain;
 
+/// Name of the seal key's file in the data directory.
+pub const SEAL_KEY: &str = "seal.key";
+
 /// The control plane of the Weft service mesh: policies in, xDS out, and the mesh's certificate authority.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "weft-control-plane", version, about, max_term_width = 100)]
@@ -141,7 +144,7 @@ impl Args {
     /// Where the key is that seals CA keys.
     #[must_use]
     pub fn seal_key(&self) -> PathBuf {
-        self.seal_key.clone().unwrap_or_else(|| self.data_dir.join("seal.key"))
+        self.seal_key.clone().unwrap_or_else(|| self.data_dir.join(SEAL_KEY))
     }
 }
 

@@ -19,7 +19,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use weft_store::Backup;
 
-use crate::args::{Args, StoreCommand};
+use crate::args::{Args, SEAL_KEY, StoreCommand};
 use crate::ca;
 use crate::clock::Clock;
 use crate::lost_time::LostTime;
@@ -63,7 +63,7 @@ pub async fn restore(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<
     lost.note(&mut backup.snapshot);
     let name = backup.name.clone();
     filling::fill(&place, backup.snapshot).await?;
-    said.push_str(&next_step(args, &name));
+    said.push_str(&next_step(args, &place, &name));
     Ok(said)
 }
 
@@ -85,17 +85,20 @@ pub async fn store(args: &Args, command: &StoreCommand, clock: &Clock) -> anyhow
     );
     let name = backup.name.clone();
     filling::fill(&destination, backup.snapshot).await?;
-    said.push_str(&next_step(args, &name));
+    said.push_str(&next_step(args, &destination, &name));
     Ok(said)
 }
 
 /// What the place that was filled lacks for a start.
-fn next_step(args: &Args, mesh: &str) -> String {
+fn next_step(args: &Args, place: &Place, mesh: &str) -> String {
     let mut said = String::new();
     if mesh != args.trust_domain.as_str() {
         said.push_str(&format!("\nstart it with --trust-domain {mesh}"));
     }
-    let seal_key = args.seal_key();
+    let seal_key = match (&args.seal_key, place) {
+        (None, Place::Directory(directory)) => directory.join(SEAL_KEY),
+        (Some(_), _) | (None, Place::Etcd(_)) => args.seal_key(),
+    };
     if !seal_key.exists() {
         said.push_str(&format!(
             "\nbefore the start, put the mesh's seal key to {} (mode 0600), or name it with --seal-key",
