@@ -2,7 +2,7 @@
 //!
 //! Names and identities, the REST documents and their client, the join protocol, the unit of compiled
 //! configuration ([`Resource`]), and the JSON form of Envoy's messages. Values only: no sockets are opened here
-//! but by [`client`] and [`probe`], and no server code lives here.
+//! but by [`client`], [`probe`] and [`supervisor`], and no server code lives here.
 
 pub mod address;
 #[cfg(feature = "client")]
@@ -15,6 +15,7 @@ pub mod names;
 pub mod probe;
 pub mod resource;
 pub mod rest;
+pub mod supervisor;
 pub mod token;
 
 /// The join protocol, generated from `proto/weft/join/v1/join.proto`.

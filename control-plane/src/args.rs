@@ -189,6 +189,20 @@ mod tests {
         Args::command().debug_assert();
     }
 
+    /// What systemd starts is told by its environment alone.
+    #[test]
+    fn every_flag_has_its_variable() {
+        for flag in Args::command().get_arguments() {
+            let variable = flag.get_env().unwrap_or_default().to_string_lossy().into_owned();
+            // The one of OTLP is the same everywhere.
+            assert!(
+                variable.starts_with("WEFT_") || variable.starts_with("OTEL_"),
+                "{}: {variable:?}",
+                flag.get_id()
+            );
+        }
+    }
+
     #[test]
     fn defaults_are_the_documented_ones() {
         let args = Args::try_parse_from(["weft-control-plane"]).unwrap();

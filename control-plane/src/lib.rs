@@ -39,6 +39,7 @@ pub mod server;
 pub mod sign_of_life;
 pub mod source;
 pub mod store_error;
+pub mod supervision;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;

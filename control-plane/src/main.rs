@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use weft_api::flags::{self, UsageError};
 use weft_api::probe;
+use weft_api::supervisor::{State, Supervisor};
 use weft_control_plane::args::{Args, Command};
 use weft_control_plane::clock::Clock;
+use weft_control_plane::supervision::supervise;
 use weft_control_plane::{backup, descriptors, server, telemetry};
 
 fn main() -> ExitCode {
@@ -67,8 +69,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     // Heard, so that a terminal that closes or a habit of reloading ends nothing.
     let mut hangup = signal(SignalKind::hangup())?;
     descriptors::raise_limit();
+    let supervisor = Supervisor::of_this_process();
+    supervisor.tell(State::Waiting("opens the store"));
     let running = server::start(args, Clock::system()).await?;
     telemetry.observe(&running.reconciling);
+    tokio::spawn(supervise(supervisor.clone(), running.reconciling.clone()));
     tracing::info!(
         api = %running.api, xds = %running.xds, admin = %running.admin,
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),
@@ -84,6 +89,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     tracing::info!(why, "ending");
+    supervisor.tell(State::Stopping("finishes what is under way"));
     running.end().await;
     telemetry.end();
     tracing::info!("ended");

@@ -200,6 +200,7 @@ impl Reconciler {
             }
             Command::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
             Command::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
+            Command::Alive(reply) => drop(reply.send(())),
             Command::Origins { workload, keys, reply } => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));

@@ -174,6 +174,20 @@ mod tests {
         Args::command().debug_assert();
     }
 
+    /// What systemd starts is told by its environment alone.
+    #[test]
+    fn every_flag_of_a_service_has_its_variable() {
+        let command = Args::command();
+        for name in ["run", "join"] {
+            let flags = command.find_subcommand(name).unwrap().get_arguments();
+            // A token has a variable of its own, WEFT_JOIN, which is not shown in `--help`.
+            for flag in flags.filter(|flag| flag.get_id() != "join") {
+                let variable = flag.get_env().unwrap_or_default().to_string_lossy().into_owned();
+                assert!(variable.starts_with("WEFT_"), "{name} {}: {variable:?}", flag.get_id());
+            }
+        }
+    }
+
     #[test]
     fn defaults_are_the_documented_ones() {
         let run = run(&["weft-proxy", "run"]).unwrap();

@@ -18,6 +18,7 @@ use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
+use weft_api::supervisor::{State, Supervisor};
 use weft_api::{ControlPlanes, JoinToken};
 
 use crate::args::{UsageError, WorkloadArgs};
@@ -167,11 +168,16 @@ impl Entrance {
         }
     }
 
-    /// Enters; keeps trying while the control plane is away. `None` when `stop` was cancelled meanwhile.
+    /// Enters; keeps trying while the control plane is away, and tells the supervisor why. `None` when `stop` was cancelled
+    /// meanwhile.
     ///
     /// # Errors
     /// When the join is refused.
-    pub async fn enter(self, stop: &CancellationToken) -> Result<Option<Entered>, EnterError> {
+    pub async fn enter(
+        self,
+        stop: &CancellationToken,
+        supervisor: &Supervisor,
+    ) -> Result<Option<Entered>, EnterError> {
         let directory = self.directory;
         match self.way {
             Way::Kept(kept, _) => {
@@ -181,9 +187,8 @@ impl Entrance {
             }
             Way::Join(join) => {
                 let replicas = Replicas::new(&join.control_planes);
-                let Some((membership, identity)) = join.until_joined(&replicas, stop).await? else {
-                    return Ok(None);
-                };
+                let joined = join.until_joined(&replicas, stop, supervisor).await?;
+                let Some((membership, identity)) = joined else { return Ok(None) };
                 directory.store(&identity)?;
                 directory.store_membership(&membership)?;
                 tracing::info!(workload = %membership.workload, identity = %identity.spiffe(), "joined");
@@ -208,8 +213,10 @@ impl Join {
         &self,
         replicas: &Replicas,
         stop: &CancellationToken,
+        supervisor: &Supervisor,
     ) -> Result<Option<(Membership, Identity)>, EnterError> {
         let mut wait = FIRST_RETRY;
+        supervisor.tell(State::Waiting(&format!("joins at {}", self.control_planes)));
         loop {
             let error = match stop.run_until_cancelled(self.once(replicas)).await {
                 None => return Ok(None),
@@ -220,6 +227,7 @@ impl Join {
             wait = (wait * 2).min(LONGEST_RETRY);
             let pause = rand::rng().random_range(FIRST_RETRY..=wait);
             tracing::warn!(%error, ?pause, "cannot join yet");
+            supervisor.tell(State::Waiting(&format!("cannot join yet: {error}")));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(None);
             }
@@ -369,7 +377,8 @@ mod tests {
         let identity = joined(directory.path());
         let given = args(directory.path(), &["--control-plane", "127.0.0.9:1,127.0.0.8:1"]);
         let entrance = prepare(&given, ProxyType::Weft).unwrap();
-        let entered = Box::pin(entrance.enter(&CancellationToken::new())).await.unwrap().unwrap();
+        let (stop, nobody) = (CancellationToken::new(), Supervisor::default());
+        let entered = Box::pin(entrance.enter(&stop, &nobody)).await.unwrap().unwrap();
         assert_eq!(entered.membership.control_plane.to_string(), "127.0.0.9:1,127.0.0.8:1");
         assert_eq!(entered.identity.serial(), identity.serial());
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
+use weft_api::supervisor::{State, Supervisor};
 
 use crate::args::JoinArgs;
 use crate::enter::{self, EnterError};
@@ -14,6 +15,7 @@ use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::rotation::{Clock, rotate};
 use crate::identity::{Identity, IdentityDir};
+use crate::supervision::pulse_of_the_loop;
 
 /// A goodbye takes at most this long.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -22,9 +24,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the join is refused or the files cannot be written.
-pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterError> {
+pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), EnterError> {
     let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?.settled().await;
-    let Some(entered) = Box::pin(entrance.enter(&stop)).await? else { return Ok(()) };
+    let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
     let directory = entered.directory;
     directory.store_sds(&entered.identity)?;
     let membership = entered.membership;
@@ -37,6 +39,8 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken) -> Result<(), EnterEr
     if !args.keep {
         return Ok(());
     }
+    supervisor.tell(State::Ready(&format!("keeps the identity of {}", membership.workload)));
+    tokio::spawn(pulse_of_the_loop(supervisor));
     let (sender, receiver) = watch::channel(Arc::new(entered.identity));
     let credentials =
         Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };

@@ -33,3 +33,4 @@ pub mod run;
 pub mod runtime;
 pub mod snapshot;
 pub mod stats;
+pub mod supervision;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use weft_api::probe;
+use weft_api::supervisor::{State, Supervisor};
 use weft_dataplane::args::{Args, Command, EX_USAGE};
 use weft_dataplane::enter::{self, EnterError};
 use weft_dataplane::{descriptors, join_keep, logs, run};
@@ -50,15 +51,15 @@ fn main() -> ExitCode {
         }
     };
     let status = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        if let Err(error) = stop_on_signals(&stop) {
+        let (stop, supervisor) = (CancellationToken::new(), Supervisor::of_this_process());
+        if let Err(error) = stop_on_signals(&stop, &supervisor) {
             eprintln!("error: signals cannot be handled: {error}");
             return ExitCode::FAILURE;
         }
         match args.command {
             Command::Run(args) => {
                 descriptors::raise_limit();
-                match Box::pin(run::run(&args, log, stop)).await {
+                match Box::pin(run::run(&args, log, stop, supervisor)).await {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => {
                         eprintln!("{error}");
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
             }
             // Answered above, without an event loop.
             Command::Health(_) => ExitCode::SUCCESS,
-            Command::Join(args) => match Box::pin(join_keep::run(&args, stop)).await {
+            Command::Join(args) => match Box::pin(join_keep::run(&args, stop, supervisor)).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("{error}");
@@ -84,11 +85,11 @@ fn main() -> ExitCode {
 
 /// SIGTERM and SIGINT end gracefully; a second one ends at once. SIGHUP is heard and ignored, as by Envoy: a terminal
 /// that closes and a habit of reloading must not cut connections.
-fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+fn stop_on_signals(stop: &CancellationToken, supervisor: &Supervisor) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let stop = stop.clone();
+    let (stop, supervisor) = (stop.clone(), supervisor.clone());
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -102,6 +103,7 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
             if stop.is_cancelled() {
                 std::process::exit(1);
             }
+            supervisor.tell(State::Stopping("says goodbye"));
             stop.cancel();
         }
     });

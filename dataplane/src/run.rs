@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
 use weft_api::join::ProxyType;
+use weft_api::supervisor::Supervisor;
 use weft_xds::client::Session;
 use weft_xds::server::{Scope, Variant as StreamVariant};
 use weft_xds::transport::client::Client;
@@ -28,6 +29,7 @@ use crate::identity::replicas::Replicas;
 use crate::identity::rotation::{Clock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::reserve::{Reservations, ReserveError, remedy};
+use crate::supervision::supervise;
 use crate::{admin, hds, metrics_push};
 
 const ADMIN_PORT: u16 = 15000;
@@ -104,7 +106,12 @@ impl Joined {
 ///
 /// # Errors
 /// When the proxy cannot be started; once it runs, it runs.
-pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(
+    args: &RunArgs,
+    log: LogControl,
+    stop: CancellationToken,
+    supervisor: Supervisor,
+) -> Result<(), RunError> {
     let origin = match &args.config_path {
         Some(path) => Origin::File(Box::new(load(path)?)),
         None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
@@ -117,7 +124,7 @@ pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Re
             if let Some(listeners) = entrance.listeners().await {
                 engine.reserve(Reservations::try_new(&listeners, admin_address)?);
             }
-            let Some(entered) = Box::pin(entrance.enter(&stop)).await? else { return Ok(()) };
+            let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
             let bootstrap = Bootstrap::joined(&entered.membership, args.workload.locality.as_ref());
             (bootstrap, Some(Joined::new(entered)))
         }
@@ -141,6 +148,7 @@ pub async fn run(args: &RunArgs, log: LogControl, stop: CancellationToken) -> Re
     let replicas = joined.as_ref().map(|joined| joined.replicas.clone());
     let stream = open_stream(&bootstrap, &control, &links, replicas)?;
     spawn_reports(&bootstrap, &links, &handle, &stop)?;
+    tokio::spawn(supervise(supervisor, handle.clone()));
     // The admin endpoints answer while the proxy drains: their own token ends them last.
     let admin_stop = CancellationToken::new();
     tokio::spawn(admin::serve(admin_listener, handle, admin_stop.clone()));

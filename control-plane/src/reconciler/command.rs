@@ -94,6 +94,8 @@ pub enum Command {
     WithoutBundle(Version, oneshot::Sender<Lacking>),
     /// A question for whether another replica has a stream of a workload.
     IsElsewhere(WorkloadId, oneshot::Sender<bool>),
+    /// A question for whether commands are taken at all.
+    Alive(oneshot::Sender<()>),
     /// A question about the origins of resources.
     Origins {
         /// In whose view.
@@ -207,6 +209,11 @@ impl Reconciling {
     /// Whether another replica has a stream of a workload.
     pub async fn is_elsewhere(&self, id: &WorkloadId) -> bool {
         self.ask(|reply| Command::IsElsewhere(id.clone(), reply)).await.unwrap_or_default()
+    }
+
+    /// Waits until the reconciler answers; false once the control plane ends.
+    pub async fn is_alive(&self) -> bool {
+        self.ask(Command::Alive).await.is_some()
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

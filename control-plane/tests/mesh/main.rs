@@ -15,6 +15,7 @@ mod replicas;
 mod restart;
 mod stored;
 mod strangers;
+mod supervision;
 mod takedown;
 
 #[path = "../../store/tests/store/etcd_server.rs"]

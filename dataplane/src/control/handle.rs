@@ -150,6 +150,12 @@ impl Handle {
         if self.stop.is_cancelled() || (phase == Phase::Live && failed) { Phase::Draining } else { phase }
     }
 
+    /// Follows [`Self::phase`], whatever `/healthcheck/fail` says.
+    #[must_use]
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
     /// Looks at the state; `None` when the control thread has ended.
     pub async fn inspect<T: Send + 'static>(
         &self,

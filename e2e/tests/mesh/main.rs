@@ -13,4 +13,5 @@ mod refusal;
 mod replicas;
 mod shop;
 mod steady;
+mod supervised;
 mod upgrade;

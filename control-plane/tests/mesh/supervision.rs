@@ -1,0 +1,46 @@
+//! What the supervisor of a control plane hears.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+use weft_api::supervisor::Supervisor;
+use weft_control_plane::supervision::supervise;
+
+use crate::plane::{DEADLINE, Plane};
+
+const SILENCE: Duration = Duration::from_millis(200);
+
+async fn hears(socket: &UnixDatagram, limit: Duration) -> Option<String> {
+    let mut bytes = [0; 1024];
+    let length = tokio::time::timeout(limit, socket.recv(&mut bytes)).await.ok()?.unwrap();
+    Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reconciler_that_hangs_is_silent_until_it_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let plane = Plane::start().await;
+    let supervisor = Supervisor::try_new(path.as_os_str(), Some(SILENCE)).unwrap();
+    tokio::spawn(supervise(supervisor, plane.running.reconciling.clone()));
+    for expected in ["STATUS=reads policies", "READY=1\nSTATUS=", "WATCHDOG=1", "WATCHDOG=1"] {
+        let heard = hears(&socket, DEADLINE).await.expect(expected);
+        assert!(heard.starts_with(expected), "{heard}");
+    }
+
+    // Whoever holds what is published holds up whoever publishes.
+    let published = plane.running.reconciling.published();
+    let (release, released) = mpsc::channel::<()>();
+    let holding = std::thread::spawn(move || {
+        let _held = published.borrow();
+        drop(released.recv());
+    });
+    while hears(&socket, 10 * SILENCE).await.is_some() {}
+    drop(release);
+    holding.join().unwrap();
+    assert_eq!(hears(&socket, DEADLINE).await.as_deref(), Some("WATCHDOG=1"));
+    plane.running.end().await;
+}
