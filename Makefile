@@ -13,10 +13,10 @@ ifneq ($(TOOLCHAIN),)
 export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 
-.PHONY: help up build test soak check compose bench clean
+.PHONY: help up build test soak check compose packages packages-test bench clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 up: ## build, and run a local mesh until Ctrl-C (ARGS="…" goes to weft up)
 	@scripts/install build envoy
@@ -48,6 +48,17 @@ compose: ## run the containers of docker-compose.yml from what is compiled here,
 	@scripts/install build envoy compose
 	cargo build --locked --profile $(PROFILE) --workspace --bins
 	@scripts/compose target/$(PROFILE)
+
+packages: ## packages for Debian and RPM of what people run, into target/packages
+	@scripts/install build packages
+	cargo build --locked --release --workspace --bins
+	@scripts/packages target/release
+
+packages-test: ## the same of what is compiled here, installed into a clean Debian and tried there under systemd
+	@scripts/install build packages machine
+	cargo build --locked --profile $(PROFILE) --workspace --bins
+	@scripts/packages target/$(PROFILE)
+	@scripts/package-test
 
 bench: ## measure, beside peers in the same run; fills BENCHMARKS.md
 	@scripts/install build envoy bench
