@@ -124,6 +124,9 @@ impl Client {
         if let Some(source) = &options.source {
             query.push(format!("source={}", encode(source)));
         }
+        if let Some(revision) = options.if_revision {
+            query.push(format!("ifRevision={revision}"));
+        }
         let path = format!("/v1/apply?{}", query.join("&"));
         let limit = APPLY_PATIENCE + options.wait.as_deref().map_or(Duration::ZERO, wait);
         let call = self.answer(Method::POST, &path, "application/yaml", documents.to_owned());
@@ -372,6 +375,9 @@ pub struct ApplyOptions {
     pub wait: Option<String>,
     /// Where the documents come from, for error messages.
     pub source: Option<String>,
+    /// Refuse ([`CHANGED_MEANWHILE`](crate::rest::CHANGED_MEANWHILE)) when this is not the newest revision; 0 is that of
+    /// a mesh that never held a policy.
+    pub if_revision: Option<u64>,
 }
 
 fn object_path(kind: &str, namespace: &str, name: &str) -> String {

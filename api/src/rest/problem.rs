@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The media type of an error answer.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Code of a problem: what the caller saw is not what is there any more (`If-Match`, `ifRevision`).
+pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
+
 /// How much a violation weighs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Severity {

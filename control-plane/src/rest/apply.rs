@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
-use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
+use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
-use weft_policies::PolicySet;
 use weft_policies::set::{Action, Applied, PolicyKey};
 use weft_xds::server::LaneStatus;
 
@@ -31,6 +31,8 @@ pub struct ApplyQuery {
     dry_run: bool,
     wait: Option<String>,
     source: Option<String>,
+    /// The revision that the caller saw; 0 is a mesh that never held a policy.
+    if_revision: Option<u64>,
 }
 
 /// `POST /v1/apply`
@@ -47,8 +49,11 @@ pub async fn apply(
         return Err(Refusal::bad_request("there is no document in the request"));
     }
     let mode = if query.dry_run { Mode::DryRun } else { Mode::Commit };
-    let mut result =
-        write(&api, mode, |set| set.apply(&documents).map_err(|found| refused(&api, found))).await?;
+    let change = |head: &Head| {
+        check_revision(query.if_revision, head.revision())?;
+        head.set.apply(&documents).map_err(|found| refused(&api, found))
+    };
+    let mut result = write(&api, mode, change).await?;
     if let Some(limit) = wait.filter(|_| !query.dry_run) {
         let applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
         result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
@@ -61,6 +66,17 @@ fn read_wait(text: &str) -> Result<Duration, Refusal> {
     wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
         Refusal::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
     })
+}
+
+/// Refuses when the caller saw another revision than the newest.
+fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), Refusal> {
+    match wanted {
+        Some(wanted) if wanted != now => {
+            let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
+            Err(Refusal::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> Refusal {
@@ -83,7 +99,7 @@ pub enum Mode {
 pub async fn write(
     api: &Api,
     mode: Mode,
-    change: impl Fn(&PolicySet) -> Result<Applied, Refusal>,
+    change: impl Fn(&Head) -> Result<Applied, Refusal>,
 ) -> Result<ApplyResult, Refusal> {
     let _turn = match mode {
         Mode::DryRun => None,
@@ -91,7 +107,7 @@ pub async fn write(
     };
     for _ in 0..ATTEMPTS {
         let head: Head = api.policies.head().await?;
-        let applied = change(&head.set)?;
+        let applied = change(&head)?;
         let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == Action::Unchanged);
         if mode == Mode::DryRun {
             return Ok(describe(applied, 0, mode));

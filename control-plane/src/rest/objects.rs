@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_api::rest::{AppliedDocument, ApplyResult, Object, ObjectList, Outcome};
+use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Object, ObjectList, Outcome};
 use weft_api::{Name, ServiceId, WorkloadId};
 use weft_policies::compile::WorkloadState;
 use weft_policies::kinds::Kind;
@@ -19,6 +19,7 @@ use weft_policies::{Policy, PolicySet};
 use super::apply::{self, Mode};
 use super::{Api, Parameters, Refusal, Text};
 use crate::ca::KeyOrigin;
+use crate::policies::Head;
 use crate::reconciler::{Picture, is_given_its_key};
 
 const PAGE: usize = 500;
@@ -258,7 +259,7 @@ fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refu
     let now = tag.unwrap_or_else(|| "nothing".to_owned());
     Err(Refusal::new(
         StatusCode::PRECONDITION_FAILED,
-        "changed_meanwhile",
+        CHANGED_MEANWHILE,
         format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
     ))
 }
@@ -282,9 +283,9 @@ pub async fn replace(
         let found = document.policy.key();
         return Err(Refusal::bad_request(format!("the path names {key}, but the document is {found}")));
     }
-    let change = |set: &PolicySet| {
-        check_match(&headers, set.get(&key))?;
-        set.apply(&documents).map_err(Refusal::violations)
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.apply(&documents).map_err(Refusal::violations)
     };
     Ok(Json(apply::write(&api, Mode::Commit, change).await?))
 }
@@ -297,9 +298,9 @@ pub async fn delete(
 ) -> Result<Json<ApplyResult>, Refusal> {
     let key = key_of(path)?;
     let keys = [key.clone()];
-    let change = |set: &PolicySet| {
-        check_match(&headers, set.get(&key))?;
-        set.delete(&keys).map_err(Refusal::violations)
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.delete(&keys).map_err(Refusal::violations)
     };
     let mut result = apply::write(&api, Mode::Commit, change).await?;
     // The document first: where that is refused, the workload stays whole.

@@ -154,6 +154,11 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
                 "Answer when the proxies concerned have the change, or after so long, such as 30s",
             ),
             ("source", "string", "Where the documents come from, for messages"),
+            (
+                "ifRevision",
+                "integer",
+                "Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy",
+            ),
         ],
         ("get", "/v1/{kinds}") => &[
             ("namespace", "string", "Only this namespace"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use weft_api::client::ApplyOptions;
-use weft_api::rest::{Outcome, PROBLEM_JSON, Problem};
+use weft_api::rest::{CHANGED_MEANWHILE, Outcome, PROBLEM_JSON, Problem};
 
 use crate::peer::{declared, join};
 use crate::plane::{Plane, problem, service};
@@ -23,6 +23,30 @@ async fn dry_run_says_what_would_happen_and_writes_nothing() {
     assert!(plane.client.list("services", None).await.unwrap().items.is_empty());
     assert_eq!(plane.apply(&service("web")).await.revision, 1, "the first revision is still to come");
     assert_eq!(plane.apply(&service("web")).await.revision, 1, "the same again is no change");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_for_a_new_mesh_are_applied_once_and_never_over_others() {
+    let plane = Plane::start().await;
+    let first = ApplyOptions { if_revision: Some(0), ..ApplyOptions::default() };
+    // Of many who find the mesh new, one makes it.
+    let names: Vec<String> = (0..8).map(|n| service(&format!("web-{n}"))).collect();
+    let answers = futures::future::join_all(names.iter().map(|text| plane.client.apply(text, &first))).await;
+    let (made, late): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(made.len(), 1, "{made:?}");
+    for answer in late {
+        let problem = problem(answer);
+        assert_eq!((problem.status, problem.code.as_str()), (412, CHANGED_MEANWHILE), "{problem}");
+    }
+    // What was deleted was there: the mesh is not new again.
+    let list = plane.client.list("services", None).await.unwrap().items;
+    let [made] = &list[..] else { panic!("{list:?}") };
+    plane.client.delete("services", "shop", made.metadata["name"].as_str().unwrap()).await.unwrap();
+    let refused = problem(plane.client.apply(&service("web"), &first).await);
+    assert!(refused.detail.contains("revision 2, not 0"), "{refused}");
+    assert!(plane.client.list("services", None).await.unwrap().items.is_empty());
+    let seen = ApplyOptions { if_revision: Some(2), ..ApplyOptions::default() };
+    assert_eq!(plane.client.apply(&service("web"), &seen).await.unwrap().revision, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,7 +266,7 @@ async fn description_for_programs_is_whole() {
     let apply = &described["paths"]["/v1/apply"]["post"]["parameters"];
     let names: BTreeSet<_> =
         apply.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["dryRun", "source", "wait"]));
+    assert_eq!(names, BTreeSet::from(["dryRun", "ifRevision", "source", "wait"]));
 }
 
 fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
