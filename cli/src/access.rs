@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use weft_api::client::Client;
 
 use crate::args::Access;
+use crate::replicas::Replicas;
 
 /// Data directory of a control plane that was started here without flags.
 const LOCAL_DATA: &str = "weft-data";
@@ -19,8 +20,17 @@ const API: &str = "api.url";
 /// Where a control plane that was started without flags serves.
 const DEFAULT_API: &str = "http://127.0.0.1:7400";
 
-/// A client with the token that applies here.
+/// A client of the first replica, with the token that applies here.
 pub fn client(access: &Access) -> anyhow::Result<Client> {
+    Ok(clients(access)?.swap_remove(0))
+}
+
+/// The control plane, as what is given or found names its replicas.
+pub fn replicas(access: &Access) -> anyhow::Result<Replicas> {
+    clients(access).map(Replicas::new)
+}
+
+fn clients(access: &Access) -> anyhow::Result<Vec<Client>> {
     let data = data_dir(access);
     let api = match &access.api {
         Some(api) => api.clone(),
@@ -28,10 +38,11 @@ pub fn client(access: &Access) -> anyhow::Result<Client> {
     };
     let roots = match &access.ca {
         Some(path) => roots(path).with_context(|| format!("--ca {}", path.display()))?,
-        None if api.starts_with("https://") => local_roots(&data)?,
+        None if api.contains("https://") => local_roots(&data)?,
         None => Vec::new(),
     };
-    Ok(Client::try_new(&api, &token(access, &data)?, &roots)?)
+    let token = token(access, &data)?;
+    api.split(',').map(|api| Ok(Client::try_new(api.trim(), &token, &roots)?)).collect()
 }
 
 /// The directory that the token's file is in, where that is a control plane's; else the one in the current directory.
@@ -103,6 +114,9 @@ mod tests {
         assert_eq!(found(&access(Some(&token))).unwrap(), "https://10.0.0.1:7400");
         let given = Access { api: Some("http://127.0.0.1:9".to_owned()), ..access(Some(&token)) };
         assert_eq!(found(&given).unwrap(), "http://127.0.0.1:9");
+        let two = Access { api: Some("http://127.0.0.1:9,http://127.0.0.1:10".to_owned()), ..given };
+        let two = clients(&two).unwrap().into_iter().map(|client| client.api().to_owned());
+        assert_eq!(two.collect::<Vec<_>>(), ["http://127.0.0.1:9", "http://127.0.0.1:10"]);
     }
 
     #[test]

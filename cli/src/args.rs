@@ -23,8 +23,8 @@ pub struct Args {
 /// Where the API is and how to be let in.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Access {
-    /// Address of the API; http://127.0.0.1:7400, or what ./weft-data/api.url says, by default
-    #[arg(long, global = true, env = "WEFT_API", value_name = "URL")]
+    /// Address of the API, of each replica; http://127.0.0.1:7400, or what ./weft-data/api.url says, by default
+    #[arg(long, global = true, env = "WEFT_API", value_name = "URL[,URL…]")]
     pub api: Option<String>,
     /// File with the operator token; WEFT_TOKEN holds the token itself; else ./weft-data/operator.token
     #[arg(long, global = true, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
@@ -82,6 +82,9 @@ pub struct Apply {
     /// Say what would happen and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Only on a new mesh: one that ever held a policy stays as it is, which is no failure
+    #[arg(long)]
+    pub if_new: bool,
     /// Return when every connected proxy concerned has the change
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,

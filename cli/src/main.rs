@@ -9,6 +9,7 @@ mod access;
 mod args;
 mod commands;
 mod output;
+mod replicas;
 mod up;
 
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let access = || access::client(&args.access);
+    let access = || access::replicas(&args.access);
     match args.command {
         Command::Up(up) => up::run(up).await,
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
@@ -57,7 +58,9 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             ProxyCommand::Status(status) => commands::proxy::status(&access()?, status).await,
             ProxyCommand::Config(config) => commands::proxy::config(&access()?, config).await,
             ProxyCommand::Revoke(proxy) => commands::proxy::revoke(&access()?, proxy).await,
-            ProxyCommand::Bootstrap(bootstrap) => commands::bootstrap::run(access, *bootstrap).await,
+            ProxyCommand::Bootstrap(bootstrap) => {
+                commands::bootstrap::run(|| access::client(&args.access), *bootstrap).await
+            }
         },
         Command::Completion { shell } => {
             use clap::CommandFactory as _;

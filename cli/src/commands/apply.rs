@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use weft_api::client::{ApplyOptions, Client, ClientError};
-use weft_api::rest::{ApplyResult, Problem};
+use weft_api::client::{ApplyOptions, ClientError};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem};
 
-use crate::args::Apply;
+use crate::args::{Apply, Format};
 use crate::output;
+use crate::replicas::Replicas;
 
 /// One file and where its first line stands in what is sent.
 struct Source {
@@ -19,14 +20,28 @@ struct Source {
     first_document: usize,
 }
 
-pub async fn run(client: &Client, args: Apply) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &Replicas, args: Apply) -> anyhow::Result<ExitCode> {
     let (text, sources) = gather(&args.files)?;
-    let options = ApplyOptions { dry_run: args.dry_run, wait: args.wait.clone(), source: None };
-    let result = match client.apply(&text, &options).await {
+    let options = ApplyOptions {
+        dry_run: args.dry_run,
+        wait: args.wait.clone(),
+        source: None,
+        if_revision: args.if_new.then_some(0),
+    };
+    let result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
+        Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
+            match args.output {
+                Format::Table | Format::Wide => {
+                    println!("this mesh is not new: its policies stay as they are")
+                }
+                Format::Json | Format::Yaml => output::print(args.output, &problem, &[], Vec::new)?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         Err(ClientError::Refused(problem)) => {
             let problem = relocate(*problem, &sources);
-            if args.output == crate::args::Format::Json {
+            if args.output == Format::Json {
                 println!("{}", serde_json::to_string_pretty(&problem)?);
             } else {
                 eprintln!("weft: {problem}");
@@ -36,7 +51,7 @@ pub async fn run(client: &Client, args: Apply) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(&result))?;
-    if matches!(args.output, crate::args::Format::Table | crate::args::Format::Wide) {
+    if matches!(args.output, Format::Table | Format::Wide) {
         epilogue(&result);
     }
     let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);

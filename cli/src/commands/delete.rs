@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use weft_api::client::Client;
-
 use crate::args::Delete;
 use crate::output;
+use crate::replicas::Replicas;
 
-pub async fn run(client: &Client, args: Delete) -> anyhow::Result<ExitCode> {
-    let result = client.delete(args.kind.plural(), &args.namespace, &args.name).await?;
+pub async fn run(replicas: &Replicas, args: Delete) -> anyhow::Result<ExitCode> {
+    let (kind, namespace, name) = (args.kind.plural(), &args.namespace, &args.name);
+    let result = replicas.any(async |client| client.delete(kind, namespace, name).await).await?;
     output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || {
         vec![vec![args.kind.to_string(), args.namespace.clone(), args.name.clone(), "deleted".to_owned()]]
     })?;

@@ -8,22 +8,25 @@ use weft_policies::kinds::Kind;
 
 use crate::args::{Format, Get, Listing};
 use crate::output;
+use crate::replicas::Replicas;
 
-pub async fn run(client: &Client, args: Get) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &Replicas, args: Get) -> anyhow::Result<ExitCode> {
     match args.kind.as_str() {
-        "edges" | "edge" => return edges(client, args.output).await,
-        "proxies" | "proxy" => return super::proxy::list(client, Listing { output: args.output }).await,
+        "edges" | "edge" => return edges(replicas, args.output).await,
+        "proxies" | "proxy" => return super::proxy::list(replicas, Listing { output: args.output }).await,
         _ => {}
     }
     let kind: Kind = args.kind.parse()?;
     if let Some(name) = &args.name {
         let namespace = args.namespace.as_deref().unwrap_or("default");
-        let object = client.object(kind.plural(), namespace, name).await?;
+        let read = async |client: &Client| client.object(kind.plural(), namespace, name).await;
+        let object = replicas.any(read).await?;
         // One object is worth reading whole.
         let format = if args.output == Format::Table { Format::Yaml } else { args.output };
         output::print(format, &object, &HEAD, || vec![row(&object)])?;
     } else {
-        let list = client.list(kind.plural(), args.namespace.as_deref()).await?;
+        let namespace = args.namespace.as_deref();
+        let list = replicas.any(async |client| client.list(kind.plural(), namespace).await).await?;
         if list.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
             println!("no {}", kind.plural());
         } else {
@@ -55,8 +58,8 @@ fn status(object: &Object) -> String {
     holding.collect::<Vec<_>>().join(",")
 }
 
-async fn edges(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
-    let edges = client.edges().await?;
+async fn edges(replicas: &Replicas, format: Format) -> anyhow::Result<ExitCode> {
+    let edges = replicas.edges().await?;
     output::print(format, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
     Ok(ExitCode::SUCCESS)
 }

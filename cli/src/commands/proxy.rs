@@ -2,21 +2,22 @@
 
 use std::process::ExitCode;
 
-use weft_api::client::Client;
 use weft_api::rest::{ProxyStatus, Sync};
 
 use crate::args::{Format, Listing, ProxyStatus as StatusArgs};
 use crate::output;
+use crate::replicas::Replicas;
 
-pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
-    let proxies = client.proxies().await?;
+pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode> {
+    let proxies = replicas.proxies().await?;
     if proxies.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
         println!(
             "no proxies; make a token with `weft token create --out FILE` and start `weft-proxy run --join-file FILE`"
         );
         return Ok(ExitCode::SUCCESS);
     }
-    output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(proxy_row).collect())?;
+    let row = if args.output == Format::Wide { wide_row } else { proxy_row };
+    output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(row).collect())?;
     if matches!(args.output, Format::Table | Format::Wide) {
         for note in proxies.items.iter().filter_map(elsewhere) {
             println!("{note}");
@@ -36,8 +37,8 @@ fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
         .then(|| format!("{}: peers reach it at {}; its join came from {from}", proxy.id, proxy.address))
 }
 
-pub async fn revoke(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let revoked = client.revoke_proxy(&args.id).await?;
+pub async fn revoke(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let revoked = replicas.any(async |client| client.revoke_proxy(&args.id).await).await?;
     if matches!(args.output, Format::Table | Format::Wide) {
         println!(
             "{} is revoked: {} certificate(s) on the revocation list; it may join again with a new token",
@@ -52,17 +53,13 @@ pub async fn revoke(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCod
 /// Head of the table of proxies.
 pub const PROXY_HEAD: [&str; 7] = ["PROXY", "SERVICE", "KIND", "SYNC", "HEALTH", "CONNECTED", "CERTIFICATE"];
 
-/// One proxy as a row.
+/// One proxy as a row, which fits into 80 columns.
 pub fn proxy_row(proxy: &ProxyStatus) -> Vec<String> {
     let certificate = proxy.certificate.as_ref().map_or("-".to_owned(), |certificate| {
         if output::is_past(certificate.expires_at) {
             return format!("expired {} ago", output::since(certificate.expires_at));
         }
-        format!(
-            "{} old, {} left",
-            output::since(certificate.issued_at),
-            output::until(certificate.expires_at)
-        )
+        format!("{} left", output::until(certificate.expires_at))
     });
     vec![
         proxy.id.clone(),
@@ -75,8 +72,17 @@ pub fn proxy_row(proxy: &ProxyStatus) -> Vec<String> {
     ]
 }
 
-pub async fn status(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let proxy = client.proxy(&args.id).await?;
+/// The same, with the age of the certificate.
+fn wide_row(proxy: &ProxyStatus) -> Vec<String> {
+    let mut row = proxy_row(proxy);
+    if let (Some(last), Some(certificate)) = (row.last_mut(), &proxy.certificate) {
+        *last = format!("{last}, {} old", output::since(certificate.issued_at));
+    }
+    row
+}
+
+pub async fn status(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let proxy = replicas.proxy(&args.id).await?;
     output::print(args.output, &proxy, &["TYPE", "SENT", "TAKEN", "SYNC"], || {
         let row = |(name, status): (&String, &weft_api::rest::TypeStatus)| {
             vec![name.clone(), status.sent.to_string(), status.acked.to_string(), status.sync.to_string()]
@@ -101,8 +107,8 @@ pub async fn status(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCod
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-pub async fn config(client: &Client, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let config = client.proxy_config(&args.id).await?;
+pub async fn config(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = replicas.any(async |client| client.proxy_config(&args.id).await).await?;
     let format = if args.output == Format::Json { Format::Json } else { Format::Yaml };
     output::print(format, &config, &[], Vec::new)?;
     Ok(ExitCode::SUCCESS)

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use weft_api::client::Client;
 use weft_api::rest::TokenRequest;
 
 use crate::args::{Format, Listing, TokenCreate, TokenRevoke};
 use crate::output;
+use crate::replicas::Replicas;
 
-pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCode> {
+pub async fn create(replicas: &Replicas, args: TokenCreate) -> anyhow::Result<ExitCode> {
     let out = Out::try_new(args.out.as_deref(), &args.services)?;
     for service in &args.services {
         let request = TokenRequest {
@@ -22,7 +22,7 @@ pub async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<ExitCo
             allow_addresses: args.allow_addresses.clone(),
             allow_no_proxy: args.allow_no_proxy,
         };
-        let token = client.create_token(&request).await?;
+        let token = replicas.any(async |client| client.create_token(&request).await).await?;
         let path = out.path(&token.info.service);
         if let Some(path) = &path {
             write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
@@ -90,8 +90,8 @@ fn write(path: &Path, token: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
-    let tokens = client.tokens().await?;
+pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode> {
+    let tokens = replicas.any(async |client| client.tokens().await).await?;
     output::print(args.output, &tokens, &["ID", "SERVICE", "USES LEFT", "EXPIRES IN", "LABELS"], || {
         let row = |token: &weft_api::rest::TokenInfo| {
             vec![
@@ -107,8 +107,8 @@ pub async fn list(client: &Client, args: Listing) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result<ExitCode> {
-    client.revoke_token(&args.id).await?;
+pub async fn revoke(replicas: &Replicas, args: TokenRevoke) -> anyhow::Result<ExitCode> {
+    replicas.any(async |client| client.revoke_token(&args.id).await).await?;
     println!("token {} revoked", args.id);
     Ok(ExitCode::SUCCESS)
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use weft_api::client::{ApplyOptions, Client};
+use weft_api::client::{ApplyOptions, Client, ClientError};
 use weft_api::flags::TokenSource;
-use weft_api::rest::TokenRequest;
+use weft_api::rest::{CHANGED_MEANWHILE, TokenRequest};
 
 use super::binaries;
 use super::crew::Crew;
@@ -98,8 +98,7 @@ impl LocalMesh {
             command.arg("--data-dir").arg(&args.data_dir);
         })?;
         let client = control_plane(args, crew).await?;
-        say("applying shop.yaml, catalog-split.yaml and local-mesh.yaml of policies/examples");
-        client.apply(&POLICIES.join("---\n"), &ApplyOptions::default()).await?;
+        apply_to_a_new_mesh(args, &client).await?;
         for workload in &WORKLOADS {
             let beside = envoy.as_deref().filter(|_| workload.beside_envoy);
             let sidecar = if beside.is_some() { "Envoy" } else { "weft-proxy" };
@@ -146,6 +145,20 @@ async fn control_plane(args: &Up, crew: &mut Crew) -> anyhow::Result<Client> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A mesh that ran before has what its user made of it.
+async fn apply_to_a_new_mesh(args: &Up, client: &Client) -> anyhow::Result<()> {
+    let options = ApplyOptions { if_revision: Some(0), ..ApplyOptions::default() };
+    match client.apply(&POLICIES.join("---\n"), &options).await {
+        Ok(_) => say("applied shop.yaml, catalog-split.yaml and local-mesh.yaml of policies/examples"),
+        Err(ClientError::Refused(problem)) if problem.code == CHANGED_MEANWHILE => say(&format!(
+            "the policies are those that this mesh had; to begin anew, remove {}",
+            args.data_dir.display()
+        )),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn start_application(crew: &mut Crew, workload: &Workload) -> anyhow::Result<()> {
@@ -261,20 +274,21 @@ async fn in_sync(client: &Client, crew: &mut Crew) -> anyhow::Result<()> {
 }
 
 fn greeting(with_envoy: bool) -> Vec<String> {
-    let mut lines =
-        vec!["Weft: a local mesh. Everything between sidecars is mutual TLS. Ctrl-C ends it.".to_owned()];
-    if !with_envoy {
-        lines.push(
-            "No stock Envoy was found, so every sidecar is weft-proxy (`make up` installs one).".to_owned(),
-        );
-    }
+    let title = if with_envoy {
+        "Weft: a local mesh, all of it mutual TLS. Ctrl-C ends it."
+    } else {
+        "Weft: a local mesh, all of it mutual TLS, without Envoy (`make up` gets one). Ctrl-C ends it."
+    };
     let weft = std::env::args().next().unwrap_or_else(|| "weft".to_owned());
-    lines.push("Try next, in another terminal:".to_owned());
-    lines.push("  # the tree of calls behind one request, as the load sends it".to_owned());
-    lines.push("  curl -s -H 'Host: web' http://127.7.0.9:15001/".to_owned());
-    lines.push("  # half of catalog's requests to version 2".to_owned());
-    lines.push(format!("  {weft} apply -f policies/examples/canary-50.yaml --wait"));
-    lines.push("  # make version 2 fail, and watch SUCCESS; without a query it is well again".to_owned());
-    lines.push("  curl -s 'http://127.0.0.1:18084/fault?status=503&rate=0.3'".to_owned());
-    lines
+    let lines = [
+        title,
+        "Try next, in another terminal; README.md says more:",
+        // The tree of calls behind one request, as the load sends it.
+        "  curl -s -H 'Host: web' http://127.7.0.9:15001/",
+        // Half of catalog's requests to version 2.
+        &format!("  {weft} apply -f policies/examples/canary-50.yaml --wait"),
+        // Version 2 fails; without a query it is well again.
+        "  curl -s 'http://127.0.0.1:18084/fault?status=503&rate=0.3'",
+    ];
+    lines.map(str::to_owned).into()
 }
