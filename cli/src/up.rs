@@ -23,7 +23,7 @@ use crew::Crew;
 use mesh::LocalMesh;
 use picture::Screen;
 
-/// Runs until Ctrl-C, SIGTERM, the end of `--duration`, or the death of a part.
+/// Runs until Ctrl-C, SIGTERM, the end of `--duration`, or the death of the control plane; that of another part shows.
 pub async fn run(args: Up) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -49,8 +49,8 @@ async fn live(args: &Up, crew: &mut Crew) -> anyhow::Result<()> {
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         seconds.tick().await;
-        crew.check()?;
-        screen.show(&mesh.client, &mesh.greeting).await;
+        let fallen = crew.fallen()?;
+        screen.show(&mesh.client, &mesh.greeting, &fallen).await;
         if args.duration.is_some_and(|duration| started.elapsed() >= duration) {
             return Ok(());
         }

@@ -52,17 +52,20 @@ impl Crew {
 
     /// Fails when a process has ended, with its last words.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        for member in &mut self.members {
+        self.members.iter_mut().try_for_each(Member::check)
+    }
+
+    /// Fails when the first one, the control plane, has ended. Of the others, says which have and where their logs are.
+    pub fn fallen(&mut self) -> anyhow::Result<Vec<String>> {
+        let Some((first, others)) = self.members.split_first_mut() else { return Ok(Vec::new()) };
+        first.check()?;
+        let mut fallen = Vec::new();
+        for member in others {
             if let Some(status) = member.child.try_wait()? {
-                bail!(
-                    "{} ended ({status}). Its last words, from {}:\n{}",
-                    member.name,
-                    member.log.display(),
-                    last_lines(&member.log, 12)
-                );
+                fallen.push(format!("{} has ended ({status}): {}", member.name, member.log.display()));
             }
         }
-        Ok(())
+        Ok(fallen)
     }
 
     /// Ends all, and the first one (the control plane) only when the others are gone, so that they can say goodbye.
@@ -73,6 +76,14 @@ impl Crew {
         stubborn.extend(end_together(&mut self.members).await);
         self.members.clear();
         stubborn
+    }
+}
+
+impl Member {
+    fn check(&mut self) -> anyhow::Result<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let (name, log) = (&self.name, self.log.display());
+        bail!("{name} ended ({status}). Its last words, from {log}:\n{}", last_lines(&self.log, 12))
     }
 }
 

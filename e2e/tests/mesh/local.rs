@@ -5,7 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use weft_api::rest::{Edge, EdgeList, ProxyList, ProxyStatus, Sync};
 use weft_e2e::harness::{Process, envoy_program, ours, until};
@@ -19,22 +19,63 @@ const ENDS: Duration = Duration::from_secs(60);
 async fn local_mesh_runs_takes_commands_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
-    let up = Process::start(dir.path(), "up", &ours("weft").expect("weft"), |command| {
-        command.arg("up").arg("--data-dir").arg(&data);
-        command.arg("--envoy").arg(envoy_program().expect("Envoy"));
-    })
-    .expect("weft up starts");
     let person = Person { token_file: data.join("operator.token") };
+    let up = start(dir.path(), &data);
     let used = use_it(&person, dir.path()).await;
     used.unwrap_or_else(|error| panic!("{error:?}\n{}", up.log()));
+    let outlived = lose_an_application(&up).await;
+    outlived.unwrap_or_else(|error| panic!("{error:?}\n{}", up.log()));
+    end(up).await;
+    assert_eq!(still_there(&data), Vec::<String>::new());
 
+    // What was deleted does not come back with the mesh.
+    let up = start(dir.path(), &data);
+    let used = find_it_as_it_was_left(&person).await;
+    used.unwrap_or_else(|error| panic!("{error:?}\n{}", up.log()));
+    end(up).await;
+}
+
+/// What dies shows in the picture; the mesh goes on.
+async fn lose_an_application(up: &Process) -> anyhow::Result<()> {
+    let children = format!("/proc/{0}/task/{0}/children", up.id());
+    let children: Vec<i32> =
+        std::fs::read_to_string(children)?.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+    let mut ours = processes().filter(|(id, _)| children.contains(id));
+    let (cart, _) = ours.find(|(_, line)| line.contains("serve --service cart ")).context("no cart")?;
+    kill_process(Pid::from_raw(cart).context("no process id")?, Signal::KILL)?;
+    until("the picture says that cart is gone", SHOWS, async || {
+        let log = up.log();
+        let said = log.lines().find(|line| line.contains("cart-v1 has ended")).context("not a word")?;
+        ensure!(said.contains("SIGKILL") && said.ends_with("logs/cart-v1.log"), "{said}");
+        Ok(())
+    })
+    .await
+}
+
+fn start(dir: &Path, data: &Path) -> Process {
+    let started = Process::start(dir, "up", &ours("weft").expect("weft"), |command| {
+        command.arg("up").arg("--data-dir").arg(data);
+        command.arg("--envoy").arg(envoy_program().expect("Envoy"));
+    });
+    started.expect("weft up starts")
+}
+
+async fn end(up: Process) {
     up.signal(Signal::INT);
     let status = up.ended(ENDS).await.expect("weft up ends");
     assert!(status.success(), "{status}");
-    assert_eq!(still_there(&data), Vec::<String>::new());
 }
 
-async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
+async fn find_it_as_it_was_left(person: &Person) -> anyhow::Result<()> {
+    has_everything(person).await?;
+    let missing = person.weft(&["get", "httproute", "catalog-split", "-n", "shop"]).await?;
+    ensure!(missing.status.code() == Some(1), "{missing:?}");
+    let services = person.weft(&["get", "services"]).await?;
+    ensure!(text(&services).contains("payments"), "{services:?}");
+    Ok(())
+}
+
+async fn has_everything(person: &Person) -> anyhow::Result<()> {
     until("six proxies have everything", STARTS, async || {
         let list: ProxyList = person.json(&["proxy", "list", "-o", "json"]).await?;
         let good = |proxy: &&ProxyStatus| proxy.sync == Sync::Synced && proxy.health == "Healthy";
@@ -43,7 +84,11 @@ async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
         ensure!((list.items.len(), healthy, envoys) == (6, 6, 2), "{:?}", list.items);
         Ok(())
     })
-    .await?;
+    .await
+}
+
+async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
+    has_everything(person).await?;
     until("the picture shows the traffic and the Deny", SHOWS, async || {
         let edges: EdgeList = person.json(&["get", "edges", "-o", "json"]).await?;
         let edge = |from: &str, to: &str, subset: Option<&str>| {
@@ -122,8 +167,14 @@ fn text(output: &Output) -> String {
 
 /// Processes whose command line names the directory of the mesh.
 fn still_there(data: &Path) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
-    let lines = lines.map(|line| line.replace('\0', " "));
-    lines.filter(|line| line.contains(&*data.to_string_lossy())).collect()
+    processes().map(|(_, line)| line).filter(|line| line.contains(&*data.to_string_lossy())).collect()
+}
+
+/// Every process with its command line.
+fn processes() -> impl Iterator<Item = (i32, String)> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|process| {
+        let line = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
+        Some((process.file_name().to_str()?.parse().ok()?, line.replace('\0', " ")))
+    })
 }
