@@ -48,6 +48,15 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
+/// What Prometheus reads and nothing else, for a listener that others reach.
+pub fn metrics_router(admin: Admin) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /metrics\n") })
+        .layer(from_fn_with_state(Arc::clone(&admin.names), turn_away_web_pages))
+        .with_state(admin)
+}
+
 async fn turn_away_web_pages(
     State(names): State<Arc<[ServerName]>>,
     request: Request,

@@ -65,6 +65,9 @@ pub struct Args {
     /// /ready, /live, /metrics, /dump
     #[arg(long, env = "WEFT_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7402")]
     pub admin_listen: SocketAddr,
+    /// /metrics alone, for a Prometheus on another machine; whoever reaches it reads who calls whom
+    #[arg(long, env = "WEFT_METRICS_LISTEN", value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Trust domain of the mesh; fixed when the mesh is created
     #[arg(long, global = true, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "mesh.local")]
     pub trust_domain: TrustDomain,

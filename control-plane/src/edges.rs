@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! StreamMetrics (one a proxy) -> sample::read -> Edges { workload -> cluster -> Window } -> GET /v1/edges
+//!                                                      { service -> cluster -> Total }   -> GET /metrics
 //! ```
 
 mod sample;
 mod service;
+mod totals;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,7 @@ use weft_policies::PolicySet;
 
 pub use sample::{Sample, read};
 pub use service::MetricsReceiver;
+use totals::Totals;
 
 /// Rates cover this much time.
 const WINDOW: Duration = Duration::from_secs(15);
@@ -57,6 +60,7 @@ pub struct Edges {
 #[derive(Debug, Default)]
 struct Callers {
     by_workload: HashMap<WorkloadId, Caller>,
+    totals: Totals,
     swept_at: Option<Instant>,
 }
 
@@ -70,17 +74,27 @@ impl Edges {
         samples: impl IntoIterator<Item = (Arc<str>, Sample)>,
     ) -> usize {
         let mut callers = self.lock();
+        let callers = &mut *callers;
+        let totals = callers.totals.of(source);
         let is_new = !callers.by_workload.contains_key(workload);
         let new = || Caller { source: source.clone(), reported_at: now, windows: HashMap::new() };
         let caller = callers.by_workload.entry(workload.clone()).or_insert_with(new);
         let before = (!is_new).then_some(caller.reported_at);
         caller.reported_at = now;
         let beyond =
-            samples.into_iter().filter(|(cluster, sample)| !caller.take(now, before, cluster, sample));
+            samples.into_iter().filter(|(cluster, sample)| match caller.take(now, before, cluster, sample) {
+                Taken::Since(flown) => {
+                    totals.add(now, cluster, &flown);
+                    false
+                }
+                Taken::Unused => false,
+                Taken::NoRoom => true,
+            });
         let beyond = beyond.count();
         // Not at each report: looking at all of them for each of them would be quadratic.
         if callers.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW) {
             callers.swept_at = Some(now);
+            callers.totals.sweep(now);
             callers.by_workload.retain(|_, caller| {
                 caller.windows.retain(|_, window| !window.is_silent(now));
                 now.saturating_duration_since(caller.reported_at) <= SILENT
@@ -112,29 +126,46 @@ impl Edges {
     }
 }
 
+/// What became of a sample.
+enum Taken {
+    /// It is kept; so much has flown since the one before.
+    Since(Sample),
+    /// A destination that was never used takes no room.
+    Unused,
+    /// There is no room for another destination.
+    NoRoom,
+}
+
 impl Caller {
-    /// False when there is no room for another destination. One that was never used takes none.
-    fn take(&mut self, now: Instant, before: Option<Instant>, cluster: &Arc<str>, sample: &Sample) -> bool {
+    fn take(&mut self, now: Instant, before: Option<Instant>, cluster: &Arc<str>, sample: &Sample) -> Taken {
         if let Some(window) = self.windows.get_mut(cluster) {
-            window.push(now, sample.clone());
-            return true;
+            return Taken::Since(window.push(now, sample.clone()));
         }
         if !sample.used() || Destination::of(cluster).is_none() {
-            return true;
+            return Taken::Unused;
         }
         if self.windows.len() >= MOST_EDGES {
-            return false;
+            return Taken::NoRoom;
         }
         // At its report before, if there was one, it had not used this destination.
         let mut window = Window { samples: before.map(|at| (at, Sample::default())).into_iter().collect() };
-        window.push(now, sample.clone());
+        let flown = window.push(now, sample.clone());
         self.windows.insert(Arc::clone(cluster), window);
-        true
+        Taken::Since(flown)
     }
 }
 
 impl Window {
-    fn push(&mut self, now: Instant, sample: Sample) {
+    /// Gives what has flown since the sample before. The first one says nothing of that: another replica may have counted
+    /// what it holds.
+    fn push(&mut self, now: Instant, sample: Sample) -> Sample {
+        let flown = match self.samples.back() {
+            Some((_, last)) if sample.restarted_since(last) => {
+                Sample { latencies: Vec::new(), ..sample.clone() }
+            }
+            Some((_, last)) => sample.since(last),
+            None => Sample::default(),
+        };
         // A counter that went back means that the proxy restarted: what was before says nothing now.
         if self.samples.back().is_some_and(|(_, last)| sample.restarted_since(last)) {
             self.samples.clear();
@@ -150,6 +181,7 @@ impl Window {
         while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= WINDOW {
             self.samples.pop_front();
         }
+        flown
     }
 
     fn is_silent(&self, now: Instant) -> bool {

@@ -1,10 +1,11 @@
-//! What the control plane counts about itself, for `/metrics`.
+//! What the control plane counts, for `/metrics`.
 
 mod listeners;
 
 use std::fmt;
 use std::sync::Arc;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -159,11 +160,9 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
-    /// Counters at zero.
-    #[must_use]
-    pub fn new() -> Self {
-        let mut inner = Inner {
+impl Inner {
+    fn new() -> Self {
+        let mut inner = Self {
             registry: Registry::with_prefix("weft"),
             streams: Gauge::default(),
             excess: Family::default(),
@@ -205,6 +204,22 @@ impl Metrics {
         );
         registry.register("limited", "Refused at a limit", inner.limited.clone());
         inner.listeners.register(registry);
+        inner
+    }
+}
+
+impl Metrics {
+    /// Counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Inner::new()))
+    }
+
+    /// The same, beside what somebody else counts.
+    #[must_use]
+    pub fn beside(others: impl Collector) -> Self {
+        let mut inner = Inner::new();
+        inner.registry.register_collector(Box::new(others));
         Self(Arc::new(inner))
     }
 

@@ -5,7 +5,7 @@
 //!            ├─ reconciler ◀─ policies, records, secrets, streams, health
 //!            ├─ 7401 TLS   discovery, join, health, metrics service
 //!            ├─ 7400       REST API
-//!            ├─ 7402       ready, live, metrics, dump
+//!            ├─ 7402       ready, live, metrics, dump; metrics alone where --metrics-listen says
 //!            └─ leader     while elected
 //! ```
 
@@ -146,6 +146,7 @@ struct Listeners {
     api: TcpListener,
     xds: TcpListener,
     admin: TcpListener,
+    metrics: Option<TcpListener>,
     reach: Reach,
 }
 
@@ -155,6 +156,7 @@ impl Listeners {
             api: bind("--api-listen", args.api_listen)?,
             xds: bind("--xds-listen", reach.xds_listen)?,
             admin: bind("--admin-listen", args.admin_listen)?,
+            metrics: args.metrics_listen.map(|address| bind("--metrics-listen", address)).transpose()?,
             reach,
         })
     }
@@ -232,6 +234,7 @@ impl Parts {
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
         let xds = listeners.xds.local_addr()?;
         let replica = format!("{:016x}", rand::random::<u64>());
+        let edges = Edges::default();
         let parts = Self {
             workloads: Workloads::new(Arc::clone(&store), clock.clone()),
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
@@ -245,9 +248,9 @@ impl Parts {
             ),
             names: listeners.reach.server_names(&[xds, listeners.api.local_addr()?]),
             public: listeners.reach.public(xds),
-            edges: Edges::default(),
             lost_time: LostTime::read(store.as_ref()).await?,
-            metrics: Metrics::new(),
+            metrics: Metrics::beside(edges.clone()),
+            edges,
             connections,
             refusals,
             store,
@@ -309,6 +312,10 @@ impl Parts {
             names: self.names.clone().into(),
         };
         let port = Port { name: "admin", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room: shares.admin };
+        if let Some(metrics) = listeners.metrics {
+            let plain = self.listener(metrics, Security::Plain, Port { name: "metrics", ..port });
+            tracker.spawn(plain.serve(admin::metrics_router(admin.clone()), shutdown.clone()));
+        }
         let plain = self.listener(listeners.admin, Security::Plain, port);
         tracker.spawn(plain.serve(admin::router(admin), shutdown.clone()));
         let config = spawn_keeper(

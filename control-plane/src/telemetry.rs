@@ -1,5 +1,7 @@
 //! Logs to standard error, and, where an endpoint is set, traces and metrics over OTLP.
 
+mod patient;
+
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
@@ -14,6 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Args, LogFormat};
 use crate::reconciler::Reconciling;
+use patient::Collector;
 
 // h2 warns of frames that a peer should not have sent; a stranger could fill the log with them.
 const DEFAULT_FILTER: &str = "info,h2=error";
@@ -54,20 +57,26 @@ pub fn start(args: &Args) -> anyhow::Result<Telemetry> {
 }
 
 fn exporters(endpoint: &str) -> anyhow::Result<Telemetry> {
+    let collector = Collector::new(endpoint);
     let resource = Resource::builder().with_service_name("weft-control-plane").build();
     let spans = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
         .context("--otlp-endpoint")?;
-    let traces =
-        SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans).build();
+    let traces = SdkTracerProvider::builder()
+        .with_resource(resource.clone())
+        .with_batch_exporter(collector.patient(spans))
+        .build();
     let metrics = opentelemetry_otlp::MetricExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
         .context("--otlp-endpoint")?;
-    let metrics = SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(metrics).build();
+    let metrics = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_periodic_exporter(collector.patient(metrics))
+        .build();
     Ok(Telemetry { traces: Some(traces), metrics: Some(metrics) })
 }
 
