@@ -9,6 +9,7 @@
 //! `x-forwarded-client-cert` header that its sidecar sets.
 
 mod call;
+mod collect;
 mod fault;
 mod grpc;
 mod http;
@@ -17,6 +18,7 @@ mod serve;
 mod tcp;
 
 pub use call::{CallArgs, Caller, Dialer, run as run_call};
+pub use collect::{CollectArgs, run as run_collector};
 pub use fault::{Fault, Faults};
 pub use grpc::{EchoServer, echo};
 pub use http::{CallTree, router};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weft_e2e::demo::{self, CallArgs, LoadArgs, ServeArgs};
+use weft_e2e::demo::{self, CallArgs, CollectArgs, LoadArgs, ServeArgs};
 
 /// A demo application for a service mesh: services by flags, and a load generator.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Call(CallArgs),
     /// Send a steady load
     Load(LoadArgs),
+    /// Take OTLP and count it, where the OpenTelemetry collector cannot be had
+    Collect(CollectArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -36,6 +38,7 @@ async fn main() -> ExitCode {
         Command::Serve(args) => demo::run_service(args).await,
         Command::Call(args) => demo::run_call(args).await,
         Command::Load(args) => demo::run_load(args).await,
+        Command::Collect(args) => demo::run_collector(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

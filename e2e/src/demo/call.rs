@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::Uri;
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -146,16 +146,17 @@ impl Caller {
     }
 
     async fn get(&self, url: &str) -> anyhow::Result<CallTree> {
-        serde_json::from_slice(&self.body(url).await?).context("the answer is not a call tree")
+        serde_json::from_slice(&self.body(&Method::GET, url).await?).context("the answer is not a call tree")
     }
 
-    async fn body(&self, url: &str) -> anyhow::Result<Bytes> {
+    async fn body(&self, method: &Method, url: &str) -> anyhow::Result<Bytes> {
         let (client, uri) = match url.strip_prefix("h2://") {
             Some(rest) => (&self.http2, format!("http://{rest}")),
             None => (&self.http1, url.to_owned()),
         };
         let uri: Uri = uri.parse().context("not a URL")?;
-        let answer = client.get(uri).await?;
+        let request = Request::builder().method(method).uri(uri).body(Full::default())?;
+        let answer = client.request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_TREE);
         let body = body.collect().await.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
@@ -171,6 +172,9 @@ impl Caller {
 pub struct CallArgs {
     /// What to get; `h2://` asks for HTTP/2 with prior knowledge
     pub url: String,
+    /// With which method
+    #[arg(long, default_value = "GET")]
+    pub method: Method,
     /// The sidecar's outbound listener; without one, the host of the URL is called
     #[arg(long, value_name = "IP:PORT")]
     pub sidecar: Option<SocketAddr>,
@@ -185,8 +189,9 @@ pub struct CallArgs {
 /// When there is no answer in time, or its status is no success.
 pub async fn run(args: CallArgs) -> anyhow::Result<()> {
     let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: args.tunnel });
-    let body =
-        tokio::time::timeout(caller.timeout, caller.body(&args.url)).await.context("no answer in 10 s")??;
+    let body = tokio::time::timeout(caller.timeout, caller.body(&args.method, &args.url))
+        .await
+        .context("no answer in 10 s")??;
     println!("{}", String::from_utf8_lossy(&body).trim_end());
     Ok(())
 }
