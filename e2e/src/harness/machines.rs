@@ -39,6 +39,15 @@ impl Place {
         &self.0
     }
 
+    /// A program there, to be given its arguments.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> tokio::process::Command {
+        let mut words = self.0.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
+        let mut command = tokio::process::Command::new(words.next().unwrap_or(program.as_os_str()));
+        command.args(words);
+        command
+    }
+
     /// Gets a URL there, past any sidecar.
     ///
     /// # Errors
@@ -85,9 +94,8 @@ impl Place {
         environment: &[(&str, &str)],
         dir: &Path,
     ) -> anyhow::Result<Output> {
-        let mut words = self.0.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
-        let mut command = tokio::process::Command::new(words.next().context("no program")?);
-        command.args(words).args(arguments).envs(environment.iter().copied()).current_dir(dir);
+        let mut command = self.command(program);
+        command.args(arguments).envs(environment.iter().copied()).current_dir(dir);
         let output = command.kill_on_drop(true).output();
         Ok(tokio::time::timeout(LOOK, output)
             .await

@@ -1,0 +1,124 @@
+//! Adding a workload: the control plane on one machine, the workloads on two others.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use weft_e2e::harness::{Machine, Process, Wire, envoy_program, ours, process_tails};
+
+use crate::page::{self, Block, Content, Note, Section, Step};
+use crate::shell::Shell;
+use crate::{follow_block, take};
+
+pub const WORKLOAD: &str = "Add a workload";
+
+/// Commands that run on, in a terminal of their own.
+const RUN_ON: [&str; 3] = ["weft-control-plane", "weft-proxy run", "envoy"];
+/// Where the page begins, with the control plane.
+const HERE: &str = "alpha";
+
+/// A machine with a person at it.
+struct Desk {
+    dir: PathBuf,
+    shell: Shell,
+    _machine: Machine,
+    _application: Option<Process>,
+}
+
+#[tokio::test]
+async fn workloads_are_added_as_the_page_says() {
+    let dir = tempfile::Builder::new().prefix("weft-readme-").tempdir().expect("a directory");
+    let gone = go_through(dir.path()).await;
+    gone.unwrap_or_else(|error| panic!("{error:#}\n{}", process_tails(dir.path())));
+}
+
+async fn go_through(dir: &Path) -> anyhow::Result<()> {
+    let page = page::readme()?;
+    let section = Section::find(&page, WORKLOAD)?;
+    let mut wire = Wire::start(dir).await?;
+    let mut desks = BTreeMap::new();
+    for (number, name) in (1..).zip([HERE, "beta", "gamma"]) {
+        let machine = wire.machine(name).await?;
+        // The page's own network.
+        machine.add_address(Ipv4Addr::new(10, 0, 0, number)).await?;
+        desks.insert(name, sit_down(dir, name, machine).await?);
+    }
+    for block in &section.blocks {
+        let at = if let Some(Note::On(machine)) = &block.note { machine.as_str() } else { HERE };
+        if at != HERE {
+            carry(&mut desks, at).await?;
+        }
+        let desk = desks.get_mut(at).with_context(|| format!("there is no machine {at:?}"))?;
+        start_or_follow(block, dir, at, desk).await?;
+    }
+    let listed = Step {
+        line: 0,
+        command: "weft proxy list".to_owned(),
+        output: Some(
+            "PROXY …shop/payments-beta shop/payments Weft synced Healthy…shop/payments-gamma shop/payments Envoy \
+             synced Healthy…"
+                .to_owned(),
+        ),
+    };
+    take(&listed, &mut desks.get_mut(HERE).context("no desk")?.shell).await
+}
+
+async fn sit_down(dir: &Path, name: &str, machine: Machine) -> anyhow::Result<Desk> {
+    let at = dir.join(format!("at-{name}"));
+    std::fs::create_dir(&at)?;
+    let application = if name == HERE {
+        None
+    } else {
+        let demo = ours("weft-demo")?;
+        Some(Process::start_at(machine.place(), dir, &format!("{name}-app"), &demo, |command| {
+            command.args(["serve", "--service", "payments", "--http", "127.0.0.1:8080"]);
+        })?)
+    };
+    let mut shell = Shell::start(machine.place(), &at)?;
+    let folders = [ours("weft")?, envoy_program()?];
+    let folders =
+        folders.iter().filter_map(|program| program.parent()).map(|folder| folder.display().to_string());
+    shell.run(&format!("export PATH={}:$PATH", folders.collect::<Vec<_>>().join(":"))).await?;
+    Ok(Desk { dir: at, shell, _machine: machine, _application: application })
+}
+
+/// What a person takes along: roots and the operator's token, and a join token of its own for each machine.
+async fn carry(desks: &mut BTreeMap<&str, Desk>, to: &str) -> anyhow::Result<()> {
+    let target = desks.get(to).with_context(|| format!("there is no machine {to:?}"))?.dir.clone();
+    if target.join("payments.token").exists() {
+        return Ok(());
+    }
+    let here = desks.get_mut(HERE).context("no control plane")?;
+    let again = "weft token create --service shop/payments --out payments.token";
+    ensure!(here.shell.run(again).await?.status == 0, "no other token");
+    for file in ["payments.token", "weft-data/ca.pem", "weft-data/operator.token"] {
+        let name = Path::new(file).file_name().context("no name")?;
+        std::fs::copy(here.dir.join(file), target.join(name)).with_context(|| file.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A command that runs on goes to a log; another start of the same program ends the first.
+async fn start_or_follow(block: &Block, dir: &Path, at: &str, desk: &mut Desk) -> anyhow::Result<()> {
+    let Content::Commands(steps) = &block.content else { return follow_block(block, &mut desk.shell).await };
+    for step in steps {
+        let Some(program) = RUN_ON.iter().find(|program| step.command.starts_with(**program)) else {
+            let reads = Step { line: step.line, command: step.command.clone(), output: step.output.clone() };
+            take(&reads, &mut desk.shell).await?;
+            continue;
+        };
+        let (name, log) = (program.replace(['-', ' '], "_"), dir.join(format!("{at}-{program}.log")));
+        let stop = format!("[ -z \"${name}\" ] || {{ kill \"${name}\"; wait \"${name}\"; }}");
+        let start = format!("{{ exec {}\n}} >>'{}' 2>&1 & {name}=$!", step.command, log.display());
+        for command in [stop, start] {
+            desk.shell.run(&command).await?;
+        }
+        if *program == RUN_ON[0] {
+            let health = "weft-control-plane health".to_owned();
+            take(&Step { line: step.line, command: health, output: None }, &mut desk.shell).await?;
+        }
+        println!("README.md:{}: {}", step.line, step.command);
+    }
+    Ok(())
+}
