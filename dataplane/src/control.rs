@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -176,6 +178,7 @@ pub struct Control {
     unbound_since: Option<Instant>,
     swept: HashMap<Arc<str>, Instant>,
     dirty: bool,
+    farewell: Shared<BoxFuture<'static, ()>>,
     stop: CancellationToken,
 }
 
@@ -222,6 +225,7 @@ impl Control {
             unbound_since: None,
             swept: HashMap::new(),
             dirty: true,
+            farewell: std::future::ready(()).boxed().shared(),
             stop: config.stop,
         };
         control.take_identity();
@@ -255,16 +259,17 @@ impl Control {
     }
 
     /// Runs until the stop token is cancelled, then drains. `farewell` is waited for while the listeners are still
-    /// open.
+    /// open, and is said once.
     ///
     /// # Errors
     /// When a static resource turns out to be unusable with the secrets that it names, before the proxy was ready.
     pub async fn run(
         mut self,
         stream: Option<(Client, mpsc::Receiver<Notice>)>,
-        farewell: impl Future<Output = ()>,
+        farewell: impl Future<Output = ()> + Send + 'static,
         times: DrainTimes,
     ) -> Result<(), StartError> {
+        self.farewell = farewell.boxed().shared();
         self.stream = stream;
         self.subscribe_lists();
         self.hold_until = self.restored.is_some().then(|| Instant::now() + SNAPSHOT_PATIENCE);
@@ -274,7 +279,7 @@ impl Control {
                 break;
             }
         }
-        self.end(farewell, times).await;
+        self.end(times).await;
         Ok(())
     }
 
@@ -364,18 +369,28 @@ impl Control {
                 let times = DrainTimes::default();
                 self.engine.drain(Duration::ZERO, times.limit).await;
             }
+            Query::DrainInbound(reply) => {
+                let (times, farewell) = (DrainTimes::default(), self.farewell.clone());
+                let draining = self.engine.drain_inbound(times.minimum, times.limit);
+                tokio::spawn(async move {
+                    farewell.await;
+                    draining.await;
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(());
+                });
+            }
         }
     }
 
     /// Drains: no longer ready, peers are told, what is in flight finishes.
-    async fn end(mut self, farewell: impl Future<Output = ()>, times: DrainTimes) {
+    async fn end(mut self, times: DrainTimes) {
         self.phase.send_replace(Phase::Draining);
         tracing::info!(limit = ?times.limit, "draining");
         let (_, mut queries) = mpsc::channel(1);
         std::mem::swap(&mut queries, &mut self.queries);
         self.save_now();
         let draining = async {
-            farewell.await;
+            self.farewell.clone().await;
             self.engine.drain(times.minimum, times.limit).await;
         };
         let capped = tokio::time::timeout(times.limit + Duration::from_secs(1), draining);

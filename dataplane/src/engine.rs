@@ -51,7 +51,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
@@ -62,7 +62,7 @@ use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
 use repeats::Repeats;
 use steer::Load;
-use worker::{Command, Worker};
+use worker::{Command, Draining, Worker};
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
 /// it hands connections over faster than they are taken, and then keeps them itself.
@@ -220,9 +220,26 @@ impl Engine {
     }
 
     /// Ends gracefully: peers are told (GOAWAY, `connection: close`), listeners close after `minimum`, and what is
-    /// in flight may finish until `limit`, when it is cut. Returns when nothing is left.
+    /// in flight may finish until `limit`, when it is cut. The application's own calls go on as long as others wait for
+    /// it. Returns when nothing is left.
     pub async fn drain(&self, minimum: Duration, limit: Duration) {
-        self.ask(|done| Command::Drain { minimum, limit, done }).await;
+        let started = Instant::now();
+        self.drain_inbound(minimum, limit).await;
+        let (what, limit) = (Draining::Everything, limit.saturating_sub(started.elapsed()));
+        self.ask(|done| Command::Drain { what, minimum: Duration::ZERO, limit, done }).await;
+    }
+
+    /// The same for what others reach, and for that only.
+    pub fn drain_inbound(
+        &self,
+        minimum: Duration,
+        limit: Duration,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let workers: Vec<_> = self.workers.iter().map(|worker| worker.commands.clone()).collect();
+        let what = Draining::Inbound;
+        async move {
+            ask(workers.iter(), |done| Command::Drain { what, minimum, limit, done }).await;
+        }
     }
 
     /// How many workers there are.
@@ -231,19 +248,26 @@ impl Engine {
     }
 
     async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
-        let mut waiting = Vec::with_capacity(self.workers.len());
-        for worker in &self.workers {
-            let (reply, answer) = oneshot::channel();
-            if worker.commands.send(command(reply)).await.is_ok() {
-                waiting.push(answer);
-            }
-        }
-        let mut answers = Vec::with_capacity(waiting.len());
-        for answer in waiting {
-            answers.extend(answer.await.ok());
-        }
-        answers
+        ask(self.workers.iter().map(|worker| &worker.commands), command).await
     }
+}
+
+async fn ask<'a, T>(
+    workers: impl Iterator<Item = &'a mpsc::Sender<Command>>,
+    command: impl Fn(oneshot::Sender<T>) -> Command,
+) -> Vec<T> {
+    let mut waiting = Vec::new();
+    for worker in workers {
+        let (reply, answer) = oneshot::channel();
+        if worker.send(command(reply)).await.is_ok() {
+            waiting.push(answer);
+        }
+    }
+    let mut answers = Vec::with_capacity(waiting.len());
+    for answer in waiting {
+        answers.extend(answer.await.ok());
+    }
+    answers
 }
 
 impl Drop for Engine {

@@ -15,7 +15,10 @@ const ENDPOINTS: [(&str, &str); 14] = [
     ("/certs", "certificates in use"),
     ("/clusters", "clusters and their endpoints (?format=json)"),
     ("/config_dump", "what is configured (?resource=, ?name_regex=, ?include_eds)"),
-    ("/drain_listeners", "POST: stop listening (?graceful)"),
+    (
+        "/drain_listeners",
+        "POST: stop listening (?graceful; ?inboundonly[&wait]: goodbye first, own calls go on)",
+    ),
     ("/healthcheck/fail", "POST: /ready answers 503"),
     ("/healthcheck/ok", "POST: takes that back"),
     ("/help", "this list"),
@@ -123,8 +126,13 @@ pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
 
 pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
     if query.has("inboundonly") {
-        return Page::text("inboundonly is not supported; all listeners drain together\n")
-            .with_status(StatusCode::BAD_REQUEST);
+        let handle = handle.clone();
+        let drained = tokio::spawn(async move { handle.drain_inbound().await });
+        if query.has("wait") {
+            // It ends, or with it the process.
+            let _ = drained.await;
+        }
+        return Page::text("OK\n");
     }
     handle.drain_listeners();
     Page::text("OK\n")

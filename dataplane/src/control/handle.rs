@@ -83,6 +83,7 @@ pub(super) enum Query {
     Inspect(Look),
     Stats(Read),
     DrainListeners,
+    DrainInbound(oneshot::Sender<()>),
 }
 
 impl fmt::Debug for Query {
@@ -91,6 +92,7 @@ impl fmt::Debug for Query {
             Self::Inspect(_) => "Inspect",
             Self::Stats(_) => "Stats",
             Self::DrainListeners => "DrainListeners",
+            Self::DrainInbound(_) => "DrainInbound",
         })
     }
 }
@@ -181,6 +183,15 @@ impl Handle {
     pub(crate) fn drain_listeners(&self) {
         if self.queries.try_send(Query::DrainListeners).is_err() {
             tracing::warn!("the control thread is busy; the listeners are not drained");
+        }
+    }
+
+    /// Says goodbye and drains what others reach, while the application's own calls go on. Returns when nothing is left.
+    pub(crate) async fn drain_inbound(&self) {
+        let (reply, drained) = oneshot::channel();
+        if self.queries.send(Query::DrainInbound(reply)).await.is_ok() {
+            // Without an answer the proxy has ended, and nothing is left either.
+            let _ = drained.await;
         }
     }
 

@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 use std::time::SystemTime;
 
 use super::chain::ChainState;
-use crate::runtime::PeerCertificate;
+use super::worker::Draining;
+use crate::runtime::{Direction, PeerCertificate};
 
 /// How urgently a connection should end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +69,8 @@ impl Facts {
 pub(crate) struct Held {
     pub(crate) chain: Rc<ChainState>,
     pub(crate) facts: Facts,
+    /// Of the listener that accepted it.
+    pub(crate) direction: Direction,
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
     of: Weak<Connections>,
@@ -102,9 +105,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         if let Some(of) = self.of.upgrade() {
             of.live.borrow_mut().remove(&self.facts.id);
-            if of.live.borrow().is_empty() {
-                of.empty.notify_waiters();
+            if self.direction == Direction::Outbound {
+                of.outbound.set(of.outbound.get() - 1);
             }
+            of.fewer.notify_waiters();
         }
     }
 }
@@ -113,21 +117,33 @@ impl Drop for Held {
 #[derive(Debug)]
 pub(crate) struct Connections {
     live: RefCell<HashMap<u64, Weak<Held>>>,
-    empty: tokio::sync::Notify,
+    /// How many of them are the application's own.
+    outbound: Cell<usize>,
+    fewer: tokio::sync::Notify,
     pub(crate) load: super::steer::Load,
 }
 
 impl Connections {
     pub(crate) fn new(load: super::steer::Load) -> Rc<Self> {
-        Rc::new(Self { live: RefCell::default(), empty: tokio::sync::Notify::new(), load })
+        Rc::new(Self {
+            live: RefCell::default(),
+            outbound: Cell::new(0),
+            fewer: tokio::sync::Notify::new(),
+            load,
+        })
     }
 
     /// Holds a connection until the returned handle is dropped. The load was counted when it was accepted.
     pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Held> {
         let id = facts.id;
+        let direction = chain.view().listener.direction;
+        if direction == Direction::Outbound {
+            self.outbound.set(self.outbound.get() + 1);
+        }
         let held = Rc::new(Held {
             chain,
             facts,
+            direction,
             ending: Cell::default(),
             waker: RefCell::default(),
             of: Rc::downgrade(self),
@@ -141,6 +157,15 @@ impl Connections {
         all.iter().for_each(|held| act(held));
     }
 
+    /// Tells those to end that drain.
+    pub(crate) fn end(&self, of: Draining, ending: Ending) {
+        self.each(|held| {
+            if of.takes(held.direction) {
+                held.end(ending);
+            }
+        });
+    }
+
     /// The connections that `wanted` holds of.
     pub(crate) fn select(&self, wanted: impl Fn(&Held) -> bool) -> Vec<Weak<Held>> {
         let live = self.live.borrow();
@@ -152,9 +177,14 @@ impl Connections {
     }
 
     /// Waits until there is none.
-    pub(crate) async fn emptied(&self) {
-        while self.len() > 0 {
-            self.empty.notified().await;
+    pub(crate) async fn emptied(&self, of: Draining) {
+        let left = || match of {
+            Draining::Nothing => 0,
+            Draining::Inbound => self.len() - self.outbound.get(),
+            Draining::Everything => self.len(),
+        };
+        while left() > 0 {
+            self.fewer.notified().await;
         }
     }
 }

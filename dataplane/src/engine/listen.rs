@@ -20,7 +20,9 @@ use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
 use super::worker::{Command, Worker};
 use crate::rbac::Attributes;
-use crate::runtime::{DownstreamTls, Listener, NetworkFilter, OnInspectionTimeout, PeerCertificate, Runtime};
+use crate::runtime::{
+    Direction, DownstreamTls, Listener, NetworkFilter, OnInspectionTimeout, PeerCertificate, Runtime,
+};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -106,6 +108,11 @@ impl ListenerState {
         if let Some(task) = self.accepting.take() {
             task.abort();
         }
+    }
+
+    /// Whose traffic it takes.
+    pub(super) fn direction(&self) -> Direction {
+        self.config.borrow().direction
     }
 
     /// Its chains.

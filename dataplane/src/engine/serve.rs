@@ -81,7 +81,10 @@ impl HttpConnection {
 
     /// Whether the response that is about to be sent should be the connection's last.
     pub(crate) fn should_close(&self, manager: &HttpManager) -> bool {
-        if self.closing.get() || self.worker.draining.get() || self.held.ending() != Ending::Stay {
+        if self.closing.get()
+            || self.worker.draining.get().takes(self.held.direction)
+            || self.held.ending() != Ending::Stay
+        {
             return true;
         }
         let most = manager.limits.requests_per_connection;

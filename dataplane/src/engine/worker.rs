@@ -25,7 +25,7 @@ use super::repeats::Repeats;
 use super::steer::Load;
 use super::trust;
 use super::trusted::Servers;
-use crate::runtime::{Runtime, Transport, UpstreamTls};
+use crate::runtime::{Direction, Runtime, Transport, UpstreamTls};
 use crate::stats::{Shard, ShardSnapshot};
 
 /// What the engine asks of a worker.
@@ -39,7 +39,7 @@ pub(super) enum Command {
     /// A connection that another worker accepted.
     Serve { listener: Arc<str>, tcp: std::net::TcpStream, peer: SocketAddr },
     /// Announce the end, stop listening after `minimum`, and wait for what is in flight until `limit`.
-    Drain { minimum: Duration, limit: Duration, done: oneshot::Sender<()> },
+    Drain { what: Draining, minimum: Duration, limit: Duration, done: oneshot::Sender<()> },
     /// End now.
     Stop,
 }
@@ -54,6 +54,26 @@ impl std::fmt::Debug for Command {
             Self::Drain { .. } => "Drain",
             Self::Stop => "Stop",
         })
+    }
+}
+
+/// What is told to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Draining {
+    #[default]
+    Nothing,
+    /// What others reach. The calls of the application go on: it may need them to answer what it was asked.
+    Inbound,
+    Everything,
+}
+
+impl Draining {
+    pub(crate) fn takes(self, direction: Direction) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Inbound => direction != Direction::Outbound,
+            Self::Everything => true,
+        }
     }
 }
 
@@ -79,7 +99,7 @@ pub(crate) struct Worker {
     pub(super) servers: Rc<Servers>,
     pub(crate) logs: LogWriter,
     pub(crate) repeats: Arc<Repeats>,
-    pub(crate) draining: Cell<bool>,
+    pub(crate) draining: Cell<Draining>,
     pub(crate) peers: Vec<mpsc::Sender<Command>>,
     snapshot: RefCell<Rc<Snapshot>>,
     listeners: RefCell<HashMap<Arc<str>, Rc<ListenerState>>>,
@@ -103,7 +123,7 @@ impl Worker {
             servers: Rc::default(),
             logs,
             repeats,
-            draining: Cell::new(false),
+            draining: Cell::default(),
             peers,
             snapshot: RefCell::new(Rc::new(snapshot)),
             listeners: RefCell::default(),
@@ -132,18 +152,18 @@ impl Worker {
                     let _ = reply.send(self.connections.len());
                 }
                 Command::Serve { listener, tcp, peer } => self.adopt(&listener, tcp, peer),
-                Command::Drain { minimum, limit, done } => {
+                Command::Drain { what, minimum, limit, done } => {
                     let worker = self.clone();
                     tokio::task::spawn_local(async move {
-                        worker.drain(minimum, limit).await;
+                        worker.drain(what, minimum, limit).await;
                         let _ = done.send(());
                     });
                 }
                 Command::Stop => break,
             }
         }
-        self.stop_listening();
-        self.connections.each(|held| held.end(Ending::Cut));
+        self.stop_listening(Draining::Everything);
+        self.connections.end(Draining::Everything, Ending::Cut);
     }
 
     /// The configuration for a request that begins now.
@@ -241,21 +261,24 @@ impl Worker {
         }
     }
 
-    async fn drain(self: Rc<Self>, minimum: Duration, limit: Duration) {
-        self.draining.set(true);
-        self.connections.each(|held| held.end(Ending::Announce));
+    async fn drain(self: Rc<Self>, what: Draining, minimum: Duration, limit: Duration) {
+        // Who was told before has had the time.
+        let minimum = if self.draining.get() >= what { Duration::ZERO } else { minimum };
+        self.draining.set(self.draining.get().max(what));
+        self.connections.end(what, Ending::Announce);
         tokio::time::sleep(minimum).await;
-        self.stop_listening();
+        self.stop_listening(what);
         tokio::task::yield_now().await;
-        self.connections.each(|held| held.end(Ending::Finish));
+        self.connections.end(what, Ending::Finish);
         let rest = limit.saturating_sub(minimum);
-        if tokio::time::timeout(rest, self.connections.emptied()).await.is_err() {
-            self.connections.each(|held| held.end(Ending::Cut));
+        if tokio::time::timeout(rest, self.connections.emptied(what)).await.is_err() {
+            self.connections.end(what, Ending::Cut);
         }
     }
 
-    fn stop_listening(&self) {
-        self.listeners.borrow().values().for_each(|listener| listener.close());
+    fn stop_listening(&self, what: Draining) {
+        let listeners = self.listeners.borrow();
+        listeners.values().filter(|one| what.takes(one.direction())).for_each(|one| one.close());
     }
 
     fn count_panics(&self) {

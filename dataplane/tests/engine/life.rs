@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use weft_dataplane::runtime::{Terminal, UpstreamProtocol};
+use tokio::net::TcpStream;
+use weft_dataplane::runtime::{Direction, Terminal, UpstreamProtocol};
 
-use crate::harness::{Origin, Setup, chain, empty, to_cluster};
+use crate::harness::{Client, Origin, Setup, chain, empty, to_cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_routes_clusters_and_endpoints_change() {
@@ -142,6 +143,45 @@ async fn a_drain_lets_requests_finish_and_tells_both_protocols() {
     let engine = drained.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    std::thread::spawn(move || drop(engine));
+}
+
+/// What an application was asked may need others, so its own calls go on until it has answered, in either drain.
+#[tokio::test]
+async fn own_calls_go_on_while_what_others_reach_drains() {
+    let origin = Origin::start().await;
+    let mut setup = Setup::new();
+    setup.cluster("app", &[origin.address], |_| {});
+    setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|_| {});
+    let manager = setup.manager(|_| {});
+    setup.listener("out", vec![chain(1, Terminal::Http(manager), None)], |listener| {
+        listener.direction = Direction::Outbound;
+    });
+    let mut proxy = setup.start_with(2).await;
+    let own = proxy.engine().address("out").unwrap();
+    let mut asked = proxy.h1().await;
+    let mut kept = Client::h1(TcpStream::connect(own).await.unwrap()).await;
+    assert_eq!(kept.get("/hello").await.status, StatusCode::OK);
+    let under_way = tokio::spawn(async move { asked.get("/slow").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let address = proxy.address;
+    let engine = proxy.engine.take().unwrap();
+    let only_inbound = engine.drain_inbound(Duration::ZERO, Duration::from_secs(10));
+    let drained = tokio::spawn(only_inbound);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(Instant::now() < deadline, "what others reach still listens");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answer = kept.get("/hello").await;
+    assert_eq!((answer.status, answer.headers.get("connection")), (StatusCode::OK, None));
+    let mut fresh = Client::h1(TcpStream::connect(own).await.unwrap()).await;
+    assert_eq!(fresh.get("/hello").await.status, StatusCode::OK);
+    assert_eq!(under_way.await.unwrap().text(), "slow");
+    drained.await.unwrap();
+    assert_eq!(kept.get("/hello").await.status, StatusCode::OK, "and after it");
+    engine.drain(Duration::from_secs(5), Duration::from_secs(10)).await;
+    assert!(TcpStream::connect(own).await.is_err());
     std::thread::spawn(move || drop(engine));
 }
 
