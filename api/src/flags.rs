@@ -77,7 +77,9 @@ where
         return Ok(A::from_arg_matches(&matches)?);
     };
     let mut all = given;
-    all.extend(flags_of_file(&A::command(), &path, &matches)?);
+    // What stands behind `--` is no flag, and would not become one.
+    let behind = all.iter().position(|word| word == "--").unwrap_or(all.len());
+    all.splice(behind..behind, flags_of_file(&A::command(), &path, &matches)?);
     let matches = A::command().try_get_matches_from(all).map_err(|error| UsageError::File {
         path,
         reason: error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
