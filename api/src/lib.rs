@@ -7,6 +7,7 @@
 pub mod address;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod context;
 #[cfg(feature = "flags")]
 pub mod flags;
 #[cfg(feature = "json")]
@@ -31,6 +32,7 @@ pub mod join {
 }
 
 pub use address::{ControlPlanes, Host, HostPort, host_and_port};
+pub use context::{CONTEXT_FILE, Context};
 pub use names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};
 pub use token::JoinToken;

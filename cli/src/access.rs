@@ -1,15 +1,26 @@
 //! Finding the API, its roots and its token.
 //!
-//! What is given counts. What is not is sought where a control plane of this machine leaves it: in its data directory.
+//! What is given counts. What is not is sought where a control plane of this machine leaves it, in its data directory, and
+//! then among the contexts of `weft login`:
+//!
+//! 1. `--context NAME`: that context as it is
+//! 2. `--token-file`, `WEFT_TOKEN`: that token, for `--api`, else for the API that is named beside the token's file
+//! 3. `./weft-data`: the control plane that was started in this directory
+//! 4. the context in use; with `--api`, the one of that API
+//!
+//! A token that was not given is sent to the API that it was found with, and to nobody else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use weft_api::client::Client;
+use weft_api::{Context, Host};
 
 use crate::args::Access;
+use crate::commands::context::missing;
+use crate::contexts::Contexts;
 use crate::replicas::Replicas;
 
 /// Data directory of a control plane that was started here without flags.
@@ -22,34 +33,141 @@ const DEFAULT_API: &str = "http://127.0.0.1:7400";
 
 /// A client of the first replica, with the token that applies here.
 pub fn client(access: &Access) -> anyhow::Result<Client> {
-    Ok(clients(access)?.swap_remove(0))
+    connect(&find(access)?)
 }
 
 /// The control plane, as what is given or found names its replicas.
 pub fn replicas(access: &Access) -> anyhow::Result<Replicas> {
-    clients(access).map(Replicas::new)
+    clients(&find(access)?).map(Replicas::new)
 }
 
-fn clients(access: &Access) -> anyhow::Result<Vec<Client>> {
-    let data = data_dir(access);
+/// A client of the first replica of that API.
+pub fn connect(context: &Context) -> anyhow::Result<Client> {
+    Ok(clients(context)?.swap_remove(0))
+}
+
+fn clients(context: &Context) -> anyhow::Result<Vec<Client>> {
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(context.roots.as_bytes()).collect::<Result<_, _>>()?;
+    each(&context.api).map(|api| Ok(Client::try_new(api, &context.token, &roots)?)).collect()
+}
+
+/// The replicas of an API, which may be a list.
+fn each(api: &str) -> impl Iterator<Item = &str> {
+    api.split(',').map(str::trim)
+}
+
+/// The API that applies here, with its token and roots.
+pub fn find(access: &Access) -> anyhow::Result<Context> {
+    let contexts = Contexts::of_user();
+    find_among(access, std::env::var("WEFT_TOKEN").ok(), Path::new(LOCAL_DATA), contexts.as_ref())
+}
+
+fn find_among(
+    access: &Access,
+    token: Option<String>,
+    local: &Path,
+    contexts: Option<&Contexts>,
+) -> anyhow::Result<Context> {
+    if let Some(name) = &access.context {
+        let contexts = contexts.context("contexts lie in the home directory, and HOME is not set")?;
+        let context = contexts.read(name)?.ok_or_else(|| missing(contexts, name))?;
+        if let Some(api) = access.api.as_ref().filter(|api| !is_same(api, &context.api)) {
+            bail!(
+                "--api {api}: the context {name} is of {}, and its token is sent to nobody else",
+                context.api
+            );
+        }
+        let api = access.api.clone().unwrap_or(context.api);
+        return Ok(Context { api, ..context });
+    }
+    if let Some(path) = &access.token_file {
+        let beside = path.parent().filter(|_| path.file_name().is_some_and(|name| name == TOKEN));
+        return with_token(access, read(path)?, beside.unwrap_or(local));
+    }
+    if let Some(token) = token {
+        return with_token(access, token, local);
+    }
+    let own = local.join(TOKEN);
+    if own.exists() {
+        return of_this_directory(access, read(&own)?, local);
+    }
+    if let Some(context) = kept(access, contexts)? {
+        return Ok(context);
+    }
+    bail!(
+        "no operator token{}: log in (weft login FILE), set WEFT_TOKEN, give --token-file, or run where the control \
+         plane's {} is",
+        access.api.as_ref().map(|api| format!(" for {api}")).unwrap_or_default(),
+        own.display()
+    )
+}
+
+/// A token that was given goes where it is told to go.
+fn with_token(access: &Access, token: String, data: &Path) -> anyhow::Result<Context> {
     let api = match &access.api {
         Some(api) => api.clone(),
-        None => local_api(&data)?,
+        None => local_api(data)?,
     };
     let roots = match &access.ca {
         Some(path) => roots(path).with_context(|| format!("--ca {}", path.display()))?,
-        None if api.contains("https://") => local_roots(&data)?,
-        None => Vec::new(),
+        None if api.contains("https://") => local_roots(data)?,
+        None => String::new(),
     };
-    let token = token(access, &data)?;
-    api.split(',').map(|api| Ok(Client::try_new(api.trim(), &token, &roots)?)).collect()
+    Ok(Context { api, roots, token })
 }
 
-/// The directory that the token's file is in, where that is a control plane's; else the one in the current directory.
-fn data_dir(access: &Access) -> PathBuf {
-    let given =
-        access.token_file.as_deref().filter(|path| path.file_name().is_some_and(|name| name == TOKEN));
-    given.and_then(Path::parent).map_or_else(|| PathBuf::from(LOCAL_DATA), Path::to_owned)
+/// A token that lies here is for the control plane here: for its API, for another of this machine, and for another
+/// replica, which has a certificate of the same roots.
+fn of_this_directory(access: &Access, token: String, data: &Path) -> anyhow::Result<Context> {
+    if let (Some(api), Some(_)) = (&access.api, &access.ca) {
+        let own = local_api(data)?;
+        ensure!(
+            is_same(api, &own) || is_loopback(api),
+            "--api {api}: the token in {} is for {own}, and is not sent to another mesh; give --token-file",
+            data.display()
+        );
+    }
+    with_token(access, token, data)
+}
+
+/// The context in use, or that of the API which is given.
+fn kept(access: &Access, contexts: Option<&Contexts>) -> anyhow::Result<Option<Context>> {
+    let Some(contexts) = contexts else { return Ok(None) };
+    let found = match &access.api {
+        None => match contexts.current()? {
+            Some(name) => contexts.read(&name)?,
+            None => None,
+        },
+        Some(api) => {
+            let mut found = None;
+            for name in contexts.names()? {
+                found = found.or(contexts.read(&name)?.filter(|context| is_same(api, &context.api)));
+            }
+            found
+        }
+    };
+    let Some(mut context) = found else { return Ok(None) };
+    if let Some(api) = &access.api {
+        context.api.clone_from(api);
+    }
+    if let Some(path) = &access.ca {
+        context.roots = roots(path).with_context(|| format!("--ca {}", path.display()))?;
+    }
+    Ok(Some(context))
+}
+
+/// Whether an API, which may be a list of replicas, is the one at `own`: that is among them, and whoever answers at the
+/// others has to show a certificate of the same roots.
+fn is_same(api: &str, own: &str) -> bool {
+    let same = |one: &str| one.trim_end_matches('/').eq_ignore_ascii_case(own.trim_end_matches('/'));
+    each(api).any(same) && each(api).all(|one| same(one) || one.starts_with("https://"))
+}
+
+fn is_loopback(api: &str) -> bool {
+    each(api).all(|one| {
+        let place = one.split_once("://").map_or(one, |(_, place)| place).trim_end_matches('/');
+        weft_api::host_and_port(place).is_ok_and(|(host, _): (Host, _)| host.is_loopback())
+    })
 }
 
 fn local_api(data: &Path) -> anyhow::Result<String> {
@@ -61,32 +179,16 @@ fn local_api(data: &Path) -> anyhow::Result<String> {
     }
 }
 
-fn local_roots(data: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn local_roots(data: &Path) -> anyhow::Result<String> {
     let path = data.join(ROOTS);
-    if path.exists() { roots(&path).with_context(|| path.display().to_string()) } else { Ok(Vec::new()) }
+    if path.exists() { roots(&path).with_context(|| path.display().to_string()) } else { Ok(String::new()) }
 }
 
-fn roots(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let roots: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
-    anyhow::ensure!(!roots.is_empty(), "there is no certificate in it; give the control plane's {ROOTS}");
-    Ok(roots)
-}
-
-fn token(access: &Access, data: &Path) -> anyhow::Result<String> {
-    if let Some(path) = &access.token_file {
-        return read(path);
-    }
-    if let Ok(token) = std::env::var("WEFT_TOKEN") {
-        return Ok(token);
-    }
-    let local = data.join(TOKEN);
-    if local.exists() {
-        return read(&local);
-    }
-    bail!(
-        "no operator token: set WEFT_TOKEN, give --token-file, or run where the control plane's {} is",
-        local.display()
-    )
+fn roots(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>()?;
+    ensure!(!found.is_empty(), "there is no certificate in it; give the control plane's {ROOTS}");
+    Ok(text)
 }
 
 /// Reads a token file.
@@ -100,7 +202,22 @@ mod tests {
     use super::*;
 
     fn access(token_file: Option<&Path>) -> Access {
-        Access { api: None, token_file: token_file.map(Path::to_owned), ca: None }
+        Access { api: None, token_file: token_file.map(Path::to_owned), ca: None, context: None }
+    }
+
+    fn to(api: &str) -> Access {
+        Access { api: Some(api.to_owned()), ..access(None) }
+    }
+
+    fn kept_contexts(home: &Path) -> Contexts {
+        let contexts = Contexts::within(home);
+        for (name, api) in [("one", "https://one.example:7400"), ("two", "https://two.example:7400")] {
+            let context =
+                Context { api: api.to_owned(), roots: String::new(), token: format!("weftop.{name}") };
+            contexts.store(&name.parse().unwrap(), &context).unwrap();
+        }
+        contexts.choose(&"one".parse().unwrap()).unwrap();
+        contexts
     }
 
     #[test]
@@ -128,5 +245,41 @@ mod tests {
         let api = Some("https://10.0.0.1:7400".to_owned());
         let error = client(&Access { api, ca: Some(ca.clone()), ..access(Some(&token)) }).unwrap_err();
         assert!(format!("{error:#}").contains(&ca.display().to_string()), "{error:#}");
+    }
+
+    #[test]
+    fn what_is_given_comes_before_this_directory_and_that_before_contexts() {
+        let dir = tempfile::tempdir().unwrap();
+        let contexts = kept_contexts(dir.path());
+        let (data, none) = (dir.path().join("data"), dir.path().join("none"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(TOKEN), "weftop.here").unwrap();
+        let found = |access: &Access, token: Option<&str>, data: &Path| {
+            find_among(access, token.map(str::to_owned), data, Some(&contexts)).unwrap().token
+        };
+        assert_eq!(found(&access(None), Some("weftop.given"), &data), "weftop.given");
+        assert_eq!(found(&access(None), None, &data), "weftop.here");
+        assert_eq!(found(&access(None), None, &none), "weftop.one");
+        assert_eq!(found(&to("https://two.example:7400/"), None, &none), "weftop.two");
+        let named = Access { context: Some("two".parse().unwrap()), ..access(None) };
+        assert_eq!(found(&named, Some("weftop.given"), &data), "weftop.two");
+    }
+
+    #[test]
+    fn token_that_was_found_is_sent_to_its_own_api_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let contexts = kept_contexts(dir.path());
+        let (data, none, ca) = (dir.path().join("data"), dir.path().join("none"), dir.path().join("ca.pem"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(TOKEN), "weftop.here").unwrap();
+        let refused = |access: &Access, data: &Path| {
+            find_among(access, None, data, Some(&contexts)).unwrap_err().to_string()
+        };
+        let elsewhere = to("https://elsewhere.example:7400");
+        assert!(refused(&elsewhere, &none).contains("no operator token for https://elsewhere"));
+        let named = Access { context: Some("two".parse().unwrap()), ..elsewhere.clone() };
+        assert!(refused(&named, &none).contains("sent to nobody else"));
+        let of_another_mesh = Access { ca: Some(ca), ..elsewhere };
+        assert!(refused(&of_another_mesh, &data).contains("not sent to another mesh"));
     }
 }

@@ -1,11 +1,18 @@
 //! Command line of `weft`.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use weft_api::flags::TokenSource;
 use weft_policies::kinds::Kind;
+
+use crate::contexts::ContextName;
+
+mod run;
+
+pub use run::{Run, Sidecar};
 
 /// The Weft service mesh, from the command line.
 #[derive(Debug, Parser)]
@@ -32,12 +39,23 @@ pub struct Access {
     /// Roots that an https API is verified against (PEM): the control plane's ca.pem; else ./weft-data/ca.pem
     #[arg(long, global = true, env = "WEFT_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Context of an earlier `weft login`, whatever else is found
+    #[arg(long, global = true, env = "WEFT_CONTEXT", value_name = "NAME")]
+    pub context: Option<ContextName>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a local mesh: control plane, demo services, sidecars, load; Ctrl-C ends it
     Up(Up),
+    /// Run an application beside its sidecar, in the mesh of a control plane
+    Run(Box<Run>),
+    /// Run several applications in a mesh of their own, with nothing prepared; Ctrl-C ends it
+    Dev(Dev),
+    /// Keep what this machine needs to talk to a control plane
+    Login(Login),
+    /// Control planes that this machine has logged in to
+    Context(Context),
     /// Apply YAML documents as one transaction
     Apply(Apply),
     /// Show objects
@@ -72,6 +90,41 @@ pub struct Up {
     /// End after so long; for scripts
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub duration: Option<std::time::Duration>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Dev {
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+    /// Each application: NAME:PORT[/PROTOCOL] COMMAND ARG…, and `--` before the next. PROTOCOL is HTTP (the default),
+    /// HTTP2, GRPC, TCP or TLS. Other `--` belong to the application
+    #[arg(last = true, required = true, value_name = "NAME:PORT[/PROTOCOL] COMMAND")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Login {
+    /// The control plane's operator.context; else --api, --token-file and --ca say it, or ./weft-data
+    pub file: Option<PathBuf>,
+    /// Name of the context; the host of the API by default
+    #[arg(long)]
+    pub name: Option<ContextName>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Context {
+    #[command(subcommand)]
+    pub command: ContextCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// List contexts, without their tokens
+    List(Listing),
+    /// Use that one from now on
+    Use { name: ContextName },
+    /// Forget one, and its token with it
+    Remove { name: ContextName },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,7 +2,9 @@
 
 pub mod apply;
 pub mod bootstrap;
+pub mod context;
 pub mod delete;
 pub mod get;
+pub mod login;
 pub mod proxy;
 pub mod token;

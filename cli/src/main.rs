@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! args ──▶ access (where is the API, which token) ──▶ commands::… ──▶ output (table, yaml, json)
-//!                                                 └──▶ up (a whole local mesh)
+//!                                                 └──▶ up, dev (a mesh on this machine), run (one process)
 //! ```
 
 mod access;
 mod args;
 mod commands;
+mod contexts;
+mod dev;
+mod lines;
 mod output;
 mod replicas;
+mod run;
 mod up;
 
 use std::process::ExitCode;
 
-use args::{Args, Command, ProxyCommand, TokenCommand};
+use args::{Args, Command, ContextCommand, ProxyCommand, TokenCommand};
 use weft_api::flags::UsageError;
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,7 +30,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(error.exit_status());
         }
     };
-    match run(args).await {
+    match carry_out(args).await {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<UsageError>() {
             Some(usage) => {
@@ -41,10 +45,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
+async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
     let access = || access::replicas(&args.access);
     match args.command {
         Command::Up(up) => up::run(up).await,
+        Command::Run(run) => run::run(|| access::client(&args.access), *run).await,
+        Command::Dev(dev) => dev::run(dev).await,
+        Command::Login(login) => commands::login::run(&args.access, login).await,
+        Command::Context(context) => match context.command {
+            ContextCommand::List(list) => commands::context::list(&list),
+            ContextCommand::Use { name } => commands::context::use_from_now_on(&name),
+            ContextCommand::Remove { name } => commands::context::remove(&name),
+        },
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,

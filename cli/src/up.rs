@@ -7,8 +7,8 @@
 //! ```
 
 pub mod binaries;
-mod crew;
-mod mesh;
+pub mod crew;
+pub mod mesh;
 mod picture;
 
 use std::io::IsTerminal as _;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use weft_api::flags::{self, UsageError};
-use weft_api::probe;
 use weft_api::supervisor::{State, Supervisor};
+use weft_api::{CONTEXT_FILE, probe};
 use weft_control_plane::args::{Args, Command};
 use weft_control_plane::clock::Clock;
 use weft_control_plane::supervision::supervise;
@@ -79,6 +79,10 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),
         "the control plane serves"
     );
+    if !running.api.ip().is_loopback() && args.api_cert.is_none() {
+        let file = args.data_dir.join(CONTEXT_FILE);
+        tracing::info!(file = %file.display(), "to use weft elsewhere, take this file there: weft login operator.context");
+    }
     let why = loop {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",

@@ -73,6 +73,16 @@ impl Reach {
         first.map_or(HostPort { host: Host::Ip(xds.ip()), port: xds.port() }, with_port)
     }
 
+    /// Where operators on other machines find this replica's API; none where it is for this machine only.
+    #[must_use]
+    pub fn api_from_elsewhere(&self, api: SocketAddr) -> Option<String> {
+        if api.ip().is_loopback() {
+            return None;
+        }
+        let host = self.own_name(api).host;
+        Some(format!("https://{}", HostPort { host, port: api.port() }))
+    }
+
     /// What the server certificate is for: what is listened on, what others are told, and what was asked for.
     #[must_use]
     pub fn server_names(&self, listeners: &[SocketAddr]) -> Vec<ServerName> {
@@ -188,6 +198,15 @@ mod tests {
         let told = reach.public(reach.xds_listen).to_string();
         assert_eq!(told, "10.0.0.1:7401,10.0.0.2:7401,mesh.example:9");
         assert_eq!(reach.own_name(reach.xds_listen).to_string(), "10.0.0.2:7401");
+    }
+
+    #[test]
+    fn operators_elsewhere_use_the_name_of_this_replica() {
+        let flags =
+            ["--advertise", "10.0.0.2:9401", "--public", "mesh.example", "--api-listen", "0.0.0.0:7400"];
+        let reach = reach(&flags).unwrap();
+        assert_eq!(reach.api_from_elsewhere(bound("0.0.0.0:7400")).unwrap(), "https://10.0.0.2:7400");
+        assert_eq!(reach.api_from_elsewhere(bound("127.0.0.1:7400")), None);
     }
 
     #[test]

@@ -109,7 +109,11 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
     let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
     let listeners = Listeners::bind(args, reach)?;
-    let access = LocalAccess { dir: args.data_dir.clone(), api: api_url(args, listeners.api.local_addr()?) };
+    let api = listeners.api.local_addr()?;
+    let (dir, from_here) = (args.data_dir.clone(), api_url(args, api));
+    let for_operators = listeners.reach.api_from_elsewhere(api).unwrap_or_else(|| from_here.clone());
+    let for_operators = args.api_cert.is_none().then_some(for_operators);
+    let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
     let parts = Parts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();

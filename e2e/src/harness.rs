@@ -13,6 +13,7 @@
 mod address;
 mod calls;
 mod control_plane;
+mod descent;
 mod door;
 mod etcd;
 mod forge;
@@ -33,6 +34,7 @@ mod workload;
 pub use address::{Subnet, free_port};
 pub use calls::{Answer, Calls, GrpcFinding};
 pub use control_plane::ControlPlane;
+pub use descent::{child, children, marked_by};
 pub use door::{Door, Visit};
 pub use etcd::Etcd;
 pub use forge::{Forger, leaf_params};

@@ -62,7 +62,8 @@ pub async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), UsageError> {
+/// Whether a token is for the service that is asked for, if one is.
+pub fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), UsageError> {
     match (&token.service, service) {
         (Some(of_token), Some(wanted)) if of_token != wanted => Err(UsageError::Flag {
             flag: "--service",
@@ -98,11 +99,22 @@ pub async fn write(token: &str, args: &Bootstrap) -> anyhow::Result<PathBuf> {
 /// What the join decided, as `weft-proxy join` leaves it in `workload.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Membership {
+pub struct Membership {
     control_plane: ControlPlanes,
     trust_domain: TrustDomain,
-    service: ServiceId,
-    workload: WorkloadId,
+    /// Whose member the workload is.
+    pub service: ServiceId,
+    /// What it is called.
+    pub workload: WorkloadId,
+}
+
+impl Membership {
+    /// Reads it from an identity's directory.
+    pub fn read(identity: &Path) -> anyhow::Result<Self> {
+        let path = identity.join("workload.json");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
 }
 
 async fn join(args: &Bootstrap, token: &str) -> anyhow::Result<Membership> {
@@ -131,9 +143,7 @@ async fn join(args: &Bootstrap, token: &str) -> anyhow::Result<Membership> {
     if !status.success() {
         bail!("the join failed");
     }
-    let path = args.out.join("workload.json");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).with_context(|| path.display().to_string())
+    Membership::read(&args.out)
 }
 
 fn expiry(path: &Path) -> anyhow::Result<SystemTime> {

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -31,6 +31,11 @@ impl Crew {
         Ok(Self { logs: logs.to_owned(), members: Vec::new() })
     }
 
+    /// Where the logs are.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
     /// Starts a process. `arrange` gives it arguments and environment.
     pub fn start(
         &mut self,
@@ -42,6 +47,7 @@ impl Crew {
         let file = File::create(&log).with_context(|| log.display().to_string())?;
         let mut command = bound_to_this_process(program);
         arrange(&mut command);
+        let mut command = tokio::process::Command::from(command);
         // A group of its own: Ctrl-C in the terminal reaches this program only, which ends the others in order.
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -112,7 +118,7 @@ fn signal(member: &Member, signal: Signal) {
 }
 
 /// Where util-linux is there, the kernel ends the process even when this one is killed outright.
-fn bound_to_this_process(program: &Path) -> Command {
+pub fn bound_to_this_process(program: &Path) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if setpriv.is_file() {
         let mut command = Command::new(setpriv);

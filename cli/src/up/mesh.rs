@@ -97,7 +97,7 @@ impl LocalMesh {
         crew.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
             command.arg("--data-dir").arg(&args.data_dir);
         })?;
-        let client = control_plane(args, crew).await?;
+        let client = control_plane(API, &args.data_dir, crew).await?;
         apply_to_a_new_mesh(args, &client).await?;
         for workload in &WORKLOADS {
             let beside = envoy.as_deref().filter(|_| workload.beside_envoy);
@@ -110,7 +110,9 @@ impl LocalMesh {
             }
         }
         say("waiting until all sidecars have their configuration");
-        in_sync(&client, crew).await?;
+        if !in_sync(&client, crew, WORKLOADS.len()).await? {
+            say("not all sidecars are in sync after 30 s; the table shows which");
+        }
         Ok(Self { client, greeting: greeting(envoy.is_some()) })
     }
 }
@@ -129,21 +131,22 @@ fn ensure_free() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn control_plane(args: &Up, crew: &mut Crew) -> anyhow::Result<Client> {
-    let token = args.data_dir.join("operator.token");
+/// Waits until the control plane of that data directory answers.
+pub async fn control_plane(api: &str, data_dir: &Path, crew: &mut Crew) -> anyhow::Result<Client> {
+    let token = data_dir.join("operator.token");
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         crew.check()?;
         if let Ok(token) = access::read(&token) {
-            let client = Client::try_new(API, &token, &[])?;
+            let client = Client::try_new(api, &token, &[])?;
             if client.proxies().await.is_ok() {
                 return Ok(client);
             }
         }
         if Instant::now() > deadline {
-            bail!("the control plane is not ready after 30 s: see {}/logs", args.data_dir.display());
+            bail!("the control plane is not ready after 30 s: see {}", crew.logs().display());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -256,20 +259,20 @@ fn identity_dir(args: &Up, workload: &Workload) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-async fn in_sync(client: &Client, crew: &mut Crew) -> anyhow::Result<()> {
+/// Waits until so many sidecars have everything; false when some have not within 30 s.
+pub async fn in_sync(client: &Client, crew: &mut Crew, sidecars: usize) -> anyhow::Result<bool> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         crew.check()?;
         let proxies = client.proxies().await?;
         let synced = |proxy: &&weft_api::rest::ProxyStatus| proxy.sync == weft_api::rest::Sync::Synced;
-        if proxies.items.iter().filter(synced).count() >= WORKLOADS.len() {
-            return Ok(());
+        if proxies.items.iter().filter(synced).count() >= sidecars {
+            return Ok(true);
         }
         if Instant::now() > deadline {
-            say("not all sidecars are in sync after 30 s; the table shows which");
-            return Ok(());
+            return Ok(false);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

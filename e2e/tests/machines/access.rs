@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use weft_e2e::harness::ours;
 
 use crate::site::{SERVICES, Site};
 
@@ -47,6 +48,30 @@ async fn weft_reaches_the_api_from_everywhere_and_says_what_is_wrong_when_it_doe
         let plain = ["--api", "http://127.0.0.1:7400", "get", "services"];
         let said = site.try_weft("alpha", &plain, site.dir()).await?;
         ensure!(said.as_ref().is_err_and(|said| said.contains("https://127.0.0.1:7400")), "{said:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// What the control plane writes beside its token is all that another machine needs, and the roots are in it.
+#[tokio::test]
+async fn login_on_another_machine_takes_one_file() {
+    Site::run(async |site: &mut Site| {
+        site.apply(SERVICES).await?;
+        let home = site.dir().join("home-of-beta");
+        std::fs::create_dir(&home)?;
+        let environment = [("HOME", home.to_str().context("path")?), ("XDG_CONFIG_HOME", "")];
+        let place = site.machine("beta").place();
+        let file = site.dir().join("data/operator.context");
+        for (arguments, says) in [
+            (vec!["login", file.to_str().context("path")?], "https://10.77.0.1:7400"),
+            (vec!["get", "services"], "store"),
+            (vec!["context", "list"], "https://10.77.0.1:7400"),
+        ] {
+            let output = place.output(&ours("weft")?, &arguments, &environment, &home).await?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            ensure!(output.status.success() && said.contains(says), "{arguments:?}: {output:?}");
+        }
         Ok(())
     })
     .await;

@@ -2,10 +2,13 @@
 
 mod authorization;
 mod backup;
+mod beside;
+mod dev;
 mod entry;
 mod health;
 mod issuer;
 mod local;
+mod login;
 mod outage;
 mod owner;
 mod protocols;
