@@ -55,9 +55,12 @@ async fn start_that_cannot_succeed_says_why_and_joins_nothing() {
         mesh.apply(&service("web")).await?;
         let taken = std::net::TcpListener::bind((mesh.next_address(), 0))?;
         let taken = taken.local_addr()?.to_string();
+        let text = mesh.dir().join("no-program");
+        std::fs::write(&text, "")?;
+        let text = text.to_str().context("path")?;
         for (flags, command, code, says) in [
             (vec![], vec!["./nowhere"], 127, vec!["./nowhere", "no such program"]),
-            (vec![], vec!["/etc/hostname"], 126, vec!["/etc/hostname", "executed"]),
+            (vec![], vec![text], 126, vec![text, "executed"]),
             (vec![], vec![], USAGE, vec!["COMMAND"]),
             (vec!["--app-prot", "http=80"], vec!["true"], USAGE, vec!["--app-prot", "--app-port"]),
             (vec!["--service", "shop/nowhere"], vec!["true"], 1, vec!["shop/nowhere", "kind: Service"]),
@@ -135,8 +138,11 @@ async fn stop_under_load_loses_no_request() {
         let run = Run::serving(mesh, "web-1", port, &[]);
         let process = run.start(mesh)?;
         mesh.in_sync(&[stays.id(), caller.id()]).await?;
-        let slow = format!("http://127.0.0.1:{port}/fault?delay=300ms");
-        until("the application serves", SOON, async || Calls::direct().get(&slow).await).await?;
+        // Requests take their time in both, so that both have their share of them, and some are under way at the stop.
+        for app in [format!("http://127.0.0.1:{port}"), stays.app()] {
+            let slow = format!("{app}/fault?delay=150ms");
+            until("the application serves", SOON, async || Calls::direct().get(&slow).await).await?;
+        }
         until("both are called", SOON, async || {
             let answer = caller.calls().get("http://web/").await?.tree()?;
             ensure!(answer.workload == "web-1", "{answer:?}");
