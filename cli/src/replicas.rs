@@ -115,7 +115,7 @@ impl Replicas {
                     );
                 }
                 Err(error) if is_silence(&error) => {
-                    eprintln!("warning: {error}; its proxies are not counted")
+                    eprintln!("warning: {error}; its proxies are not counted");
                 }
                 Err(error) => return Err(error),
             }

@@ -33,7 +33,7 @@ pub async fn run(replicas: &Replicas, args: Apply) -> anyhow::Result<ExitCode> {
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
             match args.output {
                 Format::Table | Format::Wide => {
-                    println!("this mesh is not new: its policies stay as they are")
+                    println!("this mesh is not new: its policies stay as they are");
                 }
                 Format::Json | Format::Yaml => output::print(args.output, &problem, &[], Vec::new)?,
             }

@@ -112,6 +112,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// A cluster of endpoints on this machine.
+#[allow(dead_code, reason = "not all suites that share this file ask for it")]
 pub(crate) fn cluster(name: &str, ports: &[u16], more: &str) -> String {
     let endpoints: Vec<String> = ports
         .iter()
@@ -300,6 +301,7 @@ pub(crate) async fn raw(port: u16, bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A GET that closes, with more header lines.
+#[allow(dead_code, reason = "not all suites that share this file ask for it")]
 pub(crate) async fn get(port: u16, path: &str, headers: &str) -> String {
     raw(port, format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n{headers}\r\n")).await
 }
