@@ -41,19 +41,14 @@ pub fn replicas(access: &Access) -> anyhow::Result<Replicas> {
     clients(&find(access)?).map(Replicas::new)
 }
 
-/// A client of the first replica of that API.
+/// A client of the first replica of that control plane.
 pub fn connect(context: &Context) -> anyhow::Result<Client> {
     Ok(clients(context)?.swap_remove(0))
 }
 
 fn clients(context: &Context) -> anyhow::Result<Vec<Client>> {
     let roots: Vec<_> = CertificateDer::pem_slice_iter(context.roots.as_bytes()).collect::<Result<_, _>>()?;
-    each(&context.api).map(|api| Ok(Client::try_new(api, &context.token, &roots)?)).collect()
-}
-
-/// The replicas of an API, which may be a list.
-fn each(api: &str) -> impl Iterator<Item = &str> {
-    api.split(',').map(str::trim)
+    parts(&context.api).map(|api| Ok(Client::try_new(api, &context.token, &roots)?)).collect()
 }
 
 /// The API that applies here, with its token and roots.
@@ -71,14 +66,13 @@ fn find_among(
     if let Some(name) = &access.context {
         let contexts = contexts.context("contexts lie in the home directory, and HOME is not set")?;
         let context = contexts.read(name)?.ok_or_else(|| missing(contexts, name))?;
-        if let Some(api) = access.api.as_ref().filter(|api| !is_same(api, &context.api)) {
+        if let Some(api) = access.api.as_ref().filter(|api| !are_of(api, &context.api)) {
             bail!(
                 "--api {api}: the context {name} is of {}, and its token is sent to nobody else",
                 context.api
             );
         }
-        let api = access.api.clone().unwrap_or(context.api);
-        return Ok(Context { api, ..context });
+        return Ok(context);
     }
     if let Some(path) = &access.token_file {
         let beside = path.parent().filter(|_| path.file_name().is_some_and(|name| name == TOKEN));
@@ -122,7 +116,7 @@ fn of_this_directory(access: &Access, token: String, data: &Path) -> anyhow::Res
     if let (Some(api), Some(_)) = (&access.api, &access.ca) {
         let own = local_api(data)?;
         ensure!(
-            is_same(api, &own) || is_loopback(api),
+            are_of(api, &own) || are_loopback(api),
             "--api {api}: the token in {} is for {own}, and is not sent to another mesh; give --token-file",
             data.display()
         );
@@ -141,31 +135,31 @@ fn kept(access: &Access, contexts: Option<&Contexts>) -> anyhow::Result<Option<C
         Some(api) => {
             let mut found = None;
             for name in contexts.names()? {
-                found = found.or(contexts.read(&name)?.filter(|context| is_same(api, &context.api)));
+                found = found.or(contexts.read(&name)?.filter(|context| are_of(api, &context.api)));
             }
             found
         }
     };
     let Some(mut context) = found else { return Ok(None) };
-    if let Some(api) = &access.api {
-        context.api.clone_from(api);
-    }
     if let Some(path) = &access.ca {
         context.roots = roots(path).with_context(|| format!("--ca {}", path.display()))?;
     }
     Ok(Some(context))
 }
 
-/// Whether an API, which may be a list of replicas, is the one at `own`: that is among them, and whoever answers at the
-/// others has to show a certificate of the same roots.
-fn is_same(api: &str, own: &str) -> bool {
-    let same = |one: &str| one.trim_end_matches('/').eq_ignore_ascii_case(own.trim_end_matches('/'));
-    each(api).any(same) && each(api).all(|one| same(one) || one.starts_with("https://"))
+/// An API for each replica.
+fn parts(api: &str) -> impl Iterator<Item = &str> {
+    api.split(',').map(|api| api.trim().trim_end_matches('/'))
 }
 
-fn is_loopback(api: &str) -> bool {
-    each(api).all(|one| {
-        let place = one.split_once("://").map_or(one, |(_, place)| place).trim_end_matches('/');
+/// Whether all of these are replicas of that control plane.
+fn are_of(given: &str, own: &str) -> bool {
+    parts(given).all(|given| parts(own).any(|own| own.eq_ignore_ascii_case(given)))
+}
+
+fn are_loopback(given: &str) -> bool {
+    parts(given).all(|api| {
+        let place = api.split_once("://").map_or(api, |(_, place)| place);
         weft_api::host_and_port(place).is_ok_and(|(host, _): (Host, _)| host.is_loopback())
     })
 }
@@ -232,7 +226,7 @@ mod tests {
         let given = Access { api: Some("http://127.0.0.1:9".to_owned()), ..access(Some(&token)) };
         assert_eq!(found(&given).unwrap(), "http://127.0.0.1:9");
         let two = Access { api: Some("http://127.0.0.1:9,http://127.0.0.1:10".to_owned()), ..given };
-        let two = clients(&two).unwrap().into_iter().map(|client| client.api().to_owned());
+        let two = clients(&find(&two).unwrap()).unwrap().into_iter().map(|client| client.api().to_owned());
         assert_eq!(two.collect::<Vec<_>>(), ["http://127.0.0.1:9", "http://127.0.0.1:10"]);
     }
 

@@ -33,9 +33,10 @@ impl ContextName {
         &self.0
     }
 
-    /// The host of an API, with its port where that is not the usual one.
+    /// The host of an API, or of its first replica, with its port where that is not the usual one.
     pub fn of_api(api: &str) -> anyhow::Result<Self> {
-        let place = api.split_once("://").map_or(api, |(_, place)| place).trim_end_matches('/');
+        let first = api.split(',').next().unwrap_or_default().trim();
+        let place = first.split_once("://").map_or(first, |(_, place)| place).trim_end_matches('/');
         let place = place.strip_suffix(":7400").unwrap_or(place).replace(['[', ']'], "");
         let name: String = place.replace(':', "-");
         name.parse()
@@ -284,6 +285,7 @@ mod tests {
         for (api, expected) in [
             ("https://10.0.0.1:7400", "10.0.0.1"),
             ("https://mesh.example:443/", "mesh.example-443"),
+            ("https://a.example:7400,https://b.example:7400", "a.example"),
             ("https://[2001:db8::1]:7400", "2001-db8--1"),
         ] {
             assert_eq!(ContextName::of_api(api).unwrap().as_str(), expected);

@@ -18,8 +18,8 @@ use crate::run::ask;
 use crate::up::crew::Crew;
 use crate::up::{binaries, mesh};
 
-/// Calls to hosts that are no service. `Allow` is what applications with `HTTP_PROXY` want.
-const OUTBOUND: OutboundMode = OutboundMode::RegistryOnly;
+/// Calls to hosts that are no service: `HTTP_PROXY` is to cut nobody off.
+const OUTBOUND: OutboundMode = OutboundMode::Allow;
 const NAMESPACE: &str = "default";
 /// A local port of a TCP service is this much above the application's own, so that an application that listens on all
 /// addresses is not in its way.
