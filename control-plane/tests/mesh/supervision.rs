@@ -36,7 +36,7 @@ async fn reconciler_that_hangs_is_silent_until_it_goes_on() {
     let (release, released) = mpsc::channel::<()>();
     let holding = std::thread::spawn(move || {
         let _held = published.borrow();
-        drop(released.recv());
+        let _ = released.recv();
     });
     while hears(&socket, 10 * SILENCE).await.is_some() {}
     drop(release);
