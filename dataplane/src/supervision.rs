@@ -102,14 +102,16 @@ mod tests {
         assert_eq!(socket.try_recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 
         let times = DrainTimes { minimum: Duration::ZERO, limit: Duration::from_secs(1) };
-        let running = tokio::spawn(control.run(None, ready(()), times));
-        let said = until("READY=1", &socket).await;
-        assert_eq!(said.last().unwrap(), "READY=1\nSTATUS=serves");
-        until("WATCHDOG=1", &socket).await;
-        until("WATCHDOG=1", &socket).await;
-        stop.cancel();
-        until("STOPPING=1", &socket).await;
-        running.await.unwrap().unwrap();
+        let served = async {
+            let said = until("READY=1", &socket).await;
+            assert_eq!(said.last().unwrap(), "READY=1\nSTATUS=serves");
+            until("WATCHDOG=1", &socket).await;
+            until("WATCHDOG=1", &socket).await;
+            stop.cancel();
+            until("STOPPING=1", &socket).await;
+        };
+        let (ran, ()) = tokio::join!(control.run(None, ready(()), times), served);
+        ran.unwrap();
         supervising.await.unwrap();
     }
 

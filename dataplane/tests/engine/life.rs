@@ -93,7 +93,7 @@ async fn a_removed_chain_ends_its_connections_and_a_removed_listener_its_socket(
     assert_eq!(proxy.h1().await.get("/hello").await.status, StatusCode::OK, "the socket stayed");
     setup.runtime.listeners.clear();
     assert!(proxy.engine().swap(setup.build()).await.is_empty());
-    assert!(tokio::net::TcpStream::connect(proxy.address).await.is_err());
+    assert!(TcpStream::connect(proxy.address).await.is_err());
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_drain_lets_requests_finish_and_tells_both_protocols() {
     assert_eq!(second.await.unwrap().text(), "slow");
     let engine = drained.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    assert!(TcpStream::connect(address).await.is_err());
     std::thread::spawn(move || drop(engine));
 }
 
