@@ -104,7 +104,7 @@ async fn a_line_that_ends_in_a_bare_line_feed_is_written_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_no_http_is_the_callers_fault() {
     let (application, port) = (Application::start().await, free_port());
-    let outliers = ", outlier_detection: {consecutive_5xx: 1, consecutive_gateway_failure: 1}";
+    let outliers = ", outlier_detection: {consecutive_5xx: 1, consecutive_gateway_failure: 1, max_ejection_percent: 100}";
     let clusters = cluster("app", &[application.port], outliers);
     let proxy = Proxy::start(&http_listener(port, "", "", ""), &clusters, "").await;
     for chunk in ["-3\r\nabc\r\n", "3\nabc\n", "fffffffffffffffff\r\nabc\r\n", "3\r\nabcd\r\n"] {
@@ -114,6 +114,10 @@ async fn a_body_that_is_no_http_is_the_callers_fault() {
     }
     assert_eq!(status(&get(port, "/", "").await), 200);
     proxy.wait_for("cluster.app.outlier_detection.ejections_enforced_total", 0).await;
+    // A fault that is the application's own counts at once.
+    *application.status.lock().unwrap() = "503 Service Unavailable";
+    assert_eq!(status(&get(port, "/", "").await), 503);
+    proxy.wait_for("cluster.app.outlier_detection.ejections_enforced_total", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,6 +293,43 @@ async fn pour(port: u16, bytes: Vec<u8>, times: usize) {
     }
 }
 
+/// Far more than the buffers between two sockets hold.
+const NEVER: usize = 64 << 20;
+
+/// Begins a head and goes on with it; how much of that went out before the proxy broke off.
+async fn never_ends(port: u16, more: &[u8]) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(&[h2_opening(), frame(1, 1, 1, GET_A)].concat()).await.unwrap();
+    let (mut sink, mut taken) = (vec![0; 64 * 1024], 0);
+    while taken < NEVER {
+        if stream.write_all(more).await.is_err() {
+            break;
+        }
+        taken += more.len();
+        while stream.try_read(&mut sink).is_ok_and(|n| n > 0) {}
+    }
+    taken
+}
+
+/// Begins a head and sends the rest of it; whether an answer begins.
+async fn is_answered(port: u16, rest: Vec<u8>) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(&[h2_opening(), frame(1, 1, 1, GET_A), rest].concat()).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        if stream.read_exact(&mut head).await.is_err() {
+            return false;
+        }
+        let [a, b, c, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        // The first byte of the answer's fields is `:status 200`.
+        if kind == 1 {
+            return payload.first() == Some(&0x88);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_over_http2_cost_little_memory_and_harm_nobody_else() {
     let (_application, proxy, port) = guarded("").await;
@@ -299,15 +340,15 @@ async fn floods_over_http2_cost_little_memory_and_harm_nobody_else() {
         .flat_map(|n| [frame(1, 5, 2 * n + 1, GET_A), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
         .collect();
     soon(pour(port, resets, 1)).await;
-    // A head that never ends.
-    let mut endless = frame(1, 1, 1, GET_A);
-    let literal: Vec<u8> = std::iter::repeat_n([0x00, 0x01, b'x', 0x01, b'y'], 3_000).flatten().collect();
-    endless.extend(frame(9, 0, 1, &literal));
-    soon(pour(port, endless.clone(), 1)).await;
-    soon(pour(port, frame(9, 0, 1, &literal), 1_000)).await;
-    let mut continuations = frame(1, 1, 1, GET_A);
-    continuations.extend((0..20_000).flat_map(|_| frame(9, 0, 1, &[])));
-    soon(pour(port, continuations, 1)).await;
+    // A head that goes on is one, until it goes on without end: full of headers, or of nothing.
+    let literal = |count| std::iter::repeat_n([0x00, 0x01, b'x', 0x01, b'y'], count).flatten().collect();
+    let (some, many): (Vec<u8>, Vec<u8>) = (literal(30), literal(3_000));
+    let (goes_on, ends) = (frame(9, 0, 1, &some), frame(9, 4, 1, &some));
+    assert!(soon(is_answered(port, [goes_on, ends].concat())).await, "a head in three frames");
+    for (what, more) in [("headers", frame(9, 0, 1, &many)), ("nothing", frame(9, 0, 1, &[]).repeat(1_000))] {
+        let taken = soon(never_ends(port, &more)).await;
+        assert!(taken < NEVER, "a head that goes on with {what} was taken for {taken} bytes");
+    }
     // One large header in the table, named thousands of times.
     let mut bomb = GET_A.to_vec();
     bomb.extend([0x40, 0x01, b'x', 0x7f, 0x81, 0x1e]);
