@@ -67,6 +67,12 @@ impl Options {
         self.flag("--issuer-ttl", ttl)
     }
 
+    /// How talkative the control plane is; `info` otherwise.
+    #[must_use]
+    pub fn log(self, filter: &str) -> Self {
+        self.flag("--log", filter)
+    }
+
     fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
         self

@@ -4,15 +4,23 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use http_body_util::Full;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use weft_api::JoinToken;
 use weft_api::ResourceKind;
 use weft_api::join::ProxyType;
-use weft_e2e::harness::{Answer, Calls, Mesh, NewKey, described, join};
+use weft_e2e::harness::{
+    Answer, Calls, Joined, Mesh, NewKey, Options, StoreKind, XdsStream, described, join,
+};
 
 use crate::ground::{ANSWER, Attacks, enter, on_the_embedded_store, service};
 
@@ -47,7 +55,6 @@ on_the_embedded_store!(
     documents_that_are_made_to_hurt_are_refused_soon,
     requests_that_are_made_to_hurt_are_refused,
     admin_endpoint_shows_and_changes_nothing_secret,
-    secrets_are_written_nowhere,
     operator_token_that_was_replaced_opens_nothing,
     half_a_request_is_not_waited_for,
 );
@@ -156,7 +163,7 @@ async fn documents_that_are_made_to_hurt_are_refused_soon(mesh: &mut Mesh) -> an
         ("a duplicate key", with("{}") + "spec: {}\n"),
         ("a merge key", with("{<<: {parentRefs: []}}")),
     ] {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let answer = mesh.call("POST", "/v1/apply", &body).await;
         let held = match answer {
             Ok(answer) if (400..500).contains(&answer.status) && answer.body.len() < 4 << 20 => Ok(()),
@@ -173,43 +180,55 @@ async fn documents_that_are_made_to_hurt_are_refused_soon(mesh: &mut Mesh) -> an
     mesh.apply(&service("web")).await.context("an honest document afterwards")
 }
 
+/// Each carries the token and asks for what is there, so that nothing but its form can be the reason.
 async fn requests_that_are_made_to_hurt_are_refused(mesh: &mut Mesh) -> anyhow::Result<()> {
     let mut attacks = Attacks::default();
     for (attack, path, bytes) in
         [("an apply of 9 MiB", "/v1/apply", 9 << 20), ("a token request of 2 MiB", "/v1/tokens", 2 << 20)]
     {
         let answer = mesh.call("POST", path, &"x".repeat(bytes)).await;
-        // The connection may be closed while the body is still being sent.
         let held = match answer {
-            Ok(answer) if answer.status == 413 || answer.status == 400 => Ok(()),
-            Err(_) => Ok(()),
+            Ok(answer) if answer.status == 413 => Ok(()),
             Ok(answer) => Err(anyhow::anyhow!("{}", answer.status)),
+            Err(error) if error.is::<Elapsed>() => Err(error),
+            // The connection may be closed while the body is still being sent.
+            Err(_) => Ok(()),
         };
         attacks.held(attack, held);
     }
+    // What fits is read, and found to be no document.
+    let read = mesh.call("POST", "/v1/apply", &"x".repeat(7 << 20)).await?;
+    ensure!(read.status == 422, "an apply of 7 MiB: {}", read.status);
+
     let api = mesh.client().api().trim_start_matches("http://").to_owned();
-    let head = "GET /v1/tokens HTTP/1.1\r\nhost: x\r\n";
-    for (attack, request) in [
-        ("a header of 1 MiB", format!("{head}x: {}\r\n\r\n", "a".repeat(1 << 20))),
-        ("2,000 headers", format!("{head}{}\r\n", "x: y\r\n".repeat(2_000))),
-        ("a path of 1 MiB", format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(1 << 20))),
-        ("two lengths", format!("{head}content-length: 1\r\ncontent-length: 2\r\n\r\nxx")),
+    let token = mesh.operator_token()?;
+    let head = |line: &str| format!("{line}\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+    let get = head("GET /v1/tokens HTTP/1.1");
+    let (long, name) = ("a".repeat(1 << 20), "x: y\r\n");
+    for (attack, request, expected) in [
+        ("no attack", format!("{get}connection: close\r\n\r\n"), 200),
+        ("a header of 1 MiB", format!("{get}x: {long}\r\n\r\n"), 431),
+        ("2,000 headers", format!("{get}{}\r\n", name.repeat(2_000)), 431),
+        ("a path of 1 MiB", format!("{}\r\n", head(&format!("GET /{long} HTTP/1.1"))), 431),
+        ("two lengths", format!("{get}content-length: 1\r\ncontent-length: 2\r\n\r\nxx"), 400),
+        // RFC 9112, 6.1: chunks alone count, and the connection ends.
         (
             "a length and chunks",
-            format!("{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            format!("{get}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{get}\r\n"),
+            200,
         ),
-        ("a negative length", format!("{head}content-length: -1\r\n\r\n")),
-        ("a header without a name", format!("{head}: x\r\n\r\n")),
-        ("a space before the colon", format!("{head}x : y\r\n\r\n")),
-        ("HTTP/9.9", "GET / HTTP/9.9\r\n\r\n".to_owned()),
-        ("noise", "\u{0}\u{1}\u{2}\u{3}\r\n\r\n".to_owned()),
+        ("a negative length", format!("{get}content-length: -1\r\n\r\n"), 400),
+        ("a header without a name", format!("{get}: x\r\n\r\n"), 400),
+        ("a space before the colon", format!("{get}x : y\r\n\r\n"), 400),
+        ("HTTP/9.9", format!("{}\r\n", head("GET /v1/tokens HTTP/9.9")), 400),
+        ("noise", "\u{0}\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), 400),
     ] {
-        let answer = raw(&api, request.as_bytes()).await?;
-        let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
-        let held = match status.as_str() {
-            "" | "400" | "401" | "413" | "414" | "431" | "505" => Ok(()),
-            _ => Err(anyhow::anyhow!("{answer:.80}")),
-        };
+        let held = raw(&api, request.as_bytes()).await.and_then(|answer| {
+            let status = answer.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+            let answers = answer.matches("HTTP/1.1 ").count();
+            ensure!(status == Some(expected) && answers == 1, "instead of {expected}: {answer:.200}");
+            Ok(())
+        });
         attacks.held(attack, held);
     }
     attacks.end()?;
@@ -217,15 +236,20 @@ async fn requests_that_are_made_to_hurt_are_refused(mesh: &mut Mesh) -> anyhow::
     Ok(())
 }
 
-/// Sends bytes and reads what comes until the other side closes, or says no more.
+/// Sends bytes and reads what comes until the other side closes.
 async fn raw(address: &str, request: &[u8]) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    // It may close before everything is sent.
-    drop(stream.write_all(request).await);
-    let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(3), stream.read(&mut answer)).await;
-    answer.truncate(read.ok().and_then(Result::ok).unwrap_or(0));
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let stream = TcpStream::connect(address).await?;
+    let (mut from, mut to) = stream.into_split();
+    let mut answer = Vec::new();
+    let both = async {
+        // It may answer and close before everything is sent.
+        tokio::join!(to.write_all(request), from.read_to_end(&mut answer))
+    };
+    let ended = tokio::time::timeout(ANSWER, both).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    // A reset ends a connection too.
+    drop(ended.with_context(|| format!("it is still open after {answer:.200}"))?);
+    Ok(answer)
 }
 
 /// L3: who says half of something, or nothing, keeps no connection on either port.
@@ -237,23 +261,27 @@ async fn half_a_request_is_not_waited_for(mesh: &mut Mesh) -> anyhow::Result<()>
     );
     let half = "GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n";
     let (api, admin) = (mesh.control_plane().api(), mesh.admin());
-    let mut waits = Vec::new();
-    for (what, url, said) in [
+    let deadline = Instant::now() + HALF;
+    let waits = [
         ("half a head to the API", &api, half),
         ("half a body to the API", &api, body.as_str()),
         ("half a head to the admin endpoint", &admin, half),
         ("nothing to the admin endpoint", &admin, ""),
         ("nothing to the API", &api, ""),
-    ] {
-        let address = url.trim_start_matches("http://").to_owned();
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(said.as_bytes()).await?;
-        waits.push((what, tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await })));
-    }
+    ]
+    .map(|(what, url, said)| async move {
+        let ended = async {
+            let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await?;
+            stream.write_all(said.as_bytes()).await?;
+            // A reset ends a connection too.
+            drop(tokio::time::timeout_at(deadline, stream.read_to_end(&mut Vec::new())).await?);
+            anyhow::Ok(())
+        };
+        (what, ended.await.context("it is still open"))
+    });
     let mut attacks = Attacks::default();
-    for (what, wait) in waits {
-        let ended = tokio::time::timeout(HALF, wait).await;
-        attacks.held(what, ended.map(drop).context("it is still open"));
+    for (what, ended) in futures::future::join_all(waits).await {
+        attacks.held(what, ended);
     }
     attacks.end()
 }
@@ -284,8 +312,15 @@ async fn admin_endpoint_shows_and_changes_nothing_secret(mesh: &mut Mesh) -> any
     attacks.end()
 }
 
-/// The log at its most talkative, the dumps, what a proxy was sent, and the store's file.
-async fn secrets_are_written_nowhere(mesh: &mut Mesh) -> anyhow::Result<()> {
+/// The log at its most talkative.
+#[tokio::test]
+async fn secrets_are_written_nowhere() {
+    let options = Options::new(StoreKind::Embedded).log("trace");
+    Mesh::run(options, no_secret_is_written).await;
+}
+
+/// The log, the dumps, what a proxy was sent, and the store's file.
+async fn no_secret_is_written(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&service("web")).await?;
     let operator = mesh.operator_token()?;
     let made = mesh.token("shop/web").await?;
@@ -293,48 +328,104 @@ async fn secrets_are_written_nowhere(mesh: &mut Mesh) -> anyhow::Result<()> {
     let mut workload = described("web-1", mesh.next_address());
     workload.proxy_type = ProxyType::Envoy.into();
     let joined = join(&made.token, &NewKey::plain()?, workload).await?;
-    let mut stream = joined.stream(mesh.xds()).await?;
-    stream.ask(ResourceKind::Secret, &["identity", "bundle"]).await;
-    let key = loop {
-        let given = stream.expect(ResourceKind::Secret, ANSWER).await.context("no key is given")?;
-        let text: Vec<u8> = given.resources.iter().flat_map(|any| any.value.clone()).collect();
-        let pem = String::from_utf8_lossy(&text).into_owned();
-        if let Some(key) = pem.split("PRIVATE KEY-----\n").nth(1).and_then(|key| key.lines().next()) {
-            break key.to_owned();
-        }
-        stream.ack(ResourceKind::Secret, &["identity", "bundle"], &given).await;
-    };
+    let (_stream, key) = key_by_sds(mesh, &joined).await?;
     let refused = enter(mesh, "shop/web", described("-", std::net::Ipv4Addr::LOCALHOST)).await;
     ensure!(refused.is_err(), "a bad name was taken");
 
-    let mut places = vec![
-        ("/dump", Calls::direct().get(&format!("{}/dump", mesh.admin())).await?.body.into_bytes()),
-        ("/metrics", Calls::direct().get(&format!("{}/metrics", mesh.admin())).await?.body.into_bytes()),
-    ];
-    for path in ["/v1/tokens", "/v1/proxies", "/v1/proxies/shop%2Fweb-1/config", "/v1/ca", "/v1/workloads"] {
-        places.push((path, mesh.call("GET", path, "").await?.body.into_bytes()));
-    }
-    places.push(("the log", std::fs::read(mesh.dir().join("control-plane.log"))?));
-    places.push(("the store", std::fs::read(mesh.dir().join("data/weft.redb"))?));
     let seal = std::fs::read_to_string(mesh.dir().join("data/seal.key"))?;
-    let secret_json = serde_json::to_string(&token.secret)?;
+    let mut secrets = vec![
+        ("the operator's token", operator.trim_start_matches("weftop.").as_bytes().to_vec()),
+        ("a join token", made.token.trim_start_matches("weft1.").as_bytes().to_vec()),
+        ("the sealing key", seal.trim().as_bytes().to_vec()),
+        ("a private key in PEM", b"PRIVATE KEY".to_vec()),
+        ("a private key in DER", EC_PRIVATE_KEY.to_vec()),
+    ];
+    secrets.extend(spelled("a join token's secret", &token.secret));
+    let scalar = key.windows(EC_PRIVATE_KEY.len()).position(|window| window == EC_PRIVATE_KEY);
+    let scalar = scalar.context("the workload's key is no EC key in DER")? + EC_PRIVATE_KEY.len();
+    secrets.extend(spelled("a workload's private key", &key));
+    secrets.extend(spelled("the number of a workload's private key", &key[scalar..][..32]));
+
+    let places = places(mesh).await?;
     let mut attacks = Attacks::default();
-    for (what, secret) in [
-        ("the operator's token", operator.trim_start_matches("weftop.").as_bytes()),
-        ("a join token", made.token.trim_start_matches("weft1.").as_bytes()),
-        ("a join token's secret", &token.secret[..]),
-        ("a join token's secret as numbers", secret_json.as_bytes()),
-        ("a workload's private key", key.as_bytes()),
-        ("the sealing key", seal.trim().as_bytes()),
-        ("a private key", b"PRIVATE KEY"),
-    ] {
+    for (what, secret) in secrets {
         for (place, bytes) in &places {
-            let found = bytes.windows(secret.len()).any(|window| window == secret);
-            let held = if found { Err(anyhow::anyhow!("it is there")) } else { Ok(()) };
+            let held = if contains(bytes, &secret) { Err(anyhow::anyhow!("it is there")) } else { Ok(()) };
             attacks.held(format!("{what} in {place}"), held);
         }
     }
     attacks.end()
+}
+
+/// How the private key of a curve begins in DER, up to its 32 bytes: `ECPrivateKey`, version 1 (RFC 5915). Inside of
+/// PKCS #8 it is the same.
+const EC_PRIVATE_KEY: &[u8] = &[0x02, 0x01, 0x01, 0x04, 0x20];
+
+/// The private key that a stock Envoy is sent by SDS, in DER, and the stream that brought it.
+async fn key_by_sds(mesh: &Mesh, joined: &Joined) -> anyhow::Result<(XdsStream, Vec<u8>)> {
+    let mut stream = joined.stream(mesh.xds()).await?;
+    stream.ask(ResourceKind::Secret, &["identity", "bundle"]).await;
+    loop {
+        let given = stream.expect(ResourceKind::Secret, ANSWER).await.context("no key is given")?;
+        let text: Vec<u8> = given.resources.iter().flat_map(|any| any.value.clone()).collect();
+        if let Some(start) = text.windows(PEM.len()).position(|window| window == PEM) {
+            let key = PrivatePkcs8KeyDer::from_pem_slice(&text[start..])?;
+            return Ok((stream, key.secret_pkcs8_der().to_vec()));
+        }
+        stream.ack(ResourceKind::Secret, &["identity", "bundle"], &given).await;
+    }
+}
+
+const PEM: &[u8] = b"-----BEGIN PRIVATE KEY-----";
+
+/// Bytes, and the ways in which programs write bytes down.
+fn spelled(what: &'static str, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    // What stands before the first bytes moves the letters of base64: three beginnings, each without its edges.
+    let base64 = [STANDARD_NO_PAD, URL_SAFE_NO_PAD].into_iter().flat_map(|alphabet| {
+        (0..3).map(move |skipped| alphabet.encode(&bytes[skipped..][..(bytes.len() - skipped) / 3 * 3]))
+    });
+    [hex.to_uppercase(), hex, numbers.join(","), numbers.join(", ")]
+        .into_iter()
+        .chain(base64)
+        .map(String::into_bytes)
+        .chain([bytes.to_vec()])
+        .map(|spelling| (what, spelling))
+        .collect()
+}
+
+/// All that the control plane writes and shows, each with something of what belongs there.
+async fn places(mesh: &Mesh) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut places = Vec::new();
+    for (path, belongs) in [("/dump", "web-1"), ("/metrics", "weft_")] {
+        let answer = Calls::direct().get(&format!("{}{path}", mesh.admin())).await?;
+        ensure!(answer.status == 200 && answer.body.contains(belongs), "{path}: {}", answer.body);
+        places.push((path, answer.body.into_bytes()));
+    }
+    for (path, belongs) in [
+        ("/v1/tokens", "shop/web"),
+        ("/v1/proxies", "web-1"),
+        ("/v1/proxies/shop%2Fweb-1/config", "outbound"),
+        ("/v1/ca", "issuer"),
+        ("/v1/workloads", "web-1"),
+    ] {
+        let answer = mesh.call("GET", path, "").await?;
+        ensure!(answer.status == 200 && answer.body.contains(belongs), "{path}: {}", answer.body);
+        places.push((path, answer.body.into_bytes()));
+    }
+    for (place, file, belongs) in
+        [("the log", "control-plane.log", "TRACE"), ("the store", "data/weft.redb", "web-1")]
+    {
+        let bytes = std::fs::read(mesh.dir().join(file))?;
+        ensure!(contains(&bytes, belongs.as_bytes()), "{place} does not have {belongs}");
+        places.push((place, bytes));
+    }
+    Ok(places)
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// M6: a token that leaked is removed, and the control plane makes another at its next start.
