@@ -113,6 +113,7 @@ async fn label_makes_no_member_of_another_service(mesh: &mut Mesh) -> anyhow::Re
     let address = mesh.next_address();
     let mut declared = described("web-2", address);
     declared.labels.insert("version".to_owned(), "v2".to_owned());
+    declared.app_ports.insert("http".to_owned(), 8080);
     let labelled = enter(mesh, "shop/web", declared).await?;
     let _labelled = beside(mesh, &labelled).await?;
     until_told(mesh, &witness, "canary", |told| {
@@ -127,8 +128,9 @@ async fn label_makes_no_member_of_another_service(mesh: &mut Mesh) -> anyhow::Re
         Ok(())
     })
     .await?;
-    let config = mesh.client().proxy_config(&labelled.id()).await?;
-    ensure!(!config["LDS"].to_string().contains("http.canary.shop"), "it takes calls for canary");
+    let listeners = mesh.client().proxy_config(&labelled.id()).await?["LDS"].to_string();
+    ensure!(listeners.contains("http.web.shop"), "it takes no calls for web: {listeners}");
+    ensure!(!listeners.contains("http.canary.shop"), "it takes calls for canary");
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 
 use anyhow::{Context as _, ensure};
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
 use weft_api::join::Workload;
 use weft_e2e::harness::{CONVERGES, Mesh, Responder, Sidecar, Workload as Running, described, until};
 
-use crate::ground::{bare_machine, beside, enter, on_both_stores, selecting, service};
+use crate::ground::{bare_machine, beside, enter, on_both_stores, refused, selecting, service};
 
 const OWNED: &str = "OWNED";
 const REAL: &str = "REAL";
@@ -45,24 +46,24 @@ async fn attacker_with_a_token_for_one_service_gets_no_call_of_another(
 
     // Where it may, it answers: the attack would be seen.
     let workload = described("web-1", mesh.next_address());
-    let honest = Attacker::try_to_enter(mesh, workload).await?;
+    let honest = Attacker::enter(mesh, workload).await.context("web-1")?;
+    honest.gets_calls_of_its_own_service(&callers).await?;
     for caller in &callers {
-        until("the attacker's own service answers", CONVERGES, async || {
-            let answer = caller.calls().get("http://web/").await?;
-            ensure!(answer.body == OWNED, "{} {}", answer.status, answer.body);
-            Ok(())
-        })
-        .await?;
+        let answer = caller.calls().get("http://web/").await?;
+        ensure!(answer.body == OWNED, "{} {}", answer.status, answer.body);
     }
 
     // C1: the name of a machine in a file; then a name that a file takes later. H1: a label that a service selects.
     let workload = described("legacy-1", mesh.next_address());
-    let name = Attacker::try_to_enter(mesh, workload).await?;
+    let name = enter(mesh, "shop/web", workload).await;
+    refused(name, &[Code::AlreadyExists, Code::PermissionDenied]).context("the name of a file's machine")?;
     let mut labelled = described("web-2", mesh.next_address());
     labelled.labels.insert("version".to_owned(), "v2".to_owned());
-    let label = Attacker::try_to_enter(mesh, labelled).await?;
+    let label = Attacker::enter(mesh, labelled).await.context("web-2")?;
+    label.gets_calls_of_its_own_service(&callers).await?;
     let workload = described("late-1", mesh.next_address());
-    let first = Attacker::try_to_enter(mesh, workload).await?;
+    let first = Attacker::enter(mesh, workload).await.context("late-1")?;
+    first.gets_calls_of_its_own_service(&callers).await?;
     let late = mesh.next_address();
     real.push(Responder::start((late, 8080).into(), None, REAL).await?);
     mesh.apply(&bare_machine("late-1", "late", late)).await?;
@@ -77,12 +78,11 @@ async fn attacker_with_a_token_for_one_service_gets_no_call_of_another(
                 .with_context(|| format!("{} to {name}", caller.id()))?;
         }
     }
-    for attacker in [&name, &label, &first] {
+    for attacker in [&honest, &label, &first] {
         let heard: Vec<String> =
-            attacker.heard().into_iter().filter(|line| line.contains("secret")).collect();
+            attacker.server.heard().into_iter().filter(|line| line.contains("secret")).collect();
         ensure!(heard.is_empty(), "an attacker was told {heard:?}");
     }
-    ensure!(!honest.heard().is_empty(), "the attacker's server hears nothing at all");
     Ok(())
 }
 
@@ -103,24 +103,31 @@ async fn only_the_real_one_answers(caller: &Running, service: &str) -> anyhow::R
 
 /// Somebody with a token for `shop/web`, a server on its address, and a sidecar's stream.
 struct Attacker {
-    server: Option<Responder>,
-    _stream: Option<AbortOnDropHandle<()>>,
+    server: Responder,
+    _stream: AbortOnDropHandle<()>,
 }
 
 impl Attacker {
-    /// Being refused is as good as being let in without effect: what counts is who gets the calls.
-    async fn try_to_enter(mesh: &Mesh, workload: Workload) -> anyhow::Result<Self> {
+    /// Everybody who is here was let in, as a member of its own service.
+    async fn enter(mesh: &Mesh, workload: Workload) -> anyhow::Result<Self> {
         let inbound = workload.inbound.parse()?;
-        let Ok(joined) = enter(mesh, "shop/web", workload).await else {
-            return Ok(Self { server: None, _stream: None });
-        };
+        let joined = enter(mesh, "shop/web", workload).await?;
         let server = Responder::start(inbound, Some(&joined.presented), OWNED).await?;
-        // Whether its stream is served is not known yet either.
-        let stream = beside(mesh, &joined).await.ok();
-        Ok(Self { server: Some(server), _stream: stream })
+        Ok(Self { server, _stream: beside(mesh, &joined).await? })
     }
 
-    fn heard(&self) -> Vec<String> {
-        self.server.as_ref().map(Responder::heard).unwrap_or_default()
+    /// Its server is there for those who are told of it, through both proxies.
+    async fn gets_calls_of_its_own_service(&self, callers: &[Running]) -> anyhow::Result<()> {
+        for caller in callers {
+            let path = format!("/{}", caller.name());
+            until(&format!("{} calls it", caller.id()), CONVERGES, async || {
+                caller.calls().get(&format!("http://web{path}")).await?;
+                let heard = self.server.heard();
+                ensure!(heard.iter().any(|line| line.contains(&path)), "it heard {heard:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 }
