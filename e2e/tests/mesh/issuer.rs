@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use weft_e2e::harness::{Calls, Mesh, Options, Pair, Sidecar, StoreKind, Workload, until};
+use anyhow::{Context as _, bail, ensure};
+use weft_e2e::harness::{
+    CONVERGES, Calls, Mesh, Options, Pair, Sidecar, StoreKind, Workload, dial, serial, until,
+};
 
 use crate::shop::{Callers, catalog, start_catalog, tcp_port};
 
@@ -31,7 +33,7 @@ async fn refuses_nobody(mesh: &mut Mesh) -> anyhow::Result<()> {
     doomed.kill();
     everyone_connects(&callers).await.context("after a revocation")?;
 
-    let first = issuers(mesh).await?;
+    let (first, firsts) = (issuers(mesh).await?, signer(&servers[0]).await?);
     until("a new issuer signs", RENEWED, async || {
         everyone_connects(&callers).await.context("while the issuer is renewed")?;
         let now = issuers(mesh).await?;
@@ -42,15 +44,26 @@ async fn refuses_nobody(mesh: &mut Mesh) -> anyhow::Result<()> {
     // Leaves of both issuers live now: the new one's are those of newcomers.
     let newcomers =
         [start_catalog(mesh, Sidecar::Weft, "v3").await?, start_catalog(mesh, Sidecar::Envoy, "v3").await?];
-    let newcomers: Vec<&str> = newcomers.iter().map(Workload::id).collect();
-    mesh.in_sync(&newcomers).await?;
+    mesh.in_sync(&newcomers.iter().map(Workload::id).collect::<Vec<_>>()).await?;
+    for newcomer in &newcomers {
+        ensure!(signer(newcomer).await? != firsts, "{} shows a leaf of the first issuer", newcomer.id());
+    }
     everyone_connects(&callers).await.context("with leaves of two issuers")?;
+    newcomers_answer(&callers).await.context("with leaves of two issuers")?;
 
     mesh.control_plane().kill()?;
     for _ in 0..10 {
         everyone_connects(&callers).await.context("without a control plane")?;
     }
-    Ok(())
+    newcomers_answer(&callers).await.context("without a control plane")
+}
+
+/// Whose leaf a sidecar shows to those who connect: the serial number of the issuer's certificate.
+async fn signer(server: &Workload) -> anyhow::Result<String> {
+    let (service, _) = server.name().rsplit_once('-').context("a name with its version")?;
+    let stream = dial(server.inbound(), &format!("http.{service}.shop.mesh.local"), b"h2", None).await?;
+    let chain = stream.get_ref().1.peer_certificates().context("no certificate")?;
+    serial(chain.get(1).context("the chain ends with the leaf")?)
 }
 
 /// When the issuer that signs now ends, in seconds since 1970.
@@ -60,13 +73,34 @@ async fn issuers(mesh: &Mesh) -> anyhow::Result<i64> {
 }
 
 /// Each TCP connection is a new one between the sidecars too: a handshake with the lists of this moment.
+async fn connect(callers: &Callers, pair: Pair) -> anyhow::Result<String> {
+    let local = (callers.of(pair).address(), tcp_port(pair.server)).into();
+    let greeting = Calls::tcp(local).await.with_context(|| format!("{pair}"))?;
+    ensure!(greeting.contains(&catalog(pair.server)), "{pair}: {greeting:?}");
+    Ok(greeting)
+}
+
 async fn everyone_connects(callers: &Callers) -> anyhow::Result<()> {
     for pair in Pair::ALL {
         for _ in 0..4 {
-            let local = (callers.of(pair).address(), tcp_port(pair.server)).into();
-            let greeting = Calls::tcp(local).await.with_context(|| format!("{pair}"))?;
-            ensure!(greeting.contains(&catalog(pair.server)), "{pair}: {greeting:?}");
+            connect(callers, pair).await?;
         }
+    }
+    Ok(())
+}
+
+/// In each pair a newcomer is among those who answer, and its leaf is taken.
+async fn newcomers_answer(callers: &Callers) -> anyhow::Result<()> {
+    for pair in Pair::ALL {
+        let newcomer = format!("{}-v3", catalog(pair.server));
+        // A connection that is refused is no reason to try again.
+        until(&format!("{pair}: {newcomer} answers"), CONVERGES, async || {
+            match connect(callers, pair).await {
+                Ok(greeting) if !greeting.contains(&newcomer) => bail!("{greeting:?}"),
+                connected => Ok(connected),
+            }
+        })
+        .await??;
     }
     Ok(())
 }
