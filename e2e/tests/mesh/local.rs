@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
+use weft_api::JoinToken;
 use weft_api::rest::{Edge, EdgeList, ProxyList, ProxyStatus, Sync};
 use weft_e2e::harness::{Process, envoy_program, ours, until};
 
@@ -124,7 +125,9 @@ async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
     ensure!(words.contains("typo.yaml:") && words.contains("did you mean weight?"), "{words}");
 
     let token = person.weft(&["token", "create", "--service", "shop/cart"]).await?;
-    ensure!(token.status.success() && text(&token).contains("weft"), "{token:?}");
+    ensure!(token.status.success(), "{token:?}");
+    let joins = String::from_utf8_lossy(&token.stdout).trim().parse::<JoinToken>().context("the token")?;
+    ensure!(joins.service.is_some_and(|service| service.to_string() == "shop/cart"), "{token:?}");
     let deleted = person.weft(&["delete", "httproute", "catalog-split", "-n", "shop"]).await?;
     ensure!(deleted.status.success(), "{deleted:?}");
     let missing = person.weft(&["get", "httproute", "catalog-split", "-n", "shop"]).await?;

@@ -277,6 +277,8 @@ pub async fn rotated(
     for time in 0..times {
         before = until(&format!("rotation {time} of all certificates"), ROTATES, async || {
             let now = serials(mesh, ids).await?;
+            let gone: Vec<_> = ids.iter().filter(|id| !now.contains_key(**id)).collect();
+            ensure!(gone.is_empty(), "not there any more: {gone:?}");
             let same: Vec<&String> =
                 now.iter().filter(|(id, s)| before.get(*id) == Some(s)).map(|(id, _)| id).collect();
             ensure!(same.is_empty(), "still the same: {same:?}");
