@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Pair, Sidecar, StoreKind, Workload, short_or_long, until};
 
-use crate::shop::{Callers, catalog, start_catalog};
+use crate::shop::{Callers, SERVICES, catalog, service, start_catalog};
 use crate::steady::{Loads, rate};
 
 #[tokio::test]
@@ -17,6 +17,48 @@ async fn control_plane_outage_fails_no_request_on_the_embedded_store() {
 #[tokio::test]
 async fn control_plane_outage_fails_no_request_on_etcd() {
     Mesh::run(Options::new(StoreKind::Etcd), survives_an_outage).await;
+}
+
+/// Both ends of a call are restarted while nobody can tell them anything: each serves what it had.
+#[tokio::test]
+async fn weft_proxy_that_restarts_in_an_outage_serves_what_it_had() {
+    Mesh::run(Options::new(StoreKind::Embedded), async |mesh: &mut Mesh| {
+        mesh.apply(&[SERVICES, &service(&catalog(Sidecar::Weft))].join("\n---\n")).await?;
+        let mut server = start_catalog(mesh, Sidecar::Weft, "v1").await?;
+        let mut caller = mesh.workload("shop/web-weft").start().await?;
+        mesh.in_sync(&[server.id(), caller.id()]).await?;
+        let url = format!("http://{}/", catalog(Sidecar::Weft));
+        until("the server answers", CONVERGES, async || caller.calls().get(&url).await?.tree().map(drop))
+            .await?;
+        for (workload, word) in
+            [(&caller, server.address().to_string()), (&server, "inbound/shop/catalog-weft".to_owned())]
+        {
+            keeps(workload, &word).await?;
+        }
+
+        mesh.control_plane().kill()?;
+        for workload in [&mut server, &mut caller] {
+            let id = workload.id().to_owned();
+            workload.restart(mesh).await.with_context(|| format!("{id} restarts"))?;
+        }
+        let tree = caller.calls().get(&url).await?.tree()?;
+        ensure!(tree.workload == server.name() && tree.peer == caller.spiffe(), "{tree:?}");
+        // The same policies hold: what it had says who may call it, and what is no service.
+        let unknown = caller.calls().get("http://unknown/").await?;
+        ensure!(unknown.status == 502 && unknown.body.contains("RegistryOnly"), "{unknown:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until the configuration that a sidecar keeps for its next start has a word in it.
+async fn keeps(workload: &Workload, word: &str) -> anyhow::Result<()> {
+    until(&format!("{} keeps {word}", workload.id()), CONVERGES, async || {
+        let kept = std::fs::read(workload.identity_dir().join("snapshot.bin"))?;
+        ensure!(kept.windows(word.len()).any(|window| window == word.as_bytes()), "not yet");
+        Ok(())
+    })
+    .await
 }
 
 async fn survives_an_outage(mesh: &mut Mesh) -> anyhow::Result<()> {
