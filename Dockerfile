@@ -49,6 +49,12 @@ USER 65532:65532
 WORKDIR /var/lib/weft
 ENTRYPOINT ["/weft"]
 
+# An application with its sidecar in one container, which is what scales: yours is copied to where the demo is.
+FROM weft AS weft-run-demo
+COPY --from=files /rootfs/weft-demo /
+HEALTHCHECK --interval=2s --timeout=5s --start-period=30s CMD ["/weft-proxy", "health"]
+ENTRYPOINT ["/weft", "run"]
+
 FROM scratch AS weft-demo
 COPY --from=files /rootfs/weft-demo /
 USER 65532:65532

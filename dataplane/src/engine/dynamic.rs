@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 
 use super::clock::{now, within};
 use super::cluster::ClusterState;
@@ -60,9 +60,21 @@ type Name = (Box<str>, u16);
 
 #[derive(Debug)]
 struct Host {
-    /// Locked while somebody asks.
-    answer: Mutex<Option<Answer>>,
+    answer: RefCell<Option<Answer>>,
+    /// Whether somebody asks right now.
+    asking: Cell<bool>,
+    asked: Notify,
     used: Cell<Instant>,
+}
+
+/// The one who asks for a host, until dropped; the others look again then.
+struct Asking<'a>(&'a Host);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.set(false);
+        self.0.asked.notify_waiters();
+    }
 }
 
 #[derive(Debug)]
@@ -109,13 +121,16 @@ impl DynamicHosts {
         let _waiting = Waiting(&self.waiting);
         let host = self.host(worker, &name, cache, stats)?;
         host.used.set(now());
-        let mut answer = host.answer.lock().await;
-        if let Some(answer) = &*answer
-            && now() < answer.fresh_until
-        {
-            return answer.found.clone().ok_or(LookupError::Failed);
-        }
-        let known = answer.take().and_then(|answer| answer.found);
+        let _asking = loop {
+            if let Some(known) = host.fresh() {
+                return known.ok_or(LookupError::Failed);
+            }
+            match host.ask() {
+                Some(asking) => break asking,
+                None => host.asked.notified().await,
+            }
+        };
+        let known = host.answer.borrow().as_ref().and_then(|answer| answer.found.clone());
         let addresses = self.look_up(worker, &name, cache, stats).await;
         let life = if addresses.is_empty() { FAILURE_LIFE } else { cache.refresh };
         let found = if addresses.is_empty() {
@@ -125,10 +140,11 @@ impl DynamicHosts {
             Some(known)
         } else {
             worker.shard.inc(stats.host_address_changed);
+            host.retire();
             let cluster = ClusterState::new(Arc::new(config.with_addresses(&addresses)), worker.random());
             Some(Found { cluster, addresses: addresses.into() })
         };
-        *answer = Some(Answer { found: found.clone(), fresh_until: now() + life });
+        *host.answer.borrow_mut() = Some(Answer { found: found.clone(), fresh_until: now() + life });
         found.ok_or(LookupError::Failed)
     }
 
@@ -159,7 +175,12 @@ impl DynamicHosts {
             return Err(LookupError::TooManyHosts);
         }
         worker.shard.inc(stats.host_added);
-        let host = Rc::new(Host { answer: Mutex::new(None), used: Cell::new(now()) });
+        let host = Rc::new(Host {
+            answer: RefCell::new(None),
+            asking: Cell::new(false),
+            asked: Notify::new(),
+            used: Cell::new(now()),
+        });
         hosts.insert(name.clone(), Rc::clone(&host));
         Ok(host)
     }
@@ -201,11 +222,20 @@ impl DynamicHosts {
 }
 
 impl Host {
+    /// What was found, where that is still taken for granted.
+    fn fresh(&self) -> Option<Option<Found>> {
+        let answer = self.answer.borrow();
+        answer.as_ref().filter(|answer| now() < answer.fresh_until).map(|answer| answer.found.clone())
+    }
+
+    /// The right to ask, unless somebody has it.
+    fn ask(&self) -> Option<Asking<'_>> {
+        (!self.asking.replace(true)).then(|| Asking(self))
+    }
+
+    /// Ends connections that nobody uses.
     fn retire(&self) {
-        // Whoever holds it at this moment is about to put a fresh answer in.
-        if let Ok(answer) = self.answer.try_lock()
-            && let Some(found) = answer.as_ref().and_then(|answer| answer.found.as_ref())
-        {
+        if let Some(found) = self.answer.borrow().as_ref().and_then(|answer| answer.found.as_ref()) {
             found.cluster.retire();
         }
     }
