@@ -31,6 +31,9 @@ pub mod join {
     tonic::include_proto!("weft.join.v1");
 }
 
+/// Major and minor version of the oldest Envoy that is served; an older one is refused with a sentence.
+pub const OLDEST_ENVOY: (u32, u32) = (1, 36);
+
 pub use address::{ControlPlanes, Host, HostPort, host_and_port};
 pub use context::{CONTEXT_FILE, Context};
 pub use names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};

@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
-use weft_api::{ResourceKind, Version};
+use weft_api::{ResourceKind, Version, WorkloadId};
 use weft_xds::server::Event;
 use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
+use crate::client_version;
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
 use crate::refusals::{Client, Refusals};
+use crate::seldom::Seldom;
 
 /// Names of a refused response in one line of the log.
 const SHOWN_NAMES: usize = 8;
@@ -24,13 +26,14 @@ pub struct Discovery {
     reconciling: Reconciling,
     refusals: Refusals,
     metrics: Metrics,
+    too_old: Seldom<WorkloadId>,
 }
 
 impl Discovery {
     /// Streams are served by a reconciler.
     #[must_use]
     pub fn new(reconciling: Reconciling, refusals: Refusals, metrics: Metrics) -> Self {
-        Self { reconciling, refusals, metrics }
+        Self { reconciling, refusals, metrics, too_old: Seldom::default() }
     }
 }
 
@@ -44,6 +47,13 @@ impl Publisher for Discovery {
                 "node.id is {:?}, but the certificate is {workload}'s: set node.id to {workload}",
                 node.shown_id()
             )));
+        }
+        if let Err(old) = client_version::check(&node) {
+            // Envoy comes back for ever; the log has one line a minute of each.
+            if let Some(more) = self.too_old.speaks(workload.clone()) {
+                tracing::warn!(%workload, %old, more, "discovery stream refused");
+            }
+            return Err(Status::failed_precondition(old.to_string()));
         }
         if !self.reconciling.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));

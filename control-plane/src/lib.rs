@@ -4,6 +4,7 @@ pub mod admin;
 pub mod args;
 pub mod backup;
 pub mod ca;
+pub mod client_version;
 pub mod clock;
 pub mod descriptors;
 pub mod discovery;

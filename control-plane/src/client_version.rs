@@ -1,0 +1,76 @@
+//! Which versions of Envoy are served.
+//!
+//! Every minor from [`OLDEST_ENVOY`] on is tested. What is older may take a part of its configuration, and a mesh that
+//! half of a proxy understands is worse than a sentence that says so.
+
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use weft_api::OLDEST_ENVOY;
+use weft_xds::transport::NodeClaim;
+
+/// An Envoy that is too old.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{agent} is too old: Envoy {}.{} is the oldest that this control plane serves; run that or a newer one",
+    OLDEST_ENVOY.0,
+    OLDEST_ENVOY.1
+)]
+pub struct TooOld {
+    agent: String,
+}
+
+/// Checks what the client says of itself. Only Envoy has an oldest version, and only one that tells it is known to be older.
+///
+/// # Errors
+/// When it is older than [`OLDEST_ENVOY`].
+pub fn check(node: &NodeClaim) -> Result<(), TooOld> {
+    if node.user_agent() != "envoy" {
+        return Ok(());
+    }
+    let Some(UserAgentVersionType::UserAgentBuildVersion(build)) = &node.node().user_agent_version_type
+    else {
+        return Ok(());
+    };
+    match &build.version {
+        Some(version) if (version.major_number, version.minor_number) < OLDEST_ENVOY => {
+            Err(TooOld { agent: node.agent() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{BuildVersion, Node};
+    use envoy_types::pb::envoy::r#type::v3::SemanticVersion;
+
+    use super::*;
+
+    fn node(agent: &str, version: Option<(u32, u32)>) -> NodeClaim {
+        let semantic =
+            |(major_number, minor_number)| SemanticVersion { major_number, minor_number, patch: 1 };
+        let build = BuildVersion { version: version.map(semantic), ..Default::default() };
+        NodeClaim::try_new(Some(Node {
+            id: "shop/web-1".to_owned(),
+            user_agent_name: agent.to_owned(),
+            user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(build)),
+            ..Default::default()
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn older_envoy_is_refused_with_both_versions() {
+        let (major, minor) = OLDEST_ENVOY;
+        let refused = check(&node("envoy", Some((major, minor - 1)))).unwrap_err().to_string();
+        assert!(refused.contains(&format!("envoy {major}.{}.1", minor - 1)), "{refused}");
+        assert!(refused.contains(&format!("Envoy {major}.{minor} is the oldest")), "{refused}");
+        for served in [
+            node("envoy", Some(OLDEST_ENVOY)),
+            node("envoy", Some((major + 1, 0))),
+            node("envoy", None),
+            node("gRPC Go", Some((1, 1))),
+        ] {
+            assert_eq!(check(&served), Ok(()));
+        }
+    }
+}
