@@ -1,7 +1,6 @@
 //! Who may open a discovery stream: the certificate decides, the node is a claim that must fit it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tonic::Status;
@@ -69,7 +68,6 @@ impl Publisher for Discovery {
             id,
             client,
             progress: Arc::clone(&progress),
-            has_arrived: AtomicBool::new(false),
             reconciling: self.reconciling.clone(),
             refusals: self.refusals.clone(),
             metrics: self.metrics.clone(),
@@ -107,7 +105,6 @@ struct Guard {
     id: StreamId,
     client: Client,
     progress: Arc<Progress>,
-    has_arrived: AtomicBool,
     reconciling: Reconciling,
     refusals: Refusals,
     metrics: Metrics,
@@ -133,10 +130,12 @@ impl Guard {
                 }
             }
             Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
-                if !self.has_arrived.swap(true, Ordering::Relaxed) {
-                    let Client { workload, instance, agent: _ } = self.client.clone();
-                    self.tell(Command::Arrived { workload, instance });
-                }
+                self.arrived();
+            }
+            Event::Brought { kind: ResourceKind::Listener, names }
+                if names.iter().any(|name| **name == *INBOUND_LISTENER) =>
+            {
+                self.arrived();
             }
             Event::Acked { kind: ResourceKind::Secret, resources } => {
                 if let Some(version) = resources.iter().find_map(bundle) {
@@ -151,6 +150,7 @@ impl Guard {
             }
             Event::Sent { .. }
             | Event::Acked { .. }
+            | Event::Brought { .. }
             | Event::GateTimedOut { .. }
             | Event::AckOverdue { .. }
             | Event::UnknownType { .. } => {}
@@ -159,6 +159,12 @@ impl Guard {
 }
 
 impl Guard {
+    fn arrived(&self) {
+        if self.progress.took_listener() {
+            self.tell(Command::Arrived(self.client.workload.clone()));
+        }
+    }
+
     fn tell(&self, news: Command) {
         if let Some(news) = self.reconciling.try_tell(news) {
             // The queue is full: wait beside it, for the news must arrive.

@@ -135,6 +135,7 @@ impl Joining {
                 // Whoever has the key is the same instance. An answer that was lost on the way is asked for again with
                 // the same token: that is the same use.
                 record.instance.clone_from(&previous.instance);
+                record.awaited &= previous.awaited || previous.left_at.is_some();
                 is_repeated = previous.token == record.token;
             } else if previous.left_at.is_none() && (self.answers)(previous.clone()).await {
                 return Err(Refusal::Alive(wanted.id.clone()));
@@ -174,6 +175,7 @@ impl Joining {
             namespace: wanted.service.namespace.to_string(),
             service: wanted.service.name.to_string(),
             workload: wanted.id.name.to_string(),
+            client: wanted.declared.client,
         }
     }
 
@@ -288,6 +290,7 @@ impl Wanted {
             joined_at: clock.unix_seconds(),
             joined_from: self.source.map(|source| source.to_canonical()),
             left_at: None,
+            awaited: self.declared.is_served_by_sidecar(),
         }
     }
 }

@@ -255,7 +255,10 @@ impl Metrics {
             Event::Acked { kind, .. } => drop(self.0.acks.get_or_create(&label(kind)).inc()),
             Event::Nacked { kind, .. } => drop(self.0.nacks.get_or_create(&label(kind)).inc()),
             Event::GateTimedOut { .. } | Event::AckOverdue { .. } => drop(self.0.gates.inc()),
-            Event::Quarantined { .. } | Event::Synced { .. } | Event::UnknownType { .. } => {}
+            Event::Brought { .. }
+            | Event::Quarantined { .. }
+            | Event::Synced { .. }
+            | Event::UnknownType { .. } => {}
         }
     }
 

@@ -10,6 +10,7 @@
 //!
 //! A batch of commands is taken, then compiled and published once: a storm costs what it changed, not how often.
 
+mod arrivals;
 mod command;
 mod following;
 mod identities;
@@ -34,13 +35,14 @@ use crate::liveness::Limits;
 use crate::mesh_state::{Delta, MeshState};
 use crate::registry::{Elsewhere, Registry, Shard};
 use crate::secrets::Secrets;
-use crate::workloads::WorkloadRecord;
+use crate::workloads::{WorkloadRecord, Workloads};
 
 pub use command::{Command, Lacking, Picture, Publication, Published, Reconciling};
 pub use following::{spawn_policies, spawn_workloads};
 pub use identities::is_given_its_key;
 pub use stream::{Connected, Open, Progress, StreamId};
 
+use arrivals::{Arrivals, spawn_arrivals};
 use command::Records;
 use identities::{Identity, spawn_identities};
 use streams::Streams;
@@ -64,6 +66,7 @@ pub fn spawn_reconciler(
     trust_domain: TrustDomain,
     limits: Limits,
     secrets: Secrets,
+    workloads: Workloads,
     cut_connections: CutConnections,
     shutdown: CancellationToken,
 ) -> Reconciling {
@@ -72,6 +75,7 @@ pub fn spawn_reconciler(
     let (records, presence) = (Records::default(), Arc::new(Notify::new()));
     let reconciler = Reconciler {
         identities: spawn_identities(secrets),
+        arrivals: spawn_arrivals(workloads),
         cut_connections,
         records: Arc::clone(&records),
         presence: Arc::clone(&presence),
@@ -98,6 +102,7 @@ struct Loaded {
 
 struct Reconciler {
     identities: mpsc::UnboundedSender<Identity>,
+    arrivals: Arrivals,
     cut_connections: CutConnections,
     records: Records,
     presence: Arc<Notify>,
@@ -153,11 +158,7 @@ impl Reconciler {
                 }
             }
             Command::Opened(connected) => self.open(connected),
-            Command::Arrived { workload, instance } => {
-                if self.is_current(&workload, &instance) && self.registry.arrived(&workload) {
-                    self.refresh(&workload);
-                }
-            }
+            Command::Arrived(workload) => self.note_arrival(&workload),
             Command::Closed(id) => self.close(id),
             Command::Health { workload, health } => {
                 let before = self.registry.here(&workload);
@@ -274,7 +275,18 @@ impl Reconciler {
             self.cut(id, now.as_deref());
         }
         self.registry.record_changed(Instant::now(), id, record);
+        self.note_arrival(id);
         self.hold_identity(id);
+    }
+
+    /// Has it written down that a sidecar listens, where that is awaited and a stream here shows it. Peers are told once it
+    /// is in the store, so that every replica tells the same, and a restart takes nobody away.
+    fn note_arrival(&self, id: &WorkloadId) {
+        if let Some(record) = self.registry.record(id).filter(|record| record.awaited)
+            && self.streams.listens(id, &record.instance)
+        {
+            self.arrivals.note(id, &record.instance);
+        }
     }
 
     /// A proxy that cannot make its own key is given one: asked for when its instance has a stream.
@@ -346,8 +358,8 @@ impl Reconciler {
             assigned.retain(|assign| !assign.is_closed());
             !assigned.is_empty()
         });
-        for id in self.registry.sweep_arrivals(now) {
-            self.refresh(&id);
+        for record in self.registry.awaited() {
+            self.note_arrival(&record.id);
         }
         let (sweep, silent) = self.registry.sweep(now);
         if sweep.held_back > 0 && self.now.held_back == 0 {

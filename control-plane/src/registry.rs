@@ -53,10 +53,6 @@ pub struct Registry {
     /// Those that said goodbye, and since when that is known here. They are not missed.
     left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
-    /// Those that joined a moment ago, and since when: their sidecars do not listen yet. Empty until this replica is
-    /// ready, for whoever joined before may have been there all the time.
-    arriving: BTreeMap<WorkloadId, Instant>,
-    is_ready: bool,
     reported: BTreeMap<WorkloadId, Report>,
     elsewhere: BTreeMap<String, Shard>,
 }
@@ -70,8 +66,6 @@ impl Registry {
             records: BTreeMap::new(),
             left: BTreeMap::new(),
             liveness: Liveness::new(limits),
-            arriving: BTreeMap::new(),
-            is_ready: false,
             reported: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
         }
@@ -102,7 +96,6 @@ impl Registry {
     /// This replica became ready: nobody was missed before now.
     pub fn start_clocks(&mut self, now: Instant) {
         self.liveness.start_clocks(now);
-        self.is_ready = true;
     }
 
     /// Takes a record as it is stored now.
@@ -112,22 +105,15 @@ impl Registry {
             self.left.remove(id);
             self.reported.remove(id);
             self.liveness.removed(id);
-            self.arriving.remove(id);
             return;
         };
         let predecessor = self.records.insert(id.clone(), record.clone());
-        let is_new = predecessor.as_ref().is_none_or(|old| old.instance != record.instance);
-        let is_elsewhere = self.is_elsewhere(id);
         if record.left_at.is_some() {
             self.left.entry(id.clone()).or_insert(now);
-            self.arriving.remove(id);
             self.liveness.removed(id);
             return;
         }
-        let is_back = self.left.remove(id).is_some();
-        if self.is_ready && (is_new || is_back) && !is_elsewhere && has_sidecar(&record) {
-            self.arriving.insert(id.clone(), now);
-        }
+        self.left.remove(id);
         if predecessor.is_some_and(|old| old.instance != record.instance) {
             // What was reported about it, and what it lost, says nothing about its successor.
             self.reported.remove(id);
@@ -142,9 +128,9 @@ impl Registry {
         self.liveness.connected(id);
     }
 
-    /// The sidecar has taken its listeners. True when that was awaited.
-    pub fn arrived(&mut self, id: &WorkloadId) -> bool {
-        self.arriving.remove(id).is_some()
+    /// Those whose sidecars have not taken their listeners yet, as far as the store knows.
+    pub fn awaited(&self) -> impl Iterator<Item = &WorkloadRecord> {
+        self.records.values().filter(|record| record.awaited)
     }
 
     /// A stream of the workload closed here.
@@ -184,7 +170,6 @@ impl Registry {
         let new = workloads.unwrap_or_default();
         for id in new.keys() {
             self.liveness.connected(id);
-            self.arriving.remove(id);
         }
         let old = self.elsewhere.insert(shard.to_owned(), new.clone()).unwrap_or_default();
         for id in old.keys() {
@@ -201,18 +186,6 @@ impl Registry {
     #[must_use]
     pub fn shards(&self) -> Vec<String> {
         self.elsewhere.keys().cloned().collect()
-    }
-
-    /// Those whose sidecars stay connected and take no listeners, for they have their own.
-    pub fn sweep_arrivals(&mut self, now: Instant) -> Vec<WorkloadId> {
-        let waited = |since: &Instant| now.saturating_duration_since(*since) >= self.limits.degrade;
-        let liveness = &self.liveness;
-        let settled = self.arriving.iter().filter(|(id, since)| waited(since) && liveness.is_connected(id));
-        let settled: Vec<_> = settled.map(|(id, _)| id.clone()).collect();
-        for id in &settled {
-            self.arriving.remove(id);
-        }
-        settled
     }
 
     /// Lets time pass. Reports of those who fell silent are void; their workloads are given beside the sweep.
@@ -240,7 +213,7 @@ impl Registry {
 
     /// Joined workloads beside which a sidecar runs, and has not said goodbye.
     pub fn sidecars(&self) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values().filter(|record| has_sidecar(record) && record.left_at.is_none())
+        self.records.values().filter(|record| record.declared.proxy.is_sidecar() && record.left_at.is_none())
     }
 
     /// The bundles that a workload took at other replicas.
@@ -278,8 +251,8 @@ impl Registry {
         if let Some(file) = file {
             overlay(&mut state, file);
         }
-        if record.is_none() && state.has_sidecar() {
-            // A file says that a sidecar stands there, and none has joined: nobody listens.
+        if state.has_sidecar() && record.is_none_or(|record| record.awaited) {
+            // A sidecar is to stand there, and none has joined, or it has not taken its listener: nobody listens.
             state.health = Health::Starting;
             return Some(state);
         }
@@ -315,22 +288,11 @@ impl Registry {
         if self.left.contains_key(id) {
             return Health::Draining;
         }
-        if self.arriving.contains_key(id) {
-            return Health::Starting;
-        }
         match self.liveness.life(id) {
             None | Some(Life::Alive) => Health::Healthy,
             Some(Life::Degraded) => Health::Degraded,
             Some(Life::Drained | Life::Expired) => Health::Draining,
         }
-    }
-}
-
-/// Whether there is somebody who takes listeners from us.
-fn has_sidecar(record: &WorkloadRecord) -> bool {
-    match record.declared.proxy {
-        Proxy::Weft | Proxy::Envoy => true,
-        Proxy::Grpc | Proxy::None => false,
     }
 }
 
@@ -347,7 +309,7 @@ pub struct Overruled {
 
 /// A workload that only its own sidecar described; none where its address is no machine's.
 fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
-    let Declared { address, app_ports, labels, region, zone, upstreams, proxy, inbound, outbound } =
+    let Declared { address, app_ports, labels, region, zone, upstreams, proxy, inbound, outbound, client } =
         record.declared.clone();
     let locality = Locality { region, zone, sub_zone: String::new() };
     let upstream = |declared: crate::workloads::DeclaredUpstream| {
@@ -369,6 +331,7 @@ fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
         weight: 1,
         services: Vec::new(),
         identity: Some(record.service.clone()),
+        client,
         upstreams: upstreams.into_iter().filter_map(upstream).collect(),
         proxy: match proxy {
             Proxy::Weft => ProxyType::Weft,
@@ -396,6 +359,7 @@ fn of_file(id: &WorkloadId, file: &Object<Workload>) -> Option<WorkloadState> {
         weight: 1,
         services: Vec::new(),
         identity: None,
+        client: false,
         upstreams: Vec::new(),
         proxy: ProxyType::default(),
         health: Health::Healthy,
@@ -482,6 +446,10 @@ mod tests {
         registry.state(&record.id, &PolicySet::default()).unwrap().health
     }
 
+    fn awaited(record: &WorkloadRecord) -> WorkloadRecord {
+        WorkloadRecord { awaited: true, ..record.clone() }
+    }
+
     #[test]
     fn joiner_is_starting_until_its_sidecar_has_taken_its_listener() {
         let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
@@ -489,33 +457,29 @@ mod tests {
             (record("shop/old", "i-1", Proxy::Weft), record("shop/new", "i-2", Proxy::Weft));
         assert_eq!(takes(&mut registry, now, &before), Health::Healthy);
         registry.start_clocks(now);
-        assert_eq!(takes(&mut registry, now, &after), Health::Starting);
+        assert_eq!(takes(&mut registry, now, &awaited(&after)), Health::Starting);
         registry.connected(&after.id);
         assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
-        assert!(registry.arrived(&after.id));
-        assert_eq!(health(&registry, &after), Health::Healthy);
-        assert!(!registry.arrived(&after.id), "it arrives once");
-        assert_eq!(takes(&mut registry, now, &after), Health::Healthy, "the same record says nothing new");
-        let successor = record("shop/new", "i-3", Proxy::Weft);
-        assert_eq!(takes(&mut registry, now, &successor), Health::Starting);
+        let shard = Shard::from([(after.id.clone(), Elsewhere::default())]);
+        registry.heard(now, "replica-2", Some(shard));
+        assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);
+        let hours = now + Limits::default().remove;
+        registry.sweep(hours);
+        assert_eq!(health(&registry, &after), Health::Starting, "one with listeners of its own stays so");
+        assert_eq!(registry.awaited().map(|record| &record.id).collect::<Vec<_>>(), [&after.id]);
+        assert_eq!(takes(&mut registry, hours, &after), Health::Healthy);
+        assert_eq!(registry.awaited().count(), 0);
     }
 
     #[test]
-    fn sidecar_with_listeners_of_its_own_is_waited_for_a_while_only() {
+    fn joiner_whose_sidecar_never_listened_is_not_listed_while_it_leaves() {
         let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
-        registry.start_clocks(now);
-        let (there, away) =
-            (record("shop/there", "i-1", Proxy::Envoy), record("shop/away", "i-2", Proxy::Envoy));
-        takes(&mut registry, now, &there);
-        takes(&mut registry, now, &away);
-        registry.connected(&there.id);
-        assert_eq!(registry.sweep_arrivals(now), []);
-        let later = now + Limits::default().degrade;
-        assert_eq!(registry.sweep_arrivals(later), std::slice::from_ref(&there.id));
+        let joined = awaited(&record("shop/own", "i-1", Proxy::Envoy));
+        takes(&mut registry, now, &joined);
         assert_eq!(
-            (health(&registry, &there), health(&registry, &away)),
-            (Health::Healthy, Health::Starting)
+            takes(&mut registry, now, &WorkloadRecord { left_at: Some(1), ..joined }),
+            Health::Starting
         );
     }
 
@@ -539,31 +503,12 @@ mod tests {
         assert_eq!(registry.expired(now).count(), 0);
         assert_eq!(registry.expired(hours).count(), 3);
 
-        assert_eq!(takes(&mut registry, hours, &records[0]), Health::Starting, "its listeners are awaited");
         registry.connected(&records[0].id);
-        assert!(registry.arrived(&records[0].id));
-        assert_eq!(health(&registry, &records[0]), Health::Healthy);
+        assert_eq!(takes(&mut registry, hours, &awaited(&records[0])), Health::Starting);
+        assert_eq!(takes(&mut registry, hours, &records[0]), Health::Healthy);
         assert_eq!(registry.expired(hours).count(), 2);
         registry.disconnected(now, &records[5].id);
         let (sweep, _) = registry.sweep(now + Limits::default().drain);
         assert_eq!(sweep.held_back, 0, "one of four is not too many: {sweep:?}");
-    }
-
-    #[test]
-    fn workload_without_a_sidecar_is_not_waited_for() {
-        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
-        registry.start_clocks(now);
-        assert_eq!(takes(&mut registry, now, &record("shop/bare", "i-1", Proxy::None)), Health::Healthy);
-    }
-
-    #[test]
-    fn workload_that_another_replica_has_a_stream_of_is_there() {
-        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
-        registry.start_clocks(now);
-        let elsewhere = record("shop/far", "i-1", Proxy::Weft);
-        assert_eq!(takes(&mut registry, now, &elsewhere), Health::Starting);
-        let shard = Shard::from([(elsewhere.id.clone(), Elsewhere::default())]);
-        assert_eq!(registry.heard(now, "replica-2", Some(shard)), std::slice::from_ref(&elsewhere.id));
-        assert_eq!(health(&registry, &elsewhere), Health::Healthy);
     }
 }

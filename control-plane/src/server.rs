@@ -232,7 +232,9 @@ impl Parts {
             forgetting.forget(id, keep);
             cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
         });
-        let reconciling = spawn_reconciler(trust_domain, limits(args)?, secrets, cut, shutdown.clone());
+        let workloads = Workloads::new(Arc::clone(&store), clock.clone());
+        let reconciling =
+            spawn_reconciler(trust_domain, limits(args)?, secrets, workloads.clone(), cut, shutdown.clone());
         spawn_deliveries(updates, reconciling.clone());
         reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
@@ -240,7 +242,7 @@ impl Parts {
         let replica = format!("{:016x}", rand::random::<u64>());
         let edges = Edges::default();
         let parts = Self {
-            workloads: Workloads::new(Arc::clone(&store), clock.clone()),
+            workloads,
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
             known_tokens: KnownTokens::follow(&store, shutdown.clone()),
             signs_of_life: SignsOfLife::new(

@@ -35,6 +35,17 @@ pub enum Proxy {
     None,
 }
 
+impl Proxy {
+    /// Whether it is a sidecar, which takes its configuration from us.
+    #[must_use]
+    pub fn is_sidecar(self) -> bool {
+        match self {
+            Self::Weft | Self::Envoy => true,
+            Self::Grpc | Self::None => false,
+        }
+    }
+}
+
 /// A service port offered to the application on a port of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +80,22 @@ pub struct Declared {
     pub inbound: Option<SocketAddr>,
     /// Where its sidecar takes the application's requests.
     pub outbound: Option<SocketAddr>,
+    /// It only calls others, and is published nowhere.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub client: bool,
+}
+
+impl Declared {
+    /// Whether others reach it through a listener that a sidecar takes from us.
+    #[must_use]
+    pub fn is_served_by_sidecar(&self) -> bool {
+        self.proxy.is_sidecar() && !self.client
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A joined workload, as stored.
@@ -97,6 +124,10 @@ pub struct WorkloadRecord {
     /// Unix seconds of its goodbye. It gets no new requests; joining again clears this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<i64>,
+    /// Its sidecar has not taken its listener for other workloads yet: nobody listens, and peers are not told of it.
+    /// Records of versions that did not note it are of workloads that were published.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub awaited: bool,
 }
 
 /// A record and the revision that a guarded write needs.
@@ -190,13 +221,26 @@ impl Workloads {
         Ok(marked.await?.is_some())
     }
 
-    /// Takes the mark of a goodbye away from an instance that is back. Whether there was one.
+    /// Takes the mark of a goodbye away from an instance that is back, whose listener is awaited again. Whether there was
+    /// one.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn take_back(&self, id: &WorkloadId, instance: &str) -> Result<bool, StoreError> {
-        let returned = self.change(id, Some(instance), |record| record.left_at.take().is_some());
+        let returned = self.change(id, Some(instance), |record| {
+            record.awaited |= record.left_at.is_some() && record.declared.is_served_by_sidecar();
+            record.left_at.take().is_some()
+        });
         Ok(returned.await? == Some(true))
+    }
+
+    /// Notes that the sidecar of an instance has taken its listener. Whether that was awaited.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn arrived(&self, id: &WorkloadId, instance: &str) -> Result<bool, StoreError> {
+        let arrived = self.change(id, Some(instance), |record| std::mem::take(&mut record.awaited));
+        Ok(arrived.await? == Some(true))
     }
 
     /// Changes a record, of this `instance` where one is given; `change` says whether it did. `None` when there is no
@@ -266,6 +310,7 @@ pub(crate) mod tests {
                 proxy: Proxy::Weft,
                 inbound: None,
                 outbound: None,
+                client: false,
             },
             instance: instance.to_owned(),
             token: "t-1".to_owned(),
@@ -274,6 +319,7 @@ pub(crate) mod tests {
             joined_at: 0,
             joined_from: None,
             left_at: None,
+            awaited: false,
         }
     }
 
@@ -319,6 +365,39 @@ pub(crate) mod tests {
         assert!(workloads.drain(&new.id, Some("i-2")).await.unwrap());
         assert!(workloads.find(&new.id).await.unwrap().unwrap().record.left_at.is_some());
         assert!(workloads.drain(&new.id, None).await.unwrap(), "twice is no error");
+    }
+
+    #[test]
+    fn only_a_sidecar_that_others_call_has_a_listener_to_wait_for() {
+        let declared = |proxy, client| Declared { proxy, client, ..record("shop/web-1", "i-1").declared };
+        assert!(declared(Proxy::Weft, false).is_served_by_sidecar());
+        assert!(declared(Proxy::Envoy, false).is_served_by_sidecar());
+        assert!(!declared(Proxy::Envoy, true).is_served_by_sidecar());
+        assert!(!declared(Proxy::None, false).is_served_by_sidecar());
+    }
+
+    /// A record that an earlier version wrote is of a workload that was published, and stays so.
+    #[test]
+    fn record_without_the_mark_is_awaited_by_nobody() {
+        let written = serde_json::to_value(record("shop/web-1", "i-1")).unwrap();
+        assert!(written.get("awaited").is_none() && written["declared"].get("client").is_none());
+        assert!(!serde_json::from_value::<WorkloadRecord>(written).unwrap().awaited);
+    }
+
+    #[tokio::test]
+    async fn listener_is_awaited_until_it_is_taken_and_again_after_a_goodbye() {
+        let workloads = workloads().await;
+        let new = WorkloadRecord { awaited: true, ..record("shop/web-1", "i-1") };
+        put(&workloads, &new).await;
+        assert!(!workloads.arrived(&new.id, "i-0").await.unwrap(), "another instance says nothing about it");
+        assert!(workloads.arrived(&new.id, "i-1").await.unwrap());
+        assert!(!workloads.arrived(&new.id, "i-1").await.unwrap(), "it arrives once");
+        assert!(!workloads.take_back(&new.id, "i-1").await.unwrap());
+        let awaited = async || workloads.find(&new.id).await.unwrap().unwrap().record.awaited;
+        assert!(!awaited().await, "it never left");
+        workloads.drain(&new.id, Some("i-1")).await.unwrap();
+        assert!(workloads.take_back(&new.id, "i-1").await.unwrap());
+        assert!(awaited().await);
     }
 
     #[tokio::test]

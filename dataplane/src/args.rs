@@ -120,6 +120,9 @@ pub struct WorkloadArgs {
     /// Region and zone of the workload
     #[arg(long, env = "WEFT_LOCALITY", value_name = "REGION/ZONE")]
     pub locality: Option<Locality>,
+    /// Only call others: peers are never told of this workload, and it has no listener for them
+    #[arg(long, env = "WEFT_CLIENT", conflicts_with_all = ["app_ports", "inbound"])]
+    pub client: bool,
     /// TCP service that gets a local port
     #[arg(
         long = "upstream",
@@ -233,6 +236,8 @@ mod tests {
             (vec!["weft-proxy", "run", "--label", "=v"], "--label"),
             (vec!["weft-proxy", "run", "--upstream", "db:5432=127.0.0.1:1"], "--upstream"),
             (vec!["weft-proxy", "run", "--nonsense"], "--nonsense"),
+            (vec!["weft-proxy", "run", "--client", "--app-port", "http=8080"], "--app-port"),
+            (vec!["weft-proxy", "join", "--client", "--inbound", "127.0.0.1:9"], "--inbound"),
         ] {
             let error = run(&args).unwrap_err();
             assert_eq!(error.exit_status(), EX_USAGE);

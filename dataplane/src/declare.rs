@@ -76,10 +76,15 @@ impl Declaration {
     pub fn listeners(&self, address: IpAddr) -> OwnListeners {
         OwnListeners {
             address,
-            inbound: inbound(self.args.inbound, address),
+            inbound: self.inbound(address),
             outbound: self.args.outbound,
             upstreams: self.args.upstreams.iter().map(|upstream| upstream.listen).collect(),
         }
+    }
+
+    /// Where it listens for others, unless it only calls them.
+    fn inbound(&self, address: IpAddr) -> Option<SocketAddr> {
+        (!self.args.client).then(|| inbound(self.args.inbound, address))
     }
 
     /// All of it, as the join protocol carries it.
@@ -101,8 +106,9 @@ impl Declaration {
             zone: locality.map(|locality| locality.zone.clone()).unwrap_or_default(),
             upstreams: args.upstreams.iter().map(upstream).collect(),
             proxy_type: self.proxy.into(),
-            inbound: inbound(args.inbound, address).to_string(),
+            inbound: self.inbound(address).map(|inbound| inbound.to_string()).unwrap_or_default(),
             outbound: args.outbound.to_string(),
+            client: args.client,
         }
     }
 }
@@ -236,7 +242,16 @@ mod tests {
         let declared = declared(&[]).unwrap();
         let address: IpAddr = "2001:db8::7".parse().unwrap();
         assert_eq!(declared.workload(address).inbound, "[::]:15006");
-        assert_eq!(declared.listeners(address).inbound.to_string(), "[::]:15006");
+        assert_eq!(declared.listeners(address).inbound.unwrap().to_string(), "[::]:15006");
+    }
+
+    #[test]
+    fn workload_that_only_calls_others_listens_for_nobody() {
+        let declared = declared(&["--client"]).unwrap();
+        let address: IpAddr = [10, 0, 0, 7].into();
+        let workload = declared.workload(address);
+        assert!(workload.client && workload.inbound.is_empty());
+        assert_eq!(declared.listeners(address).inbound, None);
     }
 
     #[test]

@@ -17,8 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub struct OwnListeners {
     /// Where others reach the workload.
     pub address: IpAddr,
-    /// `--inbound`.
-    pub inbound: SocketAddr,
+    /// `--inbound`; none of a workload that only calls others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<SocketAddr>,
     /// `--outbound`.
     pub outbound: SocketAddr,
     /// Each `--upstream`.
@@ -28,8 +29,11 @@ pub struct OwnListeners {
 
 impl OwnListeners {
     fn by_flag(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        let fixed = [("--inbound", self.inbound), ("--outbound", self.outbound)];
-        fixed.into_iter().chain(self.upstreams.iter().map(|address| ("--upstream", *address)))
+        let inbound = self.inbound.map(|address| ("--inbound", address));
+        inbound
+            .into_iter()
+            .chain([("--outbound", self.outbound)])
+            .chain(self.upstreams.iter().map(|address| ("--upstream", *address)))
     }
 }
 
@@ -170,7 +174,7 @@ mod tests {
     }
 
     fn listeners(inbound: SocketAddr, outbound: SocketAddr) -> OwnListeners {
-        OwnListeners { address: OWN.into(), inbound, outbound, upstreams: Vec::new() }
+        OwnListeners { address: OWN.into(), inbound: Some(inbound), outbound, upstreams: Vec::new() }
     }
 
     fn reserved(listeners: &OwnListeners) -> Result<Reservations, String> {
@@ -201,6 +205,16 @@ mod tests {
         let upstreams = vec![taken];
         let refused = reserved(&OwnListeners { upstreams, ..listeners(free(OWN), free(OWN)) }).unwrap_err();
         assert!(refused.contains("--upstream"), "{refused}");
+    }
+
+    #[test]
+    fn one_that_only_calls_others_needs_no_address_for_them() {
+        let taken = free(OWN);
+        let _other = shared_listener(taken).unwrap();
+        let client = OwnListeners { inbound: None, ..listeners(taken, free(OWN)) };
+        assert!(reserved(&client).is_ok());
+        let kept = serde_json::to_string(&client).unwrap();
+        assert_eq!(serde_json::from_str::<OwnListeners>(&kept).unwrap(), client);
     }
 
     #[test]

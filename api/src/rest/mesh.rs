@@ -83,6 +83,11 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// One resource type on one proxy.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -127,6 +132,9 @@ pub struct ProxyStatus {
     pub service: String,
     /// `Weft`, `Envoy`, `GRPC` or `None`.
     pub proxy: String,
+    /// It only calls others: it is a member of no service, and peers are never told of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub client: bool,
     /// What it calls itself, for instance `envoy 1.40.0`.
     #[serde(default)]
     pub user_agent: String,

@@ -117,6 +117,13 @@ pub enum Event {
         /// Names, and the versions the client now runs.
         resources: Vec<(Arc<str>, Option<Version>)>,
     },
+    /// The client has these since an earlier stream (R1), named one by one or by the version of the whole set.
+    Brought {
+        /// The type.
+        kind: ResourceKind,
+        /// Their names.
+        names: Vec<Arc<str>>,
+    },
     /// The client refused a response (S11).
     Nacked {
         /// The type.

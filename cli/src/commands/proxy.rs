@@ -19,7 +19,8 @@ pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode
     let row = if args.output == Format::Wide { wide_row } else { proxy_row };
     output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(row).collect())?;
     if matches!(args.output, Format::Table | Format::Wide) {
-        for note in proxies.items.iter().filter_map(elsewhere) {
+        let notes = |proxy| elsewhere(proxy).into_iter().chain(unheard(proxy));
+        for note in proxies.items.iter().flat_map(notes) {
             println!("{note}");
         }
     }
@@ -35,6 +36,17 @@ fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
     let is_usual = is_loopback(from) && is_loopback(&proxy.address);
     (!is_usual)
         .then(|| format!("{}: peers reach it at {}; its join came from {from}", proxy.id, proxy.address))
+}
+
+/// What is to be said of a proxy that is in sync and takes no listeners: an Envoy with listeners of its own.
+fn unheard(proxy: &ProxyStatus) -> Option<String> {
+    let takes_none = proxy.types.get("LDS").is_none_or(|listeners| listeners.sent == 0);
+    (proxy.health == "Starting" && proxy.sync == Sync::Synced && takes_none).then(|| {
+        format!(
+            "{}: takes no listener from the control plane, so peers are not told of it; join with --client if it only calls",
+            proxy.id
+        )
+    })
 }
 
 pub async fn revoke(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
@@ -64,7 +76,7 @@ pub fn proxy_row(proxy: &ProxyStatus) -> Vec<String> {
     vec![
         proxy.id.clone(),
         proxy.service.clone(),
-        proxy.proxy.clone(),
+        if proxy.client { format!("{} client", proxy.proxy) } else { proxy.proxy.clone() },
         proxy.sync.to_string(),
         proxy.health.clone(),
         output::since(proxy.connected_at),

@@ -61,6 +61,7 @@ pub(super) fn read(
         proxy: proxy(workload.proxy_type, token)?,
         inbound: listener("inbound", &workload.inbound)?,
         outbound: listener("outbound", &workload.outbound)?,
+        client: workload.client,
     })
 }
 

@@ -46,13 +46,8 @@ pub enum Command {
     },
     /// A discovery stream opened.
     Opened(Connected),
-    /// A sidecar took its listener for other workloads.
-    Arrived {
-        /// Whose.
-        workload: WorkloadId,
-        /// Which instance of it.
-        instance: Arc<str>,
-    },
+    /// A sidecar of this workload has its listener for other workloads: the stream's [`super::Progress`] says so.
+    Arrived(WorkloadId),
     /// It closed.
     Closed(StreamId),
     /// A sidecar reports about its application.

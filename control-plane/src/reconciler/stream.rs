@@ -1,6 +1,6 @@
 //! One open discovery stream, as the reconciler sees it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,8 @@ pub struct Progress {
     answered: AtomicU64,
     /// Version of the bundle that it took last; 0 before the first.
     bundle: AtomicU64,
+    /// It has the listener for other workloads.
+    listens: AtomicBool,
     // A lock, because both tasks write the pair; nothing but moves happens under it.
     waiting: Mutex<Waiting>,
 }
@@ -48,6 +50,11 @@ impl Progress {
     /// It took a bundle.
     pub fn took_bundle(&self, version: Version) {
         self.bundle.store(version.as_u64(), Ordering::Release);
+    }
+
+    /// It has its listener for other workloads. Whether that is new.
+    pub fn took_listener(&self) -> bool {
+        !self.listens.swap(true, Ordering::AcqRel)
     }
 
     fn gave(&self, now: Instant, revision: u64) {
@@ -164,6 +171,12 @@ impl Open {
     pub fn bundle(&self) -> Option<Version> {
         let version = self.progress.bundle.load(Ordering::Acquire);
         (version != 0).then(|| Version::from_u64(version))
+    }
+
+    /// Whether it has its listener for other workloads: acknowledged here, or brought along from an earlier stream.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.progress.listens.load(Ordering::Acquire)
     }
 
     /// What it looks like now.

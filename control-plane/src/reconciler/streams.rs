@@ -59,6 +59,12 @@ impl Streams {
         self.of(workload).any(|id| self.open.get(&id).is_some_and(|open| *open.instance == *instance))
     }
 
+    /// Whether a stream of this instance has its listener for other workloads.
+    pub fn listens(&self, workload: &WorkloadId, instance: &str) -> bool {
+        let listens = |open: &Open| *open.instance == *instance && open.listens();
+        self.of(workload).any(|id| self.open.get(&id).is_some_and(listens))
+    }
+
     /// The bundles that the streams of a workload took, of those that asked for one.
     pub fn bundles(&self, workload: &WorkloadId) -> impl Iterator<Item = Version> {
         self.of(workload).filter_map(|id| self.open.get(&id)?.bundle())

@@ -86,6 +86,7 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
         id: id.to_string(),
         service: state.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
         proxy: proxy_word(state.proxy).to_owned(),
+        client: state.client,
         user_agent: streams.first().map(|open| open.user_agent.clone()).unwrap_or_default(),
         sync,
         streams: streams.len(),

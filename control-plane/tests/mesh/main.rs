@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod api;
+mod arrival;
 mod backup;
 mod bounds;
 mod configuration;

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use weft_api::JoinToken;
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::join::{JoinRequest, LeaveRequest, ProxyType, RenewRequest, Workload};
+use weft_api::join::{JoinRequest, LeaveRequest, ProxyType, RenewRequest, ReturnRequest, Workload};
 use weft_control_plane::clock::Clock;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -107,6 +107,12 @@ impl Member {
     pub async fn leave(&self, control_plane: std::net::SocketAddr) {
         let channel = self.channel(control_plane).await;
         JoinServiceClient::new(channel).leave(LeaveRequest {}).await.unwrap();
+    }
+
+    /// Takes its goodbye back.
+    pub async fn come_back(&self, control_plane: std::net::SocketAddr) {
+        let channel = self.channel(control_plane).await;
+        JoinServiceClient::new(channel).r#return(ReturnRequest::default()).await.unwrap();
     }
 
     /// Takes a new certificate for a new key.

@@ -282,6 +282,17 @@ impl Sotw {
         self.requests.send(request).await.unwrap();
     }
 
+    /// Asks for everything, and says which version an earlier stream brought.
+    pub async fn bring(&mut self, kind: ResourceKind, version: &str) {
+        let request = DiscoveryRequest {
+            node: self.node.take(),
+            type_url: kind.type_url().to_owned(),
+            version_info: version.to_owned(),
+            ..DiscoveryRequest::default()
+        };
+        self.requests.send(request).await.unwrap();
+    }
+
     pub async fn expect(&mut self, kind: ResourceKind) -> DiscoveryResponse {
         let next = tokio::time::timeout(DEADLINE, self.responses.message());
         let response = next.await.expect("an answer in time").unwrap().unwrap();

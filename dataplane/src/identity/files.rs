@@ -220,7 +220,7 @@ mod tests {
             workload: "shop/web-1".parse().unwrap(),
             listeners: Some(OwnListeners {
                 address: [10, 0, 0, 7].into(),
-                inbound: "0.0.0.0:15006".parse().unwrap(),
+                inbound: Some("0.0.0.0:15006".parse().unwrap()),
                 outbound: "127.0.0.1:15001".parse().unwrap(),
                 upstreams: vec!["127.0.0.1:5432".parse().unwrap()],
             }),

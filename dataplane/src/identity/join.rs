@@ -99,6 +99,7 @@ pub struct Joined {
 pub async fn join(token: &JoinToken, replicas: &Replicas, workload: Workload) -> Result<Joined, IssueError> {
     let channel = channel(replicas, Credentials::Pinned(token.root_spki_sha256));
     let key = new_key()?;
+    let is_client = workload.client;
     let request = JoinRequest {
         token_id: token.id.clone(),
         secret: token.secret.to_vec(),
@@ -106,7 +107,14 @@ pub async fn join(token: &JoinToken, replicas: &Replicas, workload: Workload) ->
         workload: Some(workload),
     };
     let call = async { JoinServiceClient::new(channel).join(request).await };
-    joined(limited(replicas, call).await?.into_inner(), key.serialize_der())
+    let answer = limited(replicas, call).await?.into_inner();
+    if is_client && !answer.client {
+        return Err(IssueError::Refused(
+            "its version knows no --client and would tell peers of this workload; use a newer one, or leave the flag out"
+                .to_owned(),
+        ));
+    }
+    joined(answer, key.serialize_der())
 }
 
 fn joined(answer: JoinResponse, key: Vec<u8>) -> Result<Joined, IssueError> {

@@ -75,6 +75,7 @@ pub struct Builder<'a> {
     name: Option<String>,
     version: String,
     serves: bool,
+    is_client: bool,
     sidecar: Sidecar,
     upstreams: Vec<String>,
     token: Option<String>,
@@ -88,6 +89,7 @@ impl<'a> Builder<'a> {
             name: None,
             version: "v1".to_owned(),
             serves: false,
+            is_client: false,
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
             token: None,
@@ -112,6 +114,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn serving(mut self) -> Self {
         self.serves = true;
+        self
+    }
+
+    /// Joins as one that only calls others, of which peers are never told.
+    #[must_use]
+    pub fn client(mut self) -> Self {
+        self.is_client = true;
         self
     }
 
@@ -163,6 +172,10 @@ impl<'a> Builder<'a> {
         let upstreams: Vec<String> =
             self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
         workload.flags = workload.flags(&name, &self.version, &upstreams);
+        if self.is_client {
+            workload.flags.retain(|flag| !flag.starts_with("--inbound="));
+            workload.flags.push("--client".to_owned());
+        }
         match self.sidecar {
             Sidecar::Weft => {
                 let token = match self.token {

@@ -31,7 +31,13 @@ async fn balances(mesh: &mut Mesh) -> anyhow::Result<()> {
     let third = mesh.workload(&service).named("late").serving().beside(served).start().await?;
     answered_by(&envoy, &[first.name(), second.name(), third.name()]).await?;
     third.leave().await?;
-    answered_by(&envoy, &[first.name(), second.name()]).await
+    answered_by(&envoy, &[first.name(), second.name()]).await?;
+    // It takes no listener, so nobody listens for others: however long it has been there, peers are not told of it.
+    let own = mesh.client().proxy("shop/web-envoy-own").await?;
+    ensure!(own.health == "Starting", "{own:?}");
+    let endpoints = mesh.endpoints(first.id(), "shop/web-envoy/http").await?;
+    ensure!(endpoints.is_empty(), "peers are told of {endpoints:?}");
+    Ok(())
 }
 
 /// Waits until of 60 requests each of these gets a fair share, and nobody else anything.

@@ -54,6 +54,8 @@ pub struct WorkloadState {
     /// The service that its join token named: its certificate carries this identity, and it is a member of this service
     /// whatever it declares. None while it has not joined: then it has no certificate.
     pub identity: Option<ServiceId>,
+    /// It only calls others, with its identity: it is a member of no service, and peers are never told of it.
+    pub client: bool,
     /// Ports opened for its application, one for each declared upstream.
     pub upstreams: Vec<Upstream>,
     /// What stands beside it.
@@ -107,11 +109,12 @@ impl WorkloadState {
         SocketAddr::new(self.address.ip(), self.inbound.port())
     }
 
-    /// Whether it is a member: its token named the service, or a file grants it, by name or by labels that the service
+    /// Whether it is a member, and no mere client: its token named the service, or a file grants it, by name or by labels that the service
     /// selects. Members are of the service's namespace.
     #[must_use]
     pub fn belongs_to(&self, service: &ServiceId, spec: &Service) -> bool {
-        self.id.namespace == service.namespace
+        !self.client
+            && self.id.namespace == service.namespace
             && (self.identity.as_ref() == Some(service)
                 || self.services.contains(service)
                 || spec.selector.as_ref().is_some_and(|selector| selector.matches(&self.labels)))
@@ -120,7 +123,8 @@ impl WorkloadState {
     /// Whether the service would select it if the labels that it declared counted. It is no member all the same.
     #[must_use]
     pub fn looks_like(&self, service: &ServiceId, spec: &Service) -> bool {
-        self.id.namespace == service.namespace
+        !self.client
+            && self.id.namespace == service.namespace
             && !self.belongs_to(service, spec)
             && spec.selector.as_ref().is_some_and(|selector| selector.matches(&self.all_labels()))
     }

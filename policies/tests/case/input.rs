@@ -95,6 +95,8 @@ struct Entry {
     proxy: ProxyType,
     health: Option<String>,
     #[serde(default)]
+    client: bool,
+    #[serde(default)]
     unhealthy_ports: Vec<String>,
 }
 
@@ -138,6 +140,7 @@ impl Entry {
             weight: self.weight.unwrap_or(1),
             services: self.services,
             identity: self.identity,
+            client: self.client,
             upstreams,
             proxy: self.proxy,
             health,

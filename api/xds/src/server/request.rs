@@ -194,6 +194,7 @@ impl Session {
             return Ok(());
         }
         let lane = self.lane_mut(kind);
+        let mut brought = Vec::new();
         for (name, version) in versions {
             let name: Arc<str> = name.into();
             if !lane.subscription.covers(&name) {
@@ -202,11 +203,15 @@ impl Session {
             if !lane.subscription.names.contains(&name) {
                 lane.add_stray(&name)?;
             }
+            brought.push(name.clone());
             let held = lane.held.entry(name.clone()).or_default();
             held.brought = true;
             held.known = Version::parse(&version).map_or(Known::Something, Known::Exactly);
             lane.dirty.insert(name);
             lane.must_answer = false;
+        }
+        if !brought.is_empty() {
+            self.events.push_back(Event::Brought { kind, names: brought });
         }
         Ok(())
     }

@@ -153,11 +153,13 @@ impl Session {
         lane.owed.clear();
         lane.must_answer = false;
         lane.base_unknown = false;
+        let names = all.iter().map(|resource| resource.name.clone()).collect();
         for resource in all {
             let held = lane.held.entry(resource.name.clone()).or_default();
             held.known = Known::Exactly(resource.version);
             held.accepted = Some(resource);
         }
+        self.events.push_back(Event::Brought { kind, names });
         true
     }
 
