@@ -268,6 +268,15 @@ pub struct Bootstrap {
     /// Directory for envoy.yaml and the identity
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// An Envoy bootstrap (YAML or JSON) to add to, and to leave as it is otherwise; what is added is shown
+    #[arg(long, value_name = "FILE", conflicts_with = "admin_listen")]
+    pub merge: Option<PathBuf>,
+    /// Take clusters and endpoints only, and no listeners; such a workload is a --client
+    #[arg(long, requires = "merge", conflicts_with_all = ["app_ports", "inbound", "outbound", "upstreams"])]
+    pub clusters_only: bool,
+    /// Only call others: peers are never told of this workload, and it has no listener for them
+    #[arg(long, conflicts_with_all = ["app_ports", "inbound"])]
+    pub client: bool,
     /// Address that others reach this workload on; that of the route to the control plane by default
     #[arg(long, value_name = "IP")]
     pub address: Option<IpAddr>,
@@ -298,4 +307,11 @@ pub struct Bootstrap {
     /// Stay, and keep the identity fresh, as `weft-proxy join --keep` does
     #[arg(long)]
     pub keep: bool,
+}
+
+impl Bootstrap {
+    /// Whether the workload only calls others: without listeners of the mesh nobody can call it.
+    pub fn is_client(&self) -> bool {
+        self.client || self.clusters_only
+    }
 }

@@ -1,8 +1,14 @@
-//! `weft proxy bootstrap --envoy`: joins for a stock Envoy and writes what it needs to be a sidecar.
+//! `weft proxy bootstrap --envoy`: joins for a stock Envoy and writes what it needs to be a sidecar, or what an Envoy with a
+//! bootstrap of its own needs beside that.
 //!
 //! The join itself, and every renewal, is `weft-proxy join`: the key is made there and stays in its files.
 
+mod envoy;
+mod merge;
+mod own;
+
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,35 +18,45 @@ use anyhow::{Context as _, bail};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use weft_api::client::Client;
 use weft_api::flags::{JOIN_VARIABLE, UsageError};
 use weft_api::rest::TokenRequest;
-use weft_api::{ControlPlanes, Host, JoinToken, ServiceId, TrustDomain, WorkloadId};
+use weft_api::{ControlPlanes, JoinToken, ServiceId, TrustDomain, WorkloadId};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use self::merge::{Plan, Takes};
+use self::own::Own;
 use crate::args::Bootstrap;
 use crate::output;
 use crate::up::binaries;
 
-/// Joins with the token that is given, else with one that is made for `--service`; `client` is asked for only then.
+/// Joins with the token that is given, else with one that is made for `--service`, else by the identity of an earlier run;
+/// `client` is asked for only where a token is to be made.
 pub async fn run(
     client: impl FnOnce() -> anyhow::Result<Client>,
     args: Bootstrap,
 ) -> anyhow::Result<ExitCode> {
-    let token = match (args.token.read()?, &args.service) {
-        (Some(token), service) => {
-            is_for(&token, service.as_ref())?;
-            token.to_string()
-        }
-        (None, Some(service)) => make_token(&client()?, service, &args).await?,
+    let own = args.merge.as_deref().map(|path| Own::read(path, &args.out.join(FILE))).transpose()?;
+    let given = args.token.read()?;
+    if let Some(token) = &given {
+        is_for(token, args.service.as_ref())?;
+    }
+    let earlier = Membership::read(&args.out).ok();
+    if let Some(own) = &own {
+        let of_token = given.as_ref().and_then(|token| token.service.as_ref());
+        own.check(&plan(&args, of_token.or(args.service.as_ref()), earlier.as_ref()))?;
+    }
+    let token = match (given, &args.service) {
+        (Some(token), _) => Some(token.to_string()),
+        (None, Some(service)) => Some(make_token(&client()?, service, &args).await?),
+        (None, None) if earlier.is_some() => None,
         (None, None) => {
             let reason =
                 "say which service the workload belongs to, or give a token by --join-file or WEFT_JOIN";
             return Err(UsageError::Flag { flag: "--service", reason: reason.to_owned() }.into());
         }
     };
-    let file = write(&token, &args).await?;
+    let file = write(token.as_deref(), &args, own.as_ref()).await?;
     let dir = args.out.display();
     let until = expiry(&args.out.join("identity.pem"))?;
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
@@ -85,15 +101,50 @@ pub async fn make_token(client: &Client, service: &ServiceId, args: &Bootstrap) 
     Ok(client.create_token(&request).await?.token)
 }
 
-/// Joins and writes `envoy.yaml`; returns its path.
-pub async fn write(token: &str, args: &Bootstrap) -> anyhow::Result<PathBuf> {
-    let membership = join(args, token).await?;
+/// What is written for Envoy, in the directory of its identity.
+const FILE: &str = "envoy.yaml";
+
+/// Joins and writes `envoy.yaml`; returns its path. Says what was added to the owner's bootstrap, where there is one.
+pub async fn write(token: Option<&str>, args: &Bootstrap, own: Option<&Own>) -> anyhow::Result<PathBuf> {
+    join(args, token).await?;
+    let membership = Membership::read(&args.out)?;
     let out = fs::canonicalize(&args.out).with_context(|| args.out.display().to_string())?;
-    let bootstrap = envoy(args, &membership, &out);
-    let file = out.join("envoy.yaml");
-    let text = serde_yaml::to_string(&bootstrap)?;
+    let file = out.join(FILE);
+    let text = match own {
+        None => serde_yaml::to_string(&envoy::bootstrap(args, &membership, &out))?,
+        Some(own) => {
+            let added = envoy::additions(args, &membership, &out, takes(args));
+            let (merged, difference) = own.with(serde_yaml::to_value(added)?, &file)?;
+            print!("{difference}");
+            serde_yaml::to_string(&merged)?
+        }
+    };
     fs::write(&file, text).with_context(|| file.display().to_string())?;
     Ok(file)
+}
+
+fn takes(args: &Bootstrap) -> Takes {
+    if args.clusters_only { Takes::Clusters } else { Takes::Everything }
+}
+
+/// What is known before the join of what is going to be added.
+fn plan(args: &Bootstrap, service: Option<&ServiceId>, earlier: Option<&Membership>) -> Plan {
+    let named = args.name.clone().zip(service);
+    let id = named.map(|(name, service)| WorkloadId::new(service.namespace.clone(), name));
+    let inbound = (!args.is_client()).then_some(("--inbound", args.inbound));
+    // What cannot be read is refused by the join.
+    let bind =
+        |upstream: &String| Some(("--upstream", upstream.rsplit_once('=')?.1.parse::<SocketAddr>().ok()?));
+    Plan {
+        takes: takes(args),
+        checks_health: !args.is_client(),
+        id: earlier.map(|earlier| earlier.workload.clone()).or(id),
+        listeners: inbound
+            .into_iter()
+            .chain([("--outbound", args.outbound)])
+            .chain(args.upstreams.iter().filter_map(bind))
+            .collect(),
+    }
 }
 
 /// What the join decided, as `weft-proxy join` leaves it in `workload.json`.
@@ -117,11 +168,16 @@ impl Membership {
     }
 }
 
-async fn join(args: &Bootstrap, token: &str) -> anyhow::Result<Membership> {
+async fn join(args: &Bootstrap, token: Option<&str>) -> anyhow::Result<()> {
     let mut command = tokio::process::Command::new(binaries::find("weft-proxy")?);
-    command.arg("join").env(JOIN_VARIABLE, token).env_remove("WEFT_JOIN_FILE");
+    command.arg("join").env_remove("WEFT_JOIN_FILE").env_remove(JOIN_VARIABLE);
+    command.envs(token.map(|token| (JOIN_VARIABLE, token)));
     command.arg("--identity-dir").arg(&args.out);
-    command.arg("--inbound").arg(args.inbound.to_string());
+    if args.is_client() {
+        command.arg("--client");
+    } else {
+        command.arg("--inbound").arg(args.inbound.to_string());
+    }
     command.arg("--outbound").arg(args.outbound.to_string());
     command.arg("--admin-listen").arg(args.admin_listen.to_string());
     let optional = [
@@ -143,7 +199,7 @@ async fn join(args: &Bootstrap, token: &str) -> anyhow::Result<Membership> {
     if !status.success() {
         bail!("the join failed");
     }
-    Membership::read(&args.out)
+    Ok(())
 }
 
 fn expiry(path: &Path) -> anyhow::Result<SystemTime> {
@@ -151,96 +207,4 @@ fn expiry(path: &Path) -> anyhow::Result<SystemTime> {
     let (_, leaf) = X509Certificate::from_der(&leaf).with_context(|| path.display().to_string())?;
     let seconds = u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or_default();
     Ok(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-}
-
-const CONTROL_PLANE: &str = "weft_control_plane";
-
-/// The bootstrap: everything but identity and control plane comes over xDS.
-fn envoy(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value {
-    let replicas = &membership.control_plane;
-    let all_addresses = replicas.iter().all(|replica| matches!(replica.host, Host::Ip(_)));
-    let endpoints: Vec<Value> = replicas
-        .iter()
-        .map(|replica| json!({"endpoint": {"address": address(&replica.host.bare(), replica.port)}}))
-        .collect();
-    let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE}});
-    let stream = |api: &str| json!({"api_type": api, "transport_api_version": "V3", "grpc_services": [grpc], "set_node_on_first_message_only": true});
-    let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
-    json!({
-        "node": {"id": membership.workload.to_string(), "cluster": membership.service.to_string()},
-        "admin": {"address": address(&args.admin_listen.ip().to_string(), args.admin_listen.port())},
-        "dynamic_resources": {
-            "ads_config": stream("DELTA_GRPC"),
-            "cds_config": over_ads,
-            "lds_config": over_ads,
-        },
-        "hds_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [grpc]},
-        "stats_flush_interval": "5s",
-        "stats_sinks": [{
-            "name": "envoy.stat_sinks.metrics_service",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
-                "transport_api_version": "V3",
-                "grpc_service": grpc,
-                "histogram_emit_mode": "HISTOGRAM",
-            },
-        }],
-        "static_resources": {"clusters": [{
-            "name": CONTROL_PLANE,
-            "type": if all_addresses { "STATIC" } else { "STRICT_DNS" },
-            "connect_timeout": "5s",
-            "load_assignment": {
-                "cluster_name": CONTROL_PLANE,
-                "endpoints": [{"lb_endpoints": endpoints}],
-            },
-            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {
-                    "connection_keepalive": {"interval": "15s", "timeout": "5s"},
-                }},
-            }},
-            "transport_socket": tls(&membership.trust_domain, dir),
-        }]},
-    })
-}
-
-fn address(host: &str, port: u16) -> Value {
-    json!({"socket_address": {"address": host, "port_value": port}})
-}
-
-/// Mutual TLS with the control plane: own identity and roots from files that are renamed into place at each renewal,
-/// and nobody but the control plane's reserved identity at the other end.
-fn tls(trust_domain: &TrustDomain, dir: &Path) -> Value {
-    let secret = |name: &str| {
-        json!({"name": name, "sds_config": {
-            "path_config_source": {
-                "path": dir.join(format!("{name}.sds.json")),
-                "watched_directory": {"path": dir},
-            },
-            "resource_api_version": "V3",
-        }})
-    };
-    json!({
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "max_session_keys": 0,
-            "common_tls_context": {
-                "alpn_protocols": ["h2"],
-                "tls_params": {
-                    "tls_minimum_protocol_version": "TLSv1_3",
-                    "tls_maximum_protocol_version": "TLSv1_3",
-                    "ecdh_curves": ["X25519MLKEM768", "X25519", "P-256"],
-                },
-                "tls_certificate_sds_secret_configs": [secret("identity")],
-                "combined_validation_context": {
-                    "default_validation_context": {"match_typed_subject_alt_names": [{
-                        "san_type": "URI",
-                        "matcher": {"exact": format!("spiffe://{trust_domain}/control-plane")},
-                    }]},
-                    "validation_context_sds_secret_config": secret("bundle"),
-                },
-            },
-        },
-    })
 }

@@ -225,6 +225,9 @@ async fn start_envoy(
         token: TokenSource::default(),
         name: Some(workload.name().parse()?),
         out: out.clone(),
+        merge: None,
+        clusters_only: false,
+        client: false,
         address: Some(workload.address().into()),
         inbound: workload.listener(15_006),
         outbound: workload.listener(15_001),
@@ -238,7 +241,7 @@ async fn start_envoy(
     };
     let service = format!("shop/{}", workload.service).parse()?;
     let token = bootstrap::make_token(client, &service, &bootstrap).await?;
-    let file = bootstrap::write(&token, &bootstrap).await?;
+    let file = bootstrap::write(Some(&token), &bootstrap, None).await?;
     crew.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.args(["join", "--keep", "--identity-dir"]).arg(&out);
     })?;
