@@ -32,7 +32,7 @@ test: ## run all tests (ARGS="…" goes to the runner)
 	@scripts/test $(ARGS)
 
 soak: ## run all tests at their long counts, and with the programs of the commit before
-	@scripts/install build envoy test
+	@scripts/install build envoys test
 	@scripts/upgrade
 	WEFT_SOAK=1 NEXTEST_PROFILE=soak scripts/test $(ARGS)
 

@@ -22,6 +22,7 @@ mod joiner;
 mod machines;
 mod mesh;
 mod owned;
+mod page;
 mod process;
 mod program;
 mod responder;
@@ -43,8 +44,11 @@ pub use joiner::{Joined, NewKey, channel, described, join, join_with};
 pub use machines::{Machine, Place, Wire};
 pub use mesh::{CONVERGES, Mesh, Options, StoreKind};
 pub use owned::OwnerEnvoy;
+pub use page::{Page, Stage};
 pub use process::{Process, tails as process_tails};
-pub use program::{Age, envoy as envoy_program, etcd as etcd_program, ours, system};
+pub use program::{
+    Age, envoy as envoy_program, envoys as envoy_programs, etcd as etcd_program, ours, system,
+};
 pub use responder::Responder;
 pub use stream::XdsStream;
 pub use supervisor::Supervisor;

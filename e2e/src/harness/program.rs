@@ -1,8 +1,15 @@
 //! Where the programs are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use weft_api::OLDEST_ENVOY;
+
+use super::short_or_long;
+
+/// Minor version of the Envoy that all other tests run, as `scripts/install` has it.
+const NEWEST_ENVOY: u32 = 40;
 
 /// A program of this workspace, built with the profile of the running test.
 ///
@@ -51,8 +58,7 @@ impl Age {
 /// # Errors
 /// When there is none; the text says how to get one.
 pub fn envoy() -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let pythons = root.join(".venv/lib").read_dir().into_iter().flatten().flatten();
+    let pythons = root().join(".venv/lib").read_dir().into_iter().flatten().flatten();
     let installed = pythons.map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
     match installed.chain(on_path("envoy")).find(|path| path.is_file()) {
         Some(path) => Ok(path),
@@ -60,6 +66,37 @@ pub fn envoy() -> anyhow::Result<PathBuf> {
             bail!("there is no Envoy in .venv or on PATH: run the tests by `make test`, which installs it")
         }
     }
+}
+
+/// The Envoys that an owner may have, by version: the oldest that is served and the newest, and in the soak every minor
+/// between them.
+///
+/// # Errors
+/// When one of them is missing; the text says how to get them.
+pub fn envoys() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let dirs = root().join(".tools/envoy").read_dir().into_iter().flatten().flatten();
+    let mut found: BTreeMap<u32, (String, PathBuf)> = BTreeMap::new();
+    for dir in dirs {
+        let version = dir.file_name().to_string_lossy().into_owned();
+        let numbers: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
+        let program = dir.path().join("envoy/_bin/envoy");
+        if let ([1, minor, _], true) = (&numbers[..], program.is_file()) {
+            found.insert(*minor, (version, program));
+        }
+    }
+    let oldest = OLDEST_ENVOY.1;
+    let older = short_or_long(1, NEWEST_ENVOY - oldest);
+    let mut envoys = Vec::new();
+    for minor in oldest..oldest + older {
+        match found.remove(&minor) {
+            Some(envoy) => envoys.push(envoy),
+            None => bail!(
+                "there is no Envoy 1.{minor} in .tools/envoy: run the tests by `make test` or `make soak`, which install it"
+            ),
+        }
+    }
+    envoys.push((format!("1.{NEWEST_ENVOY}"), envoy()?));
+    Ok(envoys)
 }
 
 /// etcd, from the distribution.
@@ -84,6 +121,11 @@ pub fn system(name: &str) -> anyhow::Result<PathBuf> {
         Some(path) => Ok(path),
         None => bail!("there is no {name}: run the tests by `make test`, which installs it"),
     }
+}
+
+/// The repository.
+pub(super) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 fn on_path(name: &str) -> Vec<PathBuf> {

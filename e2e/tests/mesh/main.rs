@@ -5,6 +5,7 @@ mod backup;
 mod beside;
 mod dev;
 mod entry;
+mod existing_envoy;
 mod health;
 mod issuer;
 mod local;
