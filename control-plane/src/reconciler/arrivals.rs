@@ -38,7 +38,7 @@ async fn write(workloads: &Workloads, id: &WorkloadId, instance: &str) {
         Ok(true) => tracing::info!(workload = %id, "its sidecar listens: peers are told of it"),
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(workload = %id, %error, "peers cannot be told yet that its sidecar listens")
+            tracing::warn!(workload = %id, %error, "peers cannot be told yet that its sidecar listens");
         }
     }
 }

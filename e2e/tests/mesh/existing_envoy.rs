@@ -82,7 +82,7 @@ impl Scene {
 
 /// Each version has a mesh of its own: what one leaves behind is none of the next one's.
 async fn with_each_envoy(test: impl AsyncFn(&mut Mesh, &mut Scene) -> anyhow::Result<()>) {
-    for envoy in envoy_programs().unwrap() {
+    for envoy in envoy_programs().unwrap_or_else(|error| panic!("{error:#}")) {
         eprintln!("with Envoy {}", envoy.0);
         Mesh::run(Options::new(StoreKind::Embedded), async |mesh: &mut Mesh| {
             let mut scene = Scene::start(mesh, &envoy).await?;
