@@ -80,22 +80,22 @@ async fn sit_down(dir: &Path, name: &str, machine: Machine) -> anyhow::Result<De
     let folders =
         folders.iter().filter_map(|program| program.parent()).map(|folder| folder.display().to_string());
     shell.run(&format!("export PATH={}:$PATH", folders.collect::<Vec<_>>().join(":"))).await?;
+    // What is logged in to is kept in the home directory.
+    shell.run("export HOME=$PWD; unset XDG_CONFIG_HOME").await?;
     Ok(Desk { dir: at, shell, _machine: machine, _application: application })
 }
 
-/// What a person takes along: roots and the operator's token, and a join token of its own for each machine.
+/// What a person takes along: a join token of its own for each machine, and what a login needs, as it is now.
 async fn carry(desks: &mut BTreeMap<&str, Desk>, to: &str) -> anyhow::Result<()> {
     let target = desks.get(to).with_context(|| format!("there is no machine {to:?}"))?.dir.clone();
-    if target.join("payments.token").exists() {
-        return Ok(());
-    }
     let here = desks.get_mut(HERE).context("no control plane")?;
-    let again = "weft token create --service shop/payments --out payments.token";
-    ensure!(here.shell.run(again).await?.status == 0, "no other token");
-    for file in ["payments.token", "weft-data/ca.pem", "weft-data/operator.token"] {
-        let name = Path::new(file).file_name().context("no name")?;
-        std::fs::copy(here.dir.join(file), target.join(name)).with_context(|| file.to_owned())?;
+    let (token, context) = (target.join("payments.token"), "operator.context");
+    if !token.exists() {
+        let again = "weft token create --service shop/payments --out payments.token";
+        ensure!(here.shell.run(again).await?.status == 0, "no other token");
+        std::fs::copy(here.dir.join("payments.token"), token)?;
     }
+    std::fs::copy(here.dir.join("weft-data").join(context), target.join(context)).context(context)?;
     Ok(())
 }
 

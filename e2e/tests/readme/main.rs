@@ -33,7 +33,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 fn every_block_is_run_or_says_why_not() {
     for section in page::readme().expect("README.md") {
         let known = GONE_THROUGH.contains(&section.title.as_str());
-        assert!(known || section.blocks.is_empty(), "{:?} has blocks that no test runs", section.title);
+        let excused = section.blocks.iter().all(|block| matches!(block.note, Some(Note::NotRun(_))));
+        assert!(known || excused, "{:?} has blocks that no test runs", section.title);
         for Block { line, note, content } in section.blocks {
             let reason = if let Some(Note::NotRun(reason)) = note { Some(reason) } else { None };
             let is_run = section.title != GONE_THROUGH[0] && content != Content::Text;
