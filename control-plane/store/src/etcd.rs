@@ -15,8 +15,10 @@
 
 mod config;
 mod fault;
+mod members;
 mod watching;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +28,7 @@ use etcd_client::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::record::{Entry, Key, LeaseId, Listing, Page, Revision};
@@ -35,15 +37,16 @@ use crate::txn::{Guard, Limits, Op, Txn};
 
 pub use config::{EtcdConfig, EtcdTls};
 use fault::{Fault, fault_of};
+use members::Members;
 
-/// Tries of a call that did not reach a member: a few, since another endpoint may answer.
-const TRIES: u32 = 4;
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+/// How many times a call that reached no member is tried at each of them.
+const ROUNDS: u32 = 4;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(50);
 
 /// A store in an etcd cluster.
 #[derive(Clone)]
 pub struct EtcdStore {
-    client: Client,
+    members: Arc<Members>,
     config: EtcdConfig,
 }
 
@@ -53,13 +56,8 @@ impl EtcdStore {
         config.check()?;
         let unreachable =
             |reason: String| OpenError::Unreachable { endpoints: config.endpoints.join(", "), reason };
-        let patience = config.request_timeout;
-        let connecting = Client::connect(&config.endpoints, Some(options(&config)));
-        let client = timeout(patience, connecting)
-            .await
-            .map_err(|_| unreachable(format!("no answer in {patience:?}")))?
-            .map_err(|error| unreachable(fault::describe(&error)))?;
-        let store = Self { client, config: config.clone() };
+        let members = Arc::new(Members::new(&config.endpoints, options(&config)));
+        let store = Self { members, config: config.clone() };
         let first = Page { limit: 1, ..Page::default() };
         store.list("", first).await.map_err(|error| unreachable(error.to_string()))?;
         Ok(store)
@@ -99,33 +97,64 @@ impl EtcdStore {
         Ok(Key::from(text))
     }
 
-    /// Runs a call with a time limit, again if it surely reached no member, or if it only reads.
+    /// Runs a call with a time limit, again if it surely reached no member, or if it only reads. A member that
+    /// did not answer is not asked again before the others.
     async fn call<T, F>(&self, effect: Effect, call: impl Fn(Client) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let patience = self.config.request_timeout;
-        let tries = async {
-            let mut tried = 0;
-            loop {
-                tried += 1;
-                let fault = match call(self.client.clone()).await {
+        let members = self.members.count();
+        let deadline = Instant::now() + self.config.request_timeout;
+        // What may be asked again leaves time for the other members; a write is waited for.
+        let share = match effect {
+            Effect::Reads => u32::try_from(members).unwrap_or(u32::MAX),
+            Effect::Writes => 1,
+        };
+        let limit = self.config.request_timeout / share;
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            for left in (0..members).rev() {
+                let fault = match self.call_once(limit, &call).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => fault_of(&error),
+                    Err(fault) => fault,
                 };
                 let again = match (&fault, effect) {
-                    (Fault::Token(_), _) => self.client.refresh_token().await.is_ok(),
-                    (Fault::NotSent(_), _) | (Fault::Unsure(_), Effect::Reads) => true,
+                    (Fault::Token(_) | Fault::NotSent(_), _) | (Fault::Unsure(_), Effect::Reads) => true,
                     _ => false,
                 };
-                if !again || tried == TRIES {
+                if !again || (rounds == ROUNDS && left == 0) || Instant::now() >= deadline {
                     return Err(fault);
                 }
-                sleep(BETWEEN_TRIES * tried).await;
             }
+            sleep(BETWEEN_ROUNDS * rounds).await;
+        }
+    }
+
+    async fn call_once<T, F>(&self, limit: Duration, call: &impl Fn(Client) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let asked = self.members.asked();
+        let called = async {
+            let client = self.members.client(asked).await?;
+            let answer = call(client.clone()).await;
+            if let Err(error) = &answer
+                && let Fault::Token(_) = fault_of(error)
+            {
+                client.refresh_token().await?;
+            }
+            answer
         };
-        let late = || Err(Fault::Unsure(format!("no answer in {patience:?}")));
-        timeout(patience, tries).await.unwrap_or_else(|_| late())
+        let fault = match timeout(limit, called).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => fault_of(&error),
+            Err(_) => Fault::Unsure(format!("no answer in {limit:?}")),
+        };
+        if let Fault::NotSent(_) | Fault::Unsure(_) = fault {
+            self.members.turn_from(asked);
+        }
+        Err(fault)
     }
 
     async fn list_page(&self, prefix: &str, page: Page) -> Result<Listing, ReadError> {

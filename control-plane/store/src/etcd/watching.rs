@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Client, EventType, WatchOptions, WatchResponse, WatchStream};
 use futures::StreamExt;
 use futures::stream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::ReadError;
 use crate::record::{Batch, Event, Revision};
@@ -36,13 +36,18 @@ pub(super) async fn watch(store: &EtcdStore, prefix: &str, from: Revision) -> Re
     let (first, end) = store.stored_range(prefix);
     let options =
         WatchOptions::new().with_range(end).with_start_revision(signed(from).max(1)).with_progress_notify();
-    // A batch may be larger than the 4 MiB that gRPC takes unless told.
-    let mut client = store.client.watch_client().max_decoding_message_size(usize::MAX);
-    let opening = client.watch(first, Some(options));
-    let stream = timeout(store.config.request_timeout, opening)
+    // Once: a member that comes back with less than before would keep a watch ahead of it silent, so whoever lost the
+    // store lists again first.
+    let stream = store
+        .call_once(store.config.request_timeout, &|client: Client| {
+            let (first, options) = (first.clone(), options.clone());
+            // A batch may be larger than the 4 MiB that gRPC takes unless told.
+            async move {
+                client.watch_client().max_decoding_message_size(usize::MAX).watch(first, Some(options)).await
+            }
+        })
         .await
-        .map_err(|_| unavailable("no answer to a watch"))?
-        .map_err(|error| fault_of(&error).reading(Some(from)))?;
+        .map_err(|fault| fault.reading(Some(from)))?;
     let now = Instant::now();
     let watching = Watching {
         store: store.clone(),

@@ -127,15 +127,34 @@ async fn two_meshes_share_a_cluster_by_prefix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_is_down_does_not_stop_a_client_that_has_another() {
+async fn members_that_are_down_do_not_stop_a_client_that_has_another() {
     let server = EtcdServer::start().await;
     let mut config = server.config();
-    config.endpoints.insert(0, "http://127.0.0.1:1".into());
+    // Most of them refuse, so that whoever chooses by chance chooses wrongly.
+    config.endpoints.splice(0..0, (1..6).map(|port| format!("http://127.0.0.1:{port}")));
     let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(config).await.unwrap());
     for n in 0..50 {
         store.commit(Txn::new().put("a", format!("{n}"))).await.unwrap();
         assert_eq!(store.get("a").await.unwrap().unwrap().value, n.to_string());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_hangs_is_left_for_another() {
+    let mut server = EtcdServer::start().await;
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = server.config();
+    config.endpoints.insert(0, format!("http://{}", hangs.local_addr().unwrap()));
+    config.request_timeout = Duration::from_secs(2);
+    let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(config).await.unwrap());
+    store.commit(Txn::new().put("a", "1")).await.unwrap();
+
+    // With only the one that hangs left, a write is in doubt; it is no longer asked once the other is back.
+    server.stop();
+    let error = store.commit(Txn::new().put("a", "2")).await.unwrap_err();
+    assert!(matches!(error, CommitError::Uncertain { .. }), "{error:?}");
+    server.restart().await;
+    store.commit(Txn::new().put("a", "3")).await.unwrap();
 }
 
 #[tokio::test]
