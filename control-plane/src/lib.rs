@@ -1,5 +1,6 @@
 //! Weft's control plane.
 
+pub mod addresses;
 pub mod admin;
 pub mod args;
 pub mod backup;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use weft_api::{Resource, ResourceKey, ResourceKind, TrustDomain, WorkloadId};
 use weft_policies::compile::{
-    self, Change, Compiled, HostCache, Model, Unit, WorkloadState, Workloads, affected, all_units,
+    self, Change, Compiled, ControlPlaneAddresses, HostCache, Model, Unit, WorkloadState, Workloads,
+    affected, all_units,
 };
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Layer, View};
@@ -46,6 +47,7 @@ pub struct MeshState {
     trust_domain: TrustDomain,
     set: Arc<PolicySet>,
     workloads: Workloads,
+    control_planes: ControlPlaneAddresses,
     hosts: HostCache,
     shared: Arc<Layer>,
     own: HashMap<WorkloadId, Arc<Layer>>,
@@ -63,6 +65,7 @@ impl MeshState {
             trust_domain,
             set: Arc::default(),
             workloads: Workloads::new(),
+            control_planes: ControlPlaneAddresses::new(),
             hosts: HostCache::default(),
             shared: Arc::new(Layer::new()),
             own: HashMap::new(),
@@ -88,7 +91,12 @@ impl MeshState {
     /// What the compiler reads.
     #[must_use]
     pub fn model(&self) -> Model<'_> {
-        Model { trust_domain: &self.trust_domain, set: &self.set, workloads: &self.workloads }
+        Model {
+            trust_domain: &self.trust_domain,
+            set: &self.set,
+            workloads: &self.workloads,
+            control_planes: &self.control_planes,
+        }
     }
 
     /// What one workload's proxy may see.
@@ -135,6 +143,15 @@ impl MeshState {
             (Model { workloads: &old, ..self.model() }, Model { workloads: &new, ..self.model() });
         let units = affected(&[Change::Workload(id.clone())], &before, &after);
         self.stale.extend(units);
+    }
+
+    /// Takes other addresses of control planes.
+    pub fn apply_control_planes(&mut self, addresses: ControlPlaneAddresses) {
+        if self.control_planes != addresses {
+            self.control_planes = addresses;
+            let units = all_units(&self.model());
+            self.stale.extend(units.into_iter().filter(|unit| matches!(unit, Unit::Routes(_))));
+        }
     }
 
     /// Has everything compiled anew, for a start.

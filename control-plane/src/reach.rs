@@ -64,6 +64,13 @@ impl Reach {
         self.told(xds.port()).ok().flatten().unwrap_or_else(own)
     }
 
+    /// All that is known of where control planes are reached: the replicas, and this one's API.
+    #[must_use]
+    pub fn everywhere(&self, xds: SocketAddr, api: SocketAddr) -> Vec<HostPort> {
+        let own_api = HostPort { host: self.own_name(api).host, port: api.port() };
+        self.public(xds).iter().cloned().chain([own_api]).collect()
+    }
+
     /// How other replicas, logs and people name this one.
     #[must_use]
     pub fn own_name(&self, xds: SocketAddr) -> HostPort {

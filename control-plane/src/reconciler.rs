@@ -147,6 +147,7 @@ impl Reconciler {
                 self.refresh(&id);
             }
             Command::Records(records) => self.take_records(records),
+            Command::ControlPlanes(addresses) => self.mesh.apply_control_planes(addresses),
             Command::Secret { holder: None, resource } => {
                 self.loaded.bundle = true;
                 self.mesh.put(None, resource);

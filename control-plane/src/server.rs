@@ -27,6 +27,7 @@ use weft_api::{ControlPlanes, WorkloadId};
 use weft_store::Store;
 use weft_xds::transport::server::DiscoveryServer;
 
+use crate::addresses::spawn_addresses;
 use crate::admin::{self, Admin};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
@@ -238,7 +239,8 @@ impl Parts {
         spawn_deliveries(updates, reconciling.clone());
         reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
-        let xds = listeners.xds.local_addr()?;
+        let (xds, api) = (listeners.xds.local_addr()?, listeners.api.local_addr()?);
+        spawn_addresses(listeners.reach.everywhere(xds, api), reconciling.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
         let edges = Edges::default();
         let parts = Self {
@@ -252,7 +254,7 @@ impl Parts {
                 ledger.issued().clone(),
                 reconciling.clone(),
             ),
-            names: listeners.reach.server_names(&[xds, listeners.api.local_addr()?]),
+            names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::beside(edges.clone()),

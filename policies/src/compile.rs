@@ -36,7 +36,9 @@ use weft_api::resource::Resource;
 
 pub use health::health_checks;
 pub use hosts::HostCache;
-pub use model::{Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads};
+pub use model::{
+    ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
+};
 pub use units::{Change, Unit, affected, all_units};
 
 use crate::kinds::Kind;

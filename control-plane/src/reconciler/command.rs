@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use weft_api::{Resource, ResourceKey, Version, WorkloadId};
-use weft_policies::compile::WorkloadState;
+use weft_policies::compile::{ControlPlaneAddresses, WorkloadState};
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
@@ -37,6 +37,8 @@ pub enum Command {
     },
     /// All records were read: what is not among them is gone, and the world is complete.
     Records(Vec<WorkloadRecord>),
+    /// Where the control planes are reached now.
+    ControlPlanes(ControlPlaneAddresses),
     /// A secret for one instance of a workload, or for all.
     Secret {
         /// Whom it is for, and which instance of it; all without one.

@@ -29,6 +29,9 @@ const OWN: [&str; 8] = [
     "localhost:9090",
     "inside.example:9090",
 ];
+/// The control plane's, beside which `outside` may be called.
+const CONTROL_PLANE: [&str; 4] =
+    ["10.77.0.1:7401", "10.77.0.1:7400", "[::ffff:10.77.0.1]:7401", "outside.example:7400"];
 
 fn mesh(outbound: &str) -> String {
     format!(
@@ -103,10 +106,11 @@ async fn forwards(place: &Place) -> anyhow::Result<()> {
 async fn keeps_out(place: &Place) -> anyhow::Result<()> {
     let reached = place.call_with("http://127.0.0.1:9090/", &[]).await?;
     ensure!(reached.contains("own"), "without the sidecar it is there: {reached}");
-    for host in OWN {
+    for host in OWN.into_iter().chain(CONTROL_PLANE) {
         for flags in [&[][..], &["--tunnel"]] {
             let said = refused(place, host, flags).await?;
-            let by_address = said.contains("403") && said.contains("an address of this machine");
+            let by_address = said.contains("403")
+                && said.contains("is an address of this machine, of its link or of a control plane");
             let by_name = said.contains("503") && said.contains("no address that is forwarded to");
             ensure!(by_address || by_name, "{host} {flags:?}: {said}");
         }

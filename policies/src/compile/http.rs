@@ -154,7 +154,7 @@ fn not_forwarded() -> LocalReplyConfig {
     );
     let own = reply(
         forbidden(),
-        "%REQ(:AUTHORITY)% is an address of this machine or of its link: nothing is forwarded there"
+        "%REQ(:AUTHORITY)% is an address of this machine, of its link or of a control plane: nothing is forwarded there"
             .to_owned(),
     );
     LocalReplyConfig { mappers: vec![unresolved, own], ..Default::default() }

@@ -1,6 +1,6 @@
 //! What the compiler reads: the policies, and the workloads as the registry sees them now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use weft_api::names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
@@ -11,6 +11,9 @@ use crate::set::PolicySet;
 use crate::value::{PeerAddress, PortRef};
 
 pub use crate::kinds::workload::{Locality, ProxyType};
+
+/// Addresses and ports of the control planes.
+pub type ControlPlaneAddresses = BTreeSet<SocketAddr>;
 
 /// All workloads by id.
 pub type Workloads = BTreeMap<WorkloadId, WorkloadState>;
@@ -24,6 +27,8 @@ pub struct Model<'a> {
     pub set: &'a PolicySet,
     /// The workloads.
     pub workloads: &'a Workloads,
+    /// Where the control planes are reached: what calls hosts that no service has is not led there.
+    pub control_planes: &'a ControlPlaneAddresses,
 }
 
 /// One instance of an application, with the sidecar beside it.

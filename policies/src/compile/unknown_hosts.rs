@@ -4,9 +4,10 @@
 //! cluster connects to them. It never leads to the machine itself or to its link (which metadata services of clouds
 //! answer on): what listens there trusts who is there, and a request that a stranger talked the application into would
 //! come from there. Names lose such addresses when they are resolved; what is left, an address that is written out, the
-//! authorization filter refuses.
+//! authorization filter refuses, and with it the ports of the control planes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -26,6 +27,7 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerR
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::AddressMatcher;
+use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use envoy_types::pb::xds::core::v3 as xds;
 use prost::Message;
 use weft_api::resource::{Resource, ResourceKind};
@@ -39,8 +41,8 @@ use crate::kinds::service::Protocol;
 /// slashes.
 pub(super) const DYNAMIC_FORWARD_PROXY: &str = "dynamic_forward_proxy";
 const AUTHORIZATION: &str = "envoy.filters.http.rbac.unknown_hosts";
-/// The rule that refuses; callers read it.
-const THIS_MACHINE: &str = "an-address-of-this-machine";
+/// The rule that refuses.
+const NOT_FORWARDED: &str = "an-address-that-is-not-forwarded-to";
 
 /// What a caller of an unknown host is told where none is forwarded.
 const UNKNOWN_HOST: &str =
@@ -77,7 +79,7 @@ pub(super) fn virtual_host(model: &Model<'_>) -> (VirtualHost, Option<&'static s
     };
     let forwarding = VirtualHost {
         // One entry, so the order of the map cannot show.
-        typed_per_filter_config: HashMap::from([(AUTHORIZATION.to_owned(), wire::any(&refusal()))]),
+        typed_per_filter_config: HashMap::from([(AUTHORIZATION.to_owned(), wire::any(&refusal(model)))]),
         ..host(vec![route::tunnel(&action), route::forward(route::any_path(), action)])
     };
     (forwarding, Some(DYNAMIC_FORWARD_PROXY))
@@ -153,26 +155,44 @@ fn dns_cache() -> DnsCacheConfig {
     }
 }
 
-/// Refuses what would lead to the machine itself.
-fn refusal() -> RbacPerRoute {
-    let own = OWN_ADDRESSES.map(|(prefix, length)| {
-        let range = CidrRange { address_prefix: prefix.to_owned(), prefix_len: Some(wire::uint32(length)) };
-        let matcher = UpstreamIpPortMatcher { upstream_ip: Some(range), upstream_port_range: None };
-        let extension = TypedExtensionConfig {
-            name: "envoy.rbac.matchers.upstream_ip_port".to_owned(),
-            typed_config: Some(wire::any(&matcher)),
+/// Refuses what would lead to the machine itself or to a control plane. One rule, since the order of a map of several
+/// would differ from time to time.
+fn refusal(model: &Model<'_>) -> RbacPerRoute {
+    let own = OWN_ADDRESSES.iter().map(|(prefix, length)| upstream(prefix, *length, None));
+    let control_planes = model.control_planes.iter().flat_map(|address| {
+        let (ip, port) = (address.ip(), Some(address.port()));
+        let written_as_ipv6 = match ip {
+            IpAddr::V4(ip) => Some(upstream(&ip.to_ipv6_mapped().to_string(), 128, port)),
+            IpAddr::V6(_) => None,
         };
-        rbac::Permission { rule: Some(rbac::permission::Rule::Matcher(extension)) }
+        let length = if ip.is_ipv4() { 32 } else { 128 };
+        [upstream(&ip.to_string(), length, port)].into_iter().chain(written_as_ipv6)
     });
     let policy = rbac::Policy {
-        permissions: own.into(),
+        permissions: own.chain(control_planes).collect(),
         principals: vec![rbac::Principal { identifier: Some(rbac::principal::Identifier::Any(true)) }],
         ..Default::default()
     };
     let rules = rbac::Rbac {
         action: rbac::rbac::Action::Deny as i32,
-        policies: HashMap::from([(THIS_MACHINE.to_owned(), policy)]),
+        policies: HashMap::from([(NOT_FORWARDED.to_owned(), policy)]),
         ..Default::default()
     };
     RbacPerRoute { rbac: Some(Rbac { rules: Some(rules), ..Default::default() }) }
+}
+
+/// Permission for a range of addresses that a request would be forwarded to, at one port or at all.
+fn upstream(prefix: &str, length: u32, port: Option<u16>) -> rbac::Permission {
+    let matcher = UpstreamIpPortMatcher {
+        upstream_ip: Some(CidrRange {
+            address_prefix: prefix.to_owned(),
+            prefix_len: Some(wire::uint32(length)),
+        }),
+        upstream_port_range: port.map(i64::from).map(|port| Int64Range { start: port, end: port + 1 }),
+    };
+    let extension = TypedExtensionConfig {
+        name: "envoy.rbac.matchers.upstream_ip_port".to_owned(),
+        typed_config: Some(wire::any(&matcher)),
+    };
+    rbac::Permission { rule: Some(rbac::permission::Rule::Matcher(extension)) }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use weft_api::names::{ServiceId, TrustDomain, WorkloadId};
 use weft_policies::PolicySet;
-use weft_policies::compile::{Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads};
+use weft_policies::compile::{
+    ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
+};
 use weft_policies::value::{PeerAddress, PortRef};
 
 /// What a case is made of.
@@ -16,11 +18,17 @@ pub struct Input {
     pub trust_domain: TrustDomain,
     pub set: PolicySet,
     pub workloads: Workloads,
+    pub control_planes: ControlPlaneAddresses,
 }
 
 impl Input {
     pub fn model(&self) -> Model<'_> {
-        Model { trust_domain: &self.trust_domain, set: &self.set, workloads: &self.workloads }
+        Model {
+            trust_domain: &self.trust_domain,
+            set: &self.set,
+            workloads: &self.workloads,
+            control_planes: &self.control_planes,
+        }
     }
 
     /// Reads `input.yaml` of a case.
@@ -45,7 +53,9 @@ impl Input {
             }
         }
         let trust_domain = TrustDomain::try_new("mesh.local").expect("a valid trust domain");
-        Self { trust_domain, set: applied.set, workloads }
+        let control_planes = ["192.0.2.1:7401", "[2001:db8::1]:7400"];
+        let control_planes = control_planes.map(|address| address.parse().expect("an address")).into();
+        Self { trust_domain, set: applied.set, workloads, control_planes }
     }
 }
 

@@ -1,0 +1,44 @@
+//! At which addresses the control planes are reached, asked again and again: a name may come to mean another machine.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use weft_api::{Host, HostPort};
+
+use crate::reconciler::{Command, Reconciling};
+
+/// How often names are looked up.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells the reconciler, now and whenever they differ. A name without an answer keeps the addresses that it had.
+pub fn spawn_addresses(control_planes: Vec<HostPort>, reconciling: Reconciling, shutdown: CancellationToken) {
+    let telling = async move {
+        let mut known: BTreeMap<usize, Vec<SocketAddr>> = BTreeMap::new();
+        let mut ticks = tokio::time::interval(AGAIN);
+        loop {
+            ticks.tick().await;
+            for (index, control_plane) in control_planes.iter().enumerate() {
+                if let Some(found) = addresses(control_plane).await {
+                    known.insert(index, found);
+                }
+            }
+            let all = known.values().flatten().copied().collect();
+            reconciling.tell(Command::ControlPlanes(all)).await;
+        }
+    };
+    tokio::spawn(async move { shutdown.run_until_cancelled(telling).await });
+}
+
+async fn addresses(control_plane: &HostPort) -> Option<Vec<SocketAddr>> {
+    let name = match &control_plane.host {
+        Host::Ip(ip) => return Some(vec![SocketAddr::new(*ip, control_plane.port)]),
+        Host::Name(name) => name.as_str(),
+    };
+    let asked = tokio::net::lookup_host((name, control_plane.port));
+    let found = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+    Some(found.collect())
+}
