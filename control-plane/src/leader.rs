@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Leadership, Revision, Store};
+use weft_store::{Leadership, Revision, Store, StoreExt};
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;

@@ -120,6 +120,7 @@ fn write_and_rename(unfinished: &Path, path: &Path, contents: &[u8], mode: u32) 
 #[cfg(test)]
 mod tests {
     use rustls_pki_types::pem::PemObject as _;
+    use weft_store::StoreExt;
 
     use super::*;
     use crate::ca::{self, tests::Mesh};

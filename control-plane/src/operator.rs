@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use weft_store::{CommitError, ReadError, Store, Txn};
+use weft_store::{CommitError, ReadError, Store, StoreExt, Txn};
 use zeroize::Zeroizing;
 
 use crate::StoreError;

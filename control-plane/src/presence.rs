@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::{ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
-use weft_store::{Change, CommitError, Event, Lease, Store, Txn};
+use weft_store::{Change, CommitError, Event, Lease, Store, StoreExt, Txn};
 
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Command, Reconciling};

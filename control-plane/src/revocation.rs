@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_api::WorkloadId;
-use weft_store::{CommitError, Leadership, ReadError, Store, Txn};
+use weft_store::{CommitError, Leadership, ReadError, Store, StoreExt, Txn};
 
 use crate::StoreError;
 use crate::ca::{Authority, CaError, Ledger, LedgerEntry, Serial};
@@ -138,7 +138,7 @@ impl Revocations {
             let Some(stored) = stored.filter(|stored| revoked.contains(&stored.record.instance)) else {
                 return Ok(());
             };
-            let txn = leader.map_or_else(Txn::new, |leader| Txn::new().fenced_by(leader));
+            let txn = leader.map_or_else(Txn::new, |leader| Txn::new().guard(leader.guard()));
             match self.store.commit(stored.record.remove(txn, stored.revision)).await {
                 Ok(_) => return Ok(()),
                 // It said goodbye, or came back; how often it may is limited.
@@ -165,7 +165,7 @@ impl Revocations {
             self.remove_record(&id, &revoked, leader).await?;
         }
         for _ in 0..ATTEMPTS {
-            let txn = leader.map_or_else(Txn::new, |leader| Txn::new().fenced_by(leader));
+            let txn = leader.map_or_else(Txn::new, |leader| Txn::new().guard(leader.guard()));
             let leaves = listed(&self.live().await?, &revoked);
             let (txn, is_changed) = self.authority.listing(self.store.as_ref(), txn, &leaves).await?;
             if !is_changed {
@@ -189,7 +189,7 @@ impl Revocations {
         let all = read(self.store.as_ref()).await?;
         let ended: Vec<_> = all.iter().filter(|one| one.until < now).collect();
         for batch in ended.chunks(BATCH) {
-            let txn = Txn::new().fenced_by(leader);
+            let txn = Txn::new().guard(leader.guard());
             self.store.commit(batch.iter().fold(txn, |txn, one| txn.delete(key(&one.instance)))).await?;
         }
         Ok(ended.len())

@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Change, CommitError, Entry, Event, Key, LeaseError, Store, Txn};
+use weft_store::{Change, CommitError, Entry, Event, Key, LeaseError, Store, StoreExt, Txn};
 
 use crate::ca::{Issued, Serial};
 use crate::reconciler::Reconciling;

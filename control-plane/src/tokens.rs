@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use time::Duration;
 use weft_api::{ControlPlanes, JoinToken, ServiceId};
 use weft_policies::value::Cidr;
-use weft_store::{CommitError, Leadership, ReadError, Revision, Store, Txn};
+use weft_store::{CommitError, Leadership, ReadError, Revision, Store, StoreExt, Txn};
 
 pub use known::KnownTokens;
 pub use labels::{InvalidPattern, LabelPattern, is_label_key, is_label_value};
@@ -233,7 +233,7 @@ impl Tokens {
         let ended: Vec<_> =
             self.list().await?.into_iter().filter(|token| token.expires_at < before).collect();
         for batch in ended.chunks(PRUNE_BATCH) {
-            let txn = Txn::new().fenced_by(leader);
+            let txn = Txn::new().guard(leader.guard());
             self.store.commit(batch.iter().fold(txn, |txn, token| txn.delete(key(&token.id)))).await?;
         }
         Ok(ended.len())

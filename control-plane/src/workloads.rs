@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_api::{ServiceId, WorkloadId};
-use weft_store::{CommitError, Entry, Leadership, ReadError, Revision, Store, Txn};
+use weft_store::{CommitError, Entry, Leadership, ReadError, Revision, Store, StoreExt, Txn};
 
 use crate::StoreError;
 use crate::ca::KeyOrigin;
@@ -278,7 +278,7 @@ impl Workloads {
             return Ok(false);
         }
         let key = key(&record.id);
-        let txn = Txn::new().fenced_by(leader).expect_at(key.as_str(), stored.revision).delete(key);
+        let txn = Txn::new().guard(leader.guard()).expect_at(key.as_str(), stored.revision).delete(key);
         self.store.commit(txn).await?;
         Ok(true)
     }

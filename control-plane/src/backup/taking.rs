@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use weft_api::client::Client;
-use weft_store::{Backup, EmbeddedStore, OpenError, Snapshot};
+use weft_store::{Backup, EmbeddedStore, OpenError, Snapshot, StoreExt};
 
 use super::read;
 use crate::ca;

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weft_api::{ServiceId, WorkloadId};
-use weft_store::{CommitError, Leadership, Page, ReadError, Store, Txn};
+use weft_store::{CommitError, Leadership, Page, ReadError, Store, StoreExt, Txn};
 
 use super::issued::Issued;
 use super::{IssuedLeaf, Serial};
@@ -197,7 +197,7 @@ impl Ledger {
             if expired.is_empty() {
                 return Ok(pruned);
             }
-            let txn = Txn::new().fenced_by(leader);
+            let txn = Txn::new().guard(leader.guard());
             let txn = expired.iter().fold(txn, |txn, entry| txn.delete(&entry.key));
             self.store.commit(txn).await?;
             pruned += expired.len();

@@ -121,7 +121,7 @@ pub(super) async fn sweep(
             }
             // Claimed first: a writer that still hopes to refer to it fails on its guard from here on.
             let claim =
-                record.blob.disown(Txn::new().fenced_by(leader).expect_at(&entry.key, entry.mod_revision));
+                record.blob.disown(Txn::new().guard(leader.guard()).expect_at(&entry.key, entry.mod_revision));
             match store.commit(claim).await {
                 Ok(_) => {}
                 Err(CommitError::Conflict { key, .. }) if key == entry.key => continue,
@@ -140,10 +140,10 @@ pub(super) async fn sweep(
 async fn delete(store: &dyn Store, blob: &BlobRef, leader: &Leadership) -> Result<(), LogError> {
     let numbers: Vec<u32> = (0..blob.chunks).collect();
     for batch in numbers.chunks(DELETE_BATCH) {
-        let txn = Txn::new().fenced_by(leader);
+        let txn = Txn::new().guard(leader.guard());
         store.commit(batch.iter().fold(txn, |txn, number| txn.delete(blob.chunk_key(*number)))).await?;
     }
-    store.commit(Txn::new().fenced_by(leader).delete(pending_key(&blob.id))).await?;
+    store.commit(Txn::new().guard(leader.guard()).delete(pending_key(&blob.id))).await?;
     Ok(())
 }
 

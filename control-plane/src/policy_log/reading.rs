@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use weft_store::{Key, Page, Revision};
+use weft_store::{Key, Page, Revision, StoreExt};
 
 use super::record::{
     CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, Stored, checkpoint_key,

@@ -80,7 +80,7 @@ impl PolicyLog {
         let body = changeset::encode(&all).ok_or(LogError::TooLarge(all.len()))?;
         let body = write_body(self.store.as_ref(), body, self.clock.unix_millis()).await?;
         let key = checkpoint_key(head.sequence);
-        let txn = Txn::new().fenced_by(leader).expect_absent(key.as_str());
+        let txn = Txn::new().guard(leader.guard()).expect_absent(key.as_str());
         let info = CheckpointInfo { sequence: head.sequence, id: head.id.to_string() };
         match self.store.commit(body.put(txn, key.clone(), &info)).await {
             Ok(_) => Ok(Some(head.sequence)),
@@ -123,7 +123,7 @@ impl PolicyLog {
         records: impl Iterator<Item = (String, &'a Body)>,
         leader: &Leadership,
     ) -> Result<(), LogError> {
-        let txn = records.fold(Txn::new().fenced_by(leader), |txn, (key, body)| {
+        let txn = records.fold(Txn::new().guard(leader.guard()), |txn, (key, body)| {
             let txn = txn.delete(key);
             match body {
                 Body::Inline => txn,

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Event, Health, Store};
+use weft_store::{Change, Event, Health, Store, StoreExt};
 
 use super::{Command, Reconciling};
 use crate::policies::{Policies, Update};

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream;
-use weft_store::Backup;
+use weft_store::{Backup, StoreExt};
 
 use super::{Api, Refusal};
 

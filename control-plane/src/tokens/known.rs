@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Entry, Event, Store};
+use weft_store::{Change, Entry, Event, Store, StoreExt};
 
 use super::{PREFIX, TokenRecord};
 

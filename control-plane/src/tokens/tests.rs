@@ -1,7 +1,7 @@
 use std::time::Duration as StdDuration;
 
 use tokio_util::sync::CancellationToken;
-use weft_store::Location;
+use weft_store::{Location, StoreExt};
 
 use super::*;
 use crate::clock::tests::Hand;

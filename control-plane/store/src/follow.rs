@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ReadError;
+use crate::listing::list_all;
 use crate::record::{Batch, Entry, Event, Key, Revision, Snapshot};
 use crate::store::Store;
 
@@ -139,7 +140,7 @@ impl Follower {
 
     /// Lists, tells the difference, then watches until something ends that.
     async fn round(&mut self, pause: &mut Duration) -> Ended {
-        let snapshot = match self.store.list_all(&self.prefix).await {
+        let snapshot = match list_all(&*self.store, &self.prefix).await {
             Ok(snapshot) => snapshot,
             Err(error) => return error.into(),
         };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::policy_log::{Advance, Change, Changeset, LogError, PolicyLog, Retention, Snapshot};
-use weft_store::{Store, Txn};
+use weft_store::{Store, StoreExt, Txn};
 
 fn log(store: &Arc<dyn Store>) -> PolicyLog {
     PolicyLog::new(Arc::clone(store), Clock::system())
