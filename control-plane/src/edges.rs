@@ -10,7 +10,6 @@
 //! ```
 
 mod sample;
-mod service;
 mod totals;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -22,7 +21,6 @@ use weft_api::{ServiceId, WorkloadId};
 use weft_policies::PolicySet;
 
 pub use sample::{Sample, read};
-pub use service::MetricsReceiver;
 use totals::Totals;
 
 /// Rates cover this much time.

@@ -7,9 +7,10 @@ use weft_api::flags::{self, UsageError};
 use weft_api::supervisor::{State, Supervisor};
 use weft_api::{CONTEXT_FILE, probe};
 use weft_control_plane::args::{Args, Command};
+use weft_control_plane::backup;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::supervision::supervise;
-use weft_control_plane::{backup, descriptors, server, telemetry};
+use weft_control_plane::server::supervision::supervise;
+use weft_control_plane::server::{self, descriptors, telemetry};
 
 fn main() -> ExitCode {
     let args: Args = match flags::try_read(std::env::args_os()) {

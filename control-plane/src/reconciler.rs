@@ -14,6 +14,7 @@ mod arrivals;
 mod command;
 mod following;
 mod identities;
+pub mod mesh_state;
 mod stream;
 mod streams;
 
@@ -30,12 +31,11 @@ use weft_policies::compile::health_checks;
 use weft_policies::kinds::Kind;
 use weft_policies::set::{PolicyKey, PolicySet};
 
-use crate::grants;
-use crate::liveness::Limits;
-use crate::mesh_state::{Delta, MeshState};
-use crate::registry::{Elsewhere, Registry, Shard};
-use crate::secrets::Secrets;
-use crate::workloads::{WorkloadRecord, Workloads};
+use crate::identity::secrets::Secrets;
+use crate::presence::grants;
+use crate::presence::liveness::Limits;
+use crate::presence::registry::{Elsewhere, Registry, Shard};
+use crate::presence::workloads::{WorkloadRecord, Workloads};
 
 pub use command::{Command, Lacking, Picture, Publication, Published, Reconciling};
 pub use following::{spawn_policies, spawn_workloads};
@@ -45,6 +45,7 @@ pub use stream::{Connected, Open, Progress, StreamId};
 use arrivals::{Arrivals, spawn_arrivals};
 use command::Records;
 use identities::{Identity, spawn_identities};
+use mesh_state::{Delta, MeshState};
 use streams::Streams;
 
 /// Commands that wait: enough for a burst of reconnects, after which senders wait their turn.

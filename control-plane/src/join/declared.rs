@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use weft_api::{Name, ServiceId, join};
 use weft_policies::value::PeerAddress;
 
-use crate::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
-use crate::workloads::{Declared, DeclaredUpstream, Proxy};
+use crate::identity::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
+use crate::presence::workloads::{Declared, DeclaredUpstream, Proxy};
 
 const MAX_LABELS: usize = 32;
 const MAX_PORTS: usize = 64;

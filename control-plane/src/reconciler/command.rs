@@ -11,10 +11,10 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
 use super::stream::{Connected, Open, StreamId};
-use crate::grants::NotGranted;
-use crate::instances::Known;
-use crate::registry::{Overruled, PortHealth, Shard};
-use crate::workloads::WorkloadRecord;
+use crate::identity::instances::Known;
+use crate::presence::grants::NotGranted;
+use crate::presence::registry::{Overruled, PortHealth, Shard};
+use crate::presence::workloads::WorkloadRecord;
 
 /// Something that happened, or a question.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use weft_store::{Change, Event, Health, Store, StoreExt};
 
 use super::{Command, Reconciling};
-use crate::policies::{Policies, Update};
-use crate::workloads::{self, WorkloadRecord};
+use crate::policy::repository::{Policies, Update};
+use crate::presence::workloads::{self, WorkloadRecord};
 
 /// Follows the records of workloads until the token ends it. Says how fresh what it follows is.
 pub fn spawn_workloads(
