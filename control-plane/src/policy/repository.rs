@@ -6,7 +6,7 @@
 //! follow() ──▶ every set after the first, with the keys that differ
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +32,16 @@ impl Head {
     pub fn revision(&self) -> u64 {
         self.snapshot.sequence()
     }
+
+    /// The policies after an advance from here; none when nothing happened.
+    fn after(&self, advance: &Advance) -> Option<Self> {
+        let set = match advance {
+            Advance::Unchanged => return None,
+            Advance::Steps(_, steps) => apply(&self.set, steps.iter().flat_map(|step| &step.changes)),
+            Advance::Reloaded(snapshot) => read(snapshot.documents()),
+        };
+        Some(Self { snapshot: advance.snapshot()?.clone(), set: Arc::new(set) })
+    }
 }
 
 /// Policies that came from the log.
@@ -43,6 +53,12 @@ pub struct Update {
     pub set: Arc<PolicySet>,
     /// Keys of those that differ from the update before.
     pub changed: Vec<PolicyKey>,
+}
+
+impl Update {
+    fn new(head: &Head, changed: Vec<PolicyKey>) -> Self {
+        Self { revision: head.revision(), set: Arc::clone(&head.set), changed }
+    }
 }
 
 /// Reads and commits policies. Cheap to clone.
@@ -67,15 +83,8 @@ impl Policies {
     /// When the store fails or a record is unreadable.
     pub async fn head(&self) -> Result<Head, LogError> {
         let mut known = self.known.lock().await;
-        match self.log.advance(&known.snapshot).await? {
-            Advance::Unchanged => {}
-            Advance::Steps(snapshot, steps) => {
-                let changes = steps.iter().flat_map(|step| &step.changes);
-                *known = Head { set: Arc::new(apply(&known.set, changes)), snapshot };
-            }
-            Advance::Reloaded(snapshot) => {
-                *known = Head { set: Arc::new(read(snapshot.documents())), snapshot };
-            }
+        if let Some(head) = known.after(&self.log.advance(&known.snapshot).await?) {
+            *known = head;
         }
         Ok(known.clone())
     }
@@ -95,11 +104,16 @@ impl Policies {
             Changeset { author: author.to_owned(), message: String::new(), changes: changes.collect() };
         let snapshot = self.log.commit(&base.snapshot, changeset).await?;
         let head = Head { snapshot, set: Arc::new(set) };
+        self.note(&head).await;
+        Ok(head)
+    }
+
+    /// What one reader has read or written, the next need not.
+    async fn note(&self, head: &Head) {
         let mut known = self.known.lock().await;
         if head.revision() > known.revision() {
             *known = head.clone();
         }
-        Ok(head)
     }
 
     fn with_server_metadata(&self, base: &Head, set: &PolicySet, changed: &[PolicyKey]) -> PolicySet {
@@ -119,22 +133,48 @@ impl Policies {
 
     /// The policies now, then after every commit of whatever replica.
     pub fn follow(&self) -> impl Stream<Item = Update> + Send + use<> {
-        let (reader, set) = (self.clone(), Arc::new(PolicySet::default()));
-        let first = futures::stream::once(async {});
-        let moves = first.chain(self.log.follow(Snapshot::default()).map(|_| ()));
-        let moves = Box::pin(moves);
-        futures::stream::unfold((reader, moves, set, None), |(reader, mut moves, set, last)| async move {
-            loop {
-                moves.next().await?;
-                let head = reader.head_whatever_it_takes().await;
-                if last == Some(head.revision()) {
-                    continue;
-                }
-                let changed = differences(&set, &head.set);
-                let update = Update { revision: head.revision(), set: head.set.clone(), changed };
-                return Some((update, (reader, moves, head.set.clone(), Some(head.revision()))));
+        let policies = self.clone();
+        let first = async move {
+            let head = policies.head_whatever_it_takes().await;
+            let changed = head.set.iter().map(Policy::key).collect();
+            let update = Update::new(&head, changed);
+            let advances = Box::pin(policies.log.follow(head.snapshot.clone()));
+            let later = futures::stream::unfold(
+                (policies, advances, head),
+                |(policies, mut advances, last)| async move {
+                    loop {
+                        if let Some((head, changed)) = policies.advance(&last, &advances.next().await?).await
+                        {
+                            return Some((Update::new(&head, changed), (policies, advances, head)));
+                        }
+                    }
+                },
+            );
+            futures::stream::once(std::future::ready(update)).chain(later)
+        };
+        futures::stream::once(first).flatten()
+    }
+
+    /// The policies after an advance from `last`, with the keys that differ; none when nothing happened.
+    async fn advance(&self, last: &Head, advance: &Advance) -> Option<(Head, Vec<PolicyKey>)> {
+        let known = self.known.lock().await.clone();
+        let head = match advance.snapshot()? {
+            // Somebody here has read or written it before.
+            snapshot if snapshot.head() == known.snapshot.head() => known,
+            _ => last.after(advance)?,
+        };
+        let changed = match advance {
+            Advance::Unchanged => return None,
+            Advance::Steps(_, steps) => {
+                let changes = steps.iter().flat_map(|step| &step.changes);
+                let keys: BTreeSet<PolicyKey> =
+                    changes.filter_map(|change| policy_key(&change.key)).collect();
+                keys.into_iter().filter(|key| last.set.get(key) != head.set.get(key)).collect()
             }
-        })
+            Advance::Reloaded(_) => differences(&last.set, &head.set),
+        };
+        self.note(&head).await;
+        Some((head, changed))
     }
 
     async fn head_whatever_it_takes(&self) -> Head {
@@ -160,6 +200,14 @@ impl Policies {
 
 fn document_key(key: &PolicyKey) -> String {
     format!("{}/{}/{}", key.kind, key.namespace, key.name)
+}
+
+/// The policy that a document is; none of a kind that this version does not know.
+fn policy_key(document: &str) -> Option<PolicyKey> {
+    let mut parts = document.splitn(3, '/');
+    let mut next = || parts.next();
+    let (kind, namespace, name) = (next()?, next()?, next()?);
+    Some(PolicyKey::new(kind.parse().ok()?, namespace.parse().ok()?, name.parse().ok()?))
 }
 
 fn write(policy: &Policy) -> Bytes {

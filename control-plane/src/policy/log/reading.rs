@@ -37,6 +37,17 @@ pub enum Advance {
     Reloaded(Snapshot),
 }
 
+impl Advance {
+    /// Where it leads; none where nothing happened.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Unchanged => None,
+            Self::Steps(snapshot, _) | Self::Reloaded(snapshot) => Some(snapshot),
+        }
+    }
+}
+
 impl PolicyLog {
     /// All documents at the head.
     ///
@@ -85,7 +96,7 @@ impl PolicyLog {
                 match log.advance(&snapshot).await {
                     Ok(Advance::Unchanged) => is_behind = false,
                     Ok(advance) => {
-                        if let Advance::Steps(newest, _) | Advance::Reloaded(newest) = &advance {
+                        if let Some(newest) = advance.snapshot() {
                             snapshot = newest.clone();
                         }
                         return Some((advance, (log, moves, snapshot, false)));
