@@ -5,8 +5,10 @@
 //! the file does not grant is no part of it: then the file alone counts. [`Registry::overruled`] says what was put aside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
+use imbl::OrdMap;
 use weft_api::{Name, ServiceId, Version, WorkloadId};
 use weft_policies::Object;
 use weft_policies::compile::{Health, Locality, ProxyType, Upstream, WorkloadState};
@@ -45,11 +47,14 @@ pub struct Elsewhere {
 /// One part of what another replica says: workloads with streams there.
 pub type Shard = BTreeMap<WorkloadId, Elsewhere>;
 
+/// The records of the joined workloads. Cheap to clone; clones share what is equal.
+pub type Records = OrdMap<WorkloadId, Arc<WorkloadRecord>>;
+
 /// All workloads, joined or described by a file.
 #[derive(Debug)]
 pub struct Registry {
     limits: Limits,
-    records: BTreeMap<WorkloadId, WorkloadRecord>,
+    records: Records,
     /// Those that said goodbye, and since when that is known here. They are not missed.
     left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
@@ -63,7 +68,7 @@ impl Registry {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            records: BTreeMap::new(),
+            records: Records::new(),
             left: BTreeMap::new(),
             liveness: Liveness::new(limits),
             reported: BTreeMap::new(),
@@ -74,17 +79,23 @@ impl Registry {
     /// The record of a joined workload.
     #[must_use]
     pub fn record(&self, id: &WorkloadId) -> Option<&WorkloadRecord> {
-        self.records.get(id)
+        self.records.get(id).map(AsRef::as_ref)
+    }
+
+    /// The records of the joined workloads, as they may be handed to others.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The joined workloads.
     pub fn joined(&self) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values()
+        self.records.values().map(AsRef::as_ref)
     }
 
     /// Joined workloads whose streams have been lost, or that said goodbye, hours ago.
     pub fn expired(&self, now: Instant) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values().filter(move |record| match self.left.get(&record.id) {
+        self.joined().filter(move |record| match self.left.get(&record.id) {
             Some(since) => {
                 now.saturating_duration_since(*since) >= self.limits.remove
                     && !self.liveness.is_connected(&record.id)
@@ -107,7 +118,8 @@ impl Registry {
             self.liveness.removed(id);
             return;
         };
-        let predecessor = self.records.insert(id.clone(), record.clone());
+        let record = Arc::new(record);
+        let predecessor = self.records.insert(id.clone(), Arc::clone(&record));
         if record.left_at.is_some() {
             self.left.entry(id.clone()).or_insert(now);
             self.liveness.removed(id);
@@ -130,7 +142,7 @@ impl Registry {
 
     /// Those whose sidecars have not taken their listeners yet, as far as the store knows.
     pub fn awaited(&self) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values().filter(|record| record.awaited)
+        self.joined().filter(|record| record.awaited)
     }
 
     /// A stream of the workload closed here.
@@ -213,7 +225,7 @@ impl Registry {
 
     /// Joined workloads beside which a sidecar runs, and has not said goodbye.
     pub fn sidecars(&self) -> impl Iterator<Item = &WorkloadRecord> {
-        self.records.values().filter(|record| record.declared.proxy.is_sidecar() && record.left_at.is_none())
+        self.joined().filter(|record| record.declared.proxy.is_sidecar() && record.left_at.is_none())
     }
 
     /// The bundles that a workload took at other replicas.
@@ -242,7 +254,7 @@ impl Registry {
     #[must_use]
     pub fn state(&self, id: &WorkloadId, set: &PolicySet) -> Option<WorkloadState> {
         let file = set.workload(id);
-        let record = self.records.get(id).filter(|record| grants::check(id, &record.service, set).is_ok());
+        let record = self.record(id).filter(|record| grants::check(id, &record.service, set).is_ok());
         let mut state = match (record, file) {
             (Some(record), _) => of_record(record)?,
             (None, Some(file)) => of_file(id, file)?,
@@ -268,7 +280,7 @@ impl Registry {
     /// What of a joiner's declaration the file of its name puts aside.
     #[must_use]
     pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<Overruled> {
-        match (self.records.get(id), set.workload(id)) {
+        match (self.record(id), set.workload(id)) {
             (Some(record), Some(file)) => overruled(record, file),
             _ => Vec::new(),
         }
