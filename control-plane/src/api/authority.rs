@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::error::Refusal;
@@ -15,14 +16,10 @@ pub async fn status(State(api): State<Api>) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({
         "trustDomain": api.authority.trust_domain(),
         "root": {
-            "spkiSha256": hex(&api.authority.root_spki_sha256()),
+            "spkiSha256": HEXLOWER.encode(&api.authority.root_spki_sha256()),
             "expiresAt": chain.root.not_after.unix_timestamp(),
         },
         "issuer": {"expiresAt": chain.issuer.not_after.unix_timestamp()},
         "leaves": leaves.iter().filter(|leaf| leaf.expires_at > now).count(),
     })))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use weft_store::{CommitError, ReadError, Store, StoreExt, Txn};
@@ -161,8 +162,7 @@ fn read(path: &Path) -> Result<Option<[u8; 32]>, OperatorError> {
 
 // Part of the hash of 256 random bits: it finds the record and gives nothing away.
 fn key(hash: &[u8; 32]) -> String {
-    let id: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{id}")
+    format!("{PREFIX}{}", HEXLOWER.encode(&hash[..8]))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use weft_api::text::shorten;
 use weft_api::{Name, ServiceId, join};
 use weft_policies::value::PeerAddress;
 
@@ -168,8 +169,4 @@ fn at_most(field: &'static str, count: usize, most: usize) -> Result<(), Declara
 
 fn invalid(field: &'static str, reason: String) -> DeclarationError {
     DeclarationError::Invalid { field, reason }
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
 }

@@ -8,15 +8,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::Mutex;
+use weft_api::Backoff;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
 use super::log::{Advance, Change, Changeset, Documents, LogError, PolicyLog, Snapshot};
 use crate::clock::Clock;
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(10);
 
 /// The newest policies, and what a commit on top of them is guarded by.
 #[derive(Clone, Debug, Default)]
@@ -178,14 +183,13 @@ impl Policies {
     }
 
     async fn head_whatever_it_takes(&self) -> Head {
-        let mut pause = std::time::Duration::from_millis(200);
+        let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
         loop {
             match self.head().await {
                 Ok(head) => return head,
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the policies; the last ones stay in force");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(std::time::Duration::from_secs(10));
+                    tokio::time::sleep(retry.next_wait()).await;
                 }
             }
         }

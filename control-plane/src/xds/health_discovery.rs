@@ -17,7 +17,8 @@ use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::WorkloadId;
+use weft_api::names::inbound_port;
 use weft_policies::compile::Health;
 
 use super::newest::{Newest, Seat};
@@ -121,8 +122,8 @@ fn read(report: &EndpointHealthResponse, asked: &HealthCheckSpecifier) -> (PortH
         asked.cluster_health_checks.iter().map(|check| check.cluster_name.as_str()).collect();
     let (mut health, mut others) = (BTreeMap::new(), 0);
     for cluster in &report.cluster_endpoints_health {
-        match port_of(&cluster.cluster_name).filter(|_| asked.contains(cluster.cluster_name.as_str())) {
-            Some(port) => drop(health.insert(port, worst(cluster))),
+        match inbound_port(&cluster.cluster_name).filter(|_| asked.contains(cluster.cluster_name.as_str())) {
+            Some((service, port)) => drop(health.insert((service, port.into()), worst(cluster))),
             None => others += 1,
         }
     }
@@ -138,13 +139,6 @@ fn worst(cluster: &ClusterEndpointsHealth) -> Health {
         HealthStatus::Healthy | HealthStatus::Unknown => Health::Healthy,
     });
     health.max().unwrap_or_default()
-}
-
-/// The reverse of [`weft_api::names::inbound_cluster_name`].
-fn port_of(cluster: &str) -> Option<(ServiceId, String)> {
-    let mut parts = cluster.strip_prefix("inbound/")?.splitn(3, '/');
-    let (namespace, service, port) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((ServiceId::try_new(namespace, service).ok()?, port.to_owned()))
 }
 
 #[tonic::async_trait]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use weft_api::text::shorten;
 
 /// `KEY=VALUE`, `KEY=PREFIX*` or `KEY=*`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl FromStr for LabelPattern {
     type Err = InvalidPattern;
 
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let invalid = || InvalidPattern(text.chars().take(80).collect());
+        let invalid = || InvalidPattern(shorten(text));
         let (key, value) = text.split_once('=').ok_or_else(invalid)?;
         let (value, any_suffix) = value.strip_suffix('*').map_or((value, false), |prefix| (prefix, true));
         if !is_label_key(key) || !is_label_value(value) {

@@ -10,6 +10,7 @@
 //! refers to a blob is guarded by its pending record.
 
 use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use weft_store::{CommitError, Leadership, Limits, Page, Revision, Store, Txn};
@@ -150,7 +151,7 @@ async fn delete(store: &dyn Store, blob: &BlobRef, leader: &Leadership) -> Resul
 
 /// SHA-256 of a body, as records keep it.
 pub(super) fn digest(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(body))
 }
 
 // These writes have fresh keys and no guards, so that doing one twice is doing it once.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use weft_api::Backoff;
 use weft_store::{Key, Page, Revision, StoreExt};
 
 use super::record::{
@@ -87,7 +88,7 @@ impl PolicyLog {
     pub fn follow(&self, snapshot: Snapshot) -> impl Stream<Item = Advance> + Send + use<> {
         let state = (self.clone(), self.store.follow(HEAD), snapshot, false);
         futures::stream::unfold(state, |(log, mut moves, mut snapshot, mut is_behind)| async move {
-            let mut retry = RETRY_FIRST;
+            let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
             loop {
                 if !is_behind {
                     moves.next().await?;
@@ -103,8 +104,7 @@ impl PolicyLog {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot read new changesets; the last ones stay in force");
-                        tokio::time::sleep(retry).await;
-                        retry = (retry * 2).min(RETRY_MOST);
+                        tokio::time::sleep(retry.next_wait()).await;
                     }
                 }
             }
