@@ -12,6 +12,7 @@ use weft_api::rest::{
 };
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState};
+use weft_policies::set::PolicySet;
 use weft_xds::server::{LaneStatus, Status};
 
 use super::error::Refusal;
@@ -89,6 +90,7 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
+        health_reason: no_service(state, &picture.published.set),
         certificate: newest_leaf(api, picture, id).map(|entry| certificate(api, &entry)),
         address: state.address.to_string(),
         joined_from: picture
@@ -181,6 +183,12 @@ pub fn health_word(state: &WorkloadState) -> &'static str {
         Health::Draining => "Draining",
         Health::Starting => "Starting",
     }
+}
+
+/// Why a workload stays what it was when it joined: nothing is compiled for a Service that does not exist.
+fn no_service(state: &WorkloadState, set: &PolicySet) -> Option<String> {
+    let service = state.identity.as_ref().filter(|_| state.health == Health::Starting)?;
+    set.service(service).is_none().then(|| format!("its Service {service} does not exist; apply one"))
 }
 
 /// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
