@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shorten;
+
 /// More replicas than this are not listed: a token is meant to be copied by hand.
 const MAX_REPLICAS: usize = 16;
 const MAX_NAME: usize = 253;
@@ -21,7 +23,7 @@ pub struct InvalidAddress {
 
 impl InvalidAddress {
     fn new(text: &str, reason: &'static str) -> Self {
-        Self { text: text.chars().take(80).collect(), form: "HOST:PORT", reason }
+        Self { text: shorten(text), form: "HOST:PORT", reason }
     }
 }
 

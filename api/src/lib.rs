@@ -5,9 +5,12 @@
 //! but by [`client`], [`probe`] and [`supervisor`], and no server code lives here.
 
 pub mod address;
+#[cfg(feature = "backoff")]
+pub mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod context;
+pub mod edge_statistic;
 #[cfg(feature = "flags")]
 pub mod flags;
 #[cfg(feature = "json")]
@@ -17,6 +20,7 @@ pub mod probe;
 pub mod resource;
 pub mod rest;
 pub mod supervisor;
+pub mod text;
 pub mod token;
 
 /// The join protocol, generated from `proto/weft/join/v1/join.proto`.
@@ -35,7 +39,10 @@ pub mod join {
 pub const OLDEST_ENVOY: (u32, u32) = (1, 36);
 
 pub use address::{ControlPlanes, Host, HostPort, host_and_port};
+#[cfg(feature = "backoff")]
+pub use backoff::Backoff;
 pub use context::{CONTEXT_FILE, Context};
-pub use names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
+pub use edge_statistic::EdgeStatistic;
+pub use names::{Destination, Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};
 pub use token::JoinToken;

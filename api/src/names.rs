@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shorten;
+
 mod schema;
 
 /// A name that breaks the rules, with the rule.
@@ -25,7 +27,7 @@ pub struct InvalidName {
 
 impl InvalidName {
     fn new(what: &'static str, value: &str, rule: &'static str) -> Self {
-        Self { what, value: value.chars().take(80).collect(), rule }
+        Self { what, value: shorten(value), rule }
     }
 }
 
@@ -332,6 +334,48 @@ pub fn workload_dns_san(workload: &Name, service: &ServiceId, trust_domain: &Tru
     format!("{workload}.{}.{}.{trust_domain}", service.name, service.namespace)
 }
 
+/// What is called through a cluster: one port of a service, or of a subset of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Destination {
+    /// The service.
+    pub service: ServiceId,
+    /// Name of its port.
+    pub port: Name,
+    /// Its subset; all of it without one.
+    pub subset: Option<Name>,
+}
+
+impl Destination {
+    /// Reads a cluster's name, the reverse of [`cluster_name`]; none of any other cluster.
+    #[must_use]
+    pub fn parse(cluster: &str) -> Option<Self> {
+        let parts: Vec<&str> = cluster.split('/').collect();
+        let (namespace, service, port, subset) = match parts[..] {
+            // Four parts that begin so are a sidecar's own application.
+            ["inbound", _, _, _] => return None,
+            [namespace, service, port] => (namespace, service, port, None),
+            [namespace, service, port, subset] => (namespace, service, port, Some(subset)),
+            _ => return None,
+        };
+        Some(Self {
+            service: ServiceId::try_new(namespace, service).ok()?,
+            port: port.parse().ok()?,
+            subset: subset.map(str::parse).transpose().ok()?,
+        })
+    }
+}
+
+/// Reads the name of the cluster of a sidecar's own application, the reverse of [`inbound_cluster_name`].
+#[must_use]
+pub fn inbound_port(cluster: &str) -> Option<(ServiceId, Name)> {
+    match cluster.split('/').collect::<Vec<_>>()[..] {
+        ["inbound", namespace, service, port] => {
+            Some((ServiceId::try_new(namespace, service).ok()?, port.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
 /// Cluster (and EDS) name of one port of a service: `NAMESPACE/SERVICE/PORT[/SUBSET]`.
 #[must_use]
 pub fn cluster_name(service: &ServiceId, port: &str, subset: Option<&str>) -> String {
@@ -383,6 +427,23 @@ mod tests {
             "spiffe://mesh.local/control-plane/x",
         ] {
             assert!(text.parse::<SpiffeId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cluster_names_are_read_as_they_are_made() {
+        let service: ServiceId = "shop/web".parse().unwrap();
+        for subset in [None, Some("v2")] {
+            let read = Destination::parse(&cluster_name(&service, "http", subset)).unwrap();
+            assert_eq!((&read.service, read.port.as_str()), (&service, "http"));
+            assert_eq!(read.subset.as_ref().map(Name::as_str), subset);
+        }
+        let own = inbound_cluster_name(&service, "http");
+        assert_eq!(inbound_port(&own), Some((service, "http".parse().unwrap())));
+        assert_eq!(Destination::parse(&own), None);
+        for other in ["weft_control_plane", "shop/web", "shop/web/", "shop/web/http/v2/x", "shop/Web/http"] {
+            assert_eq!(Destination::parse(other), None, "{other}");
+            assert_eq!(inbound_port(other), None, "{other}");
         }
     }
 

@@ -22,7 +22,7 @@ use weft_store::Backup;
 use crate::args::{Args, SEAL_KEY, StoreCommand};
 use crate::ca;
 use crate::clock::Clock;
-use crate::lost_time::LostTime;
+use crate::identity::lost_time::LostTime;
 use crate::place::Place;
 
 /// Writes the state into a new file, and says so.

@@ -10,7 +10,6 @@
 //! ```
 
 mod sample;
-mod service;
 mod totals;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,11 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use weft_api::rest::{Edge, EdgeList};
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::{Destination, ServiceId, WorkloadId};
 use weft_policies::PolicySet;
 
 pub use sample::{Sample, read};
-pub use service::MetricsReceiver;
 use totals::Totals;
 
 /// Rates cover this much time.
@@ -109,7 +107,7 @@ impl Edges {
         let mut sums: BTreeMap<(String, Destination), Flow> = BTreeMap::new();
         for caller in self.lock().by_workload.values() {
             for (cluster, window) in &caller.windows {
-                let (Some(destination), Some(flow)) = (Destination::of(cluster), window.flow(now)) else {
+                let (Some(destination), Some(flow)) = (Destination::parse(cluster), window.flow(now)) else {
                     continue;
                 };
                 sums.entry((caller.source.to_string(), destination)).or_default().add(&flow);
@@ -141,7 +139,7 @@ impl Caller {
         if let Some(window) = self.windows.get_mut(cluster) {
             return Taken::Since(window.push(now, sample.clone()));
         }
-        if !sample.used() || Destination::of(cluster).is_none() {
+        if !sample.used() || Destination::parse(cluster).is_none() {
             return Taken::Unused;
         }
         if self.windows.len() >= MOST_EDGES {
@@ -205,35 +203,10 @@ impl Window {
 /// Whether a cluster is one of the mesh's, by the policies: anything else that a proxy reports is not kept.
 #[must_use]
 pub fn exists(cluster: &str, set: &PolicySet) -> bool {
-    let mut parts = cluster.splitn(4, '/');
-    let (Some(namespace), Some(service), Some(port)) = (parts.next(), parts.next(), parts.next()) else {
-        return false;
-    };
-    let Ok(id) = ServiceId::try_new(namespace, service) else { return false };
-    let Some(service) = set.service(&id) else { return false };
-    let subset = parts.next();
-    service.spec.ports.iter().any(|known| known.name.as_str() == port)
-        && subset.is_none_or(|subset| service.spec.subsets.iter().any(|known| known.name.as_str() == subset))
-}
-
-/// `NAMESPACE/SERVICE/PORT[/SUBSET]`, the form of cluster names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Destination {
-    service: String,
-    port: String,
-    subset: Option<String>,
-}
-
-impl Destination {
-    fn of(cluster: &str) -> Option<Self> {
-        let mut parts = cluster.split('/');
-        let (namespace, service, port) = (parts.next()?, parts.next()?, parts.next()?);
-        if namespace == "inbound" && parts.clone().next().is_some() {
-            return None;
-        }
-        let subset = parts.next().map(str::to_owned);
-        Some(Self { service: format!("{namespace}/{service}"), port: port.to_owned(), subset })
-    }
+    let Some(Destination { service, port, subset }) = Destination::parse(cluster) else { return false };
+    let Some(service) = set.service(&service) else { return false };
+    service.spec.ports.iter().any(|known| known.name == port)
+        && subset.is_none_or(|subset| service.spec.subsets.iter().any(|known| known.name == subset))
 }
 
 /// What flowed over an edge during a window.
@@ -259,9 +232,9 @@ impl Flow {
         let per_second = |count: f64| if self.seconds > 0.0 { count / self.seconds } else { 0.0 };
         Edge {
             source,
-            destination: destination.service,
-            port: destination.port,
-            subset: destination.subset,
+            destination: destination.service.to_string(),
+            port: destination.port.into(),
+            subset: destination.subset.map(String::from),
             rate: per_second(events),
             success: self.delta.success(),
             denied: self.delta.denied_share(),
@@ -413,7 +386,7 @@ mod tests {
 
     #[test]
     fn own_application_is_not_an_edge() {
-        assert_eq!(Destination::of("inbound/shop/web/http"), None);
-        assert!(Destination::of("inbound/web/http").is_some());
+        assert_eq!(Destination::parse("inbound/shop/web/http"), None);
+        assert!(Destination::parse("inbound/web/http").is_some());
     }
 }

@@ -38,12 +38,12 @@ use crate::ca::{
     SigningLimits,
 };
 use crate::clock::Clock;
-use crate::instances::{Instances, Member};
-use crate::revocation;
+use crate::identity::instances::{Instances, Member};
+use crate::identity::revocation;
+use crate::identity::tokens::{Presented, TokenError, Tokens};
+use crate::presence::workloads::{Stored, WorkloadRecord, Workloads};
 use crate::seldom::Seldom;
 use crate::source::Source;
-use crate::tokens::{Presented, TokenError, Tokens};
-use crate::workloads::{Stored, WorkloadRecord, Workloads};
 
 /// The largest request: a certificate request and what a workload declares.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -250,7 +250,7 @@ impl fmt::Debug for Joining {
 struct Wanted {
     id: WorkloadId,
     service: ServiceId,
-    declared: crate::workloads::Declared,
+    declared: crate::presence::workloads::Declared,
     source: Option<IpAddr>,
     csr: CheckedCsr,
 }

@@ -1,50 +1,38 @@
 //! Weft's control plane.
+//!
+//! Its rooms; each uses only those below it:
+//!
+//! ```text
+//! server, backup            put all together; take a whole state out, and into an empty place
+//! api   xds, join           what people are served; what proxies are served
+//! replicas                  what the replicas of one mesh tell each other, and which of them leads
+//! reconciler                the one owner of the mesh as it is now
+//! identity                  whose a certificate is; tokens, secrets, revocation
+//! presence  policy  edges   who is there; the policies and their log; who calls whom
+//! listener, tls, ca         connections, what they are secured with, the certificate authority
+//! ```
 
-pub mod addresses;
-pub mod admin;
+pub mod api;
 pub mod args;
 pub mod backup;
 pub mod ca;
-pub mod client_version;
 pub mod clock;
-pub mod descriptors;
-pub mod discovery;
 pub mod edges;
-pub mod grants;
-pub mod health;
-pub mod instances;
+pub mod identity;
 pub mod join;
-pub mod leader;
 pub mod listener;
-pub mod liveness;
-pub mod local_access;
-pub mod lost_time;
-pub mod mesh_state;
 pub mod metrics;
-mod newest;
-pub mod operator;
-pub mod peer;
 pub mod place;
-pub mod policies;
-pub mod policy_log;
+pub mod policy;
 pub mod presence;
 pub mod private_file;
-pub mod reach;
 pub mod reconciler;
-pub mod refusals;
-pub mod registry;
-pub mod rest;
-pub mod revocation;
-pub mod secrets;
+pub mod replicas;
 mod seldom;
 pub mod server;
-pub mod sign_of_life;
 pub mod source;
 pub mod store_error;
-pub mod supervision;
-pub mod telemetry;
 pub mod tls;
-pub mod tokens;
-pub mod workloads;
+pub mod xds;
 
 pub use store_error::StoreError;

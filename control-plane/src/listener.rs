@@ -14,9 +14,12 @@
 
 mod calls;
 mod connection;
+mod connections;
 mod failure;
 mod greeting;
 mod handshakes;
+mod lifetime;
+mod pulse;
 mod room;
 
 use std::io;
@@ -36,14 +39,12 @@ use crate::clock::Clock;
 use crate::metrics::{Closed, HandshakeFailure, ListenerMetrics};
 use crate::seldom::Seldom;
 use crate::source::Source;
-use crate::tls::Connections;
 
 use handshakes::Handshakes;
 use room::{Guest, Pool, Room};
 
-pub(crate) use calls::Activity;
 pub use connection::{API_STREAMS, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_HEADERS, XDS_STREAMS};
-pub(crate) use failure::{Shown, note_shown};
+pub use connections::{CONNECTIONS_OF_A_WORKLOAD, Connections};
 pub use greeting::HANDSHAKE_TIMEOUT;
 pub use handshakes::{HANDSHAKES_OF_A_SOURCE, PENDING_HANDSHAKES};
 pub use room::RoomSize;

@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_api::flags::{self, UsageError};
 use weft_api::supervisor::{State, Supervisor};
 use weft_api::{CONTEXT_FILE, probe};
 use weft_control_plane::args::{Args, Command};
+use weft_control_plane::backup;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::supervision::supervise;
-use weft_control_plane::{backup, descriptors, server, telemetry};
+use weft_control_plane::server::supervision::supervise;
+use weft_control_plane::server::{self, descriptors, telemetry};
 
 fn main() -> ExitCode {
     let args: Args = match flags::try_read(std::env::args_os()) {
@@ -64,14 +65,20 @@ async fn carry_out(args: &Args) -> anyhow::Result<()> {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let telemetry = telemetry::start(args)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Heard, so that a terminal that closes or a habit of reloading ends nothing.
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::listen()?;
     descriptors::raise_limit();
     let supervisor = Supervisor::of_this_process();
     supervisor.tell(State::Waiting("opens the store"));
-    let running = server::start(args, Clock::system()).await?;
+    let running = tokio::select! {
+        running = server::start(args, Clock::system()) => running?,
+        // What is stored is whole after every write, as it must be after a crash.
+        why = signals.end() => {
+            tracing::info!(why, "ended before it served");
+            supervisor.tell(State::Stopping("ends before it served"));
+            telemetry.end();
+            return Ok(());
+        }
+    };
     telemetry.observe(&running.reconciling);
     tokio::spawn(supervise(supervisor.clone(), running.reconciling.clone()));
     tracing::info!(
@@ -83,19 +90,42 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         let file = args.data_dir.join(CONTEXT_FILE);
         tracing::info!(file = %file.display(), "to use weft elsewhere, take this file there: weft login operator.context");
     }
-    let why = loop {
-        tokio::select! {
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "Ctrl-C",
-            _ = hangup.recv() => {
-                tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
-            }
-        }
-    };
+    let why = signals.end().await;
     tracing::info!(why, "ending");
     supervisor.tell(State::Stopping("finishes what is under way"));
     running.end().await;
     telemetry.end();
     tracing::info!("ended");
     Ok(())
+}
+
+/// What the process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            // Heard, so that a terminal that closes or a habit of reloading ends nothing.
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until the process is to end, and says by what.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "Ctrl-C",
+                _ = self.hangup.recv() => {
+                    tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
+                }
+            }
+        }
+    }
 }

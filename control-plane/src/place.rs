@@ -11,6 +11,19 @@ use crate::args::Args;
 /// Name of the embedded store's file in the data directory.
 pub const FILE: &str = "weft.redb";
 
+/// Makes the data directory, which only its owner may enter, unless there is one.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("--data-dir {}: cannot be made", dir.display()))
+}
+
 /// A place for a store.
 #[derive(Debug, Clone)]
 pub enum Place {

@@ -10,41 +10,49 @@
 //!
 //! A batch of commands is taken, then compiled and published once: a storm costs what it changed, not how often.
 
+mod answers;
 mod arrivals;
+mod checks;
 mod command;
 mod following;
+mod handle;
 mod identities;
+pub mod mesh_state;
+mod published;
+mod query;
 mod stream;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weft_api::names::IDENTITY_SECRET;
-use weft_api::{ResourceKey, ResourceKind, TrustDomain, Version, WorkloadId};
-use weft_policies::compile::health_checks;
+use weft_api::{ResourceKey, ResourceKind, TrustDomain, WorkloadId};
 use weft_policies::kinds::Kind;
 use weft_policies::set::{PolicyKey, PolicySet};
 
-use crate::grants;
-use crate::liveness::Limits;
-use crate::mesh_state::{Delta, MeshState};
-use crate::registry::{Elsewhere, Registry, Shard};
-use crate::secrets::Secrets;
-use crate::workloads::{WorkloadRecord, Workloads};
+use crate::identity::secrets::Secrets;
+use crate::presence::grants;
+use crate::presence::liveness::Limits;
+use crate::presence::registry::{Elsewhere, Records, Registry, Shard};
+use crate::presence::workloads::{WorkloadRecord, Workloads};
 
-pub use command::{Command, Lacking, Picture, Publication, Published, Reconciling};
+pub use command::Command;
 pub use following::{spawn_policies, spawn_workloads};
+pub use handle::Reconciling;
 pub use identities::is_given_its_key;
+pub use published::{Publication, Published};
+pub use query::{Lacking, Picture};
 pub use stream::{Connected, Open, Progress, StreamId};
 
 use arrivals::{Arrivals, spawn_arrivals};
-use command::Records;
+use handle::Message;
 use identities::{Identity, spawn_identities};
+use mesh_state::{Delta, MeshState};
 use streams::Streams;
 
 /// Commands that wait: enough for a burst of reconnects, after which senders wait their turn.
@@ -70,14 +78,15 @@ pub fn spawn_reconciler(
     cut_connections: CutConnections,
     shutdown: CancellationToken,
 ) -> Reconciling {
-    let (commands, receiver) = mpsc::channel(QUEUE);
+    let (messages, receiver) = mpsc::channel(QUEUE);
     let (publish, published) = watch::channel(Published::default());
-    let (records, presence) = (Records::default(), Arc::new(Notify::new()));
+    let (publish_records, records) = watch::channel(Records::default());
+    let presence = Arc::new(Notify::new());
     let reconciler = Reconciler {
         identities: spawn_identities(secrets),
         arrivals: spawn_arrivals(workloads),
         cut_connections,
-        records: Arc::clone(&records),
+        publish_records,
         presence: Arc::clone(&presence),
         registry: Registry::new(limits),
         mesh: MeshState::new(trust_domain),
@@ -89,7 +98,7 @@ pub fn spawn_reconciler(
         publish,
     };
     tokio::spawn(reconciler.run(receiver, shutdown));
-    Reconciling { commands, published, records, presence }
+    Reconciling { messages, published, records, presence }
 }
 
 /// What must have been read before anything is served.
@@ -104,7 +113,8 @@ struct Reconciler {
     identities: mpsc::UnboundedSender<Identity>,
     arrivals: Arrivals,
     cut_connections: CutConnections,
-    records: Records,
+    /// The registry's records, for those who must answer while the store is away.
+    publish_records: watch::Sender<Records>,
     presence: Arc<Notify>,
     registry: Registry,
     mesh: MeshState,
@@ -118,19 +128,22 @@ struct Reconciler {
 }
 
 impl Reconciler {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, shutdown: CancellationToken) {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>, shutdown: CancellationToken) {
         let mut sweeps = tokio::time::interval(SWEEP);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                taken = commands.recv_many(&mut batch, BATCH) => {
+                taken = messages.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return;
                     }
-                    for command in batch.drain(..) {
-                        self.take(command);
+                    for message in batch.drain(..) {
+                        match message {
+                            Message::Command(command) => self.take(command),
+                            Message::Query(query) => self.answer(query),
+                        }
                     }
                 }
                 _ = sweeps.tick() => self.sweep(Instant::now()),
@@ -178,37 +191,6 @@ impl Reconciler {
             }
             Command::Elsewhere { shard, workloads } => self.heard(&shard, workloads),
             Command::AllElsewhere(shards) => self.heard_all(shards),
-            question => self.answer(question),
-        }
-    }
-
-    fn answer(&self, question: Command) {
-        match question {
-            Command::Here(reply) => {
-                let bundle = |id| self.streams.bundles(id).next();
-                let here = self
-                    .streams
-                    .workloads()
-                    .map(|id| (id.clone(), Elsewhere { bundle: bundle(id), ..self.registry.here(id) }));
-                drop(reply.send(here.collect()));
-            }
-            Command::View(workload, reply) if self.now.ready => {
-                drop(reply.send(self.mesh.view(self.now.revision, &workload)));
-            }
-            Command::Ask(reply) => drop(reply.send(self.picture())),
-            Command::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
-            Command::Expired(reply) => {
-                drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
-            }
-            Command::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
-            Command::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
-            Command::Alive(reply) => drop(reply.send(())),
-            Command::Origins { workload, keys, reply } => {
-                let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
-                drop(reply.send(origins.collect()));
-            }
-            // Not a question, or one that has no answer yet.
-            other => drop(other),
         }
     }
 
@@ -260,22 +242,17 @@ impl Reconciler {
     }
 
     fn record_changed(&mut self, id: &WorkloadId, record: Option<WorkloadRecord>) {
-        {
-            let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
-            match &record {
-                Some(record) => drop(records.insert(id.clone(), record.clone())),
-                None => drop(records.remove(id)),
-            }
-        }
         let before = self.registry.record(id).map(|record| record.instance.clone());
         let now = record.as_ref().map(|record| record.instance.clone());
+        self.registry.record_changed(Instant::now(), id, record);
+        // Before anybody is cut: who comes back at once is asked by what is known now.
+        self.publish_records.send_replace(self.registry.records().clone());
         if before != now {
             // The key of one instance is never given to another.
             drop(self.identities.send(Identity::Release(id.clone())));
             self.mesh.take_out(id, &ResourceKey::new(ResourceKind::Secret, IDENTITY_SECRET));
             self.cut(id, now.as_deref());
         }
-        self.registry.record_changed(Instant::now(), id, record);
         self.note_arrival(id);
         self.hold_identity(id);
     }
@@ -479,62 +456,5 @@ impl Reconciler {
         span.record("shared", delta.shared.len());
         span.record("own", delta.own.len());
         delta
-    }
-
-    fn without_bundle(&self, version: Version) -> Lacking {
-        let mut lacking = Lacking::default();
-        for record in self.registry.sidecars() {
-            let mut bundles = self.streams.bundles(&record.id).chain(self.registry.bundles(&record.id));
-            if bundles.any(|bundle| bundle != version) {
-                lacking.behind.push(record.id.clone());
-            } else if self.streams.of(&record.id).next().is_none() && !self.registry.is_elsewhere(&record.id)
-            {
-                lacking.away.push(record.id.clone());
-            }
-        }
-        lacking
-    }
-
-    fn checks_of(&self, workload: &WorkloadId) -> HealthCheckSpecifier {
-        health_checks(workload, &self.mesh.model()).unwrap_or_default()
-    }
-
-    fn assign_checks(&self, workload: &WorkloadId) {
-        let Some(assigned) = self.checks.get(workload) else { return };
-        let checks = self.checks_of(workload);
-        for assign in assigned {
-            assign.send_if_modified(|current| {
-                let differs = *current != checks;
-                if differs {
-                    current.clone_from(&checks);
-                }
-                differs
-            });
-        }
-    }
-
-    fn picture(&self) -> Picture {
-        let (mut overruled, mut not_granted) = (BTreeMap::new(), BTreeMap::new());
-        let set = self.mesh.set();
-        for record in self.registry.joined().filter(|record| set.workload(&record.id).is_some()) {
-            let id = record.id.clone();
-            match grants::check(&id, &record.service, set) {
-                Ok(()) => {
-                    let found = self.registry.overruled(&id, set);
-                    if !found.is_empty() {
-                        overruled.insert(id, found);
-                    }
-                }
-                Err(refused) => drop(not_granted.insert(id, refused)),
-            }
-        }
-        Picture {
-            published: self.now.clone(),
-            workloads: self.mesh.workloads().clone(),
-            records: self.registry.joined().map(|record| (record.id.clone(), record.clone())).collect(),
-            streams: self.streams.all().cloned().collect(),
-            overruled,
-            not_granted,
-        }
     }
 }

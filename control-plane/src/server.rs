@@ -9,6 +9,11 @@
 //!            └─ leader     while elected
 //! ```
 
+pub mod descriptors;
+mod reach;
+pub mod supervision;
+pub mod telemetry;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,38 +32,42 @@ use weft_api::{ControlPlanes, WorkloadId};
 use weft_store::Store;
 use weft_xds::transport::server::DiscoveryServer;
 
-use crate::addresses::spawn_addresses;
-use crate::admin::{self, Admin};
+use crate::api::admin::{self, Admin};
+use crate::api::local_access::LocalAccess;
+use crate::api::{self, Api};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
-use crate::descriptors::{self, Shares};
-use crate::discovery::Discovery;
-use crate::edges::{Edges, MetricsReceiver};
-use crate::health::HealthReceiver;
-use crate::instances::{Instances, identify};
+use crate::edges::Edges;
+use crate::identity::instances::{Instances, identify};
+use crate::identity::lost_time::LostTime;
+use crate::identity::operator::Operators;
+use crate::identity::revocation::Revocations;
+use crate::identity::secrets;
+use crate::identity::tokens::{KnownTokens, Tokens};
 use crate::join::Joining;
-use crate::leader::{Duties, spawn_leader};
-use crate::listener::{self, API_STREAMS, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
-use crate::liveness::Limits;
-use crate::local_access::LocalAccess;
-use crate::lost_time::LostTime;
+use crate::listener::{
+    self, API_STREAMS, Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS,
+};
 use crate::metrics::Metrics;
-use crate::operator::Operators;
-use crate::place::Place;
-use crate::policies::Policies;
-use crate::policy_log::PolicyLog;
-use crate::presence::spawn_presence;
-use crate::reach::Reach;
+use crate::place::{Place, make_data_dir};
+use crate::policy::log::PolicyLog;
+use crate::policy::repository::Policies;
+use crate::presence::liveness::Limits;
+use crate::presence::workloads::Workloads;
 use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
-use crate::refusals::Refusals;
-use crate::rest::{self, Api};
-use crate::revocation::Revocations;
-use crate::secrets;
-use crate::sign_of_life::SignsOfLife;
-use crate::tls::{ClientCertificates, Connections, ListenerTls, spawn_keeper};
-use crate::tokens::{KnownTokens, Tokens};
-use crate::workloads::Workloads;
+use crate::replicas::addresses::spawn_addresses;
+use crate::replicas::leader::{Duties, spawn_leader};
+use crate::replicas::shards::spawn_presence;
+use crate::replicas::sign_of_life::SignsOfLife;
+use crate::tls::{ClientCertificates, ListenerTls, spawn_keeper};
+use crate::xds::discovery::Discovery;
+use crate::xds::health_discovery::HealthReceiver;
+use crate::xds::metrics_service::MetricsReceiver;
+use crate::xds::refusals::Refusals;
+
+use descriptors::Shares;
+use reach::Reach;
 
 /// How long the listeners may take to finish what is under way.
 const GRACE: Duration = Duration::from_secs(7);
@@ -99,7 +108,7 @@ impl Running {
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
 pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     let reach = Reach::of(args)?;
-    make_private_dir(&args.data_dir)?;
+    make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
     let shutdown = CancellationToken::new();
     let settings = AuthoritySettings {
@@ -128,16 +137,6 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     };
     parts.serve(args, listeners, &tracker, &shutdown)?;
     Ok(running)
-}
-
-/// Makes a directory that only its owner may enter, unless there is one.
-pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("--data-dir {}: cannot be made", dir.display()))
 }
 
 async fn open_store(args: &Args) -> anyhow::Result<Arc<dyn Store>> {
@@ -399,11 +398,11 @@ impl Parts {
         let port = Port { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
         let listener = self.listener(socket, security, port);
         let revocations = self.revocations();
-        let api = rest::router(Api {
+        let api = api::router(Api {
             revocations,
             operators: self.operators,
             store: self.store,
-            backups: Arc::new(tokio::sync::Semaphore::new(rest::BACKUPS_AT_ONCE)),
+            backups: Arc::new(tokio::sync::Semaphore::new(api::BACKUPS_AT_ONCE)),
             policies: self.policies,
             reconciling: self.reconciling,
             tokens: self.tokens,

@@ -8,21 +8,17 @@
 //! A client's certificate is verified against the bundle and must be exactly one identity of the trust domain; who
 //! it is stands in the request's extensions as [`Peer`]. What a peer may do is decided by the handlers.
 
-mod connections;
 mod keeper;
-mod lifetime;
 mod peer;
-mod pulse;
 mod settings;
+mod shown;
 mod verifier;
 
-pub use connections::{CONNECTIONS_OF_A_WORKLOAD, Connections};
 pub use keeper::{ListenerTls, TlsError, spawn_keeper};
-pub(crate) use lifetime::Lifetime;
 pub use peer::{Peer, PeerError, identify};
-pub(crate) use pulse::Pinged;
 pub use settings::{ServerTls, provider, server_config};
+pub(crate) use shown::{Shown, watching};
 pub use verifier::ClientCertificates;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
 use weft_control_plane::ca::{AuthoritySettings, open};
 use weft_control_plane::clock::Clock;
-use weft_control_plane::listener::{IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use weft_control_plane::listener::{Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use weft_control_plane::metrics::Metrics;
-use weft_control_plane::tls::{ClientCertificates, Connections, ListenerTls, spawn_keeper};
+use weft_control_plane::tls::{ClientCertificates, ListenerTls, spawn_keeper};
 use weft_store::Location;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

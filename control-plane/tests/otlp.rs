@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use weft_api::client::{ApplyOptions, Client};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::{server, telemetry};
+use weft_control_plane::server::{self, telemetry};
 
 /// A collector: tells the names of what it is sent.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use tokio::net::UdpSocket;
 use weft_api::join::{ProxyType, Upstream, Workload};
@@ -138,7 +139,7 @@ fn default_name(service: Option<&ServiceId>, host: &str) -> Option<Name> {
     if whole.len() <= MAX_NAME {
         return Name::try_new(&whole).ok();
     }
-    let hash: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = HEXLOWER.encode(&Sha256::digest(&whole));
     let kept = whole[..MAX_NAME - 1 - HASH_DIGITS].trim_end_matches('-');
     Name::try_new(&format!("{kept}-{}", &hash[..HASH_DIGITS])).ok()
 }

@@ -14,12 +14,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
 use weft_api::supervisor::{State, Supervisor};
-use weft_api::{ControlPlanes, JoinToken};
+use weft_api::{Backoff, ControlPlanes, JoinToken};
 
 use crate::args::{UsageError, WorkloadArgs};
 use crate::declare::{Declaration, NoRoute};
@@ -215,7 +214,7 @@ impl Join {
         stop: &CancellationToken,
         supervisor: &Supervisor,
     ) -> Result<Option<(Membership, Identity)>, EnterError> {
-        let mut wait = FIRST_RETRY;
+        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         supervisor.tell(State::Waiting(&format!("joins at {}", self.control_planes)));
         loop {
             let error = match stop.run_until_cancelled(self.once(replicas)).await {
@@ -224,8 +223,7 @@ impl Join {
                 Some(Err(NotJoined::Refused(error))) => return Err(error.into()),
                 Some(Err(NotJoined::Later(reason))) => reason,
             };
-            wait = (wait * 2).min(LONGEST_RETRY);
-            let pause = rand::rng().random_range(FIRST_RETRY..=wait);
+            let pause = retry.next_wait();
             tracing::warn!(%error, ?pause, "cannot join yet");
             supervisor.tell(State::Waiting(&format!("cannot join yet: {error}")));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {

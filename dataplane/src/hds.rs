@@ -15,11 +15,11 @@ use envoy_types::pb::envoy::service::health::v3::{
     Capability, ClusterEndpointsHealth, EndpointHealth, EndpointHealthResponse, HealthCheckRequest,
     HealthCheckRequestOrEndpointHealthResponse, HealthCheckSpecifier, LocalityEndpointsHealth,
 };
-use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use weft_api::Backoff;
 
 mod check;
 mod probe;
@@ -36,7 +36,7 @@ const REPORTS: usize = 4;
 /// Checks and reports until `stop` is cancelled.
 pub async fn serve(channel: Channel, node: Node, stop: CancellationToken) {
     let mut board = Board::default();
-    let mut wait = FIRST_RETRY;
+    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();
         let session = session(channel.clone(), &node, &mut board);
@@ -52,11 +52,9 @@ pub async fn serve(channel: Channel, node: Node, stop: CancellationToken) {
             }
         }
         if begun.elapsed() > LONGEST_RETRY {
-            wait = FIRST_RETRY;
+            retry.reset();
         }
-        let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        stop.run_until_cancelled(tokio::time::sleep(jittered)).await;
-        wait = (wait * 2).min(LONGEST_RETRY);
+        stop.run_until_cancelled(tokio::time::sleep(retry.next_wait())).await;
     }
 }
 

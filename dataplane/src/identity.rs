@@ -12,6 +12,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use weft_api::SpiffeId;
 use x509_parser::extensions::GeneralName;
@@ -74,7 +75,7 @@ impl Identity {
         let (_, parsed) = X509Certificate::from_der(leaf)
             .map_err(|error| IdentityError::Malformed(format!("the certificate cannot be read: {error}")))?;
         let spiffe = spiffe_of(&parsed)?;
-        let serial = parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
+        let serial = HEXLOWER.encode(parsed.raw_serial());
         let (not_before, not_after) =
             (time_of(&parsed.validity().not_before), time_of(&parsed.validity().not_after));
         let identity = Self { chain, key, bundle, spiffe, serial, not_before, not_after };

@@ -9,10 +9,10 @@ use envoy_types::pb::envoy::service::metrics::v3::StreamMetricsMessage;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_client::MetricsServiceClient;
 use envoy_types::pb::envoy::service::metrics::v3::stream_metrics_message::Identifier;
 use envoy_types::pb::io::prometheus::client::{Histogram, LabelPair, MetricFamily};
-use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use weft_api::{Backoff, EdgeStatistic};
 
 use crate::bootstrap::{CounterReports, MetricNaming, MetricsSink};
 use crate::control::Handle;
@@ -22,32 +22,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Messages that wait for the stream. A report that finds no room is dropped: totals make up for it.
 const WAITING: usize = 2;
 
-/// What the graph of edges needs; everything else is asked for at `/stats`.
-const SUFFIXES: [&str; 13] = [
-    ".upstream_rq_total",
-    ".upstream_rq_2xx",
-    ".upstream_rq_3xx",
-    ".upstream_rq_403",
-    ".upstream_rq_4xx",
-    ".upstream_rq_5xx",
-    ".upstream_rq_time",
-    ".upstream_rq_active",
-    ".upstream_cx_total",
-    ".upstream_cx_active",
-    ".upstream_cx_connect_fail",
-    ".ssl.handshake",
-    ".ssl.connection_error",
-];
-
-/// Whether a series is pushed.
+/// Whether a series is pushed: what the graph of edges is made of. Everything else is asked for at `/stats`.
 #[must_use]
 pub fn is_of_an_edge(name: &str) -> bool {
-    name.starts_with("cluster.") && SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+    EdgeStatistic::parse(name).is_some()
 }
 
 /// Pushes until `stop` is cancelled.
 pub async fn push(channel: Channel, node: Node, sink: MetricsSink, handle: Handle, stop: CancellationToken) {
-    let mut wait = FIRST_RETRY;
+    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();
         let session = session(channel.clone(), &node, &sink, &handle);
@@ -63,11 +46,9 @@ pub async fn push(channel: Channel, node: Node, sink: MetricsSink, handle: Handl
             Some(Ok(())) => tracing::debug!("the metrics stream ended"),
         }
         if begun.elapsed() > LONGEST_RETRY {
-            wait = FIRST_RETRY;
+            retry.reset();
         }
-        let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        stop.run_until_cancelled(tokio::time::sleep(jittered)).await;
-        wait = (wait * 2).min(LONGEST_RETRY);
+        stop.run_until_cancelled(tokio::time::sleep(retry.next_wait())).await;
     }
 }
 
@@ -252,7 +233,7 @@ mod tests {
 
     #[test]
     fn only_series_of_edges_are_pushed() {
-        assert!(is_of_an_edge("cluster.shop/cart/http.upstream_rq_2xx"));
+        assert!(is_of_an_edge("cluster.shop/cart/http.upstream_rq_total"));
         assert!(is_of_an_edge("cluster.shop/cart/http.ssl.handshake"));
         assert!(!is_of_an_edge("cluster.shop/cart/http.membership_total"));
         assert!(!is_of_an_edge("http.inbound.downstream_rq_2xx"));

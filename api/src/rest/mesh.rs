@@ -148,6 +148,9 @@ pub struct ProxyStatus {
     pub types: BTreeMap<String, TypeStatus>,
     /// Health of the workload: `Starting`, `Healthy`, `Unhealthy`, `Degraded`, `Draining`.
     pub health: String,
+    /// Why its health is that, where there is more to say: the Service that it joined as does not exist, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
     /// The newest certificate issued to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,

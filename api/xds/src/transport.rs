@@ -2,7 +2,6 @@
 //! nowhere else in the crate.
 
 mod admission;
-mod backoff;
 pub mod buckets;
 pub mod client;
 mod peer;

@@ -38,8 +38,12 @@ fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
         .then(|| format!("{}: peers reach it at {}; its join came from {from}", proxy.id, proxy.address))
 }
 
-/// What is to be said of a proxy that is in sync and takes no listeners: an Envoy with listeners of its own.
+/// What is to be said of a proxy that peers are not told of: why, or, if it is in sync and takes no listeners, that it is an
+/// Envoy with listeners of its own.
 fn unheard(proxy: &ProxyStatus) -> Option<String> {
+    if let Some(reason) = &proxy.health_reason {
+        return Some(format!("{}: {reason}", proxy.id));
+    }
     let takes_none = proxy.types.get("LDS").is_none_or(|listeners| listeners.sent == 0);
     (proxy.health == "Starting" && proxy.sync == Sync::Synced && takes_none).then(|| {
         format!(

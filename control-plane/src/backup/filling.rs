@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use weft_store::{EtcdStore, FillError, Snapshot};
 
-use crate::place::{FILE, Place};
-use crate::server::make_private_dir;
+use crate::place::{FILE, Place, make_data_dir};
 
 /// How long an etcd may take to answer for the first time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn fill(place: &Place, state: Snapshot) -> anyhow::Result<()> {
     let filled = match place {
         Place::Directory(directory) => {
-            make_private_dir(directory)?;
+            make_data_dir(directory)?;
             weft_store::fill_file(directory.join(FILE), state).await
         }
         Place::Etcd(config) => {

@@ -7,14 +7,15 @@ use anyhow::{Context as _, bail};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use weft_api::client::Client;
-use weft_store::{Backup, EmbeddedStore, OpenError, Snapshot};
+use weft_store::{Backup, EmbeddedStore, OpenError, Snapshot, StoreExt};
 
 use super::read;
+use crate::api::local_access;
 use crate::ca;
 use crate::clock::Clock;
+use crate::identity::operator;
 use crate::place::{FILE, Place};
 use crate::private_file::Draft;
-use crate::{local_access, operator};
 
 /// Writes the state of a place into a new file, reads that again, and gives it its name.
 pub(super) async fn write(place: &Place, file: &Path, clock: &Clock) -> anyhow::Result<Backup> {

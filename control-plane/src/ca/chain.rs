@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::CaError;
+use super::error::CaError;
 
 /// Serial number of a certificate: 40 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -19,8 +20,7 @@ impl Serial {
     /// From the content octets of the DER integer.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{:0>40}", digits.trim_start_matches("00")))
+        Self(format!("{:0>40}", HEXLOWER.encode(bytes).trim_start_matches("00")))
     }
 
     /// From the digits of [`Self::as_str`].

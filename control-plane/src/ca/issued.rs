@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Change, Entry, Event, Store};
+use weft_store::{Change, Entry, Event, Store, StoreExt};
 
 use super::Serial;
 use super::ledger::{LedgerEntry, PREFIX, serial_of};

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use weft_api::{ServiceId, WorkloadId};
-use weft_store::{CommitError, Leadership, Page, ReadError, Store, Txn};
+use weft_api::{Backoff, ServiceId, WorkloadId};
+use weft_store::{CommitError, Leadership, Page, ReadError, Store, StoreExt, Txn};
 
 use super::issued::Issued;
 use super::{IssuedLeaf, Serial};
@@ -197,7 +197,7 @@ impl Ledger {
             if expired.is_empty() {
                 return Ok(pruned);
             }
-            let txn = Txn::new().fenced_by(leader);
+            let txn = Txn::new().guard(leader.guard());
             let txn = expired.iter().fold(txn, |txn, entry| txn.delete(&entry.key));
             self.store.commit(txn).await?;
             pruned += expired.len();
@@ -217,14 +217,13 @@ async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Pending>, shut
         if received == 0 {
             return;
         }
-        let mut retry = RETRY_FIRST;
+        let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
         while let Err(error) = put_all(store.as_ref(), &batch).await {
             tracing::warn!(%error, entries = batch.len(), "cannot write the ledger of issued certificates");
             tokio::select! {
-                () = tokio::time::sleep(retry) => {}
+                () = tokio::time::sleep(retry.next_wait()) => {}
                 () = shutdown.cancelled() => return,
             }
-            retry = (retry * 2).min(RETRY_MOST);
         }
         for pending in batch.drain(..) {
             let _ = pending.written.send(());

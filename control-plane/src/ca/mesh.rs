@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
-use weft_store::{CommitError, Entry, Leadership, Store, Txn};
+use weft_store::{CommitError, Entry, Leadership, Store, StoreExt, Txn};
 
 use super::chain::SigningChain;
 use super::crl::{self, RevocationList};
@@ -169,7 +169,7 @@ impl Authority {
                 (records.announcing(&record, &self.seal, &self.clock)?, Renewal::Announced)
             }
         };
-        store.commit(txn.fenced_by(leader)).await?;
+        store.commit(txn.guard(leader.guard())).await?;
         self.reload(store).await?;
         tracing::info!(generation = old.generation + 1, ?renewal, "renewing the issuer");
         Ok(renewal)
@@ -228,7 +228,7 @@ impl Authority {
             let list = RevocationList::decode(entry)?;
             if list.issuer_ends_at < now {
                 let retired = format!("{RETIRED}{}", list.issuer);
-                store.commit(Txn::new().fenced_by(leader).delete(&entry.key).delete(retired)).await?;
+                store.commit(Txn::new().guard(leader.guard()).delete(&entry.key).delete(retired)).await?;
                 ended += 1;
             }
         }

@@ -9,6 +9,7 @@
 
 use std::net::IpAddr;
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
@@ -139,7 +140,7 @@ fn authority(
 ) -> Result<CertificateParams, rcgen::Error> {
     let serial = new_serial();
     // Two authorities of one mesh must not share a name, or path building confuses them.
-    let id: String = serial.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let id = HEXLOWER.encode(&serial.as_ref()[..4]);
     let mut params = base(&format!("spiffe://{trust_domain}"), Vec::new(), validity)?;
     params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
     params.distinguished_name.push(DnType::CommonName, format!("weft {role} {id}"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -73,7 +74,7 @@ impl SealKey {
             return Ok(key);
         }
         let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
-        private_file::create(path, encode_hex(bytes.as_slice()).as_bytes())?;
+        private_file::create(path, encode_hex(&bytes).as_bytes())?;
         Self::load(path)?.ok_or_else(|| SealError::Missing(path.to_owned()))
     }
 
@@ -126,27 +127,20 @@ fn additional_data(record: &str) -> Aad<Vec<u8>> {
     Aad::from([b"weft-seal-1\0", record.as_bytes()].concat())
 }
 
-fn encode_hex(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2 + 1));
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).expect("four bits are one digit"));
-        }
-    }
+fn encode_hex(bytes: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
+    HEXLOWER.encode_append(bytes, &mut text);
     text.push('\n');
     text
 }
 
 fn decode_hex(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let text = text.trim_ascii();
-    if text.len() != 64 {
+    let mut bytes = Zeroizing::new([0; 32]);
+    if text.len() != 2 * bytes.len() {
         return None;
     }
-    let mut bytes = Zeroizing::new([0; 32]);
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(text, bytes.as_mut_slice()).ok()?;
     Some(bytes)
 }
 

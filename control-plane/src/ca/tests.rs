@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tempfile::TempDir;
 use time::Duration;
 use weft_api::{ServiceId, TrustDomain, WorkloadId};
-use weft_store::{CommitError, Leadership, Location, Store};
+use weft_store::{CommitError, Leadership, Location, Store, StoreExt};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
 use x509_parser::prelude::{FromDer as _, X509Certificate};

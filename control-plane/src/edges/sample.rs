@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::io::prometheus::client::{MetricFamily, MetricType};
+use weft_api::EdgeStatistic;
 
 /// Figures of one cluster on one proxy: cumulative counts, and the latencies since the report before (Envoy reports
 /// histograms so).
@@ -132,9 +133,7 @@ const MOST_BUCKETS: usize = 64;
 pub fn read(families: &[MetricFamily], is_kept: impl Fn(&str) -> bool) -> HashMap<Arc<str>, Sample> {
     let mut samples: HashMap<Arc<str>, Sample> = HashMap::new();
     for family in families {
-        let Some((cluster, statistic)) =
-            family.name.as_deref().and_then(|name| name.strip_prefix("cluster.")).and_then(split)
-        else {
+        let Some((cluster, statistic)) = family.name.as_deref().and_then(EdgeStatistic::parse) else {
             continue;
         };
         let sample = match samples.get_mut(cluster) {
@@ -144,24 +143,20 @@ pub fn read(families: &[MetricFamily], is_kept: impl Fn(&str) -> bool) -> HashMa
         };
         let value = || counter(family);
         match statistic {
-            "upstream_rq_total" => sample.requests = value(),
-            "upstream_rq_5xx" => sample.errors = value(),
-            "upstream_rq_403" => sample.denied = value(),
-            "upstream_cx_total" => sample.connections = value(),
-            "upstream_cx_connect_fail" => sample.failed_connections = value(),
-            "ssl.handshake" => sample.handshakes = value(),
-            "upstream_rq_time" if family.r#type() == MetricType::Histogram => {
-                sample.latencies = buckets(family);
+            EdgeStatistic::Requests => sample.requests = value(),
+            EdgeStatistic::ServerErrors => sample.errors = value(),
+            EdgeStatistic::Denied => sample.denied = value(),
+            EdgeStatistic::Connections => sample.connections = value(),
+            EdgeStatistic::FailedConnections => sample.failed_connections = value(),
+            EdgeStatistic::Handshakes => sample.handshakes = value(),
+            EdgeStatistic::Latency => {
+                if family.r#type() == MetricType::Histogram {
+                    sample.latencies = buckets(family);
+                }
             }
-            _ => {}
         }
     }
     samples
-}
-
-/// Cluster names of the mesh hold slashes and no dots, so the first dot ends them.
-fn split(rest: &str) -> Option<(&str, &str)> {
-    rest.split_once('.').filter(|(cluster, _)| cluster.contains('/'))
 }
 
 fn counter(family: &MetricFamily) -> f64 {
@@ -192,8 +187,10 @@ fn buckets(family: &MetricFamily) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use envoy_types::pb::io::prometheus::client::{Counter, Metric};
+    use weft_api::Destination;
+
+    use super::*;
 
     fn family(name: &str, value: f64) -> MetricFamily {
         let counter = Counter { value: Some(value), ..Counter::default() };
@@ -214,7 +211,8 @@ mod tests {
             family("cluster.weft_control_plane.upstream_rq_total", 9.0),
             family("http.inbound.downstream_rq_total", 9.0),
         ];
-        let samples = read(&families, |cluster| !cluster.contains("made-up"));
+        let samples =
+            read(&families, |cluster| Destination::parse(cluster).is_some() && !cluster.contains("made-up"));
         assert_eq!(samples.len(), 1);
         let sample = &samples["shop/cart/http"];
         assert!((sample.requests - 7.0).abs() < 1e-9 && (sample.handshakes - 2.0).abs() < 1e-9);

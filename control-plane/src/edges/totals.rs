@@ -13,9 +13,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use weft_api::ServiceId;
+use weft_api::{Destination, ServiceId};
 
-use super::{Destination, Edges, Sample};
+use super::{Edges, Sample};
 
 /// An edge that no caller has reported for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
@@ -52,7 +52,7 @@ impl Totals {
             .iter()
             .flat_map(|(source, of_service)| {
                 of_service.0.iter().filter_map(|(cluster, total)| {
-                    Some((EdgeLabels::of(source, Destination::of(cluster)?), total.flown.clone()))
+                    Some((EdgeLabels::of(source, Destination::parse(cluster)?), total.flown.clone()))
                 })
             })
             .collect();
@@ -83,8 +83,12 @@ struct EdgeLabels {
 
 impl EdgeLabels {
     fn of(source: &ServiceId, to: Destination) -> Self {
-        let subset = to.subset.unwrap_or_default();
-        Self { source: source.to_string(), destination: to.service, port: to.port, subset }
+        Self {
+            source: source.to_string(),
+            destination: to.service.to_string(),
+            port: to.port.into(),
+            subset: to.subset.map(String::from).unwrap_or_default(),
+        }
     }
 }
 

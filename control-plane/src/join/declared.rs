@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use weft_api::text::shorten;
 use weft_api::{Name, ServiceId, join};
 use weft_policies::value::PeerAddress;
 
-use crate::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
-use crate::workloads::{Declared, DeclaredUpstream, Proxy};
+use crate::identity::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
+use crate::presence::workloads::{Declared, DeclaredUpstream, Proxy};
 
 const MAX_LABELS: usize = 32;
 const MAX_PORTS: usize = 64;
@@ -168,8 +169,4 @@ fn at_most(field: &'static str, count: usize, most: usize) -> Result<(), Declara
 
 fn invalid(field: &'static str, reason: String) -> DeclarationError {
     DeclarationError::Invalid { field, reason }
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
 }

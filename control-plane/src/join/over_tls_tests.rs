@@ -18,10 +18,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::*;
 use crate::ca::tests::Mesh;
-use crate::listener::{IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use crate::identity::tokens::{TokenGrant, Tokens};
+use crate::listener::{Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
 use crate::metrics::Metrics;
-use crate::tls::{ClientCertificates, Connections, ListenerTls, identify, provider, spawn_keeper};
-use crate::tokens::{TokenGrant, Tokens};
+use crate::tls::{ClientCertificates, ListenerTls, identify, provider, spawn_keeper};
 
 struct Served {
     mesh: Mesh,
@@ -50,7 +50,8 @@ async fn serve() -> Served {
         mesh.hand.clock(),
     );
     let app = tonic::service::Routes::new(joining.into_server()).prepare().into_axum_router();
-    let app = app.layer(axum::middleware::from_fn_with_state(instances, crate::instances::identify));
+    let app =
+        app.layer(axum::middleware::from_fn_with_state(instances, crate::identity::instances::identify));
     let names = vec![crate::ca::ServerName::try_new("127.0.0.1").unwrap()];
     let tls = ListenerTls { names, clients: ClientCertificates::Optional, alpn: &[b"h2"] };
     let config = spawn_keeper(Arc::clone(&mesh.authority), tls, mesh.hand.clock(), shutdown.clone()).unwrap();

@@ -8,9 +8,9 @@ use weft_store::{CommitError, ReadError};
 use super::declared::DeclarationError;
 use crate::StoreError;
 use crate::ca::{CaError, CsrError, LedgerFull, Limited, NoRoom};
-use crate::grants::NotGranted;
-use crate::instances::NotAMember;
-use crate::tokens::TokenError;
+use crate::identity::instances::NotAMember;
+use crate::identity::tokens::TokenError;
+use crate::presence::grants::NotGranted;
 
 /// A refusal, in words for the person at the other end.
 #[derive(Debug, thiserror::Error)]

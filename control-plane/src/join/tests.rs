@@ -13,10 +13,10 @@ use weft_policies::PolicySet;
 
 use super::*;
 use crate::ca::tests::Mesh;
-use crate::instances::Known;
-use crate::revocation::Revocations;
+use crate::identity::instances::Known;
+use crate::identity::revocation::Revocations;
+use crate::identity::tokens::{DEFAULT_TTL, TokenGrant};
 use crate::tls::identify;
-use crate::tokens::{DEFAULT_TTL, TokenGrant};
 
 struct Fixture {
     mesh: Mesh,

@@ -21,10 +21,12 @@ use weft_api::TrustDomain;
 
 use super::calls::{Activity, Answer, Question, Running};
 use super::greeting::Greeted;
+use super::lifetime::Lifetime;
+use super::pulse::Pinged;
 use super::room::{Guest, Pool};
 use super::{Security, Shared};
 use crate::metrics::Closed;
-use crate::tls::{Lifetime, Peer, Pinged, identify};
+use crate::tls::{Peer, identify};
 
 /// Header fields of one request, at most.
 pub const MAX_HEADERS: usize = 100;

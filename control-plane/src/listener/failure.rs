@@ -1,41 +1,13 @@
 //! Why a handshake failed, in words for the operator's log.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 
 use rustls::{CertificateError, Error};
 use time::OffsetDateTime;
-use weft_api::WorkloadId;
 
 use crate::metrics::HandshakeFailure;
-
-tokio::task_local! {
-    // A verifier belongs to a configuration and not to a connection, and rustls gives nothing of a certificate that was
-    // refused: what it has seen is left here for the one who does the handshake.
-    static SHOWN: RefCell<Option<Shown>>;
-}
-
-/// The certificate of a client, where it was refused for its time alone: the names in it are the mesh's own.
-#[derive(Debug, Clone)]
-pub(crate) struct Shown {
-    pub(crate) workload: Option<WorkloadId>,
-    pub(crate) not_after: OffsetDateTime,
-}
-
-/// Leaves word of a certificate that is refused, if a handshake listens.
-pub(crate) fn note_shown(shown: Shown) {
-    let _ = SHOWN.try_with(|slot| slot.replace(Some(shown)));
-}
-
-/// Does a handshake, and gives what certificate was refused in it.
-pub(super) async fn watching<T>(handshake: impl Future<Output = T>) -> (T, Option<Shown>) {
-    let watched = async {
-        let done = handshake.await;
-        (done, SHOWN.with(RefCell::take))
-    };
-    SHOWN.scope(RefCell::new(None), watched).await
-}
+use crate::tls::Shown;
 
 /// A handshake that failed.
 #[derive(Debug)]

@@ -18,9 +18,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Shared;
-use super::failure::{Failed, watching};
+use super::failure::Failed;
 use super::room::Guest;
 use crate::metrics::HandshakeFailure;
+use crate::tls::watching;
 
 /// Time for a ClientHello, for the rest of a handshake, and for the first byte after it.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

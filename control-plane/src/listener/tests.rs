@@ -10,9 +10,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::ca::tests::Mesh;
 use crate::metrics::Metrics;
-use crate::tls::CONNECTIONS_OF_A_WORKLOAD;
-use crate::tls::tests::connections::{Client, WINDOW, dial, dial_as, in_time};
-use crate::tls::tests::{ROOM, client, connect, joined, serve, serve_with, who};
+
+mod connections;
+mod over_tls;
+
+use connections::{Client, WINDOW, dial, dial_as, in_time};
+use over_tls::{ROOM, client, connect, joined, serve, serve_with, who};
 
 /// Plain HTTP, as on the admin port.
 struct Plain {

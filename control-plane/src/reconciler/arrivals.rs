@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_api::WorkloadId;
 
-use crate::workloads::Workloads;
+use crate::presence::workloads::Workloads;
 
 /// Arrivals that wait to be written; each is noted again, every second, until its record says so.
 const QUEUE: usize = 1024;

@@ -6,11 +6,11 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Event, Health, Store};
+use weft_store::{Change, Event, Health, Store, StoreExt};
 
 use super::{Command, Reconciling};
-use crate::policies::{Policies, Update};
-use crate::workloads::{self, WorkloadRecord};
+use crate::policy::repository::{Policies, Update};
+use crate::presence::workloads::{self, WorkloadRecord};
 
 /// Follows the records of workloads until the token ends it. Says how fresh what it follows is.
 pub fn spawn_workloads(

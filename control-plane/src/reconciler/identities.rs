@@ -4,8 +4,8 @@ use tokio::sync::mpsc;
 use weft_api::WorkloadId;
 
 use crate::ca::KeyOrigin;
-use crate::secrets::Secrets;
-use crate::workloads::{Proxy, WorkloadRecord};
+use crate::identity::secrets::Secrets;
+use crate::presence::workloads::{Proxy, WorkloadRecord};
 
 /// An order to the keeper of secrets.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_xds::Changes;
 
+use super::mesh_state::{Delta, MeshState};
 use super::stream::{Connected, Open, StreamId};
-use crate::mesh_state::{Delta, MeshState};
 
 /// All open streams. One workload may have several: one for each type, or an old one that is about to end.
 #[derive(Debug, Default)]

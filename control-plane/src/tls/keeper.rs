@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_api::Backoff;
 
 use super::settings::{ServerTls, server_config};
 use super::verifier::ClientCertificates;
@@ -53,7 +54,7 @@ pub fn spawn_keeper(
     let (config, mut renew_at) = make(&authority, &tls, &clock)?;
     let (sender, receiver) = watch::channel(Arc::new(config));
     tokio::spawn(async move {
-        let mut retry = RETRY_FIRST;
+        let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
         loop {
             tokio::select! {
                 () = sleep_until(&clock, renew_at) => {}
@@ -62,13 +63,13 @@ pub fn spawn_keeper(
             }
             match make(&authority, &tls, &clock) {
                 Ok((config, next)) => {
-                    (renew_at, retry) = (next, RETRY_FIRST);
+                    renew_at = next;
+                    retry.reset();
                     sender.send_replace(Arc::new(config));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot renew the control plane's certificate; the old one serves on");
-                    renew_at = clock.now() + retry;
-                    retry = (retry * 2).min(RETRY_MOST);
+                    renew_at = clock.now() + retry.next_wait();
                 }
             }
         }

@@ -15,7 +15,7 @@ use rustls::{
 use weft_api::TrustDomain;
 
 use super::peer::identify;
-use crate::listener::{Shown, note_shown};
+use super::shown::{Shown, note_shown};
 
 /// Whether a client may come without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

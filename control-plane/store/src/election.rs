@@ -1,7 +1,7 @@
 //! One leader at a time, and writes that only it can make.
 //!
 //! The leader is who created the election's key, under a lease. The revision of that creation is the
-//! fencing token: a leader's write carries a guard that the key still has it ([`Txn::fenced_by`]). A leader
+//! fencing token: a leader's write carries a guard that the key still has it ([`Leadership::guard`]). A leader
 //! that was paused, or cut off, while another took over finds its writes refused by the store,
 //! whatever it believes itself to be.
 
@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::lease::Lease;
+use crate::listing::list_all;
 use crate::record::{Entry, Event, Key, Revision};
 use crate::store::Store;
 use crate::txn::{Guard, Txn};
@@ -42,7 +43,7 @@ impl Leadership {
         self.fence
     }
 
-    /// What each of the leader's transactions must carry, see [`Txn::fenced_by`].
+    /// What each of the leader's transactions must carry ([`Txn::guard`]): it goes through only while this leadership stands.
     pub fn guard(&self) -> Guard {
         Guard { key: self.key.clone(), expected: Some(self.fence) }
     }
@@ -86,7 +87,7 @@ async fn stand(
     if store.get(key).await?.is_some() {
         return Err(Loss::Taken);
     }
-    let lease = store.lease(ttl).await?;
+    let lease = Lease::grant(Arc::clone(store), ttl).await?;
     let txn = Txn::new().expect_absent(key).put_leased(key, candidate.to_owned(), lease.id());
     let fence = match store.commit(txn).await {
         Ok(revision) => revision,
@@ -101,7 +102,7 @@ async fn stand(
 }
 
 async fn await_vacancy(store: &dyn Store, key: &Key) -> Result<(), ReadError> {
-    let seen = store.list_all(key).await?;
+    let seen = list_all(store, key).await?;
     if !seen.entries.iter().any(|entry| entry.key == *key) {
         return Ok(());
     }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ReadError;
+use crate::listing::list_all;
 use crate::record::{Batch, Entry, Event, Key, Revision, Snapshot};
 use crate::store::Store;
 
@@ -122,24 +123,24 @@ enum Ended {
 
 impl Follower {
     async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut ceiling = FIRST_PAUSE;
         loop {
-            match self.round(&mut pause).await {
+            match self.round(&mut ceiling).await {
                 Ended::Dropped => return,
                 Ended::Relist => {}
                 Ended::Unavailable(reason) => {
                     tracing::warn!(prefix = self.prefix, reason, "cannot follow the store, trying again");
                     self.mark_stale(reason);
-                    sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    ceiling = (ceiling * 2).min(LONGEST_PAUSE);
+                    sleep(rand::random_range(FIRST_PAUSE..=ceiling)).await;
                 }
             }
         }
     }
 
     /// Lists, tells the difference, then watches until something ends that.
-    async fn round(&mut self, pause: &mut Duration) -> Ended {
-        let snapshot = match self.store.list_all(&self.prefix).await {
+    async fn round(&mut self, ceiling: &mut Duration) -> Ended {
+        let snapshot = match list_all(&*self.store, &self.prefix).await {
             Ok(snapshot) => snapshot,
             Err(error) => return error.into(),
         };
@@ -153,7 +154,7 @@ impl Follower {
             Ok(batches) => batches,
             Err(error) => return error.into(),
         };
-        *pause = FIRST_PAUSE;
+        *ceiling = FIRST_PAUSE;
         self.health.send_if_modified(|health| std::mem::replace(health, Health::Live) != Health::Live);
         let resync = async {
             match self.store.resync_interval() {

@@ -17,7 +17,7 @@
 //!   revision, and a watcher sees it as one [`Batch`]. A transaction that changes nothing takes none.
 //! - `list` reads at one revision, over as many pages as it takes.
 //! - A watch gives every batch once, in order, from the revision asked for, or says
-//!   [`ReadError::Compacted`]. [`follow`](#method.follow) turns that into a relist and a difference.
+//!   [`ReadError::Compacted`]. [`StoreExt::follow`] turns that into a relist and a difference.
 //! - A key put under a lease goes away when the lease does.
 //!
 //! A [`Backup`] is the state of any engine as one stream of bytes, and [`fill`], [`fill_file`] put a state into another.
@@ -43,12 +43,15 @@ mod election;
 mod embedded;
 mod error;
 mod etcd;
+mod extension;
 mod filling;
 mod follow;
 mod history;
 mod lease;
 mod ledger;
+mod listing;
 mod memory;
+mod open;
 mod record;
 mod store;
 mod txn;
@@ -58,11 +61,13 @@ pub use election::Leadership;
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, LeaseError, OpenError, ReadError};
 pub use etcd::{EtcdConfig, EtcdStore, EtcdTls};
+pub use extension::StoreExt;
 pub use filling::{FillError, fill, fill_file};
 pub use follow::{Change, Follow, Health};
 pub use history::Retention;
 pub use lease::Lease;
 pub use memory::MemoryStore;
+pub use open::{Location, open};
 pub use record::{Batch, Entry, Event, Key, LeaseId, Listing, Page, Revision, Snapshot};
-pub use store::{Grant, Location, Store, Watch, open};
+pub use store::{Grant, Store, Watch};
 pub use txn::{Guard, Limits, Op, Txn};

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::election::Leadership;
 use crate::error::CommitError;
 use crate::record::{Key, LeaseId, Revision};
 
@@ -85,12 +84,6 @@ impl Txn {
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guards.push(guard);
         self
-    }
-
-    /// Go through only while this leadership stands: the fencing token of a leader's write.
-    #[must_use]
-    pub fn fenced_by(self, leadership: &Leadership) -> Self {
-        self.guard(leadership.guard())
     }
 
     /// Write a value.

@@ -85,6 +85,21 @@ async fn restart_takes_nobody_away_and_lets_nobody_in() {
     assert_eq!(plane.status("shop/cart-1").await.unwrap().health, "Starting");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workload_without_its_service_says_so_until_it_is_applied() {
+    let plane = Plane::start().await;
+    let cart = member(&plane, "cart", "cart-1", "127.0.0.3").await;
+    let _sidecar = Sidecar::start(&cart, plane.running.xds).await.go_on();
+    let status = plane.until("shop/cart-1", "connected", |status| status.streams > 0).await;
+    assert_eq!(status.health, "Starting");
+    let reason = status.health_reason.expect("a reason");
+    assert!(reason.contains("Service shop/cart does not exist"), "{reason}");
+
+    plane.apply(&service("cart")).await;
+    let status = until_health(&plane, "shop/cart-1", "Healthy").await;
+    assert_eq!(status.health_reason, None);
+}
+
 /// Wherever the stream is, every replica tells the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listener_that_one_replica_sees_taken_is_known_to_the_other() {

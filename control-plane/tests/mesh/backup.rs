@@ -12,7 +12,7 @@ use tonic::Code;
 use weft_api::client::Client;
 use weft_api::rest::{PROBLEM_JSON, Sync};
 use weft_control_plane::clock::Clock;
-use weft_store::{Backup, Location};
+use weft_store::{Backup, Location, StoreExt};
 
 use crate::etcd_server::EtcdServer;
 use crate::peer::{Member, declared, join};

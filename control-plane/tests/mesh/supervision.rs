@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use weft_api::supervisor::Supervisor;
-use weft_control_plane::supervision::supervise;
+use weft_control_plane::server::supervision::supervise;
 
 use crate::plane::{DEADLINE, Plane};
 

@@ -244,7 +244,7 @@ fn check_metrics(metrics: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h4_m1_m2_strangers_take_nothing_from_anybody() {
-    weft_control_plane::descriptors::raise_limit();
+    weft_control_plane::server::descriptors::raise_limit();
     let mut plane = Small::start().await;
     let (xds, end) = (plane.xds, CancellationToken::new());
     let documents = service("web") + &checked("cart", "/healthz");

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::policy_log::{Advance, Change, Changeset, LogError, PolicyLog, Retention, Snapshot};
-use weft_store::{Store, Txn};
+use weft_control_plane::policy::log::{Advance, Change, Changeset, LogError, PolicyLog, Retention, Snapshot};
+use weft_store::{Store, StoreExt, Txn};
 
 fn log(store: &Arc<dyn Store>) -> PolicyLog {
     PolicyLog::new(Arc::clone(store), Clock::system())
@@ -176,7 +176,7 @@ pub async fn checkpoint_bounds_loading_and_pruning_keeps_what_is_promised(store:
     assert_stored(&store, &snapshot).await;
     assert_eq!(
         log.upkeep(&retention, &leader).await.unwrap(),
-        weft_control_plane::policy_log::Upkeep::default()
+        weft_control_plane::policy::log::Upkeep::default()
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -45,7 +46,7 @@ fn details(name: &str, der: &[u8]) -> Value {
             GeneralName::DNSName(dns) => Some(json!({ "dns": dns })),
             _ => None,
         });
-    let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
+    let serial = HEXLOWER.encode(certificate.raw_serial());
     json!({
         "path": format!("<secret {name}>"),
         "serial_number": serial,

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use weft_api::join::join_service_client::JoinServiceClient;
 use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, ReturnRequest, Workload};
 use weft_api::names::InvalidName;
-use weft_api::{JoinToken, ServiceId, SpiffeId, TrustDomain, WorkloadId};
+use weft_api::{Backoff, JoinToken, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 use super::channel::{Credentials, channel};
 use super::key::{KeyError, new_key, signing_request};
@@ -190,7 +190,7 @@ impl ControlPlane {
     /// Takes an earlier goodbye back: until then a workload that starts again with a kept identity gets no requests.
     /// Keeps trying while the control plane is away, until `stop`: a goodbye that is said then is not to be taken back.
     pub async fn come_back(self, stop: CancellationToken) {
-        let mut wait = FIRST_RETRY;
+        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             match stop.run_until_cancelled(self.say(ReturnRequest::default())).await {
                 None | Some(Ok(())) => return,
@@ -206,10 +206,9 @@ impl ControlPlane {
                     return;
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(retry.next_wait())).await.is_none() {
                 return;
             }
-            wait = (wait * 2).min(LONGEST_RETRY);
         }
     }
 

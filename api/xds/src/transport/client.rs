@@ -20,9 +20,9 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
+use weft_api::Backoff;
 use weft_api::resource::ResourceKind;
 
-use super::backoff::Backoff;
 use super::server::{StreamKind, path};
 use super::stream::{Delta, Dialect, Sotw};
 use crate::client::{Session, Ticket, Update, Verdict};
@@ -33,6 +33,10 @@ const MAX_RESPONSE: usize = 64 << 20;
 
 /// How long one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Before a stream that was lost is opened again; jitter spreads a crowd out (R4).
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Requests on their way to the HTTP/2 layer; more wait in the session, where they merge.
 const REQUEST_BUFFER: usize = 16;
@@ -151,7 +155,7 @@ impl Task {
         C: FnMut() -> F,
         F: Future<Output = Result<Channel, ConnectError>> + Send,
     {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         while !self.session.wants_anything() {
             match self.inbox.recv().await {
                 Some(command) => drop(self.obey(command)),
@@ -161,12 +165,12 @@ impl Task {
         loop {
             match self.stream::<D>(stream, connect()).await {
                 End::Done => return,
-                End::Renew => backoff = Backoff::new(),
+                End::Renew => backoff.reset(),
                 End::Broken { reason, was_healthy } => {
                     if was_healthy {
-                        backoff = Backoff::new();
+                        backoff.reset();
                     }
-                    let retry_in = backoff.next();
+                    let retry_in = backoff.next_wait();
                     tracing::info!(%reason, ?retry_in, "discovery stream lost; serving what is held");
                     if self.notices.send(Notice::Disconnected { reason, retry_in }).await.is_err()
                         || !self.pause(retry_in).await

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tokio::time::timeout;
-use weft_store::{CommitError, Event, Key, Page, ReadError, Revision, Store, Txn};
+use weft_store::{CommitError, Event, Key, Page, ReadError, Revision, Store, StoreExt, Txn};
 
 use crate::bench::{Content, SOON, absorb, content, next, of_snapshot, on_every_engine};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tempfile::TempDir;
-use weft_store::{CommitError, Location, OpenError, Store, Txn, open};
+use weft_store::{CommitError, Location, OpenError, Store, StoreExt, Txn, open};
 
 use crate::bench::{of_snapshot, soak};
 

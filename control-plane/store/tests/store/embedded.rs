@@ -8,7 +8,9 @@ use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
-use weft_store::{Change, CommitError, EmbeddedStore, Location, OpenError, ReadError, Store, Txn, open};
+use weft_store::{
+    Change, CommitError, EmbeddedStore, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
+};
 
 use crate::bench::{Content, SOON, absorb, change, content, of_snapshot, soak};
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use etcd_client::{Client, Permission};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tokio::time::{sleep, timeout};
-use weft_store::{Change, CommitError, EtcdStore, Health, Location, OpenError, ReadError, Store, Txn, open};
+use weft_store::{
+    Change, CommitError, EtcdStore, Health, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
+};
 
 use crate::bench::{Content, SOON, change, content, of_snapshot, until};
 use crate::etcd_server::{EtcdServer, ServerTls};
@@ -245,6 +247,6 @@ async fn a_lease_and_a_leadership_outlive_a_short_outage() {
     let store = store(&server).await;
     let leader = store.elect("leader", "one", Duration::from_secs(15)).await;
     server.restart().await;
-    commit_when_up(&store, Txn::new().fenced_by(&leader).put("work", "1")).await;
+    commit_when_up(&store, Txn::new().guard(leader.guard()).put("work", "1")).await;
     assert!(!leader.is_lost());
 }

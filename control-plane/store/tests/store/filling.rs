@@ -9,7 +9,7 @@ use rand::Rng;
 use tempfile::TempDir;
 use weft_store::{
     Backup, CommitError, EmbeddedStore, Entry, EtcdConfig, EtcdStore, FillError, Location, OpenError,
-    Revision, Snapshot, Store, Txn, fill, fill_file, open,
+    Revision, Snapshot, Store, StoreExt, Txn, fill, fill_file, open,
 };
 
 use crate::bench::{Bench, Content, content, of_snapshot, on_every_engine, soak};

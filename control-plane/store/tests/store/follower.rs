@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use weft_store::{
     Change, CommitError, Entry, Grant, LeaseError, LeaseId, Limits, Listing, MemoryStore, Page, ReadError,
-    Retention, Revision, Store, Txn, Watch,
+    Retention, Revision, Store, StoreExt, Txn, Watch,
 };
 
 use crate::bench::{Content, change, content, of_snapshot, on_every_engine, until};

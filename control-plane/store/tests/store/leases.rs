@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use weft_store::{CommitError, Event, LeaseError, Store, Txn};
+use weft_store::{CommitError, Event, LeaseError, Store, StoreExt, Txn};
 
 use crate::bench::{SOON, next, on_every_engine};
 
@@ -69,7 +69,7 @@ async fn there_is_one_leader_at_a_time_and_a_successor_when_it_resigns(store: &A
         async move { store.elect("leader", "two", ttl).await }
     });
     // While it waits, the first still leads.
-    let written = store.commit(Txn::new().fenced_by(&first).put("work", "1")).await.unwrap();
+    let written = store.commit(Txn::new().guard(first.guard()).put("work", "1")).await.unwrap();
     assert!(!successor.is_finished());
     let before = Instant::now();
     let fence = first.fence();
@@ -77,21 +77,21 @@ async fn there_is_one_leader_at_a_time_and_a_successor_when_it_resigns(store: &A
     let second = timeout(SOON, successor).await.unwrap().unwrap();
     assert!(before.elapsed() < ttl / 2, "resigning hands over at once");
     assert!(second.fence() > fence && second.fence() > written);
-    store.commit(Txn::new().fenced_by(&second).put("work", "2")).await.unwrap();
+    store.commit(Txn::new().guard(second.guard()).put("work", "2")).await.unwrap();
 }
 
 async fn a_deposed_leader_cannot_write(store: &Arc<dyn Store>) {
     let deposed = store.elect("leader", "one", SHORT).await;
-    store.commit(Txn::new().fenced_by(&deposed).put("work", "1")).await.unwrap();
+    store.commit(Txn::new().guard(deposed.guard()).put("work", "1")).await.unwrap();
     // As when the process was paused for longer than its lease lives.
     let lease = store.get("leader").await.unwrap().unwrap().lease.unwrap();
     store.revoke(lease).await.unwrap();
-    let vacant = store.commit(Txn::new().fenced_by(&deposed).put("work", "late")).await;
+    let vacant = store.commit(Txn::new().guard(deposed.guard()).put("work", "late")).await;
     assert!(matches!(vacant, Err(CommitError::Conflict { actual: None, .. })), "{vacant:?}");
     let leader = timeout(SOON, store.elect("leader", "two", SHORT)).await.unwrap();
-    let late = store.commit(Txn::new().fenced_by(&deposed).put("work", "late")).await;
+    let late = store.commit(Txn::new().guard(deposed.guard()).put("work", "late")).await;
     assert!(matches!(late, Err(CommitError::Conflict { actual: Some(_), .. })), "{late:?}");
-    store.commit(Txn::new().fenced_by(&leader).put("work", "2")).await.unwrap();
+    store.commit(Txn::new().guard(leader.guard()).put("work", "2")).await.unwrap();
     assert_eq!(&*store.get("work").await.unwrap().unwrap().value, b"2");
     timeout(SOON, deposed.lost()).await.expect("the deposed leader is told");
 }

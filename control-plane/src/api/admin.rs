@@ -1,0 +1,181 @@
+//! For operators and probes on this machine: is it ready, is it alive, what does it count, where does a change stand.
+//!
+//! Nobody is asked who they are, so that a browser on this machine must not carry a web page's questions here: neither
+//! those across origins, nor those to a name that the page's owner has pointed to this address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::ca::ServerName;
+use crate::metrics::Metrics;
+use crate::policy::repository::Policies;
+use crate::reconciler::Reconciling;
+
+/// What the endpoints show.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The mesh.
+    pub reconciling: Reconciling,
+    /// The policies.
+    pub policies: Policies,
+    /// Counts.
+    pub metrics: Metrics,
+    /// How fresh the store's changes are.
+    pub store: watch::Receiver<weft_store::Health>,
+    /// Names that it may be asked by, beside any address and `localhost`.
+    pub names: Arc<[ServerName]>,
+}
+
+/// The endpoints.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/dump", get(dump))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /ready, /live, /metrics and /dump\n") })
+        .layer(from_fn_with_state(Arc::clone(&admin.names), turn_away_web_pages))
+        .with_state(admin)
+}
+
+/// What Prometheus reads and nothing else, for a listener that others reach.
+pub fn metrics_router(admin: Admin) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /metrics\n") })
+        .layer(from_fn_with_state(Arc::clone(&admin.names), turn_away_web_pages))
+        .with_state(admin)
+}
+
+async fn turn_away_web_pages(
+    State(names): State<Arc<[ServerName]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "web pages are not answered here\n").into_response();
+    }
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let authority = request.uri().authority().or(named.as_ref());
+    // A client without a host is no browser.
+    let is_absent = authority.is_none() && !headers.contains_key(header::HOST);
+    if is_absent || authority.is_some_and(|authority| is_ours(authority.host(), &names)) {
+        return next.run(request).await;
+    }
+    let text = "this host is not one of this control plane's; ask by address, or name it with --xds-name\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+fn is_ours(host: &str, names: &[ServerName]) -> bool {
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_named =
+        |name: &ServerName| matches!(name, ServerName::Dns(name) if name.eq_ignore_ascii_case(host));
+    is_address || host.eq_ignore_ascii_case("localhost") || names.iter().any(is_named)
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    if admin.reconciling.published().borrow().ready {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store has not been read yet\n").into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let (revision, held_back) = {
+        let published = admin.reconciling.published();
+        let published = published.borrow();
+        (published.revision, published.held_back)
+    };
+    let text = admin.metrics.render(revision, held_back);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Every stage of a change on its way, with its revision.
+async fn dump(State(admin): State<Admin>) -> Json<Value> {
+    let stored = match admin.policies.head().await {
+        Ok(head) => json!({"policyRevision": head.revision(), "policies": head.set.len()}),
+        Err(error) => json!({"error": error.to_string()}),
+    };
+    let follow = match &*admin.store.borrow() {
+        weft_store::Health::Live => json!({"state": "Live"}),
+        weft_store::Health::Stale { since, reason } => {
+            json!({"state": "Stale", "forSeconds": since.elapsed().as_secs(), "reason": reason})
+        }
+    };
+    let Some(picture) = admin.reconciling.picture().await else {
+        return Json(json!({"store": stored, "error": "the reconciler has ended"}));
+    };
+    let streams = picture.streams.iter().map(|stream| async {
+        let status = stream.status().await;
+        let lanes = status.iter().flat_map(|status| &status.lanes).map(|lane| {
+            json!({
+                "type": lane.kind.short(), "wildcard": lane.wildcard, "subscribed": lane.subscribed,
+                "responses": lane.responses, "sent": lane.sent, "acked": lane.acked, "waiting": lane.waiting,
+                "refused": lane.rejected.iter().map(|r| json!({"name": r.name, "message": r.message})).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "workload": stream.workload, "userAgent": stream.user_agent, "variant": format!("{:?}", stream.kind.variant),
+            "published": stream.published, "served": status.as_ref().and_then(|status| status.revision),
+            "synced": status.as_ref().is_some_and(|status| status.synced), "types": lanes.collect::<Vec<_>>(),
+        })
+    });
+    let streams = futures::future::join_all(streams).await;
+    let published = &picture.published;
+    Json(json!({
+        "store": stored,
+        "follow": follow,
+        "compiled": {
+            "ready": published.ready,
+            "policyRevision": published.policy_revision,
+            "publication": published.revision,
+            "workloads": picture.workloads.len(),
+            "heldBack": published.held_back,
+        },
+        "streams": streams,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn web_pages_are_turned_away() {
+        let names: Arc<[ServerName]> = Arc::new([ServerName::Dns("cp.example.com".to_owned())]);
+        let app = Router::new()
+            .route("/", get(|| async { "here" }))
+            .layer(from_fn_with_state(names, turn_away_web_pages));
+        let status = async |uri: &str, headers: &[(&str, &str)]| {
+            let request = headers
+                .iter()
+                .fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
+            app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        };
+        for host in ["127.0.0.1:7402", "[::1]:7402", "10.1.2.3", "localhost:7402", "CP.example.com:7402"] {
+            assert_eq!(status("/", &[("host", host)]).await, 200, "{host}");
+            assert_eq!(status("/", &[("host", host), ("origin", "https://evil.test")]).await, 403, "{host}");
+        }
+        for host in ["evil.test:7402", "127.0.0.1.evil.test", "localhost.evil.test", "a b", ""] {
+            assert_eq!(status("/", &[("host", host)]).await, 403, "{host}");
+        }
+        assert_eq!(status("http://evil.test/", &[("host", "localhost")]).await, 403, "as HTTP/2 says it");
+        assert_eq!(status("/", &[]).await, 200, "a probe by HTTP/1.0");
+    }
+}

@@ -1,0 +1,249 @@
+//! Applying a set of documents: parse, validate, commit, and on request wait until the proxies have it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
+use weft_api::{ResourceKey, WorkloadId};
+use weft_policies::set::{Action, Applied, PolicyKey};
+use weft_xds::server::LaneStatus;
+
+use super::error::Refusal;
+use super::extract::{Parameters, Text};
+use super::state::Api;
+use crate::metrics::ApplyOutcome;
+use crate::policy::log::LogError;
+use crate::policy::repository::Head;
+use crate::reconciler::{Open, Publication};
+
+/// Another apply may move the head in between; more often than this is no accident.
+const ATTEMPTS: usize = 16;
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(20);
+
+/// How to apply.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyQuery {
+    #[serde(default)]
+    dry_run: bool,
+    wait: Option<String>,
+    source: Option<String>,
+    /// The revision that the caller saw; 0 is a mesh that never held a policy.
+    if_revision: Option<u64>,
+}
+
+/// `POST /v1/apply`
+pub async fn apply(
+    State(api): State<Api>,
+    Parameters(query): Parameters<ApplyQuery>,
+    Text(body): Text,
+) -> Result<Json<ApplyResult>, Refusal> {
+    let wait = query.wait.as_deref().map(read_wait).transpose()?;
+    let source = query.source.as_deref().unwrap_or("request");
+    let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
+    drop(body);
+    if documents.is_empty() {
+        return Err(Refusal::bad_request("there is no document in the request"));
+    }
+    let mode = if query.dry_run { Mode::DryRun } else { Mode::Commit };
+    let change = |head: &Head| {
+        check_revision(query.if_revision, head.revision())?;
+        head.set.apply(&documents).map_err(|found| refused(&api, found))
+    };
+    let mut result = write(&api, mode, change).await?;
+    if let Some(limit) = wait.filter(|_| !query.dry_run) {
+        let applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
+        result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
+    }
+    Ok(Json(result))
+}
+
+fn read_wait(text: &str) -> Result<Duration, Refusal> {
+    let wait = humantime::parse_duration(text);
+    wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
+        Refusal::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
+    })
+}
+
+/// Refuses when the caller saw another revision than the newest.
+fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), Refusal> {
+    match wanted {
+        Some(wanted) if wanted != now => {
+            let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
+            Err(Refusal::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> Refusal {
+    api.metrics.applied(ApplyOutcome::refused);
+    Refusal::violations(violations)
+}
+
+/// Whether a change is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Say what would happen.
+    DryRun,
+    /// Do it.
+    Commit,
+}
+
+/// Changes the set of policies in one transaction. When another change came in between, the change is made anew on what
+/// is there then: nothing is ever committed on a validation, or a condition, that no longer holds.
+#[tracing::instrument(skip_all, name = "apply", fields(revision))]
+pub async fn write(
+    api: &Api,
+    mode: Mode,
+    change: impl Fn(&Head) -> Result<Applied, Refusal>,
+) -> Result<ApplyResult, Refusal> {
+    let _turn = match mode {
+        Mode::DryRun => None,
+        Mode::Commit => Some(api.writing.lock().await),
+    };
+    for _ in 0..ATTEMPTS {
+        let head: Head = api.policies.head().await?;
+        let applied = change(&head)?;
+        let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == Action::Unchanged);
+        if mode == Mode::DryRun {
+            return Ok(describe(applied, 0, mode));
+        }
+        if unchanged {
+            api.metrics.applied(ApplyOutcome::unchanged);
+            return Ok(describe(applied, head.revision(), mode));
+        }
+        match api.policies.commit(&head, &applied.set, "operator").await {
+            Ok(committed) => {
+                api.metrics.applied(ApplyOutcome::committed);
+                tracing::Span::current().record("revision", committed.revision());
+                return Ok(describe(applied, committed.revision(), mode));
+            }
+            Err(LogError::Moved { .. }) => {}
+            Err(error) => {
+                api.metrics.applied(ApplyOutcome::failed);
+                return Err(error.into());
+            }
+        }
+    }
+    api.metrics.applied(ApplyOutcome::failed);
+    Err(Refusal::contended())
+}
+
+fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
+    let document = |outcome: &weft_policies::set::Outcome| AppliedDocument {
+        kind: outcome.key.kind.to_string(),
+        namespace: outcome.key.namespace.to_string(),
+        name: outcome.key.name.to_string(),
+        outcome: match outcome.action {
+            Action::Created => Outcome::Created,
+            Action::Updated => Outcome::Updated,
+            Action::Unchanged => Outcome::Unchanged,
+            Action::Deleted => Outcome::Deleted,
+        },
+        generation: outcome.generation,
+    };
+    ApplyResult {
+        revision,
+        dry_run: mode == Mode::DryRun,
+        documents: applied.outcomes.iter().map(document).collect(),
+        warnings: applied.warnings,
+        wait: None,
+    }
+}
+
+/// Waits until every connected proxy that the revision concerns has answered for it.
+async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], limit: Duration) -> WaitResult {
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut published = api.reconciling.published();
+    let compiled = published.wait_for(|published| published.policy_revision >= revision);
+    let publication = match tokio::time::timeout_at(deadline, compiled).await {
+        Ok(Ok(published)) => {
+            let mut went_out = published.publications.iter();
+            went_out.find(|publication| publication.policies >= revision).cloned()
+        }
+        // Not even compiled in time, so nobody can have it.
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let Some(publication) = publication else { return WaitResult::default() };
+    loop {
+        let Some(streams) = api.reconciling.streams().await else { return WaitResult::default() };
+        let result = answers(api, &streams, &publication, applied).await;
+        let answered = result.laggards.iter().all(|laggard| laggard.error.is_some());
+        if answered || tokio::time::Instant::now() >= deadline {
+            return result;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Where the workloads that a publication went to stand now. One has it when all of its streams have answered for it; one
+/// that lost its streams meanwhile has not.
+async fn answers(
+    api: &Api,
+    streams: &[Open],
+    publication: &Publication,
+    applied: &[PolicyKey],
+) -> WaitResult {
+    let mut by_workload: BTreeMap<&WorkloadId, Vec<&Open>> = BTreeMap::new();
+    for stream in streams {
+        by_workload.entry(&stream.workload).or_default().push(stream);
+    }
+    let mut laggards = Vec::new();
+    for workload in publication.targets.iter() {
+        let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
+        let has_answered =
+            |stream: &&Open| stream.answered() >= publication.number || stream.published < publication.number;
+        let error = if streams.is_empty() || !streams.iter().all(has_answered) {
+            None
+        } else {
+            match refusal(api, workload, streams, applied).await {
+                Some(words) => Some(words),
+                None => continue,
+            }
+        };
+        laggards.push(Laggard { proxy: workload.to_string(), error });
+    }
+    let targeted = publication.targets.len();
+    WaitResult { targeted, acked: targeted - laggards.len(), laggards }
+}
+
+/// What a workload refuses of what was applied, in its words, or what is kept from it because of a refusal. What it refuses
+/// of other policies is not this change's.
+async fn refusal(
+    api: &Api,
+    workload: &WorkloadId,
+    streams: &[&Open],
+    applied: &[PolicyKey],
+) -> Option<String> {
+    for stream in streams {
+        let Some(status) = stream.status().await else { continue };
+        for lane in &status.lanes {
+            let refused =
+                lane.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
+            let held_back = lane.held_back.iter().map(|name| (name, held_back(name, lane)));
+            let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
+            if names.is_empty() {
+                continue;
+            }
+            let keys = names.into_iter().map(|name| ResourceKey::new(lane.kind, name.clone())).collect();
+            let origins = api.reconciling.origins(workload, keys).await;
+            for (words, origins) in words.into_iter().zip(origins) {
+                if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
+                    return Some(words);
+                }
+            }
+        }
+    }
+    None
+}
+
+fn held_back(name: &str, lane: &LaneStatus) -> String {
+    let words = lane.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
+    format!("{name}: held back until what the proxy refused changes: {words}")
+}

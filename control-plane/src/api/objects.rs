@@ -1,0 +1,322 @@
+//! Reading, replacing and deleting single objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Object, ObjectList, Outcome};
+use weft_api::{Name, ServiceId, WorkloadId};
+use weft_policies::compile::WorkloadState;
+use weft_policies::kinds::Kind;
+use weft_policies::set::PolicyKey;
+use weft_policies::{Policy, PolicySet};
+
+use super::apply::{self, Mode};
+use super::error::Refusal;
+use super::extract::{Parameters, Text};
+use super::state::Api;
+use crate::ca::KeyOrigin;
+use crate::policy::repository::Head;
+use crate::reconciler::{Picture, is_given_its_key};
+
+const PAGE: usize = 500;
+
+/// How to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListQuery {
+    namespace: Option<String>,
+    label_selector: Option<String>,
+    limit: Option<usize>,
+    #[serde(rename = "continue")]
+    after: Option<String>,
+}
+
+fn kind_of(word: &str) -> Result<Kind, Refusal> {
+    Kind::named(word).ok_or_else(|| {
+        let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+        Refusal::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
+    })
+}
+
+/// `GET /v1/{kinds}`
+pub async fn list(
+    State(api): State<Api>,
+    Path(kinds): Path<String>,
+    Parameters(query): Parameters<ListQuery>,
+) -> Result<Json<ObjectList>, Refusal> {
+    let kind = kind_of(&kinds)?;
+    let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
+    let (revision, set) = newest(&api).await?;
+    let picture = picture_for(&api, kind).await;
+    let mut objects = objects_of(kind, &set, picture.as_ref());
+    objects.retain(|name, object| {
+        query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace) && matches(object, &selector)
+    });
+    let after = query.after.as_deref().and_then(|after| after.split_once('/'));
+    if let Some((namespace, name)) = after {
+        objects = objects.split_off(&(namespace.to_owned(), format!("{name}\0")));
+    }
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let next = (objects.len() > limit)
+        .then(|| objects.keys().nth(limit - 1).map(|(ns, name)| format!("{ns}/{name}")));
+    let items = objects.into_values().take(limit).collect();
+    Ok(Json(ObjectList { items, revision, next: next.flatten() }))
+}
+
+/// The state of the mesh, for the kinds whose status says something of it.
+async fn picture_for(api: &Api, kind: Kind) -> Option<Picture> {
+    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciling.picture().await } else { None }
+}
+
+/// The newest policies; while the store is away, those that are served.
+async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
+    match api.policies.head().await {
+        Ok(head) => Ok((head.revision(), head.set)),
+        Err(error) => {
+            let published = api.reconciling.published();
+            let published = published.borrow();
+            if published.ready {
+                Ok((published.policy_revision, Arc::clone(&published.set)))
+            } else {
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Objects by namespace and name. Workloads that joined are there though no document describes them.
+fn objects_of(kind: Kind, set: &PolicySet, picture: Option<&Picture>) -> BTreeMap<(String, String), Object> {
+    let mut objects: BTreeMap<(String, String), Object> = BTreeMap::new();
+    for policy in set.of_kind(kind) {
+        let key = policy.key();
+        objects.insert((key.namespace.to_string(), key.name.to_string()), show(policy));
+    }
+    if let (Kind::Service, Some(picture)) = (kind, picture) {
+        for object in set.services() {
+            let id = object.id();
+            if let Some(shown) = objects.get_mut(&(id.namespace.to_string(), id.name.to_string())) {
+                shown.status = service_status(&id, set, picture);
+            }
+        }
+    }
+    if let (Kind::Workload, Some(picture)) = (kind, picture) {
+        for id in picture.workloads.keys() {
+            let entry = objects.entry((id.namespace.to_string(), id.name.to_string()));
+            let object = entry.or_insert_with(|| joined(id, picture));
+            object.status = workload_status(id, picture);
+        }
+    }
+    objects
+}
+
+fn show(policy: &Policy) -> Object {
+    let mut value = policy.to_value();
+    let mut take = |key: &str| value.get_mut(key).map(Value::take).unwrap_or_default();
+    let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    Object {
+        api_version: text(take("apiVersion")),
+        kind: text(take("kind")),
+        metadata: take("metadata"),
+        spec: take("spec"),
+        status: None,
+    }
+}
+
+/// A workload that nobody but its own proxy described.
+fn joined(id: &WorkloadId, picture: &Picture) -> Object {
+    let state = &picture.workloads[id];
+    let mut metadata = json!({"namespace": id.namespace, "name": id.name});
+    let labels = state.all_labels();
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
+    }
+    let mut spec = json!({
+        "address": state.address.ip(),
+        "services": state.identity.iter().collect::<Vec<_>>(),
+        "proxy": {"type": state.proxy},
+    });
+    if !state.app_ports.is_empty() {
+        spec["ports"] = json!(state.app_ports);
+    }
+    if !state.locality.is_empty() {
+        spec["locality"] = json!(state.locality);
+    }
+    Object {
+        api_version: weft_policies::kinds::API_VERSION.to_owned(),
+        kind: Kind::Workload.to_string(),
+        metadata,
+        spec,
+        status: None,
+    }
+}
+
+fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
+    let state = picture.workloads.get(id)?;
+    let mut status = json!({"health": super::proxies::health_word(state), "identity": state.identity});
+    if let Some(overruled) = picture.overruled.get(id) {
+        status["overruled"] = json!(overruled);
+    }
+    if let Some(refused) = picture.not_granted.get(id) {
+        status["notGranted"] = json!(refused.to_string());
+    }
+    if let Some(record) = picture.records.get(id) {
+        status["joinedAt"] = json!(record.joined_at);
+        let origin = if is_given_its_key(record) { KeyOrigin::ControlPlane } else { KeyOrigin::Workload };
+        status["keyMadeBy"] = json!(origin);
+    }
+    Some(status)
+}
+
+/// Workloads that the service's selector would take by labels that they declared of themselves, and what makes one a member.
+fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<Value> {
+    let spec = &set.service(id)?.spec;
+    let looks_like = |state: &&WorkloadState| state.looks_like(id, spec);
+    let shown = |state: &WorkloadState| {
+        let hint =
+            format!("to make it a member, apply a Workload {} with {} in spec.services", state.id, id.name);
+        json!({"workload": state.id, "identity": state.identity, "hint": hint})
+    };
+    let found: Vec<Value> = picture.workloads.values().filter(looks_like).map(shown).collect();
+    (!found.is_empty()).then(|| json!({"notMembers": found}))
+}
+
+fn read_selector(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        Some((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let pairs: Option<Vec<_>> = text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect();
+    pairs.ok_or_else(|| Refusal::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
+}
+
+fn matches(object: &Object, selector: &[(String, String)]) -> bool {
+    selector.iter().all(|(key, value)| object.metadata["labels"][key] == *value)
+}
+
+type ObjectPath = Path<(String, String, String)>;
+
+fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, Refusal> {
+    let kind = kind_of(&kinds)?;
+    let read = |text: &str| Name::try_new(text).map_err(|error| Refusal::bad_request(error.to_string()));
+    Ok(PolicyKey::new(kind, read(&namespace)?, read(&name)?))
+}
+
+fn missing(key: &PolicyKey) -> Refusal {
+    Refusal::missing(format!("there is no {key}"))
+}
+
+fn id_of(key: &PolicyKey) -> (String, String) {
+    (key.namespace.to_string(), key.name.to_string())
+}
+
+/// `GET /v1/namespaces/{ns}/{kinds}/{name}`
+pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, Refusal> {
+    let key = key_of(path)?;
+    let (_, set) = newest(&api).await?;
+    let picture = picture_for(&api, key.kind).await;
+    let object = match (set.get(&key), &picture) {
+        (Some(policy), Some(picture)) => {
+            let mut object = show(policy);
+            let (namespace, name) = (key.namespace.clone(), key.name.clone());
+            object.status = match key.kind {
+                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, picture),
+                _ => workload_status(&WorkloadId::new(namespace, name), picture),
+            };
+            object
+        }
+        (Some(policy), None) => show(policy),
+        (None, _) => objects_of(key.kind, &PolicySet::default(), picture.as_ref())
+            .remove(&id_of(&key))
+            .ok_or_else(|| missing(&key))?,
+    };
+    let tag = tag_of(&object);
+    let mut response = Json(object).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Changes whenever the object does, and is not used again by one of the same name.
+fn tag_of(object: &Object) -> String {
+    let uid = object.metadata["uid"].as_str().unwrap_or_default();
+    format!("\"{uid}.{}\"", object.metadata["generation"])
+}
+
+/// Refuses when the caller saw another version than the one that is there.
+fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refusal> {
+    let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
+        return Ok(());
+    };
+    let tag = current.map(|policy| tag_of(&show(policy)));
+    if tag.as_deref() == Some(wanted) || (wanted == "*" && tag.is_some()) {
+        return Ok(());
+    }
+    let now = tag.unwrap_or_else(|| "nothing".to_owned());
+    Err(Refusal::new(
+        StatusCode::PRECONDITION_FAILED,
+        CHANGED_MEANWHILE,
+        format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
+    ))
+}
+
+/// `PUT /v1/namespaces/{ns}/{kinds}/{name}`
+pub async fn replace(
+    State(api): State<Api>,
+    Path(path): ObjectPath,
+    headers: HeaderMap,
+    Text(body): Text,
+) -> Result<Json<ApplyResult>, Refusal> {
+    let key = key_of(path)?;
+    let documents = weft_policies::parse("request", &body).map_err(Refusal::violations)?;
+    let [document] = &documents[..] else {
+        return Err(Refusal::bad_request(format!(
+            "one document is replaced; the request has {}",
+            documents.len()
+        )));
+    };
+    if document.policy.key() != key {
+        let found = document.policy.key();
+        return Err(Refusal::bad_request(format!("the path names {key}, but the document is {found}")));
+    }
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.apply(&documents).map_err(Refusal::violations)
+    };
+    Ok(Json(apply::write(&api, Mode::Commit, change).await?))
+}
+
+/// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
+pub async fn delete(
+    State(api): State<Api>,
+    Path(path): ObjectPath,
+    headers: HeaderMap,
+) -> Result<Json<ApplyResult>, Refusal> {
+    let key = key_of(path)?;
+    let keys = [key.clone()];
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.delete(&keys).map_err(Refusal::violations)
+    };
+    let mut result = apply::write(&api, Mode::Commit, change).await?;
+    // The document first: where that is refused, the workload stays whole.
+    if key.kind == Kind::Workload {
+        let id = WorkloadId::new(key.namespace.clone(), key.name.clone());
+        if api.revocations.revoke(&id).await?.is_some() && result.documents.is_empty() {
+            result.documents.push(AppliedDocument {
+                kind: key.kind.to_string(),
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                outcome: Outcome::Deleted,
+                generation: 0,
+            });
+        }
+    }
+    if result.documents.is_empty() { Err(missing(&key)) } else { Ok(Json(result)) }
+}

@@ -1,0 +1,224 @@
+//! Who is connected, what each was sent, took and refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use weft_api::rest::{
+    CertificateStatus, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
+};
+use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
+use weft_policies::compile::{Health, ProxyType, WorkloadState};
+use weft_policies::set::PolicySet;
+use weft_xds::server::{LaneStatus, Status};
+
+use super::error::Refusal;
+use super::state::Api;
+use crate::ca::LedgerEntry;
+use crate::identity::revocation::Revoked;
+use crate::reconciler::{Open, Picture};
+
+/// `GET /v1/proxies`
+pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
+    let picture = picture(&api).await?;
+    let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
+    let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
+    for open in &picture.streams {
+        streams.entry(&open.workload).or_default().push(open);
+    }
+    let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
+    let described = ids.map(|id| describe(&api, &picture, streams_of(id), id));
+    let items = futures::future::join_all(described).await;
+    Ok(Json(ProxyList { items, revision: picture.published.revision }))
+}
+
+/// `GET /v1/proxies/{id}`
+pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
+    let (id, picture) = find(&api, &id).await?;
+    let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
+    Ok(Json(describe(&api, &picture, &streams, &id).await))
+}
+
+async fn picture(api: &Api) -> Result<Picture, Refusal> {
+    api.reconciling.picture().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
+}
+
+async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
+    let id: WorkloadId =
+        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+    let picture = picture(api).await?;
+    if picture.workloads.contains_key(&id) {
+        Ok((id, picture))
+    } else {
+        Err(Refusal::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
+    }
+}
+
+async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
+    let state = &picture.workloads[id];
+    let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
+    let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
+    let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
+    for (open, status) in streams.iter().zip(statuses) {
+        // One that does not answer, or has not looked at its newest view, does not have it.
+        let is_current = |status: &Status| status.synced && status.revision == Some(open.published);
+        if !status.as_ref().is_some_and(is_current) {
+            sync = worse(sync, Sync::Pending);
+        }
+        for lane in status.iter().flat_map(|status| &status.lanes) {
+            let shown = lane_status(api, id, lane).await;
+            sync = worse(sync, shown.sync);
+            match types.get_mut(lane.kind.short()) {
+                Some(other) => join(other, shown),
+                None => drop(types.insert(lane.kind.short().to_owned(), shown)),
+            }
+        }
+    }
+    let since = streams.iter().map(|open| open.since).min();
+    let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+    ProxyStatus {
+        id: id.to_string(),
+        service: state.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
+        proxy: proxy_word(state.proxy).to_owned(),
+        client: state.client,
+        user_agent: streams.first().map(|open| open.user_agent.clone()).unwrap_or_default(),
+        sync,
+        streams: streams.len(),
+        connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
+        types,
+        health: health_word(state).to_owned(),
+        health_reason: no_service(state, &picture.published.set),
+        certificate: newest_leaf(api, picture, id).map(|entry| certificate(api, &entry)),
+        address: state.address.to_string(),
+        joined_from: picture
+            .records
+            .get(id)
+            .and_then(|record| record.joined_from)
+            .map(|from| from.to_string()),
+    }
+}
+
+/// The newest certificate of the instance on record; of a name that nobody joined, there is none.
+fn newest_leaf(api: &Api, picture: &Picture, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
+    let record = picture.records.get(id)?;
+    let leaves = api.ledger.issued().of(id).into_iter().filter(|leaf| leaf.instance == record.instance);
+    leaves.max_by_key(|leaf| leaf.issued_at)
+}
+
+/// A type on two streams of one workload: each may hold something else.
+fn join(one: &mut TypeStatus, other: TypeStatus) {
+    one.sent += other.sent;
+    one.acked += other.acked;
+    one.held_back += other.held_back;
+    one.sync = worse(one.sync, other.sync);
+    one.refused.extend(other.refused);
+}
+
+async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatus {
+    let keys = lane.rejected.iter().map(|r| ResourceKey::new(lane.kind, r.name.clone())).collect();
+    let origins = if lane.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
+    let refused: Vec<Refused> = lane
+        .rejected
+        .iter()
+        .zip(origins)
+        .map(|(rejected, origins)| Refused {
+            resources: vec![rejected.name.to_string()],
+            message: rejected.message.to_string(),
+            policies: origins.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    let held_back = lane.held_back.len();
+    let sync = if held_back > 0 {
+        Sync::HeldBack
+    } else if !refused.is_empty() {
+        Sync::Refused
+    } else if lane.acked == lane.sent && lane.waiting.is_empty() {
+        Sync::Synced
+    } else {
+        Sync::Pending
+    };
+    TypeStatus { sent: lane.sent, acked: lane.acked, sync, held_back, refused }
+}
+
+fn worse(a: Sync, b: Sync) -> Sync {
+    let rank = |sync: Sync| match sync {
+        Sync::Synced => 0,
+        Sync::Pending => 1,
+        Sync::Disconnected => 2,
+        Sync::Refused => 3,
+        Sync::HeldBack => 4,
+    };
+    if rank(a) >= rank(b) { a } else { b }
+}
+
+fn certificate(api: &Api, entry: &LedgerEntry) -> CertificateStatus {
+    CertificateStatus {
+        serial: entry.serial.to_string(),
+        identity: SpiffeId::service(api.authority.trust_domain(), &entry.service).to_string(),
+        issued_at: entry.issued_at,
+        expires_at: entry.expires_at,
+        key_made_by: format!("{:?}", entry.key_origin),
+    }
+}
+
+fn proxy_word(proxy: ProxyType) -> &'static str {
+    match proxy {
+        ProxyType::Weft => "Weft",
+        ProxyType::Envoy => "Envoy",
+        ProxyType::Grpc => "GRPC",
+        ProxyType::None => "None",
+    }
+}
+
+/// The worse of the workload's own health and what its sidecar reports of its ports.
+pub fn health_word(state: &WorkloadState) -> &'static str {
+    let ports = state.port_health.values().copied().max().unwrap_or_default();
+    match state.health.max(ports) {
+        Health::Healthy => "Healthy",
+        Health::Degraded => "Degraded",
+        Health::Unhealthy => "Unhealthy",
+        Health::Draining => "Draining",
+        Health::Starting => "Starting",
+    }
+}
+
+/// Why a workload stays what it was when it joined: nothing is compiled for a Service that does not exist.
+fn no_service(state: &WorkloadState, set: &PolicySet) -> Option<String> {
+    let service = state.identity.as_ref().filter(|_| state.health == Health::Starting)?;
+    set.service(service).is_none().then(|| format!("its Service {service} does not exist; apply one"))
+}
+
+/// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, Refusal> {
+    let id: WorkloadId =
+        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+    match api.revocations.revoke(&id).await? {
+        Some(Revoked { instances, leaves }) => {
+            Ok(Json(RevokedProxy { workload: id.to_string(), instances, leaves }))
+        }
+        None => Err(Refusal::missing(format!(
+            "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
+        ))),
+    }
+}
+
+/// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
+pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let (id, _) = find(&api, &id).await?;
+    let view = api.reconciling.view(&id).await;
+    let view = view.ok_or_else(|| Refusal::unavailable("the control plane has not read its store yet"))?;
+    let _descriptors = weft_api::json::descriptors();
+    let mut shown = serde_json::Map::new();
+    shown.insert("revision".to_owned(), json!(view.revision));
+    for kind in ResourceKind::ALL {
+        let resources = view.of_kind(kind).map(|resource| {
+            let body = weft_api::json::to_json_redacted(kind.type_url(), &resource.body);
+            json!({"name": resource.name, "version": resource.version.to_string(), "resource": body.unwrap_or_default()})
+        });
+        shown.insert(kind.short().to_owned(), resources.collect());
+    }
+    Ok(Json(Value::Object(shown)))
+}

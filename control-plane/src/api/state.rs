@@ -1,0 +1,50 @@
+//! What the handlers work with.
+
+use std::sync::Arc;
+
+use weft_api::ControlPlanes;
+use weft_store::Store;
+
+use crate::ca::{Authority, Ledger};
+use crate::clock::Clock;
+use crate::edges::Edges;
+use crate::identity::operator::Operators;
+use crate::identity::revocation::Revocations;
+use crate::identity::tokens::Tokens;
+use crate::metrics::Metrics;
+use crate::policy::repository::Policies;
+use crate::reconciler::Reconciling;
+
+/// The state of the API, in axum's sense: what each handler is lent.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Who may call.
+    pub operators: Arc<Operators>,
+    /// Everything, for a backup.
+    pub store: Arc<dyn Store>,
+    /// Places for backups that are under way.
+    pub backups: Arc<tokio::sync::Semaphore>,
+    /// Where policies are committed.
+    pub policies: Policies,
+    /// Who is connected.
+    pub reconciling: Reconciling,
+    /// Takes workloads out of the mesh.
+    pub revocations: Revocations,
+    /// Join tokens.
+    pub tokens: Tokens,
+    /// Where join tokens send workloads to.
+    pub public: ControlPlanes,
+    /// The mesh's certificates.
+    pub authority: Arc<Authority>,
+    /// Leaves that were issued.
+    pub ledger: Ledger,
+    /// Traffic.
+    pub edges: Edges,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time of day.
+    pub clock: Clock,
+    /// Held while one change of the policies is made and committed: those of this replica wait for each other instead
+    /// of overtaking each other again and again. Other replicas are met by the commit's own guard.
+    pub writing: Arc<tokio::sync::Mutex<()>>,
+}

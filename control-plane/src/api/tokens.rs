@@ -1,0 +1,70 @@
+//! Join tokens.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use weft_api::ServiceId;
+use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
+use weft_policies::value::Cidr;
+
+use super::error::Refusal;
+use super::extract::Text;
+use super::state::Api;
+use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
+
+/// `POST /v1/tokens`
+pub async fn create(State(api): State<Api>, Text(body): Text) -> Result<Json<NewToken>, Refusal> {
+    let request: TokenRequest =
+        serde_json::from_str(&body).map_err(|error| Refusal::bad_request(format!("the request: {error}")))?;
+    let grant = read(&request).map_err(Refusal::bad_request)?;
+    let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
+    let (token, record) = created.map_err(|error| match error {
+        TokenError::Store(error) => Refusal::from(error),
+        other => Refusal::bad_request(other.to_string()),
+    })?;
+    Ok(Json(NewToken { info: info(&record), token: token.to_string() }))
+}
+
+fn read(request: &TokenRequest) -> Result<TokenGrant, String> {
+    let service: ServiceId = request.service.parse().map_err(|error| format!("service: {error}"))?;
+    let ttl = match &request.ttl {
+        Some(text) => {
+            let ttl = humantime::parse_duration(text).map_err(|error| format!("ttl {text:?}: {error}"))?;
+            time::Duration::try_from(ttl).map_err(|error| format!("ttl {text:?}: {error}"))?
+        }
+        None => DEFAULT_TTL,
+    };
+    let label = |text: &String| text.parse::<LabelPattern>().map_err(|error| format!("allowLabels: {error}"));
+    let allow_labels = request.allow_labels.iter().map(label).collect::<Result<_, _>>()?;
+    let address =
+        |text: &String| text.parse::<Cidr>().map_err(|error| format!("allowAddresses: {text:?}: {error}"));
+    let allow_addresses = request.allow_addresses.iter().map(address).collect::<Result<_, _>>()?;
+    let (uses, allow_no_proxy) = (request.uses.unwrap_or(1), request.allow_no_proxy);
+    Ok(TokenGrant { service, ttl, uses, allow_labels, allow_addresses, allow_no_proxy })
+}
+
+fn info(record: &TokenRecord) -> TokenInfo {
+    TokenInfo {
+        id: record.id.clone(),
+        service: record.service.to_string(),
+        expires_at: record.expires_at,
+        uses_left: record.uses_left,
+        allow_labels: record.allow_labels.iter().map(ToString::to_string).collect(),
+        allow_addresses: record.allow_addresses.iter().map(ToString::to_string).collect(),
+        allow_no_proxy: record.allow_no_proxy,
+    }
+}
+
+/// `GET /v1/tokens`
+pub async fn list(State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
+    Ok(Json(TokenList { items: api.tokens.list().await?.iter().map(info).collect() }))
+}
+
+/// `DELETE /v1/tokens/{id}`
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    if api.tokens.revoke(&id).await? {
+        Ok(Json(json!({"id": id, "outcome": "Deleted"})))
+    } else {
+        Err(Refusal::missing(format!("there is no token {id}")))
+    }
+}

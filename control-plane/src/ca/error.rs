@@ -1,0 +1,59 @@
+//! What can go wrong with the authority, and what to do about it.
+
+use time::{Duration, OffsetDateTime};
+use weft_api::TrustDomain;
+
+use super::seal::SealError;
+
+/// Why the authority cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A life out of bounds.
+    #[error("a certificate life of {0} is not allowed; use 10s to 7d")]
+    LeafLife(Duration),
+    /// The issuer ends too soon to be of use.
+    #[error("the issuer ends at {0}, too soon to sign; check the leader's log for why it was not renewed")]
+    IssuerEnding(OffsetDateTime),
+    /// Nothing that the root signed is believed any more.
+    #[error(
+        "the mesh's root expired at {0}, and with it every certificate of the mesh: start a new mesh in an empty data directory (with etcd, under another --etcd-prefix), apply its policies and have its workloads join again; if the root is not that old, set this machine's clock"
+    )]
+    RootOver(OffsetDateTime),
+    /// The clock is before the issuer's first second.
+    #[error("this machine's clock is before the issuer's first second, {0}; set the clock")]
+    ClockBehind(OffsetDateTime),
+    /// Another mesh's store.
+    #[error("the store holds the mesh {stored}, not {wanted}; correct --trust-domain or use another store")]
+    OtherMesh {
+        /// What is stored.
+        stored: TrustDomain,
+        /// What was asked for.
+        wanted: TrustDomain,
+    },
+    /// A record that this version cannot read.
+    #[error("the record {record} cannot be read: {reason}; restore it from a backup or use a newer version")]
+    CorruptRecord {
+        /// Its key in the store.
+        record: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A stored certificate is unreadable.
+    #[error("a CA certificate in the store is not valid X.509; restore the store from a backup")]
+    CorruptCertificate,
+    /// A stored key is another one's.
+    #[error("the issuer's key is not that of its certificate; restore the store from a backup")]
+    KeyMismatch,
+    /// The CA key's seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Encode(#[from] rcgen::Error),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] weft_store::ReadError),
+    /// The store does not take the write.
+    #[error(transparent)]
+    Commit(#[from] weft_store::CommitError),
+}

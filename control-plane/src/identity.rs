@@ -1,0 +1,9 @@
+//! Who somebody is: whose a certificate is and whether it counts, tokens of joiners and operators, and the keys that are
+//! made here for those that cannot make their own.
+
+pub mod instances;
+pub mod lost_time;
+pub mod operator;
+pub mod revocation;
+pub mod secrets;
+pub mod tokens;

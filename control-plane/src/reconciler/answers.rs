@@ -1,0 +1,82 @@
+//! What the reconciler answers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use weft_api::Version;
+
+use super::Reconciler;
+use super::query::{Lacking, Picture, Query};
+use crate::presence::grants;
+use crate::presence::registry::{Elsewhere, Shard};
+
+impl Reconciler {
+    /// Answers. Whoever asked may have gone.
+    pub(super) fn answer(&self, query: Query) {
+        match query {
+            Query::Here(reply) => drop(reply.send(self.here())),
+            Query::View(workload, reply) => {
+                if self.now.ready {
+                    drop(reply.send(self.mesh.view(self.now.revision, &workload)));
+                }
+            }
+            Query::Picture(reply) => drop(reply.send(self.picture())),
+            Query::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
+            Query::Expired(reply) => {
+                drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
+            }
+            Query::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
+            Query::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
+            Query::IsAlive(reply) => drop(reply.send(())),
+            Query::Origins(workload, keys, reply) => {
+                let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
+                drop(reply.send(origins.collect()));
+            }
+        }
+    }
+
+    fn here(&self) -> Shard {
+        let bundle = |id| self.streams.bundles(id).next();
+        let here = |id| Elsewhere { bundle: bundle(id), ..self.registry.here(id) };
+        self.streams.workloads().map(|id| (id.clone(), here(id))).collect()
+    }
+
+    fn without_bundle(&self, version: Version) -> Lacking {
+        let mut lacking = Lacking::default();
+        for record in self.registry.sidecars() {
+            let mut bundles = self.streams.bundles(&record.id).chain(self.registry.bundles(&record.id));
+            if bundles.any(|bundle| bundle != version) {
+                lacking.behind.push(record.id.clone());
+            } else if self.streams.of(&record.id).next().is_none() && !self.registry.is_elsewhere(&record.id)
+            {
+                lacking.away.push(record.id.clone());
+            }
+        }
+        lacking
+    }
+
+    fn picture(&self) -> Picture {
+        let (mut overruled, mut not_granted) = (BTreeMap::new(), BTreeMap::new());
+        let set = self.mesh.set();
+        for record in self.registry.joined().filter(|record| set.workload(&record.id).is_some()) {
+            let id = record.id.clone();
+            match grants::check(&id, &record.service, set) {
+                Ok(()) => {
+                    let found = self.registry.overruled(&id, set);
+                    if !found.is_empty() {
+                        overruled.insert(id, found);
+                    }
+                }
+                Err(refused) => drop(not_granted.insert(id, refused)),
+            }
+        }
+        Picture {
+            published: self.now.clone(),
+            workloads: self.mesh.workloads().clone(),
+            records: self.registry.records().clone(),
+            streams: self.streams.all().cloned().collect(),
+            overruled,
+            not_granted,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How others tell and ask the reconciler.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use weft_api::{ResourceKey, Version, WorkloadId};
+use weft_policies::set::{PolicyKey, PolicySet};
+use weft_xds::View;
+
+use super::command::Command;
+use super::published::Published;
+use super::query::{Lacking, Picture, Query};
+use super::stream::Open;
+use crate::identity::instances::Known;
+use crate::presence::registry::{Records, Shard};
+use crate::presence::workloads::WorkloadRecord;
+
+/// What goes through the reconciler's queue: an answer tells of all that was told before the question.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Something happened.
+    Command(Command),
+    /// Somebody asks.
+    Query(Query),
+}
+
+/// Where to send what happened, and to watch what is published. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reconciling {
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) published: watch::Receiver<Published>,
+    pub(super) records: watch::Receiver<Records>,
+    pub(super) presence: Arc<Notify>,
+}
+
+impl Reconciling {
+    /// Tells what happened; waits while too much is waiting. Without effect once the control plane ends.
+    pub async fn tell(&self, command: Command) {
+        drop(self.messages.send(Message::Command(command)).await);
+    }
+
+    /// Tells without waiting; gives the command back when too much is waiting.
+    pub fn try_tell(&self, command: Command) -> Option<Command> {
+        match self.messages.try_send(Message::Command(command)).err()?.into_inner() {
+            Message::Command(command) => Some(command),
+            Message::Query(_) => None,
+        }
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    /// Has other replicas told what is here.
+    pub fn tell_presence(&self) {
+        self.presence.notify_one();
+    }
+
+    /// Workloads with sidecars that do not have this bundle, wherever they are connected, and those that are away.
+    pub async fn without_bundle(&self, version: Version) -> Lacking {
+        self.ask(|reply| Query::WithoutBundle(version, reply)).await.unwrap_or_default()
+    }
+
+    /// Waits until other replicas have to be told something else than before; for one waiter.
+    pub async fn presence_changed(&self) {
+        self.presence.notified().await;
+    }
+
+    /// Whether another replica has a stream of a workload.
+    pub async fn is_elsewhere(&self, id: &WorkloadId) -> bool {
+        self.ask(|reply| Query::IsElsewhere(id.clone(), reply)).await.unwrap_or_default()
+    }
+
+    /// Waits until the reconciler answers; false once the control plane ends.
+    pub async fn is_alive(&self) -> bool {
+        self.ask(Query::IsAlive).await.is_some()
+    }
+
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        drop(self.messages.send(Message::Query(query(reply))).await);
+        answer.await.ok()
+    }
+
+    /// Workloads and streams of one moment; none once the control plane ends. It copies all workloads: for people's
+    /// questions, not for every event.
+    pub async fn picture(&self) -> Option<Picture> {
+        self.ask(Query::Picture).await
+    }
+
+    /// The open streams; none once the control plane ends.
+    pub async fn streams(&self) -> Option<Vec<Open>> {
+        self.ask(Query::Streams).await
+    }
+
+    /// Workloads whose streams have been lost for hours.
+    pub async fn expired(&self) -> Vec<WorkloadRecord> {
+        self.ask(Query::Expired).await.unwrap_or_default()
+    }
+
+    /// What other replicas are to be told; none once the control plane ends.
+    pub async fn here(&self) -> Option<Shard> {
+        self.ask(Query::Here).await
+    }
+
+    /// What one workload's proxy should have; none while nothing is served.
+    pub async fn view(&self, workload: &WorkloadId) -> Option<View> {
+        self.ask(|reply| Query::View(workload.clone(), reply)).await
+    }
+
+    /// The policies that resources of a workload's view come from.
+    pub async fn origins(&self, workload: &WorkloadId, keys: Vec<ResourceKey>) -> Vec<Vec<PolicyKey>> {
+        self.ask(|reply| Query::Origins(workload.clone(), keys, reply)).await.unwrap_or_default()
+    }
+}
+
+impl Known for Reconciling {
+    fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
+        self.records.borrow().get(id).map(|record| WorkloadRecord::clone(record))
+    }
+
+    fn policies(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.published.borrow().set)
+    }
+}

@@ -1,0 +1,64 @@
+//! What the reconciler is asked.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+use weft_api::{ResourceKey, Version, WorkloadId};
+use weft_policies::compile::WorkloadState;
+use weft_policies::set::PolicyKey;
+use weft_xds::View;
+
+use super::published::Published;
+use super::stream::Open;
+use crate::presence::grants::NotGranted;
+use crate::presence::registry::{Overruled, Records, Shard};
+use crate::presence::workloads::WorkloadRecord;
+
+/// A question, and where its answer goes. One that is dropped has no answer.
+#[derive(Debug)]
+pub(super) enum Query {
+    /// What other replicas are to be told.
+    Here(oneshot::Sender<Shard>),
+    /// What one workload's proxy should have; no answer while nothing is served.
+    View(WorkloadId, oneshot::Sender<View>),
+    /// A consistent picture.
+    Picture(oneshot::Sender<Picture>),
+    /// The open streams alone.
+    Streams(oneshot::Sender<Vec<Open>>),
+    /// Workloads whose streams have been lost for hours.
+    Expired(oneshot::Sender<Vec<WorkloadRecord>>),
+    /// Who does not have this bundle.
+    WithoutBundle(Version, oneshot::Sender<Lacking>),
+    /// Whether another replica has a stream of a workload.
+    IsElsewhere(WorkloadId, oneshot::Sender<bool>),
+    /// Whether commands are taken at all.
+    IsAlive(oneshot::Sender<()>),
+    /// The policies that each of these resources of a workload's view comes from.
+    Origins(WorkloadId, Vec<ResourceKey>, oneshot::Sender<Vec<Vec<PolicyKey>>>),
+}
+
+/// Workloads that do not have a bundle.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// They are connected, and have another.
+    pub behind: Vec<WorkloadId>,
+    /// They are not connected.
+    pub away: Vec<WorkloadId>,
+}
+
+/// Workloads and streams of one moment.
+#[derive(Debug)]
+pub struct Picture {
+    /// What is published.
+    pub published: Published,
+    /// The workloads as the compiler sees them.
+    pub workloads: BTreeMap<WorkloadId, WorkloadState>,
+    /// Their records.
+    pub records: Records,
+    /// The open streams.
+    pub streams: Vec<Open>,
+    /// What joiners declared and a file says otherwise.
+    pub overruled: BTreeMap<WorkloadId, Vec<Overruled>>,
+    /// Joiners whose names files hold for others: they are no part of the mesh.
+    pub not_granted: BTreeMap<WorkloadId, NotGranted>,
+}

@@ -1,0 +1,134 @@
+//! What only one replica may do: the elected leader keeps the store tidy and the issuer fresh. Every write of a leader
+//! carries its fencing token, so that one that was succeeded without noticing does nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use weft_api::WorkloadId;
+use weft_store::{Leadership, Revision, Store, StoreExt};
+
+use crate::ca::{Authority, Ledger};
+use crate::clock::Clock;
+use crate::identity::revocation::Revocations;
+use crate::identity::secrets;
+use crate::identity::tokens::Tokens;
+use crate::policy::log::{PolicyLog, Retention};
+use crate::presence::workloads::Workloads;
+use crate::reconciler::Reconciling;
+
+const KEY: &str = "leader";
+const LEASE: Duration = Duration::from_secs(15);
+const ROUND: Duration = Duration::from_secs(30);
+/// Rounds between compactions: about an hour.
+const COMPACT_EVERY: u32 = 120;
+
+/// What a leader works on.
+#[derive(Clone, Debug)]
+pub struct Duties {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The certificate authority.
+    pub authority: Arc<Authority>,
+    /// Issued leaves.
+    pub ledger: Ledger,
+    /// Join tokens.
+    pub tokens: Tokens,
+    /// Records of workloads.
+    pub workloads: Workloads,
+    /// Instances whose leaves are not to be believed.
+    pub revocations: Revocations,
+    /// Policies.
+    pub log: PolicyLog,
+    /// Who is alive.
+    pub reconciling: Reconciling,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Campaigns, leads, and campaigns again when leadership is lost; ends with the token.
+pub fn spawn_leader(duties: Duties, candidate: String, shutdown: CancellationToken) {
+    tokio::spawn(async move {
+        shutdown.run_until_cancelled(duties.lead_for_ever(&candidate)).await;
+    });
+}
+
+impl Duties {
+    async fn lead_for_ever(&self, candidate: &str) {
+        loop {
+            let leader = self.store.elect(KEY, candidate, LEASE).await;
+            tracing::info!(candidate, "this replica leads");
+            self.lead(&leader).await;
+            tracing::warn!(candidate, "leadership is lost");
+        }
+    }
+
+    async fn lead(&self, leader: &Leadership) {
+        let mut rounds = 0;
+        let mut last_seen = None;
+        loop {
+            self.round(leader).await;
+            if rounds % COMPACT_EVERY == 0 {
+                last_seen = self.compact(last_seen).await;
+            }
+            rounds += 1;
+            tokio::select! {
+                () = leader.lost() => return,
+                () = tokio::time::sleep(self.pace()) => {}
+            }
+        }
+    }
+
+    /// Often enough to renew an issuer in its time.
+    fn pace(&self) -> Duration {
+        let issuer = &self.authority.chain().issuer;
+        let life = (issuer.not_after - issuer.not_before).unsigned_abs();
+        ROUND.min(life / 100)
+    }
+
+    /// Each duty is tried, whatever became of the others.
+    async fn round(&self, leader: &Leadership) {
+        let store = self.store.as_ref();
+        let is_acknowledged = self.bundle_is_acknowledged().await;
+        note("renewing the issuer", self.authority.renew_issuer(store, leader, is_acknowledged).await);
+        note("pruning issuers", self.authority.prune_issuers(store, leader).await);
+        note("listing revoked leaves", self.revocations.catch_up(Some(leader)).await);
+        note("pruning revocations", self.revocations.prune(leader).await);
+        note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);
+        note("pruning tokens", self.tokens.prune(leader).await);
+        note("tidying the policies", self.log.upkeep(&Retention::default(), leader).await);
+        for record in self.reconciling.expired().await {
+            let removed = self.workloads.expire(&record, leader).await;
+            if matches!(removed, Ok(true)) {
+                tracing::info!(workload = %record.id, "removed: its stream is lost for hours");
+            }
+            note("removing a lost workload", removed);
+        }
+    }
+
+    /// Whether every proxy has the bundle as it is now. One that is away counts for as long as a leaf of its lives.
+    async fn bundle_is_acknowledged(&self) -> bool {
+        let now = self.clock.unix_seconds();
+        let bundle = secrets::bundle(&self.authority.bundle(), &self.authority.lists(), now);
+        let lacking = self.reconciling.without_bundle(bundle.version).await;
+        let lives = |id: &WorkloadId| self.ledger.issued().of(id).iter().any(|leaf| leaf.expires_at > now);
+        lacking.behind.is_empty() && !lacking.away.iter().any(lives)
+    }
+
+    /// Forgets the history up to what was newest an hour ago.
+    async fn compact(&self, last_seen: Option<Revision>) -> Option<Revision> {
+        if let Some(revision) = last_seen
+            && let Err(error) = self.store.compact(revision).await
+        {
+            tracing::warn!(%error, "cannot compact the store");
+        }
+        let newest = self.store.list(KEY, weft_store::Page::default()).await;
+        newest.ok().map(|listing| listing.revision).or(last_seen)
+    }
+}
+
+fn note<T, E: std::fmt::Display>(duty: &str, done: Result<T, E>) {
+    if let Err(error) = done {
+        tracing::warn!(duty, %error, "one of the leader's duties failed; it is tried again");
+    }
+}

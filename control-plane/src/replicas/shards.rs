@@ -1,0 +1,314 @@
+//! Which workloads have streams at which replica.
+//!
+//! Each replica holds one lease and writes, under it, which workloads have streams there and what their sidecars report.
+//! The others follow. A replica that dies takes its keys with it, and the clocks of its workloads start everywhere.
+//!
+//! ```text
+//! presence/REPLICA/SHARD     workloads by hash, so that one that comes or goes rewrites a small part
+//! ```
+//!
+//! Written at most once a second, and only what differs: a thousand reconnects are one transaction, or as many as the store
+//! wants. What the store cannot take costs the others what sidecars report, and never who is there. Not for the embedded
+//! store, which has one owner.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use weft_api::{ServiceId, Version, WorkloadId};
+use weft_policies::compile::Health;
+use weft_store::{Change, CommitError, Event, Lease, Store, StoreExt, Txn};
+
+use crate::metrics::{Limit, Metrics};
+use crate::presence::registry::{Elsewhere, PortHealth, Shard};
+use crate::reconciler::{Command, Reconciling};
+use crate::seldom::Seldom;
+
+const PREFIX: &str = "presence/";
+/// How long the others believe in a replica that says nothing.
+const LEASE: Duration = Duration::from_secs(10);
+/// What happens within this long is told at once.
+const PACE: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(2);
+/// Parts of what one replica says. Fewer than the operations of one transaction of any store.
+const SHARDS: u64 = 64;
+/// What a transaction needs beside its values: keys and frames of all shards.
+const TXN_OVERHEAD: usize = 64 * 128;
+
+/// Starts telling and following; both end with the token. `replica` is new at each start.
+pub fn spawn_presence(
+    store: Arc<dyn Store>,
+    replica: String,
+    reconciling: Reconciling,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let follower = follow(Arc::clone(&store), replica.clone(), reconciling.clone());
+    let writer = Writer { store, replica, metrics, left_out: Seldom::default() };
+    let teller = Teller { writer, reconciling };
+    tokio::spawn(async move {
+        shutdown.run_until_cancelled(async { tokio::join!(teller.tell_for_ever(), follower) }).await;
+    });
+}
+
+/// A shard as it is stored.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored(BTreeMap<WorkloadId, StoredWorkload>);
+
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredWorkload {
+    /// By `NAMESPACE/SERVICE/PORT`; absent where no sidecar reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<BTreeMap<String, StoredHealth>>,
+    /// Version of the bundle that it took; absent where it has not asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum StoredHealth {
+    Healthy,
+    Degraded,
+    Unhealthy,
+    Draining,
+}
+
+impl Stored {
+    fn of<'a>(workloads: impl Iterator<Item = (&'a WorkloadId, &'a Elsewhere)>) -> Self {
+        let ports = |health: &PortHealth| {
+            health
+                .iter()
+                .map(|((service, port), health)| (format!("{service}/{port}"), write(*health)))
+                .collect()
+        };
+        let workloads = workloads.map(|(id, said)| {
+            let (health, bundle) = (said.health.as_ref().map(ports), said.bundle.map(|one| one.to_string()));
+            (id.clone(), StoredWorkload { health, bundle })
+        });
+        Self(workloads.collect())
+    }
+
+    /// As it is written, within so many bytes: reports are left out where they do not fit, the longest first, for who is
+    /// there is worth more than how it does. Says how many workloads that concerns, if any.
+    fn fit(&mut self, most: usize, note: impl FnOnce(usize)) -> Vec<u8> {
+        let mut value = encode(self);
+        let mut left_out = 0;
+        while value.len() > most {
+            let length = |workload: &StoredWorkload| workload.health.as_ref().map(BTreeMap::len);
+            let Some(longest) = self.0.values().filter_map(length).max() else { break };
+            let long = longest.div_ceil(2);
+            for workload in self.0.values_mut().filter(|workload| length(workload) >= Some(long)) {
+                workload.health = None;
+                left_out += 1;
+            }
+            value = encode(self);
+        }
+        if left_out > 0 {
+            note(left_out);
+        }
+        value
+    }
+
+    fn into_shard(self) -> Shard {
+        let port = |(name, health): (String, StoredHealth)| {
+            let (service, port) = name.rsplit_once('/')?;
+            Some(((service.parse::<ServiceId>().ok()?, port.to_owned()), read(health)))
+        };
+        let said = |workload: StoredWorkload| Elsewhere {
+            health: workload.health.map(|ports| ports.into_iter().filter_map(port).collect()),
+            bundle: workload.bundle.as_deref().and_then(Version::parse),
+        };
+        self.0.into_iter().map(|(id, workload)| (id, said(workload))).collect()
+    }
+}
+
+fn encode(stored: &Stored) -> Vec<u8> {
+    serde_json::to_vec(stored).expect("strings always encode")
+}
+
+fn write(health: Health) -> StoredHealth {
+    match health {
+        Health::Healthy => StoredHealth::Healthy,
+        Health::Degraded => StoredHealth::Degraded,
+        // What speaks of a port is a check of its application: that starts nothing.
+        Health::Unhealthy | Health::Starting => StoredHealth::Unhealthy,
+        Health::Draining => StoredHealth::Draining,
+    }
+}
+
+fn read(health: StoredHealth) -> Health {
+    match health {
+        StoredHealth::Healthy => Health::Healthy,
+        StoredHealth::Degraded => Health::Degraded,
+        StoredHealth::Unhealthy => Health::Unhealthy,
+        StoredHealth::Draining => Health::Draining,
+    }
+}
+
+/// Tells the other replicas what is here.
+struct Teller {
+    writer: Writer,
+    reconciling: Reconciling,
+}
+
+impl Teller {
+    async fn tell_for_ever(&self) {
+        loop {
+            match self.writer.store.lease(LEASE).await {
+                Ok(lease) => {
+                    let reason = self.tell_under(&lease).await;
+                    tracing::warn!(reason, "other replicas may not know which workloads are connected here");
+                }
+                Err(error) => tracing::debug!(%error, "presence waits for the store"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Tells what is here for as long as the lease lives.
+    async fn tell_under(&self, lease: &Lease) -> String {
+        let mut told: HashMap<u64, Stored> = HashMap::new();
+        loop {
+            let Some(here) = self.reconciling.here().await else {
+                return "the reconciler has ended".to_owned();
+            };
+            if let Err(reason) = self.writer.write(lease, &here, &mut told).await {
+                return reason;
+            }
+            tokio::select! {
+                () = lease.lost() => return "the lease is lost".to_owned(),
+                () = tokio::time::sleep(PACE) => {}
+            }
+            tokio::select! {
+                () = lease.lost() => return "the lease is lost".to_owned(),
+                () = self.reconciling.presence_changed() => {}
+            }
+        }
+    }
+}
+
+/// Writes what is to be told.
+struct Writer {
+    store: Arc<dyn Store>,
+    replica: String,
+    metrics: Metrics,
+    left_out: Seldom<u64>,
+}
+
+impl Writer {
+    /// Writes the shards that differ from what was told.
+    async fn write(
+        &self,
+        lease: &Lease,
+        here: &Shard,
+        told: &mut HashMap<u64, Stored>,
+    ) -> Result<(), String> {
+        let mut shards: BTreeMap<u64, Vec<(&WorkloadId, &Elsewhere)>> = BTreeMap::new();
+        for (id, said) in here {
+            shards.entry(shard_of(id)).or_default().push((id, said));
+        }
+        let limits = self.store.limits();
+        let most = limits.max_value.min(limits.max_txn_bytes).saturating_sub(TXN_OVERHEAD);
+        let mut part = Part::default();
+        for number in 0..SHARDS {
+            let mut now = Stored::of(shards.remove(&number).unwrap_or_default().into_iter());
+            let value = now.fit(most, |left_out| self.note_left_out(number, left_out));
+            if told.get(&number).map_or(now.0.is_empty(), |before| *before == now) {
+                continue;
+            }
+            if part.txn.bytes() + value.len() > most {
+                self.commit(std::mem::take(&mut part), told).await?;
+            }
+            let key = format!("{PREFIX}{}/{number:02x}", self.replica);
+            part.txn = if now.0.is_empty() {
+                part.txn.delete(key)
+            } else {
+                part.txn.put_leased(key, value, lease.id())
+            };
+            part.telling.push((number, now));
+        }
+        self.commit(part, told).await
+    }
+
+    async fn commit(&self, part: Part, told: &mut HashMap<u64, Stored>) -> Result<(), String> {
+        if part.telling.is_empty() {
+            return Ok(());
+        }
+        match self.store.commit(part.txn).await {
+            Ok(_) => {}
+            // To ask again would not help, and to give up the lease would take all workloads here for lost.
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::Invalid { .. })) => {
+                tracing::error!(%error, shards = part.telling.len(), "other replicas are not told of a part of the mesh");
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        told.extend(part.telling);
+        Ok(())
+    }
+
+    fn note_left_out(&self, shard: u64, workloads: usize) {
+        self.metrics.limited(Limit::PresenceHealth);
+        if self.left_out.speaks(shard).is_some() {
+            tracing::warn!(
+                shard,
+                workloads,
+                "the store cannot take what sidecars report of so many ports; other replicas are not told of these"
+            );
+        }
+    }
+}
+
+/// Shards that are written together.
+#[derive(Default)]
+struct Part {
+    txn: Txn,
+    telling: Vec<(u64, Stored)>,
+}
+
+fn shard_of(id: &WorkloadId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(id.to_string().as_bytes()) % SHARDS
+}
+
+/// Follows what the other replicas tell.
+async fn follow(store: Arc<dyn Store>, replica: String, reconciling: Reconciling) {
+    let own = format!("{replica}/");
+    let foreign =
+        |key: &str| key.strip_prefix(PREFIX).filter(|shard| !shard.starts_with(&own)).map(str::to_owned);
+    let mut changes = store.follow(PREFIX);
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Snapshot(snapshot) => {
+                let shards = snapshot.entries.iter();
+                let shards = shards.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
+                reconciling.tell(Command::AllElsewhere(shards.collect())).await;
+            }
+            Change::Batch(batch) => {
+                for event in batch.events {
+                    let (shard, workloads) = match &event {
+                        Event::Put(entry) => (foreign(&entry.key), Some(decode(&entry.value))),
+                        Event::Delete(key) => (foreign(key), None),
+                    };
+                    if let Some(shard) = shard {
+                        reconciling.tell(Command::Elsewhere { shard, workloads }).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn decode(value: &[u8]) -> Shard {
+    let stored = serde_json::from_slice::<Stored>(value);
+    stored
+        .inspect_err(
+            |error| tracing::error!(%error, "what another replica says cannot be read and is passed over"),
+        )
+        .unwrap_or_default()
+        .into_shard()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! What proxies are served: the discovery service, the health discovery service, and the receiving end of the metrics
+//! service.
+
+pub mod client_version;
+pub mod discovery;
+pub mod health_discovery;
+pub mod metrics_service;
+mod newest;
+mod peer;
+pub mod refusals;

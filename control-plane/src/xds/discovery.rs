@@ -1,0 +1,184 @@
+//! Who may open a discovery stream: the certificate decides, the node is a claim that must fit it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tonic::Status;
+use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
+use weft_api::{ResourceKind, Version, WorkloadId};
+use weft_xds::server::Event;
+use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
+use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
+
+use super::client_version;
+use super::refusals::{Client, Refusals};
+use crate::metrics::{Limit, Metrics};
+use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
+use crate::seldom::Seldom;
+
+/// Names of a refused response in one line of the log.
+const SHOWN_NAMES: usize = 8;
+
+/// Admits streams and hands them to the reconciler.
+#[derive(Debug)]
+pub struct Discovery {
+    reconciling: Reconciling,
+    refusals: Refusals,
+    metrics: Metrics,
+    too_old: Seldom<WorkloadId>,
+}
+
+impl Discovery {
+    /// Streams are served by a reconciler.
+    #[must_use]
+    pub fn new(reconciling: Reconciling, refusals: Refusals, metrics: Metrics) -> Self {
+        Self { reconciling, refusals, metrics, too_old: Seldom::default() }
+    }
+}
+
+impl Publisher for Discovery {
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status> {
+        let workload = peer.workload.ok_or_else(|| {
+            Status::permission_denied("only workloads have configuration; this is no workload's certificate")
+        })?;
+        if node.id() != workload.to_string() {
+            return Err(Status::permission_denied(format!(
+                "node.id is {:?}, but the certificate is {workload}'s: set node.id to {workload}",
+                node.shown_id()
+            )));
+        }
+        if let Err(old) = client_version::check(&node) {
+            // Envoy comes back for ever; the log has one line a minute of each.
+            if let Some(more) = self.too_old.speaks(workload.clone()) {
+                tracing::warn!(%workload, %old, more, "discovery stream refused");
+            }
+            return Err(Status::failed_precondition(old.to_string()));
+        }
+        if !self.reconciling.published().borrow().ready {
+            return Err(Status::unavailable("the control plane has not read its store yet; come back"));
+        }
+        let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
+        let id = StreamId::next();
+        let progress = Arc::new(Progress::default());
+        let user_agent = node.agent();
+        let agent = user_agent.as_str().into();
+        let client = Client { workload: workload.clone(), instance: Arc::clone(&instance), agent };
+        let remembered = self.refusals.recall(&client);
+        let guard = Guard {
+            id,
+            client,
+            progress: Arc::clone(&progress),
+            reconciling: self.reconciling.clone(),
+            refusals: self.refusals.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
+        let subscription = subscription.with_rejections(remembered);
+        self.metrics.stream_opened();
+        tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
+        let opened =
+            Command::Opened(Connected { id, workload, instance, user_agent, kind: stream, progress, handle });
+        if self.reconciling.try_tell(opened).is_some() {
+            return Err(Status::resource_exhausted("too many streams at once; come back later"));
+        }
+        Ok(subscription)
+    }
+
+    fn refused(&self, peer: &PeerIdentity, excess: Excess) {
+        self.metrics.stream_refused(excess);
+        tracing::debug!(workload = ?peer.workload, %excess, "discovery stream refused");
+    }
+}
+
+/// Whether this is the listener for other workloads, there and not removed.
+fn listens((name, version): &(Arc<str>, Option<Version>)) -> bool {
+    **name == *INBOUND_LISTENER && version.is_some()
+}
+
+/// The version of the bundle, where this is one.
+fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
+    version.filter(|_| **name == *BUNDLE_SECRET)
+}
+
+/// Lives as long as the stream; its end tells the reconciler.
+struct Guard {
+    id: StreamId,
+    client: Client,
+    progress: Arc<Progress>,
+    reconciling: Reconciling,
+    refusals: Refusals,
+    metrics: Metrics,
+}
+
+impl Guard {
+    fn note(&self, event: &Event) {
+        self.metrics.session_event(event);
+        if let Event::Acked { kind, resources } = event {
+            let taken = resources.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
+            self.refusals.accepted(&self.client, *kind, taken);
+        }
+        match event {
+            Event::Nacked { kind, resources, message, .. } => {
+                let (workload, count) = (&self.client.workload, resources.len());
+                // Of a large response the first few names tell where to look.
+                let resources = &resources[..count.min(SHOWN_NAMES)];
+                tracing::warn!(%workload, r#type = %kind, count, ?resources, message = &**message, "configuration refused");
+            }
+            Event::Synced { revision, .. } => {
+                if let Some(took) = self.progress.synced(Instant::now(), *revision) {
+                    self.metrics.synced(took);
+                }
+            }
+            Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
+                self.arrived();
+            }
+            Event::Brought { kind: ResourceKind::Listener, names }
+                if names.iter().any(|name| **name == *INBOUND_LISTENER) =>
+            {
+                self.arrived();
+            }
+            Event::Acked { kind: ResourceKind::Secret, resources } => {
+                if let Some(version) = resources.iter().find_map(bundle) {
+                    self.progress.took_bundle(version);
+                    self.reconciling.tell_presence();
+                }
+            }
+            Event::Quarantined { kind, rejected } => {
+                for _ in 0..self.refusals.remember(&self.client, *kind, rejected) {
+                    self.metrics.limited(Limit::RefusalsRemembered);
+                }
+            }
+            Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::Brought { .. }
+            | Event::GateTimedOut { .. }
+            | Event::AckOverdue { .. }
+            | Event::UnknownType { .. } => {}
+        }
+    }
+}
+
+impl Guard {
+    fn arrived(&self) {
+        if self.progress.took_listener() {
+            self.tell(Command::Arrived(self.client.workload.clone()));
+        }
+    }
+
+    fn tell(&self, news: Command) {
+        if let Some(news) = self.reconciling.try_tell(news) {
+            // The queue is full: wait beside it, for the news must arrive.
+            let reconciling = self.reconciling.clone();
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { reconciling.tell(news).await });
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.metrics.stream_closed();
+        self.tell(Command::Closed(self.id));
+    }
+}

@@ -1,0 +1,70 @@
+//! The receiving end of Envoy's metrics service.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsService;
+use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamMetricsResponse};
+use tonic::{Request, Response, Status, Streaming};
+use weft_api::{ServiceId, WorkloadId};
+
+use super::newest::Newest;
+use super::peer;
+use crate::edges::{Edges, exists, read};
+use crate::metrics::{Limit, Metrics};
+use crate::reconciler::Reconciling;
+
+/// Streams of one workload: a proxy has one, and a second while it comes back.
+const MOST_STREAMS: usize = 2;
+
+/// Takes statistics from authenticated proxies.
+#[derive(Clone, Debug)]
+pub struct MetricsReceiver {
+    edges: Edges,
+    reconciling: Reconciling,
+    metrics: Metrics,
+    streams: Newest,
+}
+
+impl MetricsReceiver {
+    /// Feeds a picture of the mesh, of the services that are published.
+    #[must_use]
+    pub fn new(edges: Edges, reconciling: Reconciling, metrics: Metrics) -> Self {
+        Self { edges, reconciling, metrics, streams: Newest::new(MOST_STREAMS) }
+    }
+
+    fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
+        let set = Arc::clone(&self.reconciling.published().borrow().set);
+        let samples = read(&report.envoy_metrics, |cluster| exists(cluster, &set));
+        if self.edges.record(Instant::now(), workload, service, samples) > 0 {
+            self.metrics.limited(Limit::EdgesOfAWorkload);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for MetricsReceiver {
+    async fn stream_metrics(
+        &self,
+        request: Request<Streaming<StreamMetricsMessage>>,
+    ) -> Result<Response<StreamMetricsResponse>, Status> {
+        // The certificate is the truth; the node in the message is a claim and is not read.
+        let (workload, service) = peer::workload(&request)?;
+        let seat = self.streams.enter(&workload);
+        if seat.is_beyond {
+            self.metrics.limited(Limit::MetricStreamsOfAWorkload);
+        }
+        let mut reports = request.into_inner();
+        loop {
+            tokio::select! {
+                report = reports.message() => match report? {
+                    Some(report) => self.take(&workload, &service, &report),
+                    None => return Ok(Response::new(StreamMetricsResponse {})),
+                },
+                () = seat.replaced.cancelled() => {
+                    return Err(Status::resource_exhausted("newer streams of this workload took its place"));
+                }
+            }
+        }
+    }
+}
