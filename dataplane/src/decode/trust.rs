@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
 use super::fields;
+use crate::matcher::whole_regex;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{SanMatch, SanMatcher, TlsError, TrustSpec};
 
@@ -73,9 +74,7 @@ fn san_matcher(matcher: &StringMatcher) -> Result<SanMatcher, Rejection> {
         MatchPattern::Suffix(value) => SanMatcher::Suffix(value.as_str().into()),
         MatchPattern::Contains(value) => SanMatcher::Contains(value.as_str().into()),
         MatchPattern::SafeRegex(regex) => {
-            let compiled = regex::Regex::new(&format!("^(?:{})$", regex.regex));
-            let compiled = compiled.map_err(|error| Rejection::new("safe_regex", error.to_string()))?;
-            SanMatcher::Regex(compiled)
+            SanMatcher::Regex(whole_regex(regex).within(|| "safe_regex")?)
         }
         MatchPattern::Custom(_) => return Err(Rejection::unsupported("custom")),
     })

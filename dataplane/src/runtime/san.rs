@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::PeerCertificate;
 
@@ -30,7 +30,7 @@ pub enum SanMatcher {
     Suffix(Arc<str>),
     /// Contains.
     Contains(Arc<str>),
-    /// Matches as a whole; the caller anchors the expression.
+    /// Matches as a whole: made by [`crate::matcher::whole_regex`].
     Regex(Regex),
 }
 
@@ -42,7 +42,7 @@ impl SanMatcher {
             Self::Prefix(value) => name.starts_with(&**value),
             Self::Suffix(value) => name.ends_with(&**value),
             Self::Contains(value) => name.contains(&**value),
-            Self::Regex(regex) => regex.is_match(name),
+            Self::Regex(regex) => regex.is_match(name.as_bytes()),
         }
     }
 }
