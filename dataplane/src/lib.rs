@@ -25,6 +25,7 @@ pub mod matcher;
 pub mod metrics_push;
 pub mod outlier;
 pub mod path;
+pub(crate) mod preface;
 pub mod rbac;
 pub mod rejection;
 pub mod reserve;
