@@ -44,7 +44,7 @@ pub use listener::{
 pub use log::{AccessLog, LogSink};
 pub use peer::{PeerCertificate, PeerError};
 pub use revocation::RevocationLists;
-pub use san::{SanMatch, SanMatcher};
+pub use san::SanMatch;
 pub use tls::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };

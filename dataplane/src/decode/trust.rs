@@ -5,13 +5,10 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SubjectAltNameMatcher,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
-use super::fields;
-use crate::matcher::whole_regex;
+use super::{fields, matcher};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{SanMatch, SanMatcher, TlsError, TrustSpec};
+use crate::runtime::{SanMatch, TlsError, TrustSpec};
 
 /// Reads a validation context.
 pub(super) fn trust(
@@ -37,8 +34,8 @@ pub(super) fn trust(
         Rejection::new(field, error.to_string())
     })?;
     trust.only_leaf_crl = context.only_verify_leaf_cert_crl;
-    for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
-        let decoded = san(matcher).within(|| format!("match_typed_subject_alt_names[{index}]"))?;
+    for (index, given) in context.match_typed_subject_alt_names.iter().enumerate() {
+        let decoded = san(given).within(|| format!("match_typed_subject_alt_names[{index}]"))?;
         trust.sans.push(decoded);
     }
     for hash in &context.verify_certificate_hash {
@@ -47,37 +44,16 @@ pub(super) fn trust(
     Ok(trust)
 }
 
-fn san(matcher: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
-    let pattern = matcher.matcher.as_ref().ok_or_else(|| Rejection::new("matcher", "is missing"))?;
-    let pattern = san_matcher(pattern).within(|| "matcher")?;
-    match SanType::try_from(matcher.san_type) {
+fn san(given: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
+    let pattern = given.matcher.as_ref().ok_or_else(|| Rejection::new("matcher", "is missing"))?;
+    let pattern = matcher::string(pattern).within(|| "matcher")?;
+    match SanType::try_from(given.san_type) {
         Ok(SanType::Uri) => Ok(SanMatch::Uri(pattern)),
         Ok(SanType::Dns) => Ok(SanMatch::Dns(pattern)),
         Ok(SanType::IpAddress | SanType::Email) => Ok(SanMatch::Other(pattern)),
         Ok(SanType::OtherName) => Err(Rejection::unsupported("san_type OTHER_NAME")),
         Ok(SanType::Unspecified) | Err(_) => Err(Rejection::new("san_type", "unknown value")),
     }
-}
-
-fn san_matcher(matcher: &StringMatcher) -> Result<SanMatcher, Rejection> {
-    let pattern =
-        matcher.match_pattern.as_ref().ok_or_else(|| Rejection::new("match_pattern", "is missing"))?;
-    if matcher.ignore_case && !matches!(pattern, MatchPattern::Exact(_)) {
-        return Err(Rejection::unsupported("ignore_case"));
-    }
-    Ok(match pattern {
-        MatchPattern::Exact(value) if matcher.ignore_case => {
-            SanMatcher::ExactIgnoreCase(value.as_str().into())
-        }
-        MatchPattern::Exact(value) => SanMatcher::Exact(value.as_str().into()),
-        MatchPattern::Prefix(value) => SanMatcher::Prefix(value.as_str().into()),
-        MatchPattern::Suffix(value) => SanMatcher::Suffix(value.as_str().into()),
-        MatchPattern::Contains(value) => SanMatcher::Contains(value.as_str().into()),
-        MatchPattern::SafeRegex(regex) => {
-            SanMatcher::Regex(whole_regex(regex).within(|| "safe_regex")?)
-        }
-        MatchPattern::Custom(_) => return Err(Rejection::unsupported("custom")),
-    })
 }
 
 /// `verify_certificate_hash`: hexadecimal, with or without colons, or base64.

@@ -13,13 +13,13 @@ use crate::runtime::PeerCertificate;
 
 /// One command with its limit of length.
 #[derive(Clone, Debug)]
-pub(super) struct Command {
+pub(crate) struct Command {
     pub(super) op: Op,
     pub(super) limit: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Time(TimeOf, TimeFormat),
     Header { side: Side, name: Box<str>, other: Option<Box<str>> },
     QueryParameter(Box<str>),
@@ -41,7 +41,7 @@ pub(super) enum Op {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum TimeOf {
+pub(crate) enum TimeOf {
     Start,
     Now,
     PeerNotBefore,
@@ -51,7 +51,7 @@ pub(super) enum TimeOf {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Request,
     RequestWithoutQuery,
     Response,
@@ -59,7 +59,7 @@ pub(super) enum Side {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     Protocol,
     ResponseCodeDetails,
     ConnectionTerminationDetails,
@@ -81,7 +81,7 @@ pub(super) enum Fact {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Number {
+pub(crate) enum Number {
     ResponseCode,
     BytesReceived,
     BytesSent,
@@ -95,14 +95,14 @@ pub(super) enum Number {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AddressPart {
+pub(crate) enum AddressPart {
     Whole,
     Ip,
     Port,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PeerField {
+pub(crate) enum PeerField {
     UriSans,
     DnsSans,
     Subject,
@@ -113,7 +113,7 @@ pub(super) enum PeerField {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GrpcForm {
+pub(crate) enum GrpcForm {
     Camel,
     Snake,
     Number,

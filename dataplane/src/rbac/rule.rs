@@ -6,7 +6,7 @@ use crate::runtime::IpPrefix;
 
 /// A permission or a principal: both are trees of the same kind.
 #[derive(Clone, Debug)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     Any,
     And(Vec<Rule>),
     Or(Vec<Rule>),

@@ -55,16 +55,7 @@ impl Cluster {
     /// The same cluster with these addresses as its endpoints. Limits are shared with it.
     #[must_use]
     pub fn with_addresses(&self, addresses: &[SocketAddr]) -> Self {
-        let endpoint = |address: &SocketAddr| Endpoint {
-            address: *address,
-            hostname: None,
-            weight: 1,
-            health: Health::Healthy,
-            priority: 0,
-            locality: Arc::default(),
-            transport: 0,
-        };
-        let list = addresses.iter().map(endpoint).collect();
+        let list = addresses.iter().copied().map(Endpoint::at).collect();
         Self {
             endpoints: Arc::new(Endpoints { list, overprovisioning: 0 }),
             outliers: Arc::new(Outliers::new(None, addresses.iter().copied(), Instant::now())),
@@ -213,6 +204,22 @@ pub struct Endpoint {
     pub locality: Arc<Locality>,
     /// Index into [`Cluster::transports`], resolved from `transport_socket_matches`.
     pub transport: usize,
+}
+
+impl Endpoint {
+    /// A healthy endpoint of weight 1 and highest priority that speaks by the cluster's own transport socket.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            priority: 0,
+            locality: Arc::default(),
+            transport: 0,
+        }
+    }
 }
 
 /// `HealthStatus` of an endpoint.
