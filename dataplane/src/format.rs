@@ -10,20 +10,18 @@ mod filter;
 mod flags;
 mod json;
 mod parse;
-mod reply;
+mod part;
 mod time;
 
 use std::borrow::Cow;
 
-use command::Command;
 pub use context::{Context, Downstream, Timing, Upstream};
 pub(crate) use filter::Comparison;
 pub use filter::Filter;
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
 pub use parse::FormatError;
-pub(crate) use reply::Mapper;
-pub use reply::{LocalReplies, Reply};
+use part::{Part, render_parts};
 
 /// Envoy's default access log format.
 pub const DEFAULT_ACCESS_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% \
@@ -43,13 +41,6 @@ pub struct Format {
 enum Body {
     Text(Vec<Part>),
     Json(Node),
-}
-
-/// A piece of a text format.
-#[derive(Clone, Debug)]
-enum Part {
-    Literal(Box<str>),
-    Command(Command),
 }
 
 impl Default for Format {
@@ -123,22 +114,6 @@ impl Format {
             Body::Json(node) => node.render(context, self.omit_empty, &mut out),
         }
         out
-    }
-}
-
-fn render_parts(parts: &[Part], context: &Context<'_>, absent: &str, out: &mut String) {
-    for part in parts {
-        match part {
-            Part::Literal(text) => out.push_str(text),
-            Part::Command(command) => {
-                let start = out.len();
-                if command.write(context, out) {
-                    command.truncate(out, start);
-                } else {
-                    out.push_str(absent);
-                }
-            }
-        }
     }
 }
 

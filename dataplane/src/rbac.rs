@@ -4,34 +4,15 @@
 //! Everything that cannot be decided leans to refusal: see [`Lean`]. The tree of a policy knows its side: a header
 //! below a Deny, or below a negation in an Allow, matches in doubt; elsewhere it does not.
 
+mod attributes;
 mod rule;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::matcher::{Lean, RequestHead};
-use crate::runtime::PeerCertificate;
+use crate::matcher::Lean;
 use crate::stats::{RbacStats, Registry, Scope};
+pub use attributes::Attributes;
 pub(crate) use rule::Rule;
-
-/// What is known of a request or connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Attributes<'a> {
-    /// The peer's certificate, verified; `None` without one.
-    pub peer: Option<&'a PeerCertificate>,
-    /// Server name of the TLS handshake.
-    pub server_name: Option<&'a str>,
-    /// Where the connection came in.
-    pub local: SocketAddr,
-    /// The other end of the connection.
-    pub direct_remote: IpAddr,
-    /// The caller, after trusted `x-forwarded-for` hops.
-    pub remote: IpAddr,
-    /// Where the request would go, where a filter found that out (`envoy.filters.http.dynamic_forward_proxy`).
-    pub upstream: &'a [SocketAddr],
-    /// The request; `None` for a connection.
-    pub request: Option<RequestHead<'a>>,
-}
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

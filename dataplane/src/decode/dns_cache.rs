@@ -12,8 +12,9 @@ use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3
 
 use super::fields::{self, number};
 use crate::dns::LookupFamily;
+use crate::network::IpPrefix;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{DnsCache, IpPrefix};
+use crate::runtime::DnsCache;
 
 /// Reads the configuration of `envoy.clusters.dynamic_forward_proxy`.
 pub(super) fn of_cluster(given: &ClusterConfig, notes: &mut Notes) -> Result<DnsCache, Rejection> {

@@ -12,8 +12,8 @@ use envoy_types::pb::envoy::config::core::v3::{Address, CidrRange, DataSource};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as PbDuration, UInt32Value};
 use prost::{Message, Name};
 
+use crate::network::IpPrefix;
 use crate::rejection::{Rejection, Within as _};
-use crate::runtime::IpPrefix;
 
 /// Where an endpoint is: an address, or a name that has to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

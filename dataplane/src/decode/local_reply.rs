@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 
 use super::route::header_ops;
 use super::{fields, format, log_filter};
-use crate::format::{LocalReplies, Mapper};
 use crate::rejection::{Rejection, Within as _};
+use crate::runtime::{LocalReplies, Mapper};
 
 /// Reads what answers of the proxy itself look like.
 ///

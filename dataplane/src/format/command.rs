@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::context::Context;
 use super::time::TimeFormat;
-use crate::runtime::PeerCertificate;
+use crate::peer::PeerCertificate;
 
 /// One command with its limit of length.
 #[derive(Clone, Debug)]

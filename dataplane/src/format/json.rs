@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::command::Command;
 use super::context::Context;
 use super::parse::{FormatError, parts};
-use super::{Part, render_parts};
+use super::part::{Part, render_parts};
 
 /// A JSON value with commands in its strings. Members are sorted by name.
 #[derive(Clone, Debug)]

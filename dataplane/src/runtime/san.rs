@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::PeerCertificate;
 use crate::matcher::{Lean, StringMatch};
+use crate::peer::PeerCertificate;
 
 /// One entry of `match_typed_subject_alt_names`.
 #[derive(Debug, Clone)]

@@ -15,8 +15,8 @@ use wire::principal::Identifier as I;
 
 use super::*;
 use crate::matcher::RequestHead;
+use crate::peer::PeerCertificate;
 use crate::rbac::Attributes;
-use crate::runtime::PeerCertificate;
 use crate::stats::{Registry, Scope};
 
 fn text(pattern: MatchPattern) -> StringMatcher {

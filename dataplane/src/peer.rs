@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::asn1_rs::Header;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Extension};
 
 /// A certificate that cannot be used to tell who its holder is.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,16 @@ pub(crate) struct Issued {
     pub(crate) key_id: Option<Box<[u8]>>,
     /// The encoded serial number.
     pub(crate) serial: Box<[u8]>,
+}
+
+impl Issued {
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self {
+            issuer: name_of(certificate).into(),
+            key_id: key_id(certificate.extensions()),
+            serial: certificate.raw_serial().into(),
+        }
+    }
 }
 
 /// The parsed leaf of a certificate chain: ours or a peer's.
@@ -138,6 +149,25 @@ impl PeerCertificate {
             | GeneralName::Invalid(..) => {}
         }
     }
+}
+
+/// The name of a certificate's issuer without the outermost tag and length, as lists have it.
+fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
+    let raw = certificate.issuer().as_raw();
+    match Header::from_der(raw) {
+        Ok((rest, _)) => rest,
+        Err(_) => raw,
+    }
+}
+
+/// The identifier of the key that signed a certificate or a revocation list, where it says it.
+pub(crate) fn key_id(extensions: &[X509Extension<'_>]) -> Option<Box<[u8]>> {
+    extensions.iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+            identifier.key_identifier.as_ref().map(|id| id.0.into())
+        }
+        _ => None,
+    })
 }
 
 fn instant(timestamp: i64) -> SystemTime {

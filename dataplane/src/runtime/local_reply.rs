@@ -1,8 +1,6 @@
 //! `local_reply_config`: what an answer of the proxy itself looks like.
 
-use super::Format;
-use super::context::Context;
-use super::filter::Filter;
+use crate::format::{Context, Filter, Format};
 use crate::route::HeaderOps;
 
 /// `LocalReplyConfig`: the first mapper whose filter holds changes the answer.
