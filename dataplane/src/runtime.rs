@@ -56,7 +56,7 @@ pub(crate) use verify::{TrustChange, counter_of, reason, revoked};
 use crate::route::RouteConfig;
 
 /// Everything that a worker needs to serve: replaced whole, never changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Runtime {
     /// Which build of the configuration this is; grows by one with each swap.
     pub revision: u64,
