@@ -36,7 +36,7 @@ pub(crate) fn duration(value: Option<&PbDuration>, field: &str) -> Result<Option
 }
 
 /// A timeout with a default, for which zero means off.
-pub(super) fn timeout(
+pub(crate) fn timeout(
     value: Option<&PbDuration>,
     default: Option<Duration>,
     field: &str,
@@ -48,11 +48,11 @@ pub(super) fn timeout(
     })
 }
 
-pub(super) fn number(value: Option<&UInt32Value>) -> Option<u32> {
+pub(crate) fn number(value: Option<&UInt32Value>) -> Option<u32> {
     value.map(|value| value.value)
 }
 
-pub(super) fn flag(value: Option<&BoolValue>) -> bool {
+pub(crate) fn flag(value: Option<&BoolValue>) -> bool {
     value.is_some_and(|value| value.value)
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn holds<M: Name>(any: &Any) -> bool {
 }
 
 /// The message's type name without prefix, for words to people.
-pub(super) fn type_name(any: &Any) -> &str {
+pub(crate) fn type_name(any: &Any) -> &str {
     any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> R
 }
 
 /// `host:port` where the host may still be a name.
-pub(super) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
+pub(crate) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
     let address = address.and_then(|address| address.address.as_ref());
     let socket = match address {
         Some(Kind::SocketAddress(socket)) => socket,
@@ -114,7 +114,7 @@ pub(super) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejec
 }
 
 /// An address that must be numeric.
-pub(super) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
+pub(crate) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
     match host(address, field)? {
         Host::Address(address) => Ok(address),
         Host::Name(name, _) => Err(Rejection::new(
@@ -125,7 +125,7 @@ pub(super) fn socket_address(address: Option<&Address>, field: &str) -> Result<S
 }
 
 /// A range of addresses.
-pub(super) fn prefix(range: &CidrRange) -> Result<IpPrefix, Rejection> {
+pub(crate) fn prefix(range: &CidrRange) -> Result<IpPrefix, Rejection> {
     let address = range.address_prefix.parse().map_err(|_| {
         Rejection::new("address_prefix", format!("{:?} is not an IP address", range.address_prefix))
     })?;
@@ -136,7 +136,7 @@ pub(super) fn prefix(range: &CidrRange) -> Result<IpPrefix, Rejection> {
 }
 
 /// The content of a data source: inline, of a file, or of an environment variable.
-pub(super) fn content(source: &DataSource) -> Result<Bytes, Rejection> {
+pub(crate) fn content(source: &DataSource) -> Result<Bytes, Rejection> {
     match &source.specifier {
         Some(Specifier::InlineString(text)) => Ok(Bytes::copy_from_slice(text.as_bytes())),
         Some(Specifier::InlineBytes(bytes)) => Ok(Bytes::copy_from_slice(bytes)),
@@ -151,7 +151,7 @@ pub(super) fn content(source: &DataSource) -> Result<Bytes, Rejection> {
 }
 
 /// The content of a data source; `None` when it is absent or empty.
-pub(super) fn data(source: Option<&DataSource>, field: &str) -> Result<Option<Bytes>, Rejection> {
+pub(crate) fn data(source: Option<&DataSource>, field: &str) -> Result<Option<Bytes>, Rejection> {
     let Some(source) = source.filter(|source| source.specifier.is_some()) else { return Ok(None) };
     Ok(Some(content(source).within(|| field)?).filter(|bytes| !bytes.is_empty()))
 }

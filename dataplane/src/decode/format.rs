@@ -16,7 +16,7 @@ use crate::rejection::{Rejection, Within as _};
 ///
 /// # Errors
 /// A formatter extension, a source that cannot be read, or a format that does not parse.
-pub(super) fn substitution(given: &SubstitutionFormatString) -> Result<Format, Rejection> {
+pub(crate) fn substitution(given: &SubstitutionFormatString) -> Result<Format, Rejection> {
     let known = |name: &str| name.ends_with("req_without_query.v3.ReqWithoutQuery");
     for formatter in &given.formatters {
         if !formatter.typed_config.as_ref().is_some_and(|any| known(&any.type_url)) {
