@@ -17,6 +17,7 @@ pub mod dns;
 pub mod engine;
 pub mod enter;
 pub mod format;
+pub(crate) mod grpc;
 pub mod hds;
 pub mod identity;
 pub mod join_keep;

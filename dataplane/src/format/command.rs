@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use super::context::Context;
 use super::time::TimeFormat;
+use crate::grpc::is_grpc;
 use crate::peer::PeerCertificate;
 
 /// One command with its limit of length.
@@ -332,10 +333,7 @@ fn query_parameter<'a>(name: &str, at: &Context<'a>) -> Option<&'a str> {
 }
 
 fn grpc_status(at: &Context<'_>) -> Option<u32> {
-    let is_grpc = at.request.is_some_and(|request| {
-        let content_type = request.headers.get(http::header::CONTENT_TYPE);
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-    });
+    let is_grpc = at.request.is_some_and(|request| is_grpc(request.headers));
     let of = |headers: Option<&HeaderMap>| headers?.get("grpc-status")?.to_str().ok()?.parse().ok();
     if is_grpc { of(at.trailers).or_else(|| of(at.response)) } else { None }
 }

@@ -122,9 +122,10 @@ fn a_grpc_status_has_three_forms_and_needs_grpc() {
         Context { request: head("/s/M", &request), trailers: Some(&trailers), ..Context::default() };
     let format = "%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%";
     assert_eq!(rendered(format, &context), "Unavailable UNAVAILABLE 14 14");
-    let plain = HeaderMap::new();
-    let context = Context { request: head("/", &plain), ..context };
-    assert_eq!(rendered("%GRPC_STATUS%", &context), "-");
+    for other in [HeaderMap::new(), headers(&[("content-type", "application/grpc-web")])] {
+        let context = Context { request: head("/", &other), ..context };
+        assert_eq!(rendered("%GRPC_STATUS%", &context), "-");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use regex::bytes::Regex;
 
+use crate::grpc::is_grpc;
 use crate::matcher::{HeaderMatch, Lean, RequestHead, StringMatch};
 
 /// `RouteMatch`, meant.
@@ -54,7 +55,7 @@ impl RouteMatch {
             && self.headers.iter().all(|header| header.matches(head, Lean::Miss))
             && (self.query.is_empty()
                 || self.query.iter().all(|query| query.matches(head.query().unwrap_or_default())))
-            && (!self.grpc || is_grpc(head))
+            && (!self.grpc || is_grpc(head.headers))
             && self.fraction.is_none_or(|parts| random % 1_000_000 < u64::from(parts))
     }
 
@@ -83,14 +84,6 @@ impl RouteMatch {
             PathMatch::Connect => head.method == "CONNECT",
         }
     }
-}
-
-fn is_grpc(head: &RequestHead<'_>) -> bool {
-    let content_type =
-        head.headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    content_type
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 impl QueryMatch {
