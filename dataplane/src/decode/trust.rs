@@ -1,6 +1,7 @@
 //! What a peer's certificate is checked against: `CertificateValidationContext`.
 
 use base64::Engine as _;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SubjectAltNameMatcher,
@@ -59,14 +60,11 @@ fn san(given: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
 /// `verify_certificate_hash`: hexadecimal, with or without colons, or base64.
 fn sha256(text: &str) -> Result<[u8; 32], Rejection> {
     let wrong = || Rejection::new("verify_certificate_hash", format!("{text:?} is not a SHA-256 hash"));
-    let digits: String = text.chars().filter(|c| *c != ':').collect();
-    if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let mut hash = [0; 32];
-        for (index, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
-        }
-        return Ok(hash);
-    }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| wrong())?;
+    let digits = text.replace(':', "");
+    let hex = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().filter(|bytes| bytes.len() == 32);
+    let bytes = match hex {
+        Some(bytes) => bytes,
+        None => base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| wrong())?,
+    };
     bytes.try_into().map_err(|_| wrong())
 }
