@@ -20,11 +20,11 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use super::fields::{self, number};
 use super::identity::Identity;
 use super::tls::{self, DownstreamPlan, Secrets, Socket};
-use super::{Desk, Reference, access_log, http_manager, rbac, tcp_proxy};
+use super::{Desk, Reference, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    AccessLog, Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter,
-    OnInspectionTimeout, SourceType, Terminal, TransportProtocol,
+    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
+    SourceType, Terminal, TransportProtocol,
 };
 use crate::stats::{ListenerStats, Scope};
 
@@ -44,10 +44,8 @@ pub struct ListenerPlan {
     original_destination: bool,
     chains: Vec<ChainPlan>,
     default_chain: Option<ChainPlan>,
-    buffer_limit: usize,
     backlog: Option<u32>,
     direction: Direction,
-    access_log: Vec<AccessLog>,
 }
 
 #[derive(Debug)]
@@ -99,15 +97,12 @@ impl ListenerPlan {
             original_destination: fields::flag(resource.use_original_dst.as_ref()),
             chains: Vec::new(),
             default_chain: None,
-            buffer_limit: number(resource.per_connection_buffer_limit_bytes.as_ref()).unwrap_or(1 << 20)
-                as usize,
             backlog: number(resource.tcp_backlog_size.as_ref()),
             direction: match TrafficDirection::try_from(resource.traffic_direction) {
                 Ok(TrafficDirection::Inbound) => Direction::Inbound,
                 Ok(TrafficDirection::Outbound) => Direction::Outbound,
                 Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
             },
-            access_log: access_log::decode(&resource.access_log)?,
         };
         plan.read_listener_filters(resource)?;
         plan.read_chains(resource, desk)?;
@@ -207,10 +202,8 @@ impl ListenerPlan {
             original_destination: self.original_destination,
             filter_chains: chains,
             default_filter_chain: default_chain,
-            buffer_limit: self.buffer_limit,
             backlog: self.backlog,
             direction: self.direction,
-            access_log: self.access_log.clone(),
         }))
     }
 }
@@ -247,7 +240,8 @@ fn unsupported(resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejecti
     refuse(fields::flag(resource.freebind.as_ref()), "freebind")?;
     refuse(resource.enable_mptcp, "enable_mptcp")?;
     refuse(&resource.socket_options, "socket_options")?;
-    desk.notes.ignored(!resource.access_log.is_empty(), "access_log");
+    desk.notes.ignored(&resource.access_log, "access_log");
+    desk.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
     desk.notes.ignored(&resource.stats_matcher, "stats_matcher");
     desk.notes.ignored(&resource.metadata, "metadata");
     desk.notes.ignored(resource.drain_type != 0, "drain_type");

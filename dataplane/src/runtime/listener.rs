@@ -30,14 +30,10 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// The chain for connections that match none.
     pub default_filter_chain: Option<Arc<FilterChain>>,
-    /// `per_connection_buffer_limit_bytes`, 1 MiB by default.
-    pub buffer_limit: usize,
     /// The listen backlog, when the resource gives one.
     pub backlog: Option<u32>,
     /// `traffic_direction`: decides request-id and drain defaults and shows in access logs.
     pub direction: Direction,
-    /// Logs of connections that no filter chain took.
-    pub access_log: Vec<AccessLog>,
 }
 
 /// `traffic_direction`.

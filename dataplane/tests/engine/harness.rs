@@ -260,10 +260,8 @@ impl Setup {
             original_destination: false,
             filter_chains: chains.into_iter().map(Arc::new).collect(),
             default_filter_chain: None,
-            buffer_limit: 1024 * 1024,
             backlog: None,
             direction: Direction::Unspecified,
-            access_log: Vec::new(),
         };
         change(&mut listener);
         self.runtime.listeners.insert(name.into(), Arc::new(listener));
