@@ -259,6 +259,8 @@ fn a_snapshot_holds_what_came_by_the_stream() {
 fn work_after_an_event_is_in_proportion_to_the_event() {
     const CLUSTERS: usize = 2000;
     let work = |examined, asked, visited, built| Work { examined, asked, visited, built };
+    // Read once for all that is written here as YAML.
+    let _descriptors = weft_api::json::descriptors();
     let mut bench = Bench::new();
     for name in (0..CLUSTERS).map(|number| format!("c{number}")) {
         bench.apply(ResourceKind::Cluster, &name, "1", eds_cluster(&name, "1s"));
