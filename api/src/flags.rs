@@ -11,8 +11,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_yaml::Value;
 
+mod log_format;
 mod token_source;
 
+pub use log_format::LogFormat;
 pub use token_source::{JOIN_VARIABLE, TokenSource};
 
 /// Exit status for wrong usage, as in sysexits.h.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use weft_api::TrustDomain;
+use weft_api::flags::LogFormat;
 
 /// Name of the seal key's file in the data directory.
 pub const SEAL_KEY: &str = "seal.key";
@@ -149,15 +150,6 @@ impl Args {
     pub fn seal_key(&self) -> PathBuf {
         self.seal_key.clone().unwrap_or_else(|| self.data_dir.join(SEAL_KEY))
     }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -16,40 +16,18 @@ use crate::control::Handle;
 
 mod certs;
 mod clusters;
+mod page;
 mod pages;
 mod query;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+use page::Page;
 use query::Query;
 
 /// Reading a request's head takes at most this long.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-
-/// An answer: status, content type and body.
-#[derive(Debug)]
-pub(crate) struct Page {
-    status: StatusCode,
-    content_type: &'static str,
-    body: String,
-}
-
-impl Page {
-    fn text(body: impl Into<String>) -> Self {
-        Self { status: StatusCode::OK, content_type: "text/plain; charset=UTF-8", body: body.into() }
-    }
-
-    fn json(value: &serde_json::Value) -> Self {
-        let body = format!("{value:#}\n");
-        Self { status: StatusCode::OK, content_type: "application/json", body }
-    }
-
-    fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = status;
-        self
-    }
-}
 
 /// Binds the admin listener.
 ///

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use weft_api::ControlPlanes;
-use weft_api::flags::TokenSource;
 pub use weft_api::flags::{EX_USAGE, UsageError};
+use weft_api::flags::{LogFormat, TokenSource};
 
 mod values;
 
@@ -29,15 +29,6 @@ pub struct Args {
     /// How the log on standard error is written; text for a terminal and JSON otherwise by default
     #[arg(long, global = true, env = "WEFT_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// What `weft-proxy` can do.

@@ -14,6 +14,7 @@
 //! requests to those that are leaving.
 
 mod levels;
+mod options;
 mod schedule;
 
 use std::cell::Cell;
@@ -23,59 +24,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::outlier::Outliers;
+use crate::random::Random;
 use crate::runtime::Endpoints;
 use levels::Levels;
-
-/// `lb_policy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum LbPolicy {
-    /// In turn, by weight.
-    #[default]
-    RoundRobin,
-    /// The one with fewest active requests of `choices` random ones; by weight over active requests where weights
-    /// differ.
-    LeastRequest {
-        /// `choice_count`, 2 by default.
-        choices: u32,
-        /// `active_request_bias`, 1.0 by default: how much active requests lower a weight.
-        bias: f32,
-    },
-    /// Any.
-    Random,
-}
-
-impl LbPolicy {
-    /// Least request as Envoy has it by default.
-    pub const LEAST_REQUEST: Self = Self::LeastRequest { choices: 2, bias: 1.0 };
-}
-
-/// What a cluster says about balancing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BalanceOptions {
-    /// The policy.
-    pub policy: LbPolicy,
-    /// `healthy_panic_threshold` in percent, 50 by default.
-    pub panic_threshold: u8,
-}
-
-impl Default for BalanceOptions {
-    fn default() -> Self {
-        Self { policy: LbPolicy::RoundRobin, panic_threshold: 50 }
-    }
-}
-
-/// How many endpoints are in which state, for the `membership_*` gauges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Membership {
-    /// All endpoints.
-    pub total: usize,
-    /// Usable ones.
-    pub healthy: usize,
-    /// Degraded ones.
-    pub degraded: usize,
-    /// Draining ones.
-    pub excluded: usize,
-}
+pub use options::{BalanceOptions, LbPolicy};
 
 /// One worker's view of one cluster's endpoints.
 #[derive(Debug)]
@@ -86,7 +38,7 @@ pub struct Balancer {
     generation: u64,
     loads: Vec<Rc<Cell<u32>>>,
     levels: Levels,
-    random: Dice,
+    random: Random,
     panics: u64,
 }
 
@@ -106,7 +58,7 @@ impl Balancer {
             generation: outliers.generation(),
             outliers,
             levels: Levels::default(),
-            random: Dice(seed | 1),
+            random: Random::new(seed | 1),
             panics: 0,
         };
         balancer.arrange();
@@ -154,19 +106,9 @@ impl Balancer {
         ActiveRequest(load)
     }
 
-    /// Requests of this worker that are active on the endpoint at `index`.
-    pub fn active(&self, index: usize) -> u32 {
-        self.loads.get(index).map_or(0, |load| load.get())
-    }
-
     /// Picks that were made in panic since the last call, for `lb_healthy_panic`.
     pub fn take_panics(&mut self) -> u64 {
         std::mem::take(&mut self.panics)
-    }
-
-    /// How many endpoints are in which state now.
-    pub fn membership(&self) -> Membership {
-        levels::membership(&self.endpoints, &self.outliers)
     }
 
     fn arrange(&mut self) {
@@ -183,28 +125,6 @@ pub struct ActiveRequest(Rc<Cell<u32>>);
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-/// A small random number generator: balancing needs speed, not secrecy.
-#[derive(Clone, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next()) * limit as u128) >> 64) as usize
-    }
-
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -225,6 +145,10 @@ mod tests {
             locality: Arc::default(),
             transport: 0,
         }
+    }
+
+    fn active(balancer: &Balancer, at: usize) -> u32 {
+        balancer.loads[at].get()
     }
 
     fn balancer(policy: LbPolicy, list: Vec<Endpoint>) -> Balancer {
@@ -274,7 +198,7 @@ mod tests {
         let counts = tally(&mut balancer, 400);
         assert_eq!(counts, [0, 400], "two choices of two endpoints see both");
         drop(_busy);
-        assert_eq!(balancer.active(0), 0);
+        assert_eq!(active(&balancer, 0), 0);
     }
 
     #[test]
@@ -318,7 +242,6 @@ mod tests {
         list[2].health = Health::Draining;
         let mut balancer = balancer(LbPolicy::RoundRobin, list);
         assert_eq!(tally(&mut balancer, 9), [9, 0, 0]);
-        assert_eq!(balancer.membership(), Membership { total: 3, healthy: 1, degraded: 0, excluded: 2 });
     }
 
     #[test]
@@ -372,9 +295,9 @@ mod tests {
             Arc::new(Endpoints { list, overprovisioning: 0 }),
             Arc::new(outliers),
         );
-        assert_eq!((balancer.active(0), balancer.active(1)), (0, 1));
+        assert_eq!((active(&balancer, 0), active(&balancer, 1)), (0, 1));
         drop(held);
-        assert_eq!(balancer.active(1), 0);
+        assert_eq!(active(&balancer, 1), 0);
     }
 
     #[test]

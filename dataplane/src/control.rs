@@ -10,7 +10,7 @@
 //! It owns all configuration state; others ask by [`Handle`]. An update is acknowledged after every worker serves by
 //! it. Losing the control plane changes nothing here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,7 +32,9 @@ use crate::rejection::Rejection;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 
+mod binding;
 mod build;
+mod deadlines;
 mod files;
 mod gauges;
 mod handle;
@@ -40,9 +42,14 @@ pub mod held;
 mod intake;
 mod inventory;
 mod local;
+mod needs;
 mod pending;
+mod saving;
 mod settle;
+mod startup;
 mod subscriptions;
+mod sweeps;
+mod table;
 #[cfg(test)]
 mod tests;
 mod warm;
@@ -50,11 +57,16 @@ pub mod world;
 
 pub use handle::{Handle, LogControl, Phase, State};
 
+use binding::Binding;
+use build::Builder;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
 use handle::Query;
 use held::{Now, Origin, Refusal};
 use pending::Pending;
+use saving::Saving;
+use startup::Startup;
+use sweeps::Sweeps;
 use warm::Unusable;
 use world::World;
 
@@ -62,21 +74,6 @@ use world::World;
 const QUERIES: usize = 16;
 /// Answers of look-ups that wait.
 const ANSWERS: usize = 16;
-/// How long a snapshot waits for the control plane's word before it is served.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
-/// Changes that come together are saved together.
-const SAVE_AFTER: Duration = Duration::from_secs(1);
-/// A listener whose address was taken is tried again.
-const BIND_RETRY: Duration = Duration::from_secs(5);
-/// The first configuration is held incomplete for so long while a listener cannot be bound: a predecessor may be about
-/// to leave its address. Then the listener counts as refused, and the others serve.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
-/// The first configuration may come in several responses, each waiting for the one before to be accepted: it counts as
-/// complete when nothing more has come for this long.
-const QUIET: Duration = Duration::from_millis(100);
-/// Where something comes all the time, it counts as complete after this long.
-const QUIET_LIMIT: Duration = Duration::from_secs(2);
-const SWEEP: Duration = Duration::from_millis(500);
 
 /// What the actor starts with.
 #[derive(Debug)]
@@ -151,14 +148,19 @@ pub struct Control {
     bootstrap: Bootstrap,
     config_path: Option<PathBuf>,
     world: World,
+    builder: Builder,
     engine: Engine,
+    /// What every worker serves by.
     runtime: Arc<Runtime>,
     started: SystemTime,
     identity: Option<watch::Receiver<Arc<Identity>>>,
     secrets: watch::Sender<Arc<Secrets>>,
     stream: Option<(Client, mpsc::Receiver<Notice>)>,
+    /// What the stream was asked for by name.
     subscribed: HashSet<(ResourceKind, Arc<str>)>,
+    /// The lists that came at least once.
     heard: HashSet<ResourceKind>,
+    /// Updates that are not answered yet, in their order.
     pending: Vec<Pending>,
     queries: mpsc::Receiver<Query>,
     resolver: Resolver,
@@ -167,16 +169,13 @@ pub struct Control {
     file_updates: mpsc::Receiver<FileUpdate>,
     phase: watch::Sender<Phase>,
     gauges: Gauges,
-    snapshots: Option<IdentityDir>,
+    /// The snapshot that this proxy started with.
     restored: Option<Snapshot>,
-    hold_until: Option<Instant>,
-    last_update: Option<Instant>,
-    complete_since: Option<Instant>,
-    save_at: Option<Instant>,
-    retry_bind_at: Option<Instant>,
-    /// Since when a listener could not be bound.
-    unbound_since: Option<Instant>,
-    swept: HashMap<Arc<str>, Instant>,
+    startup: Startup,
+    binding: Binding,
+    saving: Saving,
+    sweeps: Sweeps,
+    /// The workers have to be given a runtime whatever has changed in the world.
     dirty: bool,
     farewell: Shared<BoxFuture<'static, ()>>,
     stop: CancellationToken,
@@ -199,6 +198,7 @@ impl Control {
             bootstrap: config.bootstrap,
             config_path: config.config_path,
             world,
+            builder: Builder::default(),
             engine,
             runtime: Runtime::empty(),
             started: SystemTime::now(),
@@ -215,22 +215,18 @@ impl Control {
             file_updates,
             phase,
             gauges,
-            snapshots: config.snapshots,
             restored: None,
-            hold_until: None,
-            last_update: None,
-            complete_since: None,
-            save_at: None,
-            retry_bind_at: None,
-            unbound_since: None,
-            swept: HashMap::new(),
+            startup: Startup::default(),
+            binding: Binding::default(),
+            saving: Saving::to(config.snapshots),
+            sweeps: Sweeps::default(),
             dirty: true,
             farewell: std::future::ready(()).boxed().shared(),
             stop: config.stop,
         };
         control.take_identity();
         control.take_statics()?;
-        StartError::of_static(&control.world.promote(Self::now()).refusals)?;
+        StartError::of_static(&control.world.promote(&mut control.builder, Self::now()).refusals)?;
         control.take_snapshot();
         Ok((control, handle))
     }
@@ -238,9 +234,7 @@ impl Control {
     /// The static clusters, for the streams that go to them.
     #[must_use]
     pub fn static_clusters(&self) -> Vec<Arc<ClusterPlan>> {
-        let slots = self.world.clusters.values();
-        let held =
-            slots.filter_map(|slot| slot.warming.as_ref().map(|(held, _)| held).or(slot.active.as_ref()));
+        let held = self.world.clusters.values().filter_map(|slot| slot.newest());
         held.filter(|held| held.origin == Origin::Static).map(|held| Arc::clone(&held.value)).collect()
     }
 
@@ -272,7 +266,10 @@ impl Control {
         self.farewell = farewell.boxed().shared();
         self.stream = stream;
         self.subscribe_lists();
-        self.hold_until = self.restored.is_some().then(|| Instant::now() + SNAPSHOT_PATIENCE);
+        self.watch_lists();
+        if self.restored.is_some() {
+            self.startup.hold(Instant::now());
+        }
         loop {
             self.work().await?;
             if !self.step().await {
@@ -318,10 +315,7 @@ impl Control {
                     client.reconnect();
                 }
             }
-            Some(answer) = self.answers.recv() => {
-                self.world.resolve(answer.question, answer.addresses);
-                self.dirty = true;
-            }
+            Some(answer) = self.answers.recv() => self.world.resolve(answer.question, answer.addresses),
             Some(update) = self.file_updates.recv() => self.take_file(&update),
             Some(query) = self.queries.recv() => self.answer(query).await,
             () = tokio::time::sleep_until(deadline) => {}
@@ -330,17 +324,15 @@ impl Control {
     }
 
     fn next_deadline(&self) -> Instant {
-        let sweep = self.runtime.clusters.values().any(|cluster| cluster.outliers.config().is_some());
         let far = Instant::now() + Duration::from_secs(3600);
         [
             self.world.next_deadline(),
             self.pending.iter().map(Pending::deadline).min(),
-            self.hold_until,
-            self.quiet_at(),
+            self.startup.next_deadline(),
+            self.binding.next_deadline(),
             // While something warms there is nothing to save yet.
-            self.save_at.filter(|_| self.world.is_warm()),
-            self.retry_bind_at,
-            sweep.then(|| Instant::now() + SWEEP),
+            self.saving.next_deadline().filter(|_| self.world.is_warm()),
+            self.sweeps.next_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -5,6 +5,9 @@
 //!   Plan + Endpoints + Secrets --prepare--> runtime::{Listener, Cluster}
 //! ```
 //!
+//! Routes, matchers, authorization and formats need nothing else: they are read straight into what runs. This is the one
+//! place where messages of Envoy's API get their meaning; what runs names none of them.
+//!
 //! A plan says everything about a resource but what arrives separately. A field that is known and not
 //! implemented, and whose absence would weaken security or change meaning, refuses the resource by name; a
 //! cosmetic one is noted. Nothing here does I/O but reading the files that a `DataSource` names.
@@ -28,10 +31,17 @@ mod cluster;
 mod dns_cache;
 mod endpoints;
 pub(crate) mod fields;
+pub(crate) mod format;
 mod http_manager;
+mod identity;
 mod listener;
+mod local_reply;
+mod log_filter;
+pub(crate) mod matcher;
 mod protocol;
+pub(crate) mod rbac;
 mod resource;
+mod route;
 mod tcp_proxy;
 #[cfg(test)]
 mod tests;
@@ -39,9 +49,11 @@ mod tls;
 mod trust;
 
 pub use cluster::{ClusterPlan, DnsPlan, EndpointSource};
-pub use endpoints::{EndpointPlan, EndpointsPlan, Host};
+pub use endpoints::{EndpointPlan, EndpointsPlan};
+pub use fields::Host;
 pub use listener::ListenerPlan;
 pub use resource::{Decoded, decode, name_of};
+pub use route::route_config;
 pub use tls::{SecretPlan, Secrets};
 
 /// What decoding writes to besides its result.

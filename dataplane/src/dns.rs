@@ -82,20 +82,18 @@ impl Resolver {
         Self { running: HashMap::new(), answers }
     }
 
-    /// Looks up exactly these names from now on.
-    pub fn ask(&mut self, wanted: &[Question]) {
-        self.running.retain(|question, task| {
-            let keep = wanted.contains(question);
-            if !keep {
-                task.abort();
-            }
-            keep
+    /// Looks a name up from now on.
+    pub fn ask(&mut self, question: Question) {
+        let answers = &self.answers;
+        self.running.entry(question).or_insert_with_key(|question| {
+            tokio::task::spawn(look_up(question.clone(), answers.clone())).abort_handle()
         });
-        for question in wanted {
-            if !self.running.contains_key(question) {
-                let task = tokio::task::spawn(look_up(question.clone(), self.answers.clone()));
-                self.running.insert(question.clone(), task.abort_handle());
-            }
+    }
+
+    /// Looks it up no longer.
+    pub fn cease(&mut self, question: &Question) {
+        if let Some(task) = self.running.remove(question) {
+            task.abort();
         }
     }
 }
@@ -167,11 +165,13 @@ mod tests {
         let (sender, mut answers) = mpsc::channel(1);
         let mut resolver = Resolver::new(sender);
         let question = question(LookupFamily::V4Only, false);
-        resolver.ask(std::slice::from_ref(&question));
-        resolver.ask(std::slice::from_ref(&question));
+        resolver.ask(question.clone());
+        resolver.ask(question.clone());
         let answer = answers.recv().await.unwrap();
         assert_eq!(answer.question, question);
         assert_eq!(answer.addresses, ["127.0.0.1:80".parse().unwrap()]);
         assert_eq!(resolver.running.len(), 1);
+        resolver.cease(&question);
+        assert!(resolver.running.is_empty());
     }
 }

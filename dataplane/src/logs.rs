@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
+use weft_api::flags::LogFormat;
 
-use crate::args::LogFormat;
 use crate::control::LogControl;
 
 /// Starts the log. `RUST_LOG` counts where `--log` is not given.

@@ -3,16 +3,12 @@
 //! Values are bytes: a header need not be UTF-8. Where a value cannot be judged (a regular expression against bytes
 //! that are no UTF-8, several values of one header), the caller says by [`Lean`] which mistake is the safe one.
 
-#![expect(deprecated, reason = "configurations that use the old forms mean the same")]
-
 use std::borrow::Cow;
 
-use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::r#type::matcher::v3 as wire;
 use http::{HeaderMap, HeaderName};
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::rejection::{Rejection, Within as _};
+use crate::rejection::Rejection;
 
 /// Largest compiled regular expression, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -73,52 +69,62 @@ pub struct StringMatch {
     ignore_case: bool,
 }
 
+/// How a text is compared.
 #[derive(Clone, Debug)]
-enum Pattern {
-    Exact(Box<[u8]>),
-    Prefix(Box<[u8]>),
-    Suffix(Box<[u8]>),
-    Contains(Box<[u8]>),
+pub enum Pattern {
+    /// Equal.
+    Exact(Box<str>),
+    /// Begins with.
+    Prefix(Box<str>),
+    /// Ends with.
+    Suffix(Box<str>),
+    /// Contains.
+    Contains(Box<str>),
+    /// Matches an expression that [`whole_regex`] compiled.
     Regex(Regex),
 }
 
 impl StringMatch {
-    /// A matcher for exactly `value`.
-    pub fn exact(value: &str) -> Self {
-        Self { pattern: Pattern::Exact(value.as_bytes().into()), ignore_case: false }
+    /// A matcher that minds case.
+    #[must_use]
+    pub fn new(pattern: Pattern) -> Self {
+        Self { pattern, ignore_case: false }
     }
 
-    /// Decodes Envoy's matcher.
-    ///
-    /// # Errors
-    /// No pattern, a custom one, or a regular expression that does not compile.
-    pub fn decode(matcher: &wire::StringMatcher) -> Result<Self, Rejection> {
-        use wire::string_matcher::MatchPattern as P;
-        let bytes = |text: &String| -> Box<[u8]> {
-            if matcher.ignore_case {
-                text.to_ascii_lowercase().into_bytes().into()
-            } else {
-                text.as_bytes().into()
+    /// A matcher for exactly `value`.
+    #[must_use]
+    pub fn exact(value: &str) -> Self {
+        Self::new(Pattern::Exact(value.into()))
+    }
+
+    /// The same matcher without regard to ASCII case. It has no effect on a regular expression, as in Envoy: `(?i)` says
+    /// it there.
+    #[must_use]
+    pub fn ignoring_case(mut self) -> Self {
+        match &mut self.pattern {
+            Pattern::Exact(text)
+            | Pattern::Prefix(text)
+            | Pattern::Suffix(text)
+            | Pattern::Contains(text) => {
+                text.make_ascii_lowercase();
+                self.ignore_case = true;
             }
-        };
-        let filled = |text: &String, field: &str| {
-            if text.is_empty() {
-                Err(Rejection::new(field, "is empty and would match everything"))
-            } else {
-                Ok(bytes(text))
-            }
-        };
-        let pattern = match &matcher.match_pattern {
-            Some(P::Exact(text)) => Pattern::Exact(bytes(text)),
-            Some(P::Prefix(text)) => Pattern::Prefix(filled(text, "prefix")?),
-            Some(P::Suffix(text)) => Pattern::Suffix(filled(text, "suffix")?),
-            Some(P::Contains(text)) => Pattern::Contains(filled(text, "contains")?),
-            Some(P::SafeRegex(regex)) => Pattern::Regex(whole_regex(regex).within(|| "safe_regex")?),
-            Some(P::Custom(_)) => return Err(Rejection::unsupported("custom")),
-            None => return Err(Rejection::new("match_pattern", "is missing")),
-        };
-        // Envoy ignores `ignore_case` for regular expressions: `(?i)` says it there.
-        Ok(Self { ignore_case: matcher.ignore_case && !matches!(pattern, Pattern::Regex(_)), pattern })
+            Pattern::Regex(_) => {}
+        }
+        self
+    }
+
+    /// The one text that matches, where there is one.
+    #[must_use]
+    pub fn as_exact(&self) -> Option<&str> {
+        match &self.pattern {
+            Pattern::Exact(text) if !self.ignore_case => Some(text),
+            Pattern::Exact(_)
+            | Pattern::Prefix(_)
+            | Pattern::Suffix(_)
+            | Pattern::Contains(_)
+            | Pattern::Regex(_) => None,
+        }
     }
 
     /// Whether `value` matches.
@@ -126,11 +132,11 @@ impl StringMatch {
         let folded: Cow<'_, [u8]> =
             if self.ignore_case { value.to_ascii_lowercase().into() } else { value.into() };
         match &self.pattern {
-            Pattern::Exact(wanted) => *folded == **wanted,
-            Pattern::Prefix(wanted) => folded.starts_with(wanted),
-            Pattern::Suffix(wanted) => folded.ends_with(wanted),
+            Pattern::Exact(wanted) => *folded == *wanted.as_bytes(),
+            Pattern::Prefix(wanted) => folded.starts_with(wanted.as_bytes()),
+            Pattern::Suffix(wanted) => folded.ends_with(wanted.as_bytes()),
             Pattern::Contains(wanted) => {
-                wanted.is_empty() || folded.windows(wanted.len()).any(|part| part == &**wanted)
+                wanted.is_empty() || folded.windows(wanted.len()).any(|part| part == wanted.as_bytes())
             }
             Pattern::Regex(regex) => regex_matches(regex, value, lean),
         }
@@ -148,24 +154,21 @@ fn regex_matches(regex: &Regex, value: &[u8], lean: Lean) -> bool {
 ///
 /// # Errors
 /// The expression is empty, does not compile, or is too large.
-pub fn whole_regex(matcher: &wire::RegexMatcher) -> Result<Regex, Rejection> {
-    if matcher.regex.is_empty() {
-        return Err(Rejection::new("regex", "is empty"));
-    }
+pub fn whole_regex(expression: &str) -> Result<Regex, Rejection> {
     // The expression alone first: `a)|(b` must not escape the group around it.
-    compile(&matcher.regex)?;
-    compile(&format!(r"\A(?:{})\z", matcher.regex))
+    search_regex(expression)?;
+    compile(&format!(r"\A(?:{expression})\z"))
 }
 
 /// A regular expression that is searched for, for substitutions.
 ///
 /// # Errors
 /// As [`whole_regex`].
-pub fn search_regex(matcher: &wire::RegexMatcher) -> Result<Regex, Rejection> {
-    if matcher.regex.is_empty() {
+pub fn search_regex(expression: &str) -> Result<Regex, Rejection> {
+    if expression.is_empty() {
         return Err(Rejection::new("regex", "is empty"));
     }
-    compile(&matcher.regex)
+    compile(expression)
 }
 
 fn compile(pattern: &str) -> Result<Regex, Rejection> {
@@ -180,14 +183,17 @@ fn compile(pattern: &str) -> Result<Regex, Rejection> {
 /// `HeaderMatcher`.
 #[derive(Clone, Debug)]
 pub struct HeaderMatch {
-    name: Name,
-    rule: Rule,
-    invert: bool,
-    missing_is_empty: bool,
+    pub(crate) name: MatchedName,
+    pub(crate) rule: HeaderRule,
+    /// `invert_match`.
+    pub(crate) invert: bool,
+    /// `treat_missing_header_as_empty`.
+    pub(crate) missing_is_empty: bool,
 }
 
+/// The header, or the part of a request's head, that a matcher looks at.
 #[derive(Clone, Debug)]
-enum Name {
+pub(crate) enum MatchedName {
     Method,
     Scheme,
     Authority,
@@ -195,63 +201,37 @@ enum Name {
     Header(HeaderName),
 }
 
+impl MatchedName {
+    /// Reads the name of a header or pseudo header; `None` where it is neither.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            ":method" => Self::Method,
+            ":scheme" => Self::Scheme,
+            ":authority" | "host" => Self::Authority,
+            ":path" => Self::Path,
+            other => Self::Header(HeaderName::try_from(other).ok()?),
+        })
+    }
+}
+
+/// What the value of a header has to be.
 #[derive(Clone, Debug)]
-enum Rule {
+pub(crate) enum HeaderRule {
     Present(bool),
     Text(StringMatch),
     Range(std::ops::Range<i64>),
 }
 
 impl HeaderMatch {
-    /// Decodes Envoy's matcher, with the deprecated forms.
-    ///
-    /// # Errors
-    /// The name or the pattern cannot be used.
-    pub fn decode(matcher: &route::HeaderMatcher) -> Result<Self, Rejection> {
-        use route::header_matcher::HeaderMatchSpecifier as S;
-        let text = |pattern: wire::string_matcher::MatchPattern| {
-            let matcher = wire::StringMatcher { ignore_case: false, match_pattern: Some(pattern) };
-            StringMatch::decode(&matcher).map(Rule::Text)
-        };
-        let rule = match &matcher.header_match_specifier {
-            None => Rule::Present(true),
-            Some(S::PresentMatch(present)) => Rule::Present(*present),
-            Some(S::StringMatch(matcher)) => {
-                Rule::Text(StringMatch::decode(matcher).within(|| "string_match")?)
-            }
-            Some(S::ExactMatch(value)) => Rule::Text(StringMatch::exact(value)),
-            Some(S::PrefixMatch(value)) => text(wire::string_matcher::MatchPattern::Prefix(value.clone()))?,
-            Some(S::SuffixMatch(value)) => text(wire::string_matcher::MatchPattern::Suffix(value.clone()))?,
-            Some(S::ContainsMatch(value)) => {
-                text(wire::string_matcher::MatchPattern::Contains(value.clone()))?
-            }
-            Some(S::SafeRegexMatch(regex)) => {
-                text(wire::string_matcher::MatchPattern::SafeRegex(regex.clone()))?
-            }
-            Some(S::RangeMatch(range)) => Rule::Range(range.start..range.end),
-        };
-        let name = match matcher.name.to_ascii_lowercase().as_str() {
-            ":method" => Name::Method,
-            ":scheme" => Name::Scheme,
-            ":authority" | "host" => Name::Authority,
-            ":path" => Name::Path,
-            other => Name::Header(HeaderName::try_from(other).map_err(|_| {
-                Rejection::new("name", format!("{:?} is not the name of a header", matcher.name))
-            })?),
-        };
-        let missing_is_empty = matcher.treat_missing_header_as_empty;
-        Ok(Self { name, rule, invert: matcher.invert_match, missing_is_empty })
-    }
-
     /// Whether the request matches.
     pub fn matches(&self, request: &RequestHead<'_>, lean: Lean) -> bool {
         let pseudo = |text: &'_ str| (!text.is_empty()).then(|| self.judge(text.as_bytes(), lean));
         let judged = match &self.name {
-            Name::Method => pseudo(request.method),
-            Name::Scheme => pseudo(request.scheme),
-            Name::Authority => pseudo(request.authority),
-            Name::Path => pseudo(request.path),
-            Name::Header(name) => return self.matches_header(request.headers, name, lean),
+            MatchedName::Method => pseudo(request.method),
+            MatchedName::Scheme => pseudo(request.scheme),
+            MatchedName::Authority => pseudo(request.authority),
+            MatchedName::Path => pseudo(request.path),
+            MatchedName::Header(name) => return self.matches_header(request.headers, name, lean),
         };
         judged.unwrap_or_else(|| self.without_value(lean))
     }
@@ -259,8 +239,10 @@ impl HeaderMatch {
     /// Whether plain headers (of a response, for instance) match.
     pub fn matches_headers(&self, headers: &HeaderMap, lean: Lean) -> bool {
         match &self.name {
-            Name::Header(name) => self.matches_header(headers, name, lean),
-            Name::Method | Name::Scheme | Name::Authority | Name::Path => self.without_value(lean),
+            MatchedName::Header(name) => self.matches_header(headers, name, lean),
+            MatchedName::Method | MatchedName::Scheme | MatchedName::Authority | MatchedName::Path => {
+                self.without_value(lean)
+            }
         }
     }
 
@@ -292,11 +274,11 @@ impl HeaderMatch {
         if self.missing_is_empty {
             return self.judge(b"", lean);
         }
-        matches!(self.rule, Rule::Present(present) if present == self.invert)
+        matches!(self.rule, HeaderRule::Present(present) if present == self.invert)
     }
 }
 
-impl Rule {
+impl HeaderRule {
     fn matches(&self, value: &[u8], lean: Lean) -> bool {
         match self {
             Self::Present(present) => *present,
@@ -313,25 +295,22 @@ impl Rule {
 mod tests {
     use super::*;
     use http::HeaderValue;
-    use route::header_matcher::HeaderMatchSpecifier as S;
-    use wire::string_matcher::MatchPattern as P;
 
-    fn text(pattern: P, ignore_case: bool) -> StringMatch {
-        StringMatch::decode(&wire::StringMatcher { ignore_case, match_pattern: Some(pattern) }).unwrap()
+    fn regex(pattern: &str) -> StringMatch {
+        StringMatch::new(Pattern::Regex(whole_regex(pattern).unwrap()))
     }
 
-    fn regex(pattern: &str) -> P {
-        P::SafeRegex(wire::RegexMatcher { regex: pattern.into(), ..Default::default() })
+    fn header(name: &str, rule: HeaderRule) -> HeaderMatch {
+        let name = MatchedName::parse(name).unwrap();
+        HeaderMatch { name, rule, invert: false, missing_is_empty: false }
     }
 
-    fn header(name: &str, invert_match: bool, specifier: S) -> HeaderMatch {
-        let matcher = route::HeaderMatcher {
-            name: name.into(),
-            invert_match,
-            header_match_specifier: Some(specifier),
-            ..Default::default()
-        };
-        HeaderMatch::decode(&matcher).unwrap()
+    fn exact(value: &str) -> HeaderRule {
+        HeaderRule::Text(StringMatch::exact(value))
+    }
+
+    fn not(matcher: HeaderMatch) -> HeaderMatch {
+        HeaderMatch { invert: true, ..matcher }
     }
 
     fn matches(matcher: &HeaderMatch, values: &[&[u8]], lean: Lean) -> bool {
@@ -345,11 +324,12 @@ mod tests {
     #[test]
     fn compares_text_in_all_of_envoys_ways() {
         for (matcher, yes, no) in [
-            (text(P::Exact("Ab".into()), true), "aB", "abc"),
-            (text(P::Prefix("ab".into()), false), "abc", "Abc"),
-            (text(P::Suffix("bc".into()), false), "abc", "bcd"),
-            (text(P::Contains("B".into()), true), "abc", "acd"),
-            (text(regex("a.c"), false), "abc", "xabc"),
+            (StringMatch::exact("Ab").ignoring_case(), "aB", "abc"),
+            (StringMatch::new(Pattern::Prefix("ab".into())), "abc", "Abc"),
+            (StringMatch::new(Pattern::Suffix("bc".into())), "abc", "bcd"),
+            (StringMatch::new(Pattern::Contains("B".into())).ignoring_case(), "abc", "acd"),
+            (regex("a.c").ignoring_case(), "abc", "aBC"),
+            (regex("a.c"), "abc", "xabc"),
         ] {
             assert!(matcher.matches(yes.as_bytes(), Lean::Miss), "{matcher:?} {yes}");
             assert!(!matcher.matches(no.as_bytes(), Lean::Miss), "{matcher:?} {no}");
@@ -358,35 +338,35 @@ mod tests {
 
     #[test]
     fn an_expression_has_to_match_the_whole_value_whatever_its_groups() {
-        assert!(!text(regex("a|b"), false).matches(b"ab", Lean::Miss));
-        assert!(whole_regex(&wire::RegexMatcher { regex: "a)|(b".into(), ..Default::default() }).is_err());
-        assert!(!text(regex("(?m)^a$"), false).matches(b"a\nb", Lean::Miss));
+        assert!(!regex("a|b").matches(b"ab", Lean::Miss));
+        assert!(whole_regex("a)|(b").is_err());
+        assert!(!regex("(?m)^a$").matches(b"a\nb", Lean::Miss));
     }
 
     #[test]
     fn an_expression_against_bytes_that_are_no_text_takes_the_safe_side() {
-        let any = text(regex(".*"), false);
+        let any = regex(".*");
         assert!(any.matches(b"\xff", Lean::Match));
         assert!(!any.matches(b"\xff", Lean::Miss));
     }
 
     #[test]
     fn an_inverted_pattern_does_not_match_a_missing_header() {
-        let not_admin = header("x-role", true, S::ExactMatch("admin".into()));
+        let not_admin = not(header("x-role", exact("admin")));
         assert!(!matches(&not_admin, &[], Lean::Miss));
         assert!(matches(&not_admin, &[b"user"], Lean::Miss));
-        let absent = header("x-role", true, S::PresentMatch(true));
+        let absent = not(header("x-role", HeaderRule::Present(true)));
         assert!(matches(&absent, &[], Lean::Miss) && !matches(&absent, &[b"a"], Lean::Miss));
-        let absent = header("x-role", false, S::PresentMatch(false));
+        let absent = header("x-role", HeaderRule::Present(false));
         assert!(matches(&absent, &[], Lean::Miss) && !matches(&absent, &[b"a"], Lean::Miss));
     }
 
     #[test]
     fn one_of_several_values_is_enough_only_where_a_match_is_the_safe_answer() {
-        let admin = header("x-role", false, S::ExactMatch("admin".into()));
+        let admin = header("x-role", exact("admin"));
         assert!(matches(&admin, &[b"user", b"admin"], Lean::Match));
         assert!(!matches(&admin, &[b"user", b"admin"], Lean::Miss));
-        let not_admin = header("x-role", true, S::ExactMatch("admin".into()));
+        let not_admin = not(header("x-role", exact("admin")));
         assert!(
             !matches(&not_admin, &[b"user", b"admin"], Lean::Miss),
             "an Allow of non-admins stays closed"
@@ -395,8 +375,7 @@ mod tests {
 
     #[test]
     fn a_range_holds_its_start_and_not_its_end() {
-        use envoy_types::pb::envoy::r#type::v3::Int64Range;
-        let range = header("x-role", false, S::RangeMatch(Int64Range { start: -1, end: 3 }));
+        let range = header("x-role", HeaderRule::Range(-1..3));
         for (value, wanted) in [("-1", true), ("2", true), ("3", false), ("two", false)] {
             assert_eq!(matches(&range, &[value.as_bytes()], Lean::Miss), wanted, "{value}");
         }
@@ -407,8 +386,9 @@ mod tests {
         let headers = HeaderMap::new();
         let head =
             RequestHead { method: "GET", scheme: "http", authority: "a", path: "/x?y#z", headers: &headers };
-        assert!(header("Host", false, S::ExactMatch("a".into())).matches(&head, Lean::Miss));
-        assert!(header(":path", false, S::PrefixMatch("/x?".into())).matches(&head, Lean::Miss));
+        assert!(header("Host", exact("a")).matches(&head, Lean::Miss));
+        let prefix = HeaderRule::Text(StringMatch::new(Pattern::Prefix("/x?".into())));
+        assert!(header(":path", prefix).matches(&head, Lean::Miss));
         assert_eq!((head.path_only(), head.query()), ("/x", Some("y")));
     }
 }

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::random;
+
 /// `outlier_detection` of a cluster. The default is Envoy's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlierDetection {
@@ -261,10 +263,7 @@ impl Outliers {
     }
 
     fn roll(&self) -> u64 {
-        let mut x = self.book.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        random::mix(self.book.dice.fetch_add(random::STEP, Relaxed))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_encode_byte;
+
 use crate::runtime::{EscapedSlashes, PathOptions};
 
 /// Why a path is refused, with status 400.
@@ -148,7 +150,7 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
                 }
                 at += 2;
             }
-            byte if must_be_escaped(byte) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            byte if must_be_escaped(byte) => out.extend_from_slice(percent_encode_byte(byte).as_bytes()),
             byte => out.push(byte),
         }
         at += 1;

@@ -4,35 +4,15 @@
 //! Everything that cannot be decided leans to refusal: see [`Lean`]. The tree of a policy knows its side: a header
 //! below a Deny, or below a negation in an Allow, matches in doubt; elsewhere it does not.
 
-mod decode;
+mod attributes;
 mod rule;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::matcher::{Lean, RequestHead};
-use crate::runtime::PeerCertificate;
+use crate::matcher::Lean;
 use crate::stats::{RbacStats, Registry, Scope};
-use rule::Rule;
-
-/// What is known of a request or connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Attributes<'a> {
-    /// The peer's certificate, verified; `None` without one.
-    pub peer: Option<&'a PeerCertificate>,
-    /// Server name of the TLS handshake.
-    pub server_name: Option<&'a str>,
-    /// Where the connection came in.
-    pub local: SocketAddr,
-    /// The other end of the connection.
-    pub direct_remote: IpAddr,
-    /// The caller, after trusted `x-forwarded-for` hops.
-    pub remote: IpAddr,
-    /// Where the request would go, where a filter found that out (`envoy.filters.http.dynamic_forward_proxy`).
-    pub upstream: &'a [SocketAddr],
-    /// The request; `None` for a connection.
-    pub request: Option<RequestHead<'a>>,
-}
+pub use attributes::Attributes;
+pub(crate) use rule::Rule;
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +33,25 @@ pub struct Rules {
     nothing_matched: Arc<str>,
 }
 
+/// A policy: it matches where any of its permissions and any of its principals does.
 #[derive(Clone, Debug)]
-struct Policy {
+pub(crate) struct Policy {
     name: Arc<str>,
     details: Arc<str>,
     permissions: Vec<Rule>,
     principals: Vec<Rule>,
+}
+
+impl Policy {
+    pub(crate) fn new(name: &str, permissions: Vec<Rule>, principals: Vec<Rule>) -> Self {
+        Self { name: name.into(), details: details(name), permissions, principals }
+    }
+}
+
+/// Envoy's response code details of a refusal; white space would break a line of the access log.
+fn details(name: &str) -> Arc<str> {
+    let name: String = name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+    format!("rbac_access_denied_matched_policy[{name}]").into()
 }
 
 /// What a set of rules says.
@@ -80,14 +73,14 @@ impl<'a> Verdict<'a> {
 }
 
 impl Rules {
+    pub(crate) fn new(action: Action, mut policies: Vec<Policy>) -> Self {
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { action, policies, nothing_matched: details("none") }
+    }
+
     /// What the rules are for.
     pub fn action(&self) -> Action {
         self.action
-    }
-
-    /// Names of the policies, in the order in which they are tried.
-    pub fn policy_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.policies.iter().map(|policy| &policy.name)
     }
 
     /// Tries the policies in the order of their names; the first that matches decides.
@@ -116,10 +109,10 @@ impl Rules {
 /// `envoy.filters.http.rbac`.
 #[derive(Clone, Debug, Default)]
 pub struct HttpRbac {
-    rules: Option<Rules>,
-    shadow: Option<Rules>,
-    stat_prefix: String,
-    shadow_stat_prefix: String,
+    pub(crate) rules: Option<Rules>,
+    pub(crate) shadow: Option<Rules>,
+    pub(crate) stat_prefix: String,
+    pub(crate) shadow_stat_prefix: String,
 }
 
 impl HttpRbac {
@@ -153,9 +146,9 @@ impl HttpRbac {
 /// `envoy.filters.network.rbac`.
 #[derive(Clone, Debug)]
 pub struct NetworkRbac {
-    rules: Option<Rules>,
-    shadow: Option<Rules>,
-    stat_prefix: String,
+    pub(crate) rules: Option<Rules>,
+    pub(crate) shadow: Option<Rules>,
+    pub(crate) stat_prefix: String,
 }
 
 impl NetworkRbac {
@@ -181,6 +174,3 @@ fn prefixed(scope: &Scope, prefix: &str) -> Scope {
         prefix => scope.child(prefix),
     }
 }
-
-#[cfg(test)]
-mod tests;

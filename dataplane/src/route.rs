@@ -8,9 +8,6 @@
 //! lives, beside the `RouteConfig` it belongs to. Nothing here knows of endpoints or connections.
 
 mod action;
-mod data;
-mod decode;
-mod forward;
 mod headers;
 mod matching;
 mod retry;
@@ -23,10 +20,12 @@ pub use action::{
     Action, Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteUpgrade,
     WeightedCluster,
 };
-pub use data::data_source;
+pub(crate) use headers::{Addition, AppendAction, Value};
 pub use headers::{Evaluated, HeaderOps};
 pub use matching::{PathMatch, RouteMatch};
+pub(crate) use matching::{QueryMatch, QueryRule};
 pub use retry::{Failure, RetryOn, RetryPolicy};
+pub(crate) use rewrite::NewPath;
 pub use rewrite::{PathRewrite, Redirect, Substitution};
 
 use crate::matcher::RequestHead;
@@ -40,15 +39,12 @@ pub struct RouteConfig {
     pub name: Arc<str>,
     /// The virtual hosts.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// `validate_clusters`; `None` leaves the default to the place of the configuration (inline: true, RDS: false).
-    pub validate_clusters: Option<bool>,
-    /// Whether virtual hosts come on demand (`vhds`).
-    pub uses_vhds: bool,
     /// Fields that were accepted and have no effect.
     pub notes: Notes,
-    domains: Domains,
-    common: Levelled,
-    specific_wins: bool,
+    pub(crate) domains: Domains,
+    pub(crate) common: Levelled,
+    /// `most_specific_header_mutations_wins`.
+    pub(crate) specific_wins: bool,
 }
 
 /// `VirtualHost`, meant.
@@ -64,7 +60,7 @@ pub struct VirtualHost {
     pub attempt_count_in_request: bool,
     /// `include_attempt_count_in_response`.
     pub attempt_count_in_response: bool,
-    common: Levelled,
+    pub(crate) common: Levelled,
 }
 
 /// `Route`, meant.
@@ -78,15 +74,16 @@ pub struct Route {
     pub action: Action,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
-    common: Levelled,
+    pub(crate) common: Levelled,
 }
 
 /// What every level has.
 #[derive(Debug, Default)]
 pub(crate) struct Levelled {
-    request: HeaderOps,
-    response: HeaderOps,
-    filters: BTreeMap<Box<str>, FilterOverride>,
+    pub(crate) request: HeaderOps,
+    pub(crate) response: HeaderOps,
+    /// `typed_per_filter_config`, by the filter's name.
+    pub(crate) filters: BTreeMap<Box<str>, FilterOverride>,
 }
 
 /// `typed_per_filter_config` of one filter.
@@ -121,11 +118,6 @@ impl RouteConfig {
         let routes = &self.virtual_hosts.get(host)?.routes;
         let route = routes.iter().position(|route| route.matches.matches(head, random))?;
         Some(RouteRef { host: host as u32, route: route as u32 })
-    }
-
-    /// The index of the virtual host for an authority, also where none of its routes matches.
-    pub fn virtual_host_for(&self, authority: &str) -> Option<&VirtualHost> {
-        self.virtual_hosts.get(self.domains.find(authority)?)
     }
 
     /// The route behind a reference.
@@ -207,12 +199,13 @@ pub(crate) struct Domains {
 }
 
 impl Domains {
-    fn new(ignore_port: bool) -> Self {
-        Self { ignore_port, ..Self::default() }
+    /// The same domains, for which the port of an authority does not matter: `ignore_port_in_host_matching`.
+    pub(crate) fn ignoring_port(self) -> Self {
+        Self { ignore_port: true, ..self }
     }
 
     /// Adds a domain; false when it is there already.
-    fn insert(&mut self, domain: &str, host: usize) -> bool {
+    pub(crate) fn insert(&mut self, domain: &str, host: usize) -> bool {
         let domain = domain.to_ascii_lowercase();
         let unique = |list: &mut Vec<(Box<str>, usize)>, part: &str| {
             let fresh = !list.iter().any(|(known, _)| **known == *part);
@@ -265,6 +258,3 @@ pub fn without_port(authority: &str) -> &str {
         _ => authority,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -18,16 +18,19 @@
 mod cluster;
 mod http;
 mod listener;
+mod local_reply;
 mod log;
-mod peer;
 mod revocation;
 mod san;
 mod tls;
+mod tls_error;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use crate::network::IpPrefix;
+pub use crate::peer::{PeerCertificate, PeerError};
 pub use cluster::{
     Cluster, Discovery, DnsCache, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport,
     UpstreamHttp, UpstreamProtocol,
@@ -38,22 +41,22 @@ pub use http::{
     StripPort, Underscores, UpgradeConfig,
 };
 pub use listener::{
-    Direction, FilterChain, FilterChainMatch, Inspection, IpPrefix, Listener, NetworkFilter,
-    OnInspectionTimeout, SourceType, TcpProxy, TcpTarget, Terminal, TransportProtocol, WeightedCluster,
+    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
+    SourceType, TcpProxy, TcpTarget, Terminal, TransportProtocol, WeightedCluster,
 };
+pub(crate) use local_reply::Mapper;
+pub use local_reply::{LocalReplies, Reply};
 pub use log::{AccessLog, LogSink};
-pub use peer::{PeerCertificate, PeerError};
 pub use revocation::RevocationLists;
-pub use san::{SanMatch, SanMatcher};
-pub use tls::{
-    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
-};
+pub use san::SanMatch;
+pub use tls::{CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TrustSpec, UpstreamTls, UpstreamTlsSpec};
+pub use tls_error::TlsError;
 pub(crate) use verify::{TrustChange, counter_of, reason, revoked};
 
 use crate::route::RouteConfig;
 
 /// Everything that a worker needs to serve: replaced whole, never changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Runtime {
     /// Which build of the configuration this is; grows by one with each swap.
     pub revision: u64,

@@ -13,8 +13,9 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
+use weft_api::flags::LogFormat;
 
-use crate::args::{Args, LogFormat};
+use crate::args::Args;
 use crate::reconciler::Reconciling;
 use patient::Collector;
 

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Page;
-use super::pages::gone;
+use super::page::Page;
 use crate::config_dump::timestamp;
 use crate::control::Handle;
 use crate::decode::SecretPlan;
@@ -29,7 +28,7 @@ pub(super) async fn render(handle: &Handle) -> Page {
         }
         json!({ "certificates": [{ "ca_cert": roots, "cert_chain": own }] })
     });
-    shown.await.map_or_else(gone, |value| Page::json(&value))
+    shown.await.map_or_else(Page::gone, |value| Page::json(&value))
 }
 
 fn details(name: &str, der: &[u8]) -> Value {

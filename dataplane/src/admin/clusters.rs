@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Page;
-use super::pages::gone;
+use super::page::Page;
 use super::query::Query;
 use crate::breaker::Breaker;
 use crate::control::Handle;
@@ -27,7 +26,7 @@ pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
             Page::text(text)
         }
     });
-    page.await.unwrap_or_else(gone)
+    page.await.unwrap_or_else(Page::gone)
 }
 
 fn limits(breaker: &Breaker) -> [(&'static str, u32); 4] {

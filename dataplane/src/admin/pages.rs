@@ -6,7 +6,7 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::json;
 
-use super::Page;
+use super::page::Page;
 use super::query::Query;
 use crate::config_dump::{self, Selection};
 use crate::control::{Handle, Phase};
@@ -65,11 +65,7 @@ pub(super) async fn server_info(handle: &Handle) -> Page {
             "node": node,
         })
     });
-    page.await.map_or_else(gone, |value| Page::json(&value))
-}
-
-pub(super) fn gone() -> Page {
-    Page::text("the proxy is ending\n").with_status(StatusCode::SERVICE_UNAVAILABLE)
+    page.await.map_or_else(Page::gone, |value| Page::json(&value))
 }
 
 pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
@@ -84,7 +80,7 @@ pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
     let selection = Selection { resource, names, endpoints: query.has("include_eds") };
     let dump = handle
         .inspect(move |state| config_dump::render(state.world, state.bootstrap, state.started, &selection));
-    dump.await.map_or_else(gone, |value| Page::json(&value))
+    dump.await.map_or_else(Page::gone, |value| Page::json(&value))
 }
 
 pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
@@ -95,7 +91,7 @@ pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
         })
         .collect::<Vec<_>>()
     });
-    let Some(listed) = listed.await else { return gone() };
+    let Some(listed) = listed.await else { return Page::gone() };
     if query.value("format") == Some("json") {
         let statuses = listed.iter().map(|(name, address)| {
             let socket = json!({ "address": address.ip().to_string(), "port_value": address.port() });

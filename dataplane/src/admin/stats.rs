@@ -4,8 +4,7 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value as Json, json};
 
-use super::Page;
-use super::pages::gone;
+use super::page::Page;
 use super::query::Query;
 use crate::control::Handle;
 use crate::stats::{Reading, Value, render_prometheus, render_text};
@@ -30,7 +29,7 @@ pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
             Page::text(render_text(&readings, keep))
         }
     });
-    page.await.unwrap_or_else(gone)
+    page.await.unwrap_or_else(Page::gone)
 }
 
 pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
@@ -47,7 +46,7 @@ pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
         page.content_type = "text/plain; version=0.0.4; charset=utf-8";
         page
     });
-    page.await.unwrap_or_else(gone)
+    page.await.unwrap_or_else(Page::gone)
 }
 
 fn filter(query: &Query) -> Result<Option<Regex>, Page> {

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::options::BalanceOptions;
 use super::schedule::Set;
-use super::{BalanceOptions, Dice, Membership};
 use crate::outlier::Outliers;
+use crate::random::Random;
 use crate::runtime::{Endpoint, Endpoints, Health};
 
 const OVERPROVISIONING: u32 = 140;
@@ -47,7 +48,7 @@ impl Levels {
         outliers: &Outliers,
         options: BalanceOptions,
         loads: &[Rc<Cell<u32>>],
-        random: &mut Dice,
+        random: &mut Random,
     ) -> Self {
         let factor =
             if endpoints.overprovisioning == 0 { OVERPROVISIONING } else { endpoints.overprovisioning };
@@ -146,17 +147,4 @@ fn by_priority(endpoints: &Endpoints, outliers: &Outliers) -> Vec<Priority> {
         priority.usable.push(at);
     }
     sorted.into_values().collect()
-}
-
-pub(super) fn membership(endpoints: &Endpoints, outliers: &Outliers) -> Membership {
-    let mut members = Membership { total: endpoints.list.len(), ..Membership::default() };
-    for (at, endpoint) in endpoints.list.iter().enumerate() {
-        match state(endpoint, outliers.is_ejected(at)) {
-            State::Healthy => members.healthy += 1,
-            State::Degraded => members.degraded += 1,
-            State::Excluded => members.excluded += 1,
-            State::Unhealthy => {}
-        }
-    }
-    members
 }

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use super::{Dice, LbPolicy};
+use super::options::LbPolicy;
+use crate::random::Random;
 use crate::runtime::Endpoint;
 
 /// Endpoints that are equal but for weight and load.
@@ -57,7 +58,7 @@ impl Set {
         endpoints: &[Endpoint],
         policy: LbPolicy,
         loads: &[Rc<Cell<u32>>],
-        random: &mut Dice,
+        random: &mut Random,
     ) -> Self {
         let weight = |member: &usize| f64::from(endpoints.get(*member).map_or(1, |e| e.weight.max(1)));
         let equal = members.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]));
@@ -79,7 +80,7 @@ impl Set {
         &mut self,
         policy: LbPolicy,
         loads: &[Rc<Cell<u32>>],
-        random: &mut Dice,
+        random: &mut Random,
     ) -> Option<usize> {
         if self.members.len() < 2 {
             return self.members.first().copied();
@@ -105,7 +106,7 @@ impl Set {
     }
 }
 
-fn least(members: &[usize], choices: u32, loads: &[Rc<Cell<u32>>], random: &mut Dice) -> usize {
+fn least(members: &[usize], choices: u32, loads: &[Rc<Cell<u32>>], random: &mut Random) -> usize {
     let load = |at: usize| loads.get(at).map_or(0, |load| load.get());
     if choices as usize >= members.len() {
         // As many choices as endpoints: look at all, from a random start so that ties are spread.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::held::ChildKey;
+use super::needs::Owner;
 use super::world::World;
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
@@ -18,10 +20,23 @@ use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 /// Remembers what was built last.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
-    revision: u64,
+    /// What the workers were given last.
+    runtime: Runtime,
     clusters: HashMap<Arc<str>, BuiltCluster>,
     transports: HashMap<Arc<str>, BuiltTransports>,
     listeners: HashMap<Arc<str>, BuiltListener>,
+    /// Listeners that were prepared when they were checked and are not in use yet.
+    checked: HashMap<Arc<str>, BuiltListener>,
+}
+
+/// A new runtime, with what of it is not as in the one before.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) runtime: Arc<Runtime>,
+    /// Clusters that are new, changed, or gone.
+    pub(super) clusters: Vec<Arc<str>>,
+    /// Listeners that are new, changed, or gone.
+    pub(super) listeners: Vec<Arc<str>>,
 }
 
 /// Generations of the secrets, and the transport sockets made of them.
@@ -50,10 +65,29 @@ struct BuiltListener {
     listener: Arc<Listener>,
 }
 
+impl BuiltListener {
+    fn is_of(&self, plan: &Arc<ListenerPlan>, secrets: &[u64]) -> bool {
+        Arc::ptr_eq(&self.plan, plan) && self.secrets == secrets
+    }
+}
+
 impl Builder {
-    /// Prepares a cluster's transport sockets; a cluster whose secrets are missing is prepared later.
-    pub(super) fn check_cluster(&mut self, plan: &Arc<ClusterPlan>, world: &World) -> Result<(), Rejection> {
-        self.transports(plan, world).map(|_| ())
+    /// Prepares what is on its way with its secrets; where they are missing, it is prepared later.
+    pub(super) fn check(&mut self, owner: &Owner, world: &World) -> Result<(), Rejection> {
+        match owner {
+            Owner::Cluster(name) => match world.clusters.warming(name) {
+                Some((plan, _)) => self.transports(&plan, world).map(|_| ()),
+                None => Ok(()),
+            },
+            Owner::Listener(name) => match world.listeners.warming(name) {
+                Some((plan, _)) => {
+                    let built = prepare(&plan, world).transpose()?;
+                    self.checked.extend(built.map(|built| (Arc::clone(name), built)));
+                    Ok(())
+                }
+                None => Ok(()),
+            },
+        }
     }
 
     fn transports(&mut self, plan: &Arc<ClusterPlan>, world: &World) -> Result<Option<Prepared>, Rejection> {
@@ -72,64 +106,65 @@ impl Builder {
         Ok(Some((secrets, ready)))
     }
 
-    /// Prepares a listener.
-    pub(super) fn check_listener(
-        &mut self,
-        plan: &Arc<ListenerPlan>,
-        world: &World,
-    ) -> Result<(), Rejection> {
-        match plan.prepare(world.usable_secrets()) {
-            Some(Err(rejection)) => Err(rejection),
-            Some(Ok(_)) | None => Ok(()),
+    /// Builds what changed since the last time, and takes over the rest.
+    pub(super) fn build(&mut self, world: &mut World) -> Built {
+        let stale = std::mem::take(&mut world.stale);
+        let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
+        for owner in stale.owners {
+            match owner {
+                Owner::Cluster(name) => clusters.extend(self.build_cluster(name, world)),
+                Owner::Listener(name) => listeners.extend(self.build_listener(name, world)),
+            }
+        }
+        for key in stale.routes {
+            self.build_route(&key, world);
+        }
+        self.runtime.revision += 1;
+        Built { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
+    }
+
+    fn build_route(&mut self, key: &ChildKey, world: &World) {
+        let own = world.routes.get(key).and_then(|leaf| leaf.held.as_ref());
+        // Another source may have one of that name.
+        let others = || world.routes.iter().filter(|((_, name), _)| *name == key.1);
+        match own.or_else(|| others().find_map(|(_, leaf)| leaf.held.as_ref())) {
+            Some(held) => drop(self.runtime.routes.insert(Arc::clone(&key.1), Arc::clone(&held.value))),
+            None => drop(self.runtime.routes.remove(&key.1)),
         }
     }
 
-    /// Builds everything that is in use.
-    pub(super) fn build(&mut self, world: &mut World) -> Arc<Runtime> {
-        self.revision += 1;
-        let mut runtime = Runtime { revision: self.revision, ..Runtime::default() };
-        let plans: Vec<Arc<ClusterPlan>> = world
-            .clusters
-            .values()
-            .filter_map(|slot| slot.active.as_ref().map(|held| Arc::clone(&held.value)))
-            .collect();
-        for plan in plans {
-            if let Some(cluster) = self.cluster(&plan, world) {
-                runtime.clusters.insert(Arc::clone(&plan.name), cluster);
+    /// Builds a cluster, or lets it go; answers its name where something changed.
+    fn build_cluster(&mut self, name: Arc<str>, world: &mut World) -> Option<Arc<str>> {
+        let plan = world.clusters.active(&name);
+        match plan.and_then(|plan| self.cluster(&plan, world)) {
+            Some(cluster) => {
+                let before = self.runtime.clusters.insert(Arc::clone(&name), Arc::clone(&cluster));
+                before.is_none_or(|before| !Arc::ptr_eq(&before, &cluster)).then_some(name)
+            }
+            None => {
+                self.transports.remove(&name);
+                let built = self.clusters.remove(&name)?;
+                world.registry.hide(&Scope::cluster(&built.plan.stat_name));
+                self.runtime.clusters.remove(&name).map(|_| name)
             }
         }
-        let plans: Vec<Arc<ListenerPlan>> = world
-            .listeners
-            .values()
-            .filter_map(|slot| slot.active.as_ref().map(|held| Arc::clone(&held.value)))
-            .collect();
-        for plan in plans {
-            if let Some(listener) = self.listener(&plan, world) {
-                runtime.listeners.insert(Arc::clone(&plan.name), listener);
+    }
+
+    /// The same of a listener.
+    fn build_listener(&mut self, name: Arc<str>, world: &mut World) -> Option<Arc<str>> {
+        let plan = world.listeners.active(&name);
+        match plan.and_then(|plan| self.listener(&plan, world)) {
+            Some(listener) => {
+                let before = self.runtime.listeners.insert(Arc::clone(&name), Arc::clone(&listener));
+                before.is_none_or(|before| !Arc::ptr_eq(&before, &listener)).then_some(name)
+            }
+            None => {
+                self.checked.remove(&name);
+                let built = self.listeners.remove(&name)?;
+                world.registry.hide(&Scope::listener(&built.listener.stat_prefix));
+                self.runtime.listeners.remove(&name).map(|_| name)
             }
         }
-        for ((_, name), leaf) in &world.routes {
-            if let Some(held) = &leaf.held {
-                runtime.routes.insert(Arc::clone(name), Arc::clone(&held.value));
-            }
-        }
-        let registry = &mut world.registry;
-        self.clusters.retain(|name, built| {
-            let stays = runtime.clusters.contains_key(name);
-            if !stays {
-                registry.hide(&Scope::cluster(&built.plan.stat_name));
-            }
-            stays
-        });
-        self.transports.retain(|name, _| runtime.clusters.contains_key(name));
-        self.listeners.retain(|name, built| {
-            let stays = runtime.listeners.contains_key(name);
-            if !stays {
-                registry.hide(&Scope::listener(&built.listener.stat_prefix));
-            }
-            stays
-        });
-        Arc::new(runtime)
     }
 
     fn cluster(&mut self, plan: &Arc<ClusterPlan>, world: &mut World) -> Option<Arc<Cluster>> {
@@ -176,30 +211,40 @@ impl Builder {
     }
 
     fn listener(&mut self, plan: &Arc<ListenerPlan>, world: &World) -> Option<Arc<Listener>> {
-        let secrets: Vec<u64> = plan.secrets().map(|reference| world.secret_generation(reference)).collect();
+        let secrets = generations(plan, world);
         let before = self.listeners.get(&plan.name);
-        if let Some(built) = before
-            && Arc::ptr_eq(&built.plan, plan)
-            && built.secrets == secrets
-        {
+        if let Some(built) = before.filter(|built| built.is_of(plan, &secrets)) {
             return Some(Arc::clone(&built.listener));
         }
         let before = before.map(|built| Arc::clone(&built.listener));
-        match plan.prepare(world.usable_secrets()) {
+        let checked = self.checked.remove(&plan.name).filter(|built| built.is_of(plan, &secrets));
+        match checked.map(Ok).or_else(|| prepare(plan, world)) {
             None => before,
             Some(Err(rejection)) => {
                 tracing::error!(listener = &*plan.name, %rejection, "the new secret cannot be used");
                 before
             }
-            Some(Ok(listener)) => {
-                let listener = Arc::new(listener);
-                let built =
-                    BuiltListener { plan: Arc::clone(plan), secrets, listener: Arc::clone(&listener) };
+            Some(Ok(built)) => {
+                let listener = Arc::clone(&built.listener);
                 self.listeners.insert(Arc::clone(&plan.name), built);
                 Some(listener)
             }
         }
     }
+}
+
+fn generations(plan: &ListenerPlan, world: &World) -> Vec<u64> {
+    plan.secrets().map(|reference| world.secret_generation(reference)).collect()
+}
+
+/// A listener with its secrets, `None` while one is missing.
+fn prepare(plan: &Arc<ListenerPlan>, world: &World) -> Option<Result<BuiltListener, Rejection>> {
+    let prepared = plan.prepare(world.usable_secrets())?;
+    Some(prepared.map(|listener| BuiltListener {
+        plan: Arc::clone(plan),
+        secrets: generations(plan, world),
+        listener: Arc::new(listener),
+    }))
 }
 
 fn resolve(plan: &ClusterPlan, world: &World, name: &Arc<str>, port: u16) -> Vec<SocketAddr> {

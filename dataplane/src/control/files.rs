@@ -3,7 +3,7 @@
 //! Changes are noticed by looking at the file's inode, size and time twice a second: it works the same for writes
 //! in place, renames and mounted volumes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,8 +38,14 @@ impl FileUpdate {
 /// The tasks that look at files.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    running: HashMap<PathBuf, AbortHandle>,
+    running: HashMap<PathBuf, Watched>,
     updates: mpsc::Sender<FileUpdate>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    task: AbortHandle,
+    needed_by: usize,
 }
 
 impl Watchers {
@@ -47,27 +53,29 @@ impl Watchers {
         Self { running: HashMap::new(), updates }
     }
 
-    /// Watches exactly these files from now on.
-    pub(super) fn watch(&mut self, paths: &HashSet<PathBuf>) {
-        self.running.retain(|path, task| {
-            let keep = paths.contains(path);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for path in paths {
-            if !self.running.contains_key(path) {
-                let task = tokio::spawn(follow(path.clone(), self.updates.clone()));
-                self.running.insert(path.clone(), task.abort_handle());
-            }
+    /// Watches a file for one more who needs it.
+    pub(super) fn watch(&mut self, path: &Path) {
+        let start = || {
+            let task = tokio::spawn(follow(path.to_owned(), self.updates.clone()));
+            Watched { task: task.abort_handle(), needed_by: 0 }
+        };
+        self.running.entry(path.to_owned()).or_insert_with(start).needed_by += 1;
+    }
+
+    /// Watches it for one less; the last one ends it.
+    pub(super) fn unwatch(&mut self, path: &Path) {
+        let Some(watched) = self.running.get_mut(path) else { return };
+        watched.needed_by -= 1;
+        if watched.needed_by == 0 {
+            watched.task.abort();
+            self.running.remove(path);
         }
     }
 }
 
 impl Drop for Watchers {
     fn drop(&mut self) {
-        self.running.values().for_each(AbortHandle::abort);
+        self.running.values().for_each(|watched| watched.task.abort());
     }
 }
 

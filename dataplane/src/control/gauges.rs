@@ -21,8 +21,8 @@ pub(super) struct Gauges {
     active_listeners: GaugeId,
     warming_listeners: GaugeId,
     ignored_fields: GaugeId,
-    accepted: [CounterId; 6],
-    rejected: [CounterId; 6],
+    accepted: [CounterId; ResourceKind::ALL.len()],
+    rejected: [CounterId; ResourceKind::ALL.len()],
 }
 
 impl Gauges {

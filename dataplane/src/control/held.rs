@@ -1,14 +1,12 @@
 //! Resources as they are kept: what was accepted, what is on its way, what was refused.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::decode::{Reference, Source};
-use crate::dns::Question;
+use crate::decode::Source;
 use crate::rejection::Rejection;
 
 /// Names a resource that others refer to.
@@ -40,6 +38,14 @@ pub struct Held<T> {
     pub origin: Origin,
 }
 
+impl Held<()> {
+    /// The same resource with what it means.
+    pub(super) fn with<T>(self, value: T) -> Held<T> {
+        let Self { value: (), version, body, ignored, updated, origin } = self;
+        Held { value, version, body, ignored, updated, origin }
+    }
+}
+
 /// The last version that was refused.
 #[derive(Debug, Clone)]
 pub struct Refused {
@@ -67,6 +73,18 @@ pub struct Slot<T> {
 impl<T> Default for Slot<T> {
     fn default() -> Self {
         Self { active: None, warming: None, refused: None }
+    }
+}
+
+impl<T> Slot<T> {
+    /// What is in use, then what is on its way.
+    pub(super) fn both(&self) -> impl Iterator<Item = &Held<Arc<T>>> {
+        self.active.iter().chain(self.warming.as_ref().map(|(held, _)| held))
+    }
+
+    /// What came last: on its way, else in use.
+    pub(super) fn newest(&self) -> Option<&Held<Arc<T>>> {
+        self.both().last()
     }
 }
 
@@ -108,19 +126,6 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-/// What has to be asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Names by type.
-    pub endpoints: HashSet<ChildKey>,
-    /// Names by type.
-    pub routes: HashSet<ChildKey>,
-    /// Names by type.
-    pub secrets: HashSet<ChildKey>,
-    /// Names to resolve.
-    pub questions: Vec<Question>,
-}
-
 pub(super) fn refused_of<T>(held: &Held<T>, rejection: &Rejection, now: Now) -> Refused {
     Refused {
         version: Arc::clone(&held.version),
@@ -128,8 +133,4 @@ pub(super) fn refused_of<T>(held: &Held<T>, rejection: &Rejection, now: Now) -> 
         rejection: rejection.clone(),
         at: now.wall,
     }
-}
-
-pub(super) fn key_of(reference: &Reference) -> ChildKey {
-    (reference.source.clone(), Arc::clone(&reference.name))
 }

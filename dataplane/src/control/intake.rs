@@ -23,7 +23,7 @@ impl Control {
             }
             Notice::Disconnected { reason, retry_in } => {
                 self.gauges.set_connected(false);
-                if self.hold_until.take().is_some() {
+                if self.startup.give_up() {
                     tracing::warn!(%reason, "the control plane is away: serving the last good configuration");
                 } else {
                     tracing::debug!(%reason, ?retry_in, "the control plane is away");
@@ -42,8 +42,7 @@ impl Control {
             ?removed,
             "update"
         );
-        self.hold_until = None;
-        self.last_update = Some(now.instant);
+        self.startup.heard(now.instant);
         self.heard.insert(kind);
         let names = added.iter().map(|added| (Arc::clone(&added.name), Arc::clone(&added.version))).collect();
         let incoming = added
@@ -54,7 +53,6 @@ impl Control {
         self.world.remove(kind, &Source::Ads, &removed);
         self.gauges.count_update(kind, refusals.is_empty());
         self.pending.push(Pending::new(kind, ticket, names, refusals, now.instant));
-        self.dirty = true;
     }
 
     pub(super) fn take_file(&mut self, update: &FileUpdate) {
@@ -79,6 +77,5 @@ impl Control {
                 self.gauges.count_update(kind, refusals.is_empty());
             }
         }
-        self.dirty = true;
     }
 }

@@ -59,7 +59,6 @@ impl Control {
             Ok((own, bundle)) => {
                 self.world.set_own_secret(IDENTITY_SECRET, own, now);
                 self.world.set_fallback_secret(BUNDLE_SECRET, bundle, now);
-                self.dirty = true;
             }
             Err(error) => tracing::error!(%error, "the new identity cannot be used; the old one serves"),
         }
@@ -67,7 +66,7 @@ impl Control {
 
     /// The last good configuration. It is served when the control plane does not answer in time.
     pub(super) fn take_snapshot(&mut self) {
-        let Some(directory) = &self.snapshots else { return };
+        let Some(directory) = self.saving.directory() else { return };
         let snapshot = match Snapshot::load(directory, &self.bootstrap.node.id) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return,
@@ -95,15 +94,13 @@ impl Control {
 
     /// Saves what is in use once changes have settled.
     pub(super) fn save(&mut self, now: Instant) {
-        if self.save_at.is_some_and(|at| at <= now) && self.world.is_warm() {
+        if self.saving.is_due(now) && self.world.is_warm() {
             self.save_now();
         }
     }
 
     pub(super) fn save_now(&mut self) {
-        let Some(directory) = self.snapshots.clone().filter(|_| self.save_at.take().is_some()) else {
-            return;
-        };
+        let Some(directory) = self.saving.take() else { return };
         let snapshot = self.world.snapshot(&self.bootstrap.node.id);
         // Writing waits for the disk, which must not hold up the control thread.
         let write = move || {

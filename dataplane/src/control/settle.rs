@@ -6,18 +6,19 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::held::{Now, Wanted};
+use super::held::Now;
 use super::warm::Unusable;
-use super::{BIND_PATIENCE, BIND_RETRY, Control, Phase, QUIET, QUIET_LIMIT, SAVE_AFTER, StartError};
+use super::world::Wanted;
+use super::{Control, Phase, StartError};
 use crate::bootstrap::ListSource;
 use crate::rejection::Rejection;
 
 impl Control {
-    /// Brings what was taken to the workers, asks for what is missing, and answers what is settled.
+    /// Brings what was taken to the workers, asks for what is missing, and answers what is settled. What did not change
+    /// is not looked at.
     pub(super) async fn work(&mut self) -> Result<(), StartError> {
         let now = Self::now();
-        let promoted = self.world.promote(now);
-        self.dirty |= promoted.changed;
+        let promoted = self.world.promote(&mut self.builder, now);
         for Unusable { kind, refusal, .. } in &promoted.refusals {
             tracing::warn!(kind = kind.short(), name = &*refusal.0, rejection = %refusal.1, "resource refused");
             self.pending.iter_mut().for_each(|pending| pending.refuse(*kind, refusal));
@@ -27,56 +28,77 @@ impl Control {
         if self.is_starting() {
             StartError::of_static(&promoted.refusals)?;
         }
-        let wanted = self.world.wanted();
-        self.ask_for(&wanted);
-        if self.hold_until.is_some_and(|until| until <= now.instant) {
+        let wanted = self.world.take_wanted();
+        tracing::trace!(
+            examined = promoted.examined,
+            begun = wanted.begun.len(),
+            ended = wanted.ended.len(),
+            "looked at"
+        );
+        self.ask_for(wanted);
+        if self.startup.end_hold(now.instant) {
             tracing::warn!("no word from the control plane: serving the last good configuration");
-            self.hold_until = None;
         }
-        if self.retry_bind_at.is_some_and(|at| at <= now.instant) {
-            self.retry_bind_at = None;
-            self.dirty = true;
-        }
-        if self.dirty && self.hold_until.is_none() {
+        self.dirty |= self.binding.take_retry(now.instant);
+        if self.has_changes() && !self.startup.holds() {
             self.dirty = false;
             self.swap(now).await;
         }
         self.answer_settled(now.instant);
         self.announce_ready(now.instant);
         self.save(now.instant);
-        self.sweep_outliers(now.instant);
+        self.sweeps.run(&self.runtime, now.instant);
         Ok(())
     }
 
-    fn ask_for(&mut self, wanted: &Wanted) {
-        self.secrets.send_replace(Arc::clone(self.world.usable_secrets()));
-        self.resolver.ask(&wanted.questions);
-        self.watch_files(wanted);
-        self.subscribe(wanted);
+    fn has_changes(&self) -> bool {
+        self.dirty || self.world.is_stale()
+    }
+
+    fn ask_for(&mut self, wanted: Wanted) {
+        let usable = self.world.usable_secrets();
+        self.secrets.send_if_modified(|published| {
+            let changed = !Arc::ptr_eq(published, usable);
+            if changed {
+                *published = Arc::clone(usable);
+            }
+            changed
+        });
+        for need in wanted.ended {
+            self.cease(&need);
+        }
+        for need in wanted.begun {
+            self.ask(need);
+        }
     }
 
     async fn swap(&mut self, now: Now) {
-        let runtime = self.world.build();
+        let built = self.builder.build(&mut self.world);
+        let runtime = built.runtime;
         let failures = self.engine.swap(Arc::clone(&runtime)).await;
         tracing::debug!(
             revision = runtime.revision,
             listeners = runtime.listeners.len(),
             clusters = runtime.clusters.len(),
+            changed_listeners = built.listeners.len(),
+            changed_clusters = built.clusters.len(),
             "every worker serves by the new configuration"
         );
+        self.sweeps.follow(&runtime, &built.clusters, now.instant);
         self.runtime = runtime;
-        self.unbound_since =
-            if failures.is_empty() { None } else { self.unbound_since.or(Some(now.instant)) };
+        if failures.is_empty() {
+            self.binding.succeeded();
+        }
         for failure in failures {
             tracing::error!("{failure}");
             let rejection = Rejection::new("address", failure.to_string());
             let refusal = (Arc::clone(&failure.name), rejection);
             self.world.note_unbound(&failure.name, &refusal.1, now);
             self.pending.iter_mut().for_each(|pending| pending.refuse(ResourceKind::Listener, &refusal));
-            self.retry_bind_at = Some(now.instant + BIND_RETRY);
+            self.binding.failed(now.instant);
         }
-        if self.stream.is_some() && self.snapshots.is_some() {
-            self.save_at.get_or_insert(now.instant + SAVE_AFTER);
+        if self.stream.is_some() {
+            self.saving.changed(now.instant);
         }
     }
 
@@ -88,7 +110,7 @@ impl Control {
         // Answers of a type go in the order of their updates.
         let mut waiting = HashSet::new();
         let world = &self.world;
-        let held_back = self.hold_until.is_some();
+        let held_back = self.startup.holds();
         self.pending.retain(|pending| {
             if held_back || waiting.contains(&pending.kind) || !pending.is_settled(world, now) {
                 waiting.insert(pending.kind);
@@ -105,17 +127,21 @@ impl Control {
         let heard = |kind, source: &Option<ListSource>| {
             source.is_none()
                 || self.heard.contains(&kind)
-                || (self.restored.is_some() && self.hold_until.is_none())
+                || (self.restored.is_some() && !self.startup.holds())
         };
         let complete = heard(ResourceKind::Cluster, &self.bootstrap.cluster_source)
             && heard(ResourceKind::Listener, &self.bootstrap.listener_source)
             && self.world.is_warm()
-            && self.unbound_since.is_none_or(|since| now.duration_since(since) >= BIND_PATIENCE)
-            && !self.dirty;
-        self.complete_since =
-            if complete && self.is_starting() { self.complete_since.or(Some(now)) } else { None };
-        if complete && self.is_starting() && self.quiet_at().is_none_or(|at| at <= now) {
+            && self.binding.is_decided(now)
+            && !self.has_changes();
+        if complete && self.is_starting() {
+            self.startup.complete(now);
+        } else {
+            self.startup.incomplete();
+        }
+        if complete && self.is_starting() && self.startup.quiet_at().is_none_or(|at| at <= now) {
             self.phase.send_replace(Phase::Live);
+            self.startup.incomplete();
             self.engine.release_reserved();
             tracing::info!(
                 listeners = self.runtime.listeners.len(),
@@ -129,25 +155,5 @@ impl Control {
 
     fn is_starting(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::PreInitializing | Phase::Initializing)
-    }
-
-    /// When the first configuration counts as complete; `None` where nothing comes by a stream.
-    pub(super) fn quiet_at(&self) -> Option<Instant> {
-        if *self.phase.borrow() == Phase::Live {
-            return None;
-        }
-        Some((self.last_update? + QUIET).min(self.complete_since? + QUIET_LIMIT))
-    }
-
-    fn sweep_outliers(&mut self, now: Instant) {
-        self.swept.retain(|name, _| self.runtime.clusters.contains_key(name));
-        for (name, cluster) in &self.runtime.clusters {
-            let Some(config) = cluster.outliers.config() else { continue };
-            let last = self.swept.entry(Arc::clone(name)).or_insert(now);
-            if now.duration_since(*last) >= config.interval {
-                *last = now;
-                cluster.outliers.sweep(now.into_std());
-            }
-        }
     }
 }

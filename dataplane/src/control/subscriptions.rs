@@ -1,14 +1,13 @@
 //! What is asked for on the stream and from files.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use weft_api::ResourceKind;
 use weft_api::names::IDENTITY_SECRET;
 
 use super::Control;
-use super::held::{ChildKey, Origin, Wanted};
+use super::held::{ChildKey, Origin};
+use super::needs::Need;
 use crate::bootstrap::ListSource;
 use crate::decode::Source;
 
@@ -24,32 +23,60 @@ impl Control {
         }
     }
 
-    /// Makes the stream's subscriptions those that are wanted.
-    pub(super) fn subscribe(&mut self, wanted: &Wanted) {
-        let Some((client, _)) = &self.stream else { return };
-        let by_stream = |kind: ResourceKind, keys: &HashSet<ChildKey>| {
-            keys.iter()
-                .filter(|(source, _)| *source == Source::Ads)
-                .filter(|key| kind != ResourceKind::Secret || !self.is_local_secret(key))
-                .map(|(_, name)| (kind, Arc::clone(name)))
-                .collect::<Vec<_>>()
-        };
-        let names: HashSet<(ResourceKind, Arc<str>)> = [
-            by_stream(ResourceKind::Endpoint, &wanted.endpoints),
-            by_stream(ResourceKind::Route, &wanted.routes),
-            by_stream(ResourceKind::Secret, &wanted.secrets),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        for (kind, name) in names.difference(&self.subscribed) {
-            tracing::debug!(kind = kind.short(), %name, "subscribed");
-            client.subscribe(*kind, name.to_string());
+    /// Watches the files that hold lists.
+    pub(super) fn watch_lists(&mut self) {
+        for list in [&self.bootstrap.listener_source, &self.bootstrap.cluster_source] {
+            match list {
+                Some(ListSource::File(path)) => self.watchers.watch(path),
+                Some(ListSource::Ads) | None => {}
+            }
         }
-        for (kind, name) in self.subscribed.difference(&names) {
-            client.unsubscribe(*kind, name.to_string());
+    }
+
+    /// Asks for something that is named now.
+    pub(super) fn ask(&mut self, need: Need) {
+        match need {
+            Need::Endpoints(key) => self.follow(ResourceKind::Endpoint, key),
+            Need::Route(key) => self.follow(ResourceKind::Route, key),
+            Need::Secret(key) if self.is_local_secret(&key) => {}
+            Need::Secret(key) => self.follow(ResourceKind::Secret, key),
+            Need::Addresses(question) => self.resolver.ask(question),
         }
-        self.subscribed = names;
+    }
+
+    /// Ceases to ask for something that nobody names any more.
+    pub(super) fn cease(&mut self, need: &Need) {
+        match need {
+            Need::Endpoints(key) => self.unfollow(ResourceKind::Endpoint, key),
+            Need::Route(key) => self.unfollow(ResourceKind::Route, key),
+            Need::Secret(key) => self.unfollow(ResourceKind::Secret, key),
+            Need::Addresses(question) => self.resolver.cease(question),
+        }
+    }
+
+    fn follow(&mut self, kind: ResourceKind, (source, name): ChildKey) {
+        match (source, &self.stream) {
+            (Source::File(path), _) => self.watchers.watch(&path),
+            (Source::Ads, Some((client, _))) => {
+                if self.subscribed.insert((kind, Arc::clone(&name))) {
+                    tracing::debug!(kind = kind.short(), %name, "subscribed");
+                    client.subscribe(kind, name.to_string());
+                }
+            }
+            (Source::Ads, None) => {}
+        }
+    }
+
+    fn unfollow(&mut self, kind: ResourceKind, (source, name): &ChildKey) {
+        match (source, &self.stream) {
+            (Source::File(path), _) => self.watchers.unwatch(path),
+            (Source::Ads, Some((client, _))) => {
+                if self.subscribed.remove(&(kind, Arc::clone(name))) {
+                    client.unsubscribe(kind, name.to_string());
+                }
+            }
+            (Source::Ads, None) => {}
+        }
     }
 
     /// The workload's own certificate is made here; a secret of the bootstrap file is there already. The stand-in
@@ -60,21 +87,5 @@ impl Control {
         }
         let held = self.world.secrets.get(key).and_then(|leaf| leaf.held.as_ref());
         held.is_some_and(|held| held.origin == Origin::Static && !held.body.is_empty())
-    }
-
-    /// Watches the files that are sources.
-    pub(super) fn watch_files(&mut self, wanted: &Wanted) {
-        let lists = [&self.bootstrap.listener_source, &self.bootstrap.cluster_source];
-        let lists = lists.into_iter().filter_map(|source| match source {
-            Some(ListSource::File(path)) => Some(path.clone()),
-            Some(ListSource::Ads) | None => None,
-        });
-        let children = [&wanted.endpoints, &wanted.routes, &wanted.secrets];
-        let children = children.into_iter().flatten().filter_map(|(source, _)| match source {
-            Source::File(path) => Some(path.clone()),
-            Source::Ads => None,
-        });
-        let paths: HashSet<PathBuf> = lists.chain(children).collect();
-        self.watchers.watch(&paths);
     }
 }

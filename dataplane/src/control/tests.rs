@@ -13,9 +13,12 @@ use prost::{Message, Name};
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
+use super::build::Builder;
 use super::held::{Incoming, Now, Origin, Refusal};
+use super::needs::Need;
 use super::world::World;
 use crate::decode::{EndpointSource, Source};
+use crate::runtime::Runtime;
 
 fn encoded<M: Message + Name + Default>(yaml: &str) -> Bytes {
     let document: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
@@ -46,22 +49,64 @@ fn rds_listener(route: &str) -> Bytes {
 
 struct Bench {
     world: World,
+    builder: Builder,
     now: Now,
+}
+
+/// What the work after an event looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct Work {
+    /// Warming resources.
+    examined: usize,
+    /// Things that are asked for now, or no longer.
+    asked: usize,
+    /// Clusters and listeners that may have to be built anew.
+    visited: usize,
+    /// Those that were.
+    built: usize,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { world: World::default(), now: Now { instant: Instant::now(), wall: SystemTime::now() } }
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+        Self { world: World::default(), builder: Builder::default(), now }
     }
 
     fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<Refusal> {
         let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, all, self.now);
-        self.world.promote(self.now);
+        self.promote();
         refusals
     }
 
+    fn promote(&mut self) {
+        self.world.promote(&mut self.builder, self.now);
+    }
+
+    fn build(&mut self) -> Arc<Runtime> {
+        self.builder.build(&mut self.world).runtime
+    }
+
+    /// What the control thread does after each event.
+    fn work(&mut self) -> Work {
+        let promoted = self.world.promote(&mut self.builder, self.now);
+        let wanted = self.world.take_wanted();
+        let visited = self.world.stale.owners.len();
+        let built = self.builder.build(&mut self.world);
+        Work {
+            examined: promoted.examined,
+            asked: wanted.begun.len() + wanted.ended.len(),
+            visited,
+            built: built.clusters.len() + built.listeners.len(),
+        }
+    }
+
+    fn apply(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
+        let incoming = vec![incoming(name, version, body)];
+        assert!(self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, self.now).is_empty());
+    }
+
     fn port_of(&mut self, cluster: &str) -> Option<u16> {
-        let runtime = self.world.build();
+        let runtime = self.build();
         Some(runtime.clusters.get(cluster)?.endpoints.list.first()?.address.port())
     }
 }
@@ -70,10 +115,9 @@ impl Bench {
 fn a_cluster_is_used_only_once_its_endpoints_are_there() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
-    assert!(bench.world.build().clusters.is_empty());
+    assert!(bench.build().clusters.is_empty());
     assert!(!bench.world.is_settled(ResourceKind::Cluster, "a", "1"), "its ACK waits");
-    let wanted = bench.world.wanted();
-    assert!(wanted.endpoints.contains(&(Source::Ads, "a".into())));
+    assert_eq!(bench.world.take_wanted().begun, [Need::Endpoints((Source::Ads, "a".into()))]);
     bench.take(ResourceKind::Endpoint, vec![incoming("a", "1", endpoints("a", 81))]);
     assert_eq!(bench.port_of("a"), Some(81));
     assert!(bench.world.is_settled(ResourceKind::Cluster, "a", "1"));
@@ -84,8 +128,8 @@ fn endpoints_that_do_not_exist_make_an_empty_cluster() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
     bench.world.remove(ResourceKind::Endpoint, &Source::Ads, &["a".into()]);
-    bench.world.promote(bench.now);
-    assert_eq!(bench.world.build().clusters["a"].endpoints.list.len(), 0);
+    bench.promote();
+    assert_eq!(bench.build().clusters["a"].endpoints.list.len(), 0);
 }
 
 #[test]
@@ -102,7 +146,7 @@ fn a_refused_version_leaves_the_one_in_use_and_its_siblings() {
     );
     assert_eq!(refusals.len(), 1);
     assert_eq!((&*refusals[0].0, refusals[0].1.field.as_str()), ("a", "connect_timeout"));
-    let runtime = bench.world.build();
+    let runtime = bench.build();
     assert_eq!(runtime.clusters["a"].connect_timeout, Duration::from_secs(1));
     assert!(runtime.clusters.contains_key("b"));
     let slot = &bench.world.clusters["a"];
@@ -116,7 +160,7 @@ fn of_two_resources_with_one_name_the_first_counts() {
     let twice = vec![incoming("a", "1", eds_cluster("a", "1s")), incoming("a", "2", eds_cluster("a", "2s"))];
     let refusals = bench.take(ResourceKind::Cluster, twice);
     assert_eq!(refusals.len(), 1);
-    assert_eq!(bench.world.build().clusters["a"].connect_timeout, Duration::from_secs(1));
+    assert_eq!(bench.build().clusters["a"].connect_timeout, Duration::from_secs(1));
 }
 
 #[test]
@@ -130,12 +174,12 @@ fn what_did_not_change_is_the_same_object() {
         ResourceKind::Cluster,
         vec![incoming("a", "1", eds_cluster("a", "1s")), incoming("b", "1", eds_cluster("b", "1s"))],
     );
-    let first = bench.world.build();
+    let first = bench.build();
     bench.take(
         ResourceKind::Endpoint,
         vec![incoming("a", "2", endpoints("a", 91)), incoming("b", "1", endpoints("b", 82))],
     );
-    let second = bench.world.build();
+    let second = bench.build();
     assert!(Arc::ptr_eq(&first.clusters["b"], &second.clusters["b"]));
     assert!(!Arc::ptr_eq(&first.clusters["a"], &second.clusters["a"]));
     assert_eq!(first.clusters["a"].identity, second.clusters["a"].identity);
@@ -147,11 +191,11 @@ fn what_did_not_change_is_the_same_object() {
 fn a_listener_waits_for_its_routes_until_its_patience_ends() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
-    assert!(bench.world.build().listeners.is_empty());
+    assert!(bench.build().listeners.is_empty());
     assert_eq!(bench.world.next_deadline(), Some(bench.now.instant + Duration::from_secs(5)));
     bench.now.instant += Duration::from_secs(5);
-    bench.world.promote(bench.now);
-    assert!(bench.world.build().listeners.contains_key("l"));
+    bench.promote();
+    assert!(bench.build().listeners.contains_key("l"));
     assert!(bench.world.is_warm());
 }
 
@@ -161,15 +205,15 @@ fn a_listener_that_moves_to_other_routes_keeps_serving_until_they_are_there() {
     let route = |name: &str| encoded::<RouteConfiguration>(&format!("{{name: {name}}}"));
     bench.take(ResourceKind::Route, vec![incoming("r", "1", route("r"))]);
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
-    let first = bench.world.build();
+    let first = bench.build();
     bench.take(ResourceKind::Listener, vec![incoming("l", "2", rds_listener("s"))]);
-    bench.world.wanted();
-    assert!(Arc::ptr_eq(&first.listeners["l"], &bench.world.build().listeners["l"]));
+    bench.world.take_wanted();
+    assert!(Arc::ptr_eq(&first.listeners["l"], &bench.build().listeners["l"]));
     bench.take(ResourceKind::Route, vec![incoming("s", "1", route("s"))]);
-    let second = bench.world.build();
+    let second = bench.build();
     assert!(!Arc::ptr_eq(&first.listeners["l"], &second.listeners["l"]));
-    bench.world.wanted();
-    assert!(!bench.world.build().routes.contains_key("r"), "nobody names it any more");
+    bench.world.take_wanted();
+    assert!(!bench.build().routes.contains_key("r"), "nobody names it any more");
 }
 
 #[test]
@@ -203,12 +247,42 @@ fn a_snapshot_holds_what_came_by_the_stream() {
         vec![incoming("s", "static", body)],
         bench.now,
     );
-    bench.world.promote(bench.now);
+    bench.promote();
     let snapshot = bench.world.snapshot("shop/web-1");
     let mut names: Vec<_> =
         snapshot.resources.iter().map(|saved| (saved.name.as_str(), saved.version.as_str())).collect();
     names.sort_unstable();
     assert_eq!(names, [("a", "7"), ("a", "9")]);
+}
+
+#[test]
+fn work_after_an_event_is_in_proportion_to_the_event() {
+    const CLUSTERS: usize = 2000;
+    let work = |examined, asked, visited, built| Work { examined, asked, visited, built };
+    // Read once for all that is written here as YAML.
+    let _descriptors = weft_api::json::descriptors();
+    let mut bench = Bench::new();
+    for name in (0..CLUSTERS).map(|number| format!("c{number}")) {
+        bench.apply(ResourceKind::Cluster, &name, "1", eds_cluster(&name, "1s"));
+        bench.apply(ResourceKind::Endpoint, &name, "1", endpoints(&name, 81));
+    }
+    assert_eq!(bench.work(), work(CLUSTERS, CLUSTERS, CLUSTERS, CLUSTERS));
+    assert_eq!(bench.work(), work(0, 0, 0, 0), "a question changes nothing");
+    bench.apply(ResourceKind::Endpoint, "c7", "2", endpoints("c7", 82));
+    assert_eq!(bench.work(), work(0, 0, 1, 1), "endpoints of a cluster in use");
+    bench.apply(ResourceKind::Cluster, "c7", "2", eds_cluster("c7", "2s"));
+    assert_eq!(bench.work(), work(1, 0, 1, 1), "a cluster that names the same");
+    bench.apply(ResourceKind::Cluster, "new", "1", eds_cluster("new", "1s"));
+    assert_eq!(bench.work(), work(1, 1, 1, 0), "a cluster that waits for its endpoints");
+    assert_eq!(bench.work(), work(0, 0, 0, 0), "what waits is not looked at until something comes");
+    bench.apply(ResourceKind::Endpoint, "new", "1", endpoints("new", 81));
+    assert_eq!(bench.work(), work(1, 0, 1, 1), "and serves when they are there");
+    bench.apply(ResourceKind::Endpoint, "stray", "1", endpoints("stray", 81));
+    assert_eq!(bench.work(), work(0, 0, 0, 0), "endpoints that nobody names");
+    assert!(!bench.world.endpoints.contains_key(&(Source::Ads, "stray".into())));
+    bench.world.remove(ResourceKind::Cluster, &Source::Ads, &["new".into()]);
+    assert_eq!(bench.work(), work(0, 1, 1, 1), "a cluster that goes, with its endpoints");
+    assert!(!bench.world.endpoints.contains_key(&(Source::Ads, "new".into())));
 }
 
 /// A bundle is kept on disk, so that who was revoked stays so over a restart without a control plane; a key is not.

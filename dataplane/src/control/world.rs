@@ -1,21 +1,24 @@
-//! All resources that the proxy knows, and the runtime that they make.
+//! All resources that the proxy knows.
 //!
 //! ```text
-//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──build──> Runtime
+//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──Builder──> Runtime
 //! ```
 //!
 //! A changed listener or cluster warms beside the one in use and takes its place when everything that it names has
-//! arrived. What is refused leaves the one in use as it is. No I/O and no clock: the caller passes the time.
+//! arrived. What is refused leaves the one in use as it is. Each change notes what it affects (`due`, `stale`, `needs`),
+//! so that the work that follows need look at nothing else. No I/O and no clock: the caller passes the time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_api::ResourceKind;
 
-use super::build::Builder;
-use super::held::{ChildKey, Held, Incoming, Leaf, Now, Origin, Refusal, Refused, Slot, key_of, refused_of};
+use super::deadlines::Deadlines;
+use super::held::{ChildKey, Held, Incoming, Now, Origin, Refusal, Refused};
+use super::needs::{Need, Needs, Owner};
+use super::table::{Absent, Leaves, Slots, Table};
 use crate::decode::{
     ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, Source, decode,
 };
@@ -26,29 +29,140 @@ use crate::runtime::CertifiedIdentity;
 use crate::stats::Registry;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     /// CDS.
-    pub clusters: BTreeMap<Arc<str>, Slot<ClusterPlan>>,
+    pub clusters: Slots<ClusterPlan>,
     /// LDS.
-    pub listeners: BTreeMap<Arc<str>, Slot<ListenerPlan>>,
+    pub listeners: Slots<ListenerPlan>,
     /// EDS.
-    pub endpoints: HashMap<ChildKey, Leaf<Arc<EndpointsPlan>>>,
+    pub endpoints: Leaves<Arc<EndpointsPlan>>,
     /// RDS.
-    pub routes: HashMap<ChildKey, Leaf<Arc<RouteConfig>>>,
+    pub routes: Leaves<Arc<RouteConfig>>,
     /// SDS.
-    pub secrets: HashMap<ChildKey, Leaf<SecretPlan>>,
+    pub secrets: Leaves<SecretPlan>,
     /// Ids of statistics.
     pub registry: Registry,
     pub(super) usable: Arc<Secrets>,
     generations: HashMap<ChildKey, u64>,
     pub(super) resolved: HashMap<Question, Vec<SocketAddr>>,
-    pub(super) builder: Builder,
+    pub(super) needs: Needs,
+    /// Warming resources that have to be looked at: they are new, or something that they name has come.
+    pub(super) due: BTreeSet<Owner>,
+    /// All other warming resources: when they go on without what they lack.
+    pub(super) patience: Deadlines<Owner>,
+    pub(super) stale: Stale,
+}
+
+/// What the runtime has to be built anew of.
+#[derive(Debug, Default)]
+pub(super) struct Stale {
+    pub(super) owners: BTreeSet<Owner>,
+    pub(super) routes: HashSet<ChildKey>,
+}
+
+/// What has to be asked for since the last time, and what no longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) begun: Vec<Need>,
+    pub(super) ended: Vec<Need>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            clusters: Slots::default(),
+            listeners: Slots::default(),
+            endpoints: Leaves::new(Absent::Empties),
+            routes: Leaves::new(Absent::KeepsServing),
+            secrets: Leaves::new(Absent::IsNoWord),
+            registry: Registry::default(),
+            usable: Arc::default(),
+            generations: HashMap::new(),
+            resolved: HashMap::new(),
+            needs: Needs::default(),
+            due: BTreeSet::new(),
+            patience: Deadlines::default(),
+            stale: Stale::default(),
+        }
+    }
 }
 
 impl World {
-    /// Takes new and changed resources and forgets removed ones. The refused ones are answered by name; all
-    /// others are applied. `Origin::Static` resources cannot be replaced by others.
+    /// The table of a type; virtual hosts of their own are not taken.
+    pub(super) fn table(&self, kind: ResourceKind) -> Option<&dyn Table> {
+        match kind {
+            ResourceKind::Cluster => Some(&self.clusters),
+            ResourceKind::Listener => Some(&self.listeners),
+            ResourceKind::Endpoint => Some(&self.endpoints),
+            ResourceKind::Route => Some(&self.routes),
+            ResourceKind::Secret => Some(&self.secrets),
+            ResourceKind::VirtualHost => None,
+        }
+    }
+
+    fn table_mut(&mut self, kind: ResourceKind) -> Option<&mut dyn Table> {
+        match kind {
+            ResourceKind::Cluster => Some(&mut self.clusters),
+            ResourceKind::Listener => Some(&mut self.listeners),
+            ResourceKind::Endpoint => Some(&mut self.endpoints),
+            ResourceKind::Route => Some(&mut self.routes),
+            ResourceKind::Secret => Some(&mut self.secrets),
+            ResourceKind::VirtualHost => None,
+        }
+    }
+
+    /// Notes whom a change of this resource affects.
+    fn changed(&mut self, kind: ResourceKind, key: ChildKey) {
+        match kind {
+            ResourceKind::Cluster => self.owner_changed(Owner::Cluster(key.1)),
+            ResourceKind::Listener => self.owner_changed(Owner::Listener(key.1)),
+            ResourceKind::Endpoint => self.need_changed(Need::Endpoints(key)),
+            ResourceKind::Secret => self.need_changed(Need::Secret(key)),
+            ResourceKind::Route => {
+                self.stale.routes.insert(key.clone());
+                self.need_changed(Need::Route(key));
+            }
+            ResourceKind::VirtualHost => {}
+        }
+    }
+
+    /// What a cluster or listener names may have changed, and whether it warms.
+    pub(super) fn owner_changed(&mut self, owner: Owner) {
+        let (needs, warms) = match &owner {
+            Owner::Cluster(name) => (self.clusters.needs(name), self.clusters.warming(name).is_some()),
+            Owner::Listener(name) => (self.listeners.needs(name), self.listeners.warming(name).is_some()),
+        };
+        self.needs.link(&owner, needs);
+        self.patience.remove(&owner);
+        self.stale.owners.insert(owner.clone());
+        if warms {
+            self.due.insert(owner);
+        } else {
+            self.due.remove(&owner);
+        }
+    }
+
+    /// Something that is named came, changed or went.
+    fn need_changed(&mut self, need: Need) {
+        for owner in self.needs.owners(&need) {
+            self.stale.owners.insert(owner.clone());
+            if self.patience.remove(owner) {
+                self.due.insert(owner.clone());
+            }
+        }
+        if !self.needs.is_named(&need) {
+            self.needs.note(need);
+        }
+    }
+
+    /// Whether something changed that the runtime has to be built anew for.
+    pub(super) fn is_stale(&self) -> bool {
+        !self.stale.owners.is_empty() || !self.stale.routes.is_empty()
+    }
+
+    /// Takes new and changed resources. The refused ones are answered by name; all others are applied.
+    /// `Origin::Static` resources cannot be replaced by others.
     pub fn apply(
         &mut self,
         kind: ResourceKind,
@@ -82,113 +196,41 @@ impl World {
         incoming: Incoming,
         now: Now,
     ) -> Result<(), Rejection> {
-        if self.is_current(kind, source, &incoming) {
+        let Incoming { name, version, body } = incoming;
+        let key = (source.clone(), name);
+        // The same bytes again change nothing.
+        if self.table(kind).is_some_and(|table| table.is_current(&key, &body)) {
             return Ok(());
         }
-        if origin == Origin::Dynamic && self.is_static(kind, &incoming.name) {
+        if origin == Origin::Dynamic && self.table(kind).is_some_and(|table| table.is_static(&key.1)) {
             return Err(Rejection::new("name", "belongs to a static resource, which cannot be replaced"));
         }
-        let Incoming { name, version, body } = incoming;
-        let decoded = decode(kind, &body, &mut self.registry);
-        let key = (source.clone(), Arc::clone(&name));
-        match decoded {
+        match decode(kind, &body, &mut self.registry) {
             Ok((decoded, notes)) => {
                 let ignored = notes.fields().to_vec();
-                let held = |()| Held { value: (), version, body, ignored, updated: now.wall, origin };
-                self.keep(decoded, key, held(()), now);
+                let held = Held { value: (), version, body, ignored, updated: now.wall, origin };
+                self.keep(decoded, key.clone(), held, now);
+                self.changed(kind, key);
                 Ok(())
             }
             Err(rejection) => {
                 let refused = Refused { version, body, rejection: rejection.clone(), at: now.wall };
-                self.note_refusal(kind, key, refused);
+                if let Some(table) = self.table_mut(kind) {
+                    table.refuse(&key, refused);
+                }
+                self.changed(kind, key);
                 Err(rejection)
             }
         }
     }
 
-    /// The same bytes again change nothing.
-    fn is_current(&self, kind: ResourceKind, source: &Source, incoming: &Incoming) -> bool {
-        fn slot<T>(slot: Option<&Slot<T>>, body: &Bytes) -> bool {
-            let newest = slot.and_then(|slot| match &slot.warming {
-                Some((warming, _)) => Some(&warming.body),
-                None => slot.active.as_ref().map(|active| &active.body),
-            });
-            newest == Some(body)
-        }
-        fn leaf<T>(leaf: Option<&Leaf<T>>, body: &Bytes) -> bool {
-            leaf.and_then(|leaf| leaf.held.as_ref()).is_some_and(|held| held.body == *body)
-        }
-        let key = (source.clone(), Arc::clone(&incoming.name));
-        match kind {
-            ResourceKind::Cluster => slot(self.clusters.get(&incoming.name), &incoming.body),
-            ResourceKind::Listener => slot(self.listeners.get(&incoming.name), &incoming.body),
-            ResourceKind::Endpoint => leaf(self.endpoints.get(&key), &incoming.body),
-            ResourceKind::Route => leaf(self.routes.get(&key), &incoming.body),
-            ResourceKind::Secret => leaf(self.secrets.get(&key), &incoming.body),
-            ResourceKind::VirtualHost => false,
-        }
-    }
-
-    pub(super) fn is_static(&self, kind: ResourceKind, name: &str) -> bool {
-        fn slot<T>(slot: Option<&Slot<T>>) -> bool {
-            slot.and_then(|slot| slot.active.as_ref().or(slot.warming.as_ref().map(|(held, _)| held)))
-                .is_some_and(|held| held.origin == Origin::Static)
-        }
-        match kind {
-            ResourceKind::Cluster => slot(self.clusters.get(name)),
-            ResourceKind::Listener => slot(self.listeners.get(name)),
-            ResourceKind::Endpoint
-            | ResourceKind::Route
-            | ResourceKind::Secret
-            | ResourceKind::VirtualHost => false,
-        }
-    }
-
     fn keep(&mut self, decoded: Decoded, key: ChildKey, held: Held<()>, now: Now) {
-        fn with<T>(held: Held<()>, value: T) -> Held<T> {
-            let Held { value: (), version, body, ignored, updated, origin } = held;
-            Held { value, version, body, ignored, updated, origin }
-        }
         match decoded {
-            Decoded::Cluster(plan) => {
-                let slot = self.clusters.entry(key.1).or_default();
-                slot.refused = None;
-                slot.warming = Some((with(held, plan), now.instant));
-            }
-            Decoded::Listener(plan) => {
-                let slot = self.listeners.entry(key.1).or_default();
-                slot.refused = None;
-                slot.warming = Some((with(held, plan), now.instant));
-            }
-            Decoded::Endpoints(plan) => {
-                *self.endpoints.entry(key).or_default() =
-                    Leaf { held: Some(with(held, plan)), refused: None };
-            }
-            Decoded::Route(config) => {
-                *self.routes.entry(key).or_default() = Leaf { held: Some(with(held, config)), refused: None };
-            }
-            Decoded::Secret(plan) => {
-                self.put_secret(key, with(held, plan));
-            }
-        }
-    }
-
-    fn note_refusal(&mut self, kind: ResourceKind, key: ChildKey, refused: Refused) {
-        let refused = Some(refused);
-        match kind {
-            // A refused version also ends the warming of the one before it, which its source no longer has.
-            ResourceKind::Cluster => {
-                let slot = self.clusters.entry(key.1).or_default();
-                (slot.refused, slot.warming) = (refused, None);
-            }
-            ResourceKind::Listener => {
-                let slot = self.listeners.entry(key.1).or_default();
-                (slot.refused, slot.warming) = (refused, None);
-            }
-            ResourceKind::Endpoint => self.endpoints.entry(key).or_default().refused = refused,
-            ResourceKind::Route => self.routes.entry(key).or_default().refused = refused,
-            ResourceKind::Secret => self.secrets.entry(key).or_default().refused = refused,
-            ResourceKind::VirtualHost => {}
+            Decoded::Cluster(plan) => self.clusters.warm(key.1, held.with(plan), now.instant),
+            Decoded::Listener(plan) => self.listeners.warm(key.1, held.with(plan), now.instant),
+            Decoded::Endpoints(plan) => self.endpoints.put(key, held.with(plan)),
+            Decoded::Route(config) => self.routes.put(key, held.with(config)),
+            Decoded::Secret(plan) => self.put_secret(key, held.with(plan)),
         }
     }
 
@@ -196,18 +238,10 @@ impl World {
     pub fn remove(&mut self, kind: ResourceKind, source: &Source, names: &[Arc<str>]) {
         for name in names {
             let key = (source.clone(), Arc::clone(name));
-            match kind {
-                ResourceKind::Cluster if !self.is_static(kind, name) => drop(self.clusters.remove(name)),
-                ResourceKind::Listener if !self.is_static(kind, name) => drop(self.listeners.remove(name)),
-                // What does not exist is known to be empty, so that nobody need wait for it. Routes in use stay
-                // until their listener goes, as in Envoy.
-                ResourceKind::Endpoint => self.endpoints.entry(key).or_default().held = None,
-                ResourceKind::Route => drop(self.routes.entry(key).or_default()),
-                ResourceKind::Cluster
-                | ResourceKind::Listener
-                | ResourceKind::Secret
-                | ResourceKind::VirtualHost => {}
+            if let Some(table) = self.table_mut(kind) {
+                table.remove(&key);
             }
+            self.changed(kind, key);
         }
     }
 
@@ -221,7 +255,9 @@ impl World {
             updated: now.wall,
             origin: Origin::Static,
         };
-        self.put_secret((Source::Ads, name.into()), held);
+        let key: ChildKey = (Source::Ads, name.into());
+        self.put_secret(key.clone(), held);
+        self.changed(ResourceKind::Secret, key);
     }
 
     /// A stand-in for a secret that the control plane has not sent yet.
@@ -235,11 +271,8 @@ impl World {
 
     fn put_secret(&mut self, key: ChildKey, held: Held<SecretPlan>) {
         *self.generations.entry(key.clone()).or_default() += 1;
-        self.secrets.insert(key, Leaf { held: Some(held), refused: None });
-        let ready = |(key, leaf): (&ChildKey, &Leaf<SecretPlan>)| {
-            Some((key.clone(), leaf.held.as_ref()?.value.clone()))
-        };
-        self.usable = Arc::new(self.secrets.iter().filter_map(ready).collect());
+        Arc::make_mut(&mut self.usable).insert(key.clone(), held.value.clone());
+        self.secrets.put(key, held);
     }
 
     /// The secrets of the moment.
@@ -250,7 +283,8 @@ impl World {
 
     /// Takes the addresses of a name.
     pub fn resolve(&mut self, question: Question, addresses: Vec<SocketAddr>) {
-        self.resolved.insert(question, addresses);
+        self.resolved.insert(question.clone(), addresses);
+        self.need_changed(Need::Addresses(question));
     }
 
     /// The addresses of a name; `None` before the first answer.
@@ -261,16 +295,13 @@ impl World {
 
     /// Notes why a listener could not be bound; it stays configured, and binding is tried again.
     pub fn note_unbound(&mut self, name: &str, rejection: &Rejection, now: Now) {
-        if let Some(slot) = self.listeners.get_mut(name)
-            && let Some(active) = &slot.active
-        {
-            slot.refused = Some(refused_of(active, rejection, now));
-        }
+        self.listeners.note_unusable(name, rejection, now);
     }
 
     /// Grows with each change of a secret; 0 while it is missing.
     pub(super) fn secret_generation(&self, reference: &Reference) -> u64 {
-        self.generations.get(&key_of(reference)).copied().unwrap_or(0)
+        let key = (reference.source.clone(), Arc::clone(&reference.name));
+        self.generations.get(&key).copied().unwrap_or(0)
     }
 
     /// The certificate that the workload serves with, if it has one.

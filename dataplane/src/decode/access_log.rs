@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::stdout_acces
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StderrAccessLog, StdoutAccessLog};
 use envoy_types::pb::google::protobuf::{Any, Struct};
 
-use super::fields;
-use crate::format::{Filter, Format};
+use super::{fields, format, log_filter};
+use crate::format::Format;
 use crate::rejection::{Rejection, Within as _};
 use crate::runtime::{AccessLog, LogSink};
 
@@ -31,7 +31,7 @@ fn decode_one(given: &PbAccessLog) -> Result<AccessLog, Rejection> {
     };
     let (sink, format) = sink(&given.name, config)?;
     let filter = match &given.filter {
-        Some(filter) => Some(Filter::decode(filter).within(|| "filter")?),
+        Some(filter) => Some(log_filter::filter(filter).within(|| "filter")?),
         None => None,
     };
     Ok(AccessLog { sink, format: Arc::new(format), filter })
@@ -79,6 +79,6 @@ fn json_format(json: Struct) -> SubstitutionFormatString {
 fn format_of(given: Option<SubstitutionFormatString>) -> Result<Format, Rejection> {
     match given {
         None => Ok(Format::default()),
-        Some(format) => Format::decode(&format).within(|| "log_format"),
+        Some(format) => format::substitution(&format).within(|| "log_format"),
     }
 }

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CustomClusterType, DiscoveryType, DnsLookupFamily, TransportSocketMatch,
+    ClusterDiscoveryType, CustomClusterType, DiscoveryType, TransportSocketMatch,
 };
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use envoy_types::pb::google::protobuf::{Struct, Value};
-use prost::Message as _;
-use xxhash_rust::xxh3::Xxh3Default;
 
 use super::balancing;
-use super::endpoints::{EndpointsPlan, Host};
-use super::fields::{self, number};
+use super::endpoints::EndpointsPlan;
+use super::fields::{self, Host, number};
+use super::identity::Identity;
 use super::tls::{self, Secrets, Socket, UpstreamPlan};
 use super::{Reference, dns_cache, protocol};
 use crate::balance::LbPolicy;
@@ -327,7 +326,7 @@ fn source(resource: &Cluster, notes: &mut Notes) -> Result<EndpointSource, Rejec
         return Err(Rejection::new("load_assignment", "LOGICAL_DNS takes exactly one endpoint"));
     }
     let refresh = fields::duration(resource.dns_refresh_rate.as_ref(), "dns_refresh_rate")?;
-    let family = lookup_family(resource.dns_lookup_family)?;
+    let family = dns_cache::lookup_family(resource.dns_lookup_family)?;
     let refresh = refresh.unwrap_or(Duration::from_secs(5)).max(Duration::from_millis(1));
     Ok(EndpointSource::Dns(DnsPlan { endpoints, logical, refresh, family }))
 }
@@ -351,18 +350,6 @@ fn custom_source(
     }
 }
 
-/// Reads a `dns_lookup_family`.
-pub(super) fn lookup_family(given: i32) -> Result<LookupFamily, Rejection> {
-    Ok(match DnsLookupFamily::try_from(given) {
-        Ok(DnsLookupFamily::Auto) => LookupFamily::Auto,
-        Ok(DnsLookupFamily::V4Only) => LookupFamily::V4Only,
-        Ok(DnsLookupFamily::V6Only) => LookupFamily::V6Only,
-        Ok(DnsLookupFamily::V4Preferred) => LookupFamily::V4Preferred,
-        Ok(DnsLookupFamily::All) => LookupFamily::All,
-        Err(_) => return Err(Rejection::new("dns_lookup_family", "unknown value")),
-    })
-}
-
 fn sockets(resource: &Cluster, notes: &mut Notes) -> Result<Vec<MatchedSocket>, Rejection> {
     let own = tls::upstream(resource.transport_socket.as_ref(), notes).within(|| "transport_socket")?;
     let mut all = vec![(None, own)];
@@ -374,42 +361,28 @@ fn sockets(resource: &Cluster, notes: &mut Notes) -> Result<Vec<MatchedSocket>, 
     Ok(all)
 }
 
-/// Hashes what a pooled connection depends on.
+/// What a pooled connection depends on.
 fn identity(resource: &Cluster) -> u64 {
-    let mut hash = Xxh3Default::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    if let Some(socket) = &resource.transport_socket {
-        part(&socket.encode_to_vec());
-    }
+    let mut identity = Identity::new();
+    identity.message(resource.transport_socket.as_ref());
     for entry in &resource.transport_socket_matches {
         let TransportSocketMatch { name, r#match, transport_socket } = entry;
-        part(name.as_bytes());
-        part(canonical(r#match.as_ref()).as_bytes());
-        part(&transport_socket.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default());
+        identity.part(name.as_bytes());
+        identity.part(canonical(r#match.as_ref()).as_bytes());
+        identity.message(transport_socket.as_ref());
     }
     // The map has no order of its own.
     let mut options: Vec<_> = resource.typed_extension_protocol_options.iter().collect();
     options.sort_by_key(|(name, _)| name.as_str());
     for (name, any) in options {
-        part(name.as_bytes());
-        part(&any.value);
+        identity.part(name.as_bytes());
+        identity.part(&any.value);
     }
-    part(&resource.http2_protocol_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default());
-    part(
-        &resource
-            .common_http_protocol_options
-            .as_ref()
-            .map(prost::Message::encode_to_vec)
-            .unwrap_or_default(),
-    );
-    part(
-        &resource.upstream_connection_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default(),
-    );
-    part(&resource.protocol_selection.to_le_bytes());
-    hash.digest()
+    identity.message(resource.http2_protocol_options.as_ref());
+    identity.message(resource.common_http_protocol_options.as_ref());
+    identity.message(resource.upstream_connection_options.as_ref());
+    identity.part(&resource.protocol_selection.to_le_bytes());
+    identity.finish()
 }
 
 /// A struct as text with its keys in order.

@@ -1,7 +1,8 @@
-//! `DnsCacheConfig`: how hosts are looked up that only requests name.
+//! How names are looked up: `dns_lookup_family`, and `DnsCacheConfig` for hosts that only requests name.
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DnsLookupFamily;
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier;
@@ -9,10 +10,11 @@ use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCa
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier;
 
-use super::cluster;
 use super::fields::{self, number};
+use crate::dns::LookupFamily;
+use crate::network::IpPrefix;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{DnsCache, IpPrefix};
+use crate::runtime::DnsCache;
 
 /// Reads the configuration of `envoy.clusters.dynamic_forward_proxy`.
 pub(super) fn of_cluster(given: &ClusterConfig, notes: &mut Notes) -> Result<DnsCache, Rejection> {
@@ -61,7 +63,7 @@ fn decode(given: &DnsCacheConfig, notes: &mut Notes) -> Result<DnsCache, Rejecti
     let pending = pending.and_then(|breaker| number(breaker.max_pending_requests.as_ref()));
     Ok(DnsCache {
         name: given.name.as_str().into(),
-        family: cluster::lookup_family(given.dns_lookup_family)?,
+        family: lookup_family(given.dns_lookup_family)?,
         refresh: default(fields::duration(given.dns_refresh_rate.as_ref(), "dns_refresh_rate")?, seconds(60)),
         host_ttl: default(fields::duration(given.host_ttl.as_ref(), "host_ttl")?, seconds(300)),
         query_timeout: default(
@@ -74,13 +76,25 @@ fn decode(given: &DnsCacheConfig, notes: &mut Notes) -> Result<DnsCache, Rejecti
     })
 }
 
+/// Reads a `dns_lookup_family`.
+pub(super) fn lookup_family(given: i32) -> Result<LookupFamily, Rejection> {
+    Ok(match DnsLookupFamily::try_from(given) {
+        Ok(DnsLookupFamily::Auto) => LookupFamily::Auto,
+        Ok(DnsLookupFamily::V4Only) => LookupFamily::V4Only,
+        Ok(DnsLookupFamily::V6Only) => LookupFamily::V6Only,
+        Ok(DnsLookupFamily::V4Preferred) => LookupFamily::V4Preferred,
+        Ok(DnsLookupFamily::All) => LookupFamily::All,
+        Err(_) => return Err(Rejection::new("dns_lookup_family", "unknown value")),
+    })
+}
+
 fn denied(given: &DnsCacheConfig) -> Result<Vec<IpPrefix>, Rejection> {
     let Some(filter) = &given.resolved_address_filter else { return Ok(Vec::new()) };
     let at = || "resolved_address_filter";
     refuse(filter.invert_match, "invert_match").within(at)?;
     let range = |(index, range): (usize, &envoy_types::pb::xds::core::v3::CidrRange)| {
         let range = CidrRange { address_prefix: range.address_prefix.clone(), prefix_len: range.prefix_len };
-        fields::prefix(&range, &format!("ranges[{index}]"))
+        fields::prefix(&range).within(|| format!("ranges[{index}]"))
     };
     filter.ranges.iter().enumerate().map(range).collect::<Result<_, _>>().within(at)
 }

@@ -1,6 +1,5 @@
 //! `ClusterLoadAssignment`: the endpoints of a cluster.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{HealthStatus, Metadata};
@@ -10,18 +9,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use envoy_types::pb::google::protobuf::Struct;
 
-use super::fields;
+use super::fields::{self, Host};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{Health, Locality};
-
-/// Where an endpoint is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Host {
-    /// Known.
-    Address(SocketAddr),
-    /// To be resolved: name and port.
-    Name(Arc<str>, u16),
-}
 
 /// The endpoints as the resource says them.
 #[derive(Debug, Clone, Default)]

@@ -1,8 +1,10 @@
 //! Reading single fields.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
@@ -10,9 +12,17 @@ use envoy_types::pb::envoy::config::core::v3::{Address, CidrRange, DataSource};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as PbDuration, UInt32Value};
 use prost::{Message, Name};
 
-use super::endpoints::Host;
-use crate::rejection::Rejection;
-use crate::runtime::IpPrefix;
+use crate::network::IpPrefix;
+use crate::rejection::{Rejection, Within as _};
+
+/// Where an endpoint is: an address, or a name that has to be resolved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// Known.
+    Address(SocketAddr),
+    /// To be resolved: name and port.
+    Name(Arc<str>, u16),
+}
 
 /// A duration that may be absent; a negative one is refused.
 pub(crate) fn duration(value: Option<&PbDuration>, field: &str) -> Result<Option<Duration>, Rejection> {
@@ -26,7 +36,7 @@ pub(crate) fn duration(value: Option<&PbDuration>, field: &str) -> Result<Option
 }
 
 /// A timeout with a default, for which zero means off.
-pub(super) fn timeout(
+pub(crate) fn timeout(
     value: Option<&PbDuration>,
     default: Option<Duration>,
     field: &str,
@@ -38,11 +48,11 @@ pub(super) fn timeout(
     })
 }
 
-pub(super) fn number(value: Option<&UInt32Value>) -> Option<u32> {
+pub(crate) fn number(value: Option<&UInt32Value>) -> Option<u32> {
     value.map(|value| value.value)
 }
 
-pub(super) fn flag(value: Option<&BoolValue>) -> bool {
+pub(crate) fn flag(value: Option<&BoolValue>) -> bool {
     value.is_some_and(|value| value.value)
 }
 
@@ -57,7 +67,7 @@ pub(crate) fn holds<M: Name>(any: &Any) -> bool {
 }
 
 /// The message's type name without prefix, for words to people.
-pub(super) fn type_name(any: &Any) -> &str {
+pub(crate) fn type_name(any: &Any) -> &str {
     any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
@@ -68,7 +78,7 @@ pub(crate) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> R
 }
 
 /// `host:port` where the host may still be a name.
-pub(super) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
+pub(crate) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
     let address = address.and_then(|address| address.address.as_ref());
     let socket = match address {
         Some(Kind::SocketAddress(socket)) => socket,
@@ -104,7 +114,7 @@ pub(super) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejec
 }
 
 /// An address that must be numeric.
-pub(super) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
+pub(crate) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
     match host(address, field)? {
         Host::Address(address) => Ok(address),
         Host::Name(name, _) => Err(Rejection::new(
@@ -114,29 +124,36 @@ pub(super) fn socket_address(address: Option<&Address>, field: &str) -> Result<S
     }
 }
 
-pub(super) fn prefix(range: &CidrRange, field: &str) -> Result<IpPrefix, Rejection> {
-    let address = range
-        .address_prefix
-        .parse()
-        .map_err(|_| Rejection::new(field, format!("{:?} is not an IP address", range.address_prefix)))?;
-    let length = u8::try_from(number(range.prefix_len.as_ref()).unwrap_or(0))
-        .map_err(|_| Rejection::new(field, "the prefix length is at most 128"))?;
+/// A range of addresses.
+pub(crate) fn prefix(range: &CidrRange) -> Result<IpPrefix, Rejection> {
+    let address = range.address_prefix.parse().map_err(|_| {
+        Rejection::new("address_prefix", format!("{:?} is not an IP address", range.address_prefix))
+    })?;
+    let length = u8::try_from(number(range.prefix_len.as_ref()).unwrap_or(0)).ok();
+    let length = length.filter(|length| *length <= 128);
+    let length = length.ok_or_else(|| Rejection::new("prefix_len", "the prefix length is at most 128"))?;
     Ok(IpPrefix::new(address, length))
 }
 
-/// The bytes of a data source; `None` when it is absent or empty.
-pub(super) fn data(source: Option<&DataSource>, field: &str) -> Result<Option<Vec<u8>>, Rejection> {
-    let Some(specifier) = source.and_then(|source| source.specifier.as_ref()) else { return Ok(None) };
-    let bytes = match specifier {
-        Specifier::InlineBytes(bytes) => bytes.clone(),
-        Specifier::InlineString(text) => text.as_bytes().to_vec(),
-        Specifier::Filename(path) => std::fs::read(path)
-            .map_err(|error| Rejection::new(format!("{field}.filename"), format!("{path}: {error}")))?,
-        Specifier::EnvironmentVariable(name) => std::env::var(name)
-            .map_err(|_| Rejection::new(field, format!("the environment variable {name} is not set")))?
-            .into_bytes(),
-    };
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+/// The content of a data source: inline, of a file, or of an environment variable.
+pub(crate) fn content(source: &DataSource) -> Result<Bytes, Rejection> {
+    match &source.specifier {
+        Some(Specifier::InlineString(text)) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+        Some(Specifier::InlineBytes(bytes)) => Ok(Bytes::copy_from_slice(bytes)),
+        Some(Specifier::Filename(path)) => std::fs::read(path)
+            .map(Bytes::from)
+            .map_err(|error| Rejection::new("filename", format!("cannot read {path}: {error}"))),
+        Some(Specifier::EnvironmentVariable(name)) => std::env::var(name)
+            .map(Bytes::from)
+            .map_err(|_| Rejection::new("environment_variable", format!("{name} is not set or not text"))),
+        None => Err(Rejection::new("specifier", "is missing")),
+    }
+}
+
+/// The content of a data source; `None` when it is absent or empty.
+pub(crate) fn data(source: Option<&DataSource>, field: &str) -> Result<Option<Bytes>, Rejection> {
+    let Some(source) = source.filter(|source| source.specifier.is_some()) else { return Ok(None) };
+    Ok(Some(content(source).within(|| field)?).filter(|bytes| !bytes.is_empty()))
 }
 
 #[cfg(test)]

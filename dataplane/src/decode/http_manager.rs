@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -16,17 +15,13 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{Desk, Reference, access_log, dns_cache, protocol};
-use crate::format::LocalReplies;
-use crate::rbac::HttpRbac;
+use super::{Desk, Reference, access_log, dns_cache, local_reply, protocol, rbac, route};
 use crate::rejection::{Rejection, Within as _, refuse};
-use crate::route::RouteConfig;
 use crate::runtime::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilter, HttpLimits,
     HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
     UpgradeConfig,
 };
-
 use crate::stats::{HttpStats, Scope};
 
 /// The manager, and the route configuration that it names.
@@ -96,7 +91,7 @@ pub(super) fn decode(
         access_log: access_log::decode(&given.access_log)?,
         local_replies: match &given.local_reply_config {
             Some(config) => {
-                let replies = LocalReplies::decode(config).within(|| "local_reply_config")?;
+                let replies = local_reply::local_replies(config).within(|| "local_reply_config")?;
                 Some(Arc::new(replies))
             }
             None => None,
@@ -150,7 +145,7 @@ fn routes(
             Ok((RouteSource::Rds(name.into()), Some(reference)))
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
-            let config = route_config(config).within(|| "route_config")?;
+            let config = route::route_config(config).within(|| "route_config")?;
             for field in config.notes.fields() {
                 desk.notes.ignored(true, field);
             }
@@ -159,13 +154,6 @@ fn routes(
         Some(RouteSpecifier::ScopedRoutes(_)) => Err(Rejection::unsupported("scoped_routes")),
         None => Err(Rejection::new("route_specifier", "rds or route_config is needed")),
     }
-}
-
-/// Reads a route configuration that stands alone or in a manager.
-pub(super) fn route_config(given: &RouteConfiguration) -> Result<RouteConfig, Rejection> {
-    let config = RouteConfig::decode(given)?;
-    refuse(config.uses_vhds, "vhds")?;
-    Ok(config)
 }
 
 fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<Vec<HttpFilter>, Rejection> {
@@ -194,8 +182,8 @@ fn decode_filter(
     };
     let known = match config {
         Some(config) if fields::holds::<Rbac>(config) => {
-            let rbac: Rbac = fields::unpack(config, "typed_config")?;
-            let rbac = HttpRbac::decode(&rbac, &mut desk.notes).within(|| "typed_config")?;
+            let given: Rbac = fields::unpack(config, "typed_config")?;
+            let rbac = rbac::http(&given, &mut desk.notes).within(|| "typed_config")?;
             let stats = rbac.register(desk.registry, scope);
             Some(HttpFilter::Rbac { name: filter.name.as_str().into(), rbac: Arc::new(rbac), stats })
         }

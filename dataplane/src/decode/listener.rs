@@ -16,18 +16,16 @@ use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::Tl
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
-use xxhash_rust::xxh3::Xxh3Default;
 
 use super::fields::{self, number};
+use super::identity::Identity;
 use super::tls::{self, DownstreamPlan, Secrets, Socket};
-use super::{Desk, Reference, access_log, http_manager, tcp_proxy};
-use crate::rbac::NetworkRbac;
+use super::{Desk, Reference, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    AccessLog, Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter,
-    OnInspectionTimeout, SourceType, Terminal, TransportProtocol,
+    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
+    SourceType, Terminal, TransportProtocol,
 };
-
 use crate::stats::{ListenerStats, Scope};
 
 /// A listener as its resource says it.
@@ -46,10 +44,8 @@ pub struct ListenerPlan {
     original_destination: bool,
     chains: Vec<ChainPlan>,
     default_chain: Option<ChainPlan>,
-    buffer_limit: usize,
     backlog: Option<u32>,
     direction: Direction,
-    access_log: Vec<AccessLog>,
 }
 
 #[derive(Debug)]
@@ -101,15 +97,12 @@ impl ListenerPlan {
             original_destination: fields::flag(resource.use_original_dst.as_ref()),
             chains: Vec::new(),
             default_chain: None,
-            buffer_limit: number(resource.per_connection_buffer_limit_bytes.as_ref()).unwrap_or(1 << 20)
-                as usize,
             backlog: number(resource.tcp_backlog_size.as_ref()),
             direction: match TrafficDirection::try_from(resource.traffic_direction) {
                 Ok(TrafficDirection::Inbound) => Direction::Inbound,
                 Ok(TrafficDirection::Outbound) => Direction::Outbound,
                 Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
             },
-            access_log: access_log::decode(&resource.access_log)?,
         };
         plan.read_listener_filters(resource)?;
         plan.read_chains(resource, desk)?;
@@ -209,10 +202,8 @@ impl ListenerPlan {
             original_destination: self.original_destination,
             filter_chains: chains,
             default_filter_chain: default_chain,
-            buffer_limit: self.buffer_limit,
             backlog: self.backlog,
             direction: self.direction,
-            access_log: self.access_log.clone(),
         }))
     }
 }
@@ -249,7 +240,8 @@ fn unsupported(resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejecti
     refuse(fields::flag(resource.freebind.as_ref()), "freebind")?;
     refuse(resource.enable_mptcp, "enable_mptcp")?;
     refuse(&resource.socket_options, "socket_options")?;
-    desk.notes.ignored(!resource.access_log.is_empty(), "access_log");
+    desk.notes.ignored(&resource.access_log, "access_log");
+    desk.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
     desk.notes.ignored(&resource.stats_matcher, "stats_matcher");
     desk.notes.ignored(&resource.metadata, "metadata");
     desk.notes.ignored(resource.drain_type != 0, "drain_type");
@@ -315,19 +307,15 @@ fn decode_chain(
 
 /// See [`FilterChain::identity`].
 fn identity(chain: &PbFilterChain, terminal: &Terminal) -> u64 {
-    let mut hash = Xxh3Default::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    part(chain.name.as_bytes());
-    part(&chain.filter_chain_match.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default());
-    part(&chain.transport_socket.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default());
-    part(match terminal {
+    let mut identity = Identity::new();
+    identity.part(chain.name.as_bytes());
+    identity.message(chain.filter_chain_match.as_ref());
+    identity.message(chain.transport_socket.as_ref());
+    identity.part(match terminal {
         Terminal::Http(_) => b"http",
         Terminal::Tcp(_) => b"tcp",
     });
-    hash.digest()
+    identity.finish()
 }
 
 enum Decoded {
@@ -356,8 +344,8 @@ fn decode_filter(
         let proxy = tcp_proxy::decode(&proxy, desk).within(at)?;
         Ok(Decoded::Terminal(Terminal::Tcp(Arc::new(proxy))))
     } else if fields::holds::<Rbac>(config) {
-        let rbac: Rbac = fields::unpack(config, at())?;
-        let rbac = NetworkRbac::decode(&rbac, &mut desk.notes).within(at)?;
+        let given: Rbac = fields::unpack(config, at())?;
+        let rbac = rbac::network(&given, &mut desk.notes).within(at)?;
         let stats = rbac.register(desk.registry);
         Ok(Decoded::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
     } else {
@@ -372,7 +360,7 @@ fn decode_match(given: &PbMatch) -> Result<FilterChainMatch, Rejection> {
         u16::try_from(value).map_err(|_| Rejection::new(field, format!("{value} is not a port")))
     };
     let prefixes = |ranges: &[_], field: &str| {
-        ranges.iter().map(|range| fields::prefix(range, field)).collect::<Result<Vec<_>, _>>()
+        ranges.iter().map(fields::prefix).collect::<Result<Vec<_>, _>>().within(|| field)
     };
     let server_names = given.server_names.iter().map(|name| server_name(name)).collect::<Result<_, _>>()?;
     Ok(FilterChainMatch {

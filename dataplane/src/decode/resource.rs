@@ -10,7 +10,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::Message;
 use weft_api::ResourceKind;
 
-use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan, http_manager};
+use super::route::route_config;
+use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan};
 use crate::rejection::{Notes, Rejection};
 use crate::route::RouteConfig;
 use crate::stats::Registry;
@@ -56,7 +57,7 @@ pub fn decode(
             Decoded::Listener(Arc::new(ListenerPlan::decode(&message::<Listener>(body)?, &mut desk)?))
         }
         ResourceKind::Route => {
-            let config = http_manager::route_config(&message::<RouteConfiguration>(body)?)?;
+            let config = route_config(&message::<RouteConfiguration>(body)?)?;
             desk.notes = config.notes.clone();
             Decoded::Route(Arc::new(config))
         }

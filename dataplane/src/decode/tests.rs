@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::{Message, Name};
 use weft_api::ResourceKind;
 
@@ -24,7 +25,8 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
         ResourceKind::Endpoint => encoded::<ClusterLoadAssignment>(yaml),
         ResourceKind::Listener => encoded::<Listener>(yaml),
         ResourceKind::Route => encoded::<RouteConfiguration>(yaml),
-        ResourceKind::Secret | ResourceKind::VirtualHost => unreachable!("not read here"),
+        ResourceKind::Secret => encoded::<Secret>(yaml),
+        ResourceKind::VirtualHost => unreachable!("not read here"),
     };
     decode(kind, &body, &mut Registry::new())
 }
@@ -217,6 +219,22 @@ fn two_chains_with_one_match_are_refused() {
     let chain = "- filters: [{name: tcp, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, cluster: c}}]\n";
     let rejection = refused(ResourceKind::Listener, &listener(&chain.repeat(2)));
     assert_eq!(rejection.field, "filter_chains[1].filter_chain_match");
+}
+
+/// Wrapped into a group, `spiffe://mesh/a)|(b` would accept every name that only begins or ends so.
+#[test]
+fn a_pattern_for_a_peers_name_cannot_leave_the_group_that_anchors_it() {
+    let names = |regex: &str| {
+        format!(
+            "name: s\nvalidation_context: {{match_typed_subject_alt_names: [{{san_type: URI, matcher: {{safe_regex: {{regex: '{regex}'}}}}}}]}}"
+        )
+    };
+    assert!(read(ResourceKind::Secret, &names("spiffe://mesh/a|b")).is_ok());
+    let rejection = refused(ResourceKind::Secret, &names("spiffe://mesh/a)|(b"));
+    assert_eq!(
+        rejection.field,
+        "validation_context.match_typed_subject_alt_names[0].matcher.safe_regex.regex"
+    );
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! What a peer's certificate is checked against: `CertificateValidationContext`.
 
 use base64::Engine as _;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SubjectAltNameMatcher,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
-use super::fields;
+use super::{fields, matcher};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{SanMatch, SanMatcher, TlsError, TrustSpec};
+use crate::runtime::{SanMatch, TlsError, TrustSpec};
 
 /// Reads a validation context.
 pub(super) fn trust(
@@ -36,8 +35,8 @@ pub(super) fn trust(
         Rejection::new(field, error.to_string())
     })?;
     trust.only_leaf_crl = context.only_verify_leaf_cert_crl;
-    for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
-        let decoded = san(matcher).within(|| format!("match_typed_subject_alt_names[{index}]"))?;
+    for (index, given) in context.match_typed_subject_alt_names.iter().enumerate() {
+        let decoded = san(given).within(|| format!("match_typed_subject_alt_names[{index}]"))?;
         trust.sans.push(decoded);
     }
     for hash in &context.verify_certificate_hash {
@@ -46,10 +45,10 @@ pub(super) fn trust(
     Ok(trust)
 }
 
-fn san(matcher: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
-    let pattern = matcher.matcher.as_ref().ok_or_else(|| Rejection::new("matcher", "is missing"))?;
-    let pattern = san_matcher(pattern).within(|| "matcher")?;
-    match SanType::try_from(matcher.san_type) {
+fn san(given: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
+    let pattern = given.matcher.as_ref().ok_or_else(|| Rejection::new("matcher", "is missing"))?;
+    let pattern = matcher::string(pattern).within(|| "matcher")?;
+    match SanType::try_from(given.san_type) {
         Ok(SanType::Uri) => Ok(SanMatch::Uri(pattern)),
         Ok(SanType::Dns) => Ok(SanMatch::Dns(pattern)),
         Ok(SanType::IpAddress | SanType::Email) => Ok(SanMatch::Other(pattern)),
@@ -58,40 +57,14 @@ fn san(matcher: &SubjectAltNameMatcher) -> Result<SanMatch, Rejection> {
     }
 }
 
-fn san_matcher(matcher: &StringMatcher) -> Result<SanMatcher, Rejection> {
-    let pattern =
-        matcher.match_pattern.as_ref().ok_or_else(|| Rejection::new("match_pattern", "is missing"))?;
-    if matcher.ignore_case && !matches!(pattern, MatchPattern::Exact(_)) {
-        return Err(Rejection::unsupported("ignore_case"));
-    }
-    Ok(match pattern {
-        MatchPattern::Exact(value) if matcher.ignore_case => {
-            SanMatcher::ExactIgnoreCase(value.as_str().into())
-        }
-        MatchPattern::Exact(value) => SanMatcher::Exact(value.as_str().into()),
-        MatchPattern::Prefix(value) => SanMatcher::Prefix(value.as_str().into()),
-        MatchPattern::Suffix(value) => SanMatcher::Suffix(value.as_str().into()),
-        MatchPattern::Contains(value) => SanMatcher::Contains(value.as_str().into()),
-        MatchPattern::SafeRegex(regex) => {
-            let compiled = regex::Regex::new(&format!("^(?:{})$", regex.regex));
-            let compiled = compiled.map_err(|error| Rejection::new("safe_regex", error.to_string()))?;
-            SanMatcher::Regex(compiled)
-        }
-        MatchPattern::Custom(_) => return Err(Rejection::unsupported("custom")),
-    })
-}
-
 /// `verify_certificate_hash`: hexadecimal, with or without colons, or base64.
 fn sha256(text: &str) -> Result<[u8; 32], Rejection> {
     let wrong = || Rejection::new("verify_certificate_hash", format!("{text:?} is not a SHA-256 hash"));
-    let digits: String = text.chars().filter(|c| *c != ':').collect();
-    if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let mut hash = [0; 32];
-        for (index, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
-        }
-        return Ok(hash);
-    }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| wrong())?;
+    let digits = text.replace(':', "");
+    let hex = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().filter(|bytes| bytes.len() == 32);
+    let bytes = match hex {
+        Some(bytes) => bytes,
+        None => base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| wrong())?,
+    };
     bytes.try_into().map_err(|_| wrong())
 }

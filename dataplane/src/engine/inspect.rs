@@ -7,12 +7,11 @@ use rustls::server::{Accepted, Acceptor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::preface;
 use crate::runtime::{Inspection, TransportProtocol};
 
 /// The first record byte of a TLS handshake.
 const HANDSHAKE: u8 = 22;
-/// What an h2 client with prior knowledge sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A ClientHello that takes more than this is refused, as Envoy's inspector does.
 const LONGEST_HELLO: usize = 64 * 1024;
 
@@ -72,12 +71,8 @@ impl Inspected {
     /// Whether the connection begins with the h2 preface; reads until that is certain.
     pub(crate) async fn read_preface(&mut self) -> Result<bool, InspectError> {
         loop {
-            let n = self.ahead.len().min(PREFACE.len());
-            if self.ahead[..n] != PREFACE[..n] {
-                return Ok(false);
-            }
-            if n == PREFACE.len() {
-                return Ok(true);
+            if let Some(http2) = preface::is_http2(&self.ahead) {
+                return Ok(http2);
             }
             self.read_some().await?;
         }

@@ -17,12 +17,12 @@ use super::http::{Target, head_of, target};
 use super::reply::Reply;
 use super::serve::Protocol;
 use super::worker::Worker;
-use crate::format::{Context, Downstream, LocalReplies, ResponseFlags, Timing, Upstream};
+use crate::format::{Context, Downstream, ResponseFlags, Timing, Upstream};
 use crate::matcher::RequestHead;
 use crate::outlier::{Kind, Outcome, Ruling};
 use crate::path::{Normal, normalize};
 use crate::route::{DirectResponse, Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
-use crate::runtime::{AccessLog, HttpManager, PeerCertificate};
+use crate::runtime::{AccessLog, HttpManager, LocalReplies, PeerCertificate};
 use crate::stats::{OutlierStats, Shard};
 
 /// What is kept of a request for its log line; made only where there is a log.

@@ -26,11 +26,10 @@ use super::limits::Limits;
 use super::stream::Stream;
 use super::worker::Worker;
 use super::{http as requests, tcp};
+use crate::preface;
 use crate::runtime::{Codec, HttpManager, Terminal};
 use life::Life;
 
-/// What an h2 client with prior knowledge sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request's head has to be complete this long after its first byte, or after the connection was opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's own limit of headers, for which it has room on the stack. Asked for another one, it clears a larger room for
@@ -145,12 +144,8 @@ pub(super) async fn serve(worker: Rc<Worker>, opened: Opened) {
 async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
     let mut ahead = Vec::with_capacity(8 * 1024);
     loop {
-        let n = ahead.len().min(PREFACE.len());
-        if ahead[..n] != PREFACE[..n] {
-            return Some((stream.rewind(ahead), false));
-        }
-        if n == PREFACE.len() {
-            return Some((stream.rewind(ahead), true));
+        if let Some(http2) = preface::is_http2(&ahead) {
+            return Some((stream.rewind(ahead), http2));
         }
         if stream.read_buf(&mut ahead).await.ok()? == 0 {
             return None;

@@ -9,17 +9,18 @@ use http::HeaderMap;
 
 use super::context::Context;
 use super::time::TimeFormat;
-use crate::runtime::PeerCertificate;
+use crate::grpc::is_grpc;
+use crate::peer::PeerCertificate;
 
 /// One command with its limit of length.
 #[derive(Clone, Debug)]
-pub(super) struct Command {
+pub(crate) struct Command {
     pub(super) op: Op,
     pub(super) limit: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Time(TimeOf, TimeFormat),
     Header { side: Side, name: Box<str>, other: Option<Box<str>> },
     QueryParameter(Box<str>),
@@ -41,7 +42,7 @@ pub(super) enum Op {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum TimeOf {
+pub(crate) enum TimeOf {
     Start,
     Now,
     PeerNotBefore,
@@ -51,7 +52,7 @@ pub(super) enum TimeOf {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Request,
     RequestWithoutQuery,
     Response,
@@ -59,7 +60,7 @@ pub(super) enum Side {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     Protocol,
     ResponseCodeDetails,
     ConnectionTerminationDetails,
@@ -81,7 +82,7 @@ pub(super) enum Fact {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Number {
+pub(crate) enum Number {
     ResponseCode,
     BytesReceived,
     BytesSent,
@@ -95,14 +96,14 @@ pub(super) enum Number {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AddressPart {
+pub(crate) enum AddressPart {
     Whole,
     Ip,
     Port,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PeerField {
+pub(crate) enum PeerField {
     UriSans,
     DnsSans,
     Subject,
@@ -113,7 +114,7 @@ pub(super) enum PeerField {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GrpcForm {
+pub(crate) enum GrpcForm {
     Camel,
     Snake,
     Number,
@@ -332,10 +333,7 @@ fn query_parameter<'a>(name: &str, at: &Context<'a>) -> Option<&'a str> {
 }
 
 fn grpc_status(at: &Context<'_>) -> Option<u32> {
-    let is_grpc = at.request.is_some_and(|request| {
-        let content_type = request.headers.get(http::header::CONTENT_TYPE);
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-    });
+    let is_grpc = at.request.is_some_and(|request| is_grpc(request.headers));
     let of = |headers: Option<&HeaderMap>| headers?.get("grpc-status")?.to_str().ok()?.parse().ok();
     if is_grpc { of(at.trailers).or_else(|| of(at.response)) } else { None }
 }

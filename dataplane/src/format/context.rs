@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::flags::ResponseFlags;
 use crate::matcher::RequestHead;
-use crate::runtime::PeerCertificate;
+use crate::peer::PeerCertificate;
 
 /// The facts of one request, or of one connection without the request. Fill in what is known; the rest is absent.
 #[derive(Clone, Copy, Debug, Default)]

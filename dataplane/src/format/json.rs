@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 
-use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
-
 use super::command::Command;
 use super::context::Context;
 use super::parse::{FormatError, parts};
-use super::{Part, render_parts};
+use super::part::{Part, render_parts};
 
 /// A JSON value with commands in its strings. Members are sorted by name.
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Object(Vec<(Box<str>, Node)>),
     List(Vec<Node>),
     Command(Command),
@@ -22,35 +20,24 @@ pub(super) enum Node {
 }
 
 impl Node {
-    pub(super) fn parse(object: &Struct) -> Result<Self, FormatError> {
-        let mut members = object
-            .fields
-            .iter()
-            .map(|(name, value)| Ok((name.as_str().into(), Self::value(value)?)))
-            .collect::<Result<Vec<(Box<str>, Self)>, FormatError>>()?;
+    /// An object; its members are sorted here.
+    pub(crate) fn object(mut members: Vec<(Box<str>, Self)>) -> Self {
         members.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self::Object(members))
+        Self::Object(members)
     }
 
-    fn value(value: &Value) -> Result<Self, FormatError> {
-        Ok(match &value.kind {
-            Some(Kind::StructValue(object)) => Self::parse(object)?,
-            Some(Kind::ListValue(list)) => {
-                Self::List(list.values.iter().map(Self::value).collect::<Result<_, _>>()?)
+    /// A string, with commands in it or one itself.
+    ///
+    /// # Errors
+    /// A command that is unknown or cut off.
+    pub(crate) fn string(text: &str) -> Result<Self, FormatError> {
+        let mut parts = parts(text)?;
+        Ok(match parts.pop() {
+            Some(Part::Command(command)) if parts.is_empty() => Self::Command(command),
+            last => {
+                parts.extend(last);
+                Self::Text(parts)
             }
-            Some(Kind::StringValue(text)) => {
-                let mut parts = parts(text)?;
-                match parts.pop() {
-                    Some(Part::Command(command)) if parts.is_empty() => Self::Command(command),
-                    last => {
-                        parts.extend(last);
-                        Self::Text(parts)
-                    }
-                }
-            }
-            Some(Kind::NumberValue(number)) => Self::Number(*number),
-            Some(Kind::BoolValue(bool)) => Self::Bool(*bool),
-            Some(Kind::NullValue(_)) | None => Self::Null,
         })
     }
 

@@ -1,7 +1,7 @@
 //! From text to commands.
 
-use super::Part;
 use super::command::{AddressPart, Command, Fact, GrpcForm, Number, Op, PeerField, Side, TimeOf};
+use super::part::Part;
 use super::time::TimeFormat;
 
 /// Why a format does not parse.

@@ -1,12 +1,12 @@
 //! The tree of a permission or a principal.
 
-use super::Attributes;
+use super::attributes::Attributes;
 use crate::matcher::{HeaderMatch, Lean, StringMatch};
-use crate::runtime::IpPrefix;
+use crate::network::IpPrefix;
 
 /// A permission or a principal: both are trees of the same kind.
 #[derive(Clone, Debug)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     Any,
     And(Vec<Rule>),
     Or(Vec<Rule>),

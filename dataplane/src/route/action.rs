@@ -80,7 +80,7 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// `host_rewrite_literal`.
     pub host_rewrite: Option<Box<str>>,
-    pub(super) common: Levelled,
+    pub(crate) common: Levelled,
 }
 
 /// A cluster that was chosen for one request.

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::route::v3 as wire;
 use http::{HeaderMap, StatusCode};
 
-use super::data::{duration, positive};
 use crate::matcher::{HeaderMatch, Lean, RequestHead};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// `retry_on`: what is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,9 +119,12 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// How many picks are made to avoid them, 1 by default.
     pub host_attempts: u32,
-    status_codes: Vec<u16>,
-    headers: Vec<HeaderMatch>,
-    request_headers: Vec<HeaderMatch>,
+    /// `retriable_status_codes`.
+    pub(crate) status_codes: Vec<u16>,
+    /// `retriable_headers`, of the response.
+    pub(crate) headers: Vec<HeaderMatch>,
+    /// `retriable_request_headers`.
+    pub(crate) request_headers: Vec<HeaderMatch>,
 }
 
 impl Default for RetryPolicy {
@@ -187,74 +187,6 @@ impl RetryPolicy {
         let interval = doubled.min(self.max_interval).as_micros() as u64;
         Duration::from_micros(if interval == 0 { 0 } else { random % interval })
     }
-
-    pub(super) fn decode(policy: &wire::RetryPolicy, notes: &mut Notes) -> Result<Self, Rejection> {
-        refuse(&policy.retry_priority, "retry_priority")?;
-        refuse(&policy.retry_options_predicates, "retry_options_predicates")?;
-        refuse(&policy.rate_limited_retry_back_off, "rate_limited_retry_back_off")?;
-        notes.ignored(policy.refresh_cluster_on_retry, "retry_policy.refresh_cluster_on_retry");
-        let (on, unknown) = RetryOn::parse(&policy.retry_on);
-        for word in unknown {
-            notes.ignored(true, &format!("retry_policy.retry_on: {word}"));
-        }
-        let avoid_previous_hosts = previous_hosts(policy)?;
-        let matchers = |list: &[wire::HeaderMatcher], field: &str| {
-            let each = list.iter().enumerate();
-            each.map(|(i, h)| HeaderMatch::decode(h).within(|| format!("{field}[{i}]")))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let code = |code: &u32| {
-            u16::try_from(*code)
-                .map_err(|_| Rejection::new("retriable_status_codes", format!("{code} is no status")))
-        };
-        let (base_interval, max_interval) = intervals(policy)?;
-        Ok(Self {
-            on,
-            num_retries: policy.num_retries.as_ref().map_or(1, |n| n.value),
-            per_try_timeout: positive(policy.per_try_timeout.as_ref(), "per_try_timeout")?,
-            per_try_idle_timeout: positive(policy.per_try_idle_timeout.as_ref(), "per_try_idle_timeout")?,
-            base_interval,
-            max_interval,
-            avoid_previous_hosts,
-            host_attempts: u32::try_from(policy.host_selection_retry_max_attempts).unwrap_or(1).max(1),
-            status_codes: policy.retriable_status_codes.iter().map(code).collect::<Result<_, _>>()?,
-            headers: matchers(&policy.retriable_headers, "retriable_headers")?,
-            request_headers: matchers(&policy.retriable_request_headers, "retriable_request_headers")?,
-        })
-    }
-}
-
-fn intervals(policy: &wire::RetryPolicy) -> Result<(Duration, Duration), Rejection> {
-    let default = RetryPolicy::default();
-    let Some(back_off) = &policy.retry_back_off else {
-        return Ok((default.base_interval, default.max_interval));
-    };
-    let base = back_off
-        .base_interval
-        .as_ref()
-        .ok_or_else(|| Rejection::new("retry_back_off.base_interval", "is missing"))?;
-    let base = duration(base, "retry_back_off.base_interval")?;
-    let max = match &back_off.max_interval {
-        Some(max) => duration(max, "retry_back_off.max_interval")?,
-        None => base * 10,
-    };
-    if base.is_zero() || max < base {
-        return Err(Rejection::new("retry_back_off", "needs a base above zero and a maximum not below it"));
-    }
-    Ok((base.max(Duration::from_millis(1)), max))
-}
-
-fn previous_hosts(policy: &wire::RetryPolicy) -> Result<bool, Rejection> {
-    for predicate in &policy.retry_host_predicate {
-        let wire::retry_policy::retry_host_predicate::ConfigType::TypedConfig(any) = predicate
-            .config_type
-            .as_ref()
-            .ok_or_else(|| Rejection::new("retry_host_predicate", "has no type"))?;
-        if !any.type_url.ends_with("retry.host.previous_hosts.v3.PreviousHostsPredicate") {
-            return Err(Rejection::unsupported(format!("retry_host_predicate[{}]", predicate.name)));
-        }
-    }
-    Ok(!policy.retry_host_predicate.is_empty())
 }
 
 fn grpc_condition(headers: &HeaderMap) -> Option<RetryOn> {
@@ -311,13 +243,5 @@ mod tests {
         let policy = RetryPolicy::default();
         let longest = |retry| (0..3000).map(|i| policy.back_off(retry, i * 97)).max().unwrap().as_millis();
         assert_eq!((longest(1), longest(2), longest(9)), (24, 49, 249));
-    }
-
-    #[test]
-    fn an_unknown_word_is_noted_and_not_fatal() {
-        let mut notes = Notes::default();
-        let wire = wire::RetryPolicy { retry_on: "5xx,never-heard".into(), ..Default::default() };
-        assert!(RetryPolicy::decode(&wire, &mut notes).unwrap().on.any(RetryOn::SERVER_ERROR));
-        assert_eq!(notes.fields(), ["retry_policy.retry_on: never-heard"]);
     }
 }

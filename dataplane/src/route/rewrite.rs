@@ -2,16 +2,12 @@
 
 use std::borrow::Cow;
 
-use envoy_types::pb::envoy::config::route::v3 as wire;
-use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use http::StatusCode;
 use regex::bytes::Regex;
-use wire::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 
-use super::matching::{PathMatch, RouteMatch};
+use super::matching::RouteMatch;
 use super::without_port;
-use crate::matcher::{RequestHead, search_regex};
-use crate::rejection::{Rejection, Within as _};
+use crate::matcher::RequestHead;
 
 /// How a path changes on the way to the upstream. The query always stays.
 #[derive(Clone, Debug)]
@@ -45,11 +41,11 @@ pub struct Substitution {
 }
 
 impl Substitution {
-    pub(super) fn decode(wire: &RegexMatchAndSubstitute) -> Result<Self, Rejection> {
-        let pattern = wire.pattern.as_ref().ok_or_else(|| Rejection::new("pattern", "is missing"))?;
-        let pattern = search_regex(pattern).within(|| "pattern")?;
-        let replacement = replacement(&wire.substitution, pattern.captures_len())?;
-        Ok(Self { pattern, replacement })
+    /// Replaces by `template`, in which `\1` stands for what the first group matched; `None` where it names a group that
+    /// the pattern does not have.
+    pub(crate) fn try_new(pattern: Regex, template: &str) -> Option<Self> {
+        let replacement = replacement(template, pattern.captures_len())?;
+        Some(Self { pattern, replacement })
     }
 
     /// `text` with every match replaced.
@@ -63,7 +59,7 @@ impl Substitution {
 }
 
 /// RE2's `\1` becomes `${1}`.
-fn replacement(template: &str, groups: usize) -> Result<Vec<u8>, Rejection> {
+fn replacement(template: &str, groups: usize) -> Option<Vec<u8>> {
     let mut out = String::with_capacity(template.len() + 8);
     let mut chars = template.chars();
     while let Some(c) = chars.next() {
@@ -74,15 +70,12 @@ fn replacement(template: &str, groups: usize) -> Result<Vec<u8>, Rejection> {
                 Some(digit) if digit.to_digit(10).is_some_and(|group| (group as usize) < groups) => {
                     out.push_str(&format!("${{{digit}}}"));
                 }
-                _ => {
-                    let reason = format!("{template:?} names a group that the pattern does not have");
-                    return Err(Rejection::new("substitution", reason));
-                }
+                Some(_) | None => return None,
             },
             c => out.push(c),
         }
     }
-    Ok(out.into_bytes())
+    Some(out.into_bytes())
 }
 
 /// `RedirectAction`, meant.
@@ -90,58 +83,22 @@ fn replacement(template: &str, groups: usize) -> Result<Vec<u8>, Rejection> {
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
-    scheme: Option<Box<str>>,
-    host: Option<Box<str>>,
-    port: Option<u16>,
-    path: Option<NewPath>,
-    strip_query: bool,
+    /// The new scheme; the request's own where there is none. The same holds for host, port and path.
+    pub(crate) scheme: Option<Box<str>>,
+    pub(crate) host: Option<Box<str>>,
+    pub(crate) port: Option<u16>,
+    pub(crate) path: Option<NewPath>,
+    pub(crate) strip_query: bool,
 }
 
+/// Where a redirect leads on its host.
 #[derive(Clone, Debug)]
-enum NewPath {
+pub(crate) enum NewPath {
     Whole(Box<str>),
     Rewrite(PathRewrite),
 }
 
 impl Redirect {
-    pub(super) fn decode(wire: &wire::RedirectAction) -> Result<Self, Rejection> {
-        let status = match RedirectResponseCode::try_from(wire.response_code) {
-            Ok(RedirectResponseCode::MovedPermanently) => StatusCode::MOVED_PERMANENTLY,
-            Ok(RedirectResponseCode::Found) => StatusCode::FOUND,
-            Ok(RedirectResponseCode::SeeOther) => StatusCode::SEE_OTHER,
-            Ok(RedirectResponseCode::TemporaryRedirect) => StatusCode::TEMPORARY_REDIRECT,
-            Ok(RedirectResponseCode::PermanentRedirect) => StatusCode::PERMANENT_REDIRECT,
-            Err(_) => return Err(Rejection::new("response_code", "is unknown")),
-        };
-        let scheme = match &wire.scheme_rewrite_specifier {
-            Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".into()),
-            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => Some(scheme.as_str().into()),
-            Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
-        };
-        let path = match &wire.path_rewrite_specifier {
-            Some(PathRewriteSpecifier::PathRedirect(path)) => Some(NewPath::Whole(path.as_str().into())),
-            Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
-                Some(NewPath::Rewrite(PathRewrite::Prefix(prefix.as_str().into())))
-            }
-            Some(PathRewriteSpecifier::RegexRewrite(regex)) => {
-                let substitution = Substitution::decode(regex).within(|| "regex_rewrite")?;
-                Some(NewPath::Rewrite(PathRewrite::Regex(substitution)))
-            }
-            Some(PathRewriteSpecifier::PathRewrite(_)) => return Err(Rejection::unsupported("path_rewrite")),
-            None => None,
-        };
-        let port = u16::try_from(wire.port_redirect)
-            .map_err(|_| Rejection::new("port_redirect", format!("{} is not a port", wire.port_redirect)))?;
-        Ok(Self {
-            status,
-            scheme,
-            host: (!wire.host_redirect.is_empty()).then(|| wire.host_redirect.as_str().into()),
-            port: (port != 0).then_some(port),
-            path,
-            strip_query: wire.strip_query,
-        })
-    }
-
     /// The value of the `location` header.
     pub fn location(&self, head: &RequestHead<'_>, matched: &RouteMatch) -> String {
         let scheme = self.scheme.as_deref().unwrap_or(head.scheme);
@@ -176,12 +133,4 @@ fn drop_default_port(head: &RequestHead<'_>) -> String {
         _ => return head.authority.to_owned(),
     };
     head.authority.strip_suffix(default).unwrap_or(head.authority).to_owned()
-}
-
-/// Refuses a prefix rewrite where no prefix is matched, as it would replace the whole path.
-pub(super) fn check_prefix_rewrite(matches: &RouteMatch) -> Result<(), Rejection> {
-    match matches.path {
-        PathMatch::Connect => Err(Rejection::new("prefix_rewrite", "a CONNECT request has no path")),
-        PathMatch::Prefix(_) | PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Below(_) => Ok(()),
-    }
 }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Http2Options, IpPrefix, UpstreamTls};
+use super::{Http2Options, UpstreamTls};
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
 use crate::dns::LookupFamily;
+use crate::network::IpPrefix;
 use crate::outlier::Outliers;
 use crate::stats::{ClusterStats, DnsCacheStats};
 
@@ -55,16 +56,7 @@ impl Cluster {
     /// The same cluster with these addresses as its endpoints. Limits are shared with it.
     #[must_use]
     pub fn with_addresses(&self, addresses: &[SocketAddr]) -> Self {
-        let endpoint = |address: &SocketAddr| Endpoint {
-            address: *address,
-            hostname: None,
-            weight: 1,
-            health: Health::Healthy,
-            priority: 0,
-            locality: Arc::default(),
-            transport: 0,
-        };
-        let list = addresses.iter().map(endpoint).collect();
+        let list = addresses.iter().copied().map(Endpoint::at).collect();
         Self {
             endpoints: Arc::new(Endpoints { list, overprovisioning: 0 }),
             outliers: Arc::new(Outliers::new(None, addresses.iter().copied(), Instant::now())),
@@ -213,6 +205,22 @@ pub struct Endpoint {
     pub locality: Arc<Locality>,
     /// Index into [`Cluster::transports`], resolved from `transport_socket_matches`.
     pub transport: usize,
+}
+
+impl Endpoint {
+    /// A healthy endpoint of weight 1 and highest priority that speaks by the cluster's own transport socket.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            priority: 0,
+            locality: Arc::default(),
+            transport: 0,
+        }
+    }
 }
 
 /// `HealthStatus` of an endpoint.

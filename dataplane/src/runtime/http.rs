@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AccessLog;
-use crate::format::LocalReplies;
+use super::local_reply::LocalReplies;
 use crate::rbac::HttpRbac;
 use crate::route::RouteConfig;
 use crate::stats::{HttpStats, RbacStats};

@@ -1,10 +1,11 @@
 //! Listeners and their filter chains.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AccessLog, DownstreamTls, HttpManager};
+use crate::network::IpPrefix;
 use crate::rbac::NetworkRbac;
 use crate::stats::{ListenerStats, RbacStats, TcpStats};
 
@@ -29,14 +30,10 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// The chain for connections that match none.
     pub default_filter_chain: Option<Arc<FilterChain>>,
-    /// `per_connection_buffer_limit_bytes`, 1 MiB by default.
-    pub buffer_limit: usize,
     /// The listen backlog, when the resource gives one.
     pub backlog: Option<u32>,
     /// `traffic_direction`: decides request-id and drain defaults and shows in access logs.
     pub direction: Direction,
-    /// Logs of connections that no filter chain took.
-    pub access_log: Vec<AccessLog>,
 }
 
 /// `traffic_direction`.
@@ -171,40 +168,6 @@ pub enum SourceType {
     External,
 }
 
-/// A CIDR range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IpPrefix {
-    address: IpAddr,
-    length: u8,
-}
-
-impl IpPrefix {
-    /// The range of addresses that share the first `length` bits with `address`. A length beyond the
-    /// address's own means all of its bits.
-    pub fn new(address: IpAddr, length: u8) -> Self {
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        Self { address, length: length.min(most) }
-    }
-
-    /// How many leading bits are fixed.
-    pub fn length(&self) -> u8 {
-        self.length
-    }
-
-    /// Whether the range holds an address. An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let shared = |a: u128, b: u128, width: u32| {
-            let free = width - u32::from(self.length);
-            free == width || (a ^ b) >> free == 0
-        };
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => shared(a.to_bits().into(), b.to_bits().into(), 32),
-            (IpAddr::V6(a), IpAddr::V6(b)) => shared(a.to_bits(), b.to_bits(), 128),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
 /// `tcp_proxy`.
 #[derive(Debug)]
 pub struct TcpProxy {
@@ -240,25 +203,4 @@ pub struct WeightedCluster {
     pub name: Arc<str>,
     /// Its share of the sum of all weights.
     pub weight: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_of_length_zero_holds_every_address_of_its_family() {
-        let any = IpPrefix::new([10, 0, 0, 0].into(), 0);
-        assert!(any.contains([192, 168, 0, 1].into()));
-        assert!(!any.contains("2001:db8::1".parse().unwrap()));
-        assert!(IpPrefix::new("::".parse().unwrap(), 0).contains("2001:db8::1".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_prefix_compares_only_its_leading_bits() {
-        let lan = IpPrefix::new([10, 1, 0, 0].into(), 15);
-        assert!(lan.contains([10, 0, 3, 4].into()));
-        assert!(!lan.contains([10, 2, 0, 0].into()));
-        assert!(IpPrefix::new([127, 0, 0, 1].into(), 32).contains("::ffff:127.0.0.1".parse().unwrap()));
-    }
 }

@@ -10,13 +10,10 @@ use std::sync::Arc;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{BorrowedCertRevocationList, CertRevocationList, OwnedCertRevocationList};
-use x509_parser::asn1_rs::Header;
-use x509_parser::prelude::{
-    CertificateRevocationList as ParsedList, FromDer, ParsedExtension, X509Certificate, X509Extension,
-};
+use x509_parser::prelude::{CertificateRevocationList as ParsedList, FromDer, X509Certificate};
 
-use super::peer::Issued;
-use super::tls::{TlsError, unreadable};
+use super::tls_error::{TlsError, unreadable};
+use crate::peer::{Issued, key_id};
 
 /// `crl` of a validation context.
 #[derive(Debug, Default)]
@@ -102,35 +99,6 @@ impl List {
     fn is_of_issuer_of(&self, certificate: &Issued) -> bool {
         *self.list.issuer() == *certificate.issuer && same_key(&self.key_id, &certificate.key_id)
     }
-}
-
-impl Issued {
-    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
-        Self {
-            issuer: name_of(certificate).into(),
-            key_id: key_id(certificate.extensions()),
-            serial: certificate.raw_serial().into(),
-        }
-    }
-}
-
-/// The name of a certificate's issuer without the outermost tag and length, as lists have it.
-fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
-    let raw = certificate.issuer().as_raw();
-    match Header::from_der(raw) {
-        Ok((rest, _)) => rest,
-        Err(_) => raw,
-    }
-}
-
-/// The identifier of the key that signed.
-fn key_id(extensions: &[X509Extension<'_>]) -> Option<Box<[u8]>> {
-    extensions.iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(identifier) => {
-            identifier.key_identifier.as_ref().map(|id| id.0.into())
-        }
-        _ => None,
-    })
 }
 
 fn same_key(one: &Option<Box<[u8]>>, other: &Option<Box<[u8]>>) -> bool {

@@ -2,61 +2,34 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
-
-use super::PeerCertificate;
+use crate::matcher::{Lean, StringMatch};
+use crate::peer::PeerCertificate;
 
 /// One entry of `match_typed_subject_alt_names`.
 #[derive(Debug, Clone)]
 pub enum SanMatch {
     /// A URI name.
-    Uri(SanMatcher),
-    /// A DNS name.
-    Dns(SanMatcher),
+    Uri(StringMatch),
+    /// A DNS name. An exact one is compared as DNS compares: without regard to case, and a certificate's wildcard covers it.
+    Dns(StringMatch),
     /// An IP address or an e-mail address, compared as text.
-    Other(SanMatcher),
-}
-
-/// How a name is compared.
-#[derive(Debug, Clone)]
-pub enum SanMatcher {
-    /// Equal.
-    Exact(Arc<str>),
-    /// Equal but for ASCII case.
-    ExactIgnoreCase(Arc<str>),
-    /// Begins with.
-    Prefix(Arc<str>),
-    /// Ends with.
-    Suffix(Arc<str>),
-    /// Contains.
-    Contains(Arc<str>),
-    /// Matches as a whole; the caller anchors the expression.
-    Regex(Regex),
-}
-
-impl SanMatcher {
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(value) => **value == *name,
-            Self::ExactIgnoreCase(value) => value.eq_ignore_ascii_case(name),
-            Self::Prefix(value) => name.starts_with(&**value),
-            Self::Suffix(value) => name.ends_with(&**value),
-            Self::Contains(value) => name.contains(&**value),
-            Self::Regex(regex) => regex.is_match(name),
-        }
-    }
+    Other(StringMatch),
 }
 
 impl SanMatch {
     pub(super) fn matches(&self, peer: &PeerCertificate) -> bool {
-        let any = |names: &[Arc<str>], matcher: &SanMatcher| names.iter().any(|name| matcher.matches(name));
+        let any = |names: &[Arc<str>], matcher: &StringMatch| {
+            names.iter().any(|name| matcher.matches(name.as_bytes(), Lean::Miss))
+        };
         match self {
             Self::Uri(matcher) => any(&peer.uri_sans, matcher),
-            Self::Dns(SanMatcher::Exact(value)) => peer
-                .dns_sans
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(value) || wildcard_covers(name, value)),
-            Self::Dns(matcher) => any(&peer.dns_sans, matcher),
+            Self::Dns(matcher) => match matcher.as_exact() {
+                Some(value) => peer
+                    .dns_sans
+                    .iter()
+                    .any(|name| name.eq_ignore_ascii_case(value) || wildcard_covers(name, value)),
+                None => any(&peer.dns_sans, matcher),
+            },
             Self::Other(matcher) => any(&peer.other_sans, matcher),
         }
     }

@@ -244,14 +244,6 @@ group! {
     }
 }
 
-impl ListenerStats {
-    /// The statistics of a connection manager seen through this listener: `listener.ADDRESS.http.PREFIX`, where
-    /// Envoy counts `downstream_rq_*xx` a second time.
-    pub fn http_scope(listener: &Scope, prefix: &str) -> Scope {
-        listener.tagged_child("http", "envoy_http_conn_manager_prefix", prefix)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::shard::{Shard, Snapshot};

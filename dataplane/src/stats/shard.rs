@@ -89,11 +89,6 @@ impl Shard {
         slot(&mut self.histograms.borrow_mut(), id.0).record(micros);
     }
 
-    /// Records a plain value, such as a size in bytes.
-    pub fn record_value(&self, id: HistogramId, value: u64) {
-        slot(&mut self.histograms.borrow_mut(), id.0).record(value.saturating_mul(1000));
-    }
-
     /// Counts a response of an upstream: its class and its code.
     pub fn response_code(&self, id: CodesId, code: u16) {
         let class = u32::from(code / 100);

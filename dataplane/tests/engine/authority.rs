@@ -8,9 +8,9 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 use time::{Duration, OffsetDateTime};
+use weft_dataplane::matcher::StringMatch;
 use weft_dataplane::runtime::{
-    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, SanMatcher, TrustSpec, UpstreamTls,
-    UpstreamTlsSpec,
+    CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
 
 pub const WEB: &str = "spiffe://test/ns/shop/svc/web";
@@ -89,7 +89,7 @@ impl Authority {
     pub fn trust(&self, names: &[&str]) -> TrustSpec {
         TrustSpec {
             roots: vec![self.root.clone()],
-            sans: names.iter().map(|name| SanMatch::Uri(SanMatcher::Exact((*name).into()))).collect(),
+            sans: names.iter().map(|name| SanMatch::Uri(StringMatch::exact(name))).collect(),
             ..TrustSpec::default()
         }
     }

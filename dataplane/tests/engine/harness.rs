@@ -18,15 +18,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use weft_dataplane::balance::BalanceOptions;
 use weft_dataplane::breaker::{Breaker, Thresholds};
+use weft_dataplane::decode::route_config;
 use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
-use weft_dataplane::route::RouteConfig;
 use weft_dataplane::runtime::{
     AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
-    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Health, Http1Options, Http2Options,
-    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds,
-    RouteSource, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores,
-    UpgradeConfig, UpstreamHttp, UpstreamProtocol,
+    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilter,
+    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
+    Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores, UpgradeConfig,
+    UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
     ClusterStats, HttpStats, ListenerStats, Registry, Scope, Snapshot, TcpStats, Value,
@@ -176,7 +176,7 @@ impl Setup {
         endpoints: &[SocketAddr],
         change: impl FnOnce(&mut Cluster),
     ) -> &mut Self {
-        let list: Vec<Endpoint> = endpoints.iter().map(|address| endpoint(*address)).collect();
+        let list: Vec<Endpoint> = endpoints.iter().copied().map(Endpoint::at).collect();
         let mut cluster = Cluster {
             name: name.into(),
             stat_name: name.into(),
@@ -211,7 +211,7 @@ impl Setup {
             }],
             ..Default::default()
         };
-        let config = RouteConfig::decode(&config).unwrap();
+        let config = route_config(&config).unwrap();
         self.runtime.routes.insert(name.into(), Arc::new(config));
         self
     }
@@ -260,10 +260,8 @@ impl Setup {
             original_destination: false,
             filter_chains: chains.into_iter().map(Arc::new).collect(),
             default_filter_chain: None,
-            buffer_limit: 1024 * 1024,
             backlog: None,
             direction: Direction::Unspecified,
-            access_log: Vec::new(),
         };
         change(&mut listener);
         self.runtime.listeners.insert(name.into(), Arc::new(listener));
@@ -316,18 +314,6 @@ impl Setup {
             Some(Value::Gauge(n)) => n,
             Some(Value::Histogram(_)) | None => 0,
         }
-    }
-}
-
-pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint {
-        address,
-        hostname: None,
-        weight: 1,
-        health: Health::Healthy,
-        priority: 0,
-        locality: Arc::default(),
-        transport: 0,
     }
 }
 

@@ -75,7 +75,7 @@ struct Forbidden {
     why: &'static str,
 }
 
-const FORBIDDEN: [Forbidden; 6] = [
+const FORBIDDEN: [Forbidden; 7] = [
     Forbidden {
         within: "policies/src/",
         except: &[],
@@ -113,6 +113,22 @@ const FORBIDDEN: [Forbidden; 6] = [
         except: &[],
         pattern: r"\b(Mutex|RwLock)\b",
         why: "no lock on the request path",
+    },
+    Forbidden {
+        within: "dataplane/src/",
+        except: &[
+            "dataplane/src/decode",
+            // Messages that are sent, or come by files.
+            "dataplane/src/bootstrap",
+            "dataplane/src/control/files.rs",
+            "dataplane/src/control/local.rs",
+            "dataplane/src/hds",
+            "dataplane/src/metrics_push.rs",
+            "dataplane/src/snapshot.rs",
+            "dataplane/src/stats/prometheus.rs",
+        ],
+        pattern: r"\benvoy_types\b",
+        why: "messages get their meaning in `decode`; what runs names none of them",
     },
 ];
 

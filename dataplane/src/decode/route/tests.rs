@@ -13,6 +13,8 @@ use wire::route_match::PathSpecifier;
 
 use super::*;
 use crate::format::Context;
+use crate::matcher::RequestHead;
+use crate::route::{Direction, FilterOverride};
 
 fn to_cluster(name: &str) -> wire::RouteAction {
     wire::RouteAction {
@@ -61,7 +63,7 @@ fn found(config: &RouteConfig, authority: &str, path: &str) -> Option<String> {
 }
 
 fn decode(wire: &wire::RouteConfiguration) -> RouteConfig {
-    RouteConfig::decode(wire).unwrap()
+    route_config(wire).unwrap()
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn a_fraction_lets_its_share_through() {
     let mut some = route(prefix("/"), "r");
     some.r#match.as_mut().unwrap().runtime_fraction = Some(Default::default());
     assert_eq!(
-        RouteConfig::decode(&one(some.clone())).unwrap_err().field,
+        route_config(&one(some.clone())).unwrap_err().field,
         "virtual_hosts[h].routes[r].match.runtime_fraction.default_value"
     );
     let percent = FractionalPercent { numerator: 25, denominator: 0 };
@@ -203,7 +205,7 @@ fn weights_split_evenly_spread_random_numbers() {
         one(route)
     };
     assert_eq!(
-        RouteConfig::decode(&weighted([0, 0])).unwrap_err().field,
+        route_config(&weighted([0, 0])).unwrap_err().field,
         "virtual_hosts[h].routes[r].route.weighted_clusters.clusters"
     );
     let config = decode(&weighted([80, 20]));
@@ -237,10 +239,7 @@ fn timeouts_default_to_envoys_and_zero_is_none() {
     let bad = wire::RouteAction { timeout: Some(WireDuration { seconds: -1, nanos: 0 }), ..to_cluster("c") };
     let mut wire = route(prefix("/"), "r");
     wire.action = Some(WireAction::Route(bad));
-    assert_eq!(
-        RouteConfig::decode(&one(wire)).unwrap_err().field,
-        "virtual_hosts[h].routes[r].route.timeout"
-    );
+    assert_eq!(route_config(&one(wire)).unwrap_err().field, "virtual_hosts[h].routes[r].route.timeout");
 }
 
 #[test]
@@ -297,7 +296,7 @@ fn a_substitution_may_not_name_a_group_that_is_not_there() {
         ..to_cluster("c")
     }));
     assert_eq!(
-        RouteConfig::decode(&one(wire)).unwrap_err().field,
+        route_config(&one(wire)).unwrap_err().field,
         "virtual_hosts[h].routes[r].route.regex_rewrite.substitution"
     );
 }
@@ -411,7 +410,7 @@ fn refuses_by_name_what_would_change_the_meaning() {
     for (field, change) in cases {
         let mut wire = one(route(prefix("/"), "r"));
         change(&mut wire);
-        let error = RouteConfig::decode(&wire).unwrap_err();
+        let error = route_config(&wire).unwrap_err();
         let field = field.replace("[h].domains", "[g].domains");
         assert_eq!(error.field, field);
     }
@@ -423,14 +422,6 @@ fn accepts_what_is_cosmetic_and_says_so() {
     wire.virtual_hosts[0].routes[0].decorator = Some(Default::default());
     wire.virtual_hosts[0].routes[0].stat_prefix = "p".into();
     assert_eq!(decode(&wire).notes.fields(), ["routes.decorator", "routes.stat_prefix"]);
-}
-
-#[test]
-fn a_virtual_host_on_demand_takes_the_place_of_its_namesake() {
-    let wire = config(vec![host("h", &["a"], vec![route(prefix("/"), "old")])]);
-    let on_demand = [host("h", &["a"], vec![route(prefix("/"), "new")])];
-    let config = RouteConfig::decode_with(&wire, &on_demand).unwrap();
-    assert_eq!(found(&config, "a", "/").as_deref(), Some("new"));
 }
 
 #[test]
@@ -461,10 +452,10 @@ fn a_direct_response_has_status_and_body_within_its_limit() {
     let Action::Direct(response) = &config.virtual_hosts[0].routes[0].action else { panic!("not direct") };
     assert_eq!((response.status.as_u16(), response.body.len()), (404, 4096));
     wire.action = Some(WireAction::DirectResponse(direct(200, 4097)));
-    assert!(RouteConfig::decode(&one(wire.clone())).is_err());
+    assert!(route_config(&one(wire.clone())).is_err());
     wire.action = Some(WireAction::DirectResponse(direct(99, 0)));
     assert_eq!(
-        RouteConfig::decode(&one(wire)).unwrap_err().field,
+        route_config(&one(wire)).unwrap_err().field,
         "virtual_hosts[h].routes[r].direct_response.status"
     );
 }

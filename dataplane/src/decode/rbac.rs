@@ -1,24 +1,23 @@
-//! From Envoy's messages to rules.
+//! `envoy.filters.http.rbac` and `envoy.filters.network.rbac`.
 
-#![expect(deprecated, reason = "configurations that use the old forms mean the same")]
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::ops::Range;
 
-use envoy_types::pb::envoy::config::core::v3::{CidrRange, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::rbac::v3 as wire;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
-use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
+use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpFilter;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkFilter;
 use envoy_types::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
-use super::rule::Rule;
-use super::{Action, HttpRbac, NetworkRbac, Policy, Rules};
-use crate::decode::fields;
-use crate::matcher::{HeaderMatch, StringMatch};
+use super::{fields, matcher};
+use crate::rbac::{Action, HttpRbac, NetworkRbac, Policy, Rule, Rules};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::IpPrefix;
 
 /// Whether rules may look at a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,43 +26,39 @@ enum Layer {
     Network,
 }
 
-impl HttpRbac {
-    /// Decodes the filter's configuration.
-    ///
-    /// # Errors
-    /// A field that is not supported; ignoring one of them could let somebody in.
-    pub fn decode(filter: &http::Rbac, notes: &mut Notes) -> Result<Self, Rejection> {
-        refuse(&filter.matcher, "matcher")?;
-        refuse(&filter.shadow_matcher, "shadow_matcher")?;
-        notes.ignored(filter.track_per_rule_stats, "rbac.track_per_rule_stats");
-        Ok(Self {
-            rules: rules(filter.rules.as_ref(), "rules", Layer::Http)?,
-            shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Http)?,
-            stat_prefix: filter.rules_stat_prefix.clone(),
-            shadow_stat_prefix: filter.shadow_rules_stat_prefix.clone(),
-        })
-    }
+/// Reads the filter of requests.
+///
+/// # Errors
+/// A field that is not supported; ignoring one of them could let somebody in.
+pub(crate) fn http(filter: &HttpFilter, notes: &mut Notes) -> Result<HttpRbac, Rejection> {
+    refuse(&filter.matcher, "matcher")?;
+    refuse(&filter.shadow_matcher, "shadow_matcher")?;
+    notes.ignored(filter.track_per_rule_stats, "rbac.track_per_rule_stats");
+    Ok(HttpRbac {
+        rules: rules(filter.rules.as_ref(), "rules", Layer::Http)?,
+        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Http)?,
+        stat_prefix: filter.rules_stat_prefix.clone(),
+        shadow_stat_prefix: filter.shadow_rules_stat_prefix.clone(),
+    })
 }
 
-impl NetworkRbac {
-    /// Decodes the filter's configuration.
-    ///
-    /// # Errors
-    /// A field that is not supported, or a rule about requests, which a connection cannot answer.
-    pub fn decode(filter: &network::Rbac, notes: &mut Notes) -> Result<Self, Rejection> {
-        refuse(&filter.matcher, "matcher")?;
-        refuse(&filter.shadow_matcher, "shadow_matcher")?;
-        notes.ignored(&filter.delay_deny, "rbac.delay_deny");
-        notes.ignored(&filter.shadow_rules_stat_prefix, "rbac.shadow_rules_stat_prefix");
-        if filter.stat_prefix.is_empty() {
-            return Err(Rejection::new("stat_prefix", "is empty"));
-        }
-        Ok(Self {
-            rules: rules(filter.rules.as_ref(), "rules", Layer::Network)?,
-            shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Network)?,
-            stat_prefix: filter.stat_prefix.clone(),
-        })
+/// Reads the filter of connections.
+///
+/// # Errors
+/// A field that is not supported, or a rule about requests, which a connection cannot answer.
+pub(crate) fn network(filter: &NetworkFilter, notes: &mut Notes) -> Result<NetworkRbac, Rejection> {
+    refuse(&filter.matcher, "matcher")?;
+    refuse(&filter.shadow_matcher, "shadow_matcher")?;
+    notes.ignored(&filter.delay_deny, "rbac.delay_deny");
+    notes.ignored(&filter.shadow_rules_stat_prefix, "rbac.shadow_rules_stat_prefix");
+    if filter.stat_prefix.is_empty() {
+        return Err(Rejection::new("stat_prefix", "is empty"));
     }
+    Ok(NetworkRbac {
+        rules: rules(filter.rules.as_ref(), "rules", Layer::Network)?,
+        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Network)?,
+        stat_prefix: filter.stat_prefix.clone(),
+    })
 }
 
 fn rules(rules: Option<&wire::Rbac>, field: &str, layer: Layer) -> Result<Option<Rules>, Rejection> {
@@ -81,31 +76,21 @@ fn decode_rules(rules: &wire::Rbac, layer: Layer) -> Result<Rules, Rejection> {
         let needed = audit.logger_configs.iter().any(|logger| !logger.is_optional);
         refuse(needed && audit.audit_condition != 0, "audit_logging_options")?;
     }
-    let mut policies = rules
+    let policies = rules
         .policies
         .iter()
         .map(|(name, policy)| decode_policy(name, policy, layer).within(|| format!("policies[{name}]")))
         .collect::<Result<Vec<_>, _>>()?;
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Rules { action, policies, nothing_matched: details("none") })
+    Ok(Rules::new(action, policies))
 }
 
 fn decode_policy(name: &str, policy: &wire::Policy, layer: Layer) -> Result<Policy, Rejection> {
     refuse(&policy.condition, "condition")?;
     refuse(&policy.checked_condition, "checked_condition")?;
     refuse(&policy.cel_config, "cel_config")?;
-    Ok(Policy {
-        name: name.into(),
-        details: details(name),
-        permissions: each(&policy.permissions, "permissions", |p| permission(p, layer))?,
-        principals: each(&policy.principals, "principals", |p| principal(p, layer))?,
-    })
-}
-
-/// Envoy's response code details of a refusal; white space would break a line of the access log.
-fn details(name: &str) -> Arc<str> {
-    let name: String = name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
-    format!("rbac_access_denied_matched_policy[{name}]").into()
+    let permissions = each(&policy.permissions, "permissions", |p| permission(p, layer))?;
+    let principals = each(&policy.principals, "principals", |p| principal(p, layer))?;
+    Ok(Policy::new(name, permissions, principals))
 }
 
 fn each<T>(
@@ -126,17 +111,16 @@ fn permission(permission: &wire::Permission, layer: Layer) -> Result<Rule, Rejec
         P::AndRules(set) => each(&set.rules, "and_rules", nested).map(Rule::And),
         P::OrRules(set) => each(&set.rules, "or_rules", nested).map(Rule::Or),
         P::NotRule(rule) => nested(rule).within(|| "not_rule").map(|rule| Rule::Not(Box::new(rule))),
-        P::Header(matcher) => header(matcher, layer),
+        P::Header(given) => header(given, layer),
         P::UrlPath(path) => url_path(path, layer),
-        P::DestinationIp(range) => cidr(range).within(|| "destination_ip").map(Rule::DestinationIp),
+        P::DestinationIp(range) => fields::prefix(range).within(|| "destination_ip").map(Rule::DestinationIp),
         P::DestinationPort(port) if *port <= 65_535 => Ok(Rule::DestinationPorts(*port..*port + 1)),
         P::DestinationPort(port) => Err(Rejection::new("destination_port", format!("{port} is not a port"))),
-        P::DestinationPortRange(range) => match (u32::try_from(range.start), u32::try_from(range.end)) {
-            (Ok(start), Ok(end)) if start < end && end <= 65_536 => Ok(Rule::DestinationPorts(start..end)),
-            _ => Err(Rejection::new("destination_port_range", "is not a range of ports")),
-        },
+        P::DestinationPortRange(range) => {
+            ports(range.start.into(), range.end.into(), "destination_port_range").map(Rule::DestinationPorts)
+        }
         P::RequestedServerName(name) => {
-            StringMatch::decode(name).within(|| "requested_server_name").map(Rule::ServerName)
+            matcher::string(name).within(|| "requested_server_name").map(Rule::ServerName)
         }
         P::Metadata(_) => Err(Rejection::unsupported("metadata")),
         P::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
@@ -153,13 +137,15 @@ fn principal(principal: &wire::Principal, layer: Layer) -> Result<Rule, Rejectio
         I::OrIds(set) => each(&set.ids, "or_ids", nested).map(Rule::Or),
         I::NotId(id) => nested(id).within(|| "not_id").map(|rule| Rule::Not(Box::new(rule))),
         I::Authenticated(authenticated) => {
-            let name = authenticated.principal_name.as_ref().map(StringMatch::decode).transpose();
+            let name = authenticated.principal_name.as_ref().map(matcher::string).transpose();
             name.within(|| "authenticated.principal_name").map(Rule::Authenticated)
         }
-        I::SourceIp(range) => cidr(range).within(|| "source_ip").map(Rule::DirectRemoteIp),
-        I::DirectRemoteIp(range) => cidr(range).within(|| "direct_remote_ip").map(Rule::DirectRemoteIp),
-        I::RemoteIp(range) => cidr(range).within(|| "remote_ip").map(Rule::RemoteIp),
-        I::Header(matcher) => header(matcher, layer),
+        I::SourceIp(range) => fields::prefix(range).within(|| "source_ip").map(Rule::DirectRemoteIp),
+        I::DirectRemoteIp(range) => {
+            fields::prefix(range).within(|| "direct_remote_ip").map(Rule::DirectRemoteIp)
+        }
+        I::RemoteIp(range) => fields::prefix(range).within(|| "remote_ip").map(Rule::RemoteIp),
+        I::Header(given) => header(given, layer),
         I::UrlPath(path) => url_path(path, layer),
         I::Metadata(_) => Err(Rejection::unsupported("metadata")),
         I::FilterState(_) => Err(Rejection::unsupported("filter_state")),
@@ -172,14 +158,11 @@ fn any(any: bool) -> Result<Rule, Rejection> {
     if any { Ok(Rule::Any) } else { Err(Rejection::new("any", "may only be true")) }
 }
 
-fn header(
-    matcher: &envoy_types::pb::envoy::config::route::v3::HeaderMatcher,
-    layer: Layer,
-) -> Result<Rule, Rejection> {
+fn header(given: &HeaderMatcher, layer: Layer) -> Result<Rule, Rejection> {
     if layer == Layer::Network {
         return Err(Rejection::new("header", "a connection has no headers; use the HTTP filter"));
     }
-    HeaderMatch::decode(matcher).within(|| "header").map(Rule::Header)
+    matcher::header(given).within(|| "header").map(Rule::Header)
 }
 
 fn url_path(path: &PathMatcher, layer: Layer) -> Result<Rule, Rejection> {
@@ -188,7 +171,7 @@ fn url_path(path: &PathMatcher, layer: Layer) -> Result<Rule, Rejection> {
     }
     match &path.rule {
         Some(path_matcher::Rule::Path(text)) => {
-            StringMatch::decode(text).within(|| "url_path.path").map(Rule::Path)
+            matcher::string(text).within(|| "url_path.path").map(Rule::Path)
         }
         None => Err(Rejection::new("url_path", "is empty")),
     }
@@ -201,24 +184,21 @@ fn upstream(extension: &TypedExtensionConfig, layer: Layer) -> Result<Rule, Reje
     let (Some(config), Layer::Http) = (known, layer) else {
         return Err(fields::unknown_extension(&extension.name, extension.typed_config.as_ref(), ""));
     };
-    let matcher: UpstreamIpPortMatcher = fields::unpack(config, "typed_config")?;
-    if matcher.upstream_ip.is_none() && matcher.upstream_port_range.is_none() {
+    let given: UpstreamIpPortMatcher = fields::unpack(config, "typed_config")?;
+    if given.upstream_ip.is_none() && given.upstream_port_range.is_none() {
         return Err(Rejection::new("typed_config", "upstream_ip or upstream_port_range is needed"));
     }
-    let range = matcher.upstream_ip.as_ref().map(cidr).transpose().within(|| "typed_config.upstream_ip")?;
-    let ports = matcher.upstream_port_range.map(|range| {
-        match (u32::try_from(range.start), u32::try_from(range.end)) {
-            (Ok(start), Ok(end)) if start < end && end <= 65_536 => Ok(start..end),
-            _ => Err(Rejection::new("typed_config.upstream_port_range", "is not a range of ports")),
-        }
-    });
+    let range =
+        given.upstream_ip.as_ref().map(fields::prefix).transpose().within(|| "typed_config.upstream_ip")?;
+    let ports = given.upstream_port_range.as_ref();
+    let ports = ports.map(|range| self::ports(range.start, range.end, "typed_config.upstream_port_range"));
     Ok(Rule::Upstream(range, ports.transpose()?))
 }
 
-fn cidr(range: &CidrRange) -> Result<IpPrefix, Rejection> {
-    let prefix = range.address_prefix.parse().map_err(|_| {
-        Rejection::new("address_prefix", format!("{:?} is not an IP address", range.address_prefix))
-    })?;
-    let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
-    Ok(IpPrefix::new(prefix, u8::try_from(length).unwrap_or(u8::MAX)))
+/// The ports from `start` up to `end`, which is not one of them.
+fn ports(start: i64, end: i64, field: &str) -> Result<Range<u32>, Rejection> {
+    match (u32::try_from(start), u32::try_from(end)) {
+        (Ok(start), Ok(end)) if start < end && end <= 65_536 => Ok(start..end),
+        _ => Err(Rejection::new(field, "is not a range of ports")),
+    }
 }

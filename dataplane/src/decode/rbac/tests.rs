@@ -14,6 +14,10 @@ use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
 use super::*;
+use crate::matcher::RequestHead;
+use crate::peer::PeerCertificate;
+use crate::rbac::Attributes;
+use crate::stats::{Registry, Scope};
 
 fn text(pattern: MatchPattern) -> StringMatcher {
     StringMatcher { ignore_case: false, match_pattern: Some(pattern) }
@@ -59,8 +63,7 @@ fn rbac(action: wire::rbac::Action, policies: Vec<(&str, wire::Policy)>) -> Http
     let policies: HashMap<_, _> =
         policies.into_iter().map(|(name, policy)| (name.to_owned(), policy)).collect();
     let rules = wire::Rbac { action: action as i32, policies, ..Default::default() };
-    HttpRbac::decode(&filter::Rbac { rules: Some(rules), ..Default::default() }, &mut Default::default())
-        .unwrap()
+    http(&filter::Rbac { rules: Some(rules), ..Default::default() }, &mut Default::default()).unwrap()
 }
 
 fn deny(policies: Vec<(&str, wire::Policy)>) -> HttpRbac {
@@ -271,7 +274,7 @@ fn shadow_rules_speak_and_do_not_act() {
     let policies = HashMap::from([("p".to_owned(), policy(vec![P::Any(true)], vec![ANYONE]))]);
     let shadow = wire::Rbac { action: wire::rbac::Action::Deny as i32, policies, ..Default::default() };
     let wire = filter::Rbac { shadow_rules: Some(shadow), ..Default::default() };
-    let rbac = HttpRbac::decode(&wire, &mut Default::default()).unwrap();
+    let rbac = http(&wire, &mut Default::default()).unwrap();
     let request = Request::to("/");
     assert!(rbac.evaluate(&request.attributes()).is_none());
     let shadow = rbac.evaluate_shadow(&request.attributes()).unwrap();
@@ -284,7 +287,7 @@ fn refuses_by_name_what_it_cannot_enforce() {
     let decode = |policy: wire::Policy| {
         let policies = HashMap::from([("p".to_owned(), policy)]);
         let rules = wire::Rbac { policies, ..Default::default() };
-        HttpRbac::decode(&filter::Rbac { rules: Some(rules), ..Default::default() }, &mut Default::default())
+        http(&filter::Rbac { rules: Some(rules), ..Default::default() }, &mut Default::default())
             .unwrap_err()
             .field
     };
@@ -306,7 +309,7 @@ fn a_connection_is_judged_by_identity_and_not_by_requests() {
         let policies = HashMap::from([("p".to_owned(), policy)]);
         let rules = wire::Rbac { policies, ..Default::default() };
         let wire = network::Rbac { rules: Some(rules), stat_prefix: "tcp_in".into(), ..Default::default() };
-        NetworkRbac::decode(&wire, &mut Default::default())
+        network(&wire, &mut Default::default())
     };
     let web = "spiffe://mesh/ns/shop/svc/web";
     let rbac = decode(policy(vec![P::Any(true)], vec![spiffe(MatchPattern::Exact(web.into()))])).unwrap();
@@ -325,7 +328,7 @@ fn counts_below_the_prefixes_of_the_filter() {
         shadow_rules_stat_prefix: "try".into(),
         ..Default::default()
     };
-    let rbac = HttpRbac::decode(&wire, &mut Default::default()).unwrap();
+    let rbac = http(&wire, &mut Default::default()).unwrap();
     let mut registry = Registry::new();
     rbac.register(&mut registry, &Scope::http("in"));
     let totals = crate::stats::Snapshot::default();

@@ -1,11 +1,16 @@
 //! What a certificate says about whoever holds it.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::asn1_rs::Header;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Extension};
+
+/// Everything but what RFC 3986 calls unreserved.
+const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A certificate that cannot be used to tell who its holder is.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +32,16 @@ pub(crate) struct Issued {
     pub(crate) key_id: Option<Box<[u8]>>,
     /// The encoded serial number.
     pub(crate) serial: Box<[u8]>,
+}
+
+impl Issued {
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self {
+            issuer: name_of(certificate).into(),
+            key_id: key_id(certificate.extensions()),
+            serial: certificate.raw_serial().into(),
+        }
+    }
 }
 
 /// The parsed leaf of a certificate chain: ours or a peer's.
@@ -74,8 +89,9 @@ impl PeerCertificate {
             other_sans: Vec::new(),
             subject: rfc2253(parsed.subject()),
             issuer: rfc2253(parsed.issuer()),
-            serial: hex(parsed.raw_serial()),
-            fingerprint: hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref()),
+            serial: HEXLOWER.encode(parsed.raw_serial()),
+            fingerprint: HEXLOWER
+                .encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref()),
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
             is_ca: parsed.is_ca(),
@@ -140,6 +156,25 @@ impl PeerCertificate {
     }
 }
 
+/// The name of a certificate's issuer without the outermost tag and length, as lists have it.
+fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
+    let raw = certificate.issuer().as_raw();
+    match Header::from_der(raw) {
+        Ok((rest, _)) => rest,
+        Err(_) => raw,
+    }
+}
+
+/// The identifier of the key that signed a certificate or a revocation list, where it says it.
+pub(crate) fn key_id(extensions: &[X509Extension<'_>]) -> Option<Box<[u8]>> {
+    extensions.iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+            identifier.key_identifier.as_ref().map(|id| id.0.into())
+        }
+        _ => None,
+    })
+}
+
 fn instant(timestamp: i64) -> SystemTime {
     u64::try_from(timestamp)
         .map_or(SystemTime::UNIX_EPOCH, |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s))
@@ -168,13 +203,6 @@ fn rfc2253(name: &x509_parser::x509::X509Name<'_>) -> String {
     parts.join(",")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn pem(der: &[u8]) -> String {
     use base64::Engine as _;
     let body = base64::engine::general_purpose::STANDARD.encode(der);
@@ -188,12 +216,5 @@ fn pem(der: &[u8]) -> String {
 }
 
 fn url_encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len() * 5 / 4), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
+    utf8_percent_encode(text, NOT_UNRESERVED).to_string()
 }

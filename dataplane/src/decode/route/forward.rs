@@ -1,26 +1,28 @@
-//! From Envoy's RouteAction.
-
-#![expect(deprecated, reason = "configurations that use the old forms mean the same")]
+//! `RouteAction`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as wire;
+use envoy_types::pb::google::protobuf::Duration as PbDuration;
 use http::{HeaderName, StatusCode};
 use wire::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
 use wire::weighted_cluster::cluster_weight;
 
-use super::action::{ClusterChoice, Forward, HostRewrite, Priority, RouteUpgrade, WeightedCluster};
-use super::data::duration;
-use super::decode::levelled;
-use super::matching::RouteMatch;
-use super::retry::RetryPolicy;
-use super::rewrite::{PathRewrite, Substitution, check_prefix_rewrite};
+use super::super::fields;
+use super::levelled::levelled;
+use super::retry::retry_policy;
+use super::rewrite::{check_prefix_rewrite, substitution};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
+use crate::route::{
+    ClusterChoice, Forward, HostRewrite, PathRewrite, Priority, RetryPolicy, RouteMatch, RouteUpgrade,
+    WeightedCluster,
+};
 
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Reads how a request is sent on.
 pub(super) fn forward(
     action: &wire::RouteAction,
     matches: &RouteMatch,
@@ -42,11 +44,9 @@ pub(super) fn forward(
     notes.ignored(&action.flush_timeout, "routes.route.flush_timeout");
     notes.ignored(&action.max_internal_redirects, "routes.route.max_internal_redirects");
     notes.ignored(&action.include_vh_rate_limits, "routes.route.include_vh_rate_limits");
-    let own_retry =
-        action.retry_policy.as_ref().map(|policy| RetryPolicy::decode(policy, notes).map(Arc::new));
+    let own_retry = action.retry_policy.as_ref().map(|policy| retry_policy(policy, notes).map(Arc::new));
     let own_retry = own_retry.transpose().within(|| "retry_policy")?;
-    let timeout = action.timeout.as_ref().map(|timeout| duration(timeout, "timeout")).transpose()?;
-    let idle = action.idle_timeout.as_ref().map(|timeout| duration(timeout, "idle_timeout")).transpose()?;
+    let idle = fields::duration(action.idle_timeout.as_ref(), "idle_timeout")?;
     let streams = stream_limits(action)?;
     let priority = match RoutingPriority::try_from(action.priority) {
         Ok(RoutingPriority::Default) => Priority::Default,
@@ -62,7 +62,7 @@ pub(super) fn forward(
             Ok(ClusterNotFoundResponseCode::InternalServerError) => StatusCode::INTERNAL_SERVER_ERROR,
             Err(_) => return Err(Rejection::new("cluster_not_found_response_code", "is unknown")),
         },
-        timeout: timeout.map_or(Some(ROUTE_TIMEOUT), non_zero),
+        timeout: fields::timeout(action.timeout.as_ref(), Some(ROUTE_TIMEOUT), "timeout")?,
         idle_timeout: idle.map(non_zero),
         max_stream_duration: streams.max,
         grpc_timeout_max: streams.grpc_max,
@@ -87,25 +87,33 @@ struct StreamLimits {
     grpc_offset: Duration,
 }
 
+impl StreamLimits {
+    fn read_grpc(&mut self, given: &Option<PbDuration>, field: &str) -> Result<(), Rejection> {
+        if let Some(max) = fields::duration(given.as_ref(), field)? {
+            self.grpc_max = Some(non_zero(max));
+        }
+        Ok(())
+    }
+
+    fn read_offset(&mut self, given: &Option<PbDuration>, field: &str) -> Result<(), Rejection> {
+        if let Some(offset) = fields::duration(given.as_ref(), field)? {
+            self.grpc_offset = offset;
+        }
+        Ok(())
+    }
+}
+
 fn stream_limits(action: &wire::RouteAction) -> Result<StreamLimits, Rejection> {
-    // The deprecated fields first; the message replaces them.
     let mut limits = StreamLimits::default();
-    if let Some(max) = &action.max_grpc_timeout {
-        limits.grpc_max = Some(non_zero(duration(max, "max_grpc_timeout")?));
-    }
-    if let Some(offset) = &action.grpc_timeout_offset {
-        limits.grpc_offset = duration(offset, "grpc_timeout_offset")?;
-    }
+    // The deprecated fields first; the message replaces them.
+    limits.read_grpc(&action.max_grpc_timeout, "max_grpc_timeout")?;
+    limits.read_offset(&action.grpc_timeout_offset, "grpc_timeout_offset")?;
     let Some(streams) = &action.max_stream_duration else { return Ok(limits) };
-    if let Some(max) = &streams.max_stream_duration {
-        limits.max = Some(non_zero(duration(max, "max_stream_duration")?));
-    }
-    if let Some(max) = &streams.grpc_timeout_header_max {
-        limits.grpc_max = Some(non_zero(duration(max, "max_stream_duration.grpc_timeout_header_max")?));
-    }
-    if let Some(offset) = &streams.grpc_timeout_header_offset {
-        limits.grpc_offset = duration(offset, "max_stream_duration.grpc_timeout_header_offset")?;
-    }
+    let at = || "max_stream_duration";
+    let max = fields::duration(streams.max_stream_duration.as_ref(), "max_stream_duration")?;
+    limits.max = max.map(non_zero);
+    limits.read_grpc(&streams.grpc_timeout_header_max, "grpc_timeout_header_max").within(at)?;
+    limits.read_offset(&streams.grpc_timeout_header_offset, "grpc_timeout_header_offset").within(at)?;
     Ok(limits)
 }
 
@@ -114,9 +122,7 @@ fn path_rewrite(action: &wire::RouteAction, matches: &RouteMatch) -> Result<Opti
         (prefix, Some(_)) if !prefix.is_empty() => {
             Err(Rejection::new("regex_rewrite", "may not stand beside prefix_rewrite"))
         }
-        (_, Some(regex)) => {
-            Ok(Some(PathRewrite::Regex(Substitution::decode(regex).within(|| "regex_rewrite")?)))
-        }
+        (_, Some(regex)) => Ok(Some(PathRewrite::Regex(substitution(regex).within(|| "regex_rewrite")?))),
         (prefix, None) if !prefix.is_empty() => {
             check_prefix_rewrite(matches)?;
             Ok(Some(PathRewrite::Prefix(prefix.as_str().into())))
@@ -136,7 +142,7 @@ fn host_rewrite(action: &wire::RouteAction) -> Result<Option<HostRewrite>, Rejec
             Some(HostRewrite::Header(header_name(name, "host_rewrite_header")?))
         }
         Some(HostRewriteSpecifier::HostRewritePathRegex(regex)) => {
-            Some(HostRewrite::Path(Substitution::decode(regex).within(|| "host_rewrite_path_regex")?))
+            Some(HostRewrite::Path(substitution(regex).within(|| "host_rewrite_path_regex")?))
         }
         Some(HostRewriteSpecifier::HostRewrite(_)) => return Err(Rejection::unsupported("host_rewrite")),
     })

@@ -1,0 +1,232 @@
+//! Tables of resources, one a type: those that warm before they are used, and those that arrive for others.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::held::{ChildKey, Held, Leaf, Now, Origin, Refused, Slot, refused_of};
+use super::needs::{Names, Need};
+use crate::decode::Source;
+use crate::rejection::Rejection;
+
+/// What every table can do, whatever it holds.
+pub(super) trait Table {
+    /// Whether these bytes are what came last.
+    fn is_current(&self, key: &ChildKey, body: &Bytes) -> bool;
+    /// Whether the resource is of the bootstrap file and cannot be replaced from outside.
+    fn is_static(&self, name: &str) -> bool;
+    /// Notes a version that was refused.
+    fn refuse(&mut self, key: &ChildKey, refused: Refused);
+    /// Takes notice that a resource does not exist.
+    fn remove(&mut self, key: &ChildKey);
+    /// Whether this version is no longer on its way: in use, refused, or replaced.
+    fn is_settled(&self, name: &str, version: &str) -> bool;
+    /// Names of listed resources that came by a stream or a file; none where only those are taken that others name.
+    fn dynamic_names(&self) -> Vec<Arc<str>>;
+    /// What is in use of what came by the stream, by name: its version and bytes.
+    fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)>;
+    /// Fields of what is in use that were accepted and have no effect.
+    fn ignored_fields(&self) -> usize;
+}
+
+/// Resources that warm before they are used, by name.
+#[derive(Debug)]
+pub struct Slots<T>(BTreeMap<Arc<str>, Slot<T>>);
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> Deref for Slots<T> {
+    type Target = BTreeMap<Arc<str>, Slot<T>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T> Slots<T> {
+    /// A version that was accepted: it warms, in place of one that did.
+    pub(super) fn warm(&mut self, name: Arc<str>, held: Held<Arc<T>>, now: Instant) {
+        let slot = self.0.entry(name).or_default();
+        slot.refused = None;
+        slot.warming = Some((held, now));
+    }
+
+    /// What is in use.
+    pub(super) fn active(&self, name: &str) -> Option<Arc<T>> {
+        Some(Arc::clone(&self.0.get(name)?.active.as_ref()?.value))
+    }
+
+    /// What is on its way, and since when.
+    pub(super) fn warming(&self, name: &str) -> Option<(Arc<T>, Instant)> {
+        let (held, since) = self.0.get(name)?.warming.as_ref()?;
+        Some((Arc::clone(&held.value), *since))
+    }
+
+    /// Puts what was on its way into use, or refuses it; answers who configured it.
+    pub(super) fn settle(&mut self, name: &str, refusal: Option<&Rejection>, now: Now) -> Option<Origin> {
+        let slot = self.0.get_mut(name)?;
+        let (held, _) = slot.warming.take()?;
+        let origin = held.origin;
+        match refusal {
+            None => slot.active = Some(held),
+            Some(rejection) => slot.refused = Some(refused_of(&held, rejection, now)),
+        }
+        Some(origin)
+    }
+
+    /// Notes why what is in use does not serve.
+    pub(super) fn note_unusable(&mut self, name: &str, rejection: &Rejection, now: Now) {
+        if let Some(slot) = self.0.get_mut(name)
+            && let Some(active) = &slot.active
+        {
+            slot.refused = Some(refused_of(active, rejection, now));
+        }
+    }
+}
+
+impl<T: Names> Slots<T> {
+    /// What a resource names, in use and on its way.
+    pub(super) fn needs(&self, name: &str) -> HashSet<Need> {
+        let slot = self.0.get(name);
+        let plans = slot.into_iter().flat_map(Slot::both);
+        plans.flat_map(|held| held.value.needs().map(|(need, _)| need)).collect()
+    }
+}
+
+impl<T> Table for Slots<T> {
+    fn is_current(&self, (_, name): &ChildKey, body: &Bytes) -> bool {
+        self.0.get(name).and_then(Slot::newest).is_some_and(|held| held.body == *body)
+    }
+
+    fn is_static(&self, name: &str) -> bool {
+        let slot = self.0.get(name);
+        slot.and_then(|slot| slot.both().next()).is_some_and(|held| held.origin == Origin::Static)
+    }
+
+    /// A refused version also ends the warming of the one before it, which its source no longer has.
+    fn refuse(&mut self, (_, name): &ChildKey, refused: Refused) {
+        let slot = self.0.entry(Arc::clone(name)).or_default();
+        (slot.refused, slot.warming) = (Some(refused), None);
+    }
+
+    fn remove(&mut self, (_, name): &ChildKey) {
+        if !self.is_static(name) {
+            self.0.remove(name);
+        }
+    }
+
+    fn is_settled(&self, name: &str, version: &str) -> bool {
+        let warming = self.0.get(name).and_then(|slot| slot.warming.as_ref());
+        warming.is_none_or(|(held, _)| *held.version != *version)
+    }
+
+    fn dynamic_names(&self) -> Vec<Arc<str>> {
+        self.0.keys().filter(|name| !self.is_static(name)).cloned().collect()
+    }
+
+    fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)> {
+        let active = self.0.iter().filter_map(|(name, slot)| Some((name, slot.active.as_ref()?)));
+        let sent = active.filter(|(_, held)| held.origin == Origin::Dynamic);
+        sent.map(|(name, held)| (name, &held.version, &held.body)).collect()
+    }
+
+    fn ignored_fields(&self) -> usize {
+        self.0.values().filter_map(|slot| slot.active.as_ref()).map(|held| held.ignored.len()).sum()
+    }
+}
+
+/// What becomes of a resource of which is said that it does not exist.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Absent {
+    /// It is empty. Nobody need wait for it.
+    Empties,
+    /// What is in use stays until nobody names it, as in Envoy. Nobody need wait for it.
+    KeepsServing,
+    /// Nothing: one that is in use must not be taken away, and one that is not is waited for.
+    IsNoWord,
+}
+
+/// Resources that arrive for others and are used at once.
+#[derive(Debug)]
+pub struct Leaves<T> {
+    all: HashMap<ChildKey, Leaf<T>>,
+    absent: Absent,
+}
+
+impl<T> Deref for Leaves<T> {
+    type Target = HashMap<ChildKey, Leaf<T>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
+impl<T> Leaves<T> {
+    pub(super) fn new(absent: Absent) -> Self {
+        Self { all: HashMap::new(), absent }
+    }
+
+    /// A version that was accepted.
+    pub(super) fn put(&mut self, key: ChildKey, held: Held<T>) {
+        self.all.insert(key, Leaf { held: Some(held), refused: None });
+    }
+
+    /// Forgets what nobody names.
+    pub(super) fn forget(&mut self, key: &ChildKey) {
+        self.all.remove(key);
+    }
+
+    /// Whether something is there or known not to exist. A refused version is no word yet.
+    pub(super) fn is_known(&self, key: &ChildKey) -> bool {
+        self.all.get(key).is_some_and(|leaf| leaf.held.is_some() || leaf.refused.is_none())
+    }
+}
+
+impl<T> Table for Leaves<T> {
+    fn is_current(&self, key: &ChildKey, body: &Bytes) -> bool {
+        self.all.get(key).and_then(|leaf| leaf.held.as_ref()).is_some_and(|held| held.body == *body)
+    }
+
+    fn is_static(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn refuse(&mut self, key: &ChildKey, refused: Refused) {
+        self.all.entry(key.clone()).or_default().refused = Some(refused);
+    }
+
+    fn remove(&mut self, key: &ChildKey) {
+        match self.absent {
+            Absent::Empties => self.all.entry(key.clone()).or_default().held = None,
+            Absent::KeepsServing => drop(self.all.entry(key.clone()).or_default()),
+            Absent::IsNoWord => {}
+        }
+    }
+
+    fn is_settled(&self, _name: &str, _version: &str) -> bool {
+        true
+    }
+
+    fn dynamic_names(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)> {
+        let held = self.all.iter().filter_map(|(key, leaf)| Some((key, leaf.held.as_ref()?)));
+        // One with the workload's identity comes from its own file.
+        let sent =
+            held.filter(|((source, _), held)| *source == Source::Ads && held.origin == Origin::Dynamic);
+        sent.map(|((_, name), held)| (name, &held.version, &held.body)).collect()
+    }
+
+    fn ignored_fields(&self) -> usize {
+        self.all.values().filter_map(|leaf| leaf.held.as_ref()).map(|held| held.ignored.len()).sum()
+    }
+}

@@ -1,0 +1,190 @@
+//! `RouteConfiguration`.
+
+mod forward;
+mod headers;
+mod levelled;
+mod matching;
+mod retry;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::route::v3 as wire;
+use http::StatusCode;
+
+pub(super) use headers::header_ops;
+
+use self::levelled::levelled;
+use super::{fields, format};
+use crate::rejection::{Notes, Rejection, Within as _, refuse};
+use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, VirtualHost};
+
+const LARGEST_DIRECT_BODY: usize = 4096;
+
+/// Reads a route configuration that stands alone or in a connection manager.
+///
+/// # Errors
+/// A field that is wrong, or not supported and not cosmetic, with its path.
+pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Rejection> {
+    refuse(&config.vhds, "vhds")?;
+    refuse(&config.internal_only_headers, "internal_only_headers")?;
+    refuse(&config.cluster_specifier_plugins, "cluster_specifier_plugins")?;
+    refuse(&config.request_mirror_policies, "request_mirror_policies")?;
+    refuse(&config.vhost_header, "vhost_header")?;
+    refuse(config.ignore_path_parameters_in_path_matching, "ignore_path_parameters_in_path_matching")?;
+    refuse(&config.route_specifiers, "route_specifiers")?;
+    let mut notes = Notes::default();
+    notes.ignored(&config.metadata, "metadata");
+    let body_limit = config.max_direct_response_body_size_bytes.as_ref();
+    let body_limit = body_limit.map_or(LARGEST_DIRECT_BODY, |limit| limit.value as usize);
+    let mut domains = Domains::default();
+    if config.ignore_port_in_host_matching {
+        domains = domains.ignoring_port();
+    }
+    let mut virtual_hosts: Vec<VirtualHost> = Vec::with_capacity(config.virtual_hosts.len());
+    let mut names = HashSet::with_capacity(config.virtual_hosts.len());
+    for wire in &config.virtual_hosts {
+        let host =
+            virtual_host(wire, body_limit, &mut notes).within(|| format!("virtual_hosts[{}]", wire.name))?;
+        if !names.insert(wire.name.as_str()) {
+            return Err(Rejection::new(format!("virtual_hosts[{}]", wire.name), "has a name that is taken"));
+        }
+        for domain in &host.domains {
+            if !domains.insert(domain, virtual_hosts.len()) {
+                let reason = format!("{domain} belongs to another virtual host too");
+                return Err(Rejection::new(format!("virtual_hosts[{}].domains", wire.name), reason));
+            }
+        }
+        virtual_hosts.push(host);
+    }
+    Ok(RouteConfig {
+        name: config.name.as_str().into(),
+        virtual_hosts,
+        domains,
+        common: levelled(
+            &config.request_headers_to_add,
+            &config.request_headers_to_remove,
+            (&config.response_headers_to_add, &config.response_headers_to_remove),
+            &config.typed_per_filter_config,
+            &mut notes,
+        )?,
+        specific_wins: config.most_specific_header_mutations_wins,
+        notes,
+    })
+}
+
+fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
+    refuse(&host.matcher, "matcher")?;
+    refuse(host.require_tls != 0, "require_tls")?;
+    refuse(&host.rate_limits, "rate_limits")?;
+    refuse(&host.cors, "cors")?;
+    refuse(&host.retry_policy_typed_config, "retry_policy_typed_config")?;
+    refuse(&host.hedge_policy, "hedge_policy")?;
+    refuse(&host.request_mirror_policies, "request_mirror_policies")?;
+    refuse(&host.route_specifiers, "route_specifiers")?;
+    notes.ignored(&host.virtual_clusters, "virtual_hosts.virtual_clusters");
+    notes.ignored(&host.metadata, "virtual_hosts.metadata");
+    notes.ignored(host.include_is_timeout_retry_header, "virtual_hosts.include_is_timeout_retry_header");
+    if host.domains.is_empty() {
+        return Err(Rejection::new("domains", "is empty"));
+    }
+    let retry = host.retry_policy.as_ref().map(|policy| retry::retry_policy(policy, notes).map(Arc::new));
+    let retry = retry.transpose().within(|| "retry_policy")?;
+    let buffer =
+        buffer(host.per_request_buffer_limit_bytes.as_ref(), host.request_body_buffer_limit.as_ref());
+    let mut routes = Vec::with_capacity(host.routes.len());
+    for (i, wire) in host.routes.iter().enumerate() {
+        let at =
+            || if wire.name.is_empty() { format!("routes[{i}]") } else { format!("routes[{}]", wire.name) };
+        let mut decoded = route(wire, retry.as_ref(), limit, notes).within(at)?;
+        decoded.buffer_limit = decoded.buffer_limit.or(buffer);
+        routes.push(decoded);
+    }
+    Ok(VirtualHost {
+        name: host.name.as_str().into(),
+        domains: host.domains.iter().map(|domain| domain.as_str().into()).collect(),
+        routes,
+        attempt_count_in_request: host.include_request_attempt_count,
+        attempt_count_in_response: host.include_attempt_count_in_response,
+        common: levelled(
+            &host.request_headers_to_add,
+            &host.request_headers_to_remove,
+            (&host.response_headers_to_add, &host.response_headers_to_remove),
+            &host.typed_per_filter_config,
+            notes,
+        )?,
+    })
+}
+
+fn buffer(
+    small: Option<&envoy_types::pb::google::protobuf::UInt32Value>,
+    large: Option<&envoy_types::pb::google::protobuf::UInt64Value>,
+) -> Option<u64> {
+    large.map(|limit| limit.value).or(small.map(|limit| u64::from(limit.value)))
+}
+
+fn route(
+    route: &wire::Route,
+    retry: Option<&Arc<RetryPolicy>>,
+    body_limit: usize,
+    notes: &mut Notes,
+) -> Result<Route, Rejection> {
+    refuse(&route.route_specifiers, "route_specifiers")?;
+    notes.ignored(&route.metadata, "routes.metadata");
+    notes.ignored(&route.decorator, "routes.decorator");
+    notes.ignored(&route.tracing, "routes.tracing");
+    notes.ignored(&route.stat_prefix, "routes.stat_prefix");
+    let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
+    let matches = matching::route_match(matches, notes).within(|| "match")?;
+    let action = match &route.action {
+        Some(wire::route::Action::Route(action)) => {
+            Action::Forward(Box::new(forward::forward(action, &matches, retry, notes).within(|| "route")?))
+        }
+        Some(wire::route::Action::Redirect(redirect)) => {
+            Action::Redirect(Box::new(rewrite::redirect(redirect).within(|| "redirect")?))
+        }
+        Some(wire::route::Action::DirectResponse(direct)) => {
+            Action::Direct(direct_response(direct, body_limit).within(|| "direct_response")?)
+        }
+        Some(wire::route::Action::NonForwardingAction(_)) => Action::NonForwarding,
+        Some(wire::route::Action::FilterAction(_)) => return Err(Rejection::unsupported("filter_action")),
+        None => return Err(Rejection::new("action", "is missing")),
+    };
+    Ok(Route {
+        name: route.name.as_str().into(),
+        matches,
+        action,
+        buffer_limit: buffer(
+            route.per_request_buffer_limit_bytes.as_ref(),
+            route.request_body_buffer_limit.as_ref(),
+        ),
+        common: levelled(
+            &route.request_headers_to_add,
+            &route.request_headers_to_remove,
+            (&route.response_headers_to_add, &route.response_headers_to_remove),
+            &route.typed_per_filter_config,
+            notes,
+        )?,
+    })
+}
+
+fn direct_response(direct: &wire::DirectResponseAction, limit: usize) -> Result<DirectResponse, Rejection> {
+    let status = u16::try_from(direct.status).ok().filter(|status| (200..600).contains(status));
+    let status = status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or_else(|| Rejection::new("status", format!("{} is not 200 to 599", direct.status)))?;
+    let body =
+        direct.body.as_ref().map(fields::content).transpose().within(|| "body")?.unwrap_or_else(Bytes::new);
+    if body.len() > limit {
+        let reason =
+            format!("has {} bytes, more than max_direct_response_body_size_bytes, {limit}", body.len());
+        return Err(Rejection::new("body", reason));
+    }
+    let format =
+        direct.body_format.as_ref().map(format::substitution).transpose().within(|| "body_format")?;
+    Ok(DirectResponse { status, body, format: format.map(Arc::new) })
+}

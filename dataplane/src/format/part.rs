@@ -1,0 +1,28 @@
+//! The pieces of a text format.
+
+use super::command::Command;
+use super::context::Context;
+
+/// A piece of a text format.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Literal(Box<str>),
+    Command(Command),
+}
+
+/// Appends what the pieces say; a command without a value says `absent`.
+pub(super) fn render_parts(parts: &[Part], context: &Context<'_>, absent: &str, out: &mut String) {
+    for part in parts {
+        match part {
+            Part::Literal(text) => out.push_str(text),
+            Part::Command(command) => {
+                let start = out.len();
+                if command.write(context, out) {
+                    command.truncate(out, start);
+                } else {
+                    out.push_str(absent);
+                }
+            }
+        }
+    }
+}
