@@ -16,6 +16,8 @@ mod body;
 mod chain;
 mod clock;
 mod cluster;
+mod clusters;
+mod command;
 mod connect;
 mod copy;
 mod dynamic;
@@ -29,6 +31,7 @@ mod http;
 mod inspect;
 mod limits;
 mod listen;
+mod local;
 mod pool;
 mod record;
 mod repeats;
@@ -40,7 +43,6 @@ mod steer;
 mod stream;
 mod tcp;
 mod trust;
-mod trusted;
 mod upgrade;
 mod worker;
 mod xfcc;
@@ -60,9 +62,10 @@ use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
+use command::{Command, Draining};
 use repeats::Repeats;
 use steer::Load;
-use worker::{Command, Draining, Worker};
+use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
 /// it hands connections over faster than they are taken, and then keeps them itself.

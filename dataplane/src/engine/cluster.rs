@@ -5,9 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::dynamic::{DynamicHosts, Found, LookupError};
 use super::pool::Pool;
-use super::worker::Worker;
 use crate::balance::{ActiveRequest, Balancer};
 use crate::breaker::Breaker;
 use crate::runtime::{Cluster, Endpoint};
@@ -17,8 +15,6 @@ use crate::runtime::{Cluster, Endpoint};
 pub(crate) struct ClusterState {
     view: RefCell<Rc<View>>,
     balancer: RefCell<Balancer>,
-    /// The hosts that requests name, where the cluster has none of its own.
-    dynamic: Option<DynamicHosts>,
 }
 
 /// A cluster's configuration with the pools of its endpoints, in the order of the endpoints.
@@ -52,7 +48,6 @@ impl ClusterState {
             Balancer::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
         let pools = pools(&config, &[]);
         Rc::new(Self {
-            dynamic: config.dns_cache.as_ref().map(|_| DynamicHosts::new()),
             view: RefCell::new(Rc::new(View { config, pools })),
             balancer: RefCell::new(balancer),
         })
@@ -74,27 +69,11 @@ impl ClusterState {
             config.outliers.clone(),
         );
         *self.view.borrow_mut() = Rc::new(View { config, pools });
-        if let Some(dynamic) = &self.dynamic {
-            dynamic.clear();
-        }
     }
 
     /// Ends all pooled connections: the cluster is gone.
     pub(crate) fn retire(&self) {
         self.view().pools.iter().for_each(|pool| pool.retire());
-        if let Some(dynamic) = &self.dynamic {
-            dynamic.clear();
-        }
-    }
-
-    /// The host that an authority names, where the cluster's hosts are those that requests name; `None` in others.
-    pub(crate) async fn find_host(
-        &self,
-        worker: &Rc<Worker>,
-        authority: &str,
-    ) -> Option<Result<Found, LookupError>> {
-        let config = self.view().config.clone();
-        Some(self.dynamic.as_ref()?.find(worker, &config, authority).await)
     }
 
     pub(crate) fn view(&self) -> Rc<View> {

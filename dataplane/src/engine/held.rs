@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::time::SystemTime;
 
 use super::chain::ChainState;
-use super::worker::Draining;
+use super::command::Draining;
 use crate::runtime::{Direction, PeerCertificate};
 
 /// How urgently a connection should end.

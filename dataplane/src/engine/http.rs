@@ -10,11 +10,12 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::chain::ChainView;
+use super::clusters::Snapshot;
+use super::dynamic::LookupError;
 use super::exchange::Exchange;
 use super::limits::Limits;
 use super::reply::Reply;
 use super::serve::HttpConnection;
-use super::worker::Snapshot;
 use super::{forwarded, record, router, xfcc};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
@@ -48,7 +49,7 @@ pub(super) async fn handle(
     let exchange = Exchange::begin(&connection, &view, manager, limits);
     let scheme = if connection.held.facts.tls.is_some() { "https" } else { "http" };
     let remote = connection.held.facts.peer.ip();
-    let snapshot = connection.worker.snapshot();
+    let snapshot = connection.clusters.snapshot();
     let stage = Stage { connection, view: view.clone(), snapshot, exchange, scheme, remote };
     stage.answer(manager, request).await
 }
@@ -201,16 +202,13 @@ impl Stage {
         let Action::Forward(forward) = &routes.route(found).action else { return Ok(()) };
         // A cluster that is chosen later has no host then, and the request no endpoint.
         let ClusterChoice::Named(name) = &forward.cluster else { return Ok(()) };
-        let Some(cluster) = self.snapshot.cluster(name).cloned() else { return Ok(()) };
+        let Some(hosts) = self.snapshot.dynamic_hosts(name) else { return Ok(()) };
+        let Some(cluster) = self.snapshot.cluster(name) else { return Ok(()) };
+        let config = cluster.view().config.clone();
         let authority = self.head(parts).authority;
-        match cluster.find_host(&self.connection.worker, authority).await {
-            None => Ok(()),
-            Some(Ok(host)) => {
-                self.exchange.host = Some(host);
-                Ok(())
-            }
-            Some(Err(error)) => Err(error.reply()),
-        }
+        let found = hosts.find(&self.connection.worker, &config, authority).await;
+        self.exchange.host = Some(found.map_err(LookupError::reply)?);
+        Ok(())
     }
 
     /// Runs filters before the router.

@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use rustls::server::Accepted;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::StartHandshake;
 
 use super::chain::{ChainState, ChainView};
 use super::clock::within;
+use super::clusters::Clusters;
+use super::command::Command;
 use super::handshake::inbound_failed;
 use super::held::{Ending, Facts, Held, TlsFacts};
 use super::inspect::Inspected;
+use super::local::Local;
 use super::select;
 use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
-use super::worker::{Command, Worker};
+use super::trust::clients;
 use crate::rbac::Attributes;
 use crate::runtime::{
     Direction, DownstreamTls, Listener, NetworkFilter, OnInspectionTimeout, PeerCertificate, Runtime,
@@ -33,7 +37,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One listener on one worker.
 pub(crate) struct ListenerState {
-    worker: Weak<Worker>,
+    worker: Rc<Local>,
+    clusters: Rc<Clusters>,
+    /// The queues of all workers, in order.
+    peers: Rc<[mpsc::Sender<Command>]>,
     config: RefCell<Arc<Listener>>,
     chains: RefCell<Vec<Rc<ChainState>>>,
     accepting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -47,9 +54,17 @@ impl std::fmt::Debug for ListenerState {
 }
 
 impl ListenerState {
-    pub(super) fn new(worker: &Rc<Worker>, config: &Arc<Listener>, runtime: &Runtime) -> Rc<Self> {
+    pub(super) fn new(
+        worker: &Rc<Local>,
+        clusters: &Rc<Clusters>,
+        peers: &Rc<[mpsc::Sender<Command>]>,
+        config: &Arc<Listener>,
+        runtime: &Runtime,
+    ) -> Rc<Self> {
         let state = Rc::new(Self {
-            worker: Rc::downgrade(worker),
+            worker: worker.clone(),
+            clusters: clusters.clone(),
+            peers: peers.clone(),
             config: RefCell::new(config.clone()),
             chains: RefCell::default(),
             accepting: RefCell::default(),
@@ -122,15 +137,16 @@ impl ListenerState {
 
     /// Serves a connection of this listener; its place in the worker's load is already taken.
     pub(super) fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
-        let Some(worker) = self.worker.upgrade() else { return };
         let state = self.clone();
-        tokio::task::spawn_local(async move { state.begin(worker, tcp, peer).await });
+        tokio::task::spawn_local(async move { state.begin(tcp, peer).await });
     }
 
     fn end_connections_of(&self, chains: &[Rc<ChainState>]) {
-        let (false, Some(worker)) = (chains.is_empty(), self.worker.upgrade()) else { return };
+        if chains.is_empty() {
+            return;
+        }
         let of_chains = |held: &Held| chains.iter().any(|chain| Rc::ptr_eq(chain, &held.chain));
-        let ending = worker.connections.select(of_chains);
+        let ending = self.worker.connections.select(of_chains);
         ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Finish));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(DRAIN).await;
@@ -140,15 +156,13 @@ impl ListenerState {
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
-            let Some(worker) = self.worker.upgrade() else { return };
             match listener.accept().await {
-                Ok((tcp, peer)) => self.place(&worker, tcp, peer),
+                Ok((tcp, peer)) => self.place(tcp, peer),
                 Err(error) => {
                     let listener = self.config.borrow().name.clone();
-                    worker.repeats.note(&listener, &error.to_string(), |unsaid| {
+                    self.worker.repeats.note(&listener, &error.to_string(), |unsaid| {
                         tracing::warn!(%listener, %error, unsaid, "accept failed; tried again all the time");
                     });
-                    drop(worker);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -156,11 +170,11 @@ impl ListenerState {
     }
 
     /// Keeps a connection or gives it to a worker that has fewer.
-    fn place(self: &Rc<Self>, worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
-        let load = &worker.connections.load;
+    fn place(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
+        let load = &self.worker.connections.load;
         if let Some(other) = load.better() {
             let listener = self.config.borrow().name.clone();
-            if let Some(permit) = worker.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
+            if let Some(permit) = self.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
                 if let Ok(tcp) = tcp.into_std() {
                     load.enter_for(other);
                     permit.send(Command::Serve { listener, tcp, peer });
@@ -172,7 +186,8 @@ impl ListenerState {
         self.serve(tcp, peer);
     }
 
-    async fn begin(self: Rc<Self>, worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
+    async fn begin(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
+        let worker = self.worker.clone();
         let _place = worker.connections.load.place();
         let config = self.config.borrow().clone();
         let (shard, stats) = (&worker.shard, &config.stats);
@@ -182,7 +197,7 @@ impl ListenerState {
         // The handshake's state is large and short-lived: it does not stay with the connection.
         let opening = Box::pin(self.open(&worker, &config, tcp, peer));
         if let Some(opened) = opening.await {
-            serve(worker.clone(), opened).await;
+            serve(worker.clone(), self.clusters.clone(), opened).await;
         }
         shard.down(stats.downstream_cx_active);
         shard.inc(stats.downstream_cx_destroy);
@@ -191,7 +206,7 @@ impl ListenerState {
 
     async fn open(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         config: &Arc<Listener>,
         tcp: TcpStream,
         peer: SocketAddr,
@@ -239,7 +254,7 @@ impl ListenerState {
 
     async fn secure(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         chain: Rc<ChainState>,
         inspected: Inspected,
         local: SocketAddr,
@@ -294,13 +309,13 @@ impl ListenerState {
 }
 
 /// Whether trust changed while the handshake ran, and the client would not be let in now.
-fn changed_meanwhile(worker: &Worker, held: &Held, used: &Arc<DownstreamTls>) -> bool {
+fn changed_meanwhile(worker: &Local, held: &Held, used: &Arc<DownstreamTls>) -> bool {
     let view = held.chain.view();
     let (Some(newest), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate()) else { return false };
     let refusal = newest.refusal(peer, newest.change_since(used));
     let refused = refusal.is_some();
     if let Some(reason) = refusal {
-        super::trust::note_client(worker, held, peer, &reason);
+        clients::note(&worker.repeats, held, peer, &reason);
     }
     refused
 }
@@ -344,7 +359,7 @@ fn tls_facts(session: &rustls::ServerConnection, tls: &DownstreamTls) -> TlsFact
 }
 
 /// What the chain's network filters say of a connection.
-fn admits(worker: &Worker, view: &ChainView, facts: &Facts) -> bool {
+fn admits(worker: &Local, view: &ChainView, facts: &Facts) -> bool {
     view.chain.network_filters.iter().all(|filter| {
         let NetworkFilter::Rbac { rbac, stats } = filter;
         let attributes = Attributes {

@@ -40,7 +40,7 @@ use super::body::Body;
 use super::cluster::{BreakerOf, View};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::handshake::outbound_failed;
-use super::worker::Worker;
+use super::local::Local;
 use crate::breaker::{Permit, Resource};
 use crate::runtime::{Cluster, Transport};
 
@@ -155,7 +155,7 @@ impl Pool {
     /// used up, the request waits for one; where too many wait, it is refused.
     pub(crate) async fn lease(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         view: &Rc<View>,
         version: Version,
         fresh: Freshness,
@@ -216,7 +216,7 @@ impl Pool {
 
     async fn open(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         view: &Rc<View>,
         version: Version,
         place: Place,
@@ -264,7 +264,7 @@ impl Pool {
 
     async fn dial(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         cluster: &Arc<Cluster>,
         speak: Speak,
     ) -> Result<Dialed, ConnectError> {
@@ -275,7 +275,7 @@ impl Pool {
 
     async fn dial_by(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         cluster: &Arc<Cluster>,
         transport: &Transport,
         speak: Speak,
@@ -340,7 +340,7 @@ impl Drop for Place {
 /// A request that waits for a connection.
 struct Waiting<'a> {
     pool: &'a Pool,
-    worker: &'a Worker,
+    worker: &'a Local,
     view: &'a View,
     version: Version,
     _permit: Permit<BreakerOf>,
@@ -349,7 +349,7 @@ struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     fn begin(
         pool: &'a Pool,
-        worker: &'a Worker,
+        worker: &'a Local,
         view: &'a Rc<View>,
         version: Version,
     ) -> Result<Self, ConnectError> {

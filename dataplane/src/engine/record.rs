@@ -14,9 +14,9 @@ use super::cluster::Picked;
 use super::exchange::Exchange;
 use super::held::{Facts, Held};
 use super::http::{Target, head_of, target};
+use super::local::Local;
 use super::reply::Reply;
 use super::serve::Protocol;
-use super::worker::Worker;
 use crate::format::{Context, Downstream, LocalReplies, ResponseFlags, Timing, Upstream};
 use crate::matcher::RequestHead;
 use crate::outlier::{Kind, Outcome, Ruling};
@@ -110,7 +110,7 @@ pub(super) fn log(exchange: &Exchange, manager: &HttpManager, took: Duration) {
     write(&exchange.connection.worker, &manager.access_log, &context);
 }
 
-fn write(worker: &Worker, logs: &[AccessLog], context: &Context<'_>) {
+fn write(worker: &Local, logs: &[AccessLog], context: &Context<'_>) {
     for log in logs {
         if log.filter.as_ref().is_none_or(|filter| filter.accepts(context)) {
             let mut line = String::with_capacity(256);
@@ -275,7 +275,7 @@ pub(super) fn normalize_path(manager: &HttpManager, parts: &mut Parts, shard: &S
 pub(super) const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// Reports an outcome that belongs to no exchange: a TCP connection's.
-pub(super) fn report(worker: &Worker, picked: &Picked, outcome: Outcome) {
+pub(super) fn report(worker: &Local, picked: &Picked, outcome: Outcome) {
     let config = &picked.view.config;
     if config.outliers.config().is_none() {
         return;
@@ -343,7 +343,7 @@ impl<'a> TcpRecord<'a> {
 }
 
 /// Writes the access logs of a TCP connection.
-pub(super) fn log_tcp(worker: &Worker, logs: &[AccessLog], record: &TcpRecord<'_>) {
+pub(super) fn log_tcp(worker: &Local, logs: &[AccessLog], record: &TcpRecord<'_>) {
     if logs.is_empty() {
         return;
     }

@@ -19,12 +19,13 @@ use tokio::io::AsyncReadExt;
 
 use super::body::Body;
 use super::clock::now;
+use super::clusters::Clusters;
 use super::exec::{Handover, Streams};
 use super::heard::{Heard, Signs};
 use super::held::{Ending, Held};
 use super::limits::Limits;
+use super::local::Local;
 use super::stream::Stream;
-use super::worker::Worker;
 use super::{http as requests, tcp};
 use crate::runtime::{Codec, HttpManager, Terminal};
 use life::Life;
@@ -48,7 +49,8 @@ pub(super) struct Opened {
 /// A downstream HTTP connection, as its requests see it.
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
-    pub(crate) worker: Rc<Worker>,
+    pub(crate) worker: Rc<Local>,
+    pub(crate) clusters: Rc<Clusters>,
     pub(crate) held: Rc<Held>,
     pub(crate) protocol: Protocol,
     in_flight: Cell<u32>,
@@ -112,12 +114,12 @@ impl Drop for InFlight {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, opened: Opened) {
+pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Opened) {
     let view = opened.held.chain.view();
     match &view.chain.terminal {
         Terminal::Tcp(proxy) => {
             let proxy = proxy.clone();
-            tcp::serve(&worker, &proxy, opened.stream, &opened.held).await;
+            tcp::serve(&worker, &clusters, &proxy, opened.stream, &opened.held).await;
         }
         Terminal::Http(manager) => {
             let manager = manager.clone();
@@ -136,7 +138,7 @@ pub(super) async fn serve(worker: Rc<Worker>, opened: Opened) {
                 }
             };
             let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-            serve_http(worker, held, stream, &manager, protocol).await;
+            serve_http(worker, clusters, held, stream, &manager, protocol).await;
         }
     }
 }
@@ -159,7 +161,8 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
 }
 
 async fn serve_http(
-    worker: Rc<Worker>,
+    worker: Rc<Local>,
+    clusters: Rc<Clusters>,
     held: Rc<Held>,
     stream: Stream,
     manager: &HttpManager,
@@ -167,6 +170,7 @@ async fn serve_http(
 ) {
     let connection = Rc::new(HttpConnection {
         worker: worker.clone(),
+        clusters,
         held,
         protocol,
         in_flight: Cell::new(0),
@@ -289,7 +293,7 @@ where
 
 /// Connection counters and gauges of a manager, taken back at the end.
 struct Counted<'a> {
-    worker: &'a Worker,
+    worker: &'a Local,
     manager: &'a HttpManager,
     protocol: Protocol,
     tls: bool,
@@ -298,7 +302,7 @@ struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    fn new(worker: &'a Worker, manager: &'a HttpManager, protocol: Protocol, tls: bool) -> Self {
+    fn new(worker: &'a Local, manager: &'a HttpManager, protocol: Protocol, tls: bool) -> Self {
         let (shard, stats) = (&worker.shard, &manager.stats);
         shard.inc(stats.downstream_cx_total);
         shard.up(stats.downstream_cx_active);

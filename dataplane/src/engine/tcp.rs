@@ -9,14 +9,15 @@ use tokio::io::AsyncWriteExt;
 
 use super::clock::Deadline;
 use super::cluster::{BreakerOf, ClusterState, Picked};
+use super::clusters::Clusters;
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::copy::{End, Tunnelled, tunnel};
 use super::handshake::{outbound_failed, refused_by_server};
 use super::held::{Ending, Held};
+use super::local::Local;
 use super::record;
 use super::stream::Stream;
-use super::trusted::Trusted;
-use super::worker::Worker;
+use super::trust::servers::Trusted;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
@@ -50,12 +51,18 @@ impl Unreached {
 }
 
 /// Serves a downstream connection to its end.
-pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: Stream, held: &Rc<Held>) {
+pub(super) async fn serve(
+    worker: &Rc<Local>,
+    clusters: &Clusters,
+    proxy: &Arc<TcpProxy>,
+    stream: Stream,
+    held: &Rc<Held>,
+) {
     let shard = &worker.shard;
     shard.inc(proxy.stats.downstream_cx_total);
     let start = super::clock::now();
     let mut log = record::TcpRecord::new(held, start);
-    match target(worker, proxy) {
+    match target(worker, clusters, proxy) {
         None => {
             shard.inc(proxy.stats.downstream_cx_no_route);
             log.flags.insert(ResponseFlags::NO_ROUTE);
@@ -85,7 +92,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: St
 }
 
 async fn pass(
-    worker: &Rc<Worker>,
+    worker: &Rc<Local>,
     proxy: &TcpProxy,
     stream: Stream,
     held: &Rc<Held>,
@@ -131,17 +138,13 @@ async fn pass(
 }
 
 /// A tunnel may not outlive the certificates of its two connections.
-pub(super) fn certificate_end(
-    worker: &Worker,
-    held: &Held,
-    upstream: Option<SystemTime>,
-) -> Option<Deadline> {
+pub(super) fn certificate_end(worker: &Local, held: &Held, upstream: Option<SystemTime>) -> Option<Deadline> {
     let end = [upstream, held.facts.expires()].into_iter().flatten().min()?;
     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
     Some(Deadline::after(&worker.deadlines, left))
 }
 
-fn target(worker: &Worker, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
+fn target(worker: &Local, clusters: &Clusters, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
     let name = match &proxy.target {
         TcpTarget::Cluster(name) => name,
         TcpTarget::Weighted(clusters) => {
@@ -156,12 +159,12 @@ fn target(worker: &Worker, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterStat
             &chosen?.name
         }
     };
-    Some((name.clone(), worker.snapshot().cluster(name)?.clone()))
+    Some((name.clone(), clusters.snapshot().cluster(name)?.clone()))
 }
 
 /// Connects to an endpoint of the cluster, and to another one when that fails, at most `attempts` times.
 pub(super) async fn reach(
-    worker: &Rc<Worker>,
+    worker: &Rc<Local>,
     cluster: &Rc<ClusterState>,
     attempts: u32,
 ) -> Result<Reached, Unreached> {
@@ -197,7 +200,7 @@ pub(super) async fn reach(
                 if dialed.tls.is_some() {
                     shard.inc(stats.tls.handshake);
                 }
-                let trusted = worker.servers.hold(worker, &config.name, &dialed);
+                let trusted = worker.servers.hold(&worker.repeats, &config.name, &dialed);
                 return Ok(Reached { picked, dialed, trusted, _permit: permit });
             }
             Err(error) => {

@@ -23,7 +23,7 @@ use super::reply::Reply;
 use super::router::{Outgoing, Sending, limited, response_head};
 use super::serve::Protocol;
 use super::tcp::{self, Unreached};
-use super::trusted::Trusted;
+use super::trust::servers::Trusted;
 use crate::runtime::HttpManager;
 
 /// Whether manager and route allow the upgrade that is asked for.

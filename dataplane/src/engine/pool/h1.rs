@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 
 use super::super::cluster::View;
 use super::super::connect::{ConnectError, Dialed};
-use super::super::worker::Worker;
+use super::super::local::Local;
 use super::line::{Line, WATCH};
 use super::{Connection, H1Sender, Place, Pool};
 
@@ -145,7 +145,7 @@ impl Drop for IdleLease {
 impl Pool {
     pub(super) async fn open_h1(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         view: &Rc<View>,
         dialed: Dialed,
         place: Place,

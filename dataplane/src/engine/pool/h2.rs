@@ -12,8 +12,8 @@ use super::super::body::Body;
 use super::super::clock::Deadline;
 use super::super::cluster::View;
 use super::super::connect::{ConnectError, Dialed};
+use super::super::local::Local;
 use super::super::stream::Stream;
-use super::super::worker::Worker;
 use super::opening::Opening;
 use super::upload::{Stop, Upload, Uploads};
 use super::{Connection, Place, Pool};
@@ -159,7 +159,7 @@ impl Pool {
 
     pub(super) async fn open_h2(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         view: &Rc<View>,
         dialed: Dialed,
         place: Place,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
 use super::super::connect::Dialed;
+use super::super::local::Local;
 use super::super::trust::GRACE;
-use super::super::trusted::Trusted;
-use super::super::worker::Worker;
+use super::super::trust::servers::Trusted;
 use super::Place;
 use crate::runtime::{Cluster, PeerCertificate};
 
@@ -25,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// One upstream connection, as its users and its driving task see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    worker: Rc<Worker>,
+    worker: Rc<Local>,
     cluster: Arc<Cluster>,
     /// Requests that it has begun to serve.
     pub(crate) served: Cell<u32>,
@@ -48,12 +48,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        worker: &Rc<Worker>,
-        cluster: &Arc<Cluster>,
-        dialed: &Dialed,
-        place: Place,
-    ) -> Rc<Self> {
+    pub(super) fn new(worker: &Rc<Local>, cluster: &Arc<Cluster>, dialed: &Dialed, place: Place) -> Rc<Self> {
         let opened = now();
         let life = [cluster.http.max_connection, certificate_life(dialed)].into_iter().flatten().min();
         worker.shard.up(cluster.stats.upstream_cx_active);
@@ -65,7 +60,7 @@ impl Connection {
             spent: Cell::new(false),
             local: dialed.local,
             peer: dialed.peer.clone(),
-            trusted: worker.servers.hold(worker, &cluster.name, dialed),
+            trusted: worker.servers.hold(&worker.repeats, &cluster.name, dialed),
             cut_at: Cell::new(None),
             certificate_end: dialed.certificate_end(),
             opened,
