@@ -36,6 +36,7 @@ mod pool;
 mod record;
 mod repeats;
 mod reply;
+mod response_body;
 mod router;
 mod select;
 mod serve;

@@ -8,13 +8,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
-use super::body::Body;
 use super::chain::ChainView;
 use super::clusters::Snapshot;
 use super::dynamic::LookupError;
 use super::exchange::Exchange;
 use super::limits::Limits;
 use super::reply::Reply;
+use super::response_body::ResponseBody;
 use super::serve::HttpConnection;
 use super::{forwarded, record, router, xfcc};
 use crate::format::ResponseFlags;
@@ -40,11 +40,11 @@ pub(super) async fn handle(
     connection: Rc<HttpConnection>,
     limits: Rc<Limits>,
     request: Request<Incoming>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let view = connection.held.chain.view();
     let Some(manager) = view.manager() else {
         // A chain's kind is part of its identity, so this connection's chain ends in a connection manager.
-        return Response::new(Body::Empty);
+        return Response::new(ResponseBody::Tunnel);
     };
     let exchange = Exchange::begin(&connection, &view, manager, limits);
     let scheme = if connection.held.facts.tls.is_some() { "https" } else { "http" };
@@ -55,7 +55,11 @@ pub(super) async fn handle(
 }
 
 impl Stage {
-    async fn answer(mut self, manager: &HttpManager, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(
+        mut self,
+        manager: &HttpManager,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let upgrade = router::wanted_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, incoming) = request.into_parts();
         if let Err(reply) = self.prepare(manager, &mut parts) {
@@ -84,7 +88,7 @@ impl Stage {
             return self.reply(manager, &parts, missing.flag(ResponseFlags::NO_ROUTE));
         };
         let view = self.view.clone();
-        let Some(routes) = &view.routes else { return Response::new(Body::Empty) };
+        let Some(routes) = &view.routes else { return Response::new(ResponseBody::Tunnel) };
         let routes = routes.as_ref();
         match &routes.route(found).action {
             Action::Forward(forward) => {
@@ -121,9 +125,9 @@ impl Stage {
     }
 
     /// Ends with an answer of our own.
-    pub(super) fn reply(self, manager: &HttpManager, parts: &Parts, reply: Reply) -> Response<Body> {
+    pub(super) fn reply(self, manager: &HttpManager, parts: &Parts, reply: Reply) -> Response<ResponseBody> {
         let head = head(parts, self.scheme);
-        reply.into_response(self.exchange, manager, &head)
+        reply.into_response(self.exchange, manager, &head).map(ResponseBody::Content)
     }
 
     fn direct(
@@ -133,15 +137,15 @@ impl Stage {
         found: RouteRef,
         parts: &Parts,
         reply: Reply,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let head = head(parts, self.scheme);
         let mut response = reply.into_response(self.exchange, manager, &head);
-        let Body::Response(body) = response.body() else { return response };
-        let evaluated = record::response_ops(&body.exchange, routes, found, None, &head, response.headers());
+        let exchange = &response.body().exchange;
+        let evaluated = record::response_ops(exchange, routes, found, None, &head, response.headers());
         for (ops, values) in evaluated {
             ops.apply(response.headers_mut(), values);
         }
-        response
+        response.map(ResponseBody::Content)
     }
 
     /// Checks the head and brings it into the form that routing, authorization and the upstream see.

@@ -34,9 +34,9 @@ use h2::Connecting;
 pub(crate) use h2::StreamLease;
 pub(crate) use life::Connection;
 pub(crate) use line::Line;
-pub(crate) use upload::Upload;
+pub(crate) use upload::UploadBody;
 
-use super::body::Body;
+use super::body::RequestBody;
 use super::cluster::{BreakerOf, View};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::handshake::outbound_failed;
@@ -94,12 +94,13 @@ impl Lease {
         }
     }
 
-    /// What a body says when it begins to be sent, where a task of its own will send it.
-    pub(crate) fn upload(&mut self) -> Option<Upload> {
-        match self {
-            Self::Http1(_) => None,
-            Self::Http2(lease) => Some(lease.upload()),
-        }
+    /// A request's body as it is sent over the connection.
+    pub(crate) fn body(&mut self, body: RequestBody) -> UploadBody {
+        let upload = match (&body, self) {
+            (RequestBody::Empty, _) | (_, Self::Http1(_)) => None,
+            (RequestBody::Once(_) | RequestBody::Replayed(_), Self::Http2(lease)) => Some(lease.upload()),
+        };
+        UploadBody::new(body, upload)
     }
 
     /// Whether the connection has served another request before.
@@ -386,4 +387,4 @@ pub(crate) enum Freshness {
     New,
 }
 
-type H1Sender = http1::SendRequest<Body>;
+type H1Sender = http1::SendRequest<UploadBody>;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::body::{Body, ResponseBody, Source};
 use super::exchange::Exchange;
 use super::record;
+use super::response_body::{ContentBody, Source};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
 use crate::runtime::HttpManager;
@@ -61,7 +61,7 @@ impl Reply {
         mut exchange: Box<Exchange>,
         manager: &HttpManager,
         head: &RequestHead<'_>,
-    ) -> Response<Body> {
+    ) -> Response<ContentBody> {
         exchange.flags.insert(self.flags);
         exchange.details.clone_from(&self.details);
         exchange.status = self.status.as_u16();
@@ -102,7 +102,7 @@ impl Reply {
         }
         let source = if bytes.is_empty() { Source::Empty } else { Source::Full(Some(bytes)) };
         exchange.responding_locally();
-        response.map(|()| Body::Response(ResponseBody::new(source, exchange)))
+        response.map(|()| ContentBody::new(source, exchange))
     }
 }
 

@@ -11,13 +11,13 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::body::Body;
 use super::cluster::{BreakerOf, ClusterState};
 use super::connect::ConnectError;
 use super::http::Stage;
 use super::limits::TimedOut;
 use super::pool::{Freshness, Lease, Version};
 use super::reply::Reply;
+use super::response_body::ResponseBody;
 use super::serve::Protocol;
 use super::upgrade;
 use crate::breaker::{Permit, Resource};
@@ -49,7 +49,7 @@ pub(super) async fn forward(
     sending: Sending<'_>,
     mut parts: Parts,
     incoming: Incoming,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let manager = sending.manager;
     let random = stage.connection.worker.random();
     let chosen = sending.forward.cluster.choose(&stage.head(&parts), random);
@@ -324,7 +324,7 @@ impl Run<'_> {
         waited.map_err(|reached| attempt::reply(exchange, &AttemptError::TimedOut(reached)))
     }
 
-    fn respond(self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
+    fn respond(self, response: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
         let Run { mut stage, sending, cluster, weighted, outgoing, .. } = self;
         if stage.exchange.retried && !response.status().is_server_error() {
             stage.connection.worker.shard.inc(cluster.view().config.stats.upstream_rq_retry_success);

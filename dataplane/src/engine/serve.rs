@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
-use super::body::Body;
 use super::clock::now;
 use super::clusters::Clusters;
 use super::exec::{Handover, Streams};
@@ -25,6 +24,7 @@ use super::heard::{Heard, Signs};
 use super::held::{Ending, Held};
 use super::limits::Limits;
 use super::local::Local;
+use super::response_body::ResponseBody;
 use super::stream::Stream;
 use super::{http as requests, tcp};
 use crate::runtime::{Codec, HttpManager, Terminal};
@@ -235,7 +235,7 @@ async fn answer(
     connection: Rc<HttpConnection>,
     limits: Rc<Limits>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     Ok(requests::handle(connection, limits, request).await)
 }
 

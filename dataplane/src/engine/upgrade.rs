@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::Body;
 use super::clock::Deadline;
 use super::cluster::ClusterState;
 use super::copy::{End, tunnel};
@@ -20,6 +19,7 @@ use super::http::Stage;
 use super::limits::TimedOut;
 use super::pool::Lease;
 use super::reply::Reply;
+use super::response_body::ResponseBody;
 use super::router::{Outgoing, Sending, limited, response_head};
 use super::serve::Protocol;
 use super::tcp::{self, Unreached};
@@ -66,12 +66,12 @@ pub(super) fn accept(
     outgoing: &Outgoing,
     mut response: Response<Incoming>,
     lease: Lease,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
     response_head(&mut stage, &sending, None, outgoing, StatusCode::SWITCHING_PROTOCOLS, &mut parts.headers);
-    let mut answer = Response::new(Body::Empty);
+    let mut answer = Response::new(ResponseBody::Tunnel);
     *answer.headers_mut() = parts.headers;
     match stage.connection.protocol {
         Protocol::Http1 => {
@@ -130,7 +130,7 @@ pub(super) async fn connect(
     mut sending: Sending<'_>,
     parts: Parts,
     cluster: &Rc<ClusterState>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let manager = sending.manager;
     let terminates = sending.forward.upgrades.iter().any(|upgrade| {
         upgrade.enabled && upgrade.terminates_connect && upgrade.kind.eq_ignore_ascii_case("connect")
@@ -173,7 +173,7 @@ pub(super) async fn connect(
             Err(reached) => stage.exchange.limits.cut(reached),
         }
     });
-    Response::new(Body::Empty)
+    Response::new(ResponseBody::Tunnel)
 }
 
 /// What ends a tunnel besides its two sides.

@@ -8,18 +8,17 @@ use std::task::{Context, Poll};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::super::body::Body;
 use super::super::clock::Deadline;
 use super::super::cluster::View;
 use super::super::connect::{ConnectError, Dialed};
 use super::super::local::Local;
 use super::super::stream::Stream;
 use super::opening::Opening;
-use super::upload::{Stop, Upload, Uploads};
+use super::upload::{Stop, Upload, UploadBody, Uploads};
 use super::{Connection, Place, Pool};
 
-type Sender = http2::SendRequest<Body>;
-type Driver = http2::Connection<TokioIo<Opening<Stream>>, Body, Uploads>;
+type Sender = http2::SendRequest<UploadBody>;
+type Driver = http2::Connection<TokioIo<Opening<Stream>>, UploadBody, Uploads>;
 
 /// What of a body waits for the window of one stream, at most.
 const SEND_BUFFER: usize = 256 * 1024;

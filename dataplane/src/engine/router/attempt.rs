@@ -8,15 +8,15 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, U
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::super::body::{Body, ResponseBody, Source};
 use super::super::clock::now;
 use super::super::connect::ConnectError;
 use super::super::exchange::Exchange;
 use super::super::handshake::refused_by_server;
 use super::super::http::Stage;
 use super::super::limits::{Limits, TimedOut};
-use super::super::pool::Lease;
+use super::super::pool::{Lease, UploadBody};
 use super::super::reply::{Reply, server_header};
+use super::super::response_body::{ContentBody, ResponseBody, Source};
 use super::super::serve::Protocol;
 use super::super::{body, record};
 use super::Sending;
@@ -57,7 +57,7 @@ pub(in super::super) async fn limited<F: Future>(limits: &Limits, work: F) -> Re
 pub(super) async fn send(
     exchange: &mut Exchange,
     mut lease: Lease,
-    request: Request<Body>,
+    request: Request<UploadBody>,
     outgoing: &mut Outgoing,
 ) -> Result<(Response<Incoming>, Lease), AttemptError> {
     let sent = match &mut lease {
@@ -199,7 +199,7 @@ pub(super) fn respond(
     weighted: Option<&WeightedCluster>,
     outgoing: &Outgoing,
     response: Response<Incoming>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let (mut parts, incoming) = response.into_parts();
     head(&mut stage, sending, weighted, outgoing, parts.status, &mut parts.headers);
     let mut response = Response::new(());
@@ -208,8 +208,8 @@ pub(super) fn respond(
     stage.exchange.responded(parts.status);
     stage.exchange.details = Cow::Borrowed("via_upstream");
     let source = Source::Upstream(incoming);
-    let body = Body::Response(ResponseBody::new(source, stage.exchange));
-    response.map(|()| body)
+    let body = ContentBody::new(source, stage.exchange);
+    response.map(|()| ResponseBody::Content(body))
 }
 
 /// Brings the response's head into the form that the caller sees.

@@ -1,6 +1,5 @@
 //! A request as it goes to the upstream.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
@@ -10,10 +9,10 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::super::body::{Body, Progress, Replay, RequestBody};
+use super::super::body::{OnceBody, Progress, Replay, RequestBody};
 use super::super::exchange::Exchange;
 use super::super::http::Stage;
-use super::super::pool::Lease;
+use super::super::pool::{Lease, UploadBody};
 use super::super::record;
 use super::Sending;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
@@ -116,7 +115,7 @@ pub(in super::super) struct Outgoing {
 
 enum Kind {
     Empty,
-    Once(Option<(Incoming, Rc<Progress>)>),
+    Once(Option<Box<OnceBody>>),
     Replay(Replay),
 }
 
@@ -138,7 +137,7 @@ impl Outgoing {
             if keeps {
                 Kind::Replay(Replay::new(incoming, limit, progress))
             } else {
-                Kind::Once(Some((incoming, progress)))
+                Kind::Once(Some(Box::new(OnceBody::new(incoming, progress))))
             }
         };
         Self { parts, head, body, keeps, sent: false }
@@ -165,16 +164,15 @@ impl Outgoing {
     }
 
     /// A message came back unsent: it is as if it had not been made.
-    pub(super) fn put_back(&mut self, request: Request<Body>) {
+    pub(super) fn put_back(&mut self, request: Request<UploadBody>) {
         if !self.sent {
             return;
         }
         let (parts, body) = request.into_parts();
         self.parts.headers = parts.headers;
         self.sent = false;
-        if let (Body::Request(body), Kind::Once(slot)) = (body, &mut self.body) {
-            let RequestBody { incoming, progress, .. } = *body;
-            *slot = Some((incoming, progress));
+        if let (RequestBody::Once(once), Kind::Once(slot)) = (body.into_inner(), &mut self.body) {
+            *slot = Some(once);
         }
     }
 
@@ -186,7 +184,7 @@ impl Outgoing {
         hostname: Option<&str>,
         attempt: u32,
         reused: bool,
-    ) -> Request<Body> {
+    ) -> Request<UploadBody> {
         // The head is kept where the request may be sent again: by the policy, or because the server may close a
         // reused connection under it.
         let keep = self.keeps || (reused && self.parts.method.is_safe());
@@ -197,17 +195,11 @@ impl Outgoing {
             std::mem::take(&mut self.parts.headers)
         };
         let body = match &mut self.body {
-            Kind::Empty => Body::Empty,
-            Kind::Once(body) => match body.take() {
-                Some((incoming, progress)) => {
-                    let upload = lease.upload();
-                    Body::Request(Box::new(RequestBody { incoming, progress, upload }))
-                }
-                None => Body::Empty,
-            },
-            Kind::Replay(replay) => Body::Replayed(replay.attempt(lease.upload())),
+            Kind::Empty => RequestBody::Empty,
+            Kind::Once(once) => once.take().map_or(RequestBody::Empty, RequestBody::Once),
+            Kind::Replay(replay) => RequestBody::Replayed(replay.attempt()),
         };
-        let mut request = Request::new(body);
+        let mut request = Request::new(lease.body(body));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         *request.headers_mut() = headers;
@@ -226,7 +218,7 @@ impl Outgoing {
         request
     }
 
-    fn for_http2(&self, request: &mut Request<Body>, scheme: &'static str) {
+    fn for_http2(&self, request: &mut Request<UploadBody>, scheme: &'static str) {
         *request.version_mut() = Version::HTTP_2;
         let host = request.headers_mut().remove(HOST);
         if self.head.upgrades {
@@ -257,7 +249,7 @@ impl Outgoing {
 }
 
 /// HTTP/1.1 wants the path alone and the authority in `host`.
-fn for_http1(request: &mut Request<Body>) {
+fn for_http1(request: &mut Request<UploadBody>) {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_some() {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -368,7 +360,7 @@ pub(in super::super) fn set_authority(parts: &mut Parts, host: &str) {
     parts.uri = with_authority(std::mem::take(&mut parts.uri), host);
 }
 
-fn set_request_authority(request: &mut Request<Body>, host: &str) {
+fn set_request_authority(request: &mut Request<UploadBody>, host: &str) {
     if let Ok(value) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, value);
     }
