@@ -16,6 +16,7 @@ mod body;
 mod chain;
 mod clock;
 mod cluster;
+mod cluster_info;
 mod clusters;
 mod command;
 mod connect;

@@ -56,7 +56,7 @@ impl Clusters {
         let mut dynamic = HashMap::new();
         for (name, config) in &runtime.clusters {
             let known = old.clusters.get(name);
-            let changed = known.is_some_and(|known| !Arc::ptr_eq(&known.view().config, config));
+            let changed = known.is_some_and(|known| !known.view().config.is(config));
             let state = match known {
                 Some(known) => {
                     known.update(config.clone());

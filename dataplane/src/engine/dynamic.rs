@@ -110,7 +110,7 @@ impl DynamicHosts {
     pub(crate) async fn find(
         &self,
         worker: &Rc<Local>,
-        config: &Arc<Cluster>,
+        config: &Cluster,
         authority: &str,
     ) -> Result<Found, LookupError> {
         let Some((cache, stats)) = &config.dns_cache else { return Err(LookupError::NoHost) };

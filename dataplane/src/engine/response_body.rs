@@ -138,14 +138,14 @@ impl ContentBody {
     /// What has come already, else what comes when the connection is driven.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let lease = self.exchange.upstream.as_ref().and_then(|upstream| upstream.lease.as_ref());
-        let Some(line) = lease.and_then(Lease::line) else { return self.source.poll(cx) };
+        let Some(driver) = lease.and_then(Lease::driver) else { return self.source.poll(cx) };
         // The connection wakes this task; the body in between need not.
         let unheard = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(frame) = self.source.poll(unheard) {
             return Poll::Ready(frame);
         }
         // Its end is also the body's.
-        let _ = line.poll(cx);
+        let _ = driver.poll(cx);
         self.source.poll(unheard)
     }
 

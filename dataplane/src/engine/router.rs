@@ -11,7 +11,8 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::cluster::{BreakerOf, ClusterState};
+use super::cluster::ClusterState;
+use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
 use super::http::Stage;
 use super::limits::TimedOut;
@@ -168,8 +169,8 @@ impl Run<'_> {
         let view = picked.view.clone();
         let (worker, stats) = (self.stage.connection.worker.clone(), &view.config.stats);
         let breaker = match self.sending.forward.priority {
-            Priority::Default => BreakerOf::Default(view.clone()),
-            Priority::High => BreakerOf::High(view.clone()),
+            Priority::Default => BreakerOf::Default(view.config.clone()),
+            Priority::High => BreakerOf::High(view.config.clone()),
         };
         let Some(permit) = Permit::try_new(breaker, Resource::Requests) else {
             worker.shard.inc(stats.upstream_rq_pending_overflow);
@@ -188,7 +189,7 @@ impl Run<'_> {
         self.stage.exchange.attempts += 1;
         self.stage.exchange.limits.one_try(self.policy.as_ref().and_then(|policy| policy.per_try_timeout));
         let version = self.version(view.config.http.protocol);
-        let leasing = pool.lease(&worker, &view, version, fresh);
+        let leasing = pool.lease(&worker, &view.config, version, fresh);
         let mut lease = match limited(&self.stage.exchange.limits, leasing).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(ConnectError::Overflow)) => return Err(attempt::overflow().into()),
@@ -315,8 +316,8 @@ impl Run<'_> {
     async fn back_off(&mut self) -> Result<(), Reply> {
         let Some(policy) = &self.policy else { return Ok(()) };
         let wait: Duration = policy.back_off(self.retries, self.stage.connection.worker.random());
-        let view = self.cluster.view();
-        let _retrying = Permit::new(BreakerOf::Default(view), Resource::Retries);
+        let breaker = BreakerOf::Default(self.cluster.view().config.clone());
+        let _retrying = Permit::new(breaker, Resource::Retries);
         self.stage.exchange.release_failed();
         let exchange = &mut self.stage.exchange;
         let waiting = super::clock::Deadline::after(&exchange.connection.worker.deadlines, wait);

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use tokio::io::AsyncWriteExt;
 
 use super::clock::Deadline;
-use super::cluster::{BreakerOf, ClusterState, Picked};
+use super::cluster::{ClusterState, Picked};
+use super::cluster_info::BreakerOf;
 use super::clusters::Clusters;
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::copy::{End, Tunnelled, tunnel};
@@ -178,7 +179,7 @@ pub(super) async fn reach(
         tried.push(picked.index);
         let config = picked.view.config.clone();
         let (shard, stats) = (&worker.shard, &config.stats);
-        let breaker = BreakerOf::Default(picked.view.clone());
+        let breaker = BreakerOf::Default(config.clone());
         let Some(permit) = Permit::try_new(breaker, Resource::Connections) else {
             shard.inc(stats.upstream_cx_overflow);
             return Err(Unreached::Overflow);

@@ -89,8 +89,8 @@ pub(super) fn accept(
     let Some(downstream) = sending.upgrade.take() else { return answer };
     begin(&stage, sending.manager);
     tokio::task::spawn_local(async move {
-        if let Some(line) = lease.line() {
-            line.leave();
+        if let Some(driver) = lease.driver() {
+            driver.leave();
         }
         let expiry = tcp::certificate_end(
             &stage.connection.worker,
@@ -98,7 +98,7 @@ pub(super) fn accept(
             lease.connection().certificate_end(),
         );
         // An HTTP/2 connection to the server ends its streams itself.
-        let trusted = lease.line().and_then(|_| lease.connection().trusted());
+        let trusted = lease.driver().and_then(|_| lease.connection().trusted());
         let _lease = lease;
         let both = async { (downstream.await, upstream.await) };
         match limited(&stage.exchange.limits, both).await {

@@ -62,9 +62,9 @@ pub(super) async fn send(
 ) -> Result<(Response<Incoming>, Lease), AttemptError> {
     let sent = match &mut lease {
         Lease::Http1(lease) => {
-            let line = lease.line().clone();
+            let driver = lease.driver().clone();
             let response = lease.sender().try_send_request(request);
-            limited(&exchange.limits, line.drive(response)).await
+            limited(&exchange.limits, driver.drive(response)).await
         }
         Lease::Http2(lease) => {
             let response = lease.sender().try_send_request(request);

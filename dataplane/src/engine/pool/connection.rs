@@ -1,4 +1,4 @@
-//! What ends an upstream connection.
+//! A connection to a server, and what ends it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
+use super::super::cluster_info::ClusterInfo;
 use super::super::connect::Dialed;
 use super::super::local::Local;
 use super::super::trust::GRACE;
 use super::super::trust::servers::Trusted;
-use super::Place;
-use crate::runtime::{Cluster, PeerCertificate};
+use super::place::Place;
+use crate::runtime::PeerCertificate;
 
 /// No request begins on a connection this long before a certificate expires: before the server announces its end, so
 /// that no request crosses that.
@@ -24,9 +25,9 @@ const RECHECK: Duration = Duration::from_secs(60);
 
 /// One upstream connection, as its users and its driving task see it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct UpstreamConnection {
     worker: Rc<Local>,
-    cluster: Arc<Cluster>,
+    cluster: Rc<ClusterInfo>,
     /// Requests that it has begun to serve.
     pub(crate) served: Cell<u32>,
     /// Requests that it serves now.
@@ -47,8 +48,13 @@ pub(crate) struct Connection {
     _place: Place,
 }
 
-impl Connection {
-    pub(super) fn new(worker: &Rc<Local>, cluster: &Arc<Cluster>, dialed: &Dialed, place: Place) -> Rc<Self> {
+impl UpstreamConnection {
+    pub(super) fn new(
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
+        dialed: &Dialed,
+        place: Place,
+    ) -> Rc<Self> {
         let opened = now();
         let life = [cluster.http.max_connection, certificate_life(dialed)].into_iter().flatten().min();
         worker.shard.up(cluster.stats.upstream_cx_active);
@@ -192,7 +198,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         let (shard, stats) = (&self.worker.shard, &self.cluster.stats);
         shard.down(stats.upstream_cx_active);
