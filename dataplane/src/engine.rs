@@ -12,6 +12,7 @@
 //! spread. What this module deliberately does not do: decode resources, resolve names, talk to a control plane.
 
 mod access;
+mod active_stream;
 mod body;
 mod chain;
 mod clock;
@@ -20,32 +21,41 @@ mod cluster_info;
 mod clusters;
 mod command;
 mod connect;
+mod connection;
+mod connection_balance;
+mod connection_manager;
 mod copy;
 mod dynamic;
-mod exchange;
+mod ejection;
 mod exec;
+mod filter_chain_match;
 mod forwarded;
+mod grpc;
 mod handshake;
 mod heard;
-mod held;
-mod http;
+mod http_connection;
 mod inspect;
 mod limits;
 mod listen;
 mod local;
+mod local_reply;
 mod pool;
+mod prepare;
 mod record;
 mod repeats;
 mod reply;
+mod request_context;
+mod request_head;
 mod response_body;
+mod response_head;
 mod router;
-mod select;
 mod serve;
-mod steer;
 mod stream;
+mod stream_end;
+mod stream_info;
 mod tcp;
+mod tcp_log;
 mod trust;
-mod upgrade;
 mod worker;
 mod xfcc;
 
@@ -65,8 +75,8 @@ use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
 use command::{Command, Draining};
+use connection_balance::Load;
 use repeats::Repeats;
-use steer::Load;
 use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use super::http_connection::HttpConnection;
 use super::local::Local;
-use super::serve::HttpConnection;
 use crate::runtime::HttpManager;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -51,7 +51,7 @@ pub(super) fn apply(
     headers: &mut HeaderMap,
     scheme: &'static str,
 ) -> IpAddr {
-    let direct = connection.held.facts.peer.ip();
+    let direct = connection.downstream.facts.peer.ip();
     if headers.keys().any(|name| name.as_str().starts_with(ENVOY)) {
         INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
     }

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use super::body::Progress;
 use super::clock::{Deadline, Deadlines, now};
-use super::exchange::Exchange;
 use crate::format::ResponseFlags;
 use crate::runtime::HttpTimeouts;
 
@@ -55,23 +54,6 @@ impl TimedOut {
             Self::Route | Self::PerTry => Some(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT),
             Self::Idle => Some(ResponseFlags::STREAM_IDLE_TIMEOUT),
             Self::Duration | Self::Request => None,
-        }
-    }
-
-    /// Counts it where Envoy does: what the caller is to blame for in the connection manager, the rest in the cluster.
-    pub(super) fn count(self, exchange: &Exchange) {
-        let shard = &exchange.connection.worker.shard;
-        let cluster = exchange.upstream.as_ref().map(|upstream| &upstream.picked.view.config.stats);
-        let manager = exchange.view.manager().map(|manager| &manager.stats);
-        let counter = match self {
-            Self::Route => cluster.map(|stats| stats.upstream_rq_timeout),
-            Self::PerTry => cluster.map(|stats| stats.upstream_rq_per_try_timeout),
-            Self::Idle => manager.map(|stats| stats.downstream_rq_idle_timeout),
-            Self::Duration => manager.map(|stats| stats.downstream_rq_max_duration_reached),
-            Self::Request => manager.map(|stats| stats.downstream_rq_timeout),
-        };
-        if let Some(counter) = counter {
-            shard.inc(counter);
         }
     }
 }
@@ -307,4 +289,15 @@ impl Limits {
             self.deadline.clear();
         }
     }
+}
+
+/// Runs `work` unless a limit of the request is reached first. Everything that a request waits for before it has a
+/// response runs in here: what is reached elsewhere cuts the stream without an answer.
+pub(super) async fn limited<F: Future>(limits: &Limits, work: F) -> Result<F::Output, TimedOut> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => limits.answerable(cx).map(Err),
+    })
+    .await
 }

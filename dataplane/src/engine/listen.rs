@@ -15,11 +15,11 @@ use super::chain::{ChainState, ChainView};
 use super::clock::within;
 use super::clusters::Clusters;
 use super::command::Command;
+use super::connection::{Connection, Ending, Facts, TlsFacts};
+use super::filter_chain_match;
 use super::handshake::inbound_failed;
-use super::held::{Ending, Facts, Held, TlsFacts};
 use super::inspect::Inspected;
 use super::local::Local;
-use super::select;
 use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
 use super::trust::clients;
@@ -145,12 +145,13 @@ impl ListenerState {
         if chains.is_empty() {
             return;
         }
-        let of_chains = |held: &Held| chains.iter().any(|chain| Rc::ptr_eq(chain, &held.chain));
+        let of_chains =
+            |connection: &Connection| chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain));
         let ending = self.worker.connections.select(of_chains);
-        ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Finish));
+        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Finish));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(DRAIN).await;
-            ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Cut));
+            ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));
         });
     }
 
@@ -235,7 +236,7 @@ impl ListenerState {
                 }
             }
         }
-        let facts = select::Facts {
+        let facts = filter_chain_match::Facts {
             destination: local,
             source: peer,
             server_name: inspected.server_name.as_deref(),
@@ -244,7 +245,7 @@ impl ListenerState {
         };
         // The listener may have changed while the peer was slow: the chain comes from the newest resource.
         let newest = self.config.borrow().clone();
-        let Some(chain) = select::select(&newest, &facts) else {
+        let Some(chain) = filter_chain_match::select(&newest, &facts) else {
             worker.shard.inc(config.stats.no_filter_chain_match);
             return None;
         };
@@ -266,10 +267,10 @@ impl ListenerState {
         let Some(tls) = &view.chain.tls else {
             let facts = Facts { local, peer, tls: None, id };
             let stream = Stream::Plain(Rewound::new(inspected.tcp, inspected.ahead));
-            let held = worker.connections.hold(chain, facts);
-            return admits(worker, &view, &held.facts).then_some(Opened {
+            let connection = worker.connections.hold(chain, facts);
+            return admits(worker, &view, &connection.facts).then_some(Opened {
                 stream,
-                held,
+                connection,
                 h2: offers_h2.then_some(true),
             });
         };
@@ -299,23 +300,25 @@ impl ListenerState {
             // The chain went while the peer took its time: whoever ends its connections has come and gone.
             return None;
         }
-        let held = worker.connections.hold(chain, facts);
-        if changed_meanwhile(worker, &held, tls) {
+        let connection = worker.connections.hold(chain, facts);
+        if changed_meanwhile(worker, &connection, tls) {
             return None;
         }
         let stream = Stream::Accepted(Box::new(stream));
-        admits(worker, &view, &held.facts).then_some(Opened { stream, held, h2 })
+        admits(worker, &view, &connection.facts).then_some(Opened { stream, connection, h2 })
     }
 }
 
 /// Whether trust changed while the handshake ran, and the client would not be let in now.
-fn changed_meanwhile(worker: &Local, held: &Held, used: &Arc<DownstreamTls>) -> bool {
-    let view = held.chain.view();
-    let (Some(newest), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate()) else { return false };
+fn changed_meanwhile(worker: &Local, connection: &Connection, used: &Arc<DownstreamTls>) -> bool {
+    let view = connection.chain.view();
+    let (Some(newest), Some(peer)) = (&view.chain.tls, connection.facts.peer_certificate()) else {
+        return false;
+    };
     let refusal = newest.refusal(peer, newest.change_since(used));
     let refused = refusal.is_some();
     if let Some(reason) = refusal {
-        clients::note(&worker.repeats, held, peer, &reason);
+        clients::note(&worker.repeats, connection, peer, &reason);
     }
     refused
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::access::LogWriter;
 use super::clock::Deadlines;
 use super::command::Draining;
-use super::held::Connections;
+use super::connection::Connections;
+use super::connection_balance::Load;
 use super::repeats::Repeats;
-use super::steer::Load;
 use super::trust::servers::Servers;
 use crate::stats::Shard;
 

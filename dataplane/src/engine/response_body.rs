@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::active_stream::ActiveStream;
 use super::body::BodyError;
-use super::exchange::Exchange;
 use super::pool::Lease;
 
 /// The body of a response.
@@ -98,11 +98,11 @@ impl Source {
     }
 }
 
-/// A response's bytes; their end, or their being dropped, ends the exchange.
+/// A response's bytes; their end, or their being dropped, ends the stream.
 #[derive(Debug)]
 pub(crate) struct ContentBody {
     source: Source,
-    pub(crate) exchange: Box<Exchange>,
+    pub(crate) stream: Box<ActiveStream>,
     /// The last byte of a large last piece; see [`ContentBody::hold_back`].
     last: Option<Bytes>,
 }
@@ -111,14 +111,14 @@ pub(crate) struct ContentBody {
 const LARGE: usize = 16 * 1024;
 
 impl ContentBody {
-    pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
-        Self { source, exchange, last: None }
+    pub(crate) fn new(source: Source, stream: Box<ActiveStream>) -> Self {
+        Self { source, stream, last: None }
     }
 
     /// hyper lets go of a stream when its last piece fits into the window by one byte; what is left of it waits in the
     /// connection, and nobody could end that. A byte of its own keeps the stream's task until the rest is taken.
     fn hold_back(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if self.exchange.connection.speaks_http1() {
+        if self.stream.connection.speaks_http1() {
             return frame;
         }
         match frame.into_data() {
@@ -137,7 +137,7 @@ impl ContentBody {
 
     /// What has come already, else what comes when the connection is driven.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let lease = self.exchange.upstream.as_ref().and_then(|upstream| upstream.lease.as_ref());
+        let lease = self.stream.upstream.as_ref().and_then(|upstream| upstream.lease.as_ref());
         let Some(driver) = lease.and_then(Lease::driver) else { return self.source.poll(cx) };
         // The connection wakes this task; the body in between need not.
         let unheard = &mut Context::from_waker(Waker::noop());
@@ -156,22 +156,22 @@ impl ContentBody {
         match self.poll_source(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    self.exchange.sent(data.len());
+                    self.stream.sent(data.len());
                 } else if let Some(trailers) = frame.trailers_ref() {
-                    self.exchange.trailers(trailers);
+                    self.stream.trailers(trailers);
                 }
                 if !self.source.is_end_stream() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                self.exchange.complete();
+                self.stream.complete();
                 Poll::Ready(Some(Ok(self.hold_back(frame))))
             }
             Poll::Ready(None) => {
-                self.exchange.complete();
+                self.stream.complete();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.exchange.upstream_broke();
+                self.stream.upstream_broke();
                 Poll::Ready(Some(Err(error)))
             }
             // Its limits are the driver's to watch: here nobody looks while the caller does not read.
@@ -183,7 +183,7 @@ impl ContentBody {
 impl Drop for ContentBody {
     fn drop(&mut self) {
         if self.source.is_end_stream() {
-            self.exchange.complete();
+            self.stream.complete();
         }
     }
 }

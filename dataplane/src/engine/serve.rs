@@ -2,13 +2,11 @@
 
 mod life;
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -19,21 +17,20 @@ use tokio::io::AsyncReadExt;
 
 use super::clock::now;
 use super::clusters::Clusters;
-use super::exec::{Handover, Streams};
-use super::heard::{Heard, Signs};
-use super::held::{Ending, Held};
+use super::connection::{Connection, Ending};
+use super::exec::Streams;
+use super::heard::Heard;
+use super::http_connection::{HttpConnection, Protocol};
 use super::limits::Limits;
 use super::local::Local;
 use super::response_body::ResponseBody;
 use super::stream::Stream;
-use super::{http as requests, tcp};
+use super::{connection_manager, tcp};
 use crate::runtime::{Codec, HttpManager, Terminal};
-use life::Life;
+use life::{HEAD_TIMEOUT, Life};
 
 /// What an h2 client with prior knowledge sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A request's head has to be complete this long after its first byte, or after the connection was opened.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's own limit of headers, for which it has room on the stack. Asked for another one, it clears a larger room for
 /// each message, even where the number is the same.
 const HYPER_HEADERS: usize = 100;
@@ -41,89 +38,22 @@ const HYPER_HEADERS: usize = 100;
 /// A connection that is ready to be served.
 pub(super) struct Opened {
     pub(super) stream: Stream,
-    pub(super) held: Rc<Held>,
+    pub(super) connection: Rc<Connection>,
     /// Whether ALPN or inspection settled the protocol.
     pub(super) h2: Option<bool>,
 }
 
-/// A downstream HTTP connection, as its requests see it.
-#[derive(Debug)]
-pub(crate) struct HttpConnection {
-    pub(crate) worker: Rc<Local>,
-    pub(crate) clusters: Rc<Clusters>,
-    pub(crate) held: Rc<Held>,
-    pub(crate) protocol: Protocol,
-    in_flight: Cell<u32>,
-    requests: Cell<u32>,
-    idle_since: Cell<Instant>,
-    signs: Arc<Signs>,
-    /// The limits of a stream on their way to its task.
-    pub(super) handover: Handover,
-    pub(crate) closing: Cell<bool>,
-}
-
-/// What is spoken on a downstream connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl HttpConnection {
-    /// Counts a request in; the guard counts it out.
-    pub(crate) fn enter(self: &Rc<Self>) -> InFlight {
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.requests.set(self.requests.get() + 1);
-        InFlight(self.clone())
-    }
-
-    pub(crate) fn speaks_http1(&self) -> bool {
-        self.protocol == Protocol::Http1
-    }
-
-    /// Whether the response that is about to be sent should be the connection's last.
-    pub(crate) fn should_close(&self, manager: &HttpManager) -> bool {
-        if self.closing.get()
-            || self.worker.draining.get().takes(self.held.direction)
-            || self.held.ending() != Ending::Stay
-        {
-            return true;
-        }
-        let most = manager.limits.requests_per_connection;
-        if most.is_some_and(|most| self.requests.get() >= most) {
-            self.worker.shard.inc(manager.stats.downstream_cx_max_requests_reached);
-            self.held.end(Ending::Announce);
-            return true;
-        }
-        false
-    }
-}
-
-/// A request in flight on a connection.
-#[derive(Debug)]
-pub(crate) struct InFlight(Rc<HttpConnection>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let left = self.0.in_flight.get() - 1;
-        self.0.in_flight.set(left);
-        if left == 0 {
-            self.0.idle_since.set(now());
-        }
-    }
-}
-
 /// Serves a connection to its end.
 pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Opened) {
-    let view = opened.held.chain.view();
+    let view = opened.connection.chain.view();
     match &view.chain.terminal {
         Terminal::Tcp(proxy) => {
             let proxy = proxy.clone();
-            tcp::serve(&worker, &clusters, &proxy, opened.stream, &opened.held).await;
+            tcp::serve(&worker, &clusters, &proxy, opened.stream, &opened.connection).await;
         }
         Terminal::Http(manager) => {
             let manager = manager.clone();
-            let Opened { mut stream, held, h2 } = opened;
+            let Opened { mut stream, connection, h2 } = opened;
             let h2 = match (manager.codec, h2) {
                 (Codec::Http1, _) => false,
                 (Codec::Http2, _) => true,
@@ -138,7 +68,7 @@ pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Ope
                 }
             };
             let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-            serve_http(worker, clusters, held, stream, &manager, protocol).await;
+            serve_http(worker, clusters, connection, stream, &manager, protocol).await;
         }
     }
 }
@@ -163,24 +93,13 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
 async fn serve_http(
     worker: Rc<Local>,
     clusters: Rc<Clusters>,
-    held: Rc<Held>,
+    downstream: Rc<Connection>,
     stream: Stream,
     manager: &HttpManager,
     protocol: Protocol,
 ) {
-    let connection = Rc::new(HttpConnection {
-        worker: worker.clone(),
-        clusters,
-        held,
-        protocol,
-        in_flight: Cell::new(0),
-        requests: Cell::new(0),
-        idle_since: Cell::new(now()),
-        signs: Arc::default(),
-        handover: Handover::default(),
-        closing: Cell::new(false),
-    });
-    let counted = Counted::new(&worker, manager, protocol, connection.held.facts.tls.is_some());
+    let connection = HttpConnection::new(worker.clone(), clusters, downstream, protocol);
+    let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
     let io = TokioIo::new(Heard { stream, signs: connection.signs.clone() });
     let ended = match protocol {
         Protocol::Http1 => {
@@ -236,7 +155,7 @@ async fn answer(
     limits: Rc<Limits>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(requests::handle(connection, limits, request).await)
+    Ok(connection_manager::handle(connection, limits, request).await)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -262,8 +181,8 @@ where
     let mut life = Life::new(&connection, manager);
     let mut shut_down = false;
     std::future::poll_fn(|cx| {
-        connection.held.watch(cx);
-        match connection.held.ending() {
+        connection.downstream.watch(cx);
+        match connection.downstream.ending() {
             Ending::Stay => {}
             // An idle h1 connection is left to its peer until there is no choice: closing it could cross a
             // request on the wire. An h2 peer is told by GOAWAY, which crosses nothing.
@@ -283,7 +202,7 @@ where
         if limits.as_ref().is_some_and(overdue) || life.poll(&connection, cx).is_ready() {
             return Poll::Ready(Ended::Cut);
         }
-        if !shut_down && connection.held.ending() >= Ending::Finish {
+        if !shut_down && connection.downstream.ending() >= Ending::Finish {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -12,12 +12,13 @@ use super::cluster::{ClusterState, Picked};
 use super::cluster_info::BreakerOf;
 use super::clusters::Clusters;
 use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::connection::{Connection, Ending};
 use super::copy::{End, Tunnelled, tunnel};
+use super::ejection;
 use super::handshake::{outbound_failed, refused_by_server};
-use super::held::{Ending, Held};
 use super::local::Local;
-use super::record;
 use super::stream::Stream;
+use super::tcp_log::{self, TcpRecord};
 use super::trust::servers::Trusted;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
@@ -57,12 +58,12 @@ pub(super) async fn serve(
     clusters: &Clusters,
     proxy: &Arc<TcpProxy>,
     stream: Stream,
-    held: &Rc<Held>,
+    connection: &Rc<Connection>,
 ) {
     let shard = &worker.shard;
     shard.inc(proxy.stats.downstream_cx_total);
     let start = super::clock::now();
-    let mut log = record::TcpRecord::new(held, start);
+    let mut log = TcpRecord::new(connection, start);
     match target(worker, clusters, proxy) {
         None => {
             shard.inc(proxy.stats.downstream_cx_no_route);
@@ -72,7 +73,7 @@ pub(super) async fn serve(
             log.cluster = Some(name);
             match reach(worker, &cluster, proxy.connect_attempts).await {
                 Ok(reached) => {
-                    let done = pass(worker, proxy, stream, held, reached, &mut log).await;
+                    let done = pass(worker, proxy, stream, connection, reached, &mut log).await;
                     shard.add(proxy.stats.downstream_cx_rx_bytes_total, done.up);
                     shard.add(proxy.stats.downstream_cx_tx_bytes_total, done.down);
                     (log.up, log.down) = (done.up, done.down);
@@ -89,16 +90,16 @@ pub(super) async fn serve(
             }
         }
     }
-    record::log_tcp(worker, &proxy.access_log, &log);
+    tcp_log::write(&worker.logs, &proxy.access_log, &log);
 }
 
 async fn pass(
     worker: &Rc<Local>,
     proxy: &TcpProxy,
     stream: Stream,
-    held: &Rc<Held>,
+    connection: &Rc<Connection>,
     reached: Reached,
-    log: &mut record::TcpRecord<'_>,
+    log: &mut TcpRecord<'_>,
 ) -> Tunnelled {
     let Reached { picked, dialed, trusted, _permit } = reached;
     let (shard, stats) = (&worker.shard, &picked.view.config.stats);
@@ -108,12 +109,12 @@ async fn pass(
     shard.up(stats.upstream_cx_active);
     let idle = proxy.idle_timeout.map(|span| (Deadline::new(&worker.deadlines), span));
     let longest = proxy.max_duration.map(|span| Deadline::after(&worker.deadlines, span));
-    let expiry = certificate_end(worker, held, dialed.certificate_end());
+    let expiry = certificate_end(worker, connection, dialed.certificate_end());
     let done = tunnel(stream, dialed.stream, idle, |cx| {
-        held.watch(cx);
+        connection.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
         let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if held.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
+        if connection.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -139,8 +140,12 @@ async fn pass(
 }
 
 /// A tunnel may not outlive the certificates of its two connections.
-pub(super) fn certificate_end(worker: &Local, held: &Held, upstream: Option<SystemTime>) -> Option<Deadline> {
-    let end = [upstream, held.facts.expires()].into_iter().flatten().min()?;
+pub(super) fn certificate_end(
+    worker: &Local,
+    connection: &Connection,
+    upstream: Option<SystemTime>,
+) -> Option<Deadline> {
+    let end = [upstream, connection.facts.expires()].into_iter().flatten().min()?;
     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
     Some(Deadline::after(&worker.deadlines, left))
 }
@@ -197,7 +202,7 @@ pub(super) async fn reach(
         match dialed {
             Ok(dialed) => {
                 shard.record(stats.upstream_cx_connect_ms, start.elapsed());
-                record::report(worker, &picked, Outcome::Connected);
+                ejection::report(&worker.shard, &picked, Outcome::Connected);
                 if dialed.tls.is_some() {
                     shard.inc(stats.tls.handshake);
                 }
@@ -217,7 +222,7 @@ pub(super) async fn reach(
                     | ConnectError::Overflow
                     | ConnectError::Protocol(_) => {}
                 }
-                record::report(worker, &picked, Outcome::ConnectFailed);
+                ejection::report(&worker.shard, &picked, Outcome::ConnectFailed);
                 last = Unreached::Failed(error);
             }
         }

@@ -21,11 +21,11 @@ use tokio::sync::mpsc;
 use super::access::LogWriter;
 use super::clusters::Clusters;
 use super::command::{Command, Draining};
-use super::held::Ending;
+use super::connection::Ending;
+use super::connection_balance::Load;
 use super::listen::ListenerState;
 use super::local::Local;
 use super::repeats::Repeats;
-use super::steer::Load;
 use super::trust::{Lists, clients, servers};
 use crate::runtime::Runtime;
 

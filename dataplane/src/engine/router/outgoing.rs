@@ -9,12 +9,13 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::super::active_stream::ActiveStream;
 use super::super::body::{OnceBody, Progress, Replay, RequestBody};
-use super::super::exchange::Exchange;
-use super::super::http::Stage;
 use super::super::pool::{Lease, UploadBody};
-use super::super::record;
-use super::Sending;
+use super::super::request_context::RequestContext;
+use super::super::request_head::{set_authority, with_authority};
+use super::super::stream_info;
+use super::routed::Routed;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
 use crate::runtime::{Cluster, HttpFilter};
 
@@ -38,25 +39,25 @@ pub(super) struct Head {
 impl Head {
     /// Applies the route's rewrites and header operations.
     pub(super) fn prepare(
-        stage: &Stage,
-        sending: &Sending<'_>,
+        context: &RequestContext,
+        routed: &Routed<'_>,
         weighted: Option<&WeightedCluster>,
         parts: &mut Parts,
         timeout: Option<Duration>,
     ) -> Self {
-        let Sending { routes, found, forward, .. } = sending;
-        let suppress = sending
+        let Routed { routes, found, forward, .. } = routed;
+        let suppress = routed
             .manager
             .filters
             .iter()
             .any(|filter| matches!(filter, HttpFilter::Router { suppress_envoy_headers: true }));
-        let upgrades = sending.upgrade.is_some();
+        let upgrades = routed.upgrade.is_some();
         remove_hop_by_hop(&mut parts.headers, upgrades);
         if !suppress && let Some(timeout) = timeout {
             parts.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
         }
-        let head = stage.head(parts);
-        let ops = record::request_ops(&stage.exchange, routes, *found, weighted, &head);
+        let head = context.head(parts);
+        let ops = stream_info::request_ops(&context.stream, routes, *found, weighted, &head);
         let new_host = host(forward, weighted, &head);
         let new_path = forward
             .path_rewrite
@@ -75,7 +76,7 @@ impl Head {
             }
         }
         if let Some(host) = new_host {
-            let original = stage.head(parts).authority;
+            let original = context.head(parts).authority;
             if !suppress && let Ok(value) = HeaderValue::from_str(original) {
                 parts.headers.insert(ORIGINAL_HOST, value);
             }
@@ -104,7 +105,7 @@ fn host(
 }
 
 /// A request that can be made several times.
-pub(in super::super) struct Outgoing {
+pub(super) struct Outgoing {
     parts: Parts,
     head: Head,
     body: Kind,
@@ -121,7 +122,7 @@ enum Kind {
 
 impl Outgoing {
     pub(super) fn new(
-        exchange: &mut Exchange,
+        stream: &mut ActiveStream,
         parts: Parts,
         head: Head,
         incoming: Incoming,
@@ -132,8 +133,8 @@ impl Outgoing {
             Kind::Empty
         } else {
             let progress = Progress::new();
-            exchange.limits.follow(&progress);
-            exchange.progress = Some(progress.clone());
+            stream.limits.follow(&progress);
+            stream.progress = Some(progress.clone());
             if keeps {
                 Kind::Replay(Replay::new(incoming, limit, progress))
             } else {
@@ -144,12 +145,12 @@ impl Outgoing {
     }
 
     /// The head as it was prepared; without headers once it was sent for good.
-    pub(in super::super) fn parts(&self) -> &Parts {
+    pub(super) fn parts(&self) -> &Parts {
         &self.parts
     }
 
     /// Whether it asks for an upgrade.
-    pub(in super::super) fn upgrades(&self) -> bool {
+    pub(super) fn upgrades(&self) -> bool {
         self.head.upgrades
     }
 
@@ -350,31 +351,11 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
-/// Puts a new authority where the old one is.
-pub(in super::super) fn set_authority(parts: &mut Parts, host: &str) {
-    if let Ok(value) = HeaderValue::from_str(host)
-        && (parts.headers.contains_key(HOST) || parts.uri.authority().is_none())
-    {
-        parts.headers.insert(HOST, value);
-    }
-    parts.uri = with_authority(std::mem::take(&mut parts.uri), host);
-}
-
 fn set_request_authority(request: &mut Request<UploadBody>, host: &str) {
     if let Ok(value) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, value);
     }
     *request.uri_mut() = with_authority(std::mem::take(request.uri_mut()), host);
-}
-
-fn with_authority(uri: Uri, host: &str) -> Uri {
-    if uri.authority().is_none() {
-        return uri;
-    }
-    let old = uri.clone();
-    let mut parts = uri.into_parts();
-    parts.authority = host.parse().ok().or(parts.authority);
-    Uri::from_parts(parts).unwrap_or(old)
 }
 
 fn set_path(parts: &mut Parts, path: &str) {
@@ -408,8 +389,8 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 }
 
 /// How much of a body is kept for a retry.
-pub(super) fn replay_limit(sending: &Sending<'_>, cluster: &Cluster) -> usize {
-    let route = sending.routes.route(sending.found).buffer_limit;
+pub(super) fn replay_limit(routed: &Routed<'_>, cluster: &Cluster) -> usize {
+    let route = routed.routes.route(routed.found).buffer_limit;
     route.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(cluster.buffer_limit)
 }
 

@@ -3,7 +3,7 @@
 use std::rc::{Rc, Weak};
 
 use super::super::chain::ChainState;
-use super::super::held::{Ending, Held};
+use super::super::connection::{Connection, Ending};
 use super::super::local::Local;
 use super::super::repeats::Repeats;
 use super::{GRACE, Lists};
@@ -17,27 +17,27 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
         return;
     }
     let mut ending = Vec::new();
-    worker.connections.each(|held| {
-        let Some(peer) = held.facts.peer_certificate() else { return };
-        let live = chains.iter().any(|chain| Rc::ptr_eq(chain, &held.chain));
+    worker.connections.each(|connection| {
+        let Some(peer) = connection.facts.peer_certificate() else { return };
+        let live = chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain));
         let reason =
-            if live { refusal(&held.chain, peer) } else { news.and_then(|lists| lists.refusal(peer)) };
+            if live { refusal(&connection.chain, peer) } else { news.and_then(|lists| lists.refusal(peer)) };
         let Some(reason) = reason else { return };
-        note(&worker.repeats, held, peer, &reason);
-        match held.chain.view().chain.terminal {
-            Terminal::Http(_) => held.end(Ending::Finish),
-            Terminal::Tcp(_) => held.end(Ending::Cut),
+        note(&worker.repeats, connection, peer, &reason);
+        match connection.chain.view().chain.terminal {
+            Terminal::Http(_) => connection.end(Ending::Finish),
+            Terminal::Tcp(_) => connection.end(Ending::Cut),
         }
-        ending.push(held.facts.id);
+        ending.push(connection.facts.id);
     });
     changed.iter().for_each(|chain| chain.trust_settled());
     if ending.is_empty() {
         return;
     }
-    let ending = worker.connections.select(|held| ending.contains(&held.facts.id));
+    let ending = worker.connections.select(|connection| ending.contains(&connection.facts.id));
     tokio::task::spawn_local(async move {
         tokio::time::sleep(GRACE).await;
-        ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Cut));
+        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));
     });
 }
 
@@ -46,8 +46,13 @@ fn refusal(chain: &ChainState, peer: &PeerCertificate) -> Option<String> {
 }
 
 /// Says whose connections end, and why.
-pub(in super::super) fn note(repeats: &Repeats, held: &Held, peer: &PeerCertificate, reason: &str) {
-    let (address, peer) = (held.facts.peer.ip(), peer.described());
+pub(in super::super) fn note(
+    repeats: &Repeats,
+    connection: &Connection,
+    peer: &PeerCertificate,
+    reason: &str,
+) {
+    let (address, peer) = (connection.facts.peer.ip(), peer.described());
     repeats.note(&peer, reason, |unsaid| {
         tracing::warn!(%address, %peer, reason, unsaid, "connections of a client that is not trusted any more end");
     });
