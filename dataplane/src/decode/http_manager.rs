@@ -22,9 +22,9 @@ use crate::rbac::HttpRbac;
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::route::RouteConfig;
 use crate::runtime::{
-    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilter, HttpLimits,
-    HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
-    UpgradeConfig,
+    self, ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilter, HttpFilters,
+    HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort,
+    Underscores, UpgradeConfig,
 };
 
 use crate::stats::{HttpStats, Scope};
@@ -168,25 +168,29 @@ pub(super) fn route_config(given: &RouteConfiguration) -> Result<RouteConfig, Re
     Ok(config)
 }
 
-fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<Vec<HttpFilter>, Rejection> {
-    let mut all = Vec::new();
-    for (index, filter) in given.iter().enumerate() {
-        let at = || format!("http_filters[{index}]");
-        if let Some(filter) = decode_filter(filter, scope, desk).within(at)? {
-            if matches!(all.last(), Some(HttpFilter::Router { .. })) {
-                return Err(Rejection::new(at(), "the router must be the last filter"));
-            }
-            all.push(filter);
-        }
-    }
-    Ok(all)
+/// What an entry of the list is.
+enum Entry {
+    Filter(HttpFilter),
+    Router(runtime::Router),
 }
 
-fn decode_filter(
-    filter: &PbFilter,
-    scope: &Scope,
-    desk: &mut Desk<'_>,
-) -> Result<Option<HttpFilter>, Rejection> {
+fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<HttpFilters, Rejection> {
+    let (mut filters, mut router) = (Vec::new(), None);
+    for (index, filter) in given.iter().enumerate() {
+        let at = || format!("http_filters[{index}]");
+        let Some(entry) = decode_filter(filter, scope, desk).within(at)? else { continue };
+        if router.is_some() {
+            return Err(Rejection::new(at(), "the router must be the last filter"));
+        }
+        match entry {
+            Entry::Filter(filter) => filters.push(filter),
+            Entry::Router(last) => router = Some(last),
+        }
+    }
+    Ok(HttpFilters::new(filters, router))
+}
+
+fn decode_filter(filter: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result<Option<Entry>, Rejection> {
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(config)) => Some(config),
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
@@ -197,12 +201,13 @@ fn decode_filter(
             let rbac: Rbac = fields::unpack(config, "typed_config")?;
             let rbac = HttpRbac::decode(&rbac, &mut desk.notes).within(|| "typed_config")?;
             let stats = rbac.register(desk.registry, scope);
-            Some(HttpFilter::Rbac { name: filter.name.as_str().into(), rbac: Arc::new(rbac), stats })
+            let name = filter.name.as_str().into();
+            Some(Entry::Filter(HttpFilter::Rbac { name, rbac: Arc::new(rbac), stats }))
         }
         Some(config) if fields::holds::<FilterConfig>(config) => {
             let config: FilterConfig = fields::unpack(config, "typed_config")?;
             dns_cache::of_filter(&config, &mut desk.notes).within(|| "typed_config")?;
-            Some(HttpFilter::DynamicForwardProxy)
+            Some(Entry::Filter(HttpFilter::DynamicForwardProxy))
         }
         Some(config) if fields::holds::<Router>(config) => {
             let router: Router = fields::unpack(config, "typed_config")?;
@@ -210,7 +215,8 @@ fn decode_filter(
             refuse(&router.strict_check_headers, "typed_config.strict_check_headers")?;
             desk.notes.ignored(&router.upstream_log, "router.upstream_log");
             desk.notes.ignored(router.start_child_span, "router.start_child_span");
-            Some(HttpFilter::Router { suppress_envoy_headers: router.suppress_envoy_headers })
+            let suppress_envoy_headers = router.suppress_envoy_headers;
+            Some(Entry::Router(runtime::Router { suppress_envoy_headers }))
         }
         Some(_) | None => None,
     };

@@ -10,7 +10,7 @@ use std::time::Instant;
 use http::{HeaderMap, StatusCode};
 
 use super::body::Progress;
-use super::chain::ChainView;
+use super::chain::HttpView;
 use super::clock::now;
 use super::cluster::Picked;
 use super::cluster_info::BreakerOf;
@@ -25,7 +25,6 @@ use crate::breaker::Permit;
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
-use crate::runtime::HttpManager;
 
 /// What the request does upstream.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct ActiveStream {
     pub(crate) connection: Rc<HttpConnection>,
-    pub(crate) view: Rc<ChainView>,
+    pub(crate) view: Rc<HttpView>,
     pub(crate) start: Instant,
     pub(crate) status: u16,
     pub(crate) flags: ResponseFlags,
@@ -71,11 +70,10 @@ impl ActiveStream {
     /// Begins with a request whose head has come.
     pub(crate) fn begin(
         connection: &Rc<HttpConnection>,
-        view: &Rc<ChainView>,
-        manager: &HttpManager,
+        view: &Rc<HttpView>,
         limits: Rc<Limits>,
     ) -> Box<Self> {
-        let start = now();
+        let (start, manager) = (now(), &view.manager);
         limits.begin(&manager.timeouts, start);
         let (shard, stats) = (&connection.worker.shard, &manager.stats);
         shard.inc(stats.downstream_rq_total);
@@ -143,9 +141,8 @@ impl ActiveStream {
     pub(crate) fn upstream_broke(&mut self) {
         self.flags.insert(ResponseFlags::UPSTREAM_TERMINATION);
         self.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
-        if let Some(manager) = self.view.manager() {
-            self.connection.worker.shard.inc(manager.stats.rq_reset_after_downstream_response_started);
-        }
+        let stats = &self.view.manager.stats;
+        self.connection.worker.shard.inc(stats.rq_reset_after_downstream_response_started);
         if let Some(upstream) = &self.upstream {
             self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_rx_reset);
         }
@@ -189,13 +186,13 @@ impl ActiveStream {
     pub(crate) fn count_timeout(&self, reached: TimedOut) {
         let shard = &self.connection.worker.shard;
         let cluster = self.upstream.as_ref().map(|upstream| &upstream.picked.view.config.stats);
-        let manager = self.view.manager().map(|manager| &manager.stats);
+        let manager = &self.view.manager.stats;
         let counter = match reached {
             TimedOut::Route => cluster.map(|stats| stats.upstream_rq_timeout),
             TimedOut::PerTry => cluster.map(|stats| stats.upstream_rq_per_try_timeout),
-            TimedOut::Idle => manager.map(|stats| stats.downstream_rq_idle_timeout),
-            TimedOut::Duration => manager.map(|stats| stats.downstream_rq_max_duration_reached),
-            TimedOut::Request => manager.map(|stats| stats.downstream_rq_timeout),
+            TimedOut::Idle => Some(manager.downstream_rq_idle_timeout),
+            TimedOut::Duration => Some(manager.downstream_rq_max_duration_reached),
+            TimedOut::Request => Some(manager.downstream_rq_timeout),
         };
         if let Some(counter) = counter {
             shard.inc(counter);

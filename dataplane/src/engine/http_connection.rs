@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::chain::HttpTerminal;
 use super::clock::now;
 use super::clusters::Clusters;
 use super::connection::{Connection, Ending};
@@ -19,6 +20,8 @@ pub(crate) struct HttpConnection {
     pub(crate) worker: Rc<Local>,
     pub(crate) clusters: Rc<Clusters>,
     pub(crate) downstream: Rc<Connection>,
+    /// The connection manager.
+    pub(crate) terminal: Rc<HttpTerminal>,
     pub(crate) protocol: Protocol,
     pub(super) in_flight: Cell<u32>,
     pub(super) requests: Cell<u32>,
@@ -41,12 +44,14 @@ impl HttpConnection {
         worker: Rc<Local>,
         clusters: Rc<Clusters>,
         downstream: Rc<Connection>,
+        terminal: Rc<HttpTerminal>,
         protocol: Protocol,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
             clusters,
             downstream,
+            terminal,
             protocol,
             in_flight: Cell::new(0),
             requests: Cell::new(0),

@@ -79,12 +79,9 @@ impl ListenerState {
         let old = self.chains.take();
         let wanted = config.filter_chains.iter().chain(&config.default_filter_chain);
         let chains: Vec<Rc<ChainState>> = wanted
-            .map(|chain| match old.iter().find(|known| known.identity() == chain.identity) {
-                Some(known) => {
-                    known.update(config, chain, runtime);
-                    known.clone()
-                }
-                None => ChainState::new(config, chain, runtime),
+            .map(|chain| {
+                let known = old.iter().find(|known| known.update(config, chain, runtime).is_some());
+                known.cloned().unwrap_or_else(|| ChainState::new(config, chain, runtime))
             })
             .collect();
         let gone: Vec<_> =

@@ -16,15 +16,15 @@ use super::{grpc, stream_info};
 use crate::format::LocalReplies;
 use crate::matcher::RequestHead;
 use crate::route::DirectResponse;
-use crate::runtime::HttpManager;
 
 /// The response, with which the stream ends.
 pub(super) fn send(
     reply: Reply,
     mut stream: Box<ActiveStream>,
-    manager: &HttpManager,
     head: &RequestHead<'_>,
 ) -> Response<ContentBody> {
+    let view = stream.view.clone();
+    let manager = &view.manager;
     stream.flags.insert(reply.flags);
     stream.details.clone_from(&reply.details);
     stream.status = reply.status.as_u16();
@@ -58,7 +58,7 @@ pub(super) fn send(
     if stream.connection.should_close(manager) && stream.connection.speaks_http1() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
-    stream_info::note_response(&mut stream, manager, response.status(), response.headers());
+    stream_info::note_response(&mut stream, response.status(), response.headers());
     if head.method == "HEAD" && !bytes.is_empty() {
         response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.len().into());
         bytes = Bytes::new();

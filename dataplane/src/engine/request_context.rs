@@ -7,7 +7,6 @@ use http::Response;
 use http::request::Parts;
 
 use super::active_stream::ActiveStream;
-use super::chain::ChainView;
 use super::clusters::Snapshot;
 use super::http_connection::HttpConnection;
 use super::local_reply;
@@ -15,12 +14,10 @@ use super::reply::Reply;
 use super::request_head::head;
 use super::response_body::ResponseBody;
 use crate::matcher::RequestHead;
-use crate::runtime::HttpManager;
 
 /// A request, from its head to its answer.
 pub(super) struct RequestContext {
     pub(super) connection: Rc<HttpConnection>,
-    pub(super) view: Rc<ChainView>,
     pub(super) snapshot: Rc<Snapshot>,
     /// Boxed, since it goes through many hands by value on its way into the response's body.
     pub(super) stream: Box<ActiveStream>,
@@ -36,8 +33,8 @@ impl RequestContext {
     }
 
     /// Ends with an answer of our own.
-    pub(super) fn reply(self, manager: &HttpManager, parts: &Parts, reply: Reply) -> Response<ResponseBody> {
+    pub(super) fn reply(self, parts: &Parts, reply: Reply) -> Response<ResponseBody> {
         let head = head(parts, self.scheme);
-        local_reply::send(reply, self.stream, manager, &head).map(ResponseBody::Content)
+        local_reply::send(reply, self.stream, &head).map(ResponseBody::Content)
     }
 }

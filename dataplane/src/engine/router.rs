@@ -54,7 +54,7 @@ pub(super) async fn forward(
     let Some(cluster) = chosen.and_then(|chosen| context.snapshot.cluster(chosen.name)).cloned() else {
         context.connection.worker.shard.inc(manager.stats.no_cluster);
         let reply = Reply::new(routed.forward.cluster_not_found, "cluster_not_found");
-        return context.reply(manager, &parts, reply.flag(ResponseFlags::NO_CLUSTER));
+        return context.reply(&parts, reply.flag(ResponseFlags::NO_CLUSTER));
     };
     // A host that the request names stands for the cluster from here on.
     let cluster = context.stream.host.as_ref().map_or(cluster, |host| Rc::clone(&host.cluster));
@@ -64,11 +64,11 @@ pub(super) async fn forward(
     if routed.upgrade.is_some() && !upgrade::is_allowed(&routed, &parts) {
         context.connection.worker.shard.inc(manager.stats.downstream_rq_ws_on_non_ws_route);
         let reply = Reply::new(StatusCode::FORBIDDEN, "upgrade_failed");
-        return context.reply(manager, &parts, reply);
+        return context.reply(&parts, reply);
     }
     if routed.upgrade.is_some() && upgrade::has_content(&parts, &incoming) {
         let reply = Reply::new(StatusCode::BAD_REQUEST, "upgrade_with_content");
-        return context.reply(manager, &parts, reply);
+        return context.reply(&parts, reply);
     }
     let config = cluster.view().config.clone();
     let policy = routed.forward.retry.clone().filter(|policy| policy.applies(&context.head(&parts)));
@@ -83,7 +83,7 @@ pub(super) async fn forward(
         Ok((response, lease)) => run.respond(response, lease),
         Err(reply) => {
             let Run { context, outgoing, .. } = run;
-            context.reply(manager, outgoing.parts(), reply)
+            context.reply(outgoing.parts(), reply)
         }
     }
 }

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
+use super::chain::TerminalState;
 use super::clock::now;
 use super::clusters::Clusters;
 use super::connection::{Connection, Ending};
@@ -26,7 +27,7 @@ use super::local::Local;
 use super::response_body::ResponseBody;
 use super::stream::Stream;
 use super::{connection_manager, tcp};
-use crate::runtime::{Codec, HttpManager, Terminal};
+use crate::runtime::{Codec, HttpManager};
 use life::{HEAD_TIMEOUT, Life};
 
 /// What an h2 client with prior knowledge sends first.
@@ -45,32 +46,31 @@ pub(super) struct Opened {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Opened) {
-    let view = opened.connection.chain.view();
-    match &view.chain.terminal {
-        Terminal::Tcp(proxy) => {
-            let proxy = proxy.clone();
-            tcp::serve(&worker, &clusters, &proxy, opened.stream, &opened.connection).await;
+    let Opened { mut stream, connection, h2 } = opened;
+    let terminal = match &connection.chain.terminal {
+        TerminalState::Tcp(proxy) => {
+            let proxy = proxy.borrow().clone();
+            return tcp::serve(&worker, &clusters, &proxy, stream, &connection).await;
         }
-        Terminal::Http(manager) => {
-            let manager = manager.clone();
-            let Opened { mut stream, connection, h2 } = opened;
-            let h2 = match (manager.codec, h2) {
-                (Codec::Http1, _) => false,
-                (Codec::Http2, _) => true,
-                (Codec::Auto, Some(h2)) => h2,
-                (Codec::Auto, None) => {
-                    let limit = manager.timeouts.idle.unwrap_or(HEAD_TIMEOUT).min(HEAD_TIMEOUT * 6);
-                    let Ok(Some((rewound, h2))) = tokio::time::timeout(limit, detect(stream)).await else {
-                        return;
-                    };
-                    stream = rewound;
-                    h2
-                }
+        TerminalState::Http(terminal) => terminal.clone(),
+    };
+    let manager = terminal.view().manager.clone();
+    let h2 = match (manager.codec, h2) {
+        (Codec::Http1, _) => false,
+        (Codec::Http2, _) => true,
+        (Codec::Auto, Some(h2)) => h2,
+        (Codec::Auto, None) => {
+            let limit = manager.timeouts.idle.unwrap_or(HEAD_TIMEOUT).min(HEAD_TIMEOUT * 6);
+            let Ok(Some((rewound, h2))) = tokio::time::timeout(limit, detect(stream)).await else {
+                return;
             };
-            let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-            serve_http(worker, clusters, connection, stream, &manager, protocol).await;
+            stream = rewound;
+            h2
         }
-    }
+    };
+    let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
+    let connection = HttpConnection::new(worker, clusters, connection, terminal, protocol);
+    serve_http(connection, stream, &manager).await;
 }
 
 /// Tells h2 with prior knowledge from HTTP/1 by the first bytes.
@@ -90,15 +90,8 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
     }
 }
 
-async fn serve_http(
-    worker: Rc<Local>,
-    clusters: Rc<Clusters>,
-    downstream: Rc<Connection>,
-    stream: Stream,
-    manager: &HttpManager,
-    protocol: Protocol,
-) {
-    let connection = HttpConnection::new(worker.clone(), clusters, downstream, protocol);
+async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &HttpManager) {
+    let (worker, protocol) = (connection.worker.clone(), connection.protocol);
     let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
     let io = TokioIo::new(Heard { stream, signs: connection.signs.clone() });
     let ended = match protocol {

@@ -39,10 +39,8 @@ impl ActiveStream {
             self.flags.insert(flag);
         }
         let shard = &self.connection.worker.shard;
-        if let Some(manager) = self.view.manager() {
-            shard.inc(manager.stats.downstream_rq_tx_reset);
-            shard.inc(manager.stats.downstream_rq_rx_reset);
-        }
+        shard.inc(self.view.manager.stats.downstream_rq_tx_reset);
+        shard.inc(self.view.manager.stats.downstream_rq_rx_reset);
         self.count_timeout(reached);
         if let Some(upstream) = &self.upstream {
             shard.inc(upstream.picked.view.config.stats.upstream_rq_tx_reset);
@@ -50,22 +48,18 @@ impl ActiveStream {
     }
 
     /// Counts and logs; once.
-    fn report(&mut self) {
+    fn report(&self) {
         let took = now().saturating_duration_since(self.start);
-        let worker = self.connection.worker.clone();
-        let shard = &worker.shard;
-        let view = self.view.clone();
-        if let Some(manager) = view.manager() {
-            let stats = &manager.stats;
-            shard.down(stats.downstream_rq_active);
-            shard.inc(stats.downstream_rq_completed);
-            if let Some(class) = stats.downstream_rq_class(self.status) {
-                shard.inc(class);
-            }
-            shard.record(stats.downstream_rq_time, took);
-            if !manager.access_log.is_empty() {
-                stream_info::log(self, manager, took);
-            }
+        let (shard, manager) = (&self.connection.worker.shard, &self.view.manager);
+        let stats = &manager.stats;
+        shard.down(stats.downstream_rq_active);
+        shard.inc(stats.downstream_rq_completed);
+        if let Some(class) = stats.downstream_rq_class(self.status) {
+            shard.inc(class);
+        }
+        shard.record(stats.downstream_rq_time, took);
+        if !manager.access_log.is_empty() {
+            stream_info::log(self, took);
         }
         if let Some(upstream) = &self.upstream {
             let stats = &upstream.picked.view.config.stats;
@@ -83,11 +77,9 @@ impl Drop for ActiveStream {
     fn drop(&mut self) {
         let cut = self.limits.cut_for();
         if self.done {
-            if cut.is_some()
-                && let Some(manager) = self.view.manager()
-            {
+            if cut.is_some() {
                 // Counted and logged long ago; only its bytes were still not taken.
-                self.connection.worker.shard.inc(manager.stats.downstream_rq_tx_reset);
+                self.connection.worker.shard.inc(self.view.manager.stats.downstream_rq_tx_reset);
             }
             return;
         }
@@ -100,11 +92,10 @@ impl Drop for ActiveStream {
             if self.details.is_empty() || self.responding {
                 self.details = Cow::Borrowed("downstream_remote_disconnect");
             }
-            if let Some(manager) = self.view.manager() {
-                self.connection.worker.shard.inc(manager.stats.downstream_rq_rx_reset);
-            }
+            let shard = &self.connection.worker.shard;
+            shard.inc(self.view.manager.stats.downstream_rq_rx_reset);
             if let Some(upstream) = &self.upstream {
-                self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_cancelled);
+                shard.inc(upstream.picked.view.config.stats.upstream_rq_cancelled);
             }
         }
         if cut.is_none() {

@@ -14,34 +14,23 @@ use super::record::Record;
 use crate::format::{Context, Timing, Upstream};
 use crate::matcher::RequestHead;
 use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
-use crate::runtime::{AccessLog, HttpManager};
+use crate::runtime::AccessLog;
 
 /// Keeps what a log will want of the request, before it changes.
-pub(super) fn note_request(
-    stream: &mut ActiveStream,
-    manager: &HttpManager,
-    parts: &Parts,
-    scheme: &'static str,
-    remote: IpAddr,
-) {
-    if manager.access_log.is_empty() {
+pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'static str, remote: IpAddr) {
+    if stream.view.manager.access_log.is_empty() {
         return;
     }
     stream.record = Some(Box::new(Record::new(parts, scheme, remote)));
 }
 
 /// Keeps the response's headers for the log; forgets the request's where no log will take a response like this.
-pub(super) fn note_response(
-    stream: &mut ActiveStream,
-    manager: &HttpManager,
-    status: StatusCode,
-    headers: &HeaderMap,
-) {
+pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, headers: &HeaderMap) {
     if stream.record.is_none() {
         return;
     }
     let rules_out = |log: &AccessLog| log.filter.as_ref().is_some_and(|filter| filter.rules_out(status));
-    if manager.access_log.iter().all(rules_out) {
+    if stream.view.manager.access_log.iter().all(rules_out) {
         stream.record = None;
         return;
     }
@@ -52,7 +41,7 @@ pub(super) fn note_response(
 }
 
 /// Writes the access logs of a request.
-pub(super) fn log(stream: &ActiveStream, manager: &HttpManager, took: Duration) {
+pub(super) fn log(stream: &ActiveStream, took: Duration) {
     let Some(record) = &stream.record else { return };
     let mut context = context(stream, Some(record.head()), Some(&record.response));
     context.trailers = record.trailers.as_ref();
@@ -64,7 +53,7 @@ pub(super) fn log(stream: &ActiveStream, manager: &HttpManager, took: Duration) 
         response_sent: record.responded,
         ..Timing::default()
     };
-    stream.connection.worker.logs.write(&manager.access_log, &context);
+    stream.connection.worker.logs.write(&stream.view.manager.access_log, &context);
 }
 
 /// The facts of a stream at this moment.
@@ -87,12 +76,12 @@ pub(super) fn context<'a>(
             ..Upstream::default()
         }
     });
-    let routed = stream.found.zip(stream.view.routes.as_deref());
+    let routes = &stream.view.routes;
     Context {
         request,
         response,
-        route_name: routed.map_or("", |(found, routes)| &routes.route(found).name),
-        virtual_host: routed.map_or("", |(found, routes)| &routes.virtual_host(found).name),
+        route_name: stream.found.map_or("", |found| &routes.route(found).name),
+        virtual_host: stream.found.map_or("", |found| &routes.virtual_host(found).name),
         protocol: Some(match connection.protocol {
             Protocol::Http1 => "HTTP/1.1",
             Protocol::Http2 => "HTTP/2",

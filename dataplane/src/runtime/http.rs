@@ -20,8 +20,8 @@ pub struct HttpManager {
     pub codec: Codec,
     /// Where the routes are.
     pub routes: RouteSource,
-    /// Filters in order; the last is the router. Without a router every request is answered 404.
-    pub filters: Vec<HttpFilter>,
+    /// `http_filters`.
+    pub filters: HttpFilters,
     /// The `server` header's value; Envoy's default is `envoy`.
     pub server_name: Arc<str>,
     /// When the `server` header is written.
@@ -56,23 +56,6 @@ pub struct HttpManager {
     pub local_replies: Option<Arc<LocalReplies>>,
 }
 
-impl HttpManager {
-    /// The filters before the one that looks up hosts, and those behind it; without one, all and none.
-    #[must_use]
-    pub fn filters_around_lookup(&self) -> (&[HttpFilter], Option<&[HttpFilter]>) {
-        match self.filters.iter().position(|filter| matches!(filter, HttpFilter::DynamicForwardProxy)) {
-            Some(at) => (&self.filters[..at], Some(&self.filters[at + 1..])),
-            None => (&self.filters, None),
-        }
-    }
-
-    /// Whether requests get any further than its filters.
-    #[must_use]
-    pub fn has_router(&self) -> bool {
-        matches!(self.filters.last(), Some(HttpFilter::Router { .. }))
-    }
-}
-
 /// `codec_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Codec {
@@ -94,7 +77,43 @@ pub enum RouteSource {
     Rds(Arc<str>),
 }
 
-/// An HTTP filter.
+/// `http_filters`: what a request passes, in order, with the router behind.
+#[derive(Debug, Default)]
+pub struct HttpFilters {
+    before_lookup: Box<[HttpFilter]>,
+    behind_lookup: Option<Box<[HttpFilter]>>,
+    router: Option<Router>,
+}
+
+impl HttpFilters {
+    /// Filters in order. Without a router every request that passes them is answered 404.
+    #[must_use]
+    pub fn new(mut filters: Vec<HttpFilter>, router: Option<Router>) -> Self {
+        let is_lookup = |filter: &HttpFilter| matches!(filter, HttpFilter::DynamicForwardProxy);
+        let behind_lookup = filters.iter().position(is_lookup).map(|at| filters.split_off(at + 1).into());
+        Self { before_lookup: filters.into(), behind_lookup, router }
+    }
+
+    /// The filters up to the one that looks up hosts; all where there is none.
+    #[must_use]
+    pub fn before_lookup(&self) -> &[HttpFilter] {
+        &self.before_lookup
+    }
+
+    /// The filters behind the one that looks up hosts; `None` where there is none.
+    #[must_use]
+    pub fn behind_lookup(&self) -> Option<&[HttpFilter]> {
+        self.behind_lookup.as_deref()
+    }
+
+    /// What sends requests on; `None` where requests get no further than the filters.
+    #[must_use]
+    pub fn router(&self) -> Option<&Router> {
+        self.router.as_ref()
+    }
+}
+
+/// An HTTP filter before the router.
 #[derive(Debug, Clone)]
 pub enum HttpFilter {
     /// `envoy.filters.http.rbac`, with the filter's name (for `typed_per_filter_config`).
@@ -109,11 +128,13 @@ pub enum HttpFilter {
     /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
     /// leads to a cluster that needs them.
     DynamicForwardProxy,
-    /// `envoy.filters.http.router`.
-    Router {
-        /// `suppress_envoy_headers`: add no `x-envoy-…` headers.
-        suppress_envoy_headers: bool,
-    },
+}
+
+/// `envoy.filters.http.router`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Router {
+    /// `suppress_envoy_headers`: add no `x-envoy-…` headers.
+    pub suppress_envoy_headers: bool,
 }
 
 /// `server_header_transformation`.

@@ -24,9 +24,9 @@ use weft_dataplane::route::RouteConfig;
 use weft_dataplane::runtime::{
     AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
     FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Health, Http1Options, Http2Options,
-    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds,
-    RouteSource, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores,
-    UpgradeConfig, UpstreamHttp, UpstreamProtocol,
+    HttpFilters, HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds,
+    RouteSource, Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport,
+    Underscores, UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
     ClusterStats, HttpStats, ListenerStats, Registry, Scope, Snapshot, TcpStats, Value,
@@ -222,7 +222,7 @@ impl Setup {
             stats: HttpStats::register(&mut self.registry, &Scope::http("in")),
             codec: Codec::Auto,
             routes: RouteSource::Rds("routes".into()),
-            filters: vec![HttpFilter::Router { suppress_envoy_headers: false }],
+            filters: HttpFilters::new(Vec::new(), Some(Router::default())),
             server_name: "envoy".into(),
             server_header: ServerHeader::Overwrite,
             forwarding: Forwarding::default(),

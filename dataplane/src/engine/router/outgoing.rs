@@ -17,7 +17,7 @@ use super::super::request_head::{set_authority, with_authority};
 use super::super::stream_info;
 use super::routed::Routed;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
-use crate::runtime::{Cluster, HttpFilter};
+use crate::runtime::Cluster;
 
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -46,11 +46,7 @@ impl Head {
         timeout: Option<Duration>,
     ) -> Self {
         let Routed { routes, found, forward, .. } = routed;
-        let suppress = routed
-            .manager
-            .filters
-            .iter()
-            .any(|filter| matches!(filter, HttpFilter::Router { suppress_envoy_headers: true }));
+        let suppress = routed.router.suppress_envoy_headers;
         let upgrades = routed.upgrade.is_some();
         remove_hop_by_hop(&mut parts.headers, upgrades);
         if !suppress && let Some(timeout) = timeout {

@@ -16,7 +16,6 @@ use super::super::{grpc, stream_info};
 use super::outgoing::{Outgoing, is_hop_by_hop};
 use super::routed::Routed;
 use crate::route::WeightedCluster;
-use crate::runtime::HttpFilter;
 
 /// Passes a response on.
 pub(super) fn respond(
@@ -50,11 +49,9 @@ pub(super) fn head(
     let manager = routed.manager;
     remove_hop_by_hop(headers);
     context.stream.grpc_status = grpc::status(headers);
-    let suppress = manager
-        .filters
-        .iter()
-        .any(|filter| matches!(filter, HttpFilter::Router { suppress_envoy_headers: true }));
-    if !suppress && let Some(upstream) = &context.stream.upstream {
+    if !routed.router.suppress_envoy_headers
+        && let Some(upstream) = &context.stream.upstream
+    {
         let took = now().saturating_duration_since(upstream.started).as_millis() as u64;
         headers.insert(SERVICE_TIME, HeaderValue::from(took));
     }
@@ -79,7 +76,7 @@ pub(super) fn head(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         context.connection.worker.shard.inc(manager.stats.downstream_cx_drain_close);
     }
-    stream_info::note_response(&mut context.stream, manager, status, headers);
+    stream_info::note_response(&mut context.stream, status, headers);
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

@@ -145,7 +145,7 @@ pub(super) async fn connect(
         upgrade.enabled && upgrade.terminates_connect && upgrade.kind.eq_ignore_ascii_case("connect")
     });
     let (true, Some(downstream)) = (terminates, routed.upgrade.take()) else {
-        return context.reply(manager, &parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
+        return context.reply(&parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
     };
     let reached = match tcp::reach(&context.connection.worker, cluster, 1).await {
         Ok(reached) => reached,
@@ -161,7 +161,7 @@ pub(super) async fn connect(
                 ),
             };
             let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_reset_before_response_started");
-            return context.reply(manager, &parts, reply.body(text).flag(unreached.flag()));
+            return context.reply(&parts, reply.body(text).flag(unreached.flag()));
         }
     };
     context.stream.responded(StatusCode::OK);

@@ -2,12 +2,12 @@
 
 use std::rc::{Rc, Weak};
 
-use super::super::chain::ChainState;
+use super::super::chain::{ChainState, TerminalState};
 use super::super::connection::{Connection, Ending};
 use super::super::local::Local;
 use super::super::repeats::Repeats;
 use super::{GRACE, Lists};
-use crate::runtime::{PeerCertificate, Terminal, TrustChange};
+use crate::runtime::{PeerCertificate, TrustChange};
 
 /// Looks at all clients again: those of `chains` where a chain's context changed, all where there are new lists.
 pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news: Option<&Lists>) {
@@ -24,9 +24,9 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
             if live { refusal(&connection.chain, peer) } else { news.and_then(|lists| lists.refusal(peer)) };
         let Some(reason) = reason else { return };
         note(&worker.repeats, connection, peer, &reason);
-        match connection.chain.view().chain.terminal {
-            Terminal::Http(_) => connection.end(Ending::Finish),
-            Terminal::Tcp(_) => connection.end(Ending::Cut),
+        match connection.chain.terminal {
+            TerminalState::Http(_) => connection.end(Ending::Finish),
+            TerminalState::Tcp(_) => connection.end(Ending::Cut),
         }
         ending.push(connection.facts.id);
     });
