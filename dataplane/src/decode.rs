@@ -25,7 +25,7 @@ use crate::stats::Registry;
 mod access_log;
 mod balancing;
 mod cluster;
-mod dns_cache;
+pub(crate) mod dns_cache;
 mod endpoints;
 pub(crate) mod fields;
 mod http_manager;

@@ -29,8 +29,8 @@ pub use matching::{PathMatch, RouteMatch};
 pub use retry::{Failure, RetryOn, RetryPolicy};
 pub use rewrite::{PathRewrite, Redirect, Substitution};
 
+use crate::filter::Override;
 use crate::matcher::RequestHead;
-use crate::rbac::HttpRbac;
 use crate::rejection::Notes;
 
 /// `RouteConfiguration`, meant.
@@ -86,16 +86,7 @@ pub struct Route {
 pub(crate) struct Levelled {
     request: HeaderOps,
     response: HeaderOps,
-    filters: BTreeMap<Box<str>, FilterOverride>,
-}
-
-/// `typed_per_filter_config` of one filter.
-#[derive(Clone, Debug)]
-pub enum FilterOverride {
-    /// The filter is left out.
-    Disabled,
-    /// Other policies.
-    Rbac(Arc<HttpRbac>),
+    filters: BTreeMap<Box<str>, Override>,
 }
 
 /// A route that was found, as indices into its [`RouteConfig`].
@@ -171,7 +162,7 @@ impl RouteConfig {
         found: RouteRef,
         weighted: Option<&'a WeightedCluster>,
         name: &str,
-    ) -> Option<&'a FilterOverride> {
+    ) -> Option<&'a Override> {
         let route = self.route(found);
         let levels = [Some(&route.common), Some(&self.virtual_host(found).common), Some(&self.common)];
         let weighted = weighted.and_then(|cluster| cluster.common.filters.get(name));

@@ -34,8 +34,8 @@ pub use cluster::{
 };
 pub use http::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, Http1Options, Http2Options,
-    HttpFilter, HttpFilters, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource,
-    Router, ServerHeader, StripPort, Underscores, UpgradeConfig,
+    HttpFilters, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, Router,
+    ServerHeader, StripPort, Underscores, UpgradeConfig,
 };
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Inspection, IpPrefix, Listener, NetworkFilter,

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter as PbFilter;
@@ -16,15 +14,15 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{Desk, Reference, access_log, dns_cache, protocol};
+use super::{Desk, Reference, access_log, protocol};
+use crate::filter::{self, HttpFilter};
 use crate::format::LocalReplies;
-use crate::rbac::HttpRbac;
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::route::RouteConfig;
 use crate::runtime::{
-    self, ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilter, HttpFilters,
-    HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort,
-    Underscores, UpgradeConfig,
+    self, ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilters, HttpLimits,
+    HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
+    UpgradeConfig,
 };
 
 use crate::stats::{HttpStats, Scope};
@@ -190,25 +188,13 @@ fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<Htt
     Ok(HttpFilters::new(filters, router))
 }
 
-fn decode_filter(filter: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result<Option<Entry>, Rejection> {
-    let config = match &filter.config_type {
+fn decode_filter(given: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result<Option<Entry>, Rejection> {
+    let config = match &given.config_type {
         Some(ConfigType::TypedConfig(config)) => Some(config),
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
         None => None,
     };
     let known = match config {
-        Some(config) if fields::holds::<Rbac>(config) => {
-            let rbac: Rbac = fields::unpack(config, "typed_config")?;
-            let rbac = HttpRbac::decode(&rbac, &mut desk.notes).within(|| "typed_config")?;
-            let stats = rbac.register(desk.registry, scope);
-            let name = filter.name.as_str().into();
-            Some(Entry::Filter(HttpFilter::Rbac { name, rbac: Arc::new(rbac), stats }))
-        }
-        Some(config) if fields::holds::<FilterConfig>(config) => {
-            let config: FilterConfig = fields::unpack(config, "typed_config")?;
-            dns_cache::of_filter(&config, &mut desk.notes).within(|| "typed_config")?;
-            Some(Entry::Filter(HttpFilter::DynamicForwardProxy))
-        }
         Some(config) if fields::holds::<Router>(config) => {
             let router: Router = fields::unpack(config, "typed_config")?;
             refuse(&router.upstream_http_filters, "typed_config.upstream_http_filters")?;
@@ -218,16 +204,21 @@ fn decode_filter(filter: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Resul
             let suppress_envoy_headers = router.suppress_envoy_headers;
             Some(Entry::Router(runtime::Router { suppress_envoy_headers }))
         }
-        Some(_) | None => None,
+        Some(config) => {
+            let known = filter::decode::filter(config, scope, &mut desk.notes, desk.registry);
+            let name = given.name.as_str().into();
+            known.within(|| "typed_config")?.map(|filter| Entry::Filter(HttpFilter { name, filter }))
+        }
+        None => None,
     };
     match known {
-        Some(_) if filter.disabled => Err(Rejection::unsupported("disabled")),
+        Some(_) if given.disabled => Err(Rejection::unsupported("disabled")),
         Some(known) => Ok(Some(known)),
-        None if filter.is_optional => {
-            desk.notes.ignored(true, &format!("http_filters.{} (optional)", filter.name));
+        None if given.is_optional => {
+            desk.notes.ignored(true, &format!("http_filters.{} (optional)", given.name));
             Ok(None)
         }
-        None => Err(fields::unknown_extension(&filter.name, config, "")),
+        None => Err(fields::unknown_extension(&given.name, config, "")),
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct ActiveStream {
     pub(crate) record: Option<Box<Record>>,
     /// The route that `view.routes` has for the request.
     pub(crate) found: Option<RouteRef>,
+    /// The member of the route's weighted clusters, where a filter had to know it before the router.
+    pub(crate) member: Option<u32>,
     /// The host that the request names, where its cluster is one of those.
     pub(crate) host: Option<Found>,
     pub(crate) sent: u64,
@@ -93,6 +95,7 @@ impl ActiveStream {
             upstream: None,
             record: None,
             found: None,
+            member: None,
             host: None,
             sent: 0,
             attempts: 0,

@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 
 use super::active_stream::ActiveStream;
 use super::chain::HttpView;
-use super::dynamic::LookupError;
 use super::http_connection::HttpConnection;
 use super::limits::Limits;
 use super::reply::Reply;
@@ -17,10 +16,9 @@ use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
 use super::{local_reply, router, stream_info};
+use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
-use crate::rbac::Attributes;
-use crate::route::{Action, ClusterChoice, FilterOverride, RouteConfig, RouteRef};
-use crate::runtime::HttpFilter;
+use crate::route::{Action, RouteConfig, RouteRef};
 
 /// Answers one request.
 pub(super) async fn handle(
@@ -46,21 +44,17 @@ impl RequestContext {
             return self.reply(&parts, reply);
         }
         stream_info::note_request(&mut self.stream, &parts, self.scheme, self.remote);
-        let found = routes.find(&self.head(&parts), self.connection.worker.random());
-        self.stream.found = found;
-        if let Err(reply) = self.filter(manager.filters.before_lookup(), &parts) {
-            return self.reply(&parts, reply);
-        }
-        if let Some(filters) = manager.filters.behind_lookup() {
-            let looked_up = Box::pin(self.look_up(&parts)).await;
-            if let Err(reply) = looked_up.and_then(|()| self.filter(filters, &parts)) {
-                return self.reply(&parts, reply);
-            }
+        self.stream.found = routes.find(&self.head(&parts), self.connection.worker.random());
+        let filters = manager.filters.before_router();
+        if !filters.is_empty()
+            && let Err(reply) = self.filter(filters, view, &mut parts).await
+        {
+            return self.reply(&parts, *reply);
         }
         let Some(router) = manager.filters.router() else {
             return self.reply(&parts, Reply::new(StatusCode::NOT_FOUND, "no_router"));
         };
-        let Some(found) = found else {
+        let Some(found) = self.stream.found else {
             self.connection.worker.shard.inc(manager.stats.no_route);
             let missing = Reply::new(StatusCode::NOT_FOUND, "route_not_found");
             return self.reply(&parts, missing.flag(ResponseFlags::NO_ROUTE));
@@ -111,54 +105,15 @@ impl RequestContext {
         response.map(ResponseBody::Content)
     }
 
-    /// Finds the host that the request names, where its route leads to a cluster that needs it.
-    async fn look_up(&mut self, parts: &Parts) -> Result<(), Reply> {
-        let Some(found) = self.stream.found else { return Ok(()) };
-        let routes = &self.stream.view.routes;
-        let Action::Forward(forward) = &routes.route(found).action else { return Ok(()) };
-        // A cluster that is chosen later has no host then, and the request no endpoint.
-        let ClusterChoice::Named(name) = &forward.cluster else { return Ok(()) };
-        let Some(hosts) = self.snapshot.dynamic_hosts(name) else { return Ok(()) };
-        let Some(cluster) = self.snapshot.cluster(name) else { return Ok(()) };
-        let config = cluster.view().config.clone();
-        let authority = self.head(parts).authority;
-        let found = hosts.find(&self.connection.worker, &config, authority).await;
-        self.stream.host = Some(found.map_err(LookupError::reply)?);
-        Ok(())
-    }
-
-    /// Runs filters before the router.
-    fn filter(&self, filters: &[HttpFilter], parts: &Parts) -> Result<(), Reply> {
-        let shard = &self.connection.worker.shard;
-        for filter in filters {
-            let HttpFilter::Rbac { name, rbac, stats } = filter else { continue };
-            let routes = &self.stream.view.routes;
-            let special = self.stream.found.and_then(|found| routes.filter_override(found, None, name));
-            let rbac = match special {
-                Some(FilterOverride::Disabled) => continue,
-                Some(FilterOverride::Rbac(special)) => special,
-                None => rbac,
-            };
-            let facts = &self.connection.downstream.facts;
-            let attributes = Attributes {
-                peer: facts.peer_certificate(),
-                server_name: facts.server_name(),
-                local: facts.local,
-                direct_remote: facts.peer.ip(),
-                remote: self.remote,
-                upstream: self.stream.host.as_ref().map_or(&[], |host| &host.addresses),
-                request: Some(self.head(parts)),
-            };
-            if let Some(shadow) = rbac.evaluate_shadow(&attributes) {
-                shard.inc(if shadow.allowed { stats.shadow_allowed } else { stats.shadow_denied });
-            }
-            let Some(verdict) = rbac.evaluate(&attributes) else { continue };
-            shard.inc(if verdict.allowed { stats.allowed } else { stats.denied });
-            if !verdict.allowed {
-                let denied = Reply::new(StatusCode::FORBIDDEN, verdict.details().to_string());
-                return Err(denied.body("RBAC: access denied"));
-            }
-        }
-        Ok(())
+    async fn filter(
+        &mut self,
+        filters: &[HttpFilter],
+        view: &HttpView,
+        parts: &mut Parts,
+    ) -> Result<(), Box<Reply>> {
+        let Self { snapshot, stream, scheme, remote, .. } = self;
+        let (scheme, remote) = (*scheme, *remote);
+        let mut request = filter::request::Request { parts, stream, view, snapshot, scheme, remote };
+        filter::chain::on_request(filters, &mut request).await
     }
 }

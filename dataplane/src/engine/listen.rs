@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::StartHandshake;
 
-use super::chain::{ChainState, ChainView};
+use super::chain::ChainState;
 use super::clock::within;
 use super::clusters::Clusters;
 use super::command::Command;
@@ -23,10 +23,8 @@ use super::local::Local;
 use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
 use super::trust::clients;
-use crate::rbac::Attributes;
-use crate::runtime::{
-    Direction, DownstreamTls, Listener, NetworkFilter, OnInspectionTimeout, PeerCertificate, Runtime,
-};
+use crate::filter;
+use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, PeerCertificate, Runtime};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -265,11 +263,8 @@ impl ListenerState {
             let facts = Facts { local, peer, tls: None, id };
             let stream = Stream::Plain(Rewound::new(inspected.tcp, inspected.ahead));
             let connection = worker.connections.hold(chain, facts);
-            return admits(worker, &view, &connection.facts).then_some(Opened {
-                stream,
-                connection,
-                h2: offers_h2.then_some(true),
-            });
+            return filter::connection::admit(&view.chain.network_filters, worker, &connection.facts)
+                .then_some(Opened { stream, connection, h2: offers_h2.then_some(true) });
         };
         let limit = view.chain.handshake_timeout.unwrap_or(HANDSHAKE);
         let stats = &view.listener.stats;
@@ -302,7 +297,11 @@ impl ListenerState {
             return None;
         }
         let stream = Stream::Accepted(Box::new(stream));
-        admits(worker, &view, &connection.facts).then_some(Opened { stream, connection, h2 })
+        filter::connection::admit(&view.chain.network_filters, worker, &connection.facts).then_some(Opened {
+            stream,
+            connection,
+            h2,
+        })
     }
 }
 
@@ -356,29 +355,4 @@ fn tls_facts(session: &rustls::ServerConnection, tls: &DownstreamTls) -> TlsFact
         },
         cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
     }
-}
-
-/// What the chain's network filters say of a connection.
-fn admits(worker: &Local, view: &ChainView, facts: &Facts) -> bool {
-    view.chain.network_filters.iter().all(|filter| {
-        let NetworkFilter::Rbac { rbac, stats } = filter;
-        let attributes = Attributes {
-            upstream: &[],
-            peer: facts.peer_certificate(),
-            server_name: facts.server_name(),
-            local: facts.local,
-            direct_remote: facts.peer.ip(),
-            remote: facts.peer.ip(),
-            request: None,
-        };
-        if let Some(shadow) = rbac.evaluate_shadow(&attributes) {
-            worker.shard.inc(if shadow.allowed { stats.shadow_allowed } else { stats.shadow_denied });
-        }
-        let Some(verdict) = rbac.evaluate(&attributes) else { return true };
-        worker.shard.inc(if verdict.allowed { stats.allowed } else { stats.denied });
-        if !verdict.allowed {
-            tracing::debug!(peer = %facts.peer, details = %verdict.details(), "connection denied");
-        }
-        verdict.allowed
-    })
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Uri};
 use crate::matcher::RequestHead;
 
 /// The head of a request as matchers see it; the authority is in the URI or in `host`.
-pub(super) fn head<'a>(parts: &'a Parts, scheme: &'static str) -> RequestHead<'a> {
+pub(crate) fn head<'a>(parts: &'a Parts, scheme: &'static str) -> RequestHead<'a> {
     head_of(&parts.method, &parts.uri, &parts.headers, target(parts), scheme)
 }
 

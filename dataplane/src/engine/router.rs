@@ -26,7 +26,7 @@ use super::response_body::ResponseBody;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
-use crate::route::{ClusterChoice, Failure, Forward, Priority, RetryPolicy, WeightedCluster};
+use crate::route::{Chosen, Failure, Forward, Priority, RetryPolicy, WeightedCluster};
 use crate::runtime::UpstreamProtocol;
 
 use attempt::{AttemptError, send};
@@ -42,15 +42,13 @@ pub(super) async fn forward(
     incoming: Incoming,
 ) -> Response<ResponseBody> {
     let manager = routed.manager;
+    let choice = &routed.forward.cluster;
     let random = context.connection.worker.random();
-    let chosen = routed.forward.cluster.choose(&context.head(&parts), random);
-    let weighted = match (&routed.forward.cluster, chosen.and_then(|chosen| chosen.weighted)) {
-        // The same member once more, so that it is borrowed from the route alone.
-        (ClusterChoice::Weighted { clusters, .. }, Some(member)) => {
-            clusters.iter().find(|cluster| std::ptr::eq(*cluster, member))
-        }
-        (ClusterChoice::Named(_) | ClusterChoice::Header(_) | ClusterChoice::Weighted { .. }, _) => None,
+    let chosen = match context.stream.member.and_then(|member| choice.member(member)) {
+        Some(member) => Some(Chosen { name: &member.name, weighted: Some(member) }),
+        None => choice.choose(&context.head(&parts), random),
     };
+    let weighted = chosen.and_then(|chosen| chosen.weighted);
     let Some(cluster) = chosen.and_then(|chosen| context.snapshot.cluster(chosen.name)).cloned() else {
         context.connection.worker.shard.inc(manager.stats.no_cluster);
         let reply = Reply::new(routed.forward.cluster_not_found, "cluster_not_found");

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AccessLog;
+use crate::filter::HttpFilter;
 use crate::format::LocalReplies;
-use crate::rbac::HttpRbac;
 use crate::route::RouteConfig;
-use crate::stats::{HttpStats, RbacStats};
+use crate::stats::HttpStats;
 
 /// `HttpConnectionManager`, meant.
 #[derive(Debug)]
@@ -80,30 +80,21 @@ pub enum RouteSource {
 /// `http_filters`: what a request passes, in order, with the router behind.
 #[derive(Debug, Default)]
 pub struct HttpFilters {
-    before_lookup: Box<[HttpFilter]>,
-    behind_lookup: Option<Box<[HttpFilter]>>,
+    filters: Box<[HttpFilter]>,
     router: Option<Router>,
 }
 
 impl HttpFilters {
     /// Filters in order. Without a router every request that passes them is answered 404.
     #[must_use]
-    pub fn new(mut filters: Vec<HttpFilter>, router: Option<Router>) -> Self {
-        let is_lookup = |filter: &HttpFilter| matches!(filter, HttpFilter::DynamicForwardProxy);
-        let behind_lookup = filters.iter().position(is_lookup).map(|at| filters.split_off(at + 1).into());
-        Self { before_lookup: filters.into(), behind_lookup, router }
+    pub fn new(filters: Vec<HttpFilter>, router: Option<Router>) -> Self {
+        Self { filters: filters.into(), router }
     }
 
-    /// The filters up to the one that looks up hosts; all where there is none.
+    /// The filters before the router.
     #[must_use]
-    pub fn before_lookup(&self) -> &[HttpFilter] {
-        &self.before_lookup
-    }
-
-    /// The filters behind the one that looks up hosts; `None` where there is none.
-    #[must_use]
-    pub fn behind_lookup(&self) -> Option<&[HttpFilter]> {
-        self.behind_lookup.as_deref()
+    pub fn before_router(&self) -> &[HttpFilter] {
+        &self.filters
     }
 
     /// What sends requests on; `None` where requests get no further than the filters.
@@ -111,23 +102,6 @@ impl HttpFilters {
     pub fn router(&self) -> Option<&Router> {
         self.router.as_ref()
     }
-}
-
-/// An HTTP filter before the router.
-#[derive(Debug, Clone)]
-pub enum HttpFilter {
-    /// `envoy.filters.http.rbac`, with the filter's name (for `typed_per_filter_config`).
-    Rbac {
-        /// The filter's name in the list.
-        name: Arc<str>,
-        /// The policies.
-        rbac: Arc<HttpRbac>,
-        /// `http.PREFIX.rbac.*` (`HttpRbac::register`).
-        stats: RbacStats,
-    },
-    /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
-    /// leads to a cluster that needs them.
-    DynamicForwardProxy,
 }
 
 /// `envoy.filters.http.router`.

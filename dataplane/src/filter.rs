@@ -1,0 +1,51 @@
+//! HTTP filters: what a request passes between the connection manager and the router, and its response on the way back.
+//!
+//! ```text
+//!   Any  --decode-->  HttpFilter { name, Filter }      in HttpManager, in order
+//!   Any  --decode-->  Override                         in RouteConfig, by level and filter name
+//!   head of a request  --chain::on_request-->   continue, or an answer
+//!   head of a response --chain::on_response-->  in reverse order, on answers of our own too
+//! ```
+//!
+//! Each filter has a folder: what it means, how it is read (`decode`) and what it does (`run`). [`Filter`] is closed and
+//! matched exhaustively: a filter that is read and not run does not compile.
+
+pub(crate) mod chain;
+pub(crate) mod connection;
+pub(crate) mod decode;
+mod dynamic_forward_proxy;
+pub mod rbac;
+pub(crate) mod request;
+
+use std::sync::Arc;
+
+use crate::rbac::HttpRbac;
+use rbac::Rbac;
+
+/// One entry of `http_filters`.
+#[derive(Debug, Clone)]
+pub struct HttpFilter {
+    /// The entry's name, by which `typed_per_filter_config` means it.
+    pub name: Arc<str>,
+    /// What it does.
+    pub filter: Filter,
+}
+
+/// The filters that there are, but for the router.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// `envoy.filters.http.rbac`.
+    Rbac(Rbac),
+    /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
+    /// leads to a cluster that needs them.
+    DynamicForwardProxy,
+}
+
+/// What `typed_per_filter_config` says of one filter at one level.
+#[derive(Debug, Clone)]
+pub enum Override {
+    /// The filter is left out.
+    Disabled,
+    /// Other policies.
+    Rbac(Arc<HttpRbac>),
+}

@@ -1,0 +1,72 @@
+//! A request as filters see it, and what they may want.
+
+use std::net::IpAddr;
+
+use http::request::Parts;
+
+use super::Override;
+use crate::engine::active_stream::ActiveStream;
+use crate::engine::chain::HttpView;
+use crate::engine::clusters::Snapshot;
+use crate::engine::reply::Reply;
+use crate::engine::request_head::head;
+use crate::matcher::RequestHead;
+use crate::route::{Action, RouteRef, WeightedCluster};
+
+/// What becomes of a request after a filter.
+#[derive(Debug)]
+pub(crate) enum Flow {
+    /// It goes on to the next filter.
+    Continue,
+    /// It is answered, and goes no further.
+    Reply(Box<Reply>),
+}
+
+/// A request on its way through the filters.
+pub(crate) struct Request<'a> {
+    /// The head, which a filter may change.
+    pub(crate) parts: &'a mut Parts,
+    pub(crate) stream: &'a mut ActiveStream,
+    pub(crate) view: &'a HttpView,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) scheme: &'static str,
+    /// The caller's address after trusted hops.
+    pub(crate) remote: IpAddr,
+}
+
+impl<'a> Request<'a> {
+    /// The head as matchers see it.
+    pub(crate) fn head(&self) -> RequestHead<'_> {
+        head(self.parts, self.scheme)
+    }
+
+    /// Chooses among the clusters that the route weighs, which may have filters of their own.
+    pub(super) fn choose_member(&mut self) {
+        let Some(found) = self.stream.found else { return };
+        match &self.view.routes.route(found).action {
+            Action::Forward(forward) => {
+                self.stream.member = forward.cluster.choose_member(self.stream.connection.worker.random());
+            }
+            Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => {}
+        }
+    }
+
+    /// What the most specific level says of the filter of this name.
+    pub(super) fn override_of(&self, name: &str) -> Option<&'a Override> {
+        let (found, weighted) = levels(self.view, self.stream)?;
+        self.view.routes.filter_override(found, weighted, name)
+    }
+}
+
+/// The route of a stream with the member that was chosen of the clusters that it weighs.
+pub(super) fn levels<'a>(
+    view: &'a HttpView,
+    stream: &ActiveStream,
+) -> Option<(RouteRef, Option<&'a WeightedCluster>)> {
+    let found = stream.found?;
+    let weighted = match &view.routes.route(found).action {
+        Action::Forward(forward) => stream.member.and_then(|member| forward.cluster.member(member)),
+        Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+    };
+    Some((found, weighted))
+}
