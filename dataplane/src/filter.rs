@@ -14,12 +14,15 @@ pub(crate) mod chain;
 pub(crate) mod connection;
 pub(crate) mod decode;
 mod dynamic_forward_proxy;
+pub mod header_mutation;
 pub mod rbac;
 pub(crate) mod request;
+pub(crate) mod state;
 
 use std::sync::Arc;
 
 use crate::rbac::HttpRbac;
+use header_mutation::{HeaderMutation, Mutations};
 use rbac::Rbac;
 
 /// One entry of `http_filters`.
@@ -39,6 +42,19 @@ pub enum Filter {
     /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
     /// leads to a cluster that needs them.
     DynamicForwardProxy,
+    /// `envoy.filters.http.header_mutation`.
+    HeaderMutation(HeaderMutation),
+}
+
+impl Filter {
+    /// Whether it has anything to do with responses.
+    #[must_use]
+    pub fn sees_responses(&self) -> bool {
+        match self {
+            Self::Rbac(_) | Self::DynamicForwardProxy => false,
+            Self::HeaderMutation(_) => true,
+        }
+    }
 }
 
 /// What `typed_per_filter_config` says of one filter at one level.
@@ -48,4 +64,6 @@ pub enum Override {
     Disabled,
     /// Other policies.
     Rbac(Arc<HttpRbac>),
+    /// More mutations.
+    HeaderMutation(Arc<Mutations>),
 }

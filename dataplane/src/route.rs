@@ -163,10 +163,23 @@ impl RouteConfig {
         weighted: Option<&'a WeightedCluster>,
         name: &str,
     ) -> Option<&'a Override> {
-        let route = self.route(found);
-        let levels = [Some(&route.common), Some(&self.virtual_host(found).common), Some(&self.common)];
-        let weighted = weighted.and_then(|cluster| cluster.common.filters.get(name));
-        weighted.or_else(|| levels.into_iter().flatten().find_map(|level| level.filters.get(name)))
+        self.filter_overrides(found, weighted, name).next()
+    }
+
+    /// What all levels say of the filter `name`, the most specific one first.
+    pub fn filter_overrides<'a>(
+        &'a self,
+        found: RouteRef,
+        weighted: Option<&'a WeightedCluster>,
+        name: &str,
+    ) -> impl DoubleEndedIterator<Item = &'a Override> {
+        let levels = [
+            weighted.map(|cluster| &cluster.common),
+            Some(&self.route(found).common),
+            Some(&self.virtual_host(found).common),
+            Some(&self.common),
+        ];
+        levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
     }
 
     /// Names of all clusters that routes send to, sorted, each once.

@@ -22,6 +22,7 @@ use super::limits::{Limits, TimedOut};
 use super::pool::Lease;
 use super::record::Record;
 use crate::breaker::Permit;
+use crate::filter::state::State;
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
@@ -61,6 +62,8 @@ pub(crate) struct ActiveStream {
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
     pub(crate) limits: Rc<Limits>,
+    /// What filters remember.
+    pub(crate) filters: Vec<State>,
     /// The response's head has come from the server.
     pub(super) responding: bool,
     /// Counted and logged.
@@ -103,6 +106,7 @@ impl ActiveStream {
             grpc_status: None,
             request_id: None,
             limits,
+            filters: Vec::new(),
             responding: false,
             done: false,
             _in_flight: connection.enter(),

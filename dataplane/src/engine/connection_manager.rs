@@ -11,14 +11,14 @@ use super::active_stream::ActiveStream;
 use super::chain::HttpView;
 use super::http_connection::HttpConnection;
 use super::limits::Limits;
-use super::reply::Reply;
+use super::reply::{Origin, Reply};
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
 use super::{local_reply, router, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
-use crate::route::{Action, RouteConfig, RouteRef};
+use crate::route::Action;
 
 /// Answers one request.
 pub(super) async fn handle(
@@ -68,41 +68,24 @@ impl RequestContext {
                 self.connection.worker.shard.inc(manager.stats.rq_redirect);
                 let location = redirect.location(&self.head(&parts), &routes.route(found).matches);
                 let mut reply = Reply::new(redirect.status, "direct_response");
-                reply.mapped = false;
+                reply.origin = Origin::Route;
                 if let Ok(value) = HeaderValue::from_str(&location) {
                     reply = reply.header(http::header::LOCATION, value);
                 }
-                self.direct(routes, found, &parts, reply)
+                self.reply(&parts, reply)
             }
             Action::Direct(direct) => {
                 self.connection.worker.shard.inc(manager.stats.rq_direct_response);
                 let mut reply = Reply::new(direct.status, "direct_response");
-                reply.mapped = false;
+                reply.origin = Origin::Route;
                 reply.bytes = Some(local_reply::direct_body(&self.stream, &self.head(&parts), direct));
-                self.direct(routes, found, &parts, reply)
+                self.reply(&parts, reply)
             }
             Action::NonForwarding => {
                 let reply = Reply::new(StatusCode::INTERNAL_SERVER_ERROR, "non_forwarding_action");
                 self.reply(&parts, reply)
             }
         }
-    }
-
-    fn direct(
-        self,
-        routes: &RouteConfig,
-        found: RouteRef,
-        parts: &Parts,
-        reply: Reply,
-    ) -> Response<ResponseBody> {
-        let head = self.head(parts);
-        let mut response = local_reply::send(reply, self.stream, &head);
-        let stream = &response.body().stream;
-        let evaluated = stream_info::response_ops(stream, routes, found, None, &head, response.headers());
-        for (ops, values) in evaluated {
-            ops.apply(response.headers_mut(), values);
-        }
-        response.map(ResponseBody::Content)
     }
 
     async fn filter(

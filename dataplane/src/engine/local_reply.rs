@@ -8,11 +8,12 @@ use http::{Response, StatusCode};
 
 use super::active_stream::ActiveStream;
 use super::forwarded::REQUEST_ID;
-use super::reply::Reply;
+use super::reply::{Origin, Reply};
 use super::response_body::{ContentBody, Source};
 use super::response_head::server_header;
 use super::stream_info::context;
 use super::{grpc, stream_info};
+use crate::filter;
 use crate::format::LocalReplies;
 use crate::matcher::RequestHead;
 use crate::route::DirectResponse;
@@ -41,15 +42,25 @@ pub(super) fn send(
     for (name, value) in reply.headers {
         headers.insert(name, value);
     }
-    if reply.mapped
-        && let Some(replies) = &manager.local_replies
-    {
-        bytes = map(&mut stream, replies, head, &mut response, &bytes);
+    match reply.origin {
+        Origin::Proxy => {
+            if let Some(replies) = &manager.local_replies {
+                bytes = map(&mut stream, replies, head, &mut response, &bytes);
+            }
+            if grpc::is_request(head.headers) {
+                grpc::answer(&mut response, &bytes);
+                bytes = Bytes::new();
+            }
+        }
+        Origin::Route => {
+            if let Some(found) = stream.found {
+                let headers = response.headers_mut();
+                let ops = stream_info::response_ops(&stream, &view.routes, found, None, head, headers);
+                ops.into_iter().for_each(|(ops, values)| ops.apply(headers, values));
+            }
+        }
     }
-    if grpc::is_request(head.headers) && reply.mapped {
-        grpc::answer(&mut response, &bytes);
-        bytes = Bytes::new();
-    }
+    filter::chain::on_response(&mut stream, head, response.headers_mut());
     stream.status = response.status().as_u16();
     server_header(response.headers_mut(), manager);
     if let Some(id) = &stream.request_id {

@@ -18,8 +18,16 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// A body of bytes, for `direct_response`.
     pub(crate) bytes: Option<Bytes>,
-    /// Whether `local_reply_config` applies: not to redirects and direct responses of the configuration.
-    pub(crate) mapped: bool,
+    pub(crate) origin: Origin,
+}
+
+/// Who decided an answer, and so what else applies to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This proxy: `local_reply_config` applies, and gRPC callers get a status of theirs.
+    Proxy,
+    /// A route that redirects or answers: its header operations on responses apply.
+    Route,
 }
 
 impl Reply {
@@ -31,7 +39,7 @@ impl Reply {
             details: details.into(),
             headers: Vec::new(),
             bytes: None,
-            mapped: true,
+            origin: Origin::Proxy,
         }
     }
 

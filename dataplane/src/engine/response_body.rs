@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::active_stream::ActiveStream;
 use super::body::BodyError;
 use super::pool::Lease;
+use crate::filter;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -154,10 +155,11 @@ impl ContentBody {
             return Poll::Ready(Some(Ok(Frame::data(last))));
         }
         match self.poll_source(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.stream.sent(data.len());
-                } else if let Some(trailers) = frame.trailers_ref() {
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    filter::chain::on_trailers(&mut self.stream, trailers);
                     self.stream.trailers(trailers);
                 }
                 if !self.source.is_end_stream() {

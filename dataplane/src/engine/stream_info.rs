@@ -57,7 +57,7 @@ pub(super) fn log(stream: &ActiveStream, took: Duration) {
 }
 
 /// The facts of a stream at this moment.
-pub(super) fn context<'a>(
+pub(crate) fn context<'a>(
     stream: &'a ActiveStream,
     request: Option<RequestHead<'a>>,
     response: Option<&'a HeaderMap>,

@@ -1,8 +1,13 @@
 //! Runs the filters of a connection manager, one after the other.
 
-use super::request::{Flow, Request};
+use http::HeaderMap;
+
+use super::request::{Flow, Request, Response, override_of};
+use super::state::State;
 use super::{Filter, HttpFilter, Override, dynamic_forward_proxy};
+use crate::engine::active_stream::ActiveStream;
 use crate::engine::reply::Reply;
+use crate::matcher::RequestHead;
 
 /// Passes a request through the filters in order.
 ///
@@ -11,7 +16,7 @@ use crate::engine::reply::Reply;
 pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>) -> Result<(), Box<Reply>> {
     request.choose_member();
     for HttpFilter { name, filter } in filters {
-        let special = request.override_of(name);
+        let special = override_of(request.view, request.stream, name);
         if matches!(special, Some(Override::Disabled)) {
             continue;
         }
@@ -19,6 +24,7 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
             Filter::Rbac(rbac) => rbac.on_request(request, special),
             // Large and rare: a request that waits for nothing does not carry it around.
             Filter::DynamicForwardProxy => Box::pin(dynamic_forward_proxy::on_request(request)).await,
+            Filter::HeaderMutation(mutation) => mutation.on_request(name, request),
         };
         match flow {
             Flow::Continue => {}
@@ -26,4 +32,33 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
         }
     }
     Ok(())
+}
+
+/// Passes the head of a response back through the filters, an answer of our own as well. As in Envoy, filters that the
+/// request did not come to see it too.
+pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, headers: &mut HeaderMap) {
+    if !stream.view.manager.filters.see_responses() {
+        return;
+    }
+    let view = stream.view.clone();
+    for HttpFilter { name, filter } in view.manager.filters.before_router().iter().rev() {
+        let special = override_of(&view, stream, name);
+        if matches!(special, Some(Override::Disabled)) {
+            continue;
+        }
+        let response = &mut Response { headers, request, stream, view: &view };
+        match filter {
+            Filter::Rbac(_) | Filter::DynamicForwardProxy => {}
+            Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
+        }
+    }
+}
+
+/// Passes the trailers of a response back through the filters.
+pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
+    for state in std::mem::take(&mut stream.filters) {
+        match state {
+            State::Trailers(changes) => changes.apply(trailers),
+        }
+    }
 }

@@ -2,10 +2,11 @@
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_forward_proxy;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_v3;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Filter, Override, rbac};
+use super::{Filter, Override, header_mutation, rbac};
 use crate::decode::{dns_cache, fields};
 use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{Registry, Scope};
@@ -27,6 +28,8 @@ pub(crate) fn filter(
         let given: dynamic_forward_proxy::FilterConfig = fields::unpack(config, "")?;
         dns_cache::of_filter(&given, notes)?;
         Filter::DynamicForwardProxy
+    } else if fields::holds::<header_mutation_v3::HeaderMutation>(config) {
+        Filter::HeaderMutation(header_mutation::decode::filter(&fields::unpack(config, "")?)?)
     } else {
         return Ok(None);
     }))
@@ -57,6 +60,9 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<rbac_v3::RbacPerRoute>(config) {
         let given: rbac_v3::RbacPerRoute = fields::unpack(config, "")?;
         return rbac::decode::per_route(&given, notes).map(Some);
+    }
+    if fields::holds::<header_mutation_v3::HeaderMutationPerRoute>(config) {
+        return header_mutation::decode::per_route(&fields::unpack(config, "")?).map(Some);
     }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
 }

@@ -1,7 +1,8 @@
-//! A request as filters see it, and what they may want.
+//! A request and its response as filters see them, and what filters may want.
 
 use std::net::IpAddr;
 
+use http::HeaderMap;
 use http::request::Parts;
 
 use super::Override;
@@ -50,12 +51,15 @@ impl<'a> Request<'a> {
             Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => {}
         }
     }
+}
 
-    /// What the most specific level says of the filter of this name.
-    pub(super) fn override_of(&self, name: &str) -> Option<&'a Override> {
-        let (found, weighted) = levels(self.view, self.stream)?;
-        self.view.routes.filter_override(found, weighted, name)
-    }
+/// The head of a response on its way back through the filters.
+pub(crate) struct Response<'a> {
+    pub(crate) headers: &'a mut HeaderMap,
+    /// The head of the request, as it is now.
+    pub(crate) request: &'a RequestHead<'a>,
+    pub(crate) stream: &'a mut ActiveStream,
+    pub(crate) view: &'a HttpView,
 }
 
 /// The route of a stream with the member that was chosen of the clusters that it weighs.
@@ -69,4 +73,10 @@ pub(super) fn levels<'a>(
         Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
     };
     Some((found, weighted))
+}
+
+/// What the most specific level says of the filter of this name.
+pub(super) fn override_of<'a>(view: &'a HttpView, stream: &ActiveStream, name: &str) -> Option<&'a Override> {
+    let (found, weighted) = levels(view, stream)?;
+    view.routes.filter_override(found, weighted, name)
 }

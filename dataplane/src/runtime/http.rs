@@ -82,19 +82,27 @@ pub enum RouteSource {
 pub struct HttpFilters {
     filters: Box<[HttpFilter]>,
     router: Option<Router>,
+    see_responses: bool,
 }
 
 impl HttpFilters {
     /// Filters in order. Without a router every request that passes them is answered 404.
     #[must_use]
     pub fn new(filters: Vec<HttpFilter>, router: Option<Router>) -> Self {
-        Self { filters: filters.into(), router }
+        let see_responses = filters.iter().any(|one| one.filter.sees_responses());
+        Self { filters: filters.into(), router, see_responses }
     }
 
     /// The filters before the router.
     #[must_use]
     pub fn before_router(&self) -> &[HttpFilter] {
         &self.filters
+    }
+
+    /// Whether any of them has to do with responses.
+    #[must_use]
+    pub fn see_responses(&self) -> bool {
+        self.see_responses
     }
 
     /// What sends requests on; `None` where requests get no further than the filters.

@@ -15,6 +15,7 @@ use super::super::response_head::{SERVICE_TIME, server_header};
 use super::super::{grpc, stream_info};
 use super::outgoing::{Outgoing, is_hop_by_hop};
 use super::routed::Routed;
+use crate::filter;
 use crate::route::WeightedCluster;
 
 /// Passes a response on.
@@ -65,6 +66,7 @@ pub(super) fn head(
         let name = HeaderName::from_static("x-envoy-attempt-count");
         headers.insert(name, HeaderValue::from(context.stream.attempts));
     }
+    filter::chain::on_response(&mut context.stream, &request, headers);
     server_header(headers, manager);
     if let Some(id) = &context.stream.request_id {
         headers.insert(REQUEST_ID, id.clone());
