@@ -12,9 +12,13 @@
 
 pub(crate) mod chain;
 pub(crate) mod connection;
-pub(crate) mod decode;
+pub mod cors;
+pub mod decode;
 mod dynamic_forward_proxy;
+pub mod fault;
+mod fraction;
 pub mod header_mutation;
+pub mod local_rate_limit;
 pub mod rbac;
 pub(crate) mod request;
 pub(crate) mod state;
@@ -22,7 +26,10 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use crate::rbac::HttpRbac;
+use cors::{Cors, CorsPolicy};
+use fault::{Fault, FaultSettings};
 use header_mutation::{HeaderMutation, Mutations};
+use local_rate_limit::LocalRateLimit;
 use rbac::Rbac;
 
 /// One entry of `http_filters`.
@@ -44,6 +51,12 @@ pub enum Filter {
     DynamicForwardProxy,
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(HeaderMutation),
+    /// `envoy.filters.http.fault`.
+    Fault(Fault),
+    /// `envoy.filters.http.local_ratelimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.cors`.
+    Cors(Cors),
 }
 
 impl Filter {
@@ -51,8 +64,8 @@ impl Filter {
     #[must_use]
     pub fn sees_responses(&self) -> bool {
         match self {
-            Self::Rbac(_) | Self::DynamicForwardProxy => false,
-            Self::HeaderMutation(_) => true,
+            Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) => false,
+            Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
         }
     }
 }
@@ -66,4 +79,33 @@ pub enum Override {
     Rbac(Arc<HttpRbac>),
     /// More mutations.
     HeaderMutation(Arc<Mutations>),
+    /// Other faults.
+    Fault(Arc<FaultSettings>),
+    /// Another limit.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// What pages of other origins may do.
+    Cors(Arc<CorsPolicy>),
+}
+
+/// What a level says of a filter of one kind: `None` where it says something else.
+impl Override {
+    fn rbac(&self) -> Option<&Arc<HttpRbac>> {
+        if let Self::Rbac(policies) = self { Some(policies) } else { None }
+    }
+
+    fn header_mutation(&self) -> Option<&Arc<Mutations>> {
+        if let Self::HeaderMutation(mutations) = self { Some(mutations) } else { None }
+    }
+
+    fn fault(&self) -> Option<&Arc<FaultSettings>> {
+        if let Self::Fault(settings) = self { Some(settings) } else { None }
+    }
+
+    fn local_rate_limit(&self) -> Option<&Arc<LocalRateLimit>> {
+        if let Self::LocalRateLimit(limit) = self { Some(limit) } else { None }
+    }
+
+    fn cors(&self) -> Option<&Arc<CorsPolicy>> {
+        if let Self::Cors(policy) = self { Some(policy) } else { None }
+    }
 }

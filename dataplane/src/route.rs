@@ -182,6 +182,22 @@ impl RouteConfig {
         levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
     }
 
+    /// What is said of filters, at all levels.
+    pub fn all_filter_overrides(&self) -> impl Iterator<Item = &Override> {
+        let hosts = self.virtual_hosts.iter();
+        let levels = hosts.flat_map(|host| {
+            let routes = host.routes.iter().flat_map(|route| {
+                let members = match &route.action {
+                    Action::Forward(forward) => forward.cluster.members(),
+                    Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => &[],
+                };
+                members.iter().map(|member| &member.common).chain([&route.common])
+            });
+            routes.chain([&host.common])
+        });
+        levels.chain([&self.common]).flat_map(|level| level.filters.values())
+    }
+
     /// Names of all clusters that routes send to, sorted, each once.
     pub fn clusters(&self) -> Vec<&Arc<str>> {
         let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);

@@ -149,6 +149,7 @@ fn routes(
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
             let config = route_config(config).within(|| "route_config")?;
+            filter::decode::register(config.all_filter_overrides(), desk.registry);
             for field in config.notes.fields() {
                 desk.notes.ignored(true, field);
             }

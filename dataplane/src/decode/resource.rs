@@ -11,6 +11,7 @@ use prost::Message;
 use weft_api::ResourceKind;
 
 use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan, http_manager};
+use crate::filter;
 use crate::rejection::{Notes, Rejection};
 use crate::route::RouteConfig;
 use crate::stats::Registry;
@@ -57,6 +58,7 @@ pub fn decode(
         }
         ResourceKind::Route => {
             let config = http_manager::route_config(&message::<RouteConfiguration>(body)?)?;
+            filter::decode::register(config.all_filter_overrides(), desk.registry);
             desk.notes = config.notes.clone();
             Decoded::Route(Arc::new(config))
         }

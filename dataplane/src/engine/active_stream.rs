@@ -22,7 +22,7 @@ use super::limits::{Limits, TimedOut};
 use super::pool::Lease;
 use super::record::Record;
 use crate::breaker::Permit;
-use crate::filter::state::State;
+use crate::filter::state::Remembered;
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
@@ -63,7 +63,7 @@ pub(crate) struct ActiveStream {
     pub(crate) request_id: Option<http::HeaderValue>,
     pub(crate) limits: Rc<Limits>,
     /// What filters remember.
-    pub(crate) filters: Vec<State>,
+    pub(crate) filters: Vec<Remembered>,
     /// The response's head has come from the server.
     pub(super) responding: bool,
     /// Counted and logged.

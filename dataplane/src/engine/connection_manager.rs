@@ -96,7 +96,8 @@ impl RequestContext {
     ) -> Result<(), Box<Reply>> {
         let Self { snapshot, stream, scheme, remote, .. } = self;
         let (scheme, remote) = (*scheme, *remote);
-        let mut request = filter::request::Request { parts, stream, view, snapshot, scheme, remote };
+        let mut request =
+            filter::request::Request { parts, stream, view, snapshot, scheme, remote, place: 0 };
         filter::chain::on_request(filters, &mut request).await
     }
 }

@@ -17,20 +17,20 @@ pub(super) fn is_request(headers: &HeaderMap) -> bool {
 }
 
 /// A gRPC caller wants 200 with a status in the head.
-pub(super) fn answer(response: &mut Response<()>, message: &[u8]) {
-    let status = match response.status().as_u16() {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        429 | 502 | 503 | 504 => "14",
-        200 => "0",
-        _ => "2",
-    };
+pub(super) fn answer(response: &mut Response<()>, status: Option<u32>, message: &[u8]) {
+    let status = status.unwrap_or(match response.status().as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        200 => 0,
+        _ => 2,
+    });
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(status));
     if !message.is_empty()
         && let Ok(value) = HeaderValue::from_str(&percent_encoded(message))
     {

@@ -48,10 +48,11 @@ pub(super) fn send(
                 bytes = map(&mut stream, replies, head, &mut response, &bytes);
             }
             if grpc::is_request(head.headers) {
-                grpc::answer(&mut response, &bytes);
+                grpc::answer(&mut response, reply.grpc_status, &bytes);
                 bytes = Bytes::new();
             }
         }
+        Origin::Filter => {}
         Origin::Route => {
             if let Some(found) = stream.found {
                 let headers = response.headers_mut();

@@ -18,6 +18,8 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// A body of bytes, for `direct_response`.
     pub(crate) bytes: Option<Bytes>,
+    /// `grpc-status` for a gRPC caller, where it is not the one that belongs to the HTTP status.
+    pub(crate) grpc_status: Option<u32>,
     pub(crate) origin: Origin,
 }
 
@@ -28,6 +30,8 @@ pub(crate) enum Origin {
     Proxy,
     /// A route that redirects or answers: its header operations on responses apply.
     Route,
+    /// A filter that answers in place of the server.
+    Filter,
 }
 
 impl Reply {
@@ -39,6 +43,7 @@ impl Reply {
             details: details.into(),
             headers: Vec::new(),
             bytes: None,
+            grpc_status: None,
             origin: Origin::Proxy,
         }
     }
@@ -55,6 +60,11 @@ impl Reply {
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn grpc_status(mut self, status: Option<u32>) -> Self {
+        self.grpc_status = status;
         self
     }
 }

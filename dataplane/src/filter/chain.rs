@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::request::{Flow, Request, Response, override_of};
 use super::state::State;
-use super::{Filter, HttpFilter, Override, dynamic_forward_proxy};
+use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, local_rate_limit};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::reply::Reply;
 use crate::matcher::RequestHead;
@@ -15,7 +15,8 @@ use crate::matcher::RequestHead;
 /// The answer of a filter that does not let it through.
 pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>) -> Result<(), Box<Reply>> {
     request.choose_member();
-    for HttpFilter { name, filter } in filters {
+    for (place, HttpFilter { name, filter }) in filters.iter().enumerate() {
+        request.place = place;
         let special = override_of(request.view, request.stream, name);
         if matches!(special, Some(Override::Disabled)) {
             continue;
@@ -25,6 +26,12 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
             // Large and rare: a request that waits for nothing does not carry it around.
             Filter::DynamicForwardProxy => Box::pin(dynamic_forward_proxy::on_request(request)).await,
             Filter::HeaderMutation(mutation) => mutation.on_request(name, request),
+            Filter::Fault(fault) => match fault.on_request(request, special) {
+                Some(injection) => Box::pin(injection.run(request)).await,
+                None => Flow::Continue,
+            },
+            Filter::LocalRateLimit(limit) => local_rate_limit::run::on_request(limit, request, special),
+            Filter::Cors(cors) => cors.on_request(name, request),
         };
         match flow {
             Flow::Continue => {}
@@ -41,24 +48,28 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
         return;
     }
     let view = stream.view.clone();
-    for HttpFilter { name, filter } in view.manager.filters.before_router().iter().rev() {
+    for (place, HttpFilter { name, filter }) in view.manager.filters.before_router().iter().enumerate().rev()
+    {
         let special = override_of(&view, stream, name);
         if matches!(special, Some(Override::Disabled)) {
             continue;
         }
-        let response = &mut Response { headers, request, stream, view: &view };
+        let response = &mut Response { headers, request, stream, view: &view, place };
         match filter {
-            Filter::Rbac(_) | Filter::DynamicForwardProxy => {}
+            Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) => {}
             Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
+            Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
+            Filter::Cors(_) => cors::run::on_response(response),
         }
     }
 }
 
 /// Passes the trailers of a response back through the filters.
 pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
-    for state in std::mem::take(&mut stream.filters) {
-        match state {
+    for one in &mut stream.filters {
+        match &mut one.state {
             State::Trailers(changes) => changes.apply(trailers),
+            State::Cors(_) | State::Fault(_) | State::RateLimit(_) => {}
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Which filter a message means.
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_v3;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_forward_proxy;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_v3;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Filter, Override, header_mutation, rbac};
+use super::{Filter, Override, cors, fault, header_mutation, local_rate_limit, rbac};
 use crate::decode::{dns_cache, fields};
 use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{Registry, Scope};
@@ -15,7 +18,7 @@ use crate::stats::{Registry, Scope};
 ///
 /// # Errors
 /// A field that is wrong, or known and not supported.
-pub(crate) fn filter(
+pub fn filter(
     config: &Any,
     scope: &Scope,
     notes: &mut Notes,
@@ -30,6 +33,14 @@ pub(crate) fn filter(
         Filter::DynamicForwardProxy
     } else if fields::holds::<header_mutation_v3::HeaderMutation>(config) {
         Filter::HeaderMutation(header_mutation::decode::filter(&fields::unpack(config, "")?)?)
+    } else if fields::holds::<HttpFault>(config) {
+        Filter::Fault(fault::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
+    } else if fields::holds::<LocalRateLimit>(config) {
+        let limit = local_rate_limit::decode::filter(&fields::unpack(config, "")?, notes)?;
+        limit.register(registry);
+        Filter::LocalRateLimit(limit)
+    } else if fields::holds::<cors_v3::Cors>(config) {
+        Filter::Cors(cors::decode::filter(scope, registry))
     } else {
         return Ok(None);
     }))
@@ -64,5 +75,28 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<header_mutation_v3::HeaderMutationPerRoute>(config) {
         return header_mutation::decode::per_route(&fields::unpack(config, "")?).map(Some);
     }
+    if fields::holds::<HttpFault>(config) {
+        return fault::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
+    }
+    if fields::holds::<LocalRateLimit>(config) {
+        return local_rate_limit::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
+    }
+    if fields::holds::<cors_v3::CorsPolicy>(config) {
+        return cors::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
+    }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
+}
+
+/// Gives the statistics that routes have for filters of their own their ids.
+pub(crate) fn register<'a>(overrides: impl Iterator<Item = &'a Override>, registry: &mut Registry) {
+    for special in overrides {
+        match special {
+            Override::LocalRateLimit(limit) => limit.register(registry),
+            Override::Disabled
+            | Override::Rbac(_)
+            | Override::HeaderMutation(_)
+            | Override::Fault(_)
+            | Override::Cors(_) => {}
+        }
+    }
 }

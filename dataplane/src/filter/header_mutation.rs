@@ -55,8 +55,9 @@ pub(crate) struct Trailers {
 }
 
 impl Trailers {
-    pub(super) fn apply(self, trailers: &mut HeaderMap) {
-        for (mutation, values) in self.mutations.response_trailers.iter().zip(self.values) {
+    /// Applies them; a message has trailers once.
+    pub(super) fn apply(&mut self, trailers: &mut HeaderMap) {
+        for (mutation, values) in self.mutations.response_trailers.iter().zip(self.values.drain(..)) {
             mutation.apply(trailers, values);
         }
     }

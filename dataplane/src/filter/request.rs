@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::Override;
+use super::state::{Remembered, State};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::Snapshot;
@@ -33,12 +34,19 @@ pub(crate) struct Request<'a> {
     pub(crate) scheme: &'static str,
     /// The caller's address after trusted hops.
     pub(crate) remote: IpAddr,
+    /// The place of the filter that sees it now.
+    pub(crate) place: usize,
 }
 
 impl<'a> Request<'a> {
     /// The head as matchers see it.
     pub(crate) fn head(&self) -> RequestHead<'_> {
         head(self.parts, self.scheme)
+    }
+
+    /// Keeps something for the filter that sees the request now, until the stream ends.
+    pub(super) fn remember(&mut self, state: State) {
+        self.stream.filters.push(Remembered { place: self.place, state });
     }
 
     /// Chooses among the clusters that the route weighs, which may have filters of their own.
@@ -60,6 +68,21 @@ pub(crate) struct Response<'a> {
     pub(crate) request: &'a RequestHead<'a>,
     pub(crate) stream: &'a mut ActiveStream,
     pub(crate) view: &'a HttpView,
+    /// The place of the filter that sees it now.
+    pub(super) place: usize,
+}
+
+impl Response<'_> {
+    /// What the filter that sees it now keeps.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = &State> {
+        let own = self.stream.filters.iter().filter(|one| one.place == self.place);
+        own.map(|one| &one.state)
+    }
+
+    /// Keeps something for the filter that sees it now, until the stream ends.
+    pub(super) fn remember(&mut self, state: State) {
+        self.stream.filters.push(Remembered { place: self.place, state });
+    }
 }
 
 /// The route of a stream with the member that was chosen of the clusters that it weighs.

@@ -121,12 +121,17 @@ impl ClusterChoice {
         u32::try_from(chosen?).ok()
     }
 
+    /// The members of `weighted_clusters`.
+    pub fn members(&self) -> &[WeightedCluster] {
+        match self {
+            Self::Weighted { clusters, .. } => clusters,
+            Self::Named(_) | Self::Header(_) => &[],
+        }
+    }
+
     /// The member of `weighted_clusters` at a place.
     pub fn member(&self, place: u32) -> Option<&WeightedCluster> {
-        match self {
-            Self::Weighted { clusters, .. } => clusters.get(place as usize),
-            Self::Named(_) | Self::Header(_) => None,
-        }
+        self.members().get(place as usize)
     }
 
     /// The clusters that are named.

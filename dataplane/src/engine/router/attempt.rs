@@ -132,7 +132,7 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
         }
         AttemptError::TimedOut(reached) => {
             stream.count_timeout(*reached);
-            timed_out(*reached, stream.limits.request_ended())
+            reached.reply(stream.limits.request_ended())
         }
     }
 }
@@ -150,20 +150,4 @@ pub(super) fn broken_request() -> Reply {
     Reply::new(StatusCode::BAD_REQUEST, "http1.codec_error")
         .body("Bad Request")
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
-}
-
-/// 408 where the caller has not sent its request yet: it is not the endpoint that is late then.
-fn timed_out(reached: TimedOut, request_ended: bool) -> Reply {
-    let late = if request_ended { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
-    let (code, body) = match reached {
-        TimedOut::Route | TimedOut::PerTry => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
-        TimedOut::Idle => (late, "stream timeout"),
-        TimedOut::Duration => (late, "downstream duration timeout"),
-        TimedOut::Request => (StatusCode::REQUEST_TIMEOUT, "request timeout"),
-    };
-    let reply = Reply::new(code, reached.details()).body(body);
-    match reached.flag() {
-        Some(flag) => reply.flag(flag),
-        None => reply,
-    }
 }

@@ -107,6 +107,8 @@ pub(super) struct Outgoing {
     body: Kind,
     /// The request may have to be sent again, by the retry policy.
     keeps: bool,
+    /// Filters on the response may look at the request's head.
+    keeps_head: bool,
     sent: bool,
 }
 
@@ -137,7 +139,8 @@ impl Outgoing {
                 Kind::Once(Some(Box::new(OnceBody::new(incoming, progress))))
             }
         };
-        Self { parts, head, body, keeps, sent: false }
+        let keeps_head = stream.view.manager.filters.see_responses();
+        Self { parts, head, body, keeps, keeps_head, sent: false }
     }
 
     /// The head as it was prepared; without headers once it was sent for good.
@@ -182,9 +185,9 @@ impl Outgoing {
         attempt: u32,
         reused: bool,
     ) -> Request<UploadBody> {
-        // The head is kept where the request may be sent again: by the policy, or because the server may close a
-        // reused connection under it.
-        let keep = self.keeps || (reused && self.parts.method.is_safe());
+        // The head is kept where the request may be sent again, by the policy or because the server may close a reused
+        // connection under it, and where filters look at it with the response.
+        let keep = self.keeps || self.keeps_head || (reused && self.parts.method.is_safe());
         let headers = if keep {
             self.parts.headers.clone()
         } else {

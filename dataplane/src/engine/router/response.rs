@@ -48,6 +48,7 @@ pub(super) fn head(
     headers: &mut HeaderMap,
 ) {
     let manager = routed.manager;
+    context.stream.status = status.as_u16();
     remove_hop_by_hop(headers);
     context.stream.grpc_status = grpc::status(headers);
     if !routed.router.suppress_envoy_headers

@@ -33,7 +33,7 @@ impl HeaderMutation {
             let context = context(response.stream, Some(*response.request), Some(response.headers));
             let values =
                 mutations.response_trailers.iter().map(|mutation| mutation.evaluate(&context)).collect();
-            response.stream.filters.push(State::Trailers(Trailers { mutations, values }));
+            response.remember(State::Trailers(Trailers { mutations, values }));
         }
     }
 
@@ -41,11 +41,8 @@ impl HeaderMutation {
     fn all(&self, name: &str, view: &HttpView, stream: &ActiveStream) -> Vec<Arc<Mutations>> {
         let own = std::iter::once(self.mutations.clone());
         let Some((found, weighted)) = levels(view, stream) else { return own.collect() };
-        let of_level = |special: &Override| match special {
-            Override::HeaderMutation(mutations) => Some(mutations.clone()),
-            Override::Disabled | Override::Rbac(_) => None,
-        };
-        let special = view.routes.filter_overrides(found, weighted, name).filter_map(of_level);
+        let special = view.routes.filter_overrides(found, weighted, name);
+        let special = special.filter_map(Override::header_mutation).cloned();
         match self.levels {
             LevelOrder::LeastSpecificLast => own.chain(special).collect(),
             LevelOrder::MostSpecificLast => own.chain(special.rev()).collect(),

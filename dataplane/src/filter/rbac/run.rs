@@ -11,10 +11,7 @@ use crate::stats::{RbacStats, Shard};
 
 impl Rbac {
     pub(in super::super) fn on_request(&self, request: &Request<'_>, special: Option<&Override>) -> Flow {
-        let rbac = match special {
-            Some(Override::Rbac(special)) => special,
-            Some(_) | None => &self.rbac,
-        };
+        let rbac = special.and_then(Override::rbac).unwrap_or(&self.rbac);
         let stream = &request.stream;
         let facts = &stream.connection.downstream.facts;
         let attributes = Attributes {
