@@ -7,6 +7,18 @@
 //!      + Runtime (Arc)                snapshot of the Runtime, swapped whole
 //! ```
 //!
+//! Inside a worker each floor knows the ones below it (the tidy test `circles` holds that):
+//!
+//! ```text
+//!   worker                    listeners, clusters, commands: on top, alone
+//!   listen, serve, tcp        connections, from accept to their end
+//!   connection_manager        a request: prepare, route, filters (crate::filter), router
+//!   router, response_head, local_reply, request_context
+//!   active_stream             what one request holds, counts and logs
+//!   clusters, cluster, pool   endpoints and connections to them
+//!   local                     what every task may use: counters, deadlines, logs, draining, connections
+//! ```
+//!
 //! A request never leaves its worker, takes no lock, and reads the configuration once. What workers share is
 //! process-wide on purpose: circuit breakers, outlier state, and the numbers of connections by which new ones are
 //! spread. What this module deliberately does not do: decode resources, resolve names, talk to a control plane.
