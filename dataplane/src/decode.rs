@@ -28,7 +28,7 @@ use crate::stats::Registry;
 mod access_log;
 mod balancing;
 mod cluster;
-mod dns_cache;
+pub(crate) mod dns_cache;
 mod endpoints;
 pub(crate) mod fields;
 pub(crate) mod format;
@@ -41,7 +41,7 @@ pub(crate) mod matcher;
 mod protocol;
 pub(crate) mod rbac;
 mod resource;
-mod route;
+pub(crate) mod route;
 mod tcp_proxy;
 #[cfg(test)]
 mod tests;

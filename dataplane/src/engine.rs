@@ -7,41 +7,67 @@
 //!      + Runtime (Arc)                snapshot of the Runtime, swapped whole
 //! ```
 //!
+//! Inside a worker each floor knows the ones below it (the tidy test `circles` holds that):
+//!
+//! ```text
+//!   worker                    listeners, clusters, commands: on top, alone
+//!   listen, serve, tcp        connections, from accept to their end
+//!   connection_manager        a request: prepare, route, filters (crate::filter), router
+//!   router, response_head, local_reply, request_context
+//!   active_stream             what one request holds, counts and logs
+//!   clusters, cluster, pool   endpoints and connections to them
+//!   local                     what every task may use: counters, deadlines, logs, draining, connections
+//! ```
+//!
 //! A request never leaves its worker, takes no lock, and reads the configuration once. What workers share is
 //! process-wide on purpose: circuit breakers, outlier state, and the numbers of connections by which new ones are
 //! spread. What this module deliberately does not do: decode resources, resolve names, talk to a control plane.
 
 mod access;
+pub(crate) mod active_stream;
 mod body;
-mod chain;
-mod clock;
+pub(crate) mod chain;
+pub(crate) mod clock;
 mod cluster;
+mod cluster_info;
+pub(crate) mod clusters;
+mod command;
 mod connect;
+pub(crate) mod connection;
+mod connection_balance;
+mod connection_manager;
 mod copy;
-mod dynamic;
-mod exchange;
+pub(crate) mod dynamic;
+mod ejection;
 mod exec;
+mod filter_chain_match;
 mod forwarded;
+mod grpc;
 mod handshake;
 mod heard;
-mod held;
-mod http;
+mod http_connection;
 mod inspect;
-mod limits;
+pub(crate) mod limits;
 mod listen;
+pub(crate) mod local;
+mod local_reply;
 mod pool;
+mod prepare;
 mod record;
 mod repeats;
-mod reply;
+pub(crate) mod reply;
+mod request_context;
+pub(crate) mod request_head;
+mod response_body;
+mod response_head;
 mod router;
-mod select;
 mod serve;
-mod steer;
 mod stream;
+mod stream_end;
+pub(crate) mod stream_info;
 mod tcp;
+mod tcp_log;
 mod trust;
-mod trusted;
-mod upgrade;
 mod worker;
 mod xfcc;
 
@@ -60,9 +86,10 @@ use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, Snapshot};
 use access::{LogQueue, LogWriter};
+use command::{Command, Draining};
+use connection_balance::Load;
 use repeats::Repeats;
-use steer::Load;
-use worker::{Command, Draining, Worker};
+use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
 /// it hands connections over faster than they are taken, and then keeps them itself.

@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod dns;
 pub mod engine;
 pub mod enter;
+pub mod filter;
 pub mod format;
 pub(crate) mod grpc;
 pub mod hds;

@@ -28,8 +28,8 @@ pub use retry::{Failure, RetryOn, RetryPolicy};
 pub(crate) use rewrite::NewPath;
 pub use rewrite::{PathRewrite, Redirect, Substitution};
 
+use crate::filter::Override;
 use crate::matcher::RequestHead;
-use crate::rbac::HttpRbac;
 use crate::rejection::Notes;
 
 /// `RouteConfiguration`, meant.
@@ -83,16 +83,7 @@ pub(crate) struct Levelled {
     pub(crate) request: HeaderOps,
     pub(crate) response: HeaderOps,
     /// `typed_per_filter_config`, by the filter's name.
-    pub(crate) filters: BTreeMap<Box<str>, FilterOverride>,
-}
-
-/// `typed_per_filter_config` of one filter.
-#[derive(Clone, Debug)]
-pub enum FilterOverride {
-    /// The filter is left out.
-    Disabled,
-    /// Other policies.
-    Rbac(Arc<HttpRbac>),
+    pub(crate) filters: BTreeMap<Box<str>, Override>,
 }
 
 /// A route that was found, as indices into its [`RouteConfig`].
@@ -163,11 +154,40 @@ impl RouteConfig {
         found: RouteRef,
         weighted: Option<&'a WeightedCluster>,
         name: &str,
-    ) -> Option<&'a FilterOverride> {
-        let route = self.route(found);
-        let levels = [Some(&route.common), Some(&self.virtual_host(found).common), Some(&self.common)];
-        let weighted = weighted.and_then(|cluster| cluster.common.filters.get(name));
-        weighted.or_else(|| levels.into_iter().flatten().find_map(|level| level.filters.get(name)))
+    ) -> Option<&'a Override> {
+        self.filter_overrides(found, weighted, name).next()
+    }
+
+    /// What all levels say of the filter `name`, the most specific one first.
+    pub fn filter_overrides<'a>(
+        &'a self,
+        found: RouteRef,
+        weighted: Option<&'a WeightedCluster>,
+        name: &str,
+    ) -> impl DoubleEndedIterator<Item = &'a Override> {
+        let levels = [
+            weighted.map(|cluster| &cluster.common),
+            Some(&self.route(found).common),
+            Some(&self.virtual_host(found).common),
+            Some(&self.common),
+        ];
+        levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
+    }
+
+    /// What is said of filters, at all levels.
+    pub fn all_filter_overrides(&self) -> impl Iterator<Item = &Override> {
+        let hosts = self.virtual_hosts.iter();
+        let levels = hosts.flat_map(|host| {
+            let routes = host.routes.iter().flat_map(|route| {
+                let members = match &route.action {
+                    Action::Forward(forward) => forward.cluster.members(),
+                    Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => &[],
+                };
+                members.iter().map(|member| &member.common).chain([&route.common])
+            });
+            routes.chain([&host.common])
+        });
+        levels.chain([&self.common]).flat_map(|level| level.filters.values())
     }
 
     /// Names of all clusters that routes send to, sorted, each once.

@@ -37,8 +37,8 @@ pub use cluster::{
 };
 pub use http::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, Http1Options, Http2Options,
-    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader,
-    StripPort, Underscores, UpgradeConfig,
+    HttpFilters, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, Router,
+    ServerHeader, StripPort, Underscores, UpgradeConfig,
 };
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,

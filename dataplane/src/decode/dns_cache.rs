@@ -32,7 +32,7 @@ pub(super) fn of_cluster(given: &ClusterConfig, notes: &mut Notes) -> Result<Dns
 
 /// Checks the configuration of `envoy.filters.http.dynamic_forward_proxy`. What it says of the cache stands in the
 /// cluster too, which is asked.
-pub(super) fn of_filter(given: &FilterConfig, notes: &mut Notes) -> Result<(), Rejection> {
+pub(crate) fn of_filter(given: &FilterConfig, notes: &mut Notes) -> Result<(), Rejection> {
     refuse(given.allow_dynamic_host_from_filter_state, "allow_dynamic_host_from_filter_state")?;
     match &given.implementation_specifier {
         Some(ImplementationSpecifier::DnsCacheConfig(config)) => {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter as PbFilter;
@@ -15,10 +13,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{Desk, Reference, access_log, dns_cache, local_reply, protocol, rbac, route};
+use super::{Desk, Reference, access_log, local_reply, protocol, route};
+use crate::filter::{self, HttpFilter};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilter, HttpLimits,
+    self, ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilters, HttpLimits,
     HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
     UpgradeConfig,
 };
@@ -146,6 +145,7 @@ fn routes(
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
             let config = route::route_config(config).within(|| "route_config")?;
+            filter::decode::register(config.all_filter_overrides(), desk.registry);
             for field in config.notes.fields() {
                 desk.notes.ignored(true, field);
             }
@@ -156,60 +156,59 @@ fn routes(
     }
 }
 
-fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<Vec<HttpFilter>, Rejection> {
-    let mut all = Vec::new();
-    for (index, filter) in given.iter().enumerate() {
-        let at = || format!("http_filters[{index}]");
-        if let Some(filter) = decode_filter(filter, scope, desk).within(at)? {
-            if matches!(all.last(), Some(HttpFilter::Router { .. })) {
-                return Err(Rejection::new(at(), "the router must be the last filter"));
-            }
-            all.push(filter);
-        }
-    }
-    Ok(all)
+/// What an entry of the list is.
+enum Entry {
+    Filter(HttpFilter),
+    Router(runtime::Router),
 }
 
-fn decode_filter(
-    filter: &PbFilter,
-    scope: &Scope,
-    desk: &mut Desk<'_>,
-) -> Result<Option<HttpFilter>, Rejection> {
-    let config = match &filter.config_type {
+fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<HttpFilters, Rejection> {
+    let (mut filters, mut router) = (Vec::new(), None);
+    for (index, filter) in given.iter().enumerate() {
+        let at = || format!("http_filters[{index}]");
+        let Some(entry) = decode_filter(filter, scope, desk).within(at)? else { continue };
+        if router.is_some() {
+            return Err(Rejection::new(at(), "the router must be the last filter"));
+        }
+        match entry {
+            Entry::Filter(filter) => filters.push(filter),
+            Entry::Router(last) => router = Some(last),
+        }
+    }
+    Ok(HttpFilters::new(filters, router))
+}
+
+fn decode_filter(given: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result<Option<Entry>, Rejection> {
+    let config = match &given.config_type {
         Some(ConfigType::TypedConfig(config)) => Some(config),
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
         None => None,
     };
     let known = match config {
-        Some(config) if fields::holds::<Rbac>(config) => {
-            let given: Rbac = fields::unpack(config, "typed_config")?;
-            let rbac = rbac::http(&given, &mut desk.notes).within(|| "typed_config")?;
-            let stats = rbac.register(desk.registry, scope);
-            Some(HttpFilter::Rbac { name: filter.name.as_str().into(), rbac: Arc::new(rbac), stats })
-        }
-        Some(config) if fields::holds::<FilterConfig>(config) => {
-            let config: FilterConfig = fields::unpack(config, "typed_config")?;
-            dns_cache::of_filter(&config, &mut desk.notes).within(|| "typed_config")?;
-            Some(HttpFilter::DynamicForwardProxy)
-        }
         Some(config) if fields::holds::<Router>(config) => {
             let router: Router = fields::unpack(config, "typed_config")?;
             refuse(&router.upstream_http_filters, "typed_config.upstream_http_filters")?;
             refuse(&router.strict_check_headers, "typed_config.strict_check_headers")?;
             desk.notes.ignored(&router.upstream_log, "router.upstream_log");
             desk.notes.ignored(router.start_child_span, "router.start_child_span");
-            Some(HttpFilter::Router { suppress_envoy_headers: router.suppress_envoy_headers })
+            let suppress_envoy_headers = router.suppress_envoy_headers;
+            Some(Entry::Router(runtime::Router { suppress_envoy_headers }))
         }
-        Some(_) | None => None,
+        Some(config) => {
+            let known = filter::decode::filter(config, scope, &mut desk.notes, desk.registry);
+            let name = given.name.as_str().into();
+            known.within(|| "typed_config")?.map(|filter| Entry::Filter(HttpFilter { name, filter }))
+        }
+        None => None,
     };
     match known {
-        Some(_) if filter.disabled => Err(Rejection::unsupported("disabled")),
+        Some(_) if given.disabled => Err(Rejection::unsupported("disabled")),
         Some(known) => Ok(Some(known)),
-        None if filter.is_optional => {
-            desk.notes.ignored(true, &format!("http_filters.{} (optional)", filter.name));
+        None if given.is_optional => {
+            desk.notes.ignored(true, &format!("http_filters.{} (optional)", given.name));
             Ok(None)
         }
-        None => Err(fields::unknown_extension(&filter.name, config, "")),
+        None => Err(fields::unknown_extension(&given.name, config, "")),
     }
 }
 

@@ -12,6 +12,7 @@ use weft_api::ResourceKind;
 
 use super::route::route_config;
 use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan};
+use crate::filter;
 use crate::rejection::{Notes, Rejection};
 use crate::route::RouteConfig;
 use crate::stats::Registry;
@@ -58,6 +59,7 @@ pub fn decode(
         }
         ResourceKind::Route => {
             let config = route_config(&message::<RouteConfiguration>(body)?)?;
+            filter::decode::register(config.all_filter_overrides(), desk.registry);
             desk.notes = config.notes.clone();
             Decoded::Route(Arc::new(config))
         }

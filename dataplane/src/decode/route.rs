@@ -16,7 +16,7 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use http::StatusCode;
 
-pub(super) use headers::header_ops;
+pub(crate) use headers::header_ops;
 
 use self::levelled::levelled;
 use super::{fields, format};

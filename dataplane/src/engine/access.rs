@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use crate::runtime::LogSink;
+use crate::format::Context;
+use crate::runtime::{AccessLog, LogSink};
 
 /// A worker hands its lines over when they are this old or this many bytes.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -50,8 +51,19 @@ impl LogWriter {
         Self { queue, pending: Rc::default(), flush_armed: Rc::default(), dropped: Rc::default() }
     }
 
+    /// Writes a line to each of the logs that wants one.
+    pub(crate) fn write(&self, logs: &[AccessLog], context: &Context<'_>) {
+        for log in logs {
+            if log.filter.as_ref().is_none_or(|filter| filter.accepts(context)) {
+                let mut line = String::with_capacity(256);
+                log.format.render(context, &mut line);
+                self.line(&log.sink, line.as_bytes());
+            }
+        }
+    }
+
     /// Adds a line, which ends in a line feed.
-    pub(crate) fn line(&self, sink: &LogSink, line: &[u8]) {
+    fn line(&self, sink: &LogSink, line: &[u8]) {
         let mut pending = self.pending.borrow_mut();
         if !pending.contains_key(sink) {
             pending.insert(sink.clone(), Vec::new());

@@ -1,15 +1,12 @@
 //! One worker's state of one cluster: whose turn it is, and the connections to each endpoint.
 
 use std::cell::RefCell;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::dynamic::{DynamicHosts, Found, LookupError};
+use super::cluster_info::ClusterInfo;
 use super::pool::Pool;
-use super::worker::Worker;
 use crate::balance::{ActiveRequest, Balancer};
-use crate::breaker::Breaker;
 use crate::runtime::{Cluster, Endpoint};
 
 /// A cluster as one worker sees it. It outlives changes of its configuration.
@@ -17,14 +14,12 @@ use crate::runtime::{Cluster, Endpoint};
 pub(crate) struct ClusterState {
     view: RefCell<Rc<View>>,
     balancer: RefCell<Balancer>,
-    /// The hosts that requests name, where the cluster has none of its own.
-    dynamic: Option<DynamicHosts>,
 }
 
 /// A cluster's configuration with the pools of its endpoints, in the order of the endpoints.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub(crate) config: Arc<Cluster>,
+    pub(crate) config: Rc<ClusterInfo>,
     pools: Vec<Rc<Pool>>,
 }
 
@@ -52,8 +47,7 @@ impl ClusterState {
             Balancer::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
         let pools = pools(&config, &[]);
         Rc::new(Self {
-            dynamic: config.dns_cache.as_ref().map(|_| DynamicHosts::new()),
-            view: RefCell::new(Rc::new(View { config, pools })),
+            view: RefCell::new(Rc::new(View { config: ClusterInfo::new(config), pools })),
             balancer: RefCell::new(balancer),
         })
     }
@@ -61,7 +55,7 @@ impl ClusterState {
     /// Takes over a changed configuration. Pools of endpoints that stay are kept where nothing else changed.
     pub(crate) fn update(&self, config: Arc<Cluster>) {
         let old = self.view();
-        if Arc::ptr_eq(&old.config, &config) {
+        if old.config.is(&config) {
             return;
         }
         let keep: &[Rc<Pool>] = if old.config.identity == config.identity { &old.pools } else { &[] };
@@ -73,28 +67,12 @@ impl ClusterState {
             config.endpoints.clone(),
             config.outliers.clone(),
         );
-        *self.view.borrow_mut() = Rc::new(View { config, pools });
-        if let Some(dynamic) = &self.dynamic {
-            dynamic.clear();
-        }
+        *self.view.borrow_mut() = Rc::new(View { config: ClusterInfo::new(config), pools });
     }
 
     /// Ends all pooled connections: the cluster is gone.
     pub(crate) fn retire(&self) {
         self.view().pools.iter().for_each(|pool| pool.retire());
-        if let Some(dynamic) = &self.dynamic {
-            dynamic.clear();
-        }
-    }
-
-    /// The host that an authority names, where the cluster's hosts are those that requests name; `None` in others.
-    pub(crate) async fn find_host(
-        &self,
-        worker: &Rc<Worker>,
-        authority: &str,
-    ) -> Option<Result<Found, LookupError>> {
-        let config = self.view().config.clone();
-        Some(self.dynamic.as_ref()?.find(worker, &config, authority).await)
     }
 
     pub(crate) fn view(&self) -> Rc<View> {
@@ -128,22 +106,4 @@ fn pools(config: &Cluster, known: &[Rc<Pool>]) -> Vec<Rc<Pool>> {
             Some(_) | None => Pool::new(endpoint.address, endpoint.transport),
         })
         .collect()
-}
-
-/// A cluster's circuit breaker, reached through the worker's own reference count.
-#[derive(Debug, Clone)]
-pub(crate) enum BreakerOf {
-    Default(Rc<View>),
-    High(Rc<View>),
-}
-
-impl Deref for BreakerOf {
-    type Target = Breaker;
-
-    fn deref(&self) -> &Breaker {
-        match self {
-            Self::Default(view) => &view.config.breaker,
-            Self::High(view) => &view.config.high_breaker,
-        }
-    }
 }

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::clock::{now, within};
 use super::cluster::ClusterState;
+use super::local::Local;
 use super::reply::Reply;
-use super::worker::Worker;
 use crate::format::ResponseFlags;
 use crate::route::without_port;
 use crate::runtime::{Cluster, DnsCache};
@@ -93,11 +93,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl DynamicHosts {
-    pub(crate) fn new() -> Self {
+impl Default for DynamicHosts {
+    fn default() -> Self {
         Self { hosts: RefCell::default(), waiting: Cell::new(0), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
+}
 
+impl DynamicHosts {
     /// Forgets all hosts, and ends connections to them that nobody uses.
     pub(crate) fn clear(&self) {
         let hosts = std::mem::take(&mut *self.hosts.borrow_mut());
@@ -107,8 +109,8 @@ impl DynamicHosts {
     /// Finds the addresses of the host that an authority names.
     pub(crate) async fn find(
         &self,
-        worker: &Rc<Worker>,
-        config: &Arc<Cluster>,
+        worker: &Rc<Local>,
+        config: &Cluster,
         authority: &str,
     ) -> Result<Found, LookupError> {
         let Some((cache, stats)) = &config.dns_cache else { return Err(LookupError::NoHost) };
@@ -150,7 +152,7 @@ impl DynamicHosts {
 
     fn host(
         &self,
-        worker: &Worker,
+        worker: &Local,
         name: &Name,
         cache: &DnsCache,
         stats: &DnsCacheStats,
@@ -188,7 +190,7 @@ impl DynamicHosts {
     /// The addresses of a name that may be used; none where there are none, or no answer in time.
     async fn look_up(
         &self,
-        worker: &Worker,
+        worker: &Local,
         (host, port): &Name,
         cache: &DnsCache,
         stats: &DnsCacheStats,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use super::serve::HttpConnection;
-use super::worker::Worker;
+use super::http_connection::HttpConnection;
+use super::local::Local;
 use crate::runtime::HttpManager;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -51,7 +51,7 @@ pub(super) fn apply(
     headers: &mut HeaderMap,
     scheme: &'static str,
 ) -> IpAddr {
-    let direct = connection.held.facts.peer.ip();
+    let direct = connection.downstream.facts.peer.ip();
     if headers.keys().any(|name| name.as_str().starts_with(ENVOY)) {
         INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
     }
@@ -109,7 +109,7 @@ fn trusted(headers: &HeaderMap, nth: u32) -> Option<IpAddr> {
 }
 
 /// A random UUID, version 4.
-fn request_id(worker: &Worker) -> HeaderValue {
+fn request_id(worker: &Local) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let random = (u128::from(worker.random()) << 64) | u128::from(worker.random());
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);

@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::worker::Worker;
+use super::local::Local;
 use crate::runtime::{Cluster, DownstreamTls, Listener, UpstreamTls, counter_of, reason};
 use crate::stats::TlsStats;
 
 /// A client's handshake failed.
 pub(super) fn inbound_failed(
-    worker: &Worker,
+    worker: &Local,
     listener: &Listener,
     tls: &DownstreamTls,
     peer: SocketAddr,
@@ -28,7 +28,7 @@ pub(super) fn inbound_failed(
 
 /// A handshake with a server failed.
 pub(super) fn outbound_failed(
-    worker: &Worker,
+    worker: &Local,
     cluster: &Cluster,
     tls: Option<&Arc<UpstreamTls>>,
     address: SocketAddr,
@@ -46,7 +46,7 @@ pub(super) fn outbound_failed(
 /// With TLS 1.3 a server looks at our certificate after the handshake is over for us: its refusal is the first thing that
 /// is read.
 pub(super) fn refused_by_server(
-    worker: &Worker,
+    worker: &Local,
     cluster: &Cluster,
     address: SocketAddr,
     error: &(dyn std::error::Error + 'static),
@@ -69,7 +69,7 @@ pub(super) fn refused_by_server(
 }
 
 /// Counts a handshake that failed, and says why it did.
-fn count(worker: &Worker, stats: &TlsStats, error: &io::Error) -> String {
+fn count(worker: &Local, stats: &TlsStats, error: &io::Error) -> String {
     let (counter, reason) = match of_tls(error) {
         Some(error) => (counter_of(error, stats), reason(error)),
         None => (stats.connection_error, error.to_string()),

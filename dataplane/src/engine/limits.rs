@@ -16,9 +16,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+
 use super::body::Progress;
 use super::clock::{Deadline, Deadlines, now};
-use super::exchange::Exchange;
+use super::reply::Reply;
 use crate::format::ResponseFlags;
 use crate::runtime::HttpTimeouts;
 
@@ -58,20 +60,19 @@ impl TimedOut {
         }
     }
 
-    /// Counts it where Envoy does: what the caller is to blame for in the connection manager, the rest in the cluster.
-    pub(super) fn count(self, exchange: &Exchange) {
-        let shard = &exchange.connection.worker.shard;
-        let cluster = exchange.upstream.as_ref().map(|upstream| &upstream.picked.view.config.stats);
-        let manager = exchange.view.manager().map(|manager| &manager.stats);
-        let counter = match self {
-            Self::Route => cluster.map(|stats| stats.upstream_rq_timeout),
-            Self::PerTry => cluster.map(|stats| stats.upstream_rq_per_try_timeout),
-            Self::Idle => manager.map(|stats| stats.downstream_rq_idle_timeout),
-            Self::Duration => manager.map(|stats| stats.downstream_rq_max_duration_reached),
-            Self::Request => manager.map(|stats| stats.downstream_rq_timeout),
+    /// The answer. 408 where the caller has not sent its request yet: it is not the endpoint that is late then.
+    pub(crate) fn reply(self, request_ended: bool) -> Reply {
+        let late = if request_ended { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+        let (code, body) = match self {
+            Self::Route | Self::PerTry => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
+            Self::Idle => (late, "stream timeout"),
+            Self::Duration => (late, "downstream duration timeout"),
+            Self::Request => (StatusCode::REQUEST_TIMEOUT, "request timeout"),
         };
-        if let Some(counter) = counter {
-            shard.inc(counter);
+        let reply = Reply::new(code, self.details()).body(body);
+        match self.flag() {
+            Some(flag) => reply.flag(flag),
+            None => reply,
         }
     }
 }
@@ -127,6 +128,11 @@ impl Limits {
     /// The request has a body, whose progress counts.
     pub(super) fn follow(&self, progress: &Rc<Progress>) {
         *self.request.borrow_mut() = Some(progress.clone());
+    }
+
+    /// The request waits for something before it is sent: what has been set so far counts.
+    pub(crate) fn watch(&self) {
+        self.arm(now());
     }
 
     /// The limits that a route gives; said when the request is about to be sent.
@@ -209,7 +215,7 @@ impl Limits {
     }
 
     /// Whether the request has come whole.
-    pub(super) fn request_ended(&self) -> bool {
+    pub(crate) fn request_ended(&self) -> bool {
         self.request.borrow().as_ref().is_none_or(|progress| progress.ended.get().is_some())
     }
 
@@ -307,4 +313,15 @@ impl Limits {
             self.deadline.clear();
         }
     }
+}
+
+/// Runs `work` unless a limit of the request is reached first. Everything that a request waits for before it has a
+/// response runs in here: what is reached elsewhere cuts the stream without an answer.
+pub(crate) async fn limited<F: Future>(limits: &Limits, work: F) -> Result<F::Output, TimedOut> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => limits.answerable(cx).map(Err),
+    })
+    .await
 }

@@ -8,21 +8,23 @@ use std::time::Duration;
 
 use rustls::server::Accepted;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::StartHandshake;
 
-use super::chain::{ChainState, ChainView};
+use super::chain::ChainState;
 use super::clock::within;
+use super::clusters::Clusters;
+use super::command::Command;
+use super::connection::{Connection, Ending, Facts, TlsFacts};
+use super::filter_chain_match;
 use super::handshake::inbound_failed;
-use super::held::{Ending, Facts, Held, TlsFacts};
 use super::inspect::Inspected;
-use super::select;
+use super::local::Local;
 use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
-use super::worker::{Command, Worker};
-use crate::rbac::Attributes;
-use crate::runtime::{
-    Direction, DownstreamTls, Listener, NetworkFilter, OnInspectionTimeout, PeerCertificate, Runtime,
-};
+use super::trust::clients;
+use crate::filter;
+use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, PeerCertificate, Runtime};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,7 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One listener on one worker.
 pub(crate) struct ListenerState {
-    worker: Weak<Worker>,
+    worker: Rc<Local>,
+    clusters: Rc<Clusters>,
+    /// The queues of all workers, in order.
+    peers: Rc<[mpsc::Sender<Command>]>,
     config: RefCell<Arc<Listener>>,
     chains: RefCell<Vec<Rc<ChainState>>>,
     accepting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -47,9 +52,17 @@ impl std::fmt::Debug for ListenerState {
 }
 
 impl ListenerState {
-    pub(super) fn new(worker: &Rc<Worker>, config: &Arc<Listener>, runtime: &Runtime) -> Rc<Self> {
+    pub(super) fn new(
+        worker: &Rc<Local>,
+        clusters: &Rc<Clusters>,
+        peers: &Rc<[mpsc::Sender<Command>]>,
+        config: &Arc<Listener>,
+        runtime: &Runtime,
+    ) -> Rc<Self> {
         let state = Rc::new(Self {
-            worker: Rc::downgrade(worker),
+            worker: worker.clone(),
+            clusters: clusters.clone(),
+            peers: peers.clone(),
             config: RefCell::new(config.clone()),
             chains: RefCell::default(),
             accepting: RefCell::default(),
@@ -64,12 +77,9 @@ impl ListenerState {
         let old = self.chains.take();
         let wanted = config.filter_chains.iter().chain(&config.default_filter_chain);
         let chains: Vec<Rc<ChainState>> = wanted
-            .map(|chain| match old.iter().find(|known| known.identity() == chain.identity) {
-                Some(known) => {
-                    known.update(config, chain, runtime);
-                    known.clone()
-                }
-                None => ChainState::new(config, chain, runtime),
+            .map(|chain| {
+                let known = old.iter().find(|known| known.update(config, chain, runtime).is_some());
+                known.cloned().unwrap_or_else(|| ChainState::new(config, chain, runtime))
             })
             .collect();
         let gone: Vec<_> =
@@ -122,33 +132,33 @@ impl ListenerState {
 
     /// Serves a connection of this listener; its place in the worker's load is already taken.
     pub(super) fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
-        let Some(worker) = self.worker.upgrade() else { return };
         let state = self.clone();
-        tokio::task::spawn_local(async move { state.begin(worker, tcp, peer).await });
+        tokio::task::spawn_local(async move { state.begin(tcp, peer).await });
     }
 
     fn end_connections_of(&self, chains: &[Rc<ChainState>]) {
-        let (false, Some(worker)) = (chains.is_empty(), self.worker.upgrade()) else { return };
-        let of_chains = |held: &Held| chains.iter().any(|chain| Rc::ptr_eq(chain, &held.chain));
-        let ending = worker.connections.select(of_chains);
-        ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Finish));
+        if chains.is_empty() {
+            return;
+        }
+        let of_chains =
+            |connection: &Connection| chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain));
+        let ending = self.worker.connections.select(of_chains);
+        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Finish));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(DRAIN).await;
-            ending.iter().filter_map(Weak::upgrade).for_each(|held| held.end(Ending::Cut));
+            ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));
         });
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
-            let Some(worker) = self.worker.upgrade() else { return };
             match listener.accept().await {
-                Ok((tcp, peer)) => self.place(&worker, tcp, peer),
+                Ok((tcp, peer)) => self.place(tcp, peer),
                 Err(error) => {
                     let listener = self.config.borrow().name.clone();
-                    worker.repeats.note(&listener, &error.to_string(), |unsaid| {
+                    self.worker.repeats.note(&listener, &error.to_string(), |unsaid| {
                         tracing::warn!(%listener, %error, unsaid, "accept failed; tried again all the time");
                     });
-                    drop(worker);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -156,11 +166,11 @@ impl ListenerState {
     }
 
     /// Keeps a connection or gives it to a worker that has fewer.
-    fn place(self: &Rc<Self>, worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
-        let load = &worker.connections.load;
+    fn place(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
+        let load = &self.worker.connections.load;
         if let Some(other) = load.better() {
             let listener = self.config.borrow().name.clone();
-            if let Some(permit) = worker.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
+            if let Some(permit) = self.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
                 if let Ok(tcp) = tcp.into_std() {
                     load.enter_for(other);
                     permit.send(Command::Serve { listener, tcp, peer });
@@ -172,7 +182,8 @@ impl ListenerState {
         self.serve(tcp, peer);
     }
 
-    async fn begin(self: Rc<Self>, worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
+    async fn begin(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
+        let worker = self.worker.clone();
         let _place = worker.connections.load.place();
         let config = self.config.borrow().clone();
         let (shard, stats) = (&worker.shard, &config.stats);
@@ -182,7 +193,7 @@ impl ListenerState {
         // The handshake's state is large and short-lived: it does not stay with the connection.
         let opening = Box::pin(self.open(&worker, &config, tcp, peer));
         if let Some(opened) = opening.await {
-            serve(worker.clone(), opened).await;
+            serve(worker.clone(), self.clusters.clone(), opened).await;
         }
         shard.down(stats.downstream_cx_active);
         shard.inc(stats.downstream_cx_destroy);
@@ -191,7 +202,7 @@ impl ListenerState {
 
     async fn open(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         config: &Arc<Listener>,
         tcp: TcpStream,
         peer: SocketAddr,
@@ -220,7 +231,7 @@ impl ListenerState {
                 }
             }
         }
-        let facts = select::Facts {
+        let facts = filter_chain_match::Facts {
             destination: local,
             source: peer,
             server_name: inspected.server_name.as_deref(),
@@ -229,7 +240,7 @@ impl ListenerState {
         };
         // The listener may have changed while the peer was slow: the chain comes from the newest resource.
         let newest = self.config.borrow().clone();
-        let Some(chain) = select::select(&newest, &facts) else {
+        let Some(chain) = filter_chain_match::select(&newest, &facts) else {
             worker.shard.inc(config.stats.no_filter_chain_match);
             return None;
         };
@@ -239,7 +250,7 @@ impl ListenerState {
 
     async fn secure(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Rc<Local>,
         chain: Rc<ChainState>,
         inspected: Inspected,
         local: SocketAddr,
@@ -251,12 +262,9 @@ impl ListenerState {
         let Some(tls) = &view.chain.tls else {
             let facts = Facts { local, peer, tls: None, id };
             let stream = Stream::Plain(Rewound::new(inspected.tcp, inspected.ahead));
-            let held = worker.connections.hold(chain, facts);
-            return admits(worker, &view, &held.facts).then_some(Opened {
-                stream,
-                held,
-                h2: offers_h2.then_some(true),
-            });
+            let connection = worker.connections.hold(chain, facts);
+            return filter::connection::admit(&view.chain.network_filters, worker, &connection.facts)
+                .then_some(Opened { stream, connection, h2: offers_h2.then_some(true) });
         };
         let limit = view.chain.handshake_timeout.unwrap_or(HANDSHAKE);
         let stats = &view.listener.stats;
@@ -284,23 +292,29 @@ impl ListenerState {
             // The chain went while the peer took its time: whoever ends its connections has come and gone.
             return None;
         }
-        let held = worker.connections.hold(chain, facts);
-        if changed_meanwhile(worker, &held, tls) {
+        let connection = worker.connections.hold(chain, facts);
+        if changed_meanwhile(worker, &connection, tls) {
             return None;
         }
         let stream = Stream::Accepted(Box::new(stream));
-        admits(worker, &view, &held.facts).then_some(Opened { stream, held, h2 })
+        filter::connection::admit(&view.chain.network_filters, worker, &connection.facts).then_some(Opened {
+            stream,
+            connection,
+            h2,
+        })
     }
 }
 
 /// Whether trust changed while the handshake ran, and the client would not be let in now.
-fn changed_meanwhile(worker: &Worker, held: &Held, used: &Arc<DownstreamTls>) -> bool {
-    let view = held.chain.view();
-    let (Some(newest), Some(peer)) = (&view.chain.tls, held.facts.peer_certificate()) else { return false };
+fn changed_meanwhile(worker: &Local, connection: &Connection, used: &Arc<DownstreamTls>) -> bool {
+    let view = connection.chain.view();
+    let (Some(newest), Some(peer)) = (&view.chain.tls, connection.facts.peer_certificate()) else {
+        return false;
+    };
     let refusal = newest.refusal(peer, newest.change_since(used));
     let refused = refusal.is_some();
     if let Some(reason) = refusal {
-        super::trust::note_client(worker, held, peer, &reason);
+        clients::note(&worker.repeats, connection, peer, &reason);
     }
     refused
 }
@@ -341,29 +355,4 @@ fn tls_facts(session: &rustls::ServerConnection, tls: &DownstreamTls) -> TlsFact
         },
         cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
     }
-}
-
-/// What the chain's network filters say of a connection.
-fn admits(worker: &Worker, view: &ChainView, facts: &Facts) -> bool {
-    view.chain.network_filters.iter().all(|filter| {
-        let NetworkFilter::Rbac { rbac, stats } = filter;
-        let attributes = Attributes {
-            upstream: &[],
-            peer: facts.peer_certificate(),
-            server_name: facts.server_name(),
-            local: facts.local,
-            direct_remote: facts.peer.ip(),
-            remote: facts.peer.ip(),
-            request: None,
-        };
-        if let Some(shadow) = rbac.evaluate_shadow(&attributes) {
-            worker.shard.inc(if shadow.allowed { stats.shadow_allowed } else { stats.shadow_denied });
-        }
-        let Some(verdict) = rbac.evaluate(&attributes) else { return true };
-        worker.shard.inc(if verdict.allowed { stats.allowed } else { stats.denied });
-        if !verdict.allowed {
-            tracing::debug!(peer = %facts.peer, details = %verdict.details(), "connection denied");
-        }
-        verdict.allowed
-    })
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Pool (endpoint)
-//!   idle:  h1 connections that wait, last used on top
-//!   multi: h2 connections, each with many streams
+//!   h1:     connections that wait, last used on top
+//!   h2:     connections with many streams each
+//!   places: how many of both are open
 //! ```
 //!
 //! A request that finds no room waits, or dials: as many dials are under way at once as the requests that wait need,
@@ -14,72 +15,56 @@
 //! life, or before a certificate of either side expires. A connection that is dropped here while requests use it
 //! finishes them first.
 
+mod connection;
 mod h1;
+mod h1_driver;
 mod h2;
-mod life;
-mod line;
 mod opening;
+mod place;
 mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use hyper::client::conn::http1;
-use tokio::sync::Notify;
+pub(crate) use connection::UpstreamConnection;
+pub(crate) use h1_driver::H1Driver;
+pub(crate) use upload::UploadBody;
 
-pub(crate) use h1::IdleLease;
-use h2::Connecting;
-pub(crate) use h2::StreamLease;
-pub(crate) use life::Connection;
-pub(crate) use line::Line;
-pub(crate) use upload::Upload;
-
-use super::body::Body;
-use super::cluster::{BreakerOf, View};
+use super::body::RequestBody;
+use super::cluster_info::{BreakerOf, ClusterInfo};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::handshake::outbound_failed;
-use super::worker::Worker;
+use super::local::Local;
 use crate::breaker::{Permit, Resource};
-use crate::runtime::{Cluster, Transport};
+use crate::runtime::Transport;
+use h1::{H1Connections, H1Lease};
+use h2::{H2Connections, H2Lease, Queued};
+use place::{Place, Places};
 
 /// The HTTP connections to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) address: SocketAddr,
     transport: usize,
-    idle: RefCell<Vec<h1::Idle>>,
-    multi: RefCell<Vec<Rc<h2::Multi>>>,
-    /// h2 connections of which it is not known yet how many streams they take.
-    connecting: Cell<u32>,
-    /// How many streams the server took at once on its newest connection.
-    learned: Cell<Option<u32>>,
-    /// Requests that wait for a stream.
-    queued: Cell<u32>,
+    places: Rc<Places>,
+    h1: Rc<H1Connections>,
+    h2: Rc<H2Connections>,
     failures: Cell<u64>,
     last_failure: RefCell<Option<ConnectError>>,
-    /// An h1 connection may be had, or opened.
-    changed: Notify,
-    /// A stream may be had, or a connection for it opened.
-    streams: Notify,
-    /// Connections that are open or being opened.
-    open: Cell<u32>,
-    /// Set when the endpoint is gone or the cluster is configured anew: nothing comes back into the pool.
-    pub(crate) retired: Cell<bool>,
 }
 
 /// A connection for one request.
 #[derive(Debug)]
 pub(crate) enum Lease {
     /// A whole h1 connection.
-    Http1(IdleLease),
+    Http1(H1Lease),
     /// A stream of an h2 connection.
-    Http2(StreamLease),
+    Http2(H2Lease),
 }
 
 impl Lease {
-    pub(crate) fn connection(&self) -> &Rc<Connection> {
+    pub(crate) fn connection(&self) -> &Rc<UpstreamConnection> {
         match self {
             Self::Http1(lease) => lease.connection(),
             Self::Http2(lease) => lease.connection(),
@@ -87,19 +72,20 @@ impl Lease {
     }
 
     /// What moves the bytes, where the request has to drive it.
-    pub(crate) fn line(&self) -> Option<&Rc<Line>> {
+    pub(crate) fn driver(&self) -> Option<&Rc<H1Driver>> {
         match self {
-            Self::Http1(lease) => Some(lease.line()),
+            Self::Http1(lease) => Some(lease.driver()),
             Self::Http2(_) => None,
         }
     }
 
-    /// What a body says when it begins to be sent, where a task of its own will send it.
-    pub(crate) fn upload(&mut self) -> Option<Upload> {
-        match self {
-            Self::Http1(_) => None,
-            Self::Http2(lease) => Some(lease.upload()),
-        }
+    /// A request's body as it is sent over the connection.
+    pub(crate) fn body(&mut self, body: RequestBody) -> UploadBody {
+        let upload = match (&body, self) {
+            (RequestBody::Empty, _) | (_, Self::Http1(_)) => None,
+            (RequestBody::Once(_) | RequestBody::Replayed(_), Self::Http2(lease)) => Some(lease.upload()),
+        };
+        UploadBody::new(body, upload)
     }
 
     /// Whether the connection has served another request before.
@@ -119,20 +105,15 @@ pub(crate) enum Version {
 
 impl Pool {
     pub(crate) fn new(address: SocketAddr, transport: usize) -> Rc<Self> {
+        let places = Rc::<Places>::default();
         Rc::new(Self {
             address,
             transport,
-            idle: RefCell::default(),
-            multi: RefCell::default(),
-            connecting: Cell::new(0),
-            learned: Cell::new(None),
-            queued: Cell::new(0),
+            h1: H1Connections::new(&places),
+            h2: H2Connections::new(&places),
+            places,
             failures: Cell::new(0),
             last_failure: RefCell::default(),
-            changed: Notify::new(),
-            streams: Notify::new(),
-            open: Cell::new(0),
-            retired: Cell::new(false),
         })
     }
 
@@ -141,54 +122,50 @@ impl Pool {
         self.address == address && self.transport == transport
     }
 
-    /// Ends idle connections now, and the others after their last request.
+    /// Ends idle connections now, and the others after their last request: the endpoint is gone, or the cluster is
+    /// configured anew.
     pub(crate) fn retire(&self) {
-        self.retired.set(true);
-        let idle = self.idle.take();
-        idle.into_iter().for_each(h1::Idle::discard);
-        self.multi.borrow_mut().clear();
-        self.changed.notify_waiters();
-        self.streams.notify_waiters();
+        self.h1.retire();
+        self.h2.retire();
+        self.places.notify_all();
     }
 
     /// A connection that may take a request: a pooled one, else a new one. Where the cluster's connections are
     /// used up, the request waits for one; where too many wait, it is refused.
     pub(crate) async fn lease(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        view: &Rc<View>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         version: Version,
         fresh: Freshness,
     ) -> Result<Lease, ConnectError> {
         let mut waiting = None;
         loop {
             if fresh == Freshness::Any {
-                if version != Version::Http2 {
-                    while let Some(idle) = self.take_idle() {
-                        if let Some(lease) = idle.check(self).await {
-                            return Ok(Lease::Http1(lease));
-                        }
-                    }
+                if version != Version::Http2
+                    && let Some(lease) = self.h1.lease().await
+                {
+                    return Ok(Lease::Http1(lease));
                 }
                 if version != Version::Http1
-                    && let Some(lease) = self.free_stream()
+                    && let Some(lease) = self.h2.lease()
                 {
                     return Ok(Lease::Http2(lease));
                 }
             }
             let must = fresh == Freshness::New || version == Version::Http1;
-            if must || self.needs_connection(view, waiting.is_some()) {
-                if let Some(place) = self.place(view) {
+            if must || self.h2.needs_connection(cluster, waiting.is_some()) {
+                if let Some(place) = self.places.take(cluster) {
                     drop(waiting);
                     // Large and rare: a request that finds a connection does not carry it around.
-                    return Box::pin(self.open(worker, view, version, place)).await;
+                    return Box::pin(self.open(worker, cluster, version, place)).await;
                 }
                 if waiting.is_none() {
-                    worker.shard.inc(view.config.stats.upstream_cx_overflow);
+                    worker.shard.inc(cluster.stats.upstream_cx_overflow);
                 }
             }
             if waiting.is_none() {
-                waiting = Some(Waiting::begin(self, worker, view, version)?);
+                waiting = Some(Waiting::begin(self, worker, cluster, version)?);
             }
             self.wait(version).await?;
         }
@@ -199,13 +176,13 @@ impl Pool {
         let failures = self.failures.get();
         match version {
             Version::Http1 => {
-                self.changed.notified().await;
+                self.places.connections.notified().await;
                 return Ok(());
             }
-            Version::Http2 => self.streams.notified().await,
+            Version::Http2 => self.places.streams.notified().await,
             Version::Auto => tokio::select! {
-                () = self.streams.notified() => {}
-                () = self.changed.notified() => {}
+                () = self.places.streams.notified() => {}
+                () = self.places.connections.notified() => {}
             },
         }
         match &*self.last_failure.borrow() {
@@ -216,56 +193,42 @@ impl Pool {
 
     async fn open(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        view: &Rc<View>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         version: Version,
         place: Place,
     ) -> Result<Lease, ConnectError> {
         let speak = match version {
             Version::Http1 => {
-                let dialed = self.dial(worker, &view.config, Speak::Http1).await?;
-                return self.open_h1(worker, view, dialed, place).await.map(Lease::Http1);
+                let dialed = self.dial(worker, cluster, Speak::Http1).await?;
+                return self.h1.open(worker, cluster, dialed, place).await.map(Lease::Http1);
             }
             Version::Http2 => Speak::Http2,
             Version::Auto => Speak::Auto,
         };
-        let connecting = Connecting::begin(self);
+        let connecting = self.h2.connect();
         let opened = async {
-            let dialed = self.dial(worker, &view.config, speak).await?;
+            let dialed = self.dial(worker, cluster, speak).await?;
             if version == Version::Auto && !dialed.h2_chosen {
-                // Each of those who wait needs a connection of its own.
-                self.learned.set(Some(1));
+                self.h2.note_h1();
                 drop(connecting);
-                return self.open_h1(worker, view, dialed, place).await.map(Lease::Http1);
+                return self.h1.open(worker, cluster, dialed, place).await.map(Lease::Http1);
             }
-            self.open_h2(worker, view, dialed, place, connecting).await.map(Lease::Http2)
+            self.h2.open(worker, cluster, dialed, place, connecting).await.map(Lease::Http2)
         };
         let result = opened.await;
         if let Err(error) = &result {
             self.failures.set(self.failures.get() + 1);
             *self.last_failure.borrow_mut() = Some(error.clone());
-            self.streams.notify_waiters();
+            self.places.streams.notify_waiters();
         }
         result
     }
 
-    /// A place for one more connection. The first to an endpoint is always allowed, as in Envoy: else a cluster
-    /// whose connections all go to other endpoints could never reach this one.
-    fn place(self: &Rc<Self>, view: &Rc<View>) -> Option<Place> {
-        let breaker = BreakerOf::Default(view.clone());
-        let permit = if self.open.get() == 0 {
-            Permit::new(breaker, Resource::Connections)
-        } else {
-            Permit::try_new(breaker, Resource::Connections)?
-        };
-        self.open.set(self.open.get() + 1);
-        Some(Place { pool: self.clone(), _permit: permit })
-    }
-
     async fn dial(
         &self,
-        worker: &Rc<Worker>,
-        cluster: &Arc<Cluster>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         speak: Speak,
     ) -> Result<Dialed, ConnectError> {
         // Secrets rotate without a new pool: the transport comes from the cluster of the moment.
@@ -275,8 +238,8 @@ impl Pool {
 
     async fn dial_by(
         &self,
-        worker: &Rc<Worker>,
-        cluster: &Arc<Cluster>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         transport: &Transport,
         speak: Speak,
     ) -> Result<Dialed, ConnectError> {
@@ -308,72 +271,39 @@ impl Pool {
         }
         result
     }
-
-    fn take_idle(&self) -> Option<h1::Idle> {
-        let mut idle = self.idle.borrow_mut();
-        loop {
-            let at = idle.iter().rposition(h1::Idle::is_settled)?;
-            let candidate = idle.remove(at);
-            if !candidate.is_closed() {
-                return Some(candidate);
-            }
-            candidate.discard();
-        }
-    }
-}
-
-/// An open connection's part of the cluster's limit.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pool: Rc<Pool>,
-    _permit: Permit<BreakerOf>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.pool.open.set(self.pool.open.get() - 1);
-        self.pool.changed.notify_one();
-        self.pool.streams.notify_one();
-    }
 }
 
 /// A request that waits for a connection.
 struct Waiting<'a> {
-    pool: &'a Pool,
-    worker: &'a Worker,
-    view: &'a View,
-    version: Version,
+    worker: &'a Local,
+    cluster: &'a ClusterInfo,
+    _queued: Option<Queued>,
     _permit: Permit<BreakerOf>,
 }
 
 impl<'a> Waiting<'a> {
     fn begin(
-        pool: &'a Pool,
-        worker: &'a Worker,
-        view: &'a Rc<View>,
+        pool: &Pool,
+        worker: &'a Local,
+        cluster: &'a Rc<ClusterInfo>,
         version: Version,
     ) -> Result<Self, ConnectError> {
-        let (shard, stats) = (&worker.shard, &view.config.stats);
-        let permit = Permit::try_new(BreakerOf::Default(view.clone()), Resource::Pending);
+        let (shard, stats) = (&worker.shard, &cluster.stats);
+        let permit = Permit::try_new(BreakerOf::Default(cluster.clone()), Resource::Pending);
         let Some(permit) = permit else {
             shard.inc(stats.upstream_rq_pending_overflow);
             return Err(ConnectError::Overflow);
         };
         shard.inc(stats.upstream_rq_pending_total);
         shard.up(stats.upstream_rq_pending_active);
-        if version != Version::Http1 {
-            pool.queued.set(pool.queued.get() + 1);
-        }
-        Ok(Self { pool, worker, view, version, _permit: permit })
+        let queued = (version != Version::Http1).then(|| pool.h2.queue());
+        Ok(Self { worker, cluster, _queued: queued, _permit: permit })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.worker.shard.down(self.view.config.stats.upstream_rq_pending_active);
-        if self.version != Version::Http1 {
-            self.pool.queued.set(self.pool.queued.get() - 1);
-        }
+        self.worker.shard.down(self.cluster.stats.upstream_rq_pending_active);
     }
 }
 
@@ -385,5 +315,3 @@ pub(crate) enum Freshness {
     /// Only a new one: a pooled one has just failed before any byte came back.
     New,
 }
-
-type H1Sender = http1::SendRequest<Body>;

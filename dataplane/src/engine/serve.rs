@@ -2,13 +2,11 @@
 
 mod life;
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,21 +15,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
-use super::body::Body;
+use super::chain::TerminalState;
 use super::clock::now;
-use super::exec::{Handover, Streams};
-use super::heard::{Heard, Signs};
-use super::held::{Ending, Held};
+use super::clusters::Clusters;
+use super::connection::{Connection, Ending};
+use super::exec::Streams;
+use super::heard::Heard;
+use super::http_connection::{HttpConnection, Protocol};
 use super::limits::Limits;
+use super::local::Local;
+use super::response_body::ResponseBody;
 use super::stream::Stream;
-use super::worker::Worker;
-use super::{http as requests, tcp};
+use super::{connection_manager, tcp};
 use crate::preface;
-use crate::runtime::{Codec, HttpManager, Terminal};
-use life::Life;
+use crate::runtime::{Codec, HttpManager};
+use life::{HEAD_TIMEOUT, Life};
 
-/// A request's head has to be complete this long after its first byte, or after the connection was opened.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's own limit of headers, for which it has room on the stack. Asked for another one, it clears a larger room for
 /// each message, even where the number is the same.
 const HYPER_HEADERS: usize = 100;
@@ -39,105 +38,38 @@ const HYPER_HEADERS: usize = 100;
 /// A connection that is ready to be served.
 pub(super) struct Opened {
     pub(super) stream: Stream,
-    pub(super) held: Rc<Held>,
+    pub(super) connection: Rc<Connection>,
     /// Whether ALPN or inspection settled the protocol.
     pub(super) h2: Option<bool>,
 }
 
-/// A downstream HTTP connection, as its requests see it.
-#[derive(Debug)]
-pub(crate) struct HttpConnection {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) held: Rc<Held>,
-    pub(crate) protocol: Protocol,
-    in_flight: Cell<u32>,
-    requests: Cell<u32>,
-    idle_since: Cell<Instant>,
-    signs: Arc<Signs>,
-    /// The limits of a stream on their way to its task.
-    pub(super) handover: Handover,
-    pub(crate) closing: Cell<bool>,
-}
-
-/// What is spoken on a downstream connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl HttpConnection {
-    /// Counts a request in; the guard counts it out.
-    pub(crate) fn enter(self: &Rc<Self>) -> InFlight {
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.requests.set(self.requests.get() + 1);
-        InFlight(self.clone())
-    }
-
-    pub(crate) fn speaks_http1(&self) -> bool {
-        self.protocol == Protocol::Http1
-    }
-
-    /// Whether the response that is about to be sent should be the connection's last.
-    pub(crate) fn should_close(&self, manager: &HttpManager) -> bool {
-        if self.closing.get()
-            || self.worker.draining.get().takes(self.held.direction)
-            || self.held.ending() != Ending::Stay
-        {
-            return true;
-        }
-        let most = manager.limits.requests_per_connection;
-        if most.is_some_and(|most| self.requests.get() >= most) {
-            self.worker.shard.inc(manager.stats.downstream_cx_max_requests_reached);
-            self.held.end(Ending::Announce);
-            return true;
-        }
-        false
-    }
-}
-
-/// A request in flight on a connection.
-#[derive(Debug)]
-pub(crate) struct InFlight(Rc<HttpConnection>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let left = self.0.in_flight.get() - 1;
-        self.0.in_flight.set(left);
-        if left == 0 {
-            self.0.idle_since.set(now());
-        }
-    }
-}
-
 /// Serves a connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, opened: Opened) {
-    let view = opened.held.chain.view();
-    match &view.chain.terminal {
-        Terminal::Tcp(proxy) => {
-            let proxy = proxy.clone();
-            tcp::serve(&worker, &proxy, opened.stream, &opened.held).await;
+pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Opened) {
+    let Opened { mut stream, connection, h2 } = opened;
+    let terminal = match &connection.chain.terminal {
+        TerminalState::Tcp(proxy) => {
+            let proxy = proxy.borrow().clone();
+            return tcp::serve(&worker, &clusters, &proxy, stream, &connection).await;
         }
-        Terminal::Http(manager) => {
-            let manager = manager.clone();
-            let Opened { mut stream, held, h2 } = opened;
-            let h2 = match (manager.codec, h2) {
-                (Codec::Http1, _) => false,
-                (Codec::Http2, _) => true,
-                (Codec::Auto, Some(h2)) => h2,
-                (Codec::Auto, None) => {
-                    let limit = manager.timeouts.idle.unwrap_or(HEAD_TIMEOUT).min(HEAD_TIMEOUT * 6);
-                    let Ok(Some((rewound, h2))) = tokio::time::timeout(limit, detect(stream)).await else {
-                        return;
-                    };
-                    stream = rewound;
-                    h2
-                }
+        TerminalState::Http(terminal) => terminal.clone(),
+    };
+    let manager = terminal.view().manager.clone();
+    let h2 = match (manager.codec, h2) {
+        (Codec::Http1, _) => false,
+        (Codec::Http2, _) => true,
+        (Codec::Auto, Some(h2)) => h2,
+        (Codec::Auto, None) => {
+            let limit = manager.timeouts.idle.unwrap_or(HEAD_TIMEOUT).min(HEAD_TIMEOUT * 6);
+            let Ok(Some((rewound, h2))) = tokio::time::timeout(limit, detect(stream)).await else {
+                return;
             };
-            let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-            serve_http(worker, held, stream, &manager, protocol).await;
+            stream = rewound;
+            h2
         }
-    }
+    };
+    let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
+    let connection = HttpConnection::new(worker, clusters, connection, terminal, protocol);
+    serve_http(connection, stream, &manager).await;
 }
 
 /// Tells h2 with prior knowledge from HTTP/1 by the first bytes.
@@ -153,25 +85,9 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
     }
 }
 
-async fn serve_http(
-    worker: Rc<Worker>,
-    held: Rc<Held>,
-    stream: Stream,
-    manager: &HttpManager,
-    protocol: Protocol,
-) {
-    let connection = Rc::new(HttpConnection {
-        worker: worker.clone(),
-        held,
-        protocol,
-        in_flight: Cell::new(0),
-        requests: Cell::new(0),
-        idle_since: Cell::new(now()),
-        signs: Arc::default(),
-        handover: Handover::default(),
-        closing: Cell::new(false),
-    });
-    let counted = Counted::new(&worker, manager, protocol, connection.held.facts.tls.is_some());
+async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &HttpManager) {
+    let (worker, protocol) = (connection.worker.clone(), connection.protocol);
+    let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
     let io = TokioIo::new(Heard { stream, signs: connection.signs.clone() });
     let ended = match protocol {
         Protocol::Http1 => {
@@ -226,8 +142,8 @@ async fn answer(
     connection: Rc<HttpConnection>,
     limits: Rc<Limits>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    Ok(requests::handle(connection, limits, request).await)
+) -> Result<Response<ResponseBody>, Infallible> {
+    Ok(connection_manager::handle(connection, limits, request).await)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -253,8 +169,8 @@ where
     let mut life = Life::new(&connection, manager);
     let mut shut_down = false;
     std::future::poll_fn(|cx| {
-        connection.held.watch(cx);
-        match connection.held.ending() {
+        connection.downstream.watch(cx);
+        match connection.downstream.ending() {
             Ending::Stay => {}
             // An idle h1 connection is left to its peer until there is no choice: closing it could cross a
             // request on the wire. An h2 peer is told by GOAWAY, which crosses nothing.
@@ -274,7 +190,7 @@ where
         if limits.as_ref().is_some_and(overdue) || life.poll(&connection, cx).is_ready() {
             return Poll::Ready(Ended::Cut);
         }
-        if !shut_down && connection.held.ending() >= Ending::Finish {
+        if !shut_down && connection.downstream.ending() >= Ending::Finish {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -284,7 +200,7 @@ where
 
 /// Connection counters and gauges of a manager, taken back at the end.
 struct Counted<'a> {
-    worker: &'a Worker,
+    worker: &'a Local,
     manager: &'a HttpManager,
     protocol: Protocol,
     tls: bool,
@@ -293,7 +209,7 @@ struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    fn new(worker: &'a Worker, manager: &'a HttpManager, protocol: Protocol, tls: bool) -> Self {
+    fn new(worker: &'a Local, manager: &'a HttpManager, protocol: Protocol, tls: bool) -> Self {
         let (shard, stats) = (&worker.shard, &manager.stats);
         shard.inc(stats.downstream_cx_total);
         shard.up(stats.downstream_cx_active);

@@ -8,15 +8,18 @@ use std::time::SystemTime;
 use tokio::io::AsyncWriteExt;
 
 use super::clock::Deadline;
-use super::cluster::{BreakerOf, ClusterState, Picked};
+use super::cluster::{ClusterState, Picked};
+use super::cluster_info::BreakerOf;
+use super::clusters::Clusters;
 use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::connection::{Connection, Ending};
 use super::copy::{End, Tunnelled, tunnel};
+use super::ejection;
 use super::handshake::{outbound_failed, refused_by_server};
-use super::held::{Ending, Held};
-use super::record;
+use super::local::Local;
 use super::stream::Stream;
-use super::trusted::Trusted;
-use super::worker::Worker;
+use super::tcp_log::{self, TcpRecord};
+use super::trust::servers::Trusted;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
@@ -50,12 +53,18 @@ impl Unreached {
 }
 
 /// Serves a downstream connection to its end.
-pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: Stream, held: &Rc<Held>) {
+pub(super) async fn serve(
+    worker: &Rc<Local>,
+    clusters: &Clusters,
+    proxy: &Arc<TcpProxy>,
+    stream: Stream,
+    connection: &Rc<Connection>,
+) {
     let shard = &worker.shard;
     shard.inc(proxy.stats.downstream_cx_total);
     let start = super::clock::now();
-    let mut log = record::TcpRecord::new(held, start);
-    match target(worker, proxy) {
+    let mut log = TcpRecord::new(connection, start);
+    match target(worker, clusters, proxy) {
         None => {
             shard.inc(proxy.stats.downstream_cx_no_route);
             log.flags.insert(ResponseFlags::NO_ROUTE);
@@ -64,7 +73,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: St
             log.cluster = Some(name);
             match reach(worker, &cluster, proxy.connect_attempts).await {
                 Ok(reached) => {
-                    let done = pass(worker, proxy, stream, held, reached, &mut log).await;
+                    let done = pass(worker, proxy, stream, connection, reached, &mut log).await;
                     shard.add(proxy.stats.downstream_cx_rx_bytes_total, done.up);
                     shard.add(proxy.stats.downstream_cx_tx_bytes_total, done.down);
                     (log.up, log.down) = (done.up, done.down);
@@ -81,16 +90,16 @@ pub(super) async fn serve(worker: &Rc<Worker>, proxy: &Arc<TcpProxy>, stream: St
             }
         }
     }
-    record::log_tcp(worker, &proxy.access_log, &log);
+    tcp_log::write(&worker.logs, &proxy.access_log, &log);
 }
 
 async fn pass(
-    worker: &Rc<Worker>,
+    worker: &Rc<Local>,
     proxy: &TcpProxy,
     stream: Stream,
-    held: &Rc<Held>,
+    connection: &Rc<Connection>,
     reached: Reached,
-    log: &mut record::TcpRecord<'_>,
+    log: &mut TcpRecord<'_>,
 ) -> Tunnelled {
     let Reached { picked, dialed, trusted, _permit } = reached;
     let (shard, stats) = (&worker.shard, &picked.view.config.stats);
@@ -100,12 +109,12 @@ async fn pass(
     shard.up(stats.upstream_cx_active);
     let idle = proxy.idle_timeout.map(|span| (Deadline::new(&worker.deadlines), span));
     let longest = proxy.max_duration.map(|span| Deadline::after(&worker.deadlines, span));
-    let expiry = certificate_end(worker, held, dialed.certificate_end());
+    let expiry = certificate_end(worker, connection, dialed.certificate_end());
     let done = tunnel(stream, dialed.stream, idle, |cx| {
-        held.watch(cx);
+        connection.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
         let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if held.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
+        if connection.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -132,16 +141,16 @@ async fn pass(
 
 /// A tunnel may not outlive the certificates of its two connections.
 pub(super) fn certificate_end(
-    worker: &Worker,
-    held: &Held,
+    worker: &Local,
+    connection: &Connection,
     upstream: Option<SystemTime>,
 ) -> Option<Deadline> {
-    let end = [upstream, held.facts.expires()].into_iter().flatten().min()?;
+    let end = [upstream, connection.facts.expires()].into_iter().flatten().min()?;
     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
     Some(Deadline::after(&worker.deadlines, left))
 }
 
-fn target(worker: &Worker, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
+fn target(worker: &Local, clusters: &Clusters, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
     let name = match &proxy.target {
         TcpTarget::Cluster(name) => name,
         TcpTarget::Weighted(clusters) => {
@@ -156,12 +165,12 @@ fn target(worker: &Worker, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterStat
             &chosen?.name
         }
     };
-    Some((name.clone(), worker.snapshot().cluster(name)?.clone()))
+    Some((name.clone(), clusters.snapshot().cluster(name)?.clone()))
 }
 
 /// Connects to an endpoint of the cluster, and to another one when that fails, at most `attempts` times.
 pub(super) async fn reach(
-    worker: &Rc<Worker>,
+    worker: &Rc<Local>,
     cluster: &Rc<ClusterState>,
     attempts: u32,
 ) -> Result<Reached, Unreached> {
@@ -175,7 +184,7 @@ pub(super) async fn reach(
         tried.push(picked.index);
         let config = picked.view.config.clone();
         let (shard, stats) = (&worker.shard, &config.stats);
-        let breaker = BreakerOf::Default(picked.view.clone());
+        let breaker = BreakerOf::Default(config.clone());
         let Some(permit) = Permit::try_new(breaker, Resource::Connections) else {
             shard.inc(stats.upstream_cx_overflow);
             return Err(Unreached::Overflow);
@@ -193,11 +202,11 @@ pub(super) async fn reach(
         match dialed {
             Ok(dialed) => {
                 shard.record(stats.upstream_cx_connect_ms, start.elapsed());
-                record::report(worker, &picked, Outcome::Connected);
+                ejection::report(&worker.shard, &picked, Outcome::Connected);
                 if dialed.tls.is_some() {
                     shard.inc(stats.tls.handshake);
                 }
-                let trusted = worker.servers.hold(worker, &config.name, &dialed);
+                let trusted = worker.servers.hold(&worker.repeats, &config.name, &dialed);
                 return Ok(Reached { picked, dialed, trusted, _permit: permit });
             }
             Err(error) => {
@@ -213,7 +222,7 @@ pub(super) async fn reach(
                     | ConnectError::Overflow
                     | ConnectError::Protocol(_) => {}
                 }
-                record::report(worker, &picked, Outcome::ConnectFailed);
+                ejection::report(&worker.shard, &picked, Outcome::ConnectFailed);
                 last = Unreached::Failed(error);
             }
         }

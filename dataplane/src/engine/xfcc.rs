@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use super::held::{Facts, TlsFacts};
+use super::connection::{Facts, TlsFacts};
 use crate::runtime::{ForwardClientCert, HttpManager, PeerCertificate};
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");

@@ -57,10 +57,10 @@ flags! {
     UPSTREAM_PROTOCOL_ERROR = 19, "UPE", "UpstreamProtocolError";
     /// The stream lived too long upstream.
     UPSTREAM_MAX_DURATION = 20, "UMSDR", "UpstreamMaxStreamDurationReached";
-    /// Answered by a fault filter.
-    FAULT_INJECTED = 21, "FI", "FaultInjected";
     /// Delayed by a fault filter.
-    DELAY_INJECTED = 22, "DI", "DelayInjected";
+    DELAY_INJECTED = 21, "DI", "DelayInjected";
+    /// Answered by a fault filter.
+    FAULT_INJECTED = 22, "FI", "FaultInjected";
     /// The overload manager refused.
     OVERLOAD_MANAGER = 23, "OM", "OverloadManagerTerminated";
     /// A name could not be resolved.

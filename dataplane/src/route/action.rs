@@ -101,17 +101,37 @@ impl ClusterChoice {
                 let name = head.headers.get(name)?.to_str().ok()?;
                 Some(Chosen { name, weighted: None })
             }
-            Self::Weighted { clusters, total } => {
-                let mut at = ((u128::from(random) * u128::from(*total)) >> 64) as u64;
-                for cluster in clusters {
-                    if at < u64::from(cluster.weight) {
-                        return Some(Chosen { name: &cluster.name, weighted: Some(cluster) });
-                    }
-                    at -= u64::from(cluster.weight);
-                }
-                None
+            Self::Weighted { .. } => {
+                let member = self.member(self.choose_member(random)?)?;
+                Some(Chosen { name: &member.name, weighted: Some(member) })
             }
         }
+    }
+
+    /// The place of a member of `weighted_clusters`, by weight. `random` is spread evenly. `None` where nothing is weighed.
+    pub fn choose_member(&self, random: u64) -> Option<u32> {
+        let Self::Weighted { clusters, total } = self else { return None };
+        let mut at = ((u128::from(random) * u128::from(*total)) >> 64) as u64;
+        let chosen = clusters.iter().position(|cluster| {
+            let weight = u64::from(cluster.weight);
+            let here = at < weight;
+            at = at.saturating_sub(weight);
+            here
+        });
+        u32::try_from(chosen?).ok()
+    }
+
+    /// The members of `weighted_clusters`.
+    pub fn members(&self) -> &[WeightedCluster] {
+        match self {
+            Self::Weighted { clusters, .. } => clusters,
+            Self::Named(_) | Self::Header(_) => &[],
+        }
+    }
+
+    /// The member of `weighted_clusters` at a place.
+    pub fn member(&self, place: u32) -> Option<&WeightedCluster> {
+        self.members().get(place as usize)
     }
 
     /// The clusters that are named.

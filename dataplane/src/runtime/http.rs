@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::AccessLog;
 use super::local_reply::LocalReplies;
-use crate::rbac::HttpRbac;
+use crate::filter::HttpFilter;
 use crate::route::RouteConfig;
-use crate::stats::{HttpStats, RbacStats};
+use crate::stats::HttpStats;
 
 /// `HttpConnectionManager`, meant.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub struct HttpManager {
     pub codec: Codec,
     /// Where the routes are.
     pub routes: RouteSource,
-    /// Filters in order; the last is the router. Without a router every request is answered 404.
-    pub filters: Vec<HttpFilter>,
+    /// `http_filters`.
+    pub filters: HttpFilters,
     /// The `server` header's value; Envoy's default is `envoy`.
     pub server_name: Arc<str>,
     /// When the `server` header is written.
@@ -56,23 +56,6 @@ pub struct HttpManager {
     pub local_replies: Option<Arc<LocalReplies>>,
 }
 
-impl HttpManager {
-    /// The filters before the one that looks up hosts, and those behind it; without one, all and none.
-    #[must_use]
-    pub fn filters_around_lookup(&self) -> (&[HttpFilter], Option<&[HttpFilter]>) {
-        match self.filters.iter().position(|filter| matches!(filter, HttpFilter::DynamicForwardProxy)) {
-            Some(at) => (&self.filters[..at], Some(&self.filters[at + 1..])),
-            None => (&self.filters, None),
-        }
-    }
-
-    /// Whether requests get any further than its filters.
-    #[must_use]
-    pub fn has_router(&self) -> bool {
-        matches!(self.filters.last(), Some(HttpFilter::Router { .. }))
-    }
-}
-
 /// `codec_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Codec {
@@ -94,26 +77,46 @@ pub enum RouteSource {
     Rds(Arc<str>),
 }
 
-/// An HTTP filter.
-#[derive(Debug, Clone)]
-pub enum HttpFilter {
-    /// `envoy.filters.http.rbac`, with the filter's name (for `typed_per_filter_config`).
-    Rbac {
-        /// The filter's name in the list.
-        name: Arc<str>,
-        /// The policies.
-        rbac: Arc<HttpRbac>,
-        /// `http.PREFIX.rbac.*` (`HttpRbac::register`).
-        stats: RbacStats,
-    },
-    /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
-    /// leads to a cluster that needs them.
-    DynamicForwardProxy,
-    /// `envoy.filters.http.router`.
-    Router {
-        /// `suppress_envoy_headers`: add no `x-envoy-…` headers.
-        suppress_envoy_headers: bool,
-    },
+/// `http_filters`: what a request passes, in order, with the router behind.
+#[derive(Debug, Default)]
+pub struct HttpFilters {
+    filters: Box<[HttpFilter]>,
+    router: Option<Router>,
+    see_responses: bool,
+}
+
+impl HttpFilters {
+    /// Filters in order. Without a router every request that passes them is answered 404.
+    #[must_use]
+    pub fn new(filters: Vec<HttpFilter>, router: Option<Router>) -> Self {
+        let see_responses = filters.iter().any(|one| one.filter.sees_responses());
+        Self { filters: filters.into(), router, see_responses }
+    }
+
+    /// The filters before the router.
+    #[must_use]
+    pub fn before_router(&self) -> &[HttpFilter] {
+        &self.filters
+    }
+
+    /// Whether any of them has to do with responses.
+    #[must_use]
+    pub fn see_responses(&self) -> bool {
+        self.see_responses
+    }
+
+    /// What sends requests on; `None` where requests get no further than the filters.
+    #[must_use]
+    pub fn router(&self) -> Option<&Router> {
+        self.router.as_ref()
+    }
+}
+
+/// `envoy.filters.http.router`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Router {
+    /// `suppress_envoy_headers`: add no `x-envoy-…` headers.
+    pub suppress_envoy_headers: bool,
 }
 
 /// `server_header_transformation`.

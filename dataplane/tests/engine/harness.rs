@@ -23,8 +23,8 @@ use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
     AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
-    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilter,
-    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
+    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
+    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource, Router,
     Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores, UpgradeConfig,
     UpstreamHttp, UpstreamProtocol,
 };
@@ -222,7 +222,7 @@ impl Setup {
             stats: HttpStats::register(&mut self.registry, &Scope::http("in")),
             codec: Codec::Auto,
             routes: RouteSource::Rds("routes".into()),
-            filters: vec![HttpFilter::Router { suppress_envoy_headers: false }],
+            filters: HttpFilters::new(Vec::new(), Some(Router::default())),
             server_name: "envoy".into(),
             server_header: ServerHeader::Overwrite,
             forwarding: Forwarding::default(),

@@ -12,10 +12,7 @@ use crate::route::{Addition, AppendAction, HeaderOps, Value};
 ///
 /// # Errors
 /// A name or value that is no header, a pseudo header or `host`, or a command that is unknown.
-pub(in crate::decode) fn header_ops(
-    add: &[HeaderValueOption],
-    remove: &[String],
-) -> Result<HeaderOps, Rejection> {
+pub(crate) fn header_ops(add: &[HeaderValueOption], remove: &[String]) -> Result<HeaderOps, Rejection> {
     let add = add
         .iter()
         .map(|option| addition(option).within(|| format!("headers_to_add[{}]", key(option))))

@@ -12,9 +12,10 @@ use wire::route::Action as WireAction;
 use wire::route_match::PathSpecifier;
 
 use super::*;
+use crate::filter::Override;
 use crate::format::Context;
 use crate::matcher::RequestHead;
-use crate::route::{Direction, FilterOverride};
+use crate::route::Direction;
 
 fn to_cluster(name: &str) -> wire::RouteAction {
     wire::RouteAction {
@@ -375,8 +376,8 @@ fn the_most_specific_filter_configuration_counts() {
     wire.virtual_hosts[0].routes[0].typed_per_filter_config.insert("rbac".into(), rbac_per_route(true));
     let config = decode(&wire);
     let found = config.find(&head("h", "/", &HeaderMap::new()), 0).unwrap();
-    assert!(matches!(config.filter_override(found, None, "rbac"), Some(FilterOverride::Disabled)));
-    assert!(matches!(config.filter_override(found, None, "other"), Some(FilterOverride::Rbac(_))));
+    assert!(matches!(config.filter_override(found, None, "rbac"), Some(Override::Disabled)));
+    assert!(matches!(config.filter_override(found, None, "other"), Some(Override::Rbac(_))));
     assert!(config.filter_override(found, None, "none").is_none());
 }
 

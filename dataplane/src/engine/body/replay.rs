@@ -14,7 +14,6 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{BodyError, Progress};
-use crate::engine::pool::Upload;
 
 struct Kept {
     incoming: Incoming,
@@ -61,10 +60,10 @@ impl Replay {
     }
 
     /// A body for the next attempt, from the beginning. Bodies of earlier attempts end with an error.
-    pub(crate) fn attempt(&self, upload: Option<Upload>) -> Replayed {
+    pub(crate) fn attempt(&self) -> Replayed {
         let mut kept = self.kept.borrow_mut();
         kept.attempt += 1;
-        Replayed { of: self.clone(), attempt: kept.attempt, next: 0, trailers_sent: false, upload }
+        Replayed { of: self.clone(), attempt: kept.attempt, next: 0, trailers_sent: false }
     }
 }
 
@@ -75,14 +74,10 @@ pub(crate) struct Replayed {
     attempt: u32,
     next: usize,
     trailers_sent: bool,
-    upload: Option<Upload>,
 }
 
 impl Replayed {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(upload) = self.upload.take() {
-            upload.begin();
-        }
         let kept = &mut *self.of.kept.borrow_mut();
         if kept.attempt != self.attempt {
             let cancelled = h2::Error::from(h2::Reason::CANCEL);

@@ -1,5 +1,6 @@
 //! HTTP/1.1 connections: one request at a time, last used first.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -7,31 +8,35 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::super::cluster::View;
+use super::super::cluster_info::ClusterInfo;
 use super::super::connect::{ConnectError, Dialed};
-use super::super::worker::Worker;
-use super::line::{Line, WATCH};
-use super::{Connection, H1Sender, Place, Pool};
+use super::super::local::Local;
+use super::connection::UpstreamConnection;
+use super::h1_driver::{H1Driver, WATCH};
+use super::place::{Place, Places};
+use super::upload::UploadBody;
 
 /// A connection that waited for longer than this is looked at before it is used again: the event loop gets one
 /// turn to notice that the server has closed it.
 const STALE: Duration = Duration::from_millis(2);
 
+type Sender = http1::SendRequest<UploadBody>;
+
 /// A connection that waits.
 #[derive(Debug)]
-pub(super) struct Idle {
-    sender: H1Sender,
-    connection: Rc<Connection>,
-    line: Rc<Line>,
+struct Idle {
+    sender: Sender,
+    connection: Rc<UpstreamConnection>,
+    driver: Rc<H1Driver>,
 }
 
 impl Idle {
     /// Whether its last exchange is over, or it is closed; one whose request body is still being sent is not.
-    pub(super) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         if !self.sender.is_ready() {
-            self.line.glance();
+            self.driver.glance();
             if !self.sender.is_ready() && !self.sender.is_closed() {
-                self.line.leave();
+                self.driver.leave();
                 return false;
             }
         }
@@ -39,38 +44,38 @@ impl Idle {
     }
 
     /// Ends it.
-    pub(super) fn discard(self) {
-        let Self { sender, connection, line } = self;
+    fn discard(self) {
+        let Self { sender, connection, driver } = self;
         drop((sender, connection));
-        line.leave();
+        driver.leave();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.sender.is_closed() || self.connection.spent.get()
     }
 
     /// Makes sure, as far as that can be known, that the server has not closed it meanwhile.
-    pub(super) async fn check(self, pool: &Rc<Pool>) -> Option<IdleLease> {
+    async fn check(self, of: &Rc<H1Connections>) -> Option<H1Lease> {
         if self.connection.idle_for() > STALE {
             tokio::task::yield_now().await;
         }
-        self.line.glance();
+        self.driver.glance();
         if self.is_closed() {
             self.discard();
             return None;
         }
-        Some(IdleLease::new(self.sender, self.connection, self.line, pool.clone()))
+        Some(H1Lease::new(self.sender, self.connection, self.driver, of.clone()))
     }
 }
 
-/// An h1 connection in use. It goes back into the pool by [`IdleLease::give_back`]; dropped before, its exchange was
+/// An h1 connection in use. It goes back into the pool by [`H1Lease::give_back`]; dropped before, its exchange was
 /// broken off, and it is closed at once: nothing that either side still waits for may hold it.
 #[derive(Debug)]
-pub(crate) struct IdleLease {
-    sender: Option<H1Sender>,
-    connection: Rc<Connection>,
-    line: Rc<Line>,
-    pool: Rc<Pool>,
+pub(crate) struct H1Lease {
+    sender: Option<Sender>,
+    connection: Rc<UpstreamConnection>,
+    driver: Rc<H1Driver>,
+    of: Rc<H1Connections>,
     end: LeaseEnd,
 }
 
@@ -85,23 +90,28 @@ enum LeaseEnd {
     Kept,
 }
 
-impl IdleLease {
-    fn new(sender: H1Sender, connection: Rc<Connection>, line: Rc<Line>, pool: Rc<Pool>) -> Self {
+impl H1Lease {
+    fn new(
+        sender: Sender,
+        connection: Rc<UpstreamConnection>,
+        driver: Rc<H1Driver>,
+        of: Rc<H1Connections>,
+    ) -> Self {
         connection.begin();
-        line.attend();
-        Self { sender: Some(sender), connection, line, pool, end: LeaseEnd::BrokenOff }
+        driver.attend();
+        Self { sender: Some(sender), connection, driver, of, end: LeaseEnd::BrokenOff }
     }
 
     /// What moves its bytes.
-    pub(crate) fn line(&self) -> &Rc<Line> {
-        &self.line
+    pub(crate) fn driver(&self) -> &Rc<H1Driver> {
+        &self.driver
     }
 
-    pub(crate) fn connection(&self) -> &Rc<Connection> {
+    pub(crate) fn connection(&self) -> &Rc<UpstreamConnection> {
         &self.connection
     }
 
-    pub(crate) fn sender(&mut self) -> &mut H1Sender {
+    pub(crate) fn sender(&mut self) -> &mut Sender {
         self.sender.as_mut().expect("the sender is taken only when the lease ends")
     }
 
@@ -109,56 +119,92 @@ impl IdleLease {
     pub(crate) fn give_back(mut self) {
         let Some(sender) = self.sender.take() else { return };
         self.end = LeaseEnd::Closing;
-        if sender.is_closed() || self.connection.spent.get() || self.pool.retired.get() {
+        if sender.is_closed() || self.connection.spent.get() || self.of.retired.get() {
             return;
         }
         if sender.is_ready() {
-            self.line.rest();
+            self.driver.rest();
         } else {
             // The end of the request is still to be sent.
-            self.line.leave();
+            self.driver.leave();
         }
-        let (connection, line) = (self.connection.clone(), self.line.clone());
-        self.pool.idle.borrow_mut().push(Idle { sender, connection, line });
-        self.pool.changed.notify_one();
+        let (connection, driver) = (self.connection.clone(), self.driver.clone());
+        self.of.idle.borrow_mut().push(Idle { sender, connection, driver });
+        self.of.places.connections.notify_one();
         self.end = LeaseEnd::Kept;
     }
 }
 
-impl Drop for IdleLease {
+impl Drop for H1Lease {
     fn drop(&mut self) {
         drop(self.sender.take());
         match self.end {
             LeaseEnd::Kept => self.connection.end(Some(WATCH)),
             LeaseEnd::Closing => {
                 self.connection.end(None);
-                self.line.leave();
+                self.driver.leave();
             }
             LeaseEnd::BrokenOff => {
                 self.connection.end(None);
-                self.line.cut();
+                self.driver.cut();
             }
         }
     }
 }
 
-impl Pool {
-    pub(super) async fn open_h1(
+/// The HTTP/1.1 connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct H1Connections {
+    idle: RefCell<Vec<Idle>>,
+    places: Rc<Places>,
+    /// Nothing comes back any more.
+    retired: Cell<bool>,
+}
+
+impl H1Connections {
+    pub(super) fn new(places: &Rc<Places>) -> Rc<Self> {
+        Rc::new(Self { idle: RefCell::default(), places: places.clone(), retired: Cell::new(false) })
+    }
+
+    /// One that waits.
+    pub(super) async fn lease(self: &Rc<Self>) -> Option<H1Lease> {
+        while let Some(idle) = self.take_idle() {
+            if let Some(lease) = idle.check(self).await {
+                return Some(lease);
+            }
+        }
+        None
+    }
+
+    fn take_idle(&self) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let at = idle.iter().rposition(Idle::is_settled)?;
+            let candidate = idle.remove(at);
+            if !candidate.is_closed() {
+                return Some(candidate);
+            }
+            candidate.discard();
+        }
+    }
+
+    /// One more, of a connection that was just opened.
+    pub(super) async fn open(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        view: &Rc<View>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         dialed: Dialed,
         place: Place,
-    ) -> Result<IdleLease, ConnectError> {
-        worker.shard.inc(view.config.stats.upstream_cx_http1_total);
-        let connection = Connection::new(worker, &view.config, &dialed, place);
+    ) -> Result<H1Lease, ConnectError> {
+        worker.shard.inc(cluster.stats.upstream_cx_http1_total);
+        let connection = UpstreamConnection::new(worker, cluster, &dialed, place);
         // At most 100 headers in a response: hyper's own limit is Envoy's default.
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(|error| ConnectError::Protocol(error.to_string().into()))?;
-        let line = Rc::new(Line::new(driver.with_upgrades()));
-        let (watched, kept) = (connection.clone(), line.clone());
+        let driver = Rc::new(H1Driver::new(driver.with_upgrades()));
+        let (watched, kept) = (connection.clone(), driver.clone());
         tokio::task::spawn_local(async move {
             std::future::poll_fn(|cx| {
                 if kept.keep(cx).is_ready() {
@@ -169,6 +215,13 @@ impl Pool {
             .await;
             kept.close();
         });
-        Ok(IdleLease::new(sender, connection, line, self.clone()))
+        Ok(H1Lease::new(sender, connection, driver, self.clone()))
+    }
+
+    /// Ends those that wait now, and the others after their request.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        let idle = self.idle.take();
+        idle.into_iter().for_each(Idle::discard);
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP/2 connections: many streams each, as many connections as the streams need.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -8,18 +8,18 @@ use std::task::{Context, Poll};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::super::body::Body;
 use super::super::clock::Deadline;
-use super::super::cluster::View;
+use super::super::cluster_info::ClusterInfo;
 use super::super::connect::{ConnectError, Dialed};
+use super::super::local::Local;
 use super::super::stream::Stream;
-use super::super::worker::Worker;
+use super::connection::UpstreamConnection;
 use super::opening::Opening;
-use super::upload::{Stop, Upload, Uploads};
-use super::{Connection, Place, Pool};
+use super::place::{Place, Places};
+use super::upload::{Stop, Upload, UploadBody, Uploads};
 
-type Sender = http2::SendRequest<Body>;
-type Driver = http2::Connection<TokioIo<Opening<Stream>>, Body, Uploads>;
+type Sender = http2::SendRequest<UploadBody>;
+type Driver = http2::Connection<TokioIo<Opening<Stream>>, UploadBody, Uploads>;
 
 /// What of a body waits for the window of one stream, at most.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -28,17 +28,17 @@ const UNSAID: usize = 0x4000_0001;
 
 /// One h2 connection.
 #[derive(Debug)]
-pub(super) struct Multi {
+struct Multiplexed {
     sender: Sender,
-    pub(super) connection: Rc<Connection>,
+    connection: Rc<UpstreamConnection>,
     most: u32,
     /// How many streams the server takes at once, as its settings say; `None` until they come.
     allowed: Cell<Option<u32>>,
     uploads: Uploads,
-    pool: Weak<Pool>,
+    of: Weak<H2Connections>,
 }
 
-impl Multi {
+impl Multiplexed {
     fn is_usable(&self) -> bool {
         !self.sender.is_closed() && !self.connection.spent.get()
     }
@@ -53,41 +53,41 @@ impl Multi {
         self.allowed.get() == Some(0) && self.connection.active.get() == 0
     }
 
-    fn lease(self: &Rc<Self>) -> StreamLease {
+    fn lease(self: &Rc<Self>) -> H2Lease {
         self.connection.begin();
-        StreamLease { sender: self.sender.clone(), place: Some(StreamPlace(self.clone())), upload: None }
+        H2Lease { sender: self.sender.clone(), place: Some(StreamPlace(self.clone())), upload: None }
     }
 }
 
 /// A place among the streams of a connection, taken until it is dropped.
 #[derive(Debug)]
-pub(super) struct StreamPlace(Rc<Multi>);
+pub(super) struct StreamPlace(Rc<Multiplexed>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.0.connection.end(None);
-        let Some(pool) = self.0.pool.upgrade() else { return };
+        let Some(of) = self.0.of.upgrade() else { return };
         if self.0.is_useless() {
-            pool.forget(&self.0.connection);
+            of.forget(&self.0.connection);
         }
-        pool.streams.notify_one();
+        of.places.streams.notify_one();
     }
 }
 
 /// A stream of an h2 connection; dropping it frees the place, and ends what still sends the request.
 #[derive(Debug)]
-pub(crate) struct StreamLease {
+pub(crate) struct H2Lease {
     sender: Sender,
     place: Option<StreamPlace>,
     upload: Option<Rc<Stop>>,
 }
 
-impl StreamLease {
-    fn multi(&self) -> &Multi {
+impl H2Lease {
+    fn multi(&self) -> &Multiplexed {
         &self.place.as_ref().expect("the place is taken only when the lease ends").0
     }
 
-    pub(crate) fn connection(&self) -> &Rc<Connection> {
+    pub(crate) fn connection(&self) -> &Rc<UpstreamConnection> {
         &self.multi().connection
     }
 
@@ -110,7 +110,7 @@ impl StreamLease {
     }
 }
 
-impl Drop for StreamLease {
+impl Drop for H2Lease {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
             upload.stop();
@@ -120,55 +120,108 @@ impl Drop for StreamLease {
 
 /// A connection that is being opened, until it is known how many streams it takes.
 #[derive(Debug)]
-pub(super) struct Connecting(Rc<Pool>);
-
-impl Connecting {
-    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
-        pool.connecting.set(pool.connecting.get() + 1);
-        Self(pool.clone())
-    }
-}
+pub(super) struct Connecting(Rc<H2Connections>);
 
 impl Drop for Connecting {
     fn drop(&mut self) {
         self.0.connecting.set(self.0.connecting.get() - 1);
-        self.0.streams.notify_waiters();
+        self.0.places.streams.notify_waiters();
     }
 }
 
-impl Pool {
-    pub(super) fn free_stream(&self) -> Option<StreamLease> {
-        let mut multi = self.multi.borrow_mut();
-        multi.retain(|one| one.is_usable());
-        multi.iter().find(|one| one.has_room()).map(Multi::lease)
+/// A request that waits for a stream, or for a connection that has one.
+#[derive(Debug)]
+pub(super) struct Queued(Rc<H2Connections>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.set(self.0.queued.get() - 1);
+    }
+}
+
+/// The HTTP/2 connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct H2Connections {
+    open: RefCell<Vec<Rc<Multiplexed>>>,
+    /// Connections of which it is not known yet how many streams they take.
+    connecting: Cell<u32>,
+    /// How many streams the server took at once on its newest connection.
+    learned: Cell<Option<u32>>,
+    /// Requests that wait for a stream.
+    queued: Cell<u32>,
+    places: Rc<Places>,
+    /// No connection is kept for later requests any more.
+    retired: Cell<bool>,
+}
+
+impl H2Connections {
+    pub(super) fn new(places: &Rc<Places>) -> Rc<Self> {
+        Rc::new(Self {
+            open: RefCell::default(),
+            connecting: Cell::new(0),
+            learned: Cell::new(None),
+            queued: Cell::new(0),
+            places: places.clone(),
+            retired: Cell::new(false),
+        })
+    }
+
+    /// A stream of a connection that has room.
+    pub(super) fn lease(&self) -> Option<H2Lease> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|one| one.is_usable());
+        open.iter().find(|one| one.has_room()).map(Multiplexed::lease)
     }
 
     /// Whether the connections that are being opened will not do for all who wait: each takes the request that opens it,
     /// and as many more as the server took of late.
-    pub(super) fn needs_connection(&self, view: &View, queued: bool) -> bool {
-        let most = view.config.http.http2.max_concurrent_streams;
+    pub(super) fn needs_connection(&self, cluster: &ClusterInfo, queued: bool) -> bool {
+        let most = cluster.http.http2.max_concurrent_streams;
         let each = u64::from(self.learned.get().map_or(most, |learned| learned.min(most)));
         let waiting = u64::from(self.queued.get()) + u64::from(!queued);
         waiting > u64::from(self.connecting.get()) * each.saturating_sub(1)
     }
 
-    /// Lets a connection end with its last stream.
-    fn forget(&self, connection: &Rc<Connection>) {
-        self.multi.borrow_mut().retain(|one| !Rc::ptr_eq(&one.connection, connection));
+    /// A connection is about to be opened.
+    pub(super) fn connect(self: &Rc<Self>) -> Connecting {
+        self.connecting.set(self.connecting.get() + 1);
+        Connecting(self.clone())
     }
 
-    pub(super) async fn open_h2(
+    /// A request begins to wait.
+    pub(super) fn queue(self: &Rc<Self>) -> Queued {
+        self.queued.set(self.queued.get() + 1);
+        Queued(self.clone())
+    }
+
+    /// The server speaks HTTP/1.1: each of those who wait needs a connection of its own.
+    pub(super) fn note_h1(&self) {
+        self.learned.set(Some(1));
+    }
+
+    /// Ends connections that nobody uses, and the others after their last stream.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.open.borrow_mut().clear();
+    }
+
+    /// Lets a connection end with its last stream.
+    fn forget(&self, connection: &Rc<UpstreamConnection>) {
+        self.open.borrow_mut().retain(|one| !Rc::ptr_eq(&one.connection, connection));
+    }
+
+    /// The first stream of a connection that was just opened.
+    pub(super) async fn open(
         self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        view: &Rc<View>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         dialed: Dialed,
         place: Place,
         connecting: Connecting,
-    ) -> Result<StreamLease, ConnectError> {
-        let cluster = &view.config;
+    ) -> Result<H2Lease, ConnectError> {
         worker.shard.inc(cluster.stats.upstream_cx_http2_total);
         let options = cluster.http.http2;
-        let connection = Connection::new(worker, cluster, &dialed, place);
+        let connection = UpstreamConnection::new(worker, cluster, &dialed, place);
         let uploads = Uploads::default();
         let mut builder = http2::Builder::new(uploads.clone());
         builder
@@ -184,27 +237,27 @@ impl Pool {
             .handshake(TokioIo::new(Opening::new(dialed.stream)))
             .await
             .map_err(|error| ConnectError::Protocol(error.to_string().into()))?;
-        let multi = Rc::new(Multi {
+        let multi = Rc::new(Multiplexed {
             sender,
             connection,
             most: options.max_concurrent_streams,
             allowed: Cell::new(None),
             uploads,
-            pool: Rc::downgrade(self),
+            of: Rc::downgrade(self),
         });
         let lease = multi.lease();
-        let patience = Deadline::after(&worker.deadlines, cluster.connect_timeout);
+        let settings_timeout = Deadline::after(&worker.deadlines, cluster.connect_timeout);
         let life = Life {
             driver: Some(driver),
             wire: multi.uploads.take_wire(),
             connection: multi.connection.clone(),
             multi: Rc::downgrade(&multi),
-            pool: Rc::downgrade(self),
-            connecting: Some((connecting, patience)),
+            of: Rc::downgrade(self),
+            connecting: Some((connecting, settings_timeout)),
             ended: false,
         };
         if !self.retired.get() {
-            self.multi.borrow_mut().push(multi);
+            self.open.borrow_mut().push(multi);
         }
         tokio::task::spawn_local(life.run());
         Ok(lease)
@@ -217,10 +270,10 @@ struct Life {
     driver: Option<Driver>,
     /// hyper's task that reads and writes. It is driven from here, so that what it reads is known at once.
     wire: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    connection: Rc<Connection>,
+    connection: Rc<UpstreamConnection>,
     /// Gone when neither the pool nor a request has the connection.
-    multi: Weak<Multi>,
-    pool: Weak<Pool>,
+    multi: Weak<Multiplexed>,
+    of: Weak<H2Connections>,
     /// Others wait for this connection, at most as long as connecting may take, until its settings have come.
     connecting: Option<(Connecting, Deadline)>,
     ended: bool,
@@ -244,7 +297,8 @@ impl Life {
             return if self.wire.is_none() { Poll::Ready(()) } else { Poll::Pending };
         };
         self.note_settings(driver.current_max_send_streams());
-        if self.connecting.as_ref().is_some_and(|(_, patience)| patience.poll(cx).is_ready()) {
+        if self.connecting.as_ref().is_some_and(|(_, settings_timeout)| settings_timeout.poll(cx).is_ready())
+        {
             self.connecting = None;
         }
         if self.connection.poll_end(cx).is_ready() {
@@ -256,8 +310,8 @@ impl Life {
             }
             // Dropping the pool's handle lets hyper close the connection when its streams are done.
             self.ended = true;
-            if let Some(pool) = self.pool.upgrade() {
-                pool.forget(&self.connection);
+            if let Some(of) = self.of.upgrade() {
+                of.forget(&self.connection);
             }
             cx.waker().wake_by_ref();
         }
@@ -276,12 +330,12 @@ impl Life {
         if multi.allowed.replace(Some(allowed)) == Some(allowed) {
             return;
         }
-        if let Some(pool) = self.pool.upgrade() {
-            pool.learned.set(Some(allowed));
+        if let Some(of) = self.of.upgrade() {
+            of.learned.set(Some(allowed));
             if multi.is_useless() {
-                pool.forget(&self.connection);
+                of.forget(&self.connection);
             }
-            pool.streams.notify_waiters();
+            of.places.streams.notify_waiters();
         }
         self.connecting = None;
     }

@@ -10,7 +10,56 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::super::body::{BodyError, RequestBody};
 use super::h2::StreamPlace;
+
+/// A request's body on a connection.
+#[derive(Debug)]
+pub(crate) struct UploadBody {
+    body: RequestBody,
+    /// What is said when it begins to be sent, where a task of its own will send it.
+    upload: Option<Upload>,
+}
+
+impl UploadBody {
+    pub(super) fn new(body: RequestBody, upload: Option<Upload>) -> Self {
+        Self { body, upload }
+    }
+
+    /// What was to be sent.
+    pub(crate) fn into_inner(self) -> RequestBody {
+        self.body
+    }
+}
+
+impl http_body::Body for UploadBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(upload) = self.upload.take() {
+            upload.begin();
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// Runs the tasks of one HTTP/2 connection to a server, but for the first: that one reads and writes the connection, and
 /// is for whoever drives it.
@@ -41,7 +90,7 @@ impl std::fmt::Debug for Uploads {
 
 /// A body that is about to be sent.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(super) struct Upload {
     of: Uploads,
     stop: Rc<Stop>,
 }
@@ -73,7 +122,7 @@ impl Uploads {
 
 impl Upload {
     /// The body is polled for the first time: the task that is made next is its own.
-    pub(crate) fn begin(self) {
+    fn begin(self) {
         self.of.0.next.set(Some(self.stop));
     }
 }

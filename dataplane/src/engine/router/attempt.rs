@@ -1,29 +1,16 @@
 //! One try: the request goes out, a response or an error comes back.
 
-use std::borrow::Cow;
-use std::future::poll_fn;
-use std::task::Poll;
-
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::super::body::{Body, ResponseBody, Source};
-use super::super::clock::now;
+use super::super::active_stream::ActiveStream;
 use super::super::connect::ConnectError;
-use super::super::exchange::Exchange;
 use super::super::handshake::refused_by_server;
-use super::super::http::Stage;
-use super::super::limits::{Limits, TimedOut};
-use super::super::pool::Lease;
-use super::super::reply::{Reply, server_header};
-use super::super::serve::Protocol;
-use super::super::{body, record};
-use super::Sending;
-use super::outgoing::{Outgoing, is_hop_by_hop};
+use super::super::limits::{TimedOut, limited};
+use super::super::pool::{Lease, UploadBody};
+use super::super::reply::Reply;
+use super::outgoing::Outgoing;
 use crate::format::ResponseFlags;
-use crate::route::WeightedCluster;
-use crate::runtime::HttpFilter;
 
 /// Why a try brought no response.
 #[derive(Debug)]
@@ -42,33 +29,22 @@ pub(super) enum AttemptError {
     TimedOut(TimedOut),
 }
 
-/// Runs `work` unless a limit of the request is reached first. Everything that a request waits for before it has a
-/// response runs in here: what is reached elsewhere cuts the stream without an answer.
-pub(in super::super) async fn limited<F: Future>(limits: &Limits, work: F) -> Result<F::Output, TimedOut> {
-    let mut work = std::pin::pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => limits.answerable(cx).map(Err),
-    })
-    .await
-}
-
 /// Sends a request over a connection and waits for the response's head.
 pub(super) async fn send(
-    exchange: &mut Exchange,
+    stream: &mut ActiveStream,
     mut lease: Lease,
-    request: Request<Body>,
+    request: Request<UploadBody>,
     outgoing: &mut Outgoing,
 ) -> Result<(Response<Incoming>, Lease), AttemptError> {
     let sent = match &mut lease {
         Lease::Http1(lease) => {
-            let line = lease.line().clone();
+            let driver = lease.driver().clone();
             let response = lease.sender().try_send_request(request);
-            limited(&exchange.limits, line.drive(response)).await
+            limited(&stream.limits, driver.drive(response)).await
         }
         Lease::Http2(lease) => {
             let response = lease.sender().try_send_request(request);
-            limited(&exchange.limits, response).await
+            limited(&stream.limits, response).await
         }
     };
     match sent {
@@ -76,8 +52,8 @@ pub(super) async fn send(
         Err(reached) => Err(AttemptError::TimedOut(reached)),
         Ok(Err(mut failed)) => {
             tracing::debug!(error = %failed.error(), "no response");
-            if let Some(upstream) = &exchange.upstream {
-                let (worker, config) = (&exchange.connection.worker, &upstream.picked.view.config);
+            if let Some(upstream) = &stream.upstream {
+                let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
                 refused_by_server(worker, config, upstream.picked.endpoint().address, failed.error());
             }
             if let Some(request) = failed.take_message() {
@@ -110,9 +86,9 @@ fn classify(error: &hyper::Error) -> AttemptError {
 }
 
 /// The answer to a request that nobody answered.
-pub(super) fn reply(exchange: &mut Exchange, error: &AttemptError) -> Reply {
-    let worker = exchange.connection.worker.clone();
-    let stats = exchange.upstream.as_ref().map(|upstream| upstream.picked.view.config.clone());
+pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
+    let worker = stream.connection.worker.clone();
+    let stats = stream.upstream.as_ref().map(|upstream| upstream.picked.view.config.clone());
     let count = |which: fn(&crate::stats::ClusterStats) -> crate::stats::CounterId| {
         if let Some(config) = &stats {
             worker.shard.inc(which(&config.stats));
@@ -155,8 +131,8 @@ pub(super) fn reply(exchange: &mut Exchange, error: &AttemptError) -> Reply {
             )
         }
         AttemptError::TimedOut(reached) => {
-            reached.count(exchange);
-            timed_out(*reached, exchange.limits.request_ended())
+            stream.count_timeout(*reached);
+            reached.reply(stream.limits.request_ended())
         }
     }
 }
@@ -174,114 +150,4 @@ pub(super) fn broken_request() -> Reply {
     Reply::new(StatusCode::BAD_REQUEST, "http1.codec_error")
         .body("Bad Request")
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
-}
-
-/// 408 where the caller has not sent its request yet: it is not the endpoint that is late then.
-fn timed_out(reached: TimedOut, request_ended: bool) -> Reply {
-    let late = if request_ended { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
-    let (code, body) = match reached {
-        TimedOut::Route | TimedOut::PerTry => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
-        TimedOut::Idle => (late, "stream timeout"),
-        TimedOut::Duration => (late, "downstream duration timeout"),
-        TimedOut::Request => (StatusCode::REQUEST_TIMEOUT, "request timeout"),
-    };
-    let reply = Reply::new(code, reached.details()).body(body);
-    match reached.flag() {
-        Some(flag) => reply.flag(flag),
-        None => reply,
-    }
-}
-
-/// Passes a response on.
-pub(super) fn respond(
-    mut stage: Stage,
-    sending: &Sending<'_>,
-    weighted: Option<&WeightedCluster>,
-    outgoing: &Outgoing,
-    response: Response<Incoming>,
-) -> Response<Body> {
-    let (mut parts, incoming) = response.into_parts();
-    head(&mut stage, sending, weighted, outgoing, parts.status, &mut parts.headers);
-    let mut response = Response::new(());
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = parts.headers;
-    stage.exchange.responded(parts.status);
-    stage.exchange.details = Cow::Borrowed("via_upstream");
-    let source = Source::Upstream(incoming);
-    let body = Body::Response(ResponseBody::new(source, stage.exchange));
-    response.map(|()| body)
-}
-
-/// Brings the response's head into the form that the caller sees.
-pub(in super::super) fn head(
-    stage: &mut Stage,
-    sending: &Sending<'_>,
-    weighted: Option<&WeightedCluster>,
-    outgoing: &Outgoing,
-    status: StatusCode,
-    headers: &mut HeaderMap,
-) {
-    let manager = sending.manager;
-    remove_hop_by_hop(headers);
-    stage.exchange.grpc_status = body::grpc_status(headers);
-    let suppress = manager
-        .filters
-        .iter()
-        .any(|filter| matches!(filter, HttpFilter::Router { suppress_envoy_headers: true }));
-    if !suppress && let Some(upstream) = &stage.exchange.upstream {
-        let took = now().saturating_duration_since(upstream.started).as_millis() as u64;
-        headers.insert(record::SERVICE_TIME, HeaderValue::from(took));
-    }
-    let request = stage.head(outgoing.parts());
-    let ops =
-        record::response_ops(&stage.exchange, sending.routes, sending.found, weighted, &request, headers);
-    for (ops, values) in ops {
-        ops.apply(headers, values);
-    }
-    if sending.routes.virtual_host(sending.found).attempt_count_in_response {
-        let name = HeaderName::from_static("x-envoy-attempt-count");
-        headers.insert(name, HeaderValue::from(stage.exchange.attempts));
-    }
-    server_header(headers, manager);
-    if let Some(id) = &stage.exchange.request_id {
-        headers.insert(super::super::forwarded::REQUEST_ID, id.clone());
-    }
-    if stage.connection.should_close(manager)
-        && stage.connection.protocol == Protocol::Http1
-        && status != StatusCode::SWITCHING_PROTOCOLS
-    {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        stage.connection.worker.shard.inc(manager.stats.downstream_cx_drain_close);
-    }
-    record::note_response(&mut stage.exchange, manager, status, headers);
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut left = headers.keys().filter(|name| is_hop_by_hop(name)).count();
-    if left == 0 {
-        return;
-    }
-    // The coding framed what came (RFC 9112, 6.3): the length beside it says nothing.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    if let Some(connection) = headers.remove(CONNECTION) {
-        left -= 1;
-        for word in connection.to_str().unwrap_or_default().split(',').map(str::trim) {
-            // What most servers say; neither names a header that would stay.
-            if word.eq_ignore_ascii_case("keep-alive") || word.eq_ignore_ascii_case("close") {
-                continue;
-            }
-            if let Ok(name) = word.parse::<HeaderName>() {
-                headers.remove(&name);
-            }
-        }
-        if left == 0 {
-            return;
-        }
-    }
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
-    headers.remove(HeaderName::from_static("keep-alive"));
-    headers.remove(HeaderName::from_static("proxy-connection"));
 }

@@ -1,6 +1,5 @@
 //! A request as it goes to the upstream.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
@@ -10,14 +9,15 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::super::body::{Body, Progress, Replay, RequestBody};
-use super::super::exchange::Exchange;
-use super::super::http::Stage;
-use super::super::pool::Lease;
-use super::super::record;
-use super::Sending;
+use super::super::active_stream::ActiveStream;
+use super::super::body::{OnceBody, Progress, Replay, RequestBody};
+use super::super::pool::{Lease, UploadBody};
+use super::super::request_context::RequestContext;
+use super::super::request_head::{set_authority, with_authority};
+use super::super::stream_info;
+use super::routed::Routed;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
-use crate::runtime::{Cluster, HttpFilter};
+use crate::runtime::Cluster;
 
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -39,25 +39,21 @@ pub(super) struct Head {
 impl Head {
     /// Applies the route's rewrites and header operations.
     pub(super) fn prepare(
-        stage: &Stage,
-        sending: &Sending<'_>,
+        context: &RequestContext,
+        routed: &Routed<'_>,
         weighted: Option<&WeightedCluster>,
         parts: &mut Parts,
         timeout: Option<Duration>,
     ) -> Self {
-        let Sending { routes, found, forward, .. } = sending;
-        let suppress = sending
-            .manager
-            .filters
-            .iter()
-            .any(|filter| matches!(filter, HttpFilter::Router { suppress_envoy_headers: true }));
-        let upgrades = sending.upgrade.is_some();
+        let Routed { routes, found, forward, .. } = routed;
+        let suppress = routed.router.suppress_envoy_headers;
+        let upgrades = routed.upgrade.is_some();
         remove_hop_by_hop(&mut parts.headers, upgrades);
         if !suppress && let Some(timeout) = timeout {
             parts.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
         }
-        let head = stage.head(parts);
-        let ops = record::request_ops(&stage.exchange, routes, *found, weighted, &head);
+        let head = context.head(parts);
+        let ops = stream_info::request_ops(&context.stream, routes, *found, weighted, &head);
         let new_host = host(forward, weighted, &head);
         let new_path = forward
             .path_rewrite
@@ -76,7 +72,7 @@ impl Head {
             }
         }
         if let Some(host) = new_host {
-            let original = stage.head(parts).authority;
+            let original = context.head(parts).authority;
             if !suppress && let Ok(value) = HeaderValue::from_str(original) {
                 parts.headers.insert(ORIGINAL_HOST, value);
             }
@@ -105,24 +101,26 @@ fn host(
 }
 
 /// A request that can be made several times.
-pub(in super::super) struct Outgoing {
+pub(super) struct Outgoing {
     parts: Parts,
     head: Head,
     body: Kind,
     /// The request may have to be sent again, by the retry policy.
     keeps: bool,
+    /// Filters on the response may look at the request's head.
+    keeps_head: bool,
     sent: bool,
 }
 
 enum Kind {
     Empty,
-    Once(Option<(Incoming, Rc<Progress>)>),
+    Once(Option<Box<OnceBody>>),
     Replay(Replay),
 }
 
 impl Outgoing {
     pub(super) fn new(
-        exchange: &mut Exchange,
+        stream: &mut ActiveStream,
         parts: Parts,
         head: Head,
         incoming: Incoming,
@@ -133,24 +131,25 @@ impl Outgoing {
             Kind::Empty
         } else {
             let progress = Progress::new();
-            exchange.limits.follow(&progress);
-            exchange.progress = Some(progress.clone());
+            stream.limits.follow(&progress);
+            stream.progress = Some(progress.clone());
             if keeps {
                 Kind::Replay(Replay::new(incoming, limit, progress))
             } else {
-                Kind::Once(Some((incoming, progress)))
+                Kind::Once(Some(Box::new(OnceBody::new(incoming, progress))))
             }
         };
-        Self { parts, head, body, keeps, sent: false }
+        let keeps_head = stream.view.manager.filters.see_responses();
+        Self { parts, head, body, keeps, keeps_head, sent: false }
     }
 
     /// The head as it was prepared; without headers once it was sent for good.
-    pub(in super::super) fn parts(&self) -> &Parts {
+    pub(super) fn parts(&self) -> &Parts {
         &self.parts
     }
 
     /// Whether it asks for an upgrade.
-    pub(in super::super) fn upgrades(&self) -> bool {
+    pub(super) fn upgrades(&self) -> bool {
         self.head.upgrades
     }
 
@@ -165,16 +164,15 @@ impl Outgoing {
     }
 
     /// A message came back unsent: it is as if it had not been made.
-    pub(super) fn put_back(&mut self, request: Request<Body>) {
+    pub(super) fn put_back(&mut self, request: Request<UploadBody>) {
         if !self.sent {
             return;
         }
         let (parts, body) = request.into_parts();
         self.parts.headers = parts.headers;
         self.sent = false;
-        if let (Body::Request(body), Kind::Once(slot)) = (body, &mut self.body) {
-            let RequestBody { incoming, progress, .. } = *body;
-            *slot = Some((incoming, progress));
+        if let (RequestBody::Once(once), Kind::Once(slot)) = (body.into_inner(), &mut self.body) {
+            *slot = Some(once);
         }
     }
 
@@ -186,10 +184,10 @@ impl Outgoing {
         hostname: Option<&str>,
         attempt: u32,
         reused: bool,
-    ) -> Request<Body> {
-        // The head is kept where the request may be sent again: by the policy, or because the server may close a
-        // reused connection under it.
-        let keep = self.keeps || (reused && self.parts.method.is_safe());
+    ) -> Request<UploadBody> {
+        // The head is kept where the request may be sent again, by the policy or because the server may close a reused
+        // connection under it, and where filters look at it with the response.
+        let keep = self.keeps || self.keeps_head || (reused && self.parts.method.is_safe());
         let headers = if keep {
             self.parts.headers.clone()
         } else {
@@ -197,17 +195,11 @@ impl Outgoing {
             std::mem::take(&mut self.parts.headers)
         };
         let body = match &mut self.body {
-            Kind::Empty => Body::Empty,
-            Kind::Once(body) => match body.take() {
-                Some((incoming, progress)) => {
-                    let upload = lease.upload();
-                    Body::Request(Box::new(RequestBody { incoming, progress, upload }))
-                }
-                None => Body::Empty,
-            },
-            Kind::Replay(replay) => Body::Replayed(replay.attempt(lease.upload())),
+            Kind::Empty => RequestBody::Empty,
+            Kind::Once(once) => once.take().map_or(RequestBody::Empty, RequestBody::Once),
+            Kind::Replay(replay) => RequestBody::Replayed(replay.attempt()),
         };
-        let mut request = Request::new(body);
+        let mut request = Request::new(lease.body(body));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         *request.headers_mut() = headers;
@@ -226,7 +218,7 @@ impl Outgoing {
         request
     }
 
-    fn for_http2(&self, request: &mut Request<Body>, scheme: &'static str) {
+    fn for_http2(&self, request: &mut Request<UploadBody>, scheme: &'static str) {
         *request.version_mut() = Version::HTTP_2;
         let host = request.headers_mut().remove(HOST);
         if self.head.upgrades {
@@ -257,7 +249,7 @@ impl Outgoing {
 }
 
 /// HTTP/1.1 wants the path alone and the authority in `host`.
-fn for_http1(request: &mut Request<Body>) {
+fn for_http1(request: &mut Request<UploadBody>) {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_some() {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -358,31 +350,11 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
-/// Puts a new authority where the old one is.
-pub(in super::super) fn set_authority(parts: &mut Parts, host: &str) {
-    if let Ok(value) = HeaderValue::from_str(host)
-        && (parts.headers.contains_key(HOST) || parts.uri.authority().is_none())
-    {
-        parts.headers.insert(HOST, value);
-    }
-    parts.uri = with_authority(std::mem::take(&mut parts.uri), host);
-}
-
-fn set_request_authority(request: &mut Request<Body>, host: &str) {
+fn set_request_authority(request: &mut Request<UploadBody>, host: &str) {
     if let Ok(value) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, value);
     }
     *request.uri_mut() = with_authority(std::mem::take(request.uri_mut()), host);
-}
-
-fn with_authority(uri: Uri, host: &str) -> Uri {
-    if uri.authority().is_none() {
-        return uri;
-    }
-    let old = uri.clone();
-    let mut parts = uri.into_parts();
-    parts.authority = host.parse().ok().or(parts.authority);
-    Uri::from_parts(parts).unwrap_or(old)
 }
 
 fn set_path(parts: &mut Parts, path: &str) {
@@ -416,8 +388,8 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 }
 
 /// How much of a body is kept for a retry.
-pub(super) fn replay_limit(sending: &Sending<'_>, cluster: &Cluster) -> usize {
-    let route = sending.routes.route(sending.found).buffer_limit;
+pub(super) fn replay_limit(routed: &Routed<'_>, cluster: &Cluster) -> usize {
+    let route = routed.routes.route(routed.found).buffer_limit;
     route.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(cluster.buffer_limit)
 }
 

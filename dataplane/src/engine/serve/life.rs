@@ -5,10 +5,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
-use super::super::held::Ending;
-use super::{HEAD_TIMEOUT, HttpConnection, Protocol};
+use super::super::connection::Ending;
+use super::super::http_connection::{HttpConnection, Protocol};
 use crate::runtime::HttpManager;
 
+/// A request's head has to be complete this long after its first byte, or after the connection was opened.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections end this long before a certificate does.
 const MARGIN: Duration = Duration::from_secs(1);
 /// They are announced to end this long before it: time for each to carry one more response.
@@ -42,7 +44,7 @@ impl Life {
     pub(super) fn new(connection: &HttpConnection, manager: &HttpManager) -> Self {
         let at = now();
         let certificate = connection
-            .held
+            .downstream
             .facts
             .expires()
             .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
@@ -135,19 +137,19 @@ impl Life {
             if self.announce_at.take_if(|announce| at >= *announce).is_some() {
                 // The certificate's or the connection's time is nearly over: a peer that hears of it in a response
                 // sends no request that would cross the end.
-                connection.held.end(Ending::Announce);
+                connection.downstream.end(Ending::Announce);
                 cx.waker().wake_by_ref();
             }
             if self.finish_at.take_if(|finish| at >= *finish).is_some() {
                 self.cut_at = Some(at + self.grace);
-                connection.held.end(Ending::Finish);
+                connection.downstream.end(Ending::Finish);
                 cx.waker().wake_by_ref();
             } else if self.idle_end(connection).is_some_and(|end| at >= end) {
                 // Said once: said again, it would put off the end for as long as the peer sends anything.
                 (self.idle, self.first_head, self.head_ends) = (None, None, None);
                 self.timed_out = true;
                 self.cut_at = Some(at + Duration::from_secs(1));
-                connection.held.end(Ending::Finish);
+                connection.downstream.end(Ending::Finish);
                 cx.waker().wake_by_ref();
             }
             self.arm(connection, at);

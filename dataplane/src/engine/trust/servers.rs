@@ -6,14 +6,14 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::connect::Dialed;
-use super::trust::Lists;
-use super::worker::Worker;
-use crate::runtime::{PeerCertificate, UpstreamTls};
+use super::super::connect::Dialed;
+use super::super::repeats::Repeats;
+use super::Lists;
+use crate::runtime::{PeerCertificate, Runtime, Transport, UpstreamTls};
 
 /// A connection whose server was checked.
 #[derive(Debug)]
-pub(super) struct Trusted {
+pub(crate) struct Trusted {
     number: u64,
     cluster: Arc<str>,
     /// The context by which the server was checked last.
@@ -24,16 +24,17 @@ pub(super) struct Trusted {
     of: Weak<Servers>,
 }
 
-/// All of them of a worker.
-#[derive(Debug, Default)]
-pub(super) struct Servers {
+/// All of them of a worker, with the configuration by which they are checked.
+#[derive(Debug)]
+pub(in super::super) struct Servers {
     live: RefCell<HashMap<u64, Weak<Trusted>>>,
     next: Cell<u64>,
+    runtime: RefCell<Arc<Runtime>>,
 }
 
 impl Trusted {
     /// Ready when the server would not be accepted any more; else the task is woken then. One task asks.
-    pub(super) fn poll_refused(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(in super::super) fn poll_refused(&self, cx: &Context<'_>) -> Poll<()> {
         if self.refused.get() {
             return Poll::Ready(());
         }
@@ -44,11 +45,10 @@ impl Trusted {
         Poll::Pending
     }
 
-    fn check(&self, worker: &Worker, lists: &Lists) {
+    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &Lists, repeats: &Repeats) {
         if self.refused.get() {
             return;
         }
-        let newest = worker.newest_tls(&self.cluster, &self.tls.borrow());
         let refusal = match newest {
             // Its cluster is gone, or has another server name.
             None => lists.refusal(&self.peer),
@@ -62,7 +62,7 @@ impl Trusted {
         };
         let Some(reason) = refusal else { return };
         let (cluster, peer) = (&self.cluster, self.peer.described());
-        worker.repeats.note(&peer, &reason, |unsaid| {
+        repeats.note(&peer, &reason, |unsaid| {
             tracing::warn!(%cluster, %peer, reason, unsaid, "connections to a server that is not trusted any more end");
         });
         self.refused.set(true);
@@ -81,10 +81,20 @@ impl Drop for Trusted {
 }
 
 impl Servers {
+    pub(in super::super) fn new() -> Rc<Self> {
+        let (live, next) = (RefCell::default(), Cell::new(0));
+        Rc::new(Self { live, next, runtime: RefCell::new(Runtime::empty()) })
+    }
+
+    /// Is told of a configuration, by which connections are checked from now on.
+    pub(in super::super) fn swap(&self, runtime: &Arc<Runtime>) {
+        *self.runtime.borrow_mut() = runtime.clone();
+    }
+
     /// Holds a new connection, where its server has a certificate. What changed while the handshake ran counts.
-    pub(super) fn hold(
+    pub(in super::super) fn hold(
         self: &Rc<Self>,
-        worker: &Worker,
+        repeats: &Repeats,
         cluster: &Arc<str>,
         dialed: &Dialed,
     ) -> Option<Rc<Trusted>> {
@@ -101,16 +111,45 @@ impl Servers {
             of: Rc::downgrade(self),
         });
         self.live.borrow_mut().insert(number, Rc::downgrade(&trusted));
-        if worker.newest_tls(cluster, tls).is_none_or(|newest| !Arc::ptr_eq(&newest, tls)) {
-            trusted.check(worker, &Lists::of(&worker.snapshot().runtime));
+        let newest = self.newest(cluster, tls);
+        if newest.as_ref().is_none_or(|newest| !Arc::ptr_eq(newest, tls)) {
+            trusted.check(newest, &Lists::of(&self.runtime.borrow()), repeats);
         }
         Some(trusted)
     }
 
     /// Looks at all of them again, after a cluster's contexts changed. One whose context says the same as before costs a
     /// comparison.
-    pub(super) fn check(&self, worker: &Worker, lists: &Lists) {
+    pub(in super::super) fn check(&self, repeats: &Repeats, lists: &Lists) {
         let all: Vec<Rc<Trusted>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
-        all.iter().for_each(|trusted| trusted.check(worker, lists));
+        for trusted in all {
+            let newest = self.newest(&trusted.cluster, &trusted.tls.borrow());
+            trusted.check(newest, lists, repeats);
+        }
     }
+
+    /// The TLS context of a cluster that has taken the place of `old`.
+    fn newest(&self, cluster: &str, old: &Arc<UpstreamTls>) -> Option<Arc<UpstreamTls>> {
+        let runtime = self.runtime.borrow();
+        let contexts = runtime.clusters.get(cluster)?.transports.iter().filter_map(Transport::tls);
+        let mut same_name = contexts.filter(|tls| tls.server_name == old.server_name);
+        same_name.next().cloned()
+    }
+}
+
+/// Whether a cluster has other TLS contexts than before.
+pub(in super::super) fn are_secured_anew(old: &Runtime, new: &Runtime) -> bool {
+    new.clusters.iter().any(|(name, config)| {
+        let before = old.clusters.get(name);
+        before.is_some_and(|before| transports_differ(&before.transports, &config.transports))
+    })
+}
+
+fn transports_differ(one: &[Transport], other: &[Transport]) -> bool {
+    one.len() != other.len()
+        || one.iter().zip(other).any(|pair| match pair {
+            (Transport::Plaintext, Transport::Plaintext) => false,
+            (Transport::Tls(a), Transport::Tls(b)) => !Arc::ptr_eq(a, b),
+            (Transport::Plaintext, Transport::Tls(_)) | (Transport::Tls(_), Transport::Plaintext) => true,
+        })
 }

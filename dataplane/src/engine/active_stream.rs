@@ -1,7 +1,7 @@
 //! One request and its response, from the first byte to the last: what is counted, timed and logged of it.
 //!
-//! An [`Exchange`] is made when a request's head has come. It travels with the response's body; when that ends, or
-//! is dropped because the caller went away, the exchange gives its connection back, counts, and logs.
+//! An [`ActiveStream`] is made when a request's head has come. It travels with the response's body; when that ends, or
+//! is dropped because the caller went away, the stream gives its connection back, counts, and logs.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -10,19 +10,22 @@ use std::time::Instant;
 use http::{HeaderMap, StatusCode};
 
 use super::body::Progress;
-use super::chain::ChainView;
+use super::chain::HttpView;
 use super::clock::now;
-use super::cluster::{BreakerOf, Picked};
+use super::cluster::Picked;
+use super::cluster_info::BreakerOf;
 use super::dynamic::Found;
+use super::ejection;
+use super::grpc;
+use super::http_connection::{HttpConnection, InFlight, Protocol};
 use super::limits::{Limits, TimedOut};
 use super::pool::Lease;
 use super::record::Record;
-use super::serve::{HttpConnection, InFlight, Protocol};
 use crate::breaker::Permit;
+use crate::filter::state::Remembered;
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
-use crate::runtime::HttpManager;
 
 /// What the request does upstream.
 #[derive(Debug)]
@@ -36,9 +39,9 @@ pub(crate) struct Upstream {
 
 /// One request and its response.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct ActiveStream {
     pub(crate) connection: Rc<HttpConnection>,
-    pub(crate) view: Rc<ChainView>,
+    pub(crate) view: Rc<HttpView>,
     pub(crate) start: Instant,
     pub(crate) status: u16,
     pub(crate) flags: ResponseFlags,
@@ -48,6 +51,8 @@ pub(crate) struct Exchange {
     pub(crate) record: Option<Box<Record>>,
     /// The route that `view.routes` has for the request.
     pub(crate) found: Option<RouteRef>,
+    /// The member of the route's weighted clusters, where a filter had to know it before the router.
+    pub(crate) member: Option<u32>,
     /// The host that the request names, where its cluster is one of those.
     pub(crate) host: Option<Found>,
     pub(crate) sent: u64,
@@ -57,20 +62,23 @@ pub(crate) struct Exchange {
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
     pub(crate) limits: Rc<Limits>,
-    responding: bool,
-    done: bool,
+    /// What filters remember.
+    pub(crate) filters: Vec<Remembered>,
+    /// The response's head has come from the server.
+    pub(super) responding: bool,
+    /// Counted and logged.
+    pub(super) done: bool,
     _in_flight: InFlight,
 }
 
-impl Exchange {
+impl ActiveStream {
     /// Begins with a request whose head has come.
     pub(crate) fn begin(
         connection: &Rc<HttpConnection>,
-        view: &Rc<ChainView>,
-        manager: &HttpManager,
+        view: &Rc<HttpView>,
         limits: Rc<Limits>,
     ) -> Box<Self> {
-        let start = now();
+        let (start, manager) = (now(), &view.manager);
         limits.begin(&manager.timeouts, start);
         let (shard, stats) = (&connection.worker.shard, &manager.stats);
         shard.inc(stats.downstream_rq_total);
@@ -90,6 +98,7 @@ impl Exchange {
             upstream: None,
             record: None,
             found: None,
+            member: None,
             host: None,
             sent: 0,
             attempts: 0,
@@ -97,6 +106,7 @@ impl Exchange {
             grpc_status: None,
             request_id: None,
             limits,
+            filters: Vec::new(),
             responding: false,
             done: false,
             _in_flight: connection.enter(),
@@ -126,7 +136,7 @@ impl Exchange {
     }
 
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = super::body::grpc_status(trailers) {
+        if let Some(status) = grpc::status(trailers) {
             self.grpc_status = Some(status);
         }
         if let Some(record) = &mut self.record {
@@ -134,34 +144,12 @@ impl Exchange {
         }
     }
 
-    /// The response went out whole: the connection may serve the next request.
-    pub(crate) fn complete(&mut self) {
-        if std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        if let Some(upstream) = &mut self.upstream {
-            // As in Envoy: what of the request is not there yet is not waited for.
-            match upstream.lease.take().filter(|_| self.limits.request_ended()) {
-                Some(Lease::Http1(lease)) => lease.give_back(),
-                Some(Lease::Http2(lease)) => lease.finish(),
-                None => {}
-            }
-        }
-        self.report();
-        match self.connection.protocol {
-            // hyper has the rest, and the connection watches that it goes out.
-            Protocol::Http1 => self.limits.end(),
-            Protocol::Http2 => self.limits.flush(),
-        }
-    }
-
     /// The upstream broke off in the middle of its response.
     pub(crate) fn upstream_broke(&mut self) {
         self.flags.insert(ResponseFlags::UPSTREAM_TERMINATION);
         self.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
-        if let Some(manager) = self.view.manager() {
-            self.connection.worker.shard.inc(manager.stats.rq_reset_after_downstream_response_started);
-        }
+        let stats = &self.view.manager.stats;
+        self.connection.worker.shard.inc(stats.rq_reset_after_downstream_response_started);
         if let Some(upstream) = &self.upstream {
             self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_rx_reset);
         }
@@ -170,13 +158,8 @@ impl Exchange {
 
     /// Tells outlier detection how a try ended.
     pub(crate) fn outcome(&self, outcome: Outcome) {
-        let Some(upstream) = &self.upstream else { return };
-        let config = &upstream.picked.view.config;
-        if config.outliers.config().is_none() {
-            return;
-        }
-        if let Some((kind, ruling)) = config.outliers.report(upstream.picked.index, outcome, now()) {
-            super::record::count_ejection(&self.connection.worker.shard, &config.stats.outlier, kind, ruling);
+        if let Some(upstream) = &self.upstream {
+            ejection::report(&self.connection.worker.shard, &upstream.picked, outcome);
         }
     }
 
@@ -205,84 +188,21 @@ impl Exchange {
         }
     }
 
-    /// The driver ended the stream at a limit, when it was too late for an answer.
-    fn cut(&mut self, reached: TimedOut) {
-        self.details = Cow::Borrowed(reached.details());
-        if let Some(flag) = reached.flag() {
-            self.flags.insert(flag);
-        }
+    /// Counts a limit that was reached where Envoy does: what the caller is to blame for in the connection manager, the
+    /// rest in the cluster.
+    pub(crate) fn count_timeout(&self, reached: TimedOut) {
         let shard = &self.connection.worker.shard;
-        if let Some(manager) = self.view.manager() {
-            shard.inc(manager.stats.downstream_rq_tx_reset);
-            shard.inc(manager.stats.downstream_rq_rx_reset);
+        let cluster = self.upstream.as_ref().map(|upstream| &upstream.picked.view.config.stats);
+        let manager = &self.view.manager.stats;
+        let counter = match reached {
+            TimedOut::Route => cluster.map(|stats| stats.upstream_rq_timeout),
+            TimedOut::PerTry => cluster.map(|stats| stats.upstream_rq_per_try_timeout),
+            TimedOut::Idle => Some(manager.downstream_rq_idle_timeout),
+            TimedOut::Duration => Some(manager.downstream_rq_max_duration_reached),
+            TimedOut::Request => Some(manager.downstream_rq_timeout),
+        };
+        if let Some(counter) = counter {
+            shard.inc(counter);
         }
-        reached.count(self);
-        if let Some(upstream) = &self.upstream {
-            shard.inc(upstream.picked.view.config.stats.upstream_rq_tx_reset);
-        }
-    }
-
-    /// Counts and logs; once.
-    fn report(&mut self) {
-        let took = now().saturating_duration_since(self.start);
-        let worker = self.connection.worker.clone();
-        let shard = &worker.shard;
-        let view = self.view.clone();
-        if let Some(manager) = view.manager() {
-            let stats = &manager.stats;
-            shard.down(stats.downstream_rq_active);
-            shard.inc(stats.downstream_rq_completed);
-            if let Some(class) = stats.downstream_rq_class(self.status) {
-                shard.inc(class);
-            }
-            shard.record(stats.downstream_rq_time, took);
-            if !manager.access_log.is_empty() {
-                super::record::log(self, manager, took);
-            }
-        }
-        if let Some(upstream) = &self.upstream {
-            let stats = &upstream.picked.view.config.stats;
-            shard.down(stats.upstream_rq_active);
-            if self.responding {
-                shard.inc(stats.upstream_rq_completed);
-                shard.response_code(stats.upstream_rq, self.status);
-                shard.record(stats.upstream_rq_time, now().saturating_duration_since(upstream.started));
-            }
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let cut = self.limits.cut_for();
-        if self.done {
-            if cut.is_some()
-                && let Some(manager) = self.view.manager()
-            {
-                // Counted and logged long ago; only its bytes were still not taken.
-                self.connection.worker.shard.inc(manager.stats.downstream_rq_tx_reset);
-            }
-            return;
-        }
-        self.done = true;
-        if let Some(reached) = cut {
-            self.cut(reached);
-        } else if self.flags == ResponseFlags::default() {
-            // Nobody here ended it, so the caller did.
-            self.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION);
-            if self.details.is_empty() || self.responding {
-                self.details = Cow::Borrowed("downstream_remote_disconnect");
-            }
-            if let Some(manager) = self.view.manager() {
-                self.connection.worker.shard.inc(manager.stats.downstream_rq_rx_reset);
-            }
-            if let Some(upstream) = &self.upstream {
-                self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_cancelled);
-            }
-        }
-        if cut.is_none() {
-            self.limits.end();
-        }
-        self.report();
     }
 }

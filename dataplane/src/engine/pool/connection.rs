@@ -1,4 +1,4 @@
-//! What ends an upstream connection.
+//! A connection to a server, and what ends it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
+use super::super::cluster_info::ClusterInfo;
 use super::super::connect::Dialed;
+use super::super::local::Local;
 use super::super::trust::GRACE;
-use super::super::trusted::Trusted;
-use super::super::worker::Worker;
-use super::Place;
-use crate::runtime::{Cluster, PeerCertificate};
+use super::super::trust::servers::Trusted;
+use super::place::Place;
+use crate::runtime::PeerCertificate;
 
 /// No request begins on a connection this long before a certificate expires: before the server announces its end, so
 /// that no request crosses that.
@@ -24,9 +25,9 @@ const RECHECK: Duration = Duration::from_secs(60);
 
 /// One upstream connection, as its users and its driving task see it.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    worker: Rc<Worker>,
-    cluster: Arc<Cluster>,
+pub(crate) struct UpstreamConnection {
+    worker: Rc<Local>,
+    cluster: Rc<ClusterInfo>,
     /// Requests that it has begun to serve.
     pub(crate) served: Cell<u32>,
     /// Requests that it serves now.
@@ -47,10 +48,10 @@ pub(crate) struct Connection {
     _place: Place,
 }
 
-impl Connection {
+impl UpstreamConnection {
     pub(super) fn new(
-        worker: &Rc<Worker>,
-        cluster: &Arc<Cluster>,
+        worker: &Rc<Local>,
+        cluster: &Rc<ClusterInfo>,
         dialed: &Dialed,
         place: Place,
     ) -> Rc<Self> {
@@ -65,7 +66,7 @@ impl Connection {
             spent: Cell::new(false),
             local: dialed.local,
             peer: dialed.peer.clone(),
-            trusted: worker.servers.hold(worker, &cluster.name, dialed),
+            trusted: worker.servers.hold(&worker.repeats, &cluster.name, dialed),
             cut_at: Cell::new(None),
             certificate_end: dialed.certificate_end(),
             opened,
@@ -197,7 +198,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         let (shard, stats) = (&self.worker.shard, &self.cluster.stats);
         shard.down(stats.upstream_cx_active);

@@ -10,28 +10,30 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::Body;
-use super::clock::Deadline;
-use super::cluster::ClusterState;
-use super::copy::{End, tunnel};
-use super::exchange::Exchange;
-use super::held::Ending;
-use super::http::Stage;
-use super::limits::TimedOut;
-use super::pool::Lease;
-use super::reply::Reply;
-use super::router::{Outgoing, Sending, limited, response_head};
-use super::serve::Protocol;
-use super::tcp::{self, Unreached};
-use super::trusted::Trusted;
+use super::super::active_stream::ActiveStream;
+use super::super::clock::Deadline;
+use super::super::cluster::ClusterState;
+use super::super::connection::Ending;
+use super::super::copy::{End, tunnel};
+use super::super::http_connection::Protocol;
+use super::super::limits::{TimedOut, limited};
+use super::super::pool::Lease;
+use super::super::reply::Reply;
+use super::super::request_context::RequestContext;
+use super::super::response_body::ResponseBody;
+use super::super::tcp::{self, Unreached};
+use super::super::trust::servers::Trusted;
+use super::outgoing::Outgoing;
+use super::response;
+use super::routed::Routed;
 use crate::runtime::HttpManager;
 
 /// Whether manager and route allow the upgrade that is asked for.
-pub(super) fn is_allowed(sending: &Sending<'_>, parts: &Parts) -> bool {
+pub(super) fn is_allowed(routed: &Routed<'_>, parts: &Parts) -> bool {
     let protocol = asked(parts);
     let same = |kind: &str| kind.eq_ignore_ascii_case(&protocol);
-    let route = sending.forward.upgrades.iter().find(|upgrade| same(&upgrade.kind));
-    let manager = sending.manager.upgrades.iter().find(|upgrade| same(&upgrade.protocol));
+    let route = routed.forward.upgrades.iter().find(|upgrade| same(&upgrade.kind));
+    let manager = routed.manager.upgrades.iter().find(|upgrade| same(&upgrade.protocol));
     route.map(|upgrade| upgrade.enabled).or(manager.map(|upgrade| upgrade.enabled)).unwrap_or(false)
 }
 
@@ -61,19 +63,26 @@ pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Respons
 
 /// The upstream accepted the upgrade: both connections become one tunnel.
 pub(super) fn accept(
-    mut stage: Stage,
-    mut sending: Sending<'_>,
+    mut context: RequestContext,
+    mut routed: Routed<'_>,
     outgoing: &Outgoing,
     mut response: Response<Incoming>,
     lease: Lease,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
-    response_head(&mut stage, &sending, None, outgoing, StatusCode::SWITCHING_PROTOCOLS, &mut parts.headers);
-    let mut answer = Response::new(Body::Empty);
+    response::head(
+        &mut context,
+        &routed,
+        None,
+        outgoing,
+        StatusCode::SWITCHING_PROTOCOLS,
+        &mut parts.headers,
+    );
+    let mut answer = Response::new(ResponseBody::Tunnel);
     *answer.headers_mut() = parts.headers;
-    match stage.connection.protocol {
+    match context.connection.protocol {
         Protocol::Http1 => {
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = answer.headers_mut();
@@ -84,61 +93,61 @@ pub(super) fn accept(
         }
         Protocol::Http2 => *answer.status_mut() = StatusCode::OK,
     }
-    stage.exchange.responded(answer.status());
-    stage.exchange.details = "via_upstream".into();
-    let Some(downstream) = sending.upgrade.take() else { return answer };
-    begin(&stage, sending.manager);
+    context.stream.responded(answer.status());
+    context.stream.details = "via_upstream".into();
+    let Some(downstream) = routed.upgrade.take() else { return answer };
+    begin(&context, routed.manager);
     tokio::task::spawn_local(async move {
-        if let Some(line) = lease.line() {
-            line.leave();
+        if let Some(driver) = lease.driver() {
+            driver.leave();
         }
         let expiry = tcp::certificate_end(
-            &stage.connection.worker,
-            &stage.connection.held,
+            &context.connection.worker,
+            &context.connection.downstream,
             lease.connection().certificate_end(),
         );
         // An HTTP/2 connection to the server ends its streams itself.
-        let trusted = lease.line().and_then(|_| lease.connection().trusted());
+        let trusted = lease.driver().and_then(|_| lease.connection().trusted());
         let _lease = lease;
         let both = async { (downstream.await, upstream.await) };
-        match limited(&stage.exchange.limits, both).await {
+        match limited(&context.stream.limits, both).await {
             Ok((Ok(downstream), Ok(upstream))) => {
                 let ends = Ends { expiry, trusted };
-                run(stage.exchange, TokioIo::new(downstream), TokioIo::new(upstream), ends).await;
+                run(context.stream, TokioIo::new(downstream), TokioIo::new(upstream), ends).await;
             }
             Ok((Err(error), _) | (_, Err(error))) => tracing::debug!(%error, "upgrade did not come about"),
-            Err(reached) => stage.exchange.limits.cut(reached),
+            Err(reached) => context.stream.limits.cut(reached),
         }
     });
     answer
 }
 
 /// The answer that makes a tunnel of the stream is about to go out: its caller must take it, as any other.
-fn begin(stage: &Stage, manager: &HttpManager) {
-    stage.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
-    let limits = &stage.exchange.limits;
+fn begin(context: &RequestContext, manager: &HttpManager) {
+    context.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
+    let limits = &context.stream.limits;
     limits.flush();
-    if stage.connection.protocol == Protocol::Http2 {
+    if context.connection.protocol == Protocol::Http2 {
         // hyper makes a task that writes the tunnel's bytes, which must end with it.
-        stage.connection.handover.set(Some(limits.clone()));
+        context.connection.handover.set(Some(limits.clone()));
     }
 }
 
 /// CONNECT: ends here, and its content goes to an endpoint as TCP, where the route says so.
 pub(super) async fn connect(
-    mut stage: Stage,
-    mut sending: Sending<'_>,
+    mut context: RequestContext,
+    mut routed: Routed<'_>,
     parts: Parts,
     cluster: &Rc<ClusterState>,
-) -> Response<Body> {
-    let manager = sending.manager;
-    let terminates = sending.forward.upgrades.iter().any(|upgrade| {
+) -> Response<ResponseBody> {
+    let manager = routed.manager;
+    let terminates = routed.forward.upgrades.iter().any(|upgrade| {
         upgrade.enabled && upgrade.terminates_connect && upgrade.kind.eq_ignore_ascii_case("connect")
     });
-    let (true, Some(downstream)) = (terminates, sending.upgrade.take()) else {
-        return stage.reply(manager, &parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
+    let (true, Some(downstream)) = (terminates, routed.upgrade.take()) else {
+        return context.reply(&parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
     };
-    let reached = match tcp::reach(&stage.connection.worker, cluster, 1).await {
+    let reached = match tcp::reach(&context.connection.worker, cluster, 1).await {
         Ok(reached) => reached,
         Err(unreached) => {
             let text = match &unreached {
@@ -152,28 +161,28 @@ pub(super) async fn connect(
                 ),
             };
             let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_reset_before_response_started");
-            return stage.reply(manager, &parts, reply.body(text).flag(unreached.flag()));
+            return context.reply(&parts, reply.body(text).flag(unreached.flag()));
         }
     };
-    stage.exchange.responded(StatusCode::OK);
-    stage.exchange.details = "via_upstream".into();
-    begin(&stage, manager);
+    context.stream.responded(StatusCode::OK);
+    context.stream.details = "via_upstream".into();
+    begin(&context, manager);
     tokio::task::spawn_local(async move {
         let expiry = tcp::certificate_end(
-            &stage.connection.worker,
-            &stage.connection.held,
+            &context.connection.worker,
+            &context.connection.downstream,
             reached.dialed.certificate_end(),
         );
-        match limited(&stage.exchange.limits, downstream).await {
+        match limited(&context.stream.limits, downstream).await {
             Ok(Ok(downstream)) => {
                 let ends = Ends { expiry, trusted: reached.trusted };
-                run(stage.exchange, TokioIo::new(downstream), reached.dialed.stream, ends).await;
+                run(context.stream, TokioIo::new(downstream), reached.dialed.stream, ends).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "CONNECT did not come about"),
-            Err(reached) => stage.exchange.limits.cut(reached),
+            Err(reached) => context.stream.limits.cut(reached),
         }
     });
-    Response::new(Body::Empty)
+    Response::new(ResponseBody::Tunnel)
 }
 
 /// What ends a tunnel besides its two sides.
@@ -184,15 +193,15 @@ struct Ends {
     trusted: Option<Rc<Trusted>>,
 }
 
-/// Copies both ways until either ends, or a certificate of either side; the exchange is over then.
-async fn run<D, U>(mut exchange: Box<Exchange>, downstream: D, upstream: U, ends: Ends)
+/// Copies both ways until either ends, or a certificate of either side; the stream is over then.
+async fn run<D, U>(mut stream: Box<ActiveStream>, downstream: D, upstream: U, ends: Ends)
 where
     D: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
 {
-    let connection = exchange.connection.clone();
+    let connection = stream.connection.clone();
     let deadlines = &connection.worker.deadlines;
-    let limits = exchange.limits.clone();
+    let limits = stream.limits.clone();
     limits.rest();
     let idle = limits.idle().map(|span| (Deadline::new(deadlines), span));
     let longest = limits.left().map(|span| Deadline::after(deadlines, span));
@@ -201,21 +210,21 @@ where
     };
     let mut too_long = false;
     let done = tunnel(downstream, upstream, idle, |cx| {
-        connection.held.watch(cx);
+        connection.downstream.watch(cx);
         too_long = due(&longest, cx);
         let refused = ends.trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if too_long || refused || due(&ends.expiry, cx) || connection.held.ending() >= Ending::Cut {
+        if too_long || refused || due(&ends.expiry, cx) || connection.downstream.ending() >= Ending::Cut {
             Poll::Ready(())
         } else {
             Poll::Pending
         }
     })
     .await;
-    exchange.sent = done.down;
-    exchange.tunnelled(done.up);
+    stream.sent = done.down;
+    stream.tunnelled(done.up);
     match done.end {
         End::Idle => limits.cut(TimedOut::Idle),
         End::Stopped if too_long => limits.cut(TimedOut::Duration),
-        End::Closed | End::DownstreamBroke | End::UpstreamBroke | End::Stopped => exchange.complete(),
+        End::Closed | End::DownstreamBroke | End::UpstreamBroke | End::Stopped => stream.complete(),
     }
 }

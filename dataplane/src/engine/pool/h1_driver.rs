@@ -1,8 +1,8 @@
 //! Who drives an h1 connection: the request that uses it, and between requests the connection's own task.
 //!
 //! ```text
-//! request in flight   task of the downstream connection ── poll ──▶ Line ──▶ hyper's connection
-//! idle                own task, from a moment after the last use ───▶ Line
+//! request in flight   task of the downstream connection ── poll ──▶ H1Driver ──▶ hyper's connection
+//! idle                own task, from a moment after the last use ───▶ H1Driver
 //! ```
 //!
 //! A request that drives its own connection needs no other task to be woken for it, and passes bytes on while they are
@@ -21,7 +21,7 @@ pub(super) const WATCH: Duration = Duration::from_millis(100);
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 
 /// An h1 connection's protocol machine.
-pub(crate) struct Line {
+pub(crate) struct H1Driver {
     driver: RefCell<Option<Driver>>,
     /// A request drives it.
     attended: Cell<bool>,
@@ -31,13 +31,13 @@ pub(crate) struct Line {
     attendant: RefCell<Option<Waker>>,
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for H1Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("attended", &self.attended).finish_non_exhaustive()
+        f.debug_struct("H1Driver").field("attended", &self.attended).finish_non_exhaustive()
     }
 }
 
-impl Line {
+impl H1Driver {
     pub(super) fn new(driver: impl Future<Output = hyper::Result<()>> + 'static) -> Self {
         Self {
             driver: RefCell::new(Some(Box::pin(driver))),
@@ -142,10 +142,10 @@ mod tests {
 
     #[tokio::test]
     async fn hears_the_answer_when_the_task_has_used_up_its_budget() {
-        let line = Line::new(std::future::pending());
+        let driver = H1Driver::new(std::future::pending());
         let (sender, answer) = tokio::sync::oneshot::channel();
         sender.send(7).expect("the receiver is there");
-        let mut driven = std::pin::pin!(line.drive(answer));
+        let mut driven = std::pin::pin!(driver.drive(answer));
         let heard = std::future::poll_fn(|cx| {
             while tokio::task::coop::has_budget_remaining() {
                 let mut spend = std::pin::pin!(tokio::task::coop::consume_budget());

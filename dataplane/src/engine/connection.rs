@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 use std::time::SystemTime;
 
 use super::chain::ChainState;
-use super::worker::Draining;
+use super::command::Draining;
+use crate::format::Downstream;
 use crate::runtime::{Direction, PeerCertificate};
 
 /// How urgently a connection should end.
@@ -56,6 +57,23 @@ impl Facts {
         self.tls.as_ref()?.server_name.as_deref()
     }
 
+    /// As access logs and formats see them.
+    pub(crate) fn for_formats(&self) -> Downstream<'_> {
+        let tls = self.tls.as_ref();
+        Downstream {
+            local: Some(self.local),
+            direct_remote: Some(self.peer),
+            remote: None,
+            server_name: self.server_name(),
+            peer: self.peer_certificate(),
+            certificate: tls.map(|tls| -> &PeerCertificate { &tls.own }),
+            tls_version: tls.map(|tls| tls.version),
+            tls_cipher: tls.map(|tls| tls.cipher),
+            transport_failure: None,
+            connection_id: self.id,
+        }
+    }
+
     /// When the first certificate of the connection expires.
     pub(crate) fn expires(&self) -> Option<SystemTime> {
         let tls = self.tls.as_ref()?;
@@ -66,7 +84,7 @@ impl Facts {
 
 /// A downstream connection.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Connection {
     pub(crate) chain: Rc<ChainState>,
     pub(crate) facts: Facts,
     /// Of the listener that accepted it.
@@ -76,7 +94,7 @@ pub(crate) struct Held {
     of: Weak<Connections>,
 }
 
-impl Held {
+impl Connection {
     pub(crate) fn ending(&self) -> Ending {
         self.ending.get()
     }
@@ -91,7 +109,7 @@ impl Held {
         }
     }
 
-    /// Remembers whom to wake when [`Held::end`] is called.
+    /// Remembers whom to wake when [`Connection::end`] is called.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
@@ -101,7 +119,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(of) = self.of.upgrade() {
             of.live.borrow_mut().remove(&self.facts.id);
@@ -116,15 +134,15 @@ impl Drop for Held {
 /// All downstream connections of a worker.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    live: RefCell<HashMap<u64, Weak<Held>>>,
+    live: RefCell<HashMap<u64, Weak<Connection>>>,
     /// How many of them are the application's own.
     outbound: Cell<usize>,
     fewer: tokio::sync::Notify,
-    pub(crate) load: super::steer::Load,
+    pub(crate) load: super::connection_balance::Load,
 }
 
 impl Connections {
-    pub(crate) fn new(load: super::steer::Load) -> Rc<Self> {
+    pub(crate) fn new(load: super::connection_balance::Load) -> Rc<Self> {
         Rc::new(Self {
             live: RefCell::default(),
             outbound: Cell::new(0),
@@ -134,13 +152,13 @@ impl Connections {
     }
 
     /// Holds a connection until the returned handle is dropped. The load was counted when it was accepted.
-    pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Held> {
+    pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Connection> {
         let id = facts.id;
         let direction = chain.view().listener.direction;
         if direction == Direction::Outbound {
             self.outbound.set(self.outbound.get() + 1);
         }
-        let held = Rc::new(Held {
+        let connection = Rc::new(Connection {
             chain,
             facts,
             direction,
@@ -148,28 +166,31 @@ impl Connections {
             waker: RefCell::default(),
             of: Rc::downgrade(self),
         });
-        self.live.borrow_mut().insert(id, Rc::downgrade(&held));
-        held
+        self.live.borrow_mut().insert(id, Rc::downgrade(&connection));
+        connection
     }
 
-    pub(crate) fn each(&self, mut act: impl FnMut(&Held)) {
-        let all: Vec<Rc<Held>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
-        all.iter().for_each(|held| act(held));
+    pub(crate) fn each(&self, mut act: impl FnMut(&Connection)) {
+        let all: Vec<Rc<Connection>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|connection| act(connection));
     }
 
     /// Tells those to end that drain.
     pub(crate) fn end(&self, of: Draining, ending: Ending) {
-        self.each(|held| {
-            if of.takes(held.direction) {
-                held.end(ending);
+        self.each(|connection| {
+            if of.takes(connection.direction) {
+                connection.end(ending);
             }
         });
     }
 
     /// The connections that `wanted` holds of.
-    pub(crate) fn select(&self, wanted: impl Fn(&Held) -> bool) -> Vec<Weak<Held>> {
+    pub(crate) fn select(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Weak<Connection>> {
         let live = self.live.borrow();
-        live.values().filter(|held| held.upgrade().is_some_and(|held| wanted(&held))).cloned().collect()
+        live.values()
+            .filter(|connection| connection.upgrade().is_some_and(|connection| wanted(&connection)))
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {

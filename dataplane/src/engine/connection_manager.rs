@@ -1,0 +1,103 @@
+//! The connection manager: a request's head is checked and put in order, filters judge it, the router sends it.
+
+use std::rc::Rc;
+
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::active_stream::ActiveStream;
+use super::chain::HttpView;
+use super::http_connection::HttpConnection;
+use super::limits::Limits;
+use super::reply::{Origin, Reply};
+use super::request_context::RequestContext;
+use super::response_body::ResponseBody;
+use super::router::Routed;
+use super::{local_reply, router, stream_info};
+use crate::filter::{self, HttpFilter};
+use crate::format::ResponseFlags;
+use crate::route::Action;
+
+/// Answers one request.
+pub(super) async fn handle(
+    connection: Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let view = connection.terminal.view();
+    let stream = ActiveStream::begin(&connection, &view, limits);
+    let scheme = if connection.downstream.facts.tls.is_some() { "https" } else { "http" };
+    let remote = connection.downstream.facts.peer.ip();
+    let snapshot = connection.clusters.snapshot();
+    let context = RequestContext { connection, snapshot, stream, scheme, remote };
+    context.answer(&view, request).await
+}
+
+impl RequestContext {
+    async fn answer(mut self, view: &HttpView, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        let HttpView { manager, routes } = view;
+        let upgrade = router::wanted_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, incoming) = request.into_parts();
+        if let Err(reply) = self.prepare(manager, &mut parts) {
+            return self.reply(&parts, reply);
+        }
+        stream_info::note_request(&mut self.stream, &parts, self.scheme, self.remote);
+        self.stream.found = routes.find(&self.head(&parts), self.connection.worker.random());
+        let filters = manager.filters.before_router();
+        if !filters.is_empty()
+            && let Err(reply) = self.filter(filters, view, &mut parts).await
+        {
+            return self.reply(&parts, *reply);
+        }
+        let Some(router) = manager.filters.router() else {
+            return self.reply(&parts, Reply::new(StatusCode::NOT_FOUND, "no_router"));
+        };
+        let Some(found) = self.stream.found else {
+            self.connection.worker.shard.inc(manager.stats.no_route);
+            let missing = Reply::new(StatusCode::NOT_FOUND, "route_not_found");
+            return self.reply(&parts, missing.flag(ResponseFlags::NO_ROUTE));
+        };
+        match &routes.route(found).action {
+            Action::Forward(forward) => {
+                let routed = Routed { manager, router, routes, found, forward, upgrade };
+                router::forward(self, routed, parts, incoming).await
+            }
+            Action::Redirect(redirect) => {
+                self.connection.worker.shard.inc(manager.stats.rq_redirect);
+                let location = redirect.location(&self.head(&parts), &routes.route(found).matches);
+                let mut reply = Reply::new(redirect.status, "direct_response");
+                reply.origin = Origin::Route;
+                if let Ok(value) = HeaderValue::from_str(&location) {
+                    reply = reply.header(http::header::LOCATION, value);
+                }
+                self.reply(&parts, reply)
+            }
+            Action::Direct(direct) => {
+                self.connection.worker.shard.inc(manager.stats.rq_direct_response);
+                let mut reply = Reply::new(direct.status, "direct_response");
+                reply.origin = Origin::Route;
+                reply.bytes = Some(local_reply::direct_body(&self.stream, &self.head(&parts), direct));
+                self.reply(&parts, reply)
+            }
+            Action::NonForwarding => {
+                let reply = Reply::new(StatusCode::INTERNAL_SERVER_ERROR, "non_forwarding_action");
+                self.reply(&parts, reply)
+            }
+        }
+    }
+
+    async fn filter(
+        &mut self,
+        filters: &[HttpFilter],
+        view: &HttpView,
+        parts: &mut Parts,
+    ) -> Result<(), Box<Reply>> {
+        let Self { snapshot, stream, scheme, remote, .. } = self;
+        let (scheme, remote) = (*scheme, *remote);
+        let mut request =
+            filter::request::Request { parts, stream, view, snapshot, scheme, remote, place: 0 };
+        filter::chain::on_request(filters, &mut request).await
+    }
+}

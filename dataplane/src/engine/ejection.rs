@@ -1,0 +1,43 @@
+//! What outlier detection is told of tries, and what is counted of what it finds.
+
+use super::clock::now;
+use super::cluster::Picked;
+use crate::outlier::{Kind, Outcome, Ruling};
+use crate::stats::{OutlierStats, Shard};
+
+/// Reports how a try at an endpoint ended, where the cluster looks at that.
+pub(super) fn report(shard: &Shard, picked: &Picked, outcome: Outcome) {
+    let config = &picked.view.config;
+    if config.outliers.config().is_none() {
+        return;
+    }
+    if let Some((kind, ruling)) = config.outliers.report(picked.index, outcome, now()) {
+        count_ejection(shard, &config.stats.outlier, kind, ruling);
+    }
+}
+
+/// Counts what outlier detection found.
+fn count_ejection(shard: &Shard, stats: &OutlierStats, kind: Kind, ruling: Ruling) {
+    let (detected, enforced) = match kind {
+        Kind::ServerErrors => {
+            (stats.ejections_detected_consecutive_5xx, stats.ejections_enforced_consecutive_5xx)
+        }
+        Kind::GatewayFailures => (
+            stats.ejections_detected_consecutive_gateway_failure,
+            stats.ejections_enforced_consecutive_gateway_failure,
+        ),
+        Kind::LocalOriginFailures => (
+            stats.ejections_detected_consecutive_local_origin_failure,
+            stats.ejections_enforced_consecutive_local_origin_failure,
+        ),
+    };
+    shard.inc(detected);
+    match ruling {
+        Ruling::Ejected => {
+            shard.inc(enforced);
+            shard.inc(stats.ejections_enforced_total);
+        }
+        Ruling::Overflow => shard.inc(stats.ejections_overflow),
+        Ruling::AlreadyEjected | Ruling::NotEnforced => {}
+    }
+}

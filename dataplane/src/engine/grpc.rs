@@ -1,0 +1,43 @@
+//! gRPC's part in heads and trailers.
+
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+/// `grpc-status` in trailers, or in the head of an answer without messages.
+pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// A gRPC caller wants 200 with a status in the head.
+pub(super) fn answer(response: &mut Response<()>, status: Option<u32>, message: &[u8]) {
+    let status = status.unwrap_or(match response.status().as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        200 => 0,
+        _ => 2,
+    });
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(status));
+    if !message.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&percent_encoded(message))
+    {
+        headers.insert(HeaderName::from_static("grpc-message"), value);
+    }
+}
+
+fn percent_encoded(text: &[u8]) -> String {
+    use std::fmt::Write as _;
+    text.iter().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if (0x20..0x7f).contains(byte) && *byte != b'%' {
+            out.push(char::from(*byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}

@@ -1,0 +1,77 @@
+//! What belongs to one worker and may be used by everything that runs on it: its numbers, deadlines, logs, randomness
+//! and connections.
+//!
+//! It knows neither listeners nor clusters: those stand above it, and each holds it by reference.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::access::LogWriter;
+use super::clock::Deadlines;
+use super::command::Draining;
+use super::connection::Connections;
+use super::connection_balance::Load;
+use super::repeats::Repeats;
+use super::trust::servers::Servers;
+use crate::stats::Shard;
+
+/// The part of a worker that requests and connections need.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// The worker's counters, gauges and histograms.
+    pub(crate) shard: Shard,
+    pub(crate) deadlines: Rc<Deadlines>,
+    /// Downstream connections, to tell them to end.
+    pub(crate) connections: Rc<Connections>,
+    /// Connections to servers over TLS, to end those whose server is not trusted any more.
+    pub(super) servers: Rc<Servers>,
+    /// Lines of access logs.
+    pub(crate) logs: LogWriter,
+    pub(crate) repeats: Arc<Repeats>,
+    /// What has been told to end.
+    pub(crate) draining: Cell<Draining>,
+    random: Cell<u64>,
+    next_id: Cell<u64>,
+    workers: u64,
+}
+
+impl Local {
+    /// For the worker number `index` of `workers`.
+    pub(super) fn new(
+        index: usize,
+        workers: usize,
+        load: Load,
+        logs: LogWriter,
+        repeats: Arc<Repeats>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            shard: Shard::default(),
+            deadlines: Deadlines::new(),
+            connections: Connections::new(load),
+            servers: Servers::new(),
+            logs,
+            repeats,
+            draining: Cell::default(),
+            random: Cell::new(rand::random::<u64>() | 1),
+            next_id: Cell::new(index as u64),
+            workers: workers.max(1) as u64,
+        })
+    }
+
+    /// A random number for choices that need no secrecy.
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(x);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// A number for a connection, of no other connection of this process: workers count in steps of their number.
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id + self.workers);
+        id
+    }
+}

@@ -1,0 +1,113 @@
+//! A server's response on its way to the caller.
+
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::super::clock::now;
+use super::super::forwarded::REQUEST_ID;
+use super::super::http_connection::Protocol;
+use super::super::request_context::RequestContext;
+use super::super::response_body::{ContentBody, ResponseBody, Source};
+use super::super::response_head::{SERVICE_TIME, server_header};
+use super::super::{grpc, stream_info};
+use super::outgoing::{Outgoing, is_hop_by_hop};
+use super::routed::Routed;
+use crate::filter;
+use crate::route::WeightedCluster;
+
+/// Passes a response on.
+pub(super) fn respond(
+    mut context: RequestContext,
+    routed: &Routed<'_>,
+    weighted: Option<&WeightedCluster>,
+    outgoing: &Outgoing,
+    response: Response<Incoming>,
+) -> Response<ResponseBody> {
+    let (mut parts, incoming) = response.into_parts();
+    head(&mut context, routed, weighted, outgoing, parts.status, &mut parts.headers);
+    let mut response = Response::new(());
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    context.stream.responded(parts.status);
+    context.stream.details = Cow::Borrowed("via_upstream");
+    let source = Source::Upstream(incoming);
+    let body = ContentBody::new(source, context.stream);
+    response.map(|()| ResponseBody::Content(body))
+}
+
+/// Brings the response's head into the form that the caller sees.
+pub(super) fn head(
+    context: &mut RequestContext,
+    routed: &Routed<'_>,
+    weighted: Option<&WeightedCluster>,
+    outgoing: &Outgoing,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) {
+    let manager = routed.manager;
+    context.stream.status = status.as_u16();
+    remove_hop_by_hop(headers);
+    context.stream.grpc_status = grpc::status(headers);
+    if !routed.router.suppress_envoy_headers
+        && let Some(upstream) = &context.stream.upstream
+    {
+        let took = now().saturating_duration_since(upstream.started).as_millis() as u64;
+        headers.insert(SERVICE_TIME, HeaderValue::from(took));
+    }
+    let request = context.head(outgoing.parts());
+    let ops =
+        stream_info::response_ops(&context.stream, routed.routes, routed.found, weighted, &request, headers);
+    for (ops, values) in ops {
+        ops.apply(headers, values);
+    }
+    if routed.routes.virtual_host(routed.found).attempt_count_in_response {
+        let name = HeaderName::from_static("x-envoy-attempt-count");
+        headers.insert(name, HeaderValue::from(context.stream.attempts));
+    }
+    filter::chain::on_response(&mut context.stream, &request, headers);
+    server_header(headers, manager);
+    if let Some(id) = &context.stream.request_id {
+        headers.insert(REQUEST_ID, id.clone());
+    }
+    if context.connection.should_close(manager)
+        && context.connection.protocol == Protocol::Http1
+        && status != StatusCode::SWITCHING_PROTOCOLS
+    {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        context.connection.worker.shard.inc(manager.stats.downstream_cx_drain_close);
+    }
+    stream_info::note_response(&mut context.stream, status, headers);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let mut left = headers.keys().filter(|name| is_hop_by_hop(name)).count();
+    if left == 0 {
+        return;
+    }
+    // The coding framed what came (RFC 9112, 6.3): the length beside it says nothing.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    if let Some(connection) = headers.remove(CONNECTION) {
+        left -= 1;
+        for word in connection.to_str().unwrap_or_default().split(',').map(str::trim) {
+            // What most servers say; neither names a header that would stay.
+            if word.eq_ignore_ascii_case("keep-alive") || word.eq_ignore_ascii_case("close") {
+                continue;
+            }
+            if let Ok(name) = word.parse::<HeaderName>() {
+                headers.remove(&name);
+            }
+        }
+        if left == 0 {
+            return;
+        }
+    }
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    headers.remove(HeaderName::from_static("keep-alive"));
+    headers.remove(HeaderName::from_static("proxy-connection"));
+}

@@ -1,0 +1,126 @@
+//! What formats, access logs and header operations are told of a stream.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::active_stream::ActiveStream;
+use super::clock::now;
+use super::http_connection::Protocol;
+use super::pool::Lease;
+use super::record::Record;
+use crate::format::{Context, Timing, Upstream};
+use crate::matcher::RequestHead;
+use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
+use crate::runtime::AccessLog;
+
+/// Keeps what a log will want of the request, before it changes.
+pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'static str, remote: IpAddr) {
+    if stream.view.manager.access_log.is_empty() {
+        return;
+    }
+    stream.record = Some(Box::new(Record::new(parts, scheme, remote)));
+}
+
+/// Keeps the response's headers for the log; forgets the request's where no log will take a response like this.
+pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, headers: &HeaderMap) {
+    if stream.record.is_none() {
+        return;
+    }
+    let rules_out = |log: &AccessLog| log.filter.as_ref().is_some_and(|filter| filter.rules_out(status));
+    if stream.view.manager.access_log.iter().all(rules_out) {
+        stream.record = None;
+        return;
+    }
+    let responded = now().saturating_duration_since(stream.start);
+    if let Some(record) = &mut stream.record {
+        record.respond(headers, responded);
+    }
+}
+
+/// Writes the access logs of a request.
+pub(super) fn log(stream: &ActiveStream, took: Duration) {
+    let Some(record) = &stream.record else { return };
+    let mut context = context(stream, Some(record.head()), Some(&record.response));
+    context.trailers = record.trailers.as_ref();
+    context.start = Some(record.began);
+    context.downstream.remote = Some(record.remote);
+    context.timing = Timing {
+        total: Some(took),
+        response: record.responded,
+        response_sent: record.responded,
+        ..Timing::default()
+    };
+    stream.connection.worker.logs.write(&stream.view.manager.access_log, &context);
+}
+
+/// The facts of a stream at this moment.
+pub(crate) fn context<'a>(
+    stream: &'a ActiveStream,
+    request: Option<RequestHead<'a>>,
+    response: Option<&'a HeaderMap>,
+) -> Context<'a> {
+    let connection = &stream.connection;
+    let upstream = stream.upstream.as_ref().map(|upstream| {
+        let endpoint = upstream.picked.endpoint();
+        let connection = upstream.lease.as_ref().map(Lease::connection);
+        Upstream {
+            host: Some(endpoint.address),
+            host_name: endpoint.hostname.as_deref(),
+            local: upstream.local,
+            cluster: Some(&upstream.picked.view.config.name),
+            peer: connection.and_then(|connection| connection.peer.as_deref()),
+            attempts: stream.attempts,
+            ..Upstream::default()
+        }
+    });
+    let routes = &stream.view.routes;
+    Context {
+        request,
+        response,
+        route_name: stream.found.map_or("", |found| &routes.route(found).name),
+        virtual_host: stream.found.map_or("", |found| &routes.virtual_host(found).name),
+        protocol: Some(match connection.protocol {
+            Protocol::Http1 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }),
+        response_code: stream.status,
+        response_code_details: (!stream.details.is_empty()).then_some(&*stream.details),
+        flags: stream.flags,
+        bytes_received: stream.progress.as_ref().map_or(0, |progress| progress.bytes.get()),
+        bytes_sent: stream.sent,
+        downstream: connection.downstream.facts.for_formats(),
+        upstream: upstream.unwrap_or_default(),
+        ..Context::default()
+    }
+}
+
+/// Header operations with the values that depend on the request.
+pub(super) type Ops<'a> = Vec<(&'a HeaderOps, Evaluated)>;
+
+/// The route's operations on the request.
+pub(super) fn request_ops<'a>(
+    stream: &ActiveStream,
+    routes: &'a RouteConfig,
+    found: RouteRef,
+    weighted: Option<&'a WeightedCluster>,
+    head: &RequestHead<'_>,
+) -> Ops<'a> {
+    let ops = routes.header_ops(found, weighted, Direction::Request);
+    ops.map(|ops| (ops, ops.evaluate(&context(stream, Some(*head), None)))).collect()
+}
+
+/// The route's operations on the response.
+pub(super) fn response_ops<'a>(
+    stream: &ActiveStream,
+    routes: &'a RouteConfig,
+    found: RouteRef,
+    weighted: Option<&'a WeightedCluster>,
+    head: &RequestHead<'_>,
+    response: &HeaderMap,
+) -> Ops<'a> {
+    let ops = routes.header_ops(found, weighted, Direction::Response);
+    ops.map(|ops| (ops, ops.evaluate(&context(stream, Some(*head), Some(response))))).collect()
+}

@@ -1,0 +1,111 @@
+//! HTTP filters: what a request passes between the connection manager and the router, and its response on the way back.
+//!
+//! ```text
+//!   Any  --decode-->  HttpFilter { name, Filter }      in HttpManager, in order
+//!   Any  --decode-->  Override                         in RouteConfig, by level and filter name
+//!   head of a request  --chain::on_request-->   continue, or an answer
+//!   head of a response --chain::on_response-->  in reverse order, on answers of our own too
+//! ```
+//!
+//! Each filter has a folder: what it means, how it is read (`decode`) and what it does (`run`). [`Filter`] is closed and
+//! matched exhaustively: a filter that is read and not run does not compile.
+
+pub(crate) mod chain;
+pub(crate) mod connection;
+pub mod cors;
+pub mod decode;
+mod dynamic_forward_proxy;
+pub mod fault;
+mod fraction;
+pub mod header_mutation;
+pub mod local_rate_limit;
+pub mod rbac;
+pub(crate) mod request;
+pub(crate) mod state;
+
+use std::sync::Arc;
+
+use crate::rbac::HttpRbac;
+use cors::{Cors, CorsPolicy};
+use fault::{Fault, FaultSettings};
+use header_mutation::{HeaderMutation, Mutations};
+use local_rate_limit::LocalRateLimit;
+use rbac::Rbac;
+
+/// One entry of `http_filters`.
+#[derive(Debug, Clone)]
+pub struct HttpFilter {
+    /// The entry's name, by which `typed_per_filter_config` means it.
+    pub name: Arc<str>,
+    /// What it does.
+    pub filter: Filter,
+}
+
+/// The filters that there are, but for the router.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// `envoy.filters.http.rbac`.
+    Rbac(Rbac),
+    /// `envoy.filters.http.dynamic_forward_proxy`: finds the addresses of the host that a request names, where its route
+    /// leads to a cluster that needs them.
+    DynamicForwardProxy,
+    /// `envoy.filters.http.header_mutation`.
+    HeaderMutation(HeaderMutation),
+    /// `envoy.filters.http.fault`.
+    Fault(Fault),
+    /// `envoy.filters.http.local_ratelimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.cors`.
+    Cors(Cors),
+}
+
+impl Filter {
+    /// Whether it has anything to do with responses.
+    #[must_use]
+    pub fn sees_responses(&self) -> bool {
+        match self {
+            Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) => false,
+            Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
+        }
+    }
+}
+
+/// What `typed_per_filter_config` says of one filter at one level.
+#[derive(Debug, Clone)]
+pub enum Override {
+    /// The filter is left out.
+    Disabled,
+    /// Other policies.
+    Rbac(Arc<HttpRbac>),
+    /// More mutations.
+    HeaderMutation(Arc<Mutations>),
+    /// Other faults.
+    Fault(Arc<FaultSettings>),
+    /// Another limit.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// What pages of other origins may do.
+    Cors(Arc<CorsPolicy>),
+}
+
+/// What a level says of a filter of one kind: `None` where it says something else.
+impl Override {
+    fn rbac(&self) -> Option<&Arc<HttpRbac>> {
+        if let Self::Rbac(policies) = self { Some(policies) } else { None }
+    }
+
+    fn header_mutation(&self) -> Option<&Arc<Mutations>> {
+        if let Self::HeaderMutation(mutations) = self { Some(mutations) } else { None }
+    }
+
+    fn fault(&self) -> Option<&Arc<FaultSettings>> {
+        if let Self::Fault(settings) = self { Some(settings) } else { None }
+    }
+
+    fn local_rate_limit(&self) -> Option<&Arc<LocalRateLimit>> {
+        if let Self::LocalRateLimit(limit) = self { Some(limit) } else { None }
+    }
+
+    fn cors(&self) -> Option<&Arc<CorsPolicy>> {
+        if let Self::Cors(policy) = self { Some(policy) } else { None }
+    }
+}

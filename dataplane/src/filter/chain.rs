@@ -1,0 +1,75 @@
+//! Runs the filters of a connection manager, one after the other.
+
+use http::HeaderMap;
+
+use super::request::{Flow, Request, Response, override_of};
+use super::state::State;
+use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, local_rate_limit};
+use crate::engine::active_stream::ActiveStream;
+use crate::engine::reply::Reply;
+use crate::matcher::RequestHead;
+
+/// Passes a request through the filters in order.
+///
+/// # Errors
+/// The answer of a filter that does not let it through.
+pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>) -> Result<(), Box<Reply>> {
+    request.choose_member();
+    for (place, HttpFilter { name, filter }) in filters.iter().enumerate() {
+        request.place = place;
+        let special = override_of(request.view, request.stream, name);
+        if matches!(special, Some(Override::Disabled)) {
+            continue;
+        }
+        let flow = match filter {
+            Filter::Rbac(rbac) => rbac.on_request(request, special),
+            // Large and rare: a request that waits for nothing does not carry it around.
+            Filter::DynamicForwardProxy => Box::pin(dynamic_forward_proxy::on_request(request)).await,
+            Filter::HeaderMutation(mutation) => mutation.on_request(name, request),
+            Filter::Fault(fault) => match fault.on_request(request, special) {
+                Some(injection) => Box::pin(injection.run(request)).await,
+                None => Flow::Continue,
+            },
+            Filter::LocalRateLimit(limit) => local_rate_limit::run::on_request(limit, request, special),
+            Filter::Cors(cors) => cors.on_request(name, request),
+        };
+        match flow {
+            Flow::Continue => {}
+            Flow::Reply(reply) => return Err(reply),
+        }
+    }
+    Ok(())
+}
+
+/// Passes the head of a response back through the filters, an answer of our own as well. As in Envoy, filters that the
+/// request did not come to see it too.
+pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, headers: &mut HeaderMap) {
+    if !stream.view.manager.filters.see_responses() {
+        return;
+    }
+    let view = stream.view.clone();
+    for (place, HttpFilter { name, filter }) in view.manager.filters.before_router().iter().enumerate().rev()
+    {
+        let special = override_of(&view, stream, name);
+        if matches!(special, Some(Override::Disabled)) {
+            continue;
+        }
+        let response = &mut Response { headers, request, stream, view: &view, place };
+        match filter {
+            Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) => {}
+            Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
+            Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
+            Filter::Cors(_) => cors::run::on_response(response),
+        }
+    }
+}
+
+/// Passes the trailers of a response back through the filters.
+pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
+    for one in &mut stream.filters {
+        match &mut one.state {
+            State::Trailers(changes) => changes.apply(trailers),
+            State::Cors(_) | State::Fault(_) | State::RateLimit(_) => {}
+        }
+    }
+}

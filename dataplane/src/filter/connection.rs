@@ -1,0 +1,30 @@
+//! Filters on connections: what they say before the chain's terminal serves.
+
+use super::rbac::run::refusal;
+use crate::engine::connection::Facts;
+use crate::engine::local::Local;
+use crate::rbac::Attributes;
+use crate::runtime::NetworkFilter;
+
+/// Whether all filters let a connection in.
+pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) -> bool {
+    filters.iter().all(|filter| match filter {
+        NetworkFilter::Rbac { rbac, stats } => {
+            let attributes = Attributes {
+                upstream: &[],
+                peer: facts.peer_certificate(),
+                server_name: facts.server_name(),
+                local: facts.local,
+                direct_remote: facts.peer.ip(),
+                remote: facts.peer.ip(),
+                request: None,
+            };
+            let (shadow, verdict) = (rbac.evaluate_shadow(&attributes), rbac.evaluate(&attributes));
+            let refusal = refusal(&worker.shard, stats, shadow, verdict);
+            if let Some(verdict) = refusal {
+                tracing::debug!(peer = %facts.peer, details = %verdict.details(), "connection denied");
+            }
+            refusal.is_none()
+        }
+    })
+}

@@ -1,0 +1,52 @@
+//! From Envoy's `Cors` and `CorsPolicy`.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as wire;
+use http::HeaderValue;
+
+use super::super::Override;
+use super::super::fraction::Fraction;
+use super::{Cors, CorsPolicy, CorsStats};
+use crate::decode::matcher;
+use crate::rejection::{Notes, Rejection, Within as _};
+use crate::stats::{Registry, Scope};
+
+pub(in super::super) fn filter(scope: &Scope, registry: &mut Registry) -> Cors {
+    Cors { stats: CorsStats::register(registry, scope) }
+}
+
+pub(in super::super) fn per_route(
+    given: &wire::CorsPolicy,
+    notes: &mut Notes,
+) -> Result<Override, Rejection> {
+    let origins = given.allow_origin_string_match.iter().enumerate();
+    let origins = origins
+        .map(|(index, one)| matcher::string(one).within(|| format!("allow_origin_string_match[{index}]")));
+    let share =
+        |given: &Option<RuntimeFractionalPercent>, default, field: &str, notes: &mut Notes| match given {
+            Some(given) => Fraction::of_runtime(given, field, notes),
+            None => Ok(default),
+        };
+    Ok(Override::Cors(Arc::new(CorsPolicy {
+        origins: origins.collect::<Result<_, _>>()?,
+        allow_methods: value(&given.allow_methods, "allow_methods")?,
+        allow_headers: value(&given.allow_headers, "allow_headers")?,
+        expose_headers: value(&given.expose_headers, "expose_headers")?,
+        max_age: value(&given.max_age, "max_age")?,
+        allow_credentials: given.allow_credentials.map(|flag| flag.value),
+        allow_private_network: given.allow_private_network_access.map(|flag| flag.value),
+        forward_preflights: given.forward_not_matching_preflights.map(|flag| flag.value),
+        enabled: share(&given.filter_enabled, Fraction::ALL, "filter_enabled", notes)?,
+        shadow_enabled: share(&given.shadow_enabled, Fraction::NONE, "shadow_enabled", notes)?,
+    })))
+}
+
+fn value(given: &str, field: &str) -> Result<Option<HeaderValue>, Rejection> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| Rejection::new(field, "cannot be the value of a header");
+    HeaderValue::from_str(given).map(Some).map_err(wrong)
+}

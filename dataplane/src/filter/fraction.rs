@@ -1,0 +1,74 @@
+//! A share of requests.
+
+use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+
+use crate::rejection::{Notes, Rejection};
+
+/// Parts of a million.
+const WHOLE: u32 = 1_000_000;
+
+/// A share of requests, chosen at random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction {
+    numerator: u32,
+    /// How many parts of a million one of the numerator is.
+    unit: u32,
+}
+
+impl Fraction {
+    /// All of them.
+    pub const ALL: Self = Self { numerator: 1, unit: WHOLE };
+    /// None of them.
+    pub const NONE: Self = Self { numerator: 0, unit: WHOLE };
+
+    /// Whether this request is one of the share; `random` is spread evenly.
+    pub fn holds(self, random: u64) -> bool {
+        random % u64::from(WHOLE) < u64::from(self.numerator) * u64::from(self.unit)
+    }
+
+    /// The same with a numerator that is no larger than this one's.
+    #[must_use]
+    pub fn at_most(self, numerator: u32) -> Self {
+        Self { numerator: self.numerator.min(numerator), ..self }
+    }
+
+    /// Reads a share; one that is absent is none.
+    pub(super) fn decode(given: Option<&FractionalPercent>, field: &str) -> Result<Self, Rejection> {
+        let Some(given) = given else { return Ok(Self::NONE) };
+        let unit = match DenominatorType::try_from(given.denominator) {
+            Ok(DenominatorType::Hundred) => 10_000,
+            Ok(DenominatorType::TenThousand) => 100,
+            Ok(DenominatorType::Million) => 1,
+            Err(_) => return Err(Rejection::new(format!("{field}.denominator"), "is unknown")),
+        };
+        Ok(Self { numerator: given.numerator, unit })
+    }
+
+    /// Reads the default value of a share that Envoy's runtime may change; there is no runtime here.
+    pub(super) fn of_runtime(
+        given: &RuntimeFractionalPercent,
+        field: &str,
+        notes: &mut Notes,
+    ) -> Result<Self, Rejection> {
+        notes.ignored(&given.runtime_key, &format!("{field}.runtime_key"));
+        Self::decode(given.default_value.as_ref(), &format!("{field}.default_value"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_holds_for_its_part_of_all_numbers() {
+        let quarter = FractionalPercent { numerator: 25, denominator: 0 };
+        let quarter = Fraction::decode(Some(&quarter), "x").unwrap();
+        assert!(quarter.holds(249_999) && !quarter.holds(250_000));
+        assert!(Fraction::ALL.holds(u64::MAX) && !Fraction::NONE.holds(0));
+        assert!(!quarter.at_most(10).holds(100_000) && quarter.at_most(100).holds(100_000));
+        let unknown = FractionalPercent { numerator: 1, denominator: 9 };
+        assert_eq!(Fraction::decode(Some(&unknown), "x").unwrap_err().field, "x.denominator");
+    }
+}

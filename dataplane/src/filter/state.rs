@@ -1,0 +1,29 @@
+//! What filters remember of a stream from the request to its end.
+
+use std::sync::Arc;
+
+use super::cors::AllowedOrigin;
+use super::fault::active::ActiveFault;
+use super::header_mutation::Trailers;
+use super::local_rate_limit::LocalRateLimit;
+
+/// What one filter of a connection manager remembers.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    /// The filter's place in the list.
+    pub(super) place: usize,
+    pub(super) state: State,
+}
+
+/// See [`Remembered`].
+#[derive(Debug)]
+pub(crate) enum State {
+    /// The response is for a page of this origin.
+    Cors(AllowedOrigin),
+    /// Counted as long as the stream lives.
+    Fault(#[expect(dead_code, reason = "counts until it is dropped")] ActiveFault),
+    /// The limit by which the request was counted, where the response tells of it.
+    RateLimit(Arc<LocalRateLimit>),
+    /// Changes of the trailers that are to come.
+    Trailers(Trailers),
+}
