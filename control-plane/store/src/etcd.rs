@@ -119,9 +119,14 @@ impl EtcdStore {
                     Ok(answer) => return Ok(answer),
                     Err(fault) => fault,
                 };
-                let again = match (&fault, effect) {
-                    (Fault::Token(_) | Fault::NotSent(_), _) | (Fault::Unsure(_), Effect::Reads) => true,
-                    _ => false,
+                let again = match &fault {
+                    Fault::Token(_) | Fault::NotSent(_) => true,
+                    Fault::Unsure(_) => effect == Effect::Reads,
+                    Fault::Compacted
+                    | Fault::Ahead
+                    | Fault::LeaseGone
+                    | Fault::TooLarge(_)
+                    | Fault::Refused(_) => false,
                 };
                 if !again || (rounds == ROUNDS && left == 0) || Instant::now() >= deadline {
                     return Err(fault);
@@ -229,7 +234,7 @@ impl EtcdStore {
 }
 
 /// Whether repeating a call could do something twice.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Reads,
     Writes,

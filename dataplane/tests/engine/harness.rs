@@ -24,9 +24,9 @@ use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
     AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
     FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
-    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource, Router,
-    Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores, UpgradeConfig,
-    UpstreamHttp, UpstreamProtocol,
+    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
+    Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores,
+    UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
     ClusterStats, HttpStats, ListenerStats, Registry, Scope, Snapshot, TcpStats, Value,
