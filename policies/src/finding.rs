@@ -210,6 +210,11 @@ impl Finding {
     }
 }
 
+/// The name of an object that does not exist, with what that means until it does.
+pub(crate) fn missing(path: Path, what: &str, effect: &str) -> Finding {
+    Finding::new(path, Code::MissingReference, format!("{what} does not exist")).hint(effect)
+}
+
 /// At most 80 characters of `text`.
 pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(80) {
@@ -245,6 +250,12 @@ impl Findings {
     pub fn add(&mut self, code: Code, message: impl Into<String>) -> Note<'_> {
         self.found.push(Finding::new(self.at.clone(), code, message));
         Note(self.found.last_mut().expect("one was just pushed"))
+    }
+
+    /// Notes a finding whose path begins where the walk stands.
+    pub(crate) fn add_below(&mut self, mut finding: Finding) {
+        finding.path = Path(self.at.0.iter().cloned().chain(finding.path.0).collect());
+        self.found.push(finding);
     }
 
     /// Notes a finding one step below where the walk stands.

@@ -42,11 +42,11 @@ impl<'a> Check<'a> {
         }
         let schema = self.resolve(schema);
         let Value::Object(schema) = schema else { return };
-        if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
-            return self.visit_any(value, any, out);
-        }
         if let Some(words) = allowed_words(schema) {
             return check_word(value, &words, out);
+        }
+        if let Some(forms) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+            return self.visit_forms(value, forms, out);
         }
         if !has_type(value, schema) {
             return wrong_type(value, schema, out);
@@ -79,15 +79,49 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// One of several: nothing, or the first that is not "nothing".
-    fn visit_any(&self, value: &Value, any: &'a [Value], out: &mut Findings) {
+    /// One of several forms. Of a value that fits none, what is told is what keeps it from the form that it is nearest
+    /// to, and where there is a choice, the form is named.
+    fn visit_forms(&self, value: &Value, forms: &'a [Value], out: &mut Findings) {
         let is_null = |schema: &&Value| schema.get("type").and_then(Value::as_str) == Some("null");
-        if value.is_null() && any.iter().any(|schema| is_null(&schema)) {
+        if value.is_null() && forms.iter().any(|schema| is_null(&schema)) {
             return;
         }
-        if let Some(schema) = any.iter().find(|schema| !is_null(schema)) {
-            self.visit(value, schema, out);
+        let forms: Vec<&Value> = forms.iter().filter(|schema| !is_null(schema)).collect();
+        if let [only] = forms[..] {
+            return self.visit(value, only, out);
         }
+        let misfits = forms.into_iter().map(|form| {
+            let mut found = Findings::default();
+            self.visit(value, form, &mut found);
+            (form, found.into_vec())
+        });
+        let nearest = misfits.min_by_key(|(form, found)| self.distance(value, form, found));
+        let Some((form, found)) = nearest.filter(|(_, found)| !found.is_empty()) else { return };
+        let form_name = name_of_form(form);
+        for mut finding in found {
+            finding.message = format!("as {form_name}: {}", finding.message);
+            out.add_below(finding);
+        }
+    }
+
+    /// How far a value is from a form. What is wrong with the value as a whole, or with a word that tells forms apart,
+    /// weighs more than what is wrong with its fields, and that more than what lies deeper.
+    fn distance(&self, value: &Value, form: &'a Value, found: &[Finding]) -> (usize, usize, usize) {
+        let at_depth = |depth| found.iter().filter(|finding| finding.path.steps().len() == depth).count();
+        (at_depth(0) + self.other_tags(value, form), at_depth(1), found.len())
+    }
+
+    /// How many fields of the value hold another word than the only one that this form has there.
+    fn other_tags(&self, value: &Value, form: &'a Value) -> usize {
+        let properties = self.resolve(form).get("properties").and_then(Value::as_object);
+        let is_other = |(name, of_field): &(&String, &'a Value)| {
+            let written = value.get(name.as_str()).and_then(Value::as_str);
+            match self.resolve(of_field).as_object().and_then(allowed_words).as_deref() {
+                Some([only]) => written.is_some_and(|written| written != *only),
+                _ => false,
+            }
+        };
+        properties.into_iter().flatten().filter(is_other).count()
     }
 
     fn visit_object(&self, fields: &Map<String, Value>, schema: &'a Map<String, Value>, out: &mut Findings) {
@@ -138,6 +172,16 @@ impl<'a> Check<'a> {
             .get("description")
             .and_then(Value::as_str)
             .map(|text| text.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// What people call a form: its title, the name of its definition, or its type.
+fn name_of_form(form: &Value) -> String {
+    let text = |key: &str| form.get(key).and_then(Value::as_str);
+    let definition = text("$ref").and_then(|path| path.rsplit('/').next());
+    match text("title").or(definition).or_else(|| text("type")) {
+        Some(name) => name.to_owned(),
+        None => "one of its forms".to_owned(),
     }
 }
 
@@ -254,4 +298,74 @@ fn check_range(value: &Value, schema: &Map<String, Value>, out: &mut Findings) {
         _ => return,
     };
     out.add(Code::InvalidValue, message).value(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// `CODE PATH: MESSAGE` of everything that is told.
+    fn told(value: &Value, schema: &Value) -> Vec<String> {
+        let line = |one: &Finding| format!("{} {}: {}", one.code.as_str(), one.path, one.message);
+        check(value, schema).iter().map(line).collect()
+    }
+
+    fn union() -> Value {
+        let object = |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});
+        json!({
+            "anyOf": [{"$ref": "#/$defs/Local"}, {"$ref": "#/$defs/Remote"}, {"type": "string"}, {"type": "null"}],
+            "$defs": {
+                "Local": object(json!({"type": {"const": "Local"}, "requests": {"type": "integer"}})),
+                "Remote": object(json!({"type": {"const": "Remote"}, "service": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "port": {"type": "integer"}},
+                    "additionalProperties": false,
+                }})),
+            },
+        })
+    }
+
+    #[test]
+    fn value_of_any_form_fits() {
+        let remote = json!({"type": "Remote", "service": {"name": "a"}});
+        for value in [json!({"type": "Local", "requests": 1}), remote, json!("off"), json!(null)] {
+            assert_eq!(told(&value, &union()), Vec::<String>::new(), "{value}");
+        }
+    }
+
+    #[test]
+    fn value_that_fits_no_form_is_told_what_keeps_it_from_the_nearest() {
+        // By the word that tells forms apart, however much else is wrong.
+        let tagged = json!({"type": "Remote", "srv": 1, "service": {"nam": "a", "port": "b"}});
+        let found = told(&tagged, &union());
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found.iter().all(|line| line.contains(": as Remote: ")), "{found:?}");
+        // By its fields, where no word is written.
+        assert_eq!(
+            told(&json!({"service": {"port": "b"}}), &union()),
+            ["wrong_type service.port: as Remote: must be a whole number, not the text \"b\""]
+        );
+        // A number is no form at all: the first is as good as any.
+        assert_eq!(told(&json!(7), &union()), ["wrong_type : as Local: must be a mapping, not the number 7"]);
+    }
+
+    #[test]
+    fn forms_that_are_told_apart_by_their_only_field_are_compared_too() {
+        let one = |name: &str| {
+            json!({
+                "title": name,
+                "type": "object",
+                "properties": {name: {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false}},
+                "required": [name],
+                "additionalProperties": false,
+            })
+        };
+        let schema = json!({"oneOf": [one("http"), one("tcp")]});
+        assert_eq!(told(&json!({"tcp": {"a": 1}}), &schema), Vec::<String>::new());
+        let found = told(&json!({"tcp": {"x": 1, "y": 2, "z": 3}}), &schema);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found.iter().all(|line| line.contains("as tcp: unknown field")), "{found:?}");
+    }
 }
