@@ -20,6 +20,7 @@ mod http;
 mod inbound;
 mod model;
 mod outbound;
+mod overrides;
 mod rbac;
 mod route;
 mod tls;
@@ -41,7 +42,6 @@ pub use model::{
 };
 pub use units::{Change, Unit, affected, all_units};
 
-use crate::kinds::Kind;
 use crate::set::PolicyKey;
 
 /// A resource, and the policies whose status its acknowledgement is.
@@ -89,7 +89,7 @@ impl Origins {
     }
 
     fn service(&mut self, service: &ServiceId) {
-        self.add(PolicyKey::new(Kind::Service, service.namespace.clone(), service.name.clone()));
+        self.add(PolicyKey::of_service(service));
     }
 
     fn add(&mut self, key: PolicyKey) {

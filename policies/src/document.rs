@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use weft_api::rest::Violation;
 
 use crate::finding::{Code, Finding, Path, steps};
-use crate::kinds::{GATEWAY_API_VERSION, Kind};
+use crate::kinds::kind::{GATEWAY_API_VERSION, Kind};
 use crate::metadata::Metadata;
 use crate::policy::Policy;
 use crate::schema::Schemas;

@@ -11,6 +11,7 @@ pub mod document;
 pub mod finding;
 pub mod kinds;
 pub mod metadata;
+pub mod object;
 pub mod policy;
 pub mod schema;
 pub mod set;

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::kinds::{
-    AuthorizationPolicy, HttpRoute, Kind, Mesh, Service, Spec, TcpRoute, TrafficPolicy, Workload,
-};
+use crate::kinds;
+use crate::kinds::kind::Kind;
+use crate::kinds::spec::Spec;
+use crate::kinds::table::with_kinds;
 use crate::metadata::Metadata;
 
-/// The JSON Schema (draft 2020-12) of a whole document of one kind.
-#[must_use]
-pub fn schema(kind: Kind) -> Value {
-    match kind {
-        Kind::Mesh => of::<Mesh>(),
-        Kind::Service => of::<Service>(),
-        Kind::Workload => of::<Workload>(),
-        Kind::HttpRoute => of::<HttpRoute>(),
-        Kind::TcpRoute => of::<TcpRoute>(),
-        Kind::TrafficPolicy => of::<TrafficPolicy>(),
-        Kind::AuthorizationPolicy => of::<AuthorizationPolicy>(),
-    }
+macro_rules! declare_schema {
+    ($($(#[$doc:meta])* $kind:ident $module:ident $row:tt)*) => {
+        /// The JSON Schema (draft 2020-12) of a whole document of one kind.
+        #[must_use]
+        pub fn schema(kind: Kind) -> Value {
+            match kind {
+                $(Kind::$kind => of::<kinds::$module::$kind>(),)*
+            }
+        }
+    };
 }
+with_kinds!(declare_schema);
 
 fn of<S: Spec>() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();

@@ -1,47 +1,54 @@
 //! All policies together: what one apply makes of them, whether they fit, and what they say about one call.
 //!
-//! A set is immutable and cheap to clone. Its indexes answer "which policies speak of this service" without a walk
-//! over all of them.
+//! A set is cheap to clone: a changed copy shares all the rest. Its index answers "which policies speak of this service"
+//! without a walk over all of them, and what was found in checks is kept, so that a change costs what it affects.
 //!
 //! ```text
-//!   apply(documents) -> validate -> new set + one outcome a document
+//!   apply(documents) -> with(changes) -> index, checks -> new set + one outcome a document
 //!   http_rules_for / tcp_route_for / traffic_for / authorization_for   <- compile
 //! ```
 
-mod authorization;
+mod checks;
 mod conflicts;
 mod index;
 mod routes;
-mod targets;
-mod traffic;
-mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use weft_api::rest::Violation;
 use weft_api::{Name, ServiceId, WorkloadId};
 
 use crate::document::{Document, Origin};
 use crate::finding::{Code, Finding, steps};
-use crate::kinds::mesh::{Defaults, MESH_NAME};
-use crate::kinds::{Kind, Service, Workload};
-use crate::metadata::default_namespace;
-use crate::policy::{Object, Policy};
+use crate::kinds::kind::{Kind, Level};
+use crate::kinds::merge::Merged;
+use crate::kinds::mesh::{Defaults, MESH_NAME, Mesh};
+use crate::kinds::service::Service;
+use crate::kinds::spec::{Objects, Relation, Spec, Target};
+use crate::kinds::workload::Workload;
+use crate::metadata::{Metadata, default_namespace};
+use crate::object::{AnyObject, Object};
+use crate::policy::Policy;
 
-pub use crate::policy::PolicyKey;
-pub use authorization::Authorization;
+pub use crate::kinds::authorization_policy::effect::Authorization;
+pub use crate::kinds::merge::Effective;
+pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;
+pub use crate::object::PolicyKey;
+pub use checks::Report;
 pub use routes::HttpRouteMatch;
-pub use traffic::{Effective, EffectiveTraffic};
-pub use validate::Report;
 
+use checks::{Checks, Stale};
 use index::Index;
 
 /// All policies of a mesh.
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
-    policies: BTreeMap<PolicyKey, Policy>,
-    index: Arc<Index>,
+    policies: OrdMap<PolicyKey, Policy>,
+    index: Index,
+    checks: Checks,
 }
 
 /// What an apply or a delete did to one object.
@@ -96,12 +103,48 @@ impl PolicySet {
     /// A set of policies that were valid together before, for instance read from the store.
     #[must_use]
     pub fn from_policies(policies: impl IntoIterator<Item = Policy>) -> Self {
-        Self::of(policies.into_iter().map(|policy| (policy.key(), policy)).collect())
+        Self::default().with(policies.into_iter().map(|policy| (policy.key(), Some(policy))))
     }
 
-    fn of(policies: BTreeMap<PolicyKey, Policy>) -> Self {
-        let index = Arc::new(Index::of(policies.values()));
-        Self { policies, index }
+    /// This set with some objects put in, or taken out (`None`). Nothing is refused: what is wrong with it,
+    /// [`PolicySet::report`] tells.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = (PolicyKey, Option<Policy>)>) -> Self {
+        let mut set = self.clone();
+        let mut stale = Stale::default();
+        for (key, policy) in changes {
+            let before = match &policy {
+                Some(policy) => set.policies.insert(key.clone(), policy.clone()),
+                None => set.policies.remove(&key),
+            };
+            if let Some(before) = &before {
+                set.index.remove(before);
+            }
+            if let Some(policy) = &policy {
+                set.index.add(policy);
+            }
+            let references = before.iter().chain(&policy).flat_map(Policy::references);
+            stale.targets.extend(references.map(|reference| reference.target));
+            stale.targets.insert(Target::Object(key.clone(), None));
+            stale.objects.insert(key);
+        }
+        let naming: Vec<PolicyKey> =
+            stale.objects.iter().flat_map(|key| set.index.naming_object(key)).cloned().collect();
+        stale.objects.extend(naming);
+        let mut checks = std::mem::take(&mut set.checks);
+        checks.renew(&set, stale);
+        set.checks = checks;
+        set
+    }
+
+    /// The keys of the objects that are in one set only, or are not equal in both. Costs what differs, for sets of
+    /// which one was made from the other.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<PolicyKey> {
+        let differs = self.policies.diff(&other.policies).map(|item| match item {
+            DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key,
+        });
+        differs.cloned().collect()
     }
 
     /// Puts documents into the set, all or none. Server-side metadata of objects that exist is kept, and the
@@ -110,7 +153,7 @@ impl PolicySet {
     /// # Errors
     /// All violations of the new set, when it has any that this apply is to blame for.
     pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
-        let mut policies = self.policies.clone();
+        let mut changes = Vec::new();
         let mut origins = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(documents.len());
         let mut twice = Vec::new();
@@ -138,15 +181,14 @@ impl PolicySet {
                 }
             };
             if action != Action::Unchanged {
-                policies.insert(key.clone(), policy);
+                changes.push((key.clone(), Some(policy)));
             }
             outcomes.push(Outcome { key, action, generation });
         }
-        let set = Self::of(policies);
-        let report = set.report(&origins);
-        let mut errors = self.new_errors(report.errors);
+        let set = self.with(changes);
+        let Report { mut errors, warnings } = set.checks.report_since(&self.checks, &origins);
         errors.extend(twice);
-        if errors.is_empty() { Ok(Applied { set, outcomes, warnings: report.warnings }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
     }
 
     /// Takes objects out of the set, all or none. Objects that do not exist are not mentioned in the outcomes.
@@ -154,28 +196,17 @@ impl PolicySet {
     /// # Errors
     /// All violations that the rest would have and did not have before.
     pub fn delete(&self, keys: &[PolicyKey]) -> Result<Applied, Vec<Violation>> {
-        let mut policies = self.policies.clone();
-        let mut outcomes = Vec::new();
-        for key in keys {
-            if let Some(gone) = policies.remove(key) {
-                let generation = gone.metadata().generation;
-                outcomes.push(Outcome { key: key.clone(), action: Action::Deleted, generation });
-            }
-        }
-        let set = Self::of(policies);
-        let report = set.report(&BTreeMap::new());
-        let errors = self.new_errors(report.errors);
-        if errors.is_empty() { Ok(Applied { set, outcomes, warnings: report.warnings }) } else { Err(errors) }
-    }
-
-    /// Errors that this set does not have already: a set stored by an older version must not block every change.
-    fn new_errors(&self, errors: Vec<Violation>) -> Vec<Violation> {
-        if errors.is_empty() {
-            return errors;
-        }
-        let identity = |one: &Violation| (one.object.clone(), one.path.clone(), one.message.clone());
-        let old: BTreeSet<_> = self.validate().iter().map(identity).collect();
-        errors.into_iter().filter(|one| one.line > 0 || !old.contains(&identity(one))).collect()
+        let mut seen = BTreeSet::new();
+        let gone = keys.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.policies.get(key));
+        let outcomes: Vec<Outcome> = gone
+            .map(|policy| {
+                let generation = policy.metadata().generation;
+                Outcome { key: policy.key(), action: Action::Deleted, generation }
+            })
+            .collect();
+        let set = self.with(outcomes.iter().map(|outcome| (outcome.key.clone(), None)));
+        let Report { errors, warnings } = set.checks.report_since(&self.checks, &BTreeMap::new());
+        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
     }
 
     /// Everything that is wrong or unwise in how the policies fit together, errors first.
@@ -188,7 +219,7 @@ impl PolicySet {
     /// As [`PolicySet::validate`], with line and column of the objects whose origin is known.
     #[must_use]
     pub fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
-        validate::report(self, origins)
+        self.checks.report(origins)
     }
 
     /// The policy with this key.
@@ -204,10 +235,8 @@ impl PolicySet {
 
     /// The policies of one kind in order of namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Policy> {
-        let lowest = Name::try_new("0").expect("a valid label");
-        let dash_free = PolicyKey::new(kind, lowest.clone(), lowest);
         self.policies
-            .range(dash_free..)
+            .range(index::first_of(kind)..)
             .map(|(_, policy)| policy)
             .take_while(move |policy| policy.kind() == kind)
     }
@@ -225,48 +254,78 @@ impl PolicySet {
     }
 
     /// Writes what the server keeps about an object; neither generation nor meaning changes.
-    pub fn keep(&mut self, key: &PolicyKey, change: impl FnOnce(&mut crate::metadata::Metadata)) {
+    pub fn keep(&mut self, key: &PolicyKey, change: impl FnOnce(&mut Metadata)) {
         if let Some(policy) = self.policies.get_mut(key) {
             change(policy.metadata_mut());
-            self.index = Arc::new(Index::of(self.policies.values()));
         }
+    }
+
+    /// The object of kind `S` with this namespace and name.
+    #[must_use]
+    pub fn find<S: Spec>(&self, id: &ServiceId) -> Option<&Arc<Object<S>>> {
+        self.policies.get(&PolicyKey::new(S::KIND, id.namespace.clone(), id.name.clone()))?.of()
     }
 
     /// A service.
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Arc<Object<Service>>> {
-        match self.policies.get(&PolicyKey::new(Kind::Service, id.namespace.clone(), id.name.clone())) {
-            Some(Policy::Service(service)) => Some(service),
-            _ => None,
-        }
+        self.find(id)
     }
 
     /// A workload that a document describes.
     #[must_use]
     pub fn workload(&self, id: &WorkloadId) -> Option<&Arc<Object<Workload>>> {
-        match self.policies.get(&PolicyKey::new(Kind::Workload, id.namespace.clone(), id.name.clone())) {
-            Some(Policy::Workload(workload)) => Some(workload),
-            _ => None,
-        }
+        self.find(&ServiceId::new(id.namespace.clone(), id.name.clone()))
     }
 
     /// All services in order of namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Object<Service>>> {
-        self.of_kind(Kind::Service).filter_map(|policy| match policy {
-            Policy::Service(service) => Some(service),
-            _ => None,
-        })
+        self.of_kind(Kind::Service).filter_map(Policy::of)
     }
 
     /// What holds where no policy says otherwise, and whether a Mesh object says so.
     #[must_use]
     pub fn defaults(&self) -> (Defaults, Option<PolicyKey>) {
         let name = Name::try_new(MESH_NAME).expect("a valid label");
-        let key = PolicyKey::new(Kind::Mesh, default_namespace(), name);
-        match self.policies.get(&key) {
-            Some(Policy::Mesh(mesh)) => (mesh.spec.defaults, Some(key)),
-            _ => (Defaults::default(), None),
+        match self.find::<Mesh>(&ServiceId::new(default_namespace(), name)) {
+            Some(mesh) => (mesh.spec.defaults, Some(mesh.key())),
+            None => (Defaults::default(), None),
         }
+    }
+
+    /// The objects of kind `S` that name `target` in this relation, in order of their keys.
+    pub(crate) fn naming<'a, S: Spec>(
+        &'a self,
+        relation: Relation,
+        target: &Target,
+    ) -> impl Iterator<Item = &'a Arc<Object<S>>> + use<'a, S> {
+        self.naming_any(relation, target).filter_map(Policy::of)
+    }
+
+    /// The objects of all kinds that name `target` in this relation, in order of their keys.
+    pub(crate) fn naming_any<'a>(
+        &'a self,
+        relation: Relation,
+        target: &Target,
+    ) -> impl Iterator<Item = &'a Policy> + use<'a> {
+        self.index.naming(relation, target).filter_map(|key| self.policies.get(key))
+    }
+
+    /// What the policies of a kind that have one of these targets say together. Later targets win field by field.
+    pub(crate) fn merged<P: Merged>(&self, targets: Vec<(Level, Target)>) -> P::Effective {
+        let mut effective = P::Effective::default();
+        for (level, target) in targets {
+            for policy in self.naming::<P>(Relation::Target, &target) {
+                policy.spec.merge_into(&mut effective, &policy.key(), level);
+            }
+        }
+        effective
+    }
+}
+
+impl Objects for PolicySet {
+    fn object(&self, key: &PolicyKey) -> Option<&dyn AnyObject> {
+        self.policies.get(key).map(Policy::object)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use weft_api::rest::Violation;
 use weft_api::{Name, ServiceId};
-use weft_policies::kinds::reference::Level;
+use weft_policies::kinds::Level;
 use weft_policies::set::{Action, Applied, EffectiveTraffic};
 use weft_policies::{Document, Kind, PolicyKey, PolicySet, parse};
 

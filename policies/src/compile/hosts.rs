@@ -129,7 +129,7 @@ pub(super) fn compile(namespace: &Name, model: &Model<'_>, cache: &mut HostCache
         origins.extend(hosts.origins.iter().cloned());
     }
     let (unknown, cluster) = unknown_hosts::virtual_host(model);
-    append_host(&mut body, &unknown.encode_to_vec(), std::iter::once("*".to_owned()));
+    append_host(&mut body, &unknown, std::iter::once("*".to_owned()));
     clusters.extend(cluster.map(str::to_owned));
     origins.extend(model.set.defaults().1);
     vec![route_resource(name, body, clusters, origins)]

@@ -26,12 +26,12 @@ use weft_api::names::{INBOUND_LISTENER, ServiceId, inbound_cluster_name, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, WorkloadState};
+use super::overrides::FilterOverrides;
 use super::rbac::Authorization;
 use super::{Compiled, Origins, cluster, http, rbac, route, tls, wire};
 use crate::kinds::service::{Port, Protocol};
 
-/// Field `typed_per_filter_config` of a virtual host, and field `virtual_hosts` of a route configuration.
-const PER_FILTER_CONFIG: u32 = 15;
+/// Field `virtual_hosts` of a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
 
 /// Compiles the inbound listener, and the routes and clusters behind it. Nothing for a workload that belongs to no
@@ -124,7 +124,7 @@ fn chain(service: &ServiceId, port: &Port, model: &Model<'_>, authorization: &Au
 fn routes(service: &ServiceId, port: &Port, authorization: &Authorization) -> Compiled {
     let name = inbound_cluster_name(service, port.name.as_str());
     let action = RouteAction { cluster_specifier: Some(route::to_cluster(&name)), ..route::defaults() };
-    let mut host = VirtualHost {
+    let host = VirtualHost {
         name: "application".to_owned(),
         domains: vec!["*".to_owned()],
         routes: vec![Route {
@@ -134,16 +134,11 @@ fn routes(service: &ServiceId, port: &Port, authorization: &Authorization) -> Co
             ..Default::default()
         }],
         ..Default::default()
-    }
-    .encode_to_vec();
-    for (filter, config) in authorization.per_route() {
-        let mut entry = Vec::new();
-        wire::append_string(&mut entry, 1, &filter);
-        wire::append_message(&mut entry, 2, &config.encode_to_vec());
-        wire::append_message(&mut host, PER_FILTER_CONFIG, &entry);
-    }
+    };
+    let mut overrides = FilterOverrides::default();
+    authorization.per_route(&mut overrides);
     let mut body = RouteConfiguration { name: name.clone(), ..Default::default() }.encode_to_vec();
-    wire::append_message(&mut body, VIRTUAL_HOSTS, &host);
+    wire::append_message(&mut body, VIRTUAL_HOSTS, &overrides.of_virtual_host(&host));
     let mut origins = Origins::of_service(service);
     origins.extend(authorization.origins());
     let refs = vec![ResourceRef::new(ResourceKind::Cluster, name.as_str())];

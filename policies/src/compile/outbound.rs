@@ -80,7 +80,8 @@ fn tcp_listener(
             origins.add(route.key());
             let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
             for backend in backends.filter(|backend| backend.weight > 0) {
-                let cluster = route::resolve(backend, &route.metadata.namespace, model, false);
+                let cluster =
+                    route::resolve(backend, &route.metadata.namespace, model, |protocol| !protocol.is_http());
                 clusters.push((cluster.unwrap_or_else(|| UNRESOLVED.to_owned()), backend.weight));
             }
         }

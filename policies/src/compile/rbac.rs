@@ -16,15 +16,15 @@ use envoy_types::pb::envoy::config::rbac::v3::{self as envoy, Policy};
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use weft_api::names::ServiceId;
 
 use super::model::Model;
+use super::overrides::FilterOverrides;
 use super::{http, wire};
 use crate::kinds::AuthorizationPolicy;
 use crate::kinds::mesh::DefaultAction;
-use crate::kinds::service::Port;
+use crate::kinds::port::Port;
 use crate::policy::Object;
 use crate::set::PolicyKey;
 
@@ -80,21 +80,17 @@ impl Authorization {
         self.origins.iter().cloned()
     }
 
-    /// What stands in `typed_per_filter_config` of the inbound routes, sorted by filter: [`http_filters`] of the
-    /// listener hold no rules themselves.
-    pub(super) fn per_route(&self) -> BTreeMap<String, Any> {
-        self.rules()
-            .map(|(step, action, rules)| {
-                let mut filter = Vec::new();
-                wire::append_message(&mut filter, RULES, &encode(action, rules));
-                filter.extend(
-                    HttpRbac { rules_stat_prefix: format!("{step}."), ..Default::default() }.encode_to_vec(),
-                );
-                let mut config = Vec::new();
-                wire::append_message(&mut config, RBAC, &filter);
-                (filter_name(step), wire::packed::<RbacPerRoute>(config))
-            })
-            .collect()
+    /// Tells [`http_filters`] of the listener the rules, which they do not hold themselves.
+    pub(super) fn per_route(&self, overrides: &mut FilterOverrides) {
+        for (step, action, rules) in self.rules() {
+            let mut filter = Vec::new();
+            wire::append_message(&mut filter, RULES, &encode(action, rules));
+            let prefix = HttpRbac { rules_stat_prefix: format!("{step}."), ..Default::default() };
+            filter.extend(prefix.encode_to_vec());
+            let mut config = Vec::new();
+            wire::append_message(&mut config, RBAC, &filter);
+            overrides.insert(filter_name(step), wire::packed::<RbacPerRoute>(config));
+        }
     }
 
     /// Filters for connections.
@@ -166,14 +162,10 @@ fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -
     named.collect()
 }
 
-/// Encodes the rules with the map sorted by name.
+/// Encodes the rules.
 fn encode(action: envoy::rbac::Action, rules: &Rules) -> Vec<u8> {
     let mut bytes = envoy::Rbac { action: action as i32, ..Default::default() }.encode_to_vec();
-    for (name, policy) in rules {
-        let mut entry = Vec::new();
-        wire::append_string(&mut entry, 1, name);
-        wire::append_message(&mut entry, 2, &policy.encode_to_vec());
-        wire::append_message(&mut bytes, POLICIES, &entry);
-    }
+    let entries = rules.iter().map(|(name, policy)| (name, policy.encode_to_vec()));
+    wire::append_map(&mut bytes, POLICIES, entries);
     bytes
 }

@@ -16,8 +16,8 @@ use weft_api::names::{Name, ServiceId, cluster_name};
 
 use super::model::Model;
 use super::{Origins, traffic, wire};
+use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
-use crate::kinds::service::Port;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
 
 /// The routes of one port.
@@ -51,7 +51,7 @@ impl Routes {
             let compiled = action::compile(one, &traffic, model);
             result.clusters.extend(compiled.clusters);
             let route = Route {
-                name: format!("{}/{}", one.route.id(), one.rule_name()),
+                name: format!("{}/{}", one.route.key().id(), one.rule_name()),
                 r#match: Some(matching::compile(&one.route_match)),
                 ..compiled.route
             };
@@ -111,12 +111,12 @@ pub(super) fn answer(r#match: RouteMatch, status: u32, text: &str) -> Route {
     Route { r#match: Some(r#match), action: Some(Action::DirectResponse(response)), ..Default::default() }
 }
 
-/// The cluster of a backend that exists and speaks (or does not speak) HTTP.
+/// The cluster of a backend that exists and speaks what is carried there.
 pub(super) fn resolve(
     backend: &BackendRef,
     namespace: &Name,
     model: &Model<'_>,
-    http: bool,
+    carries: fn(Protocol) -> bool,
 ) -> Option<String> {
     let service = backend.service(namespace);
     let spec = &model.set.service(&service)?.spec;
@@ -125,7 +125,7 @@ pub(super) fn resolve(
         (None, [only]) => only,
         (None, _) => return None,
     };
-    if port.protocol.is_http() != http {
+    if !carries(port.protocol) {
         return None;
     }
     let subset = match &backend.subset {
@@ -140,9 +140,8 @@ pub(super) fn forward(r#match: RouteMatch, action: RouteAction) -> Route {
     Route { r#match: Some(r#match), action: Some(Action::Route(action)), ..Default::default() }
 }
 
-/// CONNECT: the bytes within go to the same backends (gRPC honours `http_proxy` only so). Nothing is tried again,
-/// rewritten or limited in time.
-/// A tunnel to where the action leads.
+/// A tunnel to where the action leads. CONNECT: the bytes within go to the same backends (gRPC honours `http_proxy` only
+/// so). Nothing is tried again, rewritten or limited in time.
 pub(super) fn tunnel(action: &RouteAction) -> Route {
     let upgrade = UpgradeConfig {
         upgrade_type: "CONNECT".to_owned(),

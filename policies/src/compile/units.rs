@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use weft_api::names::{Name, ServiceId, WorkloadId};
 
 use super::model::{Model, WorkloadState};
-use crate::kinds::reference::{ParentKind, ParentRef, TargetKind, TargetRef};
-use crate::kinds::{HttpRoute, Kind};
-use crate::policy::{Object, Policy};
-use crate::set::PolicyKey;
+use crate::kinds::kind::Kind;
+use crate::kinds::service::Service;
+use crate::kinds::spec::{Part, Relation, Target};
+use crate::object::{Object, PolicyKey};
+use crate::policy::Policy;
 
 /// The least that is compiled at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,25 +83,12 @@ pub(super) fn services_with_changed_hosts(
     for change in changes {
         let Change::Policy(key) = change else { continue };
         for model in [old, new] {
-            match model.set.get(key) {
-                Some(Policy::Service(service)) => {
-                    let id = service.id();
-                    services.extend(parents_leading_to(&id, model));
-                    services.insert(id);
+            let Some(policy) = model.set.get(key) else { continue };
+            if policy.shapes().contains(&Part::Hosts) {
+                match Services::called_by(policy, model) {
+                    Services::All => return None,
+                    Services::These(found) => services.extend(found),
                 }
-                Some(Policy::HttpRoute(route)) => services.extend(parents(route)),
-                Some(Policy::TrafficPolicy(policy)) => {
-                    for target in &policy.spec.target_refs {
-                        services.extend(targeted(target, &policy.metadata.namespace, model)?);
-                    }
-                }
-                Some(
-                    Policy::Mesh(_)
-                    | Policy::Workload(_)
-                    | Policy::TcpRoute(_)
-                    | Policy::AuthorizationPolicy(_),
-                )
-                | None => {}
             }
         }
     }
@@ -136,66 +125,68 @@ fn same_endpoint(a: &WorkloadState, b: &WorkloadState) -> bool {
     seen(a) == seen(b)
 }
 
+/// What a policy of a model touches follows from what its kind shapes, and from the services that it speaks of.
 fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new: &Model<'_>) {
-    match model.set.get(key) {
-        None | Some(Policy::Workload(_)) => {}
-        Some(Policy::Mesh(_)) => {
-            add_all_routes(units, new);
-            add_workloads(units, new, |_| true);
-        }
-        Some(Policy::Service(service)) => {
-            let id = service.id();
-            units.extend(
-                service.spec.ports.iter().map(|port| Unit::ServicePort(id.clone(), port.name.clone())),
-            );
-            add_all_routes(units, new);
-            let leading = parents_leading_to(&id, model);
-            add_workloads(units, model, |workload| {
-                workload.belongs_to(&id, &service.spec)
-                    || calls(workload, |called| *called == id || leading.contains(called))
-            });
-        }
-        Some(Policy::HttpRoute(route)) => {
-            add_all_routes(units, new);
-            let parents: BTreeSet<ServiceId> = parents(route).collect();
-            add_workloads(units, new, |workload| calls(workload, |called| parents.contains(called)));
-        }
-        Some(Policy::TcpRoute(route)) => {
-            let namespace = &route.metadata.namespace;
-            let parents: BTreeSet<ServiceId> = services(&route.spec.parent_refs, namespace).collect();
-            add_workloads(units, new, |workload| calls(workload, |called| parents.contains(called)));
-        }
-        Some(Policy::TrafficPolicy(policy)) => {
-            let wanted = Wanted::of(&policy.spec.target_refs, &policy.metadata.namespace, model);
-            for service in model.set.services().filter(|service| wanted.has(&service.id())) {
-                let ports = service.spec.ports.iter();
-                units.extend(ports.map(|port| Unit::ServicePort(service.id(), port.name.clone())));
+    let Some(policy) = model.set.get(key) else { return };
+    let own = Services::of(policy, model);
+    let called = Services::called_by(policy, model);
+    for part in policy.shapes() {
+        match part {
+            Part::Clusters => {
+                for service in own.iter(model) {
+                    let ports = service.spec.ports.iter();
+                    units.extend(ports.map(|port| Unit::ServicePort(service.id(), port.name.clone())));
+                }
             }
-            add_all_routes(units, new);
-            add_workloads(units, new, |workload| calls(workload, |called| wanted.has(called)));
-        }
-        Some(Policy::AuthorizationPolicy(policy)) => {
-            let wanted = Wanted::of(&policy.spec.target_refs, &policy.metadata.namespace, model);
-            add_workloads(units, new, |workload| {
-                new.services_of(workload).any(|(service, _)| wanted.has(&service))
-            });
+            Part::Hosts | Part::Routes => add_all_routes(units, new),
+            Part::Upstreams => add_workloads(units, new, |workload| {
+                workload.upstreams.iter().any(|upstream| called.has(&upstream.service))
+            }),
+            Part::Inbound => add_workloads(units, new, |workload| {
+                own.iter(model).any(|service| workload.belongs_to(&service.id(), &service.spec))
+            }),
+            Part::Sidecars => add_workloads(units, new, |_| true),
         }
     }
 }
 
-/// The services that a policy speaks about.
-enum Wanted {
+/// The services that a policy speaks of.
+enum Services {
     All,
     These(BTreeSet<ServiceId>),
 }
 
-impl Wanted {
-    fn of(targets: &[TargetRef], namespace: &Name, model: &Model<'_>) -> Self {
+impl Services {
+    /// A service speaks of itself, a route of its parents, another policy of what it targets.
+    fn of(policy: &Policy, model: &Model<'_>) -> Self {
         let mut found = BTreeSet::new();
-        for target in targets {
-            match targeted(target, namespace, model) {
-                Some(services) => found.extend(services),
-                None => return Self::All,
+        found.extend(policy.of::<Service>().map(|service| service.id()));
+        for reference in policy.references() {
+            match (reference.relation, reference.target) {
+                (Relation::Parent | Relation::Target, Target::Object(key, _)) => {
+                    found.extend(behind(&key, model));
+                }
+                (Relation::Target, Target::Namespace(name)) => {
+                    let services = model.set.services();
+                    let inside = services.filter(|service| service.metadata.namespace == name);
+                    found.extend(inside.map(|service| service.id()));
+                }
+                (Relation::Target, Target::Mesh) => return Self::All,
+                (Relation::Parent, Target::Mesh | Target::Namespace(_) | Target::Hostname(_))
+                | (Relation::Target, Target::Hostname(_))
+                | (Relation::Backend | Relation::Mention | Relation::Claim, _) => {}
+            }
+        }
+        Self::These(found)
+    }
+
+    /// Those of [`Services::of`], and the parents of routes that lead to the policy, if it is a service: what callers of
+    /// any of them are told depends on it.
+    fn called_by(policy: &Policy, model: &Model<'_>) -> Self {
+        let Self::These(mut found) = Self::of(policy, model) else { return Self::All };
+        for route in model.set.naming_any(Relation::Backend, &Target::Object(policy.key(), None)) {
+            if let Self::These(parents) = Self::of(route, model) {
+                found.extend(parents);
             }
         }
         Self::These(found)
@@ -207,72 +198,29 @@ impl Wanted {
             Self::These(services) => services.contains(service),
         }
     }
-}
 
-/// The services behind a target; `None` is all.
-fn targeted(target: &TargetRef, namespace: &Name, model: &Model<'_>) -> Option<Vec<ServiceId>> {
-    let namespace = target.namespace(namespace);
-    Some(match target.kind {
-        TargetKind::Mesh => return None,
-        TargetKind::Namespace => {
-            let inside = model.set.services().filter(|service| service.metadata.namespace == target.name);
-            inside.map(|service| service.id()).collect()
-        }
-        TargetKind::Service => vec![ServiceId::new(namespace.clone(), target.name.clone())],
-        TargetKind::HttpRoute => {
-            match model.set.get(&PolicyKey::new(Kind::HttpRoute, namespace.clone(), target.name.clone())) {
-                Some(Policy::HttpRoute(route)) => parents(route).collect(),
-                _ => Vec::new(),
-            }
-        }
-        TargetKind::TcpRoute => {
-            match model.set.get(&PolicyKey::new(Kind::TcpRoute, namespace.clone(), target.name.clone())) {
-                Some(Policy::TcpRoute(route)) => {
-                    services(&route.spec.parent_refs, &route.metadata.namespace).collect()
-                }
-                _ => Vec::new(),
-            }
-        }
-    })
-}
-
-fn parents(route: &Object<HttpRoute>) -> impl Iterator<Item = ServiceId> + '_ {
-    services(&route.spec.parent_refs, &route.metadata.namespace)
-}
-
-fn services<'a>(parents: &'a [ParentRef], namespace: &'a Name) -> impl Iterator<Item = ServiceId> + 'a {
-    parents.iter().filter(|parent| parent.kind == ParentKind::Service).map(|parent| parent.service(namespace))
-}
-
-/// The parents of all routes that have this service as a backend.
-fn parents_leading_to(service: &ServiceId, model: &Model<'_>) -> BTreeSet<ServiceId> {
-    let mut found = BTreeSet::new();
-    for policy in model.set.of_kind(Kind::HttpRoute).chain(model.set.of_kind(Kind::TcpRoute)) {
-        match policy {
-            Policy::HttpRoute(route) => {
-                let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-                if backends.into_iter().any(|one| one.service(&route.metadata.namespace) == *service) {
-                    found.extend(parents(route));
-                }
-            }
-            Policy::TcpRoute(route) => {
-                let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-                if backends.into_iter().any(|one| one.service(&route.metadata.namespace) == *service) {
-                    found.extend(services(&route.spec.parent_refs, &route.metadata.namespace));
-                }
-            }
-            Policy::Mesh(_)
-            | Policy::Service(_)
-            | Policy::Workload(_)
-            | Policy::TrafficPolicy(_)
-            | Policy::AuthorizationPolicy(_) => {}
+    /// Those that exist.
+    fn iter<'a>(&'a self, model: &Model<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object<Service>>> + 'a> {
+        let set = model.set;
+        match self {
+            Self::All => Box::new(set.services()),
+            Self::These(services) => Box::new(services.iter().filter_map(|id| set.service(id))),
         }
     }
-    found
 }
 
-fn calls(workload: &WorkloadState, wanted: impl Fn(&ServiceId) -> bool) -> bool {
-    workload.upstreams.iter().any(|upstream| wanted(&upstream.service))
+/// The services that an object stands for: itself, or the parents of a route.
+fn behind(key: &PolicyKey, model: &Model<'_>) -> Vec<ServiceId> {
+    if key.kind == Kind::Service {
+        return vec![key.id()];
+    }
+    let references = model.set.get(key).map(Policy::references).unwrap_or_default().into_iter();
+    let parents = references.filter(|reference| reference.relation == Relation::Parent);
+    let services = parents.filter_map(|reference| match reference.target {
+        Target::Object(key, _) => Some(key.id()),
+        Target::Mesh | Target::Namespace(_) | Target::Hostname(_) => None,
+    });
+    services.collect()
 }
 
 fn add_all_routes(units: &mut BTreeSet<Unit>, model: &Model<'_>) {

@@ -33,6 +33,7 @@ use prost::Message;
 use weft_api::resource::{Resource, ResourceKind};
 
 use super::model::Model;
+use super::overrides::FilterOverrides;
 use super::{Compiled, Origins, cluster, http, route, wire};
 use crate::kinds::mesh::OutboundMode;
 use crate::kinds::service::Protocol;
@@ -66,23 +67,22 @@ pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
     model.set.defaults().0.outbound == OutboundMode::Allow
 }
 
-/// The virtual host without its domains, and the cluster that it needs.
-pub(super) fn virtual_host(model: &Model<'_>) -> (VirtualHost, Option<&'static str>) {
+/// The encoded virtual host without its domains, and the cluster that it needs.
+pub(super) fn virtual_host(model: &Model<'_>) -> (Vec<u8>, Option<&'static str>) {
     let host = |routes| VirtualHost { name: "unknown".to_owned(), routes, ..Default::default() };
     if !are_forwarded(model) {
         let answer = |matched| route::answer(matched, 502, UNKNOWN_HOST);
-        return (host(vec![answer(route::any_tunnel()), answer(route::any_path())]), None);
+        let refusing = host(vec![answer(route::any_tunnel()), answer(route::any_path())]);
+        return (refusing.encode_to_vec(), None);
     }
     let action = RouteAction {
         cluster_specifier: Some(route::to_cluster(DYNAMIC_FORWARD_PROXY)),
         ..route::defaults()
     };
-    let forwarding = VirtualHost {
-        // One entry, so the order of the map cannot show.
-        typed_per_filter_config: HashMap::from([(AUTHORIZATION.to_owned(), wire::any(&refusal(model)))]),
-        ..host(vec![route::tunnel(&action), route::forward(route::any_path(), action)])
-    };
-    (forwarding, Some(DYNAMIC_FORWARD_PROXY))
+    let forwarding = host(vec![route::tunnel(&action), route::forward(route::any_path(), action)]);
+    let mut overrides = FilterOverrides::default();
+    overrides.insert(AUTHORIZATION, wire::any(&refusal(model)));
+    (overrides.of_virtual_host(&forwarding), Some(DYNAMIC_FORWARD_PROXY))
 }
 
 /// The filters of a listener for the application's requests, before the router. The rules stand in the virtual host:

@@ -1,9 +1,10 @@
 //! Deterministic protobuf bytes from Envoy's generated types.
 //!
 //! Versions are hashes of bytes, so equal meaning must give equal bytes in every process. The generated types hold
-//! protobuf maps in `HashMap`s, whose order is random: a map of one entry is safe, a larger one is encoded here
-//! entry by entry (protobuf messages concatenate).
+//! protobuf maps in `HashMap`s, whose order is random: a map of one entry is safe, a larger one is encoded by
+//! [`append_map`] (protobuf messages concatenate).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -36,6 +37,21 @@ pub(super) fn append_message(target: &mut Vec<u8>, tag: u32, message: &[u8]) {
 /// Appends a string as field `tag`.
 pub(super) fn append_string(target: &mut Vec<u8>, tag: u32, text: &str) {
     append_message(target, tag, text.as_bytes());
+}
+
+/// Appends a map as field `tag`: an entry a key, in the order of the keys.
+pub(super) fn append_map<K: AsRef<str> + Ord>(
+    target: &mut Vec<u8>,
+    tag: u32,
+    entries: impl IntoIterator<Item = (K, Vec<u8>)>,
+) {
+    let sorted: BTreeMap<K, Vec<u8>> = entries.into_iter().collect();
+    for (key, value) in sorted {
+        let mut entry = Vec::new();
+        append_string(&mut entry, 1, key.as_ref());
+        append_message(&mut entry, 2, &value);
+        append_message(target, tag, &entry);
+    }
 }
 
 /// A duration as Envoy takes it.

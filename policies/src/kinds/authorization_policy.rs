@@ -4,18 +4,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, SpiffeId};
 
-use super::http_route::check_rule_names;
-use super::reference::{TargetKind, TargetRef, check_targets};
+use super::kind::Kind;
 use super::route_match::{Method, PathMatch};
-use super::{Kind, Spec};
-use crate::finding::{Code, Findings};
+use super::spec::{Objects, Part, Reference, Relation, Spec, Target};
+use super::target::{TargetRef, references};
+use crate::finding::{Finding, Findings, steps};
 use crate::metadata::Metadata;
+use crate::object::PolicyKey;
 use crate::value::{Cidr, HeaderName, PortRef, ServiceRef};
 
-/// The most rules of a policy.
-const RULES_MAX: usize = 256;
-/// The most paths of a policy together: each expression costs a compilation.
-const PATHS_MAX: usize = 512;
+mod check;
+pub mod effect;
+mod in_set;
 
 /// Who may call what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -158,81 +158,27 @@ crate::value::text_value!(
 
 impl Spec for AuthorizationPolicy {
     const KIND: Kind = Kind::AuthorizationPolicy;
+    const SHAPES: &'static [Part] = &[Part::Inbound];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check_targets(&self.target_refs, &metadata.namespace, out);
-        out.each("targetRefs", &self.target_refs, |out, target| {
-            if matches!(target.kind, TargetKind::HttpRoute | TargetKind::TcpRoute) {
-                out.add_at(
-                    "kind",
-                    Code::InvalidValue,
-                    "authorization is enforced at the server, which knows no routes",
-                )
-                .hint("target the Service");
-            }
-        });
-        let paths: usize = self.rules.iter().flat_map(|rule| &rule.to).map(|to| to.paths.len()).sum();
-        if self.rules.len() > RULES_MAX || paths > PATHS_MAX {
-            let message = format!("a policy has at most {RULES_MAX} rules and {PATHS_MAX} paths");
-            out.add_at("rules", Code::InvalidValue, message).hint("split it into several policies");
-            return;
-        }
-        if self.mode == Mode::Shadow {
-            out.not_supported("mode", "mode: Shadow").value("Shadow");
-        }
-        check_rule_names(self.rules.iter().map(|rule| rule.name.as_ref()), out);
-        out.each("rules", &self.rules, |out, rule| {
-            out.each("from", &rule.from, |out, source| source.check(out));
-            out.each("to", &rule.to, |out, operation| operation.check(out));
-            out.each("when", &rule.when, |out, condition| {
-                if condition.values.is_empty() {
-                    out.add_at("values", Code::Required, "at least one value is needed");
-                }
-            });
-        });
-        if self.rules.is_empty() && self.action == Action::Deny {
-            out.add_at("rules", Code::Required, "a Deny without rules denies nothing")
-                .hint("write rules: [{}] to deny everything");
-        }
+        check::check(self, metadata, out);
     }
-}
 
-impl Source {
-    fn check(&self, out: &mut Findings) {
-        if !self.claims.is_empty() {
-            out.not_supported("claims", "claims");
-        }
-        if *self == Self::default() {
-            out.add(Code::Required, "an entry of from names at least one caller")
-                .hint("leave from out to match every caller");
-        }
-    }
-}
-
-impl Operation {
-    fn check(&self, out: &mut Findings) {
-        out.each("paths", &self.paths, |out, path| path.check(out));
-        for (index, method) in self.grpc_methods.iter().enumerate() {
-            let part = |text: &str| {
-                !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
-            };
-            let fits = method
-                .split_once('/')
-                .is_some_and(|(service, name)| part(service) && (name == "*" || part(name)));
-            if !fits {
-                out.at("grpcMethods", |out| {
-                    out.add_at(
-                        index,
-                        Code::InvalidValue,
-                        "write package.Service/Method or package.Service/*",
-                    )
-                    .value(method);
-                });
+    fn references(&self, namespace: &Name) -> Vec<Reference> {
+        let mut found = references(&self.target_refs, namespace);
+        for (rule_index, rule) in self.rules.iter().enumerate() {
+            for (from_index, source) in rule.from.iter().enumerate() {
+                found.extend(source.services.iter().enumerate().map(|(index, service)| Reference {
+                    relation: Relation::Mention,
+                    target: Target::service(&service.resolve(namespace), None),
+                    path: steps!["spec", "rules", rule_index, "from", from_index, "services", index],
+                }));
             }
         }
-        if *self == Self::default() {
-            out.add(Code::Required, "an entry of to names at least one operation")
-                .hint("leave to out to match every operation");
-        }
+        found
+    }
+
+    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
+        in_set::check(self, key, others, out);
     }
 }

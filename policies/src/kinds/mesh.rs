@@ -2,11 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weft_api::Name;
 
-use super::{Kind, Spec};
-use crate::finding::{Code, Findings};
+use super::kind::Kind;
+use super::spec::{Part, Reference, Spec};
+use crate::finding::Findings;
 use crate::metadata::Metadata;
 use crate::value::Timespan;
+
+mod check;
 
 /// The name that the one Mesh object has.
 pub const MESH_NAME: &str = "mesh";
@@ -114,27 +118,13 @@ pub struct Tracing {
 
 impl Spec for Mesh {
     const KIND: Kind = Kind::Mesh;
+    const SHAPES: &'static [Part] = &[Part::Routes, Part::Sidecars];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        if metadata.name.as_str() != MESH_NAME || metadata.namespace.as_str() != "default" {
-            out.add(Code::InvalidValue, format!("there is one Mesh, default/{MESH_NAME}"))
-                .value(format!("{}/{}", metadata.namespace, metadata.name))
-                .hint(format!("write metadata.name: {MESH_NAME}, and no namespace"));
-        }
-        out.at("defaults", |out| {
-            if self.defaults.view != View::All {
-                out.not_supported("view", &format!("view: {:?}", self.defaults.view));
-            }
-            if self.defaults.mtls == MtlsMode::Permissive {
-                out.not_supported("mtls", "mtls: Permissive").value("Permissive");
-            }
-        });
-        if self.identity.is_some() {
-            out.not_supported("identity", "identity")
-                .hint("set the life of certificates with the control plane's --leaf-ttl");
-        }
-        if self.tracing.is_some() {
-            out.not_supported("tracing", "tracing");
-        }
+        check::check(self, metadata, out);
+    }
+
+    fn references(&self, _namespace: &Name) -> Vec<Reference> {
+        Vec::new()
     }
 }

@@ -1,12 +1,10 @@
-//! How objects name each other: parents and backends of routes, targets of policies, and callers.
-
-use std::fmt;
+//! How routes name services and callers: parents, backends and clients.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
-use super::Kind;
+use super::port::Port;
 use crate::finding::{Code, Findings};
 
 /// The most traffic that a backend can weigh, as in Gateway API.
@@ -55,7 +53,7 @@ impl ParentRef {
 
     /// Whether this port of the service is meant.
     #[must_use]
-    pub fn names_port(&self, port: &super::service::Port) -> bool {
+    pub fn names_port(&self, port: &Port) -> bool {
         self.port.is_none_or(|number| number == port.port)
             && self.section_name.as_ref().is_none_or(|name| *name == port.name)
     }
@@ -155,166 +153,6 @@ fn check_group(group: Option<&str>, out: &mut Findings) {
             .value(group)
             .hint("leave group out");
     }
-}
-
-/// What a policy is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TargetRef {
-    /// The kind of target, which is also the level of the policy.
-    pub kind: TargetKind,
-    /// Its name: `mesh`, a namespace, a service or a route.
-    pub name: Name,
-    /// Its namespace; the policy's own when it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<Name>,
-    /// A part of it: the name of a service's port, or of a route's rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub section_name: Option<Name>,
-}
-
-/// The kind of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum TargetKind {
-    /// The whole mesh.
-    Mesh,
-    /// All services of a namespace.
-    Namespace,
-    /// A service, or one port of it.
-    Service,
-    /// A route, or one rule of it.
-    #[serde(rename = "HTTPRoute")]
-    HttpRoute,
-    /// A route, or one rule of it.
-    #[serde(rename = "TCPRoute")]
-    TcpRoute,
-}
-
-/// How specific a policy is about what it targets. Later ones win.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// The whole mesh.
-    Mesh,
-    /// A namespace.
-    Namespace,
-    /// A service.
-    Service,
-    /// One port of a service.
-    ServicePort,
-    /// A route.
-    Route,
-    /// One rule of a route.
-    RouteRule,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mesh => "mesh",
-            Self::Namespace => "namespace",
-            Self::Service => "service",
-            Self::ServicePort => "service port",
-            Self::Route => "route",
-            Self::RouteRule => "route rule",
-        })
-    }
-}
-
-impl TargetRef {
-    /// The level at which a policy with this target speaks.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        match (self.kind, self.section_name.is_some()) {
-            (TargetKind::Mesh, _) => Level::Mesh,
-            (TargetKind::Namespace, _) => Level::Namespace,
-            (TargetKind::Service, false) => Level::Service,
-            (TargetKind::Service, true) => Level::ServicePort,
-            (TargetKind::HttpRoute | TargetKind::TcpRoute, false) => Level::Route,
-            (TargetKind::HttpRoute | TargetKind::TcpRoute, true) => Level::RouteRule,
-        }
-    }
-
-    /// The namespace of the target, where `namespace` is the policy's.
-    #[must_use]
-    pub fn namespace<'a>(&'a self, namespace: &'a Name) -> &'a Name {
-        self.namespace.as_ref().unwrap_or(namespace)
-    }
-
-    /// The kind of object that is targeted, where it is one.
-    #[must_use]
-    pub const fn object_kind(&self) -> Option<Kind> {
-        match self.kind {
-            TargetKind::Mesh | TargetKind::Namespace => None,
-            TargetKind::Service => Some(Kind::Service),
-            TargetKind::HttpRoute => Some(Kind::HttpRoute),
-            TargetKind::TcpRoute => Some(Kind::TcpRoute),
-        }
-    }
-
-    /// Notes what is wrong with the target by itself, of a policy in `namespace`.
-    pub(crate) fn check(&self, namespace: &Name, out: &mut Findings) {
-        match self.kind {
-            TargetKind::Mesh => {
-                if self.name.as_str() != super::mesh::MESH_NAME {
-                    out.add_at("name", Code::InvalidValue, "the Mesh is named mesh").value(&self.name);
-                }
-                self.refuse_part("a Mesh", out);
-            }
-            TargetKind::Namespace => {
-                if self.namespace.as_ref().is_some_and(|namespace| *namespace != self.name) {
-                    out.add_at("namespace", Code::Inconsistent, "a namespace is not in another one")
-                        .hint("leave namespace out");
-                }
-                if self.name != *namespace {
-                    out.not_supported("name", "a target namespace other than the policy's own")
-                        .value(&self.name)
-                        .hint(format!("put the policy into namespace {}", self.name));
-                }
-                self.refuse_part("a Namespace", out);
-            }
-            TargetKind::Service | TargetKind::HttpRoute | TargetKind::TcpRoute => {
-                if self.namespace.as_ref().is_some_and(|of_target| of_target != namespace) {
-                    out.not_supported("namespace", "a target in another namespace than the policy's own")
-                        .hint(format!("put the policy into namespace {}", self.namespace(namespace)));
-                }
-            }
-        }
-    }
-
-    fn refuse_part(&self, whole: &str, out: &mut Findings) {
-        if self.section_name.is_some() {
-            out.add_at("sectionName", Code::Inconsistent, format!("{whole} has no sections"));
-        }
-    }
-}
-
-impl fmt::Display for TargetRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            TargetKind::Mesh => "Mesh",
-            TargetKind::Namespace => "Namespace",
-            TargetKind::Service => "Service",
-            TargetKind::HttpRoute => "HTTPRoute",
-            TargetKind::TcpRoute => "TCPRoute",
-        };
-        write!(f, "{kind} {}", self.name)?;
-        match &self.section_name {
-            Some(section) => write!(f, " section {section}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Notes what is wrong with the targets of a policy in `namespace`.
-pub(crate) fn check_targets(targets: &[TargetRef], namespace: &Name, out: &mut Findings) {
-    if targets.is_empty() {
-        out.add_at("targetRefs", Code::Required, "a policy names at least one target");
-    }
-    out.each("targetRefs", targets, |out, target| target.check(namespace, out));
-    out.unique("targetRefs", targets, "", |target| {
-        let namespace = target.namespace(namespace);
-        format!("{target} in namespace {namespace}")
-    });
 }
 
 /// A caller for whom a route or policy is meant.

@@ -1,4 +1,6 @@
-//! What a rule of an HTTPRoute matches.
+//! What a rule for requests matches.
+
+use std::cmp::Reverse;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,15 @@ pub enum PathMatchType {
     /// Begins with these elements: `/a` fits `/a` and `/a/b`, not `/ab`.
     #[default]
     PathPrefix,
+}
+
+/// How much a match says of the path. What is lower goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Specificity {
+    /// How it is compared.
+    pub match_type: PathMatchType,
+    /// How many characters must fit, and where those are equal, how many of what is compared next.
+    pub characters: (Reverse<usize>, Reverse<usize>),
 }
 
 /// A header to match.
@@ -147,12 +158,7 @@ impl RouteMatch {
         if let Some(path) = &self.path {
             out.at("path", |out| path.check(out));
         }
-        out.unique("headers", &self.headers, "name", |header| header.name.clone());
-        out.each("headers", &self.headers, |out, header| {
-            if header.match_type == ValueMatchType::RegularExpression {
-                check_expression("value", &header.value, out);
-            }
-        });
+        check_headers(&self.headers, out);
         out.unique("queryParams", &self.query_params, "name", |param| param.name.clone());
         out.each("queryParams", &self.query_params, |out, param| {
             if param.name.is_empty() {
@@ -166,12 +172,29 @@ impl RouteMatch {
 }
 
 impl PathMatch {
+    /// How specific it is, by Gateway API's order: by type, then by length.
+    #[must_use]
+    pub fn specificity(&self) -> Specificity {
+        let characters = (Reverse(self.value.len()), Reverse(0));
+        Specificity { match_type: self.match_type, characters }
+    }
+
     pub(crate) fn check(&self, out: &mut Findings) {
         match self.match_type {
             PathMatchType::RegularExpression => check_expression("value", &self.value, out),
             PathMatchType::Exact | PathMatchType::PathPrefix => check_path("value", &self.value, out),
         }
     }
+}
+
+/// Notes headers that are matched twice, and expressions that do not compile.
+pub(crate) fn check_headers(headers: &[HeaderMatch], out: &mut Findings) {
+    out.unique("headers", headers, "name", |header| header.name.clone());
+    out.each("headers", headers, |out, header| {
+        if header.match_type == ValueMatchType::RegularExpression {
+            check_expression("value", &header.value, out);
+        }
+    });
 }
 
 /// Notes a path that no normalised request path equals, so that it could never match.

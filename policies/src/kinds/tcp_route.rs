@@ -4,11 +4,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-use super::http_route::check_parents;
-use super::reference::{BackendRef, ClientRef, ParentRef, check_backends};
-use super::{Kind, Spec};
-use crate::finding::{Code, Findings};
+use super::kind::Kind;
+use super::reference::{BackendRef, ClientRef, ParentRef};
+use super::route::{Fit, references};
+use super::spec::{Objects, Part, Reference, Spec};
+use crate::finding::{Finding, Findings};
 use crate::metadata::Metadata;
+use crate::object::PolicyKey;
+
+mod check;
+mod in_set;
 
 /// Where connections to a service go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,23 +39,30 @@ pub struct TcpRule {
     pub backend_refs: Vec<BackendRef>,
 }
 
+/// The ports that it is for.
+const FIT: Fit = Fit {
+    route: "a TCPRoute",
+    carries: |protocol| !protocol.is_http(),
+    wants: "it fits ports of TCP and TLS",
+};
+
 impl Spec for TcpRoute {
     const KIND: Kind = Kind::TcpRoute;
+    const SHAPES: &'static [Part] = &[Part::Upstreams];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check_parents(&self.parent_refs, metadata, out);
-        if !self.clients.is_empty() {
-            out.not_supported("clients", "clients of a TCPRoute");
-        }
-        if self.rules.len() != 1 {
-            out.add_at("rules", Code::InvalidValue, "a TCPRoute has exactly one rule")
-                .value(self.rules.len());
-        }
-        out.each("rules", &self.rules, |out, rule| {
-            if rule.backend_refs.is_empty() {
-                out.add_at("backendRefs", Code::Required, "at least one backend is needed");
-            }
-            check_backends(&rule.backend_refs, out);
-        });
+        check::check(self, metadata, out);
+    }
+
+    fn references(&self, namespace: &Name) -> Vec<Reference> {
+        references(&self.parent_refs, self.rules.iter().map(|rule| &rule.backend_refs[..]), namespace)
+    }
+
+    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
+        in_set::check(self, key, others, out);
+    }
+
+    fn sections(&self) -> Vec<&Name> {
+        self.rules.iter().filter_map(|rule| rule.name.as_ref()).collect()
     }
 }

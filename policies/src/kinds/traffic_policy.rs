@@ -2,13 +2,22 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weft_api::Name;
 
-use super::reference::{ClientRef, Level, TargetKind, TargetRef, check_targets};
-use super::resilience::{check_retry, check_timeouts};
-use super::{Kind, Spec};
-use crate::finding::{Code, Findings};
+use super::kind::Kind;
+use super::merge::Merged;
+use super::reference::ClientRef;
+use super::spec::{Objects, Part, Reference, Spec};
+use super::target::{TargetRef, references};
+use crate::finding::{Finding, Findings};
 use crate::metadata::Metadata;
+use crate::object::PolicyKey;
 use crate::value::{StatusRange, Timespan};
+
+mod check;
+pub mod effect;
+pub mod fields;
+mod in_set;
 
 /// Everything about calling a backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -241,130 +250,21 @@ pub struct RetryBudget {
 
 impl Spec for TrafficPolicy {
     const KIND: Kind = Kind::TrafficPolicy;
+    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Hosts, Part::Upstreams];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check_targets(&self.target_refs, &metadata.namespace, out);
-        if !self.clients.is_empty() {
-            out.not_supported("clients", "clients of a TrafficPolicy")
-                .hint("target an HTTPRoute that has clients: timeouts and retry can be set there");
-        }
-        if let Some(balancer) = &self.load_balancer {
-            out.at("loadBalancer", |out| balancer.check(out));
-        }
-        if let Some(locality) = &self.locality {
-            out.at("locality", |out| {
-                if locality.mode != LocalityMode::None {
-                    out.not_supported("mode", &format!("mode {:?}", locality.mode));
-                }
-                if !locality.failover.is_empty() {
-                    out.not_supported("failover", "failover");
-                }
-            });
-        }
-        if let Some(connection) = &self.connection {
-            out.at("connection", |out| connection.check(out));
-        }
-        if let Some(outlier) = &self.outlier_detection {
-            out.at("outlierDetection", |out| {
-                for (field, span) in
-                    [("interval", outlier.interval), ("baseEjectionTime", outlier.base_ejection_time)]
-                {
-                    refuse_zero(field, span, out);
-                }
-            });
-        }
-        if let Some(timeouts) = &self.timeouts {
-            out.at("timeouts", |out| check_timeouts(timeouts.request, timeouts.backend_request, out));
-        }
-        if let Some(retry) = &self.retry {
-            out.at("retry", |out| retry.check(out));
-        }
-        self.check_levels(out);
+        check::check(self, metadata, out);
     }
-}
 
-impl TrafficPolicy {
-    /// Notes fields that have no meaning at the level of a target: a route has no connections of its own.
-    fn check_levels(&self, out: &mut Findings) {
-        let of_routes = |target: &TargetRef| target.level() >= Level::Route;
-        let of_cluster = [
-            ("loadBalancer", self.load_balancer.is_some()),
-            ("locality", self.locality.is_some()),
-            ("connection", self.connection.is_some()),
-            ("outlierDetection", self.outlier_detection.is_some()),
-        ];
-        if self.target_refs.iter().any(of_routes) {
-            for (field, _) in of_cluster.iter().filter(|(_, is_set)| *is_set) {
-                out.add_at(*field, Code::Inconsistent, "cannot be set on a route, only on what it leads to")
-                    .hint("put it into a policy that targets the Service");
-            }
-        }
-        if self.target_refs.iter().any(|target| target.kind == TargetKind::TcpRoute) {
-            for (field, is_set) in [("timeouts", self.timeouts.is_some()), ("retry", self.retry.is_some())] {
-                if is_set {
-                    out.add_at(
-                        field,
-                        Code::ProtocolMismatch,
-                        "has no meaning on a TCPRoute: connections are not requests",
-                    );
-                }
-            }
-        }
-        let nothing =
-            of_cluster.iter().all(|(_, is_set)| !is_set) && self.timeouts.is_none() && self.retry.is_none();
-        if nothing {
-            out.add(Code::Required, "the policy sets nothing")
-                .hint("write one of loadBalancer, locality, connection, outlierDetection, timeouts, retry");
-        }
+    fn references(&self, namespace: &Name) -> Vec<Reference> {
+        references(&self.target_refs, namespace)
     }
-}
 
-impl LoadBalancer {
-    fn check(&self, out: &mut Findings) {
-        match self.balancer {
-            Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Random => {}
-            Balancer::PeakEwma | Balancer::RingHash | Balancer::Maglev => {
-                out.not_supported("type", &format!("type {:?}", self.balancer))
-                    .hint("use RoundRobin, LeastRequest or Random");
-            }
-        }
-        if !self.hash_on.is_empty() {
-            out.not_supported("hashOn", "hashOn");
-        }
+    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
+        in_set::check(self, key, others, out);
     }
-}
 
-impl Connection {
-    fn check(&self, out: &mut Findings) {
-        refuse_zero("connectTimeout", self.connect_timeout, out);
-        if let Some(keepalive) = &self.tcp_keepalive {
-            out.at("tcpKeepalive", |out| {
-                for (field, span) in [("time", keepalive.time), ("interval", keepalive.interval)] {
-                    refuse_zero(field, span, out);
-                    if let Some(span) = span.filter(|span| span.get().subsec_nanos() != 0) {
-                        out.add_at(field, Code::InvalidValue, "must be whole seconds").value(span);
-                    }
-                }
-            });
-        }
-    }
-}
-
-impl Retry {
-    fn check(&self, out: &mut Findings) {
-        check_retry(self.codes.as_deref(), self.backoff, out);
-        if self.on.as_ref().is_some_and(Vec::is_empty) {
-            out.add_at("on", Code::Inconsistent, "an empty list retries nothing")
-                .hint("leave it out for the defaults, or write attempts: 0");
-        }
-        if self.budget.is_some() {
-            out.not_supported("budget", "a retry budget");
-        }
-    }
-}
-
-fn refuse_zero(field: &'static str, span: Option<Timespan>, out: &mut Findings) {
-    if span.is_some_and(Timespan::is_zero) {
-        out.add_at(field, Code::InvalidValue, "must be longer than zero").value("0s");
+    fn fields_set(&self) -> Vec<&'static str> {
+        self.paths()
     }
 }

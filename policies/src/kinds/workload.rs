@@ -8,11 +8,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-use super::service::SNI_LABELS_MAX;
-use super::{Kind, Spec};
-use crate::finding::{Code, Findings};
+use super::kind::Kind;
+use super::spec::{Objects, Part, Reference, Relation, Spec, Target};
+use crate::finding::{Finding, Findings, steps};
 use crate::metadata::Metadata;
-use crate::value::{PeerAddress, PortRef, ServiceRef};
+use crate::object::PolicyKey;
+use crate::value::{PortRef, ServiceRef};
+
+mod check;
+mod in_set;
 
 /// One instance of one or more services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -107,41 +111,31 @@ pub enum ProxyType {
 
 impl Spec for Workload {
     const KIND: Kind = Kind::Workload;
+    // The compiler reads the registry's workload, which this one is a part of.
+    const SHAPES: &'static [Part] = &[];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        if let Err(error) = PeerAddress::try_new(self.address) {
-            out.add_at("address", Code::InvalidValue, error.to_string()).value(self.address);
-        }
-        out.unique("services", &self.services, "", |service| service.resolve(&metadata.namespace));
-        for (index, service) in self.services.iter().enumerate() {
-            let id = service.resolve(&metadata.namespace);
-            let length = metadata.name.as_str().len() + id.name.as_str().len() + id.namespace.as_str().len();
-            if length > SNI_LABELS_MAX {
-                let message = format!(
-                    "workload, service and namespace have {length} characters together, {SNI_LABELS_MAX} at most fit a certificate's name"
-                );
-                out.at("services", |out| {
-                    out.add_at(index, Code::InvalidValue, message).value(service);
-                });
-            }
-            if id.namespace != metadata.namespace {
-                out.at("services", |out| {
-                    out.add_at(
-                        index,
-                        Code::Inconsistent,
-                        "a workload belongs to services of its own namespace",
-                    )
-                    .value(service)
-                    .hint(format!("its namespace is {}", metadata.namespace));
-                });
-            }
-        }
-        out.unique("upstreams", &self.upstreams, "bind", |upstream| upstream.bind);
-        out.each("upstreams", &self.upstreams, |out, upstream| {
-            if upstream.bind.port() == 0 {
-                out.add_at("bind", Code::InvalidValue, "needs a port that is not 0").value(upstream.bind);
-            }
-        });
+        check::check(self, metadata, out);
+    }
+
+    fn references(&self, namespace: &Name) -> Vec<Reference> {
+        let mention = |service: &ServiceRef, list, index| Reference {
+            relation: Relation::Mention,
+            target: Target::service(&service.resolve(namespace), None),
+            path: steps!["spec", list, index],
+        };
+        let services =
+            self.services.iter().enumerate().map(|(index, service)| mention(service, "services", index));
+        let upstreams = self
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, upstream)| mention(&upstream.service, "upstreams", index));
+        services.chain(upstreams).collect()
+    }
+
+    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
+        in_set::check(self, key, others, out);
     }
 }
 

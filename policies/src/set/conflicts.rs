@@ -1,59 +1,130 @@
-//! Two policies of one kind that set one field of one target.
+//! Objects that want the same of one target, which only one can have: neither wins.
 
 use std::collections::BTreeMap;
 
-use super::index::Target;
-use super::traffic::fields_set;
-use super::validate::Out;
-use super::{PolicyKey, PolicySet};
-use crate::finding::{Code, Finding, Path, Step};
+use weft_api::{Name, ServiceId};
 
-/// Notes every field that two TrafficPolicies set at one level, at both of them: neither wins.
-pub(super) fn check(set: &PolicySet, out: &mut Out) {
-    for (target, policies) in set.index.traffic.iter().filter(|(_, policies)| policies.len() > 1) {
-        let mut set_by: BTreeMap<&'static str, Vec<PolicyKey>> = BTreeMap::new();
-        for policy in policies {
-            for field in fields_set(&policy.spec) {
-                set_by.entry(field).or_default().push(policy.key());
-            }
-        }
-        for (field, keys) in set_by.into_iter().filter(|(_, keys)| keys.len() > 1) {
-            for key in &keys {
-                let others: Vec<String> =
-                    keys.iter().filter(|other| *other != key).map(PolicyKey::to_string).collect();
-                let message =
-                    format!("{key} and {} both set {field} of {}", others.join(" and "), describe(target));
-                let finding = Finding::new(field_path(field), Code::Conflict, message)
-                    .hint("remove it from one of them, or target something more specific");
-                out.add(key, finding);
-            }
+use super::PolicySet;
+use super::routes::{applies, takes};
+use crate::finding::{Code, Finding, Path, Step};
+use crate::kinds::http_rule::RequestRules;
+use crate::kinds::kind::{Kind, Level};
+use crate::kinds::spec::{Relation, Target};
+use crate::object::PolicyKey;
+use crate::policy::Policy;
+
+/// What only one of several can have, by those that want it and where they say so.
+type Wanted<T> = BTreeMap<T, Vec<(PolicyKey, Path)>>;
+
+/// The conflicts of all objects that name `target`, each noted at every object in it.
+pub(super) fn at(set: &PolicySet, target: &Target) -> Vec<(PolicyKey, Finding)> {
+    let mut out = Vec::new();
+    check_fields(set, target, &mut out);
+    check_claims(set, target, &mut out);
+    check_routes(set, target, &mut out);
+    out
+}
+
+/// Notes every field that two policies of one kind set at one target.
+fn check_fields(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    let mut wanted: Wanted<(Kind, &'static str)> = BTreeMap::new();
+    for policy in set.naming_any(Relation::Target, target) {
+        for field in policy.object().fields_set() {
+            wanted.entry((policy.kind(), field)).or_default().push((policy.key(), field_path(field)));
         }
     }
-    check_hostnames(set, out);
+    for ((_, field), by) in wanted.into_iter().filter(|(_, by)| by.len() > 1) {
+        let hint = "remove it from one of them, or target something more specific";
+        note(&by, &format!("set {field} of {}", describe(target)), hint, out);
+    }
+}
+
+/// Notes at each of those who want something that the others want it too.
+fn note(by: &[(PolicyKey, Path)], what: &str, hint: &str, out: &mut Vec<(PolicyKey, Finding)>) {
+    for (key, path) in by {
+        let others: Vec<String> =
+            by.iter().filter(|(other, _)| other != key).map(|(other, _)| other.to_string()).collect();
+        let message = format!("{key} and {} both {what}", others.join(" and "));
+        out.push((key.clone(), Finding::new(path.clone(), Code::Conflict, message).hint(hint)));
+    }
 }
 
 /// Notes host names that two services claim.
-fn check_hostnames(set: &PolicySet, out: &mut Out) {
-    let mut claimed: BTreeMap<&str, Vec<(PolicyKey, usize)>> = BTreeMap::new();
-    for service in set.services() {
-        for (index, hostname) in service.spec.hostnames.iter().enumerate() {
-            claimed.entry(hostname.as_str()).or_default().push((service.key(), index));
+fn check_claims(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    let Target::Hostname(hostname) = target else { return };
+    let places = |policy: &Policy| {
+        let key = policy.key();
+        let claims = policy.references().into_iter();
+        let claims = claims.filter(|one| one.relation == Relation::Claim && one.target == *target);
+        claims.map(|one| (key.clone(), one.path)).collect::<Vec<_>>()
+    };
+    let by: Vec<(PolicyKey, Path)> = set.naming_any(Relation::Claim, target).flat_map(places).collect();
+    for (key, path) in &by {
+        let Some((other, _)) = by.iter().find(|(other, place)| (other, place) != (key, path)) else {
+            continue;
+        };
+        let (code, message) = if other == key {
+            (Code::Duplicate, format!("{hostname} stands twice"))
+        } else {
+            (Code::Conflict, format!("{key} and {other} both claim the host name {hostname}"))
+        };
+        out.push((key.clone(), Finding::new(path.clone(), code, message).value(hostname)));
+    }
+}
+
+/// Notes routes of different kinds that take the requests of the same callers to one port: rules of one kind are in one
+/// order, and there is none between two kinds.
+fn check_routes(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    let Target::Object(key, None) = target else { return };
+    let routes: Vec<(&Policy, RequestRules<'_>)> = set
+        .naming_any(Relation::Parent, target)
+        .filter_map(|route| Some((route, route.request_rules()?)))
+        .collect();
+    if routes.iter().all(|(route, _)| route.kind() == routes[0].0.kind()) {
+        return;
+    }
+    let id = key.id();
+    let Some(service) = set.service(&id) else { return };
+    for port in &service.spec.ports {
+        let taking = || routes.iter().filter(|(route, rules)| takes(rules, route.metadata(), &id, port));
+        for one in taking() {
+            let others =
+                taking().filter(|other| other.0.kind() != one.0.kind() && share_callers(one, other, &id));
+            let others: Vec<String> = others.map(|(other, _)| other.key().to_string()).collect();
+            if !others.is_empty() {
+                let port = describe(&Target::service(&id, Some(&port.name)));
+                out.push(two_kinds(one.0, &others.join(" and "), &port, target));
+            }
         }
     }
-    for (hostname, by) in claimed.into_iter().filter(|(_, by)| by.len() > 1) {
-        for (key, index) in &by {
-            let other =
-                by.iter().find(|(other, place)| (other, place) != (key, index)).map(|(other, _)| other);
-            let Some(other) = other else { continue };
-            let path = crate::finding::steps!["spec", "hostnames", *index];
-            let (code, message) = if other == key {
-                (Code::Duplicate, format!("{hostname} stands twice"))
-            } else {
-                (Code::Conflict, format!("{key} and {other} both claim the host name {hostname}"))
-            };
-            out.add(key, Finding::new(path, code, message).value(hostname));
-        }
+}
+
+fn two_kinds(route: &Policy, others: &str, port: &str, target: &Target) -> (PolicyKey, Finding) {
+    let key = route.key();
+    let parent = route.references().into_iter().find(|reference| reference.target == *target);
+    let path = parent.map(|reference| reference.path).unwrap_or_default();
+    let message = format!("{key} and {others} both route requests to {port}");
+    let finding = Finding::new(path, Code::Conflict, message)
+        .hint("name another port in parentRefs, or write the rules of both as one kind");
+    (key, finding)
+}
+
+/// Whether some caller follows both routes.
+fn share_callers(
+    one: &(&Policy, RequestRules<'_>),
+    other: &(&Policy, RequestRules<'_>),
+    service: &ServiceId,
+) -> bool {
+    let mut callers = vec![service.namespace.clone()];
+    for (route, rules) in [one, other] {
+        callers.push(route.metadata().namespace.clone());
+        callers.extend(rules.clients.iter().map(|client| client.name.clone()));
     }
+    let follows = |(route, rules): &(&Policy, RequestRules<'_>), caller: &Name| {
+        applies(route.metadata(), rules.clients, service, caller)
+    };
+    // Where neither names its callers, those of the service's own namespace stand for all.
+    callers.iter().any(|caller| follows(one, caller) && follows(other, caller))
 }
 
 fn field_path(field: &'static str) -> Path {
@@ -65,14 +136,15 @@ fn field_path(field: &'static str) -> Path {
 }
 
 fn describe(target: &Target) -> String {
-    let part = |name: &Option<weft_api::Name>, what: &str| {
-        name.as_ref().map(|name| format!(" {what} {name}")).unwrap_or_default()
-    };
     match target {
         Target::Mesh => "the mesh".to_owned(),
         Target::Namespace(name) => format!("namespace {name}"),
-        Target::Service(id, port) => format!("Service {id}{}", part(port, "port")),
-        Target::HttpRoute(id, rule) => format!("HTTPRoute {id}{}", part(rule, "rule")),
-        Target::TcpRoute(id, rule) => format!("TCPRoute {id}{}", part(rule, "rule")),
+        Target::Hostname(hostname) => hostname.to_string(),
+        Target::Object(key, section) => format!("{key}{}", describe_section(key.kind, section.as_ref())),
     }
+}
+
+fn describe_section(kind: Kind, section: Option<&Name>) -> String {
+    let what = if kind.level() == Some(Level::Service) { "port" } else { "rule" };
+    section.map(|name| format!(" {what} {name}")).unwrap_or_default()
 }

@@ -6,38 +6,40 @@ use std::sync::Arc;
 use weft_api::{Name, ServiceId};
 
 use super::PolicySet;
-use crate::kinds::http_route::Rule;
+use crate::kinds::http_rule::{RequestRule, RequestRules, Rule, Unresolved};
+use crate::kinds::port::Port;
 use crate::kinds::reference::{ClientKind, ClientRef, ParentKind, ParentRef};
-use crate::kinds::route_match::{PathMatchType, RouteMatch};
-use crate::kinds::service::{Port, Protocol};
-use crate::kinds::{HttpRoute, TcpRoute};
+use crate::kinds::route_match::{RouteMatch, Specificity};
+use crate::kinds::spec::{Relation, Target};
+use crate::kinds::tcp_route::TcpRoute;
 use crate::metadata::Metadata;
-use crate::policy::Object;
+use crate::object::Object;
+use crate::policy::Policy;
 
 /// One match of one rule. A rule with three matches gives three of these, at three places in the order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpRouteMatch {
-    /// The route.
-    pub route: Arc<Object<HttpRoute>>,
-    /// Which of its rules.
+    /// The route, of a kind that routes requests.
+    pub route: Policy,
+    /// What happens to the requests.
+    pub rule: Arc<Rule>,
+    /// Which of the route's rules.
     pub rule_index: usize,
     /// Which of the rule's matches; 0 for a rule without, which matches everything.
     pub match_index: usize,
     /// What must fit.
     pub route_match: RouteMatch,
+    /// How specific that is about the path.
+    pub specificity: Specificity,
+    /// What is answered in place of a backend that does not exist.
+    pub unresolved: Unresolved,
 }
 
 impl HttpRouteMatch {
-    /// The rule.
-    #[must_use]
-    pub fn rule(&self) -> &Rule {
-        &self.route.spec.rules[self.rule_index]
-    }
-
     /// The rule's name, or its index where it has none.
     #[must_use]
     pub fn rule_name(&self) -> String {
-        self.rule().name.as_ref().map_or_else(|| self.rule_index.to_string(), Name::to_string)
+        self.rule.name.as_ref().map_or_else(|| self.rule_index.to_string(), Name::to_string)
     }
 }
 
@@ -54,13 +56,16 @@ impl PolicySet {
         port: &Port,
         caller_namespace: &Name,
     ) -> Vec<HttpRouteMatch> {
-        let routes = self.index.http_routes.get(service).map(Vec::as_slice).unwrap_or_default();
-        let mut found: Vec<HttpRouteMatch> = routes
-            .iter()
-            .filter(|route| applies(&route.metadata, &route.spec.clients, service, caller_namespace))
-            .filter(|route| names_port(&route.spec.parent_refs, &route.metadata.namespace, service, port))
-            .flat_map(matches_of)
-            .collect();
+        let mut found = Vec::new();
+        for route in self.naming_any(Relation::Parent, &Target::service(service, None)) {
+            let Some(rules) = route.request_rules() else { continue };
+            let metadata = route.metadata();
+            if takes(&rules, metadata, service, port)
+                && applies(metadata, rules.clients, service, caller_namespace)
+            {
+                found.extend(matches_of(route, rules));
+            }
+        }
         found.sort_by_cached_key(|one| Rank::of(one, service));
         found
     }
@@ -74,9 +79,7 @@ impl PolicySet {
         port: &Port,
         caller_namespace: &Name,
     ) -> Option<&Arc<Object<TcpRoute>>> {
-        let routes = self.index.tcp_routes.get(service).map(Vec::as_slice).unwrap_or_default();
-        routes
-            .iter()
+        self.naming::<TcpRoute>(Relation::Parent, &Target::service(service, None))
             .filter(|route| applies(&route.metadata, &route.spec.clients, service, caller_namespace))
             .filter(|route| names_port(&route.spec.parent_refs, &route.metadata.namespace, service, port))
             .min_by_key(|route| Age::of(&route.metadata, service))
@@ -84,7 +87,12 @@ impl PolicySet {
 }
 
 /// Whether a route speaks to callers of `caller`: one of the service's namespace to all, another only to its own.
-fn applies(metadata: &Metadata, clients: &[ClientRef], service: &ServiceId, caller: &Name) -> bool {
+pub(super) fn applies(
+    metadata: &Metadata,
+    clients: &[ClientRef],
+    service: &ServiceId,
+    caller: &Name,
+) -> bool {
     let in_reach = metadata.namespace == service.namespace || metadata.namespace == *caller;
     let named = clients.is_empty()
         || clients.iter().any(|client| client.kind == ClientKind::Namespace && client.name == *caller);
@@ -97,13 +105,25 @@ fn names_port(parents: &[ParentRef], namespace: &Name, service: &ServiceId, port
     })
 }
 
-fn matches_of(route: &Arc<Object<HttpRoute>>) -> impl Iterator<Item = HttpRouteMatch> + '_ {
-    route.spec.rules.iter().enumerate().flat_map(move |(rule_index, rule)| {
-        let all = rule.matches.is_empty().then(RouteMatch::default);
-        rule.matches.iter().cloned().chain(all).enumerate().map(move |(match_index, route_match)| {
-            HttpRouteMatch { route: Arc::clone(route), rule_index, match_index, route_match }
-        })
-    })
+/// Whether a route takes requests to a port of a service.
+pub(super) fn takes(rules: &RequestRules<'_>, metadata: &Metadata, service: &ServiceId, port: &Port) -> bool {
+    (rules.carries)(port.protocol) && names_port(rules.parents, &metadata.namespace, service, port)
+}
+
+fn matches_of(route: &Policy, rules: RequestRules<'_>) -> Vec<HttpRouteMatch> {
+    let mut found = Vec::new();
+    for (rule_index, RequestRule { rule, matches }) in rules.rules.into_iter().enumerate() {
+        found.extend(matches.into_iter().enumerate().map(|(match_index, one)| HttpRouteMatch {
+            route: route.clone(),
+            rule: Arc::clone(&rule),
+            rule_index,
+            match_index,
+            route_match: one.route_match,
+            specificity: one.specificity,
+            unresolved: rules.unresolved,
+        }));
+    }
+    found
 }
 
 /// Where a route stands among those that say the same. Lower goes first.
@@ -129,8 +149,7 @@ impl Age {
 /// Where a match stands in the order. Lower goes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    path: PathMatchType,
-    length: Reverse<usize>,
+    path: Specificity,
     any_method: bool,
     headers: Reverse<usize>,
     query_params: Reverse<usize>,
@@ -141,21 +160,14 @@ struct Rank {
 
 impl Rank {
     fn of(one: &HttpRouteMatch, service: &ServiceId) -> Self {
-        let path = one.route_match.path();
         Self {
-            path: path.match_type,
-            length: Reverse(path.value.len()),
+            path: one.specificity,
             any_method: one.route_match.method.is_none(),
             headers: Reverse(one.route_match.headers.len()),
             query_params: Reverse(one.route_match.query_params.len()),
-            age: Age::of(&one.route.metadata, service),
+            age: Age::of(one.route.metadata(), service),
             rule: one.rule_index,
             part: one.match_index,
         }
     }
-}
-
-/// Whether a kind of route fits a port.
-pub(super) fn route_fits(protocol: Protocol, http: bool) -> bool {
-    protocol.is_http() == http
 }

@@ -16,7 +16,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use super::super::model::Model;
 use super::super::{traffic, wire};
 use super::resolve;
-use crate::kinds::http_route::Rule;
+use crate::kinds::http_rule::Unresolved;
+use crate::kinds::port::Protocol;
 use crate::kinds::route_filter::{HeaderModifier, NewPath, RequestRedirect, Scheme, UrlRewrite};
 use crate::kinds::route_match::{PathMatchType, RouteMatch};
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
@@ -33,18 +34,17 @@ pub(super) struct CompiledAction {
 
 /// Compiles what happens to the requests of one match of a rule.
 pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &Model<'_>) -> CompiledAction {
-    let rule = one.rule();
+    let rule = &one.rule;
     let mut clusters = Vec::new();
     let mut route = match rule.redirect() {
         Some(found) => {
             Route { action: Some(Action::Redirect(redirect(found, &one.route_match))), ..Route::default() }
         }
         None => match backends(one, model, &mut clusters) {
-            Some(target) => Route {
-                action: Some(Action::Route(forward(target, rule, &one.route_match, traffic))),
-                ..Route::default()
-            },
-            None => super::answer(super::any_path(), 500, &no_backend(one)),
+            Some(target) => {
+                Route { action: Some(Action::Route(forward(target, one, traffic))), ..Route::default() }
+            }
+            None => super::answer(super::any_path(), one.unresolved.status().into(), &no_backend(one)),
         },
     };
     for filter in &rule.filters {
@@ -61,14 +61,14 @@ pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &
 }
 
 fn no_backend(one: &HttpRouteMatch) -> String {
-    format!("HTTPRoute {} rule {} has no backend that exists", one.route.id(), one.rule_name())
+    format!("{} rule {} has no backend that exists", one.route.key(), one.rule_name())
 }
 
 /// The backends by weight; `None` when none exists.
 fn backends(one: &HttpRouteMatch, model: &Model<'_>, clusters: &mut Vec<String>) -> Option<ClusterSpecifier> {
     let mut weighted = Vec::new();
-    for backend in one.rule().backend_refs.iter().filter(|backend| backend.weight > 0) {
-        let cluster = resolve(backend, &one.route.metadata.namespace, model, true);
+    for backend in one.rule.backend_refs.iter().filter(|backend| backend.weight > 0) {
+        let cluster = resolve(backend, &one.route.metadata().namespace, model, Protocol::is_http);
         clusters.extend(cluster.clone());
         weighted.push(ClusterWeight {
             name: cluster.unwrap_or_else(|| UNRESOLVED.to_owned()),
@@ -85,22 +85,24 @@ fn backends(one: &HttpRouteMatch, model: &Model<'_>, clusters: &mut Vec<String>)
     })
 }
 
-fn forward(
-    target: ClusterSpecifier,
-    rule: &Rule,
-    matched: &RouteMatch,
-    traffic: &EffectiveTraffic,
-) -> RouteAction {
+fn forward(target: ClusterSpecifier, one: &HttpRouteMatch, traffic: &EffectiveTraffic) -> RouteAction {
     let mut action = RouteAction { cluster_specifier: Some(target), ..traffic::action(traffic) };
     if let Some(ClusterSpecifier::WeightedClusters(weighted)) = &action.cluster_specifier
         && weighted.clusters.iter().any(|cluster| cluster.name == UNRESOLVED)
     {
-        action.cluster_not_found_response_code = ClusterNotFoundResponseCode::InternalServerError as i32;
+        action.cluster_not_found_response_code = not_found(one.unresolved) as i32;
     }
-    for rewrite in rule.filters.iter().filter_map(|filter| filter.url_rewrite.as_ref()) {
-        apply_rewrite(rewrite, matched, &mut action);
+    for rewrite in one.rule.filters.iter().filter_map(|filter| filter.url_rewrite.as_ref()) {
+        apply_rewrite(rewrite, &one.route_match, &mut action);
     }
     action
+}
+
+fn not_found(unresolved: Unresolved) -> ClusterNotFoundResponseCode {
+    match unresolved {
+        Unresolved::InternalServerError => ClusterNotFoundResponseCode::InternalServerError,
+        Unresolved::ServiceUnavailable => ClusterNotFoundResponseCode::ServiceUnavailable,
+    }
 }
 
 fn apply_rewrite(rewrite: &UrlRewrite, matched: &RouteMatch, action: &mut RouteAction) {

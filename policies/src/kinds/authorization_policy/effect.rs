@@ -1,15 +1,15 @@
-//! Which AuthorizationPolicies protect a port. They are never merged.
+//! What AuthorizationPolicies change: which of them protect a port. They are never merged.
 
 use std::sync::Arc;
 
 use weft_api::{Name, ServiceId};
 
-use super::index::Target;
-use super::{PolicyKey, PolicySet};
-use crate::kinds::AuthorizationPolicy;
-use crate::kinds::authorization_policy::Action;
+use super::{Action, AuthorizationPolicy};
+use crate::kinds::merge::levels_of_port;
 use crate::kinds::mesh::DefaultAction;
-use crate::policy::Object;
+use crate::kinds::spec::Relation;
+use crate::object::{Object, PolicyKey};
+use crate::set::PolicySet;
 
 /// What protects a port: a request that a Deny matches is refused; then, with any Allow, what no Allow matches is
 /// refused; with none, the default decides.
@@ -30,17 +30,11 @@ impl PolicySet {
     #[must_use]
     pub fn authorization_for(&self, service: &ServiceId, port: &Name) -> Authorization {
         let (defaults, default_origin) = self.defaults();
-        let mut all: Vec<_> = [
-            Target::Mesh,
-            Target::Namespace(service.namespace.clone()),
-            Target::Service(service.clone(), None),
-            Target::Service(service.clone(), Some(port.clone())),
-        ]
-        .iter()
-        .filter_map(|target| self.index.authorization.get(target))
-        .flatten()
-        .cloned()
-        .collect();
+        let mut all: Vec<_> = levels_of_port(service, port)
+            .iter()
+            .flat_map(|(_, target)| self.naming::<AuthorizationPolicy>(Relation::Target, target))
+            .cloned()
+            .collect();
         all.sort_by_cached_key(|policy| policy.key());
         all.dedup_by(|one, two| Arc::ptr_eq(one, two));
         let (deny, allow) = all.into_iter().partition(|policy| policy.spec.action == Action::Deny);

@@ -1,0 +1,223 @@
+//! What all kinds of routes share: their parents, backends and callers, by themselves and beside the services they name.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use weft_api::{Name, ServiceId};
+
+use super::port::Protocol;
+use super::reference::{BackendKind, BackendRef, ClientKind, ClientRef, ParentKind, ParentRef};
+use super::service::{Service, ports_of};
+use super::spec::{Objects, Reference, Relation, Target};
+use crate::finding::{Code, Finding, Findings, Path, missing, steps};
+use crate::metadata::Metadata;
+use crate::object::PolicyKey;
+use crate::value::Hostname;
+
+/// The most rules in a route, as in Gateway API.
+const RULES_MAX: usize = 64;
+/// The most matches of a route together.
+const MATCHES_MAX: usize = 512;
+
+/// Which ports a kind of route is for.
+#[derive(Debug)]
+pub struct Fit {
+    /// The kind with its article.
+    pub route: &'static str,
+    /// Whether it is for ports where this is spoken.
+    pub carries: fn(Protocol) -> bool,
+    /// What to tell about others.
+    pub wants: &'static str,
+}
+
+/// The services that a route hangs on, and those that its rules lead to.
+pub(crate) fn references<'a>(
+    parents: &[ParentRef],
+    backends: impl Iterator<Item = &'a [BackendRef]>,
+    namespace: &Name,
+) -> Vec<Reference> {
+    let parents = parents.iter().enumerate().filter(|(_, parent)| parent.kind == ParentKind::Service);
+    let parents = parents.map(|(index, parent)| Reference {
+        relation: Relation::Parent,
+        target: Target::service(&parent.service(namespace), None),
+        path: steps!["spec", "parentRefs", index],
+    });
+    let backends = backends.enumerate().flat_map(|(rule, backends)| {
+        let backends = backends.iter().enumerate();
+        backends.filter(|(_, backend)| backend.kind == BackendKind::Service).map(move |(index, backend)| {
+            Reference {
+                relation: Relation::Backend,
+                target: Target::service(&backend.service(namespace), None),
+                path: steps!["spec", "rules", rule, "backendRefs", index],
+            }
+        })
+    });
+    parents.chain(backends).collect()
+}
+
+/// Notes what is wrong with the parents of a route.
+pub(crate) fn check_parents(parents: &[ParentRef], metadata: &Metadata, out: &mut Findings) {
+    if parents.is_empty() {
+        out.add_at("parentRefs", Code::Required, "a route names at least one parent");
+    }
+    out.each("parentRefs", parents, |out, parent| parent.check(out));
+    out.unique("parentRefs", parents, "", |parent| {
+        let port = parent.port.map(|port| format!(" port {port}")).unwrap_or_default();
+        let section = parent.section_name.as_ref().map(|name| format!(" section {name}")).unwrap_or_default();
+        format!("Service {}{port}{section}", parent.service(&metadata.namespace))
+    });
+}
+
+/// Notes callers that cannot be told apart yet.
+pub(crate) fn check_clients(clients: &[ClientRef], out: &mut Findings) {
+    out.each("clients", clients, |out, client| {
+        if client.kind == ClientKind::Service {
+            out.not_supported("kind", "a Service as client of a route")
+                .value("Service")
+                .hint("name its namespace: kind: Namespace");
+        }
+    });
+}
+
+/// Notes host names, which a parent that is a Service has itself.
+pub(crate) fn check_hostnames(hostnames: &[Hostname], out: &mut Findings) {
+    if !hostnames.is_empty() {
+        out.not_supported("hostnames", "hostnames of a route whose parent is a Service").hint(
+            "a route applies to all names of its Service; write more of them in the Service's hostnames",
+        );
+    }
+}
+
+/// Notes a route with too many rules or matches, of which nothing more is looked at then.
+pub(crate) fn check_size(
+    matches: impl ExactSizeIterator<Item = usize>,
+    out: &mut Findings,
+) -> ControlFlow<()> {
+    let rules = matches.len();
+    if rules <= RULES_MAX && matches.sum::<usize>() <= MATCHES_MAX {
+        return ControlFlow::Continue(());
+    }
+    let message = format!("a route has at most {RULES_MAX} rules and {MATCHES_MAX} matches");
+    out.add_at("rules", Code::InvalidValue, message).hint("split it into several routes");
+    ControlFlow::Break(())
+}
+
+/// Notes names of rules that stand twice.
+pub(crate) fn check_rule_names<'a>(names: impl Iterator<Item = Option<&'a Name>>, out: &mut Findings) {
+    let mut seen = BTreeMap::new();
+    for (index, name) in names.enumerate() {
+        let Some(name) = name else { continue };
+        if let Some(first) = seen.insert(name, index) {
+            out.at("rules", |out| {
+                out.at(index, |out| {
+                    out.add_at("name", Code::Duplicate, format!("{name} is already used by rules[{first}]"))
+                        .value(name);
+                });
+            });
+        }
+    }
+}
+
+/// Notes parents that do not exist or have no port for the route.
+pub(crate) fn check_parents_in_set(
+    parents: &[ParentRef],
+    fit: &Fit,
+    key: &PolicyKey,
+    others: &dyn Objects,
+    out: &mut Vec<Finding>,
+) {
+    for (index, parent) in parents.iter().enumerate().filter(|(_, parent)| parent.kind == ParentKind::Service)
+    {
+        let path = steps!["spec", "parentRefs", index];
+        let id = parent.service(&key.namespace);
+        let Some(service) = others.find::<Service>(&id) else {
+            let effect = "the route does nothing until it does";
+            out.push(missing(path.then("name"), &format!("Service {id}"), effect));
+            continue;
+        };
+        let named: Vec<_> = service.spec.ports.iter().filter(|port| parent.names_port(port)).collect();
+        let field = if parent.section_name.is_some() { "sectionName" } else { "port" };
+        if named.is_empty() {
+            let message = format!("Service {id} has no such port");
+            let finding = Finding::new(path.then(field), Code::UnknownPort, message);
+            let finding = match (&parent.section_name, parent.port) {
+                (Some(name), _) => finding.value(name),
+                (None, Some(number)) => finding.value(number),
+                (None, None) => finding,
+            };
+            out.push(finding.hint(ports_of(&service.spec)));
+        } else if !named.iter().any(|port| (fit.carries)(port.protocol)) {
+            let protocol = named[0].protocol;
+            let all = parent.port.is_none() && parent.section_name.is_none();
+            let field = if all { "name" } else { field };
+            let message =
+                format!("{} cannot route {protocol} of Service {id} port {}", fit.route, named[0].name);
+            out.push(Finding::new(path.then(field), Code::ProtocolMismatch, message).hint(fit.wants));
+        }
+    }
+}
+
+/// Notes backends that do not exist, or have no such port or subset.
+pub(crate) fn check_backends_in_set(
+    backends: &[BackendRef],
+    at: &Path,
+    fit: &Fit,
+    key: &PolicyKey,
+    others: &dyn Objects,
+    out: &mut Vec<Finding>,
+) {
+    for (index, backend) in backends.iter().enumerate().filter(|(_, one)| one.kind == BackendKind::Service) {
+        let path = at.then(index);
+        let id = backend.service(&key.namespace);
+        let Some(service) = others.find::<Service>(&id) else {
+            let effect = "its share of the traffic fails until it does";
+            out.push(missing(path.then("name"), &format!("Service {id}"), effect));
+            continue;
+        };
+        if let Some(finding) = check_backend_port(&id, &service.spec, backend, &path, fit) {
+            out.push(finding);
+        }
+        if let Some(subset) = backend.subset.as_ref().filter(|subset| service.spec.subset(subset).is_none()) {
+            let names: Vec<&str> = service.spec.subsets.iter().map(|subset| subset.name.as_str()).collect();
+            let hint = if names.is_empty() {
+                format!("Service {id} has no subsets")
+            } else {
+                format!("its subsets are {}", names.join(", "))
+            };
+            let message = format!("Service {id} has no subset {subset}");
+            out.push(
+                Finding::new(path.then("subset"), Code::UnknownSubset, message).value(subset).hint(hint),
+            );
+        }
+    }
+}
+
+fn check_backend_port(
+    id: &ServiceId,
+    service: &Service,
+    backend: &BackendRef,
+    path: &Path,
+    fit: &Fit,
+) -> Option<Finding> {
+    let port = match backend.port {
+        None if service.ports.len() == 1 => &service.ports[0],
+        None => {
+            let message = format!("Service {id} has {} ports: name one", service.ports.len());
+            return Some(Finding::new(path.then("port"), Code::Required, message).hint(ports_of(service)));
+        }
+        Some(number) => match service.port_number(number) {
+            Some(port) => port,
+            None => {
+                let message = format!("Service {id} has no port {number}");
+                let finding = Finding::new(path.then("port"), Code::UnknownPort, message).value(number);
+                return Some(finding.hint(ports_of(service)));
+            }
+        },
+    };
+    if (fit.carries)(port.protocol) {
+        return None;
+    }
+    let message =
+        format!("{} cannot lead to {} of Service {id} port {}", fit.route, port.protocol, port.name);
+    Some(Finding::new(path.then("port"), Code::ProtocolMismatch, message).hint(fit.wants))
+}

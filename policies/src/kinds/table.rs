@@ -1,0 +1,69 @@
+//! The table of kinds, one row each: its type and module, and what people and programs call it.
+//!
+//! A row is read by those who declare something for each kind: [`super::kind`] (names), [`crate::policy`] (dispatch) and
+//! [`crate::schema`]. Everything else about a kind is in its own folder, behind [`super::spec::Spec`].
+
+/// `with_kinds!(declare)` hands all rows to the macro `declare`. The order is that in which objects are listed.
+macro_rules! with_kinds {
+    ($declare:ident) => {
+        $declare! {
+            /// Posture and trust of the whole mesh; one object named `mesh`.
+            Mesh mesh {
+                name: "Mesh",
+                plural: "meshes",
+                short: &[],
+                api_versions: &[API_VERSION],
+                level: Some(Level::Mesh),
+            }
+            /// Name, ports and members.
+            Service service {
+                name: "Service",
+                plural: "services",
+                short: &["svc"],
+                api_versions: &[API_VERSION],
+                level: Some(Level::Service),
+            }
+            /// One instance.
+            Workload workload {
+                name: "Workload",
+                plural: "workloads",
+                short: &["wl"],
+                api_versions: &[API_VERSION],
+                level: None,
+            }
+            /// Routing of HTTP requests.
+            HttpRoute http_route {
+                name: "HTTPRoute",
+                plural: "httproutes",
+                short: &["hr"],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                level: Some(Level::Route),
+            }
+            /// Routing of connections.
+            TcpRoute tcp_route {
+                name: "TCPRoute",
+                plural: "tcproutes",
+                short: &["tr"],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                level: Some(Level::Route),
+            }
+            /// Everything about calling a backend.
+            TrafficPolicy traffic_policy {
+                name: "TrafficPolicy",
+                plural: "trafficpolicies",
+                short: &["tp"],
+                api_versions: &[API_VERSION],
+                level: None,
+            }
+            /// Who may call what.
+            AuthorizationPolicy authorization_policy {
+                name: "AuthorizationPolicy",
+                plural: "authorizationpolicies",
+                short: &["ap", "authz"],
+                api_versions: &[API_VERSION],
+                level: None,
+            }
+        }
+    };
+}
+pub(crate) use with_kinds;
