@@ -215,6 +215,7 @@ impl Reconciler {
                 }
                 Kind::Mesh
                 | Kind::HttpRoute
+                | Kind::GrpcRoute
                 | Kind::TcpRoute
                 | Kind::TrafficPolicy
                 | Kind::AuthorizationPolicy => {}

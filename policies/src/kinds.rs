@@ -11,6 +11,7 @@
 //! CONTRIBUTING.md.
 
 pub mod authorization_policy;
+pub mod grpc_route;
 pub mod http_route;
 pub mod http_rule;
 pub mod kind;
@@ -31,6 +32,7 @@ pub mod traffic_policy;
 pub mod workload;
 
 pub use authorization_policy::AuthorizationPolicy;
+pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
 pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, UnknownKind};
 pub use mesh::Mesh;

@@ -151,6 +151,34 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
+        expected: &[
+            ("not_supported", "spec.hostnames", 5, 3, "write more of them in the Service's hostnames"),
+            ("required", "spec.rules[0].matches[0].method", 9, 20, "names a service, a method or both"),
+            ("duplicate", "spec.rules[0].matches[0].headers[1].name", 9, 62, "is already used by headers[0]"),
+            ("invalid_value", "spec.rules[0].matches[1].method.service", 10, 29, "write package.Service"),
+            ("invalid_value", "spec.rules[0].matches[1].method.method", 10, 42, "write Method"),
+            ("invalid_value", "spec.rules[0].matches[2].method.service", 11, 54, "is not a valid expression"),
+            (
+                "not_supported",
+                "spec.rules[0].filters[0].type",
+                13,
+                12,
+                "filter RequestMirror is not supported",
+            ),
+            ("required", "spec.rules[0].filters[1].extensionRef", 14, 11, "needs it"),
+            (
+                "not_supported",
+                "spec.rules[0].filters[1].type",
+                14,
+                12,
+                "filter ExtensionRef is not supported",
+            ),
+            ("inconsistent", "spec.rules[0].timeouts.backendRequest", 15, 47, "must not exceed request"),
+            ("not_supported", "spec.rules[0].sessionPersistence", 16, 7, "is not supported yet"),
+        ],
+    },
+    Case {
         text: "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: t, namespace: shop}\nspec:\n  targetRefs: [{kind: Namespace, name: other}, {kind: HTTPRoute, name: r}]\n  loadBalancer: {type: Maglev, hashOn: [{header: a}]}\n  locality: {mode: Strict}\n  retry: {budget: {percent: 20}, codes: [200], on: []}\n  connection: {connectTimeout: 0s}\n",
         expected: &[
             ("not_supported", "spec.targetRefs[0].name", 5, 34, "put the policy into namespace other"),

@@ -209,6 +209,83 @@ fn one_field_set_twice_at_one_level_is_a_conflict_that_names_both() {
 }
 
 #[test]
+fn routes_of_two_kinds_on_one_port_are_a_conflict_that_names_both() {
+    let chat = object(
+        "Service",
+        "chat",
+        "ports: [{name: grpc, port: 9000, protocol: GRPC}, {name: http, port: 80, protocol: HTTP}]",
+    );
+    let route = |namespace: &str, kind: &str, name: &str, parent: &str| {
+        object_in(
+            namespace,
+            kind,
+            name,
+            &format!(
+                "parentRefs: [{{name: chat, namespace: shop{parent}}}]\nrules: [{{backendRefs: [{{name: chat, namespace: shop, port: 9000}}]}}]"
+            ),
+        )
+    };
+    let grpc = route("shop", "GRPCRoute", "calls", "");
+    let found = refused(&format!("{chat}{grpc}{}", route("shop", "HTTPRoute", "requests", "")));
+    let told: Vec<_> =
+        found.iter().map(|one| (one.code.as_str(), one.path.as_str(), one.object.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("conflict", "spec.parentRefs[0]", "HTTPRoute shop/requests"),
+            ("conflict", "spec.parentRefs[0]", "GRPCRoute shop/calls"),
+        ],
+        "{}",
+        list(&found)
+    );
+    assert!(
+        found[0].message.contains("HTTPRoute shop/requests and GRPCRoute shop/calls both route requests to Service shop/chat port grpc"),
+        "{}",
+        found[0]
+    );
+
+    // On ports of their own they stand beside each other, and so they do for callers of their own.
+    let set = shop(&format!("{chat}{grpc}{}", route("shop", "HTTPRoute", "requests", ", port: 80"))).set;
+    let later =
+        set.apply(&documents(&route("shop", "HTTPRoute", "requests", ", sectionName: grpc"))).unwrap_err();
+    assert_eq!(later.len(), 2, "{}", list(&later));
+    let apart = format!(
+        "{}{}",
+        route("buyers", "GRPCRoute", "calls", ""),
+        route("audit", "HTTPRoute", "requests", "")
+    );
+    shop(&format!("{chat}{apart}"));
+    // A change of the service alone can bring them together.
+    let http2 = chat.replace("port: 80, protocol: HTTP", "port: 80, protocol: HTTP2");
+    let found = set.apply(&documents(&http2)).unwrap_err();
+    assert!(
+        found.iter().all(|one| one.code == "conflict" && one.message.contains("port http")),
+        "{}",
+        list(&found)
+    );
+}
+
+#[test]
+fn calls_of_grpc_compete_by_service_then_method() {
+    let chat = object("Service", "chat", "ports: [{name: grpc, port: 9000, protocol: GRPC}]");
+    let rules = "
+- {name: all, backendRefs: [{name: chat}]}
+- {name: method, matches: [{method: {method: List}}], backendRefs: [{name: chat}]}
+- {name: expression, matches: [{method: {type: RegularExpression, service: .*, method: .*}}], backendRefs: [{name: chat}]}
+- {name: service, matches: [{method: {service: a.B}}], backendRefs: [{name: chat}]}
+- {name: exact, matches: [{method: {service: a.B, method: List}}], backendRefs: [{name: chat}]}
+- {name: header, matches: [{method: {service: a.B}, headers: [{name: x, value: y}]}], backendRefs: [{name: chat}]}
+";
+    let route = object("GRPCRoute", "r", &format!("parentRefs: [{{name: chat}}]\nrules:{rules}"));
+    let set = shop(&format!("{chat}{route}")).set;
+    let chat = id("shop/chat");
+    let port = set.service(&chat).unwrap().spec.ports[0].clone();
+    let order: Vec<String> =
+        set.http_rules_for(&chat, &port, &name("shop")).iter().map(|one| one.rule_name()).collect();
+    assert_eq!(order, ["exact", "header", "service", "method", "expression", "all"]);
+}
+
+#[test]
 fn two_services_cannot_claim_one_host_name() {
     let service = "ports: [{name: http, port: 80, protocol: HTTP}]\nhostnames: [shop.example]";
     let found = refused(&format!(

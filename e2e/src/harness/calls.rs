@@ -14,6 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::demo::echo::EchoRequest;
 use crate::demo::echo::echo_service_client::EchoServiceClient;
@@ -132,6 +134,17 @@ impl Calls {
         Ok(GrpcFinding { peer: answer.peer, workload: answer.workload })
     }
 
+    /// Asks for the server's health by gRPC.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn grpc_health(&self, authority: &str) -> anyhow::Result<()> {
+        let mut client = HealthClient::new(self.channel(authority)?);
+        let request = HealthCheckRequest { service: String::new() };
+        within("gRPC health", client.check(request)).await??;
+        Ok(())
+    }
+
     /// One gRPC call, many answers.
     ///
     /// # Errors
@@ -221,13 +234,17 @@ impl Calls {
     }
 
     fn echo(&self, authority: &str) -> anyhow::Result<EchoServiceClient<Channel>> {
+        Ok(EchoServiceClient::new(self.channel(authority)?))
+    }
+
+    fn channel(&self, authority: &str) -> anyhow::Result<Channel> {
         let uri: Uri = format!("http://{authority}").parse()?;
         let sidecar = self.sidecar.context("gRPC goes through a sidecar")?;
         let connector =
             tower::service_fn(
                 move |_: Uri| async move { TcpStream::connect(sidecar).await.map(TokioIo::new) },
             );
-        Ok(EchoServiceClient::new(Endpoint::from(uri).connect_with_connector_lazy(connector)))
+        Ok(Endpoint::from(uri).connect_with_connector_lazy(connector))
     }
 
     /// Connects to a local port of a TCP service, sends 200 kB both ways, closes half; returns the greeting line.

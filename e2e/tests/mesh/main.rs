@@ -6,6 +6,7 @@ mod beside;
 mod dev;
 mod entry;
 mod existing_envoy;
+mod grpc_routes;
 mod health;
 mod issuer;
 mod local;

@@ -39,6 +39,14 @@ macro_rules! with_kinds {
                 api_versions: &[API_VERSION, GATEWAY_API_VERSION],
                 level: Some(Level::Route),
             }
+            /// Routing of calls of gRPC.
+            GrpcRoute grpc_route {
+                name: "GRPCRoute",
+                plural: "grpcroutes",
+                short: &["gr"],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                level: Some(Level::Route),
+            }
             /// Routing of connections.
             TcpRoute tcp_route {
                 name: "TCPRoute",

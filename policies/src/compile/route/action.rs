@@ -44,7 +44,16 @@ pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &
             Some(target) => {
                 Route { action: Some(Action::Route(forward(target, one, traffic))), ..Route::default() }
             }
-            None => super::answer(super::any_path(), one.unresolved.status().into(), &no_backend(one)),
+            None => match one.unresolved {
+                Unresolved::InternalServerError => {
+                    super::answer(super::any_path(), one.unresolved.status().into(), &no_backend(one))
+                }
+                // A fixed answer is not put in gRPC's own words by every proxy; one for want of a cluster is.
+                Unresolved::ServiceUnavailable => {
+                    let target = ClusterSpecifier::Cluster(UNRESOLVED.to_owned());
+                    Route { action: Some(Action::Route(forward(target, one, traffic))), ..Route::default() }
+                }
+            },
         },
     };
     for filter in &rule.filters {
