@@ -6,7 +6,7 @@ use weft_api::rest::Violation;
 use weft_api::{Name, ServiceId};
 use weft_policies::kinds::Level;
 use weft_policies::set::{Action, Applied, EffectiveTraffic};
-use weft_policies::{Document, Kind, PolicyKey, PolicySet, parse};
+use weft_policies::{Document, Kind, Policy, PolicyKey, PolicySet, parse};
 
 const SERVICES: &str = "
 apiVersion: weft.dev/v1
@@ -512,4 +512,94 @@ fn two_thousand_documents_are_one_apply() {
     let applied = PolicySet::default().apply(&documents(&text)).unwrap();
     assert_eq!((applied.outcomes.len(), applied.warnings.len()), (2000, 0));
     assert_eq!(applied.set.of_kind(Kind::HttpRoute).count(), 1000);
+}
+
+/// Two versions of each object: what one of them names, has or claims, the other does not.
+fn versions() -> Vec<[Policy; 2]> {
+    let port = |port: &str| format!("ports: [{{name: http, port: 80, protocol: HTTP}}, {port}]");
+    let on = |kind: &str, fields: &str| format!("targetRefs: [{{kind: {kind}}}]\n{fields}");
+    let route = |parent: &str, backend: &str| {
+        format!(
+            "parentRefs: [{{name: {parent}}}]\nrules: [{{name: first, backendRefs: [{{name: {backend}}}]}}]"
+        )
+    };
+    let grpc = "{name: grpc, port: 9000, protocol: GRPC}";
+    let pairs = [
+        (
+            "Service",
+            "web",
+            port(grpc) + "\nhostnames: [a.example]",
+            port("{name: db, port: 5432, protocol: TCP}")
+                + "\nsubsets: [{name: v1, matchLabels: {version: v1}}]",
+        ),
+        (
+            "Service",
+            "catalog",
+            port(grpc) + "\nhostnames: [a.example, b.example]",
+            port(grpc) + "\nhostnames: [b.example, b.example]",
+        ),
+        ("HTTPRoute", "r", route("web", "web, port: 80, subset: v1"), route("catalog", "web, port: 5432")),
+        ("GRPCRoute", "r", route("web", "catalog, port: 9000"), route("catalog, port: 9000", "gone")),
+        (
+            "TCPRoute",
+            "r",
+            route("web, sectionName: db", "web, port: 5432"),
+            route("web, port: 80", "catalog"),
+        ),
+        (
+            "TrafficPolicy",
+            "a",
+            on("Service, name: web", "timeouts: {request: 1s}"),
+            on("HTTPRoute, name: r, sectionName: first", "timeouts: {request: 1s}"),
+        ),
+        (
+            "TrafficPolicy",
+            "b",
+            on("Service, name: web", "timeouts: {request: 1s}\nretry: {attempts: 1}"),
+            on("GRPCRoute, name: r, sectionName: other", "retry: {attempts: 1}"),
+        ),
+        (
+            "AuthorizationPolicy",
+            "p",
+            on(
+                "Service, name: web, sectionName: grpc",
+                "action: Deny\nrules: [{from: [{services: [catalog]}]}]",
+            ),
+            on("Namespace, name: shop", "action: Deny\nrules: [{from: [{services: [web]}]}]"),
+        ),
+        (
+            "Workload",
+            "w",
+            "address: 10.0.0.1\nservices: [web]".to_owned(),
+            "address: 10.0.0.1\nupstreams: [{service: web, port: db, bind: '127.0.0.1:1'}]".to_owned(),
+        ),
+    ];
+    let read = |kind: &str, name: &str, spec: &str| documents(&object(kind, name, spec)).remove(0).policy;
+    pairs.iter().map(|(kind, name, one, two)| [read(kind, name, one), read(kind, name, two)]).collect()
+}
+
+#[test]
+fn what_is_kept_of_checks_is_what_checking_all_would_find() {
+    let versions = versions();
+    let (mut set, mut random, mut seen) = (PolicySet::default(), 7_u32, std::collections::BTreeSet::new());
+    for _ in 0..600 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let pair = &versions[random as usize / 4 % versions.len()];
+        let policy = pair.get(random as usize >> 28 & 3).cloned();
+        set = set.with([(pair[0].key(), policy)]);
+        let anew = PolicySet::from_policies(set.iter().cloned());
+        assert_eq!(set.validate(), anew.validate());
+        assert!(set.differences(&anew).is_empty());
+        seen.extend(set.validate().into_iter().map(|one| one.code));
+    }
+    let codes = [
+        "conflict",
+        "duplicate",
+        "missing_reference",
+        "protocol_mismatch",
+        "unknown_port",
+        "unknown_section",
+        "unknown_subset",
+    ];
+    assert!(codes.iter().all(|code| seen.contains(*code)), "the changes bring too little about: {seen:?}");
 }
