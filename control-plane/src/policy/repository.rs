@@ -6,7 +6,7 @@
 //! follow() ──▶ every set after the first, with the keys that differ
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ impl Policies {
     /// # Errors
     /// [`LogError::Moved`] when someone else committed since; nothing is stored then.
     pub async fn commit(&self, base: &Head, set: &PolicySet, author: &str) -> Result<Head, LogError> {
-        let changed = differences(&base.set, set);
+        let changed = base.set.differences(set);
         let set = self.with_server_metadata(base, set, &changed);
         let changes = changed.iter().map(|key| match set.get(key) {
             Some(policy) => Change::put(document_key(key), write(policy)),
@@ -124,16 +124,15 @@ impl Policies {
     fn with_server_metadata(&self, base: &Head, set: &PolicySet, changed: &[PolicyKey]) -> PolicySet {
         let version = (base.revision() + 1).to_string();
         let now = self.clock.now().format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-        let changed: HashSet<&PolicyKey> = changed.iter().collect();
-        PolicySet::from_policies(set.iter().cloned().map(|mut policy| {
-            if changed.contains(&policy.key()) {
-                let metadata = policy.metadata_mut();
+        let mut set = set.clone();
+        for key in changed {
+            set.keep(key, |metadata| {
                 metadata.resource_version = Some(version.clone());
                 metadata.uid.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()));
                 metadata.created_at.get_or_insert_with(|| now.clone());
-            }
-            policy
-        }))
+            });
+        }
+        set
     }
 
     /// The policies now, then after every commit of whatever replica.
@@ -176,7 +175,7 @@ impl Policies {
                     changes.filter_map(|change| policy_key(&change.key)).collect();
                 keys.into_iter().filter(|key| last.set.get(key) != head.set.get(key)).collect()
             }
-            Advance::Reloaded(_) => differences(&last.set, &head.set),
+            Advance::Reloaded(_) => last.set.differences(&head.set),
         };
         self.note(&head).await;
         Some((head, changed))
@@ -230,22 +229,11 @@ fn read(documents: &Documents) -> PolicySet {
 }
 
 fn apply<'a>(set: &PolicySet, changes: impl Iterator<Item = &'a Change>) -> PolicySet {
-    let mut policies: BTreeMap<String, Policy> =
-        set.iter().map(|policy| (document_key(&policy.key()), policy.clone())).collect();
-    for change in changes {
-        match change.document.as_ref().and_then(|document| readable(&change.key, document)) {
-            Some(policy) => drop(policies.insert(change.key.to_string(), policy)),
-            None => drop(policies.remove(change.key.as_ref())),
-        }
-    }
-    PolicySet::from_policies(policies.into_values())
-}
-
-/// Keys of the policies that are in one set only, or say something else in the other.
-fn differences(old: &PolicySet, new: &PolicySet) -> Vec<PolicyKey> {
-    let gone = old.iter().map(Policy::key).filter(|key| new.get(key).is_none());
-    let changed = new.iter().filter(|policy| old.get(&policy.key()) != Some(policy)).map(Policy::key);
-    changed.chain(gone).collect()
+    set.with(changes.filter_map(|change| {
+        let policy = change.document.as_ref().and_then(|document| readable(&change.key, document));
+        let key = policy.as_ref().map(Policy::key).or_else(|| policy_key(&change.key))?;
+        Some((key, policy))
+    }))
 }
 
 #[cfg(test)]
