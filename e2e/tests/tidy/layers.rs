@@ -17,7 +17,7 @@ struct Layer {
     never: &'static [&'static str],
 }
 
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer { name: "weft-api", folder: "api", ours: &[], never: &["axum", "tokio-rustls"] },
     Layer { name: "weft-xds", folder: "api/xds", ours: &["weft-api"], never: &["axum", "rustls", "redb"] },
     Layer {
@@ -37,6 +37,12 @@ const LAYERS: [Layer; 8] = [
         folder: "control-plane",
         ours: &["weft-api", "weft-xds", "weft-policies", "weft-store"],
         never: &["redb", "etcd-client"],
+    },
+    Layer {
+        name: "weft-http1",
+        folder: "dataplane/http1",
+        ours: &[],
+        never: &["hyper", "rustls", "tracing", "envoy-types"],
     },
     Layer {
         name: "weft-dataplane",
