@@ -3,7 +3,7 @@
 //! ```text
 //! KIND.rs          what may be written, and what it declares: whom it names, what it shapes
 //! KIND/check.rs    what makes it valid by itself
-//! KIND/in_set.rs   what is wrong with it beside the other objects
+//! KIND/in_set.rs   what is wrong with it beside the other objects, where the kinds like it do not share that
 //! KIND/effect.rs   what it changes: what the compiler is told
 //! ```
 //!

@@ -9,7 +9,7 @@ use super::kind::Kind;
 use super::port::Protocol;
 use super::reference::{BackendRef, ClientRef, ParentRef};
 use super::resilience::{RouteRetry, Timeouts};
-use super::route::{Fit, references};
+use super::route::{Fit, check_services_in_set, references};
 use super::route_filter::{HeaderModifier, RequestMirror};
 use super::route_match::{HeaderMatch, ValueMatchType};
 use super::spec::{Objects, Part, Reference, Spec};
@@ -20,7 +20,6 @@ use crate::value::Hostname;
 
 mod check;
 mod effect;
-mod in_set;
 
 /// Which calls to a service go where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -152,7 +151,9 @@ impl Spec for GrpcRoute {
     }
 
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
+        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
+        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
+        effect::rules(self).check_reach(out);
     }
 
     fn sections(&self) -> Vec<&Name> {

@@ -10,7 +10,7 @@ use super::http_rule::{RequestRules, Rule};
 use super::kind::Kind;
 use super::port::Protocol;
 use super::reference::{ClientRef, ParentRef};
-use super::route::{Fit, references};
+use super::route::{Fit, check_services_in_set, references};
 use super::spec::{Objects, Part, Reference, Spec};
 use crate::finding::{Finding, Findings};
 use crate::metadata::Metadata;
@@ -19,7 +19,6 @@ use crate::value::Hostname;
 
 mod check;
 mod effect;
-mod in_set;
 
 /// Which requests to a service go where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,7 +58,9 @@ impl Spec for HttpRoute {
     }
 
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
+        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
+        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
+        effect::rules(self).check_reach(out);
     }
 
     fn sections(&self) -> Vec<&Name> {

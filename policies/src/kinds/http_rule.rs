@@ -64,16 +64,28 @@ impl Rule {
                 out.add_at("backendRefs", Code::Inconsistent, "a rule that redirects has no backends");
             }
         }
-        check_backends(&self.backend_refs, out);
-        if let Some(timeouts) = &self.timeouts {
-            out.at("timeouts", |out| timeouts.check(out));
-        }
-        if let Some(retry) = &self.retry {
-            out.at("retry", |out| retry.check(out));
-        }
-        if self.session_persistence.is_some() {
-            out.not_supported("sessionPersistence", "sessionPersistence");
-        }
+        let Self { backend_refs, timeouts, retry, session_persistence, .. } = self;
+        check_forwarding(backend_refs, timeouts.as_ref(), retry.as_ref(), session_persistence.as_ref(), out);
+    }
+}
+
+/// Notes what is wrong with how a rule of any kind of request sends on what fits.
+pub(super) fn check_forwarding(
+    backend_refs: &[BackendRef],
+    timeouts: Option<&Timeouts>,
+    retry: Option<&RouteRetry>,
+    session_persistence: Option<&serde_json::Map<String, serde_json::Value>>,
+    out: &mut Findings,
+) {
+    check_backends(backend_refs, out);
+    if let Some(timeouts) = timeouts {
+        out.at("timeouts", |out| timeouts.check(out));
+    }
+    if let Some(retry) = retry {
+        out.at("retry", |out| retry.check(out));
+    }
+    if session_persistence.is_some() {
+        out.not_supported("sessionPersistence", "sessionPersistence");
     }
 }
 

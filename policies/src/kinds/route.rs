@@ -68,8 +68,26 @@ pub(crate) fn check_parents(parents: &[ParentRef], metadata: &Metadata, out: &mu
     });
 }
 
+/// Notes what is wrong with a route of requests but for what its rules say; `rules` are their names and how many matches
+/// each has. One with too many of them is looked at no further.
+pub(crate) fn check_request_route<'a>(
+    parents: &[ParentRef],
+    clients: &[ClientRef],
+    hostnames: &[Hostname],
+    rules: impl ExactSizeIterator<Item = (Option<&'a Name>, usize)> + Clone,
+    metadata: &Metadata,
+    out: &mut Findings,
+) -> ControlFlow<()> {
+    check_parents(parents, metadata, out);
+    check_clients(clients, out);
+    check_hostnames(hostnames, out);
+    check_size(rules.clone().map(|(_, matches)| matches), out)?;
+    check_rule_names(rules.map(|(name, _)| name), out);
+    ControlFlow::Continue(())
+}
+
 /// Notes callers that cannot be told apart yet.
-pub(crate) fn check_clients(clients: &[ClientRef], out: &mut Findings) {
+fn check_clients(clients: &[ClientRef], out: &mut Findings) {
     out.each("clients", clients, |out, client| {
         if client.kind == ClientKind::Service {
             out.not_supported("kind", "a Service as client of a route")
@@ -80,7 +98,7 @@ pub(crate) fn check_clients(clients: &[ClientRef], out: &mut Findings) {
 }
 
 /// Notes host names, which a parent that is a Service has itself.
-pub(crate) fn check_hostnames(hostnames: &[Hostname], out: &mut Findings) {
+fn check_hostnames(hostnames: &[Hostname], out: &mut Findings) {
     if !hostnames.is_empty() {
         out.not_supported("hostnames", "hostnames of a route whose parent is a Service").hint(
             "a route applies to all names of its Service; write more of them in the Service's hostnames",
@@ -89,10 +107,7 @@ pub(crate) fn check_hostnames(hostnames: &[Hostname], out: &mut Findings) {
 }
 
 /// Notes a route with too many rules or matches, of which nothing more is looked at then.
-pub(crate) fn check_size(
-    matches: impl ExactSizeIterator<Item = usize>,
-    out: &mut Findings,
-) -> ControlFlow<()> {
+fn check_size(matches: impl ExactSizeIterator<Item = usize>, out: &mut Findings) -> ControlFlow<()> {
     let rules = matches.len();
     if rules <= RULES_MAX && matches.sum::<usize>() <= MATCHES_MAX {
         return ControlFlow::Continue(());
@@ -118,8 +133,24 @@ pub(crate) fn check_rule_names<'a>(names: impl Iterator<Item = Option<&'a Name>>
     }
 }
 
+/// Notes parents and backends that do not exist, or have nothing for the route.
+pub(crate) fn check_services_in_set<'a>(
+    parents: &[ParentRef],
+    backends: impl Iterator<Item = &'a [BackendRef]>,
+    fit: &Fit,
+    key: &PolicyKey,
+    others: &dyn Objects,
+    out: &mut Vec<Finding>,
+) {
+    check_parents_in_set(parents, fit, key, others, out);
+    for (rule, backends) in backends.enumerate() {
+        let path = steps!["spec", "rules", rule, "backendRefs"];
+        check_backends_in_set(backends, &path, fit, key, others, out);
+    }
+}
+
 /// Notes parents that do not exist or have no port for the route.
-pub(crate) fn check_parents_in_set(
+fn check_parents_in_set(
     parents: &[ParentRef],
     fit: &Fit,
     key: &PolicyKey,
@@ -158,7 +189,7 @@ pub(crate) fn check_parents_in_set(
 }
 
 /// Notes backends that do not exist, or have no such port or subset.
-pub(crate) fn check_backends_in_set(
+fn check_backends_in_set(
     backends: &[BackendRef],
     at: &Path,
     fit: &Fit,

@@ -6,14 +6,13 @@ use weft_api::Name;
 
 use super::kind::Kind;
 use super::reference::{BackendRef, ClientRef, ParentRef};
-use super::route::{Fit, references};
+use super::route::{Fit, check_services_in_set, references};
 use super::spec::{Objects, Part, Reference, Spec};
 use crate::finding::{Finding, Findings};
 use crate::metadata::Metadata;
 use crate::object::PolicyKey;
 
 mod check;
-mod in_set;
 
 /// Where connections to a service go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,7 +58,8 @@ impl Spec for TcpRoute {
     }
 
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
+        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
+        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
     }
 
     fn sections(&self) -> Vec<&Name> {

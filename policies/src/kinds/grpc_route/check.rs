@@ -2,8 +2,8 @@
 
 use super::{GrpcMatch, GrpcRoute, GrpcRule, MethodMatch, effect};
 use crate::finding::{Code, Findings};
-use crate::kinds::reference::check_backends;
-use crate::kinds::route::{check_clients, check_hostnames, check_parents, check_rule_names, check_size};
+use crate::kinds::http_rule::check_forwarding;
+use crate::kinds::route::check_request_route;
 use crate::kinds::route_match::{ValueMatchType, check_expression, check_headers};
 use crate::metadata::Metadata;
 
@@ -11,14 +11,12 @@ use crate::metadata::Metadata;
 const NAME_MAX: usize = 1024;
 
 pub(super) fn check(route: &GrpcRoute, metadata: &Metadata, out: &mut Findings) {
-    check_parents(&route.parent_refs, metadata, out);
-    check_clients(&route.clients, out);
-    check_hostnames(&route.hostnames, out);
-    if check_size(route.rules.iter().map(|rule| rule.matches.len()), out).is_break() {
-        return;
+    let rules = route.rules.iter().map(|rule| (rule.name.as_ref(), rule.matches.len()));
+    let whole =
+        check_request_route(&route.parent_refs, &route.clients, &route.hostnames, rules, metadata, out);
+    if whole.is_continue() {
+        out.each("rules", &route.rules, |out, rule| rule.check(out));
     }
-    check_rule_names(route.rules.iter().map(|rule| rule.name.as_ref()), out);
-    out.each("rules", &route.rules, |out, rule| rule.check(out));
 }
 
 impl GrpcRule {
@@ -26,16 +24,8 @@ impl GrpcRule {
         out.each("matches", &self.matches, |out, one| one.check(out));
         out.each("filters", &self.filters, |out, filter| effect::filter(filter).check(false, out));
         out.unique("filters", &self.filters, "type", |filter| format!("{:?}", filter.filter_type));
-        check_backends(&self.backend_refs, out);
-        if let Some(timeouts) = &self.timeouts {
-            out.at("timeouts", |out| timeouts.check(out));
-        }
-        if let Some(retry) = &self.retry {
-            out.at("retry", |out| retry.check(out));
-        }
-        if self.session_persistence.is_some() {
-            out.not_supported("sessionPersistence", "sessionPersistence");
-        }
+        let Self { backend_refs, timeouts, retry, session_persistence, .. } = self;
+        check_forwarding(backend_refs, timeouts.as_ref(), retry.as_ref(), session_persistence.as_ref(), out);
     }
 }
 
