@@ -29,8 +29,6 @@ mod verify;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use crate::network::IpPrefix;
-pub use crate::peer::{PeerCertificate, PeerError};
 pub use cluster::{
     Cluster, Discovery, DnsCache, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport,
     UpstreamHttp, UpstreamProtocol,

@@ -9,6 +9,8 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
 use envoy_types::pb::envoy::config::core::v3::{Address, CidrRange, DataSource};
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as PbDuration, UInt32Value};
 use prost::{Message, Name};
 
@@ -22,6 +24,16 @@ pub enum Host {
     Address(SocketAddr),
     /// To be resolved: name and port.
     Name(Arc<str>, u16),
+}
+
+/// How many parts of a million one of the numerator is.
+pub(crate) fn parts_of_a_million(given: &FractionalPercent, field: &str) -> Result<u32, Rejection> {
+    match DenominatorType::try_from(given.denominator) {
+        Ok(DenominatorType::Hundred) => Ok(10_000),
+        Ok(DenominatorType::TenThousand) => Ok(100),
+        Ok(DenominatorType::Million) => Ok(1),
+        Err(_) => Err(Rejection::new(format!("{field}.denominator"), "is unknown")),
+    }
 }
 
 /// A duration that may be absent; a negative one is refused.

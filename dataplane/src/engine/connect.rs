@@ -12,7 +12,8 @@ use tokio_rustls::TlsConnector;
 
 use super::clock::{Deadlines, within};
 use super::stream::{Rewound, Stream};
-use crate::runtime::{self, Cluster, PeerCertificate, Transport, UpstreamTls};
+use crate::peer::PeerCertificate;
+use crate::runtime::{self, Cluster, Transport, UpstreamTls};
 
 /// What will be spoken on the connection; decides the ALPN that is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

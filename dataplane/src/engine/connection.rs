@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use super::chain::ChainState;
 use super::command::Draining;
 use crate::format::Downstream;
-use crate::runtime::{Direction, PeerCertificate};
+use crate::peer::PeerCertificate;
+use crate::runtime::Direction;
 
 /// How urgently a connection should end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

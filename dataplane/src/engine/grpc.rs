@@ -2,6 +2,10 @@
 
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
+/// What `grpc-message` has percent-encoded, besides all that is not ASCII.
+const NOT_IN_MESSAGES: &AsciiSet = &CONTROLS.add(b'%');
 
 /// `grpc-status` in trailers, or in the head of an answer without messages.
 pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
@@ -24,20 +28,8 @@ pub(super) fn answer(response: &mut Response<()>, status: Option<u32>, message: 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(status));
     if !message.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&percent_encoded(message))
+        && let Ok(value) = HeaderValue::from_str(&percent_encode(message, NOT_IN_MESSAGES).to_string())
     {
         headers.insert(HeaderName::from_static("grpc-message"), value);
     }
-}
-
-fn percent_encoded(text: &[u8]) -> String {
-    use std::fmt::Write as _;
-    text.iter().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if (0x20..0x7f).contains(byte) && *byte != b'%' {
-            out.push(char::from(*byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }

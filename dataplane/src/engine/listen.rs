@@ -24,7 +24,8 @@ use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
 use super::trust::clients;
 use crate::filter;
-use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, PeerCertificate, Runtime};
+use crate::peer::PeerCertificate;
+use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, Runtime};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use super::connection::Connections;
 use super::connection_balance::Load;
 use super::repeats::Repeats;
 use super::trust::servers::Servers;
+use crate::random;
 use crate::stats::Shard;
 
 /// The part of a worker that requests and connections need.
@@ -61,11 +62,9 @@ impl Local {
 
     /// A random number for choices that need no secrecy.
     pub(crate) fn random(&self) -> u64 {
-        let mut x = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(x);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        let state = self.random.get().wrapping_add(random::STEP);
+        self.random.set(state);
+        random::mix(state)
     }
 
     /// A number for a connection, of no other connection of this process: workers count in steps of their number.

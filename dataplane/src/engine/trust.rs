@@ -7,7 +7,8 @@ pub(super) mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::runtime::{PeerCertificate, RevocationLists, Runtime, revoked};
+use crate::peer::PeerCertificate;
+use crate::runtime::{RevocationLists, Runtime, revoked};
 
 /// What is under way with a peer that is refused now may take this long: it hears of the end first. No peer is served
 /// for more than 10 s after the list that names it has come.

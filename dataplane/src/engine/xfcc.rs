@@ -4,7 +4,8 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 use super::connection::{Facts, TlsFacts};
-use crate::runtime::{ForwardClientCert, HttpManager, PeerCertificate};
+use crate::peer::PeerCertificate;
+use crate::runtime::{ForwardClientCert, HttpManager};
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 

@@ -2,8 +2,8 @@
 
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
+use crate::decode::fields;
 use crate::rejection::{Notes, Rejection};
 
 /// Parts of a million.
@@ -37,21 +37,18 @@ impl Fraction {
     /// Reads a share; one that is absent is none.
     pub(super) fn decode(given: Option<&FractionalPercent>, field: &str) -> Result<Self, Rejection> {
         let Some(given) = given else { return Ok(Self::NONE) };
-        let unit = match DenominatorType::try_from(given.denominator) {
-            Ok(DenominatorType::Hundred) => 10_000,
-            Ok(DenominatorType::TenThousand) => 100,
-            Ok(DenominatorType::Million) => 1,
-            Err(_) => return Err(Rejection::new(format!("{field}.denominator"), "is unknown")),
-        };
-        Ok(Self { numerator: given.numerator, unit })
+        Ok(Self { numerator: given.numerator, unit: fields::parts_of_a_million(given, field)? })
     }
 
-    /// Reads the default value of a share that Envoy's runtime may change; there is no runtime here.
+    /// Reads the default value of a share that Envoy's runtime may change, and there is no runtime here; `absent` where
+    /// none is given.
     pub(super) fn of_runtime(
-        given: &RuntimeFractionalPercent,
+        given: Option<&RuntimeFractionalPercent>,
+        absent: Self,
         field: &str,
         notes: &mut Notes,
     ) -> Result<Self, Rejection> {
+        let Some(given) = given else { return Ok(absent) };
         notes.ignored(&given.runtime_key, &format!("{field}.runtime_key"));
         Self::decode(given.default_value.as_ref(), &format!("{field}.default_value"))
     }

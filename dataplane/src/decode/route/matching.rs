@@ -1,11 +1,10 @@
 //! `RouteMatch`.
 
 use envoy_types::pb::envoy::config::route::v3 as wire;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use wire::query_parameter_matcher::QueryParameterMatchSpecifier;
 use wire::route_match::PathSpecifier;
 
-use super::super::matcher;
+use super::super::{fields, matcher};
 use crate::matcher::whole_regex;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{PathMatch, QueryMatch, QueryRule, RouteMatch};
@@ -64,13 +63,8 @@ fn fraction(given: &wire::RouteMatch, notes: &mut Notes) -> Result<Option<u32>, 
         .default_value
         .as_ref()
         .ok_or_else(|| Rejection::new("runtime_fraction.default_value", "is missing"))?;
-    let factor = match DenominatorType::try_from(percent.denominator) {
-        Ok(DenominatorType::Hundred) => 10_000,
-        Ok(DenominatorType::TenThousand) => 100,
-        Ok(DenominatorType::Million) => 1,
-        Err(_) => return Err(Rejection::new("runtime_fraction.default_value.denominator", "is unknown")),
-    };
-    Ok(Some(percent.numerator.saturating_mul(factor)))
+    let unit = fields::parts_of_a_million(percent, "runtime_fraction.default_value")?;
+    Ok(Some(percent.numerator.saturating_mul(unit)))
 }
 
 fn query_match(given: &wire::QueryParameterMatcher) -> Result<QueryMatch, Rejection> {

@@ -14,7 +14,7 @@ use super::super::local::Local;
 use super::super::trust::GRACE;
 use super::super::trust::servers::Trusted;
 use super::place::Place;
-use crate::runtime::PeerCertificate;
+use crate::peer::PeerCertificate;
 
 /// No request begins on a connection this long before a certificate expires: before the server announces its end, so
 /// that no request crosses that.

@@ -7,7 +7,8 @@ use super::super::connection::{Connection, Ending};
 use super::super::local::Local;
 use super::super::repeats::Repeats;
 use super::{GRACE, Lists};
-use crate::runtime::{PeerCertificate, TrustChange};
+use crate::peer::PeerCertificate;
+use crate::runtime::TrustChange;
 
 /// Looks at all clients again: those of `chains` where a chain's context changed, all where there are new lists.
 pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news: Option<&Lists>) {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use super::super::connect::Dialed;
 use super::super::repeats::Repeats;
 use super::Lists;
-use crate::runtime::{PeerCertificate, Runtime, Transport, UpstreamTls};
+use crate::peer::PeerCertificate;
+use crate::runtime::{Runtime, Transport, UpstreamTls};
 
 /// A connection whose server was checked.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as wire;
 use http::HeaderValue;
 
@@ -24,11 +23,6 @@ pub(in super::super) fn per_route(
     let origins = given.allow_origin_string_match.iter().enumerate();
     let origins = origins
         .map(|(index, one)| matcher::string(one).within(|| format!("allow_origin_string_match[{index}]")));
-    let share =
-        |given: &Option<RuntimeFractionalPercent>, default, field: &str, notes: &mut Notes| match given {
-            Some(given) => Fraction::of_runtime(given, field, notes),
-            None => Ok(default),
-        };
     Ok(Override::Cors(Arc::new(CorsPolicy {
         origins: origins.collect::<Result<_, _>>()?,
         allow_methods: value(&given.allow_methods, "allow_methods")?,
@@ -38,8 +32,13 @@ pub(in super::super) fn per_route(
         allow_credentials: given.allow_credentials.map(|flag| flag.value),
         allow_private_network: given.allow_private_network_access.map(|flag| flag.value),
         forward_preflights: given.forward_not_matching_preflights.map(|flag| flag.value),
-        enabled: share(&given.filter_enabled, Fraction::ALL, "filter_enabled", notes)?,
-        shadow_enabled: share(&given.shadow_enabled, Fraction::NONE, "shadow_enabled", notes)?,
+        enabled: Fraction::of_runtime(given.filter_enabled.as_ref(), Fraction::ALL, "filter_enabled", notes)?,
+        shadow_enabled: Fraction::of_runtime(
+            given.shadow_enabled.as_ref(),
+            Fraction::NONE,
+            "shadow_enabled",
+            notes,
+        )?,
     })))
 }
 

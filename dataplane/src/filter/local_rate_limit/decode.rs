@@ -34,10 +34,6 @@ pub(in super::super) fn filter(given: &Wire, notes: &mut Notes) -> Result<Arc<Lo
     notes.ignored(given.vh_rate_limits != 0, "local_ratelimit.vh_rate_limits");
     notes.ignored(&given.max_dynamic_descriptors, "local_ratelimit.max_dynamic_descriptors");
     notes.ignored(&given.always_consume_default_token_bucket, "local_ratelimit.always_consume");
-    let share = |given: &Option<_>, field: &str, notes: &mut Notes| match given {
-        Some(given) => Fraction::of_runtime(given, field, notes),
-        None => Ok(Fraction::NONE),
-    };
     let status = given.status.map_or(0, |status| status.code);
     let status = u16::try_from(status).ok().filter(|status| *status >= 400);
     Ok(Arc::new(LocalRateLimit {
@@ -48,8 +44,18 @@ pub(in super::super) fn filter(given: &Wire, notes: &mut Notes) -> Result<Arc<Lo
             .as_ref()
             .map(|given| bucket(given).within(|| "token_bucket"))
             .transpose()?,
-        enabled: share(&given.filter_enabled, "filter_enabled", notes)?,
-        enforced: share(&given.filter_enforced, "filter_enforced", notes)?,
+        enabled: Fraction::of_runtime(
+            given.filter_enabled.as_ref(),
+            Fraction::NONE,
+            "filter_enabled",
+            notes,
+        )?,
+        enforced: Fraction::of_runtime(
+            given.filter_enforced.as_ref(),
+            Fraction::NONE,
+            "filter_enforced",
+            notes,
+        )?,
         status: status
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
