@@ -14,12 +14,14 @@ mod answers;
 mod arrivals;
 mod checks;
 mod command;
+mod delta;
 mod following;
 mod handle;
 mod identities;
 pub mod mesh_state;
 mod published;
 mod query;
+mod scopes;
 mod stream;
 mod streams;
 
@@ -50,9 +52,10 @@ pub use query::{Lacking, Picture};
 pub use stream::{Connected, Open, Progress, StreamId};
 
 use arrivals::{Arrivals, spawn_arrivals};
+use delta::Delta;
 use handle::Message;
 use identities::{Identity, spawn_identities};
-use mesh_state::{Delta, MeshState};
+use mesh_state::MeshState;
 use streams::Streams;
 
 /// Commands that wait: enough for a burst of reconnects, after which senders wait their turn.
@@ -447,15 +450,11 @@ impl Reconciler {
     }
 
     fn compile(&mut self) -> Delta {
-        if !self.mesh.is_stale() {
+        let units = self.mesh.stale().len();
+        if units == 0 {
             return self.mesh.settle();
         }
-        let span =
-            tracing::info_span!("compile", shared = tracing::field::Empty, own = tracing::field::Empty);
-        let _entered = span.enter();
-        let delta = self.mesh.settle();
-        span.record("shared", delta.shared.len());
-        span.record("own", delta.own.len());
-        delta
+        let _entered = tracing::info_span!("compile", units).entered();
+        self.mesh.settle()
     }
 }

@@ -7,10 +7,14 @@
 //! ```text
 //!   Model { set, workloads }
 //!     | affected(changes, old, new)         which units a change touches
-//!   Unit::ServicePort  -> Cluster + ClusterLoadAssignment, and one pair for each subset      shared by all
-//!   Unit::Routes       -> RouteConfiguration "outbound/NAMESPACE" from per-service VirtualHosts  shared by callers
-//!   Unit::Workload     -> listeners and the clusters of its own application                  that sidecar's own
+//!   Unit::Cluster      -> Cluster, and one for each subset                             of all callers
+//!   Unit::Endpoints    -> ClusterLoadAssignment, and one for each subset               of all callers
+//!   Unit::Hosts        -> VirtualHost of each HTTP port                                of callers in one namespace
+//!   Unit::Routes       -> RouteConfiguration that takes those by VHDS                  of callers in one scope
+//!   Unit::Workload     -> listeners and the clusters of its own application            of one sidecar
 //! ```
+//!
+//! A proxy that does not take virtual hosts by VHDS is given them within one RouteConfiguration, see [`RouteForm`].
 
 mod cluster;
 mod endpoints;
@@ -23,6 +27,7 @@ mod outbound;
 mod overrides;
 mod rbac;
 mod route;
+mod scope;
 mod tls;
 mod traffic;
 mod units;
@@ -32,17 +37,39 @@ mod wire;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weft_api::names::ServiceId;
+use weft_api::names::{Name, ServiceId, route_configuration_name, vhds_route_configuration_name};
 use weft_api::resource::Resource;
 
 pub use health::health_checks;
-pub use hosts::HostCache;
+pub use hosts::route_table;
 pub use model::{
     ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
 };
+pub use scope::{Scope, Sees};
 pub use units::{Change, Unit, affected, all_units};
 
 use crate::set::PolicyKey;
+
+/// How a proxy is told the virtual hosts of services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteForm {
+    /// All in one RouteConfiguration, which is sent whole whenever one of them changes.
+    Table,
+    /// One resource each, by VHDS.
+    VirtualHosts,
+}
+
+impl RouteForm {
+    /// The RouteConfiguration of a namespace's callers. Its name differs, so that a proxy that is told otherwise than
+    /// before makes the new one ready beside the old one.
+    #[must_use]
+    pub fn route_configuration(self, namespace: &Name) -> String {
+        match self {
+            Self::Table => route_configuration_name(namespace),
+            Self::VirtualHosts => vhds_route_configuration_name(namespace),
+        }
+    }
+}
 
 /// A resource, and the policies whose status its acknowledgement is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +78,24 @@ pub struct Compiled {
     pub resource: Arc<Resource>,
     /// The policies that shaped it, sorted.
     pub origins: Vec<PolicyKey>,
+    /// Whom it is for: proxies that are told virtual hosts in this form, or all.
+    pub form: Option<RouteForm>,
+}
+
+impl Compiled {
+    fn new(resource: Arc<Resource>, origins: Vec<PolicyKey>) -> Self {
+        Self { resource, origins, form: None }
+    }
 }
 
 /// Compiles one unit. What the unit no longer gives (a service that is gone gives nothing) is to be removed.
 #[must_use]
 pub fn compile(unit: &Unit, model: &Model<'_>) -> Vec<Compiled> {
-    compile_with(unit, model, &mut HostCache::default())
-}
-
-/// Compiles one unit, taking the virtual hosts of services that did not change from `cache`. The caller tells the
-/// cache about changes with [`HostCache::forget`].
-#[must_use]
-pub fn compile_with(unit: &Unit, model: &Model<'_>, cache: &mut HostCache) -> Vec<Compiled> {
     match unit {
-        Unit::ServicePort(service, port) => cluster::compile(service, port, model),
-        Unit::Routes(namespace) => hosts::compile(namespace, model, cache),
+        Unit::Cluster(service, port) => cluster::compile(service, port, model),
+        Unit::Endpoints(service, port) => endpoints::compile(service, port, model),
+        Unit::Hosts(service, namespace) => hosts::compile(service, namespace, model),
+        Unit::Routes(scope) => hosts::route_configuration(scope, model).into_iter().collect(),
         Unit::Workload(workload) => match model.workloads.get(workload).filter(|state| state.has_sidecar()) {
             Some(state) => {
                 let mut compiled = inbound::compile(state, model);

@@ -16,23 +16,49 @@ use input::Input;
 use serde_json::{Value, json};
 use weft_api::json::{message_to_json, to_json};
 use weft_policies::compile::{
-    Change, Compiled, HostCache, Model, Unit, affected, all_units, compile, compile_with, health_checks,
+    Change, Compiled, Model, RouteForm, Scope, Unit, affected, all_units, compile, health_checks, route_table,
 };
 use weft_policies::{Policy, PolicySet};
 
 type Units = BTreeMap<Unit, Vec<Compiled>>;
 
 fn compile_all(model: &Model<'_>) -> Units {
-    let mut cache = HostCache::default();
-    all_units(model).into_iter().map(|unit| (unit.clone(), compile_with(&unit, model, &mut cache))).collect()
+    all_units(model).into_iter().map(|unit| (unit.clone(), compile(&unit, model))).collect()
+}
+
+/// Everything as proxies are told that take virtual hosts in one route configuration.
+fn in_tables(model: &Model<'_>) -> Units {
+    let mut units = compile_all(model);
+    let hosts: Units = units.extract_if(.., |unit, _| matches!(unit, Unit::Hosts(..))).collect();
+    for (unit, compiled) in &mut units {
+        match unit {
+            Unit::Routes(scope) => *compiled = vec![table(scope, &hosts, model)],
+            Unit::Cluster(..) | Unit::Endpoints(..) | Unit::Hosts(..) | Unit::Workload(_) => {
+                compiled.retain(|one| one.form != Some(RouteForm::VirtualHosts));
+            }
+        }
+    }
+    units
+}
+
+fn table(scope: &Scope, hosts: &Units, model: &Model<'_>) -> Compiled {
+    let seen = hosts.iter().filter(|(unit, _)| match unit {
+        Unit::Hosts(service, namespace) => {
+            let service = model.set.service(service).expect("a service that was compiled");
+            *namespace == scope.namespace && scope.sees(service, model)
+        }
+        Unit::Cluster(..) | Unit::Endpoints(..) | Unit::Routes(_) | Unit::Workload(_) => false,
+    });
+    let seen = seen.flat_map(|(_, compiled)| compiled);
+    route_table(scope, seen.map(|one| (one.resource.as_ref(), &one.origins[..])), model)
 }
 
 /// All that a case compiles to, for people to read.
 fn shown(input: &Input) -> String {
     let model = input.model();
     let mut documents = Vec::new();
-    for (unit, compiled) in compile_all(&model) {
-        for Compiled { resource, origins } in compiled {
+    for (unit, compiled) in in_tables(&model) {
+        for Compiled { resource, origins, .. } in compiled {
             documents.push(json!({
                 "from": unit.to_string(),
                 "kind": resource.kind.short(),
@@ -120,20 +146,17 @@ fn versions_are_equal_in_two_processes() {
 }
 
 /// Compiles only what the changes touch and compares with compiling everything.
-fn check_change(before: &Units, old: &Model<'_>, new: &Model<'_>, change: &Change, cache: &mut HostCache) {
-    let changes = std::slice::from_ref(change);
-    cache.forget(changes, old, new);
+fn check_change(before: &Units, old: &Model<'_>, new: &Model<'_>, change: &Change) {
     let mut units = before.clone();
-    for unit in affected(changes, old, new) {
-        let compiled = compile_with(&unit, new, cache);
+    for unit in affected(std::slice::from_ref(change), old, new) {
+        let compiled = compile(&unit, new);
         units.insert(unit, compiled);
     }
-    let flat = |units: &Units| -> BTreeMap<String, Vec<Compiled>> {
-        let filled = units.iter().filter(|(_, compiled)| !compiled.is_empty());
-        filled.map(|(unit, compiled)| (unit.to_string(), compiled.clone())).collect()
+    let filled = |units: Units| -> Units {
+        units.into_iter().filter(|(_, compiled)| !compiled.is_empty()).collect()
     };
-    let (incremental, whole) = (flat(&units), flat(&compile_all(new)));
-    let names = |map: &BTreeMap<String, Vec<Compiled>>| map.keys().cloned().collect::<BTreeSet<_>>();
+    let (incremental, whole) = (filled(units), filled(compile_all(new)));
+    let names = |units: &Units| units.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&incremental), names(&whole), "after {change:?}");
     for (unit, compiled) in &whole {
         assert_eq!(&incremental[unit], compiled, "{unit} after {change:?}");
@@ -149,40 +172,73 @@ fn compiling_what_a_change_touches_equals_compiling_everything() {
             let change = Change::Policy(gone.key());
             let rest: Vec<Policy> = full.set.iter().filter(|one| one.key() != gone.key()).cloned().collect();
             let less = Input { set: PolicySet::from_policies(rest), ..full.clone() };
-            let mut cache = HostCache::default();
-            for unit in all_units(&full.model()) {
-                let _ = compile_with(&unit, &full.model(), &mut cache);
-            }
-            check_change(&everything, &full.model(), &less.model(), &change, &mut cache);
-            let before = compile_all(&less.model());
-            check_change(&before, &less.model(), &full.model(), &change, &mut cache);
+            check_change(&everything, &full.model(), &less.model(), &change);
+            check_change(&compile_all(&less.model()), &less.model(), &full.model(), &change);
         }
         for gone in full.workloads.keys() {
             let change = Change::Workload(gone.clone());
             let mut less = full.clone();
             less.workloads.remove(gone);
-            let mut cache = HostCache::default();
-            check_change(&everything, &full.model(), &less.model(), &change, &mut cache);
-            let before = compile_all(&less.model());
-            check_change(&before, &less.model(), &full.model(), &change, &mut cache);
+            check_change(&everything, &full.model(), &less.model(), &change);
+            check_change(&compile_all(&less.model()), &less.model(), &full.model(), &change);
         }
     }
 }
 
 #[test]
-fn one_service_changed_leaves_the_virtual_hosts_of_others_encoded() {
+fn one_service_changed_leaves_the_virtual_hosts_of_others_alone() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/httproute/split");
     let full = Input::read(&case);
     let route = full.set.iter().find(|policy| matches!(policy, Policy::HttpRoute(_))).expect("a route");
     let rest: Vec<Policy> = full.set.iter().filter(|one| one.key() != route.key()).cloned().collect();
     let less = Input { set: PolicySet::from_policies(rest), ..full.clone() };
-    let mut cache = HostCache::default();
-    for unit in all_units(&full.model()) {
-        let _ = compile_with(&unit, &full.model(), &mut cache);
+    let touched = affected(&[Change::Policy(route.key())], &full.model(), &less.model());
+    let services: BTreeSet<&weft_api::ServiceId> = touched
+        .iter()
+        .filter_map(|unit| match unit {
+            Unit::Hosts(service, _) => Some(service),
+            Unit::Cluster(..) | Unit::Endpoints(..) | Unit::Routes(_) | Unit::Workload(_) => None,
+        })
+        .collect();
+    assert_eq!(services.len(), 1, "{touched:?}");
+    assert!(!touched.iter().any(|unit| matches!(unit, Unit::Routes(_) | Unit::Cluster(..))), "{touched:?}");
+}
+
+/// What comes by VHDS is what stands in the table, and nothing of it grows with the mesh.
+#[test]
+fn virtual_hosts_by_vhds_are_those_of_the_table() {
+    for case in input::all() {
+        let input = Input::read(&case);
+        let model = input.model();
+        let units = compile_all(&model);
+        for (unit, compiled) in &units {
+            let Unit::Routes(scope) = unit else { continue };
+            let [routes] = &compiled[..] else { panic!("{unit} gives one route configuration") };
+            let name = RouteForm::VirtualHosts.route_configuration(&scope.namespace);
+            assert_eq!(*routes.resource.name, *name);
+            let mut by_vhds = Vec::new();
+            let hosts = units.iter().filter(|(unit, _)| match unit {
+                Unit::Hosts(service, namespace) => {
+                    let service = model.set.service(service).expect("a service that was compiled");
+                    *namespace == scope.namespace && scope.sees(service, &model)
+                }
+                Unit::Cluster(..) | Unit::Endpoints(..) | Unit::Routes(_) | Unit::Workload(_) => false,
+            });
+            for host in hosts.flat_map(|(_, compiled)| compiled).map(|one| &one.resource) {
+                let (configuration, domain) = host.name.rsplit_once('/').expect("a slash");
+                assert_eq!(configuration, name);
+                let body = to_json(host.kind.type_url(), &host.body).expect("a virtual host");
+                let domains = body["domains"].as_array().expect("domains");
+                assert!(domains.contains(&Value::from(domain)), "{domain}: {domains:?}");
+                by_vhds.push(body);
+            }
+            let own = to_json(routes.resource.kind.type_url(), &routes.resource.body).expect("routes");
+            by_vhds.extend(own["virtual_hosts"].as_array().expect("the host for all others").clone());
+            let table = &in_tables(&model)[unit][0].resource;
+            let table = to_json(table.kind.type_url(), &table.body).expect("routes");
+            assert_eq!(Value::from(by_vhds), table["virtual_hosts"], "{}", case.display());
+        }
     }
-    let services = cache.len();
-    cache.forget(&[Change::Policy(route.key())], &full.model(), &less.model());
-    assert_eq!(cache.len(), services - 1);
 }
 
 #[test]
@@ -198,8 +254,8 @@ fn an_endpoint_change_touches_the_service_and_the_workload_only() {
     let expected: BTreeSet<Unit> = all_units(&full.model())
         .into_iter()
         .filter(|unit| match unit {
-            Unit::ServicePort(of, _) => Some(of) == service.as_ref(),
-            Unit::Routes(_) => false,
+            Unit::Endpoints(of, _) => Some(of) == service.as_ref(),
+            Unit::Cluster(..) | Unit::Hosts(..) | Unit::Routes(_) => false,
             Unit::Workload(of) => *of == id,
         })
         .collect();
@@ -210,7 +266,7 @@ fn an_endpoint_change_touches_the_service_and_the_workload_only() {
 fn no_two_virtual_hosts_of_a_route_configuration_share_a_domain() {
     for case in input::all() {
         let input = Input::read(&case);
-        for compiled in compile_all(&input.model()).into_values().flatten() {
+        for compiled in in_tables(&input.model()).into_values().flatten() {
             if compiled.resource.kind != weft_api::resource::ResourceKind::Route {
                 continue;
             }
@@ -229,7 +285,7 @@ fn no_two_virtual_hosts_of_a_route_configuration_share_a_domain() {
 fn a_unit_that_is_gone_compiles_to_nothing() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/httproute/split");
     let full = Input::read(&case);
-    let empty = Input { set: PolicySet::default(), workloads: BTreeMap::new(), ..full.clone() };
+    let empty = Input { set: PolicySet::default(), workloads: weft_policies::compile::Workloads::new(), ..full.clone() };
     for unit in all_units(&full.model()) {
         assert_eq!(compile(&unit, &empty.model()), Vec::new(), "{unit}");
     }
@@ -240,7 +296,7 @@ fn stock_envoy_takes_every_golden_case() {
     let envoy = bootstrap::envoy();
     for case in input::all() {
         let input = Input::read(&case);
-        let units = compile_all(&input.model());
+        let units = in_tables(&input.model());
         for workload in input.workloads.values().filter(|workload| workload.has_sidecar()) {
             let checks = health_checks(&workload.id, &input.model());
             let config = bootstrap::of_sidecar(workload, &units, checks.as_ref());

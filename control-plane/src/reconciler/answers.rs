@@ -17,7 +17,8 @@ impl Reconciler {
             Query::Here(reply) => drop(reply.send(self.here())),
             Query::View(workload, reply) => {
                 if self.now.ready {
-                    drop(reply.send(self.mesh.view(self.now.revision, &workload)));
+                    let form = self.streams.form(&workload);
+                    drop(reply.send(self.mesh.view(self.now.revision, &workload, form)));
                 }
             }
             Query::Picture(reply) => drop(reply.send(self.picture())),

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! policies, workloads ──affected──▶ units ──compile──▶ resources ──▶ layers
-//!                                                                    shared: clusters, endpoints, routes, bundle
-//!                                                                    own:    one a sidecar
+//!
+//!     shared   the bundle                                              all see it
+//!     catalog  clusters and endpoints of all services                  callers that are told of all
+//!     hosts    virtual hosts of all services, by callers' namespace    callers that are told of all
+//!     scope    route configuration; else what its callers are told of  callers of one scope
+//!     own      listeners, their routes, secrets                        one sidecar
 //! ```
 //!
 //! A change costs what it affects: only the units that it touches are compiled, and layers are persistent maps, so that a
@@ -14,32 +18,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weft_api::{Resource, ResourceKey, ResourceKind, TrustDomain, WorkloadId};
+use weft_api::{Name, Resource, ResourceKey, ResourceKind, ServiceId, TrustDomain, WorkloadId};
 use weft_policies::compile::{
-    self, Change, Compiled, ControlPlaneAddresses, HostCache, Model, Unit, WorkloadState, Workloads,
-    affected, all_units,
+    Change, Compiled, ControlPlaneAddresses, Model, RouteForm, Scope, Sees, Unit, WorkloadState, Workloads,
+    affected, all_units, compile, route_table,
 };
 use weft_policies::set::{PolicyKey, PolicySet};
-use weft_xds::{Layer, View};
+use weft_xds::{Changes, Layer, View};
 
-/// Which resources a change of the mesh changed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Delta {
-    /// In the layer that all proxies share.
-    pub shared: Vec<ResourceKey>,
-    /// In the layers of single sidecars.
-    pub own: BTreeMap<WorkloadId, Vec<ResourceKey>>,
-    /// Workloads of which something was compiled anew, whether or not it gave other bytes.
-    pub compiled: BTreeSet<WorkloadId>,
-}
+use super::delta::Delta;
+use super::scopes::{ScopeState, Table};
 
-impl Delta {
-    /// True when no resource changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.shared.is_empty() && self.own.is_empty()
-    }
-}
+#[cfg(test)]
+mod tests;
 
 /// Policies, workloads, and what is compiled from them.
 #[derive(Debug)]
@@ -48,13 +39,47 @@ pub struct MeshState {
     set: Arc<PolicySet>,
     workloads: Workloads,
     control_planes: ControlPlaneAddresses,
-    hosts: HostCache,
     shared: Arc<Layer>,
-    own: HashMap<WorkloadId, Arc<Layer>>,
-    made: HashMap<Unit, Vec<ResourceKey>>,
+    catalog: Arc<Layer>,
+    hosts: HashMap<Name, Arc<Layer>>,
+    scopes: BTreeMap<Scope, ScopeState>,
+    /// The scope of each workload.
+    scope_of: HashMap<WorkloadId, Scope>,
+    own: HashMap<WorkloadId, Own>,
+    /// What each unit gave.
+    made: HashMap<Unit, Vec<Made>>,
     stale: BTreeSet<Unit>,
     delta: Delta,
-    origins: HashMap<(Option<WorkloadId>, ResourceKey), Vec<PolicyKey>>,
+    origins: HashMap<(Place, ResourceKey), Vec<PolicyKey>>,
+}
+
+type Made = (Option<RouteForm>, ResourceKey);
+
+/// The layers of one sidecar.
+#[derive(Debug, Default)]
+struct Own {
+    table: Arc<Layer>,
+    virtual_hosts: Arc<Layer>,
+    in_any_form: Arc<Layer>,
+}
+
+/// Where a resource stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    Shared,
+    Catalog,
+    Hosts(Name),
+    Scope(Scope),
+    Own(WorkloadId),
+}
+
+/// Whose proxies a delta concerns.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Concerned {
+    /// Everybody's.
+    All,
+    /// These workloads'.
+    These(BTreeSet<WorkloadId>),
 }
 
 impl MeshState {
@@ -66,8 +91,11 @@ impl MeshState {
             set: Arc::default(),
             workloads: Workloads::new(),
             control_planes: ControlPlaneAddresses::new(),
-            hosts: HostCache::default(),
-            shared: Arc::new(Layer::new()),
+            shared: Arc::default(),
+            catalog: Arc::default(),
+            hosts: HashMap::new(),
+            scopes: BTreeMap::new(),
+            scope_of: HashMap::new(),
             own: HashMap::new(),
             made: HashMap::new(),
             stale: BTreeSet::new(),
@@ -99,30 +127,89 @@ impl MeshState {
         }
     }
 
-    /// What one workload's proxy may see.
+    /// What one workload's proxy may see, where it is told virtual hosts in this form.
     #[must_use]
-    pub fn view(&self, revision: u64, workload: &WorkloadId) -> View {
-        let own = self.own.get(workload).cloned();
-        View::new(revision, own.into_iter().chain([self.shared.clone()]).collect())
+    pub fn view(&self, revision: u64, workload: &WorkloadId, form: RouteForm) -> View {
+        let mut layers = Vec::with_capacity(6);
+        if let Some(own) = self.own.get(workload) {
+            layers.extend([Arc::clone(own.of(form)), Arc::clone(&own.in_any_form)]);
+        }
+        if let Some((scope, state)) = self.scope(workload) {
+            match form {
+                RouteForm::Table => layers.push(Arc::clone(&self.table(scope, state).layer)),
+                RouteForm::VirtualHosts => {
+                    layers.push(Arc::clone(&state.routes));
+                    layers.extend(self.hosts_of(scope, state).cloned());
+                }
+            }
+            let clusters = state.declared.as_ref().map_or(&self.catalog, |declared| &declared.clusters);
+            layers.push(Arc::clone(clusters));
+        }
+        layers.push(Arc::clone(&self.shared));
+        View::new(revision, layers)
     }
 
     /// The policies that a resource of a workload's view comes from.
     #[must_use]
     pub fn origins(&self, workload: &WorkloadId, key: &ResourceKey) -> &[PolicyKey] {
-        let own = self.origins.get(&(Some(workload.clone()), key.clone()));
-        own.or_else(|| self.origins.get(&(None, key.clone()))).map_or(&[], Vec::as_slice)
+        let scope = self.scope(workload);
+        if let Some((scope, state)) = scope
+            && key.kind == ResourceKind::Route
+            && *key.name == *RouteForm::Table.route_configuration(&scope.namespace)
+        {
+            return &self.table(scope, state).origins;
+        }
+        let in_scope = scope
+            .into_iter()
+            .flat_map(|(scope, _)| [Place::Scope(scope.clone()), Place::Hosts(scope.namespace.clone())]);
+        let mut places = std::iter::once(Place::Own(workload.clone()))
+            .chain(in_scope)
+            .chain([Place::Catalog, Place::Shared]);
+        places.find_map(|place| self.origins.get(&(place, key.clone()))).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whose proxies a delta concerns.
+    #[must_use]
+    pub fn concerned(&self, delta: &Delta) -> Concerned {
+        if !delta.shared.is_empty() {
+            return Concerned::All;
+        }
+        let mut workloads: BTreeSet<WorkloadId> = delta.own.keys().chain(&delta.moved).cloned().collect();
+        let named = delta.scopes.keys().filter_map(|scope| self.scopes.get(scope));
+        workloads.extend(named.flat_map(|state| &state.users).cloned());
+        if !delta.catalog.is_empty() || !delta.hosts.is_empty() {
+            let sees = |scope: &Scope| {
+                scope.sees == Sees::All
+                    && (!delta.catalog.is_empty() || delta.hosts.contains_key(&scope.namespace))
+            };
+            let seeing = self.scopes.iter().filter(|(scope, _)| sees(scope));
+            workloads.extend(seeing.flat_map(|(_, state)| &state.users).cloned());
+        }
+        Concerned::These(workloads)
+    }
+
+    /// What a delta changed for a workload's proxy, where it is told virtual hosts in this form.
+    #[must_use]
+    pub fn changes(&self, delta: &Delta, workload: &WorkloadId, form: RouteForm) -> Changes {
+        delta.of(workload, self.scope_of.get(workload), form)
     }
 
     /// Takes another set of policies; `changed` are the keys that differ.
     pub fn apply_policies(&mut self, set: Arc<PolicySet>, changed: &[PolicyKey]) {
         let changes: Vec<Change> = changed.iter().cloned().map(Change::Policy).collect();
         let old = std::mem::replace(&mut self.set, set);
-        let mut hosts = std::mem::take(&mut self.hosts);
         let (before, after) = (Model { set: &old, ..self.model() }, self.model());
         let units = affected(&changes, &before, &after);
-        hosts.forget(&changes, &before, &after);
-        self.hosts = hosts;
         self.stale.extend(units);
+        let (before, after) = (old.defaults().0, self.set.defaults().0);
+        if (before.view, before.authorization) != (after.view, after.authorization) {
+            // Who is told of what may differ for everybody.
+            let hosts = all_units(&self.model()).into_iter().filter(|unit| matches!(unit, Unit::Hosts(..)));
+            self.stale.extend(hosts);
+            for id in self.workloads.keys().cloned().collect::<Vec<_>>() {
+                self.rescope(&id);
+            }
+        }
     }
 
     /// Puts a workload in, replaces it, or takes it out.
@@ -130,27 +217,25 @@ impl MeshState {
         if self.workloads.get(id) == state.as_ref() {
             return;
         }
-        let new: Workloads = state.clone().map(|state| (id.clone(), state)).into_iter().collect();
-        let old: Workloads = match state {
+        let before = self.workloads.clone();
+        match state {
             Some(state) => self.workloads.insert(id.clone(), state),
             None => self.workloads.remove(id),
-        }
-        .map(|state| (id.clone(), state))
-        .into_iter()
-        .collect();
-        // Of the workloads, a change of one concerns that one only; virtual hosts are made from policies alone.
-        let (before, after) =
-            (Model { workloads: &old, ..self.model() }, Model { workloads: &new, ..self.model() });
-        let units = affected(&[Change::Workload(id.clone())], &before, &after);
+        };
+        let units = affected(
+            &[Change::Workload(id.clone())],
+            &Model { workloads: &before, ..self.model() },
+            &self.model(),
+        );
         self.stale.extend(units);
+        self.rescope(id);
     }
 
     /// Takes other addresses of control planes.
     pub fn apply_control_planes(&mut self, addresses: ControlPlaneAddresses) {
         if self.control_planes != addresses {
             self.control_planes = addresses;
-            let units = all_units(&self.model());
-            self.stale.extend(units.into_iter().filter(|unit| matches!(unit, Unit::Routes(_))));
+            self.stale.extend(self.scopes.keys().cloned().map(Unit::Routes));
         }
     }
 
@@ -158,102 +243,322 @@ impl MeshState {
     pub fn outdate_all(&mut self) {
         self.stale.extend(all_units(&self.model()));
         self.stale.extend(self.made.keys().cloned());
-        self.hosts = HostCache::default();
     }
 
     /// Puts a resource that is not compiled from policies (a secret) into a workload's layer, or everybody's.
     pub fn put(&mut self, workload: Option<&WorkloadId>, resource: Arc<Resource>) {
-        self.insert(workload, resource, Vec::new());
+        let place = workload.map_or(Place::Shared, |id| Place::Own(id.clone()));
+        self.insert(&place, Compiled { resource, origins: Vec::new(), form: None });
     }
 
     /// Takes a resource that [`Self::put`] brought out of a workload's layer.
     pub fn take_out(&mut self, workload: &WorkloadId, key: &ResourceKey) {
         if self.own.contains_key(workload) {
-            self.remove(Some(workload), key);
+            self.remove(&Place::Own(workload.clone()), None, key);
         }
     }
 
-    /// Whether something is to be compiled.
+    /// The units that are to be compiled.
     #[must_use]
-    pub fn is_stale(&self) -> bool {
-        !self.stale.is_empty()
+    pub fn stale(&self) -> &BTreeSet<Unit> {
+        &self.stale
     }
 
     /// Compiles what is stale, and gives what changed since the last time.
     pub fn settle(&mut self) -> Delta {
-        let mut hosts = std::mem::take(&mut self.hosts);
         for unit in std::mem::take(&mut self.stale) {
-            let compiled = compile::compile_with(&unit, &self.model(), &mut hosts);
+            let compiled = compile(&unit, &self.model());
             self.replace(unit, compiled);
         }
-        self.hosts = hosts;
         std::mem::take(&mut self.delta)
     }
 
     /// Puts what a unit gives now in place of what it gave before.
     fn replace(&mut self, unit: Unit, compiled: Vec<Compiled>) {
-        let workload = match &unit {
-            Unit::Workload(id) => Some(id.clone()),
-            Unit::ServicePort(..) | Unit::Routes(_) => None,
+        let place = match &unit {
+            Unit::Cluster(..) | Unit::Endpoints(..) => Place::Catalog,
+            Unit::Hosts(_, namespace) => Place::Hosts(namespace.clone()),
+            Unit::Routes(scope) if !self.scopes.contains_key(scope) => return,
+            Unit::Routes(scope) => Place::Scope(scope.clone()),
+            Unit::Workload(id) => {
+                self.delta.compiled.insert(id.clone());
+                Place::Own(id.clone())
+            }
         };
-        self.delta.compiled.extend(workload.clone());
-        let keys: Vec<ResourceKey> = compiled.iter().map(|one| one.resource.key()).collect();
+        let made: Vec<Made> = compiled.iter().map(|one| (one.form, one.resource.key())).collect();
         let before = self.made.remove(&unit).unwrap_or_default();
-        for key in before.into_iter().filter(|key| !keys.contains(key)) {
-            self.remove(workload.as_ref(), &key);
+        let gone: Vec<&Made> = before.iter().filter(|one| !made.contains(one)).collect();
+        for (form, key) in &gone {
+            self.remove(&place, *form, key);
         }
-        for Compiled { resource, origins } in compiled {
-            self.insert(workload.as_ref(), resource, origins);
+        for one in compiled {
+            self.insert(&place, one);
         }
-        if !keys.is_empty() {
-            self.made.insert(unit, keys);
-        } else if let Some(workload) = workload.filter(|id| !self.workloads.contains_key(id)) {
-            self.forget(&workload);
+        if let Unit::Hosts(service, namespace) = &unit {
+            let keys = gone.into_iter().chain(&made).map(|(_, key)| key.clone()).collect();
+            self.show(service, namespace, keys);
+        }
+        if !made.is_empty() {
+            self.made.insert(unit, made);
+        } else if let Unit::Workload(id) = &unit
+            && !self.workloads.contains_key(id)
+        {
+            self.forget(id);
         }
     }
 
     /// Drops what is left in the layer of a workload that is gone: its secrets.
     fn forget(&mut self, workload: &WorkloadId) {
-        let Some(layer) = self.own.remove(workload) else { return };
+        let Some(own) = self.own.remove(workload) else { return };
         for kind in ResourceKind::ALL {
-            for resource in layer.of_kind(kind) {
-                self.origins.remove(&(Some(workload.clone()), resource.key()));
+            for resource in own.in_any_form.of_kind(kind) {
+                self.origins.remove(&(Place::Own(workload.clone()), resource.key()));
             }
         }
     }
 
-    fn layer(&mut self, workload: Option<&WorkloadId>) -> &mut Layer {
-        let layer = match workload {
-            Some(workload) => self.own.entry(workload.clone()).or_default(),
-            None => &mut self.shared,
+    fn layer(&mut self, place: &Place, form: Option<RouteForm>) -> Option<&mut Layer> {
+        let layer = match place {
+            Place::Shared => &mut self.shared,
+            Place::Catalog => &mut self.catalog,
+            Place::Hosts(namespace) => self.hosts.entry(namespace.clone()).or_default(),
+            Place::Scope(scope) => &mut self.scopes.get_mut(scope)?.routes,
+            Place::Own(workload) => {
+                let own = self.own.entry(workload.clone()).or_default();
+                match form {
+                    None => &mut own.in_any_form,
+                    Some(RouteForm::Table) => &mut own.table,
+                    Some(RouteForm::VirtualHosts) => &mut own.virtual_hosts,
+                }
+            }
         };
-        Arc::make_mut(layer)
+        Some(Arc::make_mut(layer))
     }
 
-    fn insert(&mut self, workload: Option<&WorkloadId>, resource: Arc<Resource>, origins: Vec<PolicyKey>) {
+    fn insert(&mut self, place: &Place, Compiled { resource, origins, form }: Compiled) {
         let key = resource.key();
-        self.origins.insert((workload.cloned(), key.clone()), origins);
-        let layer = self.layer(workload);
+        self.origins.insert((place.clone(), key.clone()), origins);
+        let Some(layer) = self.layer(place, form) else { return };
         if layer.lookup(key.kind, &key.name).is_some_and(|old| old.version == resource.version) {
             return;
         }
-        layer.insert(resource);
-        self.delta.note(workload, key);
+        let before = layer.insert(Arc::clone(&resource));
+        self.note(place, key, before.as_ref(), Some(&resource));
     }
 
-    fn remove(&mut self, workload: Option<&WorkloadId>, key: &ResourceKey) {
-        self.origins.remove(&(workload.cloned(), key.clone()));
-        if self.layer(workload).remove(key.kind, &key.name).is_some() {
-            self.delta.note(workload, key.clone());
+    fn remove(&mut self, place: &Place, form: Option<RouteForm>, key: &ResourceKey) {
+        self.origins.remove(&(place.clone(), key.clone()));
+        let before = self.layer(place, form).and_then(|layer| layer.remove(key.kind, &key.name));
+        if before.is_some() {
+            self.note(place, key.clone(), before.as_ref(), None);
         }
+    }
+
+    /// Notes that a resource changed, and what that changes in the scopes that may see it.
+    fn note(
+        &mut self,
+        place: &Place,
+        key: ResourceKey,
+        before: Option<&Arc<Resource>>,
+        after: Option<&Arc<Resource>>,
+    ) {
+        match place {
+            Place::Shared => self.delta.shared.push(key),
+            Place::Catalog => {
+                for (scope, state) in &mut self.scopes {
+                    if let Some(declared) = &mut state.declared
+                        && declared.follow(&key, after)
+                    {
+                        self.delta.scopes.entry(scope.clone()).or_default().push(key.clone());
+                    }
+                }
+                self.delta.catalog.push(key);
+            }
+            Place::Hosts(namespace) => {
+                for (_, state) in scopes_in(&mut self.scopes, namespace) {
+                    state.table.take();
+                }
+                self.delta.hosts.entry(namespace.clone()).or_default().push(key);
+            }
+            Place::Scope(scope) => {
+                if let Some(state) = self.scopes.get_mut(scope) {
+                    state.table.take();
+                }
+                self.delta.scopes.entry(scope.clone()).or_default().push(key);
+            }
+            Place::Own(workload) => {
+                if let Some(scope) = self.scope_of.get(workload).cloned() {
+                    self.lead(&scope, before, after);
+                }
+                self.delta.own.entry(workload.clone()).or_default().push(key);
+            }
+        }
+    }
+
+    /// Shows the virtual hosts of a service to the scopes that are told of it, and takes them from the others.
+    fn show(&mut self, service: &ServiceId, namespace: &Name, keys: Vec<ResourceKey>) {
+        let object = self.set.service(service);
+        let declared = self.scopes.range(first_in(namespace)..);
+        let declared = declared.take_while(|(scope, _)| scope.namespace == *namespace);
+        let sees: Vec<(Scope, bool)> = declared
+            .filter(|(_, state)| state.declared.is_some())
+            .map(|(scope, _)| {
+                (scope.clone(), object.is_some_and(|object| scope.sees(object, &self.model())))
+            })
+            .collect();
+        for (scope, sees) in sees {
+            for key in &keys {
+                self.show_one(&scope, namespace, key, sees);
+            }
+        }
+    }
+
+    fn show_one(&mut self, scope: &Scope, namespace: &Name, key: &ResourceKey, sees: bool) {
+        let all = self.hosts.get(namespace);
+        let after = all.filter(|_| sees).and_then(|all| all.lookup(key.kind, &key.name)).cloned();
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let Some(declared) = &mut state.declared else { return };
+        let before = declared.hosts.lookup(key.kind, &key.name).cloned();
+        if before.as_ref().map(|one| one.version) == after.as_ref().map(|one| one.version) {
+            return;
+        }
+        let hosts = Arc::make_mut(&mut declared.hosts);
+        match &after {
+            Some(resource) => hosts.insert(Arc::clone(resource)),
+            None => hosts.remove(key.kind, &key.name),
+        };
+        state.table.take();
+        self.delta.scopes.entry(scope.clone()).or_default().push(key.clone());
+        self.lead(scope, before.as_ref(), after.as_ref());
+    }
+
+    /// A resource of a scope's callers leads elsewhere: clusters come and go with that.
+    fn lead(&mut self, scope: &Scope, before: Option<&Arc<Resource>>, after: Option<&Arc<Resource>>) {
+        let state = self.scopes.get_mut(scope);
+        let Some(declared) = state.and_then(|state| state.declared.as_mut()) else { return };
+        let (before, after) = (before.map(AsRef::as_ref), after.map(AsRef::as_ref));
+        let changed = declared.lead(before, after, &self.catalog);
+        if !changed.is_empty() {
+            self.delta.scopes.entry(scope.clone()).or_default().extend(changed);
+        }
+    }
+
+    /// Brings a workload into the scope that it is in now.
+    fn rescope(&mut self, id: &WorkloadId) {
+        let now = self.workloads.get(id).map(|workload| Scope::of(workload, &self.model()));
+        let before = self.scope_of.get(id).cloned();
+        if now == before {
+            return;
+        }
+        if now.is_some() && before.is_some() {
+            self.delta.moved.insert(id.clone());
+        }
+        let own = self.own.get(id);
+        let own: Vec<Arc<Resource>> = own.into_iter().flat_map(Own::resources).cloned().collect();
+        if let Some(before) = before {
+            self.scope_of.remove(id);
+            for resource in &own {
+                self.lead(&before, Some(resource), None);
+            }
+            self.leave(id, &before);
+        }
+        if let Some(now) = now {
+            self.enter(id, &now);
+            for resource in &own {
+                self.lead(&now, None, Some(resource));
+            }
+            self.scope_of.insert(id.clone(), now);
+        }
+    }
+
+    fn leave(&mut self, id: &WorkloadId, scope: &Scope) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        state.users.remove(id);
+        if state.users.is_empty() {
+            self.scopes.remove(scope);
+            self.delta.scopes.remove(scope);
+            let place = Place::Scope(scope.clone());
+            for (_, key) in self.made.remove(&Unit::Routes(scope.clone())).unwrap_or_default() {
+                self.origins.remove(&(place.clone(), key));
+            }
+        }
+    }
+
+    fn enter(&mut self, id: &WorkloadId, scope: &Scope) {
+        let is_new = !self.scopes.contains_key(scope);
+        let state = self.scopes.entry(scope.clone()).or_insert_with(|| ScopeState::new(scope));
+        state.users.insert(id.clone());
+        if !is_new {
+            return;
+        }
+        self.stale.insert(Unit::Routes(scope.clone()));
+        if scope.sees == Sees::All {
+            return;
+        }
+        let seen = self.set.services().filter(|service| scope.sees(service, &self.model()));
+        let hosts = seen.filter_map(|service| {
+            self.made.get(&Unit::Hosts(service.id(), scope.namespace.clone()))
+        });
+        let keys: Vec<ResourceKey> = hosts.flatten().map(|(_, key)| key.clone()).collect();
+        for key in &keys {
+            self.show_one(scope, &scope.namespace, key, true);
+        }
+    }
+
+    fn scope(&self, workload: &WorkloadId) -> Option<(&Scope, &ScopeState)> {
+        self.scopes.get_key_value(self.scope_of.get(workload)?)
+    }
+
+    /// The virtual hosts that the callers of a scope are told of.
+    fn hosts_of<'a>(&'a self, scope: &Scope, state: &'a ScopeState) -> Option<&'a Arc<Layer>> {
+        let declared = state.declared.as_ref().map(|declared| &declared.hosts);
+        declared.or_else(|| self.hosts.get(&scope.namespace))
+    }
+
+    /// One route configuration with all that the callers of a scope are told of.
+    fn table<'a>(&self, scope: &Scope, state: &'a ScopeState) -> &'a Table {
+        state.table.get_or_init(|| {
+            if state.routes.count(ResourceKind::Route) == 0 {
+                return Table::default();
+            }
+            let namespace = &scope.namespace;
+            let layer = self.hosts_of(scope, state);
+            let made = |service: ServiceId| self.made.get(&Unit::Hosts(service, namespace.clone()));
+            let keys = self.set.services().filter_map(|service| made(service.id())).flatten();
+            let hosts = keys.filter_map(|(_, key)| {
+                let host = layer?.lookup(key.kind, &key.name)?;
+                let origins = self.origins.get(&(Place::Hosts(namespace.clone()), key.clone()));
+                Some((host.as_ref(), origins.map_or(&[][..], Vec::as_slice)))
+            });
+            let Compiled { resource, origins, .. } = route_table(scope, hosts, &self.model());
+            Table { layer: Arc::new([resource].into_iter().collect()), origins }
+        })
     }
 }
 
-impl Delta {
-    fn note(&mut self, workload: Option<&WorkloadId>, key: ResourceKey) {
-        match workload {
-            Some(workload) => self.own.entry(workload.clone()).or_default().push(key),
-            None => self.shared.push(key),
+/// The smallest scope that a namespace can have.
+fn first_in(namespace: &Name) -> Scope {
+    Scope { namespace: namespace.clone(), sees: Sees::All }
+}
+
+fn scopes_in<'a>(
+    scopes: &'a mut BTreeMap<Scope, ScopeState>,
+    namespace: &'a Name,
+) -> impl Iterator<Item = (&'a Scope, &'a mut ScopeState)> {
+    scopes.range_mut(first_in(namespace)..).take_while(|(scope, _)| scope.namespace == *namespace)
+}
+
+impl Own {
+    fn of(&self, form: RouteForm) -> &Arc<Layer> {
+        match form {
+            RouteForm::Table => &self.table,
+            RouteForm::VirtualHosts => &self.virtual_hosts,
         }
+    }
+
+    fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        [&self.table, &self.virtual_hosts, &self.in_any_form]
+            .into_iter()
+            .flat_map(|layer| ResourceKind::ALL.into_iter().flat_map(|kind| layer.of_kind(kind)))
     }
 }

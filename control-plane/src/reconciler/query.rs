@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 use weft_api::{ResourceKey, Version, WorkloadId};
-use weft_policies::compile::WorkloadState;
+use weft_policies::compile::Workloads;
 use weft_policies::set::PolicyKey;
 use weft_xds::View;
 
@@ -52,7 +52,7 @@ pub struct Picture {
     /// What is published.
     pub published: Published,
     /// The workloads as the compiler sees them.
-    pub workloads: BTreeMap<WorkloadId, WorkloadState>,
+    pub workloads: Workloads,
     /// Their records.
     pub records: Records,
     /// The open streams.

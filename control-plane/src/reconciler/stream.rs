@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use weft_api::{ResourceKey, Version, WorkloadId};
+use weft_policies::compile::RouteForm;
 use weft_xds::server::Scope;
 use weft_xds::transport::server::{Handle, StreamKind};
 use weft_xds::{Changes, View};
@@ -86,6 +87,8 @@ pub struct Connected {
     pub user_agent: String,
     /// Variant and scope.
     pub kind: StreamKind,
+    /// How it is told virtual hosts.
+    pub form: RouteForm,
     /// Where its answers are noted.
     pub progress: Arc<Progress>,
     /// Where views go.
@@ -103,6 +106,8 @@ pub struct Open {
     pub user_agent: String,
     /// Variant and scope.
     pub kind: StreamKind,
+    /// How it is told virtual hosts.
+    pub form: RouteForm,
     /// Since when.
     pub since: SystemTime,
     /// Revision of the newest view given to it; 0 before the first.
@@ -114,12 +119,13 @@ pub struct Open {
 
 impl From<Connected> for Open {
     fn from(connected: Connected) -> Self {
-        let Connected { id: _, workload, instance, user_agent, kind, progress, handle } = connected;
+        let Connected { id: _, workload, instance, user_agent, kind, form, progress, handle } = connected;
         Self {
             workload,
             instance,
             user_agent,
             kind,
+            form,
             since: SystemTime::now(),
             published: 0,
             opened: Instant::now(),

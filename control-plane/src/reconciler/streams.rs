@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use weft_api::{ResourceKey, Version, WorkloadId};
+use weft_api::{Version, WorkloadId};
+use weft_policies::compile::RouteForm;
 use weft_xds::Changes;
 
-use super::mesh_state::{Delta, MeshState};
+use super::delta::Delta;
+use super::mesh_state::{Concerned, MeshState};
 use super::stream::{Connected, Open, StreamId};
 
 /// All open streams. One workload may have several: one for each type, or an old one that is about to end.
@@ -65,6 +67,12 @@ impl Streams {
         self.of(workload).any(|id| self.open.get(&id).is_some_and(listens))
     }
 
+    /// How the proxy of a workload is told virtual hosts: as its newest stream is, or as the newest proxies are.
+    pub fn form(&self, workload: &WorkloadId) -> RouteForm {
+        let newest = self.of(workload).max().and_then(|id| self.open.get(&id));
+        newest.map_or(RouteForm::VirtualHosts, |open| open.form)
+    }
+
     /// The bundles that the streams of a workload took, of those that asked for one.
     pub fn bundles(&self, workload: &WorkloadId) -> impl Iterator<Item = Version> {
         self.of(workload).filter_map(|id| self.open.get(&id)?.bundle())
@@ -83,7 +91,7 @@ impl Streams {
             if !mesh.workloads().contains_key(&stream.workload) || !is_current(stream) {
                 return true;
             }
-            stream.publish(mesh.view(revision, &stream.workload), Changes::All);
+            stream.publish(mesh.view(revision, &stream.workload, stream.form), Changes::All);
             false
         });
     }
@@ -98,41 +106,43 @@ impl Streams {
 
     /// Gives streams what changed for them, and says whose those are.
     pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &Delta) -> BTreeSet<WorkloadId> {
+        let concerned = match mesh.concerned(delta) {
+            Concerned::All => self.by_workload.keys().cloned().collect(),
+            Concerned::These(workloads) => workloads,
+        };
         let mut touched = BTreeSet::new();
-        if delta.shared.is_empty() {
-            for (workload, keys) in &delta.own {
-                for id in self.by_workload.get(workload).into_iter().flatten() {
-                    if let Some(open) = self.open.get_mut(id) {
-                        give(open, revision, mesh, keys.iter(), &mut touched);
-                    }
+        for workload in concerned {
+            let mut is_touched = false;
+            for id in self.by_workload.get(&workload).into_iter().flatten() {
+                if let Some(open) = self.open.get_mut(id) {
+                    is_touched |= give(open, revision, mesh, delta);
                 }
             }
-            return touched;
-        }
-        for open in self.open.values_mut() {
-            let own = delta.own.get(&open.workload).into_iter().flatten();
-            give(open, revision, mesh, delta.shared.iter().chain(own), &mut touched);
+            if is_touched {
+                touched.insert(workload);
+            }
         }
         touched
     }
 }
 
-fn give<'a>(
-    open: &mut Open,
-    revision: u64,
-    mesh: &MeshState,
-    keys: impl Iterator<Item = &'a ResourceKey>,
-    touched: &mut BTreeSet<WorkloadId>,
-) {
+/// Gives a stream what changed for it. Whether there is anything.
+fn give(open: &mut Open, revision: u64, mesh: &MeshState, delta: &Delta) -> bool {
     if open.published == 0 {
-        return;
+        return false;
     }
-    let keys: Vec<_> = keys.filter(|key| open.carries(key)).cloned().collect();
-    if keys.is_empty() {
-        return;
-    }
-    touched.insert(open.workload.clone());
+    let changes = match mesh.changes(delta, &open.workload, open.form) {
+        Changes::Keys(mut keys) => {
+            keys.retain(|key| open.carries(key));
+            if keys.is_empty() {
+                return false;
+            }
+            Changes::Keys(keys)
+        }
+        Changes::All => Changes::All,
+    };
     if open.published < revision {
-        open.publish(mesh.view(revision, &open.workload), Changes::Keys(keys));
+        open.publish(mesh.view(revision, &open.workload, open.form), changes);
     }
+    true
 }

@@ -1,11 +1,15 @@
-//! Which versions of Envoy are served.
+//! Which versions of Envoy are served, and in which form clients are told virtual hosts.
 //!
 //! Every minor from [`OLDEST_ENVOY`] on is tested. What is older may take a part of its configuration, and a mesh that
 //! half of a proxy understands is worse than a sentence that says so.
 
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use weft_api::OLDEST_ENVOY;
+use weft_api::names::VIRTUAL_HOSTS_FEATURE;
+use weft_policies::compile::RouteForm;
+use weft_xds::server::{Scope, Variant};
 use weft_xds::transport::NodeClaim;
+use weft_xds::transport::server::StreamKind;
 
 /// An Envoy that is too old.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +22,28 @@ pub struct TooOld {
     agent: String,
 }
 
+/// The oldest Envoy that takes virtual hosts by VHDS on the aggregated stream.
+const OLDEST_ENVOY_WITH_VHDS: (u32, u32) = (1, 37);
+
+/// How a client is told the virtual hosts of services. State of the world knows no VHDS, and on separate streams it would
+/// have to be configured by the owner of the proxy.
+pub fn route_form(node: &NodeClaim, stream: StreamKind) -> RouteForm {
+    let knows = node.has_feature(VIRTUAL_HOSTS_FEATURE)
+        || (node.user_agent() == "envoy" && version(node).is_some_and(|version| version >= OLDEST_ENVOY_WITH_VHDS));
+    match (stream.variant, stream.scope) {
+        (Variant::Delta, Scope::Aggregated) if knows => RouteForm::VirtualHosts,
+        (Variant::Delta | Variant::Sotw, Scope::Aggregated | Scope::Only(_)) => RouteForm::Table,
+    }
+}
+
+fn version(node: &NodeClaim) -> Option<(u32, u32)> {
+    let Some(UserAgentVersionType::UserAgentBuildVersion(build)) = &node.node().user_agent_version_type
+    else {
+        return None;
+    };
+    build.version.as_ref().map(|version| (version.major_number, version.minor_number))
+}
+
 /// Checks what the client says of itself. Only Envoy has an oldest version, and only one that tells it is known to be older.
 ///
 /// # Errors
@@ -26,14 +52,8 @@ pub fn check(node: &NodeClaim) -> Result<(), TooOld> {
     if node.user_agent() != "envoy" {
         return Ok(());
     }
-    let Some(UserAgentVersionType::UserAgentBuildVersion(build)) = &node.node().user_agent_version_type
-    else {
-        return Ok(());
-    };
-    match &build.version {
-        Some(version) if (version.major_number, version.minor_number) < OLDEST_ENVOY => {
-            Err(TooOld { agent: node.agent() })
-        }
+    match version(node) {
+        Some(version) if version < OLDEST_ENVOY => Err(TooOld { agent: node.agent() }),
         Some(_) | None => Ok(()),
     }
 }

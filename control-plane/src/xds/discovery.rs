@@ -60,6 +60,7 @@ impl Publisher for Discovery {
         let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
         let id = StreamId::next();
         let progress = Arc::new(Progress::default());
+        let form = client_version::route_form(&node, stream);
         let user_agent = node.agent();
         let agent = user_agent.as_str().into();
         let client = Client { workload: workload.clone(), instance: Arc::clone(&instance), agent };
@@ -76,8 +77,9 @@ impl Publisher for Discovery {
         let subscription = subscription.with_rejections(remembered);
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
+        let kind = stream;
         let opened =
-            Command::Opened(Connected { id, workload, instance, user_agent, kind: stream, progress, handle });
+            Command::Opened(Connected { id, workload, instance, user_agent, kind, form, progress, handle });
         if self.reconciling.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }

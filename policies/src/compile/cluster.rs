@@ -1,6 +1,7 @@
 //! Clusters of a service port: how any sidecar calls it. Nothing in them differs by proxy.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -18,15 +19,15 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use prost::Message;
-use weft_api::names::{Name, ServiceId, cluster_name, sni};
+use weft_api::names::{Name, ServiceId, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::Model;
 use super::{Compiled, Origins, endpoints, tls, wire};
 use crate::kinds::Service;
-use crate::kinds::service::{Port, Protocol, Subset};
+use crate::kinds::service::{Port, Protocol};
 use crate::kinds::traffic_policy::Balancer;
-use crate::set::{Effective, EffectiveTraffic, PolicyKey};
+use crate::set::{Effective, EffectiveTraffic};
 use crate::value::Timespan;
 
 /// How long opening a connection may take.
@@ -40,7 +41,7 @@ const MAX_RETRIES: u32 = 1024;
 /// A sidecar does not limit its own application.
 const GENEROUS: u32 = 1_000_000;
 
-/// Compiles the cluster and endpoints of a port, and those of each subset.
+/// Compiles the cluster of a port, and that of each subset.
 pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Vec<Compiled> {
     let Some(object) = model.set.service(service) else { return Vec::new() };
     let spec = &object.spec;
@@ -49,26 +50,19 @@ pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Ve
     let mut origins = Origins::of_service(service);
     origins.extend(traffic.origins());
     let origins = origins.into_vec();
-    let subsets = std::iter::once(None).chain(spec.subsets.iter().map(Some));
-    subsets.flat_map(|subset| pair(service, spec, port, subset, &traffic, &origins, model)).collect()
+    let names = spec.names_of_clusters(service, port).map(|(name, _)| name);
+    let compiled = names.map(|name| Compiled::new(one(name, service, spec, port, &traffic, model), origins.clone()));
+    compiled.collect()
 }
 
-fn pair(
+fn one(
+    name: String,
     service: &ServiceId,
     spec: &Service,
     port: &Port,
-    subset: Option<&Subset>,
     traffic: &EffectiveTraffic,
-    origins: &[PolicyKey],
     model: &Model<'_>,
-) -> [Compiled; 2] {
-    let name = cluster_name(service, port.name.as_str(), subset.map(|subset| subset.name.as_str()));
-    let members = model
-        .members(service, spec)
-        .filter(|member| subset.is_none_or(|subset| member.is_in_subset(service, subset)));
-    let assignment = endpoints::assignment(&name, service, port, members);
-    let endpoints = Resource::new(ResourceKind::Endpoint, name.as_str(), assignment.encode_to_vec(), vec![]);
-
+) -> Arc<Resource> {
     let socket =
         tls::upstream(sni(port.name.as_str(), service, model.trust_domain), &model.identities(service, spec));
     let cluster = Cluster {
@@ -95,8 +89,7 @@ fn pair(
     };
     let mut refs = vec![ResourceRef::new(ResourceKind::Endpoint, name.as_str())];
     refs.extend(tls::refs());
-    let cluster = Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), refs);
-    [cluster, endpoints].map(|resource| Compiled { resource, origins: origins.to_vec() })
+    Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), refs)
 }
 
 /// How HTTP is spoken to a port: HTTP as the caller speaks it (which works without ALPN), HTTP2 and GRPC always in

@@ -7,19 +7,37 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
-use weft_api::names::ServiceId;
+use prost::Message;
+use weft_api::names::{Name, ServiceId};
+use weft_api::resource::{Resource, ResourceKind};
 
-use super::model::{Health, Locality, ProxyType, WorkloadState};
-use super::wire;
+use super::model::{Health, Locality, Model, ProxyType, WorkloadState};
+use super::{Compiled, Origins, wire};
 use crate::kinds::service::Port;
 
 /// Metadata that chooses among a cluster's `transport_socket_matches`.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
+/// Compiles the endpoints of a port, and those of each subset.
+pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Vec<Compiled> {
+    let Some(object) = model.set.service(service) else { return Vec::new() };
+    let spec = &object.spec;
+    let Some(port) = spec.port(port) else { return Vec::new() };
+    let origins = Origins::of_service(service).into_vec();
+    let compiled = spec.names_of_clusters(service, port).map(|(name, subset)| {
+        let members = model
+            .members(service, spec)
+            .filter(|member| subset.is_none_or(|subset| member.is_in_subset(service, subset)));
+        let body = assignment(&name, service, port, members).encode_to_vec();
+        Compiled::new(Resource::new(ResourceKind::Endpoint, name, body, vec![]), origins.clone())
+    });
+    compiled.collect()
+}
+
 /// The members' addresses, by locality, in a fixed order. One whose sidecar does not listen yet is left out, and so is
 /// one that leaves while others stay: listed, it would count as an endpoint that fails, and a service that is renewed
 /// instance by instance would seem to panic. The last ones stay listed, for somebody may still be there.
-pub(super) fn assignment<'a>(
+fn assignment<'a>(
     name: &str,
     service: &ServiceId,
     port: &Port,

@@ -1,25 +1,25 @@
-//! Route configurations of callers, assembled from parts that are encoded once for each service.
+//! Virtual hosts of services, and the route configurations of callers that they belong to.
 //!
-//! Callers of one namespace share `outbound/NAMESPACE`: short names are those of their own namespace. A service's
-//! virtual hosts differ between namespaces in their domains only, unless an HTTPRoute speaks to some callers only; so
-//! each is encoded without its domains and shared. A change of one service's routes compiles no other's.
+//! Callers of one namespace share the virtual hosts of a service: short names are those of their own namespace, and an
+//! HTTPRoute may speak to some namespaces only. A change of one service's routes compiles no other's.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, Vhds, VirtualHost};
 use prost::Message;
-use weft_api::names::{Name, ServiceId, cluster_name, route_configuration_name};
+use weft_api::names::{Name, ServiceId, cluster_name, virtual_host_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, Upstream};
 use super::route::Routes;
-use super::units::Change;
-use super::{Compiled, Origins, unknown_hosts, wire};
+use super::scope::Scope;
+use super::{Compiled, Origins, RouteForm, route, units, unknown_hosts, wire};
 use crate::kinds::Service;
 use crate::kinds::service::Port;
+use crate::kinds::spec::{Relation, Target};
 use crate::policy::Object;
-use crate::set::{HttpRouteMatch, PolicyKey};
+use crate::set::PolicyKey;
+use crate::value::Hostname;
 
 /// Field `domains` of a virtual host, and field `virtual_hosts` of a route configuration.
 const DOMAINS: u32 = 2;
@@ -28,115 +28,98 @@ const VIRTUAL_HOSTS: u32 = 2;
 /// The suffix that the names of all services of the mesh may carry.
 const MESH_SUFFIX: &str = "mesh";
 
-/// Encoded virtual hosts of services. Belongs to whoever compiles again and again; an empty one is always right.
-#[derive(Debug, Default)]
-pub struct HostCache {
-    services: BTreeMap<ServiceId, Vec<Arc<ServiceHosts>>>,
-}
-
-/// The virtual hosts of a service, one for each HTTP port, without domains.
-#[derive(Debug)]
-struct ServiceHosts {
-    /// The routes that they were made of, which may differ by caller.
-    routes: Vec<PolicyKey>,
-    hosts: Vec<Host>,
-    clusters: BTreeSet<String>,
-    origins: Vec<PolicyKey>,
-}
-
-#[derive(Debug)]
-struct Host {
-    port: u16,
-    /// Whether names without a port mean this port.
-    is_default: bool,
-    /// The encoded virtual host without its domains.
-    body: Vec<u8>,
-}
-
-impl HostCache {
-    /// Forgets what the changes touch. Call it before compiling after a change, with the models before and after it.
-    pub fn forget(&mut self, changes: &[Change], old: &Model<'_>, new: &Model<'_>) {
-        let Some(touched) = super::units::services_with_changed_hosts(changes, old, new) else {
-            self.services.clear();
-            return;
-        };
-        for service in touched {
-            self.services.remove(&service);
-        }
-    }
-
-    /// How many services are held.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.services.len()
-    }
-
-    /// Whether none are held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.services.is_empty()
-    }
-
-    fn hosts_of(&mut self, service: &Object<Service>, caller: &Name, model: &Model<'_>) -> Arc<ServiceHosts> {
-        let id = service.id();
-        let http_ports = service.spec.ports.iter().filter(|port| port.protocol.is_http());
-        let rules: Vec<(&Port, Vec<HttpRouteMatch>)> =
-            http_ports.map(|port| (port, model.set.http_rules_for(&id, port, caller))).collect();
-        let mut routes: Vec<PolicyKey> =
-            rules.iter().flat_map(|(_, rules)| rules).map(|one| one.route.key()).collect();
-        routes.sort_unstable();
-        routes.dedup();
-        let variants = self.services.entry(id.clone()).or_default();
-        if let Some(known) = variants.iter().find(|known| known.routes == routes) {
-            return Arc::clone(known);
-        }
-        let compiled = Arc::new(compile_service(&id, &rules, routes, model));
-        variants.push(Arc::clone(&compiled));
-        compiled
-    }
-}
-
-/// Compiles the route configuration of a namespace's callers; nothing where there is none.
-pub(super) fn compile(namespace: &Name, model: &Model<'_>, cache: &mut HostCache) -> Vec<Compiled> {
-    if !model.workloads_in(namespace).any(|workload| workload.has_sidecar()) {
+/// Compiles the virtual hosts of a service, one for each HTTP port, for the callers of a namespace; nothing where there
+/// is none.
+pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> Vec<Compiled> {
+    let Some(object) = model.set.service(service).filter(|_| units::calls(caller, model)) else {
         return Vec::new();
-    }
-    let services: Vec<(&Object<Service>, Arc<ServiceHosts>)> = model
-        .set
-        .services()
-        .map(|service| (service.as_ref(), cache.hosts_of(service, namespace, model)))
-        .collect();
-    // Names that the mesh gives come first: no `hostnames` entry of any service takes one away.
-    let mut taken: HashSet<String> = HashSet::new();
-    for (service, hosts) in &services {
-        let names = mesh_names(service, namespace);
-        taken.extend(hosts.hosts.iter().flat_map(|host| host.domains(&names)));
-    }
-
-    let name = route_configuration_name(namespace);
-    let mut body = RouteConfiguration { name: name.clone(), ..Default::default() }.encode_to_vec();
-    let mut clusters = BTreeSet::new();
-    let mut origins = Origins::default();
-    for (service, hosts) in &services {
-        let names = mesh_names(service, namespace);
-        let extra: Vec<String> = service.spec.hostnames.iter().map(|host| host.as_str().to_owned()).collect();
-        for host in &hosts.hosts {
-            let own = host.domains(&names);
-            let more = host.domains(&extra).into_iter().filter(|domain| taken.insert(domain.clone()));
-            append_host(&mut body, &host.body, own.into_iter().chain(more));
+    };
+    let names: Vec<String> = mesh_names(service, caller).chain(host_names(object, caller, model)).collect();
+    let ports: Vec<&Port> = http_ports(&object.spec).collect();
+    let default = ports.iter().position(|port| port.port == 80).unwrap_or(0);
+    let configuration = RouteForm::VirtualHosts.route_configuration(caller);
+    let compiled = ports.iter().enumerate().map(|(index, port)| {
+        let rules = model.set.http_rules_for(service, port, caller);
+        let compiled = Routes::compile(service, port, &rules, model);
+        let host = VirtualHost {
+            name: cluster_name(service, port.name.as_str(), None),
+            routes: compiled.routes,
+            ..Default::default()
+        };
+        let mut body = host.encode_to_vec();
+        append_domains(&mut body, &names, port.port, index == default);
+        let name = virtual_host_name(&configuration, &format!("{}.{}", service.name, service.namespace), port.port);
+        let refs = clusters(compiled.clusters);
+        let mut origins = Origins::of_service(service);
+        origins.extend(compiled.origins.into_vec());
+        Compiled {
+            resource: Resource::new(ResourceKind::VirtualHost, name, body, refs),
+            origins: origins.into_vec(),
+            form: Some(RouteForm::VirtualHosts),
         }
-        clusters.extend(hosts.clusters.iter().cloned());
-        origins.extend(hosts.origins.iter().cloned());
+    });
+    compiled.collect()
+}
+
+/// Compiles the route configuration of a scope's callers, which take the virtual hosts of services by VHDS; nothing where
+/// there is none.
+pub(super) fn route_configuration(scope: &Scope, model: &Model<'_>) -> Option<Compiled> {
+    let mut callers = model.workloads_in(&scope.namespace).filter(|workload| workload.has_sidecar());
+    if !callers.any(|workload| Scope::of(workload, model) == *scope) {
+        return None;
     }
-    let (unknown, cluster) = unknown_hosts::virtual_host(model);
-    append_host(&mut body, &unknown, std::iter::once("*".to_owned()));
-    clusters.extend(cluster.map(str::to_owned));
+    let mut compiled = assemble(RouteForm::VirtualHosts, scope, std::iter::empty(), model);
+    let by_vhds = RouteConfiguration {
+        vhds: Some(Vhds { config_source: Some(wire::ads()) }),
+        ..Default::default()
+    };
+    let mut body = compiled.resource.body.to_vec();
+    body.extend(by_vhds.encode_to_vec());
+    let Resource { kind, name, refs, .. } = &*compiled.resource;
+    compiled.resource = Resource::new(*kind, name.clone(), body, refs.clone());
+    Some(compiled)
+}
+
+/// The route configuration of a scope's callers with virtual hosts of services within it, as they were compiled and in
+/// this order.
+#[must_use]
+pub fn route_table<'a>(
+    scope: &Scope,
+    hosts: impl IntoIterator<Item = (&'a Resource, &'a [PolicyKey])>,
+    model: &Model<'_>,
+) -> Compiled {
+    assemble(RouteForm::Table, scope, hosts, model)
+}
+
+fn assemble<'a>(
+    form: RouteForm,
+    scope: &Scope,
+    hosts: impl IntoIterator<Item = (&'a Resource, &'a [PolicyKey])>,
+    model: &Model<'_>,
+) -> Compiled {
+    let name = form.route_configuration(&scope.namespace);
+    let mut body = RouteConfiguration { name: name.clone(), ..Default::default() }.encode_to_vec();
+    let mut refs = BTreeSet::new();
+    let mut origins = Origins::default();
+    for (host, of_host) in hosts {
+        wire::append_message(&mut body, VIRTUAL_HOSTS, &host.body);
+        refs.extend(host.refs.iter().cloned());
+        origins.extend(of_host.iter().cloned());
+    }
+    let (mut unknown, cluster) = unknown_hosts::virtual_host(scope, model);
+    wire::append_string(&mut unknown, DOMAINS, "*");
+    wire::append_message(&mut body, VIRTUAL_HOSTS, &unknown);
+    refs.extend(cluster.map(|name| ResourceRef::new(ResourceKind::Cluster, name)));
     origins.extend(model.set.defaults().1);
-    vec![route_resource(name, body, clusters, origins)]
+    Compiled {
+        resource: Resource::new(ResourceKind::Route, name, body, refs.into_iter().collect()),
+        origins: origins.into_vec(),
+        form: Some(form),
+    }
 }
 
 /// Compiles the routes of an upstream that speaks HTTP: whatever the host, the service answers.
-pub(super) fn compile_upstream(
+pub(super) fn of_upstream(
     name: &str,
     upstream: &Upstream,
     port: &Port,
@@ -145,71 +128,102 @@ pub(super) fn compile_upstream(
 ) -> Compiled {
     let rules = model.set.http_rules_for(&upstream.service, port, caller);
     let routes = Routes::compile(&upstream.service, port, &rules, model);
+    let host = cluster_name(&upstream.service, port.name.as_str(), None);
+    only_host(name, host, routes)
+}
+
+/// Compiles the routes of an upstream that its callers may not call: whatever the host, they are told why.
+pub(super) fn refusing_upstream(
+    name: &str,
+    upstream: &Upstream,
+    scope: &Scope,
+) -> Compiled {
+    let (caller, service) = (scope.caller(), &upstream.service);
+    let text = format!(
+        "no AuthorizationPolicy allows {caller} to call {service} (Mesh defaults.authorization is Deny)"
+    );
+    let answer = |matched| route::answer(matched, 403, &text);
+    let routes = Routes {
+        routes: vec![answer(route::any_tunnel()), answer(route::any_path())],
+        clusters: BTreeSet::new(),
+        origins: Origins::of_service(service),
+    };
+    only_host(name, service.to_string(), routes)
+}
+
+fn only_host(name: &str, host: String, routes: Routes) -> Compiled {
     let host = VirtualHost {
-        name: cluster_name(&upstream.service, port.name.as_str(), None),
+        name: host,
         domains: vec!["*".to_owned()],
         routes: routes.routes,
         ..Default::default()
     };
     let body = RouteConfiguration { name: name.to_owned(), virtual_hosts: vec![host], ..Default::default() };
-    route_resource(name.to_owned(), body.encode_to_vec(), routes.clusters, routes.origins)
+    let refs = clusters(routes.clusters);
+    let resource = Resource::new(ResourceKind::Route, name, body.encode_to_vec(), refs);
+    Compiled::new(resource, routes.origins.into_vec())
 }
 
-fn route_resource(name: String, body: Vec<u8>, clusters: BTreeSet<String>, origins: Origins) -> Compiled {
-    let refs = clusters.into_iter().map(|name| ResourceRef::new(ResourceKind::Cluster, name)).collect();
-    Compiled { resource: Resource::new(ResourceKind::Route, name, body, refs), origins: origins.into_vec() }
+fn clusters(names: BTreeSet<String>) -> Vec<ResourceRef> {
+    names.into_iter().map(|name| ResourceRef::new(ResourceKind::Cluster, name)).collect()
 }
 
-fn compile_service(
-    service: &ServiceId,
-    ports: &[(&Port, Vec<HttpRouteMatch>)],
-    routes: Vec<PolicyKey>,
-    model: &Model<'_>,
-) -> ServiceHosts {
-    let default = ports.iter().position(|(port, _)| port.port == 80).unwrap_or(0);
-    let mut clusters = BTreeSet::new();
-    let mut origins = Origins::of_service(service);
-    let mut hosts = Vec::with_capacity(ports.len());
-    for (index, (port, rules)) in ports.iter().enumerate() {
-        let compiled = Routes::compile(service, port, rules, model);
-        let host = VirtualHost {
-            name: cluster_name(service, port.name.as_str(), None),
-            routes: compiled.routes,
-            ..Default::default()
-        };
-        clusters.extend(compiled.clusters);
-        origins.extend(compiled.origins.into_vec());
-        hosts.push(Host { port: port.port, is_default: index == default, body: host.encode_to_vec() });
-    }
-    ServiceHosts { routes, hosts, clusters, origins: origins.into_vec() }
-}
-
-impl Host {
-    /// Each name with the port, and without it where that means this port.
-    fn domains(&self, names: &[String]) -> Vec<String> {
-        let mut domains = Vec::with_capacity(names.len() * 2);
-        for name in names {
-            if self.is_default {
-                domains.push(name.clone());
-            }
-            domains.push(format!("{name}:{}", self.port));
-        }
-        domains
-    }
+fn http_ports(service: &Service) -> impl Iterator<Item = &Port> {
+    service.ports.iter().filter(|port| port.protocol.is_http())
 }
 
 /// The names that every service has: `SERVICE` within its namespace, `SERVICE.NAMESPACE`, `SERVICE.NAMESPACE.mesh`.
-fn mesh_names(service: &Object<Service>, caller: &Name) -> Vec<String> {
-    let (name, namespace) = (&service.metadata.name, &service.metadata.namespace);
+fn mesh_names(service: &ServiceId, caller: &Name) -> impl Iterator<Item = String> {
+    let ServiceId { name, namespace } = service;
     let short = (namespace == caller).then(|| name.to_string());
     let full = [format!("{name}.{namespace}"), format!("{name}.{namespace}.{MESH_SUFFIX}")];
-    short.into_iter().chain(full).collect()
+    short.into_iter().chain(full)
 }
 
-fn append_host(body: &mut Vec<u8>, host: &[u8], domains: impl Iterator<Item = String>) {
-    let mut whole = host.to_vec();
-    for domain in domains {
-        wire::append_string(&mut whole, DOMAINS, &domain);
+/// The host names that a service claims and that are its own: no claim takes a name that the mesh gives to a service,
+/// and of two that claim one name (which an apply refuses) the first keeps it.
+fn host_names(service: &Object<Service>, caller: &Name, model: &Model<'_>) -> Vec<String> {
+    let key = service.key();
+    let is_own = |hostname: &&Hostname| {
+        let mut claims = model.set.naming_any(Relation::Claim, &Target::Hostname((*hostname).clone()));
+        claims.next().is_none_or(|first| first.key() == key)
+            && !is_given_by_the_mesh(hostname.as_str(), caller, model)
+    };
+    service.spec.hostnames.iter().filter(is_own).map(|hostname| hostname.as_str().to_owned()).collect()
+}
+
+fn is_given_by_the_mesh(hostname: &str, caller: &Name, model: &Model<'_>) -> bool {
+    let labels: Vec<&str> = hostname.split('.').collect();
+    let (name, namespace) = match labels[..] {
+        [name] => (name, caller.as_str()),
+        [name, namespace] | [name, namespace, MESH_SUFFIX] => (name, namespace),
+        _ => return false,
+    };
+    ServiceId::try_new(namespace, name)
+        .ok()
+        .and_then(|id| model.set.service(&id))
+        .is_some_and(|service| http_ports(&service.spec).next().is_some())
+}
+
+/// The services that claim a name that the mesh gives to this one, or a name that this one claims: their virtual hosts
+/// change with it.
+pub(super) fn rivals(service: &Object<Service>, model: &Model<'_>) -> Vec<ServiceId> {
+    let id = service.id();
+    let given = mesh_names(&id, &id.namespace).filter_map(|name| name.parse::<Hostname>().ok());
+    let names = given.chain(service.spec.hostnames.iter().cloned());
+    let rivals = names.flat_map(|name| {
+        let claims = model.set.naming_any(Relation::Claim, &Target::Hostname(name));
+        claims.map(|policy| policy.key().id()).collect::<Vec<_>>()
+    });
+    rivals.filter(|rival| *rival != id).collect()
+}
+
+/// Each name with the port, and without it where that means this port.
+fn append_domains(host: &mut Vec<u8>, names: &[String], port: u16, is_default: bool) {
+    for name in names {
+        if is_default {
+            wire::append_string(host, DOMAINS, name);
+        }
+        wire::append_string(host, DOMAINS, &format!("{name}:{port}"));
     }
-    wire::append_message(body, VIRTUAL_HOSTS, &whole);
 }

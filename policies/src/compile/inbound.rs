@@ -94,7 +94,7 @@ fn listener(
     };
     refs.extend(tls::refs());
     let resource = Resource::new(ResourceKind::Listener, INBOUND_LISTENER, listener.encode_to_vec(), refs);
-    Compiled { resource, origins: origins.into_vec() }
+    Compiled::new(resource, origins.into_vec())
 }
 
 /// One port of one service, chosen by its server name.
@@ -142,7 +142,7 @@ fn routes(service: &ServiceId, port: &Port, authorization: &Authorization) -> Co
     let mut origins = Origins::of_service(service);
     origins.extend(authorization.origins());
     let refs = vec![ResourceRef::new(ResourceKind::Cluster, name.as_str())];
-    Compiled { resource: Resource::new(ResourceKind::Route, name, body, refs), origins: origins.into_vec() }
+    Compiled::new(Resource::new(ResourceKind::Route, name, body, refs), origins.into_vec())
 }
 
 fn tcp_filters(cluster: &str, authorization: &Authorization) -> Vec<Filter> {
@@ -197,5 +197,5 @@ fn application_cluster(workload: &WorkloadState, service: &ServiceId, port: &Por
     };
     let resource =
         Resource::new(ResourceKind::Cluster, Arc::<str>::from(name), cluster.encode_to_vec(), vec![]);
-    Compiled { resource, origins: Origins::of_service(service).into_vec() }
+    Compiled::new(resource, Origins::of_service(service).into_vec())
 }

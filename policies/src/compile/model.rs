@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use imbl::OrdMap;
 use weft_api::names::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 use crate::kinds::Service;
@@ -15,8 +16,8 @@ pub use crate::kinds::workload::{Locality, ProxyType};
 /// Addresses and ports of the control planes.
 pub type ControlPlaneAddresses = BTreeSet<SocketAddr>;
 
-/// All workloads by id.
-pub type Workloads = BTreeMap<WorkloadId, WorkloadState>;
+/// All workloads by id. A copy shares what it does not change.
+pub type Workloads = OrdMap<WorkloadId, WorkloadState>;
 
 /// A consistent view of the mesh: one policy set and the workloads of the same moment.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,8 @@
 //! declared upstream.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
@@ -10,12 +12,12 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
     ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
 };
 use prost::Message;
-use std::net::SocketAddr;
-use weft_api::names::{OUTBOUND_LISTENER, cluster_name, route_configuration_name, upstream_listener_name};
+use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, Upstream, WorkloadState};
-use super::{Compiled, Origins, hosts, http, route, unknown_hosts, wire};
+use super::scope::Scope;
+use super::{Compiled, Origins, RouteForm, hosts, http, route, unknown_hosts, wire};
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.
@@ -25,15 +27,21 @@ const UNRESOLVED: &str = "unresolved";
 
 /// Compiles the listeners for the application's own calls, and the routes that are theirs alone.
 pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compiled> {
-    let routes = route_configuration_name(&workload.id.namespace);
-    let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
-    let filters = unknown_hosts::http_filters(model);
-    let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes), filters);
-    let mut compiled = vec![listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default())];
+    let namespace = &workload.id.namespace;
+    let by_host = [RouteForm::Table, RouteForm::VirtualHosts].map(|form| {
+        let routes = form.route_configuration(namespace);
+        let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
+        let filters = unknown_hosts::http_filters(model);
+        let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes), filters);
+        let compiled = listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default());
+        Compiled { form: Some(form), ..compiled }
+    });
+    let mut compiled = Vec::from(by_host);
     compiled.extend(unknown_hosts::compile(model));
+    let scope = Scope::of(workload, model);
     let mut names = BTreeSet::new();
     for upstream in &workload.upstreams {
-        compiled.extend(compile_upstream(workload, upstream, &mut names, model));
+        compiled.extend(compile_upstream(workload, upstream, &scope, &mut names, model));
     }
     compiled
 }
@@ -42,6 +50,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
 fn compile_upstream(
     workload: &WorkloadState,
     upstream: &Upstream,
+    scope: &Scope,
     names: &mut BTreeSet<String>,
     model: &Model<'_>,
 ) -> Vec<Compiled> {
@@ -53,14 +62,24 @@ fn compile_upstream(
         name = format!("{name}@{}", upstream.bind);
         names.insert(name.clone());
     }
+    let is_seen = scope.sees(service, model);
     if port.protocol.is_http() {
-        let routes = hosts::compile_upstream(&name, upstream, port, &workload.id.namespace, model);
+        let routes = if is_seen {
+            hosts::of_upstream(&name, upstream, port, &workload.id.namespace, model)
+        } else {
+            hosts::refusing_upstream(&name, upstream, scope)
+        };
         let refs = vec![routes.resource.key()];
         let filter = http::outbound(&name, http::by_rds(name.clone()), Vec::new());
         let origins = Origins::of_service(&upstream.service);
         return vec![routes, listener(&name, upstream.bind, filter, refs, origins)];
     }
-    vec![tcp_listener(&name, workload, upstream, port, model)]
+    if is_seen {
+        return vec![tcp_listener(&name, workload, upstream, port, model)];
+    }
+    // Connections are closed: there is nothing to say in their protocol.
+    let filter = tcp_proxy(&name, None, vec![(UNRESOLVED.to_owned(), 1)]);
+    vec![listener(&name, upstream.bind, filter, Vec::new(), Origins::of_service(&upstream.service))]
 }
 
 fn tcp_listener(
@@ -89,15 +108,20 @@ fn tcp_listener(
     let existing = clusters.iter().filter(|(cluster, _)| cluster != UNRESOLVED);
     let refs: BTreeSet<ResourceRef> =
         existing.map(|(cluster, _)| ResourceRef::new(ResourceKind::Cluster, cluster.as_str())).collect();
+    let idle = traffic.idle_timeout.as_ref().map(|limit| limit.value.get());
+    let filter = tcp_proxy(name, idle, clusters);
+    listener(name, upstream.bind, filter, refs.into_iter().collect(), origins)
+}
+
+fn tcp_proxy(name: &str, idle: Option<Duration>, clusters: Vec<(String, u32)>) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: name.to_owned(),
-        idle_timeout: traffic.idle_timeout.as_ref().map(|limit| wire::duration(limit.value.get())),
+        idle_timeout: idle.map(wire::duration),
         max_connect_attempts: Some(wire::uint32(CONNECT_ATTEMPTS)),
         cluster_specifier: Some(specifier(clusters)),
         ..Default::default()
     };
-    let filter = http::network_filter("envoy.filters.network.tcp_proxy", wire::any(&proxy));
-    listener(name, upstream.bind, filter, refs.into_iter().collect(), origins)
+    http::network_filter("envoy.filters.network.tcp_proxy", wire::any(&proxy))
 }
 
 fn specifier(mut clusters: Vec<(String, u32)>) -> ClusterSpecifier {
@@ -124,8 +148,8 @@ fn listener(
         filter_chains: vec![FilterChain { filters: vec![filter], ..Default::default() }],
         ..Default::default()
     };
-    Compiled {
-        resource: Resource::new(ResourceKind::Listener, name, listener.encode_to_vec(), refs),
-        origins: origins.into_vec(),
-    }
+    Compiled::new(
+        Resource::new(ResourceKind::Listener, name, listener.encode_to_vec(), refs),
+        origins.into_vec(),
+    )
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use weft_api::names::{Name, ServiceId, WorkloadId};
 
+use super::hosts;
 use super::model::{Model, WorkloadState};
+use super::scope::Scope;
 use crate::kinds::kind::Kind;
+use crate::kinds::mesh::View;
 use crate::kinds::service::Service;
 use crate::kinds::spec::{Part, Relation, Target};
 use crate::object::{Object, PolicyKey};
@@ -16,10 +19,14 @@ use crate::policy::Policy;
 /// The least that is compiled at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
-    /// The cluster and endpoints of a service's port, and of each of its subsets.
-    ServicePort(ServiceId, Name),
-    /// The route configuration of all callers of a namespace.
-    Routes(Name),
+    /// The cluster of a service's port, and of each of its subsets.
+    Cluster(ServiceId, Name),
+    /// The endpoints of a service's port, and of each of its subsets.
+    Endpoints(ServiceId, Name),
+    /// The virtual hosts of a service, as callers of one namespace reach it.
+    Hosts(ServiceId, Name),
+    /// The route configuration of callers, but for the virtual hosts of services.
+    Routes(Scope),
     /// The listeners of one sidecar, and what belongs to it alone.
     Workload(WorkloadId),
 }
@@ -27,8 +34,11 @@ pub enum Unit {
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ServicePort(service, port) => write!(f, "service port {service}/{port}"),
-            Self::Routes(namespace) => write!(f, "routes of {namespace}"),
+            Self::Cluster(service, port) | Self::Endpoints(service, port) => {
+                write!(f, "service port {service}/{port}")
+            }
+            Self::Hosts(service, namespace) => write!(f, "hosts of {service} for {namespace}"),
+            Self::Routes(scope) => write!(f, "routes of {scope}"),
             Self::Workload(workload) => write!(f, "workload {workload}"),
         }
     }
@@ -47,11 +57,13 @@ pub enum Change {
 #[must_use]
 pub fn all_units(model: &Model<'_>) -> BTreeSet<Unit> {
     let mut units = BTreeSet::new();
+    let namespaces = calling_namespaces(model);
     for service in model.set.services() {
-        units
-            .extend(service.spec.ports.iter().map(|port| Unit::ServicePort(service.id(), port.name.clone())));
+        add_ports(&mut units, &service.id(), &service.spec, Unit::Cluster);
+        add_ports(&mut units, &service.id(), &service.spec, Unit::Endpoints);
+        add_hosts(&mut units, &service.id(), &namespaces);
     }
-    add_all_routes(&mut units, model);
+    add_routes(&mut units, model);
     add_workloads(&mut units, model, |_| true);
     units
 }
@@ -73,45 +85,35 @@ pub fn affected(changes: &[Change], old: &Model<'_>, new: &Model<'_>) -> BTreeSe
     units
 }
 
-/// The services whose virtual hosts the changes touch; `None` is all of them.
-pub(super) fn services_with_changed_hosts(
-    changes: &[Change],
-    old: &Model<'_>,
-    new: &Model<'_>,
-) -> Option<BTreeSet<ServiceId>> {
-    let mut services = BTreeSet::new();
-    for change in changes {
-        let Change::Policy(key) = change else { continue };
-        for model in [old, new] {
-            let Some(policy) = model.set.get(key) else { continue };
-            if policy.shapes().contains(&Part::Hosts) {
-                match Services::called_by(policy, model) {
-                    Services::All => return None,
-                    Services::These(found) => services.extend(found),
-                }
-            }
-        }
-    }
-    Some(services)
-}
-
 fn by_workload(units: &mut BTreeSet<Unit>, id: &WorkloadId, old: &Model<'_>, new: &Model<'_>) {
     units.insert(Unit::Workload(id.clone()));
     let (before, after) = (old.workloads.get(id), new.workloads.get(id));
     let endpoint_is_same = matches!((before, after), (Some(a), Some(b)) if same_endpoint(a, b));
     if !endpoint_is_same {
         for (model, state) in [(old, before), (new, after)] {
-            for (service, spec) in state.into_iter().flat_map(|state| model.services_of(state)) {
-                let ports =
-                    spec.ports.iter().map(|port| Unit::ServicePort(service.clone(), port.name.clone()));
-                units.extend(ports);
+            let Some(state) = state else { continue };
+            for (service, spec) in model.services_of(state) {
+                add_ports(units, &service, spec, Unit::Endpoints);
+                // A cluster names the identities of its members: all have the service's own, unless a file says more.
+                if state.identity.as_ref() != Some(&service) {
+                    add_ports(units, &service, spec, Unit::Cluster);
+                }
             }
         }
     }
-    // The first and the last sidecar of a namespace bring and take its routes.
-    let sidecar = |state: Option<&WorkloadState>| state.is_some_and(WorkloadState::has_sidecar);
-    if sidecar(before) != sidecar(after) {
-        units.insert(Unit::Routes(id.namespace.clone()));
+    let scope = |model: &Model<'_>, state: Option<&WorkloadState>| {
+        state.filter(|state| state.has_sidecar()).map(|state| Scope::of(state, model))
+    };
+    let (before, after) = (scope(old, before), scope(new, after));
+    if before != after {
+        units.extend(before.into_iter().chain(after).map(Unit::Routes));
+    }
+    // The first and the last sidecar of a namespace bring and take its virtual hosts.
+    if calls(&id.namespace, old) != calls(&id.namespace, new) {
+        let namespaces = BTreeSet::from([id.namespace.clone()]);
+        for service in new.set.services() {
+            add_hosts(units, &service.id(), &namespaces);
+        }
     }
 }
 
@@ -134,11 +136,24 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
         match part {
             Part::Clusters => {
                 for service in own.iter(model) {
-                    let ports = service.spec.ports.iter();
-                    units.extend(ports.map(|port| Unit::ServicePort(service.id(), port.name.clone())));
+                    add_ports(units, &service.id(), &service.spec, Unit::Cluster);
                 }
             }
-            Part::Hosts | Part::Routes => add_all_routes(units, new),
+            Part::Endpoints => {
+                for service in own.iter(model) {
+                    add_ports(units, &service.id(), &service.spec, Unit::Endpoints);
+                }
+            }
+            Part::Hosts => {
+                let namespaces = calling_namespaces(new);
+                for service in called.iter(model) {
+                    add_hosts(units, &service.id(), &namespaces);
+                }
+                for service in policy.of::<Service>().into_iter().flat_map(|service| hosts::rivals(service, model)) {
+                    add_hosts(units, &service, &namespaces);
+                }
+            }
+            Part::Routes => add_routes(units, model),
             Part::Upstreams => add_workloads(units, new, |workload| {
                 workload.upstreams.iter().any(|upstream| called.has(&upstream.service))
             }),
@@ -146,6 +161,16 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
                 own.iter(model).any(|service| workload.belongs_to(&service.id(), &service.spec))
             }),
             Part::Sidecars => add_workloads(units, new, |_| true),
+            Part::Callers if new.set.defaults().0.view == View::All => {}
+            Part::Callers => {
+                let namespaces = calling_namespaces(new);
+                for service in own.iter(model) {
+                    add_hosts(units, &service.id(), &namespaces);
+                }
+                add_workloads(units, new, |workload| {
+                    workload.upstreams.iter().any(|upstream| own.has(&upstream.service))
+                });
+            }
         }
     }
 }
@@ -223,9 +248,32 @@ fn behind(key: &PolicyKey, model: &Model<'_>) -> Vec<ServiceId> {
     services.collect()
 }
 
-fn add_all_routes(units: &mut BTreeSet<Unit>, model: &Model<'_>) {
+/// Whether a namespace has a sidecar, which calls others.
+pub(super) fn calls(namespace: &Name, model: &Model<'_>) -> bool {
+    model.workloads_in(namespace).any(WorkloadState::has_sidecar)
+}
+
+fn calling_namespaces(model: &Model<'_>) -> BTreeSet<Name> {
     let callers = model.workloads.values().filter(|workload| workload.has_sidecar());
-    units.extend(callers.map(|workload| Unit::Routes(workload.id.namespace.clone())));
+    callers.map(|workload| workload.id.namespace.clone()).collect()
+}
+
+fn add_ports(
+    units: &mut BTreeSet<Unit>,
+    service: &ServiceId,
+    spec: &Service,
+    unit: fn(ServiceId, Name) -> Unit,
+) {
+    units.extend(spec.ports.iter().map(|port| unit(service.clone(), port.name.clone())));
+}
+
+fn add_hosts(units: &mut BTreeSet<Unit>, service: &ServiceId, namespaces: &BTreeSet<Name>) {
+    units.extend(namespaces.iter().map(|namespace| Unit::Hosts(service.clone(), namespace.clone())));
+}
+
+fn add_routes(units: &mut BTreeSet<Unit>, model: &Model<'_>) {
+    let callers = model.workloads.values().filter(|workload| workload.has_sidecar());
+    units.extend(callers.map(|workload| Unit::Routes(Scope::of(workload, model))));
 }
 
 fn add_workloads(units: &mut BTreeSet<Unit>, model: &Model<'_>, wanted: impl Fn(&WorkloadState) -> bool) {

@@ -34,8 +34,9 @@ use weft_api::resource::{Resource, ResourceKind};
 
 use super::model::Model;
 use super::overrides::FilterOverrides;
+use super::scope::{Scope, Sees};
 use super::{Compiled, Origins, cluster, http, route, wire};
-use crate::kinds::mesh::OutboundMode;
+use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
 
 /// Cluster, cache of names, and what is common in the names of filters. No service's cluster is called so: those have
@@ -67,11 +68,34 @@ pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
     model.set.defaults().0.outbound == OutboundMode::Allow
 }
 
+/// What callers are told of a host name that they are told of no service for.
+pub(super) fn reason(scope: &Scope, model: &Model<'_>) -> (u32, String) {
+    let caller = scope.caller();
+    match (&scope.sees, model.set.defaults().0.authorization) {
+        (Sees::All, _) => (502, UNKNOWN_HOST.to_owned()),
+        (Sees::Declared { .. }, DefaultAction::Allow) => (
+            502,
+            format!(
+                "{caller} is told of no service with this host name: there is none, or it is not among the workload's \
+                 upstreams and no AuthorizationPolicy allows it by name (Mesh defaults.view is Declared)"
+            ),
+        ),
+        (Sees::Declared { .. }, DefaultAction::Deny) => (
+            403,
+            format!(
+                "no AuthorizationPolicy allows {caller} to call a service with this host name, or there is no such \
+                 service (Mesh defaults.authorization is Deny)"
+            ),
+        ),
+    }
+}
+
 /// The encoded virtual host without its domains, and the cluster that it needs.
-pub(super) fn virtual_host(model: &Model<'_>) -> (Vec<u8>, Option<&'static str>) {
+pub(super) fn virtual_host(scope: &Scope, model: &Model<'_>) -> (Vec<u8>, Option<&'static str>) {
     let host = |routes| VirtualHost { name: "unknown".to_owned(), routes, ..Default::default() };
     if !are_forwarded(model) {
-        let answer = |matched| route::answer(matched, 502, UNKNOWN_HOST);
+        let (status, text) = reason(scope, model);
+        let answer = |matched| route::answer(matched, status, &text);
         let refusing = host(vec![answer(route::any_tunnel()), answer(route::any_path())]);
         return (refusing.encode_to_vec(), None);
     }
@@ -137,7 +161,7 @@ pub(super) fn compile(model: &Model<'_>) -> Option<Compiled> {
         Resource::new(ResourceKind::Cluster, DYNAMIC_FORWARD_PROXY, cluster.encode_to_vec(), vec![]);
     let mut origins = Origins::default();
     origins.extend(model.set.defaults().1);
-    Some(Compiled { resource, origins: origins.into_vec() })
+    Some(Compiled::new(resource, origins.into_vec()))
 }
 
 /// Equal in the filter and in the cluster, which share the cache.

@@ -158,7 +158,7 @@ crate::value::text_value!(
 
 impl Spec for AuthorizationPolicy {
     const KIND: Kind = Kind::AuthorizationPolicy;
-    const SHAPES: &'static [Part] = &[Part::Inbound];
+    const SHAPES: &'static [Part] = &[Part::Inbound, Part::Callers];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
         check::check(self, metadata, out);

@@ -81,10 +81,11 @@ pub enum OutboundMode {
 /// Which services a sidecar is told of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum View {
-    /// All that it may call.
+    /// All.
     #[default]
     All,
-    /// Those in its `upstreams`.
+    /// Those in its `upstreams`, and those that an AuthorizationPolicy of action Allow lets it call by name. Where
+    /// `authorization` is Deny: those that one lets it call at all.
     Declared,
     /// Each at first use.
     OnDemand,

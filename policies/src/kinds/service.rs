@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_api::Name;
+use weft_api::names::cluster_name;
+use weft_api::{Name, ServiceId};
 
 use super::kind::Kind;
 use super::spec::{Part, Reference, Relation, Spec, Target};
@@ -102,6 +103,18 @@ impl Service {
         }
     }
 
+    /// The names of a port's clusters: its own, and that of each subset.
+    pub(crate) fn names_of_clusters<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        port: &'a Port,
+    ) -> impl Iterator<Item = (String, Option<&'a Subset>)> {
+        std::iter::once(None).chain(self.subsets.iter().map(Some)).map(move |subset| {
+            let name = subset.map(|subset| subset.name.as_str());
+            (cluster_name(service, port.name.as_str(), name), subset)
+        })
+    }
+
     /// The subset with this name.
     #[must_use]
     pub fn subset(&self, name: &Name) -> Option<&Subset> {
@@ -118,7 +131,7 @@ pub(crate) fn ports_of(service: &Service) -> String {
 
 impl Spec for Service {
     const KIND: Kind = Kind::Service;
-    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Hosts, Part::Upstreams, Part::Inbound];
+    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Endpoints, Part::Hosts, Part::Upstreams, Part::Inbound];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
         check::check(self, metadata, out);

@@ -56,8 +56,10 @@ pub trait Spec:
 /// A part of the compiled configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Clusters and endpoints of a service's ports.
+    /// Clusters of a service's ports.
     Clusters,
+    /// Endpoints of a service's ports.
+    Endpoints,
     /// The virtual hosts of a service, in the route configurations of all callers.
     Hosts,
     /// The route configurations of all callers, but for the virtual hosts of services.
@@ -68,6 +70,8 @@ pub enum Part {
     Inbound,
     /// All listeners of all sidecars.
     Sidecars,
+    /// Which callers are told of a service, where they are not told of all.
+    Callers,
 }
 
 /// Whose sidecar enforces something.
@@ -80,12 +84,17 @@ pub enum Side {
 }
 
 impl Part {
-    /// Whose sidecar has it.
+    /// Whose sidecar enforces it. Who is told of a service follows from what the service's own sidecars enforce.
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Clusters | Self::Hosts | Self::Routes | Self::Upstreams | Self::Sidecars => Side::Caller,
-            Self::Inbound => Side::Server,
+            Self::Clusters
+            | Self::Endpoints
+            | Self::Hosts
+            | Self::Routes
+            | Self::Upstreams
+            | Self::Sidecars => Side::Caller,
+            Self::Inbound | Self::Callers => Side::Server,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use weft_api::{Name, ServiceId};
+use weft_api::names::SpiffeId;
+use weft_api::{Name, ServiceId, TrustDomain};
 
-use super::{Action, AuthorizationPolicy};
+use super::{Action, AuthorizationPolicy, AuthorizationRule, Identity, Source};
 use crate::kinds::merge::levels_of_port;
 use crate::kinds::mesh::DefaultAction;
 use crate::kinds::spec::Relation;
@@ -23,6 +24,51 @@ pub struct Authorization {
     pub default: DefaultAction,
     /// The Mesh object that set the default, where one did.
     pub default_origin: Option<PolicyKey>,
+}
+
+/// What the rules of a policy say about one caller, as far as its identity tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Callers {
+    /// They speak of others only.
+    Others,
+    /// One speaks of everybody.
+    Everybody,
+    /// One speaks of it by its service, its namespace or its identity.
+    Named,
+}
+
+impl Object<AuthorizationPolicy> {
+    /// What the rules say about a caller.
+    #[must_use]
+    pub fn callers(&self, caller: &ServiceId, trust_domain: &TrustDomain) -> Callers {
+        let of_rule = |rule: &AuthorizationRule| {
+            if rule.from.is_empty() {
+                return Callers::Everybody;
+            }
+            let namespace = &self.metadata.namespace;
+            let each = rule.from.iter().map(|source| of_source(source, caller, namespace, trust_domain));
+            each.max().unwrap_or(Callers::Others)
+        };
+        self.spec.rules.iter().map(of_rule).max().unwrap_or(Callers::Others)
+    }
+}
+
+/// Each field that is written must match. An address and a claim are not known beforehand: they may.
+fn of_source(source: &Source, caller: &ServiceId, namespace: &Name, trust_domain: &TrustDomain) -> Callers {
+    let identity = Identity(SpiffeId::service(trust_domain, caller));
+    let services = source.services.iter().any(|service| service.resolve(namespace) == *caller);
+    let fields = [
+        (source.services.is_empty(), services),
+        (source.identities.is_empty(), source.identities.contains(&identity)),
+        (source.namespaces.is_empty(), source.namespaces.contains(&caller.namespace)),
+    ];
+    if fields.iter().any(|(unset, matches)| !unset && !matches) {
+        Callers::Others
+    } else if fields.iter().all(|(unset, _)| *unset) {
+        Callers::Everybody
+    } else {
+        Callers::Named
+    }
 }
 
 impl PolicySet {

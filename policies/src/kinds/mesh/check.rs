@@ -11,8 +11,8 @@ pub(super) fn check(mesh: &Mesh, metadata: &Metadata, out: &mut Findings) {
             .hint(format!("write metadata.name: {MESH_NAME}, and no namespace"));
     }
     out.at("defaults", |out| {
-        if mesh.defaults.view != View::All {
-            out.not_supported("view", &format!("view: {:?}", mesh.defaults.view));
+        if mesh.defaults.view == View::OnDemand {
+            out.not_supported("view", "view: OnDemand");
         }
         if mesh.defaults.mtls == MtlsMode::Permissive {
             out.not_supported("mtls", "mtls: Permissive").value("Permissive");

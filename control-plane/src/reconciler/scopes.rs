@@ -1,0 +1,102 @@
+//! What callers of one scope are told of, where that is not everything.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use weft_api::{Resource, ResourceKey, ResourceKind, WorkloadId};
+use weft_policies::compile::{Scope, Sees};
+use weft_policies::set::PolicyKey;
+use weft_xds::Layer;
+
+/// The callers of one scope.
+#[derive(Debug)]
+pub(super) struct ScopeState {
+    /// Their sidecars.
+    pub users: BTreeSet<WorkloadId>,
+    /// The route configuration of those that take virtual hosts by VHDS.
+    pub routes: Arc<Layer>,
+    /// The route configuration of the others; made when the first of them asks.
+    pub table: OnceLock<Table>,
+    /// What they are told of; `None` where it is everything.
+    pub declared: Option<Declared>,
+}
+
+/// One RouteConfiguration with all virtual hosts, and the policies that shaped it.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub layer: Arc<Layer>,
+    pub origins: Vec<PolicyKey>,
+}
+
+/// A part of the mesh: some virtual hosts, and the clusters that anything there leads to.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    pub hosts: Arc<Layer>,
+    pub clusters: Arc<Layer>,
+    /// How many resources of the callers lead to a cluster, whether or not it exists.
+    uses: HashMap<Arc<str>, usize>,
+}
+
+impl ScopeState {
+    pub fn new(scope: &Scope) -> Self {
+        let declared = match scope.sees {
+            Sees::All => None,
+            Sees::Declared { .. } => Some(Declared::default()),
+        };
+        Self { users: BTreeSet::new(), routes: Arc::default(), table: OnceLock::new(), declared }
+    }
+}
+
+impl Declared {
+    /// Puts what a resource leads to now in place of what it led to before. Gives the clusters and endpoints that came
+    /// and went with that.
+    pub fn lead(
+        &mut self,
+        before: Option<&Resource>,
+        after: Option<&Resource>,
+        catalog: &Layer,
+    ) -> Vec<ResourceKey> {
+        let clusters = |resource: Option<&Resource>| -> Vec<Arc<str>> {
+            let refs = resource.into_iter().flat_map(|resource| &resource.refs);
+            refs.filter(|key| key.kind == ResourceKind::Cluster).map(|key| key.name.clone()).collect()
+        };
+        let mut changed = Vec::new();
+        for name in clusters(after) {
+            let uses = self.uses.entry(name.clone()).or_default();
+            *uses += 1;
+            if *uses == 1 {
+                for kind in [ResourceKind::Cluster, ResourceKind::Endpoint] {
+                    if let Some(resource) = catalog.lookup(kind, &name) {
+                        Arc::make_mut(&mut self.clusters).insert(resource.clone());
+                        changed.push(resource.key());
+                    }
+                }
+            }
+        }
+        for name in clusters(before) {
+            let Some(uses) = self.uses.get_mut(&name) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&name);
+                for kind in [ResourceKind::Cluster, ResourceKind::Endpoint] {
+                    let gone = Arc::make_mut(&mut self.clusters).remove(kind, &name);
+                    changed.extend(gone.map(|resource| resource.key()));
+                }
+            }
+        }
+        changed
+    }
+
+    /// Takes a cluster or endpoints as they are now in the catalog. Whether anything here leads there.
+    pub fn follow(&mut self, key: &ResourceKey, now: Option<&Arc<Resource>>) -> bool {
+        if !self.uses.contains_key(&key.name) {
+            return false;
+        }
+        let clusters = Arc::make_mut(&mut self.clusters);
+        match now {
+            Some(resource) => clusters.insert(resource.clone()),
+            None => clusters.remove(key.kind, &key.name),
+        };
+        true
+    }
+}

@@ -1,0 +1,97 @@
+//! Callers that are told of the same services, and which those are.
+//!
+//! `Mesh.defaults.view` decides. With All, callers of one namespace share everything. With Declared, a caller is told of
+//! the services that it declares as upstreams, and of those that an AuthorizationPolicy lets it call by its name; where
+//! what no policy speaks of is refused, of those that one lets it call at all. Clusters that the routes of such a service
+//! lead to come with it: they are not asked for here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use weft_api::names::{Name, ServiceId};
+
+use super::model::{Model, WorkloadState};
+use crate::kinds::Service;
+use crate::kinds::authorization_policy::effect::Callers;
+use crate::kinds::mesh::{DefaultAction, View};
+use crate::object::Object;
+
+/// Callers that are told of the same services under the same names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// Their namespace, which short names belong to.
+    pub namespace: Name,
+    /// Which services they are told of.
+    pub sees: Sees,
+}
+
+/// Which services a caller is told of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sees {
+    /// All.
+    All,
+    /// Those that follow from who it is and what it declares.
+    Declared {
+        /// The service that its certificate names; none while it has not joined.
+        identity: Option<ServiceId>,
+        /// The services that it declares as upstreams.
+        upstreams: BTreeSet<ServiceId>,
+    },
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sees {
+            Sees::All => write!(f, "{}", self.namespace),
+            Sees::Declared { identity, upstreams } => {
+                match identity {
+                    Some(identity) => write!(f, "{identity}")?,
+                    None => write!(f, "{}", self.namespace)?,
+                }
+                let names: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
+                if names.is_empty() { Ok(()) } else { write!(f, " with upstreams {}", names.join(", ")) }
+            }
+        }
+    }
+}
+
+impl Scope {
+    /// The scope of a workload that has a sidecar.
+    #[must_use]
+    pub fn of(workload: &WorkloadState, model: &Model<'_>) -> Self {
+        let sees = match model.set.defaults().0.view {
+            View::All | View::OnDemand => Sees::All,
+            View::Declared => Sees::Declared {
+                identity: workload.identity.clone(),
+                upstreams: workload.upstreams.iter().map(|upstream| upstream.service.clone()).collect(),
+            },
+        };
+        Self { namespace: workload.id.namespace.clone(), sees }
+    }
+
+    /// Whether its callers are told of a service.
+    #[must_use]
+    pub fn sees(&self, service: &Object<Service>, model: &Model<'_>) -> bool {
+        let Sees::Declared { identity, upstreams } = &self.sees else { return true };
+        let id = service.id();
+        let said = |caller: &ServiceId| {
+            let ports = service.spec.ports.iter();
+            let policies = ports.flat_map(|port| model.set.authorization_for(&id, &port.name).allow);
+            policies.map(|policy| policy.callers(caller, model.trust_domain)).max()
+        };
+        let said = identity.as_ref().and_then(said).unwrap_or(Callers::Others);
+        match model.set.defaults().0.authorization {
+            DefaultAction::Allow => upstreams.contains(&id) || said == Callers::Named,
+            DefaultAction::Deny => said > Callers::Others,
+        }
+    }
+
+    /// Who the callers are, for people.
+    #[must_use]
+    pub fn caller(&self) -> String {
+        match &self.sees {
+            Sees::Declared { identity: Some(identity), .. } => identity.to_string(),
+            Sees::All | Sees::Declared { identity: None, .. } => format!("this workload of {}", self.namespace),
+        }
+    }
+}
