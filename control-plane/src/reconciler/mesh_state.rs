@@ -450,7 +450,8 @@ impl MeshState {
         if now == before {
             return;
         }
-        if now.is_some() && before.is_some() {
+        // One that leaves may be back, in another scope, before its streams are told of anything.
+        if before.is_some() {
             self.delta.moved.insert(id.clone());
         }
         let own = self.own.get(id);
