@@ -409,16 +409,6 @@ pub fn vhds_route_configuration_name(namespace: &Name) -> String {
     format!("outbound/{namespace}/vhds")
 }
 
-/// In a node's `client_features`: virtual hosts of services may come by VHDS on the aggregated stream.
-pub const VIRTUAL_HOSTS_FEATURE: &str = "weft.virtual_hosts";
-
-/// Resource of a virtual host by VHDS: `ROUTE-CONFIGURATION/HOST:PORT`. What stands before the last slash tells whose
-/// it is.
-#[must_use]
-pub fn virtual_host_name(route_configuration: &str, host: &str, port: u16) -> String {
-    format!("{route_configuration}/{host}:{port}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

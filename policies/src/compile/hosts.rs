@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, Vhds, VirtualHost};
 use prost::Message;
-use weft_api::names::{Name, ServiceId, cluster_name, virtual_host_name};
+use weft_api::names::{Name, ServiceId, cluster_name, virtual_host_resource_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::model::{Model, Upstream};
@@ -48,7 +48,7 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
         };
         let mut body = host.encode_to_vec();
         append_domains(&mut body, &names, port.port, index == default);
-        let name = virtual_host_name(&configuration, &format!("{}.{}", service.name, service.namespace), port.port);
+        let name = virtual_host_resource_name(&configuration, &format!("{}.{}", service.name, service.namespace), port.port);
         let refs = clusters(compiled.clusters);
         let mut origins = Origins::of_service(service);
         origins.extend(compiled.origins.into_vec());
