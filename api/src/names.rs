@@ -407,6 +407,23 @@ pub fn route_configuration_name(namespace: &Name) -> String {
 #[must_use]
 pub fn vhds_route_configuration_name(namespace: &Name) -> String {
     format!("outbound/{namespace}/vhds")
+/// In `client_features` of a node: the client takes the virtual hosts of a route configuration as resources of their
+/// own (VHDS), all of them by a wildcard, over delta ADS.
+pub const VIRTUAL_HOSTS_FEATURE: &str = "weft.virtual_hosts";
+
+/// Virtual host of one service port in a route configuration, as a resource of its own (VHDS):
+/// `outbound/NAMESPACE/SERVICE.NAMESPACE2:PORT`. `host` has no slash: Envoy takes everything before the last one for the
+/// name of the route configuration, and so does [`route_configuration_of`].
+#[must_use]
+pub fn virtual_host_resource_name(route_configuration: &str, host: &str, port: u16) -> String {
+    format!("{route_configuration}/{host}:{port}")
+}
+
+/// The route configuration that a virtual host belongs to, by the name of its resource; `None` where it names none.
+#[must_use]
+pub fn route_configuration_of(virtual_host: &str) -> Option<&str> {
+    let (route_configuration, host) = virtual_host.rsplit_once('/')?;
+    (!route_configuration.is_empty() && !host.is_empty()).then_some(route_configuration)
 }
 
 #[cfg(test)]
@@ -450,6 +467,18 @@ mod tests {
         for other in ["weft_control_plane", "shop/web", "shop/web/", "shop/web/http/v2/x", "shop/Web/http"] {
             assert_eq!(Destination::parse(other), None, "{other}");
             assert_eq!(inbound_port(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_host_names_its_route_configuration_before_the_last_slash() {
+        let routes = route_configuration_name(&"shop".parse().unwrap());
+        let name = virtual_host_resource_name(&routes, "cart.shop", 80);
+        assert_eq!(name, "outbound/shop/cart.shop:80");
+        assert_eq!(route_configuration_of(&name), Some(&*routes));
+        assert_eq!(route_configuration_of("routes/a"), Some("routes"));
+        for other in ["cart.shop:80", "/cart.shop:80", "outbound/shop/", ""] {
+            assert_eq!(route_configuration_of(other), None, "{other}");
         }
     }
 

@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use weft_api::names::VIRTUAL_HOSTS_FEATURE;
 
 use crate::rejection::Rejection;
 
@@ -207,8 +208,11 @@ impl Bootstrap {
     }
 }
 
-/// The node, with the name and version of this program.
+/// The node, with the name and version of this program and what it can do besides taking Envoy's resources.
 fn introduced(mut node: Node) -> Node {
+    if !node.client_features.iter().any(|feature| feature == VIRTUAL_HOSTS_FEATURE) {
+        node.client_features.push(VIRTUAL_HOSTS_FEATURE.to_owned());
+    }
     node.user_agent_name = "weft-proxy".to_owned();
     node.user_agent_version_type =
         Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
@@ -260,6 +264,7 @@ static_resources:
         let bootstrap = Bootstrap::parse(ADS).unwrap();
         assert_eq!(bootstrap.node.id, "shop/web-1");
         assert_eq!(bootstrap.node.user_agent_name, "weft-proxy");
+        assert_eq!(bootstrap.node.client_features, [VIRTUAL_HOSTS_FEATURE]);
         assert_eq!(bootstrap.admin, Some("127.0.0.1:15000".parse().unwrap()));
         let target = Target::Cluster("control-plane".to_owned());
         assert_eq!(bootstrap.ads, Some(Stream { variant: Variant::Delta, target: target.clone() }));

@@ -124,18 +124,43 @@ fn listener_state<T>(held: &Held<Arc<T>>) -> Value {
     shown
 }
 
+/// Each with the virtual hosts that came by themselves, as Envoy shows them; of those only what was refused stands alone.
 fn routes(world: &World, selection: &Selection) -> Value {
-    let dynamic: Vec<Value> = world
-        .routes
-        .iter()
-        .filter(|((_, name), _)| chosen(selection, name))
-        .filter_map(|(_, leaf)| leaf_state(ResourceKind::Route, "route_config", leaf))
-        .collect();
+    let configurations = world.routes.iter().filter(|((_, name), _)| chosen(selection, name));
+    let configurations = configurations.filter_map(|(key, leaf)| {
+        let mut shown = leaf_state(ResourceKind::Route, "route_config", leaf)?;
+        if let (Some(held), Some(fields)) = (&leaf.held, shown.as_object_mut()) {
+            if held.value.vhds.is_some() {
+                let whole = with_virtual_hosts(world, &key.1, &held.body);
+                fields.insert("route_config".to_owned(), body(ResourceKind::Route, &whole));
+            }
+            if world.virtual_hosts.keeps_waiting(key) {
+                fields.insert("client_status".to_owned(), json!("REQUESTED"));
+            }
+        }
+        Some(shown)
+    });
+    let hosts = world.virtual_hosts.iter().filter(|(name, _)| chosen(selection, name));
+    let refused = hosts.filter_map(|(_, leaf)| {
+        let error = error_state(ResourceKind::VirtualHost, leaf.refused.as_ref()?);
+        Some(json!({ "client_status": "NACKED", "error_state": error }))
+    });
+    let dynamic: Vec<Value> = configurations.chain(refused).collect();
     json!({
         "@type": format!("{ADMIN}RoutesConfigDump"),
         "static_route_configs": [],
         "dynamic_route_configs": dynamic,
     })
+}
+
+/// A route configuration's bytes with its virtual hosts behind: repeated fields of concatenated messages add up.
+fn with_virtual_hosts(world: &World, name: &str, configuration: &[u8]) -> Vec<u8> {
+    const VIRTUAL_HOSTS: u32 = 2;
+    let mut whole = configuration.to_vec();
+    for host in world.virtual_hosts.of(name) {
+        prost::encoding::bytes::encode(VIRTUAL_HOSTS, &host.body, &mut whole);
+    }
+    whole
 }
 
 fn endpoints(world: &World, selection: &Selection) -> Value {
@@ -243,6 +268,7 @@ fn ignored(world: &World, bootstrap: &Bootstrap) -> Value {
     all.extend(world.listeners.iter().filter_map(|(name, slot)| slots("listener", name, slot)));
     all.extend(world.endpoints.iter().filter_map(|((_, name), leaf)| leaves("endpoint", name, leaf)));
     all.extend(world.routes.iter().filter_map(|((_, name), leaf)| leaves("route", name, leaf)));
+    all.extend(world.virtual_hosts.iter().filter_map(|(name, leaf)| leaves("virtual_host", name, leaf)));
     all.extend(world.secrets.iter().filter_map(|((_, name), leaf)| leaves("secret", name, leaf)));
     Value::Object(all)
 }

@@ -52,6 +52,7 @@ mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
+mod virtual_hosts;
 mod warm;
 pub mod world;
 

@@ -53,7 +53,7 @@ pub use endpoints::{EndpointPlan, EndpointsPlan};
 pub use fields::Host;
 pub use listener::ListenerPlan;
 pub use resource::{Decoded, decode, name_of};
-pub use route::route_config;
+pub use route::{lone_virtual_host, route_config};
 pub use tls::{SecretPlan, Secrets};
 
 /// What decoding writes to besides its result.

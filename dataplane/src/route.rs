@@ -2,24 +2,29 @@
 //!
 //! ```text
 //! RouteConfig -- domains --> VirtualHost -- first route that matches --> Route -> Action
+//!      ^ with_hosts: virtual hosts that came as resources of their own (VHDS)
 //! ```
 //!
 //! [`RouteConfig::find`] answers a [`RouteRef`], a pair of indices: cheap to copy and to keep while the request
 //! lives, beside the `RouteConfig` it belongs to. Nothing here knows of endpoints or connections.
 
 mod action;
+mod domains;
 mod headers;
 mod matching;
 mod retry;
 mod rewrite;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use action::{
     Action, Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteUpgrade,
     WeightedCluster,
 };
+pub(crate) use domains::Domains;
+pub use domains::without_port;
 pub(crate) use headers::{Addition, AppendAction, Value};
 pub use headers::{Evaluated, HeaderOps};
 pub use matching::{PathMatch, RouteMatch};
@@ -37,14 +42,37 @@ use crate::rejection::Notes;
 pub struct RouteConfig {
     /// The resource's name.
     pub name: Arc<str>,
-    /// The virtual hosts.
-    pub virtual_hosts: Vec<VirtualHost>,
+    /// The virtual hosts: its own, then those that came by themselves. Shared, so that of many only those that change
+    /// are made anew.
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    /// `vhds`: more virtual hosts come as resources of their own.
+    pub vhds: Option<Vhds>,
+    /// Domains that virtual hosts which came by themselves do not have, because others have them.
+    pub overlaps: Vec<Overlap>,
     /// Fields that were accepted and have no effect.
     pub notes: Notes,
     pub(crate) domains: Domains,
-    pub(crate) common: Levelled,
+    pub(crate) common: Arc<Levelled>,
     /// `most_specific_header_mutations_wins`.
     pub(crate) specific_wins: bool,
+}
+
+/// `vhds`, which is always by the stream that everything comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vhds {
+    /// `initial_fetch_timeout`: after this long the configuration is used without them; `None` waits for ever.
+    pub patience: Option<Duration>,
+}
+
+/// A domain that two virtual hosts name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The domain, in lower case.
+    pub domain: Arc<str>,
+    /// The virtual host that does not have it.
+    pub host: Arc<str>,
+    /// The virtual host that has it.
+    pub holder: Arc<str>,
 }
 
 /// `VirtualHost`, meant.
@@ -52,8 +80,8 @@ pub struct RouteConfig {
 pub struct VirtualHost {
     /// Its name.
     pub name: Arc<str>,
-    /// The domains, as they were written.
-    pub domains: Vec<Box<str>>,
+    /// The domains, in lower case.
+    pub domains: Vec<Arc<str>>,
     /// The routes, in order.
     pub routes: Vec<Route>,
     /// `include_request_attempt_count`: `x-envoy-attempt-count` for the upstream.
@@ -103,6 +131,38 @@ pub enum Direction {
 }
 
 impl RouteConfig {
+    /// The same configuration with `hosts` behind its own: what came by VHDS, in the order of their names. Of several
+    /// hosts that name a domain the first has it, and the others keep the rest of theirs. So the outcome depends on what
+    /// there is and not on what came first: a domain may move from one host to another, whichever of them comes before.
+    #[must_use]
+    pub fn with_hosts(&self, hosts: impl IntoIterator<Item = Arc<VirtualHost>>) -> Self {
+        let (mut virtual_hosts, mut domains) = (self.virtual_hosts.clone(), self.domains.clone());
+        let mut overlaps = Vec::new();
+        for host in hosts {
+            for domain in &host.domains {
+                if let Err(holder) = domains.insert(domain, virtual_hosts.len()) {
+                    let holder = virtual_hosts.get(holder).unwrap_or(&host);
+                    overlaps.push(Overlap {
+                        domain: Arc::clone(domain),
+                        host: Arc::clone(&host.name),
+                        holder: Arc::clone(&holder.name),
+                    });
+                }
+            }
+            virtual_hosts.push(host);
+        }
+        Self {
+            name: Arc::clone(&self.name),
+            virtual_hosts,
+            vhds: self.vhds,
+            overlaps,
+            notes: self.notes.clone(),
+            domains,
+            common: Arc::clone(&self.common),
+            specific_wins: self.specific_wins,
+        }
+    }
+
     /// The first route that matches, of the virtual host whose domain fits best. `random` decides fractions.
     pub fn find(&self, head: &RequestHead<'_>, random: u64) -> Option<RouteRef> {
         let host = self.domains.find(head.authority)?;
@@ -133,7 +193,7 @@ impl RouteConfig {
             weighted.map(|cluster| &cluster.common),
             Some(&self.route(found).common),
             Some(&self.virtual_host(found).common),
-            Some(&self.common),
+            Some(&*self.common),
         ];
         if self.specific_wins {
             levels.reverse();
@@ -169,25 +229,15 @@ impl RouteConfig {
             weighted.map(|cluster| &cluster.common),
             Some(&self.route(found).common),
             Some(&self.virtual_host(found).common),
-            Some(&self.common),
+            Some(&*self.common),
         ];
         levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
     }
 
     /// What is said of filters, at all levels.
     pub fn all_filter_overrides(&self) -> impl Iterator<Item = &Override> {
-        let hosts = self.virtual_hosts.iter();
-        let levels = hosts.flat_map(|host| {
-            let routes = host.routes.iter().flat_map(|route| {
-                let members = match &route.action {
-                    Action::Forward(forward) => forward.cluster.members(),
-                    Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => &[],
-                };
-                members.iter().map(|member| &member.common).chain([&route.common])
-            });
-            routes.chain([&host.common])
-        });
-        levels.chain([&self.common]).flat_map(|level| level.filters.values())
+        let hosts = self.virtual_hosts.iter().flat_map(|host| host.filter_overrides());
+        hosts.chain(self.common.filters.values())
     }
 
     /// Names of all clusters that routes send to, sorted, each once.
@@ -206,75 +256,16 @@ impl RouteConfig {
     }
 }
 
-/// Domains of all virtual hosts, by how they match.
-#[derive(Debug, Default)]
-pub(crate) struct Domains {
-    exact: HashMap<Box<str>, usize>,
-    /// `*.example.org` without the star, longest first.
-    suffixes: Vec<(Box<str>, usize)>,
-    /// `www.*` without the star, longest first.
-    prefixes: Vec<(Box<str>, usize)>,
-    any: Option<usize>,
-    ignore_port: bool,
-}
-
-impl Domains {
-    /// The same domains, for which the port of an authority does not matter: `ignore_port_in_host_matching`.
-    pub(crate) fn ignoring_port(self) -> Self {
-        Self { ignore_port: true, ..self }
-    }
-
-    /// Adds a domain; false when it is there already.
-    pub(crate) fn insert(&mut self, domain: &str, host: usize) -> bool {
-        let domain = domain.to_ascii_lowercase();
-        let unique = |list: &mut Vec<(Box<str>, usize)>, part: &str| {
-            let fresh = !list.iter().any(|(known, _)| **known == *part);
-            list.push((part.into(), host));
-            list.sort_by_key(|(part, _)| std::cmp::Reverse(part.len()));
-            fresh
-        };
-        if domain == "*" {
-            self.any.replace(host).is_none()
-        } else if let Some(suffix) = domain.strip_prefix('*') {
-            unique(&mut self.suffixes, suffix)
-        } else if let Some(prefix) = domain.strip_suffix('*') {
-            unique(&mut self.prefixes, prefix)
-        } else {
-            self.exact.insert(domain.into(), host).is_none()
-        }
-    }
-
-    fn find(&self, authority: &str) -> Option<usize> {
-        if authority.is_empty() {
-            return self.any;
-        }
-        let authority = if self.ignore_port { without_port(authority) } else { authority };
-        if authority.bytes().any(|b| b.is_ascii_uppercase()) {
-            return self.find_lower(&authority.to_ascii_lowercase());
-        }
-        self.find_lower(authority)
-    }
-
-    fn find_lower(&self, host: &str) -> Option<usize> {
-        if let Some(found) = self.exact.get(host) {
-            return Some(*found);
-        }
-        let longer = |part: &str| host.len() > part.len();
-        let suffix = self.suffixes.iter().find(|(part, _)| longer(part) && host.ends_with(&**part));
-        let found = suffix
-            .or_else(|| self.prefixes.iter().find(|(part, _)| longer(part) && host.starts_with(&**part)));
-        found.map(|(_, host)| *host).or(self.any)
-    }
-}
-
-/// `host:port` without the port; brackets of IPv6 stay.
-pub fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
-        _ => authority,
+impl VirtualHost {
+    /// What it says of filters, at all levels.
+    pub fn filter_overrides(&self) -> impl Iterator<Item = &Override> {
+        let routes = self.routes.iter().flat_map(|route| {
+            let members = match &route.action {
+                Action::Forward(forward) => forward.cluster.members(),
+                Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => &[],
+            };
+            members.iter().map(|member| &member.common).chain([&route.common])
+        });
+        routes.chain([&self.common]).flat_map(|level| level.filters.values())
     }
 }

@@ -88,6 +88,11 @@ impl Session {
         self.lane_mut(kind).want_all();
     }
 
+    /// No longer wants everything of a type, and holds of it what was subscribed by name.
+    pub fn unsubscribe_all(&mut self, kind: ResourceKind) {
+        self.lane_mut(kind).drop_all();
+    }
+
     /// Wants a name; of a name already held it asks for another copy.
     pub fn subscribe(&mut self, kind: ResourceKind, name: &str) {
         self.lane_mut(kind).want(name);

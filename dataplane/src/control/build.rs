@@ -14,6 +14,7 @@ use crate::breaker::Breaker;
 use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Host, ListenerPlan};
 use crate::outlier::Outliers;
 use crate::rejection::Rejection;
+use crate::route::{Overlap, RouteConfig};
 use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Transport};
 use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 
@@ -124,13 +125,36 @@ impl Builder {
     }
 
     fn build_route(&mut self, key: &ChildKey, world: &World) {
-        let own = world.routes.get(key).and_then(|leaf| leaf.held.as_ref());
+        let own = world.routes.get_key_value(key);
         // Another source may have one of that name.
-        let others = || world.routes.iter().filter(|((_, name), _)| *name == key.1);
-        match own.or_else(|| others().find_map(|(_, leaf)| leaf.held.as_ref())) {
-            Some(held) => drop(self.runtime.routes.insert(Arc::clone(&key.1), Arc::clone(&held.value))),
+        let others = world.routes.iter().filter(|((_, name), _)| *name == key.1);
+        let found = own.into_iter().chain(others).find_map(|(key, leaf)| Some((key, leaf.held.as_ref()?)));
+        match found {
+            // The one before serves until the virtual hosts of this one are there.
+            Some((key, _)) if world.virtual_hosts.keeps_waiting(key) => {}
+            Some((_, held)) => {
+                let config = self.routes(&key.1, &held.value, world);
+                self.runtime.routes.insert(Arc::clone(&key.1), config);
+            }
             None => drop(self.runtime.routes.remove(&key.1)),
         }
+    }
+
+    /// A route configuration with the virtual hosts that came by themselves.
+    fn routes(&self, name: &str, config: &Arc<RouteConfig>, world: &World) -> Arc<RouteConfig> {
+        if config.vhds.is_none() {
+            return Arc::clone(config);
+        }
+        let hosts = world.virtual_hosts.of(name).map(|held| Arc::clone(&held.value));
+        let whole = config.with_hosts(hosts);
+        let before = self.runtime.routes.get(name);
+        for overlap in &whole.overlaps {
+            if before.is_none_or(|before| !before.overlaps.contains(overlap)) {
+                let Overlap { domain, host, holder } = overlap;
+                tracing::warn!(routes = name, %domain, %host, %holder, "the domain belongs to another virtual host");
+            }
+        }
+        Arc::new(whole)
     }
 
     /// Builds a cluster, or lets it go; answers its name where something changed.

@@ -48,6 +48,17 @@ impl<K: Clone + Eq + Hash + Ord> Deadlines<K> {
         expired
     }
 
+    /// Takes all who wait.
+    pub(super) fn take_all(&mut self) -> Vec<K> {
+        self.order.clear();
+        self.of.drain().map(|(key, _)| key).collect()
+    }
+
+    /// Until when `key` waits, `None` for ever; nothing where it does not wait.
+    pub(super) fn until(&self, key: &K) -> Option<Option<Instant>> {
+        self.of.get(key).copied()
+    }
+
     /// The first deadline.
     pub(super) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(until, _)| *until)

@@ -51,6 +51,9 @@ impl Control {
             .collect();
         let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, now);
         self.world.remove(kind, &Source::Ads, &removed);
+        if kind == ResourceKind::VirtualHost {
+            self.world.hear_virtual_hosts();
+        }
         self.gauges.count_update(kind, refusals.is_empty());
         self.pending.push(Pending::new(kind, ticket, names, refusals, now.instant));
     }

@@ -11,7 +11,7 @@ impl World {
     /// Names of listed resources that came by a stream or a file.
     #[must_use]
     pub fn dynamic_names(&self, kind: ResourceKind) -> Vec<Arc<str>> {
-        self.table(kind).map(|table| table.dynamic_names()).unwrap_or_default()
+        self.table(kind).dynamic_names()
     }
 
     /// What is in use of what came by the stream, to be kept on disk.
@@ -19,7 +19,7 @@ impl World {
     pub fn snapshot(&self, node: &str) -> Snapshot {
         let mut snapshot = Snapshot { node: node.to_owned(), ..Snapshot::default() };
         for kind in ResourceKind::ALL {
-            for (name, version, body) in self.table(kind).into_iter().flat_map(|table| table.sent()) {
+            for (name, version, body) in self.table(kind).sent() {
                 snapshot.push(kind, name, version, body.clone());
             }
         }
@@ -29,7 +29,6 @@ impl World {
     /// How many fields were accepted and have no effect.
     #[must_use]
     pub fn ignored_fields(&self) -> usize {
-        let tables = ResourceKind::ALL.into_iter().filter_map(|kind| self.table(kind));
-        tables.map(|table| table.ignored_fields()).sum()
+        ResourceKind::ALL.into_iter().map(|kind| self.table(kind).ignored_fields()).sum()
     }
 }

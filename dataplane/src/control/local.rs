@@ -89,6 +89,8 @@ impl Control {
                 .collect();
             self.world.apply(kind, &Source::Ads, Origin::Dynamic, resources, now);
         }
+        // A route configuration was saved with all its virtual hosts, be it none.
+        self.world.hear_virtual_hosts();
         self.restored = Some(snapshot);
     }
 

@@ -27,6 +27,8 @@ pub enum Need {
     Secret(ChildKey),
     /// The addresses of a name.
     Addresses(Question),
+    /// All virtual hosts that are resources of their own (VHDS).
+    VirtualHosts,
 }
 
 /// A resource that names others.

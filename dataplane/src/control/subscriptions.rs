@@ -41,6 +41,11 @@ impl Control {
             Need::Secret(key) if self.is_local_secret(&key) => {}
             Need::Secret(key) => self.follow(ResourceKind::Secret, key),
             Need::Addresses(question) => self.resolver.ask(question),
+            Need::VirtualHosts => {
+                if let Some((client, _)) = &self.stream {
+                    client.subscribe_all(ResourceKind::VirtualHost);
+                }
+            }
         }
     }
 
@@ -51,6 +56,11 @@ impl Control {
             Need::Route(key) => self.unfollow(ResourceKind::Route, key),
             Need::Secret(key) => self.unfollow(ResourceKind::Secret, key),
             Need::Addresses(question) => self.resolver.cease(question),
+            Need::VirtualHosts => {
+                if let Some((client, _)) = &self.stream {
+                    client.unsubscribe_all(ResourceKind::VirtualHost);
+                }
+            }
         }
     }
 

@@ -147,6 +147,8 @@ impl<T> Table for Slots<T> {
 pub(super) enum Absent {
     /// It is empty. Nobody need wait for it.
     Empties,
+    /// It goes. Nobody waits for it alone.
+    Goes,
     /// What is in use stays until nobody names it, as in Envoy. Nobody need wait for it.
     KeepsServing,
     /// Nothing: one that is in use must not be taken away, and one that is not is waited for.
@@ -205,6 +207,7 @@ impl<T> Table for Leaves<T> {
     fn remove(&mut self, key: &ChildKey) {
         match self.absent {
             Absent::Empties => self.all.entry(key.clone()).or_default().held = None,
+            Absent::Goes => drop(self.all.remove(key)),
             Absent::KeepsServing => drop(self.all.entry(key.clone()).or_default()),
             Absent::IsNoWord => {}
         }

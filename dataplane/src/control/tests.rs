@@ -20,6 +20,8 @@ use super::world::World;
 use crate::decode::{EndpointSource, Source};
 use crate::runtime::Runtime;
 
+mod virtual_hosts;
+
 fn encoded<M: Message + Name + Default>(yaml: &str) -> Bytes {
     let document: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
     weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec().into()

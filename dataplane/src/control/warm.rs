@@ -10,7 +10,7 @@ use super::build::Builder;
 use super::held::{Now, Origin, Refusal};
 use super::needs::{Change, Names, Need, Owner};
 use super::world::{Wanted, World};
-use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan};
+use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Source};
 
 /// What [`World::promote`] did.
 #[derive(Debug, Default)]
@@ -31,20 +31,6 @@ pub(super) struct Unusable {
     pub(super) refusal: Refusal,
 }
 
-/// What a warming resource lacks.
-struct Missing {
-    /// How long each of them is waited for; `None` is for ever.
-    patience: Vec<Option<Duration>>,
-    since: Instant,
-}
-
-impl Missing {
-    /// When the waiting is over; `None` for never.
-    fn until(&self) -> Option<Instant> {
-        self.patience.iter().try_fold(self.since, |most, patience| Some(most.max(self.since + (*patience)?)))
-    }
-}
-
 impl World {
     /// The endpoints of a cluster, if they are known.
     #[must_use]
@@ -63,17 +49,31 @@ impl World {
     fn is_there(&self, need: &Need) -> bool {
         match need {
             Need::Endpoints(key) => self.endpoints.is_known(key),
-            Need::Route(key) => self.routes.is_known(key),
+            Need::Route(key) => self.routes.is_known(key) && !self.virtual_hosts.keeps_waiting(key),
             Need::Secret(key) => self.usable.contains_key(key),
             Need::Addresses(question) => self.resolved.contains_key(question),
+            Need::VirtualHosts => self.virtual_hosts.is_heard(),
         }
     }
 
-    /// What a resource lacks that is on its way; `None` when none is.
-    fn missing(&self, owner: &Owner) -> Option<Missing> {
-        fn of<T: Names>(world: &World, (plan, since): (Arc<T>, Instant)) -> Missing {
-            let missing = plan.needs().filter(|(need, _)| !world.is_there(need));
-            Missing { patience: missing.map(|(_, patience)| patience).collect(), since }
+    /// Until when something is waited for that is not there; `None` is for ever. Routes that have come and wait for
+    /// their virtual hosts are waited for as long as they do.
+    fn waits_until(&self, need: &Need, since: Instant, patience: Option<Duration>) -> Option<Instant> {
+        let own = match need {
+            Need::Route(key) => self.virtual_hosts.waits_until(key),
+            Need::Endpoints(_) | Need::Secret(_) | Need::Addresses(_) | Need::VirtualHosts => None,
+        };
+        own.unwrap_or_else(|| Some(since + patience?))
+    }
+
+    /// When a resource that is on its way has waited long enough for what it lacks, `None` for never; nothing when none
+    /// is on its way.
+    fn warms_until(&self, owner: &Owner) -> Option<Option<Instant>> {
+        fn of<T: Names>(world: &World, (plan, since): (Arc<T>, Instant)) -> Option<Instant> {
+            let mut missing = plan.needs().filter(|(need, _)| !world.is_there(need));
+            missing.try_fold(since, |most, (need, patience)| {
+                Some(most.max(world.waits_until(&need, since, patience)?))
+            })
         }
         match owner {
             Owner::Cluster(name) => self.clusters.warming(name).map(|warming| of(self, warming)),
@@ -84,12 +84,14 @@ impl World {
     /// Puts what is warm, or has waited long enough, into use. What cannot be prepared with its secrets is refused,
     /// and the version before it stays.
     pub(super) fn promote(&mut self, builder: &mut Builder, now: Now) -> Promoted {
+        for key in self.virtual_hosts.expired(now.instant) {
+            self.route_came(key);
+        }
         let mut due = std::mem::take(&mut self.due);
         due.extend(self.patience.expired(now.instant));
         let mut promoted = Promoted { examined: due.len(), refusals: Vec::new() };
         for owner in due {
-            let Some(missing) = self.missing(&owner) else { continue };
-            let until = missing.until();
+            let Some(until) = self.warms_until(&owner) else { continue };
             if until.is_none_or(|until| now.instant < until) {
                 self.patience.set(owner, until);
                 continue;
@@ -116,35 +118,55 @@ impl World {
     /// When the next warming resource loses its patience.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.patience.next()
+        self.patience.next().into_iter().chain(self.virtual_hosts.next_deadline()).min()
     }
 
     /// Whether nothing is on its way any more.
     #[must_use]
     pub fn is_warm(&self) -> bool {
-        self.due.is_empty() && self.patience.is_empty()
+        self.due.is_empty() && self.patience.is_empty() && self.virtual_hosts.is_warm()
     }
 
     /// Whether this version of a resource is no longer on its way: in use, refused, or replaced.
     #[must_use]
     pub fn is_settled(&self, kind: ResourceKind, name: &str, version: &str) -> bool {
-        self.table(kind).is_none_or(|table| table.is_settled(name, version))
+        match kind {
+            ResourceKind::Route => {
+                let key = (Source::Ads, name.into());
+                let held = self.routes.get(&key).and_then(|leaf| leaf.held.as_ref());
+                !(self.virtual_hosts.keeps_waiting(&key)
+                    && held.is_some_and(|held| *held.version == *version))
+            }
+            ResourceKind::Cluster
+            | ResourceKind::Listener
+            | ResourceKind::Endpoint
+            | ResourceKind::Secret
+            | ResourceKind::VirtualHost => self.table(kind).is_settled(name, version),
+        }
     }
 
     /// Takes what has to be asked for since the last time, and what no longer. What nobody names is dropped.
     pub(super) fn take_wanted(&mut self) -> Wanted {
         let mut wanted = Wanted::default();
         for change in self.needs.take_changes() {
-            match change {
-                Change::Begun(need) => wanted.begun.push(need),
-                Change::Ended(need) => {
-                    self.forget(&need);
-                    wanted.ended.push(need);
-                }
-                Change::Stray(need) => self.forget(&need),
-            }
+            self.take_change(change, &mut wanted);
+        }
+        // Routes that nobody names any more want no virtual hosts either.
+        if let Some(change) = self.virtual_hosts.take_change() {
+            self.take_change(change, &mut wanted);
         }
         wanted
+    }
+
+    fn take_change(&mut self, change: Change, wanted: &mut Wanted) {
+        match change {
+            Change::Begun(need) => wanted.begun.push(need),
+            Change::Ended(need) => {
+                self.forget(&need);
+                wanted.ended.push(need);
+            }
+            Change::Stray(need) => self.forget(&need),
+        }
     }
 
     fn forget(&mut self, need: &Need) {
@@ -152,11 +174,13 @@ impl World {
             Need::Endpoints(key) => self.endpoints.forget(key),
             Need::Route(key) => {
                 self.routes.forget(key);
+                self.virtual_hosts.unfollow(key);
                 self.stale.routes.insert(key.clone());
             }
             // The next who names it finds it there.
             Need::Secret(_) => {}
             Need::Addresses(question) => drop(self.resolved.remove(question)),
+            Need::VirtualHosts => self.virtual_hosts.forget(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A changed listener or cluster warms beside the one in use and takes its place when everything that it names has
-//! arrived. What is refused leaves the one in use as it is. Each change notes what it affects (`due`, `stale`, `needs`),
+//! arrived; so does a route configuration whose virtual hosts are resources of their own. What is refused leaves the one in use as it is. Each change notes what it affects (`due`, `stale`, `needs`),
 //! so that the work that follows need look at nothing else. No I/O and no clock: the caller passes the time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,6 +19,7 @@ use super::deadlines::Deadlines;
 use super::held::{ChildKey, Held, Incoming, Now, Origin, Refusal, Refused};
 use super::needs::{Need, Needs, Owner};
 use super::table::{Absent, Leaves, Slots, Table};
+use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
     ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, Source, decode,
 };
@@ -39,6 +40,8 @@ pub struct World {
     pub endpoints: Leaves<Arc<EndpointsPlan>>,
     /// RDS.
     pub routes: Leaves<Arc<RouteConfig>>,
+    /// VHDS.
+    pub virtual_hosts: VirtualHosts,
     /// SDS.
     pub secrets: Leaves<SecretPlan>,
     /// Ids of statistics.
@@ -75,6 +78,7 @@ impl Default for World {
             listeners: Slots::default(),
             endpoints: Leaves::new(Absent::Empties),
             routes: Leaves::new(Absent::KeepsServing),
+            virtual_hosts: VirtualHosts::default(),
             secrets: Leaves::new(Absent::IsNoWord),
             registry: Registry::default(),
             usable: Arc::default(),
@@ -89,26 +93,26 @@ impl Default for World {
 }
 
 impl World {
-    /// The table of a type; virtual hosts of their own are not taken.
-    pub(super) fn table(&self, kind: ResourceKind) -> Option<&dyn Table> {
+    /// The table of a type.
+    pub(super) fn table(&self, kind: ResourceKind) -> &dyn Table {
         match kind {
-            ResourceKind::Cluster => Some(&self.clusters),
-            ResourceKind::Listener => Some(&self.listeners),
-            ResourceKind::Endpoint => Some(&self.endpoints),
-            ResourceKind::Route => Some(&self.routes),
-            ResourceKind::Secret => Some(&self.secrets),
-            ResourceKind::VirtualHost => None,
+            ResourceKind::Cluster => &self.clusters,
+            ResourceKind::Listener => &self.listeners,
+            ResourceKind::Endpoint => &self.endpoints,
+            ResourceKind::Route => &self.routes,
+            ResourceKind::Secret => &self.secrets,
+            ResourceKind::VirtualHost => self.virtual_hosts.table(),
         }
     }
 
-    fn table_mut(&mut self, kind: ResourceKind) -> Option<&mut dyn Table> {
+    fn table_mut(&mut self, kind: ResourceKind) -> &mut dyn Table {
         match kind {
-            ResourceKind::Cluster => Some(&mut self.clusters),
-            ResourceKind::Listener => Some(&mut self.listeners),
-            ResourceKind::Endpoint => Some(&mut self.endpoints),
-            ResourceKind::Route => Some(&mut self.routes),
-            ResourceKind::Secret => Some(&mut self.secrets),
-            ResourceKind::VirtualHost => None,
+            ResourceKind::Cluster => &mut self.clusters,
+            ResourceKind::Listener => &mut self.listeners,
+            ResourceKind::Endpoint => &mut self.endpoints,
+            ResourceKind::Route => &mut self.routes,
+            ResourceKind::Secret => &mut self.secrets,
+            ResourceKind::VirtualHost => self.virtual_hosts.table_mut(),
         }
     }
 
@@ -119,11 +123,24 @@ impl World {
             ResourceKind::Listener => self.owner_changed(Owner::Listener(key.1)),
             ResourceKind::Endpoint => self.need_changed(Need::Endpoints(key)),
             ResourceKind::Secret => self.need_changed(Need::Secret(key)),
-            ResourceKind::Route => {
-                self.stale.routes.insert(key.clone());
-                self.need_changed(Need::Route(key));
+            ResourceKind::Route => self.route_came(key),
+            // Who names the routes has nothing to do with it.
+            ResourceKind::VirtualHost => {
+                self.stale.routes.extend(self.virtual_hosts.takers_of(&key.1).cloned());
             }
-            ResourceKind::VirtualHost => {}
+        }
+    }
+
+    /// A route configuration came, changed or went, or has what it waited for.
+    pub(super) fn route_came(&mut self, key: ChildKey) {
+        self.stale.routes.insert(key.clone());
+        self.need_changed(Need::Route(key));
+    }
+
+    /// It is known now which virtual hosts there are.
+    pub(super) fn hear_virtual_hosts(&mut self) {
+        for key in self.virtual_hosts.hear() {
+            self.route_came(key);
         }
     }
 
@@ -199,11 +216,14 @@ impl World {
         let Incoming { name, version, body } = incoming;
         let key = (source.clone(), name);
         // The same bytes again change nothing.
-        if self.table(kind).is_some_and(|table| table.is_current(&key, &body)) {
+        if self.table(kind).is_current(&key, &body) {
             return Ok(());
         }
-        if origin == Origin::Dynamic && self.table(kind).is_some_and(|table| table.is_static(&key.1)) {
+        if origin == Origin::Dynamic && self.table(kind).is_static(&key.1) {
             return Err(Rejection::new("name", "belongs to a static resource, which cannot be replaced"));
+        }
+        if kind == ResourceKind::VirtualHost {
+            VirtualHosts::check(&key)?;
         }
         match decode(kind, &body, &mut self.registry) {
             Ok((decoded, notes)) => {
@@ -215,9 +235,7 @@ impl World {
             }
             Err(rejection) => {
                 let refused = Refused { version, body, rejection: rejection.clone(), at: now.wall };
-                if let Some(table) = self.table_mut(kind) {
-                    table.refuse(&key, refused);
-                }
+                self.table_mut(kind).refuse(&key, refused);
                 self.changed(kind, key);
                 Err(rejection)
             }
@@ -229,7 +247,11 @@ impl World {
             Decoded::Cluster(plan) => self.clusters.warm(key.1, held.with(plan), now.instant),
             Decoded::Listener(plan) => self.listeners.warm(key.1, held.with(plan), now.instant),
             Decoded::Endpoints(plan) => self.endpoints.put(key, held.with(plan)),
-            Decoded::Route(config) => self.routes.put(key, held.with(config)),
+            Decoded::Route(config) => {
+                self.virtual_hosts.follow(&key, config.vhds, now.instant);
+                self.routes.put(key, held.with(config));
+            }
+            Decoded::VirtualHost(host) => self.virtual_hosts.put(key, held.with(host)),
             Decoded::Secret(plan) => self.put_secret(key, held.with(plan)),
         }
     }
@@ -238,9 +260,7 @@ impl World {
     pub fn remove(&mut self, kind: ResourceKind, source: &Source, names: &[Arc<str>]) {
         for name in names {
             let key = (source.clone(), Arc::clone(name));
-            if let Some(table) = self.table_mut(kind) {
-                table.remove(&key);
-            }
+            self.table_mut(kind).remove(&key);
             self.changed(kind, key);
         }
     }

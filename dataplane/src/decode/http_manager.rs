@@ -145,6 +145,10 @@ fn routes(
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
             let config = route::route_config(config).within(|| "route_config")?;
+            if config.vhds.is_some() {
+                let reason = "a route configuration with virtual hosts of their own comes by rds";
+                return Err(Rejection::new("route_config.vhds", reason));
+            }
             filter::decode::register(config.all_filter_overrides(), desk.registry);
             for field in config.notes.fields() {
                 desk.notes.ignored(true, field);

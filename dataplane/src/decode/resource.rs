@@ -10,11 +10,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::Message;
 use weft_api::ResourceKind;
 
-use super::route::route_config;
+use super::route::{lone_virtual_host, route_config};
 use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan};
 use crate::filter;
 use crate::rejection::{Notes, Rejection};
-use crate::route::RouteConfig;
+use crate::route;
 use crate::stats::Registry;
 
 /// A resource, decoded.
@@ -27,7 +27,9 @@ pub enum Decoded {
     /// LDS.
     Listener(Arc<ListenerPlan>),
     /// RDS.
-    Route(Arc<RouteConfig>),
+    Route(Arc<route::RouteConfig>),
+    /// VHDS.
+    VirtualHost(Arc<route::VirtualHost>),
     /// SDS.
     Secret(SecretPlan),
 }
@@ -66,7 +68,11 @@ pub fn decode(
         ResourceKind::Secret => {
             Decoded::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut desk.notes)?)
         }
-        ResourceKind::VirtualHost => return Err(Rejection::unsupported("VirtualHost")),
+        ResourceKind::VirtualHost => {
+            let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut desk.notes)?;
+            filter::decode::register(host.filter_overrides(), desk.registry);
+            Decoded::VirtualHost(Arc::new(host))
+        }
     };
     Ok((decoded, desk.notes))
 }

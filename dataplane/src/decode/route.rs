@@ -1,4 +1,4 @@
-//! `RouteConfiguration`.
+//! `RouteConfiguration`, and `VirtualHost` in it or as a resource of its own.
 
 mod forward;
 mod headers;
@@ -19,9 +19,9 @@ use http::StatusCode;
 pub(crate) use headers::header_ops;
 
 use self::levelled::levelled;
-use super::{fields, format};
+use super::{Reference, Source, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, VirtualHost};
+use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, Vhds, VirtualHost};
 
 const LARGEST_DIRECT_BODY: usize = 4096;
 
@@ -30,7 +30,6 @@ const LARGEST_DIRECT_BODY: usize = 4096;
 /// # Errors
 /// A field that is wrong, or not supported and not cosmetic, with its path.
 pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Rejection> {
-    refuse(&config.vhds, "vhds")?;
     refuse(&config.internal_only_headers, "internal_only_headers")?;
     refuse(&config.cluster_specifier_plugins, "cluster_specifier_plugins")?;
     refuse(&config.request_mirror_policies, "request_mirror_policies")?;
@@ -45,25 +44,27 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
     if config.ignore_port_in_host_matching {
         domains = domains.ignoring_port();
     }
-    let mut virtual_hosts: Vec<VirtualHost> = Vec::with_capacity(config.virtual_hosts.len());
+    let mut virtual_hosts: Vec<Arc<VirtualHost>> = Vec::with_capacity(config.virtual_hosts.len());
     let mut names = HashSet::with_capacity(config.virtual_hosts.len());
     for wire in &config.virtual_hosts {
-        let host =
-            virtual_host(wire, body_limit, &mut notes).within(|| format!("virtual_hosts[{}]", wire.name))?;
+        let at = || format!("virtual_hosts[{}]", wire.name);
+        let host = virtual_host(wire, body_limit, &mut notes).within(at)?;
         if !names.insert(wire.name.as_str()) {
-            return Err(Rejection::new(format!("virtual_hosts[{}]", wire.name), "has a name that is taken"));
+            return Err(Rejection::new(at(), "has a name that is taken"));
         }
-        for domain in &host.domains {
-            if !domains.insert(domain, virtual_hosts.len()) {
-                let reason = format!("{domain} belongs to another virtual host too");
-                return Err(Rejection::new(format!("virtual_hosts[{}].domains", wire.name), reason));
-            }
-        }
-        virtual_hosts.push(host);
+        claim(&mut domains, &host, &virtual_hosts).within(at)?;
+        virtual_hosts.push(Arc::new(host));
+    }
+    let vhds = config.vhds.as_ref().map(vhds).transpose()?;
+    if vhds.is_some() {
+        let field = "max_direct_response_body_size_bytes of hosts by vhds";
+        notes.ignored(&config.max_direct_response_body_size_bytes, field);
     }
     Ok(RouteConfig {
         name: config.name.as_str().into(),
         virtual_hosts,
+        vhds,
+        overlaps: Vec::new(),
         domains,
         common: levelled(
             &config.request_headers_to_add,
@@ -71,10 +72,49 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
             (&config.response_headers_to_add, &config.response_headers_to_remove),
             &config.typed_per_filter_config,
             &mut notes,
-        )?,
+        )?
+        .into(),
         specific_wins: config.most_specific_header_mutations_wins,
         notes,
     })
+}
+
+/// Reads a virtual host that is a resource of its own (VHDS). What the route configuration says of the size of direct
+/// responses does not reach it: Envoy's default holds.
+///
+/// # Errors
+/// As those of [`route_config`].
+pub fn lone_virtual_host(wire: &wire::VirtualHost, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
+    let host = virtual_host(wire, LARGEST_DIRECT_BODY, notes)?;
+    claim(&mut Domains::default(), &host, &[])?;
+    Ok(host)
+}
+
+/// Where the virtual hosts come from that the configuration does not have itself.
+fn vhds(given: &wire::Vhds) -> Result<Vhds, Rejection> {
+    let field = "vhds.config_source";
+    let Reference { source, patience, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
+    match source {
+        Source::Ads => Ok(Vhds { patience }),
+        Source::File(path) => {
+            let reason = format!("virtual hosts come by ads only, not by the file {}", path.display());
+            Err(Rejection::new(field, reason))
+        }
+    }
+}
+
+/// Gives the domains of the host that follows on `before` to it; each may belong to one host only.
+fn claim(domains: &mut Domains, host: &VirtualHost, before: &[Arc<VirtualHost>]) -> Result<(), Rejection> {
+    for domain in &host.domains {
+        if let Err(holder) = domains.insert(domain, before.len()) {
+            let reason = match before.get(holder) {
+                Some(holder) => format!("{domain} belongs to another virtual host too, {}", holder.name),
+                None => format!("{domain} is there twice"),
+            };
+            return Err(Rejection::new("domains", reason));
+        }
+    }
+    Ok(())
 }
 
 fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
@@ -106,7 +146,7 @@ fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Re
     }
     Ok(VirtualHost {
         name: host.name.as_str().into(),
-        domains: host.domains.iter().map(|domain| domain.as_str().into()).collect(),
+        domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
         routes,
         attempt_count_in_request: host.include_request_attempt_count,
         attempt_count_in_response: host.include_attempt_count_in_response,

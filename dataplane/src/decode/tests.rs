@@ -5,7 +5,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::{Message, Name};
 use weft_api::ResourceKind;
@@ -26,7 +26,7 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
         ResourceKind::Listener => encoded::<Listener>(yaml),
         ResourceKind::Route => encoded::<RouteConfiguration>(yaml),
         ResourceKind::Secret => encoded::<Secret>(yaml),
-        ResourceKind::VirtualHost => unreachable!("not read here"),
+        ResourceKind::VirtualHost => encoded::<VirtualHost>(yaml),
     };
     decode(kind, &body, &mut Registry::new())
 }
@@ -240,4 +240,57 @@ fn a_pattern_for_a_peers_name_cannot_leave_the_group_that_anchors_it() {
 #[test]
 fn bytes_that_are_no_message_are_refused() {
     assert!(decode(ResourceKind::Cluster, b"\xff\xff\xff", &mut Registry::new()).is_err());
+}
+
+#[test]
+fn a_virtual_host_of_its_own_is_read_like_one_in_a_route_configuration() {
+    let yaml = "name: r/web\ndomains: [Web.test]\nmetadata: {}\nroutes: [{match: {prefix: /}, route: {cluster: app}}]\n";
+    let (decoded, notes) = read(ResourceKind::VirtualHost, yaml).unwrap();
+    let Decoded::VirtualHost(host) = decoded else { panic!("{decoded:?}") };
+    assert_eq!((&*host.name, &*host.domains[0], host.routes.len()), ("r/web", "web.test", 1));
+    assert_eq!(notes.fields(), ["virtual_hosts.metadata"]);
+    let direct = |body: &str| {
+        format!(
+            "name: r/web\ndomains: [a]\nroutes: [{{name: d, match: {{prefix: /}}, direct_response: {{status: 200, body: {{inline_string: '{body}'}}}}}}]"
+        )
+    };
+    for (yaml, field) in [
+        ("name: r/web", "domains"),
+        ("name: r/web\ndomains: [a.test, A.test]", "domains"),
+        ("name: r/web\ndomains: [a]\nrequire_tls: ALL", "require_tls"),
+        ("name: r/web\ndomains: [a]\nroutes: [{name: x, match: {prefix: /}}]", "routes[x].action"),
+        (&direct(&"x".repeat(4097)), "routes[d].direct_response.body"),
+    ] {
+        assert_eq!(refused(ResourceKind::VirtualHost, yaml).field, field, "{yaml}");
+    }
+    assert!(read(ResourceKind::VirtualHost, &direct(&"x".repeat(4096))).is_ok());
+}
+
+#[test]
+fn filters_that_a_virtual_host_of_its_own_overrides_have_their_statistics() {
+    let yaml = "name: r/web\ndomains: [a]\ntyped_per_filter_config:\n  limit: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: own, token_bucket: {max_tokens: 1, fill_interval: 1s}}\n";
+    let mut registry = Registry::new();
+    decode(ResourceKind::VirtualHost, &encoded::<VirtualHost>(yaml), &mut registry).unwrap();
+    assert!(!registry.is_empty());
+}
+
+#[test]
+fn virtual_hosts_of_their_own_come_by_ads_only_and_not_for_routes_inside_a_listener() {
+    let vhds = |source: &str| format!("name: r\nvhds: {{config_source: {source}}}");
+    let Decoded::Route(config) =
+        read(ResourceKind::Route, &vhds("{ads: {}, initial_fetch_timeout: 3s}")).unwrap().0
+    else {
+        panic!("not a route configuration")
+    };
+    assert_eq!(config.vhds.unwrap().patience, Some(Duration::from_secs(3)));
+    for (source, field) in [
+        ("{path_config_source: {path: /x/hosts.yaml}}", "vhds.config_source"),
+        ("{api_config_source: {api_type: DELTA_GRPC}}", "vhds.config_source.api_config_source"),
+        ("{}", "vhds.config_source"),
+    ] {
+        assert_eq!(refused(ResourceKind::Route, &vhds(source)).field, field, "{source}");
+    }
+    let inline = "- filters: [{name: h, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, route_config: {vhds: {config_source: {ads: {}}}}}}]\n";
+    let rejection = refused(ResourceKind::Listener, &listener(inline));
+    assert!(rejection.field.ends_with("route_config.vhds"), "{rejection}");
 }

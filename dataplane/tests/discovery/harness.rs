@@ -8,7 +8,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use prost::{Message, Name};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -169,6 +169,24 @@ pub(crate) fn routes(name: &str, cluster: &str) -> Arc<Resource> {
     resource::<RouteConfiguration>(ResourceKind::Route, name, &yaml, refs)
 }
 
+/// A route configuration that takes virtual hosts of their own; requests for unknown ones are answered with `unknown`.
+pub(crate) fn routes_with_vhds(name: &str, unknown: &str) -> Arc<Resource> {
+    let yaml = format!(
+        "name: {name}\nvhds: {{config_source: {{ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s}}}}\nvirtual_hosts: [{{name: unknown, domains: ['*'], routes: [{{match: {{prefix: /}}, direct_response: {{status: 404, body: {{inline_string: {unknown}}}}}}}]}}]\n"
+    );
+    resource::<RouteConfiguration>(ResourceKind::Route, name, &yaml, Vec::new())
+}
+
+/// A virtual host of its own for one domain.
+pub(crate) fn virtual_host(routes: &str, domain: &str, cluster: &str, extra: &str) -> Arc<Resource> {
+    let name = format!("{routes}/{domain}");
+    let yaml = format!(
+        "name: {name}\ndomains: [{domain}]\nroutes: [{{match: {{prefix: /}}, route: {{cluster: {cluster}}}}}]\n{extra}\n"
+    );
+    let refs = vec![ResourceKey::new(ResourceKind::Cluster, cluster)];
+    resource::<VirtualHost>(ResourceKind::VirtualHost, &name, &yaml, refs)
+}
+
 /// An HTTP/1.1 server that answers every request with `word`.
 pub(crate) async fn application(word: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -191,12 +209,17 @@ pub(crate) async fn application(word: &'static str) -> u16 {
 
 /// The body that a port answers with.
 pub(crate) async fn get(port: u16) -> std::io::Result<String> {
-    request(port, "/").await
+    request(port, "a", "/").await
 }
 
-async fn request(port: u16, path: &str) -> std::io::Result<String> {
+/// The same for a host.
+pub(crate) async fn get_from(port: u16, host: &str) -> std::io::Result<String> {
+    request(port, host, "/").await
+}
+
+async fn request(port: u16, host: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -256,7 +279,7 @@ static_resources:
     pub(crate) async fn admin(&self, path: &str) -> String {
         soon(async {
             loop {
-                if let Ok(body) = request(self.admin, path).await {
+                if let Ok(body) = request(self.admin, "a", path).await {
                     return body;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
 mod harness;
+mod virtual_hosts;
 
 use std::time::Duration;
 

@@ -64,6 +64,19 @@ impl Lane {
         }
     }
 
+    /// What a snapshot brought along goes too, though nobody wanted everything yet: it is held no more.
+    pub fn drop_all(&mut self) {
+        if std::mem::take(&mut self.wildcard) {
+            self.list_changed = true;
+            if !self.subscribe.remove(WILDCARD) {
+                self.unsubscribe.insert(WILDCARD.into());
+            }
+        }
+        let names = &self.names;
+        self.held.retain(|name, _| names.contains(name));
+        self.holds_less = true;
+    }
+
     pub fn want(&mut self, name: &str) {
         let name: Arc<str> = name.into();
         self.list_changed = true;
@@ -187,9 +200,14 @@ impl Lane {
             if answer.is_none() && self.subscribe.is_empty() && self.unsubscribe.is_empty() {
                 return None;
             }
+            // One message would leave everything subscribed, and nothing would be sent again.
+            let all_again = self.unsubscribe.contains(WILDCARD) && self.subscribe.remove(WILDCARD);
             self.unsubscribe.retain(|name| !self.subscribe.contains(name));
             request.resource_names_subscribe = strings(std::mem::take(&mut self.subscribe));
             request.resource_names_unsubscribe = strings(std::mem::take(&mut self.unsubscribe));
+            if all_again {
+                self.subscribe.insert(WILDCARD.into());
+            }
             (request.response_nonce, request.error_detail) = split(answer);
         } else {
             self.stated = true;

@@ -234,6 +234,39 @@ fn u1_a_first_message_that_would_name_nothing_is_not_sent() {
 }
 
 #[test]
+fn u3_everything_given_up_and_wanted_again_is_sent_again() {
+    let mut session = client(Variant::Delta);
+    session.subscribe_all(ResourceKind::VirtualHost);
+    assert!(delta(&mut session).resource_names_subscribe.is_empty(), "naming nothing means everything");
+    let all = carrying(ResourceKind::VirtualHost, "1", &[("r/a", "v1")], &[]);
+    let update = session.on_response(all).unwrap();
+    session.answer(ResourceKind::VirtualHost, &update.ticket, Verdict::Ack);
+    delta(&mut session);
+    session.unsubscribe_all(ResourceKind::VirtualHost);
+    session.subscribe_all(ResourceKind::VirtualHost);
+    assert_eq!(delta(&mut session).resource_names_unsubscribe, ["*"]);
+    let again = delta(&mut session);
+    assert_eq!(
+        (again.resource_names_subscribe, again.resource_names_unsubscribe.len()),
+        (vec!["*".into()], 0)
+    );
+    session.unsubscribe_all(ResourceKind::VirtualHost);
+    assert_eq!(delta(&mut session).resource_names_unsubscribe, ["*"]);
+    session.on_connect();
+    assert!(session.next_request().is_none(), "nothing is wanted, and nothing held");
+}
+
+#[test]
+fn r1_a_snapshot_of_what_is_not_wanted_any_more_is_not_brought_along() {
+    let mut session = Session::new(Variant::Delta, Node::default());
+    session.restore(ResourceKind::VirtualHost, [("r/a".into(), "v1".into())]);
+    session.unsubscribe_all(ResourceKind::VirtualHost);
+    session.on_connect();
+    session.subscribe_all(ResourceKind::VirtualHost);
+    assert!(delta(&mut session).initial_resource_versions.is_empty());
+}
+
+#[test]
 fn u7_a_name_wanted_again_leaves_a_sotw_list_and_returns() {
     let mut session = client(Variant::Sotw);
     session.subscribe(Endpoint, "a");

@@ -67,6 +67,7 @@ pub enum Notice {
 enum Command {
     Subscribe(ResourceKind, String),
     SubscribeAll(ResourceKind),
+    UnsubscribeAll(ResourceKind),
     Unsubscribe(ResourceKind, String),
     Answer(ResourceKind, Ticket, Verdict),
     Reconnect,
@@ -105,6 +106,11 @@ impl Client {
     /// Wants everything of a type.
     pub fn subscribe_all(&self, kind: ResourceKind) {
         self.command(Command::SubscribeAll(kind));
+    }
+
+    /// No longer wants everything of a type.
+    pub fn unsubscribe_all(&self, kind: ResourceKind) {
+        self.command(Command::UnsubscribeAll(kind));
     }
 
     /// No longer wants a name.
@@ -202,6 +208,7 @@ impl Task {
         match command {
             Command::Subscribe(kind, name) => self.session.subscribe(kind, &name),
             Command::SubscribeAll(kind) => self.session.subscribe_all(kind),
+            Command::UnsubscribeAll(kind) => self.session.unsubscribe_all(kind),
             Command::Unsubscribe(kind, name) => self.session.unsubscribe(kind, &name),
             Command::Answer(kind, ticket, verdict) => self.session.answer(kind, &ticket, verdict),
             Command::Reconnect => return Some(End::Renew),

@@ -227,7 +227,7 @@ fn timeouts_default_to_envoys_and_zero_is_none() {
         let mut route = route(prefix("/"), "r");
         route.action = Some(WireAction::Route(action));
         let mut config = decode(&one(route));
-        match config.virtual_hosts.remove(0).routes.remove(0).action {
+        match Arc::into_inner(config.virtual_hosts.remove(0)).unwrap().routes.remove(0).action {
             Action::Forward(forward) => *forward,
             other => panic!("{other:?}"),
         }
