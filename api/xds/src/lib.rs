@@ -14,6 +14,7 @@
 //! has a test that carries it.
 
 pub mod client;
+pub mod interest;
 pub mod mailbox;
 pub mod server;
 pub mod transport;
@@ -22,3 +23,4 @@ pub mod wire;
 mod words;
 
 pub use view::{Changes, Layer, View};
+pub use interest::Interest;

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use weft_api::resource::{ResourceKind, Version};
 
+use crate::interest::Interest;
 use crate::view::{Changes, View};
 use crate::wire;
 use gate::Gate;
@@ -252,6 +253,16 @@ impl Session {
         self.note_synced();
         None
     }
+    /// What the client asked for. A change of anything else needs no [`Self::poll`], only that the newest view is given to
+    /// [`Self::on_update`] before the first one after a request: a name that a request adds is looked at then.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        if self.view.is_none() {
+            return Interest::Everything;
+        }
+        Interest::Subscribed(self.lanes.each_ref().map(|lane| lane.subscription.wanted()))
+    }
+
 
     /// When to poll again although nothing arrived.
     #[must_use]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_xds::Changes;
+use weft_xds::mailbox::Delivery;
 
 use super::mesh_state::{Delta, MeshState};
 use super::stream::{Connected, Open, StreamId};
@@ -96,7 +97,7 @@ impl Streams {
         strangers.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Gives streams what changed for them, and says whose those are.
+    /// Gives streams what changed for them, and says whose those are that asked for something of it.
     pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &Delta) -> BTreeSet<WorkloadId> {
         let mut touched = BTreeSet::new();
         if delta.shared.is_empty() {
@@ -131,8 +132,14 @@ fn give<'a>(
     if keys.is_empty() {
         return;
     }
-    touched.insert(open.workload.clone());
-    if open.published < revision {
-        open.publish(mesh.view(revision, &open.workload), Changes::Keys(keys));
+    // One that was given this revision as its first view has it all.
+    let delivery = if open.published < revision {
+        open.publish(mesh.view(revision, &open.workload), Changes::Keys(keys))
+    } else {
+        Delivery::Woken
+    };
+    match delivery {
+        Delivery::Woken => drop(touched.insert(open.workload.clone())),
+        Delivery::Kept => {}
     }
 }

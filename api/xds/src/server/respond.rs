@@ -138,7 +138,7 @@ impl Session {
         let Some(view) = &self.view else { return false };
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        if !self.lane(kind).subscription.wildcard {
+        if !self.lane(kind).subscription.is_wildcard() {
             return false;
         }
         let is_its = |set: &[Arc<Resource>]| version_of(kind, set).to_string() == version;
@@ -287,12 +287,12 @@ impl Session {
         if !std::mem::take(&mut lane.rescan) {
             return;
         }
-        if lane.subscription.wildcard
+        if lane.subscription.is_wildcard()
             && let Some(view) = &self.view
         {
             lane.dirty.extend(view.of_kind(kind).map(|resource| resource.name.clone()));
         }
-        lane.dirty.extend(lane.subscription.names.iter().cloned());
+        lane.dirty.extend(lane.subscription.names().iter().cloned());
         lane.dirty.extend(lane.held.keys().cloned());
     }
 }

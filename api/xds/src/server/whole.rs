@@ -61,8 +61,8 @@ impl Session {
         let (Some(view), subscription) = (&self.view, &self.lane(kind).subscription) else {
             return Vec::new();
         };
-        if !subscription.wildcard {
-            return subscription.names.iter().filter_map(|name| view.lookup(kind, name).cloned()).collect();
+        if !subscription.is_wildcard() {
+            return subscription.names().iter().filter_map(|name| view.lookup(kind, name).cloned()).collect();
         }
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));

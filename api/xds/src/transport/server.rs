@@ -31,7 +31,7 @@ use weft_api::resource::ResourceKind;
 use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, Dialect, Sotw};
 use super::{NodeClaim, PeerIdentity};
-use crate::mailbox;
+use crate::mailbox::{self, Delivery};
 use crate::server::{Event, Rejected, Scope, Status as StreamStatus, Variant};
 use crate::view::{Changes, View};
 
@@ -125,9 +125,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Gives the stream a new view; never waits. What the stream has not taken yet is merged.
-    pub fn publish(&self, view: View, changes: Changes) {
-        self.updates.send(view, changes);
+    /// Gives the stream a new view; never waits. What the stream has not taken yet is merged. Says whether the stream
+    /// was woken for it: it is not where the client asked for nothing of what changed.
+    pub fn publish(&self, view: View, changes: Changes) -> Delivery {
+        self.updates.send(view, changes)
     }
 
     /// What the stream looks like now; none if it has ended or is too busy to say.

@@ -148,6 +148,14 @@ impl Served {
         })
     }
 
+    /// Says what the client asks for by now, and takes the view that was kept for it meanwhile: before each answer, so
+    /// that who asks for more is answered from the newest view.
+    fn settle(&mut self, subscription: &mut Subscription) {
+        if let Some((view, changes)) = subscription.updates.set_interest(self.session.interest()) {
+            self.session.on_update(view, changes);
+        }
+    }
+
     /// The memory first, then the place: whoever comes next finds room.
     fn discard(self) {
         let Self { session, permit } = self;
@@ -187,6 +195,7 @@ async fn run<D: Dialect, P: Publisher>(
         let full = responses.capacity() == 0;
         let timer: OptionFuture<_> =
             served.session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
+        served.settle(&mut subscription);
         tokio::select! {
             request = requests.message() => {
                 let Some(request) = request? else { return Ok(()) };
@@ -200,7 +209,10 @@ async fn run<D: Dialect, P: Publisher>(
                 served.session.on_update(view, changes);
             }
             inquiry = subscription.inquiries.recv() => match inquiry {
-                Some(Inquiry::Status(reply)) => { let _ = reply.send(served.session.status()); }
+                Some(Inquiry::Status(reply)) => {
+                    served.settle(&mut subscription);
+                    let _ = reply.send(served.session.status());
+                }
                 Some(Inquiry::Close(status)) => return Err(status),
                 None => return Err(going_away()),
             },
