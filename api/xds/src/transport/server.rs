@@ -284,7 +284,7 @@ where
 
     fn call(&mut self, request: tonic::Request<Streaming<D::Request>>) -> Self::Future {
         let (publisher, peer, stream) = (self.server.publisher.clone(), self.peer.clone(), self.stream);
-        let permit = match self.server.admission.admit(&peer, Instant::now()) {
+        let permit = match self.server.admission.admit(&peer, self.stream.scope, Instant::now()) {
             Ok(permit) => permit,
             Err(excess) => {
                 publisher.refused(&peer, excess);
