@@ -321,6 +321,10 @@ pub const OUTBOUND_LISTENER: &str = "outbound";
 pub const IDENTITY_SECRET: &str = "identity";
 /// Secret with the roots that peers are verified against.
 pub const BUNDLE_SECRET: &str = "bundle";
+/// Cluster of the control plane in the bootstrap of an Envoy, unless its node says otherwise.
+pub const CONTROL_PLANE_CLUSTER: &str = "weft_control_plane";
+/// Field of a node's metadata, in which an Envoy that takes each type on a stream of its own says what it calls that cluster.
+pub const CONTROL_PLANE_CLUSTER_FIELD: &str = "weft.control_plane_cluster";
 
 /// Server name of one port of a service: `PORT.SERVICE.NAMESPACE.TRUST-DOMAIN`.
 #[must_use]

@@ -17,10 +17,11 @@ pub mod client;
 pub mod interest;
 pub mod mailbox;
 pub mod server;
+pub mod source;
 pub mod transport;
 pub mod view;
 pub mod wire;
 mod words;
 
-pub use view::{Changes, Layer, View};
 pub use interest::Interest;
+pub use view::{Changes, Layer, View};

@@ -184,18 +184,22 @@ async fn run<D: Dialect, P: Publisher>(
     // S1: the node of the first message counts, whatever its type, and no later one.
     let claim = NodeClaim::try_new(D::node(&mut first))
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
-    served.session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
+    let session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
     let mut subscription = door.publisher.open(claim, door.peer.clone(), door.stream)?;
+    served.session = match subscription.source.take() {
+        Some(cluster) => session.with_config_source(cluster),
+        None => session,
+    };
     for (kind, rejected) in subscription.rejections.drain(..) {
         served.session.remember_rejection(kind, rejected);
     }
     served.take::<D, P>(first, door)?;
     loop {
+        served.settle(&mut subscription);
         flush::<D>(&mut served.session, responses, &mut subscription);
         let full = responses.capacity() == 0;
         let timer: OptionFuture<_> =
             served.session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
-        served.settle(&mut subscription);
         tokio::select! {
             request = requests.message() => {
                 let Some(request) = request? else { return Ok(()) };
