@@ -321,6 +321,10 @@ pub const OUTBOUND_LISTENER: &str = "outbound";
 pub const IDENTITY_SECRET: &str = "identity";
 /// Secret with the roots that peers are verified against.
 pub const BUNDLE_SECRET: &str = "bundle";
+/// Cluster of the control plane in the bootstrap of an Envoy, unless its node says otherwise.
+pub const CONTROL_PLANE_CLUSTER: &str = "weft_control_plane";
+/// Field of a node's metadata, in which an Envoy that takes each type on a stream of its own says what it calls that cluster.
+pub const CONTROL_PLANE_CLUSTER_FIELD: &str = "weft.control_plane_cluster";
 
 /// Server name of one port of a service: `PORT.SERVICE.NAMESPACE.TRUST-DOMAIN`.
 #[must_use]
@@ -407,12 +411,14 @@ pub fn route_configuration_name(namespace: &Name) -> String {
 #[must_use]
 pub fn vhds_route_configuration_name(namespace: &Name) -> String {
     format!("outbound/{namespace}/vhds")
+}
+
 /// In `client_features` of a node: the client takes the virtual hosts of a route configuration as resources of their
 /// own (VHDS), all of them by a wildcard, over delta ADS.
 pub const VIRTUAL_HOSTS_FEATURE: &str = "weft.virtual_hosts";
 
 /// Virtual host of one service port in a route configuration, as a resource of its own (VHDS):
-/// `outbound/NAMESPACE/SERVICE.NAMESPACE2:PORT`. `host` has no slash: Envoy takes everything before the last one for the
+/// `outbound/NAMESPACE/vhds/SERVICE.NAMESPACE2:PORT`. `host` has no slash: Envoy takes everything before the last one for the
 /// name of the route configuration, and so does [`route_configuration_of`].
 #[must_use]
 pub fn virtual_host_resource_name(route_configuration: &str, host: &str, port: u16) -> String {
@@ -472,9 +478,9 @@ mod tests {
 
     #[test]
     fn a_virtual_host_names_its_route_configuration_before_the_last_slash() {
-        let routes = route_configuration_name(&"shop".parse().unwrap());
+        let routes = vhds_route_configuration_name(&"shop".parse().unwrap());
         let name = virtual_host_resource_name(&routes, "cart.shop", 80);
-        assert_eq!(name, "outbound/shop/cart.shop:80");
+        assert_eq!(name, "outbound/shop/vhds/cart.shop:80");
         assert_eq!(route_configuration_of(&name), Some(&*routes));
         assert_eq!(route_configuration_of("routes/a"), Some("routes"));
         for other in ["cart.shop:80", "/cart.shop:80", "outbound/shop/", ""] {

@@ -236,9 +236,9 @@ impl Metrics {
     /// A discovery stream was refused or ended because its client asked for more than its share.
     pub fn stream_refused(&self, excess: Excess) {
         let bound = match excess {
-            Excess::Crowd => "crowd",
-            Excess::Rate => "rate",
-            Excess::Streams => "streams",
+            Excess::Crowd(_) => "crowd",
+            Excess::Rate(_) => "rate",
+            Excess::Streams(_) => "streams",
             Excess::Names => "names",
         };
         self.0.excess.get_or_create(&ExcessLabel { bound }).inc();

@@ -2,6 +2,7 @@
 //! service.
 
 pub mod client_version;
+pub mod config_source;
 pub mod discovery;
 pub mod health_discovery;
 pub mod metrics_service;

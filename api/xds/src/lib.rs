@@ -14,11 +14,14 @@
 //! has a test that carries it.
 
 pub mod client;
+pub mod interest;
 pub mod mailbox;
 pub mod server;
+pub mod source;
 pub mod transport;
 pub mod view;
 pub mod wire;
 mod words;
 
+pub use interest::Interest;
 pub use view::{Changes, Layer, View};

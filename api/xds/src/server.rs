@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 
 use weft_api::resource::{ResourceKind, Version};
 
+use crate::interest::Interest;
+use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
 use crate::view::{Changes, View};
 use crate::wire;
 use gate::Gate;
@@ -181,6 +183,8 @@ pub struct Session {
     variant: Variant,
     scope: Scope,
     empty_first: EmptyFirst,
+    /// What leaves names this source of its children, and not the aggregated stream.
+    source: Option<GrpcSource>,
     view: Option<View>,
     lanes: [Lane; 6],
     gates: BTreeMap<Arc<str>, Gate>,
@@ -197,6 +201,7 @@ impl Session {
             variant,
             scope,
             empty_first: EmptyFirst::Wildcard,
+            source: None,
             view: None,
             lanes: ResourceKind::ALL.map(|_| Lane::default()),
             gates: BTreeMap::new(),
@@ -210,6 +215,18 @@ impl Session {
     #[must_use]
     pub fn with_empty_first(mut self, meaning: EmptyFirst) -> Self {
         self.empty_first = meaning;
+        self
+    }
+
+    /// Says that the client has no aggregated stream with this control plane: endpoints, routes and secrets come from that
+    /// cluster of its own, in the protocol of this stream.
+    #[must_use]
+    pub fn with_config_source(mut self, cluster: ControlPlaneCluster) -> Self {
+        let api_type = match self.variant {
+            Variant::Sotw => ApiType::Grpc,
+            Variant::Delta => ApiType::DeltaGrpc,
+        };
+        self.source = Some(GrpcSource::new(api_type, cluster));
         self
     }
 
@@ -233,6 +250,16 @@ impl Session {
                 self.unblock();
             }
         }
+    }
+
+    /// What the client asked for. A change of anything else needs no [`Self::poll`], only that the newest view is given to
+    /// [`Self::on_update`] before the first one after a request: a name that a request adds is looked at then.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        if self.view.is_none() {
+            return Interest::Everything;
+        }
+        Interest::Subscribed(self.lanes.each_ref().map(|lane| lane.subscription.wanted()))
     }
 
     /// The next response to send at `now`, if there is one. Call until it returns `None`, and again after each

@@ -8,5 +8,5 @@ mod peer;
 pub mod server;
 mod stream;
 
-pub use admission::{Excess, MAX_STREAMS};
+pub use admission::{Excess, MAX_CHILD_STREAMS, MAX_STREAMS, Purpose};
 pub use peer::{NodeClaim, PeerIdentity};

@@ -3,6 +3,9 @@
 //!
 //! gRPC keeps the order of messages in each direction of a stream; all else is shuffled: both directions against each other,
 //! answers of different types, and what is lost when a stream is cut.
+//!
+//! Views come through a mailbox, and the server's side looks into it only where its task is woken: by a change that the
+//! client asked for, by a request, or by its clock.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
+use weft_xds::mailbox::{self, Delivery};
 use weft_xds::server::{self, Event, Rejected, Request, Response, Scope, Variant};
 use weft_xds::{Changes, Layer, View, wire};
 
@@ -91,6 +95,10 @@ struct World {
     revision: u64,
     now: Instant,
     server: server::Session,
+    publisher: mailbox::Sender,
+    views: mailbox::Receiver,
+    /// The server's task has something to look at.
+    awake: bool,
     client: client::Session,
     wanted: BTreeMap<ResourceKind, (bool, Vec<&'static str>)>,
     upward: VecDeque<Request>,
@@ -109,12 +117,16 @@ struct World {
 impl World {
     fn new(variant: Variant) -> Self {
         let node = wire::Node { id: "shop/web".into(), ..Default::default() };
+        let (publisher, views) = mailbox::mailbox();
         let mut world = Self {
             variant,
             layer: Layer::new(),
             revision: 0,
             now: Instant::now(),
             server: server::Session::new(variant, Scope::Aggregated),
+            publisher,
+            views,
+            awake: false,
             client: client::Session::new(variant, node),
             wanted: BTreeMap::new(),
             upward: VecDeque::new(),
@@ -133,7 +145,11 @@ impl World {
 
     fn show(&mut self, changes: Changes) {
         self.revision += 1;
-        self.server.on_update(View::new(self.revision, vec![Arc::new(self.layer.clone())]), changes);
+        let view = View::new(self.revision, vec![Arc::new(self.layer.clone())]);
+        match self.publisher.send(view, changes) {
+            Delivery::Woken => self.awake = true,
+            Delivery::Kept => {}
+        }
     }
 
     fn put(&mut self, (kind, name, contents, refs): (usize, usize, u8, u8)) -> ResourceKey {
@@ -184,6 +200,7 @@ impl World {
             Step::ToClient => self.deliver(),
             Step::ToServer => {
                 if let Some(request) = self.upward.pop_front() {
+                    self.awake = true;
                     self.server.on_request(self.now, request).expect("the client keeps to the protocol");
                 }
             }
@@ -216,6 +233,14 @@ impl World {
     }
 
     fn serve(&mut self) {
+        let is_due = self.server.next_deadline().is_some_and(|at| at <= self.now);
+        if (std::mem::take(&mut self.awake) || is_due)
+            && let Some((view, changes)) = self.views.set_interest(self.server.interest())
+        {
+            self.server.on_update(view, changes);
+            // As the first view changes what it is woken for.
+            self.awake = true;
+        }
         let Some(response) = self.server.poll(self.now) else { return };
         if let Response::Delta(response) = &response {
             let mut names: Vec<_> = response.resources.iter().map(|resource| &resource.name).collect();
@@ -279,6 +304,7 @@ impl World {
         self.downward.clear();
         self.client.on_connect();
         self.server = server::Session::new(self.variant, Scope::Aggregated);
+        (self.publisher, self.views) = mailbox::mailbox();
         // Half of the streams come to a control plane that remembers, half to another replica.
         if self.revision.is_multiple_of(2) {
             for (kind, rejected) in self.remembered.clone() {

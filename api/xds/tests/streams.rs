@@ -20,6 +20,7 @@ use tower::util::MapRequestLayer;
 use weft_api::names::SpiffeId;
 use weft_api::resource::{Resource, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
+use weft_xds::mailbox::Delivery;
 use weft_xds::server::{Event, Scope, Variant};
 use weft_xds::transport::client::{Client, Notice};
 use weft_xds::transport::server::{DiscoveryServer, Handle, Publisher, StreamKind, Subscription};
@@ -178,6 +179,28 @@ async fn an_update_travels_to_the_client_and_its_ack_back() {
         let events = mesh.events.lock().unwrap();
         assert!(events.contains(&Event::Synced { revision: 8, rejected: 0 }));
     }
+}
+
+/// A change that the client did not ask for waits for it, and is there when it asks.
+#[tokio::test]
+async fn a_view_that_concerns_nothing_asked_for_is_kept_until_it_is_asked_for() {
+    let mut mesh = Mesh::with_peer().await;
+    let (client, mut notices) = mesh.client(Variant::Delta);
+    client.subscribe(ResourceKind::Cluster, "a");
+    let stream = mesh.stream().await;
+    assert_eq!(stream.publish(view(1, &[cluster("a")]), Changes::All), Delivery::Woken);
+    client.answer(&next_update(&mut notices).await, Verdict::Ack);
+    until_synced(&stream, 1).await;
+    let (both, b) = ([cluster("a"), cluster("b")], Changes::Keys(vec![cluster("b").key()]));
+    assert_eq!(stream.publish(view(2, &both), b.clone()), Delivery::Kept);
+    until_synced(&stream, 2).await;
+    assert_eq!(stream.publish(view(3, &both), b.clone()), Delivery::Kept);
+    client.subscribe(ResourceKind::Cluster, "b");
+    let update = next_update(&mut notices).await;
+    assert_eq!(names(&update), ["b"]);
+    client.answer(&update, Verdict::Ack);
+    until_synced(&stream, 3).await;
+    assert_eq!(stream.publish(view(4, &both), b), Delivery::Woken);
 }
 
 #[tokio::test]

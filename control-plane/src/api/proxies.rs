@@ -63,8 +63,8 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
     let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
     let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
     for (open, status) in streams.iter().zip(statuses) {
-        // One that does not answer, or has not looked at its newest view, does not have it.
-        let is_current = |status: &Status| status.synced && status.revision == Some(open.published);
+        // One that does not answer, or has not looked at the newest view that concerns it, does not have it.
+        let is_current = |status: &Status| status.synced && status.revision >= Some(open.published);
         if !status.as_ref().is_some_and(is_current) {
             sync = worse(sync, Sync::Pending);
         }

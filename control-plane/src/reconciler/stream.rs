@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::compile::RouteForm;
+use weft_xds::mailbox::Delivery;
 use weft_xds::server::Scope;
 use weft_xds::transport::server::{Handle, StreamKind};
 use weft_xds::{Changes, View};
@@ -58,8 +59,12 @@ impl Progress {
         !self.listens.swap(true, Ordering::AcqRel)
     }
 
+    /// Notes a view that the stream was woken for. The stream may have answered already, where it holds all of it.
     fn gave(&self, now: Instant, revision: u64) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.answered() >= revision {
+            return;
+        }
         waiting.newest = Some((revision, now));
         waiting.oldest.get_or_insert((revision, now));
     }
@@ -110,7 +115,7 @@ pub struct Open {
     pub form: RouteForm,
     /// Since when.
     pub since: SystemTime,
-    /// Revision of the newest view given to it; 0 before the first.
+    /// Revision of the newest view that concerned it; 0 before the first. It may have a newer one by now.
     pub published: u64,
     opened: Instant,
     progress: Arc<Progress>,
@@ -136,13 +141,21 @@ impl From<Connected> for Open {
 }
 
 impl Open {
-    /// Gives it a view.
-    pub(super) fn publish(&mut self, view: View, changes: Changes) {
+    /// Gives it a view. Where the client asked for nothing of what changed, the view is kept for it, and nobody waits for
+    /// its answer.
+    pub(super) fn publish(&mut self, view: View, changes: Changes) -> Delivery {
         // Its first view is all new to it.
         let changes = if self.published == 0 { Changes::All } else { changes };
-        self.published = view.revision;
-        self.progress.gave(Instant::now(), view.revision);
-        self.handle.publish(view, changes);
+        let (revision, now) = (view.revision, Instant::now());
+        let delivery = self.handle.publish(view, changes);
+        match delivery {
+            Delivery::Woken => {
+                self.published = revision;
+                self.progress.gave(now, revision);
+            }
+            Delivery::Kept => {}
+        }
+        delivery
     }
 
     /// Ends it with these words.
@@ -206,5 +219,10 @@ mod tests {
         assert_eq!(progress.synced(after(5), 4), Some(Duration::from_secs(4)));
         assert_eq!(progress.synced(after(6), 4), None);
         assert_eq!(progress.answered(), 4);
+        // The stream was quicker than the note of what it was given.
+        assert_eq!(progress.synced(after(7), 5), None);
+        progress.gave(after(7), 5);
+        progress.gave(after(8), 6);
+        assert_eq!(progress.synced(after(9), 6), Some(Duration::from_secs(1)));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use weft_api::{Version, WorkloadId};
 use weft_policies::compile::RouteForm;
 use weft_xds::Changes;
+use weft_xds::mailbox::Delivery;
 
 use super::delta::Delta;
 use super::mesh_state::{Concerned, MeshState};
@@ -104,7 +105,7 @@ impl Streams {
         strangers.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Gives streams what changed for them, and says whose those are.
+    /// Gives streams what changed for them, and says whose those are that asked for something of it.
     pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &Delta) -> BTreeSet<WorkloadId> {
         let concerned = match mesh.concerned(delta) {
             Concerned::All => self.by_workload.keys().cloned().collect(),
@@ -126,7 +127,7 @@ impl Streams {
     }
 }
 
-/// Gives a stream what changed for it. Whether there is anything.
+/// Gives a stream what changed for it. Whether there is anything that it asked for.
 fn give(open: &mut Open, revision: u64, mesh: &MeshState, delta: &Delta) -> bool {
     if open.published == 0 {
         return false;
@@ -141,8 +142,12 @@ fn give(open: &mut Open, revision: u64, mesh: &MeshState, delta: &Delta) -> bool
         }
         Changes::All => Changes::All,
     };
-    if open.published < revision {
-        open.publish(mesh.view(revision, &open.workload, open.form), changes);
+    // One that was given this revision as its first view has it all.
+    if open.published == revision {
+        return true;
     }
-    true
+    match open.publish(mesh.view(revision, &open.workload, open.form), changes) {
+        Delivery::Woken => true,
+        Delivery::Kept => false,
+    }
 }

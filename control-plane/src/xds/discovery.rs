@@ -11,6 +11,7 @@ use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
 use super::client_version;
+use super::config_source;
 use super::refusals::{Client, Refusals};
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
@@ -54,6 +55,8 @@ impl Publisher for Discovery {
             }
             return Err(Status::failed_precondition(old.to_string()));
         }
+        let source = config_source::separate(&node, stream.scope)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if !self.reconciling.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));
         }
@@ -75,6 +78,10 @@ impl Publisher for Discovery {
         };
         let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
         let subscription = subscription.with_rejections(remembered);
+        let subscription = match source {
+            Some(cluster) => subscription.with_config_source(cluster),
+            None => subscription,
+        };
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let kind = stream;

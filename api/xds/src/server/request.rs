@@ -152,7 +152,7 @@ impl Session {
             if was_there {
                 self.end_wildcard(kind);
             }
-        } else if lane.subscription.wildcard {
+        } else if lane.subscription.is_wildcard() {
             // U4: the client dropped it and must be told whether the wildcard still covers it.
             if !lane.held.contains_key(name) {
                 lane.add_stray(name)?;
@@ -200,7 +200,7 @@ impl Session {
             if !lane.subscription.covers(&name) {
                 continue;
             }
-            if !lane.subscription.names.contains(&name) {
+            if !lane.subscription.names().contains(&name) {
                 lane.add_stray(&name)?;
             }
             brought.push(name.clone());
@@ -253,7 +253,7 @@ impl Session {
         }
         for name in &difference.dropped {
             // One who gives up a name and asks for everything at once may have dropped what it had.
-            if !self.lane(kind).subscription.wildcard || difference.wildcard_began {
+            if !self.lane(kind).subscription.is_wildcard() || difference.wildcard_began {
                 let children = self.lane_mut(kind).forget(name);
                 self.release(children);
             }

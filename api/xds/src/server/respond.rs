@@ -9,6 +9,7 @@ use weft_api::resource::{Resource, ResourceKind, Version};
 use super::decide::Decision;
 use super::lane::{Flying, InFlight, Known};
 use super::{Event, MAX_RESPONSE, Session};
+use crate::source::GrpcSource;
 use crate::wire;
 
 /// What one response will carry. Names are unique, and none is both sent and removed (U17): it is filled from a set.
@@ -60,7 +61,7 @@ impl Session {
             name: resource.name.to_string(),
             aliases: Vec::new(),
             version: resource.version.to_string(),
-            resource: Some(wire::any(resource)),
+            resource: Some(self.any(resource)),
         });
         let response = wire::DeltaDiscoveryResponse {
             system_version_info: self.view.as_ref().map_or(0, |view| view.revision).to_string(),
@@ -83,7 +84,7 @@ impl Session {
             if is_full_state(kind) { self.fill_full(kind, now)? } else { self.fill_changed(kind, now)? };
         Some(wire::DiscoveryResponse {
             version_info: version_of(kind, &resources).to_string(),
-            resources: resources.iter().map(|resource| wire::any(resource)).collect(),
+            resources: resources.iter().map(|resource| self.any(resource)).collect(),
             type_url: kind.type_url().to_owned(),
             nonce: (self.next_nonce - 1).to_string(),
         })
@@ -110,7 +111,7 @@ impl Session {
         }
         all.extend(batch.resources.iter().map(|sent| (sent.name.clone(), sent.clone())));
         let all: Vec<_> = all.into_values().collect();
-        batch.bytes = all.iter().map(|resource| wire::cost(resource)).sum();
+        batch.bytes = all.iter().map(|resource| self.cost(resource)).sum();
         self.record(kind, batch, now);
         Some(all)
     }
@@ -138,7 +139,7 @@ impl Session {
         let Some(view) = &self.view else { return false };
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        if !self.lane(kind).subscription.wildcard {
+        if !self.lane(kind).subscription.is_wildcard() {
             return false;
         }
         let is_its = |set: &[Arc<Resource>]| version_of(kind, set).to_string() == version;
@@ -204,7 +205,7 @@ impl Session {
                     name.len() + 8
                 }
                 Decision::Send(resource) => {
-                    let cost = wire::cost(&resource);
+                    let cost = self.cost(&resource);
                     if limit == MAX_RESPONSE && !batch.has_room(cost) {
                         names.insert(name);
                         break;
@@ -217,6 +218,21 @@ impl Session {
             self.lane_mut(kind).owed.remove(&name);
         }
         batch
+    }
+
+    /// The resource as this client needs it.
+    fn any(&self, resource: &Resource) -> wire::Any {
+        let any = wire::any(resource);
+        match &self.source {
+            Some(source) => wire::Any { value: source.applied(resource), ..any },
+            None => any,
+        }
+    }
+
+    /// Bytes that a resource takes in a response at most.
+    pub(super) fn cost(&self, resource: &Resource) -> usize {
+        let grown = |source: &GrpcSource| source.applied(resource).len().saturating_sub(resource.body.len());
+        wire::cost(resource) + self.source.as_ref().map_or(0, grown)
     }
 
     /// Notes what leaves, and that its children have to follow.
@@ -287,12 +303,12 @@ impl Session {
         if !std::mem::take(&mut lane.rescan) {
             return;
         }
-        if lane.subscription.wildcard
+        if lane.subscription.is_wildcard()
             && let Some(view) = &self.view
         {
             lane.dirty.extend(view.of_kind(kind).map(|resource| resource.name.clone()));
         }
-        lane.dirty.extend(lane.subscription.names.iter().cloned());
+        lane.dirty.extend(lane.subscription.names().iter().cloned());
         lane.dirty.extend(lane.held.keys().cloned());
     }
 }

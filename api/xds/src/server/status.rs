@@ -85,8 +85,8 @@ impl Session {
         let held = lane.held.values();
         LaneStatus {
             kind,
-            wildcard: lane.subscription.wildcard,
-            subscribed: lane.subscription.names.len(),
+            wildcard: lane.subscription.is_wildcard(),
+            subscribed: lane.subscription.names().len(),
             responses: lane.sent,
             sent: held.clone().filter(|held| has(held.known) || flies(held)).count(),
             acked: held

@@ -1,9 +1,11 @@
 //! What a client asked for: a wildcard, names, or both. Set algebra, not a mode (U3).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imbl::OrdSet;
+
 use super::MAX_NAMES;
+use crate::interest::Wanted;
 
 /// The name that means everything.
 pub(super) const WILDCARD: &str = "*";
@@ -22,9 +24,8 @@ pub(super) struct Full;
 
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    pub wildcard: bool,
-    pub names: BTreeSet<Arc<str>>,
-    /// How much `names` count together.
+    wanted: Wanted,
+    /// How much the names count together.
     weight: usize,
     /// An empty list means everything only until a name was given for the first time (U1).
     ever_named: bool,
@@ -42,7 +43,22 @@ pub(super) struct Difference {
 impl Subscription {
     /// Whether an update of `name` concerns the client. An empty name matches nothing (U18).
     pub fn covers(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.wanted.covers(name)
+    }
+
+    /// Whether everything is asked for.
+    pub fn is_wildcard(&self) -> bool {
+        self.wanted.wildcard
+    }
+
+    /// What is asked for by name.
+    pub fn names(&self) -> &OrdSet<Arc<str>> {
+        &self.wanted.names
+    }
+
+    /// What is asked for, as it is now; shares its memory with the subscription.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     /// How much all names count together.
@@ -54,15 +70,15 @@ impl Subscription {
     pub fn add(&mut self, name: &str) -> Result<bool, Full> {
         self.ever_named = true;
         if name == WILDCARD {
-            return Ok(!std::mem::replace(&mut self.wildcard, true));
+            return Ok(!std::mem::replace(&mut self.wanted.wildcard, true));
         }
-        if !name.is_empty() && !self.names.contains(name) {
+        if !name.is_empty() && !self.wanted.names.contains(name) {
             let weight = self.weight + weight(name);
             if weight > MAX_NAMES {
                 return Err(Full);
             }
             self.weight = weight;
-            self.names.insert(name.into());
+            self.wanted.names.insert(name.into());
         }
         Ok(false)
     }
@@ -71,9 +87,9 @@ impl Subscription {
     pub fn take(&mut self, name: &str) -> bool {
         self.ever_named = true;
         if name == WILDCARD {
-            return std::mem::take(&mut self.wildcard);
+            return std::mem::take(&mut self.wanted.wildcard);
         }
-        let was_there = self.names.remove(name);
+        let was_there = self.wanted.names.remove(name).is_some();
         if was_there {
             self.weight -= weight(name);
         }
@@ -82,7 +98,7 @@ impl Subscription {
 
     /// Begins the legacy wildcard, if the client never named anything.
     pub fn begin_legacy_wildcard(&mut self) -> bool {
-        !self.ever_named && !std::mem::replace(&mut self.wildcard, true)
+        !self.ever_named && !std::mem::replace(&mut self.wanted.wildcard, true)
     }
 
     /// Replaces everything by a complete list (SotW).
@@ -91,28 +107,33 @@ impl Subscription {
         if total > MAX_NAMES {
             return Err(Full);
         }
-        let before = self.wildcard;
-        let names: BTreeSet<Arc<str>> = list
+        let before = std::mem::take(&mut self.wanted);
+        let names: OrdSet<Arc<str>> = list
             .iter()
             .filter(|name| *name != WILDCARD && !name.is_empty())
-            .map(|name| name.as_str().into())
+            .map(|name| Arc::from(name.as_str()))
             .collect();
-        self.wildcard = if list.is_empty() {
+        let wildcard = if list.is_empty() {
             empty_means_all && !self.ever_named
         } else {
             self.ever_named = true;
             list.iter().any(|name| name == WILDCARD)
         };
         let difference = Difference {
-            added: names.difference(&self.names).cloned().collect(),
-            dropped: self.names.difference(&names).cloned().collect(),
-            wildcard_began: self.wildcard && !before,
-            wildcard_ended: before && !self.wildcard,
+            added: missing(&names, &before.names),
+            dropped: missing(&before.names, &names),
+            wildcard_began: wildcard && !before.wildcard,
+            wildcard_ended: before.wildcard && !wildcard,
         };
         self.weight = names.iter().map(|name| weight(name)).sum();
-        self.names = names;
+        self.wanted = Wanted { wildcard, names };
         Ok(difference)
     }
+}
+
+/// Names of the first set that the second does not have.
+fn missing(names: &OrdSet<Arc<str>>, other: &OrdSet<Arc<str>>) -> Vec<Arc<str>> {
+    names.iter().filter(|name| !other.contains(*name)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -129,7 +150,7 @@ mod tests {
         let mut set = Subscription::default();
         assert!(set.replace(&list(&[]), true).unwrap().wildcard_began);
         let more = set.replace(&list(&["*", "a"]), true).unwrap();
-        assert!(set.wildcard && set.covers("a") && set.covers("b") && more.added.len() == 1);
+        assert!(set.is_wildcard() && set.covers("a") && set.covers("b") && more.added.len() == 1);
         assert!(set.replace(&list(&["a"]), true).unwrap().wildcard_ended);
         assert!(set.covers("a") && !set.covers("b"));
         set.replace(&list(&[]), true).unwrap();
@@ -155,7 +176,7 @@ mod tests {
     fn u2_f1_empty_lists_mean_nothing_where_so_agreed_and_names_are_opaque() {
         let mut set = Subscription::default();
         set.replace(&list(&[]), false).unwrap();
-        assert!(!set.wildcard);
+        assert!(!set.is_wildcard());
         set.replace(&list(&["xdstp://x/envoy.config.cluster.v3.Cluster/a?b=c", ""]), false).unwrap();
         assert!(set.covers("xdstp://x/envoy.config.cluster.v3.Cluster/a?b=c") && !set.covers(""));
     }
@@ -174,7 +195,7 @@ mod tests {
         let long = "x".repeat(4096);
         let mut set = Subscription::default();
         assert!((0..MAX_NAMES).any(|n| set.add(&format!("{n}{long}")).is_err()));
-        assert!(set.names.len() < 400 && set.weight() <= MAX_NAMES);
+        assert!(set.names().len() < 400 && set.weight() <= MAX_NAMES);
         let all: Vec<String> = (0..=MAX_NAMES).map(|n| n.to_string()).collect();
         assert_eq!(set.replace(&all, true), Err(Full));
         set.replace(&all[1..], true).unwrap();

@@ -67,7 +67,7 @@ impl Session {
         held.known = Known::Absent;
         held.brought = false;
         let children = held.accepted.take().map(|resource| resource.refs.clone());
-        if !lane.subscription.names.contains(name) {
+        if !lane.subscription.names().contains(name) {
             lane.held.remove(name);
         }
         self.release(children.unwrap_or_default());

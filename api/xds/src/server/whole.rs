@@ -15,7 +15,6 @@ use super::lane::{InFlight, Lane};
 use super::respond::{Batch, version_of};
 use super::verdict::{MAX_NAMED, names_it};
 use super::{Blame, Event, Rejected, Session};
-use crate::wire;
 
 /// Stands for the whole set where the client refused it and named nothing of it.
 pub(super) const WHOLE: &str = "*";
@@ -50,7 +49,7 @@ impl Session {
         for resource in &all {
             owed.remove(&resource.name);
         }
-        let bytes = all.iter().map(|resource| wire::cost(resource)).sum();
+        let bytes = all.iter().map(|resource| self.cost(resource)).sum();
         let batch = Batch { resources: all.clone(), removed: owed.into_iter().collect(), bytes };
         self.record(kind, batch, now);
         Some(all)
@@ -61,8 +60,8 @@ impl Session {
         let (Some(view), subscription) = (&self.view, &self.lane(kind).subscription) else {
             return Vec::new();
         };
-        if !subscription.wildcard {
-            return subscription.names.iter().filter_map(|name| view.lookup(kind, name).cloned()).collect();
+        if !subscription.is_wildcard() {
+            return subscription.names().iter().filter_map(|name| view.lookup(kind, name).cloned()).collect();
         }
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));

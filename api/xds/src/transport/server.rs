@@ -31,8 +31,9 @@ use weft_api::resource::ResourceKind;
 use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, Dialect, Sotw};
 use super::{NodeClaim, PeerIdentity};
-use crate::mailbox;
+use crate::mailbox::{self, Delivery};
 use crate::server::{Event, Rejected, Scope, Status as StreamStatus, Variant};
+use crate::source::ControlPlaneCluster;
 use crate::view::{Changes, View};
 
 /// M2: a message in is this long at most; longer ones are refused before they are decoded.
@@ -86,6 +87,7 @@ pub struct Subscription {
     pub(super) inquiries: mpsc::Receiver<Inquiry>,
     pub(super) observer: Box<dyn Observer>,
     pub(super) rejections: Vec<(ResourceKind, Rejected)>,
+    pub(super) source: Option<ControlPlaneCluster>,
 }
 
 impl Subscription {
@@ -93,7 +95,8 @@ impl Subscription {
     pub fn new(observer: impl Observer) -> (Handle, Self) {
         let (sender, updates) = mailbox::mailbox();
         let (ask, inquiries) = mpsc::channel(INQUIRY_BUFFER);
-        let subscription = Self { updates, inquiries, observer: Box::new(observer), rejections: Vec::new() };
+        let observer = Box::new(observer);
+        let subscription = Self { updates, inquiries, observer, rejections: Vec::new(), source: None };
         (Handle { updates: sender, inquiries: ask }, subscription)
     }
 
@@ -101,6 +104,14 @@ impl Subscription {
     #[must_use]
     pub fn with_rejections(mut self, rejections: Vec<(ResourceKind, Rejected)>) -> Self {
         self.rejections = rejections;
+        self
+    }
+
+    /// Says that the client takes each type on a stream of its own, from that cluster of its bootstrap: what leaves names
+    /// that as the source of endpoints, routes and secrets, in place of the aggregated stream.
+    #[must_use]
+    pub fn with_config_source(mut self, cluster: ControlPlaneCluster) -> Self {
+        self.source = Some(cluster);
         self
     }
 }
@@ -125,9 +136,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Gives the stream a new view; never waits. What the stream has not taken yet is merged.
-    pub fn publish(&self, view: View, changes: Changes) {
-        self.updates.send(view, changes);
+    /// Gives the stream a new view; never waits. What the stream has not taken yet is merged. Says whether the stream
+    /// was woken for it: it is not where the client asked for nothing of what changed.
+    pub fn publish(&self, view: View, changes: Changes) -> Delivery {
+        self.updates.send(view, changes)
     }
 
     /// What the stream looks like now; none if it has ended or is too busy to say.
@@ -283,7 +295,7 @@ where
 
     fn call(&mut self, request: tonic::Request<Streaming<D::Request>>) -> Self::Future {
         let (publisher, peer, stream) = (self.server.publisher.clone(), self.peer.clone(), self.stream);
-        let permit = match self.server.admission.admit(&peer, Instant::now()) {
+        let permit = match self.server.admission.admit(&peer, self.stream.scope, Instant::now()) {
             Ok(permit) => permit,
             Err(excess) => {
                 publisher.refused(&peer, excess);

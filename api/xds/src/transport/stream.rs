@@ -148,6 +148,14 @@ impl Served {
         })
     }
 
+    /// Says what the client asks for by now, and takes the view that was kept for it meanwhile: before each answer, so
+    /// that who asks for more is answered from the newest view.
+    fn settle(&mut self, subscription: &mut Subscription) {
+        if let Some((view, changes)) = subscription.updates.set_interest(self.session.interest()) {
+            self.session.on_update(view, changes);
+        }
+    }
+
     /// The memory first, then the place: whoever comes next finds room.
     fn discard(self) {
         let Self { session, permit } = self;
@@ -176,13 +184,18 @@ async fn run<D: Dialect, P: Publisher>(
     // S1: the node of the first message counts, whatever its type, and no later one.
     let claim = NodeClaim::try_new(D::node(&mut first))
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
-    served.session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
+    let session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
     let mut subscription = door.publisher.open(claim, door.peer.clone(), door.stream)?;
+    served.session = match subscription.source.take() {
+        Some(cluster) => session.with_config_source(cluster),
+        None => session,
+    };
     for (kind, rejected) in subscription.rejections.drain(..) {
         served.session.remember_rejection(kind, rejected);
     }
     served.take::<D, P>(first, door)?;
     loop {
+        served.settle(&mut subscription);
         flush::<D>(&mut served.session, responses, &mut subscription);
         let full = responses.capacity() == 0;
         let timer: OptionFuture<_> =
@@ -200,7 +213,10 @@ async fn run<D: Dialect, P: Publisher>(
                 served.session.on_update(view, changes);
             }
             inquiry = subscription.inquiries.recv() => match inquiry {
-                Some(Inquiry::Status(reply)) => { let _ = reply.send(served.session.status()); }
+                Some(Inquiry::Status(reply)) => {
+                    served.settle(&mut subscription);
+                    let _ = reply.send(served.session.status());
+                }
                 Some(Inquiry::Close(status)) => return Err(status),
                 None => return Err(going_away()),
             },

@@ -3,14 +3,12 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use weft_api::names::CONTROL_PLANE_CLUSTER;
 use weft_api::{Host, TrustDomain};
 
 use super::Membership;
 use super::merge::Takes;
 use crate::args::Bootstrap;
-
-/// The cluster of the control plane.
-pub const CONTROL_PLANE: &str = "weft_control_plane";
 
 /// How long an Envoy of its owner waits for clusters and listeners of the mesh before it starts with its own.
 const OWNER_WAITS: &str = "5s";
@@ -29,7 +27,7 @@ pub fn bootstrap(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value
 
 /// What is added to the bootstrap of an Envoy that has its own.
 pub fn additions(args: &Bootstrap, membership: &Membership, dir: &Path, takes: Takes) -> Value {
-    let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE}});
+    let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}});
     let stream = |api: &str| json!({"api_type": api, "transport_api_version": "V3", "grpc_services": [grpc]});
     let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": OWNER_WAITS});
     let mut ads = stream("DELTA_GRPC");
@@ -68,11 +66,11 @@ fn control_plane(membership: &Membership, dir: &Path) -> Value {
         .map(|replica| json!({"endpoint": {"address": address(&replica.host.bare(), replica.port)}}))
         .collect();
     json!({
-        "name": CONTROL_PLANE,
+        "name": CONTROL_PLANE_CLUSTER,
         "type": if all_addresses { "STATIC" } else { "STRICT_DNS" },
         "connect_timeout": "5s",
         "load_assignment": {
-            "cluster_name": CONTROL_PLANE,
+            "cluster_name": CONTROL_PLANE_CLUSTER,
             "endpoints": [{"lb_endpoints": endpoints}],
         },
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 
 use serde_yaml::{Mapping, Value};
 use weft_api::WorkloadId;
-
-use super::envoy::CONTROL_PLANE;
+use weft_api::names::CONTROL_PLANE_CLUSTER;
 
 /// What an Envoy takes from the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,12 +197,12 @@ impl Found {
 
     fn clusters(&mut self, own: &Mapping) {
         for (index, cluster) in entries(own, &["static_resources", "clusters"]).enumerate() {
-            if name(cluster) == Some(CONTROL_PLANE) {
+            if name(cluster) == Some(CONTROL_PLANE_CLUSTER) {
                 let path = format!("static_resources.clusters[{index}].name");
                 self.add(
                     path,
                     format!(
-                        "{CONTROL_PLANE} is the name of the cluster that is added: give this one another"
+                        "{CONTROL_PLANE_CLUSTER} is the name of the cluster that is added: give this one another"
                     ),
                 );
             }
