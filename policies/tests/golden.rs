@@ -152,9 +152,8 @@ fn check_change(before: &Units, old: &Model<'_>, new: &Model<'_>, change: &Chang
         let compiled = compile(&unit, new);
         units.insert(unit, compiled);
     }
-    let filled = |units: Units| -> Units {
-        units.into_iter().filter(|(_, compiled)| !compiled.is_empty()).collect()
-    };
+    let filled =
+        |units: Units| -> Units { units.into_iter().filter(|(_, compiled)| !compiled.is_empty()).collect() };
     let (incremental, whole) = (filled(units), filled(compile_all(new)));
     let names = |units: &Units| units.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names(&incremental), names(&whole), "after {change:?}");
@@ -227,7 +226,9 @@ fn virtual_hosts_by_vhds_are_those_of_the_table() {
             for host in hosts.flat_map(|(_, compiled)| compiled).map(|one| &one.resource) {
                 let (configuration, domain) = host.name.rsplit_once('/').expect("a slash");
                 assert_eq!(configuration, name);
-                let body = to_json(host.kind.type_url(), &host.body).expect("a virtual host");
+                let mut body = to_json(host.kind.type_url(), &host.body).expect("a virtual host");
+                assert_eq!(body["name"], *host.name, "Envoy takes it away by this name");
+                body["name"] = Value::from(domain);
                 let domains = body["domains"].as_array().expect("domains");
                 assert!(domains.contains(&Value::from(domain)), "{domain}: {domains:?}");
                 by_vhds.push(body);
@@ -285,7 +286,11 @@ fn no_two_virtual_hosts_of_a_route_configuration_share_a_domain() {
 fn a_unit_that_is_gone_compiles_to_nothing() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/httproute/split");
     let full = Input::read(&case);
-    let empty = Input { set: PolicySet::default(), workloads: weft_policies::compile::Workloads::new(), ..full.clone() };
+    let empty = Input {
+        set: PolicySet::default(),
+        workloads: weft_policies::compile::Workloads::new(),
+        ..full.clone()
+    };
     for unit in all_units(&full.model()) {
         assert_eq!(compile(&unit, &empty.model()), Vec::new(), "{unit}");
     }

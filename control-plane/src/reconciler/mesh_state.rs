@@ -402,9 +402,7 @@ impl MeshState {
         let declared = declared.take_while(|(scope, _)| scope.namespace == *namespace);
         let sees: Vec<(Scope, bool)> = declared
             .filter(|(_, state)| state.declared.is_some())
-            .map(|(scope, _)| {
-                (scope.clone(), object.is_some_and(|object| scope.sees(object, &self.model())))
-            })
+            .map(|(scope, _)| (scope.clone(), object.is_some_and(|object| scope.sees(object, &self.model()))))
             .collect();
         for (scope, sees) in sees {
             for key in &keys {
@@ -497,9 +495,8 @@ impl MeshState {
             return;
         }
         let seen = self.set.services().filter(|service| scope.sees(service, &self.model()));
-        let hosts = seen.filter_map(|service| {
-            self.made.get(&Unit::Hosts(service.id(), scope.namespace.clone()))
-        });
+        let hosts =
+            seen.filter_map(|service| self.made.get(&Unit::Hosts(service.id(), scope.namespace.clone())));
         let keys: Vec<ResourceKey> = hosts.flatten().map(|(_, key)| key.clone()).collect();
         for key in &keys {
             self.show_one(scope, &scope.namespace, key, true);

@@ -29,7 +29,8 @@ const OLDEST_ENVOY_WITH_VHDS: (u32, u32) = (1, 37);
 /// have to be configured by the owner of the proxy.
 pub fn route_form(node: &NodeClaim, stream: StreamKind) -> RouteForm {
     let knows = node.has_feature(VIRTUAL_HOSTS_FEATURE)
-        || (node.user_agent() == "envoy" && version(node).is_some_and(|version| version >= OLDEST_ENVOY_WITH_VHDS));
+        || (node.user_agent() == "envoy"
+            && version(node).is_some_and(|version| version >= OLDEST_ENVOY_WITH_VHDS));
     match (stream.variant, stream.scope) {
         (Variant::Delta, Scope::Aggregated) if knows => RouteForm::VirtualHosts,
         (Variant::Delta | Variant::Sotw, Scope::Aggregated | Scope::Only(_)) => RouteForm::Table,

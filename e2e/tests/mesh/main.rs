@@ -20,3 +20,4 @@ mod shop;
 mod steady;
 mod supervised;
 mod upgrade;
+mod visibility;

@@ -51,7 +51,8 @@ pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Ve
     origins.extend(traffic.origins());
     let origins = origins.into_vec();
     let names = spec.names_of_clusters(service, port).map(|(name, _)| name);
-    let compiled = names.map(|name| Compiled::new(one(name, service, spec, port, &traffic, model), origins.clone()));
+    let compiled =
+        names.map(|name| Compiled::new(one(name, service, spec, port, &traffic, model), origins.clone()));
     compiled.collect()
 }
 

@@ -21,7 +21,8 @@ use crate::policy::Object;
 use crate::set::PolicyKey;
 use crate::value::Hostname;
 
-/// Field `domains` of a virtual host, and field `virtual_hosts` of a route configuration.
+/// Fields `name` and `domains` of a virtual host, and field `virtual_hosts` of a route configuration.
+const NAME: u32 = 1;
 const DOMAINS: u32 = 2;
 const VIRTUAL_HOSTS: u32 = 2;
 
@@ -41,14 +42,12 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
     let compiled = ports.iter().enumerate().map(|(index, port)| {
         let rules = model.set.http_rules_for(service, port, caller);
         let compiled = Routes::compile(service, port, &rules, model);
-        let host = VirtualHost {
-            name: cluster_name(service, port.name.as_str(), None),
-            routes: compiled.routes,
-            ..Default::default()
-        };
+        let host = format!("{}.{}", service.name, service.namespace);
+        let name = virtual_host_resource_name(&configuration, &host, port.port);
+        // Envoy takes a virtual host away by the name within it, so that must be the resource's.
+        let host = VirtualHost { name: name.clone(), routes: compiled.routes, ..Default::default() };
         let mut body = host.encode_to_vec();
         append_domains(&mut body, &names, port.port, index == default);
-        let name = virtual_host_resource_name(&configuration, &format!("{}.{}", service.name, service.namespace), port.port);
         let refs = clusters(compiled.clusters);
         let mut origins = Origins::of_service(service);
         origins.extend(compiled.origins.into_vec());
@@ -69,10 +68,8 @@ pub(super) fn route_configuration(scope: &Scope, model: &Model<'_>) -> Option<Co
         return None;
     }
     let mut compiled = assemble(RouteForm::VirtualHosts, scope, std::iter::empty(), model);
-    let by_vhds = RouteConfiguration {
-        vhds: Some(Vhds { config_source: Some(wire::ads()) }),
-        ..Default::default()
-    };
+    let by_vhds =
+        RouteConfiguration { vhds: Some(Vhds { config_source: Some(wire::ads()) }), ..Default::default() };
     let mut body = compiled.resource.body.to_vec();
     body.extend(by_vhds.encode_to_vec());
     let Resource { kind, name, refs, .. } = &*compiled.resource;
@@ -102,7 +99,10 @@ fn assemble<'a>(
     let mut refs = BTreeSet::new();
     let mut origins = Origins::default();
     for (host, of_host) in hosts {
-        wire::append_message(&mut body, VIRTUAL_HOSTS, &host.body);
+        // Of a field that stands twice, the last counts.
+        let mut within = host.body.to_vec();
+        wire::append_string(&mut within, NAME, host.name.rsplit('/').next().unwrap_or_default());
+        wire::append_message(&mut body, VIRTUAL_HOSTS, &within);
         refs.extend(host.refs.iter().cloned());
         origins.extend(of_host.iter().cloned());
     }
@@ -133,11 +133,7 @@ pub(super) fn of_upstream(
 }
 
 /// Compiles the routes of an upstream that its callers may not call: whatever the host, they are told why.
-pub(super) fn refusing_upstream(
-    name: &str,
-    upstream: &Upstream,
-    scope: &Scope,
-) -> Compiled {
+pub(super) fn refusing_upstream(name: &str, upstream: &Upstream, scope: &Scope) -> Compiled {
     let (caller, service) = (scope.caller(), &upstream.service);
     let text = format!(
         "no AuthorizationPolicy allows {caller} to call {service} (Mesh defaults.authorization is Deny)"

@@ -91,7 +91,9 @@ impl Scope {
     pub fn caller(&self) -> String {
         match &self.sees {
             Sees::Declared { identity: Some(identity), .. } => identity.to_string(),
-            Sees::All | Sees::Declared { identity: None, .. } => format!("this workload of {}", self.namespace),
+            Sees::All | Sees::Declared { identity: None, .. } => {
+                format!("this workload of {}", self.namespace)
+            }
         }
     }
 }

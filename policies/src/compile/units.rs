@@ -149,7 +149,9 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
                 for service in called.iter(model) {
                     add_hosts(units, &service.id(), &namespaces);
                 }
-                for service in policy.of::<Service>().into_iter().flat_map(|service| hosts::rivals(service, model)) {
+                for service in
+                    policy.of::<Service>().into_iter().flat_map(|service| hosts::rivals(service, model))
+                {
                     add_hosts(units, &service, &namespaces);
                 }
             }

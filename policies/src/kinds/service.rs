@@ -131,7 +131,8 @@ pub(crate) fn ports_of(service: &Service) -> String {
 
 impl Spec for Service {
     const KIND: Kind = Kind::Service;
-    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Endpoints, Part::Hosts, Part::Upstreams, Part::Inbound];
+    const SHAPES: &'static [Part] =
+        &[Part::Clusters, Part::Endpoints, Part::Hosts, Part::Upstreams, Part::Inbound];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
         check::check(self, metadata, out);

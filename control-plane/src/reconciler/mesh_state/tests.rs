@@ -221,8 +221,11 @@ fn nothing_that_a_caller_by_vhds_has_grows_with_the_mesh() {
         panic!("a few names changed");
     };
     let view = bench.mesh.view(1, &id("s0"), RouteForm::VirtualHosts);
-    let bytes: usize =
-        keys.iter().filter_map(|key| view.lookup(key.kind, &key.name)).map(|one| weft_xds::wire::cost(one)).sum();
+    let bytes: usize = keys
+        .iter()
+        .filter_map(|key| view.lookup(key.kind, &key.name))
+        .map(|one| weft_xds::wire::cost(one))
+        .sum();
     assert_eq!(keys.len(), 3, "{keys:?}");
     assert!(bytes < 6 * 1024, "{bytes} bytes");
     let largest = view.of_kind(ResourceKind::Route).map(|one| one.body.len()).max().unwrap();
@@ -244,7 +247,8 @@ const NAMES: [&str; 5] = ["a", "b", "c", "ax", "bx"];
 fn step() -> impl Strategy<Value = Step> {
     let name = || prop::sample::select(&NAMES[..]);
     let from = prop::sample::select(
-        &["", "{services: [shop/a]}", "{namespaces: [other]}", "{services: [other/ax], namespaces: [other]}"][..],
+        &["", "{services: [shop/a]}", "{namespaces: [other]}", "{services: [other/ax], namespaces: [other]}"]
+            [..],
     );
     let own = |names: (&'static str, &'static str)| namespace_of(names.0) == namespace_of(names.1);
     prop_oneof![
