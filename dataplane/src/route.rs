@@ -65,7 +65,7 @@ pub struct Vhds {
 }
 
 /// A domain that two virtual hosts name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Overlap {
     /// The domain, in lower case.
     pub domain: Arc<str>,

@@ -1,7 +1,7 @@
 //! From what is in use to the runtime. What did not change is taken over from the runtime before, by pointer: the
 //! workers see at once what they need not touch, and a change costs what it affects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -148,11 +148,10 @@ impl Builder {
         let hosts = world.virtual_hosts.of(name).map(|held| Arc::clone(&held.value));
         let whole = config.with_hosts(hosts);
         let before = self.runtime.routes.get(name);
-        for overlap in &whole.overlaps {
-            if before.is_none_or(|before| !before.overlaps.contains(overlap)) {
-                let Overlap { domain, host, holder } = overlap;
-                tracing::warn!(routes = name, %domain, %host, %holder, "the domain belongs to another virtual host");
-            }
+        let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| &before.overlaps).collect();
+        for overlap in whole.overlaps.iter().filter(|overlap| !told.contains(overlap)) {
+            let Overlap { domain, host, holder } = overlap;
+            tracing::warn!(routes = name, %domain, %host, %holder, "the domain belongs to another virtual host");
         }
         Arc::new(whole)
     }
