@@ -295,8 +295,8 @@ impl MeshState {
             self.insert(&place, one);
         }
         if let Unit::Hosts(service, namespace) = &unit {
-            let keys = gone.into_iter().chain(&made).map(|(_, key)| key.clone()).collect();
-            self.show(service, namespace, keys);
+            let keys: Vec<ResourceKey> = gone.into_iter().chain(&made).map(|(_, key)| key.clone()).collect();
+            self.show(service, namespace, &keys);
         }
         if !made.is_empty() {
             self.made.insert(unit, made);
@@ -396,7 +396,7 @@ impl MeshState {
     }
 
     /// Shows the virtual hosts of a service to the scopes that are told of it, and takes them from the others.
-    fn show(&mut self, service: &ServiceId, namespace: &Name, keys: Vec<ResourceKey>) {
+    fn show(&mut self, service: &ServiceId, namespace: &Name, keys: &[ResourceKey]) {
         let object = self.set.service(service);
         let declared = self.scopes.range(first_in(namespace)..);
         let declared = declared.take_while(|(scope, _)| scope.namespace == *namespace);
@@ -405,7 +405,7 @@ impl MeshState {
             .map(|(scope, _)| (scope.clone(), object.is_some_and(|object| scope.sees(object, &self.model()))))
             .collect();
         for (scope, sees) in sees {
-            for key in &keys {
+            for key in keys {
                 self.show_one(&scope, namespace, key, sees);
             }
         }

@@ -145,6 +145,18 @@ async fn wait_counts_those_that_the_change_concerns() {
     let late = plane.apply_and_wait(&service("ledger"), "500ms").await.wait.unwrap();
     assert_eq!((late.targeted, late.acked), (4, 3), "{late:?}");
     assert_eq!((late.laggards[0].proxy.as_str(), &late.laggards[0].error), ("shop/web-4", &None));
+    // One that asked for nothing of what changes is not woken, and nobody waits for it.
+    let other = join(&token, declared("web-5", "127.0.0.15")).await.unwrap();
+    let mut other = Delta::open(&other, plane.running.xds).await;
+    other.subscribe(ResourceKind::Cluster, &["shop/cart/http"]).await;
+    let cart = other.expect(ResourceKind::Cluster).await;
+    other.ack(&cart).await;
+    plane.until("shop/web-5", "in sync", |status| status.sync == Sync::Synced).await;
+    let without = plane.apply_and_wait(&service("invoices"), "500ms").await.wait.unwrap();
+    assert_eq!((without.targeted, without.acked), (4, 3), "{without:?}");
+    plane.until("shop/web-5", "still in sync", |status| status.sync == Sync::Synced).await;
+    other.subscribe(ResourceKind::Cluster, &["shop/invoices/http"]).await;
+    assert_eq!(names(&other.expect(ResourceKind::Cluster).await), ["shop/invoices/http"]);
     // An authorization policy of one service concerns its members' listeners and nobody else.
     let deny = "apiVersion: weft.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: closed, namespace: shop}\n\
                 spec: {targetRefs: [{kind: Service, name: cart}], action: Deny, rules: [{from: [{services: [web]}]}]}\n";

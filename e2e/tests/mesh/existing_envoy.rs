@@ -1,5 +1,6 @@
 //! docs/envoy.md, step by step, with the oldest Envoy that is served and the newest, and in the soak every minor between.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -16,6 +17,14 @@ const SERVICES: &str = "
 {apiVersion: weft.dev/v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{name: http, port: 80, protocol: HTTP}]}}
 ---
 {apiVersion: weft.dev/v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {ports: [{name: http, port: 80, protocol: HTTP}]}}
+";
+const MOVED: &str = "
+apiVersion: weft.dev/v1
+kind: HTTPRoute
+metadata: {name: moved, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, name: cart}]
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: elsewhere, statusCode: 302}}]}]
 ";
 
 /// A mesh with a cart, and somebody's Envoy on an address of its own with a service of old behind it.
@@ -77,6 +86,43 @@ impl Scene {
             Ok(())
         })
         .await
+    }
+
+    /// The address of its listener `outbound`.
+    fn outbound(&self) -> SocketAddr {
+        (self.address, 15001).into()
+    }
+
+    /// Joins as one that is called as well: peers reach `port` on this machine.
+    async fn joins_as_served(&mut self, port: u16) -> anyhow::Result<()> {
+        // Several sidecars share this machine, each on an address of its own.
+        let port = format!("http={port}");
+        let served = self.stage.translated(self.page.block("served")?).replace("http=8080", &port);
+        let address = self.address;
+        let flags = format!("--address={address} --inbound={address}:15006 --outbound={address}:15001");
+        self.stage.finished(&format!("{} {flags}", served.trim())).await.map(drop)
+    }
+
+    /// Changes what was written for Envoy.
+    fn edit(&self, change: impl FnOnce(&mut serde_yaml::Mapping)) -> anyhow::Result<()> {
+        let file = self.stage.dir().join("web/envoy.yaml");
+        let mut bootstrap = serde_yaml::from_str(&std::fs::read_to_string(&file)?)?;
+        change(&mut bootstrap);
+        Ok(std::fs::write(file, serde_yaml::to_string(&bootstrap)?)?)
+    }
+
+    /// Envoy has refused nothing that came by xDS.
+    async fn nothing_was_refused(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}:9901/stats?filter=(update_rejected|init_fetch_timeout)$", self.address);
+        let stats = Calls::direct().get(&url).await?.body;
+        for of in
+            ["cluster_manager.cds.", "listener_manager.lds.", "outbound/shop.", "cluster.shop/cart/http."]
+        {
+            ensure!(stats.contains(of), "{of} is not there: {stats}");
+        }
+        let refused: Vec<&str> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+        ensure!(refused.is_empty(), "{refused:?}");
+        Ok(())
     }
 }
 
@@ -163,12 +209,7 @@ async fn envoy_that_is_called_keeps_its_own_listeners() {
         let caller =
             mesh.workload("shop/cart").named("caller").client().beside(Sidecar::Weft).start().await?;
         scene.run("token").await?;
-        // Several sidecars share this machine, each on an address of its own.
-        let port = format!("http={port}");
-        let served = scene.stage.translated(scene.page.block("served")?).replace("http=8080", &port);
-        let address = scene.address;
-        let flags = format!("--address={address} --inbound={address}:15006 --outbound={address}:15001");
-        scene.stage.finished(&format!("{} {flags}", served.trim())).await?;
+        scene.joins_as_served(port).await?;
         until("it waits for its Envoy", CONVERGES, async || {
             let proxies = mesh.proxies().await?;
             let web = proxies.values().find(|proxy| proxy.service == "shop/web").context("nobody joined")?;
@@ -189,6 +230,80 @@ async fn envoy_that_is_called_keeps_its_own_listeners() {
         .await
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stream_for_each_type_serves_an_envoy_in_the_state_of_the_world() {
+    with_each_envoy(async |mesh: &mut Mesh, scene: &mut Scene| {
+        separate(mesh, scene, |bootstrap| bootstrap).await
+    })
+    .await;
+}
+
+/// In the other protocol, and by another name of the control plane's cluster.
+#[tokio::test]
+async fn a_stream_for_each_type_serves_an_envoy_in_delta() {
+    with_each_envoy(async |mesh: &mut Mesh, scene: &mut Scene| {
+        separate(mesh, scene, |bootstrap| {
+            let named = bootstrap
+                .replace("api_type: GRPC", "api_type: DELTA_GRPC")
+                .replace("weft_control_plane", "their-mesh");
+            named.replace("team: web", "weft.control_plane_cluster: their-mesh")
+        })
+        .await
+    })
+    .await;
+}
+
+/// Without ADS: it calls and is called, and takes changes of endpoints and of routes.
+async fn separate(
+    mesh: &mut Mesh,
+    scene: &mut Scene,
+    variant: impl Fn(String) -> String,
+) -> anyhow::Result<()> {
+    let port = free_port()?;
+    let _application = Responder::start(([127, 0, 0, 1], port).into(), None, "WEB").await?;
+    let caller = mesh.workload("shop/cart").named("caller").client().beside(Sidecar::Weft).start().await?;
+    scene.run("token").await?;
+    scene.joins_as_served(port).await?;
+    let streams: serde_yaml::Mapping = serde_yaml::from_str(scene.page.block("separate")?)?;
+    scene.edit(|bootstrap| bootstrap.extend(streams))?;
+    let file = scene.stage.dir().join("web/envoy.yaml");
+    let written = variant(std::fs::read_to_string(&file)?);
+    ensure!(!written.contains("ads_config") && !written.contains("ads: "), "{written}");
+    std::fs::write(&file, written)?;
+
+    scene.run("start").await?;
+    scene.legacy_answers().await?;
+    scene.cart_answers().await?;
+    until("the mesh calls it", CONVERGES, async || {
+        let answer = caller.calls().get("http://web/").await?;
+        ensure!(answer.status == 200 && answer.body == "WEB", "{} {}", answer.status, answer.body);
+        Ok(())
+    })
+    .await?;
+
+    let calls = Calls::through(scene.outbound());
+    let second = mesh.workload("shop/cart").named("second").serving().beside(Sidecar::Weft).start().await?;
+    until("it calls the new one too, by its own routes and by those of the mesh", CONVERGES, async || {
+        for answer in [calls.get("http://cart/").await?, Calls::direct().get(&scene.url("/cart")).await?] {
+            let tree = answer.tree()?;
+            ensure!(tree.workload == second.name() && tree.peer == WEB, "{tree:?}");
+        }
+        Ok(())
+    })
+    .await?;
+    mesh.apply(MOVED).await?;
+    until("its route is the new one", CONVERGES, async || {
+        let answer = calls.get("http://cart/").await?;
+        ensure!(answer.status == 302, "{} {}", answer.status, answer.body);
+        Ok(())
+    })
+    .await?;
+    let proxies = mesh.proxies().await?;
+    let web = proxies.values().find(|proxy| proxy.service == "shop/web").context("nobody joined")?;
+    ensure!(web.sync == weft_api::rest::Sync::Synced && web.streams > 4, "{web:?}");
+    scene.nothing_was_refused().await
 }
 
 #[tokio::test]
