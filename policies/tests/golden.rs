@@ -28,8 +28,8 @@ fn compile_all(model: &Model<'_>) -> Units {
 
 /// Everything as proxies are told that take virtual hosts in one route configuration.
 fn in_tables(model: &Model<'_>) -> Units {
-    let mut units = compile_all(model);
-    let hosts: Units = units.extract_if(.., |unit, _| matches!(unit, Unit::Hosts(..))).collect();
+    let (hosts, mut units): (Units, Units) =
+        compile_all(model).into_iter().partition(|(unit, _)| matches!(unit, Unit::Hosts(..)));
     for (unit, compiled) in &mut units {
         match unit {
             Unit::Routes(scope) => *compiled = vec![table(scope, &hosts, model)],
