@@ -117,7 +117,7 @@ async fn refusal_shows_with_its_words_and_the_policy() {
     let next = plane.apply_and_wait(&service("payments"), "20s").await.wait.unwrap();
     assert_eq!((next.targeted, next.acked), (1, 1), "{next:?}");
     // A cluster that changed is tried again (S9).
-    let mended = service("cart").replace("port: 80", "port: 81");
+    let mended = service("cart").replace("protocol: HTTP", "protocol: HTTP2");
     assert_eq!(plane.apply_and_wait(&mended, "20s").await.wait.unwrap().laggards.len(), 1);
 }
 
