@@ -26,6 +26,7 @@ mod page;
 mod process;
 mod program;
 mod responder;
+mod standalone;
 mod stream;
 mod supervisor;
 mod tls;
@@ -50,6 +51,7 @@ pub use program::{
     Age, envoy as envoy_program, envoys as envoy_programs, etcd as etcd_program, ours, system,
 };
 pub use responder::Responder;
+pub use standalone::Standalone;
 pub use stream::XdsStream;
 pub use supervisor::Supervisor;
 pub use tls::{Presented, dial, serial};

@@ -1,0 +1,215 @@
+//! The HTTP filters: cors, fault, local_ratelimit, header_mutation and rbac, with what routes, virtual hosts and weighted
+//! clusters say of them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+use weft_e2e::harness::{CONVERGES, Sidecar, Standalone, until};
+
+/// Method, path, and the other fields of a request.
+type Request = (&'static str, &'static str, &'static str);
+
+const REQUESTS: &[Request] = &[
+    ("GET", "/", ""),
+    ("GET", "/?a=b", "x-in: 1\r\n"),
+    // header_mutation: on the listener, the virtual host, the route, and one of its clusters.
+    ("GET", "/mutated", "x-appended: theirs\r\nx-overwritten: theirs\r\nx-removed: theirs\r\nx-if-absent: theirs\r\n"),
+    ("GET", "/mutated", ""),
+    ("GET", "/weighted", "x-in: 1\r\n"),
+    ("GET", "/plain", "x-removed: theirs\r\n"),
+    ("GET", "/direct", "x-in: 1\r\n"),
+    // fault
+    ("GET", "/faulty", ""),
+    ("GET", "/faulty", "x-envoy-fault-abort-request: 429\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-abort-request: 429\r\nx-envoy-fault-abort-request-percentage: 0\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-abort-request: nonsense\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-abort-request: 199\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-delay-request: 20\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-delay-request: nonsense\r\n"),
+    ("GET", "/faulty", "x-envoy-fault-abort-grpc-request: 14\r\ncontent-type: application/grpc\r\n"),
+    ("GET", "/aborted", ""),
+    ("GET", "/aborted", "x-spared: 1\r\n"),
+    ("POST", "/aborted", "content-type: application/grpc\r\ncontent-length: 0\r\n"),
+    ("GET", "/delayed", ""),
+    // local_ratelimit: three tokens, none comes back.
+    ("GET", "/limited", ""),
+    ("GET", "/limited", ""),
+    ("GET", "/limited", ""),
+    ("GET", "/limited", ""),
+    ("POST", "/limited", "content-type: application/grpc\r\ncontent-length: 0\r\n"),
+    ("GET", "/limited-softly", ""),
+    ("GET", "/limited-softly", ""),
+    ("GET", "/", ""),
+    // cors
+    ("GET", "/shared", "origin: https://a.example.org\r\n"),
+    ("GET", "/shared", "origin: https://evil.example.com\r\n"),
+    ("GET", "/shared", ""),
+    ("OPTIONS", "/shared", "origin: https://a.example.org\r\naccess-control-request-method: PUT\r\n"),
+    ("OPTIONS", "/shared", "origin: https://a.example.org\r\n"),
+    ("OPTIONS", "/shared", "origin: https://evil.example.com\r\naccess-control-request-method: PUT\r\n"),
+    ("OPTIONS", "/shared", ""),
+    (
+        "OPTIONS",
+        "/shared",
+        "origin: https://a.example.org\r\naccess-control-request-method: PUT\r\naccess-control-request-private-network: true\r\n",
+    ),
+    ("GET", "/unshared", "origin: https://a.example.org\r\n"),
+    ("OPTIONS", "/unshared", "origin: https://a.example.org\r\naccess-control-request-method: PUT\r\n"),
+    // rbac
+    ("GET", "/guarded", ""),
+    ("GET", "/guarded", "x-pass: yes\r\n"),
+    ("POST", "/guarded", "content-length: 0\r\n"),
+    ("GET", "/unguarded/admin", ""),
+    ("GET", "/admin", ""),
+    ("GET", "/admin", "content-type: application/grpc\r\n"),
+    ("GET", "/shadowed", ""),
+    // Nothing of a route.
+    ("GET", "/missing/", "host: nowhere.example.org\r\n"),
+];
+
+/// In an answer that its cors filter makes itself, Envoy's `%RESPONSE_CODE%` is 0 for the filters that it passes, and right
+/// in the log. weft-proxy knows the code at once.
+fn less_what_differs_on_purpose(sidecar: Sidecar, mut seen: Seen) -> Seen {
+    if sidecar == Sidecar::Envoy && seen.status == "200" {
+        for field in &mut seen.fields {
+            if field == "x-listener: 0" {
+                "x-listener: 200".clone_into(field);
+            }
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn filters_do_what_they_do_in_envoy() -> anyhow::Result<()> {
+    let (envoy, weft) = (Ground::start(Sidecar::Envoy).await?, Ground::start(Sidecar::Weft).await?);
+    let mut differ = Vec::new();
+    for &request in REQUESTS {
+        let (wanted, got) = (envoy.ask(request).await?, weft.ask(request).await?);
+        if wanted != got {
+            differ.push(format!("{request:?}\n  Envoy:      {wanted:?}\n  weft-proxy: {got:?}"));
+        }
+    }
+    let (wanted, got) = (envoy.statistics().await?, weft.statistics().await?);
+    ensure!(wanted.values().any(|value| *value > 0), "Envoy counts something: {wanted:?}");
+    for (name, value) in &wanted {
+        if *value > 0 && got.get(name) != Some(value) {
+            differ.push(format!("{name}: {value} in Envoy, {:?} in weft-proxy", got.get(name)));
+        }
+    }
+    for (name, value) in got.iter().filter(|(name, value)| **value > 0 && !wanted.contains_key(*name)) {
+        differ.push(format!("{name}: {value} in weft-proxy, not in Envoy"));
+    }
+    ensure!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+    Ok(())
+}
+
+/// A proxy before an application that answers with the head that it was sent.
+struct Ground {
+    sidecar: Sidecar,
+    proxy: Standalone,
+    _application: AbortOnDropHandle<()>,
+}
+
+/// Status, fields and content of an answer, less what is of the time and of the proxy's name.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    status: String,
+    fields: Vec<String>,
+    content: Vec<String>,
+}
+
+/// Fields that say when, how long, and who.
+const OF_THE_MOMENT: [&str; 5] =
+    ["date:", "server:", "x-envoy-upstream-service-time:", "x-request-id:", "connection:"];
+
+impl Ground {
+    async fn start(sidecar: Sidecar) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let application = listener.local_addr()?.port();
+        let serving = AbortOnDropHandle::new(tokio::spawn(serve(listener)));
+        let proxy = Standalone::start(sidecar, |admin, port| bootstrap(admin, port, application))?;
+        let this = Self { sidecar, proxy, _application: serving };
+        until("the proxy answers", CONVERGES, async || {
+            let seen = this.ask(("GET", "/", "")).await?;
+            ensure!(seen.status == "200", "{seen:?}");
+            Ok(())
+        })
+        .await?;
+        Ok(this)
+    }
+
+    async fn ask(&self, (method, path, fields): Request) -> anyhow::Result<Seen> {
+        let host = if fields.starts_with("host:") { "" } else { "host: a\r\n" };
+        let request = format!("{method} {path} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(self.proxy.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(CONVERGES, stream.read_to_end(&mut answer));
+        read.await.with_context(|| format!("no end of the answer to {method} {path}"))??;
+        let answer = String::from_utf8(answer)?;
+        let (head, content) = answer.split_once("\r\n\r\n").context("no head")?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        let lasting = |line: &&str| !OF_THE_MOMENT.iter().any(|field| line.starts_with(field));
+        let sorted = |lines: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+            let mut lines: Vec<String> = lines.filter(lasting).map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let seen = Seen {
+            status: status.get(9..12).unwrap_or_default().to_owned(),
+            fields: sorted(&mut lines),
+            content: sorted(&mut content.lines()),
+        };
+        Ok(less_what_differs_on_purpose(self.sidecar, seen))
+    }
+
+    /// Counters of the filters.
+    async fn statistics(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let ours = ["http.in.fault.", "http.in.rbac.", "http.in.cors.", "limit", "soft"];
+        let lines = self.proxy.statistics().await?.into_iter();
+        let counted = lines.filter(|line| ours.iter().any(|start| line.starts_with(start)));
+        Ok(counted
+            .filter_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect())
+    }
+}
+
+/// Answers each request with its head, a field a line, and closes.
+async fn serve(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            let end = loop {
+                if let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
+                    break end;
+                }
+                if stream.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
+                    return;
+                }
+            };
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase().replace("\r\n", "\n");
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nx-removed: ours\r\nx-of-the-server: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{head}",
+                head.len()
+            );
+            // The caller may be gone.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+    }
+}
+
+fn bootstrap(admin: u16, port: u16, application: u16) -> String {
+    include_str!("filters.yaml")
+        .replace("@ADMIN@", &admin.to_string())
+        .replace("@PORT@", &port.to_string())
+        .replace("@APPLICATION@", &application.to_string())
+}
