@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use super::error::Malformed;
 use super::fields::Span;
-use super::lines::{Cut, Found, Limits, Lines, has_bare_line_feed, refusal, request_lines, response_lines};
+use super::lines::{Cut, Found, Limits, Lines, refusal, request_lines, response_lines};
 use super::request::RequestHead;
 use super::response::{Asked, ResponseHead};
 
@@ -78,12 +78,7 @@ impl HeadParser {
             return self.incomplete(buffer.len());
         }
         match lines(head, self.limits.fields, &mut self.spans) {
-            Ok(Some(found)) => {
-                if has_bare_line_feed(&head[..found.length]) {
-                    return Err(Malformed::Syntax);
-                }
-                Ok(Some(found))
-            }
+            Ok(Some(found)) => Ok(Some(found)),
             Ok(None) => self.incomplete(buffer.len()),
             Err(_) => {
                 // Judged by whole lines, as if each had come alone: what is wrong in the last one may be put right, or

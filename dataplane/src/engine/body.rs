@@ -1,5 +1,6 @@
 //! Request bodies on their way to a server: streamed, counted, watched for silence, kept for a retry.
 
+mod incoming;
 mod replay;
 
 use std::cell::Cell;
@@ -10,8 +11,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
+pub(crate) use incoming::Incoming;
 pub(crate) use replay::{Replay, Replayed};
 
 use super::clock::now;
@@ -20,9 +21,24 @@ use super::clock::now;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Http1(weft_http1::Error),
+    #[error(transparent)]
+    Http2(hyper::Error),
     #[error("the request is sent by another try")]
     Superseded(#[source] h2::Error),
+}
+
+impl BodyError {
+    /// Whether a peer that speaks HTTP/1 did not keep to it: as in Envoy, one that closes its connection in the middle of
+    /// a message did not either.
+    pub(crate) fn is_malformed(&self) -> bool {
+        match self {
+            Self::Http1(error) => {
+                matches!(error, weft_http1::Error::Malformed(_) | weft_http1::Error::Incomplete)
+            }
+            Self::Http2(_) | Self::Superseded(_) => false,
+        }
+    }
 }
 
 /// A request's body.
@@ -123,7 +139,7 @@ impl OnceBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Hyper);
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             self.progress.note(frame);
             if self.incoming.is_end_stream() {

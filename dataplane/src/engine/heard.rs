@@ -47,7 +47,7 @@ impl Signs {
 
 /// A stream that tells its connection.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     pub(super) stream: Stream,
     pub(super) signs: Arc<Signs>,
 }

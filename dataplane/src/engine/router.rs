@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
 use super::grpc;
 use super::http_connection::Protocol;
 use super::limits::{TimedOut, limited};
-use super::pool::{Freshness, Lease, Version};
+use super::pool::{Content, Freshness, Lease, Version};
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
@@ -105,7 +105,7 @@ enum Next {
 }
 
 impl Run<'_> {
-    async fn send_until_done(&mut self) -> Result<(Response<Incoming>, Lease), Reply> {
+    async fn send_until_done(&mut self) -> Result<(Response<Content>, Lease), Reply> {
         let mut fresh = Freshness::Any;
         let mut safe_repeats = 0;
         loop {
@@ -140,7 +140,7 @@ impl Run<'_> {
         }
     }
 
-    async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Incoming>, Lease), Failed> {
+    async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
         let avoid = match &self.policy {
             Some(policy) if policy.avoid_previous_hosts => self.tried.as_slice(),
             Some(_) | None => &[],
@@ -219,11 +219,14 @@ impl Run<'_> {
                 AttemptError::NotSent => true,
                 AttemptError::Broken => self.outgoing.parts().method.is_safe(),
                 AttemptError::Refused => true,
-                AttemptError::Connect(_) | AttemptError::TimedOut(_) | AttemptError::Reset => false,
+                AttemptError::Connect(_)
+                | AttemptError::TimedOut(_)
+                | AttemptError::Reset
+                | AttemptError::Malformed => false,
             }
     }
 
-    fn retries_response(&mut self, response: &Response<Incoming>) -> bool {
+    fn retries_response(&mut self, response: &Response<Content>) -> bool {
         let Some(policy) = self.policy.clone() else { return false };
         if !policy.retries_response(response.status(), response.headers()) {
             return false;
@@ -242,15 +245,17 @@ impl Run<'_> {
         self.context.stream.outcome(match error {
             AttemptError::Connect(_) => Outcome::ConnectFailed,
             AttemptError::TimedOut(_) => Outcome::TimedOut,
-            AttemptError::NotSent | AttemptError::Refused | AttemptError::Reset | AttemptError::Broken => {
-                Outcome::Reset
-            }
+            AttemptError::NotSent
+            | AttemptError::Refused
+            | AttemptError::Reset
+            | AttemptError::Malformed
+            | AttemptError::Broken => Outcome::Reset,
         });
         let failure = match error {
             AttemptError::Connect(_) => Some(Failure::Connect),
             AttemptError::NotSent => Some(Failure::BeforeRequest),
             AttemptError::Refused => Some(Failure::RefusedStream),
-            AttemptError::Reset | AttemptError::Broken => Some(Failure::Reset),
+            AttemptError::Reset | AttemptError::Malformed | AttemptError::Broken => Some(Failure::Reset),
             AttemptError::TimedOut(TimedOut::PerTry) => Some(Failure::PerTryTimeout),
             AttemptError::TimedOut(
                 TimedOut::Route | TimedOut::Idle | TimedOut::Duration | TimedOut::Request,
@@ -306,7 +311,7 @@ impl Run<'_> {
         waited.map_err(|reached| attempt::reply(stream, &AttemptError::TimedOut(reached)))
     }
 
-    fn respond(self, response: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
+    fn respond(self, response: Response<Content>, lease: Lease) -> Response<ResponseBody> {
         let Run { mut context, routed, cluster, weighted, outgoing, .. } = self;
         if context.stream.retried && !response.status().is_server_error() {
             context.connection.worker.shard.inc(cluster.view().config.stats.upstream_rq_retry_success);
@@ -323,7 +328,7 @@ impl Run<'_> {
     }
 }
 
-fn record_outcome(response: &Response<Incoming>) -> Outcome {
+fn record_outcome(response: &Response<Content>) -> Outcome {
     let grpc = grpc::status(response.headers()).map(crate::outlier::grpc_as_http);
     Outcome::Answered(grpc.unwrap_or(response.status().as_u16()))
 }

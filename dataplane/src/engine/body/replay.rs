@@ -11,9 +11,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{BodyError, Progress};
+use super::{BodyError, Incoming, Progress};
 
 struct Kept {
     incoming: Incoming,
@@ -94,7 +93,7 @@ impl Replayed {
             self.trailers_sent = true;
             return Poll::Ready(kept.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let polled = Pin::new(&mut kept.incoming).poll_frame(cx).map_err(BodyError::Hyper);
+        let polled = Pin::new(&mut kept.incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             self.of.progress.note(frame);
             match frame {
