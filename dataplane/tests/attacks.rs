@@ -130,6 +130,26 @@ async fn what_is_no_request_is_answered_counted_and_logged() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_goes_away_is_not_answered() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (_application, proxy, port) = guarded(&LOG.replace("PATH", log.path().to_str().unwrap())).await;
+    for half in ["content-length: 9\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let mut caller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        caller.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{half}").as_bytes()).await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut answer = String::new();
+        // A reset ends it too.
+        let _ = soon(caller.read_to_string(&mut answer)).await;
+        assert_eq!(answer, "");
+    }
+    let line = "0 DC downstream_remote_disconnect POST 0";
+    logged(log.path(), &[line, line]).await;
+    proxy.wait_for("http.in.downstream_rq_rx_reset", 2).await;
+    proxy.wait_for("http.in.downstream_rq_active", 0).await;
+    proxy.wait_for("http.in.downstream_cx_active", 0).await;
+}
+
 /// Writes what it is told to whoever connects, and closes.
 async fn server_that_says(bytes: &'static str) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +157,12 @@ async fn server_that_says(bytes: &'static str) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                stream.read_buf(&mut Vec::new()).await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or_default() == 0 {
+                        return;
+                    }
+                }
                 stream.write_all(bytes.as_bytes()).await.unwrap();
             });
         }

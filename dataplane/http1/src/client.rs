@@ -242,7 +242,8 @@ where
             // Half a request must not look like a whole one.
             Err(Error::Body) => return Poll::Ready(Err(Error::Body)),
             // That the server does not take the rest of a request that it answers is its right.
-            Ok(()) | Err(Error::Malformed(_) | Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone) => {}
+            Ok(())
+            | Err(Error::Malformed(_) | Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone) => {}
         }
         loop {
             if let Some(piece) = self.decoder.decode(&mut self.inbox.bytes)? {

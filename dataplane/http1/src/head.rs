@@ -42,6 +42,11 @@ impl HeadParser {
     ///
     /// Where the bytes are no request, or one that is refused. The connection cannot go on then.
     pub fn request(&mut self, buffer: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
+        // What begins as no method does is not waited for: it may be another protocol, and have no lines.
+        let first = buffer.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
+        if first.is_some_and(|byte| !byte.is_ascii_graphic()) {
+            return Err(Malformed::Syntax);
+        }
         let Some(found) = self.find(buffer, request_lines)? else { return Ok(None) };
         RequestHead::judge(self.cut(buffer, found.length), found.line).map(Some)
     }

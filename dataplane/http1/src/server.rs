@@ -280,7 +280,7 @@ where
         self.stage = Stage::Answering;
     }
 
-    /// While an answer is made: a client that has sent its request and goes away takes the answer with it.
+    /// While an answer is made: a client that goes away takes the answer with it.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Error>> {
         let mut wire = self.wire.borrow_mut();
         if !wire.outbox.is_empty() {
@@ -293,9 +293,10 @@ where
                 None => wire.driver = Some(cx.waker().clone()),
             }
         }
-        let is_gone = wire.decoder.is_ended()
-            && wire.inbox.bytes.is_empty()
-            && matches!(wire.poll_read(cx)?, Poll::Ready(0));
+        let is_gone = wire.is_gone
+            || (wire.decoder.is_ended()
+                && wire.inbox.bytes.is_empty()
+                && matches!(wire.poll_read(cx)?, Poll::Ready(0)));
         drop(wire);
         if is_gone { self.over(End::Closed) } else { Poll::Pending }
     }
@@ -319,7 +320,7 @@ where
         let connects = exchange.method == Method::CONNECT && parts.status.is_success();
         exchange.switched =
             exchange.upgrades && (connects || parts.status == StatusCode::SWITCHING_PROTOCOLS);
-        if closes(&parts.headers) || self.is_finishing {
+        if closes(&parts.headers) || self.is_finishing || wire.malformed.is_some() {
             exchange.persistence = Persistence::Close;
         }
         let (out, case) = (&mut wire.outbox.head, self.options.case);
@@ -397,15 +398,17 @@ where
             return Some(End::Upgraded);
         }
         // What is left of the request and has come already is passed over; more is not waited for.
-        let malformed = loop {
+        // Behind what was refused nobody knows where anything begins.
+        while wire.malformed.is_none() {
             match wire.decoder.decode(&mut wire.inbox.bytes) {
                 Ok(Some(_)) => {}
-                Ok(None) => break None,
-                Err(malformed) => break Some(malformed),
+                Ok(None) => break,
+                Err(malformed) => wire.malformed = Some(malformed),
             }
-        };
-        wire.malformed = wire.malformed.or(malformed);
-        let goes_on = self.exchange.persistence == Persistence::KeepAlive && wire.decoder.is_ended();
+        }
+        let goes_on = self.exchange.persistence == Persistence::KeepAlive
+            && wire.malformed.is_none()
+            && wire.decoder.is_ended();
         self.stage = if goes_on { Stage::Head } else { Stage::Closing };
         None
     }

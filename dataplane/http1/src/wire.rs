@@ -29,6 +29,8 @@ pub(super) struct Wire<I> {
     pub(super) message: u64,
     /// What of that request's content is refused.
     pub(super) malformed: Option<Malformed>,
+    /// The client went away in the middle of that content.
+    pub(super) is_gone: bool,
     /// The task that drives the connection, where another one reads the content of its request.
     pub(super) driver: Option<Waker>,
     /// The client waits to be asked for its content.
@@ -48,6 +50,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
             decoder: Decoder::ended(),
             message: 0,
             malformed: None,
+            is_gone: false,
             driver: None,
             continue_owed: false,
             is_handed_over: false,
@@ -70,9 +73,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
         let polled = ready!(self.poll_decode(cx));
         match &polled {
+            Ok(_) => {}
             Err(Error::Malformed(malformed)) => self.malformed = Some(*malformed),
-            Ok(_)
-            | Err(Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone | Error::Body) => {}
+            Err(Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone | Error::Body) => {
+                self.is_gone = true;
+            }
         }
         // Once the content is over it is for the connection to notice that the client goes away.
         if (polled.is_err() || self.decoder.is_ended())
@@ -156,11 +161,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<I> {
         }
         let (polled, is_ended) = {
             let mut wire = self.wire.borrow_mut();
-            let polled = if wire.message == self.message {
-                ready!(wire.poll_piece(cx))
-            } else {
-                Err(Error::Gone)
-            };
+            let polled =
+                if wire.message == self.message { ready!(wire.poll_piece(cx)) } else { Err(Error::Gone) };
             (polled, wire.decoder.is_ended())
         };
         self.progress = match polled {

@@ -16,10 +16,7 @@ pub(super) struct Date {
 
 impl Date {
     pub(super) fn new() -> Self {
-        Self {
-            ends: Cell::new(SystemTime::UNIX_EPOCH),
-            value: RefCell::new(HeaderValue::from_static("")),
-        }
+        Self { ends: Cell::new(SystemTime::UNIX_EPOCH), value: RefCell::new(HeaderValue::from_static("")) }
     }
 
     /// As it is now.
@@ -42,11 +39,7 @@ fn written(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let (weekday, month) = (at.weekday().to_string(), at.month().to_string());
     let (hour, minute, second) = at.to_hms();
-    format!(
-        "{weekday:.3}, {:02} {month:.3} {:04} {hour:02}:{minute:02}:{second:02} GMT",
-        at.day(),
-        at.year()
-    )
+    format!("{weekday:.3}, {:02} {month:.3} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use super::body::Incoming;
+use super::body::{Broke, Incoming};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
@@ -123,6 +123,10 @@ impl Run<'_> {
                     Box::pin(self.back_off()).await?;
                 }
                 Err(Failed::Reply(reply)) => return Err(reply),
+                // The connection sees it too, and drops this request.
+                Err(Failed::Attempt { .. }) if self.broke() == Some(Broke::Gone) => {
+                    return std::future::pending().await;
+                }
                 Err(Failed::Attempt { error, reused }) => {
                     // Nothing came back on a connection that had been used before: the server closed it while
                     // the request was on its way. On a fresh connection that cannot be, so it is tried there.
@@ -138,6 +142,11 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// What the caller did in the middle of its request.
+    fn broke(&self) -> Option<Broke> {
+        self.context.stream.progress.as_ref()?.broke.get()
     }
 
     async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
@@ -239,7 +248,7 @@ impl Run<'_> {
         if matches!(error, AttemptError::TimedOut(TimedOut::Request)) {
             return Next::GiveUp(attempt::reply(&mut self.context.stream, error));
         }
-        if self.context.stream.progress.as_ref().is_some_and(|progress| progress.broke.get()) {
+        if self.broke().is_some() {
             return Next::GiveUp(attempt::broken_request());
         }
         self.context.stream.outcome(match error {

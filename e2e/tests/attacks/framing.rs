@@ -20,7 +20,12 @@ type Case = (&'static str, &'static str, u16, u16);
 const REQUESTS: &[Case] = &[
     ("GET / HTTP/1.1\r\nhost: a\r\n", "", 200, 200),
     // Framing that two readers could understand in two ways.
-    ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n", 400, 400),
+    (
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n",
+        "0\r\n\r\n",
+        400,
+        400,
+    ),
     ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n", "abcde", 400, 400),
     ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 4\r\n", "abcd", 400, 400),
     ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4, 4\r\n", "abcd", 400, 400),
@@ -86,7 +91,12 @@ const RESPONSES: &[Case] = &[
     ("HTTP/1.1 200 OK\r\n", "ok", 200, 200),
     ("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n", "", 204, 204),
     ("HTTP/1.1 103 Early Hints\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, 200),
-    ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n", 502, 502),
+    (
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n",
+        "2\r\nok\r\n0\r\n\r\n",
+        502,
+        502,
+    ),
     ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n", "ok", 502, 502),
     ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n", "ok", 502, 502),
     ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n", "ok", 502, 502),
@@ -178,7 +188,8 @@ impl Ground {
         self.seen.lock().expect("nobody panics with it").clear();
         let smuggled = if wanted < 400 { "" } else { "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n" };
         let bytes = format!("{head}connection: close\r\n\r\n{rest}{smuggled}");
-        let answer = tokio::time::timeout(ANSWER, said(self.proxy, bytes.as_bytes())).await.context("no end")??;
+        let answer =
+            tokio::time::timeout(ANSWER, said(self.proxy, bytes.as_bytes())).await.context("no end")??;
         let status = answer.get(9..12).unwrap_or_default();
         ensure!(status == wanted.to_string(), "not {wanted}: {answer:?}");
         ensure!(answer.matches("HTTP/1.").count() == 1, "not one answer: {answer:?}");

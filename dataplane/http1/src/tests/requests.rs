@@ -116,7 +116,12 @@ fn takes_lines_of_a_head_that_end_in_a_line_feed_alone() {
     ];
     for bytes in cases {
         let taken = requests(bytes);
-        assert_eq!((taken.refused, taken.messages.len(), taken.left), (None, 1, 0), "{}", bytes.escape_ascii());
+        assert_eq!(
+            (taken.refused, taken.messages.len(), taken.left),
+            (None, 1, 0),
+            "{}",
+            bytes.escape_ascii()
+        );
         let fields = [("host".to_owned(), b"a".to_vec()), ("x".to_owned(), b"b".to_vec())];
         assert_eq!(taken.messages[0].fields, fields, "{}", bytes.escape_ascii());
     }

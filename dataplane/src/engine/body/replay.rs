@@ -114,6 +114,9 @@ impl Replayed {
         let kept = self.of.kept.borrow();
         let all_kept_sent = self.next >= kept.chunks.len();
         let ended = kept.ended || kept.incoming.is_end_stream();
+        if ended {
+            self.of.progress.end();
+        }
         kept.attempt == self.attempt
             && ended
             && all_kept_sent
