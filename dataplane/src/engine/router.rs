@@ -180,7 +180,7 @@ impl Run<'_> {
         self.context.stream.limits.one_try(self.policy.as_ref().and_then(|policy| policy.per_try_timeout));
         let version = self.version(view.config.http.protocol);
         let leasing = pool.lease(&worker, &view.config, version, fresh);
-        let mut lease = match limited(&self.context.stream.limits, leasing).await {
+        let lease = match limited(&self.context.stream.limits, leasing).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(ConnectError::Overflow)) => return Err(attempt::overflow().into()),
             Ok(Err(error)) => return Err(Failed::fresh(AttemptError::Connect(error))),
@@ -191,7 +191,7 @@ impl Run<'_> {
         }
         let reused = lease.is_reused();
         let request = self.outgoing.request(
-            &mut lease,
+            &lease,
             self.context.scheme,
             hostname.as_deref(),
             self.context.stream.attempts,
