@@ -1,5 +1,6 @@
 //! Request bodies on their way to a server: streamed, counted, watched for silence, kept for a retry.
 
+mod error;
 mod incoming;
 mod replay;
 
@@ -12,34 +13,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+pub(crate) use error::BodyError;
 pub(crate) use incoming::Incoming;
 pub(crate) use replay::{Replay, Replayed};
 
 use super::clock::now;
-
-/// Why a body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error(transparent)]
-    Http1(weft_http1::Error),
-    #[error(transparent)]
-    Http2(hyper::Error),
-    #[error("the request is sent by another try")]
-    Superseded(#[source] h2::Error),
-}
-
-impl BodyError {
-    /// Whether a peer that speaks HTTP/1 did not keep to it: as in Envoy, one that closes its connection in the middle of
-    /// a message did not either.
-    pub(crate) fn is_malformed(&self) -> bool {
-        match self {
-            Self::Http1(error) => {
-                matches!(error, weft_http1::Error::Malformed(_) | weft_http1::Error::Incomplete)
-            }
-            Self::Http2(_) | Self::Superseded(_) => false,
-        }
-    }
-}
 
 /// A request's body.
 #[derive(Debug)]

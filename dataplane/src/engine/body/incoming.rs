@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::heard::Heard;
-use super::BodyError;
+use super::error::BodyError;
 
 /// What a caller sends after a request's head.
 #[derive(Debug)]

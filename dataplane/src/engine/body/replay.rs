@@ -12,7 +12,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{BodyError, Incoming, Progress};
+use super::Progress;
+use super::error::BodyError;
+use super::incoming::Incoming;
 
 struct Kept {
     incoming: Incoming,
