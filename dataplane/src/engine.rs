@@ -37,6 +37,7 @@ pub(crate) mod connection;
 mod connection_balance;
 mod connection_manager;
 mod copy;
+mod date;
 pub(crate) mod dynamic;
 mod ejection;
 mod exec;
@@ -68,6 +69,7 @@ pub(crate) mod stream_info;
 mod tcp;
 mod tcp_log;
 mod trust;
+mod upgraded;
 mod worker;
 mod xfcc;
 

@@ -29,6 +29,16 @@ async fn what_two_readers_could_frame_differently_is_refused() {
     let (application, _proxy, port) = guarded("").await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a.test\r\n\r\n";
     for (what, head, code) in [
+        (
+            "both framings",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "one length twice",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 4\r\n\r\nabcd",
+            400,
+        ),
         ("TE on 1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (
             "two lengths",
@@ -53,7 +63,7 @@ async fn what_two_readers_could_frame_differently_is_refused() {
         ("NUL", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\x002\r\n\r\n", 400),
         ("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n", 400),
         ("no host", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
-        ("TE of nobody", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        ("TE of nobody", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
         (
             "TE with a vertical tab",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
@@ -62,7 +72,7 @@ async fn what_two_readers_could_frame_differently_is_refused() {
         (
             "chunked not last",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-            400,
+            501,
         ),
         (
             "a coding that would be lost",
@@ -77,19 +87,158 @@ async fn what_two_readers_could_frame_differently_is_refused() {
     assert_eq!(application.seen(), Vec::<String>::new());
 }
 
+const LOG: &str = r#"          access_log: [{name: f, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: PATH, log_format: {text_format_source: {inline_string: "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %REQ(:METHOD)% %BYTES_SENT%\n"}}}}]
+"#;
+
+/// Waits until the log has these lines.
+async fn logged(log: &std::path::Path, lines: &[&str]) {
+    soon(async {
+        while std::fs::read_to_string(log).unwrap_or_default().lines().ne(lines.iter().copied()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_framings_at_once_leave_as_one_and_end_the_connection() {
-    let (application, _proxy, port) = guarded("").await;
-    let head =
-        "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
-    let answer = raw(port, format!("{head}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-    assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
-    let seen = application.seen();
-    assert_eq!(seen.len(), 1, "{seen:?}");
-    assert!(
-        seen[0].contains("transfer-encoding: chunked") && !seen[0].contains("content-length"),
-        "{seen:?}"
-    );
+async fn what_is_no_request_is_answered_counted_and_logged() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (_application, proxy, port) = guarded(&LOG.replace("PATH", log.path().to_str().unwrap())).await;
+    let answer = raw(port, "GET / HTTP/1.1\r\nhost: a\r\nx-a : 1\r\n\r\n").await;
+    assert_eq!(status(&answer), 400, "{answer}");
+    assert!(answer.ends_with("\r\n\r\nBad Request"), "{answer}");
+    for line in ["server: envoy\r\n", "date: ", "connection: close\r\n", "content-type: text/plain\r\n"] {
+        assert!(answer.contains(line), "{line}: {answer}");
+    }
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx-a: {}\r\n\r\n", "x".repeat(70_000));
+    assert_eq!(status(&raw(port, large).await), 431);
+    // Its head was in order, its content is not.
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    assert_eq!(status(&raw(port, format!("{head}zz\r\n")).await), 400);
+    proxy.wait_for("http.in.downstream_cx_protocol_error", 3).await;
+    proxy.wait_for("http.in.downstream_rq_4xx", 3).await;
+    proxy.wait_for("http.in.downstream_rq_active", 0).await;
+    proxy.wait_for("http.in.downstream_cx_active", 0).await;
+    logged(
+        log.path(),
+        &[
+            "400 DPE http1.codec_error - 11",
+            "431 DPE http1.headers_too_large - 31",
+            "400 DPE http1.codec_error POST 11",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_goes_away_is_not_answered() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (_application, proxy, port) = guarded(&LOG.replace("PATH", log.path().to_str().unwrap())).await;
+    for half in ["content-length: 9\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let mut caller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        caller.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{half}").as_bytes()).await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut answer = String::new();
+        // A reset ends it too.
+        let _ = soon(caller.read_to_string(&mut answer)).await;
+        assert_eq!(answer, "");
+    }
+    let line = "0 DC downstream_remote_disconnect POST 0";
+    logged(log.path(), &[line, line]).await;
+    proxy.wait_for("http.in.downstream_rq_rx_reset", 2).await;
+    proxy.wait_for("http.in.downstream_rq_active", 0).await;
+    proxy.wait_for("http.in.downstream_cx_active", 0).await;
+}
+
+/// Writes what it is told to whoever connects, and closes.
+async fn server_that_says(bytes: &'static str) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or_default() == 0 {
+                        return;
+                    }
+                }
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_response_is_the_servers_fault() {
+    let before = "502 UPE upstream_reset_before_response_started{protocol_error} GET 87";
+    let after = "200 UPE upstream_reset_after_response_started{protocol_error} GET 2";
+    for (said, code, line) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", 502, before),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            502,
+            before,
+        ),
+        ("HTTP/1.1 200 OK\r\nx-a : 1\r\ncontent-length: 2\r\n\r\nok", 502, before),
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", 502, before),
+        ("garbage\r\n\r\n", 502, before),
+        ("HTTP/1.1 200 OK\r\ncontent-le", 502, before),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nok", 200, after),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nokzz", 200, after),
+    ] {
+        let (server, port) = (server_that_says(said).await, free_port());
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let manager = LOG.replace("PATH", log.path().to_str().unwrap());
+        let listeners = http_listener(port, &manager, "", "");
+        let proxy = Proxy::start(&listeners, &cluster("app", &[server], ""), "").await;
+        let answer = get(port, "/", "").await;
+        assert_eq!(status(&answer), code, "{said:?}: {answer}");
+        logged(log.path(), &[line]).await;
+        proxy.wait_for("cluster.app.upstream_cx_protocol_error", 1).await;
+        proxy.wait_for("cluster.app.upstream_cx_active", 0).await;
+    }
+}
+
+/// Half a request must not look like a whole one to the server, whatever has been answered already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_breaks_off_ends_as_none() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (server, port) = (listener.local_addr().unwrap().port(), free_port());
+    let clusters = cluster("app", &[server], "");
+    let proxy = Proxy::start(&http_listener(port, "", "", ""), &clusters, "").await;
+    for answers in [false, true] {
+        let mut caller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        caller.write_all(format!("{head}3\r\nabc\r\n").as_bytes()).await.unwrap();
+        let (mut upstream, _) = soon(listener.accept()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"3\r\nabc\r\n") {
+            assert_ne!(soon(upstream.read_buf(&mut seen)).await.unwrap(), 0);
+        }
+        let mut answer = Vec::new();
+        if answers {
+            upstream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n")
+                .await
+                .unwrap();
+            while !answer.ends_with(b"hi\r\n") {
+                assert_ne!(soon(caller.read_buf(&mut answer)).await.unwrap(), 0);
+            }
+        }
+        caller.write_all(b"zz\r\n").await.unwrap();
+        // A reset ends it too.
+        let _ = soon(upstream.read_to_end(&mut seen)).await;
+        assert!(seen.ends_with(b"3\r\nabc\r\n"), "{}", seen.escape_ascii());
+        let _ = soon(caller.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert_eq!(status(&answer), if answers { 200 } else { 400 }, "{answer}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+    proxy.wait_for("http.in.downstream_cx_protocol_error", 2).await;
+    proxy.wait_for("http.in.downstream_rq_active", 0).await;
+    proxy.wait_for("cluster.app.upstream_cx_active", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +275,7 @@ async fn bytes_around_an_upgrade_reach_nobody_who_should_not_see_them() {
         guarded("          upgrade_configs: [{upgrade_type: websocket}]\n").await;
     let upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     let answer = raw(port, format!("GET /garbage-before-101 HTTP/1.1\r\n{upgrade}GET /admin HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
-    assert_eq!((status(&answer), answer.contains("garbage")), (503, false), "{answer}");
+    assert_eq!((status(&answer), answer.contains("garbage")), (502, false), "{answer}");
     assert!(!answer.contains(" 101 "), "{answer}");
     let answer = raw(
         port,

@@ -5,7 +5,7 @@ use bytes::{Buf as _, BytesMut};
 use super::decoder::Piece;
 use super::error::Malformed;
 use super::fields;
-use super::lines::{Limits, has_bare_line_feed};
+use super::lines::Limits;
 
 /// Bytes of chunk extensions that a message may have beyond the data that it carries. They mean nothing to anyone,
 /// so a peer that sends more of them than of data only wants them to be read.
@@ -167,4 +167,9 @@ impl Chunked {
         self.state = State::Ended;
         Ok(Some(Piece::Trailers(headers)))
     }
+}
+
+/// Whether a line ends in a line feed alone, which `httparse` lets through.
+fn has_bare_line_feed(section: &[u8]) -> bool {
+    section.starts_with(b"\n") || section.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Whoever waits for the response also sends the request's content: both polls do both. A response may come whole before
-//! the request is; its connection is not used again then.
+//! the request is; its connection is used again when the rest has gone out, for which `poll_idle` sees.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -53,6 +53,8 @@ pub struct Connection<I, B> {
     persistence: Persistence,
     /// Whether any byte of a response has come.
     has_answered: bool,
+    /// A request could not be sent whole.
+    is_cut_short: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,7 @@ where
             announcements: 0,
             persistence: Persistence::KeepAlive,
             has_answered: false,
+            is_cut_short: false,
         }
     }
 
@@ -103,17 +106,23 @@ where
     }
 
     /// For a connection that waits: ready when it is of no use any more. A server that says something without being
-    /// asked is not listened to: it would be taken for the answer to the next request.
+    /// asked is not listened to: it would be taken for the answer to the next request. What is left of a request whose
+    /// response came before it was sent is sent here.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_reusable() || !self.inbox.bytes.is_empty() {
-            return Poll::Ready(());
+        let goes_on = self.stage == Stage::Idle
+            && self.inbox.bytes.is_empty()
+            && self.poll_upload(cx).is_ok()
+            && self.inbox.poll_read(&mut self.io, cx).is_pending();
+        if goes_on {
+            return Poll::Pending;
         }
-        let polled = self.inbox.poll_read(&mut self.io, cx);
-        if polled.is_ready() {
-            self.stage = Stage::Over;
-            return Poll::Ready(());
-        }
-        Poll::Pending
+        self.stage = Stage::Over;
+        Poll::Ready(())
+    }
+
+    /// Whether the last exchange is over as far as the server is concerned, and it keeps the connection.
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle
     }
 
     /// Takes a request to be sent; it goes out when the response is polled. The connection must be reusable, and what
@@ -168,6 +177,9 @@ where
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
         let uploaded = self.poll_upload(cx);
+        if let Err(Error::Body) = uploaded {
+            return Poll::Ready(Err(Error::Body));
+        }
         loop {
             match self.parser.response(&mut self.inbox.bytes, self.asked)? {
                 Some(head) if head.status.is_informational() && !head.is_upgrade => {
@@ -226,8 +238,13 @@ where
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-        // That the server does not take the rest of a request that it answers is its right.
-        let _ = self.poll_upload(cx);
+        match self.poll_upload(cx) {
+            // Half a request must not look like a whole one.
+            Err(Error::Body) => return Poll::Ready(Err(Error::Body)),
+            // That the server does not take the rest of a request that it answers is its right.
+            Ok(())
+            | Err(Error::Malformed(_) | Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone) => {}
+        }
         loop {
             if let Some(piece) = self.decoder.decode(&mut self.inbox.bytes)? {
                 return Poll::Ready(Ok(Some(frame(piece))));
@@ -261,13 +278,22 @@ where
         if self.stage != Stage::Receiving || !self.decoder.is_ended() {
             return;
         }
-        let done = self.request.is_none() && self.outbox.is_empty();
-        let goes_on = done && self.persistence == Persistence::KeepAlive && self.inbox.bytes.is_empty();
+        let goes_on =
+            !self.is_cut_short && self.persistence == Persistence::KeepAlive && self.inbox.bytes.is_empty();
         self.stage = if goes_on { Stage::Idle } else { Stage::Over };
     }
 
-    /// Sends as much of the request as goes.
+    /// Sends as much of the request as goes. One that cannot be sent whole is the connection's last.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let polled = self.poll_request(cx);
+        if polled.is_err() {
+            self.request = None;
+            self.is_cut_short = true;
+        }
+        polled
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         while let Some(request) = &mut self.request {
             let gathered = request.gather(&mut self.outbox, cx)?;
             if gathered == Gathered::Whole {

@@ -7,7 +7,8 @@ use http::StatusCode;
 /// What is wrong with bytes that should be an HTTP/1.1 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
-    /// Bytes that are no head at all: bad characters, folded lines, a line that ends in a line feed alone.
+    /// Bytes that are no head at all: bad characters, folded lines, in trailers a line that ends in a line
+    /// feed alone.
     #[error("not an HTTP/1.1 message")]
     Syntax,
     /// A method that Envoy does not know either.

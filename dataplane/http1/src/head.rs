@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use super::error::Malformed;
 use super::fields::Span;
-use super::lines::{Cut, Found, Limits, Lines, has_bare_line_feed, refusal, request_lines, response_lines};
+use super::lines::{Cut, Found, Limits, Lines, refusal, request_lines, response_lines};
 use super::request::RequestHead;
 use super::response::{Asked, ResponseHead};
 
@@ -42,6 +42,11 @@ impl HeadParser {
     ///
     /// Where the bytes are no request, or one that is refused. The connection cannot go on then.
     pub fn request(&mut self, buffer: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
+        // What begins as no method does is not waited for: it may be another protocol, and have no lines.
+        let first = buffer.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
+        if first.is_some_and(|byte| !byte.is_ascii_graphic()) {
+            return Err(Malformed::Syntax);
+        }
         let Some(found) = self.find(buffer, request_lines)? else { return Ok(None) };
         RequestHead::judge(self.cut(buffer, found.length), found.line).map(Some)
     }
@@ -78,12 +83,7 @@ impl HeadParser {
             return self.incomplete(buffer.len());
         }
         match lines(head, self.limits.fields, &mut self.spans) {
-            Ok(Some(found)) => {
-                if has_bare_line_feed(&head[..found.length]) {
-                    return Err(Malformed::Syntax);
-                }
-                Ok(Some(found))
-            }
+            Ok(Some(found)) => Ok(Some(found)),
             Ok(None) => self.incomplete(buffer.len()),
             Err(_) => {
                 // Judged by whole lines, as if each had come alone: what is wrong in the last one may be put right, or

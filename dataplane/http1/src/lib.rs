@@ -10,8 +10,9 @@
 //!
 //! The syntax is `httparse`'s; what the syntax leaves open is judged here, since two parties that read one message in
 //! two ways are how requests are smuggled (RFC 9112, section 11.2). Refused are: both framings at once, a length twice,
-//! a coding that is not `chunked` alone, lines that end without a carriage return, folded lines, space before a colon,
-//! fragments and other targets that no server should see, heads, trailers and chunk extensions that are too large.
+//! a coding that is not `chunked` alone, folded lines, space before a colon, fragments and other targets that no server
+//! should see, heads, trailers and chunk extensions that are too large. Lines of a head may end in a line feed alone
+//! (RFC 9112, section 2.2), as in Envoy; those of chunks and trailers may not.
 //!
 //! What it does not do: no routing, no timeouts, no pooling, no pipelining of answers. A connection has no task: whoever
 //! waits for a message drives it.

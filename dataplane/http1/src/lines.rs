@@ -126,12 +126,3 @@ pub(super) fn refusal(error: SyntaxError) -> Malformed {
         | SyntaxError::Token => Malformed::Syntax,
     }
 }
-
-/// Whether a line ends in a line feed alone, which `httparse` lets through and others do not. One pass without a branch,
-/// so that it is made many bytes at a time.
-pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
-    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
-    let inside =
-        pairs.fold(0, |bad, (before, byte)| bad | (u8::from(*byte == b'\n') & u8::from(*before != b'\r')));
-    inside != 0 || head.first() == Some(&b'\n')
-}

@@ -43,6 +43,8 @@ impl<B: Body<Data = Bytes> + Unpin> Outgoing<B> {
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
             match frame.into_data() {
+                // It frames nothing; where it is the last, the end is still to be said.
+                Ok(data) if data.is_empty() => {}
                 Ok(data) => {
                     let last = self.body.is_end_stream();
                     let place = if last { Place::Last } else { Place::Middle };

@@ -83,7 +83,20 @@ enum Stage {
     Written,
     /// The last answer is on its way.
     Closing,
+    /// It went out; what the client still sends is passed over until it closes.
+    Lingering,
     Over,
+}
+
+/// How far an answer has gone out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    /// All of it.
+    Whole,
+    /// All that there is yet.
+    Waiting,
+    /// The client does not take it.
+    Stalled,
 }
 
 /// What of a request decides how its answer is written.
@@ -140,6 +153,22 @@ where
         self.stage == Stage::Head
     }
 
+    /// Whether a part of a head has come, and the rest is waited for.
+    pub fn is_within_head(&self) -> bool {
+        self.stage == Stage::Head && !self.wire.borrow().inbox.bytes.is_empty()
+    }
+
+    /// Whether nothing is waited for but the client's closing: a connection that is closed with bytes unread is reset,
+    /// and the client may lose the answer (RFC 9112, section 9.6). How long that may take is for the caller to say.
+    pub fn is_lingering(&self) -> bool {
+        self.stage == Stage::Lingering
+    }
+
+    /// What was refused, of a head or of content.
+    pub fn refused(&self) -> Option<Malformed> {
+        self.exchange.refused.or(self.wire.borrow().malformed)
+    }
+
     /// Serves; ready when the connection is over.
     ///
     /// # Errors
@@ -166,7 +195,11 @@ where
                         Poll::Pending => return self.watch(cx),
                     }
                 }
-                Stage::Responding => ready!(self.poll_response(cx))?,
+                Stage::Responding => match self.poll_response(cx)? {
+                    Wrote::Whole => self.stage = Stage::Written,
+                    Wrote::Waiting => return self.watch(cx),
+                    Wrote::Stalled => return Poll::Pending,
+                },
                 Stage::Written => {
                     if let Some(end) = self.written() {
                         return self.over(end);
@@ -178,8 +211,24 @@ where
                         // The peer may have gone already, which is as well.
                         let _ = ready!(Pin::new(io).poll_shutdown(cx));
                     }
+                    let is_read = wire.decoder.is_ended();
                     drop(wire);
-                    let end = self.exchange.refused.map_or(End::Closed, End::Refused);
+                    if is_read && self.refused().is_none() {
+                        return self.over(End::Closed);
+                    }
+                    self.stage = Stage::Lingering;
+                }
+                Stage::Lingering => {
+                    let mut wire = self.wire.borrow_mut();
+                    loop {
+                        wire.inbox.bytes.clear();
+                        match ready!(wire.poll_read(cx)) {
+                            Ok(1..) => {}
+                            Ok(0) | Err(_) => break,
+                        }
+                    }
+                    drop(wire);
+                    let end = self.refused().map_or(End::Closed, End::Refused);
                     return self.over(end);
                 }
                 Stage::Over => return Poll::Ready(Ok(End::Closed)),
@@ -213,6 +262,7 @@ where
     fn begin(&mut self, head: RequestHead) {
         let mut wire = self.wire.borrow_mut();
         wire.message += 1;
+        wire.malformed = None;
         wire.decoder = Decoder::new(head.length, self.options.limits);
         wire.continue_owed = head.expects_continue && !wire.decoder.is_ended();
         drop(wire);
@@ -230,15 +280,23 @@ where
         self.stage = Stage::Answering;
     }
 
-    /// While an answer is made: a client that has sent its request and goes away takes the answer with it.
+    /// While an answer is made: a client that goes away takes the answer with it.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Error>> {
         let mut wire = self.wire.borrow_mut();
         if !wire.outbox.is_empty() {
             let _ = wire.poll_write(cx)?;
         }
-        let is_gone = wire.decoder.is_ended()
-            && wire.inbox.bytes.is_empty()
-            && matches!(wire.poll_read(cx)?, Poll::Ready(0));
+        if !wire.decoder.is_ended() {
+            // Whoever reads the content says when it is over.
+            match &mut wire.driver {
+                Some(known) => known.clone_from(cx.waker()),
+                None => wire.driver = Some(cx.waker().clone()),
+            }
+        }
+        let is_gone = wire.is_gone
+            || (wire.decoder.is_ended()
+                && wire.inbox.bytes.is_empty()
+                && matches!(wire.poll_read(cx)?, Poll::Ready(0)));
         drop(wire);
         if is_gone { self.over(End::Closed) } else { Poll::Pending }
     }
@@ -262,7 +320,7 @@ where
         let connects = exchange.method == Method::CONNECT && parts.status.is_success();
         exchange.switched =
             exchange.upgrades && (connects || parts.status == StatusCode::SWITCHING_PROTOCOLS);
-        if closes(&parts.headers) || self.is_finishing {
+        if closes(&parts.headers) || self.is_finishing || wire.malformed.is_some() {
             exchange.persistence = Persistence::Close;
         }
         let (out, case) = (&mut wire.outbox.head, self.options.case);
@@ -293,7 +351,7 @@ where
         self.response = (!bodiless).then_some(Outgoing { body, encoder, case });
     }
 
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Result<Wrote, Error> {
         loop {
             let gathered = match &mut self.response {
                 None => Ok(Gathered::Whole),
@@ -305,26 +363,28 @@ where
                     gathered
                 }
             };
+            let mut wire = self.wire.borrow_mut();
             let gathered = match gathered {
                 Ok(gathered) => gathered,
                 Err(error) => {
-                    // What there is of it is still sent, so that the client sees how far it came.
-                    ready!(self.wire.borrow_mut().poll_write(cx))?;
-                    return Poll::Ready(Err(error));
+                    // What there is of it is still sent, as far as it goes at once, so that the client sees how far it
+                    // came.
+                    let _ = wire.poll_write(cx)?;
+                    return Err(wire.malformed.map_or(error, Error::Malformed));
                 }
             };
             if gathered == Gathered::Whole {
                 self.response = None;
             }
-            ready!(self.wire.borrow_mut().poll_write(cx))?;
+            if wire.poll_write(cx)?.is_pending() {
+                return Ok(Wrote::Stalled);
+            }
             match gathered {
-                Gathered::Whole => break,
+                Gathered::Whole => return Ok(Wrote::Whole),
                 Gathered::Full => {}
-                Gathered::Waiting => return Poll::Pending,
+                Gathered::Waiting => return Ok(Wrote::Waiting),
             }
         }
-        self.stage = Stage::Written;
-        Poll::Ready(Ok(()))
     }
 
     /// What follows an answer.
@@ -338,8 +398,17 @@ where
             return Some(End::Upgraded);
         }
         // What is left of the request and has come already is passed over; more is not waited for.
-        while let Ok(Some(_)) = wire.decoder.decode(&mut wire.inbox.bytes) {}
-        let goes_on = self.exchange.persistence == Persistence::KeepAlive && wire.decoder.is_ended();
+        // Behind what was refused nobody knows where anything begins.
+        while wire.malformed.is_none() {
+            match wire.decoder.decode(&mut wire.inbox.bytes) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(malformed) => wire.malformed = Some(malformed),
+            }
+        }
+        let goes_on = self.exchange.persistence == Persistence::KeepAlive
+            && wire.malformed.is_none()
+            && wire.decoder.is_ended();
         self.stage = if goes_on { Stage::Head } else { Stage::Closing };
         None
     }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::{Inbox, Outbox};
 use super::decoder::{Decoder, Piece};
-use super::error::Error;
+use super::error::{Error, Malformed};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -27,6 +27,12 @@ pub(super) struct Wire<I> {
     pub(super) decoder: Decoder,
     /// Which request that is; a body that outlives its request must not read the next one's.
     pub(super) message: u64,
+    /// What of that request's content is refused.
+    pub(super) malformed: Option<Malformed>,
+    /// The client went away in the middle of that content.
+    pub(super) is_gone: bool,
+    /// The task that drives the connection, where another one reads the content of its request.
+    pub(super) driver: Option<Waker>,
     /// The client waits to be asked for its content.
     pub(super) continue_owed: bool,
     /// The protocol has changed: a tunnel may take the stream.
@@ -43,6 +49,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
             outbox: Outbox::default(),
             decoder: Decoder::ended(),
             message: 0,
+            malformed: None,
+            is_gone: false,
+            driver: None,
             continue_owed: false,
             is_handed_over: false,
             successor: None,
@@ -62,6 +71,25 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
+        let polled = ready!(self.poll_decode(cx));
+        match &polled {
+            Ok(_) => {}
+            Err(Error::Malformed(malformed)) => self.malformed = Some(*malformed),
+            Err(Error::Io(_) | Error::Incomplete | Error::Closed | Error::Gone | Error::Body) => {
+                self.is_gone = true;
+            }
+        }
+        // Once the content is over it is for the connection to notice that the client goes away.
+        if (polled.is_err() || self.decoder.is_ended())
+            && let Some(driver) = self.driver.take()
+            && !driver.will_wake(cx.waker())
+        {
+            driver.wake();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
         loop {
             if let Some(piece) = self.decoder.decode(&mut self.inbox.bytes)? {
                 return Poll::Ready(Ok(Some(piece)));
@@ -87,13 +115,20 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
 pub struct RequestBody<I> {
     wire: Rc<RefCell<Wire<I>>>,
     message: u64,
-    /// Known with the last piece: the connection may be with the next request already.
-    is_ended: bool,
+    progress: Progress,
+}
+
+/// Known with the last piece: the connection may be with the next request already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Reading,
+    Whole,
+    Broken,
 }
 
 impl<I> fmt::Debug for RequestBody<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestBody").field("is_ended", &self.is_ended).finish_non_exhaustive()
+        f.debug_struct("RequestBody").field("progress", &self.progress).finish_non_exhaustive()
     }
 }
 
@@ -103,7 +138,8 @@ impl<I> RequestBody<I> {
             let wire = wire.borrow();
             (wire.message, wire.decoder.is_ended())
         };
-        Self { wire: wire.clone(), message, is_ended }
+        let progress = if is_ended { Progress::Whole } else { Progress::Reading };
+        Self { wire: wire.clone(), message, progress }
     }
 
     /// The stream, once the answer to this request has changed the protocol.
@@ -120,28 +156,32 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<I> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.is_ended {
+        if self.progress != Progress::Reading {
             return Poll::Ready(None);
         }
         let (polled, is_ended) = {
             let mut wire = self.wire.borrow_mut();
-            if wire.message != self.message {
-                return Poll::Ready(Some(Err(Error::Gone)));
-            }
-            let polled = ready!(wire.poll_piece(cx));
+            let polled =
+                if wire.message == self.message { ready!(wire.poll_piece(cx)) } else { Err(Error::Gone) };
             (polled, wire.decoder.is_ended())
         };
-        self.is_ended = is_ended || polled.is_err();
+        self.progress = match polled {
+            Err(_) => Progress::Broken,
+            Ok(_) if is_ended => Progress::Whole,
+            Ok(_) => Progress::Reading,
+        };
         Poll::Ready(polled.map(|piece| piece.map(frame)).transpose())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_ended
+        self.progress == Progress::Whole
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.is_ended {
-            return SizeHint::with_exact(0);
+        match self.progress {
+            Progress::Whole => return SizeHint::with_exact(0),
+            Progress::Broken => return SizeHint::default(),
+            Progress::Reading => {}
         }
         let wire = self.wire.borrow();
         wire.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
-use super::body::Progress;
+use super::body::{BodyError, Progress};
 use super::chain::HttpView;
 use super::clock::now;
 use super::cluster::Picked;
@@ -144,12 +144,21 @@ impl ActiveStream {
         }
     }
 
-    /// The upstream broke off in the middle of its response.
-    pub(crate) fn upstream_broke(&mut self) {
-        self.flags.insert(ResponseFlags::UPSTREAM_TERMINATION);
-        self.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
+    /// The upstream broke off in the middle of its response, or what it sent was none.
+    pub(crate) fn upstream_broke(&mut self, error: &BodyError) {
+        let shard = &self.connection.worker.shard;
+        if error.is_malformed() {
+            self.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+            self.details = Cow::Borrowed("upstream_reset_after_response_started{protocol_error}");
+            if let Some(upstream) = &self.upstream {
+                shard.inc(upstream.picked.view.config.stats.upstream_cx_protocol_error);
+            }
+        } else {
+            self.flags.insert(ResponseFlags::UPSTREAM_TERMINATION);
+            self.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
+        }
         let stats = &self.view.manager.stats;
-        self.connection.worker.shard.inc(stats.rq_reset_after_downstream_response_started);
+        shard.inc(stats.rq_reset_after_downstream_response_started);
         if let Some(upstream) = &self.upstream {
             self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_rx_reset);
         }

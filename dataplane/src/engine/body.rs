@@ -1,5 +1,7 @@
 //! Request bodies on their way to a server: streamed, counted, watched for silence, kept for a retry.
 
+mod error;
+mod incoming;
 mod replay;
 
 use std::cell::Cell;
@@ -10,20 +12,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
+pub(crate) use error::BodyError;
+pub(crate) use incoming::Incoming;
 pub(crate) use replay::{Replay, Replayed};
 
 use super::clock::now;
-
-/// Why a body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
-    #[error("the request is sent by another try")]
-    Superseded(#[source] h2::Error),
-}
 
 /// A request's body.
 #[derive(Debug)]
@@ -56,7 +50,7 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Once(once) => once.incoming.is_end_stream(),
+            Self::Once(once) => once.is_end_stream(),
             Self::Replayed(replayed) => replayed.is_end_stream(),
         }
     }
@@ -71,6 +65,24 @@ impl http_body::Body for RequestBody {
     }
 }
 
+/// What a caller did in the middle of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broke {
+    /// It sent what is no HTTP.
+    Malformed,
+    /// It went away. Its connection ends without an answer.
+    Gone,
+}
+
+impl Broke {
+    fn of(error: &BodyError) -> Self {
+        match error {
+            BodyError::Http1(weft_http1::Error::Malformed(_)) | BodyError::Http2(_) => Self::Malformed,
+            BodyError::Http1(_) | BodyError::Superseded(_) => Self::Gone,
+        }
+    }
+}
+
 /// How far a request's body has come, shared with the exchange that reports it and with the limits that watch it.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -80,14 +92,13 @@ pub(crate) struct Progress {
     pub(crate) ended: Cell<Option<Instant>>,
     /// When something was read last.
     pub(crate) moved: Cell<Instant>,
-    /// The caller's connection broke while its request was read.
-    pub(crate) broke: Cell<bool>,
+    /// Why the request could not be read to its end.
+    pub(crate) broke: Cell<Option<Broke>>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Rc<Self> {
-        let (bytes, ended, moved, broke) =
-            (Cell::new(0), Cell::new(None), Cell::new(now()), Cell::new(false));
+        let (bytes, ended, moved, broke) = (Cell::new(0), Cell::new(None), Cell::new(now()), Cell::new(None));
         Rc::new(Self { bytes, ended, moved, broke })
     }
 
@@ -98,7 +109,7 @@ impl Progress {
                 let n = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.bytes.set(self.bytes.get() + n);
             }
-            Some(Err(_)) => self.broke.set(true),
+            Some(Err(error)) => self.broke.set(Some(Broke::of(error))),
             None => self.end(),
         }
     }
@@ -123,13 +134,20 @@ impl OnceBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Hyper);
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             self.progress.note(frame);
-            if self.incoming.is_end_stream() {
-                self.progress.end();
-            }
+            self.is_end_stream();
         }
         polled
+    }
+
+    /// Who is told that it is over does not poll it again.
+    fn is_end_stream(&self) -> bool {
+        let ended = self.incoming.is_end_stream();
+        if ended {
+            self.progress.end();
+        }
+        ended
     }
 }

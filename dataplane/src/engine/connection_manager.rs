@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use http::header::HeaderValue;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, Request, Response, StatusCode};
+use weft_http1::Malformed;
 
 use super::active_stream::ActiveStream;
+use super::body::Incoming;
 use super::chain::HttpView;
 use super::http_connection::HttpConnection;
 use super::limits::Limits;
@@ -15,9 +16,11 @@ use super::reply::{Origin, Reply};
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
+use super::upgraded::Upgrade;
 use super::{local_reply, router, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
+use crate::matcher::RequestHead;
 use crate::route::Action;
 
 /// Answers one request.
@@ -35,10 +38,29 @@ pub(super) async fn handle(
     context.answer(&view, request).await
 }
 
+/// Answers bytes that are no request. As in Envoy they make a stream of their own, which is counted and logged.
+pub(super) fn refuse(
+    connection: &Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    malformed: Malformed,
+) -> Response<ResponseBody> {
+    let view = connection.terminal.view();
+    let mut stream = ActiveStream::begin(connection, &view, limits);
+    connection.closing.set(true);
+    stream_info::note_refused(&mut stream, connection.downstream.facts.peer.ip());
+    let status = malformed.status();
+    let reply = Reply::new(status, malformed.details())
+        .body(status.canonical_reason().unwrap_or_default())
+        .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+    let headers = HeaderMap::new();
+    let head = RequestHead { method: "", scheme: "", authority: "", path: "", headers: &headers };
+    local_reply::send(reply, stream, &head).map(ResponseBody::Content)
+}
+
 impl RequestContext {
     async fn answer(mut self, view: &HttpView, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let HttpView { manager, routes } = view;
-        let upgrade = router::wanted_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = router::wanted_upgrade(&request).then(|| Upgrade::of(&mut request));
         let (mut parts, incoming) = request.into_parts();
         if let Err(reply) = self.prepare(manager, &mut parts) {
             return self.reply(&parts, reply);

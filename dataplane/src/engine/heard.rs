@@ -1,55 +1,50 @@
 //! A downstream connection's bytes, noticed as they come and go: what comes between two requests begins a head, and what
 //! does not go means that the peer takes nothing.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 
-/// What a stream tells its connection. Atomics, since hyper wants to be able to send the stream; only the connection's
-/// own task touches them.
+/// What a stream tells its connection.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(crate) struct Signs {
     /// Bytes came since this was looked at.
-    heard: AtomicBool,
+    heard: Cell<bool>,
     /// Odd while bytes wait that cannot be written; grows with each change.
-    stalls: AtomicU32,
+    stalls: Cell<u32>,
 }
 
 impl Signs {
     /// Whether bytes came since this was asked last.
     pub(super) fn take_heard(&self) -> bool {
-        let heard = self.heard.load(Ordering::Relaxed);
-        if heard {
-            self.heard.store(false, Ordering::Relaxed);
-        }
-        heard
+        self.heard.replace(false)
     }
 
     /// A number while nothing can be written: the same one for as long as nothing was.
     pub(super) fn stalled(&self) -> Option<u32> {
-        Some(self.stalls.load(Ordering::Relaxed)).filter(|number| number % 2 == 1)
+        Some(self.stalls.get()).filter(|number| number % 2 == 1)
     }
 
     #[inline]
     fn note_write<T>(&self, polled: &Poll<T>) {
-        let number = self.stalls.load(Ordering::Relaxed);
+        let number = self.stalls.get();
         if polled.is_pending() != (number % 2 == 1) {
-            self.stalls.store(number.wrapping_add(1), Ordering::Relaxed);
+            self.stalls.set(number.wrapping_add(1));
         }
     }
 }
 
 /// A stream that tells its connection.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     pub(super) stream: Stream,
-    pub(super) signs: Arc<Signs>,
+    pub(super) signs: Rc<Signs>,
 }
 
 impl AsyncRead for Heard {
@@ -62,7 +57,7 @@ impl AsyncRead for Heard {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.signs.heard.store(true, Ordering::Relaxed);
+            self.signs.heard.set(true);
         }
         polled
     }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::chain::HttpTerminal;
@@ -26,7 +25,7 @@ pub(crate) struct HttpConnection {
     pub(super) in_flight: Cell<u32>,
     pub(super) requests: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
-    pub(super) signs: Arc<Signs>,
+    pub(super) signs: Rc<Signs>,
     /// The limits of a stream on their way to its task.
     pub(super) handover: Handover,
     pub(crate) closing: Cell<bool>,
@@ -56,7 +55,7 @@ impl HttpConnection {
             in_flight: Cell::new(0),
             requests: Cell::new(0),
             idle_since: Cell::new(now()),
-            signs: Arc::default(),
+            signs: Rc::default(),
             handover: Handover::default(),
             closing: Cell::new(false),
         })

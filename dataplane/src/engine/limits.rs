@@ -6,7 +6,7 @@
 //! tunnel   the task that copies
 //! ```
 //!
-//! hyper does not poll a body whose bytes it cannot write. A limit that only the body looked at would never be reached
+//! Nobody polls a body whose bytes cannot be written. A limit that only the body looked at would never be reached
 //! while the caller does not read, and the request would hold its endpoint's connection and its places in the circuit
 //! breakers for as long as the caller likes. So the request's own task looks at its limits while it can still answer
 //! ([`Limits::answerable`]); what is reached in spite of it ends the stream from outside, wherever the request is.

@@ -12,6 +12,7 @@ use super::clock::Deadlines;
 use super::command::Draining;
 use super::connection::Connections;
 use super::connection_balance::Load;
+use super::date::Date;
 use super::repeats::Repeats;
 use super::trust::servers::Servers;
 use crate::random;
@@ -32,6 +33,8 @@ pub(crate) struct Local {
     pub(crate) repeats: Arc<Repeats>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
+    /// The `date` of responses.
+    pub(super) date: Date,
     random: Cell<u64>,
     next_id: Cell<u64>,
     workers: u64,
@@ -54,6 +57,7 @@ impl Local {
             logs,
             repeats,
             draining: Cell::default(),
+            date: Date::new(),
             random: Cell::new(rand::random::<u64>() | 1),
             next_id: Cell::new(index as u64),
             workers: workers.max(1) as u64,

@@ -10,7 +10,7 @@ use super::active_stream::ActiveStream;
 use super::forwarded::REQUEST_ID;
 use super::reply::{Origin, Reply};
 use super::response_body::{ContentBody, Source};
-use super::response_head::server_header;
+use super::response_head::{date_header, server_header};
 use super::stream_info::context;
 use super::{grpc, stream_info};
 use crate::filter;
@@ -65,6 +65,7 @@ pub(super) fn send(
     filter::chain::on_response(&mut stream, head, response.headers_mut());
     stream.status = response.status().as_u16();
     server_header(response.headers_mut(), manager);
+    date_header(response.headers_mut(), &stream.connection.worker);
     if let Some(id) = &stream.request_id {
         response.headers_mut().insert(REQUEST_ID, id.clone());
     }

@@ -11,13 +11,13 @@
 //! as far as the circuit breaker of the cluster's connections allows. Each dial belongs to one request, which is the
 //! first on the new connection: so a server that allows no streams cannot make dials follow each other without end.
 //!
-//! Each connection is driven by a task of its own, which also ends it: after the idle timeout, after its longest
-//! life, or before a certificate of either side expires. A connection that is dropped here while requests use it
-//! finishes them first.
+//! Each connection has a task of its own, which ends it: after the idle timeout, after its longest life, or before a
+//! certificate of either side expires. A connection that is dropped here while requests use it finishes them first.
 
 mod connection;
+mod content;
 mod h1;
-mod h1_driver;
+mod h1_wire;
 mod h2;
 mod opening;
 mod place;
@@ -28,10 +28,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub(crate) use connection::UpstreamConnection;
-pub(crate) use h1_driver::H1Driver;
+pub(crate) use content::Content;
 pub(crate) use upload::UploadBody;
 
-use super::body::RequestBody;
 use super::cluster_info::{BreakerOf, ClusterInfo};
 use super::connect::{ConnectError, Dialed, Speak, dial};
 use super::handshake::outbound_failed;
@@ -69,23 +68,6 @@ impl Lease {
             Self::Http1(lease) => lease.connection(),
             Self::Http2(lease) => lease.connection(),
         }
-    }
-
-    /// What moves the bytes, where the request has to drive it.
-    pub(crate) fn driver(&self) -> Option<&Rc<H1Driver>> {
-        match self {
-            Self::Http1(lease) => Some(lease.driver()),
-            Self::Http2(_) => None,
-        }
-    }
-
-    /// A request's body as it is sent over the connection.
-    pub(crate) fn body(&mut self, body: RequestBody) -> UploadBody {
-        let upload = match (&body, self) {
-            (RequestBody::Empty, _) | (_, Self::Http1(_)) => None,
-            (RequestBody::Once(_) | RequestBody::Replayed(_), Self::Http2(lease)) => Some(lease.upload()),
-        };
-        UploadBody::new(body, upload)
     }
 
     /// Whether the connection has served another request before.
@@ -201,7 +183,7 @@ impl Pool {
         let speak = match version {
             Version::Http1 => {
                 let dialed = self.dial(worker, cluster, Speak::Http1).await?;
-                return self.h1.open(worker, cluster, dialed, place).await.map(Lease::Http1);
+                return Ok(Lease::Http1(self.h1.open(worker, cluster, dialed, place)));
             }
             Version::Http2 => Speak::Http2,
             Version::Auto => Speak::Auto,
@@ -212,7 +194,7 @@ impl Pool {
             if version == Version::Auto && !dialed.h2_chosen {
                 self.h2.note_h1();
                 drop(connecting);
-                return self.h1.open(worker, cluster, dialed, place).await.map(Lease::Http1);
+                return Ok(Lease::Http1(self.h1.open(worker, cluster, dialed, place)));
             }
             self.h2.open(worker, cluster, dialed, place, connecting).await.map(Lease::Http2)
         };

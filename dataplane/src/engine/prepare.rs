@@ -9,6 +9,7 @@ use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::request_head::{head, set_authority};
 use super::{forwarded, xfcc};
+use crate::format::ResponseFlags;
 use crate::path::{Normal, normalize};
 use crate::runtime::{HttpManager, StripPort, Underscores};
 use crate::stats::Shard;
@@ -17,7 +18,8 @@ impl RequestContext {
     /// Checks the head and brings it into the form that routing, authorization and the upstream see.
     pub(super) fn prepare(&mut self, manager: &HttpManager, parts: &mut Parts) -> Result<(), Reply> {
         if parts.version < Version::HTTP_11 && !manager.http1.accept_http_10 {
-            return Err(Reply::new(StatusCode::UPGRADE_REQUIRED, "low_version"));
+            let reply = Reply::new(StatusCode::UPGRADE_REQUIRED, "low_version").body("Upgrade Required");
+            return Err(reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
         }
         check_framing(manager, parts)?;
         self.as_upgrade(parts);

@@ -9,14 +9,21 @@ use http::{HeaderMap, Method, Uri};
 use super::request_head::{Target, head_of, target};
 use crate::matcher::RequestHead;
 
-/// What is kept of a request for its log line; made only where there is a log.
+/// A request's head as it came.
 #[derive(Debug)]
-pub(crate) struct Record {
+struct Head {
     method: Method,
     scheme: &'static str,
     uri: Uri,
     target: Target,
     headers: HeaderMap,
+}
+
+/// What is kept of a request for its log line; made only where there is a log.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// Of bytes that are no request nothing is known.
+    head: Option<Head>,
     pub(super) response: HeaderMap,
     pub(super) trailers: Option<HeaderMap>,
     pub(super) began: SystemTime,
@@ -28,12 +35,20 @@ pub(crate) struct Record {
 impl Record {
     /// Of a request as it has come.
     pub(super) fn new(parts: &Parts, scheme: &'static str, remote: IpAddr) -> Self {
-        Self {
+        let head = Head {
             method: parts.method.clone(),
             scheme,
             uri: parts.uri.clone(),
             target: target(parts),
             headers: parts.headers.clone(),
+        };
+        Self { head: Some(head), ..Self::refused(remote) }
+    }
+
+    /// Of bytes that are no request.
+    pub(super) fn refused(remote: IpAddr) -> Self {
+        Self {
+            head: None,
             response: HeaderMap::new(),
             trailers: None,
             began: SystemTime::now(),
@@ -48,7 +63,8 @@ impl Record {
         self.responded = Some(after);
     }
 
-    pub(super) fn head(&self) -> RequestHead<'_> {
-        head_of(&self.method, &self.uri, &self.headers, self.target, self.scheme)
+    pub(super) fn head(&self) -> Option<RequestHead<'_>> {
+        let head = self.head.as_ref()?;
+        Some(head_of(&head.method, &head.uri, &head.headers, head.target, head.scheme))
     }
 }

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::active_stream::ActiveStream;
 use super::body::BodyError;
-use super::pool::Lease;
+use super::pool::Content;
 use crate::filter;
 
 /// The body of a response.
@@ -58,7 +57,7 @@ impl http_body::Body for ResponseBody {
 pub(crate) enum Source {
     Empty,
     Full(Option<Bytes>),
-    Upstream(Incoming),
+    Upstream(Content),
 }
 
 impl fmt::Debug for Source {
@@ -76,7 +75,7 @@ impl Source {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Upstream(incoming) => http_body::Body::is_end_stream(incoming),
+            Self::Upstream(content) => http_body::Body::is_end_stream(content),
         }
     }
 
@@ -84,7 +83,7 @@ impl Source {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Upstream(incoming) => http_body::Body::size_hint(incoming),
+            Self::Upstream(content) => http_body::Body::size_hint(content),
         }
     }
 
@@ -92,9 +91,7 @@ impl Source {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Upstream(incoming) => {
-                http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(BodyError::Hyper)
-            }
+            Self::Upstream(content) => http_body::Body::poll_frame(Pin::new(content), cx),
         }
     }
 }
@@ -136,25 +133,11 @@ impl ContentBody {
         self.last.is_none() && self.source.is_end_stream()
     }
 
-    /// What has come already, else what comes when the connection is driven.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let lease = self.stream.upstream.as_ref().and_then(|upstream| upstream.lease.as_ref());
-        let Some(driver) = lease.and_then(Lease::driver) else { return self.source.poll(cx) };
-        // The connection wakes this task; the body in between need not.
-        let unheard = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = self.source.poll(unheard) {
-            return Poll::Ready(frame);
-        }
-        // Its end is also the body's.
-        let _ = driver.poll(cx);
-        self.source.poll(unheard)
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(last) = self.last.take() {
             return Poll::Ready(Some(Ok(Frame::data(last))));
         }
-        match self.poll_source(cx) {
+        match self.source.poll(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.stream.sent(data.len());
@@ -173,7 +156,7 @@ impl ContentBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.stream.upstream_broke();
+                self.stream.upstream_broke(&error);
                 Poll::Ready(Some(Err(error)))
             }
             // Its limits are the driver's to watch: here nobody looks while the caller does not read.

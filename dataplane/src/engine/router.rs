@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 
+use super::body::{Broke, Incoming};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
 use super::grpc;
 use super::http_connection::Protocol;
 use super::limits::{TimedOut, limited};
-use super::pool::{Freshness, Lease, Version};
+use super::pool::{Content, Freshness, Lease, Version};
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
@@ -105,7 +105,7 @@ enum Next {
 }
 
 impl Run<'_> {
-    async fn send_until_done(&mut self) -> Result<(Response<Incoming>, Lease), Reply> {
+    async fn send_until_done(&mut self) -> Result<(Response<Content>, Lease), Reply> {
         let mut fresh = Freshness::Any;
         let mut safe_repeats = 0;
         loop {
@@ -123,6 +123,10 @@ impl Run<'_> {
                     Box::pin(self.back_off()).await?;
                 }
                 Err(Failed::Reply(reply)) => return Err(reply),
+                // The connection sees it too, and drops this request.
+                Err(Failed::Attempt { .. }) if self.broke() == Some(Broke::Gone) => {
+                    return std::future::pending().await;
+                }
                 Err(Failed::Attempt { error, reused }) => {
                     // Nothing came back on a connection that had been used before: the server closed it while
                     // the request was on its way. On a fresh connection that cannot be, so it is tried there.
@@ -140,7 +144,12 @@ impl Run<'_> {
         }
     }
 
-    async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Incoming>, Lease), Failed> {
+    /// What the caller did in the middle of its request.
+    fn broke(&self) -> Option<Broke> {
+        self.context.stream.progress.as_ref()?.broke.get()
+    }
+
+    async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
         let avoid = match &self.policy {
             Some(policy) if policy.avoid_previous_hosts => self.tried.as_slice(),
             Some(_) | None => &[],
@@ -171,7 +180,7 @@ impl Run<'_> {
         self.context.stream.limits.one_try(self.policy.as_ref().and_then(|policy| policy.per_try_timeout));
         let version = self.version(view.config.http.protocol);
         let leasing = pool.lease(&worker, &view.config, version, fresh);
-        let mut lease = match limited(&self.context.stream.limits, leasing).await {
+        let lease = match limited(&self.context.stream.limits, leasing).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(ConnectError::Overflow)) => return Err(attempt::overflow().into()),
             Ok(Err(error)) => return Err(Failed::fresh(AttemptError::Connect(error))),
@@ -182,7 +191,7 @@ impl Run<'_> {
         }
         let reused = lease.is_reused();
         let request = self.outgoing.request(
-            &mut lease,
+            &lease,
             self.context.scheme,
             hostname.as_deref(),
             self.context.stream.attempts,
@@ -219,11 +228,14 @@ impl Run<'_> {
                 AttemptError::NotSent => true,
                 AttemptError::Broken => self.outgoing.parts().method.is_safe(),
                 AttemptError::Refused => true,
-                AttemptError::Connect(_) | AttemptError::TimedOut(_) | AttemptError::Reset => false,
+                AttemptError::Connect(_)
+                | AttemptError::TimedOut(_)
+                | AttemptError::Reset
+                | AttemptError::Malformed => false,
             }
     }
 
-    fn retries_response(&mut self, response: &Response<Incoming>) -> bool {
+    fn retries_response(&mut self, response: &Response<Content>) -> bool {
         let Some(policy) = self.policy.clone() else { return false };
         if !policy.retries_response(response.status(), response.headers()) {
             return false;
@@ -236,21 +248,23 @@ impl Run<'_> {
         if matches!(error, AttemptError::TimedOut(TimedOut::Request)) {
             return Next::GiveUp(attempt::reply(&mut self.context.stream, error));
         }
-        if self.context.stream.progress.as_ref().is_some_and(|progress| progress.broke.get()) {
+        if self.broke().is_some() {
             return Next::GiveUp(attempt::broken_request());
         }
         self.context.stream.outcome(match error {
             AttemptError::Connect(_) => Outcome::ConnectFailed,
             AttemptError::TimedOut(_) => Outcome::TimedOut,
-            AttemptError::NotSent | AttemptError::Refused | AttemptError::Reset | AttemptError::Broken => {
-                Outcome::Reset
-            }
+            AttemptError::NotSent
+            | AttemptError::Refused
+            | AttemptError::Reset
+            | AttemptError::Malformed
+            | AttemptError::Broken => Outcome::Reset,
         });
         let failure = match error {
             AttemptError::Connect(_) => Some(Failure::Connect),
             AttemptError::NotSent => Some(Failure::BeforeRequest),
             AttemptError::Refused => Some(Failure::RefusedStream),
-            AttemptError::Reset | AttemptError::Broken => Some(Failure::Reset),
+            AttemptError::Reset | AttemptError::Malformed | AttemptError::Broken => Some(Failure::Reset),
             AttemptError::TimedOut(TimedOut::PerTry) => Some(Failure::PerTryTimeout),
             AttemptError::TimedOut(
                 TimedOut::Route | TimedOut::Idle | TimedOut::Duration | TimedOut::Request,
@@ -306,7 +320,7 @@ impl Run<'_> {
         waited.map_err(|reached| attempt::reply(stream, &AttemptError::TimedOut(reached)))
     }
 
-    fn respond(self, response: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
+    fn respond(self, response: Response<Content>, lease: Lease) -> Response<ResponseBody> {
         let Run { mut context, routed, cluster, weighted, outgoing, .. } = self;
         if context.stream.retried && !response.status().is_server_error() {
             context.connection.worker.shard.inc(cluster.view().config.stats.upstream_rq_retry_success);
@@ -323,7 +337,7 @@ impl Run<'_> {
     }
 }
 
-fn record_outcome(response: &Response<Incoming>) -> Outcome {
+fn record_outcome(response: &Response<Content>) -> Outcome {
     let grpc = grpc::status(response.headers()).map(crate::outlier::grpc_as_http);
     Outcome::Answered(grpc.unwrap_or(response.status().as_u16()))
 }

@@ -1,20 +1,21 @@
 //! A downstream connection from its handshake to its end.
 
+mod http1;
 mod life;
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use http::Request;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
+use super::body::Incoming;
 use super::chain::TerminalState;
 use super::clock::now;
 use super::clusters::Clusters;
@@ -24,16 +25,11 @@ use super::heard::Heard;
 use super::http_connection::{HttpConnection, Protocol};
 use super::limits::Limits;
 use super::local::Local;
-use super::response_body::ResponseBody;
 use super::stream::Stream;
 use super::{connection_manager, tcp};
 use crate::preface;
 use crate::runtime::{Codec, HttpManager};
 use life::{HEAD_TIMEOUT, Life};
-
-/// hyper's own limit of headers, for which it has room on the stack. Asked for another one, it clears a larger room for
-/// each message, even where the number is the same.
-const HYPER_HEADERS: usize = 100;
 
 /// A connection that is ready to be served.
 pub(super) struct Opened {
@@ -88,24 +84,15 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
 async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &HttpManager) {
     let (worker, protocol) = (connection.worker.clone(), connection.protocol);
     let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
-    let io = TokioIo::new(Heard { stream, signs: connection.signs.clone() });
+    let io = Heard { stream, signs: connection.signs.clone() };
     let ended = match protocol {
         Protocol::Http1 => {
-            let mut builder = http1::Builder::new();
-            if manager.limits.headers != HYPER_HEADERS {
-                builder.max_headers(manager.limits.headers);
-            }
-            builder
-                .half_close(false)
-                .max_header_size(manager.limits.header_bytes)
-                .title_case_headers(manager.http1.title_case_headers);
-            // One request at a time: its limits are the connection's.
             let limits = Limits::new(&worker.deadlines);
             let (handler, of_request) = (connection.clone(), limits.clone());
-            let service = service_fn(move |request| answer(handler.clone(), of_request.clone(), request));
-            let driver = builder.serve_connection(io, service).with_upgrades();
-            let shut = http1::UpgradeableConnection::graceful_shutdown;
-            drive(connection, Some(limits), driver, manager, shut).await
+            let answer =
+                move |request| connection_manager::handle(handler.clone(), of_request.clone(), request);
+            let driver = http1::driver(connection.clone(), limits.clone(), io, manager, answer);
+            drive(connection, Some(limits), driver, manager).await
         }
         Protocol::Http2 => {
             let options = manager.http2;
@@ -123,27 +110,22 @@ async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &Ht
                 builder.enable_connect_protocol();
             }
             let handler = connection.clone();
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 // hyper makes the stream's task as soon as this returns: it finds its limits there.
                 let limits = Limits::new(&handler.worker.deadlines);
                 handler.handover.set(Some(limits.clone()));
-                answer(handler.clone(), limits, request)
+                let answer =
+                    connection_manager::handle(handler.clone(), limits, request.map(Incoming::Http2));
+                async { Ok::<_, Infallible>(answer.await) }
             });
-            let driver = builder.serve_connection(io, service);
-            drive(connection, None, driver, manager, http2::Connection::graceful_shutdown).await
+            let driver = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+            let driver = Http2 { driver, shut: http2::Connection::graceful_shutdown };
+            drive(connection, None, driver, manager).await
         }
     };
     if ended == Ended::ProtocolError {
         worker.shard.inc(counted.protocol_error);
     }
-}
-
-async fn answer(
-    connection: Rc<HttpConnection>,
-    limits: Rc<Limits>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(connection_manager::handle(connection, limits, request).await)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -153,19 +135,57 @@ enum Ended {
     Cut,
 }
 
-/// Polls a hyper connection, and ends it when the worker or a timer says so, or when the one request that it serves has
+/// What reads requests from a connection and writes what answers them.
+trait Driven {
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
+
+    /// Takes no more requests, and ends when those under way are answered.
+    fn finish(&mut self);
+
+    /// What it is when it is cut now.
+    fn cut(&self) -> Ended;
+
+    /// Whether all was said, and only the peer's closing is waited for.
+    fn is_lingering(&self) -> bool;
+}
+
+/// An HTTP/2 connection.
+struct Http2<C> {
+    driver: Pin<Box<C>>,
+    shut: fn(Pin<&mut C>),
+}
+
+impl<C: Future<Output = hyper::Result<()>>> Driven for Http2<C> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.driver.as_mut().poll(cx).map(|result| {
+            let broken = result.is_err_and(|error| error.is_parse() || error.is_timeout());
+            if broken { Ended::ProtocolError } else { Ended::Well }
+        })
+    }
+
+    fn finish(&mut self) {
+        (self.shut)(self.driver.as_mut());
+    }
+
+    fn cut(&self) -> Ended {
+        Ended::Cut
+    }
+
+    fn is_lingering(&self) -> bool {
+        false
+    }
+}
+
+/// Polls a connection, and ends it when the worker or a timer says so, or when the one request that it serves has
 /// reached a limit and cannot be answered any more.
-async fn drive<C>(
+async fn drive(
     connection: Rc<HttpConnection>,
     limits: Option<Rc<Limits>>,
-    driver: C,
+    driver: impl Driven,
     manager: &HttpManager,
-    shut: fn(Pin<&mut C>),
-) -> Ended
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut driver = Box::pin(driver);
+) -> Ended {
+    let mut driver = Box::new(driver);
     let mut life = Life::new(&connection, manager);
     let mut shut_down = false;
     std::future::poll_fn(|cx| {
@@ -177,18 +197,20 @@ where
             Ending::Announce if connection.protocol == Protocol::Http1 => {}
             Ending::Announce | Ending::Finish => {
                 if !std::mem::replace(&mut shut_down, true) {
-                    shut(driver.as_mut());
+                    driver.finish();
                 }
             }
-            Ending::Cut => return Poll::Ready(Ended::Cut),
+            Ending::Cut => return Poll::Ready(driver.cut()),
         }
-        if let Poll::Ready(result) = driver.as_mut().poll(cx) {
-            let broken = result.is_err_and(|error| error.is_parse() || error.is_timeout());
-            return Poll::Ready(if broken { Ended::ProtocolError } else { Ended::Well });
+        if let Poll::Ready(ended) = driver.poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if driver.is_lingering() {
+            life.linger(&connection);
         }
         let overdue = |limits: &Rc<Limits>| limits.are_armed() && limits.overdue(cx).is_ready();
         if limits.as_ref().is_some_and(overdue) || life.poll(&connection, cx).is_ready() {
-            return Poll::Ready(Ended::Cut);
+            return Poll::Ready(driver.cut());
         }
         if !shut_down && connection.downstream.ending() >= Ending::Finish {
             cx.waker().wake_by_ref();

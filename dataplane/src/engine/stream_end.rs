@@ -26,7 +26,7 @@ impl ActiveStream {
         }
         self.report();
         match self.connection.protocol {
-            // hyper has the rest, and the connection watches that it goes out.
+            // The codec has the rest, and the connection watches that it goes out.
             Protocol::Http1 => self.limits.end(),
             Protocol::Http2 => self.limits.flush(),
         }

@@ -24,6 +24,13 @@ pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'s
     stream.record = Some(Box::new(Record::new(parts, scheme, remote)));
 }
 
+/// The same where what came was no request.
+pub(super) fn note_refused(stream: &mut ActiveStream, remote: IpAddr) {
+    if !stream.view.manager.access_log.is_empty() {
+        stream.record = Some(Box::new(Record::refused(remote)));
+    }
+}
+
 /// Keeps the response's headers for the log; forgets the request's where no log will take a response like this.
 pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, headers: &HeaderMap) {
     if stream.record.is_none() {
@@ -43,7 +50,7 @@ pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, heade
 /// Writes the access logs of a request.
 pub(super) fn log(stream: &ActiveStream, took: Duration) {
     let Some(record) = &stream.record else { return };
-    let mut context = context(stream, Some(record.head()), Some(&record.response));
+    let mut context = context(stream, record.head(), Some(&record.response));
     context.trailers = record.trailers.as_ref();
     context.start = Some(record.began);
     context.downstream.remote = Some(record.remote);

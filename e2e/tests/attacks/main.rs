@@ -17,12 +17,14 @@
 //! | impostor | a server in the control plane's place |
 //! | discovery | a member on its own stream: others' configuration, secrets, names |
 //! | bounds | a member that asks for, or reports, too much |
+//! | framing | a caller and a server whose bytes are no HTTP/1.1, or two kinds of it |
 //! | traffic | an application on its own sidecar |
 //! | api | whoever reaches the REST API and the admin endpoints |
 
 mod api;
 mod bounds;
 mod discovery;
+mod framing;
 mod ground;
 mod identity;
 mod impostor;

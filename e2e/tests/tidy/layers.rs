@@ -47,7 +47,7 @@ const LAYERS: [Layer; 9] = [
     Layer {
         name: "weft-dataplane",
         folder: "dataplane",
-        ours: &["weft-api", "weft-xds"],
+        ours: &["weft-api", "weft-xds", "weft-http1"],
         never: &["redb", "etcd-client", "axum"],
     },
     Layer {

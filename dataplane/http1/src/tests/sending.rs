@@ -241,3 +241,72 @@ async fn writes_names_in_title_case_where_that_is_asked_for() {
         "POST / HTTP/1.1\r\nX-One-Two: a\r\nContent-Length: 1\r\n\r\nx"
     );
 }
+
+/// Says with its last piece that it was the last, and that piece is empty.
+struct EndsEmpty(Vec<&'static str>);
+
+impl Body for EndsEmpty {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[tokio::test]
+async fn says_the_end_of_content_whose_last_piece_is_empty() {
+    let (mut client, mut server) = pair::<EndsEmpty>();
+    client.send(Request::post("/").body(EndsEmpty(vec!["", "", "abc"])).unwrap());
+    let waiting = poll_fn(|cx| Poll::Ready(client.poll_head(cx).is_pending())).await;
+    assert!(waiting);
+    let mut sent = vec![0; 4096];
+    let n = server.read(&mut sent).await.unwrap();
+    let sent = String::from_utf8_lossy(&sent[..n]);
+    assert!(sent.ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "{sent}");
+}
+
+#[tokio::test]
+async fn half_of_a_request_is_never_ended() {
+    let broken = StreamBody::new(futures::stream::iter([
+        Ok(Frame::data(Bytes::from_static(b"abc"))),
+        Err(std::io::Error::other("gone")),
+    ]));
+    let (mut client, mut server) = pair();
+    client.send(Request::post("/").body(broken).unwrap());
+    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    server.write_all(answer).await.unwrap();
+    let failed = poll_fn(|cx| client.poll_head(cx)).await;
+    assert!(matches!(failed, Err(Error::Body)), "{failed:?}");
+    assert!(!client.is_reusable());
+    drop(client);
+    let mut sent = String::new();
+    server.read_to_string(&mut sent).await.unwrap();
+    assert!(!sent.contains("0\r\n\r\n"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_when_the_rest_of_its_request_has_gone_out() {
+    let (client, mut server) = duplex(64);
+    let mut client = Client::new(client, Options { limits: LIMITS, case: FieldCase::Lower });
+    client.send(Request::post("/").body(Full::new(Bytes::from_static(&[b'x'; 500]))).unwrap());
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(poll_fn(|cx| client.poll_head(cx)).await.unwrap().status(), 200);
+    assert!(client.is_idle() && !client.is_reusable());
+    let mut sent = Vec::new();
+    while !client.is_reusable() {
+        server.read_buf(&mut sent).await.unwrap();
+        let over = poll_fn(|cx| Poll::Ready(client.poll_idle(cx).is_ready())).await;
+        assert!(!over);
+    }
+    while !sent.ends_with(&[b'x'; 500]) {
+        server.read_buf(&mut sent).await.unwrap();
+    }
+}

@@ -195,6 +195,38 @@ async fn refuses_once_and_closes() {
 }
 
 #[tokio::test]
+async fn nothing_is_found_behind_content_that_is_refused() {
+    let (answer, ended) = talk(b"POST /collect HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\nGET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(answer, "HTTP/1.1 400 Bad Request\r\ncontent-length: 6\r\nconnection: close\r\n\r\nbroken");
+    assert!(matches!(ended, Ok(End::Refused(Malformed::Chunk))), "{ended:?}");
+    let (answer, ended) = talk(b"POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\nGET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    assert!(matches!(ended, Ok(End::Refused(Malformed::Chunk))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_an_answer_that_waits() {
+    let (mut client, server) = duplex(1024);
+    client.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nab").await.unwrap();
+    let mut connection = Connection::new(server, Paths::default(), options());
+    let served = std::future::poll_fn(|cx| connection.poll(cx));
+    let gone = async {
+        let mut head = [0; 15];
+        client.read_exact(&mut head).await.unwrap();
+        drop(client);
+    };
+    let (ended, ()) = tokio::join!(served, gone);
+    assert!(ended.is_err(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn bytes_that_begin_no_method_are_refused_without_a_line() {
+    let (answer, ended) = talk(b"\r\n\x16\x03\x01\x02\x00").await;
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(matches!(ended, Ok(End::Refused(Malformed::Syntax))), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_is_not_read_whole_is_the_last() {
     let (answer, _) =
         talk(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n")

@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{BodyError, Progress};
+use super::Progress;
+use super::error::BodyError;
+use super::incoming::Incoming;
 
 struct Kept {
     incoming: Incoming,
@@ -94,7 +95,7 @@ impl Replayed {
             self.trailers_sent = true;
             return Poll::Ready(kept.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let polled = Pin::new(&mut kept.incoming).poll_frame(cx).map_err(BodyError::Hyper);
+        let polled = Pin::new(&mut kept.incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             self.of.progress.note(frame);
             match frame {
@@ -115,6 +116,9 @@ impl Replayed {
         let kept = self.of.kept.borrow();
         let all_kept_sent = self.next >= kept.chunks.len();
         let ended = kept.ended || kept.incoming.is_end_stream();
+        if ended {
+            self.of.progress.end();
+        }
         kept.attempt == self.attempt
             && ended
             && all_kept_sent

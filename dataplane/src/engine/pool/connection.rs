@@ -89,15 +89,14 @@ impl UpstreamConnection {
         }
     }
 
-    /// A request is over. Where nobody drives the connection now, its own task does so after `watch`.
-    pub(super) fn end(&self, watch: Option<Duration>) {
+    /// A request is over.
+    pub(super) fn end(&self) {
         self.active.set(self.active.get() - 1);
         if self.active.get() == 0 {
             let at = now();
             self.idle_since.set(at);
-            let end = self.next_end().map(|end| end.saturating_duration_since(at));
-            if let Some(span) = [end, watch].into_iter().flatten().min() {
-                self.deadline.set(span);
+            if let Some(end) = self.next_end() {
+                self.deadline.set(end.saturating_duration_since(at));
             }
         }
     }

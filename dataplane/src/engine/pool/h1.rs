@@ -2,56 +2,43 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
+use weft_http1::Error;
 
+use super::super::body::RequestBody;
 use super::super::cluster_info::ClusterInfo;
-use super::super::connect::{ConnectError, Dialed};
+use super::super::connect::Dialed;
 use super::super::local::Local;
+use super::super::stream::Stream;
 use super::connection::UpstreamConnection;
-use super::h1_driver::{H1Driver, WATCH};
+use super::h1_wire::{H1Body, H1Wire};
 use super::place::{Place, Places};
-use super::upload::UploadBody;
 
 /// A connection that waited for longer than this is looked at before it is used again: the event loop gets one
 /// turn to notice that the server has closed it.
 const STALE: Duration = Duration::from_millis(2);
 
-type Sender = http1::SendRequest<UploadBody>;
-
 /// A connection that waits.
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
     connection: Rc<UpstreamConnection>,
-    driver: Rc<H1Driver>,
+    wire: Rc<H1Wire>,
 }
 
 impl Idle {
     /// Whether its last exchange is over, or it is closed; one whose request body is still being sent is not.
     fn is_settled(&self) -> bool {
-        if !self.sender.is_ready() {
-            self.driver.glance();
-            if !self.sender.is_ready() && !self.sender.is_closed() {
-                self.driver.leave();
-                return false;
-            }
+        if !self.wire.is_reusable() {
+            self.wire.glance();
         }
-        true
-    }
-
-    /// Ends it.
-    fn discard(self) {
-        let Self { sender, connection, driver } = self;
-        drop((sender, connection));
-        driver.leave();
+        self.wire.is_reusable() || self.wire.is_closed()
     }
 
     fn is_closed(&self) -> bool {
-        self.sender.is_closed() || self.connection.spent.get()
+        self.wire.is_closed() || self.connection.spent.get()
     }
 
     /// Makes sure, as far as that can be known, that the server has not closed it meanwhile.
@@ -59,12 +46,12 @@ impl Idle {
         if self.connection.idle_for() > STALE {
             tokio::task::yield_now().await;
         }
-        self.driver.glance();
+        self.wire.glance();
         if self.is_closed() {
-            self.discard();
+            self.wire.close();
             return None;
         }
-        Some(H1Lease::new(self.sender, self.connection, self.driver, of.clone()))
+        Some(H1Lease::new(self.connection, self.wire, of.clone()))
     }
 }
 
@@ -72,9 +59,8 @@ impl Idle {
 /// broken off, and it is closed at once: nothing that either side still waits for may hold it.
 #[derive(Debug)]
 pub(crate) struct H1Lease {
-    sender: Option<Sender>,
     connection: Rc<UpstreamConnection>,
-    driver: Rc<H1Driver>,
+    wire: Rc<H1Wire>,
     of: Rc<H1Connections>,
     end: LeaseEnd,
 }
@@ -84,52 +70,51 @@ pub(crate) struct H1Lease {
 enum LeaseEnd {
     /// Closed now.
     BrokenOff,
-    /// Closed when hyper has said goodbye.
+    /// Closed when all of the request was sent.
     Closing,
     /// In the pool.
     Kept,
 }
 
 impl H1Lease {
-    fn new(
-        sender: Sender,
-        connection: Rc<UpstreamConnection>,
-        driver: Rc<H1Driver>,
-        of: Rc<H1Connections>,
-    ) -> Self {
+    fn new(connection: Rc<UpstreamConnection>, wire: Rc<H1Wire>, of: Rc<H1Connections>) -> Self {
         connection.begin();
-        driver.attend();
-        Self { sender: Some(sender), connection, driver, of, end: LeaseEnd::BrokenOff }
-    }
-
-    /// What moves its bytes.
-    pub(crate) fn driver(&self) -> &Rc<H1Driver> {
-        &self.driver
+        wire.attend();
+        Self { connection, wire, of, end: LeaseEnd::BrokenOff }
     }
 
     pub(crate) fn connection(&self) -> &Rc<UpstreamConnection> {
         &self.connection
     }
 
-    pub(crate) fn sender(&mut self) -> &mut Sender {
-        self.sender.as_mut().expect("the sender is taken only when the lease ends")
+    /// Takes the request, which goes out when the response is polled.
+    pub(crate) fn send(&self, request: Request<RequestBody>) {
+        self.wire.send(request);
+    }
+
+    /// Sends the request and waits for the response's head.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
+        self.wire.poll_head(cx)
+    }
+
+    /// The content of the response whose head has come.
+    pub(crate) fn content(&self) -> H1Body {
+        H1Body::new(&self.wire)
+    }
+
+    /// The stream of a connection whose response has made a tunnel of it.
+    pub(crate) fn take_stream(&self) -> Option<Stream> {
+        self.wire.take_stream()
     }
 
     /// The exchange ended well: the next request may use the connection.
     pub(crate) fn give_back(mut self) {
-        let Some(sender) = self.sender.take() else { return };
         self.end = LeaseEnd::Closing;
-        if sender.is_closed() || self.connection.spent.get() || self.of.retired.get() {
+        if self.connection.spent.get() || self.of.retired.get() || !self.wire.rest() {
             return;
         }
-        if sender.is_ready() {
-            self.driver.rest();
-        } else {
-            // The end of the request is still to be sent.
-            self.driver.leave();
-        }
-        let (connection, driver) = (self.connection.clone(), self.driver.clone());
-        self.of.idle.borrow_mut().push(Idle { sender, connection, driver });
+        let (connection, wire) = (self.connection.clone(), self.wire.clone());
+        self.of.idle.borrow_mut().push(Idle { connection, wire });
         self.of.places.connections.notify_one();
         self.end = LeaseEnd::Kept;
     }
@@ -137,17 +122,11 @@ impl H1Lease {
 
 impl Drop for H1Lease {
     fn drop(&mut self) {
-        drop(self.sender.take());
+        self.connection.end();
         match self.end {
-            LeaseEnd::Kept => self.connection.end(Some(WATCH)),
-            LeaseEnd::Closing => {
-                self.connection.end(None);
-                self.driver.leave();
-            }
-            LeaseEnd::BrokenOff => {
-                self.connection.end(None);
-                self.driver.cut();
-            }
+            LeaseEnd::Kept => {}
+            LeaseEnd::Closing => self.wire.finish(),
+            LeaseEnd::BrokenOff => self.wire.close(),
         }
     }
 }
@@ -184,27 +163,22 @@ impl H1Connections {
             if !candidate.is_closed() {
                 return Some(candidate);
             }
-            candidate.discard();
+            candidate.wire.close();
         }
     }
 
     /// One more, of a connection that was just opened.
-    pub(super) async fn open(
+    pub(super) fn open(
         self: &Rc<Self>,
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
         dialed: Dialed,
         place: Place,
-    ) -> Result<H1Lease, ConnectError> {
+    ) -> H1Lease {
         worker.shard.inc(cluster.stats.upstream_cx_http1_total);
         let connection = UpstreamConnection::new(worker, cluster, &dialed, place);
-        // At most 100 headers in a response: hyper's own limit is Envoy's default.
-        let (sender, driver) = http1::Builder::new()
-            .handshake(TokioIo::new(dialed.stream))
-            .await
-            .map_err(|error| ConnectError::Protocol(error.to_string().into()))?;
-        let driver = Rc::new(H1Driver::new(driver.with_upgrades()));
-        let (watched, kept) = (connection.clone(), driver.clone());
+        let wire = H1Wire::new(dialed.stream);
+        let (watched, kept) = (connection.clone(), wire.clone());
         tokio::task::spawn_local(async move {
             std::future::poll_fn(|cx| {
                 if kept.keep(cx).is_ready() {
@@ -215,13 +189,13 @@ impl H1Connections {
             .await;
             kept.close();
         });
-        Ok(H1Lease::new(sender, connection, driver, self.clone()))
+        H1Lease::new(connection, wire, self.clone())
     }
 
     /// Ends those that wait now, and the others after their request.
     pub(super) fn retire(&self) {
         self.retired.set(true);
         let idle = self.idle.take();
-        idle.into_iter().for_each(Idle::discard);
+        idle.iter().for_each(|idle| idle.wire.close());
     }
 }

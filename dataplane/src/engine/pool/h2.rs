@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::super::body::RequestBody;
 use super::super::clock::Deadline;
 use super::super::cluster_info::ClusterInfo;
 use super::super::connect::{ConnectError, Dialed};
@@ -16,7 +17,7 @@ use super::super::stream::Stream;
 use super::connection::UpstreamConnection;
 use super::opening::Opening;
 use super::place::{Place, Places};
-use super::upload::{Stop, Upload, UploadBody, Uploads};
+use super::upload::{Stop, UploadBody, Uploads};
 
 type Sender = http2::SendRequest<UploadBody>;
 type Driver = http2::Connection<TokioIo<Opening<Stream>>, UploadBody, Uploads>;
@@ -65,7 +66,7 @@ pub(super) struct StreamPlace(Rc<Multiplexed>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.connection.end(None);
+        self.0.connection.end();
         let Some(of) = self.0.of.upgrade() else { return };
         if self.0.is_useless() {
             of.forget(&self.0.connection);
@@ -95,10 +96,17 @@ impl H2Lease {
         &mut self.sender
     }
 
-    pub(super) fn upload(&mut self) -> Upload {
-        let (upload, stop) = self.multi().uploads.upload();
-        self.upload = Some(stop);
-        upload
+    /// A request's body as it is sent over the connection.
+    pub(crate) fn body(&mut self, body: RequestBody) -> UploadBody {
+        let upload = match &body {
+            RequestBody::Empty => None,
+            RequestBody::Once(_) | RequestBody::Replayed(_) => {
+                let (upload, stop) = self.multi().uploads.upload();
+                self.upload = Some(stop);
+                Some(upload)
+            }
+        };
+        UploadBody::new(body, upload)
     }
 
     /// The exchange ended well: what is left of a request that was read whole may still go out, and has its place as

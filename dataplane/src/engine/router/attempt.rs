@@ -1,13 +1,13 @@
 //! One try: the request goes out, a response or an error comes back.
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::super::active_stream::ActiveStream;
+use super::super::body::RequestBody;
 use super::super::connect::ConnectError;
 use super::super::handshake::refused_by_server;
 use super::super::limits::{TimedOut, limited};
-use super::super::pool::{Lease, UploadBody};
+use super::super::pool::{Content, Lease, UploadBody};
 use super::super::reply::Reply;
 use super::outgoing::Outgoing;
 use crate::format::ResponseFlags;
@@ -23,8 +23,10 @@ pub(super) enum AttemptError {
     Refused,
     /// The connection ended before any byte of a response.
     Broken,
-    /// The stream was reset, or what came was no response.
+    /// The stream was reset.
     Reset,
+    /// What came was no response.
+    Malformed,
     /// A limit was reached.
     TimedOut(TimedOut),
 }
@@ -33,42 +35,67 @@ pub(super) enum AttemptError {
 pub(super) async fn send(
     stream: &mut ActiveStream,
     mut lease: Lease,
-    request: Request<UploadBody>,
+    request: Request<RequestBody>,
     outgoing: &mut Outgoing,
-) -> Result<(Response<Incoming>, Lease), AttemptError> {
-    let sent = match &mut lease {
-        Lease::Http1(lease) => {
-            let driver = lease.driver().clone();
-            let response = lease.sender().try_send_request(request);
-            limited(&stream.limits, driver.drive(response)).await
-        }
-        Lease::Http2(lease) => {
-            let response = lease.sender().try_send_request(request);
-            limited(&stream.limits, response).await
-        }
-    };
-    match sent {
-        Ok(Ok(response)) => Ok((response, lease)),
-        Err(reached) => Err(AttemptError::TimedOut(reached)),
-        Ok(Err(mut failed)) => {
-            tracing::debug!(error = %failed.error(), "no response");
-            if let Some(upstream) = &stream.upstream {
-                let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
-                refused_by_server(worker, config, upstream.picked.endpoint().address, failed.error());
-            }
-            if let Some(request) = failed.take_message() {
-                outgoing.put_back(request);
-                if let Lease::Http2(lease) = &lease {
-                    lease.connection().spent.set(true);
+) -> Result<(Response<Content>, Lease), AttemptError> {
+    match &mut lease {
+        Lease::Http1(h1) => {
+            h1.send(request);
+            match limited(&stream.limits, std::future::poll_fn(|cx| h1.poll_head(cx))).await {
+                Ok(Ok(response)) => {
+                    let content = Content::Http1(h1.content());
+                    Ok((response.map(|()| content), lease))
                 }
-                return Err(AttemptError::NotSent);
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "no response");
+                    Err(classify_http1(stream, &error))
+                }
+                Err(reached) => Err(AttemptError::TimedOut(reached)),
             }
-            Err(classify(failed.error()))
+        }
+        Lease::Http2(h2) => {
+            let (parts, body) = request.into_parts();
+            let request = Request::from_parts(parts, h2.body(body));
+            let response = h2.sender().try_send_request(request);
+            match limited(&stream.limits, response).await {
+                Ok(Ok(response)) => Ok((response.map(Content::Http2), lease)),
+                Ok(Err(mut failed)) => {
+                    tracing::debug!(error = %failed.error(), "no response");
+                    note_refusal(stream, failed.error());
+                    if let Some(request) = failed.take_message() {
+                        outgoing.put_back(request.map(UploadBody::into_inner));
+                        h2.connection().spent.set(true);
+                        return Err(AttemptError::NotSent);
+                    }
+                    Err(classify_http2(failed.error()))
+                }
+                Err(reached) => Err(AttemptError::TimedOut(reached)),
+            }
         }
     }
 }
 
-fn classify(error: &hyper::Error) -> AttemptError {
+/// Says so where a server refused our certificate, which is known only now.
+fn note_refusal(stream: &ActiveStream, error: &(dyn std::error::Error + 'static)) {
+    if let Some(upstream) = &stream.upstream {
+        let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
+        refused_by_server(worker, config, upstream.picked.endpoint().address, error);
+    }
+}
+
+fn classify_http1(stream: &ActiveStream, error: &weft_http1::Error) -> AttemptError {
+    match error {
+        weft_http1::Error::Malformed(_) | weft_http1::Error::Incomplete => AttemptError::Malformed,
+        weft_http1::Error::Io(error) => {
+            note_refusal(stream, error);
+            AttemptError::Broken
+        }
+        weft_http1::Error::Closed | weft_http1::Error::Gone => AttemptError::Broken,
+        weft_http1::Error::Body => AttemptError::Reset,
+    }
+}
+
+fn classify_http2(error: &hyper::Error) -> AttemptError {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
@@ -129,6 +156,14 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
                 "upstream_reset_before_response_started{remote_reset}".into(),
                 ResponseFlags::UPSTREAM_REMOTE_RESET,
             )
+        }
+        AttemptError::Malformed => {
+            count(|stats| stats.upstream_cx_protocol_error);
+            let text =
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
+            let details = "upstream_reset_before_response_started{protocol_error}";
+            let flag = ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
+            Reply::new(StatusCode::BAD_GATEWAY, details).body(text).flag(flag)
         }
         AttemptError::TimedOut(reached) => {
             stream.count_timeout(*reached);

@@ -7,11 +7,10 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::super::active_stream::ActiveStream;
-use super::super::body::{OnceBody, Progress, Replay, RequestBody};
-use super::super::pool::{Lease, UploadBody};
+use super::super::body::{Incoming, OnceBody, Progress, Replay, RequestBody};
+use super::super::pool::Lease;
 use super::super::request_context::RequestContext;
 use super::super::request_head::{set_authority, with_authority};
 use super::super::stream_info;
@@ -164,14 +163,14 @@ impl Outgoing {
     }
 
     /// A message came back unsent: it is as if it had not been made.
-    pub(super) fn put_back(&mut self, request: Request<UploadBody>) {
+    pub(super) fn put_back(&mut self, request: Request<RequestBody>) {
         if !self.sent {
             return;
         }
         let (parts, body) = request.into_parts();
         self.parts.headers = parts.headers;
         self.sent = false;
-        if let (RequestBody::Once(once), Kind::Once(slot)) = (body.into_inner(), &mut self.body) {
+        if let (RequestBody::Once(once), Kind::Once(slot)) = (body, &mut self.body) {
             *slot = Some(once);
         }
     }
@@ -179,12 +178,12 @@ impl Outgoing {
     /// The request for a connection.
     pub(super) fn request(
         &mut self,
-        lease: &mut Lease,
+        lease: &Lease,
         scheme: &'static str,
         hostname: Option<&str>,
         attempt: u32,
         reused: bool,
-    ) -> Request<UploadBody> {
+    ) -> Request<RequestBody> {
         // The head is kept where the request may be sent again, by the policy or because the server may close a reused
         // connection under it, and where filters look at it with the response.
         let keep = self.keeps || self.keeps_head || (reused && self.parts.method.is_safe());
@@ -199,7 +198,7 @@ impl Outgoing {
             Kind::Once(once) => once.take().map_or(RequestBody::Empty, RequestBody::Once),
             Kind::Replay(replay) => RequestBody::Replayed(replay.attempt()),
         };
-        let mut request = Request::new(lease.body(body));
+        let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         *request.headers_mut() = headers;
@@ -218,7 +217,7 @@ impl Outgoing {
         request
     }
 
-    fn for_http2(&self, request: &mut Request<UploadBody>, scheme: &'static str) {
+    fn for_http2(&self, request: &mut Request<RequestBody>, scheme: &'static str) {
         *request.version_mut() = Version::HTTP_2;
         let host = request.headers_mut().remove(HOST);
         if self.head.upgrades {
@@ -249,7 +248,7 @@ impl Outgoing {
 }
 
 /// HTTP/1.1 wants the path alone and the authority in `host`.
-fn for_http1(request: &mut Request<UploadBody>) {
+fn for_http1(request: &mut Request<RequestBody>) {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_some() {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -350,7 +349,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
-fn set_request_authority(request: &mut Request<UploadBody>, host: &str) {
+fn set_request_authority(request: &mut Request<RequestBody>, host: &str) {
     if let Ok(value) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, value);
     }

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::super::clock::now;
 use super::super::forwarded::REQUEST_ID;
 use super::super::http_connection::Protocol;
+use super::super::pool::Content;
 use super::super::request_context::RequestContext;
 use super::super::response_body::{ContentBody, ResponseBody, Source};
-use super::super::response_head::{SERVICE_TIME, server_header};
+use super::super::response_head::{SERVICE_TIME, date_header, server_header};
 use super::super::{grpc, stream_info};
 use super::outgoing::{Outgoing, is_hop_by_hop};
 use super::routed::Routed;
@@ -24,16 +24,16 @@ pub(super) fn respond(
     routed: &Routed<'_>,
     weighted: Option<&WeightedCluster>,
     outgoing: &Outgoing,
-    response: Response<Incoming>,
+    response: Response<Content>,
 ) -> Response<ResponseBody> {
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, content) = response.into_parts();
     head(&mut context, routed, weighted, outgoing, parts.status, &mut parts.headers);
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
     context.stream.responded(parts.status);
     context.stream.details = Cow::Borrowed("via_upstream");
-    let source = Source::Upstream(incoming);
+    let source = Source::Upstream(content);
     let body = ContentBody::new(source, context.stream);
     response.map(|()| ResponseBody::Content(body))
 }
@@ -69,6 +69,7 @@ pub(super) fn head(
     }
     filter::chain::on_response(&mut context.stream, &request, headers);
     server_header(headers, manager);
+    date_header(headers, &context.connection.worker);
     if let Some(id) = &context.stream.request_id {
         headers.insert(REQUEST_ID, id.clone());
     }

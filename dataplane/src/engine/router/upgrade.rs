@@ -6,23 +6,23 @@ use std::task::{Context, Poll};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::active_stream::ActiveStream;
+use super::super::body::{BodyError, Incoming};
 use super::super::clock::Deadline;
 use super::super::cluster::ClusterState;
 use super::super::connection::Ending;
 use super::super::copy::{End, tunnel};
 use super::super::http_connection::Protocol;
 use super::super::limits::{TimedOut, limited};
-use super::super::pool::Lease;
+use super::super::pool::{Content, Lease};
 use super::super::reply::Reply;
 use super::super::request_context::RequestContext;
 use super::super::response_body::ResponseBody;
 use super::super::tcp::{self, Unreached};
 use super::super::trust::servers::Trusted;
+use super::super::upgraded::Upgraded;
 use super::outgoing::Outgoing;
 use super::response;
 use super::routed::Routed;
@@ -57,7 +57,7 @@ pub(super) fn has_content(parts: &Parts, incoming: &Incoming) -> bool {
 }
 
 /// Whether a response accepts an extended CONNECT that we sent.
-pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Response<Incoming>) -> bool {
+pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Response<Content>) -> bool {
     outgoing.upgrades() && matches!(lease, Lease::Http2(_)) && response.status() == StatusCode::OK
 }
 
@@ -66,7 +66,7 @@ pub(super) fn accept(
     mut context: RequestContext,
     mut routed: Routed<'_>,
     outgoing: &Outgoing,
-    mut response: Response<Incoming>,
+    mut response: Response<Content>,
     lease: Lease,
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
@@ -98,24 +98,33 @@ pub(super) fn accept(
     let Some(downstream) = routed.upgrade.take() else { return answer };
     begin(&context, routed.manager);
     tokio::task::spawn_local(async move {
-        if let Some(driver) = lease.driver() {
-            driver.leave();
-        }
         let expiry = tcp::certificate_end(
             &context.connection.worker,
             &context.connection.downstream,
             lease.connection().certificate_end(),
         );
         // An HTTP/2 connection to the server ends its streams itself.
-        let trusted = lease.driver().and_then(|_| lease.connection().trusted());
-        let _lease = lease;
-        let both = async { (downstream.await, upstream.await) };
+        let trusted = match &lease {
+            Lease::Http1(lease) => lease.connection().trusted(),
+            Lease::Http2(_) => None,
+        };
+        let both = async {
+            let downstream = downstream.stream().await?;
+            let upstream = match &lease {
+                Lease::Http1(lease) => {
+                    let stream = lease.take_stream().ok_or(BodyError::Http1(weft_http1::Error::Gone))?;
+                    Upgraded::Connection(stream)
+                }
+                Lease::Http2(_) => upstream.await.map(Upgraded::stream_of).map_err(BodyError::Http2)?,
+            };
+            Ok::<_, BodyError>((downstream, upstream))
+        };
         match limited(&context.stream.limits, both).await {
-            Ok((Ok(downstream), Ok(upstream))) => {
+            Ok(Ok((downstream, upstream))) => {
                 let ends = Ends { expiry, trusted };
-                run(context.stream, TokioIo::new(downstream), TokioIo::new(upstream), ends).await;
+                run(context.stream, downstream, upstream, ends).await;
             }
-            Ok((Err(error), _) | (_, Err(error))) => tracing::debug!(%error, "upgrade did not come about"),
+            Ok(Err(error)) => tracing::debug!(%error, "upgrade did not come about"),
             Err(reached) => context.stream.limits.cut(reached),
         }
     });
@@ -173,10 +182,10 @@ pub(super) async fn connect(
             &context.connection.downstream,
             reached.dialed.certificate_end(),
         );
-        match limited(&context.stream.limits, downstream).await {
+        match limited(&context.stream.limits, downstream.stream()).await {
             Ok(Ok(downstream)) => {
                 let ends = Ends { expiry, trusted: reached.trusted };
-                run(context.stream, TokioIo::new(downstream), reached.dialed.stream, ends).await;
+                run(context.stream, downstream, reached.dialed.stream, ends).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "CONNECT did not come about"),
             Err(reached) => context.stream.limits.cut(reached),

@@ -16,6 +16,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// They are announced to end this long before it: time for each to carry one more response.
 const ANNOUNCED: Duration = Duration::from_secs(3);
 
+/// How long a peer that was told all may take to close.
+const LINGERS: Duration = Duration::from_secs(1);
+
 /// The timers of a downstream connection.
 pub(super) struct Life {
     deadline: Deadline,
@@ -125,6 +128,15 @@ impl Life {
         }
     }
 
+    /// All was said: the peer has a moment to close the connection, so that it reads what it was told.
+    pub(super) fn linger(&mut self, connection: &HttpConnection) {
+        let at = now();
+        if self.cut_at.is_none_or(|cut| cut > at + LINGERS) {
+            self.cut_at = Some(at + LINGERS);
+            self.arm(connection, at);
+        }
+    }
+
     /// Ready when the connection must be cut.
     pub(super) fn poll(&mut self, connection: &HttpConnection, cx: &Context<'_>) -> Poll<()> {
         self.look_for_a_head(connection);
@@ -148,7 +160,7 @@ impl Life {
                 // Said once: said again, it would put off the end for as long as the peer sends anything.
                 (self.idle, self.first_head, self.head_ends) = (None, None, None);
                 self.timed_out = true;
-                self.cut_at = Some(at + Duration::from_secs(1));
+                self.cut_at = Some(at + LINGERS);
                 connection.downstream.end(Ending::Finish);
                 cx.waker().wake_by_ref();
             }

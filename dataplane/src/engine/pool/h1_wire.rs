@@ -1,0 +1,237 @@
+//! Who moves the bytes of an h1 connection: the request that uses it, and between requests nobody.
+//!
+//! ```text
+//! request in flight   task of the downstream connection ── poll_head, poll_frame ──▶ H1Wire
+//! idle                own task, woken only when the server says or closes something ─▶ H1Wire
+//! ```
+//!
+//! A request that moves the bytes itself needs no other task to be woken for it, and passes them on while they are still
+//! in the processor's cache.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use weft_http1::client::{Connection, Options};
+use weft_http1::{Error, FieldCase, Limits};
+
+use super::super::body::RequestBody;
+use super::super::stream::Stream;
+
+/// What a response's head may be at most: Envoy's defaults.
+const LIMITS: Limits = Limits { fields: 100, bytes: 80 * 1024 };
+
+type Http = Connection<Stream, RequestBody>;
+
+/// An h1 connection, shared by the request that uses it and the connection's own task.
+pub(super) struct H1Wire {
+    /// Gone when it is closed, or has become a tunnel.
+    http: RefCell<Option<Http>>,
+    /// A request uses it.
+    attended: Cell<bool>,
+    /// It ends when what is left of its last request was sent.
+    closing: Cell<bool>,
+    /// Wakes its own task.
+    keeper: RefCell<Option<Waker>>,
+    /// Wakes the request that uses it.
+    attendant: RefCell<Option<Waker>>,
+}
+
+impl fmt::Debug for H1Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H1Wire").field("attended", &self.attended).finish_non_exhaustive()
+    }
+}
+
+impl H1Wire {
+    pub(super) fn new(stream: Stream) -> Rc<Self> {
+        let http = Http::new(stream, Options { limits: LIMITS, case: FieldCase::Lower });
+        Rc::new(Self {
+            http: RefCell::new(Some(http)),
+            attended: Cell::new(false),
+            closing: Cell::new(false),
+            keeper: RefCell::default(),
+            attendant: RefCell::default(),
+        })
+    }
+
+    /// A request begins to use it.
+    pub(super) fn attend(&self) {
+        self.attended.set(true);
+    }
+
+    /// Takes a request; it goes out when the response is polled.
+    pub(super) fn send(&self, request: Request<RequestBody>) {
+        if let Some(http) = &mut *self.http.borrow_mut() {
+            http.send(request);
+        }
+    }
+
+    /// Sends the request, and waits for the head of what answers it.
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
+        let mut slot = self.http.borrow_mut();
+        let Some(http) = &mut *slot else { return Poll::Ready(Err(Error::Gone)) };
+        let polled = http.poll_head(cx);
+        if polled.is_pending() {
+            keep(&self.attendant, cx);
+        }
+        polled
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut slot = self.http.borrow_mut();
+        let Some(http) = &mut *slot else { return Poll::Ready(Some(Err(Error::Gone))) };
+        let polled = http.poll_frame(cx);
+        if polled.is_pending() {
+            keep(&self.attendant, cx);
+        }
+        polled
+    }
+
+    /// Whether the next request may be sent.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.http.borrow().as_ref().is_some_and(Http::is_reusable)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.http.borrow().is_none()
+    }
+
+    /// The request is over, and has its response; whether the connection may be kept for others.
+    pub(super) fn rest(&self) -> bool {
+        self.attended.set(false);
+        self.glance();
+        !self.is_closed()
+    }
+
+    /// Looks what has happened. What happens next is for its own task, which need not be woken to learn so.
+    pub(super) fn glance(&self) {
+        let keeper = self.keeper.borrow().clone();
+        // One that had no turn yet looks by itself.
+        let Some(keeper) = keeper else { return };
+        if self.poll_idle(&mut Context::from_waker(&keeper)).is_ready() {
+            self.close();
+        }
+    }
+
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut slot = self.http.borrow_mut();
+        let Some(http) = &mut *slot else { return Poll::Ready(()) };
+        if http.poll_idle(cx).is_ready() || (self.closing.get() && http.is_reusable()) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// One turn of its own task; ready when the connection is over.
+    pub(super) fn keep(&self, cx: &mut Context<'_>) -> Poll<()> {
+        keep(&self.keeper, cx);
+        if !self.attended.get() {
+            return self.poll_idle(cx);
+        }
+        if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends it when what is left of its request was sent.
+    pub(super) fn finish(&self) {
+        self.closing.set(true);
+        self.attended.set(false);
+        if let Some(keeper) = &*self.keeper.borrow() {
+            keeper.wake_by_ref();
+        }
+    }
+
+    /// Closes it whatever it waits for; both who know it hear of that.
+    pub(super) fn close(&self) {
+        drop(self.take());
+    }
+
+    /// The stream of a connection that has become a tunnel, with what was read ahead.
+    pub(super) fn take_stream(&self) -> Option<Stream> {
+        let (stream, ahead) = self.take()?.into_parts();
+        Some(stream.rewind(ahead.into()))
+    }
+
+    fn take(&self) -> Option<Http> {
+        let http = self.http.borrow_mut().take();
+        if let Some(attendant) = self.attendant.take() {
+            attendant.wake();
+        }
+        if let Some(keeper) = &*self.keeper.borrow() {
+            keeper.wake_by_ref();
+        }
+        http
+    }
+}
+
+/// Remembers whom to wake.
+#[inline]
+fn keep(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    match &mut *slot.borrow_mut() {
+        Some(known) => known.clone_from(cx.waker()),
+        slot => *slot = Some(cx.waker().clone()),
+    }
+}
+
+/// A response's content. The connection may be with the next request as soon as it has ended.
+#[derive(Debug)]
+pub(crate) struct H1Body {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Reading(Rc<H1Wire>),
+    Ended,
+    Broken,
+}
+
+impl H1Body {
+    /// Of a response whose head has just come.
+    pub(super) fn new(wire: &Rc<H1Wire>) -> Self {
+        let mut this = Self { state: State::Reading(wire.clone()) };
+        this.look_for_the_end();
+        this
+    }
+
+    fn look_for_the_end(&mut self) {
+        if let State::Reading(wire) = &self.state
+            && wire.http.borrow().as_ref().is_some_and(Http::is_end_stream)
+        {
+            self.state = State::Ended;
+        }
+    }
+
+    #[inline]
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = match &self.state {
+            State::Reading(wire) => wire.poll_frame(cx),
+            State::Ended => return Poll::Ready(None),
+            State::Broken => return Poll::Ready(Some(Err(Error::Gone))),
+        };
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.state = State::Broken,
+            Poll::Ready(Some(Ok(_)) | None) => self.look_for_the_end(),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    #[inline]
+    pub(super) fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let length = match &self.state {
+            State::Reading(wire) => wire.http.borrow().as_ref().and_then(Http::remaining),
+            State::Ended => Some(0),
+            State::Broken => None,
+        };
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

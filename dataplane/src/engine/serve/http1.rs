@@ -1,0 +1,79 @@
+//! HTTP/1.1 on a downstream connection.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use weft_http1::server::{self, Connection, End, RequestBody};
+use weft_http1::{FieldCase, Malformed};
+
+use super::super::body::Incoming;
+use super::super::connection_manager;
+use super::super::heard::Heard;
+use super::super::http_connection::HttpConnection;
+use super::super::limits::Limits;
+use super::super::response_body::ResponseBody;
+use super::{Driven, Ended};
+use crate::runtime::HttpManager;
+
+/// A connection whose requests are answered by `answer`. One request at a time: its limits are the connection's.
+pub(super) fn driver<A>(
+    connection: Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    io: Heard,
+    manager: &HttpManager,
+    answer: impl FnMut(Request<Incoming>) -> A,
+) -> impl Driven
+where
+    A: Future<Output = Response<ResponseBody>>,
+{
+    let case = if manager.http1.title_case_headers { FieldCase::Title } else { FieldCase::Lower };
+    let heads = weft_http1::Limits { fields: manager.limits.headers, bytes: manager.limits.header_bytes };
+    let service = Service { connection, limits, answer };
+    Connection::new(io, service, server::Options { limits: heads, case })
+}
+
+struct Service<F> {
+    connection: Rc<HttpConnection>,
+    limits: Rc<Limits>,
+    answer: F,
+}
+
+impl<F, A> server::Service<Heard> for Service<F>
+where
+    F: FnMut(Request<Incoming>) -> A,
+    A: Future<Output = Response<ResponseBody>>,
+{
+    type Body = ResponseBody;
+    type Answer = A;
+
+    fn answer(&mut self, request: Request<RequestBody<Heard>>) -> A {
+        (self.answer)(request.map(Incoming::Http1))
+    }
+
+    fn refuse(&mut self, malformed: Malformed) -> Response<ResponseBody> {
+        connection_manager::refuse(&self.connection, self.limits.clone(), malformed)
+    }
+}
+
+impl<S: server::Service<Heard>> Driven for Connection<Heard, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        Self::poll(self, cx).map(|ended| match ended {
+            Ok(End::Closed | End::Upgraded) => Ended::Well,
+            Ok(End::Refused(_)) | Err(weft_http1::Error::Malformed(_)) => Ended::ProtocolError,
+            Err(_) => Ended::Well,
+        })
+    }
+
+    fn finish(&mut self) {
+        Self::finish(self);
+    }
+
+    fn cut(&self) -> Ended {
+        if self.refused().is_some() { Ended::ProtocolError } else { Ended::Cut }
+    }
+
+    fn is_lingering(&self) -> bool {
+        Self::is_lingering(self)
+    }
+}
