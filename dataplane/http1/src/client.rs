@@ -145,9 +145,10 @@ where
             _ if upgrades => Asked::Upgrade,
             _ => Asked::Plain,
         };
-        // A request without content says so only where its method makes one expect some (RFC 9110, section 8.6).
+        // A request without content says so only where its method makes one expect some (RFC 9110, section 8.6): of
+        // all but those that Envoy takes for bodiless.
         let bodiless =
-            matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::CONNECT | Method::TRACE);
+            matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT | Method::TRACE);
         let is_empty = body.is_end_stream();
         let encoder = if *method == Method::CONNECT || (is_empty && bodiless) {
             Encoder::empty()

@@ -2,7 +2,6 @@
 //! weft-proxy refuses with the same status, and what only weft-proxy refuses stands here.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
-use weft_e2e::harness::{CONVERGES, Process, Sidecar, envoy_program, free_port, ours, until};
+use weft_e2e::harness::{CONVERGES, Sidecar, Standalone, until};
 
 use crate::ground::{ANSWER, Attacks};
 
@@ -148,12 +147,10 @@ fn status_of(sidecar: Sidecar, envoy: u16, ours: u16) -> u16 {
 
 /// A proxy before an application that writes what it is told to.
 struct Ground {
-    proxy: SocketAddr,
+    proxy: Standalone,
     answer: Arc<Mutex<Vec<u8>>>,
     seen: Arc<Mutex<Vec<String>>>,
     _application: AbortOnDropHandle<()>,
-    _process: Process,
-    _dir: tempfile::TempDir,
 }
 
 impl Ground {
@@ -162,18 +159,8 @@ impl Ground {
         let application = listener.local_addr()?.port();
         let (answer, seen) = (Arc::new(Mutex::new(OK.to_vec())), Arc::<Mutex<Vec<String>>>::default());
         let serving = tokio::spawn(serve(listener, answer.clone(), seen.clone()));
-        let (port, admin, dir) = (free_port()?, free_port()?, tempfile::tempdir()?);
-        let file = dir.path().join("bootstrap.yaml");
-        std::fs::write(&file, bootstrap(admin, port, application))?;
-        let process = start(sidecar, dir.path(), &file)?;
-        let this = Self {
-            proxy: (Ipv4Addr::LOCALHOST, port).into(),
-            answer,
-            seen,
-            _application: AbortOnDropHandle::new(serving),
-            _process: process,
-            _dir: dir,
-        };
+        let proxy = Standalone::start(sidecar, |admin, port| bootstrap(admin, port, application))?;
+        let this = Self { proxy, answer, seen, _application: AbortOnDropHandle::new(serving) };
         until("the proxy answers", CONVERGES, async || this.plain(200).await).await?;
         Ok(this)
     }
@@ -189,7 +176,7 @@ impl Ground {
         let smuggled = if wanted < 400 { "" } else { "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n" };
         let bytes = format!("{head}connection: close\r\n\r\n{rest}{smuggled}");
         let answer =
-            tokio::time::timeout(ANSWER, said(self.proxy, bytes.as_bytes())).await.context("no end")??;
+            tokio::time::timeout(ANSWER, said(self.proxy.address, bytes.as_bytes())).await.context("no end")??;
         let status = answer.get(9..12).unwrap_or_default();
         ensure!(status == wanted.to_string(), "not {wanted}: {answer:?}");
         ensure!(answer.matches("HTTP/1.").count() == 1, "not one answer: {answer:?}");
@@ -200,17 +187,6 @@ impl Ground {
 }
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-
-fn start(sidecar: Sidecar, dir: &Path, file: &Path) -> anyhow::Result<Process> {
-    match sidecar {
-        Sidecar::Envoy => Process::start(dir, "envoy", &envoy_program()?, |command| {
-            command.args(["--concurrency", "1", "--disable-hot-restart", "-c"]).arg(file);
-        }),
-        Sidecar::Weft => Process::start(dir, "weft-proxy", &ours("weft-proxy")?, |command| {
-            command.args(["run", "--workers", "1", "-c"]).arg(file);
-        }),
-    }
-}
 
 /// What a server is told when it has said it.
 async fn said(proxy: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {

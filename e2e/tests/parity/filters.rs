@@ -16,6 +16,9 @@ type Request = (&'static str, &'static str, &'static str);
 const REQUESTS: &[Request] = &[
     ("GET", "/", ""),
     ("GET", "/?a=b", "x-in: 1\r\n"),
+    ("DELETE", "/", ""),
+    ("PUT", "/", ""),
+    ("PROPFIND", "/", ""),
     // header_mutation: on the listener, the virtual host, the route, and one of its clusters.
     ("GET", "/mutated", "x-appended: theirs\r\nx-overwritten: theirs\r\nx-removed: theirs\r\nx-if-absent: theirs\r\n"),
     ("GET", "/mutated", ""),
