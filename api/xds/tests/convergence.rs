@@ -110,6 +110,8 @@ struct World {
     /// Clusters and listeners that the client put to use and that have existed and been asked for since: a refusal must
     /// not take them away.
     kept: BTreeSet<(ResourceKind, Arc<str>)>,
+    /// What the client gave up and wants again on this stream: it is kept no more than what is new to it.
+    given_up: BTreeSet<(ResourceKind, Arc<str>)>,
     /// What the control plane remembers beyond a stream.
     remembered: Vec<(ResourceKind, Rejected)>,
 }
@@ -136,6 +138,7 @@ impl World {
             known: HashMap::new(),
             events: Vec::new(),
             kept: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             remembered: Vec::new(),
         };
         world.client.on_connect();
@@ -183,8 +186,9 @@ impl World {
             Step::Subscribe(kind, name) => {
                 let names = &mut self.wanted.entry(KINDS[kind]).or_default().1;
                 if names.contains(&NAMES[name]) {
-                    // State of the world says it again by giving it up in between.
+                    // State of the world says it again by giving it up in between, which may be said later than now.
                     self.kept.remove(&(KINDS[kind], NAMES[name].into()));
+                    self.given_up.insert((KINDS[kind], NAMES[name].into()));
                 } else {
                     names.push(NAMES[name]);
                 }
@@ -280,7 +284,9 @@ impl World {
             for added in &update.added {
                 if self.covers(kind, &added.name) {
                     self.running.insert((kind, added.name.clone()), added.body.clone());
-                    if self.layer.lookup(kind, &added.name).is_some_and(|shown| shown.body == added.body) {
+                    if self.layer.lookup(kind, &added.name).is_some_and(|shown| shown.body == added.body)
+                        && !self.given_up.contains(&(kind, added.name.clone()))
+                    {
                         self.kept.insert((kind, added.name.clone()));
                     }
                 }
@@ -302,6 +308,7 @@ impl World {
     fn cut(&mut self) {
         self.upward.clear();
         self.downward.clear();
+        self.given_up.clear();
         self.client.on_connect();
         self.server = server::Session::new(self.variant, Scope::Aggregated);
         (self.publisher, self.views) = mailbox::mailbox();

@@ -252,10 +252,16 @@ impl Session {
             self.end_wildcard(kind);
         }
         for name in &difference.dropped {
-            // One who gives up a name and asks for everything at once may have dropped what it had.
-            if !self.lane(kind).subscription.is_wildcard() || difference.wildcard_began {
-                let children = self.lane_mut(kind).forget(name);
+            let lane = self.lane_mut(kind);
+            if !lane.subscription.wildcard {
+                let children = lane.forget(name);
                 self.release(children);
+            } else if difference.wildcard_began
+                && let Some(held) = lane.held.get_mut(name)
+            {
+                // One who gives up a name and asks for everything at once may have dropped what it had, or run it on:
+                // it is said again, and what was accepted of it is not forgotten.
+                held.mark_unsent();
             }
         }
         let refusal = refusal(request.error_detail);
