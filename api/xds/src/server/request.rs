@@ -253,7 +253,7 @@ impl Session {
         }
         for name in &difference.dropped {
             let lane = self.lane_mut(kind);
-            if !lane.subscription.wildcard {
+            if !lane.subscription.is_wildcard() {
                 let children = lane.forget(name);
                 self.release(children);
             } else if difference.wildcard_began
