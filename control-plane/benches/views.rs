@@ -80,7 +80,11 @@ async fn run() {
     let plane = Plane::start().await;
     if view != "All" {
         let defaults = format!("{{defaults: {{view: {view}}}}}");
-        plane.apply(&format!("apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {{name: mesh}}\nspec: {defaults}\n")).await;
+        plane
+            .apply(&format!(
+                "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {{name: mesh}}\nspec: {defaults}\n"
+            ))
+            .await;
     }
     plane.apply(&(service("web") + &service("cart"))).await;
     for first in (0..services).step_by(CHUNK) {
@@ -98,12 +102,16 @@ async fn run() {
         clients.push(tokio::spawn(follow(n, member, plane.running.xds, by_vhds, Arc::clone(&arrived))));
     }
     let (connected, bytes, _) = arrived.take().await;
-    println!("{streams} streams, {services} services, view {view}, {}", if by_vhds { "VHDS" } else { "one table" });
+    println!(
+        "{streams} streams, {services} services, view {view}, {}",
+        if by_vhds { "VHDS" } else { "one table" }
+    );
     println!("{:<24} {:>8} {:>8} {:>14} {:>12} {:>8}", "", "woken", "served", "bytes", "a stream", "ms");
     println!("{:<24} {:>8} {connected:>8} {bytes:>14}", "until all are in sync", "");
-    for (name, document) in [("one endpoint", endpoint("127.9.0.1")), ("its new address", endpoint("127.9.0.2"))]
-        .into_iter()
-        .chain([("one new service", service("new")), ("another", service("newer"))])
+    for (name, document) in
+        [("one endpoint", endpoint("127.9.0.1")), ("its new address", endpoint("127.9.0.2"))]
+            .into_iter()
+            .chain([("one new service", service("new")), ("another", service("newer"))])
     {
         let begun = Instant::now();
         let woken = plane.apply_and_wait(&document, "60s").await.wait.map_or(0, |told| told.targeted);

@@ -175,8 +175,9 @@ impl Ground {
         self.seen.lock().expect("nobody panics with it").clear();
         let smuggled = if wanted < 400 { "" } else { "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n" };
         let bytes = format!("{head}connection: close\r\n\r\n{rest}{smuggled}");
-        let answer =
-            tokio::time::timeout(ANSWER, said(self.proxy.address, bytes.as_bytes())).await.context("no end")??;
+        let answer = tokio::time::timeout(ANSWER, said(self.proxy.address, bytes.as_bytes()))
+            .await
+            .context("no end")??;
         let status = answer.get(9..12).unwrap_or_default();
         ensure!(status == wanted.to_string(), "not {wanted}: {answer:?}");
         ensure!(answer.matches("HTTP/1.").count() == 1, "not one answer: {answer:?}");

@@ -20,7 +20,11 @@ const REQUESTS: &[Request] = &[
     ("PUT", "/", ""),
     ("PROPFIND", "/", ""),
     // header_mutation: on the listener, the virtual host, the route, and one of its clusters.
-    ("GET", "/mutated", "x-appended: theirs\r\nx-overwritten: theirs\r\nx-removed: theirs\r\nx-if-absent: theirs\r\n"),
+    (
+        "GET",
+        "/mutated",
+        "x-appended: theirs\r\nx-overwritten: theirs\r\nx-removed: theirs\r\nx-if-absent: theirs\r\n",
+    ),
     ("GET", "/mutated", ""),
     ("GET", "/weighted", "x-in: 1\r\n"),
     ("GET", "/plain", "x-removed: theirs\r\n"),

@@ -117,19 +117,23 @@ impl Session {
     }
 
     fn fill_changed(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
-        let mut batch = self.next_batch(kind, now, MAX_RESPONSE);
-        let lane = self.lane_mut(kind);
-        // No wire signal says that one of these is gone.
-        for name in batch.removed.drain(..) {
-            lane.held.entry(name).or_default().known = Known::Absent;
+        loop {
+            let mut batch = self.next_batch(kind, now, MAX_RESPONSE);
+            let lane = self.lane_mut(kind);
+            lane.must_answer = false;
+            if batch.is_empty() {
+                return None;
+            }
+            // No wire signal says that one of these is gone; what comes after them is not put off for that.
+            for name in batch.removed.drain(..) {
+                lane.held.entry(name).or_default().known = Known::Absent;
+            }
+            if !batch.resources.is_empty() {
+                let resources = batch.resources.clone();
+                self.record(kind, batch, now);
+                return Some(resources);
+            }
         }
-        lane.must_answer = false;
-        if batch.resources.is_empty() {
-            return None;
-        }
-        let resources = batch.resources.clone();
-        self.record(kind, batch, now);
-        Some(resources)
     }
 
     /// R1 for SotW: the client brought the version of exactly what it would be sent, or of that without what it refused
