@@ -11,10 +11,10 @@
 //!
 //! Not here: what bodies mean, sockets, back-off.
 
-mod lane;
 mod read;
 #[cfg(test)]
 mod tests;
+mod type_state;
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use weft_api::resource::ResourceKind;
 
 use crate::server::{Request, Response, Variant};
 use crate::wire;
-use lane::{Answer, Lane};
+use type_state::{Answer, TypeState};
 
 /// One resource as it arrived.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ pub enum Verdict {
 pub struct Session {
     variant: Variant,
     node: wire::Node,
-    lanes: [Lane; 6],
+    types: [TypeState; 6],
     stream: u64,
     said_node: bool,
 }
@@ -79,42 +79,42 @@ impl Session {
     /// A client that wants nothing yet.
     #[must_use]
     pub fn new(variant: Variant, node: wire::Node) -> Self {
-        let lanes = ResourceKind::ALL.map(|_| Lane::default());
-        Self { variant, node, lanes, stream: 0, said_node: false }
+        let types = ResourceKind::ALL.map(|_| TypeState::default());
+        Self { variant, node, types, stream: 0, said_node: false }
     }
 
     /// Wants everything of a type.
     pub fn subscribe_all(&mut self, kind: ResourceKind) {
-        self.lane_mut(kind).want_all();
+        self.state_mut(kind).want_all();
     }
 
     /// No longer wants everything of a type, and holds of it what was subscribed by name.
     pub fn unsubscribe_all(&mut self, kind: ResourceKind) {
-        self.lane_mut(kind).drop_all();
+        self.state_mut(kind).drop_all();
     }
 
     /// Wants a name; of a name already held it asks for another copy.
     pub fn subscribe(&mut self, kind: ResourceKind, name: &str) {
-        self.lane_mut(kind).want(name);
+        self.state_mut(kind).want(name);
     }
 
     /// No longer wants a name.
     pub fn unsubscribe(&mut self, kind: ResourceKind, name: &str) {
-        self.lane_mut(kind).drop_name(name);
+        self.state_mut(kind).drop_name(name);
     }
 
     /// Whether there is any reason to have a stream.
     #[must_use]
     pub fn wants_anything(&self) -> bool {
-        self.lanes.iter().any(Lane::is_wanted)
+        self.types.iter().any(TypeState::is_wanted)
     }
 
     /// A new stream begins; what was not answered on the old one is forgotten there.
     pub fn on_connect(&mut self) {
         self.stream += 1;
         self.said_node = false;
-        for lane in &mut self.lanes {
-            lane.begin_stream();
+        for state in &mut self.types {
+            state.begin_stream();
         }
     }
 
@@ -126,9 +126,9 @@ impl Session {
         let variant = self.variant;
         let said_node = self.said_node;
         let node = || (!said_node).then(|| self.node.clone());
-        let request = self.lanes.iter_mut().zip(ResourceKind::ALL).find_map(|(lane, kind)| match variant {
-            Variant::Delta => lane.next_delta(kind, node).map(Request::Delta),
-            Variant::Sotw => lane.next_sotw(kind, node).map(Request::Sotw),
+        let request = self.types.iter_mut().zip(ResourceKind::ALL).find_map(|(state, kind)| match variant {
+            Variant::Delta => state.next_delta(kind, node).map(Request::Delta),
+            Variant::Sotw => state.next_sotw(kind, node).map(Request::Sotw),
         });
         self.said_node |= request.is_some();
         request
@@ -142,21 +142,21 @@ impl Session {
             Response::Delta(response) => (&response.type_url, response.nonce.clone()),
         };
         let kind = wire::kind_of(type_url)?;
-        let lane = &mut self.lanes[kind.index()];
+        let state = &mut self.types[kind.index()];
         let read = match response {
-            Response::Sotw(response) => read::sotw(kind, response, lane),
-            Response::Delta(response) => read::delta(kind, response, lane),
+            Response::Sotw(response) => read::sotw(kind, response, state),
+            Response::Delta(response) => read::delta(kind, response, state),
         };
         let ticket = Ticket { stream: self.stream, nonce };
         match read {
             Ok(read) => {
                 let update = Update { kind, added: read.added, removed: read.removed, ticket };
-                lane.expect_answer(&update, read.version_info);
+                state.expect_answer(&update, read.version_info);
                 Some(update)
             }
             Err(violation) => {
-                lane.last_nack = Some(violation.to_string());
-                lane.answers.push_back(Answer { nonce: ticket.nonce, refusal: Some(violation.to_string()) });
+                state.last_nack = Some(violation.to_string());
+                state.answers.push_back(Answer { nonce: ticket.nonce, refusal: Some(violation.to_string()) });
                 None
             }
         }
@@ -165,26 +165,26 @@ impl Session {
     /// Answers an update. An update of an earlier stream counts as held all the same, and is not answered there.
     pub fn answer(&mut self, kind: ResourceKind, ticket: &Ticket, verdict: Verdict) {
         let current = self.stream == ticket.stream;
-        self.lane_mut(kind).answer(ticket, verdict, current);
+        self.state_mut(kind).answer(ticket, verdict, current);
     }
 
     /// What is held of a type: names and versions.
     pub fn held(&self, kind: ResourceKind) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.lanes[kind.index()].held.iter()
+        self.types[kind.index()].held.iter()
     }
 
     /// The words of the last refusal of a type, until something of it is accepted.
     #[must_use]
     pub fn last_nack(&self, kind: ResourceKind) -> Option<&str> {
-        self.lanes[kind.index()].last_nack.as_deref()
+        self.types[kind.index()].last_nack.as_deref()
     }
 
     /// Brings versions along from a snapshot on disk, so that a restart asks for the difference only.
     pub fn restore(&mut self, kind: ResourceKind, held: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) {
-        self.lane_mut(kind).held.extend(held);
+        self.state_mut(kind).held.extend(held);
     }
 
-    fn lane_mut(&mut self, kind: ResourceKind) -> &mut Lane {
-        &mut self.lanes[kind.index()]
+    fn state_mut(&mut self, kind: ResourceKind) -> &mut TypeState {
+        &mut self.types[kind.index()]
     }
 }

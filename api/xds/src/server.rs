@@ -1,7 +1,7 @@
 //! The server's side of one discovery stream, as a state machine.
 //!
 //! ```text
-//!   on_request ──► Lane (one a type): subscription, what the client holds, what is in flight
+//!   on_request ──► TypeState (one a type): subscription, what the client holds, what is in flight
 //!   on_update  ──►   │  dirty names
 //!                    ▼
 //!   poll ◄── decide: skip, send, remove, or wait for a reference ──► Event
@@ -19,13 +19,13 @@
 
 mod decide;
 mod gate;
-mod lane;
 mod request;
 mod respond;
 mod status;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod type_state;
 mod verdict;
 mod whole;
 
@@ -40,11 +40,11 @@ use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
 use crate::view::{Changes, View};
 use crate::wire;
 use gate::Gate;
-use lane::Lane;
 pub use request::RequestError;
-pub use status::{LaneStatus, Rejected, Status};
+pub use status::{Rejected, Status, StreamTypeStatus};
+use type_state::TypeState;
 
-/// How long a listener or route waits for a cluster's ACK, and a delta lane for any ACK (W8).
+/// How long a listener or route waits for a cluster's ACK, and a type of a delta stream for any ACK (W8).
 pub const ACK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Responses are split to stay below this (M1); clients stop reading at 4 MiB.
@@ -71,7 +71,7 @@ pub enum Scope {
     Only(ResourceKind),
 }
 
-/// What an empty first request of a listener, cluster or virtual host lane means.
+/// What an empty first request of a listener, cluster or virtual host subscription means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EmptyFirst {
     /// Everything (Envoy; U1).
@@ -149,7 +149,7 @@ pub enum Event {
         /// The cluster that was not accepted in time.
         cluster: Arc<str>,
     },
-    /// A delta lane no longer waits for an ACK before it sends more (W8).
+    /// A type of a delta stream no longer waits for an ACK before it sends more (W8).
     AckOverdue {
         /// The type.
         kind: ResourceKind,
@@ -186,7 +186,7 @@ pub struct Session {
     /// What leaves names this source of its children, and not the aggregated stream.
     source: Option<GrpcSource>,
     view: Option<View>,
-    lanes: [Lane; 6],
+    types: [TypeState; 6],
     gates: BTreeMap<Arc<str>, Gate>,
     events: VecDeque<Event>,
     next_nonce: u64,
@@ -203,7 +203,7 @@ impl Session {
             empty_first: EmptyFirst::Wildcard,
             source: None,
             view: None,
-            lanes: ResourceKind::ALL.map(|_| Lane::default()),
+            types: ResourceKind::ALL.map(|_| TypeState::default()),
             gates: BTreeMap::new(),
             events: VecDeque::new(),
             next_nonce: 1,
@@ -237,15 +237,15 @@ impl Session {
         match changes {
             Changes::Keys(keys) if !first => {
                 for key in keys {
-                    self.lanes[key.kind.index()].touch(&key.name);
+                    self.types[key.kind.index()].touch(&key.name);
                     if key.kind == ResourceKind::Cluster {
                         self.unblock();
                     }
                 }
             }
             Changes::Keys(_) | Changes::All => {
-                for lane in &mut self.lanes {
-                    lane.rescan = true;
+                for state in &mut self.types {
+                    state.rescan = true;
                 }
                 self.unblock();
             }
@@ -259,7 +259,7 @@ impl Session {
         if self.view.is_none() {
             return Interest::Everything;
         }
-        Interest::Subscribed(self.lanes.each_ref().map(|lane| lane.subscription.wanted()))
+        Interest::Subscribed(self.types.each_ref().map(|state| state.subscription.wanted()))
     }
 
     /// The next response to send at `now`, if there is one. Call until it returns `None`, and again after each
@@ -284,8 +284,8 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let gates = self.gates.values().filter_map(Gate::deadline);
-        let overdue = self.lanes.iter().filter_map(|lane| match self.variant {
-            Variant::Delta => lane.overdue_at(),
+        let overdue = self.types.iter().filter_map(|state| match self.variant {
+            Variant::Delta => state.overdue_at(),
             Variant::Sotw => None,
         });
         gates.chain(overdue).min()
@@ -299,22 +299,22 @@ impl Session {
     /// Remembers a refusal from an earlier stream of the same client, so that the same bytes are not tried again
     /// after each reconnect (S9).
     pub fn remember_rejection(&mut self, kind: ResourceKind, rejected: Rejected) {
-        self.lanes[kind.index()].rejected.insert(rejected.name.clone(), rejected);
+        self.types[kind.index()].rejected.insert(rejected.name.clone(), rejected);
     }
 
-    fn lane(&self, kind: ResourceKind) -> &Lane {
-        &self.lanes[kind.index()]
+    fn state(&self, kind: ResourceKind) -> &TypeState {
+        &self.types[kind.index()]
     }
 
-    fn lane_mut(&mut self, kind: ResourceKind) -> &mut Lane {
-        &mut self.lanes[kind.index()]
+    fn state_mut(&mut self, kind: ResourceKind) -> &mut TypeState {
+        &mut self.types[kind.index()]
     }
 
     /// What waited for a reference is looked at again.
     fn unblock(&mut self) {
-        for lane in &mut self.lanes {
-            lane.dirty.append(&mut lane.blocked);
-            lane.dirty.append(&mut lane.held_back);
+        for state in &mut self.types {
+            state.dirty.append(&mut state.blocked);
+            state.dirty.append(&mut state.held_back);
         }
     }
 
@@ -322,13 +322,13 @@ impl Session {
         let Some(view) = &self.view else { return };
         let revision = view.revision;
         if self.synced == Some(revision)
-            || !self.lanes.iter().any(|lane| lane.asked)
-            || !self.lanes.iter().all(Lane::is_idle)
+            || !self.types.iter().any(|state| state.asked)
+            || !self.types.iter().all(TypeState::is_idle)
         {
             return;
         }
         self.synced = Some(revision);
-        let rejected = self.lanes.iter().map(|lane| lane.rejected.len()).sum();
+        let rejected = self.types.iter().map(|state| state.rejected.len()).sum();
         self.events.push_back(Event::Synced { revision, rejected });
     }
 }

@@ -239,7 +239,7 @@ async fn a_refusal_reaches_the_status_with_its_words() {
     client.answer(&update, Verdict::Nack("cluster a: connect_timeout: too long".into()));
     until_synced(&stream, 1).await;
     let status = stream.status().await.unwrap();
-    assert_eq!(&*status.lanes[0].rejected[0].message, "cluster a: connect_timeout: too long");
+    assert_eq!(&*status.types[0].rejected[0].message, "cluster a: connect_timeout: too long");
 }
 
 #[tokio::test]

@@ -120,17 +120,17 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
     };
     let streams = picture.streams.iter().map(|stream| async {
         let status = stream.status().await;
-        let lanes = status.iter().flat_map(|status| &status.lanes).map(|lane| {
+        let types = status.iter().flat_map(|status| &status.types).map(|entry| {
             json!({
-                "type": lane.kind.short(), "wildcard": lane.wildcard, "subscribed": lane.subscribed,
-                "responses": lane.responses, "sent": lane.sent, "acked": lane.acked, "waiting": lane.waiting,
-                "refused": lane.rejected.iter().map(|r| json!({"name": r.name, "message": r.message})).collect::<Vec<_>>(),
+                "type": entry.kind.short(), "wildcard": entry.wildcard, "subscribed": entry.subscribed,
+                "responses": entry.responses, "sent": entry.sent, "acked": entry.acked, "waiting": entry.waiting,
+                "refused": entry.rejected.iter().map(|r| json!({"name": r.name, "message": r.message})).collect::<Vec<_>>(),
             })
         });
         json!({
             "workload": stream.workload, "userAgent": stream.user_agent, "variant": format!("{:?}", stream.kind.variant),
             "published": stream.published, "served": status.as_ref().and_then(|status| status.revision),
-            "synced": status.as_ref().is_some_and(|status| status.synced), "types": lanes.collect::<Vec<_>>(),
+            "synced": status.as_ref().is_some_and(|status| status.synced), "types": types.collect::<Vec<_>>(),
         })
     });
     let streams = futures::future::join_all(streams).await;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::set::{Action, Applied, PolicyKey};
-use weft_xds::server::LaneStatus;
+use weft_xds::server::StreamTypeStatus;
 
 use super::error::Refusal;
 use super::extract::{Parameters, Text};
@@ -223,15 +223,15 @@ async fn refusal(
 ) -> Option<String> {
     for stream in streams {
         let Some(status) = stream.status().await else { continue };
-        for lane in &status.lanes {
+        for entry in &status.types {
             let refused =
-                lane.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
-            let held_back = lane.held_back.iter().map(|name| (name, held_back(name, lane)));
+                entry.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
+            let held_back = entry.held_back.iter().map(|name| (name, held_back(name, entry)));
             let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
             if names.is_empty() {
                 continue;
             }
-            let keys = names.into_iter().map(|name| ResourceKey::new(lane.kind, name.clone())).collect();
+            let keys = names.into_iter().map(|name| ResourceKey::new(entry.kind, name.clone())).collect();
             let origins = api.reconciling.origins(workload, keys).await;
             for (words, origins) in words.into_iter().zip(origins) {
                 if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
@@ -243,7 +243,7 @@ async fn refusal(
     None
 }
 
-fn held_back(name: &str, lane: &LaneStatus) -> String {
-    let words = lane.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
+fn held_back(name: &str, entry: &StreamTypeStatus) -> String {
+    let words = entry.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
     format!("{name}: held back until what the proxy refused changes: {words}")
 }

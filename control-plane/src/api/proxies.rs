@@ -13,7 +13,7 @@ use weft_api::rest::{
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState};
 use weft_policies::set::PolicySet;
-use weft_xds::server::{LaneStatus, Status};
+use weft_xds::server::{Status, StreamTypeStatus};
 
 use super::error::Refusal;
 use super::state::Api;
@@ -68,12 +68,12 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
         if !status.as_ref().is_some_and(is_current) {
             sync = worse(sync, Sync::Pending);
         }
-        for lane in status.iter().flat_map(|status| &status.lanes) {
-            let shown = lane_status(api, id, lane).await;
+        for entry in status.iter().flat_map(|status| &status.types) {
+            let shown = type_status(api, id, entry).await;
             sync = worse(sync, shown.sync);
-            match types.get_mut(lane.kind.short()) {
+            match types.get_mut(entry.kind.short()) {
                 Some(other) => join(other, shown),
-                None => drop(types.insert(lane.kind.short().to_owned(), shown)),
+                None => drop(types.insert(entry.kind.short().to_owned(), shown)),
             }
         }
     }
@@ -117,10 +117,11 @@ fn join(one: &mut TypeStatus, other: TypeStatus) {
     one.refused.extend(other.refused);
 }
 
-async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatus {
-    let keys = lane.rejected.iter().map(|r| ResourceKey::new(lane.kind, r.name.clone())).collect();
-    let origins = if lane.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
-    let refused: Vec<Refused> = lane
+async fn type_status(api: &Api, id: &WorkloadId, entry: &StreamTypeStatus) -> TypeStatus {
+    let keys = entry.rejected.iter().map(|r| ResourceKey::new(entry.kind, r.name.clone())).collect();
+    let origins =
+        if entry.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
+    let refused: Vec<Refused> = entry
         .rejected
         .iter()
         .zip(origins)
@@ -130,17 +131,17 @@ async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatu
             policies: origins.iter().map(ToString::to_string).collect(),
         })
         .collect();
-    let held_back = lane.held_back.len();
+    let held_back = entry.held_back.len();
     let sync = if held_back > 0 {
         Sync::HeldBack
     } else if !refused.is_empty() {
         Sync::Refused
-    } else if lane.acked == lane.sent && lane.waiting.is_empty() {
+    } else if entry.acked == entry.sent && entry.waiting.is_empty() {
         Sync::Synced
     } else {
         Sync::Pending
     };
-    TypeStatus { sent: lane.sent, acked: lane.acked, sync, held_back, refused }
+    TypeStatus { sent: entry.sent, acked: entry.acked, sync, held_back, refused }
 }
 
 fn worse(a: Sync, b: Sync) -> Sync {

@@ -7,7 +7,7 @@ use prost::Message;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::Added;
-use super::lane::Lane;
+use super::type_state::TypeState;
 use crate::wire;
 
 const WRAPPED: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -41,7 +41,7 @@ struct Named {
 pub(super) fn delta(
     kind: ResourceKind,
     response: wire::DeltaDiscoveryResponse,
-    lane: &Lane,
+    state: &TypeState,
 ) -> Result<Read, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
@@ -52,7 +52,7 @@ pub(super) fn delta(
         }
         let Some(any) = resource.resource else {
             // T2: a heartbeat repeats the version that is held and has no body.
-            if lane.held.get(&name).is_some_and(|held| **held == *resource.version) {
+            if state.held.get(&name).is_some_and(|held| **held == *resource.version) {
                 continue;
             }
             return Err(Violation::NoBody(name.to_string()));
@@ -70,7 +70,7 @@ pub(super) fn delta(
 pub(super) fn sotw(
     kind: ResourceKind,
     response: wire::DiscoveryResponse,
-    lane: &Lane,
+    state: &TypeState,
 ) -> Result<Read, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
@@ -91,13 +91,13 @@ pub(super) fn sotw(
         }
         let version: Arc<str> = Version::of(kind, &name, &any.value).to_string().into();
         // Complete lists repeat what is held; only the difference is news.
-        if !(full && lane.holds(&name, &version)) {
+        if !(full && state.holds(&name, &version)) {
             added.push(Added { name, version, body: any.value });
         }
     }
     let absent = |name: &&Arc<str>| full && !seen.contains(*name);
-    let unheld = lane.names.iter().filter(|name| !lane.held.contains_key(*name));
-    let known: BTreeSet<&Arc<str>> = lane.held.keys().chain(lane.arriving()).chain(unheld).collect();
+    let unheld = state.names.iter().filter(|name| !state.held.contains_key(*name));
+    let known: BTreeSet<&Arc<str>> = state.held.keys().chain(state.arriving()).chain(unheld).collect();
     let removed = known.into_iter().filter(absent).cloned().collect();
     Ok(Read { added, removed, version_info: response.version_info })
 }

@@ -7,7 +7,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::Session;
 use super::gate::Passage;
-use super::lane::Known;
+use super::type_state::Known;
 
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -23,7 +23,7 @@ pub(super) enum Decision {
 
 impl Session {
     pub(super) fn decide(&mut self, kind: ResourceKind, name: &Arc<str>, now: Instant) -> Decision {
-        if !self.lane(kind).subscription.covers(name) {
+        if !self.state(kind).subscription.covers(name) {
             return Decision::Skip;
         }
         match self.view.as_ref().and_then(|view| view.lookup(kind, name)).cloned() {
@@ -48,8 +48,8 @@ impl Session {
 
     /// Sends it unless the client has it, has it in flight, or refuses these very bytes.
     fn decide_sendable(&mut self, resource: Arc<Resource>) -> Decision {
-        let lane = self.lane_mut(resource.kind);
-        if let Some(held) = lane.held.get_mut(&resource.name) {
+        let state = self.state_mut(resource.kind);
+        if let Some(held) = state.held.get_mut(&resource.name) {
             let flying = held.flying.as_ref().and_then(|flying| flying.resource.as_ref());
             if flying.is_some_and(|flying| flying.version == resource.version) {
                 return Decision::Skip;
@@ -59,14 +59,14 @@ impl Session {
                 return Decision::Skip;
             }
         }
-        if lane.refuses(&resource) { Decision::Skip } else { Decision::Send(resource) }
+        if state.refuses(&resource) { Decision::Skip } else { Decision::Send(resource) }
     }
 
     fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
-        let lane = self.lane(kind);
-        let owed = lane.owed.contains(name);
+        let state = self.state(kind);
+        let owed = state.owed.contains(name);
         let (known, removal_flies, flies) =
-            lane.held.get(name).map_or((Known::Nothing, false, false), |held| {
+            state.held.get(name).map_or((Known::Nothing, false, false), |held| {
                 let flying = held.flying.as_ref();
                 (held.known, flying.is_some_and(|flying| flying.resource.is_none()), flying.is_some())
             });
@@ -91,7 +91,7 @@ impl Session {
 
     /// Whether something that the client runs, or is about to, refers to `child` (U12, W6, W7).
     fn is_referred_to(&self, child: &ResourceKey) -> bool {
-        self.parents(child.kind).iter().any(|parent| self.lane(*parent).may_refer_to(child))
+        self.parents(child.kind).iter().any(|parent| self.state(*parent).may_refer_to(child))
     }
 
     /// An assignment that vanished is kept while a cluster that is about to go still uses it; it becomes empty when
@@ -99,7 +99,7 @@ impl Session {
     fn is_kept_for_parent(&self, child: &ResourceKey) -> bool {
         let Some(view) = &self.view else { return true };
         let mut users = self
-            .lane(ResourceKind::Cluster)
+            .state(ResourceKind::Cluster)
             .held
             .iter()
             .filter(|(_, held)| held.may_refer_to(child))

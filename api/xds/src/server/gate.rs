@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind, Version};
 
-use super::lane::Held;
+use super::type_state::Held;
 use super::{ACK_PATIENCE, Event, Scope, Session};
 
 /// How long listeners and routes have waited for one cluster.
@@ -78,23 +78,23 @@ impl Session {
     }
 
     fn runs_a_better_one(&self, resource: &Resource) -> bool {
-        let held = self.lane(resource.kind).held.get(&resource.name);
+        let held = self.state(resource.kind).held.get(&resource.name);
         let accepted = held.and_then(|held| held.accepted.as_ref());
         accepted.is_some_and(|older| clusters(older).any(|cluster| self.use_of(cluster) == Use::Usable))
     }
 
     fn use_of(&self, cluster: &Arc<str>) -> Use {
-        let lane = self.lane(ResourceKind::Cluster);
-        if !lane.asked || !lane.subscription.covers(cluster) {
+        let state = self.state(ResourceKind::Cluster);
+        if !state.asked || !state.subscription.covers(cluster) {
             return Use::Usable;
         }
         // A set that stands still says nothing about what the client has from before.
-        if lane.stands_still || lane.held.get(cluster).is_some_and(Held::is_accepted) {
+        if state.stands_still || state.held.get(cluster).is_some_and(Held::is_accepted) {
             return Use::Usable;
         }
         let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));
         match lookup {
-            Some(wanted) if lane.refuses(wanted) => Use::Refused,
+            Some(wanted) if state.refuses(wanted) => Use::Refused,
             Some(_) => Use::Undecided,
             None => Use::Absent,
         }

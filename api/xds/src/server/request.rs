@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::lane::Known;
 use super::subscription::{self, Full, WILDCARD};
+use super::type_state::Known;
 use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::wire;
 use crate::words::{self, MAX_REFUSAL};
@@ -96,9 +96,9 @@ impl Session {
         if kind == ResourceKind::Secret && subscribe.iter().any(|name| name == WILDCARD) {
             return Err(RequestError::WildcardSecrets);
         }
-        let first = !std::mem::replace(&mut self.lane_mut(kind).asked, true);
+        let first = !std::mem::replace(&mut self.state_mut(kind).asked, true);
         if first && subscribe.is_empty() && self.empty_means_all(kind) {
-            self.lane_mut(kind).subscription.begin_legacy_wildcard();
+            self.state_mut(kind).subscription.begin_legacy_wildcard();
             self.begin_wildcard(kind);
         }
         let full = |Full| RequestError::TooManyNames(kind);
@@ -119,12 +119,12 @@ impl Session {
     /// How much the names count that this client made the session remember, on all types.
     #[must_use]
     pub fn names(&self) -> usize {
-        self.lanes.iter().map(super::lane::Lane::weight).sum()
+        self.types.iter().map(super::type_state::TypeState::weight).sum()
     }
 
     fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
-        let lane = self.lane_mut(kind);
-        if lane.subscription.add(name)? {
+        let state = self.state_mut(kind);
+        if state.subscription.add(name)? {
             self.begin_wildcard(kind);
             return Ok(());
         }
@@ -132,54 +132,54 @@ impl Session {
             return Ok(());
         }
         let name: Arc<str> = name.into();
-        if let Some(held) = lane.held.get_mut(&name) {
+        if let Some(held) = state.held.get_mut(&name) {
             held.mark_unsent();
         }
-        lane.owe(&name);
+        state.owe(&name);
         Ok(())
     }
 
     fn begin_wildcard(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.rescan = true;
-        lane.must_answer = true;
+        let state = self.state_mut(kind);
+        state.rescan = true;
+        state.must_answer = true;
     }
 
     fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
-        let lane = self.lane_mut(kind);
-        let was_there = lane.subscription.take(name);
+        let state = self.state_mut(kind);
+        let was_there = state.subscription.take(name);
         if name == WILDCARD {
             if was_there {
                 self.end_wildcard(kind);
             }
-        } else if lane.subscription.is_wildcard() {
+        } else if state.subscription.is_wildcard() {
             // U4: the client dropped it and must be told whether the wildcard still covers it.
-            if !lane.held.contains_key(name) {
-                lane.add_stray(name)?;
+            if !state.held.contains_key(name) {
+                state.add_stray(name)?;
             }
             let name: Arc<str> = name.into();
-            lane.held.entry(name.clone()).or_default().mark_unsent();
-            lane.owe(&name);
+            state.held.entry(name.clone()).or_default().mark_unsent();
+            state.owe(&name);
         } else if was_there {
-            let children = lane.forget(name);
+            let children = state.forget(name);
             self.release(children);
         }
         Ok(())
     }
 
     fn end_wildcard(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.must_answer = false;
-        let gone: Vec<Arc<str>> = lane
+        let state = self.state_mut(kind);
+        state.must_answer = false;
+        let gone: Vec<Arc<str>> = state
             .held
             .keys()
-            .chain(&lane.blocked)
-            .chain(&lane.held_back)
-            .filter(|name| !lane.subscription.covers(name))
+            .chain(&state.blocked)
+            .chain(&state.held_back)
+            .filter(|name| !state.subscription.covers(name))
             .cloned()
             .collect();
         for name in gone {
-            let children = self.lane_mut(kind).forget(&name);
+            let children = self.state_mut(kind).forget(&name);
             self.release(children);
         }
     }
@@ -193,22 +193,22 @@ impl Session {
         if kind == ResourceKind::Secret {
             return Ok(());
         }
-        let lane = self.lane_mut(kind);
+        let state = self.state_mut(kind);
         let mut brought = Vec::new();
         for (name, version) in versions {
             let name: Arc<str> = name.into();
-            if !lane.subscription.covers(&name) {
+            if !state.subscription.covers(&name) {
                 continue;
             }
-            if !lane.subscription.names().contains(&name) {
-                lane.add_stray(&name)?;
+            if !state.subscription.names().contains(&name) {
+                state.add_stray(&name)?;
             }
             brought.push(name.clone());
-            let held = lane.held.entry(name.clone()).or_default();
+            let held = state.held.entry(name.clone()).or_default();
             held.brought = true;
             held.known = Version::parse(&version).map_or(Known::Something, Known::Exactly);
-            lane.dirty.insert(name);
-            lane.must_answer = false;
+            state.dirty.insert(name);
+            state.must_answer = false;
         }
         if !brought.is_empty() {
             self.events.push_back(Event::Brought { kind, names: brought });
@@ -224,37 +224,37 @@ impl Session {
             return Err(RequestError::WildcardSecrets);
         }
         let empty_means_all = self.empty_means_all(kind);
-        let lane = self.lane_mut(kind);
-        let first = !std::mem::replace(&mut lane.asked, true);
-        let replaced = lane.subscription.replace(&names, empty_means_all);
+        let state = self.state_mut(kind);
+        let first = !std::mem::replace(&mut state.asked, true);
+        let replaced = state.subscription.replace(&names, empty_means_all);
         let difference = replaced.map_err(|Full| RequestError::TooManyNames(kind))?;
         if difference.wildcard_began {
             self.begin_wildcard(kind);
         }
         if first && !request.version_info.is_empty() {
-            let lane = self.lane_mut(kind);
-            lane.resume = Some(request.version_info);
-            lane.base_unknown = super::respond::is_full_state(kind);
+            let state = self.state_mut(kind);
+            state.resume = Some(request.version_info);
+            state.base_unknown = super::respond::is_full_state(kind);
         }
-        let lane = self.lane_mut(kind);
-        if lane.stands_still && difference != subscription::Difference::default() {
+        let state = self.state_mut(kind);
+        if state.stands_still && difference != subscription::Difference::default() {
             // Another set, perhaps one without what was refused.
-            lane.rescan = true;
+            state.rescan = true;
         }
         for name in &difference.added {
-            let lane = self.lane_mut(kind);
-            if let Some(held) = lane.held.get_mut(name) {
+            let state = self.state_mut(kind);
+            if let Some(held) = state.held.get_mut(name) {
                 held.mark_unsent();
             }
-            lane.owe(name);
+            state.owe(name);
         }
         if difference.wildcard_ended {
             self.end_wildcard(kind);
         }
         for name in &difference.dropped {
             // One who gives up a name and asks for everything at once may have dropped what it had.
-            if !self.lane(kind).subscription.is_wildcard() || difference.wildcard_began {
-                let children = self.lane_mut(kind).forget(name);
+            if !self.state(kind).subscription.is_wildcard() || difference.wildcard_began {
+                let children = self.state_mut(kind).forget(name);
                 self.release(children);
             }
         }
@@ -266,16 +266,16 @@ impl Session {
     /// S4, S5, S6: a nonce that is not outstanding on this stream answers nothing.
     fn on_answer(&mut self, kind: ResourceKind, answer: &Answer) {
         let Ok(nonce) = answer.nonce.parse::<u64>() else { return };
-        let lane = self.lane_mut(kind);
-        let Some(position) = lane.in_flight.iter().position(|sent| sent.nonce == nonce) else { return };
-        let Some(answered) = lane.in_flight.remove(position) else { return };
+        let state = self.state_mut(kind);
+        let Some(position) = state.in_flight.iter().position(|sent| sent.nonce == nonce) else { return };
+        let Some(answered) = state.in_flight.remove(position) else { return };
         match &answer.refusal {
             None => self.on_ack(kind, answered),
             Some(message) => self.on_nack(kind, answered, message),
         }
-        let lane = self.lane_mut(kind);
-        if lane.owed.is_empty() && lane.in_flight.is_empty() {
-            lane.strays = 0;
+        let state = self.state_mut(kind);
+        if state.owed.is_empty() && state.in_flight.is_empty() {
+            state.strays = 0;
         }
         self.unblock();
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::lane::{Held, InFlight, Known};
+use super::type_state::{Held, InFlight, Known};
 use super::whole::WHOLE;
 use super::{Blame, Event, Rejected, Session, Variant};
 use crate::words;
@@ -18,10 +18,10 @@ pub(super) const MAX_NAMED: usize = 8;
 
 impl Session {
     pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlight) {
-        let lane = self.lane_mut(kind);
-        lane.has_accepted = true;
-        lane.base_unknown = false;
-        lane.rejected.remove(WHOLE);
+        let state = self.state_mut(kind);
+        state.has_accepted = true;
+        state.base_unknown = false;
+        state.rejected.remove(WHOLE);
         let mut acked = Vec::with_capacity(answered.items.len());
         for (name, resource) in answered.items {
             acked.push((name.clone(), resource.as_ref().map(|resource| resource.version)));
@@ -37,13 +37,13 @@ impl Session {
         if kind == ResourceKind::Cluster {
             self.gates.remove(name);
         }
-        let lane = self.lane_mut(kind);
-        let Some(held) = lane.held.get_mut(name) else {
+        let state = self.state_mut(kind);
+        let Some(held) = state.held.get_mut(name) else {
             // It was given up while this was on its way, and is covered again: the client took it all the same.
-            if lane.subscription.covers(name) {
+            if state.subscription.covers(name) {
                 let (known, accepted) = (Known::Something, Some(resource.clone()));
-                lane.held.insert(name.clone(), Held { known, accepted, ..Held::default() });
-                lane.touch(name);
+                state.held.insert(name.clone(), Held { known, accepted, ..Held::default() });
+                state.touch(name);
             }
             return;
         };
@@ -58,8 +58,8 @@ impl Session {
     }
 
     fn accept_removal(&mut self, kind: ResourceKind, name: &Arc<str>, nonce: u64) {
-        let lane = self.lane_mut(kind);
-        let Some(held) = lane.held.get_mut(name) else { return };
+        let state = self.state_mut(kind);
+        let Some(held) = state.held.get_mut(name) else { return };
         if held.flying.as_ref().is_none_or(|flying| flying.nonce != nonce) {
             return;
         }
@@ -67,8 +67,8 @@ impl Session {
         held.known = Known::Absent;
         held.brought = false;
         let children = held.accepted.take().map(|resource| resource.refs.clone());
-        if !lane.subscription.names().contains(name) {
-            lane.held.remove(name);
+        if !state.subscription.names().contains(name) {
+            state.held.remove(name);
         }
         self.release(children.unwrap_or_default());
     }
@@ -78,15 +78,15 @@ impl Session {
         for child in children {
             let exists =
                 self.view.as_ref().is_some_and(|view| view.lookup(child.kind, &child.name).is_some());
-            let lane = self.lane_mut(child.kind);
-            if !exists && lane.held.contains_key(&child.name) {
-                lane.touch(&child.name);
+            let state = self.state_mut(child.kind);
+            if !exists && state.held.contains_key(&child.name) {
+                state.touch(&child.name);
             }
         }
     }
 
     pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
-        if self.lane(kind).base_unknown {
+        if self.state(kind).base_unknown {
             return self.on_whole_nack(kind, answered, message);
         }
         let (added, removed): (Vec<_>, Vec<_>) =
@@ -101,14 +101,14 @@ impl Session {
         }
         let blame = if suspects.len() == 1 { Blame::Certain } else { Blame::Shared };
         let sotw = self.variant == Variant::Sotw;
-        let lane = self.lane_mut(kind);
+        let state = self.state_mut(kind);
         // A refused complete list deleted nothing either: as long as none was accepted on this stream, one without
         // the bad resource has to follow, even an empty one (U11).
-        lane.must_answer |=
-            sotw && !lane.has_accepted && !suspects.is_empty() && super::respond::is_full_state(kind);
-        lane.last_nack = Some(message.clone());
+        state.must_answer |=
+            sotw && !state.has_accepted && !suspects.is_empty() && super::respond::is_full_state(kind);
+        state.last_nack = Some(message.clone());
         for resource in &suspects {
-            let Some(held) = lane.held.get_mut(&resource.name) else { continue };
+            let Some(held) = state.held.get_mut(&resource.name) else { continue };
             if held.flying.as_ref().is_none_or(|flying| flying.nonce != answered.nonce) {
                 continue;
             }
@@ -119,23 +119,23 @@ impl Session {
         }
         match (blame, &suspects[..]) {
             (Blame::Certain, [resource]) => {
-                lane.touch(&resource.name);
+                state.touch(&resource.name);
                 let (name, version) = (resource.name.clone(), resource.version);
                 self.quarantine(kind, Rejected { name, version, message: message.clone() });
             }
             _ => {
                 for part in divide(&suspects, message).into_iter().rev() {
-                    lane.suspects.push_front(part);
+                    state.suspects.push_front(part);
                 }
             }
         }
-        let lane = self.lane_mut(kind);
+        let state = self.state_mut(kind);
         if !suspects.is_empty() && !removed.is_empty() {
             // Whether the client carried them out is unknown: they go again, by themselves.
             for name in &removed {
-                lane.held.entry(name.clone()).or_default().mark_unsent();
+                state.held.entry(name.clone()).or_default().mark_unsent();
             }
-            lane.suspects.push_front(removed);
+            state.suspects.push_front(removed);
         }
         let resources = suspects.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
         self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
@@ -147,11 +147,11 @@ impl Session {
             self.gates.remove(&rejected.name);
         }
         self.events.push_back(Event::Quarantined { kind, rejected: rejected.clone() });
-        let lane = self.lane_mut(kind);
-        if lane.rejected.len() >= WORDY {
+        let state = self.state_mut(kind);
+        if state.rejected.len() >= WORDY {
             rejected.message = words::harmless(&rejected.message, words::MAX_LABEL).into();
         }
-        lane.rejected.insert(rejected.name.clone(), rejected);
+        state.rejected.insert(rejected.name.clone(), rejected);
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind};
 
 use super::gate::Passage;
-use super::lane::{InFlight, Lane};
 use super::respond::{Batch, version_of};
+use super::type_state::{InFlight, TypeState};
 use super::verdict::{MAX_NAMED, names_it};
 use super::{Blame, Event, Rejected, Session};
 
@@ -22,30 +22,30 @@ pub(super) const WHOLE: &str = "*";
 impl Session {
     /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.
     pub(super) fn fill_whole(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
-        let lane = self.lane_mut(kind);
-        if lane.dirty.is_empty() && !lane.blocked.is_empty() {
+        let state = self.state_mut(kind);
+        if state.dirty.is_empty() && !state.blocked.is_empty() {
             return None;
         }
         let all = self.covered(kind);
-        let lane = self.lane_mut(kind);
-        lane.dirty.clear();
-        lane.blocked.clear();
-        lane.suspects.clear();
-        if lane.refuses_set(kind, &all) {
+        let state = self.state_mut(kind);
+        state.dirty.clear();
+        state.blocked.clear();
+        state.suspects.clear();
+        if state.refuses_set(kind, &all) {
             self.stand_still(kind);
             return None;
         }
-        lane.stands_still = false;
+        state.stands_still = false;
         for resource in &all {
             if self.passage(resource, now) == Passage::Shut {
-                self.lane_mut(kind).blocked.insert(resource.name.clone());
+                self.state_mut(kind).blocked.insert(resource.name.clone());
             }
         }
-        let lane = self.lane_mut(kind);
-        if !lane.blocked.is_empty() {
+        let state = self.state_mut(kind);
+        if !state.blocked.is_empty() {
             return None;
         }
-        let mut owed = std::mem::take(&mut lane.owed);
+        let mut owed = std::mem::take(&mut state.owed);
         for resource in &all {
             owed.remove(&resource.name);
         }
@@ -57,7 +57,7 @@ impl Session {
 
     /// Everything that the client is subscribed to and that exists, by name.
     pub(super) fn covered(&self, kind: ResourceKind) -> Vec<Arc<Resource>> {
-        let (Some(view), subscription) = (&self.view, &self.lane(kind).subscription) else {
+        let (Some(view), subscription) = (&self.view, &self.state(kind).subscription) else {
             return Vec::new();
         };
         if !subscription.is_wildcard() {
@@ -70,15 +70,15 @@ impl Session {
 
     /// A refused whole set: who is to blame is quarantined, and nothing smaller follows.
     pub(super) fn on_whole_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
-        let lane = self.lane_mut(kind);
+        let state = self.state_mut(kind);
         for (name, _) in &answered.items {
-            if let Some(held) = lane.held.get_mut(name)
+            if let Some(held) = state.held.get_mut(name)
                 && held.flying.as_ref().is_some_and(|flying| flying.nonce == answered.nonce)
             {
                 held.flying = None;
             }
         }
-        lane.last_nack = Some(message.clone());
+        state.last_nack = Some(message.clone());
         let set: Vec<Arc<Resource>> =
             answered.items.into_iter().filter_map(|(_, resource)| resource).collect();
         let named: Vec<_> = match &set[..] {
@@ -101,18 +101,18 @@ impl Session {
             self.quarantine(kind, Rejected { name, version, message: message.clone() });
         }
         // Looked at again at once: the set may have become another one meanwhile.
-        self.lane_mut(kind).rescan = true;
+        self.state_mut(kind).rescan = true;
     }
 
     /// Nothing of this type is sent until the set is another one. Whatever waits for one of its clusters waits no more:
     /// the client may have it, and will not get it.
     fn stand_still(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.stands_still = true;
-        lane.must_answer = false;
-        lane.dirty.clear();
-        lane.owed.clear();
-        lane.suspects.clear();
+        let state = self.state_mut(kind);
+        state.stands_still = true;
+        state.must_answer = false;
+        state.dirty.clear();
+        state.owed.clear();
+        state.suspects.clear();
         if kind == ResourceKind::Cluster {
             self.gates.clear();
             self.unblock();
@@ -120,7 +120,7 @@ impl Session {
     }
 }
 
-impl Lane {
+impl TypeState {
     /// Whether the client refused this set, or something in it (S9).
     fn refuses_set(&self, kind: ResourceKind, set: &[Arc<Resource>]) -> bool {
         set.iter().any(|resource| self.refuses(resource))

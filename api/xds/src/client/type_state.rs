@@ -31,7 +31,7 @@ struct Pending {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct TypeState {
     pub wildcard: bool,
     pub names: BTreeSet<Arc<str>>,
     /// Versions of what was accepted.
@@ -56,7 +56,7 @@ pub(super) struct Lane {
     holds_less: bool,
 }
 
-impl Lane {
+impl TypeState {
     pub fn want_all(&mut self) {
         if !std::mem::replace(&mut self.wildcard, true) {
             self.list_changed = true;

@@ -13,7 +13,7 @@ use super::{ACK_PATIENCE, MAX_NAMES, Rejected};
 /// client with a wildcard brings along what was there before.
 const MAX_STRAYS: usize = 2 * MAX_NAMES;
 
-/// More unanswered delta responses than this, and the lane waits however long it takes.
+/// More unanswered delta responses than this, and the type waits however long it takes.
 const MAX_OUTSTANDING: usize = 4;
 
 /// What the client is known to have under a name.
@@ -78,7 +78,7 @@ pub(super) struct InFlight {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct TypeState {
     /// A request of this type was seen.
     pub asked: bool,
     pub subscription: Subscription,
@@ -117,7 +117,7 @@ pub(super) struct Lane {
     pub sent: u64,
 }
 
-impl Lane {
+impl TypeState {
     /// Notes that a name may have changed, if the client cares.
     pub fn touch(&mut self, name: &Arc<str>) {
         if self.asked && self.subscription.covers(name) {
@@ -150,7 +150,7 @@ impl Lane {
         if self.strays > MAX_STRAYS { Err(Full) } else { Ok(()) }
     }
 
-    /// How much the names count that the client made this lane remember.
+    /// How much the names count that the client made this state remember.
     pub fn weight(&self) -> usize {
         self.subscription.weight() + self.strays
     }
