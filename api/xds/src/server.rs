@@ -45,7 +45,7 @@ pub use status::{Rejected, Status, StreamTypeStatus};
 use type_state::TypeState;
 
 /// How long a listener or route waits for a cluster's ACK, and a type of a delta stream for any ACK (W8).
-pub const ACK_PATIENCE: Duration = Duration::from_secs(20);
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Responses are split to stay below this (M1); clients stop reading at 4 MiB.
 pub const MAX_RESPONSE: usize = 2 << 20;
@@ -120,7 +120,7 @@ pub enum Event {
         resources: Vec<(Arc<str>, Option<Version>)>,
     },
     /// The client has these since an earlier stream (R1), named one by one or by the version of the whole set.
-    Brought {
+    Resumed {
         /// The type.
         kind: ResourceKind,
         /// Their names.

@@ -141,7 +141,7 @@ impl Guard {
             Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
                 self.arrived();
             }
-            Event::Brought { kind: ResourceKind::Listener, names }
+            Event::Resumed { kind: ResourceKind::Listener, names }
                 if names.iter().any(|name| **name == *INBOUND_LISTENER) =>
             {
                 self.arrived();
@@ -159,7 +159,7 @@ impl Guard {
             }
             Event::Sent { .. }
             | Event::Acked { .. }
-            | Event::Brought { .. }
+            | Event::Resumed { .. }
             | Event::GateTimedOut { .. }
             | Event::AckOverdue { .. }
             | Event::UnknownType { .. } => {}

@@ -7,7 +7,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::Session;
 use super::gate::Passage;
-use super::type_state::Known;
+use super::type_state::ClientVersion;
 
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -50,11 +50,11 @@ impl Session {
     fn decide_sendable(&mut self, resource: Arc<Resource>) -> Decision {
         let state = self.state_mut(resource.kind);
         if let Some(held) = state.held.get_mut(&resource.name) {
-            let flying = held.flying.as_ref().and_then(|flying| flying.resource.as_ref());
-            if flying.is_some_and(|flying| flying.version == resource.version) {
+            let in_flight = held.in_flight.as_ref().and_then(|in_flight| in_flight.resource.as_ref());
+            if in_flight.is_some_and(|in_flight| in_flight.version == resource.version) {
                 return Decision::Skip;
             }
-            if held.flying.is_none() && held.known == Known::Exactly(resource.version) {
+            if held.in_flight.is_none() && held.known == ClientVersion::Exact(resource.version) {
                 held.accepted.get_or_insert(resource);
                 return Decision::Skip;
             }
@@ -65,13 +65,17 @@ impl Session {
     fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
         let state = self.state(kind);
         let owed = state.owed.contains(name);
-        let (known, removal_flies, flies) =
-            state.held.get(name).map_or((Known::Nothing, false, false), |held| {
-                let flying = held.flying.as_ref();
-                (held.known, flying.is_some_and(|flying| flying.resource.is_none()), flying.is_some())
+        let (known, removal_in_flight, in_flight) =
+            state.held.get(name).map_or((ClientVersion::Unknown, false, false), |held| {
+                let in_flight = held.in_flight.as_ref();
+                (
+                    held.known,
+                    in_flight.is_some_and(|in_flight| in_flight.resource.is_none()),
+                    in_flight.is_some(),
+                )
             });
-        let has_it = flies || matches!(known, Known::Something | Known::Exactly(_));
-        if removal_flies || !(owed || has_it) {
+        let has_it = in_flight || matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
+        if removal_in_flight || !(owed || has_it) {
             return Decision::Skip;
         }
         let key = ResourceKey::new(kind, name.clone());

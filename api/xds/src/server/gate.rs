@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind, Version};
 
-use super::type_state::Held;
-use super::{ACK_PATIENCE, Event, Scope, Session};
+use super::type_state::ResourceState;
+use super::{ACK_TIMEOUT, Event, Scope, Session};
 
 /// How long listeners and routes have waited for one cluster.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.opened).then(|| self.since + ACK_PATIENCE)
+        (!self.opened).then(|| self.since + ACK_TIMEOUT)
     }
 }
 
@@ -89,7 +89,7 @@ impl Session {
             return Use::Usable;
         }
         // A set that stands still says nothing about what the client has from before.
-        if state.stands_still || state.held.get(cluster).is_some_and(Held::is_accepted) {
+        if state.stands_still || state.held.get(cluster).is_some_and(ResourceState::is_accepted) {
             return Use::Usable;
         }
         let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::subscription::{self, Full, WILDCARD};
-use super::type_state::Known;
+use super::type_state::ClientVersion;
 use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::wire;
 use crate::words::{self, MAX_REFUSAL};
@@ -109,7 +109,7 @@ impl Session {
             self.unsubscribe(kind, name).map_err(full)?;
         }
         if first {
-            self.bring(kind, request.initial_resource_versions).map_err(full)?;
+            self.take_initial_versions(kind, request.initial_resource_versions).map_err(full)?;
         }
         let refusal = refusal(request.error_detail);
         self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
@@ -185,7 +185,7 @@ impl Session {
     }
 
     /// R1: what the client holds since an earlier stream. Secrets are sent on every stream all the same.
-    fn bring(
+    fn take_initial_versions(
         &mut self,
         kind: ResourceKind,
         versions: impl IntoIterator<Item = (String, String)>,
@@ -194,7 +194,7 @@ impl Session {
             return Ok(());
         }
         let state = self.state_mut(kind);
-        let mut brought = Vec::new();
+        let mut resumed = Vec::new();
         for (name, version) in versions {
             let name: Arc<str> = name.into();
             if !state.subscription.covers(&name) {
@@ -203,15 +203,15 @@ impl Session {
             if !state.subscription.names().contains(&name) {
                 state.add_stray(&name)?;
             }
-            brought.push(name.clone());
+            resumed.push(name.clone());
             let held = state.held.entry(name.clone()).or_default();
-            held.brought = true;
-            held.known = Version::parse(&version).map_or(Known::Something, Known::Exactly);
+            held.resumed = true;
+            held.known = Version::parse(&version).map_or(ClientVersion::Unconfirmed, ClientVersion::Exact);
             state.dirty.insert(name);
             state.must_answer = false;
         }
-        if !brought.is_empty() {
-            self.events.push_back(Event::Brought { kind, names: brought });
+        if !resumed.is_empty() {
+            self.events.push_back(Event::Resumed { kind, names: resumed });
         }
         Ok(())
     }

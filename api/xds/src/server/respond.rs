@@ -7,7 +7,7 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind, Version};
 
 use super::decide::Decision;
-use super::type_state::{Flying, InFlight, Known};
+use super::type_state::{ClientVersion, InFlightResource, InFlightResponse};
 use super::{Event, MAX_RESPONSE, Session};
 use crate::source::GrpcSource;
 use crate::wire;
@@ -121,7 +121,7 @@ impl Session {
         let state = self.state_mut(kind);
         // No wire signal says that one of these is gone.
         for name in batch.removed.drain(..) {
-            state.held.entry(name).or_default().known = Known::Absent;
+            state.held.entry(name).or_default().known = ClientVersion::Absent;
         }
         state.must_answer = false;
         if batch.resources.is_empty() {
@@ -157,10 +157,10 @@ impl Session {
         let names = all.iter().map(|resource| resource.name.clone()).collect();
         for resource in all {
             let held = state.held.entry(resource.name.clone()).or_default();
-            held.known = Known::Exactly(resource.version);
+            held.known = ClientVersion::Exact(resource.version);
             held.accepted = Some(resource);
         }
-        self.events.push_back(Event::Brought { kind, names });
+        self.events.push_back(Event::Resumed { kind, names });
         true
     }
 
@@ -258,10 +258,10 @@ impl Session {
             if resource.is_some() {
                 state.rejected.remove(name);
             }
-            state.held.entry(name.clone()).or_default().flying =
-                Some(Flying { nonce, resource: resource.clone() });
+            state.held.entry(name.clone()).or_default().in_flight =
+                Some(InFlightResource { nonce, resource: resource.clone() });
         }
-        state.in_flight.push_back(InFlight { nonce, sent_at: now, overdue: false, items });
+        state.in_flight.push_back(InFlightResponse { nonce, sent_at: now, overdue: false, items });
     }
 
     /// W1, W2, W3: a parent that is sent makes the client drop its children, or want them for the first time: they

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::Session;
-use super::type_state::{Known, TypeState};
+use super::type_state::{ClientVersion, TypeState};
 use super::whole::WHOLE;
 
 /// A resource that the client refuses, in quarantine until it changes (S9).
@@ -79,9 +79,9 @@ impl Session {
     }
 
     fn type_status(&self, kind: ResourceKind, state: &TypeState) -> StreamTypeStatus {
-        let has = |known| matches!(known, Known::Something | Known::Exactly(_));
-        let flies = |held: &super::type_state::Held| {
-            held.flying.as_ref().is_some_and(|flying| flying.resource.is_some())
+        let has = |known| matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
+        let in_flight = |held: &super::type_state::ResourceState| {
+            held.in_flight.as_ref().is_some_and(|in_flight| in_flight.resource.is_some())
         };
         let held = state.held.values();
         StreamTypeStatus {
@@ -89,9 +89,9 @@ impl Session {
             wildcard: state.subscription.is_wildcard(),
             subscribed: state.subscription.names().len(),
             responses: state.sent,
-            sent: held.clone().filter(|held| has(held.known) || flies(held)).count(),
+            sent: held.clone().filter(|held| has(held.known) || in_flight(held)).count(),
             acked: held
-                .filter(|held| matches!(held.known, Known::Exactly(_)) && held.flying.is_none())
+                .filter(|held| matches!(held.known, ClientVersion::Exact(_)) && held.in_flight.is_none())
                 .count(),
             waiting: state.blocked.iter().cloned().collect(),
             held_back: self.held_back(kind, state),

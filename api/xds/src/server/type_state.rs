@@ -7,7 +7,7 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKey, Version};
 
 use super::subscription::{self, Full, Subscription};
-use super::{ACK_PATIENCE, MAX_NAMES, Rejected};
+use super::{ACK_TIMEOUT, MAX_NAMES, Rejected};
 
 /// Names that may be remembered without a subscription, until they are answered for. Twice as many as one may name: a
 /// client with a wildcard brings along what was there before.
@@ -18,58 +18,58 @@ const MAX_OUTSTANDING: usize = 4;
 
 /// What the client is known to have under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) enum Known {
+pub(super) enum ClientVersion {
     /// Nothing was said about it on this stream.
     #[default]
-    Nothing,
+    Unknown,
     /// Something, but it must be sent (again) whatever its version: W1, U6, S10.
-    Something,
+    Unconfirmed,
     /// It was told that the name does not exist.
     Absent,
     /// Exactly this version.
-    Exactly(Version),
+    Exact(Version),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    pub known: Known,
+pub(super) struct ResourceState {
+    pub known: ClientVersion,
     /// The last version acknowledged on this stream: what the client runs if it refuses a newer one.
     pub accepted: Option<Arc<Resource>>,
     /// The client brought it along from an earlier stream (R1); what it refers to is not known.
-    pub brought: bool,
-    pub flying: Option<Flying>,
+    pub resumed: bool,
+    pub in_flight: Option<InFlightResource>,
 }
 
-impl Held {
+impl ResourceState {
     /// Whether the client has accepted some version, now or on an earlier stream.
     pub fn is_accepted(&self) -> bool {
-        self.accepted.is_some() || self.brought
+        self.accepted.is_some() || self.resumed
     }
 
     /// Whether the client may act on a reference to `child`.
     pub fn may_refer_to(&self, child: &ResourceKey) -> bool {
         let names = |resource: &Arc<Resource>| resource.refs.contains(child);
         self.accepted.as_ref().is_some_and(names)
-            || self.flying.as_ref().and_then(|flying| flying.resource.as_ref()).is_some_and(names)
-            || (self.brought && self.accepted.is_none())
+            || self.in_flight.as_ref().and_then(|in_flight| in_flight.resource.as_ref()).is_some_and(names)
+            || (self.resumed && self.accepted.is_none())
     }
 
     /// Forgets that the client has it, also what is in flight (W1).
     pub fn mark_unsent(&mut self) {
-        self.known = Known::Something;
-        self.flying = None;
+        self.known = ClientVersion::Unconfirmed;
+        self.in_flight = None;
     }
 }
 
 /// Sent, not answered. A removal has no resource.
 #[derive(Debug, Clone)]
-pub(super) struct Flying {
+pub(super) struct InFlightResource {
     pub nonce: u64,
     pub resource: Option<Arc<Resource>>,
 }
 
 #[derive(Debug)]
-pub(super) struct InFlight {
+pub(super) struct InFlightResponse {
     pub nonce: u64,
     pub sent_at: Instant,
     pub overdue: bool,
@@ -82,7 +82,7 @@ pub(super) struct TypeState {
     /// A request of this type was seen.
     pub asked: bool,
     pub subscription: Subscription,
-    pub held: BTreeMap<Arc<str>, Held>,
+    pub held: BTreeMap<Arc<str>, ResourceState>,
     /// Names to look at when a response may leave.
     pub dirty: BTreeSet<Arc<str>>,
     /// All names are to be looked at.
@@ -100,7 +100,7 @@ pub(super) struct TypeState {
     pub suspects: VecDeque<BTreeSet<Arc<str>>>,
     /// Quarantine, by name and hash (S9).
     pub rejected: BTreeMap<Arc<str>, Rejected>,
-    pub in_flight: VecDeque<InFlight>,
+    pub in_flight: VecDeque<InFlightResponse>,
     /// An answer is due even if it is empty (U13).
     pub must_answer: bool,
     /// The client accepted a response on this stream.
@@ -176,7 +176,7 @@ impl TypeState {
     /// Delta: when more may be sent although the newest response has no answer.
     pub fn overdue_at(&self) -> Option<Instant> {
         let newest = self.in_flight.back()?;
-        (self.has_work() && self.in_flight.len() < MAX_OUTSTANDING).then(|| newest.sent_at + ACK_PATIENCE)
+        (self.has_work() && self.in_flight.len() < MAX_OUTSTANDING).then(|| newest.sent_at + ACK_TIMEOUT)
     }
 
     /// Whether a delta response may leave: none is outstanding, or its answer is overdue (W8).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::type_state::{Held, InFlight, Known};
+use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
 use super::whole::WHOLE;
 use super::{Blame, Event, Rejected, Session, Variant};
 use crate::words;
@@ -17,7 +17,7 @@ const WORDY: usize = 64;
 pub(super) const MAX_NAMED: usize = 8;
 
 impl Session {
-    pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlight) {
+    pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlightResponse) {
         let state = self.state_mut(kind);
         state.has_accepted = true;
         state.base_unknown = false;
@@ -41,17 +41,19 @@ impl Session {
         let Some(held) = state.held.get_mut(name) else {
             // It was given up while this was on its way, and is covered again: the client took it all the same.
             if state.subscription.covers(name) {
-                let (known, accepted) = (Known::Something, Some(resource.clone()));
-                state.held.insert(name.clone(), Held { known, accepted, ..Held::default() });
+                let (known, accepted) = (ClientVersion::Unconfirmed, Some(resource.clone()));
+                state
+                    .held
+                    .insert(name.clone(), ResourceState { known, accepted, ..ResourceState::default() });
                 state.touch(name);
             }
             return;
         };
-        if held.flying.as_ref().is_some_and(|flying| flying.nonce == nonce) {
-            held.flying = None;
-            held.known = Known::Exactly(resource.version);
+        if held.in_flight.as_ref().is_some_and(|in_flight| in_flight.nonce == nonce) {
+            held.in_flight = None;
+            held.known = ClientVersion::Exact(resource.version);
         } else {
-            held.known = Known::Something;
+            held.known = ClientVersion::Unconfirmed;
         }
         let before = held.accepted.replace(resource.clone());
         self.release(before.map(|before| dropped_refs(&before, resource)).unwrap_or_default());
@@ -60,12 +62,12 @@ impl Session {
     fn accept_removal(&mut self, kind: ResourceKind, name: &Arc<str>, nonce: u64) {
         let state = self.state_mut(kind);
         let Some(held) = state.held.get_mut(name) else { return };
-        if held.flying.as_ref().is_none_or(|flying| flying.nonce != nonce) {
+        if held.in_flight.as_ref().is_none_or(|in_flight| in_flight.nonce != nonce) {
             return;
         }
-        held.flying = None;
-        held.known = Known::Absent;
-        held.brought = false;
+        held.in_flight = None;
+        held.known = ClientVersion::Absent;
+        held.resumed = false;
         let children = held.accepted.take().map(|resource| resource.refs.clone());
         if !state.subscription.names().contains(name) {
             state.held.remove(name);
@@ -85,7 +87,7 @@ impl Session {
         }
     }
 
-    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
+    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlightResponse, message: &Arc<str>) {
         if self.state(kind).base_unknown {
             return self.on_whole_nack(kind, answered, message);
         }
@@ -109,11 +111,11 @@ impl Session {
         state.last_nack = Some(message.clone());
         for resource in &suspects {
             let Some(held) = state.held.get_mut(&resource.name) else { continue };
-            if held.flying.as_ref().is_none_or(|flying| flying.nonce != answered.nonce) {
+            if held.in_flight.as_ref().is_none_or(|in_flight| in_flight.nonce != answered.nonce) {
                 continue;
             }
             match blame {
-                Blame::Certain => held.flying = None,
+                Blame::Certain => held.in_flight = None,
                 Blame::Shared => held.mark_unsent(),
             }
         }

@@ -12,7 +12,7 @@ use weft_api::resource::{Resource, ResourceKind};
 
 use super::gate::Passage;
 use super::respond::{Batch, version_of};
-use super::type_state::{InFlight, TypeState};
+use super::type_state::{InFlightResponse, TypeState};
 use super::verdict::{MAX_NAMED, names_it};
 use super::{Blame, Event, Rejected, Session};
 
@@ -69,13 +69,18 @@ impl Session {
     }
 
     /// A refused whole set: who is to blame is quarantined, and nothing smaller follows.
-    pub(super) fn on_whole_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
+    pub(super) fn on_whole_nack(
+        &mut self,
+        kind: ResourceKind,
+        answered: InFlightResponse,
+        message: &Arc<str>,
+    ) {
         let state = self.state_mut(kind);
         for (name, _) in &answered.items {
             if let Some(held) = state.held.get_mut(name)
-                && held.flying.as_ref().is_some_and(|flying| flying.nonce == answered.nonce)
+                && held.in_flight.as_ref().is_some_and(|in_flight| in_flight.nonce == answered.nonce)
             {
-                held.flying = None;
+                held.in_flight = None;
             }
         }
         state.last_nack = Some(message.clone());

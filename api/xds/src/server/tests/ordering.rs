@@ -194,8 +194,8 @@ fn w8_the_gate_opens_after_twenty_seconds_and_is_counted() {
     stream.expect(Cluster, &["b"], &[]);
     stream.expect_nothing();
     let deadline = stream.session.next_deadline().expect("the gate has a deadline");
-    assert_eq!(deadline, stream.now + ACK_PATIENCE);
-    stream.wait(ACK_PATIENCE - Duration::from_millis(1));
+    assert_eq!(deadline, stream.now + ACK_TIMEOUT);
+    stream.wait(ACK_TIMEOUT - Duration::from_millis(1));
     stream.expect_nothing();
     stream.wait(Duration::from_millis(1));
     stream.expect_acked(Route, &["r"], &[]);
@@ -211,7 +211,7 @@ fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     stream.expect(Cluster, &["b"], &[]);
     stream.publish(&[cluster("b", "2")]);
     stream.expect_nothing();
-    stream.wait(ACK_PATIENCE);
+    stream.wait(ACK_TIMEOUT);
     stream.expect_acked(Cluster, &["b"], &[]);
     assert!(stream.events().contains(&Event::AckOverdue { kind: Cluster }));
 
@@ -220,7 +220,7 @@ fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     stream.list(Cluster, &[], "");
     stream.expect_sotw(Cluster, &["a1"]);
     stream.publish(&[cluster("a", "a2")]);
-    stream.wait(ACK_PATIENCE * 3);
+    stream.wait(ACK_TIMEOUT * 3);
     assert_eq!(stream.poll_sotw(), None);
     assert_eq!(stream.session.next_deadline(), None);
 }
@@ -264,7 +264,7 @@ fn w7_a_refused_route_keeps_its_cluster() {
     stream.show(Changes::All);
     let refused = stream.expect(Route, &["r"], &[]);
     stream.nack(&refused, "no");
-    stream.wait(ACK_PATIENCE * 2);
+    stream.wait(ACK_TIMEOUT * 2);
     stream.expect_nothing();
     stream.publish(&[route("r", "3", &[])]);
     stream.expect_acked(Route, &["r"], &[]);

@@ -176,7 +176,7 @@ fn u11_s9_a_refused_first_sotw_list_is_followed_by_one_without_the_bad_resource(
 fn s10_w8_a_late_nack_leaves_a_newer_response_in_flight() {
     let (mut stream, older) = subscribed(1);
     stream.publish(&[cluster("c00", "2")]);
-    stream.wait(ACK_PATIENCE);
+    stream.wait(ACK_TIMEOUT);
     let newer = stream.expect(Cluster, &["c00"], &[]);
     stream.withdraw(&[(Cluster, "c00")]);
     stream.nack(&older, "no");
