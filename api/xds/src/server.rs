@@ -17,6 +17,8 @@
 //!
 //! Not here: who may see what (the view says that), sockets, timers, encoding.
 
+mod ack;
+mod complete_set;
 mod decide;
 mod gate;
 mod request;
@@ -26,8 +28,6 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod type_state;
-mod verdict;
-mod whole;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -130,11 +130,11 @@ pub enum Event {
     Nacked {
         /// The type.
         kind: ResourceKind,
-        /// The suspects: what was new in the response.
+        /// What was new in the response.
         resources: Vec<(Arc<str>, Version)>,
         /// The client's words.
         message: Arc<str>,
-        /// Whether the suspect stands alone and is quarantined, or the parts are still to be tried.
+        /// whether the resource stands alone and is quarantined, or the parts are still to be tried.
         blame: Blame,
     },
     /// The client refuses this resource, or this set, for certain: it is not sent again until it changes (S9).
@@ -173,7 +173,7 @@ pub enum Event {
 pub enum Blame {
     /// The resource was sent alone: it is bad, and will not be sent again until it changes.
     Certain,
-    /// One or more of several. Smaller parts follow, or, where a part would delete the rest, the set stands still.
+    /// One or more of several. Smaller parts follow, or, where a part would delete the rest, the set is blocked.
     Shared,
 }
 

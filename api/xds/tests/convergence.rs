@@ -386,7 +386,7 @@ impl World {
         }
     }
 
-    fn stands_still(&self, kind: ResourceKind) -> bool {
+    fn is_set_blocked(&self, kind: ResourceKind) -> bool {
         let types = self.server.status().types;
         self.variant == Variant::Sotw
             && types.iter().any(|state| state.kind == kind && !state.held_back.is_empty())
@@ -399,8 +399,8 @@ impl World {
         let excused = match kind {
             Secret => true,
             // A refused listener or route may refer to it on the client's side.
-            // A set that stands still deletes nothing either.
-            Cluster | Listener if self.stands_still(kind) => true,
+            // A blocked set deletes nothing either.
+            Cluster | Listener if self.is_set_blocked(kind) => true,
             Cluster => is_kept || self.shows_poison(Listener) || self.shows_poison(Route),
             Route => sotw || is_kept || self.shows_poison(Listener),
             // A cluster from before whose newer version is refused may use it: what it refers to is not known.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::Session;
-use super::gate::Passage;
+use super::gate::GateState;
 use super::type_state::ClientVersion;
 
 #[derive(Debug)]
@@ -39,10 +39,10 @@ impl Session {
                 return other;
             }
         };
-        match self.passage(&resource, now) {
-            Passage::Open => Decision::Send(resource),
-            Passage::Shut => Decision::Wait,
-            Passage::HeldBack => Decision::HoldBack,
+        match self.gate_of(&resource, now) {
+            GateState::Open => Decision::Send(resource),
+            GateState::Closed => Decision::Wait,
+            GateState::HeldBack => Decision::HoldBack,
         }
     }
 
@@ -64,7 +64,7 @@ impl Session {
 
     fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
         let state = self.state(kind);
-        let owed = state.owed.contains(name);
+        let unanswered = state.unanswered.contains(name);
         let (known, removal_in_flight, in_flight) =
             state.held.get(name).map_or((ClientVersion::Unknown, false, false), |held| {
                 let in_flight = held.in_flight.as_ref();
@@ -75,16 +75,16 @@ impl Session {
                 )
             });
         let has_it = in_flight || matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
-        if removal_in_flight || !(owed || has_it) {
+        if removal_in_flight || !(unanswered || has_it) {
             return Decision::Skip;
         }
         let key = ResourceKey::new(kind, name.clone());
         match kind {
             // U12: a secret is never removed; it dies with what refers to it.
             ResourceKind::Secret => Decision::Skip,
-            ResourceKind::Endpoint if !owed && self.is_kept_for_parent(&key) => Decision::Skip,
+            ResourceKind::Endpoint if !unanswered && self.is_kept_for_parent(&key) => Decision::Skip,
             ResourceKind::Endpoint => self.decide_sendable(empty_assignment(name)),
-            ResourceKind::Route if !owed && self.is_referred_to(&key) => Decision::Skip,
+            ResourceKind::Route if !unanswered && self.is_referred_to(&key) => Decision::Skip,
             ResourceKind::Cluster if has_it && self.is_referred_to(&key) => Decision::Wait,
             ResourceKind::Route
             | ResourceKind::Cluster

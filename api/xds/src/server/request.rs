@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::subscription::{self, Full, WILDCARD};
+use super::subscription::{self, TooManyNames, WILDCARD};
 use super::type_state::ClientVersion;
 use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::wire;
@@ -40,7 +40,7 @@ pub enum RequestError {
 }
 
 /// Nonce, and the client's words if it refuses.
-struct Answer {
+struct ResponseAnswer {
     nonce: String,
     refusal: Option<Arc<str>>,
 }
@@ -101,7 +101,7 @@ impl Session {
             self.state_mut(kind).subscription.begin_legacy_wildcard();
             self.begin_wildcard(kind);
         }
-        let full = |Full| RequestError::TooManyNames(kind);
+        let full = |TooManyNames| RequestError::TooManyNames(kind);
         for name in &subscribe {
             self.subscribe(kind, name).map_err(full)?;
         }
@@ -112,7 +112,7 @@ impl Session {
             self.take_initial_versions(kind, request.initial_resource_versions).map_err(full)?;
         }
         let refusal = refusal(request.error_detail);
-        self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
+        self.on_answer(kind, &ResponseAnswer { nonce: request.response_nonce, refusal });
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Session {
         self.types.iter().map(super::type_state::TypeState::weight).sum()
     }
 
-    fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
+    fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), TooManyNames> {
         let state = self.state_mut(kind);
         if state.subscription.add(name)? {
             self.begin_wildcard(kind);
@@ -135,7 +135,7 @@ impl Session {
         if let Some(held) = state.held.get_mut(&name) {
             held.mark_unsent();
         }
-        state.owe(&name);
+        state.must_answer_name(&name);
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl Session {
         state.must_answer = true;
     }
 
-    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
+    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), TooManyNames> {
         let state = self.state_mut(kind);
         let was_there = state.subscription.take(name);
         if name == WILDCARD {
@@ -155,11 +155,11 @@ impl Session {
         } else if state.subscription.is_wildcard() {
             // U4: the client dropped it and must be told whether the wildcard still covers it.
             if !state.held.contains_key(name) {
-                state.add_stray(name)?;
+                state.add_unsubscribed(name)?;
             }
             let name: Arc<str> = name.into();
             state.held.entry(name.clone()).or_default().mark_unsent();
-            state.owe(&name);
+            state.must_answer_name(&name);
         } else if was_there {
             let children = state.forget(name);
             self.release(children);
@@ -189,7 +189,7 @@ impl Session {
         &mut self,
         kind: ResourceKind,
         versions: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), TooManyNames> {
         if kind == ResourceKind::Secret {
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl Session {
                 continue;
             }
             if !state.subscription.names().contains(&name) {
-                state.add_stray(&name)?;
+                state.add_unsubscribed(&name)?;
             }
             resumed.push(name.clone());
             let held = state.held.entry(name.clone()).or_default();
@@ -227,7 +227,7 @@ impl Session {
         let state = self.state_mut(kind);
         let first = !std::mem::replace(&mut state.asked, true);
         let replaced = state.subscription.replace(&names, empty_means_all);
-        let difference = replaced.map_err(|Full| RequestError::TooManyNames(kind))?;
+        let difference = replaced.map_err(|TooManyNames| RequestError::TooManyNames(kind))?;
         if difference.wildcard_began {
             self.begin_wildcard(kind);
         }
@@ -237,7 +237,7 @@ impl Session {
             state.base_unknown = super::respond::is_full_state(kind);
         }
         let state = self.state_mut(kind);
-        if state.stands_still && difference != subscription::Difference::default() {
+        if state.is_set_blocked && difference != subscription::Difference::default() {
             // Another set, perhaps one without what was refused.
             state.rescan = true;
         }
@@ -246,7 +246,7 @@ impl Session {
             if let Some(held) = state.held.get_mut(name) {
                 held.mark_unsent();
             }
-            state.owe(name);
+            state.must_answer_name(name);
         }
         if difference.wildcard_ended {
             self.end_wildcard(kind);
@@ -259,12 +259,12 @@ impl Session {
             }
         }
         let refusal = refusal(request.error_detail);
-        self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
+        self.on_answer(kind, &ResponseAnswer { nonce: request.response_nonce, refusal });
         Ok(())
     }
 
     /// S4, S5, S6: a nonce that is not outstanding on this stream answers nothing.
-    fn on_answer(&mut self, kind: ResourceKind, answer: &Answer) {
+    fn on_answer(&mut self, kind: ResourceKind, answer: &ResponseAnswer) {
         let Ok(nonce) = answer.nonce.parse::<u64>() else { return };
         let state = self.state_mut(kind);
         let Some(position) = state.in_flight.iter().position(|sent| sent.nonce == nonce) else { return };
@@ -274,8 +274,8 @@ impl Session {
             Some(message) => self.on_nack(kind, answered, message),
         }
         let state = self.state_mut(kind);
-        if state.owed.is_empty() && state.in_flight.is_empty() {
-            state.strays = 0;
+        if state.unanswered.is_empty() && state.in_flight.is_empty() {
+            state.unsubscribed_weight = 0;
         }
         self.unblock();
     }

@@ -95,7 +95,7 @@ impl Session {
             return None;
         }
         if self.state(kind).base_unknown {
-            return self.fill_whole(kind, now);
+            return self.fill_complete_set(kind, now);
         }
         let mut batch = self.next_batch(kind, now, usize::MAX);
         let state = self.state(kind);
@@ -151,7 +151,7 @@ impl Session {
         }
         let state = self.state_mut(kind);
         state.dirty.clear();
-        state.owed.clear();
+        state.unanswered.clear();
         state.must_answer = false;
         state.base_unknown = false;
         let names = all.iter().map(|resource| resource.name.clone()).collect();
@@ -166,10 +166,10 @@ impl Session {
 
     /// Looks at the next names until the response is full. Parts of a refused response go first (S10).
     fn next_batch(&mut self, kind: ResourceKind, now: Instant, limit: usize) -> Batch {
-        while let Some(mut part) = self.state_mut(kind).suspects.pop_front() {
+        while let Some(mut part) = self.state_mut(kind).retry_parts.pop_front() {
             let batch = self.gather(kind, &mut part, now, limit);
             if !part.is_empty() {
-                self.state_mut(kind).suspects.push_front(part);
+                self.state_mut(kind).retry_parts.push_front(part);
             }
             if !batch.is_empty() {
                 return batch;
@@ -215,7 +215,7 @@ impl Session {
                 }
             };
             batch.bytes += cost;
-            self.state_mut(kind).owed.remove(&name);
+            self.state_mut(kind).unanswered.remove(&name);
         }
         batch
     }
@@ -276,7 +276,7 @@ impl Session {
             if let Some(held) = state.held.get_mut(&child.name) {
                 held.mark_unsent();
             }
-            state.owe(&child.name);
+            state.must_answer_name(&child.name);
         }
         if parent.kind == ResourceKind::Route {
             let prefix: Arc<str> = format!("{}/", parent.name).into();

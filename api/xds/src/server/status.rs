@@ -5,8 +5,8 @@ use std::sync::Arc;
 use weft_api::resource::{ResourceKind, Version};
 
 use super::Session;
+use super::complete_set::COMPLETE_SET;
 use super::type_state::{ClientVersion, TypeState};
-use super::whole::WHOLE;
 
 /// A resource that the client refuses, in quarantine until it changes (S9).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,7 +106,7 @@ impl Session {
     }
 
     fn held_back(&self, kind: ResourceKind, state: &TypeState) -> Vec<Arc<str>> {
-        if state.stands_still {
+        if state.is_set_blocked {
             self.covered(kind).into_iter().map(|resource| resource.name.clone()).collect()
         } else {
             state.held_back.iter().cloned().collect()
@@ -115,8 +115,8 @@ impl Session {
 
     /// Whether the client is asked to take what it refused: not what has changed since, or went.
     fn is_refused(&self, kind: ResourceKind, state: &TypeState, rejected: &Rejected) -> bool {
-        if *rejected.name == *WHOLE {
-            return state.stands_still;
+        if *rejected.name == *COMPLETE_SET {
+            return state.is_set_blocked;
         }
         let current = self.view.as_ref().and_then(|view| view.lookup(kind, &rejected.name));
         state.subscription.covers(&rejected.name)

@@ -1,9 +1,9 @@
 //! The session against a scripted client. Test names carry the ids of the rules that they hold down.
 
+mod blocked_set;
 mod bounds;
 mod ordering;
 mod refusal;
-mod standing;
 mod subscribing;
 
 use std::sync::Arc;

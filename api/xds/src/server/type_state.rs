@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, Version};
 
-use super::subscription::{self, Full, Subscription};
+use super::subscription::{self, Subscription, TooManyNames};
 use super::{ACK_TIMEOUT, MAX_NAMES, Rejected};
 
 /// Names that may be remembered without a subscription, until they are answered for. Twice as many as one may name: a
 /// client with a wildcard brings along what was there before.
-const MAX_STRAYS: usize = 2 * MAX_NAMES;
+const MAX_UNSUBSCRIBED: usize = 2 * MAX_NAMES;
 
 /// More unanswered delta responses than this, and the type waits however long it takes.
 const MAX_OUTSTANDING: usize = 4;
@@ -88,16 +88,16 @@ pub(super) struct TypeState {
     /// All names are to be looked at.
     pub rescan: bool,
     /// Names that must be answered even if they do not exist (U4, U8).
-    pub owed: BTreeSet<Arc<str>>,
+    pub unanswered: BTreeSet<Arc<str>>,
     /// How much those names count that are held though nobody subscribed to them: brought along, or given up beside a
     /// wildcard. They go when they are answered for.
-    pub strays: usize,
+    pub unsubscribed_weight: usize,
     /// Names that wait for a reference.
     pub blocked: BTreeSet<Arc<str>>,
     /// Names of which the client keeps the version that it has, until what it refused changes (W5).
     pub held_back: BTreeSet<Arc<str>>,
     /// Parts of a refused response, to be sent one after the other (S10).
-    pub suspects: VecDeque<BTreeSet<Arc<str>>>,
+    pub retry_parts: VecDeque<BTreeSet<Arc<str>>>,
     /// Quarantine, by name and hash (S9).
     pub rejected: BTreeMap<Arc<str>, Rejected>,
     pub in_flight: VecDeque<InFlightResponse>,
@@ -112,7 +112,7 @@ pub(super) struct TypeState {
     pub base_unknown: bool,
     /// SotW, listeners and clusters: the client refused the whole set, and no other may be sent until what it refused
     /// changes or goes (U11).
-    pub stands_still: bool,
+    pub is_set_blocked: bool,
     pub last_nack: Option<Arc<str>>,
     pub sent: u64,
 }
@@ -126,18 +126,18 @@ impl TypeState {
     }
 
     /// Makes a name be answered in any case.
-    pub fn owe(&mut self, name: &Arc<str>) {
-        self.owed.insert(name.clone());
+    pub fn must_answer_name(&mut self, name: &Arc<str>) {
+        self.unanswered.insert(name.clone());
         self.dirty.insert(name.clone());
     }
 
     /// Drops all that is known of a name but that it was refused (S9); returns what it referred to.
     pub fn forget(&mut self, name: &str) -> Vec<ResourceKey> {
         self.dirty.remove(name);
-        self.owed.remove(name);
+        self.unanswered.remove(name);
         self.blocked.remove(name);
         self.held_back.remove(name);
-        for part in &mut self.suspects {
+        for part in &mut self.retry_parts {
             part.remove(name);
         }
         let accepted = self.held.remove(name).and_then(|held| held.accepted);
@@ -145,14 +145,14 @@ impl TypeState {
     }
 
     /// Makes room for a name that is not subscribed to and is remembered until it is answered for.
-    pub fn add_stray(&mut self, name: &str) -> Result<(), Full> {
-        self.strays += subscription::weight(name);
-        if self.strays > MAX_STRAYS { Err(Full) } else { Ok(()) }
+    pub fn add_unsubscribed(&mut self, name: &str) -> Result<(), TooManyNames> {
+        self.unsubscribed_weight += subscription::weight(name);
+        if self.unsubscribed_weight > MAX_UNSUBSCRIBED { Err(TooManyNames) } else { Ok(()) }
     }
 
     /// How much the names count that the client made this state remember.
     pub fn weight(&self) -> usize {
-        self.subscription.weight() + self.strays
+        self.subscription.weight() + self.unsubscribed_weight
     }
 
     /// S9: whether the client refuses these very bytes.
@@ -166,7 +166,7 @@ impl TypeState {
     }
 
     pub fn has_work(&self) -> bool {
-        self.rescan || self.must_answer || !self.dirty.is_empty() || !self.suspects.is_empty()
+        self.rescan || self.must_answer || !self.dirty.is_empty() || !self.retry_parts.is_empty()
     }
 
     pub fn is_idle(&self) -> bool {

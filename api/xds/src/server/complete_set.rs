@@ -2,7 +2,7 @@
 //!
 //! Listeners and clusters are deleted by absence, and what the client holds from an earlier stream is not known here. So
 //! every set is the whole one until the client has accepted one. If it refuses that, nothing smaller can be sent: what
-//! is left out would be deleted, and with it the version that works. The set stands still, all else that changes in it
+//! is left out would be deleted, and with it the version that works. The set is blocked, all else that changes in it
 //! waits, until what was refused changes or goes.
 
 use std::sync::Arc;
@@ -10,18 +10,22 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind};
 
-use super::gate::Passage;
+use super::ack::{MAX_NAMED, names_it};
+use super::gate::GateState;
 use super::respond::{Batch, version_of};
 use super::type_state::{InFlightResponse, TypeState};
-use super::verdict::{MAX_NAMED, names_it};
 use super::{Blame, Event, Rejected, Session};
 
 /// Stands for the whole set where the client refused it and named nothing of it.
-pub(super) const WHOLE: &str = "*";
+pub(super) const COMPLETE_SET: &str = "*";
 
 impl Session {
     /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.
-    pub(super) fn fill_whole(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
+    pub(super) fn fill_complete_set(
+        &mut self,
+        kind: ResourceKind,
+        now: Instant,
+    ) -> Option<Vec<Arc<Resource>>> {
         let state = self.state_mut(kind);
         if state.dirty.is_empty() && !state.blocked.is_empty() {
             return None;
@@ -30,14 +34,14 @@ impl Session {
         let state = self.state_mut(kind);
         state.dirty.clear();
         state.blocked.clear();
-        state.suspects.clear();
+        state.retry_parts.clear();
         if state.refuses_set(kind, &all) {
-            self.stand_still(kind);
+            self.block_set(kind);
             return None;
         }
-        state.stands_still = false;
+        state.is_set_blocked = false;
         for resource in &all {
-            if self.passage(resource, now) == Passage::Shut {
+            if self.gate_of(resource, now) == GateState::Closed {
                 self.state_mut(kind).blocked.insert(resource.name.clone());
             }
         }
@@ -45,12 +49,12 @@ impl Session {
         if !state.blocked.is_empty() {
             return None;
         }
-        let mut owed = std::mem::take(&mut state.owed);
+        let mut unanswered = std::mem::take(&mut state.unanswered);
         for resource in &all {
-            owed.remove(&resource.name);
+            unanswered.remove(&resource.name);
         }
         let bytes = all.iter().map(|resource| self.cost(resource)).sum();
-        let batch = Batch { resources: all.clone(), removed: owed.into_iter().collect(), bytes };
+        let batch = Batch { resources: all.clone(), removed: unanswered.into_iter().collect(), bytes };
         self.record(kind, batch, now);
         Some(all)
     }
@@ -69,7 +73,7 @@ impl Session {
     }
 
     /// A refused whole set: who is to blame is quarantined, and nothing smaller follows.
-    pub(super) fn on_whole_nack(
+    pub(super) fn on_complete_set_nack(
         &mut self,
         kind: ResourceKind,
         answered: InFlightResponse,
@@ -100,7 +104,7 @@ impl Session {
             (Blame::Shared, versions(&set.iter().collect::<Vec<_>>()))
         };
         let refused =
-            if is_certain { resources.clone() } else { vec![(WHOLE.into(), version_of(kind, &set))] };
+            if is_certain { resources.clone() } else { vec![(COMPLETE_SET.into(), version_of(kind, &set))] };
         self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
         for (name, version) in refused {
             self.quarantine(kind, Rejected { name, version, message: message.clone() });
@@ -111,13 +115,13 @@ impl Session {
 
     /// Nothing of this type is sent until the set is another one. Whatever waits for one of its clusters waits no more:
     /// the client may have it, and will not get it.
-    fn stand_still(&mut self, kind: ResourceKind) {
+    fn block_set(&mut self, kind: ResourceKind) {
         let state = self.state_mut(kind);
-        state.stands_still = true;
+        state.is_set_blocked = true;
         state.must_answer = false;
         state.dirty.clear();
-        state.owed.clear();
-        state.suspects.clear();
+        state.unanswered.clear();
+        state.retry_parts.clear();
         if kind == ResourceKind::Cluster {
             self.gates.clear();
             self.unblock();
@@ -129,6 +133,6 @@ impl TypeState {
     /// Whether the client refused this set, or something in it (S9).
     fn refuses_set(&self, kind: ResourceKind, set: &[Arc<Resource>]) -> bool {
         set.iter().any(|resource| self.refuses(resource))
-            || self.rejected.get(WHOLE).is_some_and(|whole| whole.version == version_of(kind, set))
+            || self.rejected.get(COMPLETE_SET).is_some_and(|whole| whole.version == version_of(kind, set))
     }
 }

@@ -30,7 +30,7 @@ fn state(stream: &Stream, kind: ResourceKind) -> StreamTypeStatus {
 
 /// Named and wildcard: no set without the refused cluster, and none with the same bytes of it.
 #[test]
-fn d1_u11_s9_a_refused_set_stands_still_until_the_refused_resource_changes() {
+fn d1_u11_s9_a_refused_set_is_blocked_until_the_refused_resource_changes() {
     for list in [&[][..], &["a", "b", "bad"]] {
         let mut stream = back(list);
         let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);
@@ -60,7 +60,7 @@ fn d1_u11_s9_a_refused_set_stands_still_until_the_refused_resource_changes() {
 }
 
 #[test]
-fn d1_u11_a_refused_resource_that_goes_ends_the_standing_still() {
+fn d1_u11_a_refused_resource_that_goes_ends_the_blocking() {
     let mut stream = back(&[]);
     let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);
     stream.list_refusing(Cluster, &[], &first.nonce, "bad: no");
@@ -116,7 +116,7 @@ fn d1_s9_a_set_refused_without_names_is_tried_again_when_it_is_another() {
 
 /// A client that gives up the name is told about the others again.
 #[test]
-fn d1_u5_giving_up_the_refused_name_ends_the_standing_still() {
+fn d1_u5_giving_up_the_refused_name_ends_the_blocking() {
     let mut stream = back(&["a", "bad"]);
     let first = stream.expect_sotw(Cluster, &["a1", "bad2"]);
     stream.list_refusing(Cluster, &["a", "bad"], &first.nonce, "bad: no");
@@ -126,7 +126,7 @@ fn d1_u5_giving_up_the_refused_name_ends_the_standing_still() {
 
 /// S9 across streams: what was refused before is not sent to a client that has a set, nor left out of one.
 #[test]
-fn d1_d2_s9_a_remembered_refusal_lets_the_set_stand_still_from_the_start() {
+fn d1_d2_s9_a_remembered_refusal_blocks_the_set_from_the_start() {
     for name in ["bad", "*"] {
         let all = [cluster("a", "a1"), cluster("b", "b1"), cluster("bad", "bad2")];
         let version = match name {
@@ -183,9 +183,9 @@ fn d1_d2_s9_a_remembered_refusal_is_left_out_for_a_client_that_has_nothing() {
     stream.expect_sotw(Cluster, &["a1"]);
 }
 
-/// W5 behind it: what waited for a cluster of a set that stands still goes on, since the client may have it.
+/// W5 behind it: what waited for a cluster of a blocked set goes on, since the client may have it.
 #[test]
-fn d1_w5_routes_and_endpoints_do_not_wait_for_a_set_that_stands_still() {
+fn d1_w5_routes_and_endpoints_do_not_wait_for_a_blocked_set() {
     let mut stream = back(&[]);
     stream.publish(&[route("r", "1", &["a", "bad"]), endpoints("a", "ea"), endpoints("bad", "ebad")]);
     let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);

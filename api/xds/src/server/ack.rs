@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
+use super::complete_set::COMPLETE_SET;
 use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
-use super::whole::WHOLE;
 use super::{Blame, Event, Rejected, Session, Variant};
 use crate::words;
 
@@ -21,7 +21,7 @@ impl Session {
         let state = self.state_mut(kind);
         state.has_accepted = true;
         state.base_unknown = false;
-        state.rejected.remove(WHOLE);
+        state.rejected.remove(COMPLETE_SET);
         let mut acked = Vec::with_capacity(answered.items.len());
         for (name, resource) in answered.items {
             acked.push((name.clone(), resource.as_ref().map(|resource| resource.version)));
@@ -89,27 +89,27 @@ impl Session {
 
     pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlightResponse, message: &Arc<str>) {
         if self.state(kind).base_unknown {
-            return self.on_whole_nack(kind, answered, message);
+            return self.on_complete_set_nack(kind, answered, message);
         }
         let (added, removed): (Vec<_>, Vec<_>) =
             answered.items.into_iter().partition(|(_, resource)| resource.is_some());
-        let suspects: Vec<Arc<Resource>> = added.into_iter().filter_map(|(_, resource)| resource).collect();
+        let refused: Vec<Arc<Resource>> = added.into_iter().filter_map(|(_, resource)| resource).collect();
         let removed: BTreeSet<Arc<str>> = removed.into_iter().map(|(name, _)| name).collect();
-        if suspects.is_empty() {
+        if refused.is_empty() {
             // Nothing in a removal can be wrong; said again, it would be refused again.
             for name in &removed {
                 self.accept_removal(kind, name, answered.nonce);
             }
         }
-        let blame = if suspects.len() == 1 { Blame::Certain } else { Blame::Shared };
+        let blame = if refused.len() == 1 { Blame::Certain } else { Blame::Shared };
         let sotw = self.variant == Variant::Sotw;
         let state = self.state_mut(kind);
         // A refused complete list deleted nothing either: as long as none was accepted on this stream, one without
         // the bad resource has to follow, even an empty one (U11).
         state.must_answer |=
-            sotw && !state.has_accepted && !suspects.is_empty() && super::respond::is_full_state(kind);
+            sotw && !state.has_accepted && !refused.is_empty() && super::respond::is_full_state(kind);
         state.last_nack = Some(message.clone());
-        for resource in &suspects {
+        for resource in &refused {
             let Some(held) = state.held.get_mut(&resource.name) else { continue };
             if held.in_flight.as_ref().is_none_or(|in_flight| in_flight.nonce != answered.nonce) {
                 continue;
@@ -119,27 +119,27 @@ impl Session {
                 Blame::Shared => held.mark_unsent(),
             }
         }
-        match (blame, &suspects[..]) {
+        match (blame, &refused[..]) {
             (Blame::Certain, [resource]) => {
                 state.touch(&resource.name);
                 let (name, version) = (resource.name.clone(), resource.version);
                 self.quarantine(kind, Rejected { name, version, message: message.clone() });
             }
             _ => {
-                for part in divide(&suspects, message).into_iter().rev() {
-                    state.suspects.push_front(part);
+                for part in divide(&refused, message).into_iter().rev() {
+                    state.retry_parts.push_front(part);
                 }
             }
         }
         let state = self.state_mut(kind);
-        if !suspects.is_empty() && !removed.is_empty() {
+        if !refused.is_empty() && !removed.is_empty() {
             // Whether the client carried them out is unknown: they go again, by themselves.
             for name in &removed {
                 state.held.entry(name.clone()).or_default().mark_unsent();
             }
-            state.suspects.push_front(removed);
+            state.retry_parts.push_front(removed);
         }
-        let resources = suspects.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
+        let resources = refused.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
         self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
     }
 
@@ -167,16 +167,16 @@ fn dropped_refs(before: &Resource, after: &Resource) -> Vec<ResourceKey> {
 }
 
 /// S10: smaller parts of a refused response. Those that the refusal names go alone and last, else halves.
-fn divide(suspects: &[Arc<Resource>], message: &str) -> Vec<BTreeSet<Arc<str>>> {
+fn divide(refused: &[Arc<Resource>], message: &str) -> Vec<BTreeSet<Arc<str>>> {
     let name_of = |resource: &Arc<Resource>| resource.name.clone();
     let (named, others): (Vec<_>, Vec<_>) =
-        suspects.iter().partition(|resource| names_it(message, &resource.name));
+        refused.iter().partition(|resource| names_it(message, &resource.name));
     if !named.is_empty() && !others.is_empty() && named.len() <= MAX_NAMED {
         let alone = named.into_iter().map(|resource| BTreeSet::from([name_of(resource)]));
         return std::iter::once(others.into_iter().map(name_of).collect()).chain(alone).collect();
     }
-    let half = suspects.len().div_ceil(2).max(1);
-    suspects.chunks(half).map(|part| part.iter().map(name_of).collect()).collect()
+    let half = refused.len().div_ceil(2).max(1);
+    refused.chunks(half).map(|part| part.iter().map(name_of).collect()).collect()
 }
 
 /// Whether the words speak of this resource: its name stands in them, not as a part of a longer name.
