@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! store ──follow──┐
-//! discovery ──────┼─ Command ─▶ Reconciler { Registry, MeshState, streams } ─▶ Handle of each stream concerned
+//! discovery ──────┼─ Command ─▶ Reconciler { Registry, MeshState, streams } ─▶ StreamHandle of each stream concerned
 //! health, join ───┤                                                       ├─▶ watch: Published
 //! other replicas ─┘                                                       └─▶ assignments of health checks
 //! ```

@@ -38,7 +38,7 @@ pub struct Added {
 
 /// Names one response of one stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ticket {
+pub struct ResponseId {
     stream: u64,
     nonce: String,
 }
@@ -53,7 +53,7 @@ pub struct Update {
     /// Names that do not exist (any more), also some that were never held.
     pub removed: Vec<Arc<str>>,
     /// For the answer.
-    pub ticket: Ticket,
+    pub response_id: ResponseId,
 }
 
 /// What became of an update.
@@ -147,25 +147,27 @@ impl Session {
             Response::Sotw(response) => read::sotw(kind, response, state),
             Response::Delta(response) => read::delta(kind, response, state),
         };
-        let ticket = Ticket { stream: self.stream, nonce };
+        let response_id = ResponseId { stream: self.stream, nonce };
         match read {
             Ok(read) => {
-                let update = Update { kind, added: read.added, removed: read.removed, ticket };
+                let update = Update { kind, added: read.added, removed: read.removed, response_id };
                 state.expect_answer(&update, read.version_info);
                 Some(update)
             }
             Err(violation) => {
                 state.last_nack = Some(violation.to_string());
-                state.answers.push_back(Answer { nonce: ticket.nonce, refusal: Some(violation.to_string()) });
+                state
+                    .answers
+                    .push_back(Answer { nonce: response_id.nonce, refusal: Some(violation.to_string()) });
                 None
             }
         }
     }
 
     /// Answers an update. An update of an earlier stream counts as held all the same, and is not answered there.
-    pub fn answer(&mut self, kind: ResourceKind, ticket: &Ticket, verdict: Verdict) {
-        let current = self.stream == ticket.stream;
-        self.state_mut(kind).answer(ticket, verdict, current);
+    pub fn answer(&mut self, kind: ResourceKind, response_id: &ResponseId, verdict: Verdict) {
+        let current = self.stream == response_id.stream;
+        self.state_mut(kind).answer(response_id, verdict, current);
     }
 
     /// What is held of a type: names and versions.

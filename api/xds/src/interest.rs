@@ -16,12 +16,12 @@ pub enum Interest {
     #[default]
     Everything,
     /// These, by type.
-    Subscribed([Wanted; 6]),
+    Subscribed([TypeInterest; 6]),
 }
 
 /// What is asked for of one type.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct TypeInterest {
     /// All of it.
     pub wildcard: bool,
     /// These names, with or without the wildcard.
@@ -39,7 +39,7 @@ impl Interest {
     }
 }
 
-impl Wanted {
+impl TypeInterest {
     /// Whether a name is asked for.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {

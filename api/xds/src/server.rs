@@ -41,7 +41,7 @@ use crate::view::{Changes, View};
 use crate::wire;
 use gate::Gate;
 pub use request::RequestError;
-pub use status::{Rejected, Status, StreamTypeStatus};
+pub use status::{Rejected, StreamStatus, StreamTypeStatus};
 use type_state::TypeState;
 
 /// How long a listener or route waits for a cluster's ACK, and a type of a delta stream for any ACK (W8).
@@ -259,7 +259,7 @@ impl Session {
         if self.view.is_none() {
             return Interest::Everything;
         }
-        Interest::Subscribed(self.types.each_ref().map(|state| state.subscription.wanted()))
+        Interest::Subscribed(self.types.each_ref().map(|state| state.subscription.interest()))
     }
 
     /// The next response to send at `now`, if there is one. Call until it returns `None`, and again after each

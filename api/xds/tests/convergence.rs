@@ -295,7 +295,7 @@ impl World {
                 "something is wrong".into()
             })
         };
-        self.client.answer(kind, &update.ticket, verdict);
+        self.client.answer(kind, &update.response_id, verdict);
     }
 
     /// The stream breaks: what is on the wire is lost, what was delivered is not.

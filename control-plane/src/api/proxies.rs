@@ -13,7 +13,7 @@ use weft_api::rest::{
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState};
 use weft_policies::set::PolicySet;
-use weft_xds::server::{Status, StreamTypeStatus};
+use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
 use super::error::Refusal;
 use super::state::Api;
@@ -64,7 +64,7 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
     let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
     for (open, status) in streams.iter().zip(statuses) {
         // One that does not answer, or has not looked at the newest view that concerns it, does not have it.
-        let is_current = |status: &Status| status.synced && status.revision >= Some(open.published);
+        let is_current = |status: &StreamStatus| status.synced && status.revision >= Some(open.published);
         if !status.as_ref().is_some_and(is_current) {
             sync = worse(sync, Sync::Pending);
         }

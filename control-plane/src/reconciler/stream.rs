@@ -8,7 +8,7 @@ use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::compile::RouteForm;
 use weft_xds::mailbox::Delivery;
 use weft_xds::server::Scope;
-use weft_xds::transport::server::{Handle, StreamKind};
+use weft_xds::transport::server::{StreamHandle, StreamKind};
 use weft_xds::{Changes, View};
 
 /// Names a stream within this process.
@@ -97,7 +97,7 @@ pub struct Connected {
     /// Where its answers are noted.
     pub progress: Arc<Progress>,
     /// Where views go.
-    pub handle: Handle,
+    pub handle: StreamHandle,
 }
 
 /// A stream that is being served.
@@ -119,7 +119,7 @@ pub struct Open {
     pub published: u64,
     opened: Instant,
     progress: Arc<Progress>,
-    handle: Arc<Handle>,
+    handle: Arc<StreamHandle>,
 }
 
 impl From<Connected> for Open {
@@ -199,7 +199,7 @@ impl Open {
     }
 
     /// What it looks like now.
-    pub async fn status(&self) -> Option<weft_xds::server::Status> {
+    pub async fn status(&self) -> Option<weft_xds::server::StreamStatus> {
         self.handle.status().await
     }
 }

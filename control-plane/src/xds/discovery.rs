@@ -7,7 +7,7 @@ use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
 use weft_api::{ResourceKind, Version, WorkloadId};
 use weft_xds::server::Event;
-use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
+use weft_xds::transport::server::{Publisher, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
 use super::client_version;
@@ -38,7 +38,7 @@ impl Discovery {
 }
 
 impl Publisher for Discovery {
-    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status> {
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<StreamSetup, Status> {
         let workload = peer.workload.ok_or_else(|| {
             Status::permission_denied("only workloads have configuration; this is no workload's certificate")
         })?;
@@ -76,11 +76,11 @@ impl Publisher for Discovery {
             refusals: self.refusals.clone(),
             metrics: self.metrics.clone(),
         };
-        let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
-        let subscription = subscription.with_rejections(remembered);
-        let subscription = match source {
-            Some(cluster) => subscription.with_config_source(cluster),
-            None => subscription,
+        let (handle, setup) = StreamSetup::new(move |event| guard.note(&event));
+        let setup = setup.with_rejections(remembered);
+        let setup = match source {
+            Some(cluster) => setup.with_config_source(cluster),
+            None => setup,
         };
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
@@ -90,7 +90,7 @@ impl Publisher for Discovery {
         if self.reconciling.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
-        Ok(subscription)
+        Ok(setup)
     }
 
     fn refused(&self, peer: &PeerIdentity, excess: Excess) {

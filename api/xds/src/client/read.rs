@@ -25,7 +25,7 @@ pub(super) enum Violation {
     Garbled(#[from] prost::DecodeError),
 }
 
-pub(super) struct Read {
+pub(super) struct ReadResponse {
     pub added: Vec<Added>,
     pub removed: Vec<Arc<str>>,
     pub version_info: String,
@@ -33,7 +33,7 @@ pub(super) struct Read {
 
 /// All types that Weft takes have their name in field 1.
 #[derive(Clone, PartialEq, Message)]
-struct Named {
+struct NamedResource {
     #[prost(string, tag = "1")]
     name: String,
 }
@@ -42,7 +42,7 @@ pub(super) fn delta(
     kind: ResourceKind,
     response: wire::DeltaDiscoveryResponse,
     state: &TypeState,
-) -> Result<Read, Violation> {
+) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     for resource in response.resources {
@@ -64,14 +64,14 @@ pub(super) fn delta(
     if let Some(name) = removed.iter().find(|name| !seen.insert((*name).clone())) {
         return Err(Violation::Twice(name.to_string()));
     }
-    Ok(Read { added, removed, version_info: String::new() })
+    Ok(ReadResponse { added, removed, version_info: String::new() })
 }
 
 pub(super) fn sotw(
     kind: ResourceKind,
     response: wire::DiscoveryResponse,
     state: &TypeState,
-) -> Result<Read, Violation> {
+) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     let full = matches!(kind, ResourceKind::Listener | ResourceKind::Cluster);
@@ -84,7 +84,7 @@ pub(super) fn sotw(
         } else {
             any
         };
-        let name: Arc<str> = Named::decode(any.value.clone())?.name.into();
+        let name: Arc<str> = NamedResource::decode(any.value.clone())?.name.into();
         check_type(kind, &name, &any)?;
         if !seen.insert(name.clone()) {
             return Err(Violation::Twice(name.to_string()));
@@ -99,7 +99,7 @@ pub(super) fn sotw(
     let unheld = state.names.iter().filter(|name| !state.held.contains_key(*name));
     let known: BTreeSet<&Arc<str>> = state.held.keys().chain(state.arriving()).chain(unheld).collect();
     let removed = known.into_iter().filter(absent).cloned().collect();
-    Ok(Read { added, removed, version_info: response.version_info })
+    Ok(ReadResponse { added, removed, version_info: response.version_info })
 }
 
 fn check_type(kind: ResourceKind, name: &str, any: &wire::Any) -> Result<(), Violation> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_api::resource::ResourceKind;
 
-use super::{Ticket, Update, Verdict};
+use super::{ResponseId, Update, Verdict};
 use crate::wire;
 
 const WILDCARD: &str = "*";
@@ -24,7 +24,7 @@ pub(super) struct Answer {
 /// An update that is being applied.
 #[derive(Debug)]
 struct Pending {
-    ticket: Ticket,
+    response_id: ResponseId,
     version_info: String,
     added: Vec<(Arc<str>, Arc<str>)>,
     removed: Vec<Arc<str>>,
@@ -136,15 +136,16 @@ impl TypeState {
 
     pub fn expect_answer(&mut self, update: &Update, version_info: String) {
         self.pending.push_back(Pending {
-            ticket: update.ticket.clone(),
+            response_id: update.response_id.clone(),
             version_info,
             added: update.added.iter().map(|added| (added.name.clone(), added.version.clone())).collect(),
             removed: update.removed.clone(),
         });
     }
 
-    pub fn answer(&mut self, ticket: &Ticket, verdict: Verdict, current: bool) {
-        let Some(position) = self.pending.iter().position(|pending| pending.ticket == *ticket) else {
+    pub fn answer(&mut self, response_id: &ResponseId, verdict: Verdict, current: bool) {
+        let Some(position) = self.pending.iter().position(|pending| pending.response_id == *response_id)
+        else {
             return;
         };
         let Some(pending) = self.pending.remove(position) else { return };
@@ -170,7 +171,7 @@ impl TypeState {
             }
         };
         if current {
-            self.answers.push_back(Answer { nonce: pending.ticket.nonce, refusal });
+            self.answers.push_back(Answer { nonce: pending.response_id.nonce, refusal });
         }
     }
 

@@ -8,7 +8,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use super::complete_set::COMPLETE_SET;
 use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
 use super::{Blame, Event, Rejected, Session, Variant};
-use crate::words;
+use crate::sanitize;
 
 /// So many refusals of one type are kept with all their words; of more, the beginning of the words.
 const WORDY: usize = 64;
@@ -151,7 +151,7 @@ impl Session {
         self.events.push_back(Event::Quarantined { kind, rejected: rejected.clone() });
         let state = self.state_mut(kind);
         if state.rejected.len() >= WORDY {
-            rejected.message = words::harmless(&rejected.message, words::MAX_LABEL).into();
+            rejected.message = sanitize::text(&rejected.message, sanitize::MAX_LABEL).into();
         }
         state.rejected.insert(rejected.name.clone(), rejected);
     }

@@ -8,8 +8,8 @@ use weft_api::resource::{ResourceKind, Version};
 use super::subscription::{self, TooManyNames, WILDCARD};
 use super::type_state::ClientVersion;
 use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
+use crate::sanitize::{self, MAX_REFUSAL};
 use crate::wire;
-use crate::words::{self, MAX_REFUSAL};
 
 /// Why a request ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,12 +64,12 @@ impl Session {
     fn kind_of(&mut self, type_url: &str) -> Result<Option<ResourceKind>, RequestError> {
         match self.scope {
             Scope::Only(served) if type_url.is_empty() || type_url == served.type_url() => Ok(Some(served)),
-            Scope::Only(served) => Err(RequestError::WrongType { served, asked: words::label(type_url) }),
+            Scope::Only(served) => Err(RequestError::WrongType { served, asked: sanitize::label(type_url) }),
             Scope::Aggregated if type_url.is_empty() => Err(RequestError::NoTypeUrl),
             Scope::Aggregated => {
                 let kind = wire::kind_of(type_url);
                 if kind.is_none() {
-                    self.events.push_back(Event::UnknownType { type_url: words::label(type_url) });
+                    self.events.push_back(Event::UnknownType { type_url: sanitize::label(type_url) });
                 }
                 Ok(kind)
             }
@@ -283,5 +283,5 @@ impl Session {
 
 /// The words of a NACK, cut before anything keeps or logs them.
 fn refusal(detail: Option<wire::Status>) -> Option<Arc<str>> {
-    detail.map(|detail| words::harmless(&detail.message, MAX_REFUSAL).into())
+    detail.map(|detail| sanitize::text(&detail.message, MAX_REFUSAL).into())
 }

@@ -21,7 +21,7 @@ pub struct Rejected {
 
 /// A stream, for `/v1/proxies`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Status {
+pub struct StreamStatus {
     /// Revision of the view that the stream serves; none before the first.
     pub revision: Option<u64>,
     /// Whether the client has answered for all of that revision. Resources that it refuses count as answered.
@@ -59,9 +59,9 @@ pub struct StreamTypeStatus {
 impl Session {
     /// The stream as it is now. Costs a walk over what the client holds: for questions, not for each message.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> StreamStatus {
         let types = ResourceKind::ALL.into_iter().map(|kind| (kind, self.state(kind)));
-        Status {
+        StreamStatus {
             revision: self.view.as_ref().map(|view| view.revision),
             synced: self.view.is_some()
                 && self.types.iter().any(|state| state.asked)

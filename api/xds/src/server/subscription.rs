@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::MAX_NAMES;
-use crate::interest::Wanted;
+use crate::interest::TypeInterest;
 
 /// The name that means everything.
 pub(super) const WILDCARD: &str = "*";
@@ -24,7 +24,7 @@ pub(super) struct TooManyNames;
 
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    wanted: Wanted,
+    wanted: TypeInterest,
     /// How much the names count together.
     weight: usize,
     /// An empty list means everything only until a name was given for the first time (U1).
@@ -57,7 +57,7 @@ impl Subscription {
     }
 
     /// What is asked for, as it is now; shares its memory with the subscription.
-    pub fn wanted(&self) -> Wanted {
+    pub fn interest(&self) -> TypeInterest {
         self.wanted.clone()
     }
 
@@ -126,7 +126,7 @@ impl Subscription {
             wildcard_ended: before.wildcard && !wildcard,
         };
         self.weight = names.iter().map(|name| weight(name)).sum();
-        self.wanted = Wanted { wildcard, names };
+        self.wanted = TypeInterest { wildcard, names };
         Ok(difference)
     }
 }
