@@ -15,7 +15,7 @@ use crate::source::{self, SourceFile};
 const AT_MOST: usize = 2;
 
 /// Where there still are circles; what lies in it may form them among itself. This list only gets shorter.
-const NOT_YET: [&[&str]; 2] = [&["api/xds/src/"], &["policies/src/"]];
+const NOT_YET: [&[&str]; 1] = [&["policies/src/"]];
 
 #[test]
 fn no_three_files_import_each_other_in_a_circle() {

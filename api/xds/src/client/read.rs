@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::Message;
 use weft_api::resource::{ResourceKind, Version};
 
-use super::Added;
 use super::type_state::TypeState;
+use super::update::Added;
 use crate::wire;
 
 const WRAPPED: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";

@@ -1,8 +1,12 @@
 //! The session against a scripted server.
 
+use bytes::Bytes;
+use weft_api::resource::ResourceKind;
+
 use super::*;
+use crate::server::{Request, Response, Variant};
 use crate::wire::{
-    Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
+    self, Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
 };
 use ResourceKind::{Cluster, Endpoint};
 

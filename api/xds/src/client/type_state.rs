@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_api::resource::ResourceKind;
 
-use super::{ResponseId, Update, Verdict};
+use super::update::{ResponseId, Update, Verdict};
 use crate::wire;
 
 const WILDCARD: &str = "*";

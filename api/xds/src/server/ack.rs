@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::complete_set::COMPLETE_SET;
+use super::event::{Blame, COMPLETE_SET, Event, Rejected};
+use super::message::Variant;
+use super::session::Session;
 use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
-use super::{Blame, Event, Rejected, Session, Variant};
 use crate::sanitize;
 
 /// So many refusals of one type are kept with all their words; of more, the beginning of the words.

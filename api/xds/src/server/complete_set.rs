@@ -11,13 +11,11 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind};
 
 use super::ack::{MAX_NAMED, names_it};
+use super::event::{Blame, COMPLETE_SET, Event, Rejected};
 use super::gate::GateState;
 use super::respond::{Batch, version_of};
+use super::session::Session;
 use super::type_state::{InFlightResponse, TypeState};
-use super::{Blame, Event, Rejected, Session};
-
-/// Stands for the whole set where the client refused it and named nothing of it.
-pub(super) const COMPLETE_SET: &str = "*";
 
 impl Session {
     /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.

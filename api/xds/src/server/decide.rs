@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::Session;
 use super::gate::GateState;
+use super::session::Session;
 use super::type_state::ClientVersion;
 
 #[derive(Debug)]

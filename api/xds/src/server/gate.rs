@@ -10,8 +10,11 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind, Version};
 
+use super::event::Event;
+use super::limits::ACK_TIMEOUT;
+use super::message::Scope;
+use super::session::Session;
 use super::type_state::ResourceState;
-use super::{ACK_TIMEOUT, Event, Scope, Session};
 
 /// How long listeners and routes have waited for one cluster.
 #[derive(Debug)]

@@ -5,9 +5,12 @@ use std::time::Instant;
 
 use weft_api::resource::{ResourceKind, Version};
 
+use super::event::Event;
+use super::limits::MAX_NAMES;
+use super::message::{EmptyFirst, Request, Scope, Variant};
+use super::session::Session;
 use super::subscription::{self, TooManyNames, WILDCARD};
 use super::type_state::ClientVersion;
-use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
 use crate::sanitize::{self, MAX_REFUSAL};
 use crate::wire;
 

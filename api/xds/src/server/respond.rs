@@ -7,8 +7,10 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind, Version};
 
 use super::decide::Decision;
+use super::event::Event;
+use super::limits::MAX_RESPONSE;
+use super::session::Session;
 use super::type_state::{ClientVersion, InFlightResource, InFlightResponse};
-use super::{Event, MAX_RESPONSE, Session};
 use crate::source::GrpcSource;
 use crate::wire;
 

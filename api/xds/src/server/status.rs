@@ -4,20 +4,9 @@ use std::sync::Arc;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::Session;
-use super::complete_set::COMPLETE_SET;
+use super::event::{COMPLETE_SET, Rejected};
+use super::session::Session;
 use super::type_state::{ClientVersion, TypeState};
-
-/// A resource that the client refuses, in quarantine until it changes (S9).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rejected {
-    /// Its name; `*` for a whole set of which the client named nothing.
-    pub name: Arc<str>,
-    /// The version refused.
-    pub version: Version,
-    /// The client's words.
-    pub message: Arc<str>,
-}
 
 /// A stream, for `/v1/proxies`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::MAX_NAMES;
+use super::limits::MAX_NAMES;
 use crate::interest::TypeInterest;
 
 /// The name that means everything.

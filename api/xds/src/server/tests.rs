@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::*;
-use crate::view::Layer;
+use crate::view::{Changes, Layer, View};
 use crate::wire::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Status,
 };

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, Version};
 
+use super::event::Rejected;
+use super::limits::{ACK_TIMEOUT, MAX_NAMES};
 use super::subscription::{self, Subscription, TooManyNames};
-use super::{ACK_TIMEOUT, MAX_NAMES, Rejected};
 
 /// Names that may be remembered without a subscription, until they are answered for. Twice as many as one may name: a
 /// client with a wildcard brings along what was there before.
