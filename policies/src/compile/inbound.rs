@@ -25,10 +25,11 @@ use prost::Message;
 use weft_api::names::{INBOUND_LISTENER, ServiceId, inbound_cluster_name, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::compiled::{Compiled, Origins};
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
 use super::rbac::Authorization;
-use super::{Compiled, Origins, cluster, http, rbac, route, tls, wire};
+use super::{cluster, http, rbac, route, tls, wire};
 use crate::kinds::service::{Port, Protocol};
 
 /// Field `virtual_hosts` of a route configuration.

@@ -32,10 +32,11 @@ use envoy_types::pb::xds::core::v3 as xds;
 use prost::Message;
 use weft_api::resource::{Resource, ResourceKind};
 
+use super::compiled::{Compiled, Origins};
 use super::model::Model;
 use super::overrides::FilterOverrides;
 use super::scope::{Scope, Sees};
-use super::{Compiled, Origins, cluster, http, route, wire};
+use super::{cluster, http, route, wire};
 use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
 
