@@ -41,8 +41,8 @@ use crate::clock::Clock;
 use crate::identity::instances::{Instances, Member};
 use crate::identity::revocation;
 use crate::identity::tokens::{Presented, TokenError, Tokens};
+use crate::log_throttle::LogThrottle;
 use crate::presence::workloads::{Stored, WorkloadRecord, Workloads};
-use crate::seldom::Seldom;
 use crate::source::Source;
 
 /// The largest request: a certificate request and what a workload declares.
@@ -67,7 +67,7 @@ pub struct Joining {
     clock: Clock,
     instances: Instances,
     answers: Answers,
-    refused: Arc<Seldom<(Option<IpAddr>, Code)>>,
+    refused: Arc<LogThrottle<(Option<IpAddr>, Code)>>,
 }
 
 impl Joining {

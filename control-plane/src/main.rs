@@ -79,8 +79,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    telemetry.observe(&running.reconciling);
-    tokio::spawn(supervise(supervisor.clone(), running.reconciling.clone()));
+    telemetry.observe(&running.reconciler);
+    tokio::spawn(supervise(supervisor.clone(), running.reconciler.clone()));
     tracing::info!(
         api = %running.api, xds = %running.xds, admin = %running.admin,
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),

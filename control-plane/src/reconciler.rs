@@ -40,21 +40,21 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use crate::identity::secrets::Secrets;
 use crate::presence::grants;
 use crate::presence::liveness::Limits;
-use crate::presence::registry::{Elsewhere, Records, Registry, Shard};
+use crate::presence::registry::{PresenceReport, Records, Registry, RemotePresence};
 use crate::presence::workloads::{WorkloadRecord, Workloads};
 
 pub use command::Command;
 pub use following::{spawn_policies, spawn_workloads};
-pub use handle::Reconciling;
+pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
-pub use query::{Lacking, Picture};
+pub use query::{MeshSnapshot, MissingBundle};
 pub use stream::{Connected, Open, Progress, StreamId};
 
 use arrivals::{Arrivals, spawn_arrivals};
 use delta::Delta;
 use handle::Message;
-use identities::{Identity, spawn_identities};
+use identities::{IdentityOrder, spawn_identities};
 use mesh_state::MeshState;
 use streams::Streams;
 
@@ -80,7 +80,7 @@ pub fn spawn_reconciler(
     workloads: Workloads,
     cut_connections: CutConnections,
     shutdown: CancellationToken,
-) -> Reconciling {
+) -> ReconcilerHandle {
     let (messages, receiver) = mpsc::channel(QUEUE);
     let (publish, published) = watch::channel(Published::default());
     let (publish_records, records) = watch::channel(Records::default());
@@ -101,7 +101,7 @@ pub fn spawn_reconciler(
         publish,
     };
     tokio::spawn(reconciler.run(receiver, shutdown));
-    Reconciling { messages, published, records, presence }
+    ReconcilerHandle { messages, published, records, presence }
 }
 
 /// What must have been read before anything is served.
@@ -113,7 +113,7 @@ struct Loaded {
 }
 
 struct Reconciler {
-    identities: mpsc::UnboundedSender<Identity>,
+    identities: mpsc::UnboundedSender<IdentityOrder>,
     arrivals: Arrivals,
     cut_connections: CutConnections,
     /// The registry's records, for those who must answer while the store is away.
@@ -192,7 +192,7 @@ impl Reconciler {
                 assign.send_replace(self.checks_of(&workload));
                 self.checks.entry(workload).or_default().push(assign);
             }
-            Command::Elsewhere { shard, workloads } => self.heard(&shard, workloads),
+            Command::RemotePresence { shard, workloads } => self.heard(&shard, workloads),
             Command::AllElsewhere(shards) => self.heard_all(shards),
         }
     }
@@ -253,7 +253,7 @@ impl Reconciler {
         self.publish_records.send_replace(self.registry.records().clone());
         if before != now {
             // The key of one instance is never given to another.
-            drop(self.identities.send(Identity::Release(id.clone())));
+            drop(self.identities.send(IdentityOrder::Release(id.clone())));
             self.mesh.take_out(id, &ResourceKey::new(ResourceKind::Secret, IDENTITY_SECRET));
             self.cut(id, now.as_deref());
         }
@@ -275,7 +275,7 @@ impl Reconciler {
     fn hold_identity(&self, id: &WorkloadId) {
         let Some(record) = self.registry.record(id).filter(|record| is_given_its_key(record)) else { return };
         if self.streams.has(id, &record.instance) {
-            drop(self.identities.send(Identity::Hold(Box::new(record.clone()))));
+            drop(self.identities.send(IdentityOrder::Hold(Box::new(record.clone()))));
         }
     }
 
@@ -303,20 +303,20 @@ impl Reconciler {
         self.mesh.apply_workload(id, state);
     }
 
-    fn health_changed(&mut self, id: &WorkloadId, before: &Elsewhere) {
+    fn health_changed(&mut self, id: &WorkloadId, before: &RemotePresence) {
         if self.registry.here(id) != *before {
             self.presence.notify_one();
             self.refresh(id);
         }
     }
 
-    fn heard(&mut self, shard: &str, workloads: Option<Shard>) {
+    fn heard(&mut self, shard: &str, workloads: Option<PresenceReport>) {
         for id in self.registry.heard(Instant::now(), shard, workloads) {
             self.refresh(&id);
         }
     }
 
-    fn heard_all(&mut self, mut shards: BTreeMap<String, Shard>) {
+    fn heard_all(&mut self, mut shards: BTreeMap<String, PresenceReport>) {
         for known in self.registry.shards() {
             shards.entry(known).or_default();
         }

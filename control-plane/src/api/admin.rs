@@ -19,13 +19,13 @@ use tokio::sync::watch;
 use crate::ca::ServerName;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// What the endpoints show.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The mesh.
-    pub reconciling: Reconciling,
+    pub reconciler: ReconcilerHandle,
     /// The policies.
     pub policies: Policies,
     /// Counts.
@@ -85,7 +85,7 @@ fn is_ours(host: &str, names: &[ServerName]) -> bool {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.reconciling.published().borrow().ready {
+    if admin.reconciler.published().borrow().ready {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store has not been read yet\n").into_response()
@@ -94,7 +94,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let (revision, held_back) = {
-        let published = admin.reconciling.published();
+        let published = admin.reconciler.published();
         let published = published.borrow();
         (published.revision, published.held_back)
     };
@@ -115,10 +115,10 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
             json!({"state": "Stale", "forSeconds": since.elapsed().as_secs(), "reason": reason})
         }
     };
-    let Some(picture) = admin.reconciling.picture().await else {
+    let Some(snapshot) = admin.reconciler.snapshot().await else {
         return Json(json!({"store": stored, "error": "the reconciler has ended"}));
     };
-    let streams = picture.streams.iter().map(|stream| async {
+    let streams = snapshot.streams.iter().map(|stream| async {
         let status = stream.status().await;
         let types = status.iter().flat_map(|status| &status.types).map(|entry| {
             json!({
@@ -134,7 +134,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
         })
     });
     let streams = futures::future::join_all(streams).await;
-    let published = &picture.published;
+    let published = &snapshot.published;
     Json(json!({
         "store": stored,
         "follow": follow,
@@ -142,7 +142,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
             "ready": published.ready,
             "policyRevision": published.policy_revision,
             "publication": published.revision,
-            "workloads": picture.workloads.len(),
+            "workloads": snapshot.workloads.len(),
             "heldBack": published.held_back,
         },
         "streams": streams,

@@ -160,7 +160,7 @@ fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
 /// Waits until every connected proxy that the revision concerns has answered for it.
 async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], limit: Duration) -> WaitResult {
     let deadline = tokio::time::Instant::now() + limit;
-    let mut published = api.reconciling.published();
+    let mut published = api.reconciler.published();
     let compiled = published.wait_for(|published| published.policy_revision >= revision);
     let publication = match tokio::time::timeout_at(deadline, compiled).await {
         Ok(Ok(published)) => {
@@ -172,7 +172,7 @@ async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], lim
     };
     let Some(publication) = publication else { return WaitResult::default() };
     loop {
-        let Some(streams) = api.reconciling.streams().await else { return WaitResult::default() };
+        let Some(streams) = api.reconciler.streams().await else { return WaitResult::default() };
         let result = answers(api, &streams, &publication, applied).await;
         let answered = result.laggards.iter().all(|laggard| laggard.error.is_some());
         if answered || tokio::time::Instant::now() >= deadline {
@@ -232,7 +232,7 @@ async fn refusal(
                 continue;
             }
             let keys = names.into_iter().map(|name| ResourceKey::new(entry.kind, name.clone())).collect();
-            let origins = api.reconciling.origins(workload, keys).await;
+            let origins = api.reconciler.origins(workload, keys).await;
             for (words, origins) in words.into_iter().zip(origins) {
                 if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
                     return Some(words);

@@ -22,7 +22,7 @@ use super::extract::{Parameters, Text};
 use super::state::Api;
 use crate::ca::KeyOrigin;
 use crate::policy::repository::Head;
-use crate::reconciler::{Picture, is_given_its_key};
+use crate::reconciler::{MeshSnapshot, is_given_its_key};
 
 const PAGE: usize = 500;
 
@@ -53,8 +53,8 @@ pub async fn list(
     let kind = kind_of(&kinds)?;
     let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
     let (revision, set) = newest(&api).await?;
-    let picture = picture_for(&api, kind).await;
-    let mut objects = objects_of(kind, &set, picture.as_ref());
+    let snapshot = picture_for(&api, kind).await;
+    let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
         query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace) && matches(object, &selector)
     });
@@ -70,8 +70,8 @@ pub async fn list(
 }
 
 /// The state of the mesh, for the kinds whose status says something of it.
-async fn picture_for(api: &Api, kind: Kind) -> Option<Picture> {
-    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciling.picture().await } else { None }
+async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
+    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciler.snapshot().await } else { None }
 }
 
 /// The newest policies; while the store is away, those that are served.
@@ -79,7 +79,7 @@ async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
     match api.policies.head().await {
         Ok(head) => Ok((head.revision(), head.set)),
         Err(error) => {
-            let published = api.reconciling.published();
+            let published = api.reconciler.published();
             let published = published.borrow();
             if published.ready {
                 Ok((published.policy_revision, Arc::clone(&published.set)))
@@ -91,25 +91,29 @@ async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
 }
 
 /// Objects by namespace and name. Workloads that joined are there though no document describes them.
-fn objects_of(kind: Kind, set: &PolicySet, picture: Option<&Picture>) -> BTreeMap<(String, String), Object> {
+fn objects_of(
+    kind: Kind,
+    set: &PolicySet,
+    snapshot: Option<&MeshSnapshot>,
+) -> BTreeMap<(String, String), Object> {
     let mut objects: BTreeMap<(String, String), Object> = BTreeMap::new();
     for policy in set.of_kind(kind) {
         let key = policy.key();
         objects.insert((key.namespace.to_string(), key.name.to_string()), show(policy));
     }
-    if let (Kind::Service, Some(picture)) = (kind, picture) {
+    if let (Kind::Service, Some(snapshot)) = (kind, snapshot) {
         for object in set.services() {
             let id = object.id();
             if let Some(shown) = objects.get_mut(&(id.namespace.to_string(), id.name.to_string())) {
-                shown.status = service_status(&id, set, picture);
+                shown.status = service_status(&id, set, snapshot);
             }
         }
     }
-    if let (Kind::Workload, Some(picture)) = (kind, picture) {
-        for id in picture.workloads.keys() {
+    if let (Kind::Workload, Some(snapshot)) = (kind, snapshot) {
+        for id in snapshot.workloads.keys() {
             let entry = objects.entry((id.namespace.to_string(), id.name.to_string()));
-            let object = entry.or_insert_with(|| joined(id, picture));
-            object.status = workload_status(id, picture);
+            let object = entry.or_insert_with(|| joined(id, snapshot));
+            object.status = workload_status(id, snapshot);
         }
     }
     objects
@@ -129,8 +133,8 @@ fn show(policy: &Policy) -> Object {
 }
 
 /// A workload that nobody but its own proxy described.
-fn joined(id: &WorkloadId, picture: &Picture) -> Object {
-    let state = &picture.workloads[id];
+fn joined(id: &WorkloadId, snapshot: &MeshSnapshot) -> Object {
+    let state = &snapshot.workloads[id];
     let mut metadata = json!({"namespace": id.namespace, "name": id.name});
     let labels = state.all_labels();
     if !labels.is_empty() {
@@ -156,16 +160,16 @@ fn joined(id: &WorkloadId, picture: &Picture) -> Object {
     }
 }
 
-fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
-    let state = picture.workloads.get(id)?;
+fn workload_status(id: &WorkloadId, snapshot: &MeshSnapshot) -> Option<Value> {
+    let state = snapshot.workloads.get(id)?;
     let mut status = json!({"health": super::proxies::health_word(state), "identity": state.identity});
-    if let Some(overruled) = picture.overruled.get(id) {
+    if let Some(overruled) = snapshot.overruled.get(id) {
         status["overruled"] = json!(overruled);
     }
-    if let Some(refused) = picture.not_granted.get(id) {
+    if let Some(refused) = snapshot.not_granted.get(id) {
         status["notGranted"] = json!(refused.to_string());
     }
-    if let Some(record) = picture.records.get(id) {
+    if let Some(record) = snapshot.records.get(id) {
         status["joinedAt"] = json!(record.joined_at);
         let origin = if is_given_its_key(record) { KeyOrigin::ControlPlane } else { KeyOrigin::Workload };
         status["keyMadeBy"] = json!(origin);
@@ -174,7 +178,7 @@ fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
 }
 
 /// Workloads that the service's selector would take by labels that they declared of themselves, and what makes one a member.
-fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<Value> {
+fn service_status(id: &ServiceId, set: &PolicySet, snapshot: &MeshSnapshot) -> Option<Value> {
     let spec = &set.service(id)?.spec;
     let looks_like = |state: &&WorkloadState| state.looks_like(id, spec);
     let shown = |state: &WorkloadState| {
@@ -182,7 +186,7 @@ fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<
             format!("to make it a member, apply a Workload {} with {} in spec.services", state.id, id.name);
         json!({"workload": state.id, "identity": state.identity, "hint": hint})
     };
-    let found: Vec<Value> = picture.workloads.values().filter(looks_like).map(shown).collect();
+    let found: Vec<Value> = snapshot.workloads.values().filter(looks_like).map(shown).collect();
     (!found.is_empty()).then(|| json!({"notMembers": found}))
 }
 
@@ -219,19 +223,19 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, Refusal> {
     let key = key_of(path)?;
     let (_, set) = newest(&api).await?;
-    let picture = picture_for(&api, key.kind).await;
-    let object = match (set.get(&key), &picture) {
-        (Some(policy), Some(picture)) => {
+    let snapshot = picture_for(&api, key.kind).await;
+    let object = match (set.get(&key), &snapshot) {
+        (Some(policy), Some(snapshot)) => {
             let mut object = show(policy);
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
             object.status = match key.kind {
-                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, picture),
-                _ => workload_status(&WorkloadId::new(namespace, name), picture),
+                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, snapshot),
+                _ => workload_status(&WorkloadId::new(namespace, name), snapshot),
             };
             object
         }
         (Some(policy), None) => show(policy),
-        (None, _) => objects_of(key.kind, &PolicySet::default(), picture.as_ref())
+        (None, _) => objects_of(key.kind, &PolicySet::default(), snapshot.as_ref())
             .remove(&id_of(&key))
             .ok_or_else(|| missing(&key))?,
     };

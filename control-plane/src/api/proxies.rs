@@ -19,46 +19,46 @@ use super::error::Refusal;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
-use crate::reconciler::{Open, Picture};
+use crate::reconciler::{MeshSnapshot, Open};
 
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
-    let picture = picture(&api).await?;
-    let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
+    let snapshot = snapshot(&api).await?;
+    let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
     let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
-    for open in &picture.streams {
+    for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
     let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
-    let described = ids.map(|id| describe(&api, &picture, streams_of(id), id));
+    let described = ids.map(|id| describe(&api, &snapshot, streams_of(id), id));
     let items = futures::future::join_all(described).await;
-    Ok(Json(ProxyList { items, revision: picture.published.revision }))
+    Ok(Json(ProxyList { items, revision: snapshot.published.revision }))
 }
 
 /// `GET /v1/proxies/{id}`
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
-    let (id, picture) = find(&api, &id).await?;
-    let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
-    Ok(Json(describe(&api, &picture, &streams, &id).await))
+    let (id, snapshot) = find(&api, &id).await?;
+    let streams: Vec<&Open> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
+    Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
 
-async fn picture(api: &Api) -> Result<Picture, Refusal> {
-    api.reconciling.picture().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
+async fn snapshot(api: &Api) -> Result<MeshSnapshot, Refusal> {
+    api.reconciler.snapshot().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
 }
 
-async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
+async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), Refusal> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
-    let picture = picture(api).await?;
-    if picture.workloads.contains_key(&id) {
-        Ok((id, picture))
+    let snapshot = snapshot(api).await?;
+    if snapshot.workloads.contains_key(&id) {
+        Ok((id, snapshot))
     } else {
         Err(Refusal::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
     }
 }
 
-async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
-    let state = &picture.workloads[id];
+async fn describe(api: &Api, snapshot: &MeshSnapshot, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
+    let state = &snapshot.workloads[id];
     let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
     let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
     let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
@@ -90,10 +90,10 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
-        health_reason: no_service(state, &picture.published.set),
-        certificate: newest_leaf(api, picture, id).map(|entry| certificate(api, &entry)),
+        health_reason: no_service(state, &snapshot.published.set),
+        certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
         address: state.address.to_string(),
-        joined_from: picture
+        joined_from: snapshot
             .records
             .get(id)
             .and_then(|record| record.joined_from)
@@ -102,8 +102,8 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
 }
 
 /// The newest certificate of the instance on record; of a name that nobody joined, there is none.
-fn newest_leaf(api: &Api, picture: &Picture, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
-    let record = picture.records.get(id)?;
+fn newest_leaf(api: &Api, snapshot: &MeshSnapshot, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
+    let record = snapshot.records.get(id)?;
     let leaves = api.ledger.issued().of(id).into_iter().filter(|leaf| leaf.instance == record.instance);
     leaves.max_by_key(|leaf| leaf.issued_at)
 }
@@ -119,8 +119,7 @@ fn join(one: &mut TypeStatus, other: TypeStatus) {
 
 async fn type_status(api: &Api, id: &WorkloadId, entry: &StreamTypeStatus) -> TypeStatus {
     let keys = entry.rejected.iter().map(|r| ResourceKey::new(entry.kind, r.name.clone())).collect();
-    let origins =
-        if entry.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
+    let origins = if entry.rejected.is_empty() { Vec::new() } else { api.reconciler.origins(id, keys).await };
     let refused: Vec<Refused> = entry
         .rejected
         .iter()
@@ -209,7 +208,7 @@ pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Js
 /// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
 pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let (id, _) = find(&api, &id).await?;
-    let view = api.reconciling.view(&id).await;
+    let view = api.reconciler.view(&id).await;
     let view = view.ok_or_else(|| Refusal::unavailable("the control plane has not read its store yet"))?;
     let _descriptors = weft_api::json::descriptors();
     let mut shown = serde_json::Map::new();

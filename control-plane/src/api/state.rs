@@ -13,7 +13,7 @@ use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Api {
     /// Where policies are committed.
     pub policies: Policies,
     /// Who is connected.
-    pub reconciling: Reconciling,
+    pub reconciler: ReconcilerHandle,
     /// Takes workloads out of the mesh.
     pub revocations: Revocations,
     /// Join tokens.

@@ -66,13 +66,13 @@ pub type IsGoodToken = Box<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 /// Counts requests in token buckets.
 pub struct SigningLimits {
     // A lock because any connection asks; held for a map look-up, never while signing or waiting.
-    buckets: Mutex<Ledger>,
+    buckets: Mutex<SigningBuckets>,
     is_good_token: IsGoodToken,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct Ledger {
+struct SigningBuckets {
     all: Rate,
     joins: Bucket,
     renewals: Bucket,
@@ -90,7 +90,7 @@ impl SigningLimits {
         let rate = PER_CORE_PER_SECOND * f64::from(cores);
         let all = Rate { per_second: rate, burst: rate };
         let now = now();
-        let buckets = Ledger {
+        let buckets = SigningBuckets {
             all,
             joins: Bucket::full(all, now),
             renewals: Bucket::full(all, now),
@@ -217,7 +217,7 @@ impl SigningLimits {
         Err(Limited { limit, retry_after })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
+    fn lock(&self) -> MutexGuard<'_, SigningBuckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

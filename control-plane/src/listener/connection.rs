@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use weft_api::TrustDomain;
 
-use super::calls::{Activity, Answer, Question, Running};
+use super::calls::{Activity, RequestBody, ResponseBody, RunningCall};
+use super::connection_pools::{ConnectionPermit, Pool};
 use super::greeting::Greeted;
+use super::keepalive::KeepaliveStream;
 use super::lifetime::Lifetime;
-use super::pulse::Pinged;
-use super::room::{Guest, Pool};
-use super::{Security, Shared};
+use super::{ListenerShared, Security};
 use crate::metrics::Closed;
 use crate::tls::{Peer, identify};
 
@@ -53,9 +53,14 @@ enum Protocol {
     Either,
 }
 
-impl Shared {
+impl ListenerShared {
     /// Greets and serves; says why the connection was closed from this side, if it was.
-    pub(super) async fn talk(&self, stream: TcpStream, address: SocketAddr, guest: &Guest) -> Option<Closed> {
+    pub(super) async fn talk(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        guest: &ConnectionPermit,
+    ) -> Option<Closed> {
         let (config, trust_domain) = match &self.security {
             Security::Plain => return self.serve(stream, Protocol::Either, None, address, guest).await,
             Security::Tls { config, trust_domain } => (Arc::clone(&config.borrow()), trust_domain),
@@ -79,7 +84,7 @@ impl Shared {
         protocol: Protocol,
         peer: Option<Peer>,
         address: SocketAddr,
-        guest: &Guest,
+        guest: &ConnectionPermit,
     ) -> Option<Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -97,7 +102,7 @@ impl Shared {
         let lifetime = Lifetime::new(peer.as_ref(), cut.clone(), self.shutdown.clone(), self.clock.clone());
         let is_stranger = peer.is_none();
         let idle = self.idle_end(is_stranger, &guest.activity);
-        let calls = Calls {
+        let calls = CallContext {
             app: self.app.clone(),
             is_stranger,
             peer,
@@ -107,7 +112,7 @@ impl Shared {
         };
         let service = service_fn(move |request| calls.clone().answer(request));
         let builder = http_builder(self.max_streams, protocol);
-        let connection = builder.serve_connection(TokioIo::new(Pinged::new(stream, pulse)), service);
+        let connection = builder.serve_connection(TokioIo::new(KeepaliveStream::new(stream, pulse)), service);
         let mut connection = std::pin::pin!(connection);
         let (result, closed) = tokio::select! {
             result = connection.as_mut() => (result, None),
@@ -150,7 +155,7 @@ fn peer(stream: &Greeted, trust_domain: &TrustDomain) -> Option<Peer> {
 
 /// What the calls of a connection have in common.
 #[derive(Clone)]
-struct Calls {
+struct CallContext {
     app: Router,
     is_stranger: bool,
     peer: Option<Peer>,
@@ -159,9 +164,9 @@ struct Calls {
     cut: CancellationToken,
 }
 
-impl Calls {
+impl CallContext {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let running = Running::start(&self.activity);
+        let running = RunningCall::start(&self.activity);
         let response = if self.cut.is_cancelled() {
             refusal(StatusCode::FORBIDDEN, "this connection has been cut\n")
         } else if request.headers().len() > MAX_HEADERS {
@@ -170,7 +175,7 @@ impl Calls {
         } else {
             // A workload's request may be a stream that is silent for hours.
             let limit = self.is_stranger.then_some(BODY_TIMEOUT);
-            let mut request = request.map(|body| Body::new(Question::new(body, &self.activity, limit)));
+            let mut request = request.map(|body| Body::new(RequestBody::new(body, &self.activity, limit)));
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(self.address));
             if let Some(peer) = self.peer {
@@ -178,7 +183,7 @@ impl Calls {
             }
             self.app.oneshot(request).await?
         };
-        Ok(response.map(|body| Body::new(Answer { body, running })))
+        Ok(response.map(|body| Body::new(ResponseBody { body, running })))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
 
 use super::calls::Activity;
-use super::pulse::Pulse;
+use super::keepalive::Pulse;
 use crate::ca::Serial;
 
 /// Connections that one workload may have to one replica. A proxy has one or two; the rest is for those that linger, and for
@@ -83,7 +83,7 @@ impl Connections {
         workload: &WorkloadId,
         serial: &Serial,
         activity: &Arc<Activity>,
-    ) -> Option<Entered> {
+    ) -> Option<ConnectionGuard> {
         let mut open = self.lock();
         let links = open.entry(workload.clone()).or_default();
         if links.len() >= CONNECTIONS_OF_A_WORKLOAD {
@@ -98,7 +98,7 @@ impl Connections {
         });
         links.push(Arc::clone(&link));
         drop(open);
-        Some(Entered { connections: self.clone(), workload: workload.clone(), link })
+        Some(ConnectionGuard { connections: self.clone(), workload: workload.clone(), link })
     }
 
     fn of(&self, workload: &WorkloadId) -> Vec<Arc<Link>> {
@@ -112,13 +112,13 @@ impl Connections {
 
 /// A connection that has entered; it leaves when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Entered {
+pub(crate) struct ConnectionGuard {
     connections: Connections,
     workload: WorkloadId,
     link: Arc<Link>,
 }
 
-impl Entered {
+impl ConnectionGuard {
     pub(crate) fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.link.pulse)
     }
@@ -129,7 +129,7 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.link.pulse.end();
         let mut open = self.connections.lock();

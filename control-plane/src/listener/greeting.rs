@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Shared;
+use super::ListenerShared;
+use super::connection_pools::ConnectionPermit;
 use super::failure::Failed;
-use super::room::Guest;
 use crate::metrics::HandshakeFailure;
 use crate::tls::watching;
 
@@ -31,14 +31,14 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type Greeted = BufReader<TlsStream<TcpStream>>;
 
-impl Shared {
+impl ListenerShared {
     /// Does the handshake; none, logged and counted, when it fails.
     pub(super) async fn greet(
         &self,
         stream: TcpStream,
         address: SocketAddr,
         config: Arc<ServerConfig>,
-        guest: &Guest,
+        guest: &ConnectionPermit,
     ) -> Option<Greeted> {
         match self.try_greet(stream, config, guest).await {
             Ok(greeted) => Some(greeted),
@@ -53,7 +53,7 @@ impl Shared {
         &self,
         stream: TcpStream,
         config: Arc<ServerConfig>,
-        guest: &Guest,
+        guest: &ConnectionPermit,
     ) -> Result<Greeted, Failed> {
         let failed = |error: io::Error| Failed::of(&error, None, self.clock.now());
         let hello = async {

@@ -25,7 +25,7 @@ use weft_store::{CommitError, Revision, Store, Txn};
 
 pub use changeset::{Change, Documents};
 pub use error::LogError;
-pub use reading::{Advance, Step};
+pub use reading::{Advance, UnreadChangeset};
 pub use record::ChangesetInfo;
 pub use upkeep::{Retention, Upkeep};
 

@@ -37,7 +37,7 @@ struct Report {
 
 /// What another replica says of a workload that has a stream there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct RemotePresence {
     /// What its sidecar reports there; none while it reports nothing.
     pub health: Option<PortHealth>,
     /// The bundle that it took there; none where it has not asked for one.
@@ -45,7 +45,7 @@ pub struct Elsewhere {
 }
 
 /// One part of what another replica says: workloads with streams there.
-pub type Shard = BTreeMap<WorkloadId, Elsewhere>;
+pub type PresenceReport = BTreeMap<WorkloadId, RemotePresence>;
 
 /// The records of the joined workloads. Cheap to clone; clones share what is equal.
 pub type Records = OrdMap<WorkloadId, Arc<WorkloadRecord>>;
@@ -59,7 +59,7 @@ pub struct Registry {
     left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
     reported: BTreeMap<WorkloadId, Report>,
-    elsewhere: BTreeMap<String, Shard>,
+    elsewhere: BTreeMap<String, PresenceReport>,
 }
 
 impl Registry {
@@ -166,9 +166,9 @@ impl Registry {
 
     /// What other replicas are told of a workload with a stream here.
     #[must_use]
-    pub fn here(&self, id: &WorkloadId) -> Elsewhere {
+    pub fn here(&self, id: &WorkloadId) -> RemotePresence {
         let report = self.reported.get(id).filter(|report| report.ended.is_none());
-        Elsewhere { health: report.map(|report| report.health.clone()), bundle: None }
+        RemotePresence { health: report.map(|report| report.health.clone()), bundle: None }
     }
 
     /// Whether another replica has a stream of it.
@@ -178,7 +178,7 @@ impl Registry {
     }
 
     /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
-    pub fn heard(&mut self, now: Instant, shard: &str, workloads: Option<Shard>) -> Vec<WorkloadId> {
+    pub fn heard(&mut self, now: Instant, shard: &str, workloads: Option<PresenceReport>) -> Vec<WorkloadId> {
         let new = workloads.unwrap_or_default();
         for id in new.keys() {
             self.liveness.connected(id);
@@ -279,7 +279,7 @@ impl Registry {
 
     /// What of a joiner's declaration the file of its name puts aside.
     #[must_use]
-    pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<Overruled> {
+    pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<OverruledField> {
         match (self.record(id), set.workload(id)) {
             (Some(record), Some(file)) => overruled(record, file),
             _ => Vec::new(),
@@ -310,7 +310,7 @@ impl Registry {
 
 /// Something that a joiner declared and a file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Overruled {
+pub struct OverruledField {
     /// The file's field.
     pub field: &'static str,
     /// What the joiner declared.
@@ -415,14 +415,14 @@ fn upstreams(file: &Object<Workload>) -> Vec<Upstream> {
 }
 
 /// What of a joiner's declaration a file puts aside, by the file's field and in words for the workload's status.
-fn overruled(record: &WorkloadRecord, file: &Object<Workload>) -> Vec<Overruled> {
+fn overruled(record: &WorkloadRecord, file: &Object<Workload>) -> Vec<OverruledField> {
     let Some(joined) = of_record(record) else { return Vec::new() };
     let mut merged = joined.clone();
     overlay(&mut merged, file);
     let mut found = Vec::new();
     let mut note = |field: &'static str, declared: String, file: String| {
         if declared != file {
-            found.push(Overruled { field, declared, file });
+            found.push(OverruledField { field, declared, file });
         }
     };
     note("spec.address", joined.address.to_string(), merged.address.to_string());
@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(takes(&mut registry, now, &awaited(&after)), Health::Starting);
         registry.connected(&after.id);
         assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
-        let shard = Shard::from([(after.id.clone(), Elsewhere::default())]);
+        let shard = PresenceReport::from([(after.id.clone(), RemotePresence::default())]);
         registry.heard(now, "replica-2", Some(shard));
         assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);

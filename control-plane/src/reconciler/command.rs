@@ -10,7 +10,7 @@ use weft_policies::compile::ControlPlaneAddresses;
 use weft_policies::set::{PolicyKey, PolicySet};
 
 use super::stream::{Connected, StreamId};
-use crate::presence::registry::{PortHealth, Shard};
+use crate::presence::registry::{PortHealth, PresenceReport};
 use crate::presence::workloads::WorkloadRecord;
 
 /// Something that happened.
@@ -66,12 +66,12 @@ pub enum Command {
         assign: watch::Sender<HealthCheckSpecifier>,
     },
     /// Another replica says which streams it has; nothing when it is gone.
-    Elsewhere {
+    RemotePresence {
         /// Which part of which replica.
         shard: String,
         /// Workloads with streams there.
-        workloads: Option<Shard>,
+        workloads: Option<PresenceReport>,
     },
     /// All that the other replicas say.
-    AllElsewhere(BTreeMap<String, Shard>),
+    AllElsewhere(BTreeMap<String, PresenceReport>),
 }

@@ -27,7 +27,7 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Changes, Layer, View};
 
 use super::delta::Delta;
-use super::scopes::{ScopeState, Table};
+use super::scopes::{RouteTable, ScopeState};
 
 #[cfg(test)]
 mod tests;
@@ -47,13 +47,13 @@ pub struct MeshState {
     scope_of: HashMap<WorkloadId, Scope>,
     own: HashMap<WorkloadId, Own>,
     /// What each unit gave.
-    made: HashMap<Unit, Vec<Made>>,
+    made: HashMap<Unit, Vec<CompiledKey>>,
     stale: BTreeSet<Unit>,
     delta: Delta,
-    origins: HashMap<(Place, ResourceKey), Vec<PolicyKey>>,
+    origins: HashMap<(ResourcePlace, ResourceKey), Vec<PolicyKey>>,
 }
 
-type Made = (Option<RouteForm>, ResourceKey);
+type CompiledKey = (Option<RouteForm>, ResourceKey);
 
 /// The layers of one sidecar.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ struct Own {
 
 /// Where a resource stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Place {
+enum ResourcePlace {
     Shared,
     Catalog,
     Hosts(Name),
@@ -159,12 +159,12 @@ impl MeshState {
         {
             return &self.table(scope, state).origins;
         }
-        let in_scope = scope
-            .into_iter()
-            .flat_map(|(scope, _)| [Place::Scope(scope.clone()), Place::Hosts(scope.namespace.clone())]);
-        let mut places = std::iter::once(Place::Own(workload.clone()))
+        let in_scope = scope.into_iter().flat_map(|(scope, _)| {
+            [ResourcePlace::Scope(scope.clone()), ResourcePlace::Hosts(scope.namespace.clone())]
+        });
+        let mut places = std::iter::once(ResourcePlace::Own(workload.clone()))
             .chain(in_scope)
-            .chain([Place::Catalog, Place::Shared]);
+            .chain([ResourcePlace::Catalog, ResourcePlace::Shared]);
         places.find_map(|place| self.origins.get(&(place, key.clone()))).map_or(&[], Vec::as_slice)
     }
 
@@ -247,14 +247,14 @@ impl MeshState {
 
     /// Puts a resource that is not compiled from policies (a secret) into a workload's layer, or everybody's.
     pub fn put(&mut self, workload: Option<&WorkloadId>, resource: Arc<Resource>) {
-        let place = workload.map_or(Place::Shared, |id| Place::Own(id.clone()));
+        let place = workload.map_or(ResourcePlace::Shared, |id| ResourcePlace::Own(id.clone()));
         self.insert(&place, Compiled { resource, origins: Vec::new(), form: None });
     }
 
     /// Takes a resource that [`Self::put`] brought out of a workload's layer.
     pub fn take_out(&mut self, workload: &WorkloadId, key: &ResourceKey) {
         if self.own.contains_key(workload) {
-            self.remove(&Place::Own(workload.clone()), None, key);
+            self.remove(&ResourcePlace::Own(workload.clone()), None, key);
         }
     }
 
@@ -276,18 +276,18 @@ impl MeshState {
     /// Puts what a unit gives now in place of what it gave before.
     fn replace(&mut self, unit: Unit, compiled: Vec<Compiled>) {
         let place = match &unit {
-            Unit::Cluster(..) | Unit::Endpoints(..) => Place::Catalog,
-            Unit::Hosts(_, namespace) => Place::Hosts(namespace.clone()),
+            Unit::Cluster(..) | Unit::Endpoints(..) => ResourcePlace::Catalog,
+            Unit::Hosts(_, namespace) => ResourcePlace::Hosts(namespace.clone()),
             Unit::Routes(scope) if !self.scopes.contains_key(scope) => return,
-            Unit::Routes(scope) => Place::Scope(scope.clone()),
+            Unit::Routes(scope) => ResourcePlace::Scope(scope.clone()),
             Unit::Workload(id) => {
                 self.delta.compiled.insert(id.clone());
-                Place::Own(id.clone())
+                ResourcePlace::Own(id.clone())
             }
         };
-        let made: Vec<Made> = compiled.iter().map(|one| (one.form, one.resource.key())).collect();
+        let made: Vec<CompiledKey> = compiled.iter().map(|one| (one.form, one.resource.key())).collect();
         let before = self.made.remove(&unit).unwrap_or_default();
-        let gone: Vec<&Made> = before.iter().filter(|one| !made.contains(one)).collect();
+        let gone: Vec<&CompiledKey> = before.iter().filter(|one| !made.contains(one)).collect();
         for (form, key) in &gone {
             self.remove(&place, *form, key);
         }
@@ -312,18 +312,18 @@ impl MeshState {
         let Some(own) = self.own.remove(workload) else { return };
         for kind in ResourceKind::ALL {
             for resource in own.in_any_form.of_kind(kind) {
-                self.origins.remove(&(Place::Own(workload.clone()), resource.key()));
+                self.origins.remove(&(ResourcePlace::Own(workload.clone()), resource.key()));
             }
         }
     }
 
-    fn layer(&mut self, place: &Place, form: Option<RouteForm>) -> Option<&mut Layer> {
+    fn layer(&mut self, place: &ResourcePlace, form: Option<RouteForm>) -> Option<&mut Layer> {
         let layer = match place {
-            Place::Shared => &mut self.shared,
-            Place::Catalog => &mut self.catalog,
-            Place::Hosts(namespace) => self.hosts.entry(namespace.clone()).or_default(),
-            Place::Scope(scope) => &mut self.scopes.get_mut(scope)?.routes,
-            Place::Own(workload) => {
+            ResourcePlace::Shared => &mut self.shared,
+            ResourcePlace::Catalog => &mut self.catalog,
+            ResourcePlace::Hosts(namespace) => self.hosts.entry(namespace.clone()).or_default(),
+            ResourcePlace::Scope(scope) => &mut self.scopes.get_mut(scope)?.routes,
+            ResourcePlace::Own(workload) => {
                 let own = self.own.entry(workload.clone()).or_default();
                 match form {
                     None => &mut own.in_any_form,
@@ -335,7 +335,7 @@ impl MeshState {
         Some(Arc::make_mut(layer))
     }
 
-    fn insert(&mut self, place: &Place, Compiled { resource, origins, form }: Compiled) {
+    fn insert(&mut self, place: &ResourcePlace, Compiled { resource, origins, form }: Compiled) {
         let key = resource.key();
         self.origins.insert((place.clone(), key.clone()), origins);
         let Some(layer) = self.layer(place, form) else { return };
@@ -346,7 +346,7 @@ impl MeshState {
         self.note(place, key, before.as_ref(), Some(&resource));
     }
 
-    fn remove(&mut self, place: &Place, form: Option<RouteForm>, key: &ResourceKey) {
+    fn remove(&mut self, place: &ResourcePlace, form: Option<RouteForm>, key: &ResourceKey) {
         self.origins.remove(&(place.clone(), key.clone()));
         let before = self.layer(place, form).and_then(|layer| layer.remove(key.kind, &key.name));
         if before.is_some() {
@@ -357,14 +357,14 @@ impl MeshState {
     /// Notes that a resource changed, and what that changes in the scopes that may see it.
     fn note(
         &mut self,
-        place: &Place,
+        place: &ResourcePlace,
         key: ResourceKey,
         before: Option<&Arc<Resource>>,
         after: Option<&Arc<Resource>>,
     ) {
         match place {
-            Place::Shared => self.delta.shared.push(key),
-            Place::Catalog => {
+            ResourcePlace::Shared => self.delta.shared.push(key),
+            ResourcePlace::Catalog => {
                 for (scope, state) in &mut self.scopes {
                     if let Some(declared) = &mut state.declared
                         && declared.follow(&key, after)
@@ -374,19 +374,19 @@ impl MeshState {
                 }
                 self.delta.catalog.push(key);
             }
-            Place::Hosts(namespace) => {
+            ResourcePlace::Hosts(namespace) => {
                 for (_, state) in scopes_in(&mut self.scopes, namespace) {
                     state.table.take();
                 }
                 self.delta.hosts.entry(namespace.clone()).or_default().push(key);
             }
-            Place::Scope(scope) => {
+            ResourcePlace::Scope(scope) => {
                 if let Some(state) = self.scopes.get_mut(scope) {
                     state.table.take();
                 }
                 self.delta.scopes.entry(scope.clone()).or_default().push(key);
             }
-            Place::Own(workload) => {
+            ResourcePlace::Own(workload) => {
                 if let Some(scope) = self.scope_of.get(workload).cloned() {
                     self.lead(&scope, before, after);
                 }
@@ -476,7 +476,7 @@ impl MeshState {
         if state.users.is_empty() {
             self.scopes.remove(scope);
             self.delta.scopes.remove(scope);
-            let place = Place::Scope(scope.clone());
+            let place = ResourcePlace::Scope(scope.clone());
             for (_, key) in self.made.remove(&Unit::Routes(scope.clone())).unwrap_or_default() {
                 self.origins.remove(&(place.clone(), key));
             }
@@ -514,10 +514,10 @@ impl MeshState {
     }
 
     /// One route configuration with all that the callers of a scope are told of.
-    fn table<'a>(&self, scope: &Scope, state: &'a ScopeState) -> &'a Table {
+    fn table<'a>(&self, scope: &Scope, state: &'a ScopeState) -> &'a RouteTable {
         state.table.get_or_init(|| {
             if state.routes.count(ResourceKind::Route) == 0 {
-                return Table::default();
+                return RouteTable::default();
             }
             let namespace = &scope.namespace;
             let layer = self.hosts_of(scope, state);
@@ -525,11 +525,11 @@ impl MeshState {
             let keys = self.set.services().filter_map(|service| made(service.id())).flatten();
             let hosts = keys.filter_map(|(_, key)| {
                 let host = layer?.lookup(key.kind, &key.name)?;
-                let origins = self.origins.get(&(Place::Hosts(namespace.clone()), key.clone()));
+                let origins = self.origins.get(&(ResourcePlace::Hosts(namespace.clone()), key.clone()));
                 Some((host.as_ref(), origins.map_or(&[][..], Vec::as_slice)))
             });
             let Compiled { resource, origins, .. } = route_table(scope, hosts, &self.model());
-            Table { layer: Arc::new([resource].into_iter().collect()), origins }
+            RouteTable { layer: Arc::new([resource].into_iter().collect()), origins }
         })
     }
 }

@@ -11,24 +11,24 @@ use weft_xds::View;
 use super::published::Published;
 use super::stream::Open;
 use crate::presence::grants::NotGranted;
-use crate::presence::registry::{Overruled, Records, Shard};
+use crate::presence::registry::{OverruledField, PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
 
 /// A question, and where its answer goes. One that is dropped has no answer.
 #[derive(Debug)]
 pub(super) enum Query {
     /// What other replicas are to be told.
-    Here(oneshot::Sender<Shard>),
+    Here(oneshot::Sender<PresenceReport>),
     /// What one workload's proxy should have; no answer while nothing is served.
     View(WorkloadId, oneshot::Sender<View>),
     /// A consistent picture.
-    Picture(oneshot::Sender<Picture>),
+    MeshSnapshot(oneshot::Sender<MeshSnapshot>),
     /// The open streams alone.
     Streams(oneshot::Sender<Vec<Open>>),
     /// Workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
     /// Who does not have this bundle.
-    WithoutBundle(Version, oneshot::Sender<Lacking>),
+    WithoutBundle(Version, oneshot::Sender<MissingBundle>),
     /// Whether another replica has a stream of a workload.
     IsElsewhere(WorkloadId, oneshot::Sender<bool>),
     /// Whether commands are taken at all.
@@ -39,7 +39,7 @@ pub(super) enum Query {
 
 /// Workloads that do not have a bundle.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Lacking {
+pub struct MissingBundle {
     /// They are connected, and have another.
     pub behind: Vec<WorkloadId>,
     /// They are not connected.
@@ -48,7 +48,7 @@ pub struct Lacking {
 
 /// Workloads and streams of one moment.
 #[derive(Debug)]
-pub struct Picture {
+pub struct MeshSnapshot {
     /// What is published.
     pub published: Published,
     /// The workloads as the compiler sees them.
@@ -58,7 +58,7 @@ pub struct Picture {
     /// The open streams.
     pub streams: Vec<Open>,
     /// What joiners declared and a file says otherwise.
-    pub overruled: BTreeMap<WorkloadId, Vec<Overruled>>,
+    pub overruled: BTreeMap<WorkloadId, Vec<OverruledField>>,
     /// Joiners whose names files hold for others: they are no part of the mesh.
     pub not_granted: BTreeMap<WorkloadId, NotGranted>,
 }

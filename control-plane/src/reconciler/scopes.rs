@@ -16,14 +16,14 @@ pub(super) struct ScopeState {
     /// The route configuration of those that take virtual hosts by VHDS.
     pub routes: Arc<Layer>,
     /// The route configuration of the others; made when the first of them asks.
-    pub table: OnceLock<Table>,
+    pub table: OnceLock<RouteTable>,
     /// What they are told of; `None` where it is everything.
     pub declared: Option<Declared>,
 }
 
 /// One RouteConfiguration with all virtual hosts, and the policies that shaped it.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct RouteTable {
     pub layer: Arc<Layer>,
     pub origins: Vec<PolicyKey>,
 }

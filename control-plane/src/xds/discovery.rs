@@ -12,10 +12,10 @@ use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
 use super::client_version;
 use super::config_source;
-use super::refusals::{Client, Refusals};
+use super::refusals::{ClientKey, Refusals};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
-use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
-use crate::seldom::Seldom;
+use crate::reconciler::{Command, Connected, Progress, ReconcilerHandle, StreamId};
 
 /// Names of a refused response in one line of the log.
 const SHOWN_NAMES: usize = 8;
@@ -23,17 +23,17 @@ const SHOWN_NAMES: usize = 8;
 /// Admits streams and hands them to the reconciler.
 #[derive(Debug)]
 pub struct Discovery {
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     refusals: Refusals,
     metrics: Metrics,
-    too_old: Seldom<WorkloadId>,
+    too_old: LogThrottle<WorkloadId>,
 }
 
 impl Discovery {
     /// Streams are served by a reconciler.
     #[must_use]
-    pub fn new(reconciling: Reconciling, refusals: Refusals, metrics: Metrics) -> Self {
-        Self { reconciling, refusals, metrics, too_old: Seldom::default() }
+    pub fn new(reconciler: ReconcilerHandle, refusals: Refusals, metrics: Metrics) -> Self {
+        Self { reconciler, refusals, metrics, too_old: LogThrottle::default() }
     }
 }
 
@@ -57,7 +57,7 @@ impl Publisher for Discovery {
         }
         let source = config_source::separate(&node, stream.scope)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if !self.reconciling.published().borrow().ready {
+        if !self.reconciler.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));
         }
         let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
@@ -66,13 +66,13 @@ impl Publisher for Discovery {
         let form = client_version::route_form(&node, stream);
         let user_agent = node.agent();
         let agent = user_agent.as_str().into();
-        let client = Client { workload: workload.clone(), instance: Arc::clone(&instance), agent };
+        let client = ClientKey { workload: workload.clone(), instance: Arc::clone(&instance), agent };
         let remembered = self.refusals.recall(&client);
         let guard = Guard {
             id,
             client,
             progress: Arc::clone(&progress),
-            reconciling: self.reconciling.clone(),
+            reconciler: self.reconciler.clone(),
             refusals: self.refusals.clone(),
             metrics: self.metrics.clone(),
         };
@@ -87,7 +87,7 @@ impl Publisher for Discovery {
         let kind = stream;
         let opened =
             Command::Opened(Connected { id, workload, instance, user_agent, kind, form, progress, handle });
-        if self.reconciling.try_tell(opened).is_some() {
+        if self.reconciler.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
         Ok(setup)
@@ -112,9 +112,9 @@ fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
 /// Lives as long as the stream; its end tells the reconciler.
 struct Guard {
     id: StreamId,
-    client: Client,
+    client: ClientKey,
     progress: Arc<Progress>,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     refusals: Refusals,
     metrics: Metrics,
 }
@@ -149,7 +149,7 @@ impl Guard {
             Event::Acked { kind: ResourceKind::Secret, resources } => {
                 if let Some(version) = resources.iter().find_map(bundle) {
                     self.progress.took_bundle(version);
-                    self.reconciling.tell_presence();
+                    self.reconciler.tell_presence();
                 }
             }
             Event::Quarantined { kind, rejected } => {
@@ -175,11 +175,11 @@ impl Guard {
     }
 
     fn tell(&self, news: Command) {
-        if let Some(news) = self.reconciling.try_tell(news) {
+        if let Some(news) = self.reconciler.try_tell(news) {
             // The queue is full: wait beside it, for the news must arrive.
-            let reconciling = self.reconciling.clone();
+            let reconciler = self.reconciler.clone();
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { reconciling.tell(news).await });
+                runtime.spawn(async move { reconciler.tell(news).await });
             }
         }
     }

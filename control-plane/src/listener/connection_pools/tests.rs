@@ -1,16 +1,16 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::listener::calls::Running;
+use crate::listener::calls::RunningCall;
 
-const SIZE: RoomSize = RoomSize { greeting: 4, strangers: 4, members: 2 };
+const SIZE: ConnectionLimits = ConnectionLimits { greeting: 4, strangers: 4, members: 2 };
 
 fn source(last: u8) -> Source {
     IpAddr::from([192, 0, 2, last]).into()
 }
 
-async fn filled(pool: Pool, sources: &[u8]) -> (Arc<Room>, Vec<Guest>) {
-    let room = Room::new(SIZE);
+async fn filled(pool: Pool, sources: &[u8]) -> (Arc<ConnectionPools>, Vec<ConnectionPermit>) {
+    let room = ConnectionPools::new(SIZE);
     let mut guests = Vec::new();
     for last in sources {
         guests.push(room.enter(pool, source(*last)).await.unwrap());
@@ -19,7 +19,12 @@ async fn filled(pool: Pool, sources: &[u8]) -> (Arc<Room>, Vec<Guest>) {
 }
 
 /// Lets a newcomer look for a place, and says who was turned out for it, if anybody.
-async fn turned_out(room: &Arc<Room>, pool: Pool, newcomer: u8, guests: &mut Vec<Guest>) -> Option<usize> {
+async fn turned_out(
+    room: &Arc<ConnectionPools>,
+    pool: Pool,
+    newcomer: u8,
+    guests: &mut Vec<ConnectionPermit>,
+) -> Option<usize> {
     let entering = room.enter(pool, source(newcomer));
     let mut entering = std::pin::pin!(entering);
     let first = tokio::time::timeout(LOOK_AGAIN / 2, entering.as_mut()).await;
@@ -80,16 +85,16 @@ async fn one_source_with_all_handshakes_does_not_keep_others_waiting() {
 #[tokio::test(start_paused = true)]
 async fn stranger_with_a_call_stays_and_one_without_goes() {
     let (room, mut guests) = filled(Pool::Stranger, &[1, 1, 2, 3]).await;
-    let calls: Vec<_> = [0, 1, 3].map(|at| Running::start(&guests[at].activity)).into();
+    let calls: Vec<_> = [0, 1, 3].map(|at| RunningCall::start(&guests[at].activity)).into();
     assert_eq!(turned_out(&room, Pool::Stranger, 4, &mut guests).await, Some(2));
-    let newest = Running::start(&guests[3].activity);
+    let newest = RunningCall::start(&guests[3].activity);
     assert!(room.enter(Pool::Stranger, source(5)).await.is_none(), "all have calls: there is no room");
     tokio::time::sleep(QUIET_CALL).await;
     drop((calls, newest));
-    let _moving: Vec<_> = guests[1..].iter().map(|guest| Running::start(&guest.activity)).collect();
-    let _quiet = Running::start(&guests[0].activity);
+    let _moving: Vec<_> = guests[1..].iter().map(|guest| RunningCall::start(&guest.activity)).collect();
+    let _quiet = RunningCall::start(&guests[0].activity);
     tokio::time::sleep(QUIET_CALL / 2).await;
-    let _others: Vec<_> = guests[1..].iter().map(|guest| Running::start(&guest.activity)).collect();
+    let _others: Vec<_> = guests[1..].iter().map(|guest| RunningCall::start(&guest.activity)).collect();
     tokio::time::sleep(QUIET_CALL / 2).await;
     assert_eq!(turned_out(&room, Pool::Stranger, 5, &mut guests).await, Some(0), "on its call nothing moves");
 }

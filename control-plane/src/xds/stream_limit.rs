@@ -9,7 +9,7 @@ use weft_api::WorkloadId;
 
 /// Streams of one kind. Cheap to clone; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Newest {
+pub struct StreamLimit {
     most: usize,
     // A lock because streams come and go in their own tasks; held for a look at the map.
     open: Arc<Mutex<HashMap<WorkloadId, VecDeque<CancellationToken>>>>,
@@ -17,8 +17,8 @@ pub struct Newest {
 
 /// A stream that is open, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    newest: Newest,
+pub struct StreamPermit {
+    newest: StreamLimit,
     workload: WorkloadId,
     /// Cancelled when newer streams have taken its place.
     pub replaced: CancellationToken,
@@ -26,7 +26,7 @@ pub struct Seat {
     pub is_beyond: bool,
 }
 
-impl Newest {
+impl StreamLimit {
     /// At most so many of one workload.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -35,7 +35,7 @@ impl Newest {
 
     /// Enters a stream; the oldest one of the workload goes for it where there are too many.
     #[must_use]
-    pub fn enter(&self, workload: &WorkloadId) -> Seat {
+    pub fn enter(&self, workload: &WorkloadId) -> StreamPermit {
         let replaced = CancellationToken::new();
         let mut open = self.lock();
         let streams = open.entry(workload.clone()).or_default();
@@ -45,7 +45,7 @@ impl Newest {
         }
         streams.push_back(replaced.clone());
         drop(open);
-        Seat { newest: self.clone(), workload: workload.clone(), replaced, is_beyond }
+        StreamPermit { newest: self.clone(), workload: workload.clone(), replaced, is_beyond }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadId, VecDeque<CancellationToken>>> {
@@ -53,7 +53,7 @@ impl Newest {
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         // Those that were replaced are out of the list; no other of its tokens is cancelled there.
         self.replaced.cancel();
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn newest_streams_of_a_workload_stay() {
-        let newest = Newest::new(2);
+        let newest = StreamLimit::new(2);
         let (web, cart) = ("shop/web-1".parse().unwrap(), "shop/cart-1".parse().unwrap());
         let other = newest.enter(&cart);
         let (first, second) = (newest.enter(&web), newest.enter(&web));

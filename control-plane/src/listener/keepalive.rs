@@ -66,7 +66,7 @@ impl Pulse {
 
 /// A connection that carries HTTP/2 and can be pinged underneath.
 #[derive(Debug)]
-pub(crate) struct Pinged<S> {
+pub(crate) struct KeepaliveStream<S> {
     inner: S,
     // Without one, bytes only pass.
     pulse: Option<Arc<Pulse>>,
@@ -75,14 +75,14 @@ pub(crate) struct Pinged<S> {
     is_unflushed: bool,
 }
 
-impl<S> Pinged<S> {
+impl<S> KeepaliveStream<S> {
     /// Around a connection on which nothing was sent yet.
     pub(crate) fn new(inner: S, pulse: Option<Arc<Pulse>>) -> Self {
         Self { inner, pulse, sent: Frames::default(), unsent: &[], is_unflushed: false }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Pinged<S> {
+impl<S: AsyncWrite + Unpin> KeepaliveStream<S> {
     /// Begins a PING where one is wanted and may stand, and sends what is left of one that was begun.
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(pulse) = &self.pulse else { return Poll::Ready(Ok(())) };
@@ -101,7 +101,7 @@ impl<S: AsyncWrite + Unpin> Pinged<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pinged<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for KeepaliveStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Some(pulse) = &this.pulse {
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pinged<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Pinged<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for KeepaliveStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_ping(cx))?;

@@ -26,14 +26,14 @@ pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 
 /// A place for a store.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum StoreLocation {
     /// A data directory.
     Directory(PathBuf),
     /// An etcd cluster.
     Etcd(Box<EtcdConfig>),
 }
 
-impl Place {
+impl StoreLocation {
     /// What `--etcd` says, else `--data-dir`.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => write!(f, "{}", directory.join(FILE).display()),
