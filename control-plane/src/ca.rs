@@ -32,7 +32,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
-pub use chain::{Held, Serial, SigningChain};
+pub use chain::{Serial, SigningChain, ValidCertificate};
 pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use error::CaError;

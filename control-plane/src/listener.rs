@@ -38,7 +38,7 @@ use weft_api::{TrustDomain, WorkloadId};
 use crate::clock::Clock;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Closed, HandshakeFailure, ListenerMetrics};
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 use connection_pools::{ConnectionPermit, ConnectionPools, Pool};
 use handshakes::Handshakes;
@@ -133,8 +133,8 @@ impl Listener {
             loop {
                 let (stream, address) = accept(&self.socket, &shared.metrics).await;
                 // A newcomer waits here for its place, and all others in the kernel.
-                if let Some(guest) = room.enter(first, address.ip().into()).await {
-                    connections.spawn(Arc::clone(&shared).connection(stream, address, guest));
+                if let Some(permit) = room.enter(first, address.ip().into()).await {
+                    connections.spawn(Arc::clone(&shared).connection(stream, address, permit));
                 } else {
                     shared.metrics.closed(Closed::no_room).inc();
                 }
@@ -188,24 +188,24 @@ struct ListenerShared {
     connections: Connections,
     clock: Clock,
     handshakes: Handshakes,
-    failures: LogThrottle<(Source, HandshakeFailure, Option<WorkloadId>)>,
+    failures: LogThrottle<(SourceAddress, HandshakeFailure, Option<WorkloadId>)>,
     shutdown: CancellationToken,
 }
 
 impl ListenerShared {
     /// One connection, from accept to end. The place is given back after the descriptor.
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, guest: ConnectionPermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, permit: ConnectionPermit) {
         self.metrics.open.inc();
         let _ = stream.set_nodelay(true);
         let closed = tokio::select! {
-            closed = self.talk(stream, address, &guest) => closed,
-            () = guest.out.cancelled() => Some(Closed::made_room),
+            closed = self.talk(stream, address, &permit) => closed,
+            () = permit.out.cancelled() => Some(Closed::made_room),
         };
         if let Some(reason) = closed {
             self.metrics.closed(reason).inc();
         }
         self.metrics.open.dec();
-        drop(guest);
+        drop(permit);
     }
 }
 

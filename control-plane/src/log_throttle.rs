@@ -61,19 +61,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_thing_is_said_once_a_minute_with_the_number_of_those_unsaid() {
-        let seldom = LogThrottle::default();
-        assert_eq!((seldom.speaks("a"), seldom.speaks("b")), (Some(0), Some(0)));
-        assert_eq!((seldom.speaks("a"), seldom.speaks("a")), (None, None));
+        let throttle = LogThrottle::default();
+        assert_eq!((throttle.speaks("a"), throttle.speaks("b")), (Some(0), Some(0)));
+        assert_eq!((throttle.speaks("a"), throttle.speaks("a")), (None, None));
         tokio::time::advance(PAUSE).await;
-        assert_eq!((seldom.speaks("a"), seldom.speaks("a"), seldom.speaks("b")), (Some(2), None, Some(0)));
+        assert_eq!(
+            (throttle.speaks("a"), throttle.speaks("a"), throttle.speaks("b")),
+            (Some(2), None, Some(0))
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let seldom = LogThrottle::default();
-        assert_eq!((0..2 * MOST).filter(|key| seldom.speaks(*key).is_some()).count(), MOST);
+        let throttle = LogThrottle::default();
+        assert_eq!((0..2 * MOST).filter(|key| throttle.speaks(*key).is_some()).count(), MOST);
         tokio::time::advance(PAUSE).await;
-        assert_eq!(seldom.speaks(2 * MOST), Some(0));
-        assert_eq!(seldom.said.lock().unwrap().len(), 1);
+        assert_eq!(throttle.speaks(2 * MOST), Some(0));
+        assert_eq!(throttle.said.lock().unwrap().len(), 1);
     }
 }

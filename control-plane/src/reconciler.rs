@@ -49,7 +49,7 @@ pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
 pub use query::{MeshSnapshot, MissingBundle};
-pub use stream::{Connected, Open, Progress, StreamId};
+pub use stream::{Connected, OpenStream, Progress, StreamId};
 
 use arrivals::{Arrivals, spawn_arrivals};
 use delta::Delta;
@@ -192,8 +192,8 @@ impl Reconciler {
                 assign.send_replace(self.checks_of(&workload));
                 self.checks.entry(workload).or_default().push(assign);
             }
-            Command::RemotePresence { shard, workloads } => self.heard(&shard, workloads),
-            Command::AllElsewhere(shards) => self.heard_all(shards),
+            Command::RemotePresence { shard, workloads } => self.take_report(&shard, workloads),
+            Command::AllElsewhere(shards) => self.take_all_reports(shards),
         }
     }
 
@@ -310,18 +310,18 @@ impl Reconciler {
         }
     }
 
-    fn heard(&mut self, shard: &str, workloads: Option<PresenceReport>) {
-        for id in self.registry.heard(Instant::now(), shard, workloads) {
+    fn take_report(&mut self, shard: &str, workloads: Option<PresenceReport>) {
+        for id in self.registry.take_report(Instant::now(), shard, workloads) {
             self.refresh(&id);
         }
     }
 
-    fn heard_all(&mut self, mut shards: BTreeMap<String, PresenceReport>) {
+    fn take_all_reports(&mut self, mut shards: BTreeMap<String, PresenceReport>) {
         for known in self.registry.shards() {
             shards.entry(known).or_default();
         }
         for (shard, workloads) in shards {
-            self.heard(&shard, Some(workloads));
+            self.take_report(&shard, Some(workloads));
         }
     }
 
@@ -420,7 +420,7 @@ impl Reconciler {
         }
         self.now.ready = true;
         let (registry, set) = (&self.registry, self.mesh.set());
-        let is_current = |open: &Open| {
+        let is_current = |open: &OpenStream| {
             registry.record(&open.workload).is_some_and(|record| {
                 *record.instance == *open.instance && grants::check(&record.id, &record.service, set).is_ok()
             })

@@ -45,7 +45,7 @@ use crate::identity::operator::Operators;
 use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::{KnownTokens, Tokens};
-use crate::join::Joining;
+use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS,
 };
@@ -366,7 +366,7 @@ impl ServerParts {
         let limits = SigningLimits::for_this_machine()
             .counted_by(self.metrics.clone())
             .knowing(Box::new(move |id, secret| known.is_good(id, secret)));
-        let joining = Joining::new(
+        let joining = JoinServer::new(
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
             Arc::new(limits),

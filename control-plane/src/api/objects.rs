@@ -17,7 +17,7 @@ use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
 use super::apply::{self, Mode};
-use super::error::Refusal;
+use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
 use crate::ca::KeyOrigin;
@@ -37,10 +37,10 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-fn kind_of(word: &str) -> Result<Kind, Refusal> {
+fn kind_of(word: &str) -> Result<Kind, ApiError> {
     Kind::named(word).ok_or_else(|| {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
-        Refusal::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
+        ApiError::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
     })
 }
 
@@ -49,7 +49,7 @@ pub async fn list(
     State(api): State<Api>,
     Path(kinds): Path<String>,
     Parameters(query): Parameters<ListQuery>,
-) -> Result<Json<ObjectList>, Refusal> {
+) -> Result<Json<ObjectList>, ApiError> {
     let kind = kind_of(&kinds)?;
     let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
     let (revision, set) = newest(&api).await?;
@@ -75,7 +75,7 @@ async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
 }
 
 /// The newest policies; while the store is away, those that are served.
-async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
+async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
     match api.policies.head().await {
         Ok(head) => Ok((head.revision(), head.set)),
         Err(error) => {
@@ -190,13 +190,13 @@ fn service_status(id: &ServiceId, set: &PolicySet, snapshot: &MeshSnapshot) -> O
     (!found.is_empty()).then(|| json!({"notMembers": found}))
 }
 
-fn read_selector(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+fn read_selector(text: &str) -> Result<Vec<(String, String)>, ApiError> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
         Some((key.trim().to_owned(), value.trim().to_owned()))
     };
     let pairs: Option<Vec<_>> = text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect();
-    pairs.ok_or_else(|| Refusal::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
+    pairs.ok_or_else(|| ApiError::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
 }
 
 fn matches(object: &Object, selector: &[(String, String)]) -> bool {
@@ -205,14 +205,14 @@ fn matches(object: &Object, selector: &[(String, String)]) -> bool {
 
 type ObjectPath = Path<(String, String, String)>;
 
-fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, Refusal> {
+fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, ApiError> {
     let kind = kind_of(&kinds)?;
-    let read = |text: &str| Name::try_new(text).map_err(|error| Refusal::bad_request(error.to_string()));
+    let read = |text: &str| Name::try_new(text).map_err(|error| ApiError::bad_request(error.to_string()));
     Ok(PolicyKey::new(kind, read(&namespace)?, read(&name)?))
 }
 
-fn missing(key: &PolicyKey) -> Refusal {
-    Refusal::missing(format!("there is no {key}"))
+fn missing(key: &PolicyKey) -> ApiError {
+    ApiError::missing(format!("there is no {key}"))
 }
 
 fn id_of(key: &PolicyKey) -> (String, String) {
@@ -220,7 +220,7 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 }
 
 /// `GET /v1/namespaces/{ns}/{kinds}/{name}`
-pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, Refusal> {
+pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, ApiError> {
     let key = key_of(path)?;
     let (_, set) = newest(&api).await?;
     let snapshot = picture_for(&api, key.kind).await;
@@ -254,7 +254,7 @@ fn tag_of(object: &Object) -> String {
 }
 
 /// Refuses when the caller saw another version than the one that is there.
-fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refusal> {
+fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiError> {
     let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
         return Ok(());
     };
@@ -263,7 +263,7 @@ fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refu
         return Ok(());
     }
     let now = tag.unwrap_or_else(|| "nothing".to_owned());
-    Err(Refusal::new(
+    Err(ApiError::new(
         StatusCode::PRECONDITION_FAILED,
         CHANGED_MEANWHILE,
         format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
@@ -276,22 +276,22 @@ pub async fn replace(
     Path(path): ObjectPath,
     headers: HeaderMap,
     Text(body): Text,
-) -> Result<Json<ApplyResult>, Refusal> {
+) -> Result<Json<ApplyResult>, ApiError> {
     let key = key_of(path)?;
-    let documents = weft_policies::parse("request", &body).map_err(Refusal::violations)?;
+    let documents = weft_policies::parse("request", &body).map_err(ApiError::violations)?;
     let [document] = &documents[..] else {
-        return Err(Refusal::bad_request(format!(
+        return Err(ApiError::bad_request(format!(
             "one document is replaced; the request has {}",
             documents.len()
         )));
     };
     if document.policy.key() != key {
         let found = document.policy.key();
-        return Err(Refusal::bad_request(format!("the path names {key}, but the document is {found}")));
+        return Err(ApiError::bad_request(format!("the path names {key}, but the document is {found}")));
     }
     let change = |head: &Head| {
         check_match(&headers, head.set.get(&key))?;
-        head.set.apply(&documents).map_err(Refusal::violations)
+        head.set.apply(&documents).map_err(ApiError::violations)
     };
     Ok(Json(apply::write(&api, Mode::Commit, change).await?))
 }
@@ -301,12 +301,12 @@ pub async fn delete(
     State(api): State<Api>,
     Path(path): ObjectPath,
     headers: HeaderMap,
-) -> Result<Json<ApplyResult>, Refusal> {
+) -> Result<Json<ApplyResult>, ApiError> {
     let key = key_of(path)?;
     let keys = [key.clone()];
     let change = |head: &Head| {
         check_match(&headers, head.set.get(&key))?;
-        head.set.delete(&keys).map_err(Refusal::violations)
+        head.set.delete(&keys).map_err(ApiError::violations)
     };
     let mut result = apply::write(&api, Mode::Commit, change).await?;
     // The document first: where that is refused, the workload stays whole.

@@ -15,17 +15,17 @@ use weft_policies::compile::{Health, ProxyType, WorkloadState};
 use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
-use crate::reconciler::{MeshSnapshot, Open};
+use crate::reconciler::{MeshSnapshot, OpenStream};
 
 /// `GET /v1/proxies`
-pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
+pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
     let snapshot = snapshot(&api).await?;
     let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
-    let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
+    let mut streams: HashMap<&WorkloadId, Vec<&OpenStream>> = HashMap::new();
     for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
@@ -36,28 +36,33 @@ pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
 }
 
 /// `GET /v1/proxies/{id}`
-pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
+pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, ApiError> {
     let (id, snapshot) = find(&api, &id).await?;
-    let streams: Vec<&Open> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
+    let streams: Vec<&OpenStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
     Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
 
-async fn snapshot(api: &Api) -> Result<MeshSnapshot, Refusal> {
-    api.reconciler.snapshot().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
+async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
+    api.reconciler.snapshot().await.ok_or_else(|| ApiError::unavailable("the control plane is ending"))
 }
 
-async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), Refusal> {
+async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
     let id: WorkloadId =
-        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+        id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
     let snapshot = snapshot(api).await?;
     if snapshot.workloads.contains_key(&id) {
         Ok((id, snapshot))
     } else {
-        Err(Refusal::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
+        Err(ApiError::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
     }
 }
 
-async fn describe(api: &Api, snapshot: &MeshSnapshot, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
+async fn describe(
+    api: &Api,
+    snapshot: &MeshSnapshot,
+    streams: &[&OpenStream],
+    id: &WorkloadId,
+) -> ProxyStatus {
     let state = &snapshot.workloads[id];
     let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
     let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
@@ -192,24 +197,24 @@ fn no_service(state: &WorkloadState, set: &PolicySet) -> Option<String> {
 }
 
 /// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
-pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, Refusal> {
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, ApiError> {
     let id: WorkloadId =
-        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+        id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
     match api.revocations.revoke(&id).await? {
         Some(Revoked { instances, leaves }) => {
             Ok(Json(RevokedProxy { workload: id.to_string(), instances, leaves }))
         }
-        None => Err(Refusal::missing(format!(
+        None => Err(ApiError::missing(format!(
             "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
         ))),
     }
 }
 
 /// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
-pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let (id, _) = find(&api, &id).await?;
     let view = api.reconciler.view(&id).await;
-    let view = view.ok_or_else(|| Refusal::unavailable("the control plane has not read its store yet"))?;
+    let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
     let _descriptors = weft_api::json::descriptors();
     let mut shown = serde_json::Map::new();
     shown.insert("revision".to_owned(), json!(view.revision));

@@ -22,7 +22,7 @@ use weft_api::WorkloadId;
 use weft_xds::transport::buckets::{Bucket, Buckets, Rate};
 
 use crate::metrics::{Limit, Metrics};
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 /// Joins a second for each core of the machine, and as many renewals.
 pub const PER_CORE_PER_SECOND: f64 = 50.0;
@@ -79,7 +79,7 @@ struct SigningBuckets {
     tokens: Buckets<String>,
     workloads: Buckets<WorkloadId>,
     marks: Buckets<WorkloadId>,
-    sources: Buckets<Source>,
+    sources: Buckets<SourceAddress>,
 }
 
 impl SigningLimits {
@@ -125,7 +125,7 @@ impl SigningLimits {
     ///
     /// # Errors
     /// When its source has shown too many bad ones.
-    pub fn admit_token(&self, source: Option<Source>, id: &str, secret: &[u8]) -> Result<(), Limited> {
+    pub fn admit_token(&self, source: Option<SourceAddress>, id: &str, secret: &[u8]) -> Result<(), Limited> {
         let Some(source) = source else { return Ok(()) };
         let waits = self.lock().sources.look(&source, now());
         match waits {
@@ -137,7 +137,7 @@ impl SigningLimits {
     }
 
     /// The token was looked up, and is none.
-    pub fn note_bad_token(&self, source: Option<Source>) {
+    pub fn note_bad_token(&self, source: Option<SourceAddress>) {
         let Some(source) = source else { return };
         // What is below nothing is not counted.
         let _ = self.lock().sources.take(source, now());
@@ -243,7 +243,7 @@ mod tests {
         WorkloadId::try_new("shop", name).unwrap()
     }
 
-    fn source(text: &str) -> Option<Source> {
+    fn source(text: &str) -> Option<SourceAddress> {
         Some(text.parse::<IpAddr>().unwrap().into())
     }
 

@@ -176,7 +176,7 @@ impl Authority {
     }
 
     fn has_list_of(&self, next: &AuthorityRecord) -> Result<bool, CaError> {
-        let serial = super::Held::try_from_der(next.certificate_der(NEXT)?)?.serial;
+        let serial = super::ValidCertificate::try_from_der(next.certificate_der(NEXT)?)?.serial;
         Ok(self.lists().iter().any(|list| list.issuer == serial))
     }
 
@@ -349,7 +349,7 @@ impl CaRecords {
         for entry in [&self.issuer].into_iter().chain(&self.next).chain(&self.retired) {
             let record = decode(entry)?;
             let certificate = record.certificate_der(&entry.key)?;
-            if super::Held::try_from_der(certificate.clone())?.serial == *serial {
+            if super::ValidCertificate::try_from_der(certificate.clone())?.serial == *serial {
                 return Ok((certificate, record.open_key(&entry.key, seal)?));
             }
         }
@@ -386,7 +386,10 @@ impl CaRecords {
     /// Lets the next issuer sign, and keeps the one before for its list.
     fn promoting(&self, next: &AuthorityRecord, seal: &SealKey) -> Result<Txn, CaError> {
         let old = self.issuer()?;
-        let retired = format!("{RETIRED}{}", super::Held::try_from_der(old.certificate_der(ISSUER)?)?.serial);
+        let retired = format!(
+            "{RETIRED}{}",
+            super::ValidCertificate::try_from_der(old.certificate_der(ISSUER)?)?.serial
+        );
         let (promoted, old) = (next.moved(NEXT, ISSUER, seal)?, old.moved(ISSUER, &retired, seal)?);
         Ok(self.guarded().delete(NEXT).put(ISSUER, encode(&promoted)).put(retired, encode(&old)))
     }
@@ -483,7 +486,7 @@ fn new_issuer(
     clock: &Clock,
 ) -> Result<AuthorityRecord, CaError> {
     let certificate = root.certificate_der(ROOT)?;
-    let root_end = super::Held::try_from_der(certificate.clone())?.not_after;
+    let root_end = super::ValidCertificate::try_from_der(certificate.clone())?.not_after;
     let signer = Issuer::from_ca_cert_der(&certificate, root.open_key(ROOT, seal)?)?;
     let key = profile::new_key()?;
     let validity = profile::Validity::starting(clock.now(), life, Some(root_end));

@@ -41,7 +41,7 @@ async fn serve() -> Served {
     let ledger = Ledger::spawn(Arc::clone(&mesh.store), shutdown.clone());
     let workloads = Workloads::new(Arc::clone(&mesh.store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::new(tests::Nothing), mesh.hand.clock());
-    let joining = Joining::new(
+    let joining = JoinServer::new(
         Arc::clone(&mesh.store),
         Arc::clone(&mesh.authority),
         Arc::new(SigningLimits::new(64)),

@@ -36,7 +36,7 @@ impl Activity {
     }
 
     /// The client has said something.
-    pub(super) fn hear(&self) {
+    pub(super) fn note_activity(&self) {
         self.is_heard.store(true, Ordering::Relaxed);
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Activity;
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 // A handshake that takes longer than this does not stand in the way of others.
 const SLOW_GREETING: Duration = Duration::from_secs(1);
@@ -60,14 +60,14 @@ struct PoolTable {
     last: u64,
     rows: BTreeMap<u64, PoolEntry>,
     of_pool: HashMap<Pool, usize>,
-    of_source: HashMap<(Pool, Source), usize>,
+    of_source: HashMap<(Pool, SourceAddress), usize>,
     leaving: HashMap<Pool, usize>,
 }
 
 #[derive(Debug)]
 struct PoolEntry {
     pool: Pool,
-    source: Source,
+    source: SourceAddress,
     activity: Arc<Activity>,
     out: CancellationToken,
 }
@@ -75,9 +75,9 @@ struct PoolEntry {
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    room: Arc<ConnectionPools>,
+    pools: Arc<ConnectionPools>,
     id: u64,
-    pub(super) source: Source,
+    pub(super) source: SourceAddress,
     pub(super) activity: Arc<Activity>,
     /// Cancelled when another one needs the place.
     pub(super) out: CancellationToken,
@@ -97,14 +97,23 @@ impl ConnectionPools {
     }
 
     /// Takes a place, once there is one; none when nobody can be turned out for it.
-    pub(super) async fn enter(self: &Arc<Self>, pool: Pool, source: Source) -> Option<ConnectionPermit> {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        pool: Pool,
+        source: SourceAddress,
+    ) -> Option<ConnectionPermit> {
         let (activity, out) = (Activity::new(), CancellationToken::new());
         let row = || PoolEntry { pool, source, activity: Arc::clone(&activity), out: out.clone() };
         let id = self.place(pool, source, |table| table.insert(row())).await?;
-        Some(ConnectionPermit { room: Arc::clone(self), id, source, activity, out })
+        Some(ConnectionPermit { pools: Arc::clone(self), id, source, activity, out })
     }
 
-    async fn place<T>(&self, pool: Pool, source: Source, take: impl Fn(&mut PoolTable) -> T) -> Option<T> {
+    async fn place<T>(
+        &self,
+        pool: Pool,
+        source: SourceAddress,
+        take: impl Fn(&mut PoolTable) -> T,
+    ) -> Option<T> {
         loop {
             let mut left = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
@@ -128,14 +137,14 @@ impl ConnectionPools {
 impl ConnectionPermit {
     /// Moves to another pool, once there is a place; false when nobody can be turned out for it.
     pub(super) async fn becomes(&self, pool: Pool) -> bool {
-        self.room.place(pool, self.source, |table| table.change(self.id, pool)).await.is_some()
+        self.pools.place(pool, self.source, |table| table.change(self.id, pool)).await.is_some()
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.room.lock().remove(self.id);
-        self.room.left.notify_waiters();
+        self.pools.lock().remove(self.id);
+        self.pools.left.notify_waiters();
     }
 }
 
@@ -167,13 +176,13 @@ impl PoolTable {
         Some(row)
     }
 
-    fn count(&mut self, pool: Pool, source: Source) {
+    fn count(&mut self, pool: Pool, source: SourceAddress) {
         *self.of_pool.entry(pool).or_default() += 1;
         *self.of_source.entry((pool, source)).or_default() += 1;
     }
 
     /// Looks for a place for a newcomer, and turns one out where that makes it.
-    fn look(&mut self, pool: Pool, newcomer: Source, size: ConnectionLimits) -> Admission {
+    fn look(&mut self, pool: Pool, newcomer: SourceAddress, size: ConnectionLimits) -> Admission {
         let most = match pool {
             Pool::Greeting => size.greeting,
             Pool::Stranger => size.strangers,

@@ -29,7 +29,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 // Handshakes wait for others when many come at once, as they would in the kernel's queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) type Greeted = BufReader<TlsStream<TcpStream>>;
+pub(super) type TlsConnection = BufReader<TlsStream<TcpStream>>;
 
 impl ListenerShared {
     /// Does the handshake; none, logged and counted, when it fails.
@@ -38,12 +38,12 @@ impl ListenerShared {
         stream: TcpStream,
         address: SocketAddr,
         config: Arc<ServerConfig>,
-        guest: &ConnectionPermit,
-    ) -> Option<Greeted> {
-        match self.try_greet(stream, config, guest).await {
+        permit: &ConnectionPermit,
+    ) -> Option<TlsConnection> {
+        match self.try_greet(stream, config, permit).await {
             Ok(greeted) => Some(greeted),
             Err(failed) => {
-                self.note_failure(&failed, address, guest.activity.is_heard());
+                self.note_failure(&failed, address, permit.activity.is_heard());
                 None
             }
         }
@@ -53,17 +53,17 @@ impl ListenerShared {
         &self,
         stream: TcpStream,
         config: Arc<ServerConfig>,
-        guest: &ConnectionPermit,
-    ) -> Result<Greeted, Failed> {
+        permit: &ConnectionPermit,
+    ) -> Result<TlsConnection, Failed> {
         let failed = |error: io::Error| Failed::of(&error, None, self.clock.now());
         let hello = async {
             // Readiness alone may be a false alarm.
             stream.peek(&mut [0]).await?;
-            guest.activity.hear();
+            permit.activity.note_activity();
             LazyConfigAcceptor::new(Acceptor::default(), stream).await
         };
         let hello = in_time(HANDSHAKE_TIMEOUT, "its ClientHello", hello).await?.map_err(failed)?;
-        let permit = in_time(QUEUE_TIMEOUT, "its turn", self.handshakes.admit(guest.source)).await?;
+        let permit = in_time(QUEUE_TIMEOUT, "its turn", self.handshakes.admit(permit.source)).await?;
         let handshake = in_time(HANDSHAKE_TIMEOUT, "its handshake", hello.into_stream(config));
         let (handshake, shown) = tokio::select! {
             done = watching(handshake) => done,

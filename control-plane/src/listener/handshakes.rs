@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 /// Handshakes of all sources.
 pub const PENDING_HANDSHAKES: usize = 256;
@@ -38,13 +38,13 @@ struct HandshakesInner {
 #[derive(Debug, Default)]
 struct HandshakeTable {
     last: u64,
-    shares: HashMap<Source, Arc<Semaphore>>,
+    shares: HashMap<SourceAddress, Arc<Semaphore>>,
     running: BTreeMap<u64, RunningHandshake>,
 }
 
 #[derive(Debug)]
 struct RunningHandshake {
-    source: Source,
+    source: SourceAddress,
     since: Instant,
     stop: CancellationToken,
 }
@@ -63,7 +63,7 @@ pub(super) struct Permit {
 /// The share of a source, which is forgotten with its last user.
 #[derive(Debug)]
 struct SourceShare {
-    source: Source,
+    source: SourceAddress,
     handshakes: Handshakes,
 }
 
@@ -74,7 +74,7 @@ impl Handshakes {
     }
 
     /// Waits for a permit.
-    pub(super) async fn admit(&self, source: Source) -> Permit {
+    pub(super) async fn admit(&self, source: SourceAddress) -> Permit {
         let share = SourceShare { source, handshakes: self.clone() };
         let own = self.wait(share.semaphore(), Some(source)).await;
         let all = self.wait(Arc::clone(&self.0.all), None).await;
@@ -87,7 +87,7 @@ impl Handshakes {
         Permit { id, stop, _all: all, _own: own, share }
     }
 
-    async fn wait(&self, semaphore: Arc<Semaphore>, of: Option<Source>) -> OwnedSemaphorePermit {
+    async fn wait(&self, semaphore: Arc<Semaphore>, of: Option<SourceAddress>) -> OwnedSemaphorePermit {
         let mut acquiring = std::pin::pin!(semaphore.acquire_owned());
         loop {
             tokio::select! {
@@ -103,8 +103,8 @@ impl Handshakes {
 }
 
 impl HandshakeTable {
-    fn give_one_up(&self, of: Option<Source>) {
-        let mut held: HashMap<Source, usize> = HashMap::new();
+    fn give_one_up(&self, of: Option<SourceAddress>) {
+        let mut held: HashMap<SourceAddress, usize> = HashMap::new();
         for running in self.running.values() {
             *held.entry(running.source).or_default() += 1;
         }
@@ -145,7 +145,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn source(last: u8) -> Source {
+    fn source(last: u8) -> SourceAddress {
         std::net::IpAddr::from([192, 0, 2, last]).into()
     }
 

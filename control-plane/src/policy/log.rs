@@ -38,13 +38,13 @@ const MOVE_ATTEMPTS: usize = 4;
 /// All documents after one changeset.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    head: Option<Head>,
+    head: Option<LogHead>,
     documents: Documents,
 }
 
 /// Which changeset is the newest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct LogHead {
     /// Counts changesets from 1.
     pub sequence: u64,
     /// Id of the changeset.
@@ -73,7 +73,7 @@ pub struct PolicyLog {
 impl Snapshot {
     /// The newest changeset in it; none before the first.
     #[must_use]
-    pub fn head(&self) -> Option<&Head> {
+    pub fn head(&self) -> Option<&LogHead> {
         self.head.as_ref()
     }
 
@@ -128,7 +128,7 @@ impl PolicyLog {
         let revision = self.move_head(base, &info.id, txn).await?;
         let mut documents = base.documents.clone();
         changeset::apply(&mut documents, &changeset.changes);
-        let head = Head { sequence: info.sequence, id: info.id.into(), revision };
+        let head = LogHead { sequence: info.sequence, id: info.id.into(), revision };
         Ok(Snapshot { head: Some(head), documents })
     }
 

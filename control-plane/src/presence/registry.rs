@@ -17,7 +17,7 @@ use weft_policies::set::PolicySet;
 use weft_policies::value::{PeerAddress, PortRef};
 
 use super::grants;
-use super::liveness::{Life, Limits, Liveness, Sweep};
+use super::liveness::{Limits, Liveness, LivenessState, Sweep};
 use super::workloads::{Declared, Proxy, WorkloadRecord};
 
 /// Where a sidecar listens when nobody says otherwise.
@@ -100,7 +100,7 @@ impl Registry {
                 now.saturating_duration_since(*since) >= self.limits.remove
                     && !self.liveness.is_connected(&record.id)
             }
-            None => self.liveness.life(&record.id) == Some(Life::Expired),
+            None => self.liveness.life(&record.id) == Some(LivenessState::Expired),
         })
     }
 
@@ -178,7 +178,12 @@ impl Registry {
     }
 
     /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
-    pub fn heard(&mut self, now: Instant, shard: &str, workloads: Option<PresenceReport>) -> Vec<WorkloadId> {
+    pub fn take_report(
+        &mut self,
+        now: Instant,
+        shard: &str,
+        workloads: Option<PresenceReport>,
+    ) -> Vec<WorkloadId> {
         let new = workloads.unwrap_or_default();
         for id in new.keys() {
             self.liveness.connected(id);
@@ -301,9 +306,9 @@ impl Registry {
             return Health::Draining;
         }
         match self.liveness.life(id) {
-            None | Some(Life::Alive) => Health::Healthy,
-            Some(Life::Degraded) => Health::Degraded,
-            Some(Life::Drained | Life::Expired) => Health::Draining,
+            None | Some(LivenessState::Alive) => Health::Healthy,
+            Some(LivenessState::Degraded) => Health::Degraded,
+            Some(LivenessState::Drained | LivenessState::Expired) => Health::Draining,
         }
     }
 }
@@ -473,7 +478,7 @@ mod tests {
         registry.connected(&after.id);
         assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
         let shard = PresenceReport::from([(after.id.clone(), RemotePresence::default())]);
-        registry.heard(now, "replica-2", Some(shard));
+        registry.take_report(now, "replica-2", Some(shard));
         assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);
         let hours = now + Limits::default().remove;

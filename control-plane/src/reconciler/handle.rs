@@ -10,8 +10,8 @@ use weft_xds::View;
 use super::command::Command;
 use super::published::Published;
 use super::query::{MeshSnapshot, MissingBundle, Query};
-use super::stream::Open;
-use crate::identity::instances::Known;
+use super::stream::OpenStream;
+use crate::identity::instances::InstanceLookup;
 use crate::presence::registry::{PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
 
@@ -91,7 +91,7 @@ impl ReconcilerHandle {
     }
 
     /// The open streams; none once the control plane ends.
-    pub async fn streams(&self) -> Option<Vec<Open>> {
+    pub async fn streams(&self) -> Option<Vec<OpenStream>> {
         self.ask(Query::Streams).await
     }
 
@@ -116,7 +116,7 @@ impl ReconcilerHandle {
     }
 }
 
-impl Known for ReconcilerHandle {
+impl InstanceLookup for ReconcilerHandle {
     fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
         self.records.borrow().get(id).map(|record| WorkloadRecord::clone(record))
     }

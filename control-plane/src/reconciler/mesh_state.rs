@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use weft_api::{Name, Resource, ResourceKey, ResourceKind, ServiceId, TrustDomain, WorkloadId};
 use weft_policies::compile::{
-    Change, Compiled, ControlPlaneAddresses, Model, RouteForm, Scope, Sees, Unit, WorkloadState, Workloads,
-    affected, all_units, compile, route_table,
+    Change, Compiled, ControlPlaneAddresses, Model, RouteForm, Scope, Unit, Visibility, WorkloadState,
+    Workloads, affected, all_units, compile, route_table,
 };
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Changes, Layer, View};
@@ -179,7 +179,7 @@ impl MeshState {
         workloads.extend(named.flat_map(|state| &state.users).cloned());
         if !delta.catalog.is_empty() || !delta.hosts.is_empty() {
             let sees = |scope: &Scope| {
-                scope.sees == Sees::All
+                scope.sees == Visibility::All
                     && (!delta.catalog.is_empty() || delta.hosts.contains_key(&scope.namespace))
             };
             let seeing = self.scopes.iter().filter(|(scope, _)| sees(scope));
@@ -388,7 +388,7 @@ impl MeshState {
             }
             ResourcePlace::Own(workload) => {
                 if let Some(scope) = self.scope_of.get(workload).cloned() {
-                    self.lead(&scope, before, after);
+                    self.follow_references(&scope, before, after);
                 }
                 self.delta.own.entry(workload.clone()).or_default().push(key);
             }
@@ -427,15 +427,20 @@ impl MeshState {
         };
         state.table.take();
         self.delta.scopes.entry(scope.clone()).or_default().push(key.clone());
-        self.lead(scope, before.as_ref(), after.as_ref());
+        self.follow_references(scope, before.as_ref(), after.as_ref());
     }
 
     /// A resource of a scope's callers leads elsewhere: clusters come and go with that.
-    fn lead(&mut self, scope: &Scope, before: Option<&Arc<Resource>>, after: Option<&Arc<Resource>>) {
+    fn follow_references(
+        &mut self,
+        scope: &Scope,
+        before: Option<&Arc<Resource>>,
+        after: Option<&Arc<Resource>>,
+    ) {
         let state = self.scopes.get_mut(scope);
         let Some(declared) = state.and_then(|state| state.declared.as_mut()) else { return };
         let (before, after) = (before.map(AsRef::as_ref), after.map(AsRef::as_ref));
-        let changed = declared.lead(before, after, &self.catalog);
+        let changed = declared.follow_references(before, after, &self.catalog);
         if !changed.is_empty() {
             self.delta.scopes.entry(scope.clone()).or_default().extend(changed);
         }
@@ -457,14 +462,14 @@ impl MeshState {
         if let Some(before) = before {
             self.scope_of.remove(id);
             for resource in &own {
-                self.lead(&before, Some(resource), None);
+                self.follow_references(&before, Some(resource), None);
             }
             self.leave(id, &before);
         }
         if let Some(now) = now {
             self.enter(id, &now);
             for resource in &own {
-                self.lead(&now, None, Some(resource));
+                self.follow_references(&now, None, Some(resource));
             }
             self.scope_of.insert(id.clone(), now);
         }
@@ -491,7 +496,7 @@ impl MeshState {
             return;
         }
         self.stale.insert(Unit::Routes(scope.clone()));
-        if scope.sees == Sees::All {
+        if scope.sees == Visibility::All {
             return;
         }
         let seen = self.set.services().filter(|service| scope.sees(service, &self.model()));
@@ -536,7 +541,7 @@ impl MeshState {
 
 /// The smallest scope that a namespace can have.
 fn first_in(namespace: &Name) -> Scope {
-    Scope { namespace: namespace.clone(), sees: Sees::All }
+    Scope { namespace: namespace.clone(), sees: Visibility::All }
 }
 
 fn scopes_in<'a>(

@@ -9,7 +9,7 @@ use weft_policies::set::PolicyKey;
 use weft_xds::View;
 
 use super::published::Published;
-use super::stream::Open;
+use super::stream::OpenStream;
 use crate::presence::grants::NotGranted;
 use crate::presence::registry::{OverruledField, PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
@@ -24,7 +24,7 @@ pub(super) enum Query {
     /// A consistent picture.
     MeshSnapshot(oneshot::Sender<MeshSnapshot>),
     /// The open streams alone.
-    Streams(oneshot::Sender<Vec<Open>>),
+    Streams(oneshot::Sender<Vec<OpenStream>>),
     /// Workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
     /// Who does not have this bundle.
@@ -56,7 +56,7 @@ pub struct MeshSnapshot {
     /// Their records.
     pub records: Records,
     /// The open streams.
-    pub streams: Vec<Open>,
+    pub streams: Vec<OpenStream>,
     /// What joiners declared and a file says otherwise.
     pub overruled: BTreeMap<WorkloadId, Vec<OverruledField>>,
     /// Joiners whose names files hold for others: they are no part of the mesh.

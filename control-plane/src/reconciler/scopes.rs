@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use weft_api::{Resource, ResourceKey, ResourceKind, WorkloadId};
-use weft_policies::compile::{Scope, Sees};
+use weft_policies::compile::{Scope, Visibility};
 use weft_policies::set::PolicyKey;
 use weft_xds::Layer;
 
@@ -18,7 +18,7 @@ pub(super) struct ScopeState {
     /// The route configuration of the others; made when the first of them asks.
     pub table: OnceLock<RouteTable>,
     /// What they are told of; `None` where it is everything.
-    pub declared: Option<Declared>,
+    pub declared: Option<DeclaredView>,
 }
 
 /// One RouteConfiguration with all virtual hosts, and the policies that shaped it.
@@ -30,7 +30,7 @@ pub(super) struct RouteTable {
 
 /// A part of the mesh: some virtual hosts, and the clusters that anything there leads to.
 #[derive(Debug, Default)]
-pub(super) struct Declared {
+pub(super) struct DeclaredView {
     pub hosts: Arc<Layer>,
     pub clusters: Arc<Layer>,
     /// How many resources of the callers lead to a cluster, whether or not it exists.
@@ -40,17 +40,17 @@ pub(super) struct Declared {
 impl ScopeState {
     pub fn new(scope: &Scope) -> Self {
         let declared = match scope.sees {
-            Sees::All => None,
-            Sees::Declared { .. } => Some(Declared::default()),
+            Visibility::All => None,
+            Visibility::Declared { .. } => Some(DeclaredView::default()),
         };
         Self { users: BTreeSet::new(), routes: Arc::default(), table: OnceLock::new(), declared }
     }
 }
 
-impl Declared {
+impl DeclaredView {
     /// Puts what a resource leads to now in place of what it led to before. Gives the clusters and endpoints that came
     /// and went with that.
-    pub fn lead(
+    pub fn follow_references(
         &mut self,
         before: Option<&Resource>,
         after: Option<&Resource>,

@@ -102,7 +102,7 @@ pub struct Connected {
 
 /// A stream that is being served.
 #[derive(Clone, Debug)]
-pub struct Open {
+pub struct OpenStream {
     /// Whose it is.
     pub workload: WorkloadId,
     /// Which joining of that name: another one's record, key or configuration is never given to it.
@@ -122,7 +122,7 @@ pub struct Open {
     handle: Arc<StreamHandle>,
 }
 
-impl From<Connected> for Open {
+impl From<Connected> for OpenStream {
     fn from(connected: Connected) -> Self {
         let Connected { id: _, workload, instance, user_agent, kind, form, progress, handle } = connected;
         Self {
@@ -140,7 +140,7 @@ impl From<Connected> for Open {
     }
 }
 
-impl Open {
+impl OpenStream {
     /// Gives it a view. Where the client asked for nothing of what changed, the view is kept for it, and nobody waits for
     /// its answer.
     pub(super) fn publish(&mut self, view: View, changes: Changes) -> Delivery {
@@ -167,8 +167,8 @@ impl Open {
     }
 
     /// Whether it has waited for its first view for this long.
-    pub(super) fn waited(&self, now: Instant, patience: Duration) -> bool {
-        self.published == 0 && now.saturating_duration_since(self.opened) >= patience
+    pub(super) fn waited(&self, now: Instant, timeout: Duration) -> bool {
+        self.published == 0 && now.saturating_duration_since(self.opened) >= timeout
     }
 
     /// Whether a change of this resource may concern it.

@@ -57,7 +57,7 @@ impl HealthReceiver {
     async fn converse(
         self,
         workload: WorkloadId,
-        seat: StreamPermit,
+        permit: StreamPermit,
         mut reports: Streaming<HealthCheckRequestOrEndpointHealthResponse>,
         assignments: mpsc::Sender<Result<HealthCheckSpecifier, Status>>,
     ) {
@@ -90,7 +90,7 @@ impl HealthReceiver {
                     }
                     Ok(None) | Err(_) => break,
                 },
-                () = seat.replaced.cancelled() => {
+                () = permit.replaced.cancelled() => {
                     let text = "newer streams of this workload took its place";
                     drop(assignments.try_send(Err(Status::resource_exhausted(text))));
                     break;
@@ -152,11 +152,11 @@ impl HealthDiscoveryService for HealthReceiver {
         let (workload, _) = peer::workload(&request)?;
         // One: an assignment that was not taken yet must not be followed by others.
         let (assignments, outgoing) = mpsc::channel(1);
-        let seat = self.streams.enter(&workload);
-        if seat.is_beyond {
+        let permit = self.streams.enter(&workload);
+        if permit.is_beyond {
             self.metrics.limited(Limit::HealthStreamsOfAWorkload);
         }
-        tokio::spawn(self.clone().converse(workload, seat, request.into_inner(), assignments));
+        tokio::spawn(self.clone().converse(workload, permit, request.into_inner(), assignments));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 

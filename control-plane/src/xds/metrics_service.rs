@@ -50,8 +50,8 @@ impl MetricsService for MetricsReceiver {
     ) -> Result<Response<StreamMetricsResponse>, Status> {
         // The certificate is the truth; the node in the message is a claim and is not read.
         let (workload, service) = peer::workload(&request)?;
-        let seat = self.streams.enter(&workload);
-        if seat.is_beyond {
+        let permit = self.streams.enter(&workload);
+        if permit.is_beyond {
             self.metrics.limited(Limit::MetricStreamsOfAWorkload);
         }
         let mut reports = request.into_inner();
@@ -61,7 +61,7 @@ impl MetricsService for MetricsReceiver {
                     Some(report) => self.take(&workload, &service, &report),
                     None => return Ok(Response::new(StreamMetricsResponse {})),
                 },
-                () = seat.replaced.cancelled() => {
+                () = permit.replaced.cancelled() => {
                     return Err(Status::resource_exhausted("newer streams of this workload took its place"));
                 }
             }

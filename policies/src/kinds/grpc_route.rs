@@ -7,7 +7,7 @@ use weft_api::Name;
 use super::port::Protocol;
 use super::reference::{BackendRef, ClientRef, ParentRef};
 use super::resilience::{RouteRetry, Timeouts};
-use super::route::Fit;
+use super::route::PortFit;
 use super::route_filter::{HeaderModifier, RequestMirror};
 use super::route_match::{HeaderMatch, ValueMatchType};
 use crate::value::Hostname;
@@ -127,7 +127,7 @@ pub enum GrpcFilterType {
 }
 
 /// The ports that it is for.
-const FIT: Fit = Fit {
+const PORT_FIT: PortFit = PortFit {
     route: "a GRPCRoute",
     carries: |protocol| matches!(protocol, Protocol::Grpc | Protocol::Http2),
     wants: "it fits ports of GRPC and HTTP2",

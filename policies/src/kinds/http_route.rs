@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::http_rule::Rule;
 use super::port::Protocol;
 use super::reference::{ClientRef, ParentRef};
-use super::route::Fit;
+use super::route::PortFit;
 use crate::value::Hostname;
 
 mod check;
@@ -37,5 +37,8 @@ fn one_rule() -> Vec<Arc<Rule>> {
 }
 
 /// The ports that it is for.
-const FIT: Fit =
-    Fit { route: "an HTTPRoute", carries: Protocol::is_http, wants: "it fits ports of HTTP, HTTP2 and GRPC" };
+const PORT_FIT: PortFit = PortFit {
+    route: "an HTTPRoute",
+    carries: Protocol::is_http,
+    wants: "it fits ports of HTTP, HTTP2 and GRPC",
+};

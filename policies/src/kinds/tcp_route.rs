@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
 use super::reference::{BackendRef, ClientRef, ParentRef};
-use super::route::Fit;
+use super::route::PortFit;
 
 mod check;
 mod spec;
@@ -35,7 +35,7 @@ pub struct TcpRule {
 }
 
 /// The ports that it is for.
-const FIT: Fit = Fit {
+const PORT_FIT: PortFit = PortFit {
     route: "a TCPRoute",
     carries: |protocol| !protocol.is_http(),
     wants: "it fits ports of TCP and TLS",

@@ -15,7 +15,7 @@ use crate::policy::Policy;
 
 /// What an apply or a delete did to one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
+pub enum ApplyAction {
     /// It did not exist.
     Created,
     /// It says something else now.
@@ -26,7 +26,7 @@ pub enum Action {
     Deleted,
 }
 
-impl Action {
+impl ApplyAction {
     /// The word in answers of the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// The object.
     pub key: PolicyKey,
     /// What was done.
-    pub action: Action,
+    pub action: ApplyAction,
     /// The generation it has now.
     pub generation: u64,
 }
@@ -117,7 +117,9 @@ impl PolicySet {
                 continue;
             }
             let (action, generation) = match self.policies.get(&key) {
-                Some(old) if old.says_the_same(&policy) => (Action::Unchanged, old.metadata().generation),
+                Some(old) if old.says_the_same(&policy) => {
+                    (ApplyAction::Unchanged, old.metadata().generation)
+                }
                 Some(old) => {
                     let kept = old.metadata().clone();
                     let metadata = policy.metadata_mut();
@@ -125,14 +127,14 @@ impl PolicySet {
                     metadata.created_at = kept.created_at;
                     metadata.resource_version = kept.resource_version;
                     metadata.generation = kept.generation + 1;
-                    (Action::Updated, kept.generation + 1)
+                    (ApplyAction::Updated, kept.generation + 1)
                 }
                 None => {
                     policy.metadata_mut().generation = 1;
-                    (Action::Created, 1)
+                    (ApplyAction::Created, 1)
                 }
             };
-            if action != Action::Unchanged {
+            if action != ApplyAction::Unchanged {
                 changes.push((key.clone(), Some(policy)));
             }
             outcomes.push(Outcome { key, action, generation });
@@ -153,7 +155,7 @@ impl PolicySet {
         let outcomes: Vec<Outcome> = gone
             .map(|policy| {
                 let generation = policy.metadata().generation;
-                Outcome { key: policy.key(), action: Action::Deleted, generation }
+                Outcome { key: policy.key(), action: ApplyAction::Deleted, generation }
             })
             .collect();
         let set = self.with(outcomes.iter().map(|outcome| (outcome.key.clone(), None)));

@@ -11,7 +11,7 @@ use super::record::{
     CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, StoredRecord, checkpoint_key,
     history_key,
 };
-use super::{Change, Documents, Head, LogError, PolicyLog, Snapshot, changeset};
+use super::{Change, Documents, LogError, LogHead, PolicyLog, Snapshot, changeset};
 
 // The log may be pruned while it is read; what is read next is then newer.
 const LOAD_ATTEMPTS: usize = 5;
@@ -156,7 +156,7 @@ impl PolicyLog {
         if id != head.id {
             return Ok(None);
         }
-        let head = Head { sequence: head.sequence, id: id.into(), revision };
+        let head = LogHead { sequence: head.sequence, id: id.into(), revision };
         Ok(Some(Snapshot { head: Some(head), documents }))
     }
 
@@ -258,6 +258,6 @@ fn after(snapshot: &Snapshot, steps: &[UnreadChangeset], head: &HeadRecord, revi
     for step in steps {
         changeset::apply(&mut documents, &step.changes);
     }
-    let head = Head { sequence: head.sequence, id: Arc::from(head.id.as_str()), revision };
+    let head = LogHead { sequence: head.sequence, id: Arc::from(head.id.as_str()), revision };
     Snapshot { head: Some(head), documents }
 }

@@ -2,7 +2,7 @@
 
 use weft_api::Name;
 
-use super::{FIT, HttpRoute, check, effect};
+use super::{HttpRoute, PORT_FIT, check, effect};
 use crate::finding::{Finding, Findings};
 use crate::kinds::http_rule::RequestRules;
 use crate::kinds::kind::Kind;
@@ -25,7 +25,7 @@ impl Spec for HttpRoute {
 
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
         let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
-        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
+        check_services_in_set(&self.parent_refs, backends, &PORT_FIT, key, others, out);
         effect::rules(self).check_reach(out);
     }
 

@@ -2,7 +2,7 @@
 
 use weft_api::Name;
 
-use super::{FIT, TcpRoute, check};
+use super::{PORT_FIT, TcpRoute, check};
 use crate::finding::{Finding, Findings};
 use crate::kinds::kind::Kind;
 use crate::kinds::route::{check_services_in_set, references};
@@ -24,7 +24,7 @@ impl Spec for TcpRoute {
 
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
         let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
-        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
+        check_services_in_set(&self.parent_refs, backends, &PORT_FIT, key, others, out);
     }
 
     fn sections(&self) -> Vec<&Name> {
