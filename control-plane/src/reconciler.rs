@@ -67,7 +67,7 @@ const BATCH: usize = 256;
 /// How many policy revisions are remembered with their publication, for those who wait for one.
 const REMEMBERED: usize = 128;
 /// How long a stream may wait for the record of its workload, which may still be on its way from the store.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends the connections of a workload, but for those of the instance that is named; all of them without one.
 pub type CutConnections = Box<dyn Fn(&WorkloadId, Option<&str>) + Send + Sync>;
@@ -112,20 +112,31 @@ struct Loaded {
     bundle: bool,
 }
 
+/// The state of the one task that owns the mesh as it is now.
 struct Reconciler {
+    /// To the task that has SDS identities made and released.
     identities: mpsc::UnboundedSender<IdentityOrder>,
+    /// To the task that writes into the records which sidecars have their inbound listener.
     arrivals: Arrivals,
+    /// Called for those who were revoked, replaced or removed.
     cut_connections: CutConnections,
     /// The registry's records, for those who must answer while the store is away.
     publish_records: watch::Sender<Records>,
+    /// Notified when what is to be told to other replicas may have changed.
     presence: Arc<Notify>,
+    /// Who is there, and how well.
     registry: Registry,
+    /// Policies and workloads, compiled.
     mesh: MeshState,
+    /// The discovery streams that are open on this replica.
     streams: Streams,
+    /// The health discovery streams of each workload, which are told what to check.
     checks: HashMap<WorkloadId, Vec<watch::Sender<HealthCheckSpecifier>>>,
+    /// What is published, or will be at the end of this batch of commands.
     now: Published,
     /// The revision of the policies differs from the published one.
     moved: bool,
+    /// Nothing is published before all of it was read.
     loaded: Loaded,
     publish: watch::Sender<Published>,
 }
@@ -329,7 +340,7 @@ impl Reconciler {
         if !self.now.ready {
             return;
         }
-        for open in self.streams.give_up(now, PATIENCE) {
+        for open in self.streams.give_up(now, RECORD_TIMEOUT) {
             self.registry.disconnected(now, &open.workload);
             let workload = open.workload.clone();
             open.close(tonic::Status::permission_denied(format!(

@@ -36,20 +36,31 @@ mod tests;
 #[derive(Debug)]
 pub struct MeshState {
     trust_domain: TrustDomain,
+    /// The policies of the newest revision that was read.
     set: Arc<PolicySet>,
+    /// Workloads as the compiler needs them, joined ones and those that a file describes.
     workloads: Workloads,
+    /// Where proxies find the control plane, and its replicas each other.
     control_planes: ControlPlaneAddresses,
+    /// What every proxy sees.
     shared: Arc<Layer>,
+    /// Clusters and endpoints of all services, from which views are taken.
     catalog: Arc<Layer>,
+    /// Virtual hosts, by the namespace of the callers.
     hosts: HashMap<Name, Arc<Layer>>,
+    /// What callers are told of, by scope.
     scopes: BTreeMap<Scope, ScopeState>,
     /// The scope of each workload.
     scope_of: HashMap<WorkloadId, Scope>,
+    /// Resources of one sidecar only: its listeners, its secrets.
     own: HashMap<WorkloadId, Own>,
-    /// What each unit gave.
+    /// The resources that each unit was compiled to, to remove those that it gives no more.
     made: HashMap<Unit, Vec<CompiledKey>>,
+    /// Units to be compiled anew before the next publication.
     stale: BTreeSet<Unit>,
+    /// What has changed since the last publication, and for whom.
     delta: Delta,
+    /// The policies that shaped each resource, whose status its acknowledgement is.
     origins: HashMap<(ResourcePlace, ResourceKey), Vec<PolicyKey>>,
 }
 

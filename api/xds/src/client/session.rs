@@ -14,9 +14,13 @@ use crate::wire;
 #[derive(Debug)]
 pub struct Session {
     variant: Variant,
+    /// Sent with the first message of each stream (S1).
     node: wire::Node,
+    /// Subscription and accepted versions of each type, by [`ResourceKind::index`].
     types: [TypeState; 6],
+    /// How many streams have been opened; 0 before the first.
     stream: u64,
+    /// The node was sent on this stream.
     said_node: bool,
 }
 

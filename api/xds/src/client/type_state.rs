@@ -1,4 +1,4 @@
-//! What a client knows about one type.
+//! The client's state of one resource type.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,14 +30,19 @@ struct Pending {
     removed: Vec<Arc<str>>,
 }
 
+/// The client's subscription to one type, and the versions that it has accepted.
 #[derive(Debug, Default)]
 pub(super) struct TypeState {
+    /// Everything of the type is subscribed to.
     pub wildcard: bool,
+    /// Names that are subscribed to, with or without the wildcard.
     pub names: BTreeSet<Arc<str>>,
     /// Versions of what was accepted.
     pub held: BTreeMap<Arc<str>, Arc<str>>,
+    /// ACKs and NACKs that are still to be sent, in the order of their responses.
     pub answers: VecDeque<Answer>,
     pub last_nack: Option<String>,
+    /// Updates that are being applied, in the order of their responses.
     pending: VecDeque<Pending>,
     /// The first message of this type went out on this stream.
     stated: bool,

@@ -14,19 +14,27 @@ use crate::interest::Interest;
 use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
 use crate::view::{Changes, View};
 
-/// One stream's state.
+/// The server's state of one discovery stream.
 #[derive(Debug)]
 pub struct Session {
     pub(super) variant: Variant,
+    /// The types that the stream serves.
     pub(super) scope: Scope,
+    /// What an empty first request means for this client.
     pub(super) empty_first: EmptyFirst,
     /// What leaves names this source of its children, and not the aggregated stream.
     pub(super) source: Option<GrpcSource>,
+    /// The newest view; none before the first, and nothing is answered until then (S14).
     pub(super) view: Option<View>,
+    /// Subscription and resources of each type, by [`ResourceKind::index`].
     pub(super) types: [TypeState; 6],
+    /// The clusters that listeners or routes wait for, by name (W5).
     pub(super) gates: BTreeMap<Arc<str>, Gate>,
+    /// Reported, and not yet taken by [`Self::next_event`].
     pub(super) events: VecDeque<Event>,
+    /// Nonces are numbers, from 1, over all types of the stream.
     pub(super) next_nonce: u64,
+    /// The revision for which [`Event::Synced`] was reported last, unless something was sent since.
     pub(super) synced: Option<u64>,
 }
 

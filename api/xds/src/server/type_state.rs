@@ -1,4 +1,4 @@
-//! What a stream knows about one type.
+//! The server's state of one resource type on one stream: its subscription, and each resource's delivery.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) enum ClientVersion {
     Exact(Version),
 }
 
+/// What the client has under one name, and what is in flight to it.
 #[derive(Debug, Default)]
 pub(super) struct ResourceState {
     pub known: ClientVersion,
@@ -69,20 +70,24 @@ pub(super) struct InFlightResource {
     pub resource: Option<Arc<Resource>>,
 }
 
+/// A response that was sent and not answered yet.
 #[derive(Debug)]
 pub(super) struct InFlightResponse {
     pub nonce: u64,
     pub sent_at: Instant,
+    /// [`Event::AckOverdue`](super::Event::AckOverdue) was reported for it.
     pub overdue: bool,
     /// What was new in it: added, changed, removed.
     pub items: Vec<(Arc<str>, Option<Arc<Resource>>)>,
 }
 
+/// The subscription to one type, and the delivery of its resources.
 #[derive(Debug, Default)]
 pub(super) struct TypeState {
     /// A request of this type was seen.
     pub asked: bool,
     pub subscription: Subscription,
+    /// What the client has or is being sent, by name.
     pub held: BTreeMap<Arc<str>, ResourceState>,
     /// Names to look at when a response may leave.
     pub dirty: BTreeSet<Arc<str>>,
