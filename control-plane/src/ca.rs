@@ -77,13 +77,10 @@ pub struct Authority {
 pub struct IssuedLeaf {
     /// The leaf, then its issuer; without the root.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its serial number.
     pub serial: Serial,
     /// Serial number of its issuer.
     pub issuer: Serial,
-    /// Whose workload.
     pub service: ServiceId,
-    /// Which workload.
     pub workload: WorkloadId,
     /// When it was made.
     pub issued_at: OffsetDateTime,

@@ -43,7 +43,6 @@ struct Window {
 struct Caller {
     source: ServiceId,
     reported_at: Instant,
-    /// By cluster.
     windows: HashMap<Arc<str>, Window>,
 }
 

@@ -12,6 +12,11 @@
 //! listener, tls, ca         connections, what they are secured with, the certificate authority
 //! ```
 
+#![allow(
+    missing_docs,
+    reason = "no library: nothing but `main`, tests and benchmarks use it; a field whose name says all has no comment"
+)]
+
 pub mod api;
 pub mod args;
 pub mod backup;

@@ -62,7 +62,6 @@ const GRACE: Duration = Duration::from_secs(6);
 pub enum Security {
     /// HTTP as it is.
     Plain,
-    /// TLS.
     Tls {
         /// Newest configuration; each new connection takes it.
         config: watch::Receiver<Arc<ServerConfig>>,
@@ -74,17 +73,14 @@ pub enum Security {
 /// A listener, and how much it holds.
 #[derive(Debug)]
 pub struct Listener {
-    /// Bound socket.
     pub socket: TcpListener,
     /// How it is spoken to.
     pub security: Security,
     /// Concurrent HTTP/2 streams of one connection.
     pub max_streams: u32,
-    /// Connections.
     pub room: ConnectionLimits,
     /// A connection without a certificate that makes no call for so long is closed.
     pub idle: Duration,
-    /// Counted here.
     pub metrics: ListenerMetrics,
     /// Connections of workloads enter here.
     pub connections: Connections,

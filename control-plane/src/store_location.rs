@@ -27,9 +27,7 @@ pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 /// A place for a store.
 #[derive(Debug, Clone)]
 pub enum StoreLocation {
-    /// A data directory.
     Directory(PathBuf),
-    /// An etcd cluster.
     Etcd(Box<EtcdConfig>),
 }
 

@@ -9,7 +9,6 @@ use weft_policies::kinds::service::Protocol;
 /// One application, and the service that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedApplication {
-    /// The service.
     pub name: Name,
     /// Where the application listens on loopback, and the service's port.
     pub port: u16,

@@ -34,7 +34,6 @@ const LONGEST_ANSWER: u64 = 4096;
 /// A sidecar that was started.
 #[derive(Debug)]
 pub struct Running {
-    /// Its process.
     pub pid: Pid,
     admin: SocketAddr,
     said: JoinHandle<VecDeque<String>>,

@@ -82,7 +82,6 @@ impl Workload {
 
 /// A mesh that runs.
 pub struct LocalMesh {
-    /// Its API.
     pub client: Client,
     /// What to tell people above the table.
     pub greeting: Vec<String>,

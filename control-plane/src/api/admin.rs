@@ -24,11 +24,8 @@ use crate::reconciler::ReconcilerHandle;
 /// What the endpoints show.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The mesh.
     pub reconciler: ReconcilerHandle,
-    /// The policies.
     pub policies: Policies,
-    /// Counts.
     pub metrics: Metrics,
     /// How fresh the store's changes are.
     pub store: watch::Receiver<weft_store::Health>,

@@ -91,7 +91,6 @@ fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
 pub enum Mode {
     /// Say what would happen.
     DryRun,
-    /// Do it.
     Commit,
 }
 

@@ -60,9 +60,7 @@ impl fmt::Debug for Serial {
 /// A certificate and from when to when it holds.
 #[derive(Debug, Clone)]
 pub struct ValidCertificate {
-    /// The certificate.
     pub certificate: CertificateDer<'static>,
-    /// Its serial number.
     pub serial: Serial,
     /// The first second.
     pub not_before: OffsetDateTime,
@@ -93,9 +91,7 @@ impl ValidCertificate {
 /// The root's certificate and the issuer that signs below it. The root's key is not here: it stays sealed until an
 /// issuer is renewed.
 pub struct SigningChain {
-    /// The root.
     pub root: ValidCertificate,
-    /// The issuer.
     pub issuer: ValidCertificate,
     /// Counts issuers; a higher one is newer.
     pub generation: u64,

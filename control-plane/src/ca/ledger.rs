@@ -46,13 +46,10 @@ pub enum KeyOrigin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// Its serial number.
     pub serial: Serial,
     /// Serial number of its issuer.
     pub issuer: Serial,
-    /// Its identity.
     pub service: ServiceId,
-    /// Its workload.
     pub workload: WorkloadId,
     /// Which joining of the workload it belongs to.
     pub instance: String,

@@ -46,7 +46,6 @@ pub const LEAVES_OF_A_NAME: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many {}; try again in {} ms", limit.what(), retry_after.as_millis())]
 pub struct Limited {
-    /// Which limit.
     pub limit: Limit,
     /// When the next one would be let through.
     pub retry_after: Duration,

@@ -35,9 +35,7 @@ use crate::tls::Peer;
 /// A member of the mesh, by a certificate that counts now. Handlers find it in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Its name.
     pub id: WorkloadId,
-    /// Its identity.
     pub service: ServiceId,
     /// Which joining of the name it is.
     pub instance: Arc<str>,

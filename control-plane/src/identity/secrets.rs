@@ -47,7 +47,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct SecretUpdate {
     /// Whom it is for, and which instance of it; all without one.
     pub holder: Option<(WorkloadId, String)>,
-    /// The secret.
     pub resource: Arc<Resource>,
 }
 

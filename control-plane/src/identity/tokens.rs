@@ -70,7 +70,6 @@ impl TokenGrant {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRecord {
-    /// Public id.
     pub id: String,
     /// Namespace and service of whoever joins with it.
     pub service: ServiceId,

@@ -55,7 +55,6 @@ pub struct LogHead {
 /// What is to be committed.
 #[derive(Clone, Debug)]
 pub struct Changeset {
-    /// Who asks.
     pub author: String,
     /// Why; may be empty.
     pub message: String,

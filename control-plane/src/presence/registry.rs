@@ -316,11 +316,9 @@ impl Registry {
 /// Something that a joiner declared and a file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct OverruledField {
-    /// The file's field.
     pub field: &'static str,
     /// What the joiner declared.
     pub declared: String,
-    /// What counts.
     pub file: String,
 }
 

@@ -18,18 +18,14 @@ use crate::presence::workloads::WorkloadRecord;
 pub enum Command {
     /// The log of policies has a new head.
     Policies {
-        /// Its revision.
         revision: u64,
-        /// All policies now.
         set: Arc<PolicySet>,
         /// Those that differ from before.
         changed: Vec<PolicyKey>,
     },
     /// The record of a workload changed.
     Record {
-        /// The workload.
         id: WorkloadId,
-        /// Its record now.
         record: Option<Box<WorkloadRecord>>,
     },
     /// All records were read: what is not among them is gone, and the world is complete.
@@ -40,18 +36,15 @@ pub enum Command {
     Secret {
         /// Whom it is for, and which instance of it; all without one.
         holder: Option<(WorkloadId, String)>,
-        /// The secret.
         resource: Arc<Resource>,
     },
     /// A discovery stream opened.
     Opened(Connected),
     /// A sidecar of this workload has its listener for other workloads: the stream's [`super::Progress`] says so.
     Arrived(WorkloadId),
-    /// It closed.
     Closed(StreamId),
     /// A sidecar reports about its application.
     Health {
-        /// Whose.
         workload: WorkloadId,
         /// By service and port.
         health: PortHealth,
@@ -60,9 +53,7 @@ pub enum Command {
     HealthEnded(WorkloadId),
     /// A sidecar wants to know what to check, now and whenever it changes.
     Check {
-        /// Whose.
         workload: WorkloadId,
-        /// Where assignments go.
         assign: watch::Sender<HealthCheckSpecifier>,
     },
     /// Another replica says which streams it has; nothing when it is gone.

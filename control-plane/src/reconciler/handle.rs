@@ -18,9 +18,7 @@ use crate::presence::workloads::WorkloadRecord;
 /// What goes through the reconciler's queue: an answer tells of all that was told before the question.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Something happened.
     Command(Command),
-    /// Somebody asks.
     Query(Query),
 }
 

@@ -12,7 +12,6 @@ use crate::presence::workloads::{Proxy, WorkloadRecord};
 pub(super) enum IdentityOrder {
     /// Make one and keep it fresh.
     Hold(Box<WorkloadRecord>),
-    /// Forget it.
     Release(WorkloadId),
 }
 

@@ -87,9 +87,7 @@ enum ResourcePlace {
 /// Whose proxies a delta concerns.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Concerned {
-    /// Everybody's.
     All,
-    /// These workloads'.
     These(BTreeSet<WorkloadId>),
 }
 

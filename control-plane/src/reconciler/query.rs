@@ -21,7 +21,6 @@ pub(super) enum Query {
     Here(oneshot::Sender<PresenceReport>),
     /// What one workload's proxy should have; no answer while nothing is served.
     View(WorkloadId, oneshot::Sender<View>),
-    /// A consistent picture.
     MeshSnapshot(oneshot::Sender<MeshSnapshot>),
     /// The open streams alone.
     Streams(oneshot::Sender<Vec<OpenStream>>),
@@ -49,13 +48,10 @@ pub struct MissingBundle {
 /// Workloads and streams of one moment.
 #[derive(Debug)]
 pub struct MeshSnapshot {
-    /// What is published.
     pub published: Published,
     /// The workloads as the compiler sees them.
     pub workloads: Workloads,
-    /// Their records.
     pub records: Records,
-    /// The open streams.
     pub streams: Vec<OpenStream>,
     /// What joiners declared and a file says otherwise.
     pub overruled: BTreeMap<WorkloadId, Vec<OverruledField>>,

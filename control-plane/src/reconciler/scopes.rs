@@ -11,7 +11,6 @@ use weft_xds::Layer;
 /// The callers of one scope.
 #[derive(Debug)]
 pub(super) struct ScopeState {
-    /// Their sidecars.
     pub users: BTreeSet<WorkloadId>,
     /// The route configuration of those that take virtual hosts by VHDS.
     pub routes: Arc<Layer>,

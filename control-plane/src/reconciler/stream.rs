@@ -82,7 +82,6 @@ impl Progress {
 /// A stream that was just admitted.
 #[derive(Debug)]
 pub struct Connected {
-    /// Its name.
     pub id: StreamId,
     /// Whose it is, by certificate.
     pub workload: WorkloadId,
@@ -90,30 +89,25 @@ pub struct Connected {
     pub instance: Arc<str>,
     /// What the node calls itself, for instance `envoy 1.40.0`.
     pub user_agent: String,
-    /// Variant and scope.
     pub kind: StreamKind,
     /// How it is told virtual hosts.
     pub form: RouteForm,
     /// Where its answers are noted.
     pub progress: Arc<Progress>,
-    /// Where views go.
     pub handle: StreamHandle,
 }
 
 /// A stream that is being served.
 #[derive(Clone, Debug)]
 pub struct OpenStream {
-    /// Whose it is.
     pub workload: WorkloadId,
     /// Which joining of that name: another one's record, key or configuration is never given to it.
     pub instance: Arc<str>,
     /// What the node calls itself.
     pub user_agent: String,
-    /// Variant and scope.
     pub kind: StreamKind,
     /// How it is told virtual hosts.
     pub form: RouteForm,
-    /// Since when.
     pub since: SystemTime,
     /// Revision of the newest view that concerned it; 0 before the first. It may have a newer one by now.
     pub published: u64,

@@ -26,21 +26,14 @@ const COMPACT_EVERY: u32 = 120;
 /// What a leader works on.
 #[derive(Clone, Debug)]
 pub struct Duties {
-    /// The store.
     pub store: Arc<dyn Store>,
-    /// The certificate authority.
     pub authority: Arc<Authority>,
-    /// Issued leaves.
     pub ledger: Ledger,
-    /// Join tokens.
     pub tokens: Tokens,
-    /// Records of workloads.
     pub workloads: Workloads,
     /// Instances whose leaves are not to be believed.
     pub revocations: Revocations,
-    /// Policies.
     pub log: PolicyLog,
-    /// Who is alive.
     pub reconciler: ReconcilerHandle,
     /// The time of day.
     pub clock: Clock,

@@ -42,9 +42,7 @@ pub fn limit() -> u64 {
 /// so that no listener can take the descriptors of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DescriptorShares {
-    /// xDS and join.
     pub xds: ConnectionLimits,
-    /// The REST API.
     pub api: ConnectionLimits,
     /// The admin endpoints, and as much again for metrics alone.
     pub admin: ConnectionLimits,

@@ -24,7 +24,6 @@ pub enum ClientCertificates {
     Optional,
     /// A connection without one ends in the handshake.
     Required,
-    /// Not asked for.
     Ignored,
 }
 

@@ -28,7 +28,6 @@ const OVERHEAD: usize = 160;
 /// Whose refusals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKey {
-    /// The workload.
     pub workload: WorkloadId,
     /// Which joining of it.
     pub instance: Arc<str>,

@@ -8,7 +8,7 @@ use weft_api::resource::ResourceKind;
 /// One resource as it arrived.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Added {
-    /// Its name.
+    /// The resource's name, unique within its type.
     pub name: Arc<str>,
     /// The server's version in delta; a hash of the body in state of the world.
     pub version: Arc<str>,
@@ -26,13 +26,13 @@ pub struct ResponseId {
 /// One response, to be applied and answered. Updates of a type are answered in the order of their arrival.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update {
-    /// The type.
+    /// The resource type that this is about.
     pub kind: ResourceKind,
     /// New and changed resources; one that was sent again unchanged is here too (its parent may need it).
     pub added: Vec<Added>,
     /// Names that do not exist (any more), also some that were never held.
     pub removed: Vec<Arc<str>>,
-    /// For the answer.
+    /// Names the response to [`Session::answer`](super::Session::answer).
     pub response_id: ResponseId,
 }
 

@@ -9,9 +9,9 @@ use weft_api::resource::{ResourceKind, Version};
 pub enum Event {
     /// A response left.
     Sent {
-        /// Its type.
+        /// The resource type of the response.
         kind: ResourceKind,
-        /// Resources in it.
+        /// How many resources it carries.
         resources: usize,
         /// Names removed by it.
         removed: usize,
@@ -20,32 +20,32 @@ pub enum Event {
     },
     /// The client accepted these; a removed name has no version.
     Acked {
-        /// The type.
+        /// The resource type that this is about.
         kind: ResourceKind,
         /// Names, and the versions the client now runs.
         resources: Vec<(Arc<str>, Option<Version>)>,
     },
     /// The client has these since an earlier stream (R1), named one by one or by the version of the whole set.
     Resumed {
-        /// The type.
+        /// The resource type that this is about.
         kind: ResourceKind,
-        /// Their names.
+        /// Names of the resources, each once.
         names: Vec<Arc<str>>,
     },
     /// The client refused a response (S11).
     Nacked {
-        /// The type.
+        /// The resource type that this is about.
         kind: ResourceKind,
         /// What was new in the response.
         resources: Vec<(Arc<str>, Version)>,
-        /// The client's words.
+        /// The message of the NACK's `error_detail`, cut and without control characters.
         message: Arc<str>,
         /// whether the resource stands alone and is quarantined, or the parts are still to be tried.
         blame: Blame,
     },
     /// The client refuses this resource, or this set, for certain: it is not sent again until it changes (S9).
     Quarantined {
-        /// The type.
+        /// The resource type that this is about.
         kind: ResourceKind,
         /// What it refuses: to be remembered beyond the stream.
         rejected: Rejected,
@@ -57,19 +57,19 @@ pub enum Event {
     },
     /// A type of a delta stream no longer waits for an ACK before it sends more (W8).
     AckOverdue {
-        /// The type.
+        /// The resource type that this is about.
         kind: ResourceKind,
     },
     /// The client has answered for everything at this revision.
     Synced {
-        /// The view's revision.
+        /// Revision of the view that was answered for.
         revision: u64,
         /// How many resources it refuses.
         rejected: usize,
     },
     /// A request for a type that Weft does not serve; the stream stays open (S3).
     UnknownType {
-        /// Its type URL.
+        /// The type URL of the request, cut to a label.
         type_url: String,
     },
 }
@@ -88,9 +88,9 @@ pub enum Blame {
 pub struct Rejected {
     /// Its name; `*` for a whole set of which the client named nothing.
     pub name: Arc<str>,
-    /// The version refused.
+    /// The version that was refused; another one is tried.
     pub version: Version,
-    /// The client's words.
+    /// The message of the NACK's `error_detail`, cut and without control characters.
     pub message: Arc<str>,
 }
 

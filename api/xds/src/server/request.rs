@@ -17,7 +17,7 @@ use crate::wire;
 /// Why a request ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// S3
+    /// A request on the aggregated stream does not say which type it is about (S3).
     #[error("a request on the aggregated stream has no type_url; set it on every message")]
     NoTypeUrl,
     /// A single-type service was asked for another type.
@@ -25,13 +25,13 @@ pub enum RequestError {
     WrongType {
         /// What the service serves.
         served: ResourceKind,
-        /// What was asked.
+        /// The type URL of the request, cut to a label.
         asked: String,
     },
     /// Secrets are given by name, to those entitled to that name.
     #[error("secrets can not be asked for by wildcard; ask for them by name")]
     WildcardSecrets,
-    /// D8
+    /// The subscription exceeds the bound on names of one type on one stream (D8).
     #[error(
         "the stream asks for more than {MAX_NAMES} names of {} (one longer than 128 bytes counts as several); subscribe to fewer, or to all by *",
         .0.type_url()

@@ -22,13 +22,13 @@ pub struct StreamStatus {
 /// One type on a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamTypeStatus {
-    /// The type.
+    /// The resource type that this is about.
     pub kind: ResourceKind,
     /// Whether the client asked for everything.
     pub wildcard: bool,
-    /// Names asked for.
+    /// How many names the client is subscribed to, beside a wildcard.
     pub subscribed: usize,
-    /// Responses sent.
+    /// Responses of this type that left on this stream.
     pub responses: u64,
     /// Resources sent to the client: those that it has, and those without an answer yet.
     pub sent: usize,

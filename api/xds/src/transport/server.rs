@@ -71,7 +71,7 @@ pub trait Publisher: Send + Sync + 'static {
 
 /// Learns what happens on one stream, in order, on the stream's task: it must be quick. Dropped when the stream ends.
 pub trait Observer: Send + 'static {
-    /// Something happened.
+    /// Called once for each event, in the order in which they happened.
     fn on_event(&mut self, event: Event);
 }
 

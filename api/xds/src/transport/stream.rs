@@ -28,7 +28,7 @@ pub(super) trait ProtocolVariant: Send + Sync + 'static {
     fn node(request: &mut Self::Request) -> Option<wire::Node>;
     fn read(request: Self::Request) -> Request;
     fn write(response: Response) -> Option<Self::Response>;
-    /// The client's half.
+    /// The client's side: the message of this variant, if it is one.
     fn request(request: Request) -> Option<Self::Request>;
     fn deliver(response: Self::Response) -> Response;
 }

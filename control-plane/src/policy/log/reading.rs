@@ -21,16 +21,13 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// One changeset that a reader had not seen.
 #[derive(Clone, Debug)]
 pub struct UnreadChangeset {
-    /// Who, when, why.
     pub info: ChangesetInfo,
-    /// What changed.
     pub changes: Vec<Change>,
 }
 
 /// What happened since a snapshot.
 #[derive(Clone, Debug)]
 pub enum Advance {
-    /// Nothing.
     Unchanged,
     /// These changesets, in order, lead to the snapshot.
     Steps(Snapshot, Vec<UnreadChangeset>),

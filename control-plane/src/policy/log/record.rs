@@ -34,7 +34,6 @@ pub struct ChangesetInfo {
     pub id: String,
     /// The changeset before it; none for the first.
     pub parent: Option<String>,
-    /// Who.
     pub author: String,
     /// Why, in the author's words; may be empty.
     pub message: String,
