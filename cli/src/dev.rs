@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{Dev, Format};
 use crate::output;
 use crate::run::find_program;
-use crate::up::crew::Crew;
+use crate::up::processes::Processes;
 use application::Applications;
 use mesh::{DevMesh, Member};
 
@@ -47,15 +47,15 @@ pub async fn run(args: Dev) -> anyhow::Result<ExitCode> {
     let mut hangup = heard(SignalKind::hangup())?;
     let dir = tempfile::Builder::new().prefix("weft-dev-").tempdir();
     let dir = dir.context("no temporary directory for the mesh's data; TMPDIR says where it is made")?;
-    let mut crew = Crew::try_new(&dir.path().join("logs"))?;
+    let mut processes = Processes::try_new(&dir.path().join("logs"))?;
     let mut applications = Applications::default();
     let live = async {
-        let mesh = DevMesh::start(&planned, dir.path(), &mut crew).await?;
+        let mesh = DevMesh::start(&planned, dir.path(), &mut processes).await?;
         let width = planned.iter().map(|one| one.name.as_str().len()).max().unwrap_or(0);
         for member in &mesh.members {
             applications.start(&member.planned, &member.sidecar, width)?;
         }
-        watch(&mesh, args.output, &mut crew, &mut applications).await
+        watch(&mesh, args.output, &mut processes, &mut applications).await
     };
     let ended = tokio::select! {
         ended = live => ended,
@@ -64,7 +64,7 @@ pub async fn run(args: Dev) -> anyhow::Result<ExitCode> {
         _ = hangup.recv() => Ok(ExitCode::SUCCESS),
     };
     let mut stubborn = applications.end().await;
-    stubborn.extend(crew.end().await);
+    stubborn.extend(processes.end().await);
     for name in &stubborn {
         eprintln!("weft: {name} did not end by itself and was killed");
     }
@@ -76,13 +76,13 @@ pub async fn run(args: Dev) -> anyhow::Result<ExitCode> {
 async fn watch(
     mesh: &DevMesh,
     format: Format,
-    crew: &mut Crew,
+    processes: &mut Processes,
     applications: &mut Applications,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let (mut silent, mut is_told) = (mesh.members.iter().collect::<Vec<_>>(), false);
     loop {
-        crew.check()?;
+        processes.check()?;
         if let Some(ended) = applications.ended().await? {
             eprintln!("weft: {} ended ({}), and so the others do", ended.name, ended.status);
             return Ok(ended.code());

@@ -31,11 +31,11 @@ pub use sidecar::ask;
 
 use crate::args::{Run, Sidecar};
 use crate::commands::bootstrap::Membership;
-use crate::up::crew;
+use crate::up::processes;
 use children::{Children, End, tell};
 use entry::Home;
 use sidecar::{Running, reachable};
-use signals::{Signals, Told};
+use signals::{SignalAction, Signals};
 
 /// Between two looks at a sidecar that is starting.
 const LOOK: Duration = Duration::from_millis(50);
@@ -67,7 +67,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: Run) -> 
             );
             return Ok(if end == End::Exited(EX_USAGE) { end.into() } else { ExitCode::FAILURE });
         }
-        Start::Told(signal) => {
+        Start::Signalled(signal) => {
             end_sidecar(sidecar.pid, &mut children, &mut signals).await;
             return Ok(ended_by(signal));
         }
@@ -80,7 +80,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: Run) -> 
             return Err(error);
         }
     };
-    let mut pair = Pair { children, signals, sidecar, application };
+    let mut pair = RunningPair { children, signals, sidecar, application };
     match pair.serve(args.drain_time).await {
         Outcome::Application(end) => {
             end_sidecar(pair.sidecar.pid, &mut pair.children, &mut pair.signals).await;
@@ -96,7 +96,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: Run) -> 
 enum Start {
     Ready,
     Failed(End),
-    Told(Signal),
+    Signalled(Signal),
 }
 
 /// However long the control plane is away.
@@ -106,7 +106,7 @@ async fn until_ready(sidecar: &Running, children: &mut Children, signals: &mut S
     loop {
         tokio::select! {
             (pid, end) = children.next() => if pid == sidecar.pid { return Start::Failed(end) },
-            signal = signals.end() => return Start::Told(signal),
+            signal = signals.end() => return Start::Signalled(signal),
             ready = async { looks.tick().await; sidecar.is_ready().await } => if ready { return Start::Ready },
         }
     }
@@ -125,7 +125,7 @@ fn greet(identity: &Path, flags: &Sidecar) {
 fn start(args: &Run) -> anyhow::Result<Pid> {
     let [program, rest @ ..] = &args.command[..] else { anyhow::bail!("there is no command") };
     // In the group of this process: it may read from the terminal.
-    let mut command = crew::bound_to_this_process(Path::new(program));
+    let mut command = processes::bound_to_this_process(Path::new(program));
     command.args(rest).envs(proxy_variables(&args.sidecar));
     sidecar::forget(&mut command, &NOT_FOR_APPLICATIONS);
     let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
@@ -167,7 +167,7 @@ async fn end_sidecar(pid: Pid, children: &mut Children, signals: &mut Signals) {
 }
 
 /// An application and its sidecar, both running.
-struct Pair {
+struct RunningPair {
     children: Children,
     signals: Signals,
     sidecar: Running,
@@ -180,15 +180,15 @@ enum Outcome {
     Sidecar(End),
 }
 
-impl Pair {
+impl RunningPair {
     /// Until one of both has ended.
     async fn serve(&mut self, drain_time: Duration) -> Outcome {
         let signal = loop {
             tokio::select! {
                 (pid, end) = self.children.next() => if let Some(outcome) = self.outcome(pid, end) { return outcome },
                 told = self.signals.next() => match told {
-                    Told::PassOn(signal) => tell(self.application, signal),
-                    Told::End(signal) => break signal,
+                    SignalAction::PassOn(signal) => tell(self.application, signal),
+                    SignalAction::End(signal) => break signal,
                 },
             }
         };
@@ -199,7 +199,7 @@ impl Pair {
         loop {
             tokio::select! {
                 (pid, end) = self.children.next() => if let Some(outcome) = self.outcome(pid, end) { return outcome },
-                Told::PassOn(signal) | Told::End(signal) = self.signals.next() => tell(self.application, signal),
+                SignalAction::PassOn(signal) | SignalAction::End(signal) = self.signals.next() => tell(self.application, signal),
             }
         }
     }
@@ -219,8 +219,8 @@ impl Pair {
                     }
                 }
                 told = self.signals.next() => match told {
-                    Told::PassOn(signal) => tell(application, signal),
-                    Told::End(_) => return None,
+                    SignalAction::PassOn(signal) => tell(application, signal),
+                    SignalAction::End(_) => return None,
                 },
             }
         }

@@ -36,7 +36,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
-pub use error::{Refusal, problem_response};
+pub use error::{ApiError, problem_response};
 pub use state::Api;
 
 /// Body of an ordinary call: 1 MiB.
@@ -71,14 +71,14 @@ pub fn router(api: Api) -> Router {
 }
 
 /// Lets through whoever carries the operator token.
-async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Refusal> {
+async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Result<Response, ApiError> {
     let token = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
     let Some(token) = token else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
             "send `Authorization: Bearer TOKEN`; the token is in operator.token in the control plane's data directory",
@@ -87,6 +87,6 @@ async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> R
     if api.operators.verify(token.trim()).await? {
         Ok(next.run(request).await)
     } else {
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this token is not known here"))
+        Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this token is not known here"))
     }
 }

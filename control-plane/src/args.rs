@@ -17,7 +17,7 @@ pub const SEAL_KEY: &str = "seal.key";
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<CliCommand>,
     /// YAML file with any of these flags, written without the dashes
     #[arg(long, env = "WEFT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -106,7 +106,7 @@ pub struct Args {
 
 /// What `weft-control-plane` can do besides serving.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Ask a control plane that runs here whether it is ready: exits 0 if so, 1 and says why if not
     Health {
         /// Its admin endpoint; as --admin-listen by default

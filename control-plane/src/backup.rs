@@ -23,14 +23,14 @@ use crate::args::{Args, SEAL_KEY, StoreCommand};
 use crate::ca;
 use crate::clock::Clock;
 use crate::identity::lost_time::LostTime;
-use crate::place::Place;
+use crate::store_location::StoreLocation;
 
 /// Writes the state into a new file, and says so.
 ///
 /// # Errors
 /// When the state cannot be read, or the file exists or cannot be written: then there is none of that name.
 pub async fn back_up(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<String> {
-    let place = Place::of(args)?;
+    let place = StoreLocation::of(args)?;
     let backup = taking::write(&place, file, clock).await?;
     let seal_key = args.seal_key();
     Ok(format!(
@@ -50,7 +50,7 @@ pub async fn back_up(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<
 /// # Errors
 /// When the file is not a whole backup, or the place is not empty or does not take it.
 pub async fn restore(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<String> {
-    let place = Place::of(args)?;
+    let place = StoreLocation::of(args)?;
     let mut backup = read(file)?;
     let lost = LostTime::new(backup.taken_at, clock.unix_seconds());
     let mut said = format!(
@@ -73,7 +73,7 @@ pub async fn restore(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<
 /// When the source is in use or cannot be read, or the destination is not empty or does not take it.
 pub async fn store(args: &Args, command: &StoreCommand, clock: &Clock) -> anyhow::Result<String> {
     let StoreCommand::Copy { from, to } = command;
-    let (source, destination) = (Place::read(args, from)?, Place::read(args, to)?);
+    let (source, destination) = (StoreLocation::read(args, from)?, StoreLocation::read(args, to)?);
     let snapshot = taking::at_rest(&source).await?;
     let backup = taking::of(snapshot, clock)?;
     let mut said = format!(
@@ -90,14 +90,14 @@ pub async fn store(args: &Args, command: &StoreCommand, clock: &Clock) -> anyhow
 }
 
 /// What the place that was filled lacks for a start.
-fn next_step(args: &Args, place: &Place, mesh: &str) -> String {
+fn next_step(args: &Args, place: &StoreLocation, mesh: &str) -> String {
     let mut said = String::new();
     if mesh != args.trust_domain.as_str() {
         said.push_str(&format!("\nstart it with --trust-domain {mesh}"));
     }
     let seal_key = match (&args.seal_key, place) {
-        (None, Place::Directory(directory)) => directory.join(SEAL_KEY),
-        (Some(_), _) | (None, Place::Etcd(_)) => args.seal_key(),
+        (None, StoreLocation::Directory(directory)) => directory.join(SEAL_KEY),
+        (Some(_), _) | (None, StoreLocation::Etcd(_)) => args.seal_key(),
     };
     if !seal_key.exists() {
         said.push_str(&format!(

@@ -32,7 +32,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
-pub use chain::{Held, Serial, SigningChain};
+pub use chain::{Serial, SigningChain, ValidCertificate};
 pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use error::CaError;
@@ -77,13 +77,10 @@ pub struct Authority {
 pub struct IssuedLeaf {
     /// The leaf, then its issuer; without the root.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its serial number.
     pub serial: Serial,
     /// Serial number of its issuer.
     pub issuer: Serial,
-    /// Whose workload.
     pub service: ServiceId,
-    /// Which workload.
     pub workload: WorkloadId,
     /// When it was made.
     pub issued_at: OffsetDateTime,

@@ -43,7 +43,6 @@ struct Window {
 struct Caller {
     source: ServiceId,
     reported_at: Instant,
-    /// By cluster.
     windows: HashMap<Arc<str>, Window>,
 }
 
@@ -81,12 +80,12 @@ impl Edges {
         caller.reported_at = now;
         let beyond =
             samples.into_iter().filter(|(cluster, sample)| match caller.take(now, before, cluster, sample) {
-                Taken::Since(flown) => {
+                SampleOutcome::Since(flown) => {
                     totals.add(now, cluster, &flown);
                     false
                 }
-                Taken::Unused => false,
-                Taken::NoRoom => true,
+                SampleOutcome::Unused => false,
+                SampleOutcome::NoRoom => true,
             });
         let beyond = beyond.count();
         // Not at each report: looking at all of them for each of them would be quadratic.
@@ -125,7 +124,7 @@ impl Edges {
 }
 
 /// What became of a sample.
-enum Taken {
+enum SampleOutcome {
     /// It is kept; so much has flown since the one before.
     Since(Sample),
     /// A destination that was never used takes no room.
@@ -135,21 +134,27 @@ enum Taken {
 }
 
 impl Caller {
-    fn take(&mut self, now: Instant, before: Option<Instant>, cluster: &Arc<str>, sample: &Sample) -> Taken {
+    fn take(
+        &mut self,
+        now: Instant,
+        before: Option<Instant>,
+        cluster: &Arc<str>,
+        sample: &Sample,
+    ) -> SampleOutcome {
         if let Some(window) = self.windows.get_mut(cluster) {
-            return Taken::Since(window.push(now, sample.clone()));
+            return SampleOutcome::Since(window.push(now, sample.clone()));
         }
         if !sample.used() || Destination::parse(cluster).is_none() {
-            return Taken::Unused;
+            return SampleOutcome::Unused;
         }
         if self.windows.len() >= MOST_EDGES {
-            return Taken::NoRoom;
+            return SampleOutcome::NoRoom;
         }
         // At its report before, if there was one, it had not used this destination.
         let mut window = Window { samples: before.map(|at| (at, Sample::default())).into_iter().collect() };
         let flown = window.push(now, sample.clone());
         self.windows.insert(Arc::clone(cluster), window);
-        Taken::Since(flown)
+        SampleOutcome::Since(flown)
     }
 }
 

@@ -31,7 +31,7 @@ use weft_store::{CommitError, Store, Txn};
 use weft_xds::transport::PeerIdentity;
 
 pub use declared::DeclarationError;
-pub use refusal::Refusal;
+pub use refusal::JoinRefusal;
 
 use crate::ca::{
     Authority, CheckedCsr, IssuedLeaf, KeyOrigin, LEAVES_OF_A_NAME, Ledger, LedgerEntry, MAX_CSR_BYTES,
@@ -40,10 +40,10 @@ use crate::ca::{
 use crate::clock::Clock;
 use crate::identity::instances::{Instances, Member};
 use crate::identity::revocation;
-use crate::identity::tokens::{Presented, TokenError, Tokens};
+use crate::identity::tokens::{PresentedToken, TokenError, Tokens};
+use crate::log_throttle::LogThrottle;
 use crate::presence::workloads::{Stored, WorkloadRecord, Workloads};
-use crate::seldom::Seldom;
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 /// The largest request: a certificate request and what a workload declares.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -53,11 +53,11 @@ const ATTEMPTS: usize = 8;
 const MAX_DNS_NAME: usize = 253;
 
 /// Whether the instance that has a name is there and answers within 2 s.
-pub type Answers = Arc<dyn Fn(WorkloadRecord) -> BoxFuture<'static, bool> + Send + Sync>;
+pub type InstanceProbe = Arc<dyn Fn(WorkloadRecord) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Serves the join protocol.
 #[derive(Clone)]
-pub struct Joining {
+pub struct JoinServer {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
     limits: Arc<SigningLimits>,
@@ -66,11 +66,11 @@ pub struct Joining {
     ledger: Ledger,
     clock: Clock,
     instances: Instances,
-    answers: Answers,
-    refused: Arc<Seldom<(Option<IpAddr>, Code)>>,
+    answers: InstanceProbe,
+    refused: Arc<LogThrottle<(Option<IpAddr>, Code)>>,
 }
 
-impl Joining {
+impl JoinServer {
     /// A service over these parts.
     #[must_use]
     pub fn new(
@@ -78,7 +78,7 @@ impl Joining {
         authority: Arc<Authority>,
         limits: Arc<SigningLimits>,
         instances: Instances,
-        answers: Answers,
+        answers: InstanceProbe,
         clock: Clock,
     ) -> Self {
         let tokens = Tokens::new(Arc::clone(&store), clock.clone());
@@ -93,8 +93,12 @@ impl Joining {
         JoinServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
-    async fn admit(&self, request: &JoinRequest, source: Option<IpAddr>) -> Result<JoinResponse, Refusal> {
-        self.limits.admit_token(source.map(Source::from), &request.token_id, &request.secret)?;
+    async fn admit(
+        &self,
+        request: &JoinRequest,
+        source: Option<IpAddr>,
+    ) -> Result<JoinResponse, JoinRefusal> {
+        self.limits.admit_token(source.map(SourceAddress::from), &request.token_id, &request.secret)?;
         if request.csr_der.len() > MAX_CSR_BYTES {
             return Err(crate::ca::CsrError::TooLarge(request.csr_der.len()).into());
         }
@@ -103,7 +107,7 @@ impl Joining {
             let token =
                 self.tokens.present(&request.token_id, &request.secret).await.inspect_err(|error| {
                     if matches!(error, TokenError::Invalid) {
-                        self.limits.note_bad_token(source.map(Source::from));
+                        self.limits.note_bad_token(source.map(SourceAddress::from));
                     }
                 })?;
             if !limited {
@@ -111,25 +115,25 @@ impl Joining {
                 limited = true;
             }
             token.check_life(&self.clock)?;
-            let wanted = Wanted::read(request, &token, &self.authority, source)?;
+            let wanted = CheckedJoin::read(request, &token, &self.authority, source)?;
             match self.enter(&wanted, &token).await {
                 Ok(leaf) => return Ok(self.joined(&wanted, leaf)),
-                Err(Refusal::Commit(CommitError::Conflict { .. } | CommitError::Uncertain { .. })) => {}
+                Err(JoinRefusal::Commit(CommitError::Conflict { .. } | CommitError::Uncertain { .. })) => {}
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(Refusal::Contended)
+        Err(JoinRefusal::Contended)
     }
 
     /// Uses the token, writes the workload and the leaf: all or nothing.
-    async fn enter(&self, wanted: &Wanted, token: &Presented) -> Result<IssuedLeaf, Refusal> {
+    async fn enter(&self, wanted: &CheckedJoin, token: &PresentedToken) -> Result<IssuedLeaf, JoinRefusal> {
         self.instances.check_name(&wanted.id, &wanted.service)?;
         let previous = self.workloads.find(&wanted.id).await?;
         let mut record = wanted.record(token, &self.clock);
         let mut is_repeated = false;
         if let Some(Stored { record: previous, .. }) = &previous {
             if previous.service != wanted.service {
-                return Err(Refusal::Taken(wanted.id.clone(), previous.service.clone()));
+                return Err(JoinRefusal::Taken(wanted.id.clone(), previous.service.clone()));
             }
             if previous.spki_sha256 == record.spki_sha256 {
                 // Whoever has the key is the same instance. An answer that was lost on the way is asked for again with
@@ -138,7 +142,7 @@ impl Joining {
                 record.awaited &= previous.awaited || previous.left_at.is_some();
                 is_repeated = previous.token == record.token;
             } else if previous.left_at.is_none() && (self.answers)(previous.clone()).await {
-                return Err(Refusal::Alive(wanted.id.clone()));
+                return Err(JoinRefusal::Alive(wanted.id.clone()));
             }
         }
         self.check_room(&wanted.id, &record.instance).await?;
@@ -153,10 +157,10 @@ impl Joining {
     }
 
     /// Whether one more leaf of an instance keeps within what revoking its name can list.
-    async fn check_room(&self, id: &WorkloadId, instance: &str) -> Result<(), Refusal> {
+    async fn check_room(&self, id: &WorkloadId, instance: &str) -> Result<(), JoinRefusal> {
         let mut live = self.ledger.issued().live(id, self.clock.unix_seconds());
         if let Some(leaves) = live.get(instance) {
-            return self.limits.admit_leaf(*leaves).map_err(Refusal::ManyLeaves);
+            return self.limits.admit_leaf(*leaves).map_err(JoinRefusal::ManyLeaves);
         }
         if live.values().sum::<usize>() >= LEAVES_OF_A_NAME {
             // Those that were revoked stand on a list already, and take no more room.
@@ -164,10 +168,10 @@ impl Joining {
             live.retain(|instance, _| !revoked.contains(instance));
         }
         let live = live.values().sum();
-        self.limits.admit_instance(live).map_err(|full| Refusal::ManyInstances(id.clone(), full))
+        self.limits.admit_instance(live).map_err(|full| JoinRefusal::ManyInstances(id.clone(), full))
     }
 
-    fn joined(&self, wanted: &Wanted, leaf: IssuedLeaf) -> JoinResponse {
+    fn joined(&self, wanted: &CheckedJoin, leaf: IssuedLeaf) -> JoinResponse {
         JoinResponse {
             certificate_chain_der: der(leaf.chain),
             bundle_der: der(self.authority.bundle()),
@@ -179,7 +183,7 @@ impl Joining {
         }
     }
 
-    async fn renew_for(&self, member: &Member, csr: &[u8]) -> Result<RenewResponse, Refusal> {
+    async fn renew_for(&self, member: &Member, csr: &[u8]) -> Result<RenewResponse, JoinRefusal> {
         self.limits.admit_renewal(&member.id)?;
         let csr = CheckedCsr::try_from_der(csr)?;
         self.instances.check_current(member).await?;
@@ -195,7 +199,7 @@ impl Joining {
 }
 
 #[tonic::async_trait]
-impl JoinService for Joining {
+impl JoinService for JoinServer {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|source| source.0.ip());
         let answer = self.admit(request.get_ref(), source).await;
@@ -220,8 +224,8 @@ impl JoinService for Joining {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         let member = member(&request)?;
-        self.limits.admit_mark(&member.id).map_err(Refusal::from)?;
-        self.workloads.drain(&member.id, Some(&member.instance)).await.map_err(Refusal::from)?;
+        self.limits.admit_mark(&member.id).map_err(JoinRefusal::from)?;
+        self.workloads.drain(&member.id, Some(&member.instance)).await.map_err(JoinRefusal::from)?;
         tracing::info!(workload = %member.id, "said goodbye");
         Ok(Response::new(LeaveResponse {}))
     }
@@ -232,22 +236,22 @@ impl JoinService for Joining {
         if request.get_ref().only_ask {
             return Ok(Response::new(ReturnResponse {}));
         }
-        self.limits.admit_mark(&member.id).map_err(Refusal::from)?;
-        if self.workloads.take_back(&member.id, &member.instance).await.map_err(Refusal::from)? {
+        self.limits.admit_mark(&member.id).map_err(JoinRefusal::from)?;
+        if self.workloads.take_back(&member.id, &member.instance).await.map_err(JoinRefusal::from)? {
             tracing::info!(workload = %member.id, "is back");
         }
         Ok(Response::new(ReturnResponse {}))
     }
 }
 
-impl fmt::Debug for Joining {
+impl fmt::Debug for JoinServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Joining").field("authority", &self.authority).finish_non_exhaustive()
     }
 }
 
 /// What a join asks for, checked against its token.
-struct Wanted {
+struct CheckedJoin {
     id: WorkloadId,
     service: ServiceId,
     declared: crate::presence::workloads::Declared,
@@ -255,19 +259,19 @@ struct Wanted {
     csr: CheckedCsr,
 }
 
-impl Wanted {
+impl CheckedJoin {
     fn read(
         request: &JoinRequest,
-        token: &Presented,
+        token: &PresentedToken,
         authority: &Authority,
         source: Option<IpAddr>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, JoinRefusal> {
         let token = token.record();
-        let workload = request.workload.as_ref().ok_or(Refusal::NoWorkload)?;
+        let workload = request.workload.as_ref().ok_or(JoinRefusal::NoWorkload)?;
         let name = Name::try_new(&workload.name)?;
         let dns = names::workload_dns_san(&name, &token.service, authority.trust_domain());
         if dns.len() > MAX_DNS_NAME {
-            return Err(Refusal::NameTooLong(dns));
+            return Err(JoinRefusal::NameTooLong(dns));
         }
         Ok(Self {
             id: WorkloadId::new(token.service.namespace.clone(), name),
@@ -278,7 +282,7 @@ impl Wanted {
         })
     }
 
-    fn record(&self, token: &Presented, clock: &Clock) -> WorkloadRecord {
+    fn record(&self, token: &PresentedToken, clock: &Clock) -> WorkloadRecord {
         WorkloadRecord {
             id: self.id.clone(),
             service: self.service.clone(),
@@ -296,12 +300,12 @@ impl Wanted {
 }
 
 /// Who calls, by a certificate that was found to count.
-fn member<T>(request: &Request<T>) -> Result<Member, Refusal> {
+fn member<T>(request: &Request<T>) -> Result<Member, JoinRefusal> {
     let extensions = request.extensions();
     match (extensions.get::<Member>(), extensions.get::<PeerIdentity>()) {
         (Some(member), _) => Ok(member.clone()),
-        (None, Some(_)) => Err(Refusal::NotAWorkload),
-        (None, None) => Err(Refusal::NoCertificate),
+        (None, Some(_)) => Err(JoinRefusal::NotAWorkload),
+        (None, None) => Err(JoinRefusal::NoCertificate),
     }
 }
 

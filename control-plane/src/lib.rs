@@ -12,6 +12,11 @@
 //! listener, tls, ca         connections, what they are secured with, the certificate authority
 //! ```
 
+#![allow(
+    missing_docs,
+    reason = "no library: nothing but `main`, tests and benchmarks use it; a field whose name says all has no comment"
+)]
+
 pub mod api;
 pub mod args;
 pub mod backup;
@@ -21,17 +26,17 @@ pub mod edges;
 pub mod identity;
 pub mod join;
 pub mod listener;
+mod log_throttle;
 pub mod metrics;
-pub mod place;
 pub mod policy;
 pub mod presence;
 pub mod private_file;
 pub mod reconciler;
 pub mod replicas;
-mod seldom;
 pub mod server;
 pub mod source;
 pub mod store_error;
+pub mod store_location;
 pub mod tls;
 pub mod xds;
 

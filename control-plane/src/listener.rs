@@ -14,13 +14,13 @@
 
 mod calls;
 mod connection;
+mod connection_pools;
 mod connections;
 mod failure;
 mod greeting;
 mod handshakes;
+mod keepalive;
 mod lifetime;
-mod pulse;
-mod room;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,18 +36,18 @@ use tokio_util::task::TaskTracker;
 use weft_api::{TrustDomain, WorkloadId};
 
 use crate::clock::Clock;
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Closed, HandshakeFailure, ListenerMetrics};
-use crate::seldom::Seldom;
-use crate::source::Source;
+use crate::source::SourceAddress;
 
+use connection_pools::{ConnectionPermit, ConnectionPools, Pool};
 use handshakes::Handshakes;
-use room::{Guest, Pool, Room};
 
 pub use connection::{API_STREAMS, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_HEADERS, XDS_STREAMS};
+pub use connection_pools::ConnectionLimits;
 pub use connections::{CONNECTIONS_OF_A_WORKLOAD, Connections};
 pub use greeting::HANDSHAKE_TIMEOUT;
 pub use handshakes::{HANDSHAKES_OF_A_SOURCE, PENDING_HANDSHAKES};
-pub use room::RoomSize;
 
 /// A stranger that makes no call for so long is let go.
 pub const IDLE_STRANGER: Duration = Duration::from_secs(10);
@@ -62,7 +62,6 @@ const GRACE: Duration = Duration::from_secs(6);
 pub enum Security {
     /// HTTP as it is.
     Plain,
-    /// TLS.
     Tls {
         /// Newest configuration; each new connection takes it.
         config: watch::Receiver<Arc<ServerConfig>>,
@@ -74,17 +73,14 @@ pub enum Security {
 /// A listener, and how much it holds.
 #[derive(Debug)]
 pub struct Listener {
-    /// Bound socket.
     pub socket: TcpListener,
     /// How it is spoken to.
     pub security: Security,
     /// Concurrent HTTP/2 streams of one connection.
     pub max_streams: u32,
-    /// Connections.
-    pub room: RoomSize,
+    pub room: ConnectionLimits,
     /// A connection without a certificate that makes no call for so long is closed.
     pub idle: Duration,
-    /// Counted here.
     pub metrics: ListenerMetrics,
     /// Connections of workloads enter here.
     pub connections: Connections,
@@ -112,12 +108,12 @@ impl Listener {
     /// certificate ends, and ends with it.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
-        let room = Room::new(self.room);
+        let room = ConnectionPools::new(self.room);
         let first = match &self.security {
             Security::Plain => Pool::Stranger,
             Security::Tls { .. } => Pool::Greeting,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ListenerShared {
             app,
             security: self.security,
             max_streams: self.max_streams,
@@ -126,15 +122,15 @@ impl Listener {
             connections: self.connections,
             clock: self.clock,
             handshakes: Handshakes::new(),
-            failures: Seldom::default(),
+            failures: LogThrottle::default(),
             shutdown: shutdown.clone(),
         });
         let accepting = async {
             loop {
                 let (stream, address) = accept(&self.socket, &shared.metrics).await;
                 // A newcomer waits here for its place, and all others in the kernel.
-                if let Some(guest) = room.enter(first, address.ip().into()).await {
-                    connections.spawn(Arc::clone(&shared).connection(stream, address, guest));
+                if let Some(permit) = room.enter(first, address.ip().into()).await {
+                    connections.spawn(Arc::clone(&shared).connection(stream, address, permit));
                 } else {
                     shared.metrics.closed(Closed::no_room).inc();
                 }
@@ -179,7 +175,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// What the connections of a listener share.
-struct Shared {
+struct ListenerShared {
     app: Router,
     security: Security,
     max_streams: u32,
@@ -188,24 +184,24 @@ struct Shared {
     connections: Connections,
     clock: Clock,
     handshakes: Handshakes,
-    failures: Seldom<(Source, HandshakeFailure, Option<WorkloadId>)>,
+    failures: LogThrottle<(SourceAddress, HandshakeFailure, Option<WorkloadId>)>,
     shutdown: CancellationToken,
 }
 
-impl Shared {
+impl ListenerShared {
     /// One connection, from accept to end. The place is given back after the descriptor.
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, guest: Guest) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, permit: ConnectionPermit) {
         self.metrics.open.inc();
         let _ = stream.set_nodelay(true);
         let closed = tokio::select! {
-            closed = self.talk(stream, address, &guest) => closed,
-            () = guest.out.cancelled() => Some(Closed::made_room),
+            closed = self.talk(stream, address, &permit) => closed,
+            () = permit.out.cancelled() => Some(Closed::made_room),
         };
         if let Some(reason) = closed {
             self.metrics.closed(reason).inc();
         }
         self.metrics.open.dec();
-        drop(guest);
+        drop(permit);
     }
 }
 

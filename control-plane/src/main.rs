@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_api::flags::{self, UsageError};
 use weft_api::supervisor::{State, Supervisor};
 use weft_api::{CONTEXT_FILE, probe};
-use weft_control_plane::args::{Args, Command};
+use weft_control_plane::args::{Args, CliCommand};
 use weft_control_plane::backup;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::server::supervision::supervise;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_status());
         }
     };
-    if let Some(Command::Health { admin }) = &args.command {
+    if let Some(CliCommand::Health { admin }) = &args.command {
         return match probe::ready(admin.unwrap_or(args.admin_listen)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -54,10 +54,10 @@ fn main() -> ExitCode {
 async fn carry_out(args: &Args) -> anyhow::Result<()> {
     let clock = Clock::system();
     let said = match &args.command {
-        None | Some(Command::Health { .. }) => return run(args).await,
-        Some(Command::Backup { file }) => backup::back_up(args, file, &clock).await?,
-        Some(Command::Restore { file }) => backup::restore(args, file, &clock).await?,
-        Some(Command::Store(command)) => backup::store(args, command, &clock).await?,
+        None | Some(CliCommand::Health { .. }) => return run(args).await,
+        Some(CliCommand::Backup { file }) => backup::back_up(args, file, &clock).await?,
+        Some(CliCommand::Restore { file }) => backup::restore(args, file, &clock).await?,
+        Some(CliCommand::Store(command)) => backup::store(args, command, &clock).await?,
     };
     println!("{said}");
     Ok(())
@@ -79,8 +79,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    telemetry.observe(&running.reconciling);
-    tokio::spawn(supervise(supervisor.clone(), running.reconciling.clone()));
+    telemetry.observe(&running.reconciler);
+    tokio::spawn(supervise(supervisor.clone(), running.reconciler.clone()));
     tracing::info!(
         api = %running.api, xds = %running.xds, admin = %running.admin,
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),

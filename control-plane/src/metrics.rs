@@ -255,7 +255,7 @@ impl Metrics {
             Event::Acked { kind, .. } => drop(self.0.acks.get_or_create(&label(kind)).inc()),
             Event::Nacked { kind, .. } => drop(self.0.nacks.get_or_create(&label(kind)).inc()),
             Event::GateTimedOut { .. } | Event::AckOverdue { .. } => drop(self.0.gates.inc()),
-            Event::Brought { .. }
+            Event::Resumed { .. }
             | Event::Quarantined { .. }
             | Event::Synced { .. }
             | Event::UnknownType { .. } => {}

@@ -13,20 +13,10 @@ use zeroize::Zeroizing;
 pub enum PrivateFileError {
     /// The file system refused.
     #[error("cannot use {path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// Others may read it.
     #[error("{path} is open to others (mode {mode:04o}); run `chmod 600 {path}`")]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
 }
 
 impl PrivateFileError {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! store ──follow──┐
-//! discovery ──────┼─ Command ─▶ Reconciler { Registry, MeshState, streams } ─▶ Handle of each stream concerned
+//! discovery ──────┼─ Command ─▶ Reconciler { Registry, MeshState, streams } ─▶ StreamHandle of each stream concerned
 //! health, join ───┤                                                       ├─▶ watch: Published
 //! other replicas ─┘                                                       └─▶ assignments of health checks
 //! ```
@@ -40,21 +40,21 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use crate::identity::secrets::Secrets;
 use crate::presence::grants;
 use crate::presence::liveness::Limits;
-use crate::presence::registry::{Elsewhere, Records, Registry, Shard};
+use crate::presence::registry::{PresenceReport, Records, Registry, RemotePresence};
 use crate::presence::workloads::{WorkloadRecord, Workloads};
 
 pub use command::Command;
 pub use following::{spawn_policies, spawn_workloads};
-pub use handle::Reconciling;
+pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
-pub use query::{Lacking, Picture};
-pub use stream::{Connected, Open, Progress, StreamId};
+pub use query::{MeshSnapshot, MissingBundle};
+pub use stream::{Connected, OpenStream, Progress, StreamId};
 
 use arrivals::{Arrivals, spawn_arrivals};
 use delta::Delta;
 use handle::Message;
-use identities::{Identity, spawn_identities};
+use identities::{IdentityOrder, spawn_identities};
 use mesh_state::MeshState;
 use streams::Streams;
 
@@ -67,7 +67,7 @@ const BATCH: usize = 256;
 /// How many policy revisions are remembered with their publication, for those who wait for one.
 const REMEMBERED: usize = 128;
 /// How long a stream may wait for the record of its workload, which may still be on its way from the store.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends the connections of a workload, but for those of the instance that is named; all of them without one.
 pub type CutConnections = Box<dyn Fn(&WorkloadId, Option<&str>) + Send + Sync>;
@@ -80,7 +80,7 @@ pub fn spawn_reconciler(
     workloads: Workloads,
     cut_connections: CutConnections,
     shutdown: CancellationToken,
-) -> Reconciling {
+) -> ReconcilerHandle {
     let (messages, receiver) = mpsc::channel(QUEUE);
     let (publish, published) = watch::channel(Published::default());
     let (publish_records, records) = watch::channel(Records::default());
@@ -101,7 +101,7 @@ pub fn spawn_reconciler(
         publish,
     };
     tokio::spawn(reconciler.run(receiver, shutdown));
-    Reconciling { messages, published, records, presence }
+    ReconcilerHandle { messages, published, records, presence }
 }
 
 /// What must have been read before anything is served.
@@ -112,20 +112,31 @@ struct Loaded {
     bundle: bool,
 }
 
+/// The state of the one task that owns the mesh as it is now.
 struct Reconciler {
-    identities: mpsc::UnboundedSender<Identity>,
+    /// To the task that has SDS identities made and released.
+    identities: mpsc::UnboundedSender<IdentityOrder>,
+    /// To the task that writes into the records which sidecars have their inbound listener.
     arrivals: Arrivals,
+    /// Called for those who were revoked, replaced or removed.
     cut_connections: CutConnections,
     /// The registry's records, for those who must answer while the store is away.
     publish_records: watch::Sender<Records>,
+    /// Notified when what is to be told to other replicas may have changed.
     presence: Arc<Notify>,
+    /// Who is there, and how well.
     registry: Registry,
+    /// Policies and workloads, compiled.
     mesh: MeshState,
+    /// The discovery streams that are open on this replica.
     streams: Streams,
+    /// The health discovery streams of each workload, which are told what to check.
     checks: HashMap<WorkloadId, Vec<watch::Sender<HealthCheckSpecifier>>>,
+    /// What is published, or will be at the end of this batch of commands.
     now: Published,
     /// The revision of the policies differs from the published one.
     moved: bool,
+    /// Nothing is published before all of it was read.
     loaded: Loaded,
     publish: watch::Sender<Published>,
 }
@@ -192,8 +203,8 @@ impl Reconciler {
                 assign.send_replace(self.checks_of(&workload));
                 self.checks.entry(workload).or_default().push(assign);
             }
-            Command::Elsewhere { shard, workloads } => self.heard(&shard, workloads),
-            Command::AllElsewhere(shards) => self.heard_all(shards),
+            Command::RemotePresence { shard, workloads } => self.take_report(&shard, workloads),
+            Command::AllElsewhere(shards) => self.take_all_reports(shards),
         }
     }
 
@@ -253,7 +264,7 @@ impl Reconciler {
         self.publish_records.send_replace(self.registry.records().clone());
         if before != now {
             // The key of one instance is never given to another.
-            drop(self.identities.send(Identity::Release(id.clone())));
+            drop(self.identities.send(IdentityOrder::Release(id.clone())));
             self.mesh.take_out(id, &ResourceKey::new(ResourceKind::Secret, IDENTITY_SECRET));
             self.cut(id, now.as_deref());
         }
@@ -275,7 +286,7 @@ impl Reconciler {
     fn hold_identity(&self, id: &WorkloadId) {
         let Some(record) = self.registry.record(id).filter(|record| is_given_its_key(record)) else { return };
         if self.streams.has(id, &record.instance) {
-            drop(self.identities.send(Identity::Hold(Box::new(record.clone()))));
+            drop(self.identities.send(IdentityOrder::Hold(Box::new(record.clone()))));
         }
     }
 
@@ -303,25 +314,25 @@ impl Reconciler {
         self.mesh.apply_workload(id, state);
     }
 
-    fn health_changed(&mut self, id: &WorkloadId, before: &Elsewhere) {
+    fn health_changed(&mut self, id: &WorkloadId, before: &RemotePresence) {
         if self.registry.here(id) != *before {
             self.presence.notify_one();
             self.refresh(id);
         }
     }
 
-    fn heard(&mut self, shard: &str, workloads: Option<Shard>) {
-        for id in self.registry.heard(Instant::now(), shard, workloads) {
+    fn take_report(&mut self, shard: &str, workloads: Option<PresenceReport>) {
+        for id in self.registry.take_report(Instant::now(), shard, workloads) {
             self.refresh(&id);
         }
     }
 
-    fn heard_all(&mut self, mut shards: BTreeMap<String, Shard>) {
+    fn take_all_reports(&mut self, mut shards: BTreeMap<String, PresenceReport>) {
         for known in self.registry.shards() {
             shards.entry(known).or_default();
         }
         for (shard, workloads) in shards {
-            self.heard(&shard, Some(workloads));
+            self.take_report(&shard, Some(workloads));
         }
     }
 
@@ -329,7 +340,7 @@ impl Reconciler {
         if !self.now.ready {
             return;
         }
-        for open in self.streams.give_up(now, PATIENCE) {
+        for open in self.streams.give_up(now, RECORD_TIMEOUT) {
             self.registry.disconnected(now, &open.workload);
             let workload = open.workload.clone();
             open.close(tonic::Status::permission_denied(format!(
@@ -420,7 +431,7 @@ impl Reconciler {
         }
         self.now.ready = true;
         let (registry, set) = (&self.registry, self.mesh.set());
-        let is_current = |open: &Open| {
+        let is_current = |open: &OpenStream| {
             registry.record(&open.workload).is_some_and(|record| {
                 *record.instance == *open.instance && grants::check(&record.id, &record.service, set).is_ok()
             })

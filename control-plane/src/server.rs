@@ -9,8 +9,8 @@
 //!            └─ leader     while elected
 //! ```
 
+mod advertised;
 pub mod descriptors;
-mod reach;
 pub mod supervision;
 pub mod telemetry;
 
@@ -45,29 +45,29 @@ use crate::identity::operator::Operators;
 use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::{KnownTokens, Tokens};
-use crate::join::Joining;
+use crate::join::JoinServer;
 use crate::listener::{
-    self, API_STREAMS, Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS,
+    self, API_STREAMS, ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS,
 };
 use crate::metrics::Metrics;
-use crate::place::{Place, make_data_dir};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::liveness::Limits;
 use crate::presence::workloads::Workloads;
-use crate::reconciler::{self, Command, Reconciling, spawn_reconciler};
+use crate::reconciler::{self, Command, ReconcilerHandle, spawn_reconciler};
 use crate::replicas::addresses::spawn_addresses;
+use crate::replicas::instance_probes::InstanceProbes;
 use crate::replicas::leader::{Duties, spawn_leader};
-use crate::replicas::shards::spawn_presence;
-use crate::replicas::sign_of_life::SignsOfLife;
+use crate::replicas::presence_reports::spawn_presence;
+use crate::store_location::{StoreLocation, make_data_dir};
 use crate::tls::{ClientCertificates, ListenerTls, spawn_keeper};
 use crate::xds::discovery::Discovery;
 use crate::xds::health_discovery::HealthReceiver;
 use crate::xds::metrics_service::MetricsReceiver;
 use crate::xds::refusals::Refusals;
 
-use descriptors::Shares;
-use reach::Reach;
+use advertised::Advertised;
+use descriptors::DescriptorShares;
 
 /// How long the listeners may take to finish what is under way.
 const GRACE: Duration = Duration::from_secs(7);
@@ -86,7 +86,7 @@ pub struct Running {
     /// Where `/ready` is.
     pub admin: SocketAddr,
     /// The mesh, for those in the same process.
-    pub reconciling: Reconciling,
+    pub reconciler: ReconcilerHandle,
     shutdown: CancellationToken,
     listeners: TaskTracker,
 }
@@ -107,7 +107,7 @@ impl Running {
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
 pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
-    let reach = Reach::of(args)?;
+    let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
     let shutdown = CancellationToken::new();
@@ -125,13 +125,13 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     let for_operators = args.api_cert.is_none().then_some(for_operators);
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
-    let parts = Parts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
+    let parts = ServerParts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = Running {
         api: listeners.api.local_addr()?,
         xds: listeners.xds.local_addr()?,
         admin: listeners.admin.local_addr()?,
-        reconciling: parts.reconciling.clone(),
+        reconciler: parts.reconciler.clone(),
         shutdown: shutdown.clone(),
         listeners: tracker.clone(),
     };
@@ -140,7 +140,7 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
 }
 
 async fn open_store(args: &Args) -> anyhow::Result<Arc<dyn Store>> {
-    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(Place::of(args)?.location()));
+    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(StoreLocation::of(args)?.location()));
     Ok(opening
         .await
         .context("the store did not answer within 30 s; is etcd running, and is --etcd right?")??)
@@ -151,11 +151,11 @@ struct Listeners {
     xds: TcpListener,
     admin: TcpListener,
     metrics: Option<TcpListener>,
-    reach: Reach,
+    reach: Advertised,
 }
 
 impl Listeners {
-    fn bind(args: &Args, reach: Reach) -> anyhow::Result<Self> {
+    fn bind(args: &Args, reach: Advertised) -> anyhow::Result<Self> {
         Ok(Self {
             api: bind("--api-listen", args.api_listen)?,
             xds: bind("--xds-listen", reach.xds_listen)?,
@@ -180,11 +180,11 @@ struct Port {
     name: &'static str,
     max_streams: u32,
     idle: Duration,
-    room: RoomSize,
+    room: ConnectionLimits,
 }
 
 /// The tasks, and what the listeners serve.
-struct Parts {
+struct ServerParts {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
     operators: Arc<Operators>,
@@ -194,19 +194,19 @@ struct Parts {
     workloads: Workloads,
     tokens: Tokens,
     known_tokens: KnownTokens,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     edges: Edges,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
-    signs_of_life: SignsOfLife,
+    signs_of_life: InstanceProbes,
     refusals: Refusals,
     names: Vec<ServerName>,
     public: ControlPlanes,
     freshness: watch::Receiver<weft_store::Health>,
 }
 
-impl Parts {
+impl ServerParts {
     async fn start(
         args: &Args,
         store: Arc<dyn Store>,
@@ -233,25 +233,25 @@ impl Parts {
             cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
         });
         let workloads = Workloads::new(Arc::clone(&store), clock.clone());
-        let reconciling =
+        let reconciler =
             spawn_reconciler(trust_domain, limits(args)?, secrets, workloads.clone(), cut, shutdown.clone());
-        spawn_deliveries(updates, reconciling.clone());
-        reconciler::spawn_policies(&policies, reconciling.clone(), shutdown.clone());
-        let freshness = reconciler::spawn_workloads(&store, reconciling.clone(), shutdown.clone());
+        spawn_deliveries(updates, reconciler.clone());
+        reconciler::spawn_policies(&policies, reconciler.clone(), shutdown.clone());
+        let freshness = reconciler::spawn_workloads(&store, reconciler.clone(), shutdown.clone());
         let (xds, api) = (listeners.xds.local_addr()?, listeners.api.local_addr()?);
-        spawn_addresses(listeners.reach.everywhere(xds, api), reconciling.clone(), shutdown.clone());
+        spawn_addresses(listeners.reach.everywhere(xds, api), reconciler.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
         let edges = Edges::default();
         let parts = Self {
             workloads,
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
             known_tokens: KnownTokens::follow(&store, shutdown.clone()),
-            signs_of_life: SignsOfLife::new(
+            signs_of_life: InstanceProbes::new(
                 Arc::clone(&store),
                 &replica,
                 connections.clone(),
                 ledger.issued().clone(),
-                reconciling.clone(),
+                reconciler.clone(),
             ),
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
@@ -266,7 +266,7 @@ impl Parts {
             clock,
             ledger,
             policies,
-            reconciling,
+            reconciler,
             freshness,
         };
         spawn_leader(
@@ -275,10 +275,10 @@ impl Parts {
             shutdown.clone(),
         );
         if !args.etcd.is_empty() {
-            let reconciling = parts.reconciling.clone();
+            let reconciler = parts.reconciler.clone();
             let metrics = parts.metrics.clone();
             tokio::spawn(parts.signs_of_life.clone().answer(shutdown.clone()));
-            spawn_presence(Arc::clone(&parts.store), replica, reconciling, metrics, shutdown.clone());
+            spawn_presence(Arc::clone(&parts.store), replica, reconciler, metrics, shutdown.clone());
         }
         Ok(parts)
     }
@@ -298,7 +298,7 @@ impl Parts {
             workloads: self.workloads.clone(),
             revocations: self.revocations(),
             log: self.policies.log().clone(),
-            reconciling: self.reconciling.clone(),
+            reconciler: self.reconciler.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -310,9 +310,9 @@ impl Parts {
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let shares = Shares::of(descriptors::limit());
+        let shares = DescriptorShares::of(descriptors::limit());
         let admin = Admin {
-            reconciling: self.reconciling.clone(),
+            reconciler: self.reconciler.clone(),
             policies: self.policies.clone(),
             metrics: self.metrics.clone(),
             store: self.freshness.clone(),
@@ -353,7 +353,7 @@ impl Parts {
 
     /// Everything that proxies talk to.
     fn mesh_services(&self) -> Router {
-        let known = Arc::new(self.reconciling.clone());
+        let known = Arc::new(self.reconciler.clone());
         let instances =
             Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone())
                 .after_a_restore(self.lost_time, &self.authority);
@@ -366,7 +366,7 @@ impl Parts {
         let limits = SigningLimits::for_this_machine()
             .counted_by(self.metrics.clone())
             .knowing(Box::new(move |id, secret| known.is_good(id, secret)));
-        let joining = Joining::new(
+        let joining = JoinServer::new(
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
             Arc::new(limits),
@@ -374,9 +374,9 @@ impl Parts {
             Arc::new(answers),
             self.clock.clone(),
         );
-        let health = HealthReceiver::new(self.reconciling.clone(), self.metrics.clone());
-        let edges = MetricsReceiver::new(self.edges.clone(), self.reconciling.clone(), self.metrics.clone());
-        let discovery = Discovery::new(self.reconciling.clone(), self.refusals.clone(), self.metrics.clone());
+        let health = HealthReceiver::new(self.reconciler.clone(), self.metrics.clone());
+        let edges = MetricsReceiver::new(self.edges.clone(), self.reconciler.clone(), self.metrics.clone());
+        let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
             .into_routes()
             .add_service(joining.into_server())
@@ -390,7 +390,7 @@ impl Parts {
         self,
         args: &Args,
         socket: TcpListener,
-        room: RoomSize,
+        room: ConnectionLimits,
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -404,7 +404,7 @@ impl Parts {
             store: self.store,
             backups: Arc::new(tokio::sync::Semaphore::new(api::BACKUPS_AT_ONCE)),
             policies: self.policies,
-            reconciling: self.reconciling,
+            reconciler: self.reconciler,
             tokens: self.tokens,
             public: self.public,
             authority: self.authority,
@@ -446,12 +446,12 @@ fn limits(args: &Args) -> anyhow::Result<Limits> {
 /// Secrets on their way to the streams.
 fn spawn_deliveries(
     mut updates: tokio::sync::mpsc::Receiver<secrets::SecretUpdate>,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
 ) {
     tokio::spawn(async move {
         while let Some(update) = updates.recv().await {
             let secrets::SecretUpdate { holder, resource } = update;
-            reconciling.tell(Command::Secret { holder, resource }).await;
+            reconciler.tell(Command::Secret { holder, resource }).await;
         }
     });
 }

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// An IPv4 address, or the /64 of an IPv6 address: whoever has one address of it has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source(IpAddr);
+pub struct SourceAddress(IpAddr);
 
-impl Source {
+impl SourceAddress {
     /// Many sources, where there is no room to tell them apart.
     pub const REST: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 }
 
-impl From<IpAddr> for Source {
+impl From<IpAddr> for SourceAddress {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),
@@ -24,7 +24,7 @@ impl From<IpAddr> for Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SourceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Source {
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Source {
+    fn source(text: &str) -> SourceAddress {
         text.parse::<IpAddr>().unwrap().into()
     }
 

@@ -17,7 +17,7 @@ mod verifier;
 pub use keeper::{ListenerTls, TlsError, spawn_keeper};
 pub use peer::{Peer, PeerError, identify};
 pub use settings::{ServerTls, provider, server_config};
-pub(crate) use shown::{Shown, watching};
+pub(crate) use shown::{ExpiredCertificate, watching};
 pub use verifier::ClientCertificates;
 
 #[cfg(test)]

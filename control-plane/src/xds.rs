@@ -6,6 +6,6 @@ pub mod config_source;
 pub mod discovery;
 pub mod health_discovery;
 pub mod metrics_service;
-mod newest;
 mod peer;
 pub mod refusals;
+mod stream_limit;

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
 use weft_control_plane::ca::{AuthoritySettings, open};
 use weft_control_plane::clock::Clock;
-use weft_control_plane::listener::{Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use weft_control_plane::listener::{
+    ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS,
+};
 use weft_control_plane::metrics::Metrics;
 use weft_control_plane::tls::{ClientCertificates, ListenerTls, spawn_keeper};
 use weft_store::Location;
@@ -41,7 +43,7 @@ async fn listener_serves_again_once_files_are_free() {
         socket: listener,
         security: Security::Tls { config, trust_domain },
         max_streams: XDS_STREAMS,
-        room: RoomSize { greeting: 100, strangers: 100, members: 100 },
+        room: ConnectionLimits { greeting: 100, strangers: 100, members: 100 },
         idle: IDLE_STRANGER,
         metrics: metrics.clone(),
         connections: Connections::default(),

@@ -93,7 +93,7 @@ async fn collector_is_sent_spans_and_metrics() {
     .unwrap();
     let telemetry = telemetry::start(&args).unwrap();
     let running = server::start(&args, Clock::system()).await.unwrap();
-    telemetry.observe(&running.reconciling);
+    telemetry.observe(&running.reconciler);
     let token = std::fs::read_to_string(directory.path().join("operator.token")).unwrap();
     let client = Client::try_new(&format!("http://{}", running.api), token.trim(), &[]).unwrap();
     let service = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\

@@ -17,6 +17,7 @@
 //! A proxy that does not take virtual hosts by VHDS is given them within one RouteConfiguration, see [`RouteForm`].
 
 mod cluster;
+mod compiled;
 mod endpoints;
 mod health;
 mod hosts;
@@ -34,59 +35,14 @@ mod units;
 mod unknown_hosts;
 mod wire;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use weft_api::names::{Name, ServiceId, route_configuration_name, vhds_route_configuration_name};
-use weft_api::resource::Resource;
-
+pub use compiled::{Compiled, RouteForm};
 pub use health::health_checks;
 pub use hosts::route_table;
 pub use model::{
     ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
 };
-pub use scope::{Scope, Sees};
+pub use scope::{Scope, Visibility};
 pub use units::{Change, Unit, affected, all_units};
-
-use crate::set::PolicyKey;
-
-/// How a proxy is told the virtual hosts of services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RouteForm {
-    /// All in one RouteConfiguration, which is sent whole whenever one of them changes.
-    Table,
-    /// One resource each, by VHDS.
-    VirtualHosts,
-}
-
-impl RouteForm {
-    /// The RouteConfiguration of a namespace's callers. Its name differs, so that a proxy that is told otherwise than
-    /// before makes the new one ready beside the old one.
-    #[must_use]
-    pub fn route_configuration(self, namespace: &Name) -> String {
-        match self {
-            Self::Table => route_configuration_name(namespace),
-            Self::VirtualHosts => vhds_route_configuration_name(namespace),
-        }
-    }
-}
-
-/// A resource, and the policies whose status its acknowledgement is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compiled {
-    /// The resource.
-    pub resource: Arc<Resource>,
-    /// The policies that shaped it, sorted.
-    pub origins: Vec<PolicyKey>,
-    /// Whom it is for: proxies that are told virtual hosts in this form, or all.
-    pub form: Option<RouteForm>,
-}
-
-impl Compiled {
-    fn new(resource: Arc<Resource>, origins: Vec<PolicyKey>) -> Self {
-        Self { resource, origins, form: None }
-    }
-}
 
 /// Compiles one unit. What the unit no longer gives (a service that is gone gives nothing) is to be removed.
 #[must_use]
@@ -104,33 +60,5 @@ pub fn compile(unit: &Unit, model: &Model<'_>) -> Vec<Compiled> {
             }
             None => Vec::new(),
         },
-    }
-}
-
-/// Collects the policies that shape a resource.
-#[derive(Debug, Default, Clone)]
-struct Origins(BTreeSet<PolicyKey>);
-
-impl Origins {
-    fn of_service(service: &ServiceId) -> Self {
-        let mut origins = Self::default();
-        origins.service(service);
-        origins
-    }
-
-    fn service(&mut self, service: &ServiceId) {
-        self.add(PolicyKey::of_service(service));
-    }
-
-    fn add(&mut self, key: PolicyKey) {
-        self.0.insert(key);
-    }
-
-    fn extend(&mut self, keys: impl IntoIterator<Item = PolicyKey>) {
-        self.0.extend(keys);
-    }
-
-    fn into_vec(self) -> Vec<PolicyKey> {
-        self.0.into_iter().collect()
     }
 }

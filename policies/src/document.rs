@@ -28,7 +28,7 @@ pub(crate) use origin::unplaced;
 pub use origin::{Origin, Position};
 pub use tree::{MAX_DEPTH, MAX_DOCUMENT_BYTES};
 
-use tree::{Flaw, Tree};
+use tree::{TextError, Tree};
 
 /// One document, and what it means.
 #[derive(Debug, Clone)]
@@ -204,7 +204,7 @@ fn default_parents_to_gateway(fields: &mut Map<String, Value>) {
     }
 }
 
-impl Flaw {
+impl TextError {
     fn violation(&self, source: &str) -> Violation {
         Violation {
             code: self.code.as_str().to_owned(),

@@ -8,21 +8,19 @@
 //!   http_rules_for / tcp_route_for / traffic_for / authorization_for   <- compile
 //! ```
 
+mod apply;
 mod checks;
 mod conflicts;
+mod findings;
 mod index;
 mod routes;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use weft_api::rest::Violation;
 use weft_api::{Name, ServiceId, WorkloadId};
 
-use crate::document::{Document, Origin};
-use crate::finding::{Code, Finding, steps};
 use crate::kinds::kind::{Kind, Level};
 use crate::kinds::merge::Merged;
 use crate::kinds::mesh::{Defaults, MESH_NAME, Mesh};
@@ -33,14 +31,14 @@ use crate::metadata::{Metadata, default_namespace};
 use crate::object::{AnyObject, Object};
 use crate::policy::Policy;
 
-pub use crate::kinds::authorization_policy::effect::Authorization;
 pub use crate::kinds::merge::Effective;
 pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;
 pub use crate::object::PolicyKey;
-pub use checks::Report;
+pub use apply::{Applied, ApplyAction, Outcome};
+pub use findings::Report;
 pub use routes::HttpRouteMatch;
 
-use checks::{Checks, Stale};
+use findings::SetFindings;
 use index::Index;
 
 /// All policies of a mesh.
@@ -48,95 +46,10 @@ use index::Index;
 pub struct PolicySet {
     policies: OrdMap<PolicyKey, Policy>,
     index: Index,
-    checks: Checks,
-}
-
-/// What an apply or a delete did to one object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// It did not exist.
-    Created,
-    /// It says something else now.
-    Updated,
-    /// It said the same already.
-    Unchanged,
-    /// It is gone.
-    Deleted,
-}
-
-impl Action {
-    /// The word in answers of the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Unchanged => "unchanged",
-            Self::Deleted => "deleted",
-        }
-    }
-}
-
-/// What became of one document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The object.
-    pub key: PolicyKey,
-    /// What was done.
-    pub action: Action,
-    /// The generation it has now.
-    pub generation: u64,
-}
-
-/// A set after an apply or a delete.
-#[derive(Debug, Clone)]
-pub struct Applied {
-    /// The new set.
-    pub set: PolicySet,
-    /// One outcome for each document or key, in their order.
-    pub outcomes: Vec<Outcome>,
-    /// What people should look at.
-    pub warnings: Vec<Violation>,
+    findings: SetFindings,
 }
 
 impl PolicySet {
-    /// A set of policies that were valid together before, for instance read from the store.
-    #[must_use]
-    pub fn from_policies(policies: impl IntoIterator<Item = Policy>) -> Self {
-        Self::default().with(policies.into_iter().map(|policy| (policy.key(), Some(policy))))
-    }
-
-    /// This set with some objects put in, or taken out (`None`). Nothing is refused: what is wrong with it,
-    /// [`PolicySet::report`] tells.
-    #[must_use]
-    pub fn with(&self, changes: impl IntoIterator<Item = (PolicyKey, Option<Policy>)>) -> Self {
-        let mut set = self.clone();
-        let mut stale = Stale::default();
-        for (key, policy) in changes {
-            let before = match &policy {
-                Some(policy) => set.policies.insert(key.clone(), policy.clone()),
-                None => set.policies.remove(&key),
-            };
-            if let Some(before) = &before {
-                set.index.remove(before);
-            }
-            if let Some(policy) = &policy {
-                set.index.add(policy);
-            }
-            let references = before.iter().chain(&policy).flat_map(Policy::references);
-            stale.targets.extend(references.map(|reference| reference.target));
-            stale.targets.insert(Target::Object(key.clone(), None));
-            stale.objects.insert(key);
-        }
-        let naming: Vec<PolicyKey> =
-            stale.objects.iter().flat_map(|key| set.index.naming_object(key)).cloned().collect();
-        stale.objects.extend(naming);
-        let mut checks = std::mem::take(&mut set.checks);
-        checks.renew(&set, stale);
-        set.checks = checks;
-        set
-    }
-
     /// The keys of the objects that are in one set only, or are not equal in both. Costs what differs, for sets of
     /// which one was made from the other.
     #[must_use]
@@ -145,81 +58,6 @@ impl PolicySet {
             DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key,
         });
         differs.cloned().collect()
-    }
-
-    /// Puts documents into the set, all or none. Server-side metadata of objects that exist is kept, and the
-    /// generation grows where an object says something else.
-    ///
-    /// # Errors
-    /// All violations of the new set, when it has any that this apply is to blame for.
-    pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
-        let mut changes = Vec::new();
-        let mut origins = BTreeMap::new();
-        let mut outcomes = Vec::with_capacity(documents.len());
-        let mut twice = Vec::new();
-        for document in documents {
-            let mut policy = document.policy.clone();
-            let key = policy.key();
-            if let Some(first) = origins.insert(key.clone(), &document.origin) {
-                twice.push(written_twice(&key, first, &document.origin));
-                continue;
-            }
-            let (action, generation) = match self.policies.get(&key) {
-                Some(old) if old.says_the_same(&policy) => (Action::Unchanged, old.metadata().generation),
-                Some(old) => {
-                    let kept = old.metadata().clone();
-                    let metadata = policy.metadata_mut();
-                    metadata.uid = kept.uid;
-                    metadata.created_at = kept.created_at;
-                    metadata.resource_version = kept.resource_version;
-                    metadata.generation = kept.generation + 1;
-                    (Action::Updated, kept.generation + 1)
-                }
-                None => {
-                    policy.metadata_mut().generation = 1;
-                    (Action::Created, 1)
-                }
-            };
-            if action != Action::Unchanged {
-                changes.push((key.clone(), Some(policy)));
-            }
-            outcomes.push(Outcome { key, action, generation });
-        }
-        let set = self.with(changes);
-        let Report { mut errors, warnings } = set.checks.report_since(&self.checks, &origins);
-        errors.extend(twice);
-        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
-    }
-
-    /// Takes objects out of the set, all or none. Objects that do not exist are not mentioned in the outcomes.
-    ///
-    /// # Errors
-    /// All violations that the rest would have and did not have before.
-    pub fn delete(&self, keys: &[PolicyKey]) -> Result<Applied, Vec<Violation>> {
-        let mut seen = BTreeSet::new();
-        let gone = keys.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.policies.get(key));
-        let outcomes: Vec<Outcome> = gone
-            .map(|policy| {
-                let generation = policy.metadata().generation;
-                Outcome { key: policy.key(), action: Action::Deleted, generation }
-            })
-            .collect();
-        let set = self.with(outcomes.iter().map(|outcome| (outcome.key.clone(), None)));
-        let Report { errors, warnings } = set.checks.report_since(&self.checks, &BTreeMap::new());
-        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
-    }
-
-    /// Everything that is wrong or unwise in how the policies fit together, errors first.
-    #[must_use]
-    pub fn validate(&self) -> Vec<Violation> {
-        let Report { errors, warnings } = self.report(&BTreeMap::new());
-        errors.into_iter().chain(warnings).collect()
-    }
-
-    /// As [`PolicySet::validate`], with line and column of the objects whose origin is known.
-    #[must_use]
-    pub fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
-        self.checks.report(origins)
     }
 
     /// The policy with this key.
@@ -327,9 +165,4 @@ impl Objects for PolicySet {
     fn object(&self, key: &PolicyKey) -> Option<&dyn AnyObject> {
         self.policies.get(key).map(Policy::object)
     }
-}
-
-fn written_twice(key: &PolicyKey, first: &Origin, second: &Origin) -> Violation {
-    let message = format!("{key} is written twice, first at {}", first.place(&steps!["metadata", "name"]));
-    second.violation(&Finding::new(steps!["metadata", "name"], Code::Duplicate, message), &key.to_string())
 }

@@ -5,7 +5,7 @@
 use weft_api::rest::Violation;
 use weft_api::{Name, ServiceId};
 use weft_policies::kinds::Level;
-use weft_policies::set::{Action, Applied, EffectiveTraffic};
+use weft_policies::set::{Applied, ApplyAction, EffectiveTraffic};
 use weft_policies::{Document, Kind, Policy, PolicyKey, PolicySet, parse};
 
 const SERVICES: &str = "
@@ -73,13 +73,13 @@ fn an_apply_tells_created_updated_and_unchanged() {
     assert_eq!(
         outcomes,
         [
-            ("Service shop/web".to_owned(), Action::Unchanged, 1),
-            ("Service shop/catalog".to_owned(), Action::Updated, 2),
-            ("TCPRoute shop/db".to_owned(), Action::Created, 1),
+            ("Service shop/web".to_owned(), ApplyAction::Unchanged, 1),
+            ("Service shop/catalog".to_owned(), ApplyAction::Updated, 2),
+            ("TCPRoute shop/db".to_owned(), ApplyAction::Created, 1),
         ]
     );
     let again = applied.set.apply(&documents(&changed)).unwrap();
-    assert!(again.outcomes.iter().all(|one| one.action == Action::Unchanged));
+    assert!(again.outcomes.iter().all(|one| one.action == ApplyAction::Unchanged));
     let key = PolicyKey::new(Kind::Service, name("shop"), name("catalog"));
     assert_eq!(again.set.get(&key).unwrap().metadata().generation, 2);
 }
@@ -311,7 +311,7 @@ fn a_delete_that_leaves_names_behind_warns_and_one_that_breaks_a_subset_is_refus
     let set = shop(&route).set;
     let catalog = PolicyKey::new(Kind::Service, name("shop"), name("catalog"));
     let deleted = set.delete(std::slice::from_ref(&catalog)).unwrap();
-    assert_eq!(deleted.outcomes[0].action, Action::Deleted);
+    assert_eq!(deleted.outcomes[0].action, ApplyAction::Deleted);
     assert_eq!(deleted.warnings.len(), 1);
     assert!(deleted.set.get(&catalog).is_none());
     assert_eq!(deleted.set.delete(&[catalog]).unwrap().outcomes, []);

@@ -15,14 +15,14 @@ pub enum Interest {
     /// All there is, and the view itself: what a stream begins with, until it has its first view.
     #[default]
     Everything,
-    /// These, by type.
-    Subscribed([Wanted; 6]),
+    /// What is asked for of each type, by `ResourceKind::index`.
+    Subscribed([TypeInterest; 6]),
 }
 
 /// What is asked for of one type.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// All of it.
+pub struct TypeInterest {
+    /// Every name is asked for, also those that do not exist yet.
     pub wildcard: bool,
     /// These names, with or without the wildcard.
     pub names: OrdSet<Arc<str>>,
@@ -39,7 +39,7 @@ impl Interest {
     }
 }
 
-impl Wanted {
+impl TypeInterest {
     /// Whether a name is asked for.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {

@@ -16,12 +16,12 @@
 pub mod client;
 pub mod interest;
 pub mod mailbox;
+mod sanitize;
 pub mod server;
 pub mod source;
 pub mod transport;
 pub mod view;
 pub mod wire;
-mod words;
 
 pub use interest::Interest;
 pub use view::{Changes, Layer, View};

@@ -15,7 +15,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, decode_varint, encode_key, encode_varint};
 use weft_api::resource::{Resource, ResourceKind};
 
-use crate::words;
+use crate::sanitize;
 
 /// A name of a cluster is this long at most, in bytes: it stands in each source of each resource.
 pub const MAX_CLUSTER_NAME: usize = 128;
@@ -38,7 +38,7 @@ impl ControlPlaneCluster {
     /// When no cluster can have it.
     pub fn try_new(name: &str) -> Result<Self, InvalidClusterName> {
         if name.is_empty() || name.len() > MAX_CLUSTER_NAME || name.chars().any(char::is_control) {
-            return Err(InvalidClusterName(words::label(name)));
+            return Err(InvalidClusterName(sanitize::label(name)));
         }
         Ok(Self(name.to_owned()))
     }
@@ -86,7 +86,7 @@ impl GrpcSource {
     }
 
     /// The message with its sources replaced; none where there are none in it, or where it is no message.
-    fn walk(&self, message: &[u8], within: &Within) -> Option<Vec<u8>> {
+    fn walk(&self, message: &[u8], within: &SourcePath) -> Option<Vec<u8>> {
         let mut rewritten = Vec::new();
         // So much of the message is in `rewritten`.
         let mut done = 0;
@@ -96,16 +96,16 @@ impl GrpcSource {
             let (tag, value) = next_field(&mut rest)?;
             let Some(value) = value else { continue };
             let replaced = match within {
-                Within::Source => (tag == ADS).then(|| self.field.clone()),
-                Within::Message(fields) => fields
+                SourcePath::Source => (tag == ADS).then(|| self.field.clone()),
+                SourcePath::Message(fields) => fields
                     .iter()
                     .find(|(inner, _)| *inner == tag)
                     .and_then(|(_, inner)| self.walk(value, inner).map(|message| field(tag, &message))),
-                Within::Any(types) if tag == ANY_VALUE => types
+                SourcePath::Any(types) if tag == ANY_VALUE => types
                     .iter()
                     .find(|(name, _)| has_type(message, name))
                     .and_then(|(_, inner)| self.walk(value, inner).map(|message| field(tag, &message))),
-                Within::Any(_) => None,
+                SourcePath::Any(_) => None,
             };
             if let Some(replaced) = replaced {
                 rewritten.extend_from_slice(&message[done..start]);
@@ -122,12 +122,12 @@ impl GrpcSource {
 }
 
 /// What is looked for in a message, by the numbers of the fields that lead there.
-enum Within {
+enum SourcePath {
     /// It is a `ConfigSource`.
     Source,
-    Message(&'static [(u32, &'static Within)]),
+    Message(&'static [(u32, &'static SourcePath)]),
     /// It is an `Any`, of one of these types.
-    Any(&'static [(&'static str, &'static Within)]),
+    Any(&'static [(&'static str, &'static SourcePath)]),
 }
 
 const ANY_TYPE: u32 = 1;
@@ -136,36 +136,39 @@ const ANY_VALUE: u32 = 2;
 const ADS: u32 = 3;
 const API_CONFIG_SOURCE: u32 = 2;
 
-static CLUSTER: Within = Within::Message(&[
+static CLUSTER: SourcePath = SourcePath::Message(&[
     // eds_cluster_config.eds_config
-    (3, &Within::Message(&[(1, &Within::Source)])),
+    (3, &SourcePath::Message(&[(1, &SourcePath::Source)])),
     (24, &TRANSPORT_SOCKET),
     // transport_socket_matches.transport_socket
-    (43, &Within::Message(&[(3, &TRANSPORT_SOCKET)])),
+    (43, &SourcePath::Message(&[(3, &TRANSPORT_SOCKET)])),
 ]);
-static LISTENER: Within = Within::Message(&[(3, &FILTER_CHAIN), (25, &FILTER_CHAIN)]);
-static FILTER_CHAIN: Within = Within::Message(&[
+static LISTENER: SourcePath = SourcePath::Message(&[(3, &FILTER_CHAIN), (25, &FILTER_CHAIN)]);
+static FILTER_CHAIN: SourcePath = SourcePath::Message(&[
     // filters.typed_config
-    (3, &Within::Message(&[(4, &Within::Any(&[(HTTP_CONNECTION_MANAGER, &CONNECTION_MANAGER)]))])),
+    (3, &SourcePath::Message(&[(4, &SourcePath::Any(&[(HTTP_CONNECTION_MANAGER, &CONNECTION_MANAGER)]))])),
     (6, &TRANSPORT_SOCKET),
 ]);
 /// rds.config_source
-static CONNECTION_MANAGER: Within = Within::Message(&[(3, &Within::Message(&[(1, &Within::Source)]))]);
+static CONNECTION_MANAGER: SourcePath =
+    SourcePath::Message(&[(3, &SourcePath::Message(&[(1, &SourcePath::Source)]))]);
 /// typed_config
-static TRANSPORT_SOCKET: Within =
-    Within::Message(&[(3, &Within::Any(&[(UPSTREAM_TLS, &TLS_CONTEXT), (DOWNSTREAM_TLS, &TLS_CONTEXT)]))]);
+static TRANSPORT_SOCKET: SourcePath = SourcePath::Message(&[(
+    3,
+    &SourcePath::Any(&[(UPSTREAM_TLS, &TLS_CONTEXT), (DOWNSTREAM_TLS, &TLS_CONTEXT)]),
+)]);
 /// common_tls_context
-static TLS_CONTEXT: Within = Within::Message(&[(1, &COMMON_TLS_CONTEXT)]);
-static COMMON_TLS_CONTEXT: Within = Within::Message(&[
+static TLS_CONTEXT: SourcePath = SourcePath::Message(&[(1, &COMMON_TLS_CONTEXT)]);
+static COMMON_TLS_CONTEXT: SourcePath = SourcePath::Message(&[
     // tls_certificate_sds_secret_configs
     (6, &SECRET),
     // validation_context_sds_secret_config
     (7, &SECRET),
     // combined_validation_context.validation_context_sds_secret_config
-    (8, &Within::Message(&[(2, &SECRET)])),
+    (8, &SourcePath::Message(&[(2, &SECRET)])),
 ]);
 /// sds_config
-static SECRET: Within = Within::Message(&[(2, &Within::Source)]);
+static SECRET: SourcePath = SourcePath::Message(&[(2, &SourcePath::Source)]);
 
 const HTTP_CONNECTION_MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";

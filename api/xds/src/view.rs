@@ -103,7 +103,7 @@ const MAX_KEYS: usize = 4096;
 /// What may differ from the view before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// Anything.
+    /// Anything may differ: every name asked for is looked at.
     All,
     /// Only these names; more than one entry for a name is harmless.
     Keys(Vec<ResourceKey>),

@@ -301,7 +301,7 @@ impl World {
                 "something is wrong".into()
             })
         };
-        self.client.answer(kind, &update.ticket, verdict);
+        self.client.answer(kind, &update.response_id, verdict);
     }
 
     /// The stream breaks: what is on the wire is lost, what was delivered is not.
@@ -366,13 +366,13 @@ impl World {
         self.check_kept();
         let status = self.server.status();
         for kind in KINDS {
-            let lane = status.lanes.iter().find(|lane| lane.kind == kind);
+            let state = status.types.iter().find(|state| state.kind == kind);
             for name in NAMES {
                 if !self.covers(kind, name) {
                     continue;
                 }
                 let running = self.running.get(&(kind, name.into()));
-                if lane.is_some_and(|lane| lane.held_back.iter().any(|held| **held == *name)) {
+                if state.is_some_and(|state| state.held_back.iter().any(|held| **held == *name)) {
                     assert!(running.is_none_or(|body| !is_poison(body)), "{kind} {name} is refused");
                     assert!(
                         self.shows_poison(kind) || self.shows_poison(Cluster),
@@ -393,10 +393,10 @@ impl World {
         }
     }
 
-    fn stands_still(&self, kind: ResourceKind) -> bool {
-        let lanes = self.server.status().lanes;
+    fn is_set_blocked(&self, kind: ResourceKind) -> bool {
+        let types = self.server.status().types;
         self.variant == Variant::Sotw
-            && lanes.iter().any(|lane| lane.kind == kind && !lane.held_back.is_empty())
+            && types.iter().any(|state| state.kind == kind && !state.held_back.is_empty())
     }
 
     fn check_gone(&self, kind: ResourceKind, name: &str, running: Option<&Bytes>) {
@@ -406,8 +406,8 @@ impl World {
         let excused = match kind {
             Secret => true,
             // A refused listener or route may refer to it on the client's side.
-            // A set that stands still deletes nothing either.
-            Cluster | Listener if self.stands_still(kind) => true,
+            // A blocked set deletes nothing either.
+            Cluster | Listener if self.is_set_blocked(kind) => true,
             Cluster => is_kept || self.shows_poison(Listener) || self.shows_poison(Route),
             Route => sotw || is_kept || self.shows_poison(Listener),
             // A cluster from before whose newer version is refused may use it: what it refers to is not known.
@@ -427,9 +427,9 @@ fn run(variant: Variant, steps: Vec<Step>) {
     world.check();
     let status = world.server.status();
     // A kept cluster waits for ever, by W7; everything else has been answered.
-    let asked = !status.lanes.is_empty();
+    let asked = !status.types.is_empty();
     assert!(
-        !asked || status.synced || status.lanes.iter().any(|lane| !lane.waiting.is_empty()),
+        !asked || status.synced || status.types.iter().any(|state| !state.waiting.is_empty()),
         "{status:?}"
     );
 }

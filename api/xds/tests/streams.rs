@@ -23,7 +23,7 @@ use weft_xds::client::{self, Update, Verdict};
 use weft_xds::mailbox::Delivery;
 use weft_xds::server::{Event, Scope, Variant};
 use weft_xds::transport::client::{Client, Notice};
-use weft_xds::transport::server::{DiscoveryServer, Handle, Publisher, StreamKind, Subscription};
+use weft_xds::transport::server::{DiscoveryServer, Publisher, StreamHandle, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, MAX_STREAMS, NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
 
@@ -32,20 +32,20 @@ const DELTA: StreamKind = StreamKind { variant: Variant::Delta, scope: Scope::Ag
 
 /// Hands every stream to the test.
 struct Door {
-    opened: mpsc::UnboundedSender<(NodeClaim, Handle)>,
+    opened: mpsc::UnboundedSender<(NodeClaim, StreamHandle)>,
     events: Arc<Mutex<Vec<Event>>>,
     refused: Arc<AtomicUsize>,
 }
 
 impl Publisher for Door {
-    fn open(&self, node: NodeClaim, _: PeerIdentity, _: StreamKind) -> Result<Subscription, Status> {
+    fn open(&self, node: NodeClaim, _: PeerIdentity, _: StreamKind) -> Result<StreamSetup, Status> {
         if node.id() == "shop/stranger" {
             return Err(Status::permission_denied("this certificate is not shop/stranger's"));
         }
         let events = self.events.clone();
-        let (handle, subscription) = Subscription::new(move |event| events.lock().unwrap().push(event));
+        let (handle, setup) = StreamSetup::new(move |event| events.lock().unwrap().push(event));
         self.opened.send((node, handle)).unwrap();
-        Ok(subscription)
+        Ok(setup)
     }
 
     fn refused(&self, _: &PeerIdentity, _: Excess) {
@@ -55,7 +55,7 @@ impl Publisher for Door {
 
 struct Mesh {
     channel: Channel,
-    opened: mpsc::UnboundedReceiver<(NodeClaim, Handle)>,
+    opened: mpsc::UnboundedReceiver<(NodeClaim, StreamHandle)>,
     events: Arc<Mutex<Vec<Event>>>,
     refused: Arc<AtomicUsize>,
 }
@@ -85,7 +85,7 @@ impl Mesh {
         Self::start(Some(peer())).await
     }
 
-    async fn stream(&mut self) -> Handle {
+    async fn stream(&mut self) -> StreamHandle {
         soon(self.opened.recv()).await.expect("the server runs").1
     }
 
@@ -141,7 +141,7 @@ async fn next_end(notices: &mut mpsc::Receiver<Notice>) -> String {
     }
 }
 
-async fn until_synced(handle: &Handle, revision: u64) {
+async fn until_synced(handle: &StreamHandle, revision: u64) {
     soon(async {
         loop {
             let status = handle.status().await.expect("the stream lives");
@@ -239,7 +239,7 @@ async fn a_refusal_reaches_the_status_with_its_words() {
     client.answer(&update, Verdict::Nack("cluster a: connect_timeout: too long".into()));
     until_synced(&stream, 1).await;
     let status = stream.status().await.unwrap();
-    assert_eq!(&*status.lanes[0].rejected[0].message, "cluster a: connect_timeout: too long");
+    assert_eq!(&*status.types[0].rejected[0].message, "cluster a: connect_timeout: too long");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use weft_api::rest::TokenRequest;
 use weft_api::{ControlPlanes, JoinToken, ServiceId, TrustDomain, WorkloadId};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use self::merge::{Plan, Takes};
+use self::merge::{EnvoyTakes, Plan};
 use self::own::Own;
 use crate::args::Bootstrap;
 use crate::output;
@@ -123,8 +123,8 @@ pub async fn write(token: Option<&str>, args: &Bootstrap, own: Option<&Own>) -> 
     Ok(file)
 }
 
-fn takes(args: &Bootstrap) -> Takes {
-    if args.clusters_only { Takes::Clusters } else { Takes::Everything }
+fn takes(args: &Bootstrap) -> EnvoyTakes {
+    if args.clusters_only { EnvoyTakes::Clusters } else { EnvoyTakes::Everything }
 }
 
 /// What is known before the join of what is going to be added.

@@ -11,11 +11,11 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::plan::Planned;
+use super::plan::PlannedApplication;
 use crate::args::Sidecar;
 use crate::lines;
 use crate::run::proxy_variables;
-use crate::up::crew;
+use crate::up::processes;
 
 /// How long they may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -51,9 +51,14 @@ impl Ended {
 
 impl Applications {
     /// Starts one. Its lines carry its name, in a column of that width.
-    pub fn start(&mut self, planned: &Planned, sidecar: &Sidecar, width: usize) -> anyhow::Result<()> {
+    pub fn start(
+        &mut self,
+        planned: &PlannedApplication,
+        sidecar: &Sidecar,
+        width: usize,
+    ) -> anyhow::Result<()> {
         let [program, rest @ ..] = &planned.command[..] else { anyhow::bail!("there is no command") };
-        let mut command = crew::bound_to_this_process(Path::new(program));
+        let mut command = processes::bound_to_this_process(Path::new(program));
         command.args(rest).envs(proxy_variables(sidecar));
         let mut command = tokio::process::Command::from(command);
         // Whatever it starts is of the group, and ends with it.

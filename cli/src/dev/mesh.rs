@@ -12,10 +12,10 @@ use weft_api::rest::TokenRequest;
 use weft_policies::kinds::mesh::OutboundMode;
 
 use super::loopback::{Subnet, free};
-use super::plan::Planned;
+use super::plan::PlannedApplication;
 use crate::args::Sidecar;
 use crate::run::ask;
-use crate::up::crew::Crew;
+use crate::up::processes::Processes;
 use crate::up::{binaries, mesh};
 
 /// Calls to hosts that are no service: `HTTP_PROXY` is to cut nobody off.
@@ -44,7 +44,7 @@ pub struct DevMesh {
 /// One service with its sidecar.
 #[derive(Debug)]
 pub struct Member {
-    pub planned: Planned,
+    pub planned: PlannedApplication,
     pub sidecar: Sidecar,
     /// Local ports of the services that are reached by one.
     pub upstreams: Vec<(String, String)>,
@@ -52,38 +52,47 @@ pub struct Member {
 
 impl DevMesh {
     /// Starts control plane and sidecars; returns when each has its configuration.
-    pub async fn start(planned: &[Planned], dir: &Path, crew: &mut Crew) -> anyhow::Result<Self> {
+    pub async fn start(
+        planned: &[PlannedApplication],
+        dir: &Path,
+        processes: &mut Processes,
+    ) -> anyhow::Result<Self> {
         let subnet = Subnet::claim()?;
         let data = dir.join("control-plane");
         let at = |port| free(subnet.address(1), port);
         let (api, xds, admin) = (at(7400)?, at(7401)?, at(7402)?);
-        crew.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
+        processes.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
             forget_settings(command);
             command.arg("--data-dir").arg(&data);
             command.args([format!("--api-listen={api}"), format!("--xds-listen={xds}")]);
             command.arg(format!("--admin-listen={admin}"));
         })?;
         let api = format!("http://{api}");
-        let client = mesh::control_plane(&api, &data, crew).await?;
+        let client = mesh::control_plane(&api, &data, processes).await?;
         client.apply(&documents(planned), &ApplyOptions::default()).await?;
         let members =
             (FIRST_SIDECAR..).zip(planned).map(|(host, one)| Member::new(one, planned, &subnet, host));
         let members = members.collect::<anyhow::Result<Vec<_>>>()?;
         for member in &members {
-            member.start(&client, dir, crew).await?;
+            member.start(&client, dir, processes).await?;
         }
         let deadline = Instant::now() + START;
         for member in &members {
-            member.is_ready(crew, deadline).await?;
+            member.is_ready(processes, deadline).await?;
         }
         // Each of them has heard of the last one.
-        mesh::in_sync(&client, crew, members.len()).await?;
+        mesh::in_sync(&client, processes, members.len()).await?;
         Ok(Self { api, token_file: data.join("operator.token"), members, _subnet: subnet })
     }
 }
 
 impl Member {
-    fn new(planned: &Planned, all: &[Planned], subnet: &Subnet, host: u8) -> anyhow::Result<Self> {
+    fn new(
+        planned: &PlannedApplication,
+        all: &[PlannedApplication],
+        subnet: &Subnet,
+        host: u8,
+    ) -> anyhow::Result<Self> {
         let address = subnet.address(host);
         let mut upstreams = Vec::new();
         for other in all.iter().filter(|other| !other.protocol.is_http() && other.name != planned.name) {
@@ -108,24 +117,24 @@ impl Member {
         Ok(Self { planned: planned.clone(), sidecar, upstreams })
     }
 
-    async fn start(&self, client: &Client, dir: &Path, crew: &mut Crew) -> anyhow::Result<()> {
+    async fn start(&self, client: &Client, dir: &Path, processes: &mut Processes) -> anyhow::Result<()> {
         let service: ServiceId = format!("{NAMESPACE}/{}", self.planned.name).parse()?;
         let request = TokenRequest { service: service.to_string(), ..TokenRequest::default() };
         let token = client.create_token(&request).await?.token;
         let name = self.planned.name.as_str();
-        crew.start(&format!("{name}-proxy"), &binaries::find("weft-proxy")?, |command| {
+        processes.start(&format!("{name}-proxy"), &binaries::find("weft-proxy")?, |command| {
             forget_settings(command);
             command.arg("run").env("WEFT_JOIN", token).args(self.sidecar.flags());
             command.arg("--identity-dir").arg(dir.join("identities").join(name));
         })
     }
 
-    async fn is_ready(&self, crew: &mut Crew, deadline: Instant) -> anyhow::Result<()> {
+    async fn is_ready(&self, processes: &mut Processes, deadline: Instant) -> anyhow::Result<()> {
         while !ask(self.sidecar.admin(), "GET /ready")
             .await
             .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
         {
-            crew.check()?;
+            processes.check()?;
             if Instant::now() > deadline {
                 bail!("the sidecar of {} is not ready after {START:?}", self.planned.name);
             }
@@ -136,8 +145,8 @@ impl Member {
 }
 
 /// Somebody else's listener would get what is meant for the application.
-pub fn ensure_free(planned: &[Planned]) -> anyhow::Result<()> {
-    for Planned { name, port, .. } in planned {
+pub fn ensure_free(planned: &[PlannedApplication]) -> anyhow::Result<()> {
+    for PlannedApplication { name, port, .. } in planned {
         TcpListener::bind(("127.0.0.1", *port)).with_context(|| {
             format!("port {port} of this machine is taken, so that {name} cannot listen there; end what has it, or give {name} \
                  another port")
@@ -155,12 +164,12 @@ fn forget_settings(command: &mut std::process::Command) {
     }
 }
 
-fn port_name(planned: &Planned) -> String {
+fn port_name(planned: &PlannedApplication) -> String {
     planned.protocol.to_string().to_ascii_lowercase()
 }
 
 /// JSON, which is YAML.
-fn documents(planned: &[Planned]) -> String {
+fn documents(planned: &[PlannedApplication]) -> String {
     let services = planned.iter().map(|one| {
         let port = json!({"name": port_name(one), "port": one.port, "protocol": one.protocol.to_string()});
         let metadata = json!({"name": one.name.as_str(), "namespace": NAMESPACE});
@@ -181,7 +190,7 @@ mod tests {
 
     #[test]
     fn documents_are_taken_as_they_are() {
-        let planned = |name: &str, port, protocol| Planned {
+        let planned = |name: &str, port, protocol| PlannedApplication {
             name: name.parse().unwrap(),
             port,
             protocol,

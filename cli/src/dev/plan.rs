@@ -8,8 +8,7 @@ use weft_policies::kinds::service::Protocol;
 
 /// One application, and the service that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// The service.
+pub struct PlannedApplication {
     pub name: Name,
     /// Where the application listens on loopback, and the service's port.
     pub port: u16,
@@ -24,12 +23,12 @@ const AT_MOST: usize = 200;
 const FORM: &str = "NAME:PORT[/PROTOCOL]";
 
 /// Reads everything behind the first `--`.
-pub fn parse(words: &[OsString]) -> Result<Vec<Planned>, UsageError> {
+pub fn parse(words: &[OsString]) -> Result<Vec<PlannedApplication>, UsageError> {
     read(words).map_err(|reason| UsageError::Flag { flag: "weft dev --", reason })
 }
 
-fn read(words: &[OsString]) -> Result<Vec<Planned>, String> {
-    let mut planned: Vec<Planned> = Vec::new();
+fn read(words: &[OsString]) -> Result<Vec<PlannedApplication>, String> {
+    let mut planned: Vec<PlannedApplication> = Vec::new();
     let mut rest = words;
     while let [first, behind @ ..] = rest {
         let Some((name, port, protocol)) = head(first)? else {
@@ -45,7 +44,7 @@ fn read(words: &[OsString]) -> Result<Vec<Planned>, String> {
             let same = if other.name == name { name.to_string() } else { format!("port {port}") };
             return Err(format!("{same} is there twice; each service has a name and a port of its own"));
         }
-        planned.push(Planned { name, port, protocol, command: command.to_vec() });
+        planned.push(PlannedApplication { name, port, protocol, command: command.to_vec() });
         rest = next.get(1..).unwrap_or_default();
     }
     if planned.len() > AT_MOST {
@@ -98,7 +97,7 @@ fn head(word: &OsStr) -> Result<Option<(Name, u16, Protocol)>, String> {
 mod tests {
     use super::*;
 
-    fn read_line(line: &str) -> Result<Vec<Planned>, String> {
+    fn read_line(line: &str) -> Result<Vec<PlannedApplication>, String> {
         parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
             .map_err(|error| error.to_string())
     }

@@ -14,9 +14,7 @@ use tokio::signal::unix::{self, SignalKind};
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With this code.
     Exited(u8),
-    /// By this signal.
     Killed(u8),
 }
 

@@ -20,7 +20,7 @@ use weft_api::flags::JOIN_VARIABLE;
 use super::children;
 use crate::args::Sidecar;
 use crate::lines;
-use crate::up::{binaries, crew};
+use crate::up::{binaries, processes};
 
 /// How many of its lines are said again when it ends before the application.
 const LAST_WORDS: usize = 12;
@@ -34,7 +34,6 @@ const LONGEST_ANSWER: u64 = 4096;
 /// A sidecar that was started.
 #[derive(Debug)]
 pub struct Running {
-    /// Its process.
     pub pid: Pid,
     admin: SocketAddr,
     said: JoinHandle<VecDeque<String>>,
@@ -44,7 +43,7 @@ impl Running {
     /// Starts it. What it says goes to standard error.
     pub fn start(flags: &Sidecar, identity: &Path, token: Option<&JoinToken>) -> anyhow::Result<Self> {
         let program = binaries::find("weft-proxy")?;
-        let mut command = crew::bound_to_this_process(&program);
+        let mut command = processes::bound_to_this_process(&program);
         command.arg("run").args(flags.flags()).arg("--identity-dir").arg(identity);
         command.arg("--log").arg(flags.log.as_deref().unwrap_or("warn"));
         if io::stderr().is_terminal() && std::env::var_os("WEFT_LOG_FORMAT").is_none() {

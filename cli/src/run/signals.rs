@@ -8,7 +8,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 /// What a signal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum SignalAction {
     /// End: the sidecar drains, then the application is told the same.
     End(Signal),
     /// For the application alone.
@@ -44,15 +44,15 @@ impl Signals {
     }
 
     /// The next one that the application has to be told of.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> SignalAction {
         loop {
             return tokio::select! {
-                _ = self.terminate.recv() => Told::End(Signal::TERM),
-                _ = self.interrupt.recv() => if self.at_terminal { continue } else { Told::End(Signal::INT) },
-                _ = self.quit.recv() => if self.at_terminal { continue } else { Told::End(Signal::QUIT) },
-                _ = self.hangup.recv() => Told::PassOn(Signal::HUP),
-                _ = self.user1.recv() => Told::PassOn(Signal::USR1),
-                _ = self.user2.recv() => Told::PassOn(Signal::USR2),
+                _ = self.terminate.recv() => SignalAction::End(Signal::TERM),
+                _ = self.interrupt.recv() => if self.at_terminal { continue } else { SignalAction::End(Signal::INT) },
+                _ = self.quit.recv() => if self.at_terminal { continue } else { SignalAction::End(Signal::QUIT) },
+                _ = self.hangup.recv() => SignalAction::PassOn(Signal::HUP),
+                _ = self.user1.recv() => SignalAction::PassOn(Signal::USR1),
+                _ = self.user2.recv() => SignalAction::PassOn(Signal::USR2),
             };
         }
     }

@@ -10,7 +10,7 @@ use weft_api::flags::TokenSource;
 use weft_api::rest::{CHANGED_MEANWHILE, TokenRequest};
 
 use super::binaries;
-use super::crew::Crew;
+use super::processes::Processes;
 use crate::access;
 use crate::args::{Bootstrap, Up};
 use crate::commands::bootstrap;
@@ -82,7 +82,6 @@ impl Workload {
 
 /// A mesh that runs.
 pub struct LocalMesh {
-    /// Its API.
     pub client: Client,
     /// What to tell people above the table.
     pub greeting: Vec<String>,
@@ -90,27 +89,27 @@ pub struct LocalMesh {
 
 impl LocalMesh {
     /// Starts everything and says what it is doing.
-    pub async fn start(args: &Up, crew: &mut Crew) -> anyhow::Result<Self> {
+    pub async fn start(args: &Up, processes: &mut Processes) -> anyhow::Result<Self> {
         let envoy = binaries::find_envoy(args.envoy.as_deref())?;
         ensure_free()?;
         say("starting the control plane");
-        crew.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
+        processes.start("control-plane", &binaries::find("weft-control-plane")?, |command| {
             command.arg("--data-dir").arg(&args.data_dir);
         })?;
-        let client = control_plane(API, &args.data_dir, crew).await?;
+        let client = control_plane(API, &args.data_dir, processes).await?;
         apply_to_a_new_mesh(args, &client).await?;
         for workload in &WORKLOADS {
             let beside = envoy.as_deref().filter(|_| workload.beside_envoy);
             let sidecar = if beside.is_some() { "Envoy" } else { "weft-proxy" };
             say(&format!("starting {} beside {sidecar}", workload.name()));
-            start_application(crew, workload)?;
+            start_application(processes, workload)?;
             match beside {
-                Some(envoy) => start_envoy(args, crew, &client, workload, envoy).await?,
-                None => start_weft_proxy(args, crew, &client, workload).await?,
+                Some(envoy) => start_envoy(args, processes, &client, workload, envoy).await?,
+                None => start_weft_proxy(args, processes, &client, workload).await?,
             }
         }
         say("waiting until all sidecars have their configuration");
-        if !in_sync(&client, crew, WORKLOADS.len()).await? {
+        if !in_sync(&client, processes, WORKLOADS.len()).await? {
             say("not all sidecars are in sync after 30 s; the table shows which");
         }
         Ok(Self { client, greeting: greeting(envoy.is_some()) })
@@ -132,11 +131,11 @@ fn ensure_free() -> anyhow::Result<()> {
 }
 
 /// Waits until the control plane of that data directory answers.
-pub async fn control_plane(api: &str, data_dir: &Path, crew: &mut Crew) -> anyhow::Result<Client> {
+pub async fn control_plane(api: &str, data_dir: &Path, processes: &mut Processes) -> anyhow::Result<Client> {
     let token = data_dir.join("operator.token");
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        crew.check()?;
+        processes.check()?;
         if let Ok(token) = access::read(&token) {
             let client = Client::try_new(api, &token, &[])?;
             if client.proxies().await.is_ok() {
@@ -144,7 +143,7 @@ pub async fn control_plane(api: &str, data_dir: &Path, crew: &mut Crew) -> anyho
             }
         }
         if Instant::now() > deadline {
-            bail!("the control plane is not ready after 30 s: see {}", crew.logs().display());
+            bail!("the control plane is not ready after 30 s: see {}", processes.logs().display());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -164,10 +163,10 @@ async fn apply_to_a_new_mesh(args: &Up, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_application(crew: &mut Crew, workload: &Workload) -> anyhow::Result<()> {
+fn start_application(processes: &mut Processes, workload: &Workload) -> anyhow::Result<()> {
     let demo = binaries::find("weft-demo")?;
     let sidecar = workload.listener(15_001).to_string();
-    crew.start(&workload.name(), &demo, |command| {
+    processes.start(&workload.name(), &demo, |command| {
         if workload.service == "load" {
             command.args(["load", "--rate", "40", "--url", "http://web/", "--url", "http://web/"]);
             command.args(["--url", "http://web/", "--url", "http://payments/"]);
@@ -186,7 +185,7 @@ fn start_application(crew: &mut Crew, workload: &Workload) -> anyhow::Result<()>
 
 async fn start_weft_proxy(
     args: &Up,
-    crew: &mut Crew,
+    processes: &mut Processes,
     client: &Client,
     workload: &Workload,
 ) -> anyhow::Result<()> {
@@ -197,7 +196,7 @@ async fn start_weft_proxy(
     };
     let token = client.create_token(&request).await?.token;
     let identity = identity_dir(args, workload)?;
-    crew.start(&format!("{}-proxy", workload.name()), &binaries::find("weft-proxy")?, |command| {
+    processes.start(&format!("{}-proxy", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.arg("run").env("WEFT_JOIN", token).arg("--identity-dir").arg(identity);
         command.args(["--name", &workload.name(), "--workers", "1"]);
         command.args(["--address", &workload.address().to_string()]);
@@ -213,7 +212,7 @@ async fn start_weft_proxy(
 
 async fn start_envoy(
     args: &Up,
-    crew: &mut Crew,
+    processes: &mut Processes,
     client: &Client,
     workload: &Workload,
     envoy: &Path,
@@ -242,10 +241,10 @@ async fn start_envoy(
     let service = format!("shop/{}", workload.service).parse()?;
     let token = bootstrap::make_token(client, &service, &bootstrap).await?;
     let file = bootstrap::write(Some(&token), &bootstrap, None).await?;
-    crew.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
+    processes.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.args(["join", "--keep", "--identity-dir"]).arg(&out);
     })?;
-    crew.start(&format!("{}-envoy", workload.name()), envoy, |command| {
+    processes.start(&format!("{}-envoy", workload.name()), envoy, |command| {
         command.arg("-c").arg(file).args(["--concurrency", "1", "--log-level", "warning"]);
         // Several Envoys share this machine: no shared memory for hot restarts.
         command.arg("--disable-hot-restart");
@@ -263,10 +262,10 @@ fn identity_dir(args: &Up, workload: &Workload) -> anyhow::Result<PathBuf> {
 }
 
 /// Waits until so many sidecars have everything; false when some have not within 30 s.
-pub async fn in_sync(client: &Client, crew: &mut Crew, sidecars: usize) -> anyhow::Result<bool> {
+pub async fn in_sync(client: &Client, processes: &mut Processes, sidecars: usize) -> anyhow::Result<bool> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        crew.check()?;
+        processes.check()?;
         let proxies = client.proxies().await?;
         let synced = |proxy: &&weft_api::rest::ProxyStatus| proxy.sync == weft_api::rest::Sync::Synced;
         if proxies.items.iter().filter(synced).count() >= sidecars {

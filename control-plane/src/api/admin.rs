@@ -19,16 +19,13 @@ use tokio::sync::watch;
 use crate::ca::ServerName;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// What the endpoints show.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The mesh.
-    pub reconciling: Reconciling,
-    /// The policies.
+    pub reconciler: ReconcilerHandle,
     pub policies: Policies,
-    /// Counts.
     pub metrics: Metrics,
     /// How fresh the store's changes are.
     pub store: watch::Receiver<weft_store::Health>,
@@ -85,7 +82,7 @@ fn is_ours(host: &str, names: &[ServerName]) -> bool {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.reconciling.published().borrow().ready {
+    if admin.reconciler.published().borrow().ready {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store has not been read yet\n").into_response()
@@ -94,7 +91,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let (revision, held_back) = {
-        let published = admin.reconciling.published();
+        let published = admin.reconciler.published();
         let published = published.borrow();
         (published.revision, published.held_back)
     };
@@ -115,26 +112,26 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
             json!({"state": "Stale", "forSeconds": since.elapsed().as_secs(), "reason": reason})
         }
     };
-    let Some(picture) = admin.reconciling.picture().await else {
+    let Some(snapshot) = admin.reconciler.snapshot().await else {
         return Json(json!({"store": stored, "error": "the reconciler has ended"}));
     };
-    let streams = picture.streams.iter().map(|stream| async {
+    let streams = snapshot.streams.iter().map(|stream| async {
         let status = stream.status().await;
-        let lanes = status.iter().flat_map(|status| &status.lanes).map(|lane| {
+        let types = status.iter().flat_map(|status| &status.types).map(|entry| {
             json!({
-                "type": lane.kind.short(), "wildcard": lane.wildcard, "subscribed": lane.subscribed,
-                "responses": lane.responses, "sent": lane.sent, "acked": lane.acked, "waiting": lane.waiting,
-                "refused": lane.rejected.iter().map(|r| json!({"name": r.name, "message": r.message})).collect::<Vec<_>>(),
+                "type": entry.kind.short(), "wildcard": entry.wildcard, "subscribed": entry.subscribed,
+                "responses": entry.responses, "sent": entry.sent, "acked": entry.acked, "waiting": entry.waiting,
+                "refused": entry.rejected.iter().map(|r| json!({"name": r.name, "message": r.message})).collect::<Vec<_>>(),
             })
         });
         json!({
             "workload": stream.workload, "userAgent": stream.user_agent, "variant": format!("{:?}", stream.kind.variant),
             "published": stream.published, "served": status.as_ref().and_then(|status| status.revision),
-            "synced": status.as_ref().is_some_and(|status| status.synced), "types": lanes.collect::<Vec<_>>(),
+            "synced": status.as_ref().is_some_and(|status| status.synced), "types": types.collect::<Vec<_>>(),
         })
     });
     let streams = futures::future::join_all(streams).await;
-    let published = &picture.published;
+    let published = &snapshot.published;
     Json(json!({
         "store": stored,
         "follow": follow,
@@ -142,7 +139,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
             "ready": published.ready,
             "policyRevision": published.policy_revision,
             "publication": published.revision,
-            "workloads": picture.workloads.len(),
+            "workloads": snapshot.workloads.len(),
             "heldBack": published.held_back,
         },
         "streams": streams,

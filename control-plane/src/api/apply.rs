@@ -9,16 +9,16 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
-use weft_policies::set::{Action, Applied, PolicyKey};
-use weft_xds::server::LaneStatus;
+use weft_policies::set::{Applied, ApplyAction, PolicyKey};
+use weft_xds::server::StreamTypeStatus;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;
 use crate::policy::repository::Head;
-use crate::reconciler::{Open, Publication};
+use crate::reconciler::{OpenStream, Publication};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
@@ -42,13 +42,13 @@ pub async fn apply(
     State(api): State<Api>,
     Parameters(query): Parameters<ApplyQuery>,
     Text(body): Text,
-) -> Result<Json<ApplyResult>, Refusal> {
+) -> Result<Json<ApplyResult>, ApiError> {
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
     drop(body);
     if documents.is_empty() {
-        return Err(Refusal::bad_request("there is no document in the request"));
+        return Err(ApiError::bad_request("there is no document in the request"));
     }
     let mode = if query.dry_run { Mode::DryRun } else { Mode::Commit };
     let change = |head: &Head| {
@@ -63,27 +63,27 @@ pub async fn apply(
     Ok(Json(result))
 }
 
-fn read_wait(text: &str) -> Result<Duration, Refusal> {
+fn read_wait(text: &str) -> Result<Duration, ApiError> {
     let wait = humantime::parse_duration(text);
     wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
-        Refusal::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
+        ApiError::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
     })
 }
 
 /// Refuses when the caller saw another revision than the newest.
-fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), Refusal> {
+fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
         Some(wanted) if wanted != now => {
             let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
-            Err(Refusal::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
+            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> Refusal {
+fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
-    Refusal::violations(violations)
+    ApiError::violations(violations)
 }
 
 /// Whether a change is meant.
@@ -91,7 +91,6 @@ fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> Refusal {
 pub enum Mode {
     /// Say what would happen.
     DryRun,
-    /// Do it.
     Commit,
 }
 
@@ -101,8 +100,8 @@ pub enum Mode {
 pub async fn write(
     api: &Api,
     mode: Mode,
-    change: impl Fn(&Head) -> Result<Applied, Refusal>,
-) -> Result<ApplyResult, Refusal> {
+    change: impl Fn(&Head) -> Result<Applied, ApiError>,
+) -> Result<ApplyResult, ApiError> {
     let _turn = match mode {
         Mode::DryRun => None,
         Mode::Commit => Some(api.writing.lock().await),
@@ -110,7 +109,7 @@ pub async fn write(
     for _ in 0..ATTEMPTS {
         let head: Head = api.policies.head().await?;
         let applied = change(&head)?;
-        let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == Action::Unchanged);
+        let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == ApplyAction::Unchanged);
         if mode == Mode::DryRun {
             return Ok(describe(applied, 0, mode));
         }
@@ -132,7 +131,7 @@ pub async fn write(
         }
     }
     api.metrics.applied(ApplyOutcome::failed);
-    Err(Refusal::contended())
+    Err(ApiError::contended())
 }
 
 fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
@@ -141,10 +140,10 @@ fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
         namespace: outcome.key.namespace.to_string(),
         name: outcome.key.name.to_string(),
         outcome: match outcome.action {
-            Action::Created => Outcome::Created,
-            Action::Updated => Outcome::Updated,
-            Action::Unchanged => Outcome::Unchanged,
-            Action::Deleted => Outcome::Deleted,
+            ApplyAction::Created => Outcome::Created,
+            ApplyAction::Updated => Outcome::Updated,
+            ApplyAction::Unchanged => Outcome::Unchanged,
+            ApplyAction::Deleted => Outcome::Deleted,
         },
         generation: outcome.generation,
     };
@@ -160,7 +159,7 @@ fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
 /// Waits until every connected proxy that the revision concerns has answered for it.
 async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], limit: Duration) -> WaitResult {
     let deadline = tokio::time::Instant::now() + limit;
-    let mut published = api.reconciling.published();
+    let mut published = api.reconciler.published();
     let compiled = published.wait_for(|published| published.policy_revision >= revision);
     let publication = match tokio::time::timeout_at(deadline, compiled).await {
         Ok(Ok(published)) => {
@@ -172,7 +171,7 @@ async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], lim
     };
     let Some(publication) = publication else { return WaitResult::default() };
     loop {
-        let Some(streams) = api.reconciling.streams().await else { return WaitResult::default() };
+        let Some(streams) = api.reconciler.streams().await else { return WaitResult::default() };
         let result = answers(api, &streams, &publication, applied).await;
         let answered = result.laggards.iter().all(|laggard| laggard.error.is_some());
         if answered || tokio::time::Instant::now() >= deadline {
@@ -186,19 +185,20 @@ async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], lim
 /// that lost its streams meanwhile has not.
 async fn answers(
     api: &Api,
-    streams: &[Open],
+    streams: &[OpenStream],
     publication: &Publication,
     applied: &[PolicyKey],
 ) -> WaitResult {
-    let mut by_workload: BTreeMap<&WorkloadId, Vec<&Open>> = BTreeMap::new();
+    let mut by_workload: BTreeMap<&WorkloadId, Vec<&OpenStream>> = BTreeMap::new();
     for stream in streams {
         by_workload.entry(&stream.workload).or_default().push(stream);
     }
     let mut laggards = Vec::new();
     for workload in publication.targets.iter() {
         let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
-        let has_answered =
-            |stream: &&Open| stream.answered() >= publication.number || stream.published < publication.number;
+        let has_answered = |stream: &&OpenStream| {
+            stream.answered() >= publication.number || stream.published < publication.number
+        };
         let error = if streams.is_empty() || !streams.iter().all(has_answered) {
             None
         } else {
@@ -218,21 +218,21 @@ async fn answers(
 async fn refusal(
     api: &Api,
     workload: &WorkloadId,
-    streams: &[&Open],
+    streams: &[&OpenStream],
     applied: &[PolicyKey],
 ) -> Option<String> {
     for stream in streams {
         let Some(status) = stream.status().await else { continue };
-        for lane in &status.lanes {
+        for entry in &status.types {
             let refused =
-                lane.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
-            let held_back = lane.held_back.iter().map(|name| (name, held_back(name, lane)));
+                entry.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
+            let held_back = entry.held_back.iter().map(|name| (name, held_back(name, entry)));
             let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
             if names.is_empty() {
                 continue;
             }
-            let keys = names.into_iter().map(|name| ResourceKey::new(lane.kind, name.clone())).collect();
-            let origins = api.reconciling.origins(workload, keys).await;
+            let keys = names.into_iter().map(|name| ResourceKey::new(entry.kind, name.clone())).collect();
+            let origins = api.reconciler.origins(workload, keys).await;
             for (words, origins) in words.into_iter().zip(origins) {
                 if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
                     return Some(words);
@@ -243,7 +243,7 @@ async fn refusal(
     None
 }
 
-fn held_back(name: &str, lane: &LaneStatus) -> String {
-    let words = lane.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
+fn held_back(name: &str, entry: &StreamTypeStatus) -> String {
+    let words = entry.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
     format!("{name}: held back until what the proxy refused changes: {words}")
 }

@@ -5,11 +5,11 @@ use axum::extract::State;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::state::Api;
 
 /// `GET /v1/ca`
-pub async fn status(State(api): State<Api>) -> Result<Json<Value>, Refusal> {
+pub async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let leaves = api.ledger.list().await?;
     let chain = api.authority.chain();
     let now = api.clock.unix_seconds();

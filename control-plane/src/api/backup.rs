@@ -10,17 +10,17 @@ use axum::response::{IntoResponse as _, Response};
 use futures::stream;
 use weft_store::{Backup, StoreExt};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::state::Api;
 
 /// Backups at the same time: each holds a state of its own where the store is etcd.
 pub const AT_ONCE: usize = 2;
 
 /// `GET /v1/backup`
-pub async fn take(State(api): State<Api>) -> Result<Response, Refusal> {
+pub async fn take(State(api): State<Api>) -> Result<Response, ApiError> {
     let Ok(place) = Arc::clone(&api.backups).try_acquire_owned() else {
         let detail = format!("{AT_ONCE} backups are under way; come back when one of them is done");
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
     };
     let snapshot = api.store.list_all("").await?;
     let (revision, mesh) = (snapshot.revision, api.authority.trust_domain());

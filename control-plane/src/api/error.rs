@@ -11,9 +11,9 @@ use crate::policy::log::LogError;
 
 /// Why a call was not carried out.
 #[derive(Debug)]
-pub struct Refusal(Box<Problem>);
+pub struct ApiError(Box<Problem>);
 
-impl Refusal {
+impl ApiError {
     /// A refusal; its title is the status's own.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
@@ -59,13 +59,13 @@ impl Refusal {
     }
 }
 
-impl From<ReadError> for Refusal {
+impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         Self::unavailable(format!("the store cannot be read: {error}; proxies keep what they have"))
     }
 }
 
-impl From<LogError> for Refusal {
+impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()),
@@ -76,13 +76,13 @@ impl From<LogError> for Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::unavailable(format!("{error}; nothing was acknowledged, try again"))
     }
 }
 
-impl From<RevocationError> for Refusal {
+impl From<RevocationError> for ApiError {
     fn from(error: RevocationError) -> Self {
         match error {
             RevocationError::Store(error) => error.into(),
@@ -94,7 +94,7 @@ impl From<RevocationError> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         problem_response(&self.0)
     }
@@ -117,13 +117,13 @@ pub fn problem_response(problem: &Problem) -> Response {
 }
 
 /// No such path.
-pub async fn not_found(uri: Uri) -> Refusal {
-    Refusal::missing(format!("there is no {}; /openapi.json lists what there is", uri.path()))
+pub async fn not_found(uri: Uri) -> ApiError {
+    ApiError::missing(format!("there is no {}; /openapi.json lists what there is", uri.path()))
 }
 
 /// No such method on this path.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         format!("{method} does not apply to {}", uri.path()),

@@ -36,7 +36,6 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The files, before they are written.
 #[derive(Debug, Clone)]
 pub struct LocalAccess {
-    /// The data directory.
     pub dir: PathBuf,
     /// `http://…` or `https://…`.
     pub api: String,

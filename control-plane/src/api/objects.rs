@@ -17,12 +17,12 @@ use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
 use super::apply::{self, Mode};
-use super::error::Refusal;
+use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
 use crate::ca::KeyOrigin;
 use crate::policy::repository::Head;
-use crate::reconciler::{Picture, is_given_its_key};
+use crate::reconciler::{MeshSnapshot, is_given_its_key};
 
 const PAGE: usize = 500;
 
@@ -37,10 +37,10 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-fn kind_of(word: &str) -> Result<Kind, Refusal> {
+fn kind_of(word: &str) -> Result<Kind, ApiError> {
     Kind::named(word).ok_or_else(|| {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
-        Refusal::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
+        ApiError::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
     })
 }
 
@@ -49,12 +49,12 @@ pub async fn list(
     State(api): State<Api>,
     Path(kinds): Path<String>,
     Parameters(query): Parameters<ListQuery>,
-) -> Result<Json<ObjectList>, Refusal> {
+) -> Result<Json<ObjectList>, ApiError> {
     let kind = kind_of(&kinds)?;
     let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
     let (revision, set) = newest(&api).await?;
-    let picture = picture_for(&api, kind).await;
-    let mut objects = objects_of(kind, &set, picture.as_ref());
+    let snapshot = picture_for(&api, kind).await;
+    let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
         query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace) && matches(object, &selector)
     });
@@ -70,16 +70,16 @@ pub async fn list(
 }
 
 /// The state of the mesh, for the kinds whose status says something of it.
-async fn picture_for(api: &Api, kind: Kind) -> Option<Picture> {
-    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciling.picture().await } else { None }
+async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
+    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciler.snapshot().await } else { None }
 }
 
 /// The newest policies; while the store is away, those that are served.
-async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
+async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
     match api.policies.head().await {
         Ok(head) => Ok((head.revision(), head.set)),
         Err(error) => {
-            let published = api.reconciling.published();
+            let published = api.reconciler.published();
             let published = published.borrow();
             if published.ready {
                 Ok((published.policy_revision, Arc::clone(&published.set)))
@@ -91,25 +91,29 @@ async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), Refusal> {
 }
 
 /// Objects by namespace and name. Workloads that joined are there though no document describes them.
-fn objects_of(kind: Kind, set: &PolicySet, picture: Option<&Picture>) -> BTreeMap<(String, String), Object> {
+fn objects_of(
+    kind: Kind,
+    set: &PolicySet,
+    snapshot: Option<&MeshSnapshot>,
+) -> BTreeMap<(String, String), Object> {
     let mut objects: BTreeMap<(String, String), Object> = BTreeMap::new();
     for policy in set.of_kind(kind) {
         let key = policy.key();
         objects.insert((key.namespace.to_string(), key.name.to_string()), show(policy));
     }
-    if let (Kind::Service, Some(picture)) = (kind, picture) {
+    if let (Kind::Service, Some(snapshot)) = (kind, snapshot) {
         for object in set.services() {
             let id = object.id();
             if let Some(shown) = objects.get_mut(&(id.namespace.to_string(), id.name.to_string())) {
-                shown.status = service_status(&id, set, picture);
+                shown.status = service_status(&id, set, snapshot);
             }
         }
     }
-    if let (Kind::Workload, Some(picture)) = (kind, picture) {
-        for id in picture.workloads.keys() {
+    if let (Kind::Workload, Some(snapshot)) = (kind, snapshot) {
+        for id in snapshot.workloads.keys() {
             let entry = objects.entry((id.namespace.to_string(), id.name.to_string()));
-            let object = entry.or_insert_with(|| joined(id, picture));
-            object.status = workload_status(id, picture);
+            let object = entry.or_insert_with(|| joined(id, snapshot));
+            object.status = workload_status(id, snapshot);
         }
     }
     objects
@@ -129,8 +133,8 @@ fn show(policy: &Policy) -> Object {
 }
 
 /// A workload that nobody but its own proxy described.
-fn joined(id: &WorkloadId, picture: &Picture) -> Object {
-    let state = &picture.workloads[id];
+fn joined(id: &WorkloadId, snapshot: &MeshSnapshot) -> Object {
+    let state = &snapshot.workloads[id];
     let mut metadata = json!({"namespace": id.namespace, "name": id.name});
     let labels = state.all_labels();
     if !labels.is_empty() {
@@ -156,16 +160,16 @@ fn joined(id: &WorkloadId, picture: &Picture) -> Object {
     }
 }
 
-fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
-    let state = picture.workloads.get(id)?;
+fn workload_status(id: &WorkloadId, snapshot: &MeshSnapshot) -> Option<Value> {
+    let state = snapshot.workloads.get(id)?;
     let mut status = json!({"health": super::proxies::health_word(state), "identity": state.identity});
-    if let Some(overruled) = picture.overruled.get(id) {
+    if let Some(overruled) = snapshot.overruled.get(id) {
         status["overruled"] = json!(overruled);
     }
-    if let Some(refused) = picture.not_granted.get(id) {
+    if let Some(refused) = snapshot.not_granted.get(id) {
         status["notGranted"] = json!(refused.to_string());
     }
-    if let Some(record) = picture.records.get(id) {
+    if let Some(record) = snapshot.records.get(id) {
         status["joinedAt"] = json!(record.joined_at);
         let origin = if is_given_its_key(record) { KeyOrigin::ControlPlane } else { KeyOrigin::Workload };
         status["keyMadeBy"] = json!(origin);
@@ -174,7 +178,7 @@ fn workload_status(id: &WorkloadId, picture: &Picture) -> Option<Value> {
 }
 
 /// Workloads that the service's selector would take by labels that they declared of themselves, and what makes one a member.
-fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<Value> {
+fn service_status(id: &ServiceId, set: &PolicySet, snapshot: &MeshSnapshot) -> Option<Value> {
     let spec = &set.service(id)?.spec;
     let looks_like = |state: &&WorkloadState| state.looks_like(id, spec);
     let shown = |state: &WorkloadState| {
@@ -182,17 +186,17 @@ fn service_status(id: &ServiceId, set: &PolicySet, picture: &Picture) -> Option<
             format!("to make it a member, apply a Workload {} with {} in spec.services", state.id, id.name);
         json!({"workload": state.id, "identity": state.identity, "hint": hint})
     };
-    let found: Vec<Value> = picture.workloads.values().filter(looks_like).map(shown).collect();
+    let found: Vec<Value> = snapshot.workloads.values().filter(looks_like).map(shown).collect();
     (!found.is_empty()).then(|| json!({"notMembers": found}))
 }
 
-fn read_selector(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+fn read_selector(text: &str) -> Result<Vec<(String, String)>, ApiError> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
         Some((key.trim().to_owned(), value.trim().to_owned()))
     };
     let pairs: Option<Vec<_>> = text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect();
-    pairs.ok_or_else(|| Refusal::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
+    pairs.ok_or_else(|| ApiError::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
 }
 
 fn matches(object: &Object, selector: &[(String, String)]) -> bool {
@@ -201,14 +205,14 @@ fn matches(object: &Object, selector: &[(String, String)]) -> bool {
 
 type ObjectPath = Path<(String, String, String)>;
 
-fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, Refusal> {
+fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, ApiError> {
     let kind = kind_of(&kinds)?;
-    let read = |text: &str| Name::try_new(text).map_err(|error| Refusal::bad_request(error.to_string()));
+    let read = |text: &str| Name::try_new(text).map_err(|error| ApiError::bad_request(error.to_string()));
     Ok(PolicyKey::new(kind, read(&namespace)?, read(&name)?))
 }
 
-fn missing(key: &PolicyKey) -> Refusal {
-    Refusal::missing(format!("there is no {key}"))
+fn missing(key: &PolicyKey) -> ApiError {
+    ApiError::missing(format!("there is no {key}"))
 }
 
 fn id_of(key: &PolicyKey) -> (String, String) {
@@ -216,22 +220,22 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 }
 
 /// `GET /v1/namespaces/{ns}/{kinds}/{name}`
-pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, Refusal> {
+pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, ApiError> {
     let key = key_of(path)?;
     let (_, set) = newest(&api).await?;
-    let picture = picture_for(&api, key.kind).await;
-    let object = match (set.get(&key), &picture) {
-        (Some(policy), Some(picture)) => {
+    let snapshot = picture_for(&api, key.kind).await;
+    let object = match (set.get(&key), &snapshot) {
+        (Some(policy), Some(snapshot)) => {
             let mut object = show(policy);
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
             object.status = match key.kind {
-                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, picture),
-                _ => workload_status(&WorkloadId::new(namespace, name), picture),
+                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, snapshot),
+                _ => workload_status(&WorkloadId::new(namespace, name), snapshot),
             };
             object
         }
         (Some(policy), None) => show(policy),
-        (None, _) => objects_of(key.kind, &PolicySet::default(), picture.as_ref())
+        (None, _) => objects_of(key.kind, &PolicySet::default(), snapshot.as_ref())
             .remove(&id_of(&key))
             .ok_or_else(|| missing(&key))?,
     };
@@ -250,7 +254,7 @@ fn tag_of(object: &Object) -> String {
 }
 
 /// Refuses when the caller saw another version than the one that is there.
-fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refusal> {
+fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiError> {
     let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
         return Ok(());
     };
@@ -259,7 +263,7 @@ fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), Refu
         return Ok(());
     }
     let now = tag.unwrap_or_else(|| "nothing".to_owned());
-    Err(Refusal::new(
+    Err(ApiError::new(
         StatusCode::PRECONDITION_FAILED,
         CHANGED_MEANWHILE,
         format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
@@ -272,22 +276,22 @@ pub async fn replace(
     Path(path): ObjectPath,
     headers: HeaderMap,
     Text(body): Text,
-) -> Result<Json<ApplyResult>, Refusal> {
+) -> Result<Json<ApplyResult>, ApiError> {
     let key = key_of(path)?;
-    let documents = weft_policies::parse("request", &body).map_err(Refusal::violations)?;
+    let documents = weft_policies::parse("request", &body).map_err(ApiError::violations)?;
     let [document] = &documents[..] else {
-        return Err(Refusal::bad_request(format!(
+        return Err(ApiError::bad_request(format!(
             "one document is replaced; the request has {}",
             documents.len()
         )));
     };
     if document.policy.key() != key {
         let found = document.policy.key();
-        return Err(Refusal::bad_request(format!("the path names {key}, but the document is {found}")));
+        return Err(ApiError::bad_request(format!("the path names {key}, but the document is {found}")));
     }
     let change = |head: &Head| {
         check_match(&headers, head.set.get(&key))?;
-        head.set.apply(&documents).map_err(Refusal::violations)
+        head.set.apply(&documents).map_err(ApiError::violations)
     };
     Ok(Json(apply::write(&api, Mode::Commit, change).await?))
 }
@@ -297,12 +301,12 @@ pub async fn delete(
     State(api): State<Api>,
     Path(path): ObjectPath,
     headers: HeaderMap,
-) -> Result<Json<ApplyResult>, Refusal> {
+) -> Result<Json<ApplyResult>, ApiError> {
     let key = key_of(path)?;
     let keys = [key.clone()];
     let change = |head: &Head| {
         check_match(&headers, head.set.get(&key))?;
-        head.set.delete(&keys).map_err(Refusal::violations)
+        head.set.delete(&keys).map_err(ApiError::violations)
     };
     let mut result = apply::write(&api, Mode::Commit, change).await?;
     // The document first: where that is refused, the workload stays whole.

@@ -13,67 +13,72 @@ use weft_api::rest::{
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState};
 use weft_policies::set::PolicySet;
-use weft_xds::server::{LaneStatus, Status};
+use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
-use crate::reconciler::{Open, Picture};
+use crate::reconciler::{MeshSnapshot, OpenStream};
 
 /// `GET /v1/proxies`
-pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, Refusal> {
-    let picture = picture(&api).await?;
-    let ids = picture.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
-    let mut streams: HashMap<&WorkloadId, Vec<&Open>> = HashMap::new();
-    for open in &picture.streams {
+pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
+    let snapshot = snapshot(&api).await?;
+    let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
+    let mut streams: HashMap<&WorkloadId, Vec<&OpenStream>> = HashMap::new();
+    for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
     let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
-    let described = ids.map(|id| describe(&api, &picture, streams_of(id), id));
+    let described = ids.map(|id| describe(&api, &snapshot, streams_of(id), id));
     let items = futures::future::join_all(described).await;
-    Ok(Json(ProxyList { items, revision: picture.published.revision }))
+    Ok(Json(ProxyList { items, revision: snapshot.published.revision }))
 }
 
 /// `GET /v1/proxies/{id}`
-pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, Refusal> {
-    let (id, picture) = find(&api, &id).await?;
-    let streams: Vec<&Open> = picture.streams.iter().filter(|open| open.workload == id).collect();
-    Ok(Json(describe(&api, &picture, &streams, &id).await))
+pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, ApiError> {
+    let (id, snapshot) = find(&api, &id).await?;
+    let streams: Vec<&OpenStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
+    Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
 
-async fn picture(api: &Api) -> Result<Picture, Refusal> {
-    api.reconciling.picture().await.ok_or_else(|| Refusal::unavailable("the control plane is ending"))
+async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
+    api.reconciler.snapshot().await.ok_or_else(|| ApiError::unavailable("the control plane is ending"))
 }
 
-async fn find(api: &Api, id: &str) -> Result<(WorkloadId, Picture), Refusal> {
+async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
     let id: WorkloadId =
-        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
-    let picture = picture(api).await?;
-    if picture.workloads.contains_key(&id) {
-        Ok((id, picture))
+        id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    let snapshot = snapshot(api).await?;
+    if snapshot.workloads.contains_key(&id) {
+        Ok((id, snapshot))
     } else {
-        Err(Refusal::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
+        Err(ApiError::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
     }
 }
 
-async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &WorkloadId) -> ProxyStatus {
-    let state = &picture.workloads[id];
+async fn describe(
+    api: &Api,
+    snapshot: &MeshSnapshot,
+    streams: &[&OpenStream],
+    id: &WorkloadId,
+) -> ProxyStatus {
+    let state = &snapshot.workloads[id];
     let statuses = futures::future::join_all(streams.iter().map(|open| open.status())).await;
     let mut types: BTreeMap<String, TypeStatus> = BTreeMap::new();
     let mut sync = if streams.is_empty() { Sync::Disconnected } else { Sync::Synced };
     for (open, status) in streams.iter().zip(statuses) {
         // One that does not answer, or has not looked at the newest view that concerns it, does not have it.
-        let is_current = |status: &Status| status.synced && status.revision >= Some(open.published);
+        let is_current = |status: &StreamStatus| status.synced && status.revision >= Some(open.published);
         if !status.as_ref().is_some_and(is_current) {
             sync = worse(sync, Sync::Pending);
         }
-        for lane in status.iter().flat_map(|status| &status.lanes) {
-            let shown = lane_status(api, id, lane).await;
+        for entry in status.iter().flat_map(|status| &status.types) {
+            let shown = type_status(api, id, entry).await;
             sync = worse(sync, shown.sync);
-            match types.get_mut(lane.kind.short()) {
+            match types.get_mut(entry.kind.short()) {
                 Some(other) => join(other, shown),
-                None => drop(types.insert(lane.kind.short().to_owned(), shown)),
+                None => drop(types.insert(entry.kind.short().to_owned(), shown)),
             }
         }
     }
@@ -90,10 +95,10 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
-        health_reason: no_service(state, &picture.published.set),
-        certificate: newest_leaf(api, picture, id).map(|entry| certificate(api, &entry)),
+        health_reason: no_service(state, &snapshot.published.set),
+        certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
         address: state.address.to_string(),
-        joined_from: picture
+        joined_from: snapshot
             .records
             .get(id)
             .and_then(|record| record.joined_from)
@@ -102,8 +107,8 @@ async fn describe(api: &Api, picture: &Picture, streams: &[&Open], id: &Workload
 }
 
 /// The newest certificate of the instance on record; of a name that nobody joined, there is none.
-fn newest_leaf(api: &Api, picture: &Picture, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
-    let record = picture.records.get(id)?;
+fn newest_leaf(api: &Api, snapshot: &MeshSnapshot, id: &WorkloadId) -> Option<Arc<LedgerEntry>> {
+    let record = snapshot.records.get(id)?;
     let leaves = api.ledger.issued().of(id).into_iter().filter(|leaf| leaf.instance == record.instance);
     leaves.max_by_key(|leaf| leaf.issued_at)
 }
@@ -117,10 +122,10 @@ fn join(one: &mut TypeStatus, other: TypeStatus) {
     one.refused.extend(other.refused);
 }
 
-async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatus {
-    let keys = lane.rejected.iter().map(|r| ResourceKey::new(lane.kind, r.name.clone())).collect();
-    let origins = if lane.rejected.is_empty() { Vec::new() } else { api.reconciling.origins(id, keys).await };
-    let refused: Vec<Refused> = lane
+async fn type_status(api: &Api, id: &WorkloadId, entry: &StreamTypeStatus) -> TypeStatus {
+    let keys = entry.rejected.iter().map(|r| ResourceKey::new(entry.kind, r.name.clone())).collect();
+    let origins = if entry.rejected.is_empty() { Vec::new() } else { api.reconciler.origins(id, keys).await };
+    let refused: Vec<Refused> = entry
         .rejected
         .iter()
         .zip(origins)
@@ -130,17 +135,17 @@ async fn lane_status(api: &Api, id: &WorkloadId, lane: &LaneStatus) -> TypeStatu
             policies: origins.iter().map(ToString::to_string).collect(),
         })
         .collect();
-    let held_back = lane.held_back.len();
+    let held_back = entry.held_back.len();
     let sync = if held_back > 0 {
         Sync::HeldBack
     } else if !refused.is_empty() {
         Sync::Refused
-    } else if lane.acked == lane.sent && lane.waiting.is_empty() {
+    } else if entry.acked == entry.sent && entry.waiting.is_empty() {
         Sync::Synced
     } else {
         Sync::Pending
     };
-    TypeStatus { sent: lane.sent, acked: lane.acked, sync, held_back, refused }
+    TypeStatus { sent: entry.sent, acked: entry.acked, sync, held_back, refused }
 }
 
 fn worse(a: Sync, b: Sync) -> Sync {
@@ -192,24 +197,24 @@ fn no_service(state: &WorkloadState, set: &PolicySet) -> Option<String> {
 }
 
 /// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
-pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, Refusal> {
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, ApiError> {
     let id: WorkloadId =
-        id.parse().map_err(|error: weft_api::names::InvalidName| Refusal::bad_request(error.to_string()))?;
+        id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
     match api.revocations.revoke(&id).await? {
         Some(Revoked { instances, leaves }) => {
             Ok(Json(RevokedProxy { workload: id.to_string(), instances, leaves }))
         }
-        None => Err(Refusal::missing(format!(
+        None => Err(ApiError::missing(format!(
             "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
         ))),
     }
 }
 
 /// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
-pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let (id, _) = find(&api, &id).await?;
-    let view = api.reconciling.view(&id).await;
-    let view = view.ok_or_else(|| Refusal::unavailable("the control plane has not read its store yet"))?;
+    let view = api.reconciler.view(&id).await;
+    let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
     let _descriptors = weft_api::json::descriptors();
     let mut shown = serde_json::Map::new();
     shown.insert("revision".to_owned(), json!(view.revision));

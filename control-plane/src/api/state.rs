@@ -13,12 +13,11 @@ use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Who may call.
     pub operators: Arc<Operators>,
     /// Everything, for a backup.
     pub store: Arc<dyn Store>,
@@ -26,21 +25,16 @@ pub struct Api {
     pub backups: Arc<tokio::sync::Semaphore>,
     /// Where policies are committed.
     pub policies: Policies,
-    /// Who is connected.
-    pub reconciling: Reconciling,
+    pub reconciler: ReconcilerHandle,
     /// Takes workloads out of the mesh.
     pub revocations: Revocations,
-    /// Join tokens.
     pub tokens: Tokens,
     /// Where join tokens send workloads to.
     pub public: ControlPlanes,
-    /// The mesh's certificates.
     pub authority: Arc<Authority>,
     /// Leaves that were issued.
     pub ledger: Ledger,
-    /// Traffic.
     pub edges: Edges,
-    /// What is counted.
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

@@ -7,20 +7,20 @@ use weft_api::ServiceId;
 use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
 use weft_policies::value::Cidr;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::extract::Text;
 use super::state::Api;
 use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
 
 /// `POST /v1/tokens`
-pub async fn create(State(api): State<Api>, Text(body): Text) -> Result<Json<NewToken>, Refusal> {
-    let request: TokenRequest =
-        serde_json::from_str(&body).map_err(|error| Refusal::bad_request(format!("the request: {error}")))?;
-    let grant = read(&request).map_err(Refusal::bad_request)?;
+pub async fn create(State(api): State<Api>, Text(body): Text) -> Result<Json<NewToken>, ApiError> {
+    let request: TokenRequest = serde_json::from_str(&body)
+        .map_err(|error| ApiError::bad_request(format!("the request: {error}")))?;
+    let grant = read(&request).map_err(ApiError::bad_request)?;
     let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
     let (token, record) = created.map_err(|error| match error {
-        TokenError::Store(error) => Refusal::from(error),
-        other => Refusal::bad_request(other.to_string()),
+        TokenError::Store(error) => ApiError::from(error),
+        other => ApiError::bad_request(other.to_string()),
     })?;
     Ok(Json(NewToken { info: info(&record), token: token.to_string() }))
 }
@@ -56,15 +56,15 @@ fn info(record: &TokenRecord) -> TokenInfo {
 }
 
 /// `GET /v1/tokens`
-pub async fn list(State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
+pub async fn list(State(api): State<Api>) -> Result<Json<TokenList>, ApiError> {
     Ok(Json(TokenList { items: api.tokens.list().await?.iter().map(info).collect() }))
 }
 
 /// `DELETE /v1/tokens/{id}`
-pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     if api.tokens.revoke(&id).await? {
         Ok(Json(json!({"id": id, "outcome": "Deleted"})))
     } else {
-        Err(Refusal::missing(format!("there is no token {id}")))
+        Err(ApiError::missing(format!("there is no token {id}")))
     }
 }

@@ -14,22 +14,24 @@ use crate::api::local_access;
 use crate::ca;
 use crate::clock::Clock;
 use crate::identity::operator;
-use crate::place::{FILE, Place};
 use crate::private_file::Draft;
+use crate::store_location::{FILE, StoreLocation};
 
 /// Writes the state of a place into a new file, reads that again, and gives it its name.
-pub(super) async fn write(place: &Place, file: &Path, clock: &Clock) -> anyhow::Result<Backup> {
+pub(super) async fn write(place: &StoreLocation, file: &Path, clock: &Clock) -> anyhow::Result<Backup> {
     if file.exists() {
         bail!("{} exists: a backup is never written over anything, give another name", file.display());
     }
     let mut draft = Draft::create(file)?;
     match place {
-        Place::Directory(directory) => match EmbeddedStore::read_at_rest(directory.join(FILE)).await {
-            Ok(snapshot) => put(&mut draft, of(snapshot, clock)?)?,
-            Err(OpenError::InUse { .. }) => fetch(directory, &mut draft).await?,
-            Err(error) => return Err(error.into()),
-        },
-        Place::Etcd(_) => {
+        StoreLocation::Directory(directory) => {
+            match EmbeddedStore::read_at_rest(directory.join(FILE)).await {
+                Ok(snapshot) => put(&mut draft, of(snapshot, clock)?)?,
+                Err(OpenError::InUse { .. }) => fetch(directory, &mut draft).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        StoreLocation::Etcd(_) => {
             let store = weft_store::open(place.clone().location()).await?;
             put(&mut draft, of(store.list_all("").await?, clock)?)?;
         }
@@ -44,13 +46,14 @@ pub(super) async fn write(place: &Place, file: &Path, clock: &Clock) -> anyhow::
 }
 
 /// The state of a place that nobody uses.
-pub(super) async fn at_rest(place: &Place) -> anyhow::Result<Snapshot> {
+pub(super) async fn at_rest(place: &StoreLocation) -> anyhow::Result<Snapshot> {
     let snapshot = match place {
-        Place::Directory(directory) => EmbeddedStore::read_at_rest(directory.join(FILE)).await?,
-        Place::Etcd(_) => weft_store::open(place.clone().location()).await?.list_all("").await?,
+        StoreLocation::Directory(directory) => EmbeddedStore::read_at_rest(directory.join(FILE)).await?,
+        StoreLocation::Etcd(_) => weft_store::open(place.clone().location()).await?.list_all("").await?,
     };
     // Whoever serves holds something under a lease: presence, leadership.
-    if let (Place::Etcd(_), Some(held)) = (place, snapshot.entries.iter().find(|entry| entry.lease.is_some()))
+    if let (StoreLocation::Etcd(_), Some(held)) =
+        (place, snapshot.entries.iter().find(|entry| entry.lease.is_some()))
     {
         bail!(
             "{place} is in use ({} is held there): end every control plane on it; what one that was killed held goes \

@@ -59,10 +59,8 @@ impl fmt::Debug for Serial {
 
 /// A certificate and from when to when it holds.
 #[derive(Debug, Clone)]
-pub struct Held {
-    /// The certificate.
+pub struct ValidCertificate {
     pub certificate: CertificateDer<'static>,
-    /// Its serial number.
     pub serial: Serial,
     /// The first second.
     pub not_before: OffsetDateTime,
@@ -72,7 +70,7 @@ pub struct Held {
     pub spki_sha256: [u8; 32],
 }
 
-impl Held {
+impl ValidCertificate {
     /// Reads what a certificate says of itself.
     ///
     /// # Errors
@@ -93,10 +91,8 @@ impl Held {
 /// The root's certificate and the issuer that signs below it. The root's key is not here: it stays sealed until an
 /// issuer is renewed.
 pub struct SigningChain {
-    /// The root.
-    pub root: Held,
-    /// The issuer.
-    pub issuer: Held,
+    pub root: ValidCertificate,
+    pub issuer: ValidCertificate,
     /// Counts issuers; a higher one is newer.
     pub generation: u64,
     signer: Issuer<'static, KeyPair>,
@@ -113,7 +109,7 @@ impl SigningChain {
         issuer_key: KeyPair,
         generation: u64,
     ) -> Result<Self, CaError> {
-        let (root, issuer) = (Held::try_from_der(root)?, Held::try_from_der(issuer)?);
+        let (root, issuer) = (ValidCertificate::try_from_der(root)?, ValidCertificate::try_from_der(issuer)?);
         if <[u8; 32]>::from(Sha256::digest(issuer_key.subject_public_key_info())) != issuer.spki_sha256 {
             return Err(CaError::KeyMismatch);
         }
@@ -125,8 +121,12 @@ impl SigningChain {
     ///
     /// # Errors
     /// When the parameters cannot be encoded.
-    pub fn sign(&self, leaf: &CertificateParams, key: &impl PublicKeyData) -> Result<Held, CaError> {
-        Held::try_from_der(leaf.signed_by(key, &self.signer)?.der().clone())
+    pub fn sign(
+        &self,
+        leaf: &CertificateParams,
+        key: &impl PublicKeyData,
+    ) -> Result<ValidCertificate, CaError> {
+        ValidCertificate::try_from_der(leaf.signed_by(key, &self.signer)?.der().clone())
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use weft_store::Entry;
 
-use super::{BACKDATE, CaError, Held, Serial};
+use super::{BACKDATE, CaError, Serial, ValidCertificate};
 
 /// What all keys of lists begin with.
 pub(super) const PREFIX: &str = "mesh/crls/";
@@ -75,7 +75,7 @@ impl RevocationList {
         revoked: BTreeSet<Serial>,
         in_force_from: i64,
     ) -> Result<Self, CaError> {
-        let issuer = Held::try_from_der(certificate.clone().into_owned())?;
+        let issuer = ValidCertificate::try_from_der(certificate.clone().into_owned())?;
         let now = now.replace_nanosecond(0).expect("0 is a valid nanosecond");
         let entry = |serial: &Serial| RevokedCertParams {
             serial_number: SerialNumber::from_slice(&serial.to_bytes()),

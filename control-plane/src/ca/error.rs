@@ -25,7 +25,6 @@ pub enum CaError {
     /// Another mesh's store.
     #[error("the store holds the mesh {stored}, not {wanted}; correct --trust-domain or use another store")]
     OtherMesh {
-        /// What is stored.
         stored: TrustDomain,
         /// What was asked for.
         wanted: TrustDomain,
@@ -35,7 +34,6 @@ pub enum CaError {
     CorruptRecord {
         /// Its key in the store.
         record: String,
-        /// What is wrong.
         reason: String,
     },
     /// A stored certificate is unreadable.

@@ -46,13 +46,10 @@ pub enum KeyOrigin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// Its serial number.
     pub serial: Serial,
     /// Serial number of its issuer.
     pub issuer: Serial,
-    /// Its identity.
     pub service: ServiceId,
-    /// Its workload.
     pub workload: WorkloadId,
     /// Which joining of the workload it belongs to.
     pub instance: String,
@@ -97,12 +94,12 @@ pub struct LedgerFull;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
-    queue: mpsc::Sender<Pending>,
+    queue: mpsc::Sender<PendingEntry>,
     issued: Issued,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingEntry {
     entry: LedgerEntry,
     written: oneshot::Sender<()>,
 }
@@ -137,7 +134,7 @@ impl Ledger {
     pub fn enqueue(&self, entry: LedgerEntry) -> Result<oneshot::Receiver<()>, LedgerFull> {
         let (written, confirmed) = oneshot::channel();
         let noted = entry.clone();
-        self.queue.try_send(Pending { entry, written }).map_err(|_| LedgerFull)?;
+        self.queue.try_send(PendingEntry { entry, written }).map_err(|_| LedgerFull)?;
         self.issued.note(noted);
         Ok(confirmed)
     }
@@ -205,7 +202,11 @@ impl Ledger {
     }
 }
 
-async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Pending>, shutdown: CancellationToken) {
+async fn write(
+    store: Arc<dyn Store>,
+    mut entries: mpsc::Receiver<PendingEntry>,
+    shutdown: CancellationToken,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         batch.clear();
@@ -232,7 +233,7 @@ async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Pending>, shut
 }
 
 // Without guards, so that repeating it after an uncertain answer is harmless.
-async fn put_all(store: &dyn Store, batch: &[Pending]) -> Result<(), CommitError> {
+async fn put_all(store: &dyn Store, batch: &[PendingEntry]) -> Result<(), CommitError> {
     let txn = batch.iter().fold(Txn::new(), |txn, pending| pending.entry.put(txn));
     store.commit(txn).await.map(|_| ())
 }

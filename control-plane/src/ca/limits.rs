@@ -22,7 +22,7 @@ use weft_api::WorkloadId;
 use weft_xds::transport::buckets::{Bucket, Buckets, Rate};
 
 use crate::metrics::{Limit, Metrics};
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 /// Joins a second for each core of the machine, and as many renewals.
 pub const PER_CORE_PER_SECOND: f64 = 50.0;
@@ -46,7 +46,6 @@ pub const LEAVES_OF_A_NAME: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many {}; try again in {} ms", limit.what(), retry_after.as_millis())]
 pub struct Limited {
-    /// Which limit.
     pub limit: Limit,
     /// When the next one would be let through.
     pub retry_after: Duration,
@@ -66,20 +65,20 @@ pub type IsGoodToken = Box<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 /// Counts requests in token buckets.
 pub struct SigningLimits {
     // A lock because any connection asks; held for a map look-up, never while signing or waiting.
-    buckets: Mutex<Ledger>,
+    buckets: Mutex<SigningBuckets>,
     is_good_token: IsGoodToken,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct Ledger {
+struct SigningBuckets {
     all: Rate,
     joins: Bucket,
     renewals: Bucket,
     tokens: Buckets<String>,
     workloads: Buckets<WorkloadId>,
     marks: Buckets<WorkloadId>,
-    sources: Buckets<Source>,
+    sources: Buckets<SourceAddress>,
 }
 
 impl SigningLimits {
@@ -90,7 +89,7 @@ impl SigningLimits {
         let rate = PER_CORE_PER_SECOND * f64::from(cores);
         let all = Rate { per_second: rate, burst: rate };
         let now = now();
-        let buckets = Ledger {
+        let buckets = SigningBuckets {
             all,
             joins: Bucket::full(all, now),
             renewals: Bucket::full(all, now),
@@ -125,7 +124,7 @@ impl SigningLimits {
     ///
     /// # Errors
     /// When its source has shown too many bad ones.
-    pub fn admit_token(&self, source: Option<Source>, id: &str, secret: &[u8]) -> Result<(), Limited> {
+    pub fn admit_token(&self, source: Option<SourceAddress>, id: &str, secret: &[u8]) -> Result<(), Limited> {
         let Some(source) = source else { return Ok(()) };
         let waits = self.lock().sources.look(&source, now());
         match waits {
@@ -137,7 +136,7 @@ impl SigningLimits {
     }
 
     /// The token was looked up, and is none.
-    pub fn note_bad_token(&self, source: Option<Source>) {
+    pub fn note_bad_token(&self, source: Option<SourceAddress>) {
         let Some(source) = source else { return };
         // What is below nothing is not counted.
         let _ = self.lock().sources.take(source, now());
@@ -217,7 +216,7 @@ impl SigningLimits {
         Err(Limited { limit, retry_after })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
+    fn lock(&self) -> MutexGuard<'_, SigningBuckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -243,7 +242,7 @@ mod tests {
         WorkloadId::try_new("shop", name).unwrap()
     }
 
-    fn source(text: &str) -> Option<Source> {
+    fn source(text: &str) -> Option<SourceAddress> {
         Some(text.parse::<IpAddr>().unwrap().into())
     }
 

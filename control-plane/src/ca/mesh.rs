@@ -62,7 +62,7 @@ pub async fn open(
     clock: Clock,
 ) -> Result<Authority, CaError> {
     loop {
-        if let Some(records) = Records::read(store).await? {
+        if let Some(records) = CaRecords::read(store).await? {
             records.check_mesh(&settings.trust_domain)?;
             // A key made now would open nothing, so none is made for a mesh that exists.
             let seal = SealKey::load(seal_key)?.ok_or_else(|| SealError::Missing(seal_key.to_owned()))?;
@@ -143,7 +143,7 @@ impl Authority {
         if now < start + life / 2 {
             return Ok(Renewal::NotDue);
         }
-        let records = Records::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
         records.check_mesh(self.trust_domain())?;
         let (root, old) = (records.root()?, records.issuer()?);
         let is_late = now >= start + life * 3 / 4;
@@ -176,7 +176,7 @@ impl Authority {
     }
 
     fn has_list_of(&self, next: &AuthorityRecord) -> Result<bool, CaError> {
-        let serial = super::Held::try_from_der(next.certificate_der(NEXT)?)?.serial;
+        let serial = super::ValidCertificate::try_from_der(next.certificate_der(NEXT)?)?.serial;
         Ok(self.lists().iter().any(|list| list.issuer == serial))
     }
 
@@ -191,7 +191,7 @@ impl Authority {
         txn: Txn,
         leaves: &[(Serial, Serial)],
     ) -> Result<(Txn, bool), CaError> {
-        let records = Records::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
         let (mut txn, mut is_changed) = (txn, false);
         for entry in &records.lists {
             let list = RevocationList::decode(entry)?;
@@ -221,7 +221,7 @@ impl Authority {
     /// # Errors
     /// When the store fails or leadership was lost.
     pub async fn prune_issuers(&self, store: &dyn Store, leader: &Leadership) -> Result<usize, CaError> {
-        let records = Records::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
         let now = self.clock.now().unix_timestamp();
         let mut ended = 0;
         for entry in &records.lists {
@@ -240,7 +240,7 @@ impl Authority {
     /// # Errors
     /// When the store fails or the record does not open.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), CaError> {
-        let records = Records::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
         records.check_mesh(self.trust_domain())?;
         let newest = records.open_chain(&self.seal)?;
         self.chain.send_if_modified(|chain| {
@@ -282,7 +282,7 @@ pub fn spawn_follow(authority: Arc<Authority>, store: Arc<dyn Store>, shutdown: 
     });
 }
 
-struct Records {
+struct CaRecords {
     root: Entry,
     issuer: Entry,
     next: Option<Entry>,
@@ -290,7 +290,7 @@ struct Records {
     lists: Vec<Entry>,
 }
 
-impl Records {
+impl CaRecords {
     /// All of them, at one revision; `None` when there is no mesh yet.
     async fn read(store: &dyn Store) -> Result<Option<Self>, CaError> {
         let entries = store.list_all(PREFIX).await?.entries;
@@ -349,7 +349,7 @@ impl Records {
         for entry in [&self.issuer].into_iter().chain(&self.next).chain(&self.retired) {
             let record = decode(entry)?;
             let certificate = record.certificate_der(&entry.key)?;
-            if super::Held::try_from_der(certificate.clone())?.serial == *serial {
+            if super::ValidCertificate::try_from_der(certificate.clone())?.serial == *serial {
                 return Ok((certificate, record.open_key(&entry.key, seal)?));
             }
         }
@@ -386,7 +386,10 @@ impl Records {
     /// Lets the next issuer sign, and keeps the one before for its list.
     fn promoting(&self, next: &AuthorityRecord, seal: &SealKey) -> Result<Txn, CaError> {
         let old = self.issuer()?;
-        let retired = format!("{RETIRED}{}", super::Held::try_from_der(old.certificate_der(ISSUER)?)?.serial);
+        let retired = format!(
+            "{RETIRED}{}",
+            super::ValidCertificate::try_from_der(old.certificate_der(ISSUER)?)?.serial
+        );
         let (promoted, old) = (next.moved(NEXT, ISSUER, seal)?, old.moved(ISSUER, &retired, seal)?);
         Ok(self.guarded().delete(NEXT).put(ISSUER, encode(&promoted)).put(retired, encode(&old)))
     }
@@ -483,7 +486,7 @@ fn new_issuer(
     clock: &Clock,
 ) -> Result<AuthorityRecord, CaError> {
     let certificate = root.certificate_der(ROOT)?;
-    let root_end = super::Held::try_from_der(certificate.clone())?.not_after;
+    let root_end = super::ValidCertificate::try_from_der(certificate.clone())?.not_after;
     let signer = Issuer::from_ca_cert_der(&certificate, root.open_key(ROOT, seal)?)?;
     let key = profile::new_key()?;
     let validity = profile::Validity::starting(clock.now(), life, Some(root_end));

@@ -110,9 +110,7 @@ pub fn control_plane(
 /// A name or address of the control plane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServerName {
-    /// A DNS name.
     Dns(String),
-    /// An address.
     Ip(IpAddr),
 }
 

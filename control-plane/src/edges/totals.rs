@@ -22,11 +22,11 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// By calling service. Bounded by the clusters that the policies know, and by time.
 #[derive(Debug, Default)]
-pub(super) struct Totals(HashMap<ServiceId, OfService>);
+pub(super) struct Totals(HashMap<ServiceId, ServiceTotals>);
 
 /// By cluster.
 #[derive(Debug, Default)]
-pub(super) struct OfService(HashMap<Arc<str>, Total>);
+pub(super) struct ServiceTotals(HashMap<Arc<str>, Total>);
 
 #[derive(Clone, Debug)]
 struct Total {
@@ -35,7 +35,7 @@ struct Total {
 }
 
 impl Totals {
-    pub(super) fn of(&mut self, source: &ServiceId) -> &mut OfService {
+    pub(super) fn of(&mut self, source: &ServiceId) -> &mut ServiceTotals {
         self.0.entry(source.clone()).or_default()
     }
 
@@ -61,7 +61,7 @@ impl Totals {
     }
 }
 
-impl OfService {
+impl ServiceTotals {
     pub(super) fn add(&mut self, now: Instant, cluster: &Arc<str>, flown: &Sample) {
         if let Some(total) = self.0.get_mut(cluster) {
             total.reported_at = now;
@@ -93,9 +93,9 @@ impl EdgeLabels {
 }
 
 /// One counter of an edge: name, what it counts, and where it stands in a sample.
-type Figure = (&'static str, &'static str, fn(&Sample) -> f64);
+type EdgeCounter = (&'static str, &'static str, fn(&Sample) -> f64);
 
-const FIGURES: [Figure; 4] = [
+const FIGURES: [EdgeCounter; 4] = [
     ("edge_requests", "Requests from one service to another, by the caller's sidecars", |flown| {
         flown.requests
     }),

@@ -35,9 +35,7 @@ use crate::tls::Peer;
 /// A member of the mesh, by a certificate that counts now. Handlers find it in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Its name.
     pub id: WorkloadId,
-    /// Its identity.
     pub service: ServiceId,
     /// Which joining of the name it is.
     pub instance: Arc<str>,
@@ -88,7 +86,7 @@ impl From<NotAMember> for tonic::Status {
 }
 
 /// What is known of the mesh without asking the store.
-pub trait Known: std::fmt::Debug + Send + Sync {
+pub trait InstanceLookup: std::fmt::Debug + Send + Sync {
     /// The record of a workload as it was last seen.
     fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord>;
     /// The policies that are served.
@@ -100,14 +98,14 @@ pub trait Known: std::fmt::Debug + Send + Sync {
 pub struct Instances {
     ledger: Ledger,
     workloads: Workloads,
-    known: Arc<dyn Known>,
-    lost: Option<Lost>,
+    known: Arc<dyn InstanceLookup>,
+    lost: Option<LostPeriod>,
     clock: Clock,
 }
 
 /// The time whose ledger is lost, and who knows which issuers signed then.
 #[derive(Debug, Clone)]
-struct Lost {
+struct LostPeriod {
     time: LostTime,
     authority: Arc<Authority>,
 }
@@ -115,7 +113,7 @@ struct Lost {
 impl Instances {
     /// Asks the ledger, the records, and the policies that are served.
     #[must_use]
-    pub fn new(ledger: Ledger, workloads: Workloads, known: Arc<dyn Known>, clock: Clock) -> Self {
+    pub fn new(ledger: Ledger, workloads: Workloads, known: Arc<dyn InstanceLookup>, clock: Clock) -> Self {
         Self { ledger, workloads, known, lost: None, clock }
     }
 
@@ -124,7 +122,7 @@ impl Instances {
     /// [`lost_time`]: super::lost_time
     #[must_use]
     pub fn after_a_restore(mut self, lost: Option<LostTime>, authority: &Arc<Authority>) -> Self {
-        self.lost = lost.map(|time| Lost { time, authority: Arc::clone(authority) });
+        self.lost = lost.map(|time| LostPeriod { time, authority: Arc::clone(authority) });
         self
     }
 

@@ -47,16 +47,15 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct SecretUpdate {
     /// Whom it is for, and which instance of it; all without one.
     pub holder: Option<(WorkloadId, String)>,
-    /// The secret.
     pub resource: Arc<Resource>,
 }
 
 /// Asks for identities to be held. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Secrets(mpsc::Sender<Command>);
+pub struct Secrets(mpsc::Sender<SecretsCommand>);
 
 #[derive(Debug)]
-enum Command {
+enum SecretsCommand {
     Hold(Holder),
     Release(WorkloadId),
 }
@@ -70,7 +69,7 @@ struct Holder {
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldSecret {
     holder: Holder,
     /// None while no certificate could be made.
     resource: Option<Arc<Resource>>,
@@ -94,12 +93,12 @@ impl Secrets {
             instance: record.instance.clone(),
         };
         // The task ends with the control plane only.
-        drop(self.0.send(Command::Hold(holder)).await);
+        drop(self.0.send(SecretsCommand::Hold(holder)).await);
     }
 
     /// Forgets a workload's key.
     pub async fn release(&self, workload: &WorkloadId) {
-        drop(self.0.send(Command::Release(workload.clone())).await);
+        drop(self.0.send(SecretsCommand::Release(workload.clone())).await);
     }
 }
 
@@ -147,11 +146,11 @@ struct Keeper {
     ledger: Ledger,
     clock: Clock,
     updates: mpsc::Sender<SecretUpdate>,
-    held: BTreeMap<WorkloadId, Held>,
+    held: BTreeMap<WorkloadId, HeldSecret>,
 }
 
 impl Keeper {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<SecretsCommand>) {
         let (mut chain, mut lists) = (self.authority.subscribe(), self.authority.subscribe_lists());
         let mut bundle_version = None;
         let mut told_at: Option<Instant> = None;
@@ -187,8 +186,8 @@ impl Keeper {
             };
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Hold(holder)) => self.hold(holder).await,
-                    Some(Command::Release(workload)) => drop(self.held.remove(&workload)),
+                    Some(SecretsCommand::Hold(holder)) => self.hold(holder).await,
+                    Some(SecretsCommand::Release(workload)) => drop(self.held.remove(&workload)),
                     None => return,
                 },
                 () = due => self.rotate().await,
@@ -235,7 +234,7 @@ impl Keeper {
         let workload = holder.workload.clone();
         match self.make(&holder) {
             Ok((resource, rotate_at)) => {
-                let held = Held { holder, resource: Some(Arc::clone(&resource)), rotate_at };
+                let held = HeldSecret { holder, resource: Some(Arc::clone(&resource)), rotate_at };
                 let holder = held.holder.clone();
                 self.held.insert(workload, held);
                 self.publish(Some(&holder), resource).await;
@@ -244,7 +243,8 @@ impl Keeper {
                 tracing::warn!(%error, %workload, "cannot make an identity; the old one serves on");
                 let old = self.held.remove(&workload).filter(|held| held.holder == holder);
                 let resource = old.and_then(|held| held.resource);
-                self.held.insert(workload, Held { holder, resource, rotate_at: self.clock.now() + RETRY });
+                self.held
+                    .insert(workload, HeldSecret { holder, resource, rotate_at: self.clock.now() + RETRY });
             }
         }
     }

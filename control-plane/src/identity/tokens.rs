@@ -70,7 +70,6 @@ impl TokenGrant {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRecord {
-    /// Public id.
     pub id: String,
     /// Namespace and service of whoever joins with it.
     pub service: ServiceId,
@@ -124,7 +123,7 @@ pub struct Tokens {
 
 /// A token whose secret was shown. It is not used yet.
 #[derive(Debug, Clone)]
-pub struct Presented {
+pub struct PresentedToken {
     record: TokenRecord,
     revision: Revision,
 }
@@ -206,14 +205,14 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError::Invalid`] for an unknown id as for a wrong secret.
-    pub async fn present(&self, id: &str, secret: &[u8]) -> Result<Presented, TokenError> {
+    pub async fn present(&self, id: &str, secret: &[u8]) -> Result<PresentedToken, TokenError> {
         let well_formed =
             id.len() <= 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let entry =
             if well_formed { self.store.get(&key(id)).await.map_err(StoreError::from)? } else { None };
         let found = entry.and_then(|entry| {
             let record: TokenRecord = serde_json::from_slice(&entry.value).ok()?;
-            Some(Presented { record, revision: entry.mod_revision })
+            Some(PresentedToken { record, revision: entry.mod_revision })
         });
         let given: [u8; 32] = Sha256::digest(secret).into();
         let kept = found.as_ref().map_or([0; 32], |found| found.record.secret_sha256);
@@ -240,7 +239,7 @@ impl Tokens {
     }
 }
 
-impl Presented {
+impl PresentedToken {
     /// What it permits.
     #[must_use]
     pub fn record(&self) -> &TokenRecord {

@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::*;
 use crate::ca::tests::Mesh;
 use crate::identity::tokens::{TokenGrant, Tokens};
-use crate::listener::{Connections, IDLE_STRANGER, Listener, RoomSize, Security, XDS_STREAMS};
+use crate::listener::{ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS};
 use crate::metrics::Metrics;
 use crate::tls::{ClientCertificates, ListenerTls, identify, provider, spawn_keeper};
 
@@ -41,7 +41,7 @@ async fn serve() -> Served {
     let ledger = Ledger::spawn(Arc::clone(&mesh.store), shutdown.clone());
     let workloads = Workloads::new(Arc::clone(&mesh.store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::new(tests::Nothing), mesh.hand.clock());
-    let joining = Joining::new(
+    let joining = JoinServer::new(
         Arc::clone(&mesh.store),
         Arc::clone(&mesh.authority),
         Arc::new(SigningLimits::new(64)),
@@ -61,7 +61,7 @@ async fn serve() -> Served {
         socket: listener,
         security: Security::Tls { config, trust_domain: mesh.authority.trust_domain().clone() },
         max_streams: XDS_STREAMS,
-        room: RoomSize { greeting: 100, strangers: 100, members: 100 },
+        room: ConnectionLimits { greeting: 100, strangers: 100, members: 100 },
         idle: IDLE_STRANGER,
         metrics: Metrics::new().listener("xds"),
         connections: Connections::default(),

@@ -14,7 +14,7 @@ use crate::presence::grants::NotGranted;
 
 /// A refusal, in words for the person at the other end.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum JoinRefusal {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -85,7 +85,7 @@ pub enum Refusal {
     Commit(#[from] CommitError),
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for JoinRefusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Read(error) => Self::Read(error),
@@ -94,7 +94,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl Refusal {
+impl JoinRefusal {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Token(TokenError::Invalid) | Self::NoCertificate => Code::Unauthenticated,
@@ -123,8 +123,8 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
+impl From<JoinRefusal> for Status {
+    fn from(refusal: JoinRefusal) -> Self {
         let code = refusal.code();
         if code == Code::Internal {
             // Which of our own parts failed is for our log, not for the wire.

@@ -13,14 +13,14 @@ use weft_policies::PolicySet;
 
 use super::*;
 use crate::ca::tests::Mesh;
-use crate::identity::instances::Known;
+use crate::identity::instances::InstanceLookup;
 use crate::identity::revocation::Revocations;
 use crate::identity::tokens::{DEFAULT_TTL, TokenGrant};
 use crate::tls::identify;
 
 struct Fixture {
     mesh: Mesh,
-    joining: Joining,
+    joining: JoinServer,
     known: Arc<Mutex<Seen>>,
 }
 
@@ -33,7 +33,7 @@ struct Seen {
     answers: bool,
 }
 
-impl Known for Mutex<Seen> {
+impl InstanceLookup for Mutex<Seen> {
     fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
         self.lock().unwrap().records.iter().find(|record| record.id == *id).cloned()
     }
@@ -47,7 +47,7 @@ impl Known for Mutex<Seen> {
 #[derive(Debug)]
 pub(super) struct Nothing;
 
-impl Known for Nothing {
+impl InstanceLookup for Nothing {
     fn record(&self, _: &WorkloadId) -> Option<WorkloadRecord> {
         None
     }
@@ -68,12 +68,17 @@ async fn fixture_of(limits: SigningLimits) -> Fixture {
     Fixture { mesh, joining, known }
 }
 
-fn joining(mesh: &Mesh, store: Arc<dyn Store>, known: &Arc<Mutex<Seen>>, limits: SigningLimits) -> Joining {
+fn joining(
+    mesh: &Mesh,
+    store: Arc<dyn Store>,
+    known: &Arc<Mutex<Seen>>,
+    limits: SigningLimits,
+) -> JoinServer {
     let ledger = Ledger::spawn(Arc::clone(&store), CancellationToken::new());
     let workloads = Workloads::new(Arc::clone(&store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::clone(known) as _, mesh.hand.clock());
     let seen = Arc::clone(known);
-    Joining::new(
+    JoinServer::new(
         store,
         Arc::clone(&mesh.authority),
         Arc::new(limits),

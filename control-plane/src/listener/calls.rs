@@ -36,7 +36,7 @@ impl Activity {
     }
 
     /// The client has said something.
-    pub(super) fn hear(&self) {
+    pub(super) fn note_activity(&self) {
         self.is_heard.store(true, Ordering::Relaxed);
     }
 
@@ -81,9 +81,9 @@ impl Activity {
 
 /// A call that runs: from its head to the end of its answer.
 #[derive(Debug)]
-pub(super) struct Running(Arc<Activity>);
+pub(super) struct RunningCall(Arc<Activity>);
 
-impl Running {
+impl RunningCall {
     pub(super) fn start(activity: &Arc<Activity>) -> Self {
         activity.running.fetch_add(1, Ordering::Relaxed);
         activity.note_move();
@@ -92,7 +92,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCall {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
         self.0.note_move();
@@ -102,12 +102,12 @@ impl Drop for Running {
 
 /// An answer's body, with which its call ends.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     pub(super) body: Body,
-    pub(super) running: Running,
+    pub(super) running: RunningCall,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -132,21 +132,21 @@ impl hyper::body::Body for Answer {
 
 /// A request's body, of which some part must come within a time.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct RequestBody {
     body: Incoming,
     activity: Arc<Activity>,
     limit: Option<Duration>,
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl Question {
+impl RequestBody {
     /// Without a limit, the body may take as long as its connection: a stream of a workload does.
     pub(super) fn new(body: Incoming, activity: &Arc<Activity>, limit: Option<Duration>) -> Self {
         Self { body, activity: Arc::clone(activity), limit, late: None }
     }
 }
 
-impl hyper::body::Body for Question {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -191,7 +191,7 @@ mod tests {
             async move { activity.idles_for(LIMIT).await }
         });
         tokio::time::sleep(Duration::from_secs(9)).await;
-        let call = Running::start(&activity);
+        let call = RunningCall::start(&activity);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!waiting.is_finished() && !activity.is_idle());
         assert_eq!(activity.quiet(), Duration::from_secs(60));

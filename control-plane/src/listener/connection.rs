@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use weft_api::TrustDomain;
 
-use super::calls::{Activity, Answer, Question, Running};
-use super::greeting::Greeted;
+use super::calls::{Activity, RequestBody, ResponseBody, RunningCall};
+use super::connection_pools::{ConnectionPermit, Pool};
+use super::greeting::TlsConnection;
+use super::keepalive::KeepaliveStream;
 use super::lifetime::Lifetime;
-use super::pulse::Pinged;
-use super::room::{Guest, Pool};
-use super::{Security, Shared};
+use super::{ListenerShared, Security};
 use crate::metrics::Closed;
 use crate::tls::{Peer, identify};
 
@@ -53,24 +53,29 @@ enum Protocol {
     Either,
 }
 
-impl Shared {
+impl ListenerShared {
     /// Greets and serves; says why the connection was closed from this side, if it was.
-    pub(super) async fn talk(&self, stream: TcpStream, address: SocketAddr, guest: &Guest) -> Option<Closed> {
+    pub(super) async fn talk(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        permit: &ConnectionPermit,
+    ) -> Option<Closed> {
         let (config, trust_domain) = match &self.security {
-            Security::Plain => return self.serve(stream, Protocol::Either, None, address, guest).await,
+            Security::Plain => return self.serve(stream, Protocol::Either, None, address, permit).await,
             Security::Tls { config, trust_domain } => (Arc::clone(&config.borrow()), trust_domain),
         };
         let greeted = tokio::select! {
-            greeted = self.greet(stream, address, config, guest) => greeted?,
+            greeted = self.greet(stream, address, config, permit) => greeted?,
             () = self.shutdown.cancelled() => return None,
         };
         let peer = peer(&greeted, trust_domain);
-        if !guest.becomes(if peer.is_some() { Pool::Member } else { Pool::Stranger }).await {
+        if !permit.becomes(if peer.is_some() { Pool::Member } else { Pool::Stranger }).await {
             return Some(Closed::no_room);
         }
         let is_h2 = greeted.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
         let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
-        self.serve(greeted, protocol, peer, address, guest).await
+        self.serve(greeted, protocol, peer, address, permit).await
     }
 
     async fn serve<S>(
@@ -79,35 +84,37 @@ impl Shared {
         protocol: Protocol,
         peer: Option<Peer>,
         address: SocketAddr,
-        guest: &Guest,
+        permit: &ConnectionPermit,
     ) -> Option<Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let workload = peer.as_ref().and_then(|peer| Some((peer.workload.as_ref()?, &peer.serial)));
         let entered = match workload {
-            Some((workload, serial)) => match self.connections.enter(workload, serial, &guest.activity) {
+            Some((workload, serial)) => match self.connections.enter(workload, serial, &permit.activity) {
                 Some(entered) => Some(entered),
                 None => return Some(Closed::too_many_of_a_workload),
             },
             None => None,
         };
         let cut = entered.as_ref().map_or_else(CancellationToken::new, |entered| entered.cut());
-        let pulse = entered.as_ref().filter(|_| protocol == Protocol::Http2).map(|entered| entered.pulse());
+        let keepalive =
+            entered.as_ref().filter(|_| protocol == Protocol::Http2).map(|entered| entered.keepalive());
         let lifetime = Lifetime::new(peer.as_ref(), cut.clone(), self.shutdown.clone(), self.clock.clone());
         let is_stranger = peer.is_none();
-        let idle = self.idle_end(is_stranger, &guest.activity);
-        let calls = Calls {
+        let idle = self.idle_end(is_stranger, &permit.activity);
+        let calls = CallContext {
             app: self.app.clone(),
             is_stranger,
             peer,
             address,
-            activity: Arc::clone(&guest.activity),
+            activity: Arc::clone(&permit.activity),
             cut: cut.clone(),
         };
         let service = service_fn(move |request| calls.clone().answer(request));
         let builder = http_builder(self.max_streams, protocol);
-        let connection = builder.serve_connection(TokioIo::new(Pinged::new(stream, pulse)), service);
+        let connection =
+            builder.serve_connection(TokioIo::new(KeepaliveStream::new(stream, keepalive)), service);
         let mut connection = std::pin::pin!(connection);
         let (result, closed) = tokio::select! {
             result = connection.as_mut() => (result, None),
@@ -142,7 +149,7 @@ impl Shared {
 }
 
 // The verifier has refused what cannot be identified, so `None` is a client without a certificate.
-fn peer(stream: &Greeted, trust_domain: &TrustDomain) -> Option<Peer> {
+fn peer(stream: &TlsConnection, trust_domain: &TrustDomain) -> Option<Peer> {
     let (_, session) = stream.get_ref().get_ref();
     let leaf = session.peer_certificates()?.first()?;
     identify(leaf, trust_domain).ok()
@@ -150,7 +157,7 @@ fn peer(stream: &Greeted, trust_domain: &TrustDomain) -> Option<Peer> {
 
 /// What the calls of a connection have in common.
 #[derive(Clone)]
-struct Calls {
+struct CallContext {
     app: Router,
     is_stranger: bool,
     peer: Option<Peer>,
@@ -159,9 +166,9 @@ struct Calls {
     cut: CancellationToken,
 }
 
-impl Calls {
+impl CallContext {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let running = Running::start(&self.activity);
+        let running = RunningCall::start(&self.activity);
         let response = if self.cut.is_cancelled() {
             refusal(StatusCode::FORBIDDEN, "this connection has been cut\n")
         } else if request.headers().len() > MAX_HEADERS {
@@ -170,7 +177,7 @@ impl Calls {
         } else {
             // A workload's request may be a stream that is silent for hours.
             let limit = self.is_stranger.then_some(BODY_TIMEOUT);
-            let mut request = request.map(|body| Body::new(Question::new(body, &self.activity, limit)));
+            let mut request = request.map(|body| Body::new(RequestBody::new(body, &self.activity, limit)));
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(self.address));
             if let Some(peer) = self.peer {
@@ -178,7 +185,7 @@ impl Calls {
             }
             self.app.oneshot(request).await?
         };
-        Ok(response.map(|body| Body::new(Answer { body, running })))
+        Ok(response.map(|body| Body::new(ResponseBody { body, running })))
     }
 }
 

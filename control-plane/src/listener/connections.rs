@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
 
 use super::calls::Activity;
-use super::pulse::Pulse;
+use super::keepalive::Keepalive;
 use crate::ca::Serial;
 
 /// Connections that one workload may have to one replica. A proxy has one or two; the rest is for those that linger, and for
@@ -39,7 +39,7 @@ pub struct Connections {
 pub(super) struct Link {
     serial: Serial,
     activity: Arc<Activity>,
-    pulse: Arc<Pulse>,
+    keepalive: Arc<Keepalive>,
     cut: CancellationToken,
 }
 
@@ -69,7 +69,7 @@ impl Connections {
     ) -> bool {
         let links = self.of(workload);
         let counted = links.iter().filter(|link| counts(&link.serial));
-        let beats: FuturesUnordered<_> = counted.map(|link| link.pulse.beat()).collect();
+        let beats: FuturesUnordered<_> = counted.map(|link| link.keepalive.beat()).collect();
         let any = beats.any(|beat| async move { beat });
         tokio::time::timeout(within, any).await.unwrap_or(false)
     }
@@ -83,7 +83,7 @@ impl Connections {
         workload: &WorkloadId,
         serial: &Serial,
         activity: &Arc<Activity>,
-    ) -> Option<Entered> {
+    ) -> Option<ConnectionGuard> {
         let mut open = self.lock();
         let links = open.entry(workload.clone()).or_default();
         if links.len() >= CONNECTIONS_OF_A_WORKLOAD {
@@ -93,12 +93,12 @@ impl Connections {
         let link = Arc::new(Link {
             serial: serial.clone(),
             activity: Arc::clone(activity),
-            pulse: Arc::new(Pulse::default()),
+            keepalive: Arc::new(Keepalive::default()),
             cut: CancellationToken::new(),
         });
         links.push(Arc::clone(&link));
         drop(open);
-        Some(Entered { connections: self.clone(), workload: workload.clone(), link })
+        Some(ConnectionGuard { connections: self.clone(), workload: workload.clone(), link })
     }
 
     fn of(&self, workload: &WorkloadId) -> Vec<Arc<Link>> {
@@ -112,15 +112,15 @@ impl Connections {
 
 /// A connection that has entered; it leaves when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Entered {
+pub(crate) struct ConnectionGuard {
     connections: Connections,
     workload: WorkloadId,
     link: Arc<Link>,
 }
 
-impl Entered {
-    pub(crate) fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.link.pulse)
+impl ConnectionGuard {
+    pub(crate) fn keepalive(&self) -> Arc<Keepalive> {
+        Arc::clone(&self.link.keepalive)
     }
 
     /// Cancelled when the connection is to end at once.
@@ -129,9 +129,9 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.link.pulse.end();
+        self.link.keepalive.end();
         let mut open = self.connections.lock();
         if let Some(links) = open.get_mut(&self.workload) {
             links.retain(|link| !Arc::ptr_eq(link, &self.link));

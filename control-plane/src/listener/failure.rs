@@ -7,13 +7,13 @@ use rustls::{CertificateError, Error};
 use time::OffsetDateTime;
 
 use crate::metrics::HandshakeFailure;
-use crate::tls::Shown;
+use crate::tls::ExpiredCertificate;
 
 /// A handshake that failed.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) reason: HandshakeFailure,
-    pub(super) shown: Option<Shown>,
+    pub(super) shown: Option<ExpiredCertificate>,
     text: String,
 }
 
@@ -23,7 +23,7 @@ impl Failed {
     }
 
     /// What went wrong in a handshake, and what the client showed in it.
-    pub(super) fn of(error: &io::Error, shown: Option<Shown>, now: OffsetDateTime) -> Self {
+    pub(super) fn of(error: &io::Error, shown: Option<ExpiredCertificate>, now: OffsetDateTime) -> Self {
         use HandshakeFailure as F;
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let Some(tls) = tls else {
@@ -54,7 +54,7 @@ impl Failed {
 
 fn of_certificate(
     error: &CertificateError,
-    shown: Option<&Shown>,
+    shown: Option<&ExpiredCertificate>,
     now: OffsetDateTime,
 ) -> (HandshakeFailure, String) {
     use HandshakeFailure as F;

@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Shared;
+use super::ListenerShared;
+use super::connection_pools::ConnectionPermit;
 use super::failure::Failed;
-use super::room::Guest;
 use crate::metrics::HandshakeFailure;
 use crate::tls::watching;
 
@@ -29,21 +29,21 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 // Handshakes wait for others when many come at once, as they would in the kernel's queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) type Greeted = BufReader<TlsStream<TcpStream>>;
+pub(super) type TlsConnection = BufReader<TlsStream<TcpStream>>;
 
-impl Shared {
+impl ListenerShared {
     /// Does the handshake; none, logged and counted, when it fails.
     pub(super) async fn greet(
         &self,
         stream: TcpStream,
         address: SocketAddr,
         config: Arc<ServerConfig>,
-        guest: &Guest,
-    ) -> Option<Greeted> {
-        match self.try_greet(stream, config, guest).await {
+        permit: &ConnectionPermit,
+    ) -> Option<TlsConnection> {
+        match self.try_greet(stream, config, permit).await {
             Ok(greeted) => Some(greeted),
             Err(failed) => {
-                self.note_failure(&failed, address, guest.activity.is_heard());
+                self.note_failure(&failed, address, permit.activity.is_heard());
                 None
             }
         }
@@ -53,17 +53,17 @@ impl Shared {
         &self,
         stream: TcpStream,
         config: Arc<ServerConfig>,
-        guest: &Guest,
-    ) -> Result<Greeted, Failed> {
+        permit: &ConnectionPermit,
+    ) -> Result<TlsConnection, Failed> {
         let failed = |error: io::Error| Failed::of(&error, None, self.clock.now());
         let hello = async {
             // Readiness alone may be a false alarm.
             stream.peek(&mut [0]).await?;
-            guest.activity.hear();
+            permit.activity.note_activity();
             LazyConfigAcceptor::new(Acceptor::default(), stream).await
         };
         let hello = in_time(HANDSHAKE_TIMEOUT, "its ClientHello", hello).await?.map_err(failed)?;
-        let permit = in_time(QUEUE_TIMEOUT, "its turn", self.handshakes.admit(guest.source)).await?;
+        let permit = in_time(QUEUE_TIMEOUT, "its turn", self.handshakes.admit(permit.source)).await?;
         let handshake = in_time(HANDSHAKE_TIMEOUT, "its handshake", hello.into_stream(config));
         let (handshake, shown) = tokio::select! {
             done = watching(handshake) => done,

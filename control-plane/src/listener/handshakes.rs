@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 /// Handshakes of all sources.
 pub const PENDING_HANDSHAKES: usize = 256;
@@ -26,25 +26,25 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The handshakes of one listener. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Handshakes(Arc<Inner>);
+pub(super) struct Handshakes(Arc<HandshakesInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct HandshakesInner {
     all: Arc<Semaphore>,
     // A lock because each connection greets in its own task; held for a look at the table, never while waiting.
-    table: Mutex<Table>,
+    table: Mutex<HandshakeTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct HandshakeTable {
     last: u64,
-    shares: HashMap<Source, Arc<Semaphore>>,
-    running: BTreeMap<u64, Running>,
+    shares: HashMap<SourceAddress, Arc<Semaphore>>,
+    running: BTreeMap<u64, RunningHandshake>,
 }
 
 #[derive(Debug)]
-struct Running {
-    source: Source,
+struct RunningHandshake {
+    source: SourceAddress,
     since: Instant,
     stop: CancellationToken,
 }
@@ -57,37 +57,37 @@ pub(super) struct Permit {
     pub(super) stop: CancellationToken,
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
-    share: Share,
+    share: SourceShare,
 }
 
 /// The share of a source, which is forgotten with its last user.
 #[derive(Debug)]
-struct Share {
-    source: Source,
+struct SourceShare {
+    source: SourceAddress,
     handshakes: Handshakes,
 }
 
 impl Handshakes {
     pub(super) fn new() -> Self {
         let all = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
-        Self(Arc::new(Inner { all, table: Mutex::default() }))
+        Self(Arc::new(HandshakesInner { all, table: Mutex::default() }))
     }
 
     /// Waits for a permit.
-    pub(super) async fn admit(&self, source: Source) -> Permit {
-        let share = Share { source, handshakes: self.clone() };
+    pub(super) async fn admit(&self, source: SourceAddress) -> Permit {
+        let share = SourceShare { source, handshakes: self.clone() };
         let own = self.wait(share.semaphore(), Some(source)).await;
         let all = self.wait(Arc::clone(&self.0.all), None).await;
         let stop = CancellationToken::new();
         let mut table = self.lock();
         table.last += 1;
         let id = table.last;
-        table.running.insert(id, Running { source, since: Instant::now(), stop: stop.clone() });
+        table.running.insert(id, RunningHandshake { source, since: Instant::now(), stop: stop.clone() });
         drop(table);
         Permit { id, stop, _all: all, _own: own, share }
     }
 
-    async fn wait(&self, semaphore: Arc<Semaphore>, of: Option<Source>) -> OwnedSemaphorePermit {
+    async fn wait(&self, semaphore: Arc<Semaphore>, of: Option<SourceAddress>) -> OwnedSemaphorePermit {
         let mut acquiring = std::pin::pin!(semaphore.acquire_owned());
         loop {
             tokio::select! {
@@ -97,14 +97,14 @@ impl Handshakes {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, HandshakeTable> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn give_one_up(&self, of: Option<Source>) {
-        let mut held: HashMap<Source, usize> = HashMap::new();
+impl HandshakeTable {
+    fn give_one_up(&self, of: Option<SourceAddress>) {
+        let mut held: HashMap<SourceAddress, usize> = HashMap::new();
         for running in self.running.values() {
             *held.entry(running.source).or_default() += 1;
         }
@@ -117,7 +117,7 @@ impl Table {
     }
 }
 
-impl Share {
+impl SourceShare {
     fn semaphore(&self) -> Arc<Semaphore> {
         let mut table = self.handshakes.lock();
         let share = table.shares.entry(self.source);
@@ -125,7 +125,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for SourceShare {
     fn drop(&mut self) {
         let mut table = self.handshakes.lock();
         // One reference is the table's; whoever waits or runs has another.
@@ -145,7 +145,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn source(last: u8) -> Source {
+    fn source(last: u8) -> SourceAddress {
         std::net::IpAddr::from([192, 0, 2, last]).into()
     }
 

@@ -40,7 +40,7 @@ fn plain(strangers: usize, idle: Duration) -> Plain {
         socket,
         security: Security::Plain,
         max_streams: API_STREAMS,
-        room: RoomSize { greeting: 0, strangers, members: 0 },
+        room: ConnectionLimits { greeting: 0, strangers, members: 0 },
         idle,
         metrics: metrics.clone(),
         connections: Connections::default(),
@@ -135,9 +135,13 @@ async fn handshakes_that_stall_take_the_share_of_their_source_only() {
 #[tokio::test]
 async fn strangers_turn_out_strangers_and_no_member() {
     let mesh = Mesh::new().await;
-    let server =
-        serve_with(&mesh, RoomSize { greeting: 8, strangers: 8, members: 8 }, IDLE_STRANGER, Clock::system())
-            .await;
+    let server = serve_with(
+        &mesh,
+        ConnectionLimits { greeting: 8, strangers: 8, members: 8 },
+        IDLE_STRANGER,
+        Clock::system(),
+    )
+    .await;
     let mut member = dial(&server, joined(&mesh), WINDOW).await;
     let mut strangers: Vec<Client> = Vec::new();
     for _ in 0..40 {
@@ -155,7 +159,7 @@ async fn silent_connections_beyond_the_bound_make_room_for_who_speaks() {
     let mesh = Mesh::new().await;
     let server = serve_with(
         &mesh,
-        RoomSize { greeting: 16, strangers: 8, members: 8 },
+        ConnectionLimits { greeting: 16, strangers: 8, members: 8 },
         IDLE_STRANGER,
         Clock::system(),
     )

@@ -111,9 +111,7 @@ impl Families {
 pub struct ListenerMetrics {
     /// Its name in labels and in the log.
     pub listener: &'static str,
-    /// Connections accepted.
     pub accepted: Counter,
-    /// Connections open now.
     pub open: Gauge,
     /// Times that the kernel refused to accept.
     pub accept_errors: Counter,

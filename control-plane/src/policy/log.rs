@@ -25,7 +25,7 @@ use weft_store::{CommitError, Revision, Store, Txn};
 
 pub use changeset::{Change, Documents};
 pub use error::LogError;
-pub use reading::{Advance, Step};
+pub use reading::{Advance, UnreadChangeset};
 pub use record::ChangesetInfo;
 pub use upkeep::{Retention, Upkeep};
 
@@ -38,13 +38,13 @@ const MOVE_ATTEMPTS: usize = 4;
 /// All documents after one changeset.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    head: Option<Head>,
+    head: Option<LogHead>,
     documents: Documents,
 }
 
 /// Which changeset is the newest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct LogHead {
     /// Counts changesets from 1.
     pub sequence: u64,
     /// Id of the changeset.
@@ -55,7 +55,6 @@ pub struct Head {
 /// What is to be committed.
 #[derive(Clone, Debug)]
 pub struct Changeset {
-    /// Who asks.
     pub author: String,
     /// Why; may be empty.
     pub message: String,
@@ -73,7 +72,7 @@ pub struct PolicyLog {
 impl Snapshot {
     /// The newest changeset in it; none before the first.
     #[must_use]
-    pub fn head(&self) -> Option<&Head> {
+    pub fn head(&self) -> Option<&LogHead> {
         self.head.as_ref()
     }
 
@@ -128,7 +127,7 @@ impl PolicyLog {
         let revision = self.move_head(base, &info.id, txn).await?;
         let mut documents = base.documents.clone();
         changeset::apply(&mut documents, &changeset.changes);
-        let head = Head { sequence: info.sequence, id: info.id.into(), revision };
+        let head = LogHead { sequence: info.sequence, id: info.id.into(), revision };
         Ok(Snapshot { head: Some(head), documents })
     }
 

@@ -27,7 +27,6 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     snapshot: Snapshot,
-    /// What they mean.
     pub set: Arc<PolicySet>,
 }
 

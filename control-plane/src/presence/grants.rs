@@ -15,7 +15,6 @@ use weft_policies::set::PolicySet;
     list(.granted)
 )]
 pub struct NotGranted {
-    /// The name.
     pub workload: WorkloadId,
     /// The service of the token.
     pub service: ServiceId,

@@ -34,7 +34,7 @@ impl Default for Limits {
 
 /// How alive a workload is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Life {
+pub enum LivenessState {
     /// It has a stream, or lost it a moment ago.
     Alive,
     /// Its stream is lost for some seconds.
@@ -49,7 +49,7 @@ pub enum Life {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sweep {
     /// Workloads whose life changed.
-    pub changed: Vec<(WorkloadId, Life)>,
+    pub changed: Vec<(WorkloadId, LivenessState)>,
     /// How many would have been drained or removed but were held back, because too many would go at once.
     pub held_back: usize,
 }
@@ -57,7 +57,7 @@ pub struct Sweep {
 #[derive(Debug)]
 struct Entry {
     lost_at: Instant,
-    life: Life,
+    life: LivenessState,
     /// When it was last drained or given up.
     went_at: Option<Instant>,
 }
@@ -111,7 +111,7 @@ impl Liveness {
         *self.streams.entry(id.clone()).or_default() += 1;
         let Some(entry) = self.joined.get_mut(id) else { return false };
         entry.went_at = None;
-        std::mem::replace(&mut entry.life, Life::Alive) != Life::Alive
+        std::mem::replace(&mut entry.life, LivenessState::Alive) != LivenessState::Alive
     }
 
     /// A stream closed.
@@ -134,21 +134,21 @@ impl Liveness {
 
     /// How alive a workload is.
     #[must_use]
-    pub fn life(&self, id: &WorkloadId) -> Option<Life> {
+    pub fn life(&self, id: &WorkloadId) -> Option<LivenessState> {
         self.joined.get(id).map(|entry| entry.life)
     }
 
     /// Lets time have its effect.
     pub fn sweep(&mut self, now: Instant) -> Sweep {
         let lost = self.joined.iter().filter(|(id, _)| !self.streams.contains_key(*id));
-        let due: Vec<(WorkloadId, Life)> = lost
+        let due: Vec<(WorkloadId, LivenessState)> = lost
             .clone()
             .map(|(id, entry)| (id, entry, self.limits.life(now.saturating_duration_since(entry.lost_at))))
             // What was drained before stays so, whatever is held back.
             .filter(|(_, entry, life)| *life > entry.life)
             .map(|(id, _, life)| (id.clone(), life))
             .collect();
-        let going = due.iter().filter(|(_, life)| *life >= Life::Drained).count();
+        let going = due.iter().filter(|(_, life)| *life >= LivenessState::Drained).count();
         // An outage is noticed over some time, not in one sweep: those that are lost count before they are due, and
         // those that went lately after. One long ago is none of today's.
         let lately = |at: Instant| now.saturating_duration_since(at) < self.limits.drain;
@@ -157,11 +157,11 @@ impl Liveness {
         let hold = going > 0 && self.is_too_many(going.max(lost) + gone);
         let mut sweep = Sweep { held_back: if hold { going } else { 0 }, ..Sweep::default() };
         for (id, life) in due {
-            let life = if hold { life.min(Life::Degraded) } else { life };
+            let life = if hold { life.min(LivenessState::Degraded) } else { life };
             let Some(entry) = self.joined.get_mut(&id) else { continue };
             if life > entry.life {
                 entry.life = life;
-                entry.went_at = (life >= Life::Drained).then_some(now);
+                entry.went_at = (life >= LivenessState::Drained).then_some(now);
                 sweep.changed.push((id, life));
             }
         }
@@ -176,20 +176,20 @@ impl Liveness {
 
 impl Entry {
     fn new(now: Instant) -> Self {
-        Self { lost_at: now, life: Life::Alive, went_at: None }
+        Self { lost_at: now, life: LivenessState::Alive, went_at: None }
     }
 }
 
 impl Limits {
-    fn life(&self, away: Duration) -> Life {
+    fn life(&self, away: Duration) -> LivenessState {
         if away >= self.remove {
-            Life::Expired
+            LivenessState::Expired
         } else if away >= self.drain {
-            Life::Drained
+            LivenessState::Drained
         } else if away >= self.degrade {
-            Life::Degraded
+            LivenessState::Degraded
         } else {
-            Life::Alive
+            LivenessState::Alive
         }
     }
 }
@@ -219,7 +219,9 @@ mod tests {
         let mut liveness = mesh(10, start);
         liveness.disconnected(start, &id(0));
         assert_eq!(liveness.sweep(start + 9 * SECOND), Sweep::default());
-        for (after, life) in [(10, Life::Degraded), (300, Life::Drained), (21_600, Life::Expired)] {
+        for (after, life) in
+            [(10, LivenessState::Degraded), (300, LivenessState::Drained), (21_600, LivenessState::Expired)]
+        {
             let sweep = liveness.sweep(start + after * SECOND);
             assert_eq!(sweep.changed, [(id(0), life)]);
             assert_eq!(liveness.sweep(start + after * SECOND).changed, []);
@@ -233,7 +235,7 @@ mod tests {
         liveness.disconnected(start, &id(0));
         liveness.sweep(start + 20 * SECOND);
         assert!(liveness.connected(&id(0)));
-        assert_eq!(liveness.life(&id(0)), Some(Life::Alive));
+        assert_eq!(liveness.life(&id(0)), Some(LivenessState::Alive));
         assert_eq!(liveness.sweep(start + 1000 * SECOND).changed, []);
     }
 
@@ -258,7 +260,7 @@ mod tests {
         liveness.joined(start, &id(7));
         assert_eq!(liveness.sweep(start + 1000 * SECOND).changed, []);
         liveness.disconnected(start, &id(7));
-        assert_eq!(liveness.sweep(start + 10 * SECOND).changed, [(id(7), Life::Degraded)]);
+        assert_eq!(liveness.sweep(start + 10 * SECOND).changed, [(id(7), LivenessState::Degraded)]);
     }
 
     #[test]
@@ -270,7 +272,7 @@ mod tests {
         }
         let sweep = liveness.sweep(start + 100_000 * SECOND);
         assert_eq!(sweep.held_back, 4);
-        assert!(sweep.changed.iter().all(|(_, life)| *life == Life::Degraded));
+        assert!(sweep.changed.iter().all(|(_, life)| *life == LivenessState::Degraded));
         liveness.connected(&id(0));
         let sweep = liveness.sweep(start + 100_002 * SECOND);
         assert_eq!((sweep.held_back, sweep.changed.len()), (0, 3));
@@ -286,7 +288,7 @@ mod tests {
         for second in 0..2000 {
             liveness.sweep(start + second * SECOND);
         }
-        assert!((0..30).all(|n| liveness.life(&id(n)) == Some(Life::Degraded)));
+        assert!((0..30).all(|n| liveness.life(&id(n)) == Some(LivenessState::Degraded)));
     }
 
     #[test]
@@ -297,7 +299,7 @@ mod tests {
             let lost = start + u32::try_from(n).unwrap() * 1000 * SECOND;
             liveness.disconnected(lost, &id(n));
             liveness.sweep(lost + 400 * SECOND);
-            assert_eq!(liveness.life(&id(n)), Some(Life::Drained), "{n}");
+            assert_eq!(liveness.life(&id(n)), Some(LivenessState::Drained), "{n}");
         }
     }
 
@@ -307,7 +309,7 @@ mod tests {
         let mut liveness = mesh(1, start);
         liveness.disconnected(start, &id(0));
         assert_eq!(liveness.sweep(start + 1000 * SECOND).held_back, 1);
-        assert_eq!(liveness.life(&id(0)), Some(Life::Degraded));
+        assert_eq!(liveness.life(&id(0)), Some(LivenessState::Degraded));
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
         liveness.joined(read, &id(0));
         liveness.start_clocks(ready);
         assert_eq!(liveness.sweep(ready + 5 * SECOND).changed, []);
-        assert_eq!(liveness.sweep(ready + 10 * SECOND).changed, [(id(0), Life::Degraded)]);
+        assert_eq!(liveness.sweep(ready + 10 * SECOND).changed, [(id(0), LivenessState::Degraded)]);
     }
 
     #[test]
@@ -327,9 +329,9 @@ mod tests {
         let mut liveness = mesh(10, start);
         liveness.disconnected(start, &id(0));
         liveness.sweep(start + 30_000 * SECOND);
-        assert_eq!(liveness.life(&id(0)), Some(Life::Expired));
+        assert_eq!(liveness.life(&id(0)), Some(LivenessState::Expired));
         liveness.reborn(start + 30_001 * SECOND, &id(0));
-        assert_eq!(liveness.life(&id(0)), Some(Life::Alive));
+        assert_eq!(liveness.life(&id(0)), Some(LivenessState::Alive));
         assert_eq!(liveness.sweep(start + 30_002 * SECOND).changed, []);
     }
 }

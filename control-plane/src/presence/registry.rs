@@ -17,7 +17,7 @@ use weft_policies::set::PolicySet;
 use weft_policies::value::{PeerAddress, PortRef};
 
 use super::grants;
-use super::liveness::{Life, Limits, Liveness, Sweep};
+use super::liveness::{Limits, Liveness, LivenessState, Sweep};
 use super::workloads::{Declared, Proxy, WorkloadRecord};
 
 /// Where a sidecar listens when nobody says otherwise.
@@ -37,7 +37,7 @@ struct Report {
 
 /// What another replica says of a workload that has a stream there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct RemotePresence {
     /// What its sidecar reports there; none while it reports nothing.
     pub health: Option<PortHealth>,
     /// The bundle that it took there; none where it has not asked for one.
@@ -45,7 +45,7 @@ pub struct Elsewhere {
 }
 
 /// One part of what another replica says: workloads with streams there.
-pub type Shard = BTreeMap<WorkloadId, Elsewhere>;
+pub type PresenceReport = BTreeMap<WorkloadId, RemotePresence>;
 
 /// The records of the joined workloads. Cheap to clone; clones share what is equal.
 pub type Records = OrdMap<WorkloadId, Arc<WorkloadRecord>>;
@@ -59,7 +59,7 @@ pub struct Registry {
     left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
     reported: BTreeMap<WorkloadId, Report>,
-    elsewhere: BTreeMap<String, Shard>,
+    elsewhere: BTreeMap<String, PresenceReport>,
 }
 
 impl Registry {
@@ -100,7 +100,7 @@ impl Registry {
                 now.saturating_duration_since(*since) >= self.limits.remove
                     && !self.liveness.is_connected(&record.id)
             }
-            None => self.liveness.life(&record.id) == Some(Life::Expired),
+            None => self.liveness.life(&record.id) == Some(LivenessState::Expired),
         })
     }
 
@@ -166,9 +166,9 @@ impl Registry {
 
     /// What other replicas are told of a workload with a stream here.
     #[must_use]
-    pub fn here(&self, id: &WorkloadId) -> Elsewhere {
+    pub fn here(&self, id: &WorkloadId) -> RemotePresence {
         let report = self.reported.get(id).filter(|report| report.ended.is_none());
-        Elsewhere { health: report.map(|report| report.health.clone()), bundle: None }
+        RemotePresence { health: report.map(|report| report.health.clone()), bundle: None }
     }
 
     /// Whether another replica has a stream of it.
@@ -178,7 +178,12 @@ impl Registry {
     }
 
     /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
-    pub fn heard(&mut self, now: Instant, shard: &str, workloads: Option<Shard>) -> Vec<WorkloadId> {
+    pub fn take_report(
+        &mut self,
+        now: Instant,
+        shard: &str,
+        workloads: Option<PresenceReport>,
+    ) -> Vec<WorkloadId> {
         let new = workloads.unwrap_or_default();
         for id in new.keys() {
             self.liveness.connected(id);
@@ -279,7 +284,7 @@ impl Registry {
 
     /// What of a joiner's declaration the file of its name puts aside.
     #[must_use]
-    pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<Overruled> {
+    pub fn overruled(&self, id: &WorkloadId, set: &PolicySet) -> Vec<OverruledField> {
         match (self.record(id), set.workload(id)) {
             (Some(record), Some(file)) => overruled(record, file),
             _ => Vec::new(),
@@ -301,21 +306,19 @@ impl Registry {
             return Health::Draining;
         }
         match self.liveness.life(id) {
-            None | Some(Life::Alive) => Health::Healthy,
-            Some(Life::Degraded) => Health::Degraded,
-            Some(Life::Drained | Life::Expired) => Health::Draining,
+            None | Some(LivenessState::Alive) => Health::Healthy,
+            Some(LivenessState::Degraded) => Health::Degraded,
+            Some(LivenessState::Drained | LivenessState::Expired) => Health::Draining,
         }
     }
 }
 
 /// Something that a joiner declared and a file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Overruled {
-    /// The file's field.
+pub struct OverruledField {
     pub field: &'static str,
     /// What the joiner declared.
     pub declared: String,
-    /// What counts.
     pub file: String,
 }
 
@@ -415,14 +418,14 @@ fn upstreams(file: &Object<Workload>) -> Vec<Upstream> {
 }
 
 /// What of a joiner's declaration a file puts aside, by the file's field and in words for the workload's status.
-fn overruled(record: &WorkloadRecord, file: &Object<Workload>) -> Vec<Overruled> {
+fn overruled(record: &WorkloadRecord, file: &Object<Workload>) -> Vec<OverruledField> {
     let Some(joined) = of_record(record) else { return Vec::new() };
     let mut merged = joined.clone();
     overlay(&mut merged, file);
     let mut found = Vec::new();
     let mut note = |field: &'static str, declared: String, file: String| {
         if declared != file {
-            found.push(Overruled { field, declared, file });
+            found.push(OverruledField { field, declared, file });
         }
     };
     note("spec.address", joined.address.to_string(), merged.address.to_string());
@@ -472,8 +475,8 @@ mod tests {
         assert_eq!(takes(&mut registry, now, &awaited(&after)), Health::Starting);
         registry.connected(&after.id);
         assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
-        let shard = Shard::from([(after.id.clone(), Elsewhere::default())]);
-        registry.heard(now, "replica-2", Some(shard));
+        let shard = PresenceReport::from([(after.id.clone(), RemotePresence::default())]);
+        registry.take_report(now, "replica-2", Some(shard));
         assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);
         let hours = now + Limits::default().remove;

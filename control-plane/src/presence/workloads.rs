@@ -25,13 +25,10 @@ pub const PREFIX: &str = "workloads/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Proxy {
-    /// weft-proxy.
     Weft,
-    /// Stock Envoy.
     Envoy,
     /// Nothing: the application speaks xDS itself.
     Grpc,
-    /// Nothing at all.
     None,
 }
 
@@ -50,7 +47,6 @@ impl Proxy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeclaredUpstream {
-    /// The service called.
     pub service: ServiceId,
     /// Its port, by name or number.
     pub port: String,
@@ -102,7 +98,6 @@ fn is_false(flag: &bool) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRecord {
-    /// Its name.
     pub id: WorkloadId,
     /// Its identity: what its token said.
     pub service: ServiceId,
@@ -133,9 +128,7 @@ pub struct WorkloadRecord {
 /// A record and the revision that a guarded write needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The record.
     pub record: WorkloadRecord,
-    /// Its revision.
     pub revision: Revision,
 }
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 use weft_api::Version;
 
 use super::Reconciler;
-use super::query::{Lacking, Picture, Query};
+use super::query::{MeshSnapshot, MissingBundle, Query};
 use crate::presence::grants;
-use crate::presence::registry::{Elsewhere, Shard};
+use crate::presence::registry::{PresenceReport, RemotePresence};
 
 impl Reconciler {
     /// Answers. Whoever asked may have gone.
@@ -21,7 +21,7 @@ impl Reconciler {
                     drop(reply.send(self.mesh.view(self.now.revision, &workload, form)));
                 }
             }
-            Query::Picture(reply) => drop(reply.send(self.picture())),
+            Query::MeshSnapshot(reply) => drop(reply.send(self.snapshot())),
             Query::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
             Query::Expired(reply) => {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
@@ -36,14 +36,14 @@ impl Reconciler {
         }
     }
 
-    fn here(&self) -> Shard {
+    fn here(&self) -> PresenceReport {
         let bundle = |id| self.streams.bundles(id).next();
-        let here = |id| Elsewhere { bundle: bundle(id), ..self.registry.here(id) };
+        let here = |id| RemotePresence { bundle: bundle(id), ..self.registry.here(id) };
         self.streams.workloads().map(|id| (id.clone(), here(id))).collect()
     }
 
-    fn without_bundle(&self, version: Version) -> Lacking {
-        let mut lacking = Lacking::default();
+    fn without_bundle(&self, version: Version) -> MissingBundle {
+        let mut lacking = MissingBundle::default();
         for record in self.registry.sidecars() {
             let mut bundles = self.streams.bundles(&record.id).chain(self.registry.bundles(&record.id));
             if bundles.any(|bundle| bundle != version) {
@@ -56,7 +56,7 @@ impl Reconciler {
         lacking
     }
 
-    fn picture(&self) -> Picture {
+    fn snapshot(&self) -> MeshSnapshot {
         let (mut overruled, mut not_granted) = (BTreeMap::new(), BTreeMap::new());
         let set = self.mesh.set();
         for record in self.registry.joined().filter(|record| set.workload(&record.id).is_some()) {
@@ -71,7 +71,7 @@ impl Reconciler {
                 Err(refused) => drop(not_granted.insert(id, refused)),
             }
         }
-        Picture {
+        MeshSnapshot {
             published: self.now.clone(),
             workloads: self.mesh.workloads().clone(),
             records: self.registry.records().clone(),

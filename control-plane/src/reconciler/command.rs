@@ -10,7 +10,7 @@ use weft_policies::compile::ControlPlaneAddresses;
 use weft_policies::set::{PolicyKey, PolicySet};
 
 use super::stream::{Connected, StreamId};
-use crate::presence::registry::{PortHealth, Shard};
+use crate::presence::registry::{PortHealth, PresenceReport};
 use crate::presence::workloads::WorkloadRecord;
 
 /// Something that happened.
@@ -18,18 +18,14 @@ use crate::presence::workloads::WorkloadRecord;
 pub enum Command {
     /// The log of policies has a new head.
     Policies {
-        /// Its revision.
         revision: u64,
-        /// All policies now.
         set: Arc<PolicySet>,
         /// Those that differ from before.
         changed: Vec<PolicyKey>,
     },
     /// The record of a workload changed.
     Record {
-        /// The workload.
         id: WorkloadId,
-        /// Its record now.
         record: Option<Box<WorkloadRecord>>,
     },
     /// All records were read: what is not among them is gone, and the world is complete.
@@ -40,18 +36,15 @@ pub enum Command {
     Secret {
         /// Whom it is for, and which instance of it; all without one.
         holder: Option<(WorkloadId, String)>,
-        /// The secret.
         resource: Arc<Resource>,
     },
     /// A discovery stream opened.
     Opened(Connected),
     /// A sidecar of this workload has its listener for other workloads: the stream's [`super::Progress`] says so.
     Arrived(WorkloadId),
-    /// It closed.
     Closed(StreamId),
     /// A sidecar reports about its application.
     Health {
-        /// Whose.
         workload: WorkloadId,
         /// By service and port.
         health: PortHealth,
@@ -60,18 +53,16 @@ pub enum Command {
     HealthEnded(WorkloadId),
     /// A sidecar wants to know what to check, now and whenever it changes.
     Check {
-        /// Whose.
         workload: WorkloadId,
-        /// Where assignments go.
         assign: watch::Sender<HealthCheckSpecifier>,
     },
     /// Another replica says which streams it has; nothing when it is gone.
-    Elsewhere {
+    RemotePresence {
         /// Which part of which replica.
         shard: String,
         /// Workloads with streams there.
-        workloads: Option<Shard>,
+        workloads: Option<PresenceReport>,
     },
     /// All that the other replicas say.
-    AllElsewhere(BTreeMap<String, Shard>),
+    AllElsewhere(BTreeMap<String, PresenceReport>),
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_api::{Name, ResourceKey, ResourceKind, WorkloadId};
-use weft_policies::compile::{RouteForm, Scope, Sees};
+use weft_policies::compile::{RouteForm, Scope, Visibility};
 use weft_xds::Changes;
 
 /// Which resources changed, by the layer that they stand in.
@@ -49,8 +49,10 @@ impl Delta {
         let Some(scope) = scope else { return Changes::Keys(keys) };
         let in_scope = self.scopes.get(scope).into_iter().flatten();
         let (catalog, hosts) = match scope.sees {
-            Sees::All => (&self.catalog[..], self.hosts.get(&scope.namespace).map_or(&[][..], Vec::as_slice)),
-            Sees::Declared { .. } => (&[][..], &[][..]),
+            Visibility::All => {
+                (&self.catalog[..], self.hosts.get(&scope.namespace).map_or(&[][..], Vec::as_slice))
+            }
+            Visibility::Declared { .. } => (&[][..], &[][..]),
         };
         let mut routes_differ = false;
         for key in in_scope.chain(catalog).chain(hosts) {

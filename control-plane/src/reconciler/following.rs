@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_store::{Change, Event, Health, Store, StoreExt};
 
-use super::{Command, Reconciling};
+use super::{Command, ReconcilerHandle};
 use crate::policy::repository::{Policies, Update};
 use crate::presence::workloads::{self, WorkloadRecord};
 
 /// Follows the records of workloads until the token ends it. Says how fresh what it follows is.
 pub fn spawn_workloads(
     store: &Arc<dyn Store>,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Health> {
     let mut changes = store.follow(workloads::PREFIX);
@@ -25,12 +25,12 @@ pub fn spawn_workloads(
             match change {
                 Change::Snapshot(snapshot) => {
                     let records = snapshot.entries.iter().filter_map(readable).collect();
-                    reconciling.tell(Command::Records(records)).await;
+                    reconciler.tell(Command::Records(records)).await;
                 }
                 Change::Batch(batch) => {
                     for event in batch.events {
                         if let Some(command) = of_event(&event) {
-                            reconciling.tell(command).await;
+                            reconciler.tell(command).await;
                         }
                     }
                 }
@@ -61,7 +61,7 @@ fn readable(entry: &weft_store::Entry) -> Option<WorkloadRecord> {
 /// Follows the policies until the token ends it.
 pub fn spawn_policies(
     policies: &Policies,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     shutdown: CancellationToken,
 ) -> JoinHandle<()> {
     let updates = policies.follow();
@@ -69,7 +69,7 @@ pub fn spawn_policies(
         let mut updates = std::pin::pin!(updates);
         while let Some(Some(update)) = shutdown.run_until_cancelled(updates.next()).await {
             let Update { revision, set, changed } = update;
-            reconciling.tell(Command::Policies { revision, set, changed }).await;
+            reconciler.tell(Command::Policies { revision, set, changed }).await;
         }
     })
 }

@@ -9,31 +9,29 @@ use weft_xds::View;
 
 use super::command::Command;
 use super::published::Published;
-use super::query::{Lacking, Picture, Query};
-use super::stream::Open;
-use crate::identity::instances::Known;
-use crate::presence::registry::{Records, Shard};
+use super::query::{MeshSnapshot, MissingBundle, Query};
+use super::stream::OpenStream;
+use crate::identity::instances::InstanceLookup;
+use crate::presence::registry::{PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
 
 /// What goes through the reconciler's queue: an answer tells of all that was told before the question.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Something happened.
     Command(Command),
-    /// Somebody asks.
     Query(Query),
 }
 
 /// Where to send what happened, and to watch what is published. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reconciling {
+pub struct ReconcilerHandle {
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) published: watch::Receiver<Published>,
     pub(super) records: watch::Receiver<Records>,
     pub(super) presence: Arc<Notify>,
 }
 
-impl Reconciling {
+impl ReconcilerHandle {
     /// Tells what happened; waits while too much is waiting. Without effect once the control plane ends.
     pub async fn tell(&self, command: Command) {
         drop(self.messages.send(Message::Command(command)).await);
@@ -59,7 +57,7 @@ impl Reconciling {
     }
 
     /// Workloads with sidecars that do not have this bundle, wherever they are connected, and those that are away.
-    pub async fn without_bundle(&self, version: Version) -> Lacking {
+    pub async fn without_bundle(&self, version: Version) -> MissingBundle {
         self.ask(|reply| Query::WithoutBundle(version, reply)).await.unwrap_or_default()
     }
 
@@ -86,12 +84,12 @@ impl Reconciling {
 
     /// Workloads and streams of one moment; none once the control plane ends. It copies all workloads: for people's
     /// questions, not for every event.
-    pub async fn picture(&self) -> Option<Picture> {
-        self.ask(Query::Picture).await
+    pub async fn snapshot(&self) -> Option<MeshSnapshot> {
+        self.ask(Query::MeshSnapshot).await
     }
 
     /// The open streams; none once the control plane ends.
-    pub async fn streams(&self) -> Option<Vec<Open>> {
+    pub async fn streams(&self) -> Option<Vec<OpenStream>> {
         self.ask(Query::Streams).await
     }
 
@@ -101,7 +99,7 @@ impl Reconciling {
     }
 
     /// What other replicas are to be told; none once the control plane ends.
-    pub async fn here(&self) -> Option<Shard> {
+    pub async fn here(&self) -> Option<PresenceReport> {
         self.ask(Query::Here).await
     }
 
@@ -116,7 +114,7 @@ impl Reconciling {
     }
 }
 
-impl Known for Reconciling {
+impl InstanceLookup for ReconcilerHandle {
     fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
         self.records.borrow().get(id).map(|record| WorkloadRecord::clone(record))
     }

@@ -9,22 +9,21 @@ use crate::presence::workloads::{Proxy, WorkloadRecord};
 
 /// An order to the keeper of secrets.
 #[derive(Debug)]
-pub(super) enum Identity {
+pub(super) enum IdentityOrder {
     /// Make one and keep it fresh.
     Hold(Box<WorkloadRecord>),
-    /// Forget it.
     Release(WorkloadId),
 }
 
 /// Passes orders on in order. The reconciler does not wait for the keeper, which answers through the reconciler's own
 /// queue; at most one order waits for each record that changed and each stream that opened.
-pub(super) fn spawn_identities(secrets: Secrets) -> mpsc::UnboundedSender<Identity> {
+pub(super) fn spawn_identities(secrets: Secrets) -> mpsc::UnboundedSender<IdentityOrder> {
     let (sender, mut orders) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
             match order {
-                Identity::Hold(record) => secrets.hold(&record).await,
-                Identity::Release(id) => secrets.release(&id).await,
+                IdentityOrder::Hold(record) => secrets.hold(&record).await,
+                IdentityOrder::Release(id) => secrets.release(&id).await,
             }
         }
     });

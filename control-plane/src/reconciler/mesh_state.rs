@@ -20,14 +20,14 @@ use std::sync::Arc;
 
 use weft_api::{Name, Resource, ResourceKey, ResourceKind, ServiceId, TrustDomain, WorkloadId};
 use weft_policies::compile::{
-    Change, Compiled, ControlPlaneAddresses, Model, RouteForm, Scope, Sees, Unit, WorkloadState, Workloads,
-    affected, all_units, compile, route_table,
+    Change, Compiled, ControlPlaneAddresses, Model, RouteForm, Scope, Unit, Visibility, WorkloadState,
+    Workloads, affected, all_units, compile, route_table,
 };
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Changes, Layer, View};
 
 use super::delta::Delta;
-use super::scopes::{ScopeState, Table};
+use super::scopes::{RouteTable, ScopeState};
 
 #[cfg(test)]
 mod tests;
@@ -36,24 +36,35 @@ mod tests;
 #[derive(Debug)]
 pub struct MeshState {
     trust_domain: TrustDomain,
+    /// The policies of the newest revision that was read.
     set: Arc<PolicySet>,
+    /// Workloads as the compiler needs them, joined ones and those that a file describes.
     workloads: Workloads,
+    /// Where proxies find the control plane, and its replicas each other.
     control_planes: ControlPlaneAddresses,
+    /// What every proxy sees.
     shared: Arc<Layer>,
+    /// Clusters and endpoints of all services, from which views are taken.
     catalog: Arc<Layer>,
+    /// Virtual hosts, by the namespace of the callers.
     hosts: HashMap<Name, Arc<Layer>>,
+    /// What callers are told of, by scope.
     scopes: BTreeMap<Scope, ScopeState>,
     /// The scope of each workload.
     scope_of: HashMap<WorkloadId, Scope>,
+    /// Resources of one sidecar only: its listeners, its secrets.
     own: HashMap<WorkloadId, Own>,
-    /// What each unit gave.
-    made: HashMap<Unit, Vec<Made>>,
+    /// The resources that each unit was compiled to, to remove those that it gives no more.
+    made: HashMap<Unit, Vec<CompiledKey>>,
+    /// Units to be compiled anew before the next publication.
     stale: BTreeSet<Unit>,
+    /// What has changed since the last publication, and for whom.
     delta: Delta,
-    origins: HashMap<(Place, ResourceKey), Vec<PolicyKey>>,
+    /// The policies that shaped each resource, whose status its acknowledgement is.
+    origins: HashMap<(ResourcePlace, ResourceKey), Vec<PolicyKey>>,
 }
 
-type Made = (Option<RouteForm>, ResourceKey);
+type CompiledKey = (Option<RouteForm>, ResourceKey);
 
 /// The layers of one sidecar.
 #[derive(Debug, Default)]
@@ -65,7 +76,7 @@ struct Own {
 
 /// Where a resource stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Place {
+enum ResourcePlace {
     Shared,
     Catalog,
     Hosts(Name),
@@ -76,9 +87,7 @@ enum Place {
 /// Whose proxies a delta concerns.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Concerned {
-    /// Everybody's.
     All,
-    /// These workloads'.
     These(BTreeSet<WorkloadId>),
 }
 
@@ -159,12 +168,12 @@ impl MeshState {
         {
             return &self.table(scope, state).origins;
         }
-        let in_scope = scope
-            .into_iter()
-            .flat_map(|(scope, _)| [Place::Scope(scope.clone()), Place::Hosts(scope.namespace.clone())]);
-        let mut places = std::iter::once(Place::Own(workload.clone()))
+        let in_scope = scope.into_iter().flat_map(|(scope, _)| {
+            [ResourcePlace::Scope(scope.clone()), ResourcePlace::Hosts(scope.namespace.clone())]
+        });
+        let mut places = std::iter::once(ResourcePlace::Own(workload.clone()))
             .chain(in_scope)
-            .chain([Place::Catalog, Place::Shared]);
+            .chain([ResourcePlace::Catalog, ResourcePlace::Shared]);
         places.find_map(|place| self.origins.get(&(place, key.clone()))).map_or(&[], Vec::as_slice)
     }
 
@@ -179,7 +188,7 @@ impl MeshState {
         workloads.extend(named.flat_map(|state| &state.users).cloned());
         if !delta.catalog.is_empty() || !delta.hosts.is_empty() {
             let sees = |scope: &Scope| {
-                scope.sees == Sees::All
+                scope.sees == Visibility::All
                     && (!delta.catalog.is_empty() || delta.hosts.contains_key(&scope.namespace))
             };
             let seeing = self.scopes.iter().filter(|(scope, _)| sees(scope));
@@ -247,14 +256,14 @@ impl MeshState {
 
     /// Puts a resource that is not compiled from policies (a secret) into a workload's layer, or everybody's.
     pub fn put(&mut self, workload: Option<&WorkloadId>, resource: Arc<Resource>) {
-        let place = workload.map_or(Place::Shared, |id| Place::Own(id.clone()));
+        let place = workload.map_or(ResourcePlace::Shared, |id| ResourcePlace::Own(id.clone()));
         self.insert(&place, Compiled { resource, origins: Vec::new(), form: None });
     }
 
     /// Takes a resource that [`Self::put`] brought out of a workload's layer.
     pub fn take_out(&mut self, workload: &WorkloadId, key: &ResourceKey) {
         if self.own.contains_key(workload) {
-            self.remove(&Place::Own(workload.clone()), None, key);
+            self.remove(&ResourcePlace::Own(workload.clone()), None, key);
         }
     }
 
@@ -276,18 +285,18 @@ impl MeshState {
     /// Puts what a unit gives now in place of what it gave before.
     fn replace(&mut self, unit: Unit, compiled: Vec<Compiled>) {
         let place = match &unit {
-            Unit::Cluster(..) | Unit::Endpoints(..) => Place::Catalog,
-            Unit::Hosts(_, namespace) => Place::Hosts(namespace.clone()),
+            Unit::Cluster(..) | Unit::Endpoints(..) => ResourcePlace::Catalog,
+            Unit::Hosts(_, namespace) => ResourcePlace::Hosts(namespace.clone()),
             Unit::Routes(scope) if !self.scopes.contains_key(scope) => return,
-            Unit::Routes(scope) => Place::Scope(scope.clone()),
+            Unit::Routes(scope) => ResourcePlace::Scope(scope.clone()),
             Unit::Workload(id) => {
                 self.delta.compiled.insert(id.clone());
-                Place::Own(id.clone())
+                ResourcePlace::Own(id.clone())
             }
         };
-        let made: Vec<Made> = compiled.iter().map(|one| (one.form, one.resource.key())).collect();
+        let made: Vec<CompiledKey> = compiled.iter().map(|one| (one.form, one.resource.key())).collect();
         let before = self.made.remove(&unit).unwrap_or_default();
-        let gone: Vec<&Made> = before.iter().filter(|one| !made.contains(one)).collect();
+        let gone: Vec<&CompiledKey> = before.iter().filter(|one| !made.contains(one)).collect();
         for (form, key) in &gone {
             self.remove(&place, *form, key);
         }
@@ -312,18 +321,18 @@ impl MeshState {
         let Some(own) = self.own.remove(workload) else { return };
         for kind in ResourceKind::ALL {
             for resource in own.in_any_form.of_kind(kind) {
-                self.origins.remove(&(Place::Own(workload.clone()), resource.key()));
+                self.origins.remove(&(ResourcePlace::Own(workload.clone()), resource.key()));
             }
         }
     }
 
-    fn layer(&mut self, place: &Place, form: Option<RouteForm>) -> Option<&mut Layer> {
+    fn layer(&mut self, place: &ResourcePlace, form: Option<RouteForm>) -> Option<&mut Layer> {
         let layer = match place {
-            Place::Shared => &mut self.shared,
-            Place::Catalog => &mut self.catalog,
-            Place::Hosts(namespace) => self.hosts.entry(namespace.clone()).or_default(),
-            Place::Scope(scope) => &mut self.scopes.get_mut(scope)?.routes,
-            Place::Own(workload) => {
+            ResourcePlace::Shared => &mut self.shared,
+            ResourcePlace::Catalog => &mut self.catalog,
+            ResourcePlace::Hosts(namespace) => self.hosts.entry(namespace.clone()).or_default(),
+            ResourcePlace::Scope(scope) => &mut self.scopes.get_mut(scope)?.routes,
+            ResourcePlace::Own(workload) => {
                 let own = self.own.entry(workload.clone()).or_default();
                 match form {
                     None => &mut own.in_any_form,
@@ -335,7 +344,7 @@ impl MeshState {
         Some(Arc::make_mut(layer))
     }
 
-    fn insert(&mut self, place: &Place, Compiled { resource, origins, form }: Compiled) {
+    fn insert(&mut self, place: &ResourcePlace, Compiled { resource, origins, form }: Compiled) {
         let key = resource.key();
         self.origins.insert((place.clone(), key.clone()), origins);
         let Some(layer) = self.layer(place, form) else { return };
@@ -346,7 +355,7 @@ impl MeshState {
         self.note(place, key, before.as_ref(), Some(&resource));
     }
 
-    fn remove(&mut self, place: &Place, form: Option<RouteForm>, key: &ResourceKey) {
+    fn remove(&mut self, place: &ResourcePlace, form: Option<RouteForm>, key: &ResourceKey) {
         self.origins.remove(&(place.clone(), key.clone()));
         let before = self.layer(place, form).and_then(|layer| layer.remove(key.kind, &key.name));
         if before.is_some() {
@@ -357,14 +366,14 @@ impl MeshState {
     /// Notes that a resource changed, and what that changes in the scopes that may see it.
     fn note(
         &mut self,
-        place: &Place,
+        place: &ResourcePlace,
         key: ResourceKey,
         before: Option<&Arc<Resource>>,
         after: Option<&Arc<Resource>>,
     ) {
         match place {
-            Place::Shared => self.delta.shared.push(key),
-            Place::Catalog => {
+            ResourcePlace::Shared => self.delta.shared.push(key),
+            ResourcePlace::Catalog => {
                 for (scope, state) in &mut self.scopes {
                     if let Some(declared) = &mut state.declared
                         && declared.follow(&key, after)
@@ -374,21 +383,21 @@ impl MeshState {
                 }
                 self.delta.catalog.push(key);
             }
-            Place::Hosts(namespace) => {
+            ResourcePlace::Hosts(namespace) => {
                 for (_, state) in scopes_in(&mut self.scopes, namespace) {
                     state.table.take();
                 }
                 self.delta.hosts.entry(namespace.clone()).or_default().push(key);
             }
-            Place::Scope(scope) => {
+            ResourcePlace::Scope(scope) => {
                 if let Some(state) = self.scopes.get_mut(scope) {
                     state.table.take();
                 }
                 self.delta.scopes.entry(scope.clone()).or_default().push(key);
             }
-            Place::Own(workload) => {
+            ResourcePlace::Own(workload) => {
                 if let Some(scope) = self.scope_of.get(workload).cloned() {
-                    self.lead(&scope, before, after);
+                    self.follow_references(&scope, before, after);
                 }
                 self.delta.own.entry(workload.clone()).or_default().push(key);
             }
@@ -427,15 +436,20 @@ impl MeshState {
         };
         state.table.take();
         self.delta.scopes.entry(scope.clone()).or_default().push(key.clone());
-        self.lead(scope, before.as_ref(), after.as_ref());
+        self.follow_references(scope, before.as_ref(), after.as_ref());
     }
 
     /// A resource of a scope's callers leads elsewhere: clusters come and go with that.
-    fn lead(&mut self, scope: &Scope, before: Option<&Arc<Resource>>, after: Option<&Arc<Resource>>) {
+    fn follow_references(
+        &mut self,
+        scope: &Scope,
+        before: Option<&Arc<Resource>>,
+        after: Option<&Arc<Resource>>,
+    ) {
         let state = self.scopes.get_mut(scope);
         let Some(declared) = state.and_then(|state| state.declared.as_mut()) else { return };
         let (before, after) = (before.map(AsRef::as_ref), after.map(AsRef::as_ref));
-        let changed = declared.lead(before, after, &self.catalog);
+        let changed = declared.follow_references(before, after, &self.catalog);
         if !changed.is_empty() {
             self.delta.scopes.entry(scope.clone()).or_default().extend(changed);
         }
@@ -457,14 +471,14 @@ impl MeshState {
         if let Some(before) = before {
             self.scope_of.remove(id);
             for resource in &own {
-                self.lead(&before, Some(resource), None);
+                self.follow_references(&before, Some(resource), None);
             }
             self.leave(id, &before);
         }
         if let Some(now) = now {
             self.enter(id, &now);
             for resource in &own {
-                self.lead(&now, None, Some(resource));
+                self.follow_references(&now, None, Some(resource));
             }
             self.scope_of.insert(id.clone(), now);
         }
@@ -476,7 +490,7 @@ impl MeshState {
         if state.users.is_empty() {
             self.scopes.remove(scope);
             self.delta.scopes.remove(scope);
-            let place = Place::Scope(scope.clone());
+            let place = ResourcePlace::Scope(scope.clone());
             for (_, key) in self.made.remove(&Unit::Routes(scope.clone())).unwrap_or_default() {
                 self.origins.remove(&(place.clone(), key));
             }
@@ -491,7 +505,7 @@ impl MeshState {
             return;
         }
         self.stale.insert(Unit::Routes(scope.clone()));
-        if scope.sees == Sees::All {
+        if scope.sees == Visibility::All {
             return;
         }
         let seen = self.set.services().filter(|service| scope.sees(service, &self.model()));
@@ -514,10 +528,10 @@ impl MeshState {
     }
 
     /// One route configuration with all that the callers of a scope are told of.
-    fn table<'a>(&self, scope: &Scope, state: &'a ScopeState) -> &'a Table {
+    fn table<'a>(&self, scope: &Scope, state: &'a ScopeState) -> &'a RouteTable {
         state.table.get_or_init(|| {
             if state.routes.count(ResourceKind::Route) == 0 {
-                return Table::default();
+                return RouteTable::default();
             }
             let namespace = &scope.namespace;
             let layer = self.hosts_of(scope, state);
@@ -525,18 +539,18 @@ impl MeshState {
             let keys = self.set.services().filter_map(|service| made(service.id())).flatten();
             let hosts = keys.filter_map(|(_, key)| {
                 let host = layer?.lookup(key.kind, &key.name)?;
-                let origins = self.origins.get(&(Place::Hosts(namespace.clone()), key.clone()));
+                let origins = self.origins.get(&(ResourcePlace::Hosts(namespace.clone()), key.clone()));
                 Some((host.as_ref(), origins.map_or(&[][..], Vec::as_slice)))
             });
             let Compiled { resource, origins, .. } = route_table(scope, hosts, &self.model());
-            Table { layer: Arc::new([resource].into_iter().collect()), origins }
+            RouteTable { layer: Arc::new([resource].into_iter().collect()), origins }
         })
     }
 }
 
 /// The smallest scope that a namespace can have.
 fn first_in(namespace: &Name) -> Scope {
-    Scope { namespace: namespace.clone(), sees: Sees::All }
+    Scope { namespace: namespace.clone(), sees: Visibility::All }
 }
 
 fn scopes_in<'a>(

@@ -28,7 +28,6 @@ pub struct Published {
     pub policy_revision: u64,
     /// How the newest revisions of the policies went out, oldest first.
     pub publications: Arc<VecDeque<Publication>>,
-    /// The policies.
     pub set: Arc<PolicySet>,
     /// Workloads held back from draining because too many were lost at once.
     pub held_back: usize,

@@ -9,26 +9,25 @@ use weft_policies::set::PolicyKey;
 use weft_xds::View;
 
 use super::published::Published;
-use super::stream::Open;
+use super::stream::OpenStream;
 use crate::presence::grants::NotGranted;
-use crate::presence::registry::{Overruled, Records, Shard};
+use crate::presence::registry::{OverruledField, PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
 
 /// A question, and where its answer goes. One that is dropped has no answer.
 #[derive(Debug)]
 pub(super) enum Query {
     /// What other replicas are to be told.
-    Here(oneshot::Sender<Shard>),
+    Here(oneshot::Sender<PresenceReport>),
     /// What one workload's proxy should have; no answer while nothing is served.
     View(WorkloadId, oneshot::Sender<View>),
-    /// A consistent picture.
-    Picture(oneshot::Sender<Picture>),
+    MeshSnapshot(oneshot::Sender<MeshSnapshot>),
     /// The open streams alone.
-    Streams(oneshot::Sender<Vec<Open>>),
+    Streams(oneshot::Sender<Vec<OpenStream>>),
     /// Workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
     /// Who does not have this bundle.
-    WithoutBundle(Version, oneshot::Sender<Lacking>),
+    WithoutBundle(Version, oneshot::Sender<MissingBundle>),
     /// Whether another replica has a stream of a workload.
     IsElsewhere(WorkloadId, oneshot::Sender<bool>),
     /// Whether commands are taken at all.
@@ -39,7 +38,7 @@ pub(super) enum Query {
 
 /// Workloads that do not have a bundle.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Lacking {
+pub struct MissingBundle {
     /// They are connected, and have another.
     pub behind: Vec<WorkloadId>,
     /// They are not connected.
@@ -48,17 +47,14 @@ pub struct Lacking {
 
 /// Workloads and streams of one moment.
 #[derive(Debug)]
-pub struct Picture {
-    /// What is published.
+pub struct MeshSnapshot {
     pub published: Published,
     /// The workloads as the compiler sees them.
     pub workloads: Workloads,
-    /// Their records.
     pub records: Records,
-    /// The open streams.
-    pub streams: Vec<Open>,
+    pub streams: Vec<OpenStream>,
     /// What joiners declared and a file says otherwise.
-    pub overruled: BTreeMap<WorkloadId, Vec<Overruled>>,
+    pub overruled: BTreeMap<WorkloadId, Vec<OverruledField>>,
     /// Joiners whose names files hold for others: they are no part of the mesh.
     pub not_granted: BTreeMap<WorkloadId, NotGranted>,
 }

@@ -4,33 +4,32 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use weft_api::{Resource, ResourceKey, ResourceKind, WorkloadId};
-use weft_policies::compile::{Scope, Sees};
+use weft_policies::compile::{Scope, Visibility};
 use weft_policies::set::PolicyKey;
 use weft_xds::Layer;
 
 /// The callers of one scope.
 #[derive(Debug)]
 pub(super) struct ScopeState {
-    /// Their sidecars.
     pub users: BTreeSet<WorkloadId>,
     /// The route configuration of those that take virtual hosts by VHDS.
     pub routes: Arc<Layer>,
     /// The route configuration of the others; made when the first of them asks.
-    pub table: OnceLock<Table>,
+    pub table: OnceLock<RouteTable>,
     /// What they are told of; `None` where it is everything.
-    pub declared: Option<Declared>,
+    pub declared: Option<DeclaredView>,
 }
 
 /// One RouteConfiguration with all virtual hosts, and the policies that shaped it.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct RouteTable {
     pub layer: Arc<Layer>,
     pub origins: Vec<PolicyKey>,
 }
 
 /// A part of the mesh: some virtual hosts, and the clusters that anything there leads to.
 #[derive(Debug, Default)]
-pub(super) struct Declared {
+pub(super) struct DeclaredView {
     pub hosts: Arc<Layer>,
     pub clusters: Arc<Layer>,
     /// How many resources of the callers lead to a cluster, whether or not it exists.
@@ -40,17 +39,17 @@ pub(super) struct Declared {
 impl ScopeState {
     pub fn new(scope: &Scope) -> Self {
         let declared = match scope.sees {
-            Sees::All => None,
-            Sees::Declared { .. } => Some(Declared::default()),
+            Visibility::All => None,
+            Visibility::Declared { .. } => Some(DeclaredView::default()),
         };
         Self { users: BTreeSet::new(), routes: Arc::default(), table: OnceLock::new(), declared }
     }
 }
 
-impl Declared {
+impl DeclaredView {
     /// Puts what a resource leads to now in place of what it led to before. Gives the clusters and endpoints that came
     /// and went with that.
-    pub fn lead(
+    pub fn follow_references(
         &mut self,
         before: Option<&Resource>,
         after: Option<&Resource>,

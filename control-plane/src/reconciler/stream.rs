@@ -8,7 +8,7 @@ use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::compile::RouteForm;
 use weft_xds::mailbox::Delivery;
 use weft_xds::server::Scope;
-use weft_xds::transport::server::{Handle, StreamKind};
+use weft_xds::transport::server::{StreamHandle, StreamKind};
 use weft_xds::{Changes, View};
 
 /// Names a stream within this process.
@@ -82,7 +82,6 @@ impl Progress {
 /// A stream that was just admitted.
 #[derive(Debug)]
 pub struct Connected {
-    /// Its name.
     pub id: StreamId,
     /// Whose it is, by certificate.
     pub workload: WorkloadId,
@@ -90,39 +89,34 @@ pub struct Connected {
     pub instance: Arc<str>,
     /// What the node calls itself, for instance `envoy 1.40.0`.
     pub user_agent: String,
-    /// Variant and scope.
     pub kind: StreamKind,
     /// How it is told virtual hosts.
     pub form: RouteForm,
     /// Where its answers are noted.
     pub progress: Arc<Progress>,
-    /// Where views go.
-    pub handle: Handle,
+    pub handle: StreamHandle,
 }
 
 /// A stream that is being served.
 #[derive(Clone, Debug)]
-pub struct Open {
-    /// Whose it is.
+pub struct OpenStream {
     pub workload: WorkloadId,
     /// Which joining of that name: another one's record, key or configuration is never given to it.
     pub instance: Arc<str>,
     /// What the node calls itself.
     pub user_agent: String,
-    /// Variant and scope.
     pub kind: StreamKind,
     /// How it is told virtual hosts.
     pub form: RouteForm,
-    /// Since when.
     pub since: SystemTime,
     /// Revision of the newest view that concerned it; 0 before the first. It may have a newer one by now.
     pub published: u64,
     opened: Instant,
     progress: Arc<Progress>,
-    handle: Arc<Handle>,
+    handle: Arc<StreamHandle>,
 }
 
-impl From<Connected> for Open {
+impl From<Connected> for OpenStream {
     fn from(connected: Connected) -> Self {
         let Connected { id: _, workload, instance, user_agent, kind, form, progress, handle } = connected;
         Self {
@@ -140,7 +134,7 @@ impl From<Connected> for Open {
     }
 }
 
-impl Open {
+impl OpenStream {
     /// Gives it a view. Where the client asked for nothing of what changed, the view is kept for it, and nobody waits for
     /// its answer.
     pub(super) fn publish(&mut self, view: View, changes: Changes) -> Delivery {
@@ -167,8 +161,8 @@ impl Open {
     }
 
     /// Whether it has waited for its first view for this long.
-    pub(super) fn waited(&self, now: Instant, patience: Duration) -> bool {
-        self.published == 0 && now.saturating_duration_since(self.opened) >= patience
+    pub(super) fn waited(&self, now: Instant, timeout: Duration) -> bool {
+        self.published == 0 && now.saturating_duration_since(self.opened) >= timeout
     }
 
     /// Whether a change of this resource may concern it.
@@ -199,7 +193,7 @@ impl Open {
     }
 
     /// What it looks like now.
-    pub async fn status(&self) -> Option<weft_xds::server::Status> {
+    pub async fn status(&self) -> Option<weft_xds::server::StreamStatus> {
         self.handle.status().await
     }
 }

@@ -10,12 +10,12 @@ use weft_xds::mailbox::Delivery;
 
 use super::delta::Delta;
 use super::mesh_state::{Concerned, MeshState};
-use super::stream::{Connected, Open, StreamId};
+use super::stream::{Connected, OpenStream, StreamId};
 
 /// All open streams. One workload may have several: one for each type, or an old one that is about to end.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    open: HashMap<StreamId, Open>,
+    open: HashMap<StreamId, OpenStream>,
     by_workload: BTreeMap<WorkloadId, BTreeSet<StreamId>>,
     /// Those that wait for their first view.
     waiting: BTreeSet<StreamId>,
@@ -24,13 +24,13 @@ pub(super) struct Streams {
 impl Streams {
     pub fn insert(&mut self, connected: Connected) {
         let id = connected.id;
-        let open = Open::from(connected);
+        let open = OpenStream::from(connected);
         self.by_workload.entry(open.workload.clone()).or_default().insert(id);
         self.open.insert(id, open);
         self.waiting.insert(id);
     }
 
-    pub fn remove(&mut self, id: StreamId) -> Option<Open> {
+    pub fn remove(&mut self, id: StreamId) -> Option<OpenStream> {
         let open = self.open.remove(&id)?;
         self.waiting.remove(&id);
         if let Some(streams) = self.by_workload.get_mut(&open.workload) {
@@ -42,7 +42,7 @@ impl Streams {
         Some(open)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Open> {
+    pub fn all(&self) -> impl Iterator<Item = &OpenStream> {
         self.open.values()
     }
 
@@ -64,7 +64,7 @@ impl Streams {
 
     /// Whether a stream of this instance has its listener for other workloads.
     pub fn listens(&self, workload: &WorkloadId, instance: &str) -> bool {
-        let listens = |open: &Open| *open.instance == *instance && open.listens();
+        let listens = |open: &OpenStream| *open.instance == *instance && open.listens();
         self.of(workload).any(|id| self.open.get(&id).is_some_and(listens))
     }
 
@@ -85,7 +85,12 @@ impl Streams {
 
     /// Gives new streams their first view. One whose instance is not known yet goes on waiting: its record may be on
     /// its way from the store, and a view without its own listeners would take away those that it has.
-    pub fn serve_waiting(&mut self, revision: u64, mesh: &MeshState, is_current: impl Fn(&Open) -> bool) {
+    pub fn serve_waiting(
+        &mut self,
+        revision: u64,
+        mesh: &MeshState,
+        is_current: impl Fn(&OpenStream) -> bool,
+    ) {
         let open = &mut self.open;
         self.waiting.retain(|id| {
             let Some(stream) = open.get_mut(id) else { return false };
@@ -98,10 +103,10 @@ impl Streams {
     }
 
     /// Takes out the streams whose workload did not become known.
-    pub fn give_up(&mut self, now: Instant, patience: Duration) -> Vec<Open> {
+    pub fn give_up(&mut self, now: Instant, timeout: Duration) -> Vec<OpenStream> {
         let waiting = self.waiting.iter().copied();
         let strangers: Vec<_> =
-            waiting.filter(|id| self.open.get(id).is_some_and(|open| open.waited(now, patience))).collect();
+            waiting.filter(|id| self.open.get(id).is_some_and(|open| open.waited(now, timeout))).collect();
         strangers.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
@@ -128,7 +133,7 @@ impl Streams {
 }
 
 /// Gives a stream what changed for it. Whether there is anything that it asked for.
-fn give(open: &mut Open, revision: u64, mesh: &MeshState, delta: &Delta) -> bool {
+fn give(open: &mut OpenStream, revision: u64, mesh: &MeshState, delta: &Delta) -> bool {
     if open.published == 0 {
         return false;
     }

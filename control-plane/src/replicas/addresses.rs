@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weft_api::{Host, HostPort};
 
-use crate::reconciler::{Command, Reconciling};
+use crate::reconciler::{Command, ReconcilerHandle};
 
 /// How often names are looked up.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -15,7 +15,11 @@ const AGAIN: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells the reconciler, now and whenever they differ. A name without an answer keeps the addresses that it had.
-pub fn spawn_addresses(control_planes: Vec<HostPort>, reconciling: Reconciling, shutdown: CancellationToken) {
+pub fn spawn_addresses(
+    control_planes: Vec<HostPort>,
+    reconciler: ReconcilerHandle,
+    shutdown: CancellationToken,
+) {
     let telling = async move {
         let mut known: BTreeMap<usize, Vec<SocketAddr>> = BTreeMap::new();
         let mut ticks = tokio::time::interval(AGAIN);
@@ -27,7 +31,7 @@ pub fn spawn_addresses(control_planes: Vec<HostPort>, reconciling: Reconciling, 
                 }
             }
             let all = known.values().flatten().copied().collect();
-            reconciling.tell(Command::ControlPlanes(all)).await;
+            reconciler.tell(Command::ControlPlanes(all)).await;
         }
     };
     tokio::spawn(async move { shutdown.run_until_cancelled(telling).await });

@@ -15,7 +15,7 @@ use crate::identity::secrets;
 use crate::identity::tokens::Tokens;
 use crate::policy::log::{PolicyLog, Retention};
 use crate::presence::workloads::Workloads;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 const KEY: &str = "leader";
 const LEASE: Duration = Duration::from_secs(15);
@@ -26,22 +26,15 @@ const COMPACT_EVERY: u32 = 120;
 /// What a leader works on.
 #[derive(Clone, Debug)]
 pub struct Duties {
-    /// The store.
     pub store: Arc<dyn Store>,
-    /// The certificate authority.
     pub authority: Arc<Authority>,
-    /// Issued leaves.
     pub ledger: Ledger,
-    /// Join tokens.
     pub tokens: Tokens,
-    /// Records of workloads.
     pub workloads: Workloads,
     /// Instances whose leaves are not to be believed.
     pub revocations: Revocations,
-    /// Policies.
     pub log: PolicyLog,
-    /// Who is alive.
-    pub reconciling: Reconciling,
+    pub reconciler: ReconcilerHandle,
     /// The time of day.
     pub clock: Clock,
 }
@@ -97,7 +90,7 @@ impl Duties {
         note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);
         note("pruning tokens", self.tokens.prune(leader).await);
         note("tidying the policies", self.log.upkeep(&Retention::default(), leader).await);
-        for record in self.reconciling.expired().await {
+        for record in self.reconciler.expired().await {
             let removed = self.workloads.expire(&record, leader).await;
             if matches!(removed, Ok(true)) {
                 tracing::info!(workload = %record.id, "removed: its stream is lost for hours");
@@ -110,7 +103,7 @@ impl Duties {
     async fn bundle_is_acknowledged(&self) -> bool {
         let now = self.clock.unix_seconds();
         let bundle = secrets::bundle(&self.authority.bundle(), &self.authority.lists(), now);
-        let lacking = self.reconciling.without_bundle(bundle.version).await;
+        let lacking = self.reconciler.without_bundle(bundle.version).await;
         let lives = |id: &WorkloadId| self.ledger.issued().of(id).iter().any(|leaf| leaf.expires_at > now);
         lacking.behind.is_empty() && !lacking.away.iter().any(lives)
     }

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::listener::RoomSize;
+use crate::listener::ConnectionLimits;
 
 // What nobody ever needs; memory would be the next bound.
 const MOST: u64 = 131_072;
@@ -41,16 +41,14 @@ pub fn limit() -> u64 {
 /// How many connections each listener may hold. The sum leaves a reserve for the store, the log and what else is open,
 /// so that no listener can take the descriptors of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares {
-    /// xDS and join.
-    pub xds: RoomSize,
-    /// The REST API.
-    pub api: RoomSize,
+pub struct DescriptorShares {
+    pub xds: ConnectionLimits,
+    pub api: ConnectionLimits,
     /// The admin endpoints, and as much again for metrics alone.
-    pub admin: RoomSize,
+    pub admin: ConnectionLimits,
 }
 
-impl Shares {
+impl DescriptorShares {
     /// Divides so many open files.
     #[must_use]
     pub fn of(limit: u64) -> Self {
@@ -61,9 +59,9 @@ impl Shares {
         let xds = all - reserve - 2 * admin - api;
         let (greeting, strangers) = ((xds / 4).min(1024), (xds / 4).min(4096));
         Self {
-            xds: RoomSize { greeting, strangers, members: xds - greeting - strangers },
-            api: RoomSize { greeting: api / 4, strangers: api - api / 4, members: 0 },
-            admin: RoomSize { greeting: 0, strangers: admin, members: 0 },
+            xds: ConnectionLimits { greeting, strangers, members: xds - greeting - strangers },
+            api: ConnectionLimits { greeting: api / 4, strangers: api - api / 4, members: 0 },
+            admin: ConnectionLimits { greeting: 0, strangers: admin, members: 0 },
         }
     }
 }
@@ -74,15 +72,15 @@ mod tests {
 
     #[test]
     fn listeners_together_leave_a_reserve() {
-        let sum = |size: RoomSize| size.greeting + size.strangers + size.members;
+        let sum = |size: ConnectionLimits| size.greeting + size.strangers + size.members;
         for limit in [256, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
-            let shares = Shares::of(limit);
+            let shares = DescriptorShares::of(limit);
             let used = sum(shares.xds) + sum(shares.api) + 2 * sum(shares.admin);
             assert!(used as u64 <= limit.min(MOST) - 64, "{limit}: {shares:?}");
             assert!(shares.xds.members >= shares.xds.strangers, "{limit}: {shares:?}");
         }
-        let small = Shares::of(1024);
-        assert_eq!(small.xds, RoomSize { greeting: 176, strangers: 176, members: 352 });
+        let small = DescriptorShares::of(1024);
+        assert_eq!(small.xds, ConnectionLimits { greeting: 176, strangers: 176, members: 352 });
         assert_eq!((sum(small.api), sum(small.admin)), (128, 32));
     }
 }

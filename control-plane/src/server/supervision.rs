@@ -2,19 +2,19 @@
 
 use weft_api::supervisor::{State, Supervisor};
 
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// Tells when the control plane is ready, as `/ready` does, and from then on that it is alive, as long as the reconciler
 /// answers: without it no change reaches a proxy, whatever else still runs.
-pub async fn supervise(supervisor: Supervisor, reconciling: Reconciling) {
+pub async fn supervise(supervisor: Supervisor, reconciler: ReconcilerHandle) {
     supervisor.tell(State::Waiting("reads policies and workloads from the store"));
-    let mut published = reconciling.published();
+    let mut published = reconciler.published();
     if published.wait_for(|published| published.ready).await.is_err() {
         return;
     }
     supervisor.tell(State::Ready("serves"));
     let Some(pulse) = supervisor.pulse() else { return };
-    while reconciling.is_alive().await {
+    while reconciler.is_alive().await {
         supervisor.tell(State::Alive);
         tokio::time::sleep(pulse).await;
     }

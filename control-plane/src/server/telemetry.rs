@@ -1,6 +1,6 @@
 //! Logs to standard error, and, where an endpoint is set, traces and metrics over OTLP.
 
-mod patient;
+mod exporter;
 
 use std::io::IsTerminal as _;
 
@@ -16,8 +16,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 use weft_api::flags::LogFormat;
 
 use crate::args::Args;
-use crate::reconciler::Reconciling;
-use patient::Collector;
+use crate::reconciler::ReconcilerHandle;
+use exporter::Collector;
 
 // h2 warns of frames that a peer should not have sent; a stranger could fill the log with them.
 const DEFAULT_FILTER: &str = "info,h2=error";
@@ -83,12 +83,12 @@ fn exporters(endpoint: &str) -> anyhow::Result<Telemetry> {
 
 impl Telemetry {
     /// Exports what the mesh looks like, read whenever it is exported.
-    pub fn observe(&self, reconciling: &Reconciling) {
+    pub fn observe(&self, reconciler: &ReconcilerHandle) {
         use opentelemetry::metrics::MeterProvider as _;
         let Some(provider) = &self.metrics else { return };
         let meter = provider.meter("weft-control-plane");
         let gauge = |name: &'static str, read: fn(&crate::reconciler::Published) -> u64| {
-            let published = reconciling.published();
+            let published = reconciler.published();
             meter
                 .u64_observable_gauge(name)
                 .with_callback(move |observer| observer.observe(read(&published.borrow()), &[]))

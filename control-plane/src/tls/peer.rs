@@ -11,7 +11,6 @@ use crate::ca::Serial;
 /// A verified peer: what its certificate says. Handlers find it in the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its identity.
     pub spiffe: SpiffeId,
     /// Which workload it is; the control plane is none.
     pub workload: Option<WorkloadId>,

@@ -15,7 +15,7 @@ use rustls::{
 use weft_api::TrustDomain;
 
 use super::peer::identify;
-use super::shown::{Shown, note_shown};
+use super::shown::{ExpiredCertificate, note_shown};
 
 /// Whether a client may come without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,6 @@ pub enum ClientCertificates {
     Optional,
     /// A connection without one ends in the handshake.
     Required,
-    /// Not asked for.
     Ignored,
 }
 
@@ -72,7 +71,7 @@ impl PeerVerifier {
         let Ok(before) = u64::try_from(peer.not_after.unix_timestamp() - 1) else { return };
         let before = UnixTime::since_unix_epoch(Duration::from_secs(before));
         if self.chain.verify_client_cert(end_entity, intermediates, before).is_ok() {
-            note_shown(Shown { workload: peer.workload, not_after: peer.not_after });
+            note_shown(ExpiredCertificate { workload: peer.workload, not_after: peer.not_after });
         }
     }
 }

@@ -7,15 +7,15 @@ use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
 use weft_api::{ResourceKind, Version, WorkloadId};
 use weft_xds::server::Event;
-use weft_xds::transport::server::{Publisher, StreamKind, Subscription};
+use weft_xds::transport::server::{Publisher, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
 use super::client_version;
 use super::config_source;
-use super::refusals::{Client, Refusals};
+use super::refusals::{ClientKey, Refusals};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
-use crate::reconciler::{Command, Connected, Progress, Reconciling, StreamId};
-use crate::seldom::Seldom;
+use crate::reconciler::{Command, Connected, Progress, ReconcilerHandle, StreamId};
 
 /// Names of a refused response in one line of the log.
 const SHOWN_NAMES: usize = 8;
@@ -23,22 +23,22 @@ const SHOWN_NAMES: usize = 8;
 /// Admits streams and hands them to the reconciler.
 #[derive(Debug)]
 pub struct Discovery {
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     refusals: Refusals,
     metrics: Metrics,
-    too_old: Seldom<WorkloadId>,
+    too_old: LogThrottle<WorkloadId>,
 }
 
 impl Discovery {
     /// Streams are served by a reconciler.
     #[must_use]
-    pub fn new(reconciling: Reconciling, refusals: Refusals, metrics: Metrics) -> Self {
-        Self { reconciling, refusals, metrics, too_old: Seldom::default() }
+    pub fn new(reconciler: ReconcilerHandle, refusals: Refusals, metrics: Metrics) -> Self {
+        Self { reconciler, refusals, metrics, too_old: LogThrottle::default() }
     }
 }
 
 impl Publisher for Discovery {
-    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status> {
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<StreamSetup, Status> {
         let workload = peer.workload.ok_or_else(|| {
             Status::permission_denied("only workloads have configuration; this is no workload's certificate")
         })?;
@@ -57,7 +57,7 @@ impl Publisher for Discovery {
         }
         let source = config_source::separate(&node, stream.scope)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if !self.reconciling.published().borrow().ready {
+        if !self.reconciler.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));
         }
         let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
@@ -66,31 +66,31 @@ impl Publisher for Discovery {
         let form = client_version::route_form(&node, stream);
         let user_agent = node.agent();
         let agent = user_agent.as_str().into();
-        let client = Client { workload: workload.clone(), instance: Arc::clone(&instance), agent };
+        let client = ClientKey { workload: workload.clone(), instance: Arc::clone(&instance), agent };
         let remembered = self.refusals.recall(&client);
         let guard = Guard {
             id,
             client,
             progress: Arc::clone(&progress),
-            reconciling: self.reconciling.clone(),
+            reconciler: self.reconciler.clone(),
             refusals: self.refusals.clone(),
             metrics: self.metrics.clone(),
         };
-        let (handle, subscription) = Subscription::new(move |event| guard.note(&event));
-        let subscription = subscription.with_rejections(remembered);
-        let subscription = match source {
-            Some(cluster) => subscription.with_config_source(cluster),
-            None => subscription,
+        let (handle, setup) = StreamSetup::new(move |event| guard.note(&event));
+        let setup = setup.with_rejections(remembered);
+        let setup = match source {
+            Some(cluster) => setup.with_config_source(cluster),
+            None => setup,
         };
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let kind = stream;
         let opened =
             Command::Opened(Connected { id, workload, instance, user_agent, kind, form, progress, handle });
-        if self.reconciling.try_tell(opened).is_some() {
+        if self.reconciler.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
-        Ok(subscription)
+        Ok(setup)
     }
 
     fn refused(&self, peer: &PeerIdentity, excess: Excess) {
@@ -112,9 +112,9 @@ fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
 /// Lives as long as the stream; its end tells the reconciler.
 struct Guard {
     id: StreamId,
-    client: Client,
+    client: ClientKey,
     progress: Arc<Progress>,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     refusals: Refusals,
     metrics: Metrics,
 }
@@ -141,7 +141,7 @@ impl Guard {
             Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
                 self.arrived();
             }
-            Event::Brought { kind: ResourceKind::Listener, names }
+            Event::Resumed { kind: ResourceKind::Listener, names }
                 if names.iter().any(|name| **name == *INBOUND_LISTENER) =>
             {
                 self.arrived();
@@ -149,7 +149,7 @@ impl Guard {
             Event::Acked { kind: ResourceKind::Secret, resources } => {
                 if let Some(version) = resources.iter().find_map(bundle) {
                     self.progress.took_bundle(version);
-                    self.reconciling.tell_presence();
+                    self.reconciler.tell_presence();
                 }
             }
             Event::Quarantined { kind, rejected } => {
@@ -159,7 +159,7 @@ impl Guard {
             }
             Event::Sent { .. }
             | Event::Acked { .. }
-            | Event::Brought { .. }
+            | Event::Resumed { .. }
             | Event::GateTimedOut { .. }
             | Event::AckOverdue { .. }
             | Event::UnknownType { .. } => {}
@@ -175,11 +175,11 @@ impl Guard {
     }
 
     fn tell(&self, news: Command) {
-        if let Some(news) = self.reconciling.try_tell(news) {
+        if let Some(news) = self.reconciler.try_tell(news) {
             // The queue is full: wait beside it, for the news must arrive.
-            let reconciling = self.reconciling.clone();
+            let reconciler = self.reconciler.clone();
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { reconciling.tell(news).await });
+                runtime.spawn(async move { reconciler.tell(news).await });
             }
         }
     }

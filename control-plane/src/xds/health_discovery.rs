@@ -21,11 +21,11 @@ use weft_api::WorkloadId;
 use weft_api::names::inbound_port;
 use weft_policies::compile::Health;
 
-use super::newest::{Newest, Seat};
 use super::peer;
+use super::stream_limit::{StreamLimit, StreamPermit};
 use crate::metrics::{Limit, Metrics};
 use crate::presence::registry::PortHealth;
-use crate::reconciler::{Command, Reconciling};
+use crate::reconciler::{Command, ReconcilerHandle};
 
 /// Streams of one workload: a proxy has one, and a second while it comes back.
 const MOST_STREAMS: usize = 2;
@@ -35,16 +35,16 @@ pub const MAX_REPORT_BYTES: usize = 256 * 1024;
 /// Assigns checks and takes reports.
 #[derive(Clone, Debug)]
 pub struct HealthReceiver {
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     metrics: Metrics,
-    streams: Newest,
+    streams: StreamLimit,
 }
 
 impl HealthReceiver {
     /// Reports go to a reconciler, which also says what is to be checked.
     #[must_use]
-    pub fn new(reconciling: Reconciling, metrics: Metrics) -> Self {
-        Self { reconciling, metrics, streams: Newest::new(MOST_STREAMS) }
+    pub fn new(reconciler: ReconcilerHandle, metrics: Metrics) -> Self {
+        Self { reconciler, metrics, streams: StreamLimit::new(MOST_STREAMS) }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -57,12 +57,12 @@ impl HealthReceiver {
     async fn converse(
         self,
         workload: WorkloadId,
-        seat: Seat,
+        permit: StreamPermit,
         mut reports: Streaming<HealthCheckRequestOrEndpointHealthResponse>,
         assignments: mpsc::Sender<Result<HealthCheckSpecifier, Status>>,
     ) {
         let (assign, mut wanted) = watch::channel(HealthCheckSpecifier::default());
-        self.reconciling.tell(Command::Check { workload: workload.clone(), assign }).await;
+        self.reconciler.tell(Command::Check { workload: workload.clone(), assign }).await;
         let (mut pending, mut is_assigned) = (None, false);
         loop {
             tokio::select! {
@@ -85,19 +85,19 @@ impl HealthReceiver {
                         let read = self.read(&report, &wanted.borrow());
                         if let Some(health) = read {
                             let workload = workload.clone();
-                            self.reconciling.tell(Command::Health { workload, health }).await;
+                            self.reconciler.tell(Command::Health { workload, health }).await;
                         }
                     }
                     Ok(None) | Err(_) => break,
                 },
-                () = seat.replaced.cancelled() => {
+                () = permit.replaced.cancelled() => {
                     let text = "newer streams of this workload took its place";
                     drop(assignments.try_send(Err(Status::resource_exhausted(text))));
                     break;
                 }
             }
         }
-        self.reconciling.tell(Command::HealthEnded(workload)).await;
+        self.reconciler.tell(Command::HealthEnded(workload)).await;
     }
 
     fn read(
@@ -152,11 +152,11 @@ impl HealthDiscoveryService for HealthReceiver {
         let (workload, _) = peer::workload(&request)?;
         // One: an assignment that was not taken yet must not be followed by others.
         let (assignments, outgoing) = mpsc::channel(1);
-        let seat = self.streams.enter(&workload);
-        if seat.is_beyond {
+        let permit = self.streams.enter(&workload);
+        if permit.is_beyond {
             self.metrics.limited(Limit::HealthStreamsOfAWorkload);
         }
-        tokio::spawn(self.clone().converse(workload, seat, request.into_inner(), assignments));
+        tokio::spawn(self.clone().converse(workload, permit, request.into_inner(), assignments));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 

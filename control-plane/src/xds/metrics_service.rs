@@ -8,11 +8,11 @@ use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamM
 use tonic::{Request, Response, Status, Streaming};
 use weft_api::{ServiceId, WorkloadId};
 
-use super::newest::Newest;
 use super::peer;
+use super::stream_limit::StreamLimit;
 use crate::edges::{Edges, exists, read};
 use crate::metrics::{Limit, Metrics};
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 /// Streams of one workload: a proxy has one, and a second while it comes back.
 const MOST_STREAMS: usize = 2;
@@ -21,20 +21,20 @@ const MOST_STREAMS: usize = 2;
 #[derive(Clone, Debug)]
 pub struct MetricsReceiver {
     edges: Edges,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     metrics: Metrics,
-    streams: Newest,
+    streams: StreamLimit,
 }
 
 impl MetricsReceiver {
     /// Feeds a picture of the mesh, of the services that are published.
     #[must_use]
-    pub fn new(edges: Edges, reconciling: Reconciling, metrics: Metrics) -> Self {
-        Self { edges, reconciling, metrics, streams: Newest::new(MOST_STREAMS) }
+    pub fn new(edges: Edges, reconciler: ReconcilerHandle, metrics: Metrics) -> Self {
+        Self { edges, reconciler, metrics, streams: StreamLimit::new(MOST_STREAMS) }
     }
 
     fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
-        let set = Arc::clone(&self.reconciling.published().borrow().set);
+        let set = Arc::clone(&self.reconciler.published().borrow().set);
         let samples = read(&report.envoy_metrics, |cluster| exists(cluster, &set));
         if self.edges.record(Instant::now(), workload, service, samples) > 0 {
             self.metrics.limited(Limit::EdgesOfAWorkload);
@@ -50,8 +50,8 @@ impl MetricsService for MetricsReceiver {
     ) -> Result<Response<StreamMetricsResponse>, Status> {
         // The certificate is the truth; the node in the message is a claim and is not read.
         let (workload, service) = peer::workload(&request)?;
-        let seat = self.streams.enter(&workload);
-        if seat.is_beyond {
+        let permit = self.streams.enter(&workload);
+        if permit.is_beyond {
             self.metrics.limited(Limit::MetricStreamsOfAWorkload);
         }
         let mut reports = request.into_inner();
@@ -61,7 +61,7 @@ impl MetricsService for MetricsReceiver {
                     Some(report) => self.take(&workload, &service, &report),
                     None => return Ok(Response::new(StreamMetricsResponse {})),
                 },
-                () = seat.replaced.cancelled() => {
+                () = permit.replaced.cancelled() => {
                     return Err(Status::resource_exhausted("newer streams of this workload took its place"));
                 }
             }

@@ -27,8 +27,7 @@ const OVERHEAD: usize = 160;
 
 /// Whose refusals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// The workload.
+pub struct ClientKey {
     pub workload: WorkloadId,
     /// Which joining of it.
     pub instance: Arc<str>,
@@ -45,7 +44,7 @@ pub struct Refusals {
 
 #[derive(Debug, Default)]
 struct Memory {
-    workloads: HashMap<WorkloadId, Vec<Known>>,
+    workloads: HashMap<WorkloadId, Vec<KnownClient>>,
     bytes: usize,
     count: usize,
     next: u64,
@@ -53,7 +52,7 @@ struct Memory {
 
 /// One client of a workload, the one that was heard of last at the end.
 #[derive(Debug)]
-struct Known {
+struct KnownClient {
     instance: Arc<str>,
     agent: Arc<str>,
     places: HashMap<(ResourceKind, Arc<str>), u64>,
@@ -64,7 +63,7 @@ struct Known {
 impl Refusals {
     /// What this client refused of late and has not accepted in another version since.
     #[must_use]
-    pub fn recall(&self, client: &Client) -> Vec<(ResourceKind, Rejected)> {
+    pub fn recall(&self, client: &ClientKey) -> Vec<(ResourceKind, Rejected)> {
         let mut memory = self.memory();
         match memory.known(client) {
             Some(known) => {
@@ -76,14 +75,14 @@ impl Refusals {
     }
 
     /// Remembers a refusal; says how many others had to be forgotten for lack of room.
-    pub fn remember(&self, client: &Client, kind: ResourceKind, rejected: &Rejected) -> usize {
+    pub fn remember(&self, client: &ClientKey, kind: ResourceKind, rejected: &Rejected) -> usize {
         self.memory().remember(client, kind, rejected)
     }
 
     /// The client accepted these names of a type in some version.
     pub fn accepted<'a>(
         &self,
-        client: &Client,
+        client: &ClientKey,
         kind: ResourceKind,
         names: impl IntoIterator<Item = &'a Arc<str>>,
     ) {
@@ -107,7 +106,7 @@ impl Refusals {
     pub fn forget(&self, workload: &WorkloadId, keep: Option<&str>) {
         let mut memory = self.memory();
         let Some(clients) = memory.workloads.get_mut(workload) else { return };
-        let gone: Vec<Known> = clients.extract_if(.., |known| keep != Some(&*known.instance)).collect();
+        let gone: Vec<KnownClient> = clients.extract_if(.., |known| keep != Some(&*known.instance)).collect();
         let is_gone = clients.is_empty();
         if is_gone {
             memory.workloads.remove(workload);
@@ -138,17 +137,17 @@ impl Refusals {
 const WHOLE_SET: &str = "*";
 
 impl Memory {
-    fn known(&mut self, client: &Client) -> Option<&mut Known> {
+    fn known(&mut self, client: &ClientKey) -> Option<&mut KnownClient> {
         self.workloads.get_mut(&client.workload)?.iter_mut().find(|known| known.is(client))
     }
 
-    fn remember(&mut self, client: &Client, kind: ResourceKind, rejected: &Rejected) -> usize {
+    fn remember(&mut self, client: &ClientKey, kind: ResourceKind, rejected: &Rejected) -> usize {
         let age = self.next;
         self.next += 1;
         let clients = self.workloads.entry(client.workload.clone()).or_default();
         let mut known = match clients.iter().position(|known| known.is(client)) {
             Some(place) => clients.remove(place),
-            None => Known::new(client),
+            None => KnownClient::new(client),
         };
         let oldest = (clients.len() >= CLIENTS).then(|| clients.remove(0));
         let before = (known.bytes, known.by_age.len());
@@ -180,14 +179,14 @@ impl Memory {
         1
     }
 
-    fn let_go(&mut self, known: &Known) {
+    fn let_go(&mut self, known: &KnownClient) {
         self.bytes -= known.bytes;
         self.count -= known.by_age.len();
     }
 }
 
-impl Known {
-    fn new(client: &Client) -> Self {
+impl KnownClient {
+    fn new(client: &ClientKey) -> Self {
         Self {
             instance: Arc::clone(&client.instance),
             agent: Arc::clone(&client.agent),
@@ -197,7 +196,7 @@ impl Known {
         }
     }
 
-    fn is(&self, client: &Client) -> bool {
+    fn is(&self, client: &ClientKey) -> bool {
         self.instance == client.instance && self.agent == client.agent
     }
 
@@ -240,8 +239,8 @@ mod tests {
 
     use super::*;
 
-    fn client(workload: &str, instance: &str, agent: &str) -> Client {
-        Client { workload: workload.parse().unwrap(), instance: instance.into(), agent: agent.into() }
+    fn client(workload: &str, instance: &str, agent: &str) -> ClientKey {
+        ClientKey { workload: workload.parse().unwrap(), instance: instance.into(), agent: agent.into() }
     }
 
     fn refused(name: &str, body: &str, words: &str) -> Rejected {
@@ -249,7 +248,7 @@ mod tests {
         Rejected { name: name.into(), version, message: words.into() }
     }
 
-    fn names(refusals: &Refusals, client: &Client) -> Vec<String> {
+    fn names(refusals: &Refusals, client: &ClientKey) -> Vec<String> {
         refusals.recall(client).iter().map(|(_, rejected)| rejected.name.to_string()).collect()
     }
 

@@ -32,7 +32,7 @@ pub struct Leadership {
     lease: Lease,
 }
 
-enum Loss {
+enum LeadershipLoss {
     Taken,
     Unavailable(String),
 }
@@ -64,12 +64,12 @@ pub(crate) async fn campaign(store: Arc<dyn Store>, key: &str, candidate: &str, 
     loop {
         let reason = match stand(&store, &key, candidate, ttl).await {
             Ok(leadership) => return leadership,
-            Err(Loss::Taken) => match await_vacancy(&*store, &key).await {
+            Err(LeadershipLoss::Taken) => match await_vacancy(&*store, &key).await {
                 Ok(()) => continue,
                 Err(ReadError::Compacted { .. } | ReadError::Ahead { .. }) => continue,
                 Err(ReadError::Unavailable { reason }) => reason,
             },
-            Err(Loss::Unavailable(reason)) => reason,
+            Err(LeadershipLoss::Unavailable(reason)) => reason,
         };
         tracing::debug!(%key, reason, "an election waits for the store");
         sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -82,21 +82,21 @@ async fn stand(
     key: &Key,
     candidate: &str,
     ttl: Duration,
-) -> Result<Leadership, Loss> {
+) -> Result<Leadership, LeadershipLoss> {
     // Look first: a lease for each try against a sitting leader would be a write for nothing.
     if store.get(key).await?.is_some() {
-        return Err(Loss::Taken);
+        return Err(LeadershipLoss::Taken);
     }
     let lease = Lease::grant(Arc::clone(store), ttl).await?;
     let txn = Txn::new().expect_absent(key).put_leased(key, candidate.to_owned(), lease.id());
     let fence = match store.commit(txn).await {
         Ok(revision) => revision,
-        Err(CommitError::Conflict { .. }) => return Err(Loss::Taken),
+        Err(CommitError::Conflict { .. }) => return Err(LeadershipLoss::Taken),
         Err(CommitError::Uncertain { .. }) => match store.get(key).await? {
             Some(Entry { mod_revision, lease: Some(owner), .. }) if owner == lease.id() => mod_revision,
-            _ => return Err(Loss::Taken),
+            _ => return Err(LeadershipLoss::Taken),
         },
-        Err(error) => return Err(Loss::Unavailable(error.to_string())),
+        Err(error) => return Err(LeadershipLoss::Unavailable(error.to_string())),
     };
     Ok(Leadership { key: key.clone(), fence, lease })
 }
@@ -118,13 +118,13 @@ async fn await_vacancy(store: &dyn Store, key: &Key) -> Result<(), ReadError> {
     timeout(LOOK_AGAIN, vacant).await.unwrap_or(Ok(()))
 }
 
-impl From<ReadError> for Loss {
+impl From<ReadError> for LeadershipLoss {
     fn from(error: ReadError) -> Self {
         Self::Unavailable(error.to_string())
     }
 }
 
-impl From<LeaseError> for Loss {
+impl From<LeaseError> for LeadershipLoss {
     fn from(error: LeaseError) -> Self {
         Self::Unavailable(error.to_string())
     }

@@ -93,26 +93,26 @@ impl Stream for Follow {
 struct Follower {
     store: Arc<dyn Store>,
     prefix: String,
-    mirror: Option<Mirror>,
+    mirror: Option<KnownEntries>,
     changes: mpsc::Sender<Change>,
     health: watch::Sender<Health>,
 }
 
 /// What the consumer knows.
-struct Mirror {
+struct KnownEntries {
     revision: Revision,
-    known: BTreeMap<Key, Mark>,
+    known: BTreeMap<Key, EntryMark>,
 }
 
 /// Enough of an entry to see that it differs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct EntryMark {
     revision: Revision,
     digest: u64,
 }
 
 /// Why a round of list and watch ended.
-enum Ended {
+enum RoundEnd {
     /// The consumer is gone.
     Dropped,
     /// List again at once.
@@ -126,9 +126,9 @@ impl Follower {
         let mut ceiling = FIRST_PAUSE;
         loop {
             match self.round(&mut ceiling).await {
-                Ended::Dropped => return,
-                Ended::Relist => {}
-                Ended::Unavailable(reason) => {
+                RoundEnd::Dropped => return,
+                RoundEnd::Relist => {}
+                RoundEnd::Unavailable(reason) => {
                     tracing::warn!(prefix = self.prefix, reason, "cannot follow the store, trying again");
                     self.mark_stale(reason);
                     ceiling = (ceiling * 2).min(LONGEST_PAUSE);
@@ -139,7 +139,7 @@ impl Follower {
     }
 
     /// Lists, tells the difference, then watches until something ends that.
-    async fn round(&mut self, ceiling: &mut Duration) -> Ended {
+    async fn round(&mut self, ceiling: &mut Duration) -> RoundEnd {
         let snapshot = match list_all(&*self.store, &self.prefix).await {
             Ok(snapshot) => snapshot,
             Err(error) => return error.into(),
@@ -148,7 +148,7 @@ impl Follower {
         if let Some(change) = self.reconcile(snapshot)
             && self.changes.send(change).await.is_err()
         {
-            return Ended::Dropped;
+            return RoundEnd::Dropped;
         }
         let mut batches = match self.store.watch(&self.prefix, from).await {
             Ok(batches) => batches,
@@ -166,19 +166,19 @@ impl Follower {
         loop {
             let item = tokio::select! {
                 item = batches.next() => item,
-                () = &mut resync => return Ended::Relist,
-                () = self.changes.closed() => return Ended::Dropped,
+                () = &mut resync => return RoundEnd::Relist,
+                () = self.changes.closed() => return RoundEnd::Dropped,
             };
             let batch = match item {
                 Some(Ok(batch)) => batch,
                 Some(Err(error)) => return error.into(),
-                None => return Ended::Unavailable("the watch ended".into()),
+                None => return RoundEnd::Unavailable("the watch ended".into()),
             };
             if let Some(mirror) = &mut self.mirror
                 && mirror.absorb(&batch)
                 && self.changes.send(Change::Batch(batch)).await.is_err()
             {
-                return Ended::Dropped;
+                return RoundEnd::Dropped;
             }
         }
     }
@@ -193,11 +193,11 @@ impl Follower {
                     prefix = self.prefix, before = %mirror.revision, now = %snapshot.revision,
                     "the store went back in time: was it restored from a backup?"
                 );
-                self.mirror = Some(Mirror::of(&snapshot));
+                self.mirror = Some(KnownEntries::of(&snapshot));
                 Some(Change::Snapshot(snapshot))
             }
             None => {
-                self.mirror = Some(Mirror::of(&snapshot));
+                self.mirror = Some(KnownEntries::of(&snapshot));
                 Some(Change::Snapshot(snapshot))
             }
         }
@@ -214,9 +214,9 @@ impl Follower {
     }
 }
 
-impl Mirror {
+impl KnownEntries {
     fn of(snapshot: &Snapshot) -> Self {
-        let known = snapshot.entries.iter().map(|entry| (entry.key.clone(), Mark::of(entry))).collect();
+        let known = snapshot.entries.iter().map(|entry| (entry.key.clone(), EntryMark::of(entry))).collect();
         Self { revision: snapshot.revision, known }
     }
 
@@ -228,7 +228,7 @@ impl Mirror {
         self.revision = batch.revision;
         for event in &batch.events {
             match event {
-                Event::Put(entry) => drop(self.known.insert(entry.key.clone(), Mark::of(entry))),
+                Event::Put(entry) => drop(self.known.insert(entry.key.clone(), EntryMark::of(entry))),
                 Event::Delete(key) => drop(self.known.remove(key)),
             }
         }
@@ -241,7 +241,7 @@ impl Mirror {
         let mut gone = std::mem::take(&mut self.known);
         let mut events = Vec::new();
         for entry in snapshot.entries {
-            let mark = Mark::of(&entry);
+            let mark = EntryMark::of(&entry);
             if gone.remove(&entry.key) != Some(mark) {
                 events.push(Event::Put(entry.clone()));
             }
@@ -252,7 +252,7 @@ impl Mirror {
     }
 }
 
-impl Mark {
+impl EntryMark {
     fn of(entry: &Entry) -> Self {
         let mut hasher = DefaultHasher::new();
         entry.value.hash(&mut hasher);
@@ -260,7 +260,7 @@ impl Mark {
     }
 }
 
-impl From<ReadError> for Ended {
+impl From<ReadError> for RoundEnd {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Compacted { .. } | ReadError::Ahead { .. } => Self::Relist,

@@ -29,12 +29,12 @@ pub struct Retention {
 pub(crate) struct History {
     // A lock because listings, watchers and the writer meet here; held for map lookups and clones of
     // shared pointers only, never across an await or a file operation.
-    past: Mutex<Past>,
+    past: Mutex<PastRevisions>,
     newest: watch::Sender<Revision>,
 }
 
 #[derive(Debug)]
-struct Past {
+struct PastRevisions {
     /// The oldest revision that can be listed, and its entries.
     floor: (Revision, Entries),
     /// One for each revision after the floor, without gaps.
@@ -61,7 +61,8 @@ struct Cursor {
 impl History {
     /// A history that begins with this state.
     pub(crate) fn starting_at(revision: Revision, entries: Entries, retention: Retention) -> Arc<Self> {
-        let past = Past { floor: (revision, entries), versions: VecDeque::new(), bytes: 0, retention };
+        let past =
+            PastRevisions { floor: (revision, entries), versions: VecDeque::new(), bytes: 0, retention };
         Arc::new(Self { past: Mutex::new(past), newest: watch::Sender::new(revision) })
     }
 
@@ -126,13 +127,13 @@ impl History {
         Ok(())
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
+    fn past(&self) -> MutexGuard<'_, PastRevisions> {
         // Nothing panics half way through a change of the past, so a poisoned lock guards a whole one.
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Past {
+impl PastRevisions {
     fn newest(&self) -> (Revision, &Entries) {
         match self.versions.back() {
             Some(version) => (version.batch.revision, &version.after),

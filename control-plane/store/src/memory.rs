@@ -17,12 +17,12 @@ use crate::txn::{Limits, Txn};
 /// A store that ends with the process.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
-    state: Arc<State>,
+    state: Arc<MemoryState>,
     limits: Limits,
 }
 
 #[derive(Debug)]
-struct State {
+struct MemoryState {
     // A lock because it is the writer: commits are serialised by it. Never held across an await.
     ledger: Mutex<Ledger>,
     history: Arc<History>,
@@ -38,7 +38,7 @@ impl MemoryStore {
     /// An empty store with limits as another engine has them, and as much history as asked: for
     /// tests of what callers do at either end.
     pub fn with(limits: Limits, retention: Retention) -> Self {
-        let state = State {
+        let state = MemoryState {
             ledger: Mutex::default(),
             history: History::starting_at(Revision(0), Entries::new(), retention),
             deadlines: Deadlines::default(),
@@ -53,7 +53,7 @@ impl Default for MemoryStore {
     }
 }
 
-impl State {
+impl MemoryState {
     fn commit(&self, txn: &Txn, limits: &Limits) -> Result<Revision, CommitError> {
         txn.check(limits)?;
         let mut ledger = self.ledger();

@@ -61,7 +61,7 @@ async fn streams_that_are_lost_all_at_once_are_held_back() {
         plane.until(&format!("shop/by-{n}"), "healthy", |status| status.health == "Healthy").await;
     }
     drop((watcher, others));
-    let mut published = plane.running.reconciling.published();
+    let mut published = plane.running.reconciler.published();
     let held = published.wait_for(|published| published.held_back >= 5);
     tokio::time::timeout(crate::plane::DEADLINE, held).await.expect("held back in time").unwrap();
     let member = cart(&plane).await;

@@ -50,7 +50,7 @@ impl Plane {
             std::fs::read_to_string(directory.path().join("operator.token")).unwrap().trim().to_owned();
         let client = Client::try_new(&format!("http://{}", running.api), &token, &[]).unwrap();
         let plane = Self { running, client, token, directory };
-        let mut published = plane.running.reconciling.published();
+        let mut published = plane.running.reconciler.published();
         let ready = published.wait_for(|published| published.ready);
         tokio::time::timeout(DEADLINE, ready).await.expect("ready in time").unwrap();
         Ok(plane)

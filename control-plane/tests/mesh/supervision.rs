@@ -27,14 +27,14 @@ async fn reconciler_that_hangs_is_silent_until_it_goes_on() {
     let socket = UnixDatagram::bind(&path).unwrap();
     let plane = Plane::start().await;
     let supervisor = Supervisor::try_new(path.as_os_str(), Some(SILENCE)).unwrap();
-    tokio::spawn(supervise(supervisor, plane.running.reconciling.clone()));
+    tokio::spawn(supervise(supervisor, plane.running.reconciler.clone()));
     for expected in ["STATUS=reads policies", "READY=1\nSTATUS=", "WATCHDOG=1", "WATCHDOG=1"] {
         let heard = hears(&socket, DEADLINE).expect(expected);
         assert!(heard.starts_with(expected), "{heard}");
     }
 
     // Whoever holds what is published holds up whoever publishes.
-    let published = plane.running.reconciling.published();
+    let published = plane.running.reconciler.published();
     let (release, released) = mpsc::channel::<()>();
     let holding = std::thread::spawn(move || {
         let _held = published.borrow();

@@ -35,7 +35,7 @@ impl Control {
 
     pub(super) fn take_update(&mut self, update: Update) {
         let now = Self::now();
-        let Update { kind, added, removed, ticket } = update;
+        let Update { kind, added, removed, response_id } = update;
         tracing::debug!(
             kind = kind.short(),
             added = ?added.iter().map(|added| &*added.name).collect::<Vec<_>>(),
@@ -55,7 +55,7 @@ impl Control {
             self.world.hear_virtual_hosts();
         }
         self.gauges.count_update(kind, refusals.is_empty());
-        self.pending.push(Pending::new(kind, ticket, names, refusals, now.instant));
+        self.pending.push(Pending::new(kind, response_id, names, refusals, now.instant));
     }
 
     pub(super) fn take_file(&mut self, update: &FileUpdate) {

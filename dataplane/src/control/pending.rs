@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_api::ResourceKind;
-use weft_xds::client::{Ticket, Verdict};
+use weft_xds::client::{ResponseId, Verdict};
 
 use super::held::Refusal;
 use super::world::World;
@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) kind: ResourceKind,
-    pub(super) ticket: Ticket,
+    pub(super) response_id: ResponseId,
     names: Vec<(Arc<str>, Arc<str>)>,
     refusals: Vec<Refusal>,
     deadline: Instant,
@@ -27,12 +27,12 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(
         kind: ResourceKind,
-        ticket: Ticket,
+        response_id: ResponseId,
         names: Vec<(Arc<str>, Arc<str>)>,
         refusals: Vec<Refusal>,
         now: Instant,
     ) -> Self {
-        Self { kind, ticket, names, refusals, deadline: now + LONGEST }
+        Self { kind, response_id, names, refusals, deadline: now + LONGEST }
     }
 
     /// A refusal that showed only later.

@@ -118,7 +118,7 @@ impl Control {
             }
             let verdict = pending.verdict();
             tracing::debug!(kind = pending.kind.short(), ?verdict, "answered");
-            client.answer_ticket(pending.kind, pending.ticket.clone(), verdict);
+            client.answer_response(pending.kind, pending.response_id.clone(), verdict);
             false
         });
     }

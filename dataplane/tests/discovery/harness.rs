@@ -19,7 +19,7 @@ use tower::util::MapRequestLayer;
 use weft_api::names::SpiffeId;
 use weft_api::{Resource, ResourceKey, ResourceKind};
 use weft_xds::server::Event;
-use weft_xds::transport::server::{DiscoveryServer, Handle, Publisher, StreamKind, Subscription};
+use weft_xds::transport::server::{DiscoveryServer, Publisher, StreamHandle, StreamKind, StreamSetup};
 use weft_xds::transport::{NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
 
@@ -29,28 +29,28 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// Publishes one view to every stream.
 struct Door {
-    published: Arc<Mutex<(View, Vec<Handle>)>>,
+    published: Arc<Mutex<(View, Vec<StreamHandle>)>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
 impl Publisher for Door {
-    fn open(&self, _: NodeClaim, _: PeerIdentity, _: StreamKind) -> Result<Subscription, Status> {
+    fn open(&self, _: NodeClaim, _: PeerIdentity, _: StreamKind) -> Result<StreamSetup, Status> {
         let events = self.events.clone();
-        let (handle, subscription) = Subscription::new(move |event| drop(events.send(event)));
+        let (handle, setup) = StreamSetup::new(move |event| drop(events.send(event)));
         let mut published = self.published.lock().unwrap();
         // Before the first publication there is nothing to say: an empty world would be a lie (S14).
         if published.0.revision > 0 {
             handle.publish(published.0.clone(), Changes::All);
         }
         published.1.push(handle);
-        Ok(subscription)
+        Ok(setup)
     }
 }
 
 pub(crate) struct Server {
     port: u16,
     revision: u64,
-    published: Arc<Mutex<(View, Vec<Handle>)>>,
+    published: Arc<Mutex<(View, Vec<StreamHandle>)>>,
     events: mpsc::UnboundedReceiver<Event>,
     task: tokio::task::JoinHandle<()>,
 }

@@ -144,7 +144,7 @@ async fn virtual_hosts_that_are_held_are_brought_along_to_another_server() {
     let mut server = Server::start_on(port).await;
     server.publish(&base.with("unknown", &[("b.test", "one", "")]));
     let mut brought = soon(server.event(|event| match event {
-        Event::Brought { kind: ResourceKind::VirtualHost, names } => Some(names.clone()),
+        Event::Resumed { kind: ResourceKind::VirtualHost, names } => Some(names.clone()),
         _ => None,
     }))
     .await;

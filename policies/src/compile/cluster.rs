@@ -22,8 +22,9 @@ use prost::Message;
 use weft_api::names::{Name, ServiceId, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::compiled::{Compiled, Origins};
 use super::model::Model;
-use super::{Compiled, Origins, endpoints, tls, wire};
+use super::{endpoints, tls, wire};
 use crate::kinds::Service;
 use crate::kinds::service::{Port, Protocol};
 use crate::kinds::traffic_policy::Balancer;

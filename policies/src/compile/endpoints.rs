@@ -11,8 +11,9 @@ use prost::Message;
 use weft_api::names::{Name, ServiceId};
 use weft_api::resource::{Resource, ResourceKind};
 
+use super::compiled::{Compiled, Origins};
 use super::model::{Health, Locality, Model, ProxyType, WorkloadState};
-use super::{Compiled, Origins, wire};
+use super::wire;
 use crate::kinds::service::Port;
 
 /// Metadata that chooses among a cluster's `transport_socket_matches`.

@@ -10,10 +10,11 @@ use prost::Message;
 use weft_api::names::{Name, ServiceId, cluster_name, virtual_host_resource_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, Upstream};
 use super::route::Routes;
 use super::scope::Scope;
-use super::{Compiled, Origins, RouteForm, route, units, unknown_hosts, wire};
+use super::{route, units, unknown_hosts, wire};
 use crate::kinds::Service;
 use crate::kinds::service::Port;
 use crate::kinds::spec::{Relation, Target};

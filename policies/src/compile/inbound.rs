@@ -25,10 +25,11 @@ use prost::Message;
 use weft_api::names::{INBOUND_LISTENER, ServiceId, inbound_cluster_name, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::compiled::{Compiled, Origins};
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
-use super::rbac::Authorization;
-use super::{Compiled, Origins, cluster, http, rbac, route, tls, wire};
+use super::rbac::PortRbac;
+use super::{cluster, http, rbac, route, tls, wire};
 use crate::kinds::service::{Port, Protocol};
 
 /// Field `virtual_hosts` of a route configuration.
@@ -45,7 +46,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
         origins.service(&service);
         for port in &spec.ports {
             compiled.push(application_cluster(workload, &service, port));
-            let authorization = Authorization::of(&service, port, model);
+            let authorization = PortRbac::of(&service, port, model);
             if port.protocol.is_http() {
                 compiled.push(routes(&service, port, &authorization));
             } else {
@@ -98,7 +99,7 @@ fn listener(
 }
 
 /// One port of one service, chosen by its server name.
-fn chain(service: &ServiceId, port: &Port, model: &Model<'_>, authorization: &Authorization) -> FilterChain {
+fn chain(service: &ServiceId, port: &Port, model: &Model<'_>, authorization: &PortRbac) -> FilterChain {
     let name = inbound_cluster_name(service, port.name.as_str());
     let (filters, alpn) = if port.protocol.is_http() {
         let called = format!("{service} port {}", port.name);
@@ -121,7 +122,7 @@ fn chain(service: &ServiceId, port: &Port, model: &Model<'_>, authorization: &Au
 }
 
 /// The routes of a port: everything to the application, and who may call it. Equal for all members of the service.
-fn routes(service: &ServiceId, port: &Port, authorization: &Authorization) -> Compiled {
+fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac) -> Compiled {
     let name = inbound_cluster_name(service, port.name.as_str());
     let action = RouteAction { cluster_specifier: Some(route::to_cluster(&name)), ..route::defaults() };
     let host = VirtualHost {
@@ -145,7 +146,7 @@ fn routes(service: &ServiceId, port: &Port, authorization: &Authorization) -> Co
     Compiled::new(Resource::new(ResourceKind::Route, name, body, refs), origins.into_vec())
 }
 
-fn tcp_filters(cluster: &str, authorization: &Authorization) -> Vec<Filter> {
+fn tcp_filters(cluster: &str, authorization: &PortRbac) -> Vec<Filter> {
     let mut filters = authorization.network_filters(cluster);
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),

@@ -15,9 +15,10 @@ use prost::Message;
 use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, Upstream, WorkloadState};
 use super::scope::Scope;
-use super::{Compiled, Origins, RouteForm, hosts, http, route, unknown_hosts, wire};
+use super::{hosts, http, route, unknown_hosts, wire};
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.

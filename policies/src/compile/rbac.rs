@@ -44,7 +44,7 @@ type Rules = BTreeMap<String, Policy>;
 
 /// Who may call one port of a service.
 #[derive(Debug)]
-pub(super) struct Authorization {
+pub(super) struct PortRbac {
     deny: Rules,
     /// `None` passes everything that no Deny matches.
     allow: Option<Rules>,
@@ -53,7 +53,7 @@ pub(super) struct Authorization {
     origins: Vec<PolicyKey>,
 }
 
-impl Authorization {
+impl PortRbac {
     /// What all policies together say about a port.
     pub(super) fn of(service: &ServiceId, port: &Port, model: &Model<'_>) -> Self {
         let mut result =

@@ -14,8 +14,9 @@ use envoy_types::pb::envoy::config::route::v3::route_match::{ConnectMatcher, Pat
 use envoy_types::pb::envoy::config::route::v3::{DirectResponseAction, Route, RouteAction, RouteMatch};
 use weft_api::names::{Name, ServiceId, cluster_name};
 
+use super::compiled::Origins;
 use super::model::Model;
-use super::{Origins, traffic, wire};
+use super::{traffic, wire};
 use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};

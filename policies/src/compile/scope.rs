@@ -22,12 +22,12 @@ pub struct Scope {
     /// Their namespace, which short names belong to.
     pub namespace: Name,
     /// Which services they are told of.
-    pub sees: Sees,
+    pub sees: Visibility,
 }
 
 /// Which services a caller is told of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sees {
+pub enum Visibility {
     /// All.
     All,
     /// Those that follow from who it is and what it declares.
@@ -42,8 +42,8 @@ pub enum Sees {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.sees {
-            Sees::All => write!(f, "{}", self.namespace),
-            Sees::Declared { identity, upstreams } => {
+            Visibility::All => write!(f, "{}", self.namespace),
+            Visibility::Declared { identity, upstreams } => {
                 match identity {
                     Some(identity) => write!(f, "{identity}")?,
                     None => write!(f, "{}", self.namespace)?,
@@ -60,8 +60,8 @@ impl Scope {
     #[must_use]
     pub fn of(workload: &WorkloadState, model: &Model<'_>) -> Self {
         let sees = match model.set.defaults().0.view {
-            View::All | View::OnDemand => Sees::All,
-            View::Declared => Sees::Declared {
+            View::All | View::OnDemand => Visibility::All,
+            View::Declared => Visibility::Declared {
                 identity: workload.identity.clone(),
                 upstreams: workload.upstreams.iter().map(|upstream| upstream.service.clone()).collect(),
             },
@@ -72,7 +72,7 @@ impl Scope {
     /// Whether its callers are told of a service.
     #[must_use]
     pub fn sees(&self, service: &Object<Service>, model: &Model<'_>) -> bool {
-        let Sees::Declared { identity, upstreams } = &self.sees else { return true };
+        let Visibility::Declared { identity, upstreams } = &self.sees else { return true };
         let id = service.id();
         let said = |caller: &ServiceId| {
             let ports = service.spec.ports.iter();
@@ -90,8 +90,8 @@ impl Scope {
     #[must_use]
     pub fn caller(&self) -> String {
         match &self.sees {
-            Sees::Declared { identity: Some(identity), .. } => identity.to_string(),
-            Sees::All | Sees::Declared { identity: None, .. } => {
+            Visibility::Declared { identity: Some(identity), .. } => identity.to_string(),
+            Visibility::All | Visibility::Declared { identity: None, .. } => {
                 format!("this workload of {}", self.namespace)
             }
         }

@@ -32,10 +32,11 @@ use envoy_types::pb::xds::core::v3 as xds;
 use prost::Message;
 use weft_api::resource::{Resource, ResourceKind};
 
+use super::compiled::{Compiled, Origins};
 use super::model::Model;
 use super::overrides::FilterOverrides;
-use super::scope::{Scope, Sees};
-use super::{Compiled, Origins, cluster, http, route, wire};
+use super::scope::{Scope, Visibility};
+use super::{cluster, http, route, wire};
 use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
 
@@ -72,15 +73,15 @@ pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
 pub(super) fn reason(scope: &Scope, model: &Model<'_>) -> (u32, String) {
     let caller = scope.caller();
     match (&scope.sees, model.set.defaults().0.authorization) {
-        (Sees::All, _) => (502, UNKNOWN_HOST.to_owned()),
-        (Sees::Declared { .. }, DefaultAction::Allow) => (
+        (Visibility::All, _) => (502, UNKNOWN_HOST.to_owned()),
+        (Visibility::Declared { .. }, DefaultAction::Allow) => (
             502,
             format!(
                 "{caller} is told of no service with this host name: there is none, or it is not among the workload's \
                  upstreams and no AuthorizationPolicy allows it by name (Mesh defaults.view is Declared)"
             ),
         ),
-        (Sees::Declared { .. }, DefaultAction::Deny) => (
+        (Visibility::Declared { .. }, DefaultAction::Deny) => (
             403,
             format!(
                 "no AuthorizationPolicy allows {caller} to call a service with this host name, or there is no such \

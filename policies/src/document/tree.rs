@@ -80,7 +80,7 @@ impl Tree {
 
 /// Something that keeps a text from being read, or that is refused in any document.
 #[derive(Debug)]
-pub(super) struct Flaw {
+pub(super) struct TextError {
     pub(super) document: usize,
     pub(super) at: Position,
     pub(super) path: Path,
@@ -91,7 +91,7 @@ pub(super) struct Flaw {
 
 /// Reads all documents of a text. Documents with a flaw are left out; after one that breaks the syntax or a limit,
 /// nothing more is read.
-pub(super) fn read(text: &str) -> (Vec<(Value, Tree)>, Vec<Flaw>) {
+pub(super) fn read(text: &str) -> (Vec<(Value, Tree)>, Vec<TextError>) {
     let mut reader = Reader { text, ..Reader::default() };
     for event in Parser::new_from_str(text) {
         match event {
@@ -128,7 +128,7 @@ enum Frame {
 struct Reader<'a> {
     text: &'a str,
     documents: Vec<(Value, Tree)>,
-    flaws: Vec<Flaw>,
+    flaws: Vec<TextError>,
     /// Documents begun, empty ones not counted.
     index: usize,
     open: Vec<Frame>,
@@ -141,14 +141,14 @@ struct Reader<'a> {
 }
 
 /// The text is not read any further.
-struct Stop;
+struct StopReading;
 
 impl Reader<'_> {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), StopReading> {
         let at = position(span.start);
         self.check_size(span.end)?;
         if self.flaws.len() >= FLAWS_MAX {
-            return Err(Stop);
+            return Err(StopReading);
         }
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
@@ -191,16 +191,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn begin_inside(&mut self, at: Marker, anchor: usize, tag: Option<&Tag>) -> Result<(), Stop> {
+    fn begin_inside(&mut self, at: Marker, anchor: usize, tag: Option<&Tag>) -> Result<(), StopReading> {
         self.check_anchor(at, anchor);
         self.check_tag(at, tag);
         if self.expects_key() {
             self.flaw(at, Code::Syntax, "a key must be a plain word".to_owned(), None);
-            return Err(Stop);
+            return Err(StopReading);
         }
         if self.open.len() == MAX_DEPTH {
             self.flaw(at, Code::TooLarge, format!("is nested deeper than {MAX_DEPTH}"), None);
-            return Err(Stop);
+            return Err(StopReading);
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Reader<'_> {
         if let Some((name, line, at)) = twice {
             let message = format!("{name:?} stands twice, first on line {line}");
             let path = self.path();
-            self.flaws.push(Flaw {
+            self.flaws.push(TextError {
                 document: self.index,
                 at,
                 path,
@@ -274,13 +274,13 @@ impl Reader<'_> {
         self.read.1
     }
 
-    fn check_size(&mut self, end: Marker) -> Result<(), Stop> {
+    fn check_size(&mut self, end: Marker) -> Result<(), StopReading> {
         if self.advance(end.index()) - self.begin <= MAX_DOCUMENT_BYTES {
             return Ok(());
         }
         let message = format!("a document has at most {MAX_DOCUMENT_BYTES} bytes");
         self.flaw(end, Code::TooLarge, message, Some("split it into several documents".to_owned()));
-        Err(Stop)
+        Err(StopReading)
     }
 
     fn check_anchor(&mut self, at: Marker, anchor: usize) {
@@ -302,7 +302,7 @@ impl Reader<'_> {
 
     fn flaw(&mut self, at: Marker, code: Code, message: String, hint: Option<String>) {
         let path = self.path();
-        self.flaws.push(Flaw { document: self.index, at: position(at), path, code, message, hint });
+        self.flaws.push(TextError { document: self.index, at: position(at), path, code, message, hint });
     }
 
     /// The path of what is being read.

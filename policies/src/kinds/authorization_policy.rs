@@ -4,18 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, SpiffeId};
 
-use super::kind::Kind;
 use super::route_match::{Method, PathMatch};
-use super::spec::{Objects, Part, Reference, Relation, Spec, Target};
-use super::target::{TargetRef, references};
-use crate::finding::{Finding, Findings, steps};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
+use super::target::TargetRef;
 use crate::value::{Cidr, HeaderName, PortRef, ServiceRef};
 
 mod check;
 pub mod effect;
 mod in_set;
+mod spec;
 
 /// Who may call what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -155,30 +151,3 @@ crate::value::text_value!(
     "spiffe-id",
     "spiffe://TRUST-DOMAIN/ns/NAMESPACE/svc/SERVICE"
 );
-
-impl Spec for AuthorizationPolicy {
-    const KIND: Kind = Kind::AuthorizationPolicy;
-    const SHAPES: &'static [Part] = &[Part::Inbound, Part::Callers];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        let mut found = references(&self.target_refs, namespace);
-        for (rule_index, rule) in self.rules.iter().enumerate() {
-            for (from_index, source) in rule.from.iter().enumerate() {
-                found.extend(source.services.iter().enumerate().map(|(index, service)| Reference {
-                    relation: Relation::Mention,
-                    target: Target::service(&service.resolve(namespace), None),
-                    path: steps!["spec", "rules", rule_index, "from", from_index, "services", index],
-                }));
-            }
-        }
-        found
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
-    }
-}

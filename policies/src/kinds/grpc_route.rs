@@ -4,22 +4,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-use super::http_rule::RequestRules;
-use super::kind::Kind;
 use super::port::Protocol;
 use super::reference::{BackendRef, ClientRef, ParentRef};
 use super::resilience::{RouteRetry, Timeouts};
-use super::route::{Fit, check_services_in_set, references};
+use super::route::PortFit;
 use super::route_filter::{HeaderModifier, RequestMirror};
 use super::route_match::{HeaderMatch, ValueMatchType};
-use super::spec::{Objects, Part, Reference, Spec};
-use crate::finding::{Finding, Findings};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
 use crate::value::Hostname;
 
 mod check;
 mod effect;
+mod spec;
 
 /// Which calls to a service go where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -132,35 +127,8 @@ pub enum GrpcFilterType {
 }
 
 /// The ports that it is for.
-const FIT: Fit = Fit {
+const PORT_FIT: PortFit = PortFit {
     route: "a GRPCRoute",
     carries: |protocol| matches!(protocol, Protocol::Grpc | Protocol::Http2),
     wants: "it fits ports of GRPC and HTTP2",
 };
-
-impl Spec for GrpcRoute {
-    const KIND: Kind = Kind::GrpcRoute;
-    const SHAPES: &'static [Part] = &[Part::Hosts, Part::Upstreams];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        references(&self.parent_refs, self.rules.iter().map(|rule| &rule.backend_refs[..]), namespace)
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
-        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
-        effect::rules(self).check_reach(out);
-    }
-
-    fn sections(&self) -> Vec<&Name> {
-        self.rules.iter().filter_map(|rule| rule.name.as_ref()).collect()
-    }
-
-    fn request_rules(&self) -> Option<RequestRules<'_>> {
-        Some(effect::rules(self))
-    }
-}

@@ -4,21 +4,16 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_api::Name;
 
-use super::http_rule::{RequestRules, Rule};
-use super::kind::Kind;
+use super::http_rule::Rule;
 use super::port::Protocol;
 use super::reference::{ClientRef, ParentRef};
-use super::route::{Fit, check_services_in_set, references};
-use super::spec::{Objects, Part, Reference, Spec};
-use crate::finding::{Finding, Findings};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
+use super::route::PortFit;
 use crate::value::Hostname;
 
 mod check;
 mod effect;
+mod spec;
 
 /// Which requests to a service go where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,32 +37,8 @@ fn one_rule() -> Vec<Arc<Rule>> {
 }
 
 /// The ports that it is for.
-const FIT: Fit =
-    Fit { route: "an HTTPRoute", carries: Protocol::is_http, wants: "it fits ports of HTTP, HTTP2 and GRPC" };
-
-impl Spec for HttpRoute {
-    const KIND: Kind = Kind::HttpRoute;
-    const SHAPES: &'static [Part] = &[Part::Hosts, Part::Upstreams];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        references(&self.parent_refs, self.rules.iter().map(|rule| &rule.backend_refs[..]), namespace)
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
-        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
-        effect::rules(self).check_reach(out);
-    }
-
-    fn sections(&self) -> Vec<&Name> {
-        self.rules.iter().filter_map(|rule| rule.name.as_ref()).collect()
-    }
-
-    fn request_rules(&self) -> Option<RequestRules<'_>> {
-        Some(effect::rules(self))
-    }
-}
+const PORT_FIT: PortFit = PortFit {
+    route: "an HTTPRoute",
+    carries: Protocol::is_http,
+    wants: "it fits ports of HTTP, HTTP2 and GRPC",
+};

@@ -2,15 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_api::Name;
 
-use super::kind::Kind;
-use super::spec::{Part, Reference, Spec};
-use crate::finding::Findings;
-use crate::metadata::Metadata;
 use crate::value::Timespan;
 
 mod check;
+mod spec;
 
 /// The name that the one Mesh object has.
 pub const MESH_NAME: &str = "mesh";
@@ -115,17 +111,4 @@ pub struct Tracing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub sampling: Option<f64>,
-}
-
-impl Spec for Mesh {
-    const KIND: Kind = Kind::Mesh;
-    const SHAPES: &'static [Part] = &[Part::Routes, Part::Sidecars];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, _namespace: &Name) -> Vec<Reference> {
-        Vec::new()
-    }
 }

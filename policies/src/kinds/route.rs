@@ -21,7 +21,7 @@ const MATCHES_MAX: usize = 512;
 
 /// Which ports a kind of route is for.
 #[derive(Debug)]
-pub struct Fit {
+pub struct PortFit {
     /// The kind with its article.
     pub route: &'static str,
     /// Whether it is for ports where this is spoken.
@@ -137,7 +137,7 @@ pub(crate) fn check_rule_names<'a>(names: impl Iterator<Item = Option<&'a Name>>
 pub(crate) fn check_services_in_set<'a>(
     parents: &[ParentRef],
     backends: impl Iterator<Item = &'a [BackendRef]>,
-    fit: &Fit,
+    fit: &PortFit,
     key: &PolicyKey,
     others: &dyn Objects,
     out: &mut Vec<Finding>,
@@ -152,7 +152,7 @@ pub(crate) fn check_services_in_set<'a>(
 /// Notes parents that do not exist or have no port for the route.
 fn check_parents_in_set(
     parents: &[ParentRef],
-    fit: &Fit,
+    fit: &PortFit,
     key: &PolicyKey,
     others: &dyn Objects,
     out: &mut Vec<Finding>,
@@ -192,7 +192,7 @@ fn check_parents_in_set(
 fn check_backends_in_set(
     backends: &[BackendRef],
     at: &Path,
-    fit: &Fit,
+    fit: &PortFit,
     key: &PolicyKey,
     others: &dyn Objects,
     out: &mut Vec<Finding>,
@@ -228,7 +228,7 @@ fn check_backend_port(
     service: &Service,
     backend: &BackendRef,
     path: &Path,
-    fit: &Fit,
+    fit: &PortFit,
 ) -> Option<Finding> {
     let port = match backend.port {
         None if service.ports.len() == 1 => &service.ports[0],

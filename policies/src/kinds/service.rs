@@ -7,14 +7,11 @@ use serde::{Deserialize, Serialize};
 use weft_api::names::cluster_name;
 use weft_api::{Name, ServiceId};
 
-use super::kind::Kind;
-use super::spec::{Part, Reference, Relation, Spec, Target};
-use crate::finding::{Findings, steps};
-use crate::metadata::Metadata;
 use crate::value::{Hostname, PortRef};
 
 mod check;
 mod health_check;
+mod spec;
 
 pub use super::port::{Port, Protocol};
 pub use health_check::{GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe};
@@ -127,27 +124,4 @@ pub(crate) fn ports_of(service: &Service) -> String {
     let ports: Vec<String> =
         service.ports.iter().map(|port| format!("{} ({})", port.name, port.port)).collect();
     format!("its ports are {}", ports.join(", "))
-}
-
-impl Spec for Service {
-    const KIND: Kind = Kind::Service;
-    const SHAPES: &'static [Part] =
-        &[Part::Clusters, Part::Endpoints, Part::Hosts, Part::Upstreams, Part::Inbound];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, _namespace: &Name) -> Vec<Reference> {
-        let claim = |(index, hostname): (usize, &Hostname)| Reference {
-            relation: Relation::Claim,
-            target: Target::Hostname(hostname.clone()),
-            path: steps!["spec", "hostnames", index],
-        };
-        self.hostnames.iter().enumerate().map(claim).collect()
-    }
-
-    fn sections(&self) -> Vec<&Name> {
-        self.ports.iter().map(|port| &port.name).collect()
-    }
 }

@@ -4,15 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-use super::kind::Kind;
 use super::reference::{BackendRef, ClientRef, ParentRef};
-use super::route::{Fit, check_services_in_set, references};
-use super::spec::{Objects, Part, Reference, Spec};
-use crate::finding::{Finding, Findings};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
+use super::route::PortFit;
 
 mod check;
+mod spec;
 
 /// Where connections to a service go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,30 +35,8 @@ pub struct TcpRule {
 }
 
 /// The ports that it is for.
-const FIT: Fit = Fit {
+const PORT_FIT: PortFit = PortFit {
     route: "a TCPRoute",
     carries: |protocol| !protocol.is_http(),
     wants: "it fits ports of TCP and TLS",
 };
-
-impl Spec for TcpRoute {
-    const KIND: Kind = Kind::TcpRoute;
-    const SHAPES: &'static [Part] = &[Part::Upstreams];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        references(&self.parent_refs, self.rules.iter().map(|rule| &rule.backend_refs[..]), namespace)
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
-        check_services_in_set(&self.parent_refs, backends, &FIT, key, others, out);
-    }
-
-    fn sections(&self) -> Vec<&Name> {
-        self.rules.iter().filter_map(|rule| rule.name.as_ref()).collect()
-    }
-}

@@ -2,22 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_api::Name;
 
-use super::kind::Kind;
-use super::merge::Merged;
 use super::reference::ClientRef;
-use super::spec::{Objects, Part, Reference, Spec};
-use super::target::{TargetRef, references};
-use crate::finding::{Finding, Findings};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
+use super::target::TargetRef;
 use crate::value::{StatusRange, Timespan};
 
 mod check;
 pub mod effect;
 pub mod fields;
 mod in_set;
+mod spec;
 
 /// Everything about calling a backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -246,25 +240,4 @@ pub struct RetryBudget {
     /// So many a second are allowed at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_per_second: Option<u32>,
-}
-
-impl Spec for TrafficPolicy {
-    const KIND: Kind = Kind::TrafficPolicy;
-    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Hosts, Part::Upstreams];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        references(&self.target_refs, namespace)
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
-    }
-
-    fn fields_set(&self) -> Vec<&'static str> {
-        self.paths()
-    }
 }

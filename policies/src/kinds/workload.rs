@@ -8,15 +8,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-use super::kind::Kind;
-use super::spec::{Objects, Part, Reference, Relation, Spec, Target};
-use crate::finding::{Finding, Findings, steps};
-use crate::metadata::Metadata;
-use crate::object::PolicyKey;
 use crate::value::{PortRef, ServiceRef};
 
 mod check;
 mod in_set;
+mod spec;
 
 /// One instance of one or more services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -107,36 +103,6 @@ pub enum ProxyType {
     Grpc,
     /// None: peers reach it in plain text.
     None,
-}
-
-impl Spec for Workload {
-    const KIND: Kind = Kind::Workload;
-    // The compiler reads the registry's workload, which this one is a part of.
-    const SHAPES: &'static [Part] = &[];
-
-    fn check(&self, metadata: &Metadata, out: &mut Findings) {
-        check::check(self, metadata, out);
-    }
-
-    fn references(&self, namespace: &Name) -> Vec<Reference> {
-        let mention = |service: &ServiceRef, list, index| Reference {
-            relation: Relation::Mention,
-            target: Target::service(&service.resolve(namespace), None),
-            path: steps!["spec", list, index],
-        };
-        let services =
-            self.services.iter().enumerate().map(|(index, service)| mention(service, "services", index));
-        let upstreams = self
-            .upstreams
-            .iter()
-            .enumerate()
-            .map(|(index, upstream)| mention(&upstream.service, "upstreams", index));
-        services.chain(upstreams).collect()
-    }
-
-    fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
-        in_set::check(self, key, others, out);
-    }
 }
 
 /// The schema of an IP address.

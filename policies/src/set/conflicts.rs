@@ -14,7 +14,7 @@ use crate::object::PolicyKey;
 use crate::policy::Policy;
 
 /// What only one of several can have, by those that want it and where they say so.
-type Wanted<T> = BTreeMap<T, Vec<(PolicyKey, Path)>>;
+type Claims<T> = BTreeMap<T, Vec<(PolicyKey, Path)>>;
 
 /// The conflicts of all objects that name `target`, each noted at every object in it.
 pub(super) fn at(set: &PolicySet, target: &Target) -> Vec<(PolicyKey, Finding)> {
@@ -27,7 +27,7 @@ pub(super) fn at(set: &PolicySet, target: &Target) -> Vec<(PolicyKey, Finding)> 
 
 /// Notes every field that two policies of one kind set at one target.
 fn check_fields(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
-    let mut wanted: Wanted<(Kind, &'static str)> = BTreeMap::new();
+    let mut wanted: Claims<(Kind, &'static str)> = BTreeMap::new();
     for policy in set.naming_any(Relation::Target, target) {
         for field in policy.object().fields_set() {
             wanted.entry((policy.kind(), field)).or_default().push((policy.key(), field_path(field)));

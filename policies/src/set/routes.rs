@@ -66,7 +66,7 @@ impl PolicySet {
                 found.extend(matches_of(route, rules));
             }
         }
-        found.sort_by_cached_key(|one| Rank::of(one, service));
+        found.sort_by_cached_key(|one| MatchPrecedence::of(one, service));
         found
     }
 
@@ -82,7 +82,7 @@ impl PolicySet {
         self.naming::<TcpRoute>(Relation::Parent, &Target::service(service, None))
             .filter(|route| applies(&route.metadata, &route.spec.clients, service, caller_namespace))
             .filter(|route| names_port(&route.spec.parent_refs, &route.metadata.namespace, service, port))
-            .min_by_key(|route| Age::of(&route.metadata, service))
+            .min_by_key(|route| RouteAge::of(&route.metadata, service))
     }
 }
 
@@ -128,14 +128,14 @@ fn matches_of(route: &Policy, rules: RequestRules<'_>) -> Vec<HttpRouteMatch> {
 
 /// Where a route stands among those that say the same. Lower goes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
+struct RouteAge {
     of_service: bool,
     created: (bool, Option<String>),
     namespace: Name,
     name: Name,
 }
 
-impl Age {
+impl RouteAge {
     fn of(metadata: &Metadata, service: &ServiceId) -> Self {
         Self {
             of_service: metadata.namespace == service.namespace,
@@ -148,24 +148,24 @@ impl Age {
 
 /// Where a match stands in the order. Lower goes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct MatchPrecedence {
     path: Specificity,
     any_method: bool,
     headers: Reverse<usize>,
     query_params: Reverse<usize>,
-    age: Age,
+    age: RouteAge,
     rule: usize,
     part: usize,
 }
 
-impl Rank {
+impl MatchPrecedence {
     fn of(one: &HttpRouteMatch, service: &ServiceId) -> Self {
         Self {
             path: one.specificity,
             any_method: one.route_match.method.is_none(),
             headers: Reverse(one.route_match.headers.len()),
             query_params: Reverse(one.route_match.query_params.len()),
-            age: Age::of(one.route.metadata(), service),
+            age: RouteAge::of(one.route.metadata(), service),
             rule: one.rule_index,
             part: one.match_index,
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::Message;
 use weft_api::resource::{ResourceKind, Version};
 
-use super::Added;
-use super::lane::Lane;
+use super::type_state::TypeState;
+use super::update::Added;
 use crate::wire;
 
 const WRAPPED: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -25,7 +25,7 @@ pub(super) enum Violation {
     Garbled(#[from] prost::DecodeError),
 }
 
-pub(super) struct Read {
+pub(super) struct ReadResponse {
     pub added: Vec<Added>,
     pub removed: Vec<Arc<str>>,
     pub version_info: String,
@@ -33,7 +33,7 @@ pub(super) struct Read {
 
 /// All types that Weft takes have their name in field 1.
 #[derive(Clone, PartialEq, Message)]
-struct Named {
+struct NamedResource {
     #[prost(string, tag = "1")]
     name: String,
 }
@@ -41,8 +41,8 @@ struct Named {
 pub(super) fn delta(
     kind: ResourceKind,
     response: wire::DeltaDiscoveryResponse,
-    lane: &Lane,
-) -> Result<Read, Violation> {
+    state: &TypeState,
+) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     for resource in response.resources {
@@ -52,7 +52,7 @@ pub(super) fn delta(
         }
         let Some(any) = resource.resource else {
             // T2: a heartbeat repeats the version that is held and has no body.
-            if lane.held.get(&name).is_some_and(|held| **held == *resource.version) {
+            if state.held.get(&name).is_some_and(|held| **held == *resource.version) {
                 continue;
             }
             return Err(Violation::NoBody(name.to_string()));
@@ -64,14 +64,14 @@ pub(super) fn delta(
     if let Some(name) = removed.iter().find(|name| !seen.insert((*name).clone())) {
         return Err(Violation::Twice(name.to_string()));
     }
-    Ok(Read { added, removed, version_info: String::new() })
+    Ok(ReadResponse { added, removed, version_info: String::new() })
 }
 
 pub(super) fn sotw(
     kind: ResourceKind,
     response: wire::DiscoveryResponse,
-    lane: &Lane,
-) -> Result<Read, Violation> {
+    state: &TypeState,
+) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     let full = matches!(kind, ResourceKind::Listener | ResourceKind::Cluster);
@@ -84,22 +84,22 @@ pub(super) fn sotw(
         } else {
             any
         };
-        let name: Arc<str> = Named::decode(any.value.clone())?.name.into();
+        let name: Arc<str> = NamedResource::decode(any.value.clone())?.name.into();
         check_type(kind, &name, &any)?;
         if !seen.insert(name.clone()) {
             return Err(Violation::Twice(name.to_string()));
         }
         let version: Arc<str> = Version::of(kind, &name, &any.value).to_string().into();
         // Complete lists repeat what is held; only the difference is news.
-        if !(full && lane.holds(&name, &version)) {
+        if !(full && state.holds(&name, &version)) {
             added.push(Added { name, version, body: any.value });
         }
     }
     let absent = |name: &&Arc<str>| full && !seen.contains(*name);
-    let unheld = lane.names.iter().filter(|name| !lane.held.contains_key(*name));
-    let known: BTreeSet<&Arc<str>> = lane.held.keys().chain(lane.arriving()).chain(unheld).collect();
+    let unheld = state.names.iter().filter(|name| !state.held.contains_key(*name));
+    let known: BTreeSet<&Arc<str>> = state.held.keys().chain(state.arriving()).chain(unheld).collect();
     let removed = known.into_iter().filter(absent).cloned().collect();
-    Ok(Read { added, removed, version_info: response.version_info })
+    Ok(ReadResponse { added, removed, version_info: response.version_info })
 }
 
 fn check_type(kind: ResourceKind, name: &str, any: &wire::Any) -> Result<(), Violation> {

@@ -1,8 +1,12 @@
 //! The session against a scripted server.
 
+use bytes::Bytes;
+use weft_api::resource::ResourceKind;
+
 use super::*;
+use crate::server::{Request, Response, Variant};
 use crate::wire::{
-    Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
+    self, Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
 };
 use ResourceKind::{Cluster, Endpoint};
 
@@ -83,9 +87,9 @@ fn r1_a_reconnect_states_subscriptions_and_what_was_acknowledged() {
     session.subscribe(Endpoint, "b");
     assert!(delta(&mut session).initial_resource_versions.is_empty());
     let accepted = session.on_response(carrying(Endpoint, "1", &[("a", "v1")], &[])).unwrap();
-    session.answer(Endpoint, &accepted.ticket, Verdict::Ack);
+    session.answer(Endpoint, &accepted.response_id, Verdict::Ack);
     let refused = session.on_response(carrying(Endpoint, "2", &[("b", "v1")], &[])).unwrap();
-    session.answer(Endpoint, &refused.ticket, Verdict::Nack("b: no".into()));
+    session.answer(Endpoint, &refused.response_id, Verdict::Nack("b: no".into()));
     assert_eq!(delta(&mut session).response_nonce, "1");
     let nack = delta(&mut session);
     assert_eq!((&*nack.response_nonce, &*nack.error_detail.unwrap().message), ("2", "b: no"));
@@ -105,7 +109,7 @@ fn an_update_of_an_earlier_stream_counts_as_held_and_is_not_answered() {
     let update = session.on_response(carrying(Endpoint, "1", &[("a", "v1")], &[])).unwrap();
     session.on_connect();
     delta(&mut session);
-    session.answer(Endpoint, &update.ticket, Verdict::Ack);
+    session.answer(Endpoint, &update.response_id, Verdict::Ack);
     assert!(session.next_request().is_none());
     assert_eq!(session.held(Endpoint).count(), 1);
 }
@@ -119,7 +123,7 @@ fn s7_an_answer_and_subscription_changes_share_a_message() {
     assert_eq!(update.removed, ["gone".into()]);
     session.subscribe(Endpoint, "b");
     session.unsubscribe(Endpoint, "a");
-    session.answer(Endpoint, &update.ticket, Verdict::Ack);
+    session.answer(Endpoint, &update.response_id, Verdict::Ack);
     let request = delta(&mut session);
     assert_eq!(request.resource_names_subscribe, ["b"]);
     assert_eq!(request.resource_names_unsubscribe, ["a"]);
@@ -133,7 +137,7 @@ fn u17_t2_breaches_of_the_protocol_are_refused_at_once() {
     session.subscribe(Endpoint, "a");
     delta(&mut session);
     let update = session.on_response(carrying(Endpoint, "1", &[("a", "v1")], &[])).unwrap();
-    session.answer(Endpoint, &update.ticket, Verdict::Ack);
+    session.answer(Endpoint, &update.response_id, Verdict::Ack);
     delta(&mut session);
     let bodyless = |nonce: &str, version: &str| {
         let Response::Delta(mut response) = carrying(Endpoint, nonce, &[("a", version)], &[]) else {
@@ -171,12 +175,12 @@ fn sotw_lists_are_turned_into_differences() {
     let update = session.on_response(list("1", "v1", vec![named("a", b""), named("b", b"")])).unwrap();
     assert_eq!(names(&update), ["a", "b"]);
     assert!(session.next_request().is_none());
-    session.answer(Cluster, &update.ticket, Verdict::Ack);
+    session.answer(Cluster, &update.response_id, Verdict::Ack);
     let ack = sotw(&mut session);
     assert_eq!((&*ack.version_info, &*ack.response_nonce), ("v1", "1"));
     let update = session.on_response(list("2", "v2", vec![named("b", &[0x12, 0])])).unwrap();
     assert_eq!((names(&update), &update.removed[..]), (vec!["b"], &["a".into()][..]));
-    session.answer(Cluster, &update.ticket, Verdict::Nack("b: no".into()));
+    session.answer(Cluster, &update.response_id, Verdict::Nack("b: no".into()));
     let nack = sotw(&mut session);
     assert_eq!((&*nack.version_info, &*nack.response_nonce), ("v1", "2"));
     assert!(nack.error_detail.is_some());
@@ -191,7 +195,7 @@ fn s5_sotw_lists_change_with_the_answer_while_a_response_is_applied() {
     let update = session.on_response(list("1", "v1", vec![named("a", b"")])).unwrap();
     session.subscribe(Cluster, "b");
     assert!(session.next_request().is_none());
-    session.answer(Cluster, &update.ticket, Verdict::Ack);
+    session.answer(Cluster, &update.response_id, Verdict::Ack);
     assert_eq!(sotw(&mut session).resource_names, ["a", "b"]);
     assert!(session.next_request().is_none());
     session.unsubscribe(Cluster, "a");
@@ -205,7 +209,7 @@ fn r1_what_is_being_applied_at_a_reconnect_is_stated_without_a_version() {
     session.subscribe(Endpoint, "a");
     delta(&mut session);
     let first = session.on_response(carrying(Endpoint, "1", &[("a", "v1")], &[])).unwrap();
-    session.answer(Endpoint, &first.ticket, Verdict::Ack);
+    session.answer(Endpoint, &first.response_id, Verdict::Ack);
     session.on_response(carrying(Endpoint, "2", &[("a", "v2")], &[])).unwrap();
     session.on_connect();
     assert_eq!(delta(&mut session).initial_resource_versions["a"], "");
@@ -240,7 +244,7 @@ fn u3_everything_given_up_and_wanted_again_is_sent_again() {
     assert!(delta(&mut session).resource_names_subscribe.is_empty(), "naming nothing means everything");
     let all = carrying(ResourceKind::VirtualHost, "1", &[("r/a", "v1")], &[]);
     let update = session.on_response(all).unwrap();
-    session.answer(ResourceKind::VirtualHost, &update.ticket, Verdict::Ack);
+    session.answer(ResourceKind::VirtualHost, &update.response_id, Verdict::Ack);
     delta(&mut session);
     session.unsubscribe_all(ResourceKind::VirtualHost);
     session.subscribe_all(ResourceKind::VirtualHost);
@@ -286,7 +290,7 @@ fn r1_a_sotw_version_is_not_brought_along_when_less_is_held() {
     sotw(&mut session);
     let update = session.on_response(list("1", "v1", vec![named("a", b"")])).unwrap();
     session.unsubscribe(Cluster, "a");
-    session.answer(Cluster, &update.ticket, Verdict::Ack);
+    session.answer(Cluster, &update.response_id, Verdict::Ack);
     session.on_connect();
     session.subscribe_all(Cluster);
     assert_eq!(sotw(&mut session).version_info, "");

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::Session;
-use super::gate::Passage;
-use super::lane::Known;
+use super::gate::GateState;
+use super::session::Session;
+use super::type_state::ClientVersion;
 
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -23,7 +23,7 @@ pub(super) enum Decision {
 
 impl Session {
     pub(super) fn decide(&mut self, kind: ResourceKind, name: &Arc<str>, now: Instant) -> Decision {
-        if !self.lane(kind).subscription.covers(name) {
+        if !self.state(kind).subscription.covers(name) {
             return Decision::Skip;
         }
         match self.view.as_ref().and_then(|view| view.lookup(kind, name)).cloned() {
@@ -39,48 +39,52 @@ impl Session {
                 return other;
             }
         };
-        match self.passage(&resource, now) {
-            Passage::Open => Decision::Send(resource),
-            Passage::Shut => Decision::Wait,
-            Passage::HeldBack => Decision::HoldBack,
+        match self.gate_of(&resource, now) {
+            GateState::Open => Decision::Send(resource),
+            GateState::Closed => Decision::Wait,
+            GateState::HeldBack => Decision::HoldBack,
         }
     }
 
     /// Sends it unless the client has it, has it in flight, or refuses these very bytes.
     fn decide_sendable(&mut self, resource: Arc<Resource>) -> Decision {
-        let lane = self.lane_mut(resource.kind);
-        if let Some(held) = lane.held.get_mut(&resource.name) {
-            let flying = held.flying.as_ref().and_then(|flying| flying.resource.as_ref());
-            if flying.is_some_and(|flying| flying.version == resource.version) {
+        let state = self.state_mut(resource.kind);
+        if let Some(held) = state.held.get_mut(&resource.name) {
+            let in_flight = held.in_flight.as_ref().and_then(|in_flight| in_flight.resource.as_ref());
+            if in_flight.is_some_and(|in_flight| in_flight.version == resource.version) {
                 return Decision::Skip;
             }
-            if held.flying.is_none() && held.known == Known::Exactly(resource.version) {
+            if held.in_flight.is_none() && held.known == ClientVersion::Exact(resource.version) {
                 held.accepted.get_or_insert(resource);
                 return Decision::Skip;
             }
         }
-        if lane.refuses(&resource) { Decision::Skip } else { Decision::Send(resource) }
+        if state.refuses(&resource) { Decision::Skip } else { Decision::Send(resource) }
     }
 
     fn decide_absent(&mut self, kind: ResourceKind, name: &Arc<str>) -> Decision {
-        let lane = self.lane(kind);
-        let owed = lane.owed.contains(name);
-        let (known, removal_flies, flies) =
-            lane.held.get(name).map_or((Known::Nothing, false, false), |held| {
-                let flying = held.flying.as_ref();
-                (held.known, flying.is_some_and(|flying| flying.resource.is_none()), flying.is_some())
+        let state = self.state(kind);
+        let unanswered = state.unanswered.contains(name);
+        let (known, removal_in_flight, in_flight) =
+            state.held.get(name).map_or((ClientVersion::Unknown, false, false), |held| {
+                let in_flight = held.in_flight.as_ref();
+                (
+                    held.known,
+                    in_flight.is_some_and(|in_flight| in_flight.resource.is_none()),
+                    in_flight.is_some(),
+                )
             });
-        let has_it = flies || matches!(known, Known::Something | Known::Exactly(_));
-        if removal_flies || !(owed || has_it) {
+        let has_it = in_flight || matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
+        if removal_in_flight || !(unanswered || has_it) {
             return Decision::Skip;
         }
         let key = ResourceKey::new(kind, name.clone());
         match kind {
             // U12: a secret is never removed; it dies with what refers to it.
             ResourceKind::Secret => Decision::Skip,
-            ResourceKind::Endpoint if !owed && self.is_kept_for_parent(&key) => Decision::Skip,
+            ResourceKind::Endpoint if !unanswered && self.is_kept_for_parent(&key) => Decision::Skip,
             ResourceKind::Endpoint => self.decide_sendable(empty_assignment(name)),
-            ResourceKind::Route if !owed && self.is_referred_to(&key) => Decision::Skip,
+            ResourceKind::Route if !unanswered && self.is_referred_to(&key) => Decision::Skip,
             ResourceKind::Cluster if has_it && self.is_referred_to(&key) => Decision::Wait,
             ResourceKind::Route
             | ResourceKind::Cluster
@@ -91,7 +95,7 @@ impl Session {
 
     /// Whether something that the client runs, or is about to, refers to `child` (U12, W6, W7).
     fn is_referred_to(&self, child: &ResourceKey) -> bool {
-        self.parents(child.kind).iter().any(|parent| self.lane(*parent).may_refer_to(child))
+        self.parents(child.kind).iter().any(|parent| self.state(*parent).may_refer_to(child))
     }
 
     /// An assignment that vanished is kept while a cluster that is about to go still uses it; it becomes empty when
@@ -99,7 +103,7 @@ impl Session {
     fn is_kept_for_parent(&self, child: &ResourceKey) -> bool {
         let Some(view) = &self.view else { return true };
         let mut users = self
-            .lane(ResourceKind::Cluster)
+            .state(ResourceKind::Cluster)
             .held
             .iter()
             .filter(|(_, held)| held.may_refer_to(child))

@@ -10,8 +10,11 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind, Version};
 
-use super::lane::Held;
-use super::{ACK_PATIENCE, Event, Scope, Session};
+use super::event::Event;
+use super::limits::ACK_TIMEOUT;
+use super::message::Scope;
+use super::session::Session;
+use super::type_state::ResourceState;
 
 /// How long listeners and routes have waited for one cluster.
 #[derive(Debug)]
@@ -23,23 +26,23 @@ pub(super) struct Gate {
 
 impl Gate {
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.opened).then(|| self.since + ACK_PATIENCE)
+        (!self.opened).then(|| self.since + ACK_TIMEOUT)
     }
 }
 
 /// Whether a listener or route may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Passage {
+pub(super) enum GateState {
     Open,
     /// A cluster that it names has no answer yet.
-    Shut,
+    Closed,
     /// It leads only to what the client refuses, and the client runs an older one that does not.
     HeldBack,
 }
 
 /// What a client can do with a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Use {
+enum ClusterUse {
     /// It has some version of it, gets it when it asks for it, or may have it from before.
     Usable,
     /// It was sent, or is about to be.
@@ -51,56 +54,58 @@ enum Use {
 }
 
 impl Session {
-    pub(super) fn passage(&mut self, resource: &Resource, now: Instant) -> Passage {
+    pub(super) fn gate_of(&mut self, resource: &Resource, now: Instant) -> GateState {
         let gated = match resource.kind {
             ResourceKind::Listener | ResourceKind::Route | ResourceKind::VirtualHost => true,
             ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret => false,
         };
         if !gated || self.scope != Scope::Aggregated {
-            return Passage::Open;
+            return GateState::Open;
         }
         let (mut useful, mut undecided, mut refused) = (false, false, false);
         for cluster in clusters(resource) {
-            match self.use_of(cluster) {
-                Use::Usable | Use::Absent => useful = true,
-                Use::Refused => refused = true,
+            match self.cluster_use(cluster) {
+                ClusterUse::Usable | ClusterUse::Absent => useful = true,
+                ClusterUse::Refused => refused = true,
                 // Each gate has a clock of its own, so all are looked at.
-                Use::Undecided => undecided |= self.is_gate_shut(cluster, now),
+                ClusterUse::Undecided => undecided |= self.is_gate_closed(cluster, now),
             }
         }
         if undecided {
-            Passage::Shut
-        } else if refused && !useful && self.runs_a_better_one(resource) {
-            Passage::HeldBack
+            GateState::Closed
+        } else if refused && !useful && self.runs_a_usable_version(resource) {
+            GateState::HeldBack
         } else {
-            Passage::Open
+            GateState::Open
         }
     }
 
-    fn runs_a_better_one(&self, resource: &Resource) -> bool {
-        let held = self.lane(resource.kind).held.get(&resource.name);
+    fn runs_a_usable_version(&self, resource: &Resource) -> bool {
+        let held = self.state(resource.kind).held.get(&resource.name);
         let accepted = held.and_then(|held| held.accepted.as_ref());
-        accepted.is_some_and(|older| clusters(older).any(|cluster| self.use_of(cluster) == Use::Usable))
+        accepted.is_some_and(|older| {
+            clusters(older).any(|cluster| self.cluster_use(cluster) == ClusterUse::Usable)
+        })
     }
 
-    fn use_of(&self, cluster: &Arc<str>) -> Use {
-        let lane = self.lane(ResourceKind::Cluster);
-        if !lane.asked || !lane.subscription.covers(cluster) {
-            return Use::Usable;
+    fn cluster_use(&self, cluster: &Arc<str>) -> ClusterUse {
+        let state = self.state(ResourceKind::Cluster);
+        if !state.asked || !state.subscription.covers(cluster) {
+            return ClusterUse::Usable;
         }
-        // A set that stands still says nothing about what the client has from before.
-        if lane.stands_still || lane.held.get(cluster).is_some_and(Held::is_accepted) {
-            return Use::Usable;
+        // A blocked set says nothing about what the client has from before.
+        if state.is_set_blocked || state.held.get(cluster).is_some_and(ResourceState::is_accepted) {
+            return ClusterUse::Usable;
         }
         let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));
         match lookup {
-            Some(wanted) if lane.refuses(wanted) => Use::Refused,
-            Some(_) => Use::Undecided,
-            None => Use::Absent,
+            Some(wanted) if state.refuses(wanted) => ClusterUse::Refused,
+            Some(_) => ClusterUse::Undecided,
+            None => ClusterUse::Absent,
         }
     }
 
-    fn is_gate_shut(&mut self, cluster: &Arc<str>, now: Instant) -> bool {
+    fn is_gate_closed(&mut self, cluster: &Arc<str>, now: Instant) -> bool {
         let lookup = self.view.as_ref().and_then(|view| view.lookup(ResourceKind::Cluster, cluster));
         let Some(wanted) = lookup else { return false };
         let fresh = || Gate { version: wanted.version, since: now, opened: false };

@@ -5,16 +5,19 @@ use std::time::Instant;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::lane::Known;
-use super::subscription::{self, Full, WILDCARD};
-use super::{EmptyFirst, Event, MAX_NAMES, Request, Scope, Session, Variant};
+use super::event::Event;
+use super::limits::MAX_NAMES;
+use super::message::{EmptyFirst, Request, Scope, Variant};
+use super::session::Session;
+use super::subscription::{self, TooManyNames, WILDCARD};
+use super::type_state::ClientVersion;
+use crate::sanitize::{self, MAX_REFUSAL};
 use crate::wire;
-use crate::words::{self, MAX_REFUSAL};
 
 /// Why a request ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// S3
+    /// A request on the aggregated stream does not say which type it is about (S3).
     #[error("a request on the aggregated stream has no type_url; set it on every message")]
     NoTypeUrl,
     /// A single-type service was asked for another type.
@@ -22,13 +25,13 @@ pub enum RequestError {
     WrongType {
         /// What the service serves.
         served: ResourceKind,
-        /// What was asked.
+        /// The type URL of the request, cut to a label.
         asked: String,
     },
     /// Secrets are given by name, to those entitled to that name.
     #[error("secrets can not be asked for by wildcard; ask for them by name")]
     WildcardSecrets,
-    /// D8
+    /// The subscription exceeds the bound on names of one type on one stream (D8).
     #[error(
         "the stream asks for more than {MAX_NAMES} names of {} (one longer than 128 bytes counts as several); subscribe to fewer, or to all by *",
         .0.type_url()
@@ -40,7 +43,7 @@ pub enum RequestError {
 }
 
 /// Nonce, and the client's words if it refuses.
-struct Answer {
+struct ResponseAnswer {
     nonce: String,
     refusal: Option<Arc<str>>,
 }
@@ -64,12 +67,12 @@ impl Session {
     fn kind_of(&mut self, type_url: &str) -> Result<Option<ResourceKind>, RequestError> {
         match self.scope {
             Scope::Only(served) if type_url.is_empty() || type_url == served.type_url() => Ok(Some(served)),
-            Scope::Only(served) => Err(RequestError::WrongType { served, asked: words::label(type_url) }),
+            Scope::Only(served) => Err(RequestError::WrongType { served, asked: sanitize::label(type_url) }),
             Scope::Aggregated if type_url.is_empty() => Err(RequestError::NoTypeUrl),
             Scope::Aggregated => {
                 let kind = wire::kind_of(type_url);
                 if kind.is_none() {
-                    self.events.push_back(Event::UnknownType { type_url: words::label(type_url) });
+                    self.events.push_back(Event::UnknownType { type_url: sanitize::label(type_url) });
                 }
                 Ok(kind)
             }
@@ -96,12 +99,12 @@ impl Session {
         if kind == ResourceKind::Secret && subscribe.iter().any(|name| name == WILDCARD) {
             return Err(RequestError::WildcardSecrets);
         }
-        let first = !std::mem::replace(&mut self.lane_mut(kind).asked, true);
+        let first = !std::mem::replace(&mut self.state_mut(kind).asked, true);
         if first && subscribe.is_empty() && self.empty_means_all(kind) {
-            self.lane_mut(kind).subscription.begin_legacy_wildcard();
+            self.state_mut(kind).subscription.begin_legacy_wildcard();
             self.begin_wildcard(kind);
         }
-        let full = |Full| RequestError::TooManyNames(kind);
+        let full = |TooManyNames| RequestError::TooManyNames(kind);
         for name in &subscribe {
             self.subscribe(kind, name).map_err(full)?;
         }
@@ -109,22 +112,22 @@ impl Session {
             self.unsubscribe(kind, name).map_err(full)?;
         }
         if first {
-            self.bring(kind, request.initial_resource_versions).map_err(full)?;
+            self.take_initial_versions(kind, request.initial_resource_versions).map_err(full)?;
         }
         let refusal = refusal(request.error_detail);
-        self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
+        self.on_answer(kind, &ResponseAnswer { nonce: request.response_nonce, refusal });
         Ok(())
     }
 
     /// How much the names count that this client made the session remember, on all types.
     #[must_use]
     pub fn names(&self) -> usize {
-        self.lanes.iter().map(super::lane::Lane::weight).sum()
+        self.types.iter().map(super::type_state::TypeState::weight).sum()
     }
 
-    fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
-        let lane = self.lane_mut(kind);
-        if lane.subscription.add(name)? {
+    fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), TooManyNames> {
+        let state = self.state_mut(kind);
+        if state.subscription.add(name)? {
             self.begin_wildcard(kind);
             return Ok(());
         }
@@ -132,86 +135,86 @@ impl Session {
             return Ok(());
         }
         let name: Arc<str> = name.into();
-        if let Some(held) = lane.held.get_mut(&name) {
+        if let Some(held) = state.held.get_mut(&name) {
             held.mark_unsent();
         }
-        lane.owe(&name);
+        state.must_answer_name(&name);
         Ok(())
     }
 
     fn begin_wildcard(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.rescan = true;
-        lane.must_answer = true;
+        let state = self.state_mut(kind);
+        state.rescan = true;
+        state.must_answer = true;
     }
 
-    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), Full> {
-        let lane = self.lane_mut(kind);
-        let was_there = lane.subscription.take(name);
+    fn unsubscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), TooManyNames> {
+        let state = self.state_mut(kind);
+        let was_there = state.subscription.take(name);
         if name == WILDCARD {
             if was_there {
                 self.end_wildcard(kind);
             }
-        } else if lane.subscription.is_wildcard() {
+        } else if state.subscription.is_wildcard() {
             // U4: the client dropped it and must be told whether the wildcard still covers it.
-            if !lane.held.contains_key(name) {
-                lane.add_stray(name)?;
+            if !state.held.contains_key(name) {
+                state.add_unsubscribed(name)?;
             }
             let name: Arc<str> = name.into();
-            lane.held.entry(name.clone()).or_default().mark_unsent();
-            lane.owe(&name);
+            state.held.entry(name.clone()).or_default().mark_unsent();
+            state.must_answer_name(&name);
         } else if was_there {
-            let children = lane.forget(name);
+            let children = state.forget(name);
             self.release(children);
         }
         Ok(())
     }
 
     fn end_wildcard(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.must_answer = false;
-        let gone: Vec<Arc<str>> = lane
+        let state = self.state_mut(kind);
+        state.must_answer = false;
+        let gone: Vec<Arc<str>> = state
             .held
             .keys()
-            .chain(&lane.blocked)
-            .chain(&lane.held_back)
-            .filter(|name| !lane.subscription.covers(name))
+            .chain(&state.blocked)
+            .chain(&state.held_back)
+            .filter(|name| !state.subscription.covers(name))
             .cloned()
             .collect();
         for name in gone {
-            let children = self.lane_mut(kind).forget(&name);
+            let children = self.state_mut(kind).forget(&name);
             self.release(children);
         }
     }
 
     /// R1: what the client holds since an earlier stream. Secrets are sent on every stream all the same.
-    fn bring(
+    fn take_initial_versions(
         &mut self,
         kind: ResourceKind,
         versions: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), TooManyNames> {
         if kind == ResourceKind::Secret {
             return Ok(());
         }
-        let lane = self.lane_mut(kind);
-        let mut brought = Vec::new();
+        let state = self.state_mut(kind);
+        let mut resumed = Vec::new();
         for (name, version) in versions {
             let name: Arc<str> = name.into();
-            if !lane.subscription.covers(&name) {
+            if !state.subscription.covers(&name) {
                 continue;
             }
-            if !lane.subscription.names().contains(&name) {
-                lane.add_stray(&name)?;
+            if !state.subscription.names().contains(&name) {
+                state.add_unsubscribed(&name)?;
             }
-            brought.push(name.clone());
-            let held = lane.held.entry(name.clone()).or_default();
-            held.brought = true;
-            held.known = Version::parse(&version).map_or(Known::Something, Known::Exactly);
-            lane.dirty.insert(name);
-            lane.must_answer = false;
+            resumed.push(name.clone());
+            let held = state.held.entry(name.clone()).or_default();
+            held.resumed = true;
+            held.known = Version::parse(&version).map_or(ClientVersion::Unconfirmed, ClientVersion::Exact);
+            state.dirty.insert(name);
+            state.must_answer = false;
         }
-        if !brought.is_empty() {
-            self.events.push_back(Event::Brought { kind, names: brought });
+        if !resumed.is_empty() {
+            self.events.push_back(Event::Resumed { kind, names: resumed });
         }
         Ok(())
     }
@@ -224,40 +227,40 @@ impl Session {
             return Err(RequestError::WildcardSecrets);
         }
         let empty_means_all = self.empty_means_all(kind);
-        let lane = self.lane_mut(kind);
-        let first = !std::mem::replace(&mut lane.asked, true);
-        let replaced = lane.subscription.replace(&names, empty_means_all);
-        let difference = replaced.map_err(|Full| RequestError::TooManyNames(kind))?;
+        let state = self.state_mut(kind);
+        let first = !std::mem::replace(&mut state.asked, true);
+        let replaced = state.subscription.replace(&names, empty_means_all);
+        let difference = replaced.map_err(|TooManyNames| RequestError::TooManyNames(kind))?;
         if difference.wildcard_began {
             self.begin_wildcard(kind);
         }
         if first && !request.version_info.is_empty() {
-            let lane = self.lane_mut(kind);
-            lane.resume = Some(request.version_info);
-            lane.base_unknown = super::respond::is_full_state(kind);
+            let state = self.state_mut(kind);
+            state.resume = Some(request.version_info);
+            state.base_unknown = super::respond::is_full_state(kind);
         }
-        let lane = self.lane_mut(kind);
-        if lane.stands_still && difference != subscription::Difference::default() {
+        let state = self.state_mut(kind);
+        if state.is_set_blocked && difference != subscription::Difference::default() {
             // Another set, perhaps one without what was refused.
-            lane.rescan = true;
+            state.rescan = true;
         }
         for name in &difference.added {
-            let lane = self.lane_mut(kind);
-            if let Some(held) = lane.held.get_mut(name) {
+            let state = self.state_mut(kind);
+            if let Some(held) = state.held.get_mut(name) {
                 held.mark_unsent();
             }
-            lane.owe(name);
+            state.must_answer_name(name);
         }
         if difference.wildcard_ended {
             self.end_wildcard(kind);
         }
         for name in &difference.dropped {
-            let lane = self.lane_mut(kind);
-            if !lane.subscription.is_wildcard() {
-                let children = lane.forget(name);
+            let state = self.state_mut(kind);
+            if !state.subscription.is_wildcard() {
+                let children = state.forget(name);
                 self.release(children);
             } else if difference.wildcard_began
-                && let Some(held) = lane.held.get_mut(name)
+                && let Some(held) = state.held.get_mut(name)
             {
                 // One who gives up a name and asks for everything at once may have dropped what it had, or run it on:
                 // it is said again, and what was accepted of it is not forgotten.
@@ -265,23 +268,23 @@ impl Session {
             }
         }
         let refusal = refusal(request.error_detail);
-        self.on_answer(kind, &Answer { nonce: request.response_nonce, refusal });
+        self.on_answer(kind, &ResponseAnswer { nonce: request.response_nonce, refusal });
         Ok(())
     }
 
     /// S4, S5, S6: a nonce that is not outstanding on this stream answers nothing.
-    fn on_answer(&mut self, kind: ResourceKind, answer: &Answer) {
+    fn on_answer(&mut self, kind: ResourceKind, answer: &ResponseAnswer) {
         let Ok(nonce) = answer.nonce.parse::<u64>() else { return };
-        let lane = self.lane_mut(kind);
-        let Some(position) = lane.in_flight.iter().position(|sent| sent.nonce == nonce) else { return };
-        let Some(answered) = lane.in_flight.remove(position) else { return };
+        let state = self.state_mut(kind);
+        let Some(position) = state.in_flight.iter().position(|sent| sent.nonce == nonce) else { return };
+        let Some(answered) = state.in_flight.remove(position) else { return };
         match &answer.refusal {
             None => self.on_ack(kind, answered),
             Some(message) => self.on_nack(kind, answered, message),
         }
-        let lane = self.lane_mut(kind);
-        if lane.owed.is_empty() && lane.in_flight.is_empty() {
-            lane.strays = 0;
+        let state = self.state_mut(kind);
+        if state.unanswered.is_empty() && state.in_flight.is_empty() {
+            state.unsubscribed_weight = 0;
         }
         self.unblock();
     }
@@ -289,5 +292,5 @@ impl Session {
 
 /// The words of a NACK, cut before anything keeps or logs them.
 fn refusal(detail: Option<wire::Status>) -> Option<Arc<str>> {
-    detail.map(|detail| words::harmless(&detail.message, MAX_REFUSAL).into())
+    detail.map(|detail| sanitize::text(&detail.message, MAX_REFUSAL).into())
 }

@@ -7,8 +7,10 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind, Version};
 
 use super::decide::Decision;
-use super::lane::{Flying, InFlight, Known};
-use super::{Event, MAX_RESPONSE, Session};
+use super::event::Event;
+use super::limits::MAX_RESPONSE;
+use super::session::Session;
+use super::type_state::{ClientVersion, InFlightResource, InFlightResponse};
 use crate::source::GrpcSource;
 use crate::wire;
 
@@ -46,14 +48,14 @@ impl Session {
         kind: ResourceKind,
         now: Instant,
     ) -> Option<wire::DeltaDiscoveryResponse> {
-        let lane = self.lane(kind);
-        if !lane.asked || !lane.has_work() || !lane.may_send_delta(now) {
+        let state = self.state(kind);
+        if !state.asked || !state.has_work() || !state.may_send_delta(now) {
             return None;
         }
         self.rescan(kind);
         let batch = self.next_batch(kind, now, MAX_RESPONSE);
-        let lane = self.lane(kind);
-        if batch.is_empty() && !(lane.must_answer && lane.blocked.is_empty()) {
+        let state = self.state(kind);
+        if batch.is_empty() && !(state.must_answer && state.blocked.is_empty()) {
             return None;
         }
         self.note_overdue(kind);
@@ -75,8 +77,8 @@ impl Session {
     }
 
     pub(super) fn poll_sotw(&mut self, kind: ResourceKind, now: Instant) -> Option<wire::DiscoveryResponse> {
-        let lane = self.lane(kind);
-        if !lane.asked || !lane.has_work() || !lane.in_flight.is_empty() {
+        let state = self.state(kind);
+        if !state.asked || !state.has_work() || !state.in_flight.is_empty() {
             return None;
         }
         self.rescan(kind);
@@ -94,17 +96,17 @@ impl Session {
         if self.resumes(kind) {
             return None;
         }
-        if self.lane(kind).base_unknown {
-            return self.fill_whole(kind, now);
+        if self.state(kind).base_unknown {
+            return self.fill_complete_set(kind, now);
         }
         let mut batch = self.next_batch(kind, now, usize::MAX);
-        let lane = self.lane(kind);
-        if batch.is_empty() && !(lane.must_answer && lane.blocked.is_empty()) {
+        let state = self.state(kind);
+        if batch.is_empty() && !(state.must_answer && state.blocked.is_empty()) {
             return None;
         }
         // What the client runs stays in the set: also what it runs in place of a refused version, what waits,
         // and what is kept until nothing refers to it (W9).
-        let kept = lane.held.values().filter_map(|held| held.accepted.clone());
+        let kept = state.held.values().filter_map(|held| held.accepted.clone());
         let mut all: BTreeMap<Arc<str>, Arc<Resource>> = kept.map(|kept| (kept.name.clone(), kept)).collect();
         for name in &batch.removed {
             all.remove(name);
@@ -119,14 +121,14 @@ impl Session {
     fn fill_changed(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
         loop {
             let mut batch = self.next_batch(kind, now, MAX_RESPONSE);
-            let lane = self.lane_mut(kind);
-            lane.must_answer = false;
+            let state = self.state_mut(kind);
+            state.must_answer = false;
             if batch.is_empty() {
                 return None;
             }
             // No wire signal says that one of these is gone; what comes after them is not put off for that.
             for name in batch.removed.drain(..) {
-                lane.held.entry(name).or_default().known = Known::Absent;
+                state.held.entry(name).or_default().known = ClientVersion::Absent;
             }
             if !batch.resources.is_empty() {
                 let resources = batch.resources.clone();
@@ -139,49 +141,49 @@ impl Session {
     /// R1 for SotW: the client brought the version of exactly what it would be sent, or of that without what it refused
     /// on an earlier stream.
     fn resumes(&mut self, kind: ResourceKind) -> bool {
-        let Some(version) = self.lane_mut(kind).resume.take() else { return false };
+        let Some(version) = self.state_mut(kind).resume.take() else { return false };
         let Some(view) = &self.view else { return false };
         let mut all: Vec<_> = view.of_kind(kind).cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        if !self.lane(kind).subscription.is_wildcard() {
+        if !self.state(kind).subscription.is_wildcard() {
             return false;
         }
         let is_its = |set: &[Arc<Resource>]| version_of(kind, set).to_string() == version;
         if !is_its(&all) {
-            all.retain(|resource| !self.lane(kind).refuses(resource));
+            all.retain(|resource| !self.state(kind).refuses(resource));
             if !is_its(&all) {
                 return false;
             }
         }
-        let lane = self.lane_mut(kind);
-        lane.dirty.clear();
-        lane.owed.clear();
-        lane.must_answer = false;
-        lane.base_unknown = false;
+        let state = self.state_mut(kind);
+        state.dirty.clear();
+        state.unanswered.clear();
+        state.must_answer = false;
+        state.base_unknown = false;
         let names = all.iter().map(|resource| resource.name.clone()).collect();
         for resource in all {
-            let held = lane.held.entry(resource.name.clone()).or_default();
-            held.known = Known::Exactly(resource.version);
+            let held = state.held.entry(resource.name.clone()).or_default();
+            held.known = ClientVersion::Exact(resource.version);
             held.accepted = Some(resource);
         }
-        self.events.push_back(Event::Brought { kind, names });
+        self.events.push_back(Event::Resumed { kind, names });
         true
     }
 
     /// Looks at the next names until the response is full. Parts of a refused response go first (S10).
     fn next_batch(&mut self, kind: ResourceKind, now: Instant, limit: usize) -> Batch {
-        while let Some(mut part) = self.lane_mut(kind).suspects.pop_front() {
+        while let Some(mut part) = self.state_mut(kind).retry_parts.pop_front() {
             let batch = self.gather(kind, &mut part, now, limit);
             if !part.is_empty() {
-                self.lane_mut(kind).suspects.push_front(part);
+                self.state_mut(kind).retry_parts.push_front(part);
             }
             if !batch.is_empty() {
                 return batch;
             }
         }
-        let mut dirty = std::mem::take(&mut self.lane_mut(kind).dirty);
+        let mut dirty = std::mem::take(&mut self.state_mut(kind).dirty);
         let batch = self.gather(kind, &mut dirty, now, limit);
-        self.lane_mut(kind).dirty.append(&mut dirty);
+        self.state_mut(kind).dirty.append(&mut dirty);
         batch
     }
 
@@ -197,11 +199,11 @@ impl Session {
             let cost = match self.decide(kind, &name, now) {
                 Decision::Skip => 0,
                 Decision::Wait => {
-                    self.lane_mut(kind).blocked.insert(name);
+                    self.state_mut(kind).blocked.insert(name);
                     continue;
                 }
                 Decision::HoldBack => {
-                    self.lane_mut(kind).held_back.insert(name);
+                    self.state_mut(kind).held_back.insert(name);
                     continue;
                 }
                 Decision::Remove => {
@@ -219,7 +221,7 @@ impl Session {
                 }
             };
             batch.bytes += cost;
-            self.lane_mut(kind).owed.remove(&name);
+            self.state_mut(kind).unanswered.remove(&name);
         }
         batch
     }
@@ -255,46 +257,47 @@ impl Session {
         }
         let added = batch.resources.into_iter().map(|resource| (resource.name.clone(), Some(resource)));
         let items: Vec<_> = added.chain(batch.removed.into_iter().map(|name| (name, None))).collect();
-        let lane = self.lane_mut(kind);
-        lane.must_answer = false;
-        lane.sent += 1;
+        let state = self.state_mut(kind);
+        state.must_answer = false;
+        state.sent += 1;
         for (name, resource) in &items {
             if resource.is_some() {
-                lane.rejected.remove(name);
+                state.rejected.remove(name);
             }
-            lane.held.entry(name.clone()).or_default().flying =
-                Some(Flying { nonce, resource: resource.clone() });
+            state.held.entry(name.clone()).or_default().in_flight =
+                Some(InFlightResource { nonce, resource: resource.clone() });
         }
-        lane.in_flight.push_back(InFlight { nonce, sent_at: now, overdue: false, items });
+        state.in_flight.push_back(InFlightResponse { nonce, sent_at: now, overdue: false, items });
     }
 
     /// W1, W2, W3: a parent that is sent makes the client drop its children, or want them for the first time: they
     /// are sent again if it asked for them, also those in flight. Virtual hosts go with their route configuration.
     fn expect_children(&mut self, parent: &Resource) {
         for child in &parent.refs {
-            let lane = self.lane_mut(child.kind);
-            if child.kind == ResourceKind::Cluster || !lane.asked || !lane.subscription.covers(&child.name) {
+            let state = self.state_mut(child.kind);
+            if child.kind == ResourceKind::Cluster || !state.asked || !state.subscription.covers(&child.name)
+            {
                 continue;
             }
-            if let Some(held) = lane.held.get_mut(&child.name) {
+            if let Some(held) = state.held.get_mut(&child.name) {
                 held.mark_unsent();
             }
-            lane.owe(&child.name);
+            state.must_answer_name(&child.name);
         }
         if parent.kind == ResourceKind::Route {
             let prefix: Arc<str> = format!("{}/", parent.name).into();
-            let lane = self.lane_mut(ResourceKind::VirtualHost);
+            let state = self.state_mut(ResourceKind::VirtualHost);
             for (name, held) in
-                lane.held.range_mut(prefix.clone()..).take_while(|(name, _)| name.starts_with(&*prefix))
+                state.held.range_mut(prefix.clone()..).take_while(|(name, _)| name.starts_with(&*prefix))
             {
                 held.mark_unsent();
-                lane.dirty.insert(name.clone());
+                state.dirty.insert(name.clone());
             }
         }
     }
 
     fn note_overdue(&mut self, kind: ResourceKind) {
-        if let Some(newest) = self.lanes[kind.index()].in_flight.back_mut()
+        if let Some(newest) = self.types[kind.index()].in_flight.back_mut()
             && !std::mem::replace(&mut newest.overdue, true)
         {
             self.events.push_back(Event::AckOverdue { kind });
@@ -303,17 +306,17 @@ impl Session {
 
     /// Makes every name dirty that the client asked for or has.
     fn rescan(&mut self, kind: ResourceKind) {
-        let lane = &mut self.lanes[kind.index()];
-        if !std::mem::take(&mut lane.rescan) {
+        let state = &mut self.types[kind.index()];
+        if !std::mem::take(&mut state.rescan) {
             return;
         }
-        if lane.subscription.is_wildcard()
+        if state.subscription.is_wildcard()
             && let Some(view) = &self.view
         {
-            lane.dirty.extend(view.of_kind(kind).map(|resource| resource.name.clone()));
+            state.dirty.extend(view.of_kind(kind).map(|resource| resource.name.clone()));
         }
-        lane.dirty.extend(lane.subscription.names().iter().cloned());
-        lane.dirty.extend(lane.held.keys().cloned());
+        state.dirty.extend(state.subscription.names().iter().cloned());
+        state.dirty.extend(state.held.keys().cloned());
     }
 }
 

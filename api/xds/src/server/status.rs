@@ -4,42 +4,31 @@ use std::sync::Arc;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::Session;
-use super::lane::{Known, Lane};
-use super::whole::WHOLE;
-
-/// A resource that the client refuses, in quarantine until it changes (S9).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rejected {
-    /// Its name; `*` for a whole set of which the client named nothing.
-    pub name: Arc<str>,
-    /// The version refused.
-    pub version: Version,
-    /// The client's words.
-    pub message: Arc<str>,
-}
+use super::event::{COMPLETE_SET, Rejected};
+use super::session::Session;
+use super::type_state::{ClientVersion, TypeState};
 
 /// A stream, for `/v1/proxies`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Status {
+pub struct StreamStatus {
     /// Revision of the view that the stream serves; none before the first.
     pub revision: Option<u64>,
     /// Whether the client has answered for all of that revision. Resources that it refuses count as answered.
     pub synced: bool,
     /// One for each type that the client asked for.
-    pub lanes: Vec<LaneStatus>,
+    pub types: Vec<StreamTypeStatus>,
 }
 
 /// One type on a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LaneStatus {
-    /// The type.
+pub struct StreamTypeStatus {
+    /// The resource type that this is about.
     pub kind: ResourceKind,
     /// Whether the client asked for everything.
     pub wildcard: bool,
-    /// Names asked for.
+    /// How many names the client is subscribed to, beside a wildcard.
     pub subscribed: usize,
-    /// Responses sent.
+    /// Responses of this type that left on this stream.
     pub responses: u64,
     /// Resources sent to the client: those that it has, and those without an answer yet.
     pub sent: usize,
@@ -59,66 +48,67 @@ pub struct LaneStatus {
 impl Session {
     /// The stream as it is now. Costs a walk over what the client holds: for questions, not for each message.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let lanes = ResourceKind::ALL.into_iter().map(|kind| (kind, self.lane(kind)));
-        Status {
+    pub fn status(&self) -> StreamStatus {
+        let types = ResourceKind::ALL.into_iter().map(|kind| (kind, self.state(kind)));
+        StreamStatus {
             revision: self.view.as_ref().map(|view| view.revision),
             synced: self.view.is_some()
-                && self.lanes.iter().any(|lane| lane.asked)
-                && self.lanes.iter().all(Lane::is_idle),
-            lanes: lanes
-                .filter(|(_, lane)| lane.asked)
-                .map(|(kind, lane)| self.lane_status(kind, lane))
+                && self.types.iter().any(|state| state.asked)
+                && self.types.iter().all(TypeState::is_idle),
+            types: types
+                .filter(|(_, state)| state.asked)
+                .map(|(kind, state)| self.type_status(kind, state))
                 .collect(),
         }
     }
 
     /// What the client accepted of a type: names and versions.
     pub fn accepted(&self, kind: ResourceKind) -> impl Iterator<Item = (&Arc<str>, Version)> {
-        self.lane(kind).held.iter().filter_map(|(name, held)| Some((name, held.accepted.as_ref()?.version)))
+        self.state(kind).held.iter().filter_map(|(name, held)| Some((name, held.accepted.as_ref()?.version)))
     }
 
-    fn lane_status(&self, kind: ResourceKind, lane: &Lane) -> LaneStatus {
-        let has = |known| matches!(known, Known::Something | Known::Exactly(_));
-        let flies =
-            |held: &super::lane::Held| held.flying.as_ref().is_some_and(|flying| flying.resource.is_some());
-        let held = lane.held.values();
-        LaneStatus {
+    fn type_status(&self, kind: ResourceKind, state: &TypeState) -> StreamTypeStatus {
+        let has = |known| matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
+        let in_flight = |held: &super::type_state::ResourceState| {
+            held.in_flight.as_ref().is_some_and(|in_flight| in_flight.resource.is_some())
+        };
+        let held = state.held.values();
+        StreamTypeStatus {
             kind,
-            wildcard: lane.subscription.is_wildcard(),
-            subscribed: lane.subscription.names().len(),
-            responses: lane.sent,
-            sent: held.clone().filter(|held| has(held.known) || flies(held)).count(),
+            wildcard: state.subscription.is_wildcard(),
+            subscribed: state.subscription.names().len(),
+            responses: state.sent,
+            sent: held.clone().filter(|held| has(held.known) || in_flight(held)).count(),
             acked: held
-                .filter(|held| matches!(held.known, Known::Exactly(_)) && held.flying.is_none())
+                .filter(|held| matches!(held.known, ClientVersion::Exact(_)) && held.in_flight.is_none())
                 .count(),
-            waiting: lane.blocked.iter().cloned().collect(),
-            held_back: self.held_back(kind, lane),
-            rejected: lane
+            waiting: state.blocked.iter().cloned().collect(),
+            held_back: self.held_back(kind, state),
+            rejected: state
                 .rejected
                 .values()
-                .filter(|one| self.is_refused(kind, lane, one))
+                .filter(|one| self.is_refused(kind, state, one))
                 .cloned()
                 .collect(),
-            last_nack: lane.last_nack.clone(),
+            last_nack: state.last_nack.clone(),
         }
     }
 
-    fn held_back(&self, kind: ResourceKind, lane: &Lane) -> Vec<Arc<str>> {
-        if lane.stands_still {
+    fn held_back(&self, kind: ResourceKind, state: &TypeState) -> Vec<Arc<str>> {
+        if state.is_set_blocked {
             self.covered(kind).into_iter().map(|resource| resource.name.clone()).collect()
         } else {
-            lane.held_back.iter().cloned().collect()
+            state.held_back.iter().cloned().collect()
         }
     }
 
     /// Whether the client is asked to take what it refused: not what has changed since, or went.
-    fn is_refused(&self, kind: ResourceKind, lane: &Lane, rejected: &Rejected) -> bool {
-        if *rejected.name == *WHOLE {
-            return lane.stands_still;
+    fn is_refused(&self, kind: ResourceKind, state: &TypeState, rejected: &Rejected) -> bool {
+        if *rejected.name == *COMPLETE_SET {
+            return state.is_set_blocked;
         }
         let current = self.view.as_ref().and_then(|view| view.lookup(kind, &rejected.name));
-        lane.subscription.covers(&rejected.name)
+        state.subscription.covers(&rejected.name)
             && current.is_some_and(|current| current.version == rejected.version)
     }
 }

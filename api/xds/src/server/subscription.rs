@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::MAX_NAMES;
-use crate::interest::Wanted;
+use super::limits::MAX_NAMES;
+use crate::interest::TypeInterest;
 
 /// The name that means everything.
 pub(super) const WILDCARD: &str = "*";
@@ -20,11 +20,11 @@ pub(super) fn weight(name: &str) -> usize {
 
 /// The names are more than one type may have on one stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct TooManyNames;
 
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    wanted: Wanted,
+    wanted: TypeInterest,
     /// How much the names count together.
     weight: usize,
     /// An empty list means everything only until a name was given for the first time (U1).
@@ -57,7 +57,7 @@ impl Subscription {
     }
 
     /// What is asked for, as it is now; shares its memory with the subscription.
-    pub fn wanted(&self) -> Wanted {
+    pub fn interest(&self) -> TypeInterest {
         self.wanted.clone()
     }
 
@@ -67,7 +67,7 @@ impl Subscription {
     }
 
     /// Adds a name; true if it was the wildcard and that is new.
-    pub fn add(&mut self, name: &str) -> Result<bool, Full> {
+    pub fn add(&mut self, name: &str) -> Result<bool, TooManyNames> {
         self.ever_named = true;
         if name == WILDCARD {
             return Ok(!std::mem::replace(&mut self.wanted.wildcard, true));
@@ -75,7 +75,7 @@ impl Subscription {
         if !name.is_empty() && !self.wanted.names.contains(name) {
             let weight = self.weight + weight(name);
             if weight > MAX_NAMES {
-                return Err(Full);
+                return Err(TooManyNames);
             }
             self.weight = weight;
             self.wanted.names.insert(name.into());
@@ -102,10 +102,10 @@ impl Subscription {
     }
 
     /// Replaces everything by a complete list (SotW).
-    pub fn replace(&mut self, list: &[String], empty_means_all: bool) -> Result<Difference, Full> {
+    pub fn replace(&mut self, list: &[String], empty_means_all: bool) -> Result<Difference, TooManyNames> {
         let total: usize = list.iter().map(|name| weight(name)).sum();
         if total > MAX_NAMES {
-            return Err(Full);
+            return Err(TooManyNames);
         }
         let before = std::mem::take(&mut self.wanted);
         let names: OrdSet<Arc<str>> = list
@@ -126,7 +126,7 @@ impl Subscription {
             wildcard_ended: before.wildcard && !wildcard,
         };
         self.weight = names.iter().map(|name| weight(name)).sum();
-        self.wanted = Wanted { wildcard, names };
+        self.wanted = TypeInterest { wildcard, names };
         Ok(difference)
     }
 }
@@ -188,7 +188,7 @@ mod tests {
         for n in 0..MAX_NAMES {
             set.add(&format!("c{n}")).unwrap();
         }
-        assert_eq!(set.add("one more"), Err(Full));
+        assert_eq!(set.add("one more"), Err(TooManyNames));
         assert_eq!(set.add("c7"), Ok(false), "it is there already");
         assert!(set.take("c7"));
         set.add("one more").unwrap();
@@ -197,7 +197,7 @@ mod tests {
         assert!((0..MAX_NAMES).any(|n| set.add(&format!("{n}{long}")).is_err()));
         assert!(set.names().len() < 400 && set.weight() <= MAX_NAMES);
         let all: Vec<String> = (0..=MAX_NAMES).map(|n| n.to_string()).collect();
-        assert_eq!(set.replace(&all, true), Err(Full));
+        assert_eq!(set.replace(&all, true), Err(TooManyNames));
         set.replace(&all[1..], true).unwrap();
         assert_eq!(set.weight(), MAX_NAMES);
     }

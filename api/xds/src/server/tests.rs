@@ -1,9 +1,9 @@
 //! The session against a scripted client. Test names carry the ids of the rules that they hold down.
 
+mod blocked_set;
 mod bounds;
 mod ordering;
 mod refusal;
-mod standing;
 mod subscribing;
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::*;
-use crate::view::Layer;
+use crate::view::{Changes, Layer, View};
 use crate::wire::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Status,
 };

@@ -24,7 +24,7 @@ struct Bounds {
     all: Rate,
     /// New ones of one identity.
     own: Rate,
-    /// Open ones of one identity.
+    /// OpenStreams ones of one identity.
     open: usize,
 }
 
@@ -42,10 +42,10 @@ const CHILDREN: Bounds = Bounds {
     open: MAX_CHILD_STREAMS,
 };
 
-/// Open streams of one identity, but for those of children.
+/// OpenStreams streams of one identity, but for those of children.
 pub const MAX_STREAMS: usize = 16;
 
-/// Open streams of one identity for endpoints, routes, virtual hosts or secrets alone.
+/// OpenStreams streams of one identity for endpoints, routes, virtual hosts or secrets alone.
 pub const MAX_CHILD_STREAMS: usize = 512;
 
 /// Names that one identity is subscribed to, on all of its streams: each type twice, as during a reconnect.
@@ -120,25 +120,25 @@ pub enum Excess {
 #[derive(Debug)]
 pub(super) struct Admission {
     // A lock, because streams open and end on any thread; a few look-ups happen under it, never I/O.
-    ledger: Mutex<Ledger>,
+    state: Mutex<AdmissionState>,
 }
 
 #[derive(Debug)]
-struct Ledger {
-    views: Gate,
-    children: Gate,
-    open: HashMap<Arc<str>, Open>,
+struct AdmissionState {
+    views: StreamBuckets,
+    children: StreamBuckets,
+    open: HashMap<Arc<str>, OpenStreams>,
 }
 
 /// New streams for one purpose.
 #[derive(Debug)]
-struct Gate {
+struct StreamBuckets {
     purpose: Purpose,
     all: Bucket,
     own: Buckets<Arc<str>>,
 }
 
-impl Gate {
+impl StreamBuckets {
     fn new(purpose: Purpose, now: Instant) -> Self {
         let bounds = purpose.bounds();
         Self { purpose, all: Bucket::full(bounds.all, now), own: Buckets::new(bounds.own, now) }
@@ -153,13 +153,13 @@ impl Gate {
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenStreams {
     views: usize,
     children: usize,
     names: Arc<AtomicUsize>,
 }
 
-impl Open {
+impl OpenStreams {
     fn count(&mut self, purpose: Purpose) -> &mut usize {
         match purpose {
             Purpose::View => &mut self.views,
@@ -170,8 +170,9 @@ impl Open {
 
 impl Admission {
     pub fn new(now: Instant) -> Self {
-        let [views, children] = [Purpose::View, Purpose::Child].map(|purpose| Gate::new(purpose, now));
-        Self { ledger: Mutex::new(Ledger { views, children, open: HashMap::new() }) }
+        let [views, children] =
+            [Purpose::View, Purpose::Child].map(|purpose| StreamBuckets::new(purpose, now));
+        Self { state: Mutex::new(AdmissionState { views, children, open: HashMap::new() }) }
     }
 
     /// One more stream of this peer.
@@ -186,22 +187,22 @@ impl Admission {
             None => peer.spiffe.to_string().into(),
         };
         let purpose = Purpose::of(scope);
-        let mut ledger = self.ledger();
-        if ledger.open.get_mut(&who).is_some_and(|open| *open.count(purpose) >= purpose.bounds().open) {
+        let mut state = self.state();
+        if state.open.get_mut(&who).is_some_and(|open| *open.count(purpose) >= purpose.bounds().open) {
             return Err(Excess::Streams(purpose));
         }
         match purpose {
-            Purpose::View => ledger.views.pass(&who, now)?,
-            Purpose::Child => ledger.children.pass(&who, now)?,
+            Purpose::View => state.views.pass(&who, now)?,
+            Purpose::Child => state.children.pass(&who, now)?,
         }
-        let open = ledger.open.entry(who.clone()).or_default();
+        let open = state.open.entry(who.clone()).or_default();
         *open.count(purpose) += 1;
         let names = open.names.clone();
         Ok(Permit { admission: self.clone(), who, purpose, names, held: 0 })
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,11 +233,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.names.fetch_sub(self.held, Ordering::Relaxed);
-        let mut ledger = self.admission.ledger();
-        if let Some(open) = ledger.open.get_mut(&self.who) {
+        let mut state = self.admission.state();
+        if let Some(open) = state.open.get_mut(&self.who) {
             *open.count(self.purpose) -= 1;
             if open.views + open.children == 0 {
-                ledger.open.remove(&self.who);
+                state.open.remove(&self.who);
             }
         }
     }
@@ -314,7 +315,7 @@ mod tests {
         open.pop();
         assert!(admission.admit(&peer(1), ADS, start).is_ok());
         drop(open);
-        assert!(admission.ledger().open.is_empty());
+        assert!(admission.state().open.is_empty());
     }
 
     /// D10: an Envoy without an aggregated stream opens one for each child; they take no place from the streams of views,
@@ -339,7 +340,7 @@ mod tests {
         }
         assert!(admission.admit(&peer(2), eds, later).is_ok());
         drop(open);
-        assert!(admission.ledger().open.is_empty());
+        assert!(admission.state().open.is_empty());
     }
 
     /// M4: names count for the identity, however they are spread over its streams.

@@ -24,8 +24,8 @@ use weft_api::Backoff;
 use weft_api::resource::ResourceKind;
 
 use super::server::{StreamKind, path};
-use super::stream::{Delta, Dialect, Sotw};
-use crate::client::{Session, Ticket, Update, Verdict};
+use super::stream::{Delta, ProtocolVariant, Sotw};
+use crate::client::{ResponseId, Session, Update, Verdict};
 use crate::server::Variant;
 
 /// A response from a foreign control plane may be larger than ours ever are.
@@ -64,12 +64,12 @@ pub enum Notice {
 }
 
 #[derive(Debug)]
-enum Command {
+enum ClientCommand {
     Subscribe(ResourceKind, String),
     SubscribeAll(ResourceKind),
     UnsubscribeAll(ResourceKind),
     Unsubscribe(ResourceKind, String),
-    Answer(ResourceKind, Ticket, Verdict),
+    Answer(ResourceKind, ResponseId, Verdict),
     Reconnect,
 }
 
@@ -77,7 +77,7 @@ enum Command {
 /// updates, which bounds the queue.
 #[derive(Debug, Clone)]
 pub struct Client {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<ClientCommand>,
 }
 
 impl Client {
@@ -90,7 +90,7 @@ impl Client {
     {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (notices, outbox) = mpsc::channel(NOTICE_BUFFER);
-        let task = Task { session, inbox, notices };
+        let task = ClientTask { session, inbox, notices };
         match stream.variant {
             Variant::Sotw => tokio::spawn(task.run::<Sotw, C, F>(stream, connect)),
             Variant::Delta => tokio::spawn(task.run::<Delta, C, F>(stream, connect)),
@@ -100,53 +100,53 @@ impl Client {
 
     /// Wants a name; of a name already held it asks for another copy.
     pub fn subscribe(&self, kind: ResourceKind, name: impl Into<String>) {
-        self.command(Command::Subscribe(kind, name.into()));
+        self.command(ClientCommand::Subscribe(kind, name.into()));
     }
 
     /// Wants everything of a type.
     pub fn subscribe_all(&self, kind: ResourceKind) {
-        self.command(Command::SubscribeAll(kind));
+        self.command(ClientCommand::SubscribeAll(kind));
     }
 
     /// No longer wants everything of a type.
     pub fn unsubscribe_all(&self, kind: ResourceKind) {
-        self.command(Command::UnsubscribeAll(kind));
+        self.command(ClientCommand::UnsubscribeAll(kind));
     }
 
     /// No longer wants a name.
     pub fn unsubscribe(&self, kind: ResourceKind, name: impl Into<String>) {
-        self.command(Command::Unsubscribe(kind, name.into()));
+        self.command(ClientCommand::Unsubscribe(kind, name.into()));
     }
 
     /// Says what became of an update.
     pub fn answer(&self, update: &Update, verdict: Verdict) {
-        self.answer_ticket(update.kind, update.ticket.clone(), verdict);
+        self.answer_response(update.kind, update.response_id.clone(), verdict);
     }
 
     /// As [`Self::answer`], for those who have taken the update apart.
-    pub fn answer_ticket(&self, kind: ResourceKind, ticket: Ticket, verdict: Verdict) {
-        self.command(Command::Answer(kind, ticket, verdict));
+    pub fn answer_response(&self, kind: ResourceKind, response_id: ResponseId, verdict: Verdict) {
+        self.command(ClientCommand::Answer(kind, response_id, verdict));
     }
 
     /// Closes the stream and opens another at once, for example with a new certificate.
     pub fn reconnect(&self) {
-        self.command(Command::Reconnect);
+        self.command(ClientCommand::Reconnect);
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: ClientCommand) {
         // The task ends only when nobody listens to its notices any more.
         let _ = self.commands.send(command);
     }
 }
 
-struct Task {
+struct ClientTask {
     session: Session,
-    inbox: mpsc::UnboundedReceiver<Command>,
+    inbox: mpsc::UnboundedReceiver<ClientCommand>,
     notices: mpsc::Sender<Notice>,
 }
 
 /// Why a stream is over.
-enum End {
+enum StreamEnd {
     /// Nobody is interested any more.
     Done,
     /// The owner wants a new one.
@@ -155,8 +155,8 @@ enum End {
     Broken { reason: String, was_healthy: bool },
 }
 
-impl Task {
-    async fn run<D: Dialect, C, F>(mut self, stream: StreamKind, mut connect: C)
+impl ClientTask {
+    async fn run<D: ProtocolVariant, C, F>(mut self, stream: StreamKind, mut connect: C)
     where
         C: FnMut() -> F,
         F: Future<Output = Result<Channel, ConnectError>> + Send,
@@ -164,15 +164,15 @@ impl Task {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         while !self.session.wants_anything() {
             match self.inbox.recv().await {
-                Some(command) => drop(self.obey(command)),
+                Some(command) => drop(self.execute(command)),
                 None => return,
             }
         }
         loop {
             match self.stream::<D>(stream, connect()).await {
-                End::Done => return,
-                End::Renew => backoff.reset(),
-                End::Broken { reason, was_healthy } => {
+                StreamEnd::Done => return,
+                StreamEnd::Renew => backoff.reset(),
+                StreamEnd::Broken { reason, was_healthy } => {
                     if was_healthy {
                         backoff.reset();
                     }
@@ -188,7 +188,7 @@ impl Task {
         }
     }
 
-    /// Waits, obeying; false when nobody is interested any more.
+    /// Waits, and executes commands meanwhile; false when nobody is interested any more.
     async fn pause(&mut self, time: Duration) -> bool {
         let sleep = tokio::time::sleep(time);
         tokio::pin!(sleep);
@@ -196,7 +196,7 @@ impl Task {
             tokio::select! {
                 () = &mut sleep => return true,
                 command = self.inbox.recv() => match command {
-                    Some(command) => if self.obey(command).is_some() { return true },
+                    Some(command) => if self.execute(command).is_some() { return true },
                     None => return false,
                 }
             }
@@ -204,24 +204,26 @@ impl Task {
     }
 
     /// Carries a command out; those that end the stream are returned.
-    fn obey(&mut self, command: Command) -> Option<End> {
+    fn execute(&mut self, command: ClientCommand) -> Option<StreamEnd> {
         match command {
-            Command::Subscribe(kind, name) => self.session.subscribe(kind, &name),
-            Command::SubscribeAll(kind) => self.session.subscribe_all(kind),
-            Command::UnsubscribeAll(kind) => self.session.unsubscribe_all(kind),
-            Command::Unsubscribe(kind, name) => self.session.unsubscribe(kind, &name),
-            Command::Answer(kind, ticket, verdict) => self.session.answer(kind, &ticket, verdict),
-            Command::Reconnect => return Some(End::Renew),
+            ClientCommand::Subscribe(kind, name) => self.session.subscribe(kind, &name),
+            ClientCommand::SubscribeAll(kind) => self.session.subscribe_all(kind),
+            ClientCommand::UnsubscribeAll(kind) => self.session.unsubscribe_all(kind),
+            ClientCommand::Unsubscribe(kind, name) => self.session.unsubscribe(kind, &name),
+            ClientCommand::Answer(kind, response_id, verdict) => {
+                self.session.answer(kind, &response_id, verdict)
+            }
+            ClientCommand::Reconnect => return Some(StreamEnd::Renew),
         }
         None
     }
 
-    async fn stream<D: Dialect>(
+    async fn stream<D: ProtocolVariant>(
         &mut self,
         stream: StreamKind,
         connect: impl Future<Output = Result<Channel, ConnectError>> + Send,
-    ) -> End {
-        let broken = |reason: String| End::Broken { reason, was_healthy: false };
+    ) -> StreamEnd {
+        let broken = |reason: String| StreamEnd::Broken { reason, was_healthy: false };
         let channel = match tokio::time::timeout(CONNECT, connect).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return broken(format!("can not connect to the control plane: {error}")),
@@ -240,9 +242,9 @@ impl Task {
                 opened = &mut opening, if responses.is_none() => match opened {
                     Ok(opened) => {
                         responses = Some(opened);
-                        if self.notices.send(Notice::Connected).await.is_err() { return End::Done }
+                        if self.notices.send(Notice::Connected).await.is_err() { return StreamEnd::Done }
                     }
-                    Err(status) => return End::Broken { reason: words(&status), was_healthy },
+                    Err(status) => return StreamEnd::Broken { reason: words(&status), was_healthy },
                 },
                 message = receive(&mut responses) => match message {
                     Ok(Some(response)) => {
@@ -250,15 +252,15 @@ impl Task {
                         if let Some(update) = self.session.on_response(D::deliver(response))
                             && self.notices.send(Notice::Update(update)).await.is_err()
                         {
-                            return End::Done;
+                            return StreamEnd::Done;
                         }
                     }
-                    Ok(None) => return End::Broken { reason: "the control plane closed the stream".into(), was_healthy },
-                    Err(status) => return End::Broken { reason: words(&status), was_healthy },
+                    Ok(None) => return StreamEnd::Broken { reason: "the control plane closed the stream".into(), was_healthy },
+                    Err(status) => return StreamEnd::Broken { reason: words(&status), was_healthy },
                 },
                 command = self.inbox.recv() => match command {
-                    Some(command) => if let Some(end) = self.obey(command) { return end },
-                    None => return End::Done,
+                    Some(command) => if let Some(end) = self.execute(command) { return end },
+                    None => return StreamEnd::Done,
                 },
                 // An error here shows on the response side, with its reason.
                 _ = requests.reserve(), if full && !requests.is_closed() => {}
@@ -266,7 +268,7 @@ impl Task {
         }
     }
 
-    fn pump<D: Dialect>(&mut self, requests: &mpsc::Sender<D::Request>) {
+    fn pump<D: ProtocolVariant>(&mut self, requests: &mpsc::Sender<D::Request>) {
         while let Ok(permit) = requests.try_reserve() {
             match self.session.next_request().and_then(D::request) {
                 Some(request) => permit.send(request),
@@ -283,7 +285,7 @@ async fn receive<R>(responses: &mut Option<Streaming<R>>) -> Result<Option<R>, S
     }
 }
 
-fn open<D: Dialect>(
+fn open<D: ProtocolVariant>(
     channel: Channel,
     stream: StreamKind,
     outgoing: mpsc::Receiver<D::Request>,

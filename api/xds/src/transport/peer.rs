@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use weft_api::names::{ServiceId, SpiffeId, WorkloadId};
 
+use crate::sanitize;
 use crate::server::EmptyFirst;
 use crate::wire::Node;
-use crate::words;
 
 /// What the peer's certificate proves. The code that accepts TLS connections puts it into the extensions of
 /// every request; a request without it is not answered.
@@ -66,13 +66,13 @@ impl NodeClaim {
                 .unwrap_or_default(),
             None => String::new(),
         };
-        words::label(format!("{} {version}", self.0.user_agent_name).trim())
+        sanitize::label(format!("{} {version}", self.0.user_agent_name).trim())
     }
 
     /// `node.id` in one short line, for what is said about it.
     #[must_use]
     pub fn shown_id(&self) -> String {
-        words::label(&self.0.id)
+        sanitize::label(&self.0.id)
     }
 
     /// The whole message: locality, metadata, build version, client features.

@@ -4,7 +4,7 @@
 //!   TLS accept ──PeerIdentity──► DiscoveryServer ──open──► Publisher (the control plane)
 //!                                      │ one task a stream         │
 //!                                      ▼                           ▼
-//!                                server::Session ◄── Subscription ── Handle: publish, status, close
+//!                                server::Session ◄── StreamSetup ── StreamHandle: publish, status, close
 //! ```
 //!
 //! The services are routed by hand: that way bodies leave as shared [`bytes::Bytes`] instead of being copied into the
@@ -29,10 +29,10 @@ use tower::Service;
 use weft_api::resource::ResourceKind;
 
 use super::admission::{Admission, Excess};
-use super::stream::{self, Delta, Dialect, Sotw};
+use super::stream::{self, Delta, ProtocolVariant, Sotw};
 use super::{NodeClaim, PeerIdentity};
 use crate::mailbox::{self, Delivery};
-use crate::server::{Event, Rejected, Scope, Status as StreamStatus, Variant};
+use crate::server::{Event, Rejected, Scope, StreamStatus, Variant};
 use crate::source::ControlPlaneCluster;
 use crate::view::{Changes, View};
 
@@ -43,7 +43,7 @@ const MAX_REQUEST: usize = 4 << 20;
 const RESPONSE_BUFFER: usize = 1;
 
 /// Questions that wait for a stream; more are refused, the asker can come back.
-const INQUIRY_BUFFER: usize = 8;
+const COMMAND_BUFFER: usize = 8;
 
 /// Which protocol a stream speaks, about which types.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ pub trait Publisher: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the client is told.
-    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<Subscription, Status>;
+    fn open(&self, node: NodeClaim, peer: PeerIdentity, stream: StreamKind) -> Result<StreamSetup, Status>;
 
     /// Learns that a peer was refused a stream, or lost one, because it asked for more than its share: to count it.
     /// It may happen a thousand times a second.
@@ -71,7 +71,7 @@ pub trait Publisher: Send + Sync + 'static {
 
 /// Learns what happens on one stream, in order, on the stream's task: it must be quick. Dropped when the stream ends.
 pub trait Observer: Send + 'static {
-    /// Something happened.
+    /// Called once for each event, in the order in which they happened.
     fn on_event(&mut self, event: Event);
 }
 
@@ -82,22 +82,22 @@ impl<F: FnMut(Event) + Send + 'static> Observer for F {
 }
 
 /// The stream's end of what a [`Publisher`] hands out.
-pub struct Subscription {
+pub struct StreamSetup {
     pub(super) updates: mailbox::Receiver,
-    pub(super) inquiries: mpsc::Receiver<Inquiry>,
+    pub(super) commands: mpsc::Receiver<StreamCommand>,
     pub(super) observer: Box<dyn Observer>,
     pub(super) rejections: Vec<(ResourceKind, Rejected)>,
     pub(super) source: Option<ControlPlaneCluster>,
 }
 
-impl Subscription {
-    /// Makes a subscription and the handle that feeds it.
-    pub fn new(observer: impl Observer) -> (Handle, Self) {
+impl StreamSetup {
+    /// Makes a setup and the handle that feeds it.
+    pub fn new(observer: impl Observer) -> (StreamHandle, Self) {
         let (sender, updates) = mailbox::mailbox();
-        let (ask, inquiries) = mpsc::channel(INQUIRY_BUFFER);
+        let (ask, commands) = mpsc::channel(COMMAND_BUFFER);
         let observer = Box::new(observer);
-        let subscription = Self { updates, inquiries, observer, rejections: Vec::new(), source: None };
-        (Handle { updates: sender, inquiries: ask }, subscription)
+        let setup = Self { updates, commands, observer, rejections: Vec::new(), source: None };
+        (StreamHandle { updates: sender, commands: ask }, setup)
     }
 
     /// Adds what the same client refused on an earlier stream, so that it is not tried again (S9).
@@ -116,26 +116,26 @@ impl Subscription {
     }
 }
 
-impl fmt::Debug for Subscription {
+impl fmt::Debug for StreamSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("rejections", &self.rejections).finish_non_exhaustive()
+        f.debug_struct("StreamSetup").field("rejections", &self.rejections).finish_non_exhaustive()
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Inquiry {
+pub(super) enum StreamCommand {
     Status(oneshot::Sender<StreamStatus>),
     Close(Status),
 }
 
 /// The publisher's end of a stream. Dropping it ends the stream with `UNAVAILABLE`: clients come back.
 #[derive(Debug)]
-pub struct Handle {
+pub struct StreamHandle {
     updates: mailbox::Sender,
-    inquiries: mpsc::Sender<Inquiry>,
+    commands: mpsc::Sender<StreamCommand>,
 }
 
-impl Handle {
+impl StreamHandle {
     /// Gives the stream a new view; never waits. What the stream has not taken yet is merged. Says whether the stream
     /// was woken for it: it is not where the client asked for nothing of what changed.
     pub fn publish(&self, view: View, changes: Changes) -> Delivery {
@@ -145,20 +145,20 @@ impl Handle {
     /// What the stream looks like now; none if it has ended or is too busy to say.
     pub async fn status(&self) -> Option<StreamStatus> {
         let (reply, answer) = oneshot::channel();
-        self.inquiries.try_send(Inquiry::Status(reply)).ok()?;
+        self.commands.try_send(StreamCommand::Status(reply)).ok()?;
         answer.await.ok()
     }
 
     /// Ends the stream with these words, for example because the workload was revoked.
     pub fn close(self, status: Status) {
         // Where the queue is full the words are lost, but dropping the mailbox ends the stream all the same.
-        let _ = self.inquiries.try_send(Inquiry::Close(status));
+        let _ = self.commands.try_send(StreamCommand::Close(status));
     }
 
     /// Whether the stream has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.inquiries.is_closed()
+        self.commands.is_closed()
     }
 }
 
@@ -234,13 +234,13 @@ impl<P: Publisher> DiscoveryServer<P> {
     /// The services as routes of a tonic server; add others to it with [`Routes::add_service`].
     #[must_use]
     pub fn into_routes(self) -> Routes {
-        Routes::new(Named::<P, 0>(self.clone()))
-            .add_service(Named::<P, 1>(self.clone()))
-            .add_service(Named::<P, 2>(self.clone()))
-            .add_service(Named::<P, 3>(self.clone()))
-            .add_service(Named::<P, 4>(self.clone()))
-            .add_service(Named::<P, 5>(self.clone()))
-            .add_service(Named::<P, 6>(self))
+        Routes::new(ServiceRoute::<P, 0>(self.clone()))
+            .add_service(ServiceRoute::<P, 1>(self.clone()))
+            .add_service(ServiceRoute::<P, 2>(self.clone()))
+            .add_service(ServiceRoute::<P, 3>(self.clone()))
+            .add_service(ServiceRoute::<P, 4>(self.clone()))
+            .add_service(ServiceRoute::<P, 5>(self.clone()))
+            .add_service(ServiceRoute::<P, 6>(self))
     }
 
     async fn serve(self, request: http::Request<Body>) -> http::Response<Body> {
@@ -260,7 +260,7 @@ impl<P: Publisher> DiscoveryServer<P> {
         }
     }
 
-    async fn serve_as<D: Dialect>(
+    async fn serve_as<D: ProtocolVariant>(
         self,
         request: http::Request<Body>,
         peer: PeerIdentity,
@@ -270,21 +270,21 @@ impl<P: Publisher> DiscoveryServer<P> {
         Grpc::new(codec)
             .apply_max_message_size_config(Some(MAX_REQUEST), None)
             .streaming(
-                Opening { server: self, peer, stream, dialect: std::marker::PhantomData::<D> },
+                OpenStream { server: self, peer, stream, dialect: std::marker::PhantomData::<D> },
                 request,
             )
             .await
     }
 }
 
-struct Opening<P, D> {
+struct OpenStream<P, D> {
     server: DiscoveryServer<P>,
     peer: PeerIdentity,
     stream: StreamKind,
     dialect: std::marker::PhantomData<D>,
 }
 
-impl<P: Publisher, D: Dialect> StreamingService<D::Request> for Opening<P, D>
+impl<P: Publisher, D: ProtocolVariant> StreamingService<D::Request> for OpenStream<P, D>
 where
     D::Request: Message + Default,
     D::Response: Message,
@@ -303,8 +303,8 @@ where
             }
         };
         let (responses, outgoing) = mpsc::channel(RESPONSE_BUFFER);
-        let door = stream::Door { publisher, peer, stream };
-        tokio::spawn(stream::serve::<D, P>(request.into_inner(), responses, door, permit));
+        let context = stream::StreamContext { publisher, peer, stream };
+        tokio::spawn(stream::serve::<D, P>(request.into_inner(), responses, context, permit));
         std::future::ready(Ok(tonic::Response::new(ReceiverStream::new(outgoing))))
     }
 }
@@ -330,19 +330,19 @@ where
 
 /// The same service under one of the names that tonic routes by.
 #[derive(Debug)]
-struct Named<P, const SERVICE: usize>(DiscoveryServer<P>);
+struct ServiceRoute<P, const SERVICE: usize>(DiscoveryServer<P>);
 
-impl<P, const SERVICE: usize> Clone for Named<P, SERVICE> {
+impl<P, const SERVICE: usize> Clone for ServiceRoute<P, SERVICE> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<P, const SERVICE: usize> NamedService for Named<P, SERVICE> {
+impl<P, const SERVICE: usize> NamedService for ServiceRoute<P, SERVICE> {
     const NAME: &'static str = SERVICES[SERVICE];
 }
 
-impl<P: Publisher, const SERVICE: usize> Service<http::Request<Body>> for Named<P, SERVICE> {
+impl<P: Publisher, const SERVICE: usize> Service<http::Request<Body>> for ServiceRoute<P, SERVICE> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;

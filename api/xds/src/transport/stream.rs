@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::admission::{Excess, Permit};
-use super::server::{Inquiry, Publisher, StreamKind, Subscription};
+use super::server::{Publisher, StreamCommand, StreamKind, StreamSetup};
 use super::{NodeClaim, PeerIdentity};
 use crate::server::{Request, RequestError, Response, Session, Variant};
 use crate::wire;
@@ -21,14 +21,14 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 const LARGE: usize = 2_000;
 
 /// One of the two protocols, for the compiler.
-pub(super) trait Dialect: Send + Sync + 'static {
+pub(super) trait ProtocolVariant: Send + Sync + 'static {
     const VARIANT: Variant;
     type Request: Message + Default + 'static;
     type Response: Message + Default + 'static;
     fn node(request: &mut Self::Request) -> Option<wire::Node>;
     fn read(request: Self::Request) -> Request;
     fn write(response: Response) -> Option<Self::Response>;
-    /// The client's half.
+    /// The client's side: the message of this variant, if it is one.
     fn request(request: Request) -> Option<Self::Request>;
     fn deliver(response: Self::Response) -> Response;
 }
@@ -36,7 +36,7 @@ pub(super) trait Dialect: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Sotw;
 
-impl Dialect for Sotw {
+impl ProtocolVariant for Sotw {
     const VARIANT: Variant = Variant::Sotw;
     type Request = wire::DiscoveryRequest;
     type Response = wire::DiscoveryResponse;
@@ -71,7 +71,7 @@ impl Dialect for Sotw {
 #[derive(Debug)]
 pub(super) struct Delta;
 
-impl Dialect for Delta {
+impl ProtocolVariant for Delta {
     const VARIANT: Variant = Variant::Delta;
     type Request = wire::DeltaDiscoveryRequest;
     type Response = wire::DeltaDiscoveryResponse;
@@ -104,21 +104,21 @@ impl Dialect for Delta {
 }
 
 /// Whom a stream is of, and who decides about it.
-pub(super) struct Door<P> {
+pub(super) struct StreamContext<P> {
     pub publisher: Arc<P>,
     pub peer: PeerIdentity,
     pub stream: StreamKind,
 }
 
 /// Serves one stream until either side ends it; a refusal becomes the stream's status.
-pub(super) async fn serve<D: Dialect, P: Publisher>(
+pub(super) async fn serve<D: ProtocolVariant, P: Publisher>(
     mut requests: Streaming<D::Request>,
     responses: mpsc::Sender<Result<D::Response, Status>>,
-    door: Door<P>,
+    context: StreamContext<P>,
     permit: Permit,
 ) {
-    let mut served = Served { session: Session::new(D::VARIANT, door.stream.scope), permit };
-    let ended = run::<D, P>(&mut requests, &responses, &door, &mut served).await;
+    let mut served = ServedSession { session: Session::new(D::VARIANT, context.stream.scope), permit };
+    let ended = run::<D, P>(&mut requests, &responses, &context, &mut served).await;
     served.discard();
     if let Err(status) = ended {
         tracing::debug!(code = ?status.code(), message = status.message(), "discovery stream ends");
@@ -128,30 +128,34 @@ pub(super) async fn serve<D: Dialect, P: Publisher>(
 }
 
 /// A session, and its place among those of its identity.
-struct Served {
+struct ServedSession {
     session: Session,
     permit: Permit,
 }
 
-impl Served {
-    fn take<D: Dialect, P: Publisher>(&mut self, request: D::Request, door: &Door<P>) -> Result<(), Status> {
+impl ServedSession {
+    fn take<D: ProtocolVariant, P: Publisher>(
+        &mut self,
+        request: D::Request,
+        context: &StreamContext<P>,
+    ) -> Result<(), Status> {
         let taken = self.session.on_request(Instant::now(), D::read(request));
         taken.map_err(|error| {
             if matches!(error, RequestError::TooManyNames(_)) {
-                door.publisher.refused(&door.peer, Excess::Names);
+                context.publisher.refused(&context.peer, Excess::Names);
             }
             refuse(&error)
         })?;
         self.permit.holds(self.session.names()).map_err(|excess| {
-            door.publisher.refused(&door.peer, excess);
+            context.publisher.refused(&context.peer, excess);
             Status::resource_exhausted(excess.to_string())
         })
     }
 
     /// Says what the client asks for by now, and takes the view that was kept for it meanwhile: before each answer, so
     /// that who asks for more is answered from the newest view.
-    fn settle(&mut self, subscription: &mut Subscription) {
-        if let Some((view, changes)) = subscription.updates.set_interest(self.session.interest()) {
+    fn sync_view(&mut self, setup: &mut StreamSetup) {
+        if let Some((view, changes)) = setup.updates.set_interest(self.session.interest()) {
             self.session.on_update(view, changes);
         }
     }
@@ -170,11 +174,11 @@ impl Served {
     }
 }
 
-async fn run<D: Dialect, P: Publisher>(
+async fn run<D: ProtocolVariant, P: Publisher>(
     requests: &mut Streaming<D::Request>,
     responses: &mpsc::Sender<Result<D::Response, Status>>,
-    door: &Door<P>,
-    served: &mut Served,
+    context: &StreamContext<P>,
+    served: &mut ServedSession,
 ) -> Result<(), Status> {
     let first = tokio::time::timeout(FIRST_MESSAGE, requests.message());
     let first = first
@@ -184,41 +188,41 @@ async fn run<D: Dialect, P: Publisher>(
     // S1: the node of the first message counts, whatever its type, and no later one.
     let claim = NodeClaim::try_new(D::node(&mut first))
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
-    let session = Session::new(D::VARIANT, door.stream.scope).with_empty_first(claim.empty_first());
-    let mut subscription = door.publisher.open(claim, door.peer.clone(), door.stream)?;
-    served.session = match subscription.source.take() {
+    let session = Session::new(D::VARIANT, context.stream.scope).with_empty_first(claim.empty_first());
+    let mut setup = context.publisher.open(claim, context.peer.clone(), context.stream)?;
+    served.session = match setup.source.take() {
         Some(cluster) => session.with_config_source(cluster),
         None => session,
     };
-    for (kind, rejected) in subscription.rejections.drain(..) {
+    for (kind, rejected) in setup.rejections.drain(..) {
         served.session.remember_rejection(kind, rejected);
     }
-    served.take::<D, P>(first, door)?;
+    served.take::<D, P>(first, context)?;
     loop {
-        served.settle(&mut subscription);
-        flush::<D>(&mut served.session, responses, &mut subscription);
+        served.sync_view(&mut setup);
+        flush::<D>(&mut served.session, responses, &mut setup);
         let full = responses.capacity() == 0;
         let timer: OptionFuture<_> =
             served.session.next_deadline().map(|at| tokio::time::sleep_until(at.into())).into();
         tokio::select! {
             request = requests.message() => {
                 let Some(request) = request? else { return Ok(()) };
-                served.take::<D, P>(request, door)?;
+                served.take::<D, P>(request, context)?;
             }
-            update = subscription.updates.recv() => {
+            update = setup.updates.recv() => {
                 let Some((view, changes)) = update else {
                     // A reason may have been left on the way out.
-                    return Err(farewell(&mut subscription));
+                    return Err(closing_status(&mut setup));
                 };
                 served.session.on_update(view, changes);
             }
-            inquiry = subscription.inquiries.recv() => match inquiry {
-                Some(Inquiry::Status(reply)) => {
-                    served.settle(&mut subscription);
+            command = setup.commands.recv() => match command {
+                Some(StreamCommand::Status(reply)) => {
+                    served.sync_view(&mut setup);
                     let _ = reply.send(served.session.status());
                 }
-                Some(Inquiry::Close(status)) => return Err(status),
-                None => return Err(going_away()),
+                Some(StreamCommand::Close(status)) => return Err(status),
+                None => return Err(unavailable()),
             },
             permit = responses.reserve(), if full => if permit.is_err() { return Ok(()) },
             () = responses.closed() => return Ok(()),
@@ -228,10 +232,10 @@ async fn run<D: Dialect, P: Publisher>(
 }
 
 /// Sends as long as the connection takes it, then tells the observer.
-fn flush<D: Dialect>(
+fn flush<D: ProtocolVariant>(
     session: &mut Session,
     responses: &mpsc::Sender<Result<D::Response, Status>>,
-    subscription: &mut Subscription,
+    setup: &mut StreamSetup,
 ) {
     while let Ok(permit) = responses.try_reserve() {
         match session.poll(Instant::now()).and_then(D::write) {
@@ -240,20 +244,20 @@ fn flush<D: Dialect>(
         }
     }
     while let Some(event) = session.next_event() {
-        subscription.observer.on_event(event);
+        setup.observer.on_event(event);
     }
 }
 
-fn farewell(subscription: &mut Subscription) -> Status {
-    while let Ok(inquiry) = subscription.inquiries.try_recv() {
-        if let Inquiry::Close(status) = inquiry {
+fn closing_status(setup: &mut StreamSetup) -> Status {
+    while let Ok(command) = setup.commands.try_recv() {
+        if let StreamCommand::Close(status) = command {
             return status;
         }
     }
-    going_away()
+    unavailable()
 }
 
-fn going_away() -> Status {
+fn unavailable() -> Status {
     Status::unavailable("this control plane ends the stream; reconnect, to another replica if there is one")
 }
 

@@ -7,7 +7,7 @@ use weft_api::names::CONTROL_PLANE_CLUSTER;
 use weft_api::{Host, TrustDomain};
 
 use super::Membership;
-use super::merge::Takes;
+use super::merge::EnvoyTakes;
 use crate::args::Bootstrap;
 
 /// How long an Envoy of its owner waits for clusters and listeners of the mesh before it starts with its own.
@@ -15,7 +15,7 @@ const OWNER_WAITS: &str = "5s";
 
 /// The whole bootstrap: all but identity and control plane comes over xDS. `dir` holds the identity.
 pub fn bootstrap(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value {
-    let mut whole = additions(args, membership, dir, Takes::Everything);
+    let mut whole = additions(args, membership, dir, EnvoyTakes::Everything);
     whole["admin"] =
         json!({"address": address(&args.admin_listen.ip().to_string(), args.admin_listen.port())});
     // Without a configuration of the mesh it has none at all.
@@ -26,7 +26,7 @@ pub fn bootstrap(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value
 }
 
 /// What is added to the bootstrap of an Envoy that has its own.
-pub fn additions(args: &Bootstrap, membership: &Membership, dir: &Path, takes: Takes) -> Value {
+pub fn additions(args: &Bootstrap, membership: &Membership, dir: &Path, takes: EnvoyTakes) -> Value {
     let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}});
     let stream = |api: &str| json!({"api_type": api, "transport_api_version": "V3", "grpc_services": [grpc]});
     let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": OWNER_WAITS});
@@ -48,8 +48,8 @@ pub fn additions(args: &Bootstrap, membership: &Membership, dir: &Path, takes: T
         "static_resources": {"clusters": [control_plane(membership, dir)]},
     });
     match takes {
-        Takes::Everything => added["dynamic_resources"]["lds_config"] = over_ads,
-        Takes::Clusters => {}
+        EnvoyTakes::Everything => added["dynamic_resources"]["lds_config"] = over_ads,
+        EnvoyTakes::Clusters => {}
     }
     // Where nobody calls, nothing is checked.
     if !args.is_client() {

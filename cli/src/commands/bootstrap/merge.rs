@@ -12,7 +12,7 @@ use weft_api::names::CONTROL_PLANE_CLUSTER;
 
 /// What an Envoy takes from the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum EnvoyTakes {
     /// Listeners, routes, clusters, endpoints.
     Everything,
     /// Clusters and endpoints; its listeners are its owner's.
@@ -23,7 +23,7 @@ pub enum Takes {
 #[derive(Debug)]
 pub struct Plan {
     /// What is taken from the control plane.
-    pub takes: Takes,
+    pub takes: EnvoyTakes,
     /// Whether health checks are ordered over HDS.
     pub checks_health: bool,
     /// Who it will be; none where the join has yet to say that.
@@ -76,7 +76,7 @@ pub fn conflicts(own: &Value, plan: &Plan) -> Vec<Conflict> {
             reason: "is no mapping of a bootstrap's fields".to_owned(),
         }];
     };
-    let mut found = Found(Vec::new());
+    let mut found = Conflicts(Vec::new());
     found.shapes(bootstrap);
     found.octal_modes(own, "");
     found.node(bootstrap, plan);
@@ -84,15 +84,15 @@ pub fn conflicts(own: &Value, plan: &Plan) -> Vec<Conflict> {
     found.reports(bootstrap, plan);
     found.clusters(bootstrap);
     match plan.takes {
-        Takes::Everything => found.listeners(bootstrap, plan),
-        Takes::Clusters => {}
+        EnvoyTakes::Everything => found.listeners(bootstrap, plan),
+        EnvoyTakes::Clusters => {}
     }
     found.0
 }
 
-struct Found(Vec<Conflict>);
+struct Conflicts(Vec<Conflict>);
 
-impl Found {
+impl Conflicts {
     fn add(&mut self, path: impl Into<String>, reason: impl Into<String>) {
         self.0.push(Conflict { path: path.into(), reason: reason.into() });
     }
@@ -169,7 +169,7 @@ impl Found {
                 "an Envoy takes clusters from one source, and it has to be the control plane: take this one out",
             ),
         ];
-        if plan.takes == Takes::Everything {
+        if plan.takes == EnvoyTakes::Everything {
             wanted.push((
                 "lds_config",
                 "an Envoy takes listeners from one source: take this one out, or give --clusters-only, which leaves it",
@@ -307,10 +307,10 @@ static_resources: {clusters: [{name: weft_control_plane}]}
         serde_yaml::from_str(text).unwrap()
     }
 
-    fn plan(takes: Takes) -> Plan {
+    fn plan(takes: EnvoyTakes) -> Plan {
         Plan {
             takes,
-            checks_health: takes == Takes::Everything,
+            checks_health: takes == EnvoyTakes::Everything,
             id: Some("shop/web-1".parse().unwrap()),
             listeners: vec![
                 ("--inbound", "0.0.0.0:15006".parse().unwrap()),
@@ -319,13 +319,13 @@ static_resources: {clusters: [{name: weft_control_plane}]}
         }
     }
 
-    fn paths(text: &str, takes: Takes) -> Vec<String> {
+    fn paths(text: &str, takes: EnvoyTakes) -> Vec<String> {
         conflicts(&yaml(text), &plan(takes)).into_iter().map(|conflict| conflict.path).collect()
     }
 
     #[test]
     fn what_the_owner_wrote_stays_and_the_rest_is_added() {
-        assert_eq!(paths(OWN, Takes::Everything), [] as [&str; 0]);
+        assert_eq!(paths(OWN, EnvoyTakes::Everything), [] as [&str; 0]);
         let merged = merge(yaml(OWN), yaml(ADDED));
         let expected = "
 node: {cluster: edge, metadata: {team: web}, locality: {region: eu}, id: shop/web-1}
@@ -353,7 +353,7 @@ hds_config: {api_type: GRPC}
         assert_eq!(merged["statsSinks"].as_sequence().unwrap().len(), 1);
         assert!(merged.get("static_resources").is_none() && merged.get("stats_sinks").is_none());
         assert_eq!(
-            paths(r#"{"dynamicResources": {"adsConfig": {}}, "hdsConfig": {}}"#, Takes::Everything),
+            paths(r#"{"dynamicResources": {"adsConfig": {}}, "hdsConfig": {}}"#, EnvoyTakes::Everything),
             ["dynamic_resources.ads_config", "hds_config"]
         );
     }
@@ -390,7 +390,7 @@ hds_config: {api_type: GRPC}
             ("[]", "the file"),
             ("", "the file"),
         ] {
-            assert_eq!(paths(own, Takes::Everything), [path], "{own}");
+            assert_eq!(paths(own, EnvoyTakes::Everything), [path], "{own}");
         }
     }
 
@@ -402,7 +402,7 @@ hds_config: {api_type: GRPC}
             "static_resources: {listeners: [{name: inbound}]}",
             "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15001}}}",
         ] {
-            assert_eq!(paths(own, Takes::Clusters), [] as [&str; 0], "{own}");
+            assert_eq!(paths(own, EnvoyTakes::Clusters), [] as [&str; 0], "{own}");
         }
         let own = "dynamic_resources: {lds_config: {path_config_source: {path: /x}}}";
         let merged = merge(yaml(own), yaml(ADDED));
@@ -412,8 +412,8 @@ hds_config: {api_type: GRPC}
 
     #[test]
     fn own_id_is_kept_where_it_is_that_of_the_certificate() {
-        assert_eq!(paths("node: {id: shop/web-1}", Takes::Clusters), [] as [&str; 0]);
-        let unknown = Plan { id: None, ..plan(Takes::Clusters) };
+        assert_eq!(paths("node: {id: shop/web-1}", EnvoyTakes::Clusters), [] as [&str; 0]);
+        let unknown = Plan { id: None, ..plan(EnvoyTakes::Clusters) };
         let found = conflicts(&yaml("node: {id: shop/web-1}"), &unknown);
         assert!(found[0].to_string().contains("--name"), "{found:?}");
     }

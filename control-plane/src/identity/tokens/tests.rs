@@ -76,7 +76,7 @@ async fn token_expires_and_is_pruned_a_day_later() {
     let Fixture { store, tokens, hand } = fixture().await;
     let token = create(&tokens, grant()).await;
     let leader = store.elect("leader", "test", StdDuration::from_secs(60)).await;
-    let life = |presented: &Presented| presented.check_life(&hand.clock());
+    let life = |presented: &PresentedToken| presented.check_life(&hand.clock());
     life(&tokens.present(&token.id, &token.secret).await.unwrap()).unwrap();
     hand.forward(DEFAULT_TTL);
     let presented = tokens.present(&token.id, &token.secret).await.unwrap();

@@ -27,7 +27,7 @@ use crate::ca::ServerName;
 use crate::ca::tests::Mesh;
 use crate::clock::Clock;
 use crate::listener::{
-    self, Connections, IDLE_STRANGER, Listener, MAX_HEADERS, RoomSize, Security, XDS_STREAMS,
+    self, ConnectionLimits, Connections, IDLE_STRANGER, Listener, MAX_HEADERS, Security, XDS_STREAMS,
 };
 use crate::metrics::{HandshakeFailure, ListenerMetrics, Metrics};
 use crate::tls::{ClientCertificates, ListenerTls, Peer, identify, provider, spawn_keeper};
@@ -48,13 +48,13 @@ impl Drop for Running {
 }
 
 /// As roomy as a test needs it.
-pub(crate) const ROOM: RoomSize = RoomSize { greeting: 1000, strangers: 1000, members: 1000 };
+pub(crate) const ROOM: ConnectionLimits = ConnectionLimits { greeting: 1000, strangers: 1000, members: 1000 };
 
 pub(crate) async fn serve(mesh: &Mesh) -> Running {
     serve_with(mesh, ROOM, IDLE_STRANGER, Clock::system()).await
 }
 
-pub(crate) async fn serve_with(mesh: &Mesh, room: RoomSize, idle: Duration, clock: Clock) -> Running {
+pub(crate) async fn serve_with(mesh: &Mesh, room: ConnectionLimits, idle: Duration, clock: Clock) -> Running {
     let app = Router::new().merge(connections::routes()).route(
         "/who",
         get(|peer: Option<Extension<Peer>>, identity: Option<Extension<PeerIdentity>>| async move {

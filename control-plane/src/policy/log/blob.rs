@@ -35,7 +35,7 @@ pub(super) struct BlobRef {
 
 /// A blob that is written and that nothing refers to yet.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingBlob {
     pub(super) blob: BlobRef,
     revision: Revision,
 }
@@ -46,7 +46,7 @@ struct PendingRecord {
     at_millis: u64,
 }
 
-impl Pending {
+impl PendingBlob {
     /// Makes a transaction take the blob over: it goes through only while the blob is whole.
     pub(super) fn adopt(&self, txn: Txn) -> Txn {
         let key = pending_key(&self.blob.id);
@@ -71,7 +71,7 @@ impl BlobRef {
 }
 
 /// Writes a body and says where it is.
-pub(super) async fn write(store: &dyn Store, body: &Bytes, now_millis: u64) -> Result<Pending, LogError> {
+pub(super) async fn write(store: &dyn Store, body: &Bytes, now_millis: u64) -> Result<PendingBlob, LogError> {
     let size = chunk_size(store.limits());
     let chunks = u32::try_from(body.len().div_ceil(size)).map_err(|_| LogError::TooLarge(body.len()))?;
     let id = format!("{now_millis:012x}-{:016x}", rand::random::<u64>());
@@ -83,7 +83,7 @@ pub(super) async fn write(store: &dyn Store, body: &Bytes, now_millis: u64) -> R
         let chunk = body.slice(start..body.len().min(start + size));
         repeat(store, &Txn::new().put(blob.chunk_key(number), chunk)).await?;
     }
-    Ok(Pending { blob, revision })
+    Ok(PendingBlob { blob, revision })
 }
 
 /// Reads a body; `None` when a part of it is gone.

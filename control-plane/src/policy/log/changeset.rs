@@ -15,7 +15,6 @@ pub type Documents = OrdMap<Arc<str>, Bytes>;
 /// One document put or deleted. What key and document mean is the caller's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Names the document.
     pub key: Arc<str>,
     /// The document; `None` deletes.
     pub document: Option<Bytes>,

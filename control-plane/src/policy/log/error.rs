@@ -10,7 +10,6 @@ pub enum LogError {
     Moved {
         /// The sequence that the commit was made against.
         expected: u64,
-        /// The newest sequence.
         now: u64,
     },
     /// A body of more than any store takes.
@@ -21,12 +20,7 @@ pub enum LogError {
     Unknown(u64),
     /// A record that cannot be read.
     #[error("the policy record {record} cannot be used: {reason}; restore the store from a backup")]
-    Corrupt {
-        /// Its key.
-        record: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Corrupt { record: String, reason: String },
     /// The store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),

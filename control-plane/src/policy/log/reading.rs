@@ -8,10 +8,10 @@ use weft_api::Backoff;
 use weft_store::{Key, Page, Revision, StoreExt};
 
 use super::record::{
-    CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, Stored, checkpoint_key,
+    CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, StoredRecord, checkpoint_key,
     history_key,
 };
-use super::{Change, Documents, Head, LogError, PolicyLog, Snapshot, changeset};
+use super::{Change, Documents, LogError, LogHead, PolicyLog, Snapshot, changeset};
 
 // The log may be pruned while it is read; what is read next is then newer.
 const LOAD_ATTEMPTS: usize = 5;
@@ -20,20 +20,17 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 
 /// One changeset that a reader had not seen.
 #[derive(Clone, Debug)]
-pub struct Step {
-    /// Who, when, why.
+pub struct UnreadChangeset {
     pub info: ChangesetInfo,
-    /// What changed.
     pub changes: Vec<Change>,
 }
 
 /// What happened since a snapshot.
 #[derive(Clone, Debug)]
 pub enum Advance {
-    /// Nothing.
     Unchanged,
     /// These changesets, in order, lead to the snapshot.
-    Steps(Snapshot, Vec<Step>),
+    Steps(Snapshot, Vec<UnreadChangeset>),
     /// The log is not a continuation of what was read, or the way was pruned: compare with all of it.
     Reloaded(Snapshot),
 }
@@ -127,10 +124,10 @@ impl PolicyLog {
     ///
     /// # Errors
     /// [`LogError::Unknown`] when it is not kept.
-    pub async fn changeset(&self, sequence: u64) -> Result<Step, LogError> {
+    pub async fn changeset(&self, sequence: u64) -> Result<UnreadChangeset, LogError> {
         let unknown = || LogError::Unknown(sequence);
         let entry = self.store.get(&history_key(sequence)).await?.ok_or_else(unknown)?;
-        self.step(Stored::decode(&entry)?).await?.ok_or_else(unknown)
+        self.step(StoredRecord::decode(&entry)?).await?.ok_or_else(unknown)
     }
 
     /// All documents after one changeset; 0 is before the first.
@@ -156,7 +153,7 @@ impl PolicyLog {
         if id != head.id {
             return Ok(None);
         }
-        let head = Head { sequence: head.sequence, id: id.into(), revision };
+        let head = LogHead { sequence: head.sequence, id: id.into(), revision };
         Ok(Some(Snapshot { head: Some(head), documents }))
     }
 
@@ -186,7 +183,11 @@ impl PolicyLog {
     }
 
     /// The changesets from a snapshot to a head; `None` when they do not continue it.
-    async fn steps(&self, snapshot: &Snapshot, head: &HeadRecord) -> Result<Option<Vec<Step>>, LogError> {
+    async fn steps(
+        &self,
+        snapshot: &Snapshot,
+        head: &HeadRecord,
+    ) -> Result<Option<Vec<UnreadChangeset>>, LogError> {
         let mut steps = Vec::new();
         let mut parent = snapshot.head.as_ref().map(|head| head.id.to_string());
         for record in self.changesets(snapshot.sequence(), head.sequence).await? {
@@ -200,10 +201,10 @@ impl PolicyLog {
         Ok((parent.as_deref() == Some(&head.id)).then_some(steps))
     }
 
-    pub(super) async fn checkpoints(&self) -> Result<Vec<Stored<CheckpointInfo>>, LogError> {
+    pub(super) async fn checkpoints(&self) -> Result<Vec<StoredRecord<CheckpointInfo>>, LogError> {
         // Only records: the documents of all but the smallest meshes are in blobs.
         let entries = self.store.list_all(CHECKPOINTS).await?.entries;
-        entries.iter().map(Stored::decode).collect()
+        entries.iter().map(StoredRecord::decode).collect()
     }
 
     /// The records of the changesets after `start`, up to and with `end`.
@@ -211,7 +212,7 @@ impl PolicyLog {
         &self,
         start: u64,
         end: u64,
-    ) -> Result<Vec<Stored<ChangesetInfo>>, LogError> {
+    ) -> Result<Vec<StoredRecord<ChangesetInfo>>, LogError> {
         let mut page = Page { after: Some(Key::from(history_key(start))), limit: 16, ..Page::default() };
         let mut records = Vec::new();
         if start >= end {
@@ -220,7 +221,7 @@ impl PolicyLog {
         loop {
             let listing = self.store.list(HISTORY, page.clone()).await?;
             for entry in &listing.entries {
-                let record: Stored<ChangesetInfo> = Stored::decode(entry)?;
+                let record: StoredRecord<ChangesetInfo> = StoredRecord::decode(entry)?;
                 if record.info.sequence > end {
                     return Ok(records);
                 }
@@ -233,14 +234,14 @@ impl PolicyLog {
         }
     }
 
-    async fn step(&self, record: Stored<ChangesetInfo>) -> Result<Option<Step>, LogError> {
+    async fn step(&self, record: StoredRecord<ChangesetInfo>) -> Result<Option<UnreadChangeset>, LogError> {
         let changes = self.body(&record, &history_key(record.info.sequence)).await?;
-        Ok(changes.map(|changes| Step { info: record.info, changes }))
+        Ok(changes.map(|changes| UnreadChangeset { info: record.info, changes }))
     }
 
     async fn body<T: for<'de> serde::Deserialize<'de>>(
         &self,
-        record: &Stored<T>,
+        record: &StoredRecord<T>,
         key: &str,
     ) -> Result<Option<Vec<Change>>, LogError> {
         let Some(body) = record.read_body(self.store.as_ref()).await? else { return Ok(None) };
@@ -249,11 +250,11 @@ impl PolicyLog {
     }
 }
 
-fn after(snapshot: &Snapshot, steps: &[Step], head: &HeadRecord, revision: Revision) -> Snapshot {
+fn after(snapshot: &Snapshot, steps: &[UnreadChangeset], head: &HeadRecord, revision: Revision) -> Snapshot {
     let mut documents = snapshot.documents.clone();
     for step in steps {
         changeset::apply(&mut documents, &step.changes);
     }
-    let head = Head { sequence: head.sequence, id: Arc::from(head.id.as_str()), revision };
+    let head = LogHead { sequence: head.sequence, id: Arc::from(head.id.as_str()), revision };
     Snapshot { head: Some(head), documents }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use weft_store::{Entry, Store, Txn};
 
-use super::blob::{self, BlobRef, Pending};
+use super::blob::{self, BlobRef, PendingBlob};
 use super::error::LogError;
 
 pub(super) const HEAD: &str = "policies/head";
@@ -34,7 +34,6 @@ pub struct ChangesetInfo {
     pub id: String,
     /// The changeset before it; none for the first.
     pub parent: Option<String>,
-    /// Who.
     pub author: String,
     /// Why, in the author's words; may be empty.
     pub message: String,
@@ -76,18 +75,18 @@ pub(super) struct CheckpointInfo {
 #[derive(Debug)]
 pub(super) struct Written {
     sha256: String,
-    place: Place,
+    place: BodyLocation,
 }
 
 #[derive(Debug)]
-enum Place {
+enum BodyLocation {
     Inline(Bytes),
-    Blob(Pending),
+    Blob(PendingBlob),
 }
 
 /// A record as read, its body perhaps elsewhere.
 #[derive(Debug, Clone)]
-pub(super) struct Stored<T> {
+pub(super) struct StoredRecord<T> {
     pub(super) info: T,
     pub(super) body: Body,
     sha256: String,
@@ -115,9 +114,9 @@ impl HeadRecord {
 pub(super) async fn write_body(store: &dyn Store, body: Bytes, now_millis: u64) -> Result<Written, LogError> {
     let sha256 = blob::digest(&body);
     let place = if body.len() <= INLINE.min(store.limits().max_value / 4) {
-        Place::Inline(body)
+        BodyLocation::Inline(body)
     } else {
-        Place::Blob(blob::write(store, &body, now_millis).await?)
+        BodyLocation::Blob(blob::write(store, &body, now_millis).await?)
     };
     Ok(Written { sha256, place })
 }
@@ -126,8 +125,8 @@ impl Written {
     /// Adds the record with this body to a transaction.
     pub(super) fn put<T: Serialize>(&self, txn: Txn, key: String, info: &T) -> Txn {
         let (txn, body, inline) = match &self.place {
-            Place::Inline(bytes) => (txn, Body::Inline, &bytes[..]),
-            Place::Blob(pending) => (pending.adopt(txn), Body::Blob(pending.blob.clone()), &[][..]),
+            BodyLocation::Inline(bytes) => (txn, Body::Inline, &bytes[..]),
+            BodyLocation::Blob(pending) => (pending.adopt(txn), Body::Blob(pending.blob.clone()), &[][..]),
         };
         let line = Line { format: FORMAT, body, sha256: self.sha256.clone(), info };
         let mut value = serde_json::to_vec(&line).expect("strings and numbers always encode");
@@ -137,7 +136,7 @@ impl Written {
     }
 }
 
-impl<T: for<'de> Deserialize<'de>> Stored<T> {
+impl<T: for<'de> Deserialize<'de>> StoredRecord<T> {
     pub(super) fn decode(entry: &Entry) -> Result<Self, LogError> {
         let corrupt = |reason: String| LogError::corrupt(&entry.key, reason);
         let end = entry.value.iter().position(|byte| *byte == b'\n');

@@ -66,7 +66,7 @@ impl PolicyLog {
         let Some((head, _)) = self.head().await? else { return Ok(None) };
         let last = self.checkpoints().await?.last().map_or(0, |checkpoint| checkpoint.info.sequence);
         let since = self.changesets(last, head.sequence).await?;
-        let bytes: u64 = since.iter().map(super::record::Stored::body_len).sum();
+        let bytes: u64 = since.iter().map(super::record::StoredRecord::body_len).sum();
         let is_due = head.sequence.saturating_sub(last) >= retention.checkpoint_every
             || bytes >= retention.checkpoint_bytes;
         if !is_due || since.is_empty() {

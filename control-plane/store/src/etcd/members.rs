@@ -24,7 +24,7 @@ struct Member {
 
 /// A member that is asked, as an index.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked(usize);
+pub(super) struct MemberIndex(usize);
 
 impl Members {
     /// The members at these endpoints, the first of which is asked first.
@@ -39,19 +39,19 @@ impl Members {
     }
 
     /// The member to ask now: the one that answered last.
-    pub(super) fn asked(&self) -> Asked {
-        Asked(self.asked.load(Ordering::Relaxed))
+    pub(super) fn asked(&self) -> MemberIndex {
+        MemberIndex(self.asked.load(Ordering::Relaxed))
     }
 
     /// The client of a member. With a user, the error of logging in.
-    pub(super) async fn client(&self, asked: Asked) -> Result<Client, Error> {
+    pub(super) async fn client(&self, asked: MemberIndex) -> Result<Client, Error> {
         let member = &self.members[asked.0];
         let connect = || Client::connect([member.endpoint.as_str()], Some(self.options.clone()));
         member.client.get_or_try_init(connect).await.cloned()
     }
 
     /// The next calls go to the next member, unless another call has found that out before.
-    pub(super) fn turn_from(&self, asked: Asked) {
+    pub(super) fn turn_from(&self, asked: MemberIndex) {
         let next = (asked.0 + 1) % self.members.len();
         let _ = self.asked.compare_exchange(asked.0, next, Ordering::Relaxed, Ordering::Relaxed);
     }

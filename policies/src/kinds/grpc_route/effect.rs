@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{FIT, GrpcFilter, GrpcFilterType, GrpcMatch, GrpcRoute, GrpcRule, MethodMatch};
+use super::{GrpcFilter, GrpcFilterType, GrpcMatch, GrpcRoute, GrpcRule, MethodMatch, PORT_FIT};
 use crate::kinds::http_rule::{RequestMatch, RequestRule, RequestRules, Rule, Unresolved};
 use crate::kinds::route_filter::{Filter, FilterType};
 use crate::kinds::route_match::{PathMatch, PathMatchType, RouteMatch, Specificity, ValueMatchType};
@@ -16,7 +16,7 @@ pub(super) fn rules(route: &GrpcRoute) -> RequestRules<'_> {
     RequestRules {
         parents: &route.parent_refs,
         clients: &route.clients,
-        carries: FIT.carries,
+        carries: PORT_FIT.carries,
         unresolved: Unresolved::ServiceUnavailable,
         rules: route.rules.iter().map(request_rule).collect(),
     }

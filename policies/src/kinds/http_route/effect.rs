@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FIT, HttpRoute};
+use super::{HttpRoute, PORT_FIT};
 use crate::kinds::http_rule::{RequestMatch, RequestRule, RequestRules, Rule, Unresolved};
 use crate::kinds::route_match::RouteMatch;
 
@@ -10,7 +10,7 @@ pub(super) fn rules(route: &HttpRoute) -> RequestRules<'_> {
     RequestRules {
         parents: &route.parent_refs,
         clients: &route.clients,
-        carries: FIT.carries,
+        carries: PORT_FIT.carries,
         unresolved: Unresolved::InternalServerError,
         rules: route.rules.iter().map(rule).collect(),
     }

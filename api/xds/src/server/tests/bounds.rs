@@ -91,8 +91,8 @@ fn d7_the_words_of_a_refusal_are_cut_on_arrival() {
         assert!(words.starts_with("\u{fffd}]0;c is badää") && words.ends_with("bytes came)"), "{words}");
     };
     let status = stream.session.status();
-    check(&status.lanes[0].rejected[0].message);
-    check(status.lanes[0].last_nack.as_deref().unwrap());
+    check(&status.types[0].rejected[0].message);
+    check(status.types[0].last_nack.as_deref().unwrap());
     for event in stream.events() {
         if let Event::Nacked { message, .. } = event {
             check(&message);

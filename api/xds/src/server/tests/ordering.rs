@@ -85,7 +85,7 @@ fn w5_endpoints_do_not_wait_for_the_cluster_and_the_route_does() {
     stream.subscribe(Endpoint, &["b"]);
     stream.expect_acked(Endpoint, &["b"], &[]);
     stream.expect_nothing();
-    assert_eq!(&*stream.session.status().lanes[4].waiting[0], "r");
+    assert_eq!(&*stream.session.status().types[4].waiting[0], "r");
     stream.ack(&clusters);
     stream.expect_acked(Route, &["r"], &[]);
     stream.expect_nothing();
@@ -113,8 +113,8 @@ fn w5_a_refused_cluster_holds_back_only_what_refers_to_it() {
     stream.expect_nothing();
     // For as long as it is refused: an answer was given, so no clock runs (W8).
     assert_eq!(stream.session.next_deadline(), None);
-    let lane = stream.session.status().lanes.into_iter().find(|lane| lane.kind == Route).unwrap();
-    assert_eq!((&*lane.held_back[0], lane.waiting.len()), ("r", 0));
+    let state = stream.session.status().types.into_iter().find(|state| state.kind == Route).unwrap();
+    assert_eq!((&*state.held_back[0], state.waiting.len()), ("r", 0));
     assert!(stream.session.status().synced, "a refusal is an answer");
     stream.publish(&[cluster("bad", "2")]);
     stream.expect_acked(Cluster, &["bad"], &[]);
@@ -194,8 +194,8 @@ fn w8_the_gate_opens_after_twenty_seconds_and_is_counted() {
     stream.expect(Cluster, &["b"], &[]);
     stream.expect_nothing();
     let deadline = stream.session.next_deadline().expect("the gate has a deadline");
-    assert_eq!(deadline, stream.now + ACK_PATIENCE);
-    stream.wait(ACK_PATIENCE - Duration::from_millis(1));
+    assert_eq!(deadline, stream.now + ACK_TIMEOUT);
+    stream.wait(ACK_TIMEOUT - Duration::from_millis(1));
     stream.expect_nothing();
     stream.wait(Duration::from_millis(1));
     stream.expect_acked(Route, &["r"], &[]);
@@ -203,7 +203,7 @@ fn w8_the_gate_opens_after_twenty_seconds_and_is_counted() {
     assert_eq!(stream.session.next_deadline(), None);
 }
 
-/// W8: a delta lane whose ACK is overdue sends what is new; SotW never has two responses outstanding (S5).
+/// W8: a type of a delta stream whose ACK is overdue sends what is new; SotW never has two responses outstanding (S5).
 #[test]
 fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     let mut stream = running();
@@ -211,7 +211,7 @@ fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     stream.expect(Cluster, &["b"], &[]);
     stream.publish(&[cluster("b", "2")]);
     stream.expect_nothing();
-    stream.wait(ACK_PATIENCE);
+    stream.wait(ACK_TIMEOUT);
     stream.expect_acked(Cluster, &["b"], &[]);
     assert!(stream.events().contains(&Event::AckOverdue { kind: Cluster }));
 
@@ -220,7 +220,7 @@ fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     stream.list(Cluster, &[], "");
     stream.expect_sotw(Cluster, &["a1"]);
     stream.publish(&[cluster("a", "a2")]);
-    stream.wait(ACK_PATIENCE * 3);
+    stream.wait(ACK_TIMEOUT * 3);
     assert_eq!(stream.poll_sotw(), None);
     assert_eq!(stream.session.next_deadline(), None);
 }
@@ -264,7 +264,7 @@ fn w7_a_refused_route_keeps_its_cluster() {
     stream.show(Changes::All);
     let refused = stream.expect(Route, &["r"], &[]);
     stream.nack(&refused, "no");
-    stream.wait(ACK_PATIENCE * 2);
+    stream.wait(ACK_TIMEOUT * 2);
     stream.expect_nothing();
     stream.publish(&[route("r", "3", &[])]);
     stream.expect_acked(Route, &["r"], &[]);

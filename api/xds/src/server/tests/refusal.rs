@@ -48,11 +48,11 @@ fn s9_refused_bytes_are_never_sent_again() {
     stream.show(Changes::All);
     stream.subscribe(Cluster, &["c00"]);
     stream.expect_nothing();
-    assert_eq!(stream.session.status().lanes[0].rejected[0].message.as_ref(), "no");
+    assert_eq!(stream.session.status().types[0].rejected[0].message.as_ref(), "no");
     stream.publish(&[cluster("c00", "2")]);
     stream.expect_acked(Cluster, &["c00"], &[]);
     stream.expect_nothing();
-    assert!(stream.session.status().lanes[0].rejected.is_empty());
+    assert!(stream.session.status().types[0].rejected.is_empty());
 }
 
 /// S9: nor on the client's next stream, if its owner remembers.
@@ -60,7 +60,7 @@ fn s9_refused_bytes_are_never_sent_again() {
 fn s9_refused_bytes_are_remembered_across_a_reconnect() {
     let (mut stream, response) = subscribed(1);
     stream.nack(&response, "no");
-    let rejected = stream.session.status().lanes[0].rejected[0].clone();
+    let rejected = stream.session.status().types[0].rejected[0].clone();
     let mut again = Stream::delta();
     again.session.remember_rejection(Cluster, rejected);
     again.publish(&[cluster("c00", "1"), cluster("c01", "1")]);
@@ -77,7 +77,7 @@ fn s10_bisects_until_the_bad_one_stands_alone() {
     assert_eq!(stream.session.accepted(Cluster).count(), 14);
     assert!(responses <= 1 + 2 * 8, "{responses} responses");
     let rejected: Vec<_> =
-        stream.session.status().lanes[0].rejected.iter().map(|r| r.name.to_string()).collect();
+        stream.session.status().types[0].rejected.iter().map(|r| r.name.to_string()).collect();
     assert_eq!(rejected, ["c05", "c11"]);
 }
 
@@ -120,7 +120,7 @@ fn s11_reports_the_words_with_the_names() {
         .collect();
     let words = || Arc::<str>::from("no such thing");
     assert_eq!(nacks, [(2, words(), Blame::Shared), (1, words(), Blame::Certain)]);
-    assert_eq!(stream.session.status().lanes[0].last_nack, Some(words()));
+    assert_eq!(stream.session.status().types[0].last_nack, Some(words()));
 }
 
 /// S9, S10 for SotW: complete lists carry the accepted version in place of the refused one.
@@ -176,7 +176,7 @@ fn u11_s9_a_refused_first_sotw_list_is_followed_by_one_without_the_bad_resource(
 fn s10_w8_a_late_nack_leaves_a_newer_response_in_flight() {
     let (mut stream, older) = subscribed(1);
     stream.publish(&[cluster("c00", "2")]);
-    stream.wait(ACK_PATIENCE);
+    stream.wait(ACK_TIMEOUT);
     let newer = stream.expect(Cluster, &["c00"], &[]);
     stream.withdraw(&[(Cluster, "c00")]);
     stream.nack(&older, "no");

@@ -301,7 +301,7 @@ fn r1_r2_r3_a_reconnect_sends_only_the_difference() {
     );
     again.expect_nothing();
     let events = again.events();
-    assert!(events.contains(&Event::Brought { kind: Cluster, names: vec!["a".into()] }));
+    assert!(events.contains(&Event::Resumed { kind: Cluster, names: vec!["a".into()] }));
     assert!(events.contains(&Event::Synced { revision: 2, rejected: 0 }));
 }
 
@@ -321,12 +321,12 @@ fn r1_sotw_wildcard_with_an_equal_version_is_not_sent_again() {
     let first = version(&mut Stream::sotw(), "").unwrap();
     let mut again = Stream::sotw();
     assert_eq!(version(&mut again, &first.version_info), None);
-    assert!(again.events().contains(&Event::Brought { kind: Cluster, names: vec!["a".into(), "b".into()] }));
+    assert!(again.events().contains(&Event::Resumed { kind: Cluster, names: vec!["a".into(), "b".into()] }));
     again.publish(&[cluster("b", "b2")]);
     again.expect_sotw(Cluster, &["a1", "b2"]);
     let mut other = Stream::sotw();
     assert!(version(&mut other, "other").is_some());
-    assert!(!other.events().iter().any(|event| matches!(event, Event::Brought { .. })));
+    assert!(!other.events().iter().any(|event| matches!(event, Event::Resumed { .. })));
 }
 
 /// A stream sees the secrets of its view and no list of them.

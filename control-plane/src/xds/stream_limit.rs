@@ -9,7 +9,7 @@ use weft_api::WorkloadId;
 
 /// Streams of one kind. Cheap to clone; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Newest {
+pub struct StreamLimit {
     most: usize,
     // A lock because streams come and go in their own tasks; held for a look at the map.
     open: Arc<Mutex<HashMap<WorkloadId, VecDeque<CancellationToken>>>>,
@@ -17,8 +17,8 @@ pub struct Newest {
 
 /// A stream that is open, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    newest: Newest,
+pub struct StreamPermit {
+    limit: StreamLimit,
     workload: WorkloadId,
     /// Cancelled when newer streams have taken its place.
     pub replaced: CancellationToken,
@@ -26,7 +26,7 @@ pub struct Seat {
     pub is_beyond: bool,
 }
 
-impl Newest {
+impl StreamLimit {
     /// At most so many of one workload.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -35,7 +35,7 @@ impl Newest {
 
     /// Enters a stream; the oldest one of the workload goes for it where there are too many.
     #[must_use]
-    pub fn enter(&self, workload: &WorkloadId) -> Seat {
+    pub fn enter(&self, workload: &WorkloadId) -> StreamPermit {
         let replaced = CancellationToken::new();
         let mut open = self.lock();
         let streams = open.entry(workload.clone()).or_default();
@@ -45,7 +45,7 @@ impl Newest {
         }
         streams.push_back(replaced.clone());
         drop(open);
-        Seat { newest: self.clone(), workload: workload.clone(), replaced, is_beyond }
+        StreamPermit { limit: self.clone(), workload: workload.clone(), replaced, is_beyond }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadId, VecDeque<CancellationToken>>> {
@@ -53,11 +53,11 @@ impl Newest {
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         // Those that were replaced are out of the list; no other of its tokens is cancelled there.
         self.replaced.cancel();
-        let mut open = self.newest.lock();
+        let mut open = self.limit.lock();
         if let Some(streams) = open.get_mut(&self.workload) {
             streams.retain(|stream| !stream.is_cancelled());
             if streams.is_empty() {
@@ -73,18 +73,18 @@ mod tests {
 
     #[test]
     fn newest_streams_of_a_workload_stay() {
-        let newest = Newest::new(2);
+        let limit = StreamLimit::new(2);
         let (web, cart) = ("shop/web-1".parse().unwrap(), "shop/cart-1".parse().unwrap());
-        let other = newest.enter(&cart);
-        let (first, second) = (newest.enter(&web), newest.enter(&web));
+        let other = limit.enter(&cart);
+        let (first, second) = (limit.enter(&web), limit.enter(&web));
         assert!(!second.is_beyond && !first.replaced.is_cancelled());
-        let third = newest.enter(&web);
+        let third = limit.enter(&web);
         assert!(third.is_beyond && first.replaced.is_cancelled());
         drop(first);
         assert!(!second.replaced.is_cancelled() && !third.replaced.is_cancelled());
         drop(second);
-        assert!(!newest.enter(&web).is_beyond, "its place is free");
+        assert!(!limit.enter(&web).is_beyond, "its place is free");
         drop((third, other));
-        assert!(newest.lock().is_empty());
+        assert!(limit.lock().is_empty());
     }
 }

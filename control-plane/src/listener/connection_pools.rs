@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Activity;
-use crate::source::Source;
+use crate::source::SourceAddress;
 
 // A handshake that takes longer than this does not stand in the way of others.
 const SLOW_GREETING: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomSize {
+pub struct ConnectionLimits {
     /// In the TLS handshake, or before it.
     pub greeting: usize,
     /// Without a certificate.
@@ -48,36 +48,36 @@ pub(super) enum Pool {
 
 /// The connections of one listener.
 #[derive(Debug)]
-pub(super) struct Room {
-    size: RoomSize,
+pub(super) struct ConnectionPools {
+    size: ConnectionLimits,
     // A lock because connections come and go in their own tasks; held for a look at the table, never while waiting.
-    table: Mutex<Table>,
+    table: Mutex<PoolTable>,
     left: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct PoolTable {
     last: u64,
-    rows: BTreeMap<u64, Row>,
+    rows: BTreeMap<u64, PoolEntry>,
     of_pool: HashMap<Pool, usize>,
-    of_source: HashMap<(Pool, Source), usize>,
+    of_source: HashMap<(Pool, SourceAddress), usize>,
     leaving: HashMap<Pool, usize>,
 }
 
 #[derive(Debug)]
-struct Row {
+struct PoolEntry {
     pool: Pool,
-    source: Source,
+    source: SourceAddress,
     activity: Arc<Activity>,
     out: CancellationToken,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Guest {
-    room: Arc<Room>,
+pub(super) struct ConnectionPermit {
+    pools: Arc<ConnectionPools>,
     id: u64,
-    pub(super) source: Source,
+    pub(super) source: SourceAddress,
     pub(super) activity: Arc<Activity>,
     /// Cancelled when another one needs the place.
     pub(super) out: CancellationToken,
@@ -85,62 +85,71 @@ pub(super) struct Guest {
 
 /// Whether there is a place.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum Admission {
     Free,
     Soon,
     None,
 }
 
-impl Room {
-    pub(super) fn new(size: RoomSize) -> Arc<Self> {
+impl ConnectionPools {
+    pub(super) fn new(size: ConnectionLimits) -> Arc<Self> {
         Arc::new(Self { size, table: Mutex::default(), left: Notify::new() })
     }
 
     /// Takes a place, once there is one; none when nobody can be turned out for it.
-    pub(super) async fn enter(self: &Arc<Self>, pool: Pool, source: Source) -> Option<Guest> {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        pool: Pool,
+        source: SourceAddress,
+    ) -> Option<ConnectionPermit> {
         let (activity, out) = (Activity::new(), CancellationToken::new());
-        let row = || Row { pool, source, activity: Arc::clone(&activity), out: out.clone() };
+        let row = || PoolEntry { pool, source, activity: Arc::clone(&activity), out: out.clone() };
         let id = self.place(pool, source, |table| table.insert(row())).await?;
-        Some(Guest { room: Arc::clone(self), id, source, activity, out })
+        Some(ConnectionPermit { pools: Arc::clone(self), id, source, activity, out })
     }
 
-    async fn place<T>(&self, pool: Pool, source: Source, take: impl Fn(&mut Table) -> T) -> Option<T> {
+    async fn place<T>(
+        &self,
+        pool: Pool,
+        source: SourceAddress,
+        take: impl Fn(&mut PoolTable) -> T,
+    ) -> Option<T> {
         loop {
             let mut left = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
             {
                 let mut table = self.lock();
                 match table.look(pool, source, self.size) {
-                    Place::Free => return Some(take(&mut table)),
-                    Place::None => return None,
-                    Place::Soon => {}
+                    Admission::Free => return Some(take(&mut table)),
+                    Admission::None => return None,
+                    Admission::Soon => {}
                 }
             }
             drop(tokio::time::timeout(LOOK_AGAIN, left).await);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, PoolTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guest {
+impl ConnectionPermit {
     /// Moves to another pool, once there is a place; false when nobody can be turned out for it.
     pub(super) async fn becomes(&self, pool: Pool) -> bool {
-        self.room.place(pool, self.source, |table| table.change(self.id, pool)).await.is_some()
+        self.pools.place(pool, self.source, |table| table.change(self.id, pool)).await.is_some()
     }
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.room.lock().remove(self.id);
-        self.room.left.notify_waiters();
+        self.pools.lock().remove(self.id);
+        self.pools.left.notify_waiters();
     }
 }
 
-impl Table {
-    fn insert(&mut self, row: Row) -> u64 {
+impl PoolTable {
+    fn insert(&mut self, row: PoolEntry) -> u64 {
         self.last += 1;
         self.count(row.pool, row.source);
         self.rows.insert(self.last, row);
@@ -153,11 +162,11 @@ impl Table {
             if row.out.is_cancelled() {
                 *self.leaving.entry(pool).or_default() += 1;
             }
-            self.rows.insert(id, Row { pool, ..row });
+            self.rows.insert(id, PoolEntry { pool, ..row });
         }
     }
 
-    fn remove(&mut self, id: u64) -> Option<Row> {
+    fn remove(&mut self, id: u64) -> Option<PoolEntry> {
         let row = self.rows.remove(&id)?;
         subtract(&mut self.of_pool, &row.pool);
         subtract(&mut self.of_source, &(row.pool, row.source));
@@ -167,26 +176,26 @@ impl Table {
         Some(row)
     }
 
-    fn count(&mut self, pool: Pool, source: Source) {
+    fn count(&mut self, pool: Pool, source: SourceAddress) {
         *self.of_pool.entry(pool).or_default() += 1;
         *self.of_source.entry((pool, source)).or_default() += 1;
     }
 
     /// Looks for a place for a newcomer, and turns one out where that makes it.
-    fn look(&mut self, pool: Pool, newcomer: Source, size: RoomSize) -> Place {
+    fn look(&mut self, pool: Pool, newcomer: SourceAddress, size: ConnectionLimits) -> Admission {
         let most = match pool {
             Pool::Greeting => size.greeting,
             Pool::Stranger => size.strangers,
             Pool::Member => size.members,
         };
         if self.of_pool.get(&pool).copied().unwrap_or_default() < most {
-            return Place::Free;
+            return Admission::Free;
         }
         if self.leaving.contains_key(&pool) {
-            return Place::Soon;
+            return Admission::Soon;
         }
         let in_pool = self.rows.iter().filter(|(_, row)| row.pool == pool);
-        let held = |row: &Row| self.of_source.get(&(pool, row.source)).copied().unwrap_or_default();
+        let held = |row: &PoolEntry| self.of_source.get(&(pool, row.source)).copied().unwrap_or_default();
         let ranked = in_pool.filter_map(|(id, row)| {
             let is_hog = held(row) > most / 2 && row.source != newcomer;
             Some((row.rank(is_hog)?, Reverse(held(row)), *id))
@@ -194,15 +203,15 @@ impl Table {
         if let Some((_, _, victim)) = ranked.min() {
             self.rows[&victim].out.cancel();
             *self.leaving.entry(pool).or_default() += 1;
-            return Place::Soon;
+            return Admission::Soon;
         }
         let own = self.of_source.get(&(pool, newcomer)).copied().unwrap_or_default();
         // Handshakes end soon by themselves; one source alone must not make all others wait for that.
-        if pool == Pool::Greeting && own <= most / 2 { Place::Soon } else { Place::None }
+        if pool == Pool::Greeting && own <= most / 2 { Admission::Soon } else { Admission::None }
     }
 }
 
-impl Row {
+impl PoolEntry {
     /// How little is lost with it; nothing when it stays. A hog is a source with more than half of all places.
     fn rank(&self, is_hog: bool) -> Option<u8> {
         let activity = &self.activity;

@@ -19,14 +19,14 @@ pub(super) struct Collector {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Turn {
+enum CollectorChange {
     Away,
     Back,
 }
 
 /// An exporter whose failures are told by this, and not by the SDK each time.
 #[derive(Debug)]
-pub(super) struct Patient<E> {
+pub(super) struct ReportedExporter<E> {
     exporter: E,
     collector: Collector,
 }
@@ -36,21 +36,21 @@ impl Collector {
         Self { endpoint: endpoint.into(), is_away: Arc::default() }
     }
 
-    pub(super) fn patient<E>(&self, exporter: E) -> Patient<E> {
-        Patient { exporter, collector: self.clone() }
+    pub(super) fn patient<E>(&self, exporter: E) -> ReportedExporter<E> {
+        ReportedExporter { exporter, collector: self.clone() }
     }
 
-    fn turn(&self, answers: bool) -> Option<Turn> {
+    fn turn(&self, answers: bool) -> Option<CollectorChange> {
         match (self.is_away.swap(!answers, Ordering::Relaxed), answers) {
-            (false, false) => Some(Turn::Away),
-            (true, true) => Some(Turn::Back),
+            (false, false) => Some(CollectorChange::Away),
+            (true, true) => Some(CollectorChange::Back),
             (false, true) | (true, false) => None,
         }
     }
 
     fn tell(&self, result: &OTelSdkResult) {
         match self.turn(result.is_ok()) {
-            Some(Turn::Away) => {
+            Some(CollectorChange::Away) => {
                 let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(
                     endpoint = %self.endpoint,
@@ -58,13 +58,15 @@ impl Collector {
                     "no OTLP collector answers; traces and metrics are dropped until one does"
                 );
             }
-            Some(Turn::Back) => tracing::info!(endpoint = %self.endpoint, "the OTLP collector answers"),
+            Some(CollectorChange::Back) => {
+                tracing::info!(endpoint = %self.endpoint, "the OTLP collector answers")
+            }
             None => {}
         }
     }
 }
 
-impl<E: SpanExporter> SpanExporter for Patient<E> {
+impl<E: SpanExporter> SpanExporter for ReportedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.collector.tell(&self.exporter.export(batch).await);
         Ok(())
@@ -83,7 +85,7 @@ impl<E: SpanExporter> SpanExporter for Patient<E> {
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for Patient<E> {
+impl<E: PushMetricExporter> PushMetricExporter for ReportedExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         self.collector.tell(&self.exporter.export(metrics).await);
         Ok(())
@@ -110,6 +112,16 @@ mod tests {
     fn collector_that_goes_and_comes_is_told_of_once_each() {
         let collector = Collector::new("http://127.0.0.1:4317");
         let turns = [true, false, false, true, true, false].map(|answers| collector.turn(answers));
-        assert_eq!(turns, [None, Some(Turn::Away), None, Some(Turn::Back), None, Some(Turn::Away)]);
+        assert_eq!(
+            turns,
+            [
+                None,
+                Some(CollectorChange::Away),
+                None,
+                Some(CollectorChange::Back),
+                None,
+                Some(CollectorChange::Away)
+            ]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the instance that has a name is there: asked when another one wants to join under it.
 //!
 //! ```text
-//! join ─▶ SignsOfLife::shown_by ─┬ connections at this replica: a PING, answered within 2 s
+//! join ─▶ InstanceProbes::shown_by ─┬ connections at this replica: a PING, answered within 2 s
 //!                                └ where presence says that it has a stream at another:
 //!                                    pings/ID ─▶ the others: a PING ─┬ answered ─▶ deletes pings/ID
 //!                                                                    └ silence  ─▶ writes pings/ID/silent
@@ -23,7 +23,7 @@ use weft_store::{Change, CommitError, Entry, Event, Key, LeaseError, Store, Stor
 use crate::ca::{Issued, Serial};
 use crate::listener::Connections;
 use crate::presence::workloads::WorkloadRecord;
-use crate::reconciler::Reconciling;
+use crate::reconciler::ReconcilerHandle;
 
 const PREFIX: &str = "pings/";
 const SILENT: &str = "/silent";
@@ -36,18 +36,18 @@ const LEASE: Duration = Duration::from_secs(10);
 
 /// Asks for them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct SignsOfLife {
+pub struct InstanceProbes {
     store: Arc<dyn Store>,
     /// New at each start.
     replica: Arc<str>,
     connections: Connections,
     issued: Issued,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
 }
 
 /// A question, as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
-struct Question {
+struct StoredQuestion {
     workload: WorkloadId,
     instance: String,
     /// Who asks, and does not have to answer.
@@ -62,7 +62,7 @@ enum AskError {
     Commit(#[from] CommitError),
 }
 
-impl SignsOfLife {
+impl InstanceProbes {
     /// Over the connections of this replica, and the store that it shares with the others.
     #[must_use]
     pub fn new(
@@ -70,9 +70,9 @@ impl SignsOfLife {
         replica: &str,
         connections: Connections,
         issued: Issued,
-        reconciling: Reconciling,
+        reconciler: ReconcilerHandle,
     ) -> Self {
-        Self { store, replica: replica.into(), connections, issued, reconciling }
+        Self { store, replica: replica.into(), connections, issued, reconciler }
     }
 
     /// Whether the instance of a record is there and answers. One that cannot be asked counts as there.
@@ -80,7 +80,7 @@ impl SignsOfLife {
         if self.shown_here(&record.id, &record.instance).await {
             return true;
         }
-        if !self.reconciling.is_elsewhere(&record.id).await {
+        if !self.reconciler.is_elsewhere(&record.id).await {
             return false;
         }
         self.shown_elsewhere(record).await.unwrap_or_else(|error| {
@@ -109,7 +109,7 @@ impl SignsOfLife {
     }
 
     async fn answer_one(self, entry: Entry) {
-        let question = match serde_json::from_slice::<Question>(&entry.value) {
+        let question = match serde_json::from_slice::<StoredQuestion>(&entry.value) {
             Ok(question) => question,
             Err(error) => {
                 tracing::warn!(%error, key = %entry.key, "what another replica asks cannot be read");
@@ -145,7 +145,7 @@ impl SignsOfLife {
     async fn shown_elsewhere(&self, record: &WorkloadRecord) -> Result<bool, AskError> {
         let lease = self.store.lease(LEASE).await?;
         let key = Key::from(format!("{PREFIX}{:016x}", rand::random::<u64>()));
-        let question = Question {
+        let question = StoredQuestion {
             workload: record.id.clone(),
             instance: record.instance.clone(),
             replica: self.replica.to_string(),

@@ -1,4 +1,4 @@
-//! What a stream knows about one type.
+//! The server's state of one resource type on one stream: its subscription, and each resource's delivery.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -6,101 +6,107 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, Version};
 
-use super::subscription::{self, Full, Subscription};
-use super::{ACK_PATIENCE, MAX_NAMES, Rejected};
+use super::event::Rejected;
+use super::limits::{ACK_TIMEOUT, MAX_NAMES};
+use super::subscription::{self, Subscription, TooManyNames};
 
 /// Names that may be remembered without a subscription, until they are answered for. Twice as many as one may name: a
 /// client with a wildcard brings along what was there before.
-const MAX_STRAYS: usize = 2 * MAX_NAMES;
+const MAX_UNSUBSCRIBED: usize = 2 * MAX_NAMES;
 
-/// More unanswered delta responses than this, and the lane waits however long it takes.
+/// More unanswered delta responses than this, and the type waits however long it takes.
 const MAX_OUTSTANDING: usize = 4;
 
 /// What the client is known to have under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) enum Known {
+pub(super) enum ClientVersion {
     /// Nothing was said about it on this stream.
     #[default]
-    Nothing,
+    Unknown,
     /// Something, but it must be sent (again) whatever its version: W1, U6, S10.
-    Something,
+    Unconfirmed,
     /// It was told that the name does not exist.
     Absent,
     /// Exactly this version.
-    Exactly(Version),
+    Exact(Version),
 }
 
+/// What the client has under one name, and what is in flight to it.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    pub known: Known,
+pub(super) struct ResourceState {
+    pub known: ClientVersion,
     /// The last version acknowledged on this stream: what the client runs if it refuses a newer one.
     pub accepted: Option<Arc<Resource>>,
     /// The client brought it along from an earlier stream (R1); what it refers to is not known.
-    pub brought: bool,
-    pub flying: Option<Flying>,
+    pub resumed: bool,
+    pub in_flight: Option<InFlightResource>,
 }
 
-impl Held {
+impl ResourceState {
     /// Whether the client has accepted some version, now or on an earlier stream.
     pub fn is_accepted(&self) -> bool {
-        self.accepted.is_some() || self.brought
+        self.accepted.is_some() || self.resumed
     }
 
     /// Whether the client may act on a reference to `child`.
     pub fn may_refer_to(&self, child: &ResourceKey) -> bool {
         let names = |resource: &Arc<Resource>| resource.refs.contains(child);
         self.accepted.as_ref().is_some_and(names)
-            || self.flying.as_ref().and_then(|flying| flying.resource.as_ref()).is_some_and(names)
-            || (self.brought && self.accepted.is_none())
+            || self.in_flight.as_ref().and_then(|in_flight| in_flight.resource.as_ref()).is_some_and(names)
+            || (self.resumed && self.accepted.is_none())
     }
 
     /// Forgets that the client has it, also what is in flight (W1).
     pub fn mark_unsent(&mut self) {
-        self.known = Known::Something;
-        self.flying = None;
+        self.known = ClientVersion::Unconfirmed;
+        self.in_flight = None;
     }
 }
 
 /// Sent, not answered. A removal has no resource.
 #[derive(Debug, Clone)]
-pub(super) struct Flying {
+pub(super) struct InFlightResource {
     pub nonce: u64,
     pub resource: Option<Arc<Resource>>,
 }
 
+/// A response that was sent and not answered yet.
 #[derive(Debug)]
-pub(super) struct InFlight {
+pub(super) struct InFlightResponse {
     pub nonce: u64,
     pub sent_at: Instant,
+    /// [`Event::AckOverdue`](super::Event::AckOverdue) was reported for it.
     pub overdue: bool,
     /// What was new in it: added, changed, removed.
     pub items: Vec<(Arc<str>, Option<Arc<Resource>>)>,
 }
 
+/// The subscription to one type, and the delivery of its resources.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct TypeState {
     /// A request of this type was seen.
     pub asked: bool,
     pub subscription: Subscription,
-    pub held: BTreeMap<Arc<str>, Held>,
+    /// What the client has or is being sent, by name.
+    pub held: BTreeMap<Arc<str>, ResourceState>,
     /// Names to look at when a response may leave.
     pub dirty: BTreeSet<Arc<str>>,
     /// All names are to be looked at.
     pub rescan: bool,
     /// Names that must be answered even if they do not exist (U4, U8).
-    pub owed: BTreeSet<Arc<str>>,
+    pub unanswered: BTreeSet<Arc<str>>,
     /// How much those names count that are held though nobody subscribed to them: brought along, or given up beside a
     /// wildcard. They go when they are answered for.
-    pub strays: usize,
+    pub unsubscribed_weight: usize,
     /// Names that wait for a reference.
     pub blocked: BTreeSet<Arc<str>>,
     /// Names of which the client keeps the version that it has, until what it refused changes (W5).
     pub held_back: BTreeSet<Arc<str>>,
     /// Parts of a refused response, to be sent one after the other (S10).
-    pub suspects: VecDeque<BTreeSet<Arc<str>>>,
+    pub retry_parts: VecDeque<BTreeSet<Arc<str>>>,
     /// Quarantine, by name and hash (S9).
     pub rejected: BTreeMap<Arc<str>, Rejected>,
-    pub in_flight: VecDeque<InFlight>,
+    pub in_flight: VecDeque<InFlightResponse>,
     /// An answer is due even if it is empty (U13).
     pub must_answer: bool,
     /// The client accepted a response on this stream.
@@ -112,12 +118,12 @@ pub(super) struct Lane {
     pub base_unknown: bool,
     /// SotW, listeners and clusters: the client refused the whole set, and no other may be sent until what it refused
     /// changes or goes (U11).
-    pub stands_still: bool,
+    pub is_set_blocked: bool,
     pub last_nack: Option<Arc<str>>,
     pub sent: u64,
 }
 
-impl Lane {
+impl TypeState {
     /// Notes that a name may have changed, if the client cares.
     pub fn touch(&mut self, name: &Arc<str>) {
         if self.asked && self.subscription.covers(name) {
@@ -126,18 +132,18 @@ impl Lane {
     }
 
     /// Makes a name be answered in any case.
-    pub fn owe(&mut self, name: &Arc<str>) {
-        self.owed.insert(name.clone());
+    pub fn must_answer_name(&mut self, name: &Arc<str>) {
+        self.unanswered.insert(name.clone());
         self.dirty.insert(name.clone());
     }
 
     /// Drops all that is known of a name but that it was refused (S9); returns what it referred to.
     pub fn forget(&mut self, name: &str) -> Vec<ResourceKey> {
         self.dirty.remove(name);
-        self.owed.remove(name);
+        self.unanswered.remove(name);
         self.blocked.remove(name);
         self.held_back.remove(name);
-        for part in &mut self.suspects {
+        for part in &mut self.retry_parts {
             part.remove(name);
         }
         let accepted = self.held.remove(name).and_then(|held| held.accepted);
@@ -145,14 +151,14 @@ impl Lane {
     }
 
     /// Makes room for a name that is not subscribed to and is remembered until it is answered for.
-    pub fn add_stray(&mut self, name: &str) -> Result<(), Full> {
-        self.strays += subscription::weight(name);
-        if self.strays > MAX_STRAYS { Err(Full) } else { Ok(()) }
+    pub fn add_unsubscribed(&mut self, name: &str) -> Result<(), TooManyNames> {
+        self.unsubscribed_weight += subscription::weight(name);
+        if self.unsubscribed_weight > MAX_UNSUBSCRIBED { Err(TooManyNames) } else { Ok(()) }
     }
 
-    /// How much the names count that the client made this lane remember.
+    /// How much the names count that the client made this state remember.
     pub fn weight(&self) -> usize {
-        self.subscription.weight() + self.strays
+        self.subscription.weight() + self.unsubscribed_weight
     }
 
     /// S9: whether the client refuses these very bytes.
@@ -166,7 +172,7 @@ impl Lane {
     }
 
     pub fn has_work(&self) -> bool {
-        self.rescan || self.must_answer || !self.dirty.is_empty() || !self.suspects.is_empty()
+        self.rescan || self.must_answer || !self.dirty.is_empty() || !self.retry_parts.is_empty()
     }
 
     pub fn is_idle(&self) -> bool {
@@ -176,7 +182,7 @@ impl Lane {
     /// Delta: when more may be sent although the newest response has no answer.
     pub fn overdue_at(&self) -> Option<Instant> {
         let newest = self.in_flight.back()?;
-        (self.has_work() && self.in_flight.len() < MAX_OUTSTANDING).then(|| newest.sent_at + ACK_PATIENCE)
+        (self.has_work() && self.in_flight.len() < MAX_OUTSTANDING).then(|| newest.sent_at + ACK_TIMEOUT)
     }
 
     /// Whether a delta response may leave: none is outstanding, or its answer is overdue (W8).

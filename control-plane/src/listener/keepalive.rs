@@ -30,7 +30,7 @@ const PING: &[u8; FRAME_HEADER + 8] = b"\0\0\x08\x06\0\0\0\0\0weftping";
 
 /// Asks the other end of one connection for a sign of life.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct Keepalive {
     wanted: AtomicBool,
     listening: AtomicBool,
     connection: AtomicWaker,
@@ -38,7 +38,7 @@ pub(crate) struct Pulse {
     ended: CancellationToken,
 }
 
-impl Pulse {
+impl Keepalive {
     /// Waits for a sign of life that comes after this call; false when the connection ends first.
     pub(super) async fn beat(&self) -> bool {
         // `notify_waiters` wakes whoever has asked by then, polled or not.
@@ -57,7 +57,7 @@ impl Pulse {
         self.ended.cancel();
     }
 
-    fn hear(&self) {
+    fn note_activity(&self) {
         if self.listening.load(Ordering::Relaxed) && self.listening.swap(false, Ordering::SeqCst) {
             self.heard.notify_waiters();
         }
@@ -66,27 +66,28 @@ impl Pulse {
 
 /// A connection that carries HTTP/2 and can be pinged underneath.
 #[derive(Debug)]
-pub(crate) struct Pinged<S> {
+pub(crate) struct KeepaliveStream<S> {
     inner: S,
     // Without one, bytes only pass.
-    pulse: Option<Arc<Pulse>>,
+    keepalive: Option<Arc<Keepalive>>,
     sent: Frames,
     unsent: &'static [u8],
     is_unflushed: bool,
 }
 
-impl<S> Pinged<S> {
+impl<S> KeepaliveStream<S> {
     /// Around a connection on which nothing was sent yet.
-    pub(crate) fn new(inner: S, pulse: Option<Arc<Pulse>>) -> Self {
-        Self { inner, pulse, sent: Frames::default(), unsent: &[], is_unflushed: false }
+    pub(crate) fn new(inner: S, keepalive: Option<Arc<Keepalive>>) -> Self {
+        Self { inner, keepalive, sent: Frames::default(), unsent: &[], is_unflushed: false }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Pinged<S> {
+impl<S: AsyncWrite + Unpin> KeepaliveStream<S> {
     /// Begins a PING where one is wanted and may stand, and sends what is left of one that was begun.
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(pulse) = &self.pulse else { return Poll::Ready(Ok(())) };
-        if self.unsent.is_empty() && self.sent.is_between() && pulse.wanted.swap(false, Ordering::SeqCst) {
+        let Some(keepalive) = &self.keepalive else { return Poll::Ready(Ok(())) };
+        if self.unsent.is_empty() && self.sent.is_between() && keepalive.wanted.swap(false, Ordering::SeqCst)
+        {
             self.unsent = PING;
         }
         while !self.unsent.is_empty() {
@@ -101,12 +102,12 @@ impl<S: AsyncWrite + Unpin> Pinged<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pinged<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for KeepaliveStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(pulse) = &this.pulse {
+        if let Some(keepalive) = &this.keepalive {
             // h2 reads each time that its task is woken: a wish that comes later wakes it and is seen here.
-            pulse.connection.register(cx.waker());
+            keepalive.connection.register(cx.waker());
         }
         // A PING that cannot leave now does not keep what arrives waiting; the write wakes this task again.
         if this.poll_ping(cx)?.is_ready()
@@ -118,15 +119,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pinged<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         if buf.filled().len() > before
-            && let Some(pulse) = &this.pulse
+            && let Some(keepalive) = &this.keepalive
         {
-            pulse.hear();
+            keepalive.note_activity();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Pinged<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for KeepaliveStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_ping(cx))?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::lane::{Held, InFlight, Known};
-use super::whole::WHOLE;
-use super::{Blame, Event, Rejected, Session, Variant};
-use crate::words;
+use super::event::{Blame, COMPLETE_SET, Event, Rejected};
+use super::message::Variant;
+use super::session::Session;
+use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
+use crate::sanitize;
 
 /// So many refusals of one type are kept with all their words; of more, the beginning of the words.
 const WORDY: usize = 64;
@@ -17,11 +18,11 @@ const WORDY: usize = 64;
 pub(super) const MAX_NAMED: usize = 8;
 
 impl Session {
-    pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlight) {
-        let lane = self.lane_mut(kind);
-        lane.has_accepted = true;
-        lane.base_unknown = false;
-        lane.rejected.remove(WHOLE);
+    pub(super) fn on_ack(&mut self, kind: ResourceKind, answered: InFlightResponse) {
+        let state = self.state_mut(kind);
+        state.has_accepted = true;
+        state.base_unknown = false;
+        state.rejected.remove(COMPLETE_SET);
         let mut acked = Vec::with_capacity(answered.items.len());
         for (name, resource) in answered.items {
             acked.push((name.clone(), resource.as_ref().map(|resource| resource.version)));
@@ -37,38 +38,40 @@ impl Session {
         if kind == ResourceKind::Cluster {
             self.gates.remove(name);
         }
-        let lane = self.lane_mut(kind);
-        let Some(held) = lane.held.get_mut(name) else {
+        let state = self.state_mut(kind);
+        let Some(held) = state.held.get_mut(name) else {
             // It was given up while this was on its way, and is covered again: the client took it all the same.
-            if lane.subscription.covers(name) {
-                let (known, accepted) = (Known::Something, Some(resource.clone()));
-                lane.held.insert(name.clone(), Held { known, accepted, ..Held::default() });
-                lane.touch(name);
+            if state.subscription.covers(name) {
+                let (known, accepted) = (ClientVersion::Unconfirmed, Some(resource.clone()));
+                state
+                    .held
+                    .insert(name.clone(), ResourceState { known, accepted, ..ResourceState::default() });
+                state.touch(name);
             }
             return;
         };
-        if held.flying.as_ref().is_some_and(|flying| flying.nonce == nonce) {
-            held.flying = None;
-            held.known = Known::Exactly(resource.version);
+        if held.in_flight.as_ref().is_some_and(|in_flight| in_flight.nonce == nonce) {
+            held.in_flight = None;
+            held.known = ClientVersion::Exact(resource.version);
         } else {
-            held.known = Known::Something;
+            held.known = ClientVersion::Unconfirmed;
         }
         let before = held.accepted.replace(resource.clone());
         self.release(before.map(|before| dropped_refs(&before, resource)).unwrap_or_default());
     }
 
     fn accept_removal(&mut self, kind: ResourceKind, name: &Arc<str>, nonce: u64) {
-        let lane = self.lane_mut(kind);
-        let Some(held) = lane.held.get_mut(name) else { return };
-        if held.flying.as_ref().is_none_or(|flying| flying.nonce != nonce) {
+        let state = self.state_mut(kind);
+        let Some(held) = state.held.get_mut(name) else { return };
+        if held.in_flight.as_ref().is_none_or(|in_flight| in_flight.nonce != nonce) {
             return;
         }
-        held.flying = None;
-        held.known = Known::Absent;
-        held.brought = false;
+        held.in_flight = None;
+        held.known = ClientVersion::Absent;
+        held.resumed = false;
         let children = held.accepted.take().map(|resource| resource.refs.clone());
-        if !lane.subscription.names().contains(name) {
-            lane.held.remove(name);
+        if !state.subscription.names().contains(name) {
+            state.held.remove(name);
         }
         self.release(children.unwrap_or_default());
     }
@@ -78,66 +81,66 @@ impl Session {
         for child in children {
             let exists =
                 self.view.as_ref().is_some_and(|view| view.lookup(child.kind, &child.name).is_some());
-            let lane = self.lane_mut(child.kind);
-            if !exists && lane.held.contains_key(&child.name) {
-                lane.touch(&child.name);
+            let state = self.state_mut(child.kind);
+            if !exists && state.held.contains_key(&child.name) {
+                state.touch(&child.name);
             }
         }
     }
 
-    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
-        if self.lane(kind).base_unknown {
-            return self.on_whole_nack(kind, answered, message);
+    pub(super) fn on_nack(&mut self, kind: ResourceKind, answered: InFlightResponse, message: &Arc<str>) {
+        if self.state(kind).base_unknown {
+            return self.on_complete_set_nack(kind, answered, message);
         }
         let (added, removed): (Vec<_>, Vec<_>) =
             answered.items.into_iter().partition(|(_, resource)| resource.is_some());
-        let suspects: Vec<Arc<Resource>> = added.into_iter().filter_map(|(_, resource)| resource).collect();
+        let refused: Vec<Arc<Resource>> = added.into_iter().filter_map(|(_, resource)| resource).collect();
         let removed: BTreeSet<Arc<str>> = removed.into_iter().map(|(name, _)| name).collect();
-        if suspects.is_empty() {
+        if refused.is_empty() {
             // Nothing in a removal can be wrong; said again, it would be refused again.
             for name in &removed {
                 self.accept_removal(kind, name, answered.nonce);
             }
         }
-        let blame = if suspects.len() == 1 { Blame::Certain } else { Blame::Shared };
+        let blame = if refused.len() == 1 { Blame::Certain } else { Blame::Shared };
         let sotw = self.variant == Variant::Sotw;
-        let lane = self.lane_mut(kind);
+        let state = self.state_mut(kind);
         // A refused complete list deleted nothing either: as long as none was accepted on this stream, one without
         // the bad resource has to follow, even an empty one (U11).
-        lane.must_answer |=
-            sotw && !lane.has_accepted && !suspects.is_empty() && super::respond::is_full_state(kind);
-        lane.last_nack = Some(message.clone());
-        for resource in &suspects {
-            let Some(held) = lane.held.get_mut(&resource.name) else { continue };
-            if held.flying.as_ref().is_none_or(|flying| flying.nonce != answered.nonce) {
+        state.must_answer |=
+            sotw && !state.has_accepted && !refused.is_empty() && super::respond::is_full_state(kind);
+        state.last_nack = Some(message.clone());
+        for resource in &refused {
+            let Some(held) = state.held.get_mut(&resource.name) else { continue };
+            if held.in_flight.as_ref().is_none_or(|in_flight| in_flight.nonce != answered.nonce) {
                 continue;
             }
             match blame {
-                Blame::Certain => held.flying = None,
+                Blame::Certain => held.in_flight = None,
                 Blame::Shared => held.mark_unsent(),
             }
         }
-        match (blame, &suspects[..]) {
+        match (blame, &refused[..]) {
             (Blame::Certain, [resource]) => {
-                lane.touch(&resource.name);
+                state.touch(&resource.name);
                 let (name, version) = (resource.name.clone(), resource.version);
                 self.quarantine(kind, Rejected { name, version, message: message.clone() });
             }
             _ => {
-                for part in divide(&suspects, message).into_iter().rev() {
-                    lane.suspects.push_front(part);
+                for part in divide(&refused, message).into_iter().rev() {
+                    state.retry_parts.push_front(part);
                 }
             }
         }
-        let lane = self.lane_mut(kind);
-        if !suspects.is_empty() && !removed.is_empty() {
+        let state = self.state_mut(kind);
+        if !refused.is_empty() && !removed.is_empty() {
             // Whether the client carried them out is unknown: they go again, by themselves.
             for name in &removed {
-                lane.held.entry(name.clone()).or_default().mark_unsent();
+                state.held.entry(name.clone()).or_default().mark_unsent();
             }
-            lane.suspects.push_front(removed);
+            state.retry_parts.push_front(removed);
         }
-        let resources = suspects.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
+        let resources = refused.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
         self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
     }
 
@@ -147,11 +150,11 @@ impl Session {
             self.gates.remove(&rejected.name);
         }
         self.events.push_back(Event::Quarantined { kind, rejected: rejected.clone() });
-        let lane = self.lane_mut(kind);
-        if lane.rejected.len() >= WORDY {
-            rejected.message = words::harmless(&rejected.message, words::MAX_LABEL).into();
+        let state = self.state_mut(kind);
+        if state.rejected.len() >= WORDY {
+            rejected.message = sanitize::text(&rejected.message, sanitize::MAX_LABEL).into();
         }
-        lane.rejected.insert(rejected.name.clone(), rejected);
+        state.rejected.insert(rejected.name.clone(), rejected);
     }
 }
 
@@ -165,16 +168,16 @@ fn dropped_refs(before: &Resource, after: &Resource) -> Vec<ResourceKey> {
 }
 
 /// S10: smaller parts of a refused response. Those that the refusal names go alone and last, else halves.
-fn divide(suspects: &[Arc<Resource>], message: &str) -> Vec<BTreeSet<Arc<str>>> {
+fn divide(refused: &[Arc<Resource>], message: &str) -> Vec<BTreeSet<Arc<str>>> {
     let name_of = |resource: &Arc<Resource>| resource.name.clone();
     let (named, others): (Vec<_>, Vec<_>) =
-        suspects.iter().partition(|resource| names_it(message, &resource.name));
+        refused.iter().partition(|resource| names_it(message, &resource.name));
     if !named.is_empty() && !others.is_empty() && named.len() <= MAX_NAMED {
         let alone = named.into_iter().map(|resource| BTreeSet::from([name_of(resource)]));
         return std::iter::once(others.into_iter().map(name_of).collect()).chain(alone).collect();
     }
-    let half = suspects.len().div_ceil(2).max(1);
-    suspects.chunks(half).map(|part| part.iter().map(name_of).collect()).collect()
+    let half = refused.len().div_ceil(2).max(1);
+    refused.chunks(half).map(|part| part.iter().map(name_of).collect()).collect()
 }
 
 /// Whether the words speak of this resource: its name stands in them, not as a part of a longer name.

@@ -1,11 +1,11 @@
-//! What a client knows about one type.
+//! The client's state of one resource type.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use weft_api::resource::ResourceKind;
 
-use super::{Ticket, Update, Verdict};
+use super::update::{ResponseId, Update, Verdict};
 use crate::wire;
 
 const WILDCARD: &str = "*";
@@ -24,20 +24,25 @@ pub(super) struct Answer {
 /// An update that is being applied.
 #[derive(Debug)]
 struct Pending {
-    ticket: Ticket,
+    response_id: ResponseId,
     version_info: String,
     added: Vec<(Arc<str>, Arc<str>)>,
     removed: Vec<Arc<str>>,
 }
 
+/// The client's subscription to one type, and the versions that it has accepted.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct TypeState {
+    /// Everything of the type is subscribed to.
     pub wildcard: bool,
+    /// Names that are subscribed to, with or without the wildcard.
     pub names: BTreeSet<Arc<str>>,
     /// Versions of what was accepted.
     pub held: BTreeMap<Arc<str>, Arc<str>>,
+    /// ACKs and NACKs that are still to be sent, in the order of their responses.
     pub answers: VecDeque<Answer>,
     pub last_nack: Option<String>,
+    /// Updates that are being applied, in the order of their responses.
     pending: VecDeque<Pending>,
     /// The first message of this type went out on this stream.
     stated: bool,
@@ -56,7 +61,7 @@ pub(super) struct Lane {
     holds_less: bool,
 }
 
-impl Lane {
+impl TypeState {
     pub fn want_all(&mut self) {
         if !std::mem::replace(&mut self.wildcard, true) {
             self.list_changed = true;
@@ -136,15 +141,16 @@ impl Lane {
 
     pub fn expect_answer(&mut self, update: &Update, version_info: String) {
         self.pending.push_back(Pending {
-            ticket: update.ticket.clone(),
+            response_id: update.response_id.clone(),
             version_info,
             added: update.added.iter().map(|added| (added.name.clone(), added.version.clone())).collect(),
             removed: update.removed.clone(),
         });
     }
 
-    pub fn answer(&mut self, ticket: &Ticket, verdict: Verdict, current: bool) {
-        let Some(position) = self.pending.iter().position(|pending| pending.ticket == *ticket) else {
+    pub fn answer(&mut self, response_id: &ResponseId, verdict: Verdict, current: bool) {
+        let Some(position) = self.pending.iter().position(|pending| pending.response_id == *response_id)
+        else {
             return;
         };
         let Some(pending) = self.pending.remove(position) else { return };
@@ -170,7 +176,7 @@ impl Lane {
             }
         };
         if current {
-            self.answers.push_back(Answer { nonce: pending.ticket.nonce, refusal });
+            self.answers.push_back(Answer { nonce: pending.response_id.nonce, refusal });
         }
     }
 

@@ -26,14 +26,12 @@ pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 
 /// A place for a store.
 #[derive(Debug, Clone)]
-pub enum Place {
-    /// A data directory.
+pub enum StoreLocation {
     Directory(PathBuf),
-    /// An etcd cluster.
     Etcd(Box<EtcdConfig>),
 }
 
-impl Place {
+impl StoreLocation {
     /// What `--etcd` says, else `--data-dir`.
     ///
     /// # Errors
@@ -86,7 +84,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => write!(f, "{}", directory.join(FILE).display()),

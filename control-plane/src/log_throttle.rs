@@ -13,24 +13,24 @@ const MOST: usize = 1024;
 
 /// Remembers what was said, by key: who and why, for example.
 #[derive(Debug)]
-pub struct Seldom<K> {
+pub struct LogThrottle<K> {
     // A lock because any connection asks; held for a map look-up.
-    said: Mutex<HashMap<K, Said>>,
+    said: Mutex<HashMap<K, LastLogged>>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LastLogged {
     at: Instant,
     more: u64,
 }
 
-impl<K> Default for Seldom<K> {
+impl<K> Default for LogThrottle<K> {
     fn default() -> Self {
         Self { said: Mutex::new(HashMap::new()) }
     }
 }
 
-impl<K: Eq + Hash> Seldom<K> {
+impl<K: Eq + Hash> LogThrottle<K> {
     /// Whether this is to be said now; with how many of its kind went unsaid since the last time.
     pub fn speaks(&self, key: K) -> Option<u64> {
         let now = Instant::now();
@@ -50,7 +50,7 @@ impl<K: Eq + Hash> Seldom<K> {
         if said.len() >= MOST {
             return None;
         }
-        said.insert(key, Said { at: now, more: 0 });
+        said.insert(key, LastLogged { at: now, more: 0 });
         Some(0)
     }
 }
@@ -61,19 +61,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_thing_is_said_once_a_minute_with_the_number_of_those_unsaid() {
-        let seldom = Seldom::default();
-        assert_eq!((seldom.speaks("a"), seldom.speaks("b")), (Some(0), Some(0)));
-        assert_eq!((seldom.speaks("a"), seldom.speaks("a")), (None, None));
+        let throttle = LogThrottle::default();
+        assert_eq!((throttle.speaks("a"), throttle.speaks("b")), (Some(0), Some(0)));
+        assert_eq!((throttle.speaks("a"), throttle.speaks("a")), (None, None));
         tokio::time::advance(PAUSE).await;
-        assert_eq!((seldom.speaks("a"), seldom.speaks("a"), seldom.speaks("b")), (Some(2), None, Some(0)));
+        assert_eq!(
+            (throttle.speaks("a"), throttle.speaks("a"), throttle.speaks("b")),
+            (Some(2), None, Some(0))
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let seldom = Seldom::default();
-        assert_eq!((0..2 * MOST).filter(|key| seldom.speaks(*key).is_some()).count(), MOST);
+        let throttle = LogThrottle::default();
+        assert_eq!((0..2 * MOST).filter(|key| throttle.speaks(*key).is_some()).count(), MOST);
         tokio::time::advance(PAUSE).await;
-        assert_eq!(seldom.speaks(2 * MOST), Some(0));
-        assert_eq!(seldom.said.lock().unwrap().len(), 1);
+        assert_eq!(throttle.speaks(2 * MOST), Some(0));
+        assert_eq!(throttle.said.lock().unwrap().len(), 1);
     }
 }

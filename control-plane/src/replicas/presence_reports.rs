@@ -22,10 +22,10 @@ use weft_api::{ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
 use weft_store::{Change, CommitError, Event, Lease, Store, StoreExt, Txn};
 
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
-use crate::presence::registry::{Elsewhere, PortHealth, Shard};
-use crate::reconciler::{Command, Reconciling};
-use crate::seldom::Seldom;
+use crate::presence::registry::{PortHealth, PresenceReport, RemotePresence};
+use crate::reconciler::{Command, ReconcilerHandle};
 
 const PREFIX: &str = "presence/";
 /// How long the others believe in a replica that says nothing.
@@ -42,13 +42,13 @@ const TXN_OVERHEAD: usize = 64 * 128;
 pub fn spawn_presence(
     store: Arc<dyn Store>,
     replica: String,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let follower = follow(Arc::clone(&store), replica.clone(), reconciling.clone());
-    let writer = Writer { store, replica, metrics, left_out: Seldom::default() };
-    let teller = Teller { writer, reconciling };
+    let follower = follow(Arc::clone(&store), replica.clone(), reconciler.clone());
+    let writer = Writer { store, replica, metrics, left_out: LogThrottle::default() };
+    let teller = ReportWriter { writer, reconciler };
     tokio::spawn(async move {
         shutdown.run_until_cancelled(async { tokio::join!(teller.tell_for_ever(), follower) }).await;
     });
@@ -56,7 +56,7 @@ pub fn spawn_presence(
 
 /// A shard as it is stored.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stored(BTreeMap<WorkloadId, StoredWorkload>);
+struct StoredReport(BTreeMap<WorkloadId, StoredWorkload>);
 
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredWorkload {
@@ -76,8 +76,8 @@ enum StoredHealth {
     Draining,
 }
 
-impl Stored {
-    fn of<'a>(workloads: impl Iterator<Item = (&'a WorkloadId, &'a Elsewhere)>) -> Self {
+impl StoredReport {
+    fn of<'a>(workloads: impl Iterator<Item = (&'a WorkloadId, &'a RemotePresence)>) -> Self {
         let ports = |health: &PortHealth| {
             health
                 .iter()
@@ -112,12 +112,12 @@ impl Stored {
         value
     }
 
-    fn into_shard(self) -> Shard {
+    fn into_shard(self) -> PresenceReport {
         let port = |(name, health): (String, StoredHealth)| {
             let (service, port) = name.rsplit_once('/')?;
             Some(((service.parse::<ServiceId>().ok()?, port.to_owned()), read(health)))
         };
-        let said = |workload: StoredWorkload| Elsewhere {
+        let said = |workload: StoredWorkload| RemotePresence {
             health: workload.health.map(|ports| ports.into_iter().filter_map(port).collect()),
             bundle: workload.bundle.as_deref().and_then(Version::parse),
         };
@@ -125,7 +125,7 @@ impl Stored {
     }
 }
 
-fn encode(stored: &Stored) -> Vec<u8> {
+fn encode(stored: &StoredReport) -> Vec<u8> {
     serde_json::to_vec(stored).expect("strings always encode")
 }
 
@@ -149,12 +149,12 @@ fn read(health: StoredHealth) -> Health {
 }
 
 /// Tells the other replicas what is here.
-struct Teller {
+struct ReportWriter {
     writer: Writer,
-    reconciling: Reconciling,
+    reconciler: ReconcilerHandle,
 }
 
-impl Teller {
+impl ReportWriter {
     async fn tell_for_ever(&self) {
         loop {
             match self.writer.store.lease(LEASE).await {
@@ -170,9 +170,9 @@ impl Teller {
 
     /// Tells what is here for as long as the lease lives.
     async fn tell_under(&self, lease: &Lease) -> String {
-        let mut told: HashMap<u64, Stored> = HashMap::new();
+        let mut told: HashMap<u64, StoredReport> = HashMap::new();
         loop {
-            let Some(here) = self.reconciling.here().await else {
+            let Some(here) = self.reconciler.here().await else {
                 return "the reconciler has ended".to_owned();
             };
             if let Err(reason) = self.writer.write(lease, &here, &mut told).await {
@@ -184,7 +184,7 @@ impl Teller {
             }
             tokio::select! {
                 () = lease.lost() => return "the lease is lost".to_owned(),
-                () = self.reconciling.presence_changed() => {}
+                () = self.reconciler.presence_changed() => {}
             }
         }
     }
@@ -195,7 +195,7 @@ struct Writer {
     store: Arc<dyn Store>,
     replica: String,
     metrics: Metrics,
-    left_out: Seldom<u64>,
+    left_out: LogThrottle<u64>,
 }
 
 impl Writer {
@@ -203,18 +203,18 @@ impl Writer {
     async fn write(
         &self,
         lease: &Lease,
-        here: &Shard,
-        told: &mut HashMap<u64, Stored>,
+        here: &PresenceReport,
+        told: &mut HashMap<u64, StoredReport>,
     ) -> Result<(), String> {
-        let mut shards: BTreeMap<u64, Vec<(&WorkloadId, &Elsewhere)>> = BTreeMap::new();
+        let mut shards: BTreeMap<u64, Vec<(&WorkloadId, &RemotePresence)>> = BTreeMap::new();
         for (id, said) in here {
             shards.entry(shard_of(id)).or_default().push((id, said));
         }
         let limits = self.store.limits();
         let most = limits.max_value.min(limits.max_txn_bytes).saturating_sub(TXN_OVERHEAD);
-        let mut part = Part::default();
+        let mut part = ReportPart::default();
         for number in 0..SHARDS {
-            let mut now = Stored::of(shards.remove(&number).unwrap_or_default().into_iter());
+            let mut now = StoredReport::of(shards.remove(&number).unwrap_or_default().into_iter());
             let value = now.fit(most, |left_out| self.note_left_out(number, left_out));
             if told.get(&number).map_or(now.0.is_empty(), |before| *before == now) {
                 continue;
@@ -233,7 +233,7 @@ impl Writer {
         self.commit(part, told).await
     }
 
-    async fn commit(&self, part: Part, told: &mut HashMap<u64, Stored>) -> Result<(), String> {
+    async fn commit(&self, part: ReportPart, told: &mut HashMap<u64, StoredReport>) -> Result<(), String> {
         if part.telling.is_empty() {
             return Ok(());
         }
@@ -263,9 +263,9 @@ impl Writer {
 
 /// Shards that are written together.
 #[derive(Default)]
-struct Part {
+struct ReportPart {
     txn: Txn,
-    telling: Vec<(u64, Stored)>,
+    telling: Vec<(u64, StoredReport)>,
 }
 
 fn shard_of(id: &WorkloadId) -> u64 {
@@ -273,7 +273,7 @@ fn shard_of(id: &WorkloadId) -> u64 {
 }
 
 /// Follows what the other replicas tell.
-async fn follow(store: Arc<dyn Store>, replica: String, reconciling: Reconciling) {
+async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHandle) {
     let own = format!("{replica}/");
     let foreign =
         |key: &str| key.strip_prefix(PREFIX).filter(|shard| !shard.starts_with(&own)).map(str::to_owned);
@@ -283,7 +283,7 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciling: Reconciling
             Change::Snapshot(snapshot) => {
                 let shards = snapshot.entries.iter();
                 let shards = shards.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
-                reconciling.tell(Command::AllElsewhere(shards.collect())).await;
+                reconciler.tell(Command::AllElsewhere(shards.collect())).await;
             }
             Change::Batch(batch) => {
                 for event in batch.events {
@@ -292,7 +292,7 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciling: Reconciling
                         Event::Delete(key) => (foreign(key), None),
                     };
                     if let Some(shard) = shard {
-                        reconciling.tell(Command::Elsewhere { shard, workloads }).await;
+                        reconciler.tell(Command::RemotePresence { shard, workloads }).await;
                     }
                 }
             }
@@ -300,8 +300,8 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciling: Reconciling
     }
 }
 
-fn decode(value: &[u8]) -> Shard {
-    let stored = serde_json::from_slice::<Stored>(value);
+fn decode(value: &[u8]) -> PresenceReport {
+    let stored = serde_json::from_slice::<StoredReport>(value);
     stored
         .inspect_err(
             |error| tracing::error!(%error, "what another replica says cannot be read and is passed over"),

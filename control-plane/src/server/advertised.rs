@@ -21,17 +21,17 @@ pub const XDS_PORT: u16 = 7401;
 
 /// What the flags say about reaching this control plane. Checked when it is made.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct Advertised {
     /// Where xDS and join listen.
     pub xds_listen: SocketAddr,
-    advertise: Option<Told>,
-    public: Vec<Told>,
+    advertise: Option<AdvertisedAddress>,
+    public: Vec<AdvertisedAddress>,
     names: Vec<ServerName>,
 }
 
-type Told = (Host, Option<u16>);
+type AdvertisedAddress = (Host, Option<u16>);
 
-impl Reach {
+impl Advertised {
     /// Reads and checks the flags.
     ///
     /// # Errors
@@ -74,8 +74,10 @@ impl Reach {
     /// How other replicas, logs and people name this one.
     #[must_use]
     pub fn own_name(&self, xds: SocketAddr) -> HostPort {
-        let with_port =
-            |(host, port): &Told| HostPort { host: host.clone(), port: port.unwrap_or(xds.port()) };
+        let with_port = |(host, port): &AdvertisedAddress| HostPort {
+            host: host.clone(),
+            port: port.unwrap_or(xds.port()),
+        };
         let first = self.advertise.as_ref().or(self.public.first());
         first.map_or(HostPort { host: Host::Ip(xds.ip()), port: xds.port() }, with_port)
     }
@@ -122,7 +124,7 @@ impl Reach {
     }
 }
 
-fn told(flag: &'static str, text: &str) -> Result<Told, UsageError> {
+fn told(flag: &'static str, text: &str) -> Result<AdvertisedAddress, UsageError> {
     let wrong = |reason| UsageError::Flag { flag, reason };
     let (host, port) = host_and_port(text).map_err(|error| wrong(error.to_string()))?;
     if host.is_unspecified() {
@@ -134,7 +136,7 @@ fn told(flag: &'static str, text: &str) -> Result<Told, UsageError> {
     Ok((host, port))
 }
 
-fn default_listen(advertise: Option<&Told>) -> SocketAddr {
+fn default_listen(advertise: Option<&AdvertisedAddress>) -> SocketAddr {
     let ip = match advertise {
         None => IpAddr::from(Ipv4Addr::LOCALHOST),
         Some((Host::Ip(IpAddr::V6(_)), _)) => Ipv6Addr::UNSPECIFIED.into(),
@@ -161,9 +163,9 @@ mod tests {
 
     use super::*;
 
-    fn reach(flags: &[&str]) -> Result<Reach, String> {
+    fn reach(flags: &[&str]) -> Result<Advertised, String> {
         let args = Args::try_parse_from(["weft-control-plane"].iter().chain(flags)).unwrap();
-        Reach::of(&args).map_err(|error| error.to_string())
+        Advertised::of(&args).map_err(|error| error.to_string())
     }
 
     fn bound(text: &str) -> SocketAddr {

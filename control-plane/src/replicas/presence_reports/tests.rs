@@ -6,12 +6,12 @@ use super::*;
 #[test]
 fn shard_reads_back_as_it_was_told() {
     let ports = [(("shop/web".parse().unwrap(), "http".to_owned()), Health::Unhealthy)];
-    let shard = Shard::from([
-        ("shop/web-1".parse().unwrap(), Elsewhere { health: Some(ports.into()), bundle: None }),
-        ("shop/web-2".parse().unwrap(), Elsewhere { health: None, bundle: Some(Version::from_u64(7)) }),
-        ("shop/web-3".parse().unwrap(), Elsewhere { health: Some(PortHealth::new()), bundle: None }),
+    let shard = PresenceReport::from([
+        ("shop/web-1".parse().unwrap(), RemotePresence { health: Some(ports.into()), bundle: None }),
+        ("shop/web-2".parse().unwrap(), RemotePresence { health: None, bundle: Some(Version::from_u64(7)) }),
+        ("shop/web-3".parse().unwrap(), RemotePresence { health: Some(PortHealth::new()), bundle: None }),
     ]);
-    let bytes = serde_json::to_vec(&Stored::of(shard.iter())).unwrap();
+    let bytes = serde_json::to_vec(&StoredReport::of(shard.iter())).unwrap();
     assert_eq!(decode(&bytes), shard);
 }
 
@@ -20,16 +20,16 @@ fn what_cannot_be_read_is_nobody() {
     assert!(decode(b"{").is_empty());
 }
 
-fn reporting(workloads: usize, ports: usize) -> Shard {
+fn reporting(workloads: usize, ports: usize) -> PresenceReport {
     let health: PortHealth = (0..ports)
         .map(|port| (("shop/web".parse().unwrap(), format!("port-{port}")), Health::Unhealthy))
         .collect();
-    let said = Elsewhere { health: Some(health), bundle: None };
+    let said = RemotePresence { health: Some(health), bundle: None };
     (0..workloads).map(|n| (format!("shop/web-{n}").parse().unwrap(), said.clone())).collect()
 }
 
 /// One that reports more than fits anywhere.
-fn big(ports: usize) -> Shard {
+fn big(ports: usize) -> PresenceReport {
     reporting(1, ports).into_values().map(|said| ("shop/big".parse().unwrap(), said)).collect()
 }
 
@@ -37,7 +37,7 @@ fn big(ports: usize) -> Shard {
 fn reports_that_do_not_fit_are_left_out_and_who_is_there_stays() {
     let mut here = reporting(50, 2);
     here.extend(big(40_000));
-    let mut stored = Stored::of(here.iter());
+    let mut stored = StoredReport::of(here.iter());
     let mut left_out = None;
     let value = stored.fit(1 << 20, |count| left_out = Some(count));
     assert_eq!(left_out, Some(1), "the longest first");
@@ -97,7 +97,7 @@ impl Store for Narrow {
 async fn mesh_that_is_larger_than_a_transaction_is_told_whole() {
     let store: Arc<dyn Store> = Arc::new(Narrow(weft_store::open(Location::Memory).await.unwrap()));
     let lease = store.lease(LEASE).await.unwrap();
-    let left_out = Seldom::default();
+    let left_out = LogThrottle::default();
     let writer =
         Writer { store: Arc::clone(&store), replica: "r1".to_owned(), metrics: Metrics::new(), left_out };
     // About 300 KiB; and one workload that alone is more than a value may be.
@@ -107,7 +107,7 @@ async fn mesh_that_is_larger_than_a_transaction_is_told_whole() {
     writer.write(&lease, &here, &mut told).await.unwrap();
 
     let stored = store.list_all(PREFIX).await.unwrap().entries;
-    let heard: Shard = stored.iter().flat_map(|entry| decode(&entry.value)).collect();
+    let heard: PresenceReport = stored.iter().flat_map(|entry| decode(&entry.value)).collect();
     assert_eq!(heard.len(), here.len(), "nobody is taken for lost");
     let silent = heard.values().filter(|said| said.health.is_none()).count();
     assert_eq!(silent, 1, "all but the one are told as they are");

@@ -2,7 +2,7 @@
 //!
 //! Listeners and clusters are deleted by absence, and what the client holds from an earlier stream is not known here. So
 //! every set is the whole one until the client has accepted one. If it refuses that, nothing smaller can be sent: what
-//! is left out would be deleted, and with it the version that works. The set stands still, all else that changes in it
+//! is left out would be deleted, and with it the version that works. The set is blocked, all else that changes in it
 //! waits, until what was refused changes or goes.
 
 use std::sync::Arc;
@@ -10,54 +10,56 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind};
 
-use super::gate::Passage;
-use super::lane::{InFlight, Lane};
+use super::ack::{MAX_NAMED, names_it};
+use super::event::{Blame, COMPLETE_SET, Event, Rejected};
+use super::gate::GateState;
 use super::respond::{Batch, version_of};
-use super::verdict::{MAX_NAMED, names_it};
-use super::{Blame, Event, Rejected, Session};
-
-/// Stands for the whole set where the client refused it and named nothing of it.
-pub(super) const WHOLE: &str = "*";
+use super::session::Session;
+use super::type_state::{InFlightResponse, TypeState};
 
 impl Session {
     /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.
-    pub(super) fn fill_whole(&mut self, kind: ResourceKind, now: Instant) -> Option<Vec<Arc<Resource>>> {
-        let lane = self.lane_mut(kind);
-        if lane.dirty.is_empty() && !lane.blocked.is_empty() {
+    pub(super) fn fill_complete_set(
+        &mut self,
+        kind: ResourceKind,
+        now: Instant,
+    ) -> Option<Vec<Arc<Resource>>> {
+        let state = self.state_mut(kind);
+        if state.dirty.is_empty() && !state.blocked.is_empty() {
             return None;
         }
         let all = self.covered(kind);
-        let lane = self.lane_mut(kind);
-        lane.dirty.clear();
-        lane.blocked.clear();
-        lane.suspects.clear();
-        if lane.refuses_set(kind, &all) {
-            self.stand_still(kind);
+        let state = self.state_mut(kind);
+        state.dirty.clear();
+        state.blocked.clear();
+        state.retry_parts.clear();
+        if state.refuses_set(kind, &all) {
+            self.block_set(kind);
             return None;
         }
-        lane.stands_still = false;
+        state.is_set_blocked = false;
         for resource in &all {
-            if self.passage(resource, now) == Passage::Shut {
-                self.lane_mut(kind).blocked.insert(resource.name.clone());
+            if self.gate_of(resource, now) == GateState::Closed {
+                self.state_mut(kind).blocked.insert(resource.name.clone());
             }
         }
-        let lane = self.lane_mut(kind);
-        if !lane.blocked.is_empty() {
+        let state = self.state_mut(kind);
+        if !state.blocked.is_empty() {
             return None;
         }
-        let mut owed = std::mem::take(&mut lane.owed);
+        let mut unanswered = std::mem::take(&mut state.unanswered);
         for resource in &all {
-            owed.remove(&resource.name);
+            unanswered.remove(&resource.name);
         }
         let bytes = all.iter().map(|resource| self.cost(resource)).sum();
-        let batch = Batch { resources: all.clone(), removed: owed.into_iter().collect(), bytes };
+        let batch = Batch { resources: all.clone(), removed: unanswered.into_iter().collect(), bytes };
         self.record(kind, batch, now);
         Some(all)
     }
 
     /// Everything that the client is subscribed to and that exists, by name.
     pub(super) fn covered(&self, kind: ResourceKind) -> Vec<Arc<Resource>> {
-        let (Some(view), subscription) = (&self.view, &self.lane(kind).subscription) else {
+        let (Some(view), subscription) = (&self.view, &self.state(kind).subscription) else {
             return Vec::new();
         };
         if !subscription.is_wildcard() {
@@ -69,16 +71,21 @@ impl Session {
     }
 
     /// A refused whole set: who is to blame is quarantined, and nothing smaller follows.
-    pub(super) fn on_whole_nack(&mut self, kind: ResourceKind, answered: InFlight, message: &Arc<str>) {
-        let lane = self.lane_mut(kind);
+    pub(super) fn on_complete_set_nack(
+        &mut self,
+        kind: ResourceKind,
+        answered: InFlightResponse,
+        message: &Arc<str>,
+    ) {
+        let state = self.state_mut(kind);
         for (name, _) in &answered.items {
-            if let Some(held) = lane.held.get_mut(name)
-                && held.flying.as_ref().is_some_and(|flying| flying.nonce == answered.nonce)
+            if let Some(held) = state.held.get_mut(name)
+                && held.in_flight.as_ref().is_some_and(|in_flight| in_flight.nonce == answered.nonce)
             {
-                held.flying = None;
+                held.in_flight = None;
             }
         }
-        lane.last_nack = Some(message.clone());
+        state.last_nack = Some(message.clone());
         let set: Vec<Arc<Resource>> =
             answered.items.into_iter().filter_map(|(_, resource)| resource).collect();
         let named: Vec<_> = match &set[..] {
@@ -95,24 +102,24 @@ impl Session {
             (Blame::Shared, versions(&set.iter().collect::<Vec<_>>()))
         };
         let refused =
-            if is_certain { resources.clone() } else { vec![(WHOLE.into(), version_of(kind, &set))] };
+            if is_certain { resources.clone() } else { vec![(COMPLETE_SET.into(), version_of(kind, &set))] };
         self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
         for (name, version) in refused {
             self.quarantine(kind, Rejected { name, version, message: message.clone() });
         }
         // Looked at again at once: the set may have become another one meanwhile.
-        self.lane_mut(kind).rescan = true;
+        self.state_mut(kind).rescan = true;
     }
 
     /// Nothing of this type is sent until the set is another one. Whatever waits for one of its clusters waits no more:
     /// the client may have it, and will not get it.
-    fn stand_still(&mut self, kind: ResourceKind) {
-        let lane = self.lane_mut(kind);
-        lane.stands_still = true;
-        lane.must_answer = false;
-        lane.dirty.clear();
-        lane.owed.clear();
-        lane.suspects.clear();
+    fn block_set(&mut self, kind: ResourceKind) {
+        let state = self.state_mut(kind);
+        state.is_set_blocked = true;
+        state.must_answer = false;
+        state.dirty.clear();
+        state.unanswered.clear();
+        state.retry_parts.clear();
         if kind == ResourceKind::Cluster {
             self.gates.clear();
             self.unblock();
@@ -120,10 +127,10 @@ impl Session {
     }
 }
 
-impl Lane {
+impl TypeState {
     /// Whether the client refused this set, or something in it (S9).
     fn refuses_set(&self, kind: ResourceKind, set: &[Arc<Resource>]) -> bool {
         set.iter().any(|resource| self.refuses(resource))
-            || self.rejected.get(WHOLE).is_some_and(|whole| whole.version == version_of(kind, set))
+            || self.rejected.get(COMPLETE_SET).is_some_and(|whole| whole.version == version_of(kind, set))
     }
 }

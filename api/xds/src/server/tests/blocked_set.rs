@@ -24,19 +24,19 @@ fn expect_silence(stream: &mut Stream) {
     assert_eq!(stream.poll_sotw(), None);
 }
 
-fn lane(stream: &Stream, kind: ResourceKind) -> LaneStatus {
-    stream.session.status().lanes.into_iter().find(|lane| lane.kind == kind).unwrap()
+fn state(stream: &Stream, kind: ResourceKind) -> StreamTypeStatus {
+    stream.session.status().types.into_iter().find(|state| state.kind == kind).unwrap()
 }
 
 /// Named and wildcard: no set without the refused cluster, and none with the same bytes of it.
 #[test]
-fn d1_u11_s9_a_refused_set_stands_still_until_the_refused_resource_changes() {
+fn d1_u11_s9_a_refused_set_is_blocked_until_the_refused_resource_changes() {
     for list in [&[][..], &["a", "b", "bad"]] {
         let mut stream = back(list);
         let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);
         stream.list_refusing(Cluster, list, &first.nonce, "cluster bad: no such socket");
         expect_silence(&mut stream);
-        let status = lane(&stream, Cluster);
+        let status = state(&stream, Cluster);
         assert_eq!(status.held_back.len(), 3);
         assert_eq!(status.rejected.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["bad"]);
         assert!(stream.session.status().synced, "all that can be said was said");
@@ -50,7 +50,7 @@ fn d1_u11_s9_a_refused_set_stands_still_until_the_refused_resource_changes() {
         let whole = stream.expect_sotw(Cluster, &["a2", "b1", "bad3"]);
         stream.list(Cluster, list, &whole.nonce);
         expect_silence(&mut stream);
-        assert!(lane(&stream, Cluster).held_back.is_empty() && lane(&stream, Cluster).rejected.is_empty());
+        assert!(state(&stream, Cluster).held_back.is_empty() && state(&stream, Cluster).rejected.is_empty());
         // From now on its set is known, and the good go on without the bad one.
         stream.publish(&[cluster("a", "a3"), cluster("bad", "bad4")]);
         let both = stream.expect_sotw(Cluster, &["a3", "b1", "bad4"]);
@@ -60,7 +60,7 @@ fn d1_u11_s9_a_refused_set_stands_still_until_the_refused_resource_changes() {
 }
 
 #[test]
-fn d1_u11_a_refused_resource_that_goes_ends_the_standing_still() {
+fn d1_u11_a_refused_resource_that_goes_ends_the_blocking() {
     let mut stream = back(&[]);
     let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);
     stream.list_refusing(Cluster, &[], &first.nonce, "bad: no");
@@ -79,7 +79,7 @@ fn d1_u11_a_single_refused_name_is_not_deleted_by_an_empty_set() {
     expect_silence(&mut stream);
     stream.publish(&[cluster("a", "a2")]);
     expect_silence(&mut stream);
-    assert_eq!(lane(&stream, Cluster).rejected[0].version, cluster("bad", "bad2").version);
+    assert_eq!(state(&stream, Cluster).rejected[0].version, cluster("bad", "bad2").version);
 }
 
 #[test]
@@ -107,16 +107,16 @@ fn d1_s9_a_set_refused_without_names_is_tried_again_when_it_is_another() {
     stream.list_refusing(Cluster, &[], &first.nonce, "something is wrong");
     stream.show(Changes::All);
     expect_silence(&mut stream);
-    assert_eq!(&*lane(&stream, Cluster).rejected[0].name, "*");
+    assert_eq!(&*state(&stream, Cluster).rejected[0].name, "*");
     stream.publish(&[cluster("bad", "bad3")]);
     let whole = stream.expect_sotw(Cluster, &["a1", "b1", "bad3"]);
     stream.list(Cluster, &[], &whole.nonce);
-    assert!(lane(&stream, Cluster).rejected.is_empty());
+    assert!(state(&stream, Cluster).rejected.is_empty());
 }
 
 /// A client that gives up the name is told about the others again.
 #[test]
-fn d1_u5_giving_up_the_refused_name_ends_the_standing_still() {
+fn d1_u5_giving_up_the_refused_name_ends_the_blocking() {
     let mut stream = back(&["a", "bad"]);
     let first = stream.expect_sotw(Cluster, &["a1", "bad2"]);
     stream.list_refusing(Cluster, &["a", "bad"], &first.nonce, "bad: no");
@@ -126,7 +126,7 @@ fn d1_u5_giving_up_the_refused_name_ends_the_standing_still() {
 
 /// S9 across streams: what was refused before is not sent to a client that has a set, nor left out of one.
 #[test]
-fn d1_d2_s9_a_remembered_refusal_lets_the_set_stand_still_from_the_start() {
+fn d1_d2_s9_a_remembered_refusal_blocks_the_set_from_the_start() {
     for name in ["bad", "*"] {
         let all = [cluster("a", "a1"), cluster("b", "b1"), cluster("bad", "bad2")];
         let version = match name {
@@ -140,8 +140,8 @@ fn d1_d2_s9_a_remembered_refusal_lets_the_set_stand_still_from_the_start() {
         stream.publish(&all);
         come_back(&mut stream, Cluster, &[]);
         expect_silence(&mut stream);
-        assert_eq!(lane(&stream, Cluster).held_back.len(), 3);
-        assert_eq!(lane(&stream, Cluster).rejected.len(), 1);
+        assert_eq!(state(&stream, Cluster).held_back.len(), 3);
+        assert_eq!(state(&stream, Cluster).rejected.len(), 1);
         stream.publish(&[cluster("bad", "bad3")]);
         stream.expect_sotw(Cluster, &["a1", "b1", "bad3"]);
     }
@@ -162,8 +162,8 @@ fn d1_d2_r1_a_set_without_what_was_refused_is_known_again() {
     };
     stream.session.on_request(stream.now, Request::Sotw(request)).unwrap();
     expect_silence(&mut stream);
-    assert!(lane(&stream, Cluster).held_back.is_empty());
-    assert_eq!(lane(&stream, Cluster).rejected.len(), 1);
+    assert!(state(&stream, Cluster).held_back.is_empty());
+    assert_eq!(state(&stream, Cluster).rejected.len(), 1);
     stream.publish(&[cluster("b", "b1")]);
     let both = stream.expect_sotw(Cluster, &["a1", "b1"]);
     stream.list(Cluster, &[], &both.nonce);
@@ -183,9 +183,9 @@ fn d1_d2_s9_a_remembered_refusal_is_left_out_for_a_client_that_has_nothing() {
     stream.expect_sotw(Cluster, &["a1"]);
 }
 
-/// W5 behind it: what waited for a cluster of a set that stands still goes on, since the client may have it.
+/// W5 behind it: what waited for a cluster of a blocked set goes on, since the client may have it.
 #[test]
-fn d1_w5_routes_and_endpoints_do_not_wait_for_a_set_that_stands_still() {
+fn d1_w5_routes_and_endpoints_do_not_wait_for_a_blocked_set() {
     let mut stream = back(&[]);
     stream.publish(&[route("r", "1", &["a", "bad"]), endpoints("a", "ea"), endpoints("bad", "ebad")]);
     let first = stream.expect_sotw(Cluster, &["a1", "b1", "bad2"]);

@@ -1,0 +1,183 @@
+//! Changing a set: all or none of the documents, and one outcome for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_api::rest::Violation;
+
+use super::PolicySet;
+use super::checks::{self, Stale};
+use super::findings::Report;
+use crate::document::{Document, Origin};
+use crate::finding::{Code, Finding, steps};
+use crate::kinds::spec::Target;
+use crate::object::PolicyKey;
+use crate::policy::Policy;
+
+/// What an apply or a delete did to one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ApplyAction {
+    /// It did not exist.
+    Created,
+    /// It says something else now.
+    Updated,
+    /// It said the same already.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+impl ApplyAction {
+    /// The word in answers of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// What became of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The object.
+    pub key: PolicyKey,
+    /// What was done.
+    pub action: ApplyAction,
+    /// The generation it has now.
+    pub generation: u64,
+}
+
+/// A set after an apply or a delete.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The new set.
+    pub set: PolicySet,
+    /// One outcome for each document or key, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// What people should look at.
+    pub warnings: Vec<Violation>,
+}
+
+impl PolicySet {
+    /// A set of policies that were valid together before, for instance read from the store.
+    #[must_use]
+    pub fn from_policies(policies: impl IntoIterator<Item = Policy>) -> Self {
+        Self::default().with(policies.into_iter().map(|policy| (policy.key(), Some(policy))))
+    }
+
+    /// This set with some objects put in, or taken out (`None`). Nothing is refused: what is wrong with it,
+    /// [`PolicySet::report`] tells.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = (PolicyKey, Option<Policy>)>) -> Self {
+        let mut set = self.clone();
+        let mut stale = Stale::default();
+        for (key, policy) in changes {
+            let before = match &policy {
+                Some(policy) => set.policies.insert(key.clone(), policy.clone()),
+                None => set.policies.remove(&key),
+            };
+            if let Some(before) = &before {
+                set.index.remove(before);
+            }
+            if let Some(policy) = &policy {
+                set.index.add(policy);
+            }
+            let references = before.iter().chain(&policy).flat_map(Policy::references);
+            stale.targets.extend(references.map(|reference| reference.target));
+            stale.targets.insert(Target::Object(key.clone(), None));
+            stale.objects.insert(key);
+        }
+        let naming: Vec<PolicyKey> =
+            stale.objects.iter().flat_map(|key| set.index.naming_object(key)).cloned().collect();
+        stale.objects.extend(naming);
+        let mut findings = std::mem::take(&mut set.findings);
+        checks::renew(&mut findings, &set, stale);
+        set.findings = findings;
+        set
+    }
+
+    /// Puts documents into the set, all or none. Server-side metadata of objects that exist is kept, and the
+    /// generation grows where an object says something else.
+    ///
+    /// # Errors
+    /// All violations of the new set, when it has any that this apply is to blame for.
+    pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
+        let mut changes = Vec::new();
+        let mut origins = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(documents.len());
+        let mut twice = Vec::new();
+        for document in documents {
+            let mut policy = document.policy.clone();
+            let key = policy.key();
+            if let Some(first) = origins.insert(key.clone(), &document.origin) {
+                twice.push(written_twice(&key, first, &document.origin));
+                continue;
+            }
+            let (action, generation) = match self.policies.get(&key) {
+                Some(old) if old.says_the_same(&policy) => {
+                    (ApplyAction::Unchanged, old.metadata().generation)
+                }
+                Some(old) => {
+                    let kept = old.metadata().clone();
+                    let metadata = policy.metadata_mut();
+                    metadata.uid = kept.uid;
+                    metadata.created_at = kept.created_at;
+                    metadata.resource_version = kept.resource_version;
+                    metadata.generation = kept.generation + 1;
+                    (ApplyAction::Updated, kept.generation + 1)
+                }
+                None => {
+                    policy.metadata_mut().generation = 1;
+                    (ApplyAction::Created, 1)
+                }
+            };
+            if action != ApplyAction::Unchanged {
+                changes.push((key.clone(), Some(policy)));
+            }
+            outcomes.push(Outcome { key, action, generation });
+        }
+        let set = self.with(changes);
+        let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &origins);
+        errors.extend(twice);
+        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
+    }
+
+    /// Takes objects out of the set, all or none. Objects that do not exist are not mentioned in the outcomes.
+    ///
+    /// # Errors
+    /// All violations that the rest would have and did not have before.
+    pub fn delete(&self, keys: &[PolicyKey]) -> Result<Applied, Vec<Violation>> {
+        let mut seen = BTreeSet::new();
+        let gone = keys.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.policies.get(key));
+        let outcomes: Vec<Outcome> = gone
+            .map(|policy| {
+                let generation = policy.metadata().generation;
+                Outcome { key: policy.key(), action: ApplyAction::Deleted, generation }
+            })
+            .collect();
+        let set = self.with(outcomes.iter().map(|outcome| (outcome.key.clone(), None)));
+        let Report { errors, warnings } = set.findings.report_since(&self.findings, &BTreeMap::new());
+        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
+    }
+
+    /// Everything that is wrong or unwise in how the policies fit together, errors first.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Violation> {
+        let Report { errors, warnings } = self.report(&BTreeMap::new());
+        errors.into_iter().chain(warnings).collect()
+    }
+
+    /// As [`PolicySet::validate`], with line and column of the objects whose origin is known.
+    #[must_use]
+    pub fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
+        self.findings.report(origins)
+    }
+}
+
+fn written_twice(key: &PolicyKey, first: &Origin, second: &Origin) -> Violation {
+    let message = format!("{key} is written twice, first at {}", first.place(&steps!["metadata", "name"]));
+    second.violation(&Finding::new(steps!["metadata", "name"], Code::Duplicate, message), &key.to_string())
+}

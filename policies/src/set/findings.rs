@@ -1,0 +1,80 @@
+//! What is wrong with a set, kept with it and told as violations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use weft_api::rest::Violation;
+
+use crate::document::Origin;
+use crate::finding::Finding;
+use crate::kinds::spec::Target;
+use crate::object::PolicyKey;
+
+/// What is wrong with a set, and what is unwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The set cannot be taken.
+    pub errors: Vec<Violation>,
+    /// People should look.
+    pub warnings: Vec<Violation>,
+}
+
+/// Everything that was found in a set. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SetFindings {
+    /// In single objects, beside those that they name.
+    pub(super) objects: OrdMap<PolicyKey, Arc<[Finding]>>,
+    /// In objects that name the same.
+    pub(super) conflicts: OrdMap<Target, Arc<[(PolicyKey, Finding)]>>,
+}
+
+impl SetFindings {
+    /// All that was found: in each object, then between them.
+    fn iter(&self) -> impl Iterator<Item = (&PolicyKey, &Finding)> {
+        let in_objects =
+            self.objects.iter().flat_map(|(key, found)| found.iter().map(move |finding| (key, finding)));
+        let between = self.conflicts.values().flat_map(|found| found.iter());
+        in_objects.chain(between.map(|(key, finding)| (key, finding)))
+    }
+
+    /// Everything as violations, with the places that are known.
+    pub(super) fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
+        self.report_of(self.iter(), origins)
+    }
+
+    /// As [`SetFindings::report`], but of the errors only those that are new since `before`, or stand in a document that is
+    /// known: a set stored by an older version must not block every change.
+    pub(super) fn report_since(&self, before: &Self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
+        let is_error = |(_, finding): &(&PolicyKey, &Finding)| !finding.code.is_warning();
+        let identity = |(key, finding): (&PolicyKey, &Finding)| {
+            (key.clone(), finding.path.clone(), finding.message.clone())
+        };
+        let old: BTreeSet<_> = before.iter().filter(is_error).map(identity).collect();
+        let told = self.iter().filter(|one| {
+            one.1.code.is_warning() || origins.contains_key(one.0) || !old.contains(&identity(*one))
+        });
+        self.report_of(told, origins)
+    }
+
+    fn report_of<'a>(
+        &self,
+        found: impl Iterator<Item = (&'a PolicyKey, &'a Finding)>,
+        origins: &BTreeMap<PolicyKey, &Origin>,
+    ) -> Report {
+        let mut report = Report::default();
+        for (key, finding) in found {
+            let object = key.to_string();
+            let violation = match origins.get(key) {
+                Some(origin) => origin.violation(finding, &object),
+                None => crate::document::unplaced(finding, &object),
+            };
+            if finding.code.is_warning() {
+                report.warnings.push(violation);
+            } else {
+                report.errors.push(violation);
+            }
+        }
+        report
+    }
+}
