@@ -38,7 +38,7 @@ mod deadlines;
 mod files;
 mod gauges;
 mod handle;
-pub mod held;
+pub mod resource;
 mod intake;
 mod inventory;
 mod local;
@@ -63,7 +63,7 @@ use build::Builder;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
 use handle::Query;
-use held::{Now, Origin, Refusal};
+use resource::{Now, ConfigOrigin, RefusedName};
 use pending::Pending;
 use saving::Saving;
 use startup::Startup;
@@ -124,7 +124,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    fn refused(kind: ResourceKind, (name, rejection): Refusal) -> Self {
+    fn refused(kind: ResourceKind, (name, rejection): RefusedName) -> Self {
         let kind = match kind {
             ResourceKind::Secret => "secret",
             ResourceKind::Cluster => "cluster",
@@ -136,7 +136,7 @@ impl StartError {
 
     /// An error where one of these came from the bootstrap file.
     fn of_static(unusable: &[Unusable]) -> Result<(), Self> {
-        match unusable.iter().find(|one| one.origin == Origin::Static) {
+        match unusable.iter().find(|one| one.origin == ConfigOrigin::Static) {
             Some(one) => Err(Self::refused(one.kind, one.refusal.clone())),
             None => Ok(()),
         }
@@ -235,8 +235,8 @@ impl Control {
     /// The static clusters, for the streams that go to them.
     #[must_use]
     pub fn static_clusters(&self) -> Vec<Arc<ClusterPlan>> {
-        let held = self.world.clusters.values().filter_map(|slot| slot.newest());
-        held.filter(|held| held.origin == Origin::Static).map(|held| Arc::clone(&held.value)).collect()
+        let accepted = self.world.clusters.values().filter_map(|entry| entry.newest());
+        accepted.filter(|accepted| accepted.origin == ConfigOrigin::Static).map(|accepted| Arc::clone(&accepted.value)).collect()
     }
 
     /// The secrets of the moment, for connections that the control thread makes itself.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::held::ChildKey;
+use super::resource::ChildKey;
 use super::needs::Owner;
 use super::world::World;
 use crate::balance::BalanceOptions;
@@ -128,12 +128,12 @@ impl Builder {
         let own = world.routes.get_key_value(key);
         // Another source may have one of that name.
         let others = world.routes.iter().filter(|((_, name), _)| *name == key.1);
-        let found = own.into_iter().chain(others).find_map(|(key, leaf)| Some((key, leaf.held.as_ref()?)));
+        let found = own.into_iter().chain(others).find_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         match found {
             // The one before serves until the virtual hosts of this one are there.
             Some((key, _)) if world.virtual_hosts.keeps_waiting(key) => {}
-            Some((_, held)) => {
-                let config = self.routes(&key.1, &held.value, world);
+            Some((_, accepted)) => {
+                let config = self.routes(&key.1, &accepted.value, world);
                 self.runtime.routes.insert(Arc::clone(&key.1), config);
             }
             None => drop(self.runtime.routes.remove(&key.1)),
@@ -145,7 +145,7 @@ impl Builder {
         if config.vhds.is_none() {
             return Arc::clone(config);
         }
-        let hosts = world.virtual_hosts.of(name).map(|held| Arc::clone(&held.value));
+        let hosts = world.virtual_hosts.of(name).map(|accepted| Arc::clone(&accepted.value));
         let whole = config.with_hosts(hosts);
         let before = self.runtime.routes.get(name);
         let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| &before.overlaps).collect();

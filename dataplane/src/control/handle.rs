@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::held::Origin;
+use super::resource::ConfigOrigin;
 use super::world::World;
 use crate::bootstrap::Bootstrap;
 use crate::engine::Engine;
@@ -71,8 +71,8 @@ impl State<'_> {
     /// Whether a cluster came by a stream or a watched file.
     #[must_use]
     pub fn is_dynamic(&self, cluster: &str) -> bool {
-        let active = self.world.clusters.get(cluster).and_then(|slot| slot.active.as_ref());
-        active.is_some_and(|held| held.origin == Origin::Dynamic)
+        let active = self.world.clusters.get(cluster).and_then(|entry| entry.active.as_ref());
+        active.is_some_and(|accepted| accepted.origin == ConfigOrigin::Dynamic)
     }
 }
 

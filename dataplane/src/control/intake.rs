@@ -9,7 +9,7 @@ use weft_xds::transport::client::Notice;
 
 use super::Control;
 use super::files::FileUpdate;
-use super::held::{Incoming, Origin};
+use super::resource::{Incoming, ConfigOrigin};
 use super::pending::Pending;
 use crate::bootstrap::ListSource;
 use crate::decode::Source;
@@ -49,7 +49,7 @@ impl Control {
             .into_iter()
             .map(|added| Incoming { name: added.name, version: added.version, body: added.body })
             .collect();
-        let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, now);
+        let refusals = self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, incoming, now);
         self.world.remove(kind, &Source::Ads, &removed);
         if kind == ResourceKind::VirtualHost {
             self.world.hear_virtual_hosts();
@@ -76,7 +76,7 @@ impl Control {
         for kind in ResourceKind::ALL {
             let incoming: Vec<Incoming> = update.resources(kind).cloned().collect();
             if !incoming.is_empty() {
-                let refusals = self.world.apply(kind, &source, Origin::Dynamic, incoming, now);
+                let refusals = self.world.apply(kind, &source, ConfigOrigin::Dynamic, incoming, now);
                 self.gauges.count_update(kind, refusals.is_empty());
             }
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 
-use super::held::{Incoming, Origin};
+use super::resource::{Incoming, ConfigOrigin};
 use super::{Control, StartError};
 use crate::decode::{SecretPlan, Source};
 use crate::identity::Identity;
@@ -42,7 +42,7 @@ impl Control {
             (ResourceKind::Listener, listeners),
         ] {
             let now = Self::now();
-            let refusals = self.world.apply(kind, &Source::Ads, Origin::Static, resources, now);
+            let refusals = self.world.apply(kind, &Source::Ads, ConfigOrigin::Static, resources, now);
             if let Some(refusal) = refusals.into_iter().next() {
                 return Err(StartError::refused(kind, refusal));
             }
@@ -87,7 +87,7 @@ impl Control {
                     body: saved.body.clone(),
                 })
                 .collect();
-            self.world.apply(kind, &Source::Ads, Origin::Dynamic, resources, now);
+            self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, resources, now);
         }
         // A route configuration was saved with all its virtual hosts, be it none.
         self.world.hear_virtual_hosts();

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::held::ChildKey;
+use super::resource::ChildKey;
 use crate::decode::{ClusterPlan, EndpointSource, ListenerPlan, Reference};
 use crate::dns::Question;
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_xds::client::{Ticket, Verdict};
 
-use super::held::Refusal;
+use super::resource::RefusedName;
 use super::world::World;
 
 /// An update is acknowledged after this long even when something in it still waits for what it names: it was
@@ -20,7 +20,7 @@ pub(super) struct Pending {
     pub(super) kind: ResourceKind,
     pub(super) ticket: Ticket,
     names: Vec<(Arc<str>, Arc<str>)>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RefusedName>,
     deadline: Instant,
 }
 
@@ -29,14 +29,14 @@ impl Pending {
         kind: ResourceKind,
         ticket: Ticket,
         names: Vec<(Arc<str>, Arc<str>)>,
-        refusals: Vec<Refusal>,
+        refusals: Vec<RefusedName>,
         now: Instant,
     ) -> Self {
         Self { kind, ticket, names, refusals, deadline: now + LONGEST }
     }
 
     /// A refusal that showed only later.
-    pub(super) fn refuse(&mut self, kind: ResourceKind, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, kind: ResourceKind, refusal: &RefusedName) {
         if kind == self.kind && self.names.iter().any(|(name, _)| *name == refusal.0) {
             self.refusals.push(refusal.clone());
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::held::Now;
+use super::resource::Now;
 use super::warm::Unusable;
 use super::world::Wanted;
 use super::{Control, Phase, StartError};

@@ -6,7 +6,7 @@ use weft_api::ResourceKind;
 use weft_api::names::IDENTITY_SECRET;
 
 use super::Control;
-use super::held::{ChildKey, Origin};
+use super::resource::{ChildKey, ConfigOrigin};
 use super::needs::Need;
 use crate::bootstrap::ListSource;
 use crate::decode::Source;
@@ -95,7 +95,7 @@ impl Control {
         if self.identity.is_some() && *key.1 == *IDENTITY_SECRET {
             return true;
         }
-        let held = self.world.secrets.get(key).and_then(|leaf| leaf.held.as_ref());
-        held.is_some_and(|held| held.origin == Origin::Static && !held.body.is_empty())
+        let accepted = self.world.secrets.get(key).and_then(|child| child.accepted.as_ref());
+        accepted.is_some_and(|accepted| accepted.origin == ConfigOrigin::Static && !accepted.body.is_empty())
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::build::Builder;
-use super::held::{Incoming, Now, Origin, Refusal};
+use super::resource::{Incoming, Now, ConfigOrigin, RefusedName};
 use super::needs::Need;
 use super::world::World;
 use crate::decode::{EndpointSource, Source};
@@ -74,8 +74,8 @@ impl Bench {
         Self { world: World::default(), builder: Builder::default(), now }
     }
 
-    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<Refusal> {
-        let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, all, self.now);
+    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<RefusedName> {
+        let refusals = self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, all, self.now);
         self.promote();
         refusals
     }
@@ -104,7 +104,7 @@ impl Bench {
 
     fn apply(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
         let incoming = vec![incoming(name, version, body)];
-        assert!(self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, self.now).is_empty());
+        assert!(self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, incoming, self.now).is_empty());
     }
 
     fn port_of(&mut self, cluster: &str) -> Option<u16> {
@@ -151,8 +151,8 @@ fn a_refused_version_leaves_the_one_in_use_and_its_siblings() {
     let runtime = bench.build();
     assert_eq!(runtime.clusters["a"].connect_timeout, Duration::from_secs(1));
     assert!(runtime.clusters.contains_key("b"));
-    let slot = &bench.world.clusters["a"];
-    assert_eq!(slot.refused.as_ref().unwrap().rejection.field, "connect_timeout");
+    let entry = &bench.world.clusters["a"];
+    assert_eq!(entry.refused.as_ref().unwrap().rejection.field, "connect_timeout");
 }
 
 #[test]
@@ -225,15 +225,15 @@ fn a_static_cluster_cannot_be_replaced_or_removed_from_outside() {
     bench.world.apply(
         ResourceKind::Cluster,
         &Source::Ads,
-        Origin::Static,
+        ConfigOrigin::Static,
         vec![incoming("a", "static", body)],
         bench.now,
     );
     let refusals = bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
     assert_eq!(refusals[0].1.field, "name");
     bench.world.remove(ResourceKind::Cluster, &Source::Ads, &["a".into()]);
-    let held = bench.world.clusters["a"].active.as_ref().unwrap();
-    assert!(matches!(held.value.source, EndpointSource::Static(_)));
+    let accepted = bench.world.clusters["a"].active.as_ref().unwrap();
+    assert!(matches!(accepted.value.source, EndpointSource::Static(_)));
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_snapshot_holds_what_came_by_the_stream() {
     bench.world.apply(
         ResourceKind::Cluster,
         &Source::Ads,
-        Origin::Static,
+        ConfigOrigin::Static,
         vec![incoming("s", "static", body)],
         bench.now,
     );

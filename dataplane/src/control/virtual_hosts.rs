@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use weft_api::names::route_configuration_of;
 
 use super::deadlines::Deadlines;
-use super::held::{ChildKey, Held, Leaf};
+use super::resource::{ChildKey, Accepted, ChildResource};
 use super::needs::{Change, Need};
-use super::table::{Absent, Leaves, Table};
+use super::table::{Absent, ChildTable, Table};
 use crate::decode::Source;
 use crate::rejection::Rejection;
 use crate::route::{Vhds, VirtualHost};
@@ -25,7 +25,7 @@ use crate::route::{Vhds, VirtualHost};
 /// See the module.
 #[derive(Debug)]
 pub struct VirtualHosts {
-    hosts: Leaves<Arc<VirtualHost>>,
+    hosts: ChildTable<Arc<VirtualHost>>,
     /// Route configurations with `vhds`.
     takers: BTreeSet<ChildKey>,
     /// Those of them that are not in use yet.
@@ -39,7 +39,7 @@ pub struct VirtualHosts {
 impl Default for VirtualHosts {
     fn default() -> Self {
         Self {
-            hosts: Leaves::new(Absent::Goes),
+            hosts: ChildTable::new(Absent::Goes),
             takers: BTreeSet::new(),
             waiting: Deadlines::default(),
             heard: false,
@@ -50,16 +50,16 @@ impl Default for VirtualHosts {
 
 impl VirtualHosts {
     /// All of them, by the names of their resources.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Leaf<Arc<VirtualHost>>)> {
-        self.hosts.iter().map(|((_, name), leaf)| (name, leaf))
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &ChildResource<Arc<VirtualHost>>)> {
+        self.hosts.iter().map(|((_, name), child)| (name, child))
     }
 
     /// Those of one route configuration, in the order of their names.
-    pub fn of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = &'a Held<Arc<VirtualHost>>> {
+    pub fn of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = &'a Accepted<Arc<VirtualHost>>> {
         let own = self.iter().filter(move |(name, _)| route_configuration_of(name) == Some(configuration));
-        let mut own: Vec<_> = own.filter_map(|(name, leaf)| Some((name, leaf.held.as_ref()?))).collect();
+        let mut own: Vec<_> = own.filter_map(|(name, child)| Some((name, child.accepted.as_ref()?))).collect();
         own.sort_unstable_by_key(|(name, _)| *name);
-        own.into_iter().map(|(_, held)| held)
+        own.into_iter().map(|(_, accepted)| accepted)
     }
 
     pub(super) fn table(&self) -> &dyn Table {
@@ -85,8 +85,8 @@ impl VirtualHosts {
     }
 
     /// A version that was accepted.
-    pub(super) fn put(&mut self, key: ChildKey, held: Held<Arc<VirtualHost>>) {
-        self.hosts.put(key, held);
+    pub(super) fn put(&mut self, key: ChildKey, accepted: Accepted<Arc<VirtualHost>>) {
+        self.hosts.put(key, accepted);
     }
 
     /// A version of a route configuration was accepted. With `vhds` it waits, unless it is known what there is.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::build::Builder;
-use super::held::{Now, Origin, Refusal};
+use super::resource::{Now, ConfigOrigin, RefusedName};
 use super::needs::{Change, Names, Need, Owner};
 use super::world::{Wanted, World};
 use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Source};
@@ -26,9 +26,9 @@ pub(super) struct Promoted {
 pub(super) struct Unusable {
     pub(super) kind: ResourceKind,
     /// Who configured it.
-    pub(super) origin: Origin,
+    pub(super) origin: ConfigOrigin,
     /// Its name, and why.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RefusedName,
 }
 
 impl World {
@@ -40,8 +40,8 @@ impl World {
             EndpointSource::Dns(dns) => Some(Arc::clone(&dns.endpoints)),
             EndpointSource::OnDemand(_) => Some(Arc::default()),
             EndpointSource::Eds(reference) => {
-                let leaf = self.endpoints.get(&(reference.source.clone(), Arc::clone(&reference.name)))?;
-                Some(leaf.held.as_ref().map(|held| Arc::clone(&held.value)).unwrap_or_default())
+                let child = self.endpoints.get(&(reference.source.clone(), Arc::clone(&reference.name)))?;
+                Some(child.accepted.as_ref().map(|accepted| Arc::clone(&accepted.value)).unwrap_or_default())
             }
         }
     }
@@ -133,9 +133,9 @@ impl World {
         match kind {
             ResourceKind::Route => {
                 let key = (Source::Ads, name.into());
-                let held = self.routes.get(&key).and_then(|leaf| leaf.held.as_ref());
+                let accepted = self.routes.get(&key).and_then(|child| child.accepted.as_ref());
                 !(self.virtual_hosts.keeps_waiting(&key)
-                    && held.is_some_and(|held| *held.version == *version))
+                    && accepted.is_some_and(|accepted| *accepted.version == *version))
             }
             ResourceKind::Cluster
             | ResourceKind::Listener

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use weft_api::ResourceKind;
 
 use super::deadlines::Deadlines;
-use super::held::{ChildKey, Held, Incoming, Now, Origin, Refusal, Refused};
+use super::resource::{ChildKey, Accepted, Incoming, Now, ConfigOrigin, RefusedName, Refused};
 use super::needs::{Need, Needs, Owner};
-use super::table::{Absent, Leaves, Slots, Table};
+use super::table::{Absent, ChildTable, WarmingTable, Table};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
     ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, Source, decode,
@@ -33,17 +33,17 @@ use crate::stats::Registry;
 #[derive(Debug)]
 pub struct World {
     /// CDS.
-    pub clusters: Slots<ClusterPlan>,
+    pub clusters: WarmingTable<ClusterPlan>,
     /// LDS.
-    pub listeners: Slots<ListenerPlan>,
+    pub listeners: WarmingTable<ListenerPlan>,
     /// EDS.
-    pub endpoints: Leaves<Arc<EndpointsPlan>>,
+    pub endpoints: ChildTable<Arc<EndpointsPlan>>,
     /// RDS.
-    pub routes: Leaves<Arc<RouteConfig>>,
+    pub routes: ChildTable<Arc<RouteConfig>>,
     /// VHDS.
     pub virtual_hosts: VirtualHosts,
     /// SDS.
-    pub secrets: Leaves<SecretPlan>,
+    pub secrets: ChildTable<SecretPlan>,
     /// Ids of statistics.
     pub registry: Registry,
     pub(super) usable: Arc<Secrets>,
@@ -74,12 +74,12 @@ pub(super) struct Wanted {
 impl Default for World {
     fn default() -> Self {
         Self {
-            clusters: Slots::default(),
-            listeners: Slots::default(),
-            endpoints: Leaves::new(Absent::Empties),
-            routes: Leaves::new(Absent::KeepsServing),
+            clusters: WarmingTable::default(),
+            listeners: WarmingTable::default(),
+            endpoints: ChildTable::new(Absent::Empties),
+            routes: ChildTable::new(Absent::KeepsServing),
             virtual_hosts: VirtualHosts::default(),
-            secrets: Leaves::new(Absent::IsNoWord),
+            secrets: ChildTable::new(Absent::IsNoWord),
             registry: Registry::default(),
             usable: Arc::default(),
             generations: HashMap::new(),
@@ -179,15 +179,15 @@ impl World {
     }
 
     /// Takes new and changed resources. The refused ones are answered by name; all others are applied.
-    /// `Origin::Static` resources cannot be replaced by others.
+    /// `ConfigOrigin::Static` resources cannot be replaced by others.
     pub fn apply(
         &mut self,
         kind: ResourceKind,
         source: &Source,
-        origin: Origin,
+        origin: ConfigOrigin,
         added: Vec<Incoming>,
         now: Now,
-    ) -> Vec<Refusal> {
+    ) -> Vec<RefusedName> {
         let mut refusals = Vec::new();
         let mut seen = HashSet::new();
         for incoming in added {
@@ -209,7 +209,7 @@ impl World {
         &mut self,
         kind: ResourceKind,
         source: &Source,
-        origin: Origin,
+        origin: ConfigOrigin,
         incoming: Incoming,
         now: Now,
     ) -> Result<(), Rejection> {
@@ -219,7 +219,7 @@ impl World {
         if self.table(kind).is_current(&key, &body) {
             return Ok(());
         }
-        if origin == Origin::Dynamic && self.table(kind).is_static(&key.1) {
+        if origin == ConfigOrigin::Dynamic && self.table(kind).is_static(&key.1) {
             return Err(Rejection::new("name", "belongs to a static resource, which cannot be replaced"));
         }
         if kind == ResourceKind::VirtualHost {
@@ -228,8 +228,8 @@ impl World {
         match decode(kind, &body, &mut self.registry) {
             Ok((decoded, notes)) => {
                 let ignored = notes.fields().to_vec();
-                let held = Held { value: (), version, body, ignored, updated: now.wall, origin };
-                self.keep(decoded, key.clone(), held, now);
+                let accepted = Accepted { value: (), version, body, ignored, updated: now.wall, origin };
+                self.keep(decoded, key.clone(), accepted, now);
                 self.changed(kind, key);
                 Ok(())
             }
@@ -242,17 +242,17 @@ impl World {
         }
     }
 
-    fn keep(&mut self, decoded: Decoded, key: ChildKey, held: Held<()>, now: Now) {
+    fn keep(&mut self, decoded: Decoded, key: ChildKey, accepted: Accepted<()>, now: Now) {
         match decoded {
-            Decoded::Cluster(plan) => self.clusters.warm(key.1, held.with(plan), now.instant),
-            Decoded::Listener(plan) => self.listeners.warm(key.1, held.with(plan), now.instant),
-            Decoded::Endpoints(plan) => self.endpoints.put(key, held.with(plan)),
+            Decoded::Cluster(plan) => self.clusters.warm(key.1, accepted.with(plan), now.instant),
+            Decoded::Listener(plan) => self.listeners.warm(key.1, accepted.with(plan), now.instant),
+            Decoded::Endpoints(plan) => self.endpoints.put(key, accepted.with(plan)),
             Decoded::Route(config) => {
                 self.virtual_hosts.follow(&key, config.vhds, now.instant);
-                self.routes.put(key, held.with(config));
+                self.routes.put(key, accepted.with(config));
             }
-            Decoded::VirtualHost(host) => self.virtual_hosts.put(key, held.with(host)),
-            Decoded::Secret(plan) => self.put_secret(key, held.with(plan)),
+            Decoded::VirtualHost(host) => self.virtual_hosts.put(key, accepted.with(host)),
+            Decoded::Secret(plan) => self.put_secret(key, accepted.with(plan)),
         }
     }
 
@@ -267,32 +267,32 @@ impl World {
 
     /// Gives the workload's own certificate, which never comes from outside.
     pub fn set_own_secret(&mut self, name: &str, plan: SecretPlan, now: Now) {
-        let held = Held {
+        let accepted = Accepted {
             value: plan,
             version: "local".into(),
             body: Bytes::new(),
             ignored: Vec::new(),
             updated: now.wall,
-            origin: Origin::Static,
+            origin: ConfigOrigin::Static,
         };
         let key: ChildKey = (Source::Ads, name.into());
-        self.put_secret(key.clone(), held);
+        self.put_secret(key.clone(), accepted);
         self.changed(ResourceKind::Secret, key);
     }
 
     /// A stand-in for a secret that the control plane has not sent yet.
     pub fn set_fallback_secret(&mut self, name: &str, plan: SecretPlan, now: Now) {
         let key: ChildKey = (Source::Ads, name.into());
-        let sent = self.secrets.get(&key).and_then(|leaf| leaf.held.as_ref());
-        if sent.is_none_or(|held| held.body.is_empty()) {
+        let sent = self.secrets.get(&key).and_then(|child| child.accepted.as_ref());
+        if sent.is_none_or(|accepted| accepted.body.is_empty()) {
             self.set_own_secret(name, plan, now);
         }
     }
 
-    fn put_secret(&mut self, key: ChildKey, held: Held<SecretPlan>) {
+    fn put_secret(&mut self, key: ChildKey, accepted: Accepted<SecretPlan>) {
         *self.generations.entry(key.clone()).or_default() += 1;
-        Arc::make_mut(&mut self.usable).insert(key.clone(), held.value.clone());
-        self.secrets.put(key, held);
+        Arc::make_mut(&mut self.usable).insert(key.clone(), accepted.value.clone());
+        self.secrets.put(key, accepted);
     }
 
     /// The secrets of the moment.

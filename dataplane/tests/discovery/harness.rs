@@ -89,7 +89,9 @@ impl Server {
         let layer: Layer = resources.iter().cloned().collect();
         let view = View::new(self.revision, vec![Arc::new(layer)]);
         let mut published = self.published.lock().unwrap();
-        published.1.iter().for_each(|handle| drop(handle.publish(view.clone(), Changes::All)));
+        published.1.iter().for_each(|handle| {
+            handle.publish(view.clone(), Changes::All);
+        });
         published.0 = view;
     }
 

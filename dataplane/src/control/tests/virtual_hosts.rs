@@ -33,9 +33,9 @@ impl Bench {
     }
 
     /// An answer of the stream.
-    fn hear(&mut self, hosts: Vec<Incoming>) -> Vec<Refusal> {
+    fn hear(&mut self, hosts: Vec<Incoming>) -> Vec<RefusedName> {
         let refusals =
-            self.world.apply(ResourceKind::VirtualHost, &Source::Ads, Origin::Dynamic, hosts, self.now);
+            self.world.apply(ResourceKind::VirtualHost, &Source::Ads, ConfigOrigin::Dynamic, hosts, self.now);
         self.world.hear_virtual_hosts();
         self.promote();
         refusals
@@ -143,7 +143,7 @@ fn a_virtual_host_that_can_belong_to_no_routes_is_refused() {
     assert_eq!((&*refusals[0].0, refusals[0].1.field.as_str()), ("web", "name"));
     let file = Source::File("/x/hosts.yaml".into());
     let of_file = vec![host("r/web", "web.test", "web")];
-    let refusals = bench.world.apply(ResourceKind::VirtualHost, &file, Origin::Dynamic, of_file, bench.now);
+    let refusals = bench.world.apply(ResourceKind::VirtualHost, &file, ConfigOrigin::Dynamic, of_file, bench.now);
     assert!(refusals[0].1.reason.contains("/x/hosts.yaml"), "{}", refusals[0].1);
 }
 
@@ -197,7 +197,7 @@ fn a_snapshot_serves_with_the_virtual_hosts_that_were_there() {
     for kind in ResourceKind::ALL {
         let saved = snapshot.resources.iter().filter(|saved| saved.type_url == kind.type_url());
         let saved = saved.map(|saved| incoming(&saved.name, &saved.version, saved.body.clone())).collect();
-        assert!(restored.world.apply(kind, &Source::Ads, Origin::Dynamic, saved, restored.now).is_empty());
+        assert!(restored.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, saved, restored.now).is_empty());
     }
     restored.world.hear_virtual_hosts();
     restored.work();
