@@ -42,7 +42,7 @@ pub mod resource;
 mod intake;
 mod inventory;
 mod local;
-mod needs;
+mod dependencies;
 mod pending;
 mod saving;
 mod settle;

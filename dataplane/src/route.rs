@@ -61,7 +61,7 @@ pub struct RouteConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vhds {
     /// `initial_fetch_timeout`: after this long the configuration is used without them; `None` waits for ever.
-    pub patience: Option<Duration>,
+    pub fetch_timeout: Option<Duration>,
 }
 
 /// A domain that two virtual hosts name.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::resource::ChildKey;
-use super::needs::Owner;
+use super::dependencies::Dependent;
 use super::world::World;
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
@@ -74,13 +74,13 @@ impl BuiltListener {
 
 impl Builder {
     /// Prepares what is on its way with its secrets; where they are missing, it is prepared later.
-    pub(super) fn check(&mut self, owner: &Owner, world: &World) -> Result<(), Rejection> {
-        match owner {
-            Owner::Cluster(name) => match world.clusters.warming(name) {
+    pub(super) fn check(&mut self, dependent: &Dependent, world: &World) -> Result<(), Rejection> {
+        match dependent {
+            Dependent::Cluster(name) => match world.clusters.warming(name) {
                 Some((plan, _)) => self.transports(&plan, world).map(|_| ()),
                 None => Ok(()),
             },
-            Owner::Listener(name) => match world.listeners.warming(name) {
+            Dependent::Listener(name) => match world.listeners.warming(name) {
                 Some((plan, _)) => {
                     let built = prepare(&plan, world).transpose()?;
                     self.checked.extend(built.map(|built| (Arc::clone(name), built)));
@@ -111,10 +111,10 @@ impl Builder {
     pub(super) fn build(&mut self, world: &mut World) -> Built {
         let stale = std::mem::take(&mut world.stale);
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
-        for owner in stale.owners {
-            match owner {
-                Owner::Cluster(name) => clusters.extend(self.build_cluster(name, world)),
-                Owner::Listener(name) => listeners.extend(self.build_listener(name, world)),
+        for dependent in stale.dependents {
+            match dependent {
+                Dependent::Cluster(name) => clusters.extend(self.build_cluster(name, world)),
+                Dependent::Listener(name) => listeners.extend(self.build_listener(name, world)),
             }
         }
         for key in stale.routes {

@@ -12,7 +12,7 @@ use super::files::FileUpdate;
 use super::resource::{Incoming, ConfigOrigin};
 use super::pending::Pending;
 use crate::bootstrap::ListSource;
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 
 impl Control {
     pub(super) fn take_notice(&mut self, notice: Notice) {
@@ -49,8 +49,8 @@ impl Control {
             .into_iter()
             .map(|added| Incoming { name: added.name, version: added.version, body: added.body })
             .collect();
-        let refusals = self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, incoming, now);
-        self.world.remove(kind, &Source::Ads, &removed);
+        let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, now);
+        self.world.remove(kind, &ConfigSource::Ads, &removed);
         if kind == ResourceKind::VirtualHost {
             self.world.hear_virtual_hosts();
         }
@@ -60,7 +60,7 @@ impl Control {
 
     pub(super) fn take_file(&mut self, update: &FileUpdate) {
         let now = Self::now();
-        let source = Source::File(update.path.clone());
+        let source = ConfigSource::File(update.path.clone());
         for (kind, list) in [
             (ResourceKind::Listener, &self.bootstrap.listener_source),
             (ResourceKind::Cluster, &self.bootstrap.cluster_source),

@@ -10,7 +10,7 @@ use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 
 use super::resource::{Incoming, ConfigOrigin};
 use super::{Control, StartError};
-use crate::decode::{SecretPlan, Source};
+use crate::decode::{SecretPlan, ConfigSource};
 use crate::identity::Identity;
 use crate::runtime::{CertifiedIdentity, TlsError, TrustSpec};
 use crate::snapshot::Snapshot;
@@ -42,7 +42,7 @@ impl Control {
             (ResourceKind::Listener, listeners),
         ] {
             let now = Self::now();
-            let refusals = self.world.apply(kind, &Source::Ads, ConfigOrigin::Static, resources, now);
+            let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Static, resources, now);
             if let Some(refusal) = refusals.into_iter().next() {
                 return Err(StartError::refused(kind, refusal));
             }
@@ -87,7 +87,7 @@ impl Control {
                     body: saved.body.clone(),
                 })
                 .collect();
-            self.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, resources, now);
+            self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, resources, now);
         }
         // A route configuration was saved with all its virtual hosts, be it none.
         self.world.hear_virtual_hosts();

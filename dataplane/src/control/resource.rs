@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
 /// Names a resource that others refer to.
-pub type ChildKey = (Source, Arc<str>);
+pub type ChildKey = (ConfigSource, Arc<str>);
 
 /// Who configured a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::resource::{ChildKey, Accepted, ChildResource, Now, ConfigOrigin, Refused, WarmingResource, refused_version};
-use super::needs::{Names, Need};
-use crate::decode::Source;
+use super::dependencies::{HasDependencies, Dependency};
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
 /// What every table can do, whatever it holds.
@@ -91,12 +91,12 @@ impl<T> WarmingTable<T> {
     }
 }
 
-impl<T: Names> WarmingTable<T> {
+impl<T: HasDependencies> WarmingTable<T> {
     /// What a resource names, in use and on its way.
-    pub(super) fn needs(&self, name: &str) -> HashSet<Need> {
+    pub(super) fn dependencies(&self, name: &str) -> HashSet<Dependency> {
         let entry = self.0.get(name);
         let plans = entry.into_iter().flat_map(WarmingResource::both);
-        plans.flat_map(|accepted| accepted.value.needs().map(|(need, _)| need)).collect()
+        plans.flat_map(|accepted| accepted.value.dependencies().map(|(dependency, _)| dependency)).collect()
     }
 }
 
@@ -225,7 +225,7 @@ impl<T> Table for ChildTable<T> {
         let accepted = self.all.iter().filter_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         // One with the workload's identity comes from its own file.
         let sent =
-            accepted.filter(|((source, _), accepted)| *source == Source::Ads && accepted.origin == ConfigOrigin::Dynamic);
+            accepted.filter(|((source, _), accepted)| *source == ConfigSource::Ads && accepted.origin == ConfigOrigin::Dynamic);
         sent.map(|((_, name), accepted)| (name, &accepted.version, &accepted.body)).collect()
     }
 

@@ -16,9 +16,9 @@ use weft_api::names::route_configuration_of;
 
 use super::deadlines::Deadlines;
 use super::resource::{ChildKey, Accepted, ChildResource};
-use super::needs::{Change, Need};
+use super::dependencies::{DependencyChange, Dependency};
 use super::table::{Absent, ChildTable, Table};
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 use crate::route::{Vhds, VirtualHost};
 
@@ -72,7 +72,7 @@ impl VirtualHosts {
 
     /// Whether something of this name can be a virtual host of a route configuration.
     pub(super) fn check((source, name): &ChildKey) -> Result<(), Rejection> {
-        if let Source::File(path) = source {
+        if let ConfigSource::File(path) = source {
             let reason = format!("virtual hosts come by ads only, not by the file {}", path.display());
             return Err(Rejection::new("name", reason));
         }
@@ -96,7 +96,7 @@ impl VirtualHosts {
             Some(vhds) => {
                 self.takers.insert(key.clone());
                 if !self.heard {
-                    self.waiting.set(key.clone(), vhds.patience.map(|patience| now + patience));
+                    self.waiting.set(key.clone(), vhds.fetch_timeout.map(|fetch_timeout| now + fetch_timeout));
                 }
             }
         }
@@ -130,7 +130,7 @@ impl VirtualHosts {
         self.waiting.is_empty()
     }
 
-    /// When the next route configuration loses its patience.
+    /// When the next route configuration has waited long enough.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.waiting.next()
     }
@@ -153,13 +153,13 @@ impl VirtualHosts {
     }
 
     /// Whether they have to be asked for since the last time, or no longer.
-    pub(super) fn take_change(&mut self) -> Option<Change> {
+    pub(super) fn take_change(&mut self) -> Option<DependencyChange> {
         if !self.takers.is_empty() {
             let begins = !std::mem::replace(&mut self.asked, true);
-            return begins.then_some(Change::Begun(Need::VirtualHosts));
+            return begins.then_some(DependencyChange::Begun(Dependency::VirtualHosts));
         }
         let ends = std::mem::take(&mut self.asked) || !self.hosts.is_empty();
-        ends.then_some(Change::Ended(Need::VirtualHosts))
+        ends.then_some(DependencyChange::Ended(Dependency::VirtualHosts))
     }
 
     /// Nobody takes them.

@@ -17,11 +17,11 @@ use weft_api::ResourceKind;
 
 use super::deadlines::Deadlines;
 use super::resource::{ChildKey, Accepted, Incoming, Now, ConfigOrigin, RefusedName, Refused};
-use super::needs::{Need, Needs, Owner};
+use super::dependencies::{Dependency, Dependencies, Dependent};
 use super::table::{Absent, ChildTable, WarmingTable, Table};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
-    ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, Source, decode,
+    ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, ConfigSource, decode,
 };
 use crate::dns::Question;
 use crate::rejection::Rejection;
@@ -49,26 +49,26 @@ pub struct World {
     pub(super) usable: Arc<Secrets>,
     generations: HashMap<ChildKey, u64>,
     pub(super) resolved: HashMap<Question, Vec<SocketAddr>>,
-    pub(super) needs: Needs,
+    pub(super) dependencies: Dependencies,
     /// Warming resources that have to be looked at: they are new, or something that they name has come.
-    pub(super) due: BTreeSet<Owner>,
+    pub(super) due: BTreeSet<Dependent>,
     /// All other warming resources: when they go on without what they lack.
-    pub(super) patience: Deadlines<Owner>,
+    pub(super) warming_deadlines: Deadlines<Dependent>,
     pub(super) stale: Stale,
 }
 
 /// What the runtime has to be built anew of.
 #[derive(Debug, Default)]
 pub(super) struct Stale {
-    pub(super) owners: BTreeSet<Owner>,
+    pub(super) dependents: BTreeSet<Dependent>,
     pub(super) routes: HashSet<ChildKey>,
 }
 
 /// What has to be asked for since the last time, and what no longer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) begun: Vec<Need>,
-    pub(super) ended: Vec<Need>,
+pub(super) struct SubscriptionChanges {
+    pub(super) begun: Vec<Dependency>,
+    pub(super) ended: Vec<Dependency>,
 }
 
 impl Default for World {
@@ -84,9 +84,9 @@ impl Default for World {
             usable: Arc::default(),
             generations: HashMap::new(),
             resolved: HashMap::new(),
-            needs: Needs::default(),
+            dependencies: Dependencies::default(),
             due: BTreeSet::new(),
-            patience: Deadlines::default(),
+            warming_deadlines: Deadlines::default(),
             stale: Stale::default(),
         }
     }
@@ -119,10 +119,10 @@ impl World {
     /// Notes whom a change of this resource affects.
     fn changed(&mut self, kind: ResourceKind, key: ChildKey) {
         match kind {
-            ResourceKind::Cluster => self.owner_changed(Owner::Cluster(key.1)),
-            ResourceKind::Listener => self.owner_changed(Owner::Listener(key.1)),
-            ResourceKind::Endpoint => self.need_changed(Need::Endpoints(key)),
-            ResourceKind::Secret => self.need_changed(Need::Secret(key)),
+            ResourceKind::Cluster => self.dependent_changed(Dependent::Cluster(key.1)),
+            ResourceKind::Listener => self.dependent_changed(Dependent::Listener(key.1)),
+            ResourceKind::Endpoint => self.dependency_changed(Dependency::Endpoints(key)),
+            ResourceKind::Secret => self.dependency_changed(Dependency::Secret(key)),
             ResourceKind::Route => self.route_came(key),
             // Who names the routes has nothing to do with it.
             ResourceKind::VirtualHost => {
@@ -134,7 +134,7 @@ impl World {
     /// A route configuration came, changed or went, or has what it waited for.
     pub(super) fn route_came(&mut self, key: ChildKey) {
         self.stale.routes.insert(key.clone());
-        self.need_changed(Need::Route(key));
+        self.dependency_changed(Dependency::Route(key));
     }
 
     /// It is known now which virtual hosts there are.
@@ -145,37 +145,37 @@ impl World {
     }
 
     /// What a cluster or listener names may have changed, and whether it warms.
-    pub(super) fn owner_changed(&mut self, owner: Owner) {
-        let (needs, warms) = match &owner {
-            Owner::Cluster(name) => (self.clusters.needs(name), self.clusters.warming(name).is_some()),
-            Owner::Listener(name) => (self.listeners.needs(name), self.listeners.warming(name).is_some()),
+    pub(super) fn dependent_changed(&mut self, dependent: Dependent) {
+        let (dependencies, warms) = match &dependent {
+            Dependent::Cluster(name) => (self.clusters.dependencies(name), self.clusters.warming(name).is_some()),
+            Dependent::Listener(name) => (self.listeners.dependencies(name), self.listeners.warming(name).is_some()),
         };
-        self.needs.link(&owner, needs);
-        self.patience.remove(&owner);
-        self.stale.owners.insert(owner.clone());
+        self.dependencies.link(&dependent, dependencies);
+        self.warming_deadlines.remove(&dependent);
+        self.stale.dependents.insert(dependent.clone());
         if warms {
-            self.due.insert(owner);
+            self.due.insert(dependent);
         } else {
-            self.due.remove(&owner);
+            self.due.remove(&dependent);
         }
     }
 
     /// Something that is named came, changed or went.
-    fn need_changed(&mut self, need: Need) {
-        for owner in self.needs.owners(&need) {
-            self.stale.owners.insert(owner.clone());
-            if self.patience.remove(owner) {
-                self.due.insert(owner.clone());
+    fn dependency_changed(&mut self, dependency: Dependency) {
+        for dependent in self.dependencies.dependents(&dependency) {
+            self.stale.dependents.insert(dependent.clone());
+            if self.warming_deadlines.remove(dependent) {
+                self.due.insert(dependent.clone());
             }
         }
-        if !self.needs.is_named(&need) {
-            self.needs.note(need);
+        if !self.dependencies.is_named(&dependency) {
+            self.dependencies.note(dependency);
         }
     }
 
     /// Whether something changed that the runtime has to be built anew for.
     pub(super) fn is_stale(&self) -> bool {
-        !self.stale.owners.is_empty() || !self.stale.routes.is_empty()
+        !self.stale.dependents.is_empty() || !self.stale.routes.is_empty()
     }
 
     /// Takes new and changed resources. The refused ones are answered by name; all others are applied.
@@ -183,7 +183,7 @@ impl World {
     pub fn apply(
         &mut self,
         kind: ResourceKind,
-        source: &Source,
+        source: &ConfigSource,
         origin: ConfigOrigin,
         added: Vec<Incoming>,
         now: Now,
@@ -208,7 +208,7 @@ impl World {
     fn take(
         &mut self,
         kind: ResourceKind,
-        source: &Source,
+        source: &ConfigSource,
         origin: ConfigOrigin,
         incoming: Incoming,
         now: Now,
@@ -257,7 +257,7 @@ impl World {
     }
 
     /// Forgets resources. Secrets stay: one that is in use must not be taken away.
-    pub fn remove(&mut self, kind: ResourceKind, source: &Source, names: &[Arc<str>]) {
+    pub fn remove(&mut self, kind: ResourceKind, source: &ConfigSource, names: &[Arc<str>]) {
         for name in names {
             let key = (source.clone(), Arc::clone(name));
             self.table_mut(kind).remove(&key);
@@ -275,14 +275,14 @@ impl World {
             updated: now.wall,
             origin: ConfigOrigin::Static,
         };
-        let key: ChildKey = (Source::Ads, name.into());
+        let key: ChildKey = (ConfigSource::Ads, name.into());
         self.put_secret(key.clone(), accepted);
         self.changed(ResourceKind::Secret, key);
     }
 
     /// A stand-in for a secret that the control plane has not sent yet.
     pub fn set_fallback_secret(&mut self, name: &str, plan: SecretPlan, now: Now) {
-        let key: ChildKey = (Source::Ads, name.into());
+        let key: ChildKey = (ConfigSource::Ads, name.into());
         let sent = self.secrets.get(&key).and_then(|child| child.accepted.as_ref());
         if sent.is_none_or(|accepted| accepted.body.is_empty()) {
             self.set_own_secret(name, plan, now);
@@ -304,7 +304,7 @@ impl World {
     /// Takes the addresses of a name.
     pub fn resolve(&mut self, question: Question, addresses: Vec<SocketAddr>) {
         self.resolved.insert(question.clone(), addresses);
-        self.need_changed(Need::Addresses(question));
+        self.dependency_changed(Dependency::Addresses(question));
     }
 
     /// The addresses of a name; `None` before the first answer.
@@ -327,7 +327,7 @@ impl World {
     /// The certificate that the workload serves with, if it has one.
     #[must_use]
     pub fn own_certificate(&self) -> Option<&CertifiedIdentity> {
-        match self.usable.get(&(Source::Ads, weft_api::names::IDENTITY_SECRET.into()))? {
+        match self.usable.get(&(ConfigSource::Ads, weft_api::names::IDENTITY_SECRET.into()))? {
             SecretPlan::Identity(identity) => Some(identity),
             SecretPlan::Trust(_) => None,
         }

@@ -19,7 +19,7 @@ use http::StatusCode;
 pub(crate) use headers::header_ops;
 
 use self::levelled::levelled;
-use super::{Reference, Source, fields, format};
+use super::{Reference, ConfigSource, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, Vhds, VirtualHost};
 
@@ -93,10 +93,10 @@ pub fn lone_virtual_host(wire: &wire::VirtualHost, notes: &mut Notes) -> Result<
 /// Where the virtual hosts come from that the configuration does not have itself.
 fn vhds(given: &wire::Vhds) -> Result<Vhds, Rejection> {
     let field = "vhds.config_source";
-    let Reference { source, patience, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
+    let Reference { source, fetch_timeout, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
     match source {
-        Source::Ads => Ok(Vhds { patience }),
-        Source::File(path) => {
+        ConfigSource::Ads => Ok(Vhds { fetch_timeout }),
+        ConfigSource::File(path) => {
             let reason = format!("virtual hosts come by ads only, not by the file {}", path.display());
             Err(Rejection::new(field, reason))
         }

@@ -62,13 +62,13 @@ fn a_cluster_without_fields_has_envoys_defaults() {
 #[test]
 fn an_eds_cluster_names_its_assignment_and_waits_for_ever_at_timeout_zero() {
     let EndpointSource::Eds(reference) = cluster(EDS).source else { panic!("EDS was given") };
-    assert_eq!((&*reference.name, reference.patience), ("b", None));
+    assert_eq!((&*reference.name, reference.fetch_timeout), ("b", None));
     let EndpointSource::Eds(reference) =
         cluster("name: a\ntype: EDS\neds_cluster_config: {eds_config: {ads: {}}}").source
     else {
         panic!("EDS was given")
     };
-    assert_eq!((&*reference.name, reference.patience), ("a", Some(Duration::from_secs(15))));
+    assert_eq!((&*reference.name, reference.fetch_timeout), ("a", Some(Duration::from_secs(15))));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_listener_names_its_routes() {
         panic!("a listener was given")
     };
     assert_eq!(plan.routes.len(), 1);
-    assert_eq!((&*plan.routes[0].name, &plan.routes[0].source), ("r", &Source::Ads));
+    assert_eq!((&*plan.routes[0].name, &plan.routes[0].source), ("r", &ConfigSource::Ads));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn virtual_hosts_of_their_own_come_by_ads_only_and_not_for_routes_inside_a_liste
     else {
         panic!("not a route configuration")
     };
-    assert_eq!(config.vhds.unwrap().patience, Some(Duration::from_secs(3)));
+    assert_eq!(config.vhds.unwrap().fetch_timeout, Some(Duration::from_secs(3)));
     for (source, field) in [
         ("{path_config_source: {path: /x/hosts.yaml}}", "vhds.config_source"),
         ("{api_config_source: {api_type: DELTA_GRPC}}", "vhds.config_source.api_config_source"),

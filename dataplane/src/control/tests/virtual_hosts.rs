@@ -7,9 +7,9 @@ use super::*;
 use crate::matcher::RequestHead;
 
 /// A route configuration that takes virtual hosts; requests for unknown ones get `unknown`.
-fn taker(name: &str, patience: &str, unknown: &str) -> Bytes {
+fn taker(name: &str, fetch_timeout: &str, unknown: &str) -> Bytes {
     encoded::<RouteConfiguration>(&format!(
-        "{{name: {name}, vhds: {{config_source: {{ads: {{}}, initial_fetch_timeout: {patience}}}}}, virtual_hosts: [{{name: '*', domains: ['*'], routes: [{{name: {unknown}, match: {{prefix: /}}, direct_response: {{status: 404}}}}]}}]}}"
+        "{{name: {name}, vhds: {{config_source: {{ads: {{}}, initial_fetch_timeout: {fetch_timeout}}}}}, virtual_hosts: [{{name: '*', domains: ['*'], routes: [{{name: {unknown}, match: {{prefix: /}}, direct_response: {{status: 404}}}}]}}]}}"
     ))
 }
 
@@ -35,7 +35,7 @@ impl Bench {
     /// An answer of the stream.
     fn hear(&mut self, hosts: Vec<Incoming>) -> Vec<RefusedName> {
         let refusals =
-            self.world.apply(ResourceKind::VirtualHost, &Source::Ads, ConfigOrigin::Dynamic, hosts, self.now);
+            self.world.apply(ResourceKind::VirtualHost, &ConfigSource::Ads, ConfigOrigin::Dynamic, hosts, self.now);
         self.world.hear_virtual_hosts();
         self.promote();
         refusals
@@ -59,9 +59,9 @@ impl Bench {
 fn a_listener_waits_for_the_first_answer_with_virtual_hosts_be_it_an_empty_one() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
-    assert_eq!(bench.world.take_wanted().begun, [Need::Route((Source::Ads, "r".into()))]);
+    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::Route((ConfigSource::Ads, "r".into()))]);
     bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "0s", "unknown"))]);
-    assert_eq!(bench.world.take_wanted().begun, [Need::VirtualHosts]);
+    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::VirtualHosts]);
     // The routes have come: how long they are waited for counts no more.
     bench.now.instant += Duration::from_secs(60);
     bench.promote();
@@ -74,7 +74,7 @@ fn a_listener_waits_for_the_first_answer_with_virtual_hosts_be_it_an_empty_one()
 }
 
 #[test]
-fn routes_go_on_without_virtual_hosts_when_their_patience_ends_and_take_them_later() {
+fn routes_go_on_without_virtual_hosts_when_their_fetch_timeout_ends_and_take_them_later() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
     bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "3s", "unknown"))]);
@@ -101,11 +101,11 @@ fn routes_that_begin_to_take_virtual_hosts_serve_as_before_until_those_are_there
     bench.hear(vec![host("r/web", "web.test", "web")]);
     assert_eq!(bench.route_of("web.test").unwrap(), "web");
     bench.take(ResourceKind::Route, vec![incoming("r", "3", encoded::<RouteConfiguration>(table))]);
-    assert_eq!(bench.world.take_wanted().ended, [Need::VirtualHosts]);
+    assert_eq!(bench.world.take_subscription_changes().ended, [Dependency::VirtualHosts]);
     assert_eq!(bench.route_of("web.test").unwrap(), "table");
     assert_eq!(bench.world.virtual_hosts.iter().count(), 0, "nobody takes them");
     bench.take(ResourceKind::Route, vec![incoming("r", "4", taker("r", "0s", "unknown"))]);
-    assert_eq!(bench.world.take_wanted().begun, [Need::VirtualHosts], "what was heard then says nothing now");
+    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::VirtualHosts], "what was heard then says nothing now");
     assert_eq!(bench.route_of("web.test").unwrap(), "table");
 }
 
@@ -120,7 +120,7 @@ fn virtual_hosts_are_added_changed_removed_and_outlive_an_update_of_their_routes
     bench.take(ResourceKind::Route, vec![incoming("r", "2", taker("r", "0s", "nobody"))]);
     assert_eq!(bench.route_of("web.test").unwrap(), "changed");
     assert_eq!(bench.route_of("x.test").unwrap(), "nobody");
-    bench.world.remove(ResourceKind::VirtualHost, &Source::Ads, &["r/web".into()]);
+    bench.world.remove(ResourceKind::VirtualHost, &ConfigSource::Ads, &["r/web".into()]);
     assert_eq!(bench.route_of("web.test").unwrap(), "nobody");
     assert_eq!(bench.route_of("cart.test").unwrap(), "cart");
 }
@@ -141,7 +141,7 @@ fn a_virtual_host_that_can_belong_to_no_routes_is_refused() {
     let mut bench = Bench::serving(Vec::new());
     let refusals = bench.hear(vec![host("web", "web.test", "web")]);
     assert_eq!((&*refusals[0].0, refusals[0].1.field.as_str()), ("web", "name"));
-    let file = Source::File("/x/hosts.yaml".into());
+    let file = ConfigSource::File("/x/hosts.yaml".into());
     let of_file = vec![host("r/web", "web.test", "web")];
     let refusals = bench.world.apply(ResourceKind::VirtualHost, &file, ConfigOrigin::Dynamic, of_file, bench.now);
     assert!(refusals[0].1.reason.contains("/x/hosts.yaml"), "{}", refusals[0].1);
@@ -197,7 +197,7 @@ fn a_snapshot_serves_with_the_virtual_hosts_that_were_there() {
     for kind in ResourceKind::ALL {
         let saved = snapshot.resources.iter().filter(|saved| saved.type_url == kind.type_url());
         let saved = saved.map(|saved| incoming(&saved.name, &saved.version, saved.body.clone())).collect();
-        assert!(restored.world.apply(kind, &Source::Ads, ConfigOrigin::Dynamic, saved, restored.now).is_empty());
+        assert!(restored.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, saved, restored.now).is_empty());
     }
     restored.world.hear_virtual_hosts();
     restored.work();
@@ -210,7 +210,7 @@ fn a_snapshot_serves_with_the_virtual_hosts_that_were_there() {
 fn virtual_hosts_that_nobody_takes_are_not_kept() {
     let mut bench = Bench::new();
     bench.hear(vec![host("r/web", "web.test", "web")]);
-    assert_eq!(bench.world.take_wanted().ended, [Need::VirtualHosts], "the stream forgets them too");
+    assert_eq!(bench.world.take_subscription_changes().ended, [Dependency::VirtualHosts], "the stream forgets them too");
     assert_eq!(bench.world.virtual_hosts.iter().count(), 0);
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
     bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "0s", "unknown"))]);
