@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Handle;
+use crate::control::ControlHandle;
 
 mod certs;
 mod clusters;
@@ -38,7 +38,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, handle: ControlHandle, stop: CancellationToken) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -73,7 +73,7 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
     }
 }
 
-async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, handle: ControlHandle) -> Result<Response<Full<Bytes>>, Infallible> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let page = route(request.method(), request.uri().path(), &query, &handle).await;
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
@@ -86,7 +86,7 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Response<F
 }
 
 /// Answers one request.
-pub(crate) async fn route(method: &Method, path: &str, query: &Query, handle: &Handle) -> Page {
+pub(crate) async fn route(method: &Method, path: &str, query: &Query, handle: &ControlHandle) -> Page {
     let changes = ["/logging", "/drain_listeners", "/quitquitquit", "/healthcheck/fail", "/healthcheck/ok"];
     if changes.contains(&path) && method != Method::POST {
         return Page::text(format!("{path} changes something: use POST\n"))

@@ -4,10 +4,10 @@
 //!   stream --Notice--+                            +--> Engine (swap, waits for every worker)
 //!   files -----------+--> Control { World } ------+--> stream (ACK or NACK, subscriptions)
 //!   names, identity -+         ^                  +--> snapshot on disk
-//!   admin, statistics --Query--+                  +--> /ready
+//!   admin, statistics --ControlQuery--+                  +--> /ready
 //! ```
 //!
-//! It owns all configuration state; others ask by [`Handle`]. An update is acknowledged after every worker serves by
+//! It owns all configuration state; others ask by [`ControlHandle`]. An update is acknowledged after every worker serves by
 //! it. Losing the control plane changes nothing here.
 
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ use crate::engine::Engine;
 use crate::identity::{Identity, IdentityDir};
 use crate::rejection::Rejection;
 use crate::runtime::Runtime;
-use crate::snapshot::Snapshot;
+use crate::snapshot::ConfigSnapshot;
 
 mod binding;
 mod build;
@@ -56,13 +56,13 @@ mod virtual_hosts;
 mod warm;
 pub mod world;
 
-pub use handle::{Handle, LogControl, Phase, State};
+pub use handle::{ControlHandle, LogControl, Phase, ControlState};
 
 use binding::Binding;
 use build::Builder;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
-use handle::Query;
+use handle::ControlQuery;
 use resource::{Now, ConfigOrigin, RefusedName};
 use pending::Pending;
 use saving::Saving;
@@ -163,7 +163,7 @@ pub struct Control {
     heard: HashSet<ResourceKind>,
     /// Updates that are not answered yet, in their order.
     pending: Vec<Pending>,
-    queries: mpsc::Receiver<Query>,
+    queries: mpsc::Receiver<ControlQuery>,
     resolver: Resolver,
     answers: mpsc::Receiver<Answer>,
     watchers: Watchers,
@@ -171,7 +171,7 @@ pub struct Control {
     phase: watch::Sender<Phase>,
     gauges: Gauges,
     /// The snapshot that this proxy started with.
-    restored: Option<Snapshot>,
+    restored: Option<ConfigSnapshot>,
     startup: Startup,
     binding: Binding,
     saving: Saving,
@@ -187,12 +187,12 @@ impl Control {
     ///
     /// # Errors
     /// When a static resource is refused: the file must be corrected.
-    pub fn try_new(config: Config, engine: Engine) -> Result<(Self, Handle), StartError> {
+    pub fn try_new(config: Config, engine: Engine) -> Result<(Self, ControlHandle), StartError> {
         let (query_sender, queries) = mpsc::channel(QUERIES);
         let (answer_sender, answers) = mpsc::channel(ANSWERS);
         let (file_sender, file_updates) = mpsc::channel(ANSWERS);
         let (phase, phase_receiver) = watch::channel(Phase::PreInitializing);
-        let handle = Handle::new(query_sender, phase_receiver, config.log, config.stop.clone());
+        let handle = ControlHandle::new(query_sender, phase_receiver, config.log, config.stop.clone());
         let mut world = World::default();
         let gauges = Gauges::register(&mut world.registry);
         let mut control = Self {
@@ -341,9 +341,9 @@ impl Control {
         .unwrap_or(far)
     }
 
-    async fn answer(&self, query: Query) {
+    async fn answer(&self, query: ControlQuery) {
         match query {
-            Query::Inspect(look) => look(&State {
+            ControlQuery::Inspect(look) => look(&ControlState {
                 world: &self.world,
                 bootstrap: &self.bootstrap,
                 runtime: &self.runtime,
@@ -352,17 +352,17 @@ impl Control {
                 config_path: self.config_path.as_deref(),
                 engine: &self.engine,
             }),
-            Query::Stats(read) => {
+            ControlQuery::Stats(read) => {
                 let mut totals = self.engine.stats().await;
                 let age = SystemTime::now().duration_since(self.started).unwrap_or_default();
                 totals.merge(&self.gauges.read(&self.runtime, &self.world, age, self.engine.workers()));
                 read(&self.world.registry.readings(&totals));
             }
-            Query::DrainListeners => {
+            ControlQuery::DrainListeners => {
                 let times = DrainTimes::default();
                 self.engine.drain(Duration::ZERO, times.limit).await;
             }
-            Query::DrainInbound(reply) => {
+            ControlQuery::DrainInbound(reply) => {
                 let (times, farewell) = (DrainTimes::default(), self.farewell.clone());
                 let draining = self.engine.drain_inbound(times.minimum, times.limit);
                 tokio::spawn(async move {

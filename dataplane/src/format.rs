@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 pub use context::{Context, Downstream, Timing, Upstream};
 pub(crate) use filter::Comparison;
-pub use filter::Filter;
+pub use filter::AccessLogFilter;
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
 pub use parse::FormatError;

@@ -16,7 +16,7 @@ pub(crate) use rule::Rule;
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RbacAction {
     /// Allows; what matches no policy is refused.
     Allow,
     /// Refuses; what matches no policy is allowed.
@@ -28,7 +28,7 @@ pub enum Action {
 /// Policies with their action.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    action: Action,
+    action: RbacAction,
     policies: Vec<Policy>,
     nothing_matched: Arc<str>,
 }
@@ -73,30 +73,30 @@ impl<'a> Verdict<'a> {
 }
 
 impl Rules {
-    pub(crate) fn new(action: Action, mut policies: Vec<Policy>) -> Self {
+    pub(crate) fn new(action: RbacAction, mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Self { action, policies, nothing_matched: details("none") }
     }
 
     /// What the rules are for.
-    pub fn action(&self) -> Action {
+    pub fn action(&self) -> RbacAction {
         self.action
     }
 
     /// Tries the policies in the order of their names; the first that matches decides.
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
         let lean = match self.action {
-            Action::Deny => Lean::Match,
-            Action::Allow | Action::Log => Lean::Miss,
+            RbacAction::Deny => Lean::Match,
+            RbacAction::Allow | RbacAction::Log => Lean::Miss,
         };
         let matched = self.policies.iter().find(|policy| {
             policy.permissions.iter().any(|rule| rule.matches(attributes, lean))
                 && policy.principals.iter().any(|rule| rule.matches(attributes, lean))
         });
         let allowed = match self.action {
-            Action::Allow => matched.is_some(),
-            Action::Deny => matched.is_none(),
-            Action::Log => true,
+            RbacAction::Allow => matched.is_some(),
+            RbacAction::Deny => matched.is_none(),
+            RbacAction::Log => true,
         };
         Verdict {
             allowed,

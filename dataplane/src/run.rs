@@ -20,7 +20,7 @@ use weft_xds::transport::server::StreamKind;
 use crate::args::RunArgs;
 use crate::bootstrap::link::{LinkError, Links};
 use crate::bootstrap::{Bootstrap, BootstrapError, Variant};
-use crate::control::{Config, Control, DrainTimes, Handle, LogControl, StartError};
+use crate::control::{Config, Control, DrainTimes, ControlHandle, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
 use crate::enter::{self, EnterError, Entered, Entrance};
 use crate::identity::channel::Credentials;
@@ -221,7 +221,7 @@ fn open_stream(
 fn spawn_reports(
     bootstrap: &Bootstrap,
     links: &Links,
-    handle: &Handle,
+    handle: &ControlHandle,
     stop: &CancellationToken,
 ) -> Result<(), LinkError> {
     if let Some(target) = &bootstrap.health {

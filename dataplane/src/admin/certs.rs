@@ -9,10 +9,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::page::Page;
 use crate::config_dump::timestamp;
-use crate::control::Handle;
+use crate::control::ControlHandle;
 use crate::decode::SecretPlan;
 
-pub(super) async fn render(handle: &Handle) -> Page {
+pub(super) async fn render(handle: &ControlHandle) -> Page {
     let shown = handle.inspect(|state| {
         let mut own = Vec::new();
         let mut roots = Vec::new();

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::page::Page;
 use super::query::Query;
 use crate::breaker::Breaker;
-use crate::control::Handle;
+use crate::control::ControlHandle;
 use crate::runtime::{Cluster, Endpoint, Health};
 
-pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn render(query: &Query, handle: &ControlHandle) -> Page {
     let as_json = query.value("format") == Some("json");
     let page = handle.inspect(move |state| {
         let mut clusters: Vec<_> = state.runtime.clusters.values().collect();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::page::Page;
 use super::query::Query;
 use crate::config_dump::{self, Selection};
-use crate::control::{Handle, Phase};
+use crate::control::{ControlHandle, Phase};
 
 const ENDPOINTS: [(&str, &str); 14] = [
     ("/certs", "certificates in use"),
@@ -36,18 +36,18 @@ pub(super) fn help() -> Page {
     Page::text(format!("admin commands are:\n{}", lines.concat()))
 }
 
-pub(super) fn ready(handle: &Handle) -> Page {
+pub(super) fn ready(handle: &ControlHandle) -> Page {
     let phase = handle.phase();
     let status = if phase == Phase::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Page::text(format!("{}\n", phase.envoy_name())).with_status(status)
 }
 
-pub(super) fn health(handle: &Handle, healthy: bool) -> Page {
+pub(super) fn health(handle: &ControlHandle, healthy: bool) -> Page {
     handle.set_health(healthy);
     Page::text("OK\n")
 }
 
-pub(super) async fn server_info(handle: &Handle) -> Page {
+pub(super) async fn server_info(handle: &ControlHandle) -> Page {
     let phase = handle.phase();
     let page = handle.inspect(move |state| {
         let uptime = SystemTime::now().duration_since(state.started).unwrap_or_default().as_secs();
@@ -68,7 +68,7 @@ pub(super) async fn server_info(handle: &Handle) -> Page {
     page.await.map_or_else(Page::gone, |value| Page::json(&value))
 }
 
-pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn config_dump(query: &Query, handle: &ControlHandle) -> Page {
     let names = match query.value("name_regex").filter(|text| !text.is_empty()).map(Regex::new) {
         None => None,
         Some(Ok(regex)) => Some(regex),
@@ -83,7 +83,7 @@ pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
     dump.await.map_or_else(Page::gone, |value| Page::json(&value))
 }
 
-pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn listeners(query: &Query, handle: &ControlHandle) -> Page {
     let listed = handle.inspect(|state| {
         let each = state.runtime.listeners.values();
         each.map(|listener| {
@@ -102,7 +102,7 @@ pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
     Page::text(listed.iter().map(|(name, address)| format!("{name}::{address}\n")).collect::<String>())
 }
 
-pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
+pub(super) fn logging(query: &Query, handle: &ControlHandle) -> Page {
     let mut directives = Vec::new();
     for (name, level) in query.pairs() {
         match name {
@@ -120,7 +120,7 @@ pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
     }
 }
 
-pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn drain(query: &Query, handle: &ControlHandle) -> Page {
     if query.has("inboundonly") {
         let handle = handle.clone();
         let drained = tokio::spawn(async move { handle.drain_inbound().await });
@@ -134,7 +134,7 @@ pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
     Page::text("OK\n")
 }
 
-pub(super) fn quit(handle: &Handle) -> Page {
+pub(super) fn quit(handle: &ControlHandle) -> Page {
     handle.quit();
     Page::text("OK\n")
 }

@@ -6,10 +6,10 @@ use serde_json::{Value as Json, json};
 
 use super::page::Page;
 use super::query::Query;
-use crate::control::Handle;
-use crate::stats::{Reading, Value, render_prometheus, render_text};
+use crate::control::ControlHandle;
+use crate::stats::{Reading, StatValue, render_prometheus, render_text};
 
-pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn render(query: &Query, handle: &ControlHandle) -> Page {
     if query.value("format") == Some("prometheus") {
         return prometheus(query, handle).await;
     }
@@ -32,7 +32,7 @@ pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
     page.await.unwrap_or_else(Page::gone)
 }
 
-pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn prometheus(query: &Query, handle: &ControlHandle) -> Page {
     let filter = match filter(query) {
         Ok(filter) => filter,
         Err(page) => return page,
@@ -60,15 +60,15 @@ fn filter(query: &Query) -> Result<Option<Regex>, Page> {
 }
 
 fn is_used(reading: &Reading<'_>) -> bool {
-    !matches!(reading.value, Value::Counter(0) | Value::Gauge(0) | Value::Histogram(None))
+    !matches!(reading.value, StatValue::Counter(0) | StatValue::Gauge(0) | StatValue::Histogram(None))
 }
 
 fn shown(reading: &Reading<'_>) -> Json {
     let name = &*reading.name;
     match reading.value {
-        Value::Counter(value) => json!({ "name": name, "value": value }),
-        Value::Gauge(value) => json!({ "name": name, "value": value }),
-        Value::Histogram(histogram) => {
+        StatValue::Counter(value) => json!({ "name": name, "value": value }),
+        StatValue::Gauge(value) => json!({ "name": name, "value": value }),
+        StatValue::Histogram(histogram) => {
             let quantile = |q: f64| histogram.map(|histogram| histogram.quantile(q));
             json!({
                 "name": name, "count": histogram.map_or(0, |histogram| histogram.count()),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::query::Query;
 use super::{Page, bind, route, serve};
 use crate::bootstrap::Bootstrap;
-use crate::control::{Config, Control, DrainTimes, Handle, LogControl};
+use crate::control::{Config, Control, DrainTimes, ControlHandle, LogControl};
 use crate::engine::{Engine, EngineConfig, Pinning};
 
 const BOOTSTRAP: &str = r#"
@@ -39,7 +39,7 @@ fn bootstrap() -> Bootstrap {
     Bootstrap::load(file.path()).unwrap()
 }
 
-async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Handle) -> F) {
+async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(ControlHandle) -> F) {
     let engine = Engine::start(&EngineConfig { workers: 1, pinning: Pinning::Free }).unwrap();
     let stop = CancellationToken::new();
     let config = Config {
@@ -64,13 +64,13 @@ async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Handle) -> F) {
     ran.unwrap();
 }
 
-async fn get(handle: &Handle, path: &str, query: &str) -> Page {
+async fn get(handle: &ControlHandle, path: &str, query: &str) -> Page {
     route(&Method::GET, path, &Query::parse(query), handle).await
 }
 
 #[tokio::test]
 async fn the_dump_shows_resources_and_never_a_key() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let page = get(&handle, "/config_dump", "").await;
         assert!(!page.body.contains("PRIVATE KEY"), "the key is redacted everywhere");
         assert!(page.body.contains("[redacted]"));
@@ -93,7 +93,7 @@ async fn the_dump_shows_resources_and_never_a_key() {
 
 #[tokio::test]
 async fn clusters_and_certificates_have_envoys_shapes() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let text = get(&handle, "/clusters", "").await.body;
         assert!(text.contains("app::default_priority::max_requests::1024\n"), "{text}");
         assert!(text.contains("app::127.0.0.1:9::health_flags::healthy\n"), "{text}");
@@ -111,7 +111,7 @@ async fn clusters_and_certificates_have_envoys_shapes() {
 
 #[tokio::test]
 async fn statistics_carry_envoys_names_and_can_be_filtered() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let text = get(&handle, "/stats", "filter=membership_total").await.body;
         assert_eq!(text, "cluster.app.membership_total: 1\n");
         let text = get(&handle, "/stats/prometheus", "filter=membership_total").await.body;
@@ -124,7 +124,7 @@ async fn statistics_carry_envoys_names_and_can_be_filtered() {
 
 #[tokio::test]
 async fn what_changes_something_wants_post() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         for path in ["/quitquitquit", "/drain_listeners", "/logging", "/healthcheck/fail"] {
             let page = get(&handle, path, "").await;
             assert_eq!(page.status, http::StatusCode::METHOD_NOT_ALLOWED, "{path}");
@@ -142,7 +142,7 @@ async fn what_changes_something_wants_post() {
 
 #[tokio::test]
 async fn answers_over_http() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -13,7 +13,7 @@ use super::{Control, StartError};
 use crate::decode::{SecretPlan, ConfigSource};
 use crate::identity::Identity;
 use crate::runtime::{CertifiedIdentity, TlsError, TrustSpec};
-use crate::snapshot::Snapshot;
+use crate::snapshot::ConfigSnapshot;
 
 fn incoming(name: &str, message: &impl Message) -> Incoming {
     Incoming { name: name.into(), version: "static".into(), body: Bytes::from(message.encode_to_vec()) }
@@ -67,7 +67,7 @@ impl Control {
     /// The last good configuration. It is served when the control plane does not answer in time.
     pub(super) fn take_snapshot(&mut self) {
         let Some(directory) = self.saving.directory() else { return };
-        let snapshot = match Snapshot::load(directory, &self.bootstrap.node.id) {
+        let snapshot = match ConfigSnapshot::load(directory, &self.bootstrap.node.id) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return,
             Err(error) => {

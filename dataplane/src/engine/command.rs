@@ -10,7 +10,7 @@ use crate::runtime::{Direction, Runtime};
 use crate::stats::ShardSnapshot;
 
 /// One demand.
-pub(super) enum Command {
+pub(super) enum WorkerCommand {
     /// Serve by this configuration from now on.
     Swap { runtime: Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>, done: oneshot::Sender<()> },
     /// A copy of all numbers.
@@ -25,7 +25,7 @@ pub(super) enum Command {
     Stop,
 }
 
-impl std::fmt::Debug for Command {
+impl std::fmt::Debug for WorkerCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Swap { .. } => "Swap",

@@ -14,7 +14,7 @@ use tokio_rustls::StartHandshake;
 use super::chain::ChainState;
 use super::clock::within;
 use super::clusters::Clusters;
-use super::command::Command;
+use super::command::WorkerCommand;
 use super::connection::{Connection, Ending, Facts, TlsFacts};
 use super::filter_chain_match;
 use super::handshake::inbound_failed;
@@ -39,7 +39,7 @@ pub(crate) struct ListenerState {
     worker: Rc<Local>,
     clusters: Rc<Clusters>,
     /// The queues of all workers, in order.
-    peers: Rc<[mpsc::Sender<Command>]>,
+    peers: Rc<[mpsc::Sender<WorkerCommand>]>,
     config: RefCell<Arc<Listener>>,
     chains: RefCell<Vec<Rc<ChainState>>>,
     accepting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -56,7 +56,7 @@ impl ListenerState {
     pub(super) fn new(
         worker: &Rc<Local>,
         clusters: &Rc<Clusters>,
-        peers: &Rc<[mpsc::Sender<Command>]>,
+        peers: &Rc<[mpsc::Sender<WorkerCommand>]>,
         config: &Arc<Listener>,
         runtime: &Runtime,
     ) -> Rc<Self> {
@@ -174,7 +174,7 @@ impl ListenerState {
             if let Some(permit) = self.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
                 if let Ok(tcp) = tcp.into_std() {
                     load.enter_for(other);
-                    permit.send(Command::Serve { listener, tcp, peer });
+                    permit.send(WorkerCommand::Serve { listener, tcp, peer });
                 }
                 return;
             }

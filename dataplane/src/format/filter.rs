@@ -8,7 +8,7 @@ use crate::matcher::{HeaderMatch, Lean};
 
 /// `AccessLogFilter`.
 #[derive(Clone, Debug)]
-pub enum Filter {
+pub enum AccessLogFilter {
     /// The status compares so.
     Status(Comparison),
     /// The duration in milliseconds compares so.
@@ -20,9 +20,9 @@ pub enum Filter {
     /// Every request that is no health check: all of them, since no filter here answers health checks.
     NotHealthCheck,
     /// All hold.
-    And(Vec<Filter>),
+    And(Vec<AccessLogFilter>),
     /// Any holds.
-    Or(Vec<Filter>),
+    Or(Vec<AccessLogFilter>),
 }
 
 /// A comparison with a number.
@@ -49,7 +49,7 @@ impl Comparison {
     }
 }
 
-impl Filter {
+impl AccessLogFilter {
     /// Whether it cannot hold once the status is this one. The status must be final.
     pub fn rules_out(&self, status: StatusCode) -> bool {
         match self {

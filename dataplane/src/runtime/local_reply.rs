@@ -1,6 +1,6 @@
 //! `local_reply_config`: what an answer of the proxy itself looks like.
 
-use crate::format::{Context, Filter, Format};
+use crate::format::{Context, AccessLogFilter, Format};
 use crate::route::HeaderOps;
 
 /// `LocalReplyConfig`: the first mapper whose filter holds changes the answer.
@@ -14,7 +14,7 @@ pub struct LocalReplies {
 /// `ResponseMapper`: what changes of an answer that the filter accepts.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapper {
-    pub(crate) filter: Filter,
+    pub(crate) filter: AccessLogFilter,
     pub(crate) status: Option<u16>,
     pub(crate) body: Option<Box<str>>,
     pub(crate) format: Option<Format>,

@@ -29,7 +29,7 @@ use weft_dataplane::runtime::{
     UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
-    ClusterStats, HttpStats, ListenerStats, Registry, Scope, Snapshot, TcpStats, Value,
+    ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatsSnapshot, TcpStats, StatValue,
 };
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -307,12 +307,12 @@ impl Setup {
         Proxy { engine: Some(engine), address }
     }
 
-    pub fn value(&self, totals: &Snapshot, name: &str) -> i64 {
+    pub fn value(&self, totals: &StatsSnapshot, name: &str) -> i64 {
         let readings = self.registry.readings(totals);
         match readings.iter().find(|reading| &*reading.name == name).map(|reading| reading.value) {
-            Some(Value::Counter(n)) => n as i64,
-            Some(Value::Gauge(n)) => n,
-            Some(Value::Histogram(_)) | None => 0,
+            Some(StatValue::Counter(n)) => n as i64,
+            Some(StatValue::Gauge(n)) => n,
+            Some(StatValue::Histogram(_)) | None => 0,
         }
     }
 }

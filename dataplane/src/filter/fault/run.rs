@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::super::Override;
 use super::super::fraction::Fraction;
 use super::super::request::{Flow, Request, levels};
-use super::super::state::State;
+use super::super::state::FilterState;
 use super::active::ActiveFault;
 use super::{Abort, AbortStatus, Fault, FaultSettings, Given};
 use crate::engine::clock::Deadline;
@@ -49,7 +49,7 @@ impl Fault {
         }
         let is_active = active.is_some();
         if let Some(active) = active {
-            request.remember(State::Fault(active));
+            request.remember(FilterState::Fault(active));
         }
         Some(Injection { fault: self, settings, delay, abort, is_active })
     }
@@ -83,7 +83,7 @@ impl Injection<'_> {
             let Some(active) = ActiveFault::try_new(self.fault, self.settings.max_active, &worker) else {
                 return Flow::Continue;
             };
-            request.remember(State::Fault(active));
+            request.remember(FilterState::Fault(active));
         }
         worker.shard.inc(self.fault.stats.aborts_injected);
         let (http, grpc) = match status {
