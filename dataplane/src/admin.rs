@@ -73,7 +73,10 @@ pub async fn serve(listener: TcpListener, handle: ControlHandle, stop: Cancellat
     }
 }
 
-async fn answer(request: Request<Incoming>, handle: ControlHandle) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    handle: ControlHandle,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let page = route(request.method(), request.uri().path(), &query, &handle).await;
     let mut response = Response::new(Full::new(Bytes::from(page.body)));

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::outlier::Outliers;
 use crate::random::Random;
 use crate::runtime::Endpoints;
-use levels::Levels;
+use levels::HostSets;
 pub use options::{BalanceOptions, LbPolicy};
 
 /// One worker's view of one cluster's endpoints.
@@ -37,7 +37,7 @@ pub struct Balancer {
     outliers: Arc<Outliers>,
     generation: u64,
     loads: Vec<Rc<Cell<u32>>>,
-    levels: Levels,
+    levels: HostSets,
     random: Random,
     panics: u64,
 }
@@ -57,7 +57,7 @@ impl Balancer {
             endpoints,
             generation: outliers.generation(),
             outliers,
-            levels: Levels::default(),
+            levels: HostSets::default(),
             random: Random::new(seed | 1),
             panics: 0,
         };
@@ -114,7 +114,7 @@ impl Balancer {
     fn arrange(&mut self) {
         self.generation = self.outliers.generation();
         self.levels =
-            Levels::arrange(&self.endpoints, &self.outliers, self.options, &self.loads, &mut self.random);
+            HostSets::arrange(&self.endpoints, &self.outliers, self.options, &self.loads, &mut self.random);
     }
 }
 

@@ -89,7 +89,9 @@ fn clusters(world: &World, selection: &Selection) -> Value {
 fn listeners(world: &World, selection: &Selection) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
     for (name, entry) in world.listeners.iter().filter(|(name, _)| chosen(selection, name)) {
-        if let Some(accepted) = entry.active.as_ref().filter(|accepted| accepted.origin == ConfigOrigin::Static) {
+        if let Some(accepted) =
+            entry.active.as_ref().filter(|accepted| accepted.origin == ConfigOrigin::Static)
+        {
             fixed.push(state(ResourceKind::Listener, "listener", accepted, "ACTIVE", None));
             continue;
         }
@@ -206,7 +208,13 @@ fn secrets(world: &World, selection: &Selection) -> Value {
     })
 }
 
-fn state<T>(kind: ResourceKind, field: &str, accepted: &Accepted<T>, status: &str, error: Option<Value>) -> Value {
+fn state<T>(
+    kind: ResourceKind,
+    field: &str,
+    accepted: &Accepted<T>,
+    status: &str,
+    error: Option<Value>,
+) -> Value {
     let mut shown = Map::new();
     if accepted.origin == ConfigOrigin::Dynamic {
         shown.insert("version_info".to_owned(), json!(&*accepted.version));

@@ -35,15 +35,15 @@ use crate::snapshot::ConfigSnapshot;
 mod binding;
 mod build;
 mod deadlines;
+mod dependencies;
 mod files;
 mod gauges;
 mod handle;
-pub mod resource;
 mod intake;
 mod inventory;
 mod local;
-mod dependencies;
 mod pending;
+pub mod resource;
 mod saving;
 mod settle;
 mod startup;
@@ -56,15 +56,15 @@ mod virtual_hosts;
 mod warm;
 pub mod world;
 
-pub use handle::{ControlHandle, LogControl, Phase, ControlState};
+pub use handle::{ControlHandle, ControlState, LogControl, Phase};
 
 use binding::Binding;
 use build::Builder;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
 use handle::ControlQuery;
-use resource::{Now, ConfigOrigin, RefusedName};
 use pending::Pending;
+use resource::{ConfigOrigin, Now, RefusedName};
 use saving::Saving;
 use startup::Startup;
 use sweeps::Sweeps;
@@ -236,7 +236,10 @@ impl Control {
     #[must_use]
     pub fn static_clusters(&self) -> Vec<Arc<ClusterPlan>> {
         let accepted = self.world.clusters.values().filter_map(|entry| entry.newest());
-        accepted.filter(|accepted| accepted.origin == ConfigOrigin::Static).map(|accepted| Arc::clone(&accepted.value)).collect()
+        accepted
+            .filter(|accepted| accepted.origin == ConfigOrigin::Static)
+            .map(|accepted| Arc::clone(&accepted.value))
+            .collect()
     }
 
     /// The secrets of the moment, for connections that the control thread makes itself.

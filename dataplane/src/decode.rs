@@ -50,9 +50,9 @@ mod trust;
 
 pub use cluster::{ClusterPlan, DnsPlan, EndpointSource};
 pub use endpoints::{EndpointPlan, EndpointsPlan};
-pub use fields::Host;
+pub use fields::EndpointHost;
 pub use listener::ListenerPlan;
-pub use resource::{Decoded, decode, name_of};
+pub use resource::{DecodedResource, decode, name_of};
 pub use route::{lone_virtual_host, route_config};
 pub use tls::{SecretPlan, Secrets};
 

@@ -86,8 +86,8 @@ use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, StatsSnapshot};
 use access::{LogQueue, LogWriter};
-use command::{WorkerCommand, Draining};
-use connection_balance::Load;
+use command::{Draining, WorkerCommand};
+use connection_balance::ConnectionCounts;
 use repeats::Repeats;
 use worker::Worker;
 
@@ -162,7 +162,9 @@ impl Engine {
             Pinning::Free => Vec::new(),
         };
         let mut workers = Vec::with_capacity(count);
-        for (index, (load, commands)) in Load::for_workers(count).into_iter().zip(receivers).enumerate() {
+        for (index, (load, commands)) in
+            ConnectionCounts::for_workers(count).into_iter().zip(receivers).enumerate()
+        {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
             let (logs, repeats, peers) = (logs.clone(), repeats.clone(), senders.clone());

@@ -13,7 +13,7 @@ use crate::args::JoinArgs;
 use crate::enter::{self, EnterError};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
-use crate::identity::rotation::{Clock, rotate};
+use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::supervision::pulse_of_the_loop;
 
@@ -47,7 +47,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     let control_plane = ControlPlane::new(entered.replicas, credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
-    rotate(sender, control_plane.clone(), Clock::System, keep, stop).await;
+    rotate(sender, control_plane.clone(), WallClock::System, keep, stop).await;
     match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
         Ok(Ok(())) => tracing::info!("said goodbye"),
         Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),

@@ -29,7 +29,13 @@ pub fn is_of_an_edge(name: &str) -> bool {
 }
 
 /// Pushes until `stop` is cancelled.
-pub async fn push(channel: Channel, node: Node, sink: MetricsSink, handle: ControlHandle, stop: CancellationToken) {
+pub async fn push(
+    channel: Channel,
+    node: Node,
+    sink: MetricsSink,
+    handle: ControlHandle,
+    stop: CancellationToken,
+) {
     let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();

@@ -150,7 +150,11 @@ impl Outliers {
     ) -> Self {
         let addresses: Vec<_> = addresses.into_iter().collect();
         let hosts = addresses.iter().map(|_| Arc::default()).collect();
-        let state = EjectionState { started: now, generation: AtomicU64::new(0), random: AtomicU64::new(0x9e37_79b9) };
+        let state = EjectionState {
+            started: now,
+            generation: AtomicU64::new(0),
+            random: AtomicU64::new(0x9e37_79b9),
+        };
         Self { config, addresses, hosts, state: Arc::new(state) }
     }
 
@@ -193,7 +197,12 @@ impl Outliers {
 
     /// Tells how an attempt on the endpoint at `host` ended; answers what was detected by it and what became of
     /// that, for the counters.
-    pub fn report(&self, host: usize, outcome: Outcome, now: Instant) -> Option<(EjectionType, EjectionDecision)> {
+    pub fn report(
+        &self,
+        host: usize,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(EjectionType, EjectionDecision)> {
         let config = self.config.as_ref()?;
         let state = self.hosts.get(host)?;
         let kind = detect(config, state, outcome)?;
@@ -227,7 +236,13 @@ impl Outliers {
         self.config.as_ref()
     }
 
-    fn judge(&self, config: &OutlierDetection, host: &HostState, kind: EjectionType, now: Instant) -> EjectionDecision {
+    fn judge(
+        &self,
+        config: &OutlierDetection,
+        host: &HostState,
+        kind: EjectionType,
+        now: Instant,
+    ) -> EjectionDecision {
         let active = self.ejected();
         let allowed = 100 * (active + 1) <= config.max_ejection_percent as usize * self.hosts.len()
             || (active == 0 && config.always_eject_one_host);
@@ -361,7 +376,12 @@ mod tests {
         last
     }
 
-    fn fail(outliers: &Outliers, host: usize, times: usize, now: Instant) -> Option<(EjectionType, EjectionDecision)> {
+    fn fail(
+        outliers: &Outliers,
+        host: usize,
+        times: usize,
+        now: Instant,
+    ) -> Option<(EjectionType, EjectionDecision)> {
         repeat(outliers, host, times, Outcome::Answered(500), now)
     }
 
@@ -387,18 +407,27 @@ mod tests {
     fn ejects_no_more_than_a_tenth_of_the_endpoints() {
         let (outliers, now) = cluster(19, OutlierDetection::default());
         assert_eq!(fail(&outliers, 0, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Ejected)));
-        assert_eq!(fail(&outliers, 1, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Overflow)));
+        assert_eq!(
+            fail(&outliers, 1, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
         assert_eq!(outliers.ejected(), 1);
     }
 
     #[test]
     fn a_small_cluster_loses_an_endpoint_only_when_told_to() {
         let (outliers, now) = cluster(3, OutlierDetection::default());
-        assert_eq!(fail(&outliers, 0, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Overflow)));
+        assert_eq!(
+            fail(&outliers, 0, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
         let (outliers, now) =
             cluster(3, OutlierDetection { always_eject_one_host: true, ..OutlierDetection::default() });
         assert_eq!(fail(&outliers, 0, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Ejected)));
-        assert_eq!(fail(&outliers, 1, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Overflow)));
+        assert_eq!(
+            fail(&outliers, 1, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
     }
 
     #[test]

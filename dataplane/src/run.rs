@@ -19,14 +19,14 @@ use weft_xds::transport::server::StreamKind;
 
 use crate::args::RunArgs;
 use crate::bootstrap::link::{LinkError, Links};
-use crate::bootstrap::{Bootstrap, BootstrapError, Variant};
-use crate::control::{Config, Control, DrainTimes, ControlHandle, LogControl, StartError};
+use crate::bootstrap::{Bootstrap, BootstrapError, DiscoveryVariant};
+use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
 use crate::enter::{self, EnterError, Entered, Entrance};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::replicas::Replicas;
-use crate::identity::rotation::{Clock, rotate};
+use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::supervision::supervise;
@@ -79,14 +79,14 @@ impl RunError {
 }
 
 /// A joined workload's part of the wiring.
-struct Joined {
+struct JoinedWorkload {
     trust_domain: TrustDomain,
     replicas: Replicas,
     identity: watch::Sender<Arc<Identity>>,
     directory: IdentityDir,
 }
 
-impl Joined {
+impl JoinedWorkload {
     fn new(entered: Entered) -> Self {
         Self {
             trust_domain: entered.membership.trust_domain,
@@ -113,20 +113,20 @@ pub async fn run(
     supervisor: Supervisor,
 ) -> Result<(), RunError> {
     let origin = match &args.config_path {
-        Some(path) => Origin::File(Box::new(load(path)?)),
-        None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
+        Some(path) => BootstrapSource::File(Box::new(load(path)?)),
+        None => BootstrapSource::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
     };
     let (admin_address, admin_listener) = bind_admin(args, &origin).await?;
     let mut engine = start_engine(args)?;
     let (bootstrap, joined) = match origin {
-        Origin::File(bootstrap) => (*bootstrap, None),
-        Origin::Mesh(entrance) => {
+        BootstrapSource::File(bootstrap) => (*bootstrap, None),
+        BootstrapSource::Mesh(entrance) => {
             if let Some(listeners) = entrance.listeners().await {
                 engine.reserve(Reservations::try_new(&listeners, admin_address)?);
             }
             let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
             let bootstrap = Bootstrap::joined(&entered.membership, args.workload.locality.as_ref());
-            (bootstrap, Some(Joined::new(entered)))
+            (bootstrap, Some(JoinedWorkload::new(entered)))
         }
     };
     let node = bootstrap.node.id.clone();
@@ -162,15 +162,15 @@ pub async fn run(
 }
 
 /// Where the configuration comes from.
-enum Origin {
+enum BootstrapSource {
     File(Box<Bootstrap>),
     Mesh(Entrance),
 }
 
-async fn bind_admin(args: &RunArgs, origin: &Origin) -> Result<(SocketAddr, TcpListener), RunError> {
+async fn bind_admin(args: &RunArgs, origin: &BootstrapSource) -> Result<(SocketAddr, TcpListener), RunError> {
     let of_file = match origin {
-        Origin::File(bootstrap) => bootstrap.admin,
-        Origin::Mesh(_) => None,
+        BootstrapSource::File(bootstrap) => bootstrap.admin,
+        BootstrapSource::Mesh(_) => None,
     };
     let wanted = args.admin_listen.or(of_file).unwrap_or((Ipv4Addr::LOCALHOST, ADMIN_PORT).into());
     let listener = admin::bind(wanted).await.map_err(|error| RunError::Admin(wanted, error))?;
@@ -184,18 +184,18 @@ fn start_engine(args: &RunArgs) -> Result<Engine, RunError> {
     Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)
 }
 
-type Stream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
+type OpenStream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
 
 fn open_stream(
     bootstrap: &Bootstrap,
     control: &Control,
     links: &Links,
     replicas: Option<Replicas>,
-) -> Result<Option<Stream>, LinkError> {
+) -> Result<Option<OpenStream>, LinkError> {
     let Some(ads) = &bootstrap.ads else { return Ok(None) };
     let variant = match ads.variant {
-        Variant::Sotw => StreamVariant::Sotw,
-        Variant::Delta => StreamVariant::Delta,
+        DiscoveryVariant::Sotw => StreamVariant::Sotw,
+        DiscoveryVariant::Delta => StreamVariant::Delta,
     };
     let mut session = Session::new(variant, bootstrap.node.clone());
     for (kind, name, version) in control.restored_versions() {
@@ -236,7 +236,7 @@ fn spawn_reports(
     Ok(())
 }
 
-async fn keep_identity(joined: Joined, stop: CancellationToken) {
+async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
     let issuer = ControlPlane::new(joined.replicas.clone(), joined.credentials());
     let directory = joined.directory;
     let keep = move |identity: &Identity| {
@@ -245,11 +245,11 @@ async fn keep_identity(joined: Joined, stop: CancellationToken) {
         }
     };
     tokio::spawn(issuer.clone().come_back(stop.clone()));
-    rotate(joined.identity, issuer, Clock::System, keep, stop).await;
+    rotate(joined.identity, issuer, WallClock::System, keep, stop).await;
 }
 
 /// Says goodbye to the control plane, so that callers hear of it before the listeners close.
-fn farewell(joined: Option<&Joined>) -> impl Future<Output = ()> + use<> {
+fn farewell(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use<> {
     let control_plane = joined.map(|joined| ControlPlane::new(joined.replicas.clone(), joined.credentials()));
     async move {
         let Some(control_plane) = control_plane else { return };

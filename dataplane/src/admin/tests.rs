@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::query::Query;
 use super::{Page, bind, route, serve};
 use crate::bootstrap::Bootstrap;
-use crate::control::{Config, Control, DrainTimes, ControlHandle, LogControl};
+use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl};
 use crate::engine::{Engine, EngineConfig, Pinning};
 
 const BOOTSTRAP: &str = r#"

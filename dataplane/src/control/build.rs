@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::resource::ChildKey;
 use super::dependencies::Dependent;
+use super::resource::ChildKey;
 use super::world::World;
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
-use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Host, ListenerPlan};
+use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, EndpointsPlan, ListenerPlan};
 use crate::outlier::Outliers;
 use crate::rejection::Rejection;
 use crate::route::{Overlap, RouteConfig};
@@ -128,7 +128,8 @@ impl Builder {
         let own = world.routes.get_key_value(key);
         // Another source may have one of that name.
         let others = world.routes.iter().filter(|((_, name), _)| *name == key.1);
-        let found = own.into_iter().chain(others).find_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
+        let found =
+            own.into_iter().chain(others).find_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         match found {
             // The one before serves until the virtual hosts of this one are there.
             Some((key, _)) if world.virtual_hosts.keeps_waiting(key) => {}
@@ -282,8 +283,8 @@ fn resolve(plan: &ClusterPlan, world: &World, name: &Arc<str>, port: u16) -> Vec
 /// The addresses that names stand for now, to notice when they change.
 fn addresses(plan: &ClusterPlan, endpoints: &EndpointsPlan, world: &World) -> Vec<SocketAddr> {
     let named = endpoints.list.iter().filter_map(|endpoint| match &endpoint.host {
-        Host::Name(name, port) => Some((name, *port)),
-        Host::Address(_) => None,
+        EndpointHost::Name(name, port) => Some((name, *port)),
+        EndpointHost::Address(_) => None,
     });
     named.flat_map(|(name, port)| resolve(plan, world, name, port)).collect()
 }

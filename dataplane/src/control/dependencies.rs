@@ -70,7 +70,10 @@ impl HasDependencies for ClusterPlan {
 
 impl HasDependencies for ListenerPlan {
     fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_ {
-        let routes = self.routes.iter().map(|reference| (Dependency::Route(key_of(reference)), reference.fetch_timeout));
+        let routes = self
+            .routes
+            .iter()
+            .map(|reference| (Dependency::Route(key_of(reference)), reference.fetch_timeout));
         routes.chain(self.secrets().map(secret))
     }
 }

@@ -9,8 +9,8 @@ use weft_xds::transport::client::Notice;
 
 use super::Control;
 use super::files::FileUpdate;
-use super::resource::{Incoming, ConfigOrigin};
 use super::pending::Pending;
+use super::resource::{ConfigOrigin, Incoming};
 use crate::bootstrap::ListSource;
 use crate::decode::ConfigSource;
 

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 
-use super::resource::{Incoming, ConfigOrigin};
+use super::resource::{ConfigOrigin, Incoming};
 use super::{Control, StartError};
-use crate::decode::{SecretPlan, ConfigSource};
+use crate::decode::{ConfigSource, SecretPlan};
 use crate::identity::Identity;
 use crate::runtime::{CertifiedIdentity, TlsError, TrustSpec};
 use crate::snapshot::ConfigSnapshot;

@@ -6,8 +6,8 @@ use weft_api::ResourceKind;
 use weft_api::names::IDENTITY_SECRET;
 
 use super::Control;
-use super::resource::{ChildKey, ConfigOrigin};
 use super::dependencies::Dependency;
+use super::resource::{ChildKey, ConfigOrigin};
 use crate::bootstrap::ListSource;
 use crate::decode::ConfigSource;
 

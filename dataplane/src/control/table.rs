@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::resource::{ChildKey, Accepted, ChildResource, Now, ConfigOrigin, Refused, WarmingResource, refused_version};
-use super::dependencies::{HasDependencies, Dependency};
+use super::dependencies::{Dependency, HasDependencies};
+use super::resource::{
+    Accepted, ChildKey, ChildResource, ConfigOrigin, Now, Refused, WarmingResource, refused_version,
+};
 use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
@@ -70,7 +72,12 @@ impl<T> WarmingTable<T> {
     }
 
     /// Puts what was on its way into use, or refuses it; answers who configured it.
-    pub(super) fn settle(&mut self, name: &str, refusal: Option<&Rejection>, now: Now) -> Option<ConfigOrigin> {
+    pub(super) fn settle(
+        &mut self,
+        name: &str,
+        refusal: Option<&Rejection>,
+        now: Now,
+    ) -> Option<ConfigOrigin> {
         let entry = self.0.get_mut(name)?;
         let (accepted, _) = entry.warming.take()?;
         let origin = accepted.origin;
@@ -107,7 +114,9 @@ impl<T> Table for WarmingTable<T> {
 
     fn is_static(&self, name: &str) -> bool {
         let entry = self.0.get(name);
-        entry.and_then(|entry| entry.both().next()).is_some_and(|accepted| accepted.origin == ConfigOrigin::Static)
+        entry
+            .and_then(|entry| entry.both().next())
+            .is_some_and(|accepted| accepted.origin == ConfigOrigin::Static)
     }
 
     /// A refused version also ends the warming of the one before it, which its source no longer has.
@@ -193,7 +202,10 @@ impl<T> ChildTable<T> {
 
 impl<T> Table for ChildTable<T> {
     fn is_current(&self, key: &ChildKey, body: &Bytes) -> bool {
-        self.all.get(key).and_then(|child| child.accepted.as_ref()).is_some_and(|accepted| accepted.body == *body)
+        self.all
+            .get(key)
+            .and_then(|child| child.accepted.as_ref())
+            .is_some_and(|accepted| accepted.body == *body)
     }
 
     fn is_static(&self, _name: &str) -> bool {
@@ -224,12 +236,17 @@ impl<T> Table for ChildTable<T> {
     fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)> {
         let accepted = self.all.iter().filter_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         // One with the workload's identity comes from its own file.
-        let sent =
-            accepted.filter(|((source, _), accepted)| *source == ConfigSource::Ads && accepted.origin == ConfigOrigin::Dynamic);
+        let sent = accepted.filter(|((source, _), accepted)| {
+            *source == ConfigSource::Ads && accepted.origin == ConfigOrigin::Dynamic
+        });
         sent.map(|((_, name), accepted)| (name, &accepted.version, &accepted.body)).collect()
     }
 
     fn ignored_fields(&self) -> usize {
-        self.all.values().filter_map(|child| child.accepted.as_ref()).map(|accepted| accepted.ignored.len()).sum()
+        self.all
+            .values()
+            .filter_map(|child| child.accepted.as_ref())
+            .map(|accepted| accepted.ignored.len())
+            .sum()
     }
 }

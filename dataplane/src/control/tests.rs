@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::build::Builder;
-use super::resource::{Incoming, Now, ConfigOrigin, RefusedName};
 use super::dependencies::Dependency;
+use super::resource::{ConfigOrigin, Incoming, Now, RefusedName};
 use super::world::World;
-use crate::decode::{EndpointSource, ConfigSource};
+use crate::decode::{ConfigSource, EndpointSource};
 use crate::runtime::Runtime;
 
 mod virtual_hosts;
@@ -104,7 +104,9 @@ impl Bench {
 
     fn apply(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
         let incoming = vec![incoming(name, version, body)];
-        assert!(self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, self.now).is_empty());
+        assert!(
+            self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, self.now).is_empty()
+        );
     }
 
     fn port_of(&mut self, cluster: &str) -> Option<u16> {
@@ -119,7 +121,10 @@ fn a_cluster_is_used_only_once_its_endpoints_are_there() {
     bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
     assert!(bench.build().clusters.is_empty());
     assert!(!bench.world.is_settled(ResourceKind::Cluster, "a", "1"), "its ACK waits");
-    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::Endpoints((ConfigSource::Ads, "a".into()))]);
+    assert_eq!(
+        bench.world.take_subscription_changes().begun,
+        [Dependency::Endpoints((ConfigSource::Ads, "a".into()))]
+    );
     bench.take(ResourceKind::Endpoint, vec![incoming("a", "1", endpoints("a", 81))]);
     assert_eq!(bench.port_of("a"), Some(81));
     assert!(bench.world.is_settled(ResourceKind::Cluster, "a", "1"));

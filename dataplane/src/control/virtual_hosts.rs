@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use weft_api::names::route_configuration_of;
 
 use super::deadlines::Deadlines;
-use super::resource::{ChildKey, Accepted, ChildResource};
-use super::dependencies::{DependencyChange, Dependency};
+use super::dependencies::{Dependency, DependencyChange};
+use super::resource::{Accepted, ChildKey, ChildResource};
 use super::table::{Absent, ChildTable, Table};
 use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
@@ -57,7 +57,8 @@ impl VirtualHosts {
     /// Those of one route configuration, in the order of their names.
     pub fn of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = &'a Accepted<Arc<VirtualHost>>> {
         let own = self.iter().filter(move |(name, _)| route_configuration_of(name) == Some(configuration));
-        let mut own: Vec<_> = own.filter_map(|(name, child)| Some((name, child.accepted.as_ref()?))).collect();
+        let mut own: Vec<_> =
+            own.filter_map(|(name, child)| Some((name, child.accepted.as_ref()?))).collect();
         own.sort_unstable_by_key(|(name, _)| *name);
         own.into_iter().map(|(_, accepted)| accepted)
     }
@@ -96,7 +97,8 @@ impl VirtualHosts {
             Some(vhds) => {
                 self.takers.insert(key.clone());
                 if !self.heard {
-                    self.waiting.set(key.clone(), vhds.fetch_timeout.map(|fetch_timeout| now + fetch_timeout));
+                    self.waiting
+                        .set(key.clone(), vhds.fetch_timeout.map(|fetch_timeout| now + fetch_timeout));
                 }
             }
         }

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::build::Builder;
-use super::resource::{Now, ConfigOrigin, RefusedName};
-use super::dependencies::{DependencyChange, HasDependencies, Dependency, Dependent};
+use super::dependencies::{Dependency, DependencyChange, Dependent, HasDependencies};
+use super::resource::{ConfigOrigin, Now, RefusedName};
 use super::world::{SubscriptionChanges, World};
-use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, ConfigSource};
+use crate::decode::{ClusterPlan, ConfigSource, EndpointSource, EndpointsPlan};
 
 /// What [`World::promote`] did.
 #[derive(Debug, Default)]
@@ -58,10 +58,18 @@ impl World {
 
     /// Until when something is waited for that is not there; `None` is for ever. Routes that have come and wait for
     /// their virtual hosts are waited for as long as they do.
-    fn waits_until(&self, dependency: &Dependency, since: Instant, fetch_timeout: Option<Duration>) -> Option<Instant> {
+    fn waits_until(
+        &self,
+        dependency: &Dependency,
+        since: Instant,
+        fetch_timeout: Option<Duration>,
+    ) -> Option<Instant> {
         let own = match dependency {
             Dependency::Route(key) => self.virtual_hosts.waits_until(key),
-            Dependency::Endpoints(_) | Dependency::Secret(_) | Dependency::Addresses(_) | Dependency::VirtualHosts => None,
+            Dependency::Endpoints(_)
+            | Dependency::Secret(_)
+            | Dependency::Addresses(_)
+            | Dependency::VirtualHosts => None,
         };
         own.unwrap_or_else(|| Some(since + fetch_timeout?))
     }

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use weft_api::ResourceKind;
 
 use super::deadlines::Deadlines;
-use super::resource::{ChildKey, Accepted, Incoming, Now, ConfigOrigin, RefusedName, Refused};
-use super::dependencies::{Dependency, Dependencies, Dependent};
-use super::table::{Absent, ChildTable, WarmingTable, Table};
+use super::dependencies::{Dependencies, Dependency, Dependent};
+use super::resource::{Accepted, ChildKey, ConfigOrigin, Incoming, Now, Refused, RefusedName};
+use super::table::{Absent, ChildTable, Table, WarmingTable};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
-    ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, ConfigSource, decode,
+    ClusterPlan, ConfigSource, DecodedResource, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets,
+    decode,
 };
 use crate::dns::Question;
 use crate::rejection::Rejection;
@@ -147,8 +148,12 @@ impl World {
     /// What a cluster or listener names may have changed, and whether it warms.
     pub(super) fn dependent_changed(&mut self, dependent: Dependent) {
         let (dependencies, warms) = match &dependent {
-            Dependent::Cluster(name) => (self.clusters.dependencies(name), self.clusters.warming(name).is_some()),
-            Dependent::Listener(name) => (self.listeners.dependencies(name), self.listeners.warming(name).is_some()),
+            Dependent::Cluster(name) => {
+                (self.clusters.dependencies(name), self.clusters.warming(name).is_some())
+            }
+            Dependent::Listener(name) => {
+                (self.listeners.dependencies(name), self.listeners.warming(name).is_some())
+            }
         };
         self.dependencies.link(&dependent, dependencies);
         self.warming_deadlines.remove(&dependent);
@@ -242,17 +247,17 @@ impl World {
         }
     }
 
-    fn keep(&mut self, decoded: Decoded, key: ChildKey, accepted: Accepted<()>, now: Now) {
+    fn keep(&mut self, decoded: DecodedResource, key: ChildKey, accepted: Accepted<()>, now: Now) {
         match decoded {
-            Decoded::Cluster(plan) => self.clusters.warm(key.1, accepted.with(plan), now.instant),
-            Decoded::Listener(plan) => self.listeners.warm(key.1, accepted.with(plan), now.instant),
-            Decoded::Endpoints(plan) => self.endpoints.put(key, accepted.with(plan)),
-            Decoded::Route(config) => {
+            DecodedResource::Cluster(plan) => self.clusters.warm(key.1, accepted.with(plan), now.instant),
+            DecodedResource::Listener(plan) => self.listeners.warm(key.1, accepted.with(plan), now.instant),
+            DecodedResource::Endpoints(plan) => self.endpoints.put(key, accepted.with(plan)),
+            DecodedResource::Route(config) => {
                 self.virtual_hosts.follow(&key, config.vhds, now.instant);
                 self.routes.put(key, accepted.with(config));
             }
-            Decoded::VirtualHost(host) => self.virtual_hosts.put(key, accepted.with(host)),
-            Decoded::Secret(plan) => self.put_secret(key, accepted.with(plan)),
+            DecodedResource::VirtualHost(host) => self.virtual_hosts.put(key, accepted.with(host)),
+            DecodedResource::Secret(plan) => self.put_secret(key, accepted.with(plan)),
         }
     }
 

@@ -125,7 +125,9 @@ fn unsupported(given: &HttpConnectionManager, context: &mut DecodeContext<'_>) -
     context.notes.ignored(&given.access_log_options, "access_log_options");
     context.notes.ignored(&given.stream_flush_timeout, "stream_flush_timeout");
     context.notes.ignored(&given.drain_timeout_jitter, "drain_timeout_jitter");
-    context.notes.ignored(&given.stream_error_on_invalid_http_message, "stream_error_on_invalid_http_message");
+    context
+        .notes
+        .ignored(&given.stream_error_on_invalid_http_message, "stream_error_on_invalid_http_message");
     context.notes.ignored(given.represent_ipv4_remote_address_as_ipv4_mapped_ipv6, "represent_ipv4_as_ipv6");
     context.notes.ignored(given.append_local_overload, "append_local_overload");
     context.notes.ignored(&given.add_proxy_protocol_connection_state, "add_proxy_protocol_connection_state");
@@ -161,12 +163,16 @@ fn routes(
 }
 
 /// What an entry of the list is.
-enum Entry {
+enum DecodedHttpFilter {
     Filter(HttpFilter),
     Router(runtime::Router),
 }
 
-fn filters(given: &[PbFilter], scope: &Scope, context: &mut DecodeContext<'_>) -> Result<HttpFilters, Rejection> {
+fn filters(
+    given: &[PbFilter],
+    scope: &Scope,
+    context: &mut DecodeContext<'_>,
+) -> Result<HttpFilters, Rejection> {
     let (mut filters, mut router) = (Vec::new(), None);
     for (index, filter) in given.iter().enumerate() {
         let at = || format!("http_filters[{index}]");
@@ -175,14 +181,18 @@ fn filters(given: &[PbFilter], scope: &Scope, context: &mut DecodeContext<'_>) -
             return Err(Rejection::new(at(), "the router must be the last filter"));
         }
         match entry {
-            Entry::Filter(filter) => filters.push(filter),
-            Entry::Router(last) => router = Some(last),
+            DecodedHttpFilter::Filter(filter) => filters.push(filter),
+            DecodedHttpFilter::Router(last) => router = Some(last),
         }
     }
     Ok(HttpFilters::new(filters, router))
 }
 
-fn decode_filter(given: &PbFilter, scope: &Scope, context: &mut DecodeContext<'_>) -> Result<Option<Entry>, Rejection> {
+fn decode_filter(
+    given: &PbFilter,
+    scope: &Scope,
+    context: &mut DecodeContext<'_>,
+) -> Result<Option<DecodedHttpFilter>, Rejection> {
     let config = match &given.config_type {
         Some(ConfigType::TypedConfig(config)) => Some(config),
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
@@ -196,12 +206,14 @@ fn decode_filter(given: &PbFilter, scope: &Scope, context: &mut DecodeContext<'_
             context.notes.ignored(&router.upstream_log, "router.upstream_log");
             context.notes.ignored(router.start_child_span, "router.start_child_span");
             let suppress_envoy_headers = router.suppress_envoy_headers;
-            Some(Entry::Router(runtime::Router { suppress_envoy_headers }))
+            Some(DecodedHttpFilter::Router(runtime::Router { suppress_envoy_headers }))
         }
         Some(config) => {
             let known = filter::decode::filter(config, scope, &mut context.notes, context.registry);
             let name = given.name.as_str().into();
-            known.within(|| "typed_config")?.map(|filter| Entry::Filter(HttpFilter { name, filter }))
+            known
+                .within(|| "typed_config")?
+                .map(|filter| DecodedHttpFilter::Filter(HttpFilter { name, filter }))
         }
         None => None,
     };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection as PbTrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType as ListenerConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{
@@ -18,13 +18,13 @@ use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 
 use super::fields::{self, number};
-use super::identity::Identity;
+use super::identity::IdentityHash;
 use super::tls::{self, DownstreamPlan, Secrets, Socket};
 use super::{DecodeContext, Reference, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
-    SourceType, Terminal, TransportProtocol,
+    FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout, SourceType,
+    Terminal, TrafficDirection, TransportProtocol,
 };
 use crate::stats::{ListenerStats, Scope};
 
@@ -45,7 +45,7 @@ pub struct ListenerPlan {
     chains: Vec<ChainPlan>,
     default_chain: Option<ChainPlan>,
     backlog: Option<u32>,
-    direction: Direction,
+    direction: TrafficDirection,
 }
 
 #[derive(Debug)]
@@ -98,10 +98,10 @@ impl ListenerPlan {
             chains: Vec::new(),
             default_chain: None,
             backlog: number(resource.tcp_backlog_size.as_ref()),
-            direction: match TrafficDirection::try_from(resource.traffic_direction) {
-                Ok(TrafficDirection::Inbound) => Direction::Inbound,
-                Ok(TrafficDirection::Outbound) => Direction::Outbound,
-                Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
+            direction: match PbTrafficDirection::try_from(resource.traffic_direction) {
+                Ok(PbTrafficDirection::Inbound) => TrafficDirection::Inbound,
+                Ok(PbTrafficDirection::Outbound) => TrafficDirection::Outbound,
+                Ok(PbTrafficDirection::Unspecified) | Err(_) => TrafficDirection::Unspecified,
             },
         };
         plan.read_listener_filters(resource)?;
@@ -133,7 +133,11 @@ impl ListenerPlan {
         Ok(())
     }
 
-    fn read_chains(&mut self, resource: &PbListener, context: &mut DecodeContext<'_>) -> Result<(), Rejection> {
+    fn read_chains(
+        &mut self,
+        resource: &PbListener,
+        context: &mut DecodeContext<'_>,
+    ) -> Result<(), Rejection> {
         for (index, chain) in resource.filter_chains.iter().enumerate() {
             let decoded = decode_chain(chain, &mut self.routes, context);
             self.chains.push(decoded.within(|| format!("filter_chains[{index}]"))?);
@@ -283,8 +287,8 @@ fn decode_chain(
             return Err(Rejection::new(at(), "a filter after the terminal one has no effect"));
         }
         match decode_filter(filter, routes, context).within(at)? {
-            Decoded::Network(filter) => network_filters.push(filter),
-            Decoded::Terminal(given) => terminal = Some(given),
+            DecodedNetworkFilter::Network(filter) => network_filters.push(filter),
+            DecodedNetworkFilter::Terminal(given) => terminal = Some(given),
         }
     }
     let terminal = terminal.ok_or_else(|| {
@@ -307,7 +311,7 @@ fn decode_chain(
 
 /// See [`FilterChain::identity`].
 fn identity(chain: &PbFilterChain, terminal: &Terminal) -> u64 {
-    let mut identity = Identity::new();
+    let mut identity = IdentityHash::new();
     identity.part(chain.name.as_bytes());
     identity.message(chain.filter_chain_match.as_ref());
     identity.message(chain.transport_socket.as_ref());
@@ -318,7 +322,7 @@ fn identity(chain: &PbFilterChain, terminal: &Terminal) -> u64 {
     identity.finish()
 }
 
-enum Decoded {
+enum DecodedNetworkFilter {
     Network(NetworkFilter),
     Terminal(Terminal),
 }
@@ -327,7 +331,7 @@ fn decode_filter(
     filter: &Filter,
     routes: &mut Vec<Reference>,
     context: &mut DecodeContext<'_>,
-) -> Result<Decoded, Rejection> {
+) -> Result<DecodedNetworkFilter, Rejection> {
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(config)) => config,
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
@@ -338,16 +342,16 @@ fn decode_filter(
         let manager: HttpConnectionManager = fields::unpack(config, at())?;
         let (manager, named) = http_manager::decode(&manager, context).within(at)?;
         routes.extend(named);
-        Ok(Decoded::Terminal(Terminal::Http(Arc::new(manager))))
+        Ok(DecodedNetworkFilter::Terminal(Terminal::Http(Arc::new(manager))))
     } else if fields::holds::<PbTcpProxy>(config) {
         let proxy: PbTcpProxy = fields::unpack(config, at())?;
         let proxy = tcp_proxy::decode(&proxy, context).within(at)?;
-        Ok(Decoded::Terminal(Terminal::Tcp(Arc::new(proxy))))
+        Ok(DecodedNetworkFilter::Terminal(Terminal::Tcp(Arc::new(proxy))))
     } else if fields::holds::<Rbac>(config) {
         let given: Rbac = fields::unpack(config, at())?;
         let rbac = rbac::network(&given, &mut context.notes).within(at)?;
         let stats = rbac.register(context.registry);
-        Ok(Decoded::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
+        Ok(DecodedNetworkFilter::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
     } else {
         Err(fields::unknown_extension(&filter.name, Some(config), ""))
     }

@@ -22,7 +22,9 @@ pub(super) fn filter(given: &wire::AccessLogFilter) -> Result<AccessLogFilter, R
             comparison(f.comparison.as_ref()).within(|| "duration_filter").map(AccessLogFilter::Duration)
         }
         FilterSpecifier::NotHealthCheckFilter(_) => Ok(AccessLogFilter::NotHealthCheck),
-        FilterSpecifier::AndFilter(and) => all(&and.filters).within(|| "and_filter").map(AccessLogFilter::And),
+        FilterSpecifier::AndFilter(and) => {
+            all(&and.filters).within(|| "and_filter").map(AccessLogFilter::And)
+        }
         FilterSpecifier::OrFilter(or) => all(&or.filters).within(|| "or_filter").map(AccessLogFilter::Or),
         FilterSpecifier::HeaderFilter(f) => {
             let header = f.header.as_ref().ok_or_else(|| Rejection::new("header", "is missing"));

@@ -16,7 +16,7 @@ use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
 use super::{fields, matcher};
-use crate::rbac::{RbacAction, HttpRbac, NetworkRbac, Policy, Rule, Rules};
+use crate::rbac::{HttpRbac, NetworkRbac, Policy, RbacAction, Rule, Rules};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// Whether rules may look at a request.

@@ -11,7 +11,7 @@ use prost::Message;
 use weft_api::ResourceKind;
 
 use super::route::{lone_virtual_host, route_config};
-use super::{ClusterPlan, DecodeContext, EndpointsPlan, Host, ListenerPlan, SecretPlan};
+use super::{ClusterPlan, DecodeContext, EndpointHost, EndpointsPlan, ListenerPlan, SecretPlan};
 use crate::filter;
 use crate::rejection::{Notes, Rejection};
 use crate::route;
@@ -19,7 +19,7 @@ use crate::stats::Registry;
 
 /// A resource, decoded.
 #[derive(Debug)]
-pub enum Decoded {
+pub enum DecodedResource {
     /// CDS.
     Cluster(Arc<ClusterPlan>),
     /// EDS.
@@ -42,36 +42,38 @@ pub fn decode(
     kind: ResourceKind,
     body: &[u8],
     registry: &mut Registry,
-) -> Result<(Decoded, Notes), Rejection> {
+) -> Result<(DecodedResource, Notes), Rejection> {
     let mut context = DecodeContext { notes: Notes::default(), registry };
     let decoded = match kind {
-        ResourceKind::Cluster => {
-            Decoded::Cluster(Arc::new(ClusterPlan::decode(&message::<Cluster>(body)?, &mut context.notes)?))
-        }
+        ResourceKind::Cluster => DecodedResource::Cluster(Arc::new(ClusterPlan::decode(
+            &message::<Cluster>(body)?,
+            &mut context.notes,
+        )?)),
         ResourceKind::Endpoint => {
             let plan = EndpointsPlan::decode(&message::<ClusterLoadAssignment>(body)?, &mut context.notes)?;
-            if let Some(named) = plan.list.iter().find(|one| matches!(one.host, Host::Name(..))) {
+            if let Some(named) = plan.list.iter().find(|one| matches!(one.host, EndpointHost::Name(..))) {
                 let reason = format!("{:?} is not an IP address, which EDS needs", named.host);
                 return Err(Rejection::new("endpoints", reason));
             }
-            Decoded::Endpoints(Arc::new(plan))
+            DecodedResource::Endpoints(Arc::new(plan))
         }
-        ResourceKind::Listener => {
-            Decoded::Listener(Arc::new(ListenerPlan::decode(&message::<Listener>(body)?, &mut context)?))
-        }
+        ResourceKind::Listener => DecodedResource::Listener(Arc::new(ListenerPlan::decode(
+            &message::<Listener>(body)?,
+            &mut context,
+        )?)),
         ResourceKind::Route => {
             let config = route_config(&message::<RouteConfiguration>(body)?)?;
             filter::decode::register(config.all_filter_overrides(), context.registry);
             context.notes = config.notes.clone();
-            Decoded::Route(Arc::new(config))
+            DecodedResource::Route(Arc::new(config))
         }
         ResourceKind::Secret => {
-            Decoded::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut context.notes)?)
+            DecodedResource::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut context.notes)?)
         }
         ResourceKind::VirtualHost => {
             let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut context.notes)?;
             filter::decode::register(host.filter_overrides(), context.registry);
-            Decoded::VirtualHost(Arc::new(host))
+            DecodedResource::VirtualHost(Arc::new(host))
         }
     };
     Ok((decoded, context.notes))

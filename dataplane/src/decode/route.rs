@@ -19,7 +19,7 @@ use http::StatusCode;
 pub(crate) use headers::header_ops;
 
 use self::levelled::levelled;
-use super::{Reference, ConfigSource, fields, format};
+use super::{ConfigSource, Reference, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, Vhds, VirtualHost};
 

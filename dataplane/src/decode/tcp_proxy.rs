@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 
 use super::{DecodeContext, access_log, fields};
 use crate::rejection::{Rejection, Within as _, refuse};
-use crate::runtime::{TcpProxy, TcpTarget, WeightedCluster};
+use crate::runtime::{TcpClusterWeight, TcpProxy, TcpTarget};
 use crate::stats::{Scope, TcpStats};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,7 +30,7 @@ pub(super) fn decode(given: &PbTcpProxy, context: &mut DecodeContext<'_>) -> Res
             for (index, cluster) in weighted.clusters.iter().enumerate() {
                 refuse(&cluster.metadata_match, "metadata_match")
                     .within(|| format!("weighted_clusters.clusters[{index}]"))?;
-                all.push(WeightedCluster { name: cluster.name.as_str().into(), weight: cluster.weight });
+                all.push(TcpClusterWeight { name: cluster.name.as_str().into(), weight: cluster.weight });
             }
             if all.iter().all(|cluster| cluster.weight == 0) {
                 return Err(Rejection::new("weighted_clusters", "the weights must not sum to 0"));

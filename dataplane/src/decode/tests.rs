@@ -19,7 +19,7 @@ pub(crate) fn encoded<M: Message + Name + Default>(yaml: &str) -> Vec<u8> {
     weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec()
 }
 
-fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
+fn read(kind: ResourceKind, yaml: &str) -> Result<(DecodedResource, Notes), Rejection> {
     let body = match kind {
         ResourceKind::Cluster => encoded::<Cluster>(yaml),
         ResourceKind::Endpoint => encoded::<ClusterLoadAssignment>(yaml),
@@ -33,7 +33,7 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
 
 fn cluster(yaml: &str) -> ClusterPlan {
     match read(ResourceKind::Cluster, yaml).unwrap().0 {
-        Decoded::Cluster(plan) => ClusterPlan::clone(&plan),
+        DecodedResource::Cluster(plan) => ClusterPlan::clone(&plan),
         other => panic!("{other:?}"),
     }
 }
@@ -139,7 +139,7 @@ fn identity_changes_with_the_transport_and_not_with_limits() {
 #[test]
 fn endpoints_keep_health_weight_priority_and_their_socket() {
     let yaml = "cluster_name: b\nendpoints:\n- priority: 1\n  locality: {region: eu, zone: a}\n  lb_endpoints:\n  - health_status: DEGRADED\n    load_balancing_weight: 3\n    metadata: {filter_metadata: {envoy.transport_socket_match: {tls: 'off'}}}\n    endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}\n";
-    let Decoded::Endpoints(endpoints) = read(ResourceKind::Endpoint, yaml).unwrap().0 else {
+    let DecodedResource::Endpoints(endpoints) = read(ResourceKind::Endpoint, yaml).unwrap().0 else {
         panic!("endpoints were given")
     };
     let plan = cluster(&format!(
@@ -169,7 +169,7 @@ fn manager(extra: &str) -> String {
 
 #[test]
 fn a_listener_names_its_routes() {
-    let (Decoded::Listener(plan), _) = read(ResourceKind::Listener, &manager("")).unwrap() else {
+    let (DecodedResource::Listener(plan), _) = read(ResourceKind::Listener, &manager("")).unwrap() else {
         panic!("a listener was given")
     };
     assert_eq!(plan.routes.len(), 1);
@@ -246,7 +246,7 @@ fn bytes_that_are_no_message_are_refused() {
 fn a_virtual_host_of_its_own_is_read_like_one_in_a_route_configuration() {
     let yaml = "name: r/web\ndomains: [Web.test]\nmetadata: {}\nroutes: [{match: {prefix: /}, route: {cluster: app}}]\n";
     let (decoded, notes) = read(ResourceKind::VirtualHost, yaml).unwrap();
-    let Decoded::VirtualHost(host) = decoded else { panic!("{decoded:?}") };
+    let DecodedResource::VirtualHost(host) = decoded else { panic!("{decoded:?}") };
     assert_eq!((&*host.name, &*host.domains[0], host.routes.len()), ("r/web", "web.test", 1));
     assert_eq!(notes.fields(), ["virtual_hosts.metadata"]);
     let direct = |body: &str| {
@@ -277,7 +277,7 @@ fn filters_that_a_virtual_host_of_its_own_overrides_have_their_statistics() {
 #[test]
 fn virtual_hosts_of_their_own_come_by_ads_only_and_not_for_routes_inside_a_listener() {
     let vhds = |source: &str| format!("name: r\nvhds: {{config_source: {source}}}");
-    let Decoded::Route(config) =
+    let DecodedResource::Route(config) =
         read(ResourceKind::Route, &vhds("{ads: {}, initial_fetch_timeout: 3s}")).unwrap().0
     else {
         panic!("not a route configuration")

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 
 use super::trust::trust;
-use super::{Reference, ConfigSource, fields};
+use super::{ConfigSource, Reference, fields};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
@@ -307,7 +307,11 @@ fn common(context: &CommonTlsContext, notes: &mut Notes) -> Result<CommonPlan, R
 fn reference(sds: &SdsSecretConfig) -> Result<Reference, Rejection> {
     if sds.sds_config.is_none() {
         // Without a source the secret is one of the bootstrap's own, which share the table of sent ones.
-        return Ok(Reference { source: ConfigSource::Ads, name: sds.name.as_str().into(), fetch_timeout: None });
+        return Ok(Reference {
+            source: ConfigSource::Ads,
+            name: sds.name.as_str().into(),
+            fetch_timeout: None,
+        });
     }
     Reference::decode(&sds.name, sds.sds_config.as_ref(), "sds_config")
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::runtime::{Direction, Runtime};
+use crate::runtime::{Runtime, TrafficDirection};
 use crate::stats::ShardSnapshot;
 
 /// One demand.
@@ -49,10 +49,10 @@ pub(crate) enum Draining {
 }
 
 impl Draining {
-    pub(crate) fn takes(self, direction: Direction) -> bool {
+    pub(crate) fn takes(self, direction: TrafficDirection) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Inbound => direction != Direction::Outbound,
+            Self::Inbound => direction != TrafficDirection::Outbound,
             Self::Everything => true,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::clock::now;
 use super::cluster::Picked;
-use crate::outlier::{EjectionType, Outcome, EjectionDecision};
+use crate::outlier::{EjectionDecision, EjectionType, Outcome};
 use crate::stats::{OutlierStats, Shard};
 
 /// Reports how a try at an endpoint ended, where the cluster looks at that.

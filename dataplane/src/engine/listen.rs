@@ -25,7 +25,7 @@ use super::stream::{Rewound, Stream};
 use super::trust::clients;
 use crate::filter;
 use crate::peer::PeerCertificate;
-use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, Runtime};
+use crate::runtime::{DownstreamTls, Listener, OnInspectionTimeout, Runtime, TrafficDirection};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ impl ListenerState {
     }
 
     /// Whose traffic it takes.
-    pub(super) fn direction(&self) -> Direction {
+    pub(super) fn direction(&self) -> TrafficDirection {
         self.config.borrow().direction
     }
 
@@ -185,7 +185,7 @@ impl ListenerState {
 
     async fn begin(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
         let worker = self.worker.clone();
-        let _place = worker.connections.load.place();
+        let _place = worker.connections.load.counted();
         let config = self.config.borrow().clone();
         let (shard, stats) = (&worker.shard, &config.stats);
         shard.inc(stats.downstream_cx_total);
@@ -232,7 +232,7 @@ impl ListenerState {
                 }
             }
         }
-        let facts = filter_chain_match::Facts {
+        let facts = filter_chain_match::MatchInput {
             destination: local,
             source: peer,
             server_name: inspected.server_name.as_deref(),

@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 
 use super::access::LogWriter;
 use super::clusters::Clusters;
-use super::command::{WorkerCommand, Draining};
+use super::command::{Draining, WorkerCommand};
 use super::connection::Ending;
-use super::connection_balance::Load;
+use super::connection_balance::ConnectionCounts;
 use super::listen::ListenerState;
 use super::local::Local;
 use super::repeats::Repeats;
@@ -42,7 +42,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(super) fn new(
         index: usize,
-        load: Load,
+        load: ConnectionCounts,
         logs: LogWriter,
         repeats: Arc<Repeats>,
         peers: Vec<mpsc::Sender<WorkerCommand>>,

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::Override;
-use super::state::{Remembered, FilterState};
+use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::ClusterSnapshot;

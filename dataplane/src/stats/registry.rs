@@ -136,7 +136,9 @@ impl Registry {
     pub fn gauge(&mut self, scope: &Scope, name: &str) -> GaugeId {
         match self.intern(scope, name, StatId::Gauge(self.gauges)) {
             StatId::Gauge(id) => GaugeId(id),
-            StatId::Counter(_) | StatId::Histogram(_) => self.gauge(&Scope::plain("stats.conflict_gauge"), name),
+            StatId::Counter(_) | StatId::Histogram(_) => {
+                self.gauge(&Scope::plain("stats.conflict_gauge"), name)
+            }
         }
     }
 

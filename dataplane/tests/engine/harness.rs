@@ -22,14 +22,14 @@ use weft_dataplane::decode::route_config;
 use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
-    AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
-    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
-    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
-    Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores,
+    AccessLog, ClientCertDetails, Cluster, Codec, Discovery, DownstreamTls, Endpoint, Endpoints, FilterChain,
+    FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters, HttpLimits,
+    HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource, Router, Runtime,
+    ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport, Underscores,
     UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
-    ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatsSnapshot, TcpStats, StatValue,
+    ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatValue, StatsSnapshot, TcpStats,
 };
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -261,7 +261,7 @@ impl Setup {
             filter_chains: chains.into_iter().map(Arc::new).collect(),
             default_filter_chain: None,
             backlog: None,
-            direction: Direction::Unspecified,
+            direction: TrafficDirection::Unspecified,
         };
         change(&mut listener);
         self.runtime.listeners.insert(name.into(), Arc::new(listener));

@@ -34,8 +34,13 @@ impl Bench {
 
     /// An answer of the stream.
     fn hear(&mut self, hosts: Vec<Incoming>) -> Vec<RefusedName> {
-        let refusals =
-            self.world.apply(ResourceKind::VirtualHost, &ConfigSource::Ads, ConfigOrigin::Dynamic, hosts, self.now);
+        let refusals = self.world.apply(
+            ResourceKind::VirtualHost,
+            &ConfigSource::Ads,
+            ConfigOrigin::Dynamic,
+            hosts,
+            self.now,
+        );
         self.world.hear_virtual_hosts();
         self.promote();
         refusals
@@ -59,7 +64,10 @@ impl Bench {
 fn a_listener_waits_for_the_first_answer_with_virtual_hosts_be_it_an_empty_one() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
-    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::Route((ConfigSource::Ads, "r".into()))]);
+    assert_eq!(
+        bench.world.take_subscription_changes().begun,
+        [Dependency::Route((ConfigSource::Ads, "r".into()))]
+    );
     bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "0s", "unknown"))]);
     assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::VirtualHosts]);
     // The routes have come: how long they are waited for counts no more.
@@ -105,7 +113,11 @@ fn routes_that_begin_to_take_virtual_hosts_serve_as_before_until_those_are_there
     assert_eq!(bench.route_of("web.test").unwrap(), "table");
     assert_eq!(bench.world.virtual_hosts.iter().count(), 0, "nobody takes them");
     bench.take(ResourceKind::Route, vec![incoming("r", "4", taker("r", "0s", "unknown"))]);
-    assert_eq!(bench.world.take_subscription_changes().begun, [Dependency::VirtualHosts], "what was heard then says nothing now");
+    assert_eq!(
+        bench.world.take_subscription_changes().begun,
+        [Dependency::VirtualHosts],
+        "what was heard then says nothing now"
+    );
     assert_eq!(bench.route_of("web.test").unwrap(), "table");
 }
 
@@ -143,7 +155,8 @@ fn a_virtual_host_that_can_belong_to_no_routes_is_refused() {
     assert_eq!((&*refusals[0].0, refusals[0].1.field.as_str()), ("web", "name"));
     let file = ConfigSource::File("/x/hosts.yaml".into());
     let of_file = vec![host("r/web", "web.test", "web")];
-    let refusals = bench.world.apply(ResourceKind::VirtualHost, &file, ConfigOrigin::Dynamic, of_file, bench.now);
+    let refusals =
+        bench.world.apply(ResourceKind::VirtualHost, &file, ConfigOrigin::Dynamic, of_file, bench.now);
     assert!(refusals[0].1.reason.contains("/x/hosts.yaml"), "{}", refusals[0].1);
 }
 
@@ -197,7 +210,12 @@ fn a_snapshot_serves_with_the_virtual_hosts_that_were_there() {
     for kind in ResourceKind::ALL {
         let saved = snapshot.resources.iter().filter(|saved| saved.type_url == kind.type_url());
         let saved = saved.map(|saved| incoming(&saved.name, &saved.version, saved.body.clone())).collect();
-        assert!(restored.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, saved, restored.now).is_empty());
+        assert!(
+            restored
+                .world
+                .apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, saved, restored.now)
+                .is_empty()
+        );
     }
     restored.world.hear_virtual_hosts();
     restored.work();
@@ -210,7 +228,11 @@ fn a_snapshot_serves_with_the_virtual_hosts_that_were_there() {
 fn virtual_hosts_that_nobody_takes_are_not_kept() {
     let mut bench = Bench::new();
     bench.hear(vec![host("r/web", "web.test", "web")]);
-    assert_eq!(bench.world.take_subscription_changes().ended, [Dependency::VirtualHosts], "the stream forgets them too");
+    assert_eq!(
+        bench.world.take_subscription_changes().ended,
+        [Dependency::VirtualHosts],
+        "the stream forgets them too"
+    );
     assert_eq!(bench.world.virtual_hosts.iter().count(), 0);
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
     bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "0s", "unknown"))]);
