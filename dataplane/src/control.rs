@@ -32,8 +32,7 @@ use crate::rejection::Rejection;
 use crate::runtime::Runtime;
 use crate::snapshot::ConfigSnapshot;
 
-mod binding;
-mod build;
+mod bind_retries;
 mod deadlines;
 mod dependencies;
 mod files;
@@ -42,13 +41,14 @@ mod handle;
 mod intake;
 mod inventory;
 mod local;
-mod pending;
+mod outlier_sweeps;
+mod pending_update;
 pub mod resource;
-mod saving;
+mod runtime_builder;
 mod settle;
+mod snapshot_schedule;
 mod startup;
 mod subscriptions;
-mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -58,16 +58,16 @@ pub mod world;
 
 pub use handle::{ControlHandle, ControlState, LogControl, Phase};
 
-use binding::Binding;
-use build::Builder;
+use bind_retries::BindRetries;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
 use handle::ControlQuery;
-use pending::Pending;
+use outlier_sweeps::OutlierSweeps;
+use pending_update::PendingUpdate;
 use resource::{ConfigOrigin, Now, RefusedName};
-use saving::Saving;
+use runtime_builder::RuntimeBuilder;
+use snapshot_schedule::SnapshotSchedule;
 use startup::Startup;
-use sweeps::Sweeps;
 use warm::Unusable;
 use world::World;
 
@@ -149,7 +149,7 @@ pub struct Control {
     bootstrap: Bootstrap,
     config_path: Option<PathBuf>,
     world: World,
-    builder: Builder,
+    builder: RuntimeBuilder,
     engine: Engine,
     /// What every worker serves by.
     runtime: Arc<Runtime>,
@@ -160,9 +160,9 @@ pub struct Control {
     /// What the stream was asked for by name.
     subscribed: HashSet<(ResourceKind, Arc<str>)>,
     /// The lists that came at least once.
-    heard: HashSet<ResourceKind>,
+    received_lists: HashSet<ResourceKind>,
     /// Updates that are not answered yet, in their order.
-    pending: Vec<Pending>,
+    pending: Vec<PendingUpdate>,
     queries: mpsc::Receiver<ControlQuery>,
     resolver: Resolver,
     answers: mpsc::Receiver<Answer>,
@@ -173,12 +173,12 @@ pub struct Control {
     /// The snapshot that this proxy started with.
     restored: Option<ConfigSnapshot>,
     startup: Startup,
-    binding: Binding,
-    saving: Saving,
-    sweeps: Sweeps,
+    binding: BindRetries,
+    saving: SnapshotSchedule,
+    sweeps: OutlierSweeps,
     /// The workers have to be given a runtime whatever has changed in the world.
     dirty: bool,
-    farewell: Shared<BoxFuture<'static, ()>>,
+    leave_mesh: Shared<BoxFuture<'static, ()>>,
     stop: CancellationToken,
 }
 
@@ -199,7 +199,7 @@ impl Control {
             bootstrap: config.bootstrap,
             config_path: config.config_path,
             world,
-            builder: Builder::default(),
+            builder: RuntimeBuilder::default(),
             engine,
             runtime: Runtime::empty(),
             started: SystemTime::now(),
@@ -207,7 +207,7 @@ impl Control {
             secrets: watch::channel(Arc::default()).0,
             stream: None,
             subscribed: HashSet::new(),
-            heard: HashSet::new(),
+            received_lists: HashSet::new(),
             pending: Vec::new(),
             queries,
             resolver: Resolver::new(answer_sender),
@@ -218,11 +218,11 @@ impl Control {
             gauges,
             restored: None,
             startup: Startup::default(),
-            binding: Binding::default(),
-            saving: Saving::to(config.snapshots),
-            sweeps: Sweeps::default(),
+            binding: BindRetries::default(),
+            saving: SnapshotSchedule::to(config.snapshots),
+            sweeps: OutlierSweeps::default(),
             dirty: true,
-            farewell: std::future::ready(()).boxed().shared(),
+            leave_mesh: std::future::ready(()).boxed().shared(),
             stop: config.stop,
         };
         control.take_identity();
@@ -256,7 +256,7 @@ impl Control {
         })
     }
 
-    /// Runs until the stop token is cancelled, then drains. `farewell` is waited for while the listeners are still
+    /// Runs until the stop token is cancelled, then drains. `leave_mesh` is waited for while the listeners are still
     /// open, and is said once.
     ///
     /// # Errors
@@ -264,10 +264,10 @@ impl Control {
     pub async fn run(
         mut self,
         stream: Option<(Client, mpsc::Receiver<Notice>)>,
-        farewell: impl Future<Output = ()> + Send + 'static,
+        leave_mesh: impl Future<Output = ()> + Send + 'static,
         times: DrainTimes,
     ) -> Result<(), StartError> {
-        self.farewell = farewell.boxed().shared();
+        self.leave_mesh = leave_mesh.boxed().shared();
         self.stream = stream;
         self.subscribe_lists();
         self.watch_lists();
@@ -331,7 +331,7 @@ impl Control {
         let far = Instant::now() + Duration::from_secs(3600);
         [
             self.world.next_deadline(),
-            self.pending.iter().map(Pending::deadline).min(),
+            self.pending.iter().map(PendingUpdate::deadline).min(),
             self.startup.next_deadline(),
             self.binding.next_deadline(),
             // While something warms there is nothing to save yet.
@@ -366,10 +366,10 @@ impl Control {
                 self.engine.drain(Duration::ZERO, times.limit).await;
             }
             ControlQuery::DrainInbound(reply) => {
-                let (times, farewell) = (DrainTimes::default(), self.farewell.clone());
+                let (times, leave_mesh) = (DrainTimes::default(), self.leave_mesh.clone());
                 let draining = self.engine.drain_inbound(times.minimum, times.limit);
                 tokio::spawn(async move {
-                    farewell.await;
+                    leave_mesh.await;
                     draining.await;
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(());
@@ -386,7 +386,7 @@ impl Control {
         std::mem::swap(&mut queries, &mut self.queries);
         self.save_now();
         let draining = async {
-            self.farewell.clone().await;
+            self.leave_mesh.clone().await;
             self.engine.drain(times.minimum, times.limit).await;
         };
         let capped = tokio::time::timeout(times.limit + Duration::from_secs(1), draining);

@@ -34,7 +34,7 @@ use crate::{admin, hds, metrics_push};
 
 const ADMIN_PORT: u16 = 15000;
 /// A goodbye takes at most this long of the time for draining.
-const FAREWELL: Duration = Duration::from_secs(3);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A discovery stream that is lost within this time was of no use.
 const SHORT_STREAM: Duration = Duration::from_secs(10);
 
@@ -152,11 +152,11 @@ pub async fn run(
     // The admin endpoints answer while the proxy drains: their own token ends them last.
     let admin_stop = CancellationToken::new();
     tokio::spawn(admin::serve(admin_listener, handle, admin_stop.clone()));
-    let farewell = farewell(joined.as_ref());
+    let leave_mesh = leave_mesh(joined.as_ref());
     if let Some(joined) = joined {
         tokio::spawn(keep_identity(joined, stop.clone()));
     }
-    let ran = Box::pin(control.run(stream, farewell, DrainTimes::default())).await;
+    let ran = Box::pin(control.run(stream, leave_mesh, DrainTimes::default())).await;
     admin_stop.cancel();
     Ok(ran?)
 }
@@ -249,11 +249,11 @@ async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
 }
 
 /// Says goodbye to the control plane, so that callers hear of it before the listeners close.
-fn farewell(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use<> {
+fn leave_mesh(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use<> {
     let control_plane = joined.map(|joined| ControlPlane::new(joined.replicas.clone(), joined.credentials()));
     async move {
         let Some(control_plane) = control_plane else { return };
-        match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
+        match tokio::time::timeout(LEAVE_TIMEOUT, control_plane.leave()).await {
             Ok(Ok(())) => tracing::info!("said goodbye"),
             Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),
             Err(_) => tracing::warn!("could not say goodbye in time"),

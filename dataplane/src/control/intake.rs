@@ -9,7 +9,7 @@ use weft_xds::transport::client::Notice;
 
 use super::Control;
 use super::files::FileUpdate;
-use super::pending::Pending;
+use super::pending_update::PendingUpdate;
 use super::resource::{ConfigOrigin, Incoming};
 use crate::bootstrap::ListSource;
 use crate::decode::ConfigSource;
@@ -42,8 +42,8 @@ impl Control {
             ?removed,
             "update"
         );
-        self.startup.heard(now.instant);
-        self.heard.insert(kind);
+        self.startup.update_received(now.instant);
+        self.received_lists.insert(kind);
         let names = added.iter().map(|added| (Arc::clone(&added.name), Arc::clone(&added.version))).collect();
         let incoming = added
             .into_iter()
@@ -52,10 +52,10 @@ impl Control {
         let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, now);
         self.world.remove(kind, &ConfigSource::Ads, &removed);
         if kind == ResourceKind::VirtualHost {
-            self.world.hear_virtual_hosts();
+            self.world.virtual_hosts_answered();
         }
         self.gauges.count_update(kind, refusals.is_empty());
-        self.pending.push(Pending::new(kind, ticket, names, refusals, now.instant));
+        self.pending.push(PendingUpdate::new(kind, ticket, names, refusals, now.instant));
     }
 
     pub(super) fn take_file(&mut self, update: &FileUpdate) {
@@ -66,7 +66,7 @@ impl Control {
             (ResourceKind::Cluster, &self.bootstrap.cluster_source),
         ] {
             if *list == Some(ListSource::File(update.path.clone())) {
-                self.heard.insert(kind);
+                self.received_lists.insert(kind);
                 let present: HashSet<_> =
                     update.resources(kind).map(|incoming| incoming.name.clone()).collect();
                 let gone = self.world.dynamic_names(kind).into_iter().filter(|name| !present.contains(name));

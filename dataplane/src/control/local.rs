@@ -90,7 +90,7 @@ impl Control {
             self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, resources, now);
         }
         // A route configuration was saved with all its virtual hosts, be it none.
-        self.world.hear_virtual_hosts();
+        self.world.virtual_hosts_answered();
         self.restored = Some(snapshot);
     }
 

@@ -124,13 +124,13 @@ impl Control {
     }
 
     fn announce_ready(&mut self, now: Instant) {
-        let heard = |kind, source: &Option<ListSource>| {
+        let is_received = |kind, source: &Option<ListSource>| {
             source.is_none()
-                || self.heard.contains(&kind)
+                || self.received_lists.contains(&kind)
                 || (self.restored.is_some() && !self.startup.holds())
         };
-        let complete = heard(ResourceKind::Cluster, &self.bootstrap.cluster_source)
-            && heard(ResourceKind::Listener, &self.bootstrap.listener_source)
+        let complete = is_received(ResourceKind::Cluster, &self.bootstrap.cluster_source)
+            && is_received(ResourceKind::Listener, &self.bootstrap.listener_source)
             && self.world.is_warm()
             && self.binding.is_decided(now)
             && !self.has_changes();
@@ -148,7 +148,7 @@ impl Control {
                 clusters = self.runtime.clusters.len(),
                 "ready"
             );
-        } else if *self.phase.borrow() == Phase::PreInitializing && !self.heard.is_empty() {
+        } else if *self.phase.borrow() == Phase::PreInitializing && !self.received_lists.is_empty() {
             self.phase.send_replace(Phase::Initializing);
         }
     }

@@ -13,9 +13,9 @@ use prost::{Message, Name};
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::build::Builder;
 use super::dependencies::Dependency;
 use super::resource::{ConfigOrigin, Incoming, Now, RefusedName};
+use super::runtime_builder::RuntimeBuilder;
 use super::world::World;
 use crate::decode::{ConfigSource, EndpointSource};
 use crate::runtime::Runtime;
@@ -51,7 +51,7 @@ fn rds_listener(route: &str) -> Bytes {
 
 struct Bench {
     world: World,
-    builder: Builder,
+    builder: RuntimeBuilder,
     now: Now,
 }
 
@@ -71,7 +71,7 @@ struct Work {
 impl Bench {
     fn new() -> Self {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
-        Self { world: World::default(), builder: Builder::default(), now }
+        Self { world: World::default(), builder: RuntimeBuilder::default(), now }
     }
 
     fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<RefusedName> {

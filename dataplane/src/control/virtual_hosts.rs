@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_api::names::route_configuration_of;
 
-use super::deadlines::Deadlines;
+use super::deadlines::DeadlineQueue;
 use super::dependencies::{Dependency, DependencyChange};
 use super::resource::{Accepted, ChildKey, ChildResource};
 use super::table::{Absent, ChildTable, Table};
@@ -27,11 +27,11 @@ use crate::route::{Vhds, VirtualHost};
 pub struct VirtualHosts {
     hosts: ChildTable<Arc<VirtualHost>>,
     /// Route configurations with `vhds`.
-    takers: BTreeSet<ChildKey>,
+    vhds_routes: BTreeSet<ChildKey>,
     /// Those of them that are not in use yet.
-    waiting: Deadlines<ChildKey>,
+    waiting: DeadlineQueue<ChildKey>,
     /// The first answer has come since they are asked for.
-    heard: bool,
+    answered: bool,
     /// What was told as begun and not as ended.
     asked: bool,
 }
@@ -40,9 +40,9 @@ impl Default for VirtualHosts {
     fn default() -> Self {
         Self {
             hosts: ChildTable::new(Absent::Goes),
-            takers: BTreeSet::new(),
-            waiting: Deadlines::default(),
-            heard: false,
+            vhds_routes: BTreeSet::new(),
+            waiting: DeadlineQueue::default(),
+            answered: false,
             asked: false,
         }
     }
@@ -95,8 +95,8 @@ impl VirtualHosts {
         match vhds {
             None => self.unfollow(key),
             Some(vhds) => {
-                self.takers.insert(key.clone());
-                if !self.heard {
+                self.vhds_routes.insert(key.clone());
+                if !self.answered {
                     self.waiting
                         .set(key.clone(), vhds.fetch_timeout.map(|fetch_timeout| now + fetch_timeout));
                 }
@@ -106,14 +106,14 @@ impl VirtualHosts {
 
     /// A route configuration went, or takes no virtual hosts any more.
     pub(super) fn unfollow(&mut self, key: &ChildKey) {
-        self.takers.remove(key);
+        self.vhds_routes.remove(key);
         self.waiting.remove(key);
     }
 
     /// The route configurations that this virtual host belongs to.
-    pub(super) fn takers_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ChildKey> {
+    pub(super) fn routes_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ChildKey> {
         let configuration = route_configuration_of(host);
-        self.takers.iter().filter(move |(_, name)| configuration == Some(&**name))
+        self.vhds_routes.iter().filter(move |(_, name)| configuration == Some(&**name))
     }
 
     /// Whether a route configuration is not used yet, because its virtual hosts are on their way.
@@ -138,15 +138,15 @@ impl VirtualHosts {
     }
 
     /// It is known now which there are, be it none; answers who waited for that.
-    pub(super) fn hear(&mut self) -> Vec<ChildKey> {
+    pub(super) fn answered(&mut self) -> Vec<ChildKey> {
         // What nobody takes was asked for earlier, and says nothing of what will be asked for.
-        self.heard = !self.takers.is_empty();
+        self.answered = !self.vhds_routes.is_empty();
         self.waiting.take_all()
     }
 
     /// Whether the first answer has come.
-    pub(super) fn is_heard(&self) -> bool {
-        self.heard
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Takes those whose time is over; they are used with their own virtual hosts alone.
@@ -156,7 +156,7 @@ impl VirtualHosts {
 
     /// Whether they have to be asked for since the last time, or no longer.
     pub(super) fn take_change(&mut self) -> Option<DependencyChange> {
-        if !self.takers.is_empty() {
+        if !self.vhds_routes.is_empty() {
             let begins = !std::mem::replace(&mut self.asked, true);
             return begins.then_some(DependencyChange::Begun(Dependency::VirtualHosts));
         }

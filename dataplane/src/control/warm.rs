@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::build::Builder;
 use super::dependencies::{Dependency, DependencyChange, Dependent, HasDependencies};
 use super::resource::{ConfigOrigin, Now, RefusedName};
+use super::runtime_builder::RuntimeBuilder;
 use super::world::{SubscriptionChanges, World};
 use crate::decode::{ClusterPlan, ConfigSource, EndpointSource, EndpointsPlan};
 
@@ -52,7 +52,7 @@ impl World {
             Dependency::Route(key) => self.routes.is_known(key) && !self.virtual_hosts.keeps_waiting(key),
             Dependency::Secret(key) => self.usable.contains_key(key),
             Dependency::Addresses(question) => self.resolved.contains_key(question),
-            Dependency::VirtualHosts => self.virtual_hosts.is_heard(),
+            Dependency::VirtualHosts => self.virtual_hosts.is_answered(),
         }
     }
 
@@ -91,7 +91,7 @@ impl World {
 
     /// Puts what is warm, or has waited long enough, into use. What cannot be prepared with its secrets is refused,
     /// and the version before it stays.
-    pub(super) fn promote(&mut self, builder: &mut Builder, now: Now) -> Promoted {
+    pub(super) fn promote(&mut self, builder: &mut RuntimeBuilder, now: Now) -> Promoted {
         for key in self.virtual_hosts.expired(now.instant) {
             self.route_came(key);
         }

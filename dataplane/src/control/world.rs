@@ -1,7 +1,7 @@
 //! All resources that the proxy knows.
 //!
 //! ```text
-//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──Builder──> Runtime
+//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──RuntimeBuilder──> Runtime
 //! ```
 //!
 //! A changed listener or cluster warms beside the one in use and takes its place when everything that it names has
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_api::ResourceKind;
 
-use super::deadlines::Deadlines;
+use super::deadlines::DeadlineQueue;
 use super::dependencies::{Dependencies, Dependency, Dependent};
 use super::resource::{Accepted, ChildKey, ConfigOrigin, Incoming, Now, Refused, RefusedName};
 use super::table::{Absent, ChildTable, Table, WarmingTable};
@@ -54,13 +54,13 @@ pub struct World {
     /// Warming resources that have to be looked at: they are new, or something that they name has come.
     pub(super) due: BTreeSet<Dependent>,
     /// All other warming resources: when they go on without what they lack.
-    pub(super) warming_deadlines: Deadlines<Dependent>,
-    pub(super) stale: Stale,
+    pub(super) warming_deadlines: DeadlineQueue<Dependent>,
+    pub(super) stale: StaleParts,
 }
 
 /// What the runtime has to be built anew of.
 #[derive(Debug, Default)]
-pub(super) struct Stale {
+pub(super) struct StaleParts {
     pub(super) dependents: BTreeSet<Dependent>,
     pub(super) routes: HashSet<ChildKey>,
 }
@@ -87,8 +87,8 @@ impl Default for World {
             resolved: HashMap::new(),
             dependencies: Dependencies::default(),
             due: BTreeSet::new(),
-            warming_deadlines: Deadlines::default(),
-            stale: Stale::default(),
+            warming_deadlines: DeadlineQueue::default(),
+            stale: StaleParts::default(),
         }
     }
 }
@@ -127,7 +127,7 @@ impl World {
             ResourceKind::Route => self.route_came(key),
             // Who names the routes has nothing to do with it.
             ResourceKind::VirtualHost => {
-                self.stale.routes.extend(self.virtual_hosts.takers_of(&key.1).cloned());
+                self.stale.routes.extend(self.virtual_hosts.routes_of(&key.1).cloned());
             }
         }
     }
@@ -139,8 +139,8 @@ impl World {
     }
 
     /// It is known now which virtual hosts there are.
-    pub(super) fn hear_virtual_hosts(&mut self) {
-        for key in self.virtual_hosts.hear() {
+    pub(super) fn virtual_hosts_answered(&mut self) {
+        for key in self.virtual_hosts.answered() {
             self.route_came(key);
         }
     }

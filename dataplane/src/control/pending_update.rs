@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// One update on its way.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingUpdate {
     pub(super) kind: ResourceKind,
     pub(super) ticket: Ticket,
     names: Vec<(Arc<str>, Arc<str>)>,
@@ -24,7 +24,7 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingUpdate {
     pub(super) fn new(
         kind: ResourceKind,
         ticket: Ticket,

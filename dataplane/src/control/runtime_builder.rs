@@ -20,7 +20,7 @@ use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 
 /// Remembers what was built last.
 #[derive(Debug, Default)]
-pub(super) struct Builder {
+pub(super) struct RuntimeBuilder {
     /// What the workers were given last.
     runtime: Runtime,
     clusters: HashMap<Arc<str>, BuiltCluster>,
@@ -32,7 +32,7 @@ pub(super) struct Builder {
 
 /// A new runtime, with what of it is not as in the one before.
 #[derive(Debug)]
-pub(super) struct Built {
+pub(super) struct BuiltRuntime {
     pub(super) runtime: Arc<Runtime>,
     /// Clusters that are new, changed, or gone.
     pub(super) clusters: Vec<Arc<str>>,
@@ -72,7 +72,7 @@ impl BuiltListener {
     }
 }
 
-impl Builder {
+impl RuntimeBuilder {
     /// Prepares what is on its way with its secrets; where they are missing, it is prepared later.
     pub(super) fn check(&mut self, dependent: &Dependent, world: &World) -> Result<(), Rejection> {
         match dependent {
@@ -108,7 +108,7 @@ impl Builder {
     }
 
     /// Builds what changed since the last time, and takes over the rest.
-    pub(super) fn build(&mut self, world: &mut World) -> Built {
+    pub(super) fn build(&mut self, world: &mut World) -> BuiltRuntime {
         let stale = std::mem::take(&mut world.stale);
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
         for dependent in stale.dependents {
@@ -121,7 +121,7 @@ impl Builder {
             self.build_route(&key, world);
         }
         self.runtime.revision += 1;
-        Built { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
+        BuiltRuntime { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
     }
 
     fn build_route(&mut self, key: &ChildKey, world: &World) {
