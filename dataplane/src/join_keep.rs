@@ -10,7 +10,7 @@ use weft_api::join::ProxyType;
 use weft_api::supervisor::{State, Supervisor};
 
 use crate::args::JoinArgs;
-use crate::enter::{self, EnterError};
+use crate::enter::{self, JoinError};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::rotation::{WallClock, rotate};
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the join is refused or the files cannot be written.
-pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), EnterError> {
+pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), JoinError> {
     let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?.settled().await;
     let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
     let directory = entered.directory;

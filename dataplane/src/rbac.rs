@@ -1,7 +1,7 @@
 //! Authorization: Envoy's RBAC filter for HTTP requests and for connections.
 //!
 //! Policies are tried in the order of their names, so the answer and the name in it are the same in every process.
-//! Everything that cannot be decided leans to refusal: see [`Lean`]. The tree of a policy knows its side: a header
+//! Everything that cannot be decided counts towards refusal: see [`UndecidedAs`]. The tree of a policy knows its side: a header
 //! below a Deny, or below a negation in an Allow, matches in doubt; elsewhere it does not.
 
 mod attributes;
@@ -9,7 +9,7 @@ mod rule;
 
 use std::sync::Arc;
 
-use crate::matcher::Lean;
+use crate::matcher::UndecidedAs;
 use crate::stats::{RbacStats, Registry, Scope};
 pub use attributes::Attributes;
 pub(crate) use rule::Rule;
@@ -85,13 +85,13 @@ impl Rules {
 
     /// Tries the policies in the order of their names; the first that matches decides.
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
-        let lean = match self.action {
-            RbacAction::Deny => Lean::Match,
-            RbacAction::Allow | RbacAction::Log => Lean::Miss,
+        let undecided = match self.action {
+            RbacAction::Deny => UndecidedAs::Match,
+            RbacAction::Allow | RbacAction::Log => UndecidedAs::Miss,
         };
         let matched = self.policies.iter().find(|policy| {
-            policy.permissions.iter().any(|rule| rule.matches(attributes, lean))
-                && policy.principals.iter().any(|rule| rule.matches(attributes, lean))
+            policy.permissions.iter().any(|rule| rule.matches(attributes, undecided))
+                && policy.principals.iter().any(|rule| rule.matches(attributes, undecided))
         });
         let allowed = match self.action {
             RbacAction::Allow => matched.is_some(),

@@ -25,7 +25,7 @@ pub use action::{
 };
 pub(crate) use domains::Domains;
 pub use domains::without_port;
-pub(crate) use headers::{Addition, AppendAction, Value};
+pub(crate) use headers::{Addition, AppendAction, HeaderTemplate};
 pub use headers::{Evaluated, HeaderOps};
 pub use matching::{PathMatch, RouteMatch};
 pub(crate) use matching::{QueryMatch, QueryRule};
@@ -52,7 +52,7 @@ pub struct RouteConfig {
     /// Fields that were accepted and have no effect.
     pub notes: Notes,
     pub(crate) domains: Domains,
-    pub(crate) common: Arc<Levelled>,
+    pub(crate) common: Arc<LevelConfig>,
     /// `most_specific_header_mutations_wins`.
     pub(crate) specific_wins: bool,
 }
@@ -88,7 +88,7 @@ pub struct VirtualHost {
     pub attempt_count_in_request: bool,
     /// `include_attempt_count_in_response`.
     pub attempt_count_in_response: bool,
-    pub(crate) common: Levelled,
+    pub(crate) common: LevelConfig,
 }
 
 /// `Route`, meant.
@@ -102,12 +102,12 @@ pub struct Route {
     pub action: Action,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
-    pub(crate) common: Levelled,
+    pub(crate) common: LevelConfig,
 }
 
 /// What every level has.
 #[derive(Debug, Default)]
-pub(crate) struct Levelled {
+pub(crate) struct LevelConfig {
     pub(crate) request: HeaderOps,
     pub(crate) response: HeaderOps,
     /// `typed_per_filter_config`, by the filter's name.

@@ -22,7 +22,7 @@ use crate::bootstrap::link::{LinkError, Links};
 use crate::bootstrap::{Bootstrap, BootstrapError, DiscoveryVariant};
 use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
-use crate::enter::{self, EnterError, Entered, Entrance};
+use crate::enter::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::replicas::Replicas;
@@ -43,7 +43,7 @@ const SHORT_STREAM: Duration = Duration::from_secs(10);
 pub enum RunError {
     /// The workload cannot enter the mesh.
     #[error(transparent)]
-    Enter(#[from] EnterError),
+    Enter(#[from] JoinError),
     /// The bootstrap file cannot be used.
     #[error("error: --config-path {0}")]
     Bootstrap(#[from] BootstrapError),
@@ -69,7 +69,7 @@ impl RunError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Enter(EnterError::Usage(_)) | Self::Bootstrap(_) | Self::Start(_) | Self::Link(_) => {
+            Self::Enter(JoinError::Usage(_)) | Self::Bootstrap(_) | Self::Start(_) | Self::Link(_) => {
                 crate::args::EX_USAGE
             }
             Self::Reserve(ReserveError::Twice { .. }) => crate::args::EX_USAGE,
@@ -87,12 +87,12 @@ struct JoinedWorkload {
 }
 
 impl JoinedWorkload {
-    fn new(entered: Entered) -> Self {
+    fn new(joined: JoinedIdentity) -> Self {
         Self {
-            trust_domain: entered.membership.trust_domain,
-            replicas: entered.replicas,
-            identity: watch::channel(Arc::new(entered.identity)).0,
-            directory: entered.directory,
+            trust_domain: joined.membership.trust_domain,
+            replicas: joined.replicas,
+            identity: watch::channel(Arc::new(joined.identity)).0,
+            directory: joined.directory,
         }
     }
 
@@ -124,9 +124,9 @@ pub async fn run(
             if let Some(listeners) = entrance.listeners().await {
                 engine.reserve(Reservations::try_new(&listeners, admin_address)?);
             }
-            let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
-            let bootstrap = Bootstrap::joined(&entered.membership, args.workload.locality.as_ref());
-            (bootstrap, Some(JoinedWorkload::new(entered)))
+            let Some(joined) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
+            let bootstrap = Bootstrap::joined(&joined.membership, args.workload.locality.as_ref());
+            (bootstrap, Some(JoinedWorkload::new(joined)))
         }
     };
     let node = bootstrap.node.id.clone();
@@ -164,7 +164,7 @@ pub async fn run(
 /// Where the configuration comes from.
 enum BootstrapSource {
     File(Box<Bootstrap>),
-    Mesh(Entrance),
+    Mesh(PreparedJoin),
 }
 
 async fn bind_admin(args: &RunArgs, origin: &BootstrapSource) -> Result<(SocketAddr, TcpListener), RunError> {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::query::Query;
-use super::{Page, bind, route, serve};
+use super::{AdminResponse, bind, route, serve};
 use crate::bootstrap::Bootstrap;
 use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl};
 use crate::engine::{Engine, EngineConfig, Pinning};
@@ -64,7 +64,7 @@ async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(ControlHandle) -> 
     ran.unwrap();
 }
 
-async fn get(handle: &ControlHandle, path: &str, query: &str) -> Page {
+async fn get(handle: &ControlHandle, path: &str, query: &str) -> AdminResponse {
     route(&Method::GET, path, &Query::parse(query), handle).await
 }
 

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::context::Context;
 use super::flags::ResponseFlags;
-use crate::matcher::{HeaderMatch, Lean};
+use crate::matcher::{HeaderMatch, UndecidedAs};
 
 /// `AccessLogFilter`.
 #[derive(Clone, Debug)]
@@ -69,7 +69,9 @@ impl AccessLogFilter {
             }
             Self::Flags(None) => !at.flags.is_empty(),
             Self::Flags(Some(flags)) => at.flags.contains(*flags),
-            Self::Header(header) => at.request.is_some_and(|request| header.matches(&request, Lean::Miss)),
+            Self::Header(header) => {
+                at.request.is_some_and(|request| header.matches(&request, UndecidedAs::Miss))
+            }
             Self::NotHealthCheck => true,
             Self::And(filters) => filters.iter().all(|filter| filter.accepts(at)),
             Self::Or(filters) => filters.iter().any(|filter| filter.accepts(at)),

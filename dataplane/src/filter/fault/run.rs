@@ -15,7 +15,7 @@ use crate::engine::clock::Deadline;
 use crate::engine::limits::limited;
 use crate::engine::reply::Reply;
 use crate::format::ResponseFlags;
-use crate::matcher::Lean;
+use crate::matcher::UndecidedAs;
 use crate::route::{Action, RouteRef};
 
 impl Fault {
@@ -114,7 +114,7 @@ impl FaultSettings {
         if !self.downstream_nodes.is_empty() && !node.is_some_and(from_node) {
             return false;
         }
-        self.headers.iter().all(|header| header.matches(&request.head(), Lean::Miss))
+        self.headers.iter().all(|header| header.matches(&request.head(), UndecidedAs::Miss))
     }
 
     fn delay(&self, headers: &HeaderMap, random: u64) -> Option<Duration> {
