@@ -41,7 +41,6 @@ pub struct ListenerPlan {
     stats: ListenerStats,
     binds: bool,
     inspection: Inspection,
-    original_destination: bool,
     chains: Vec<ChainPlan>,
     default_chain: Option<ChainPlan>,
     backlog: Option<u32>,
@@ -94,7 +93,6 @@ impl ListenerPlan {
                 },
                 ..Inspection::default()
             },
-            original_destination: fields::flag(resource.use_original_dst.as_ref()),
             chains: Vec::new(),
             default_chain: None,
             backlog: number(resource.tcp_backlog_size.as_ref()),
@@ -104,12 +102,16 @@ impl ListenerPlan {
                 Ok(PbTrafficDirection::Unspecified) | Err(_) => TrafficDirection::Unspecified,
             },
         };
-        plan.read_listener_filters(resource)?;
+        plan.read_listener_filters(resource, context)?;
         plan.read_chains(resource, context)?;
         Ok(plan)
     }
 
-    fn read_listener_filters(&mut self, resource: &PbListener) -> Result<(), Rejection> {
+    fn read_listener_filters(
+        &mut self,
+        resource: &PbListener,
+        context: &mut DecodeContext<'_>,
+    ) -> Result<(), Rejection> {
         for (index, filter) in resource.listener_filters.iter().enumerate() {
             let at = || format!("listener_filters[{index}]");
             refuse(&filter.filter_disabled, "filter_disabled").within(at)?;
@@ -125,7 +127,7 @@ impl ListenerPlan {
             } else if fields::holds::<HttpInspector>(config) {
                 self.inspection.http = true;
             } else if fields::holds::<OriginalDst>(config) {
-                self.original_destination = true;
+                context.notes.ignored(true, &format!("{}.typed_config", at()));
             } else {
                 return Err(fields::unknown_extension(&filter.name, Some(config), &at()));
             }
@@ -203,7 +205,6 @@ impl ListenerPlan {
             stats: self.stats.clone(),
             binds: self.binds,
             inspection: self.inspection.clone(),
-            original_destination: self.original_destination,
             filter_chains: chains,
             default_filter_chain: default_chain,
             backlog: self.backlog,
@@ -244,6 +245,7 @@ fn unsupported(resource: &PbListener, context: &mut DecodeContext<'_>) -> Result
     refuse(fields::flag(resource.freebind.as_ref()), "freebind")?;
     refuse(resource.enable_mptcp, "enable_mptcp")?;
     refuse(&resource.socket_options, "socket_options")?;
+    context.notes.ignored(fields::flag(resource.use_original_dst.as_ref()), "use_original_dst");
     context.notes.ignored(&resource.access_log, "access_log");
     context.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
     context.notes.ignored(&resource.stats_matcher, "stats_matcher");

@@ -24,8 +24,6 @@ pub struct Listener {
     pub binds: bool,
     /// What is read of a connection before its filter chain is chosen.
     pub inspection: Inspection,
-    /// `use_original_dst` or the original_dst listener filter: match by where the client meant to go.
-    pub original_destination: bool,
     /// Chains in the order of the resource; the choice follows Envoy's precedence, not this order.
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// The chain for connections that match none.

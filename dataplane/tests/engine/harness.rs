@@ -257,7 +257,6 @@ impl Setup {
             stats: ListenerStats::register(&mut self.registry, &Scope::listener(name)),
             binds: true,
             inspection: Inspection::default(),
-            original_destination: false,
             filter_chains: chains.into_iter().map(Arc::new).collect(),
             default_filter_chain: None,
             backlog: None,
