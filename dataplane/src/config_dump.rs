@@ -1,5 +1,6 @@
 //! `/config_dump`: what is configured, in the shape of Envoy's admin messages, private keys redacted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,9 +9,11 @@ use serde_json::{Map, Value, json};
 use weft_api::ResourceKind;
 
 use crate::bootstrap::Bootstrap;
+use crate::control::ControlState;
 use crate::control::resource::{Accepted, ChildResource, ConfigOrigin, Refused, WarmingResource};
 use crate::control::world::World;
 use crate::decode::SecretPlan;
+use crate::runtime::{RouteSource, Runtime, Terminal};
 
 /// What a caller wants to see.
 #[derive(Debug, Default)]
@@ -27,7 +30,8 @@ const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
 
 /// The whole dump, or the part that was asked for.
 #[must_use]
-pub fn render(world: &World, bootstrap: &Bootstrap, started: SystemTime, selection: &Selection) -> Value {
+pub fn render(state: &ControlState<'_>, selection: &Selection) -> Value {
+    let ControlState { world, bootstrap, runtime, started, .. } = *state;
     // Held for the whole dump, given back after it.
     let _descriptors = weft_api::json::descriptors();
     let mut configs = vec![
@@ -45,7 +49,7 @@ pub fn render(world: &World, bootstrap: &Bootstrap, started: SystemTime, selecti
         configs.push(endpoints(world, selection));
     }
     match &selection.resource {
-        None => json!({ "configs": configs, "ignored_fields": ignored(world, bootstrap) }),
+        None => json!({ "configs": configs, "ignored_fields": ignored(world, bootstrap, runtime) }),
         Some(resource) => {
             let parts = configs.iter().filter_map(|config| config.get(resource));
             let parts: Vec<Value> = parts
@@ -259,7 +263,7 @@ fn body(kind: ResourceKind, bytes: &[u8]) -> Value {
 }
 
 /// Fields that were accepted and have no effect, by resource.
-fn ignored(world: &World, bootstrap: &Bootstrap) -> Value {
+fn ignored(world: &World, bootstrap: &Bootstrap, runtime: &Runtime) -> Value {
     fn warming<T>(kind: &str, name: &str, entry: &WarmingResource<T>) -> Option<(String, Value)> {
         let accepted = entry.active.as_ref().filter(|accepted| !accepted.ignored.is_empty())?;
         Some((format!("{kind}/{name}"), json!(accepted.ignored)))
@@ -278,7 +282,35 @@ fn ignored(world: &World, bootstrap: &Bootstrap) -> Value {
     all.extend(world.routes.iter().filter_map(|((_, name), child)| children("route", name, child)));
     all.extend(world.virtual_hosts.iter().filter_map(|(name, child)| children("virtual_host", name, child)));
     all.extend(world.secrets.iter().filter_map(|((_, name), child)| children("secret", name, child)));
+    for (listener, filter) in overrides_of_other_types(runtime) {
+        let fields = all.entry(format!("listener/{listener}")).or_insert_with(|| json!([]));
+        if let Some(fields) = fields.as_array_mut() {
+            fields.push(json!(format!("typed_per_filter_config.{filter} (of another filter's type)")));
+        }
+    }
     Value::Object(all)
+}
+
+/// Filters of listeners in use, by the listener's name and their own, of which a route says something that is meant for
+/// a filter of another type.
+fn overrides_of_other_types(runtime: &Runtime) -> BTreeSet<(&str, &str)> {
+    let mut found = BTreeSet::new();
+    for (name, listener) in &runtime.listeners {
+        for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
+            let Terminal::Http(manager) = &chain.terminal else { continue };
+            let routes = match &manager.routes {
+                RouteSource::Inline(routes) => Some(routes),
+                RouteSource::Rds(routes) => runtime.routes.get(routes),
+            };
+            for (key, special) in routes.into_iter().flat_map(|routes| routes.all_filter_overrides()) {
+                let filters = manager.filters.before_router().iter();
+                if filters.filter(|one| *one.name == *key).any(|one| !one.filter.takes(special)) {
+                    found.insert((&**name, key));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// RFC 3339 in UTC with milliseconds.

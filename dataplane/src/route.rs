@@ -234,10 +234,10 @@ impl RouteConfig {
         levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
     }
 
-    /// What is said of filters, at all levels.
-    pub fn all_filter_overrides(&self) -> impl Iterator<Item = &Override> {
+    /// What `typed_per_filter_config` says at all levels, with the filters' names.
+    pub fn all_filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let hosts = self.virtual_hosts.iter().flat_map(|host| host.filter_overrides());
-        hosts.chain(self.common.filters.values())
+        hosts.chain(self.common.filter_overrides())
     }
 
     /// Names of all clusters that routes send to, sorted, each once.
@@ -257,8 +257,8 @@ impl RouteConfig {
 }
 
 impl VirtualHost {
-    /// What it says of filters, at all levels.
-    pub fn filter_overrides(&self) -> impl Iterator<Item = &Override> {
+    /// What `typed_per_filter_config` says at all its levels, with the filters' names.
+    pub fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let routes = self.routes.iter().flat_map(|route| {
             let members = match &route.action {
                 Action::Forward(forward) => forward.cluster.members(),
@@ -266,6 +266,12 @@ impl VirtualHost {
             };
             members.iter().map(|member| &member.common).chain([&route.common])
         });
-        routes.chain([&self.common]).flat_map(|level| level.filters.values())
+        routes.chain([&self.common]).flat_map(LevelConfig::filter_overrides)
+    }
+}
+
+impl LevelConfig {
+    fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
+        self.filters.iter().map(|(name, special)| (&**name, special))
     }
 }

@@ -79,8 +79,7 @@ pub(super) async fn config_dump(query: &Query, handle: &ControlHandle) -> AdminR
     };
     let resource = query.value("resource").filter(|name| !name.is_empty()).map(str::to_owned);
     let selection = Selection { resource, names, endpoints: query.has("include_eds") };
-    let dump = handle
-        .inspect(move |state| config_dump::render(state.world, state.bootstrap, state.started, &selection));
+    let dump = handle.inspect(move |state| config_dump::render(state, &selection));
     dump.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 

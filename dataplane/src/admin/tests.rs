@@ -26,24 +26,29 @@ static_resources:
       endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}]
 "#;
 
-fn bootstrap() -> Bootstrap {
+fn bootstrap(listeners: &str) -> Bootstrap {
     let authority = crate::identity::testing::Authority::new();
     let life = std::time::Duration::from_secs(3600);
     let identity = authority.identity("spiffe://mesh.local/ns/shop/svc/web", life);
     let quoted = |pem: String| serde_json::to_string(&pem).unwrap();
     let text = BOOTSTRAP
         .replace("\"CHAIN\"", &quoted(identity.chain_pem()))
-        .replace("\"KEY\"", &quoted(identity.key_pem()));
+        .replace("\"KEY\"", &quoted(identity.key_pem()))
+        + listeners;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     Bootstrap::load(file.path()).unwrap()
 }
 
 async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(ControlHandle) -> F) {
+    with_listeners("", test).await;
+}
+
+async fn with_listeners<F: Future<Output = ()>>(listeners: &str, test: impl FnOnce(ControlHandle) -> F) {
     let engine = Engine::start(&EngineConfig { workers: 1, pinning: Pinning::Free }).unwrap();
     let stop = CancellationToken::new();
     let config = Config {
-        bootstrap: bootstrap(),
+        bootstrap: bootstrap(listeners),
         config_path: None,
         identity: None,
         snapshots: None,
@@ -87,6 +92,45 @@ async fn the_dump_shows_resources_and_never_a_key() {
         let part = get(&handle, "/config_dump", "resource=static_clusters&name_regex=nothing").await;
         let part: serde_json::Value = serde_json::from_str(&part.body).unwrap();
         assert_eq!(part["configs"].as_array().unwrap().len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_override_of_another_filters_type_is_shown_as_ignored() {
+    const LISTENERS: &str = r#"  listeners:
+  - name: in
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_filters:
+          - {name: checks, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}}
+          - {name: faults, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}}
+          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {prefix: /}
+                route: {cluster: app}
+                typed_per_filter_config:
+                  checks: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+                  faults: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+                  nobody: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+"#;
+    with_listeners(LISTENERS, async |handle: ControlHandle| {
+        let dump = get(&handle, "/config_dump", "").await;
+        let shown: serde_json::Value = serde_json::from_str(&dump.body).unwrap();
+        let ignored = &shown["ignored_fields"]["listener/in"];
+        assert_eq!(
+            *ignored,
+            serde_json::json!(["typed_per_filter_config.checks (of another filter's type)"])
+        );
     })
     .await;
 }

@@ -191,14 +191,16 @@ fn an_unknown_http_filter_refuses_its_listener_unless_it_is_optional() {
 
 #[test]
 fn the_original_destination_is_noted_as_ignored() {
-    let original_dst = "'@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
+    let original_dst =
+        "'@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
     let given = format!(
         "{}use_original_dst: true\nlistener_filters: [{{name: original_dst, typed_config: {{{original_dst}}}}}]",
         manager("")
     );
     let (_, notes) = read(ResourceKind::Listener, &given).unwrap();
     assert_eq!(notes.fields(), ["use_original_dst", "listener_filters[0].typed_config"]);
-    let (_, notes) = read(ResourceKind::Listener, &format!("{}use_original_dst: false", manager(""))).unwrap();
+    let (_, notes) =
+        read(ResourceKind::Listener, &format!("{}use_original_dst: false", manager(""))).unwrap();
     assert!(notes.fields().is_empty());
 }
 

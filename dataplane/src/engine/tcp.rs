@@ -181,7 +181,8 @@ pub(super) async fn reach(
     let mut tried = Vec::new();
     let mut last = Unreached::NoHealthy;
     for _ in 0..attempts.max(1) {
-        let Some(picked) = cluster.pick(PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS }) else {
+        let Some(picked) = cluster.pick(PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS })
+        else {
             worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
             return Err(last);
         };

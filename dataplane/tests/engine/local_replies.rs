@@ -38,14 +38,21 @@ fn header(answer: &Answer, name: &str) -> Option<String> {
 #[tokio::test]
 async fn a_grpc_caller_gets_a_direct_response_and_a_redirect_as_a_grpc_status() {
     let mut setup = Setup::new();
-    let routes =
-        vec![direct("/403", 403, "no entry"), direct("/503", 503, ""), direct("/200", 200, "fine"), redirect("/r")];
+    let routes = vec![
+        direct("/403", 403, "no entry"),
+        direct("/503", 503, ""),
+        direct("/200", 200, "fine"),
+        redirect("/r"),
+    ];
     setup.routes("routes", routes).http_listener(|_| {});
     let proxy = setup.start().await;
     let mut client = proxy.h2().await;
-    for (path, status, message) in
-        [("/403", "7", Some("no%20entry")), ("/503", "14", None), ("/200", "2", Some("fine")), ("/r", "2", None)]
-    {
+    for (path, status, message) in [
+        ("/403", "7", Some("no%20entry")),
+        ("/503", "14", None),
+        ("/200", "2", Some("fine")),
+        ("/r", "2", None),
+    ] {
         let mut request = client.request(Method::POST, path, empty());
         request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         let answer = client.exchange(request).await;
