@@ -12,19 +12,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Handle;
+use crate::control::ControlHandle;
 
 mod certs;
 mod clusters;
-mod page;
-mod pages;
+mod endpoints;
 mod query;
+mod response;
 mod stats;
 #[cfg(test)]
 mod tests;
 
-use page::Page;
 use query::Query;
+use response::AdminResponse;
 
 /// Reading a request's head takes at most this long.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, handle: ControlHandle, stop: CancellationToken) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -73,7 +73,10 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
     }
 }
 
-async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    handle: ControlHandle,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let page = route(request.method(), request.uri().path(), &query, &handle).await;
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
@@ -86,30 +89,35 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Response<F
 }
 
 /// Answers one request.
-pub(crate) async fn route(method: &Method, path: &str, query: &Query, handle: &Handle) -> Page {
+pub(crate) async fn route(
+    method: &Method,
+    path: &str,
+    query: &Query,
+    handle: &ControlHandle,
+) -> AdminResponse {
     let changes = ["/logging", "/drain_listeners", "/quitquitquit", "/healthcheck/fail", "/healthcheck/ok"];
     if changes.contains(&path) && method != Method::POST {
-        return Page::text(format!("{path} changes something: use POST\n"))
+        return AdminResponse::text(format!("{path} changes something: use POST\n"))
             .with_status(StatusCode::METHOD_NOT_ALLOWED);
     }
     match path {
-        "/" | "/help" => pages::help(),
-        "/ready" => pages::ready(handle),
-        "/server_info" => pages::server_info(handle).await,
-        "/config_dump" => pages::config_dump(query, handle).await,
-        "/listeners" => pages::listeners(query, handle).await,
+        "/" | "/help" => endpoints::help(),
+        "/ready" => endpoints::ready(handle),
+        "/server_info" => endpoints::server_info(handle).await,
+        "/config_dump" => endpoints::config_dump(query, handle).await,
+        "/listeners" => endpoints::listeners(query, handle).await,
         "/clusters" => clusters::render(query, handle).await,
         "/certs" => certs::render(handle).await,
         "/stats" => stats::render(query, handle).await,
         "/stats/prometheus" => stats::prometheus(query, handle).await,
-        "/logging" => pages::logging(query, handle),
-        "/drain_listeners" => pages::drain(query, handle).await,
-        "/healthcheck/fail" => pages::health(handle, false),
-        "/healthcheck/ok" => pages::health(handle, true),
-        "/quitquitquit" => pages::quit(handle),
+        "/logging" => endpoints::logging(query, handle),
+        "/drain_listeners" => endpoints::drain(query, handle).await,
+        "/healthcheck/fail" => endpoints::health(handle, false),
+        "/healthcheck/ok" => endpoints::health(handle, true),
+        "/quitquitquit" => endpoints::quit(handle),
         _ => {
             let text = format!("{path} is not an admin endpoint; / lists them\n");
-            Page::text(text).with_status(StatusCode::NOT_FOUND)
+            AdminResponse::text(text).with_status(StatusCode::NOT_FOUND)
         }
     }
 }

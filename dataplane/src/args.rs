@@ -11,7 +11,7 @@ use weft_api::flags::{LogFormat, TokenSource};
 
 mod values;
 
-pub use values::{AppPort, Label, Locality, UpstreamBinding};
+pub use values::{AppPort, Label, LocalityFlag, UpstreamBinding};
 
 /// The sidecar proxy of the Weft service mesh.
 #[derive(Debug, Parser)]
@@ -110,7 +110,7 @@ pub struct WorkloadArgs {
     pub labels: Vec<Label>,
     /// Region and zone of the workload
     #[arg(long, env = "WEFT_LOCALITY", value_name = "REGION/ZONE")]
-    pub locality: Option<Locality>,
+    pub locality: Option<LocalityFlag>,
     /// Only call others: peers are never told of this workload, and it has no listener for them
     #[arg(long, env = "WEFT_CLIENT", conflicts_with_all = ["app_ports", "inbound"])]
     pub client: bool,

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::outlier::Outliers;
 use crate::random::Random;
 use crate::runtime::Endpoints;
-use levels::Levels;
+use levels::HostSets;
 pub use options::{BalanceOptions, LbPolicy};
 
 /// One worker's view of one cluster's endpoints.
@@ -37,7 +37,7 @@ pub struct Balancer {
     outliers: Arc<Outliers>,
     generation: u64,
     loads: Vec<Rc<Cell<u32>>>,
-    levels: Levels,
+    levels: HostSets,
     random: Random,
     panics: u64,
 }
@@ -57,7 +57,7 @@ impl Balancer {
             endpoints,
             generation: outliers.generation(),
             outliers,
-            levels: Levels::default(),
+            levels: HostSets::default(),
             random: Random::new(seed | 1),
             panics: 0,
         };
@@ -86,12 +86,12 @@ impl Balancer {
         set.pick(self.options.policy, &self.loads, &mut self.random)
     }
 
-    /// A pick that avoids the endpoints in `tried`, for a retry with Envoy's `previous_hosts` predicate: after a
-    /// few attempts it takes one of them all the same.
-    pub fn pick_avoiding(&mut self, tried: &[usize], attempts: u32) -> Option<usize> {
+    /// A pick that avoids the endpoints of earlier tries, as with Envoy's `previous_hosts` predicate: when every
+    /// attempt gave one of them, the last one is taken all the same.
+    pub fn pick_avoiding(&mut self, previous: PreviousHosts<'_>) -> Option<usize> {
         let mut picked = self.pick()?;
-        for _ in 0..attempts {
-            if !tried.contains(&picked) {
+        for _ in 0..previous.attempts {
+            if !previous.tried.contains(&picked) {
                 break;
             }
             picked = self.pick()?;
@@ -114,8 +114,17 @@ impl Balancer {
     fn arrange(&mut self) {
         self.generation = self.outliers.generation();
         self.levels =
-            Levels::arrange(&self.endpoints, &self.outliers, self.options, &self.loads, &mut self.random);
+            HostSets::arrange(&self.endpoints, &self.outliers, self.options, &self.loads, &mut self.random);
     }
+}
+
+/// The endpoints that a pick should avoid; by default none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PreviousHosts<'a> {
+    /// Indices in the endpoint list.
+    pub tried: &'a [usize],
+    /// `host_selection_retry_max_attempts`: how many more picks are made to avoid them.
+    pub attempts: u32,
 }
 
 /// A request that counts as active on its endpoint until this is dropped.
@@ -303,9 +312,9 @@ mod tests {
     #[test]
     fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
         let mut pair = balancer(LbPolicy::RoundRobin, healthy(&[1, 1]));
-        assert!((0..20).all(|_| pair.pick_avoiding(&[0], 5) == Some(1)));
+        assert!((0..20).all(|_| pair.pick_avoiding(PreviousHosts { tried: &[0], attempts: 5 }) == Some(1)));
         let mut alone = balancer(LbPolicy::RoundRobin, healthy(&[1]));
-        assert_eq!(alone.pick_avoiding(&[0], 5), Some(0));
+        assert_eq!(alone.pick_avoiding(PreviousHosts { tried: &[0], attempts: 5 }), Some(0));
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub struct Bootstrap {
     /// Where clusters come from.
     pub cluster_source: Option<ListSource>,
     /// The stream, where some source is it.
-    pub ads: Option<Stream>,
+    pub ads: Option<DiscoveryStream>,
     /// Where health checks are ordered and reported.
-    pub health: Option<Target>,
+    pub health: Option<GrpcTarget>,
     /// Where statistics are pushed.
     pub metrics: Option<MetricsSink>,
     /// The file as JSON, for `/config_dump`.
@@ -60,16 +60,16 @@ pub enum ListSource {
 
 /// The discovery stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stream {
+pub struct DiscoveryStream {
     /// Which protocol.
-    pub variant: Variant,
+    pub variant: DiscoveryVariant,
     /// With whom.
-    pub target: Target,
+    pub target: GrpcTarget,
 }
 
 /// The two forms of the discovery protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
+pub enum DiscoveryVariant {
     /// State of the world.
     Sotw,
     /// Incremental.
@@ -78,7 +78,7 @@ pub enum Variant {
 
 /// Who answers a gRPC call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum GrpcTarget {
     /// The control plane that was joined.
     ControlPlane,
     /// A cluster of the file.
@@ -89,7 +89,7 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsSink {
     /// With whom.
-    pub target: Target,
+    pub target: GrpcTarget,
     /// `stats_flush_interval`.
     pub interval: Duration,
     /// `report_counters_as_deltas`.
@@ -174,7 +174,7 @@ impl Bootstrap {
     #[must_use]
     pub fn joined(
         membership: &crate::identity::Membership,
-        locality: Option<&crate::args::Locality>,
+        locality: Option<&crate::args::LocalityFlag>,
     ) -> Self {
         let node = Node {
             id: membership.workload.to_string(),
@@ -194,10 +194,10 @@ impl Bootstrap {
             secrets: Vec::new(),
             listener_source: Some(ListSource::Ads),
             cluster_source: Some(ListSource::Ads),
-            ads: Some(Stream { variant: Variant::Delta, target: Target::ControlPlane }),
-            health: Some(Target::ControlPlane),
+            ads: Some(DiscoveryStream { variant: DiscoveryVariant::Delta, target: GrpcTarget::ControlPlane }),
+            health: Some(GrpcTarget::ControlPlane),
             metrics: Some(MetricsSink {
-                target: Target::ControlPlane,
+                target: GrpcTarget::ControlPlane,
                 interval: Duration::from_secs(5),
                 counters: CounterReports::Totals,
                 naming: MetricNaming::Full,
@@ -266,8 +266,11 @@ static_resources:
         assert_eq!(bootstrap.node.user_agent_name, "weft-proxy");
         assert_eq!(bootstrap.node.client_features, [VIRTUAL_HOSTS_FEATURE]);
         assert_eq!(bootstrap.admin, Some("127.0.0.1:15000".parse().unwrap()));
-        let target = Target::Cluster("control-plane".to_owned());
-        assert_eq!(bootstrap.ads, Some(Stream { variant: Variant::Delta, target: target.clone() }));
+        let target = GrpcTarget::Cluster("control-plane".to_owned());
+        assert_eq!(
+            bootstrap.ads,
+            Some(DiscoveryStream { variant: DiscoveryVariant::Delta, target: target.clone() })
+        );
         assert_eq!(bootstrap.listener_source, Some(ListSource::Ads));
         assert_eq!(bootstrap.health, Some(target.clone()));
         let metrics = bootstrap.metrics.unwrap();

@@ -1,5 +1,6 @@
 //! `/config_dump`: what is configured, in the shape of Envoy's admin messages, private keys redacted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,9 +9,11 @@ use serde_json::{Map, Value, json};
 use weft_api::ResourceKind;
 
 use crate::bootstrap::Bootstrap;
-use crate::control::held::{Held, Leaf, Origin, Refused, Slot};
+use crate::control::ControlState;
+use crate::control::resource::{Accepted, ChildResource, ConfigOrigin, Refused, WarmingResource};
 use crate::control::world::World;
 use crate::decode::SecretPlan;
+use crate::runtime::{RouteSource, Runtime, Terminal};
 
 /// What a caller wants to see.
 #[derive(Debug, Default)]
@@ -27,7 +30,8 @@ const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
 
 /// The whole dump, or the part that was asked for.
 #[must_use]
-pub fn render(world: &World, bootstrap: &Bootstrap, started: SystemTime, selection: &Selection) -> Value {
+pub fn render(state: &ControlState<'_>, selection: &Selection) -> Value {
+    let ControlState { world, bootstrap, runtime, started, .. } = *state;
     // Held for the whole dump, given back after it.
     let _descriptors = weft_api::json::descriptors();
     let mut configs = vec![
@@ -45,7 +49,7 @@ pub fn render(world: &World, bootstrap: &Bootstrap, started: SystemTime, selecti
         configs.push(endpoints(world, selection));
     }
     match &selection.resource {
-        None => json!({ "configs": configs, "ignored_fields": ignored(world, bootstrap) }),
+        None => json!({ "configs": configs, "ignored_fields": ignored(world, bootstrap, runtime) }),
         Some(resource) => {
             let parts = configs.iter().filter_map(|config| config.get(resource));
             let parts: Vec<Value> = parts
@@ -62,20 +66,20 @@ fn chosen(selection: &Selection, name: &str) -> bool {
 
 fn clusters(world: &World, selection: &Selection) -> Value {
     let (mut fixed, mut active, mut warming) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, slot) in world.clusters.iter().filter(|(name, _)| chosen(selection, name)) {
-        let refused = slot.refused.as_ref().map(|refused| error_state(ResourceKind::Cluster, refused));
-        match &slot.active {
-            Some(held) if held.origin == Origin::Static => {
-                fixed.push(state(ResourceKind::Cluster, "cluster", held, "ACTIVE", refused));
+    for (name, entry) in world.clusters.iter().filter(|(name, _)| chosen(selection, name)) {
+        let refused = entry.refused.as_ref().map(|refused| error_state(ResourceKind::Cluster, refused));
+        match &entry.active {
+            Some(accepted) if accepted.origin == ConfigOrigin::Static => {
+                fixed.push(state(ResourceKind::Cluster, "cluster", accepted, "ACTIVE", refused));
             }
-            Some(held) => active.push(state(ResourceKind::Cluster, "cluster", held, "ACTIVE", refused)),
-            None if slot.warming.is_none() => warming.extend(refused.map(|error| {
+            Some(accepted) => active.push(state(ResourceKind::Cluster, "cluster", accepted, "ACTIVE", refused)),
+            None if entry.warming.is_none() => warming.extend(refused.map(|error| {
                 json!({ "cluster": {"name": &**name}, "client_status": "NACKED", "error_state": error })
             })),
             None => {}
         }
-        if let Some((held, _)) = &slot.warming {
-            warming.push(state(ResourceKind::Cluster, "cluster", held, "REQUESTED", None));
+        if let Some((accepted, _)) = &entry.warming {
+            warming.push(state(ResourceKind::Cluster, "cluster", accepted, "REQUESTED", None));
         }
     }
     json!({
@@ -88,22 +92,24 @@ fn clusters(world: &World, selection: &Selection) -> Value {
 
 fn listeners(world: &World, selection: &Selection) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
-    for (name, slot) in world.listeners.iter().filter(|(name, _)| chosen(selection, name)) {
-        if let Some(held) = slot.active.as_ref().filter(|held| held.origin == Origin::Static) {
-            fixed.push(state(ResourceKind::Listener, "listener", held, "ACTIVE", None));
+    for (name, entry) in world.listeners.iter().filter(|(name, _)| chosen(selection, name)) {
+        if let Some(accepted) =
+            entry.active.as_ref().filter(|accepted| accepted.origin == ConfigOrigin::Static)
+        {
+            fixed.push(state(ResourceKind::Listener, "listener", accepted, "ACTIVE", None));
             continue;
         }
         let mut shown = Map::from_iter([("name".to_owned(), json!(&**name))]);
         let mut status = "NACKED";
-        if let Some((held, _)) = &slot.warming {
+        if let Some((accepted, _)) = &entry.warming {
             status = "REQUESTED";
-            shown.insert("warming_state".to_owned(), listener_state(held));
+            shown.insert("warming_state".to_owned(), listener_state(accepted));
         }
-        if let Some(held) = &slot.active {
+        if let Some(accepted) = &entry.active {
             status = "ACTIVE";
-            shown.insert("active_state".to_owned(), listener_state(held));
+            shown.insert("active_state".to_owned(), listener_state(accepted));
         }
-        if let Some(refused) = &slot.refused {
+        if let Some(refused) = &entry.refused {
             shown.insert("error_state".to_owned(), error_state(ResourceKind::Listener, refused));
         }
         shown.insert("client_status".to_owned(), json!(status));
@@ -116,8 +122,8 @@ fn listeners(world: &World, selection: &Selection) -> Value {
     })
 }
 
-fn listener_state<T>(held: &Held<Arc<T>>) -> Value {
-    let mut shown = state(ResourceKind::Listener, "listener", held, "", None);
+fn listener_state<T>(accepted: &Accepted<Arc<T>>) -> Value {
+    let mut shown = state(ResourceKind::Listener, "listener", accepted, "", None);
     if let Some(fields) = shown.as_object_mut() {
         fields.remove("client_status");
     }
@@ -127,11 +133,11 @@ fn listener_state<T>(held: &Held<Arc<T>>) -> Value {
 /// Each with the virtual hosts that came by themselves, as Envoy shows them; of those only what was refused stands alone.
 fn routes(world: &World, selection: &Selection) -> Value {
     let configurations = world.routes.iter().filter(|((_, name), _)| chosen(selection, name));
-    let configurations = configurations.filter_map(|(key, leaf)| {
-        let mut shown = leaf_state(ResourceKind::Route, "route_config", leaf)?;
-        if let (Some(held), Some(fields)) = (&leaf.held, shown.as_object_mut()) {
-            if held.value.vhds.is_some() {
-                let whole = with_virtual_hosts(world, &key.1, &held.body);
+    let configurations = configurations.filter_map(|(key, child)| {
+        let mut shown = child_state(ResourceKind::Route, "route_config", child)?;
+        if let (Some(accepted), Some(fields)) = (&child.accepted, shown.as_object_mut()) {
+            if accepted.value.vhds.is_some() {
+                let whole = with_virtual_hosts(world, &key.1, &accepted.body);
                 fields.insert("route_config".to_owned(), body(ResourceKind::Route, &whole));
             }
             if world.virtual_hosts.keeps_waiting(key) {
@@ -141,8 +147,8 @@ fn routes(world: &World, selection: &Selection) -> Value {
         Some(shown)
     });
     let hosts = world.virtual_hosts.iter().filter(|(name, _)| chosen(selection, name));
-    let refused = hosts.filter_map(|(_, leaf)| {
-        let error = error_state(ResourceKind::VirtualHost, leaf.refused.as_ref()?);
+    let refused = hosts.filter_map(|(_, child)| {
+        let error = error_state(ResourceKind::VirtualHost, child.refused.as_ref()?);
         Some(json!({ "client_status": "NACKED", "error_state": error }))
     });
     let dynamic: Vec<Value> = configurations.chain(refused).collect();
@@ -168,7 +174,7 @@ fn endpoints(world: &World, selection: &Selection) -> Value {
         .endpoints
         .iter()
         .filter(|((_, name), _)| chosen(selection, name))
-        .filter_map(|(_, leaf)| leaf_state(ResourceKind::Endpoint, "endpoint_config", leaf))
+        .filter_map(|(_, child)| child_state(ResourceKind::Endpoint, "endpoint_config", child))
         .collect();
     json!({
         "@type": format!("{ADMIN}EndpointsConfigDump"),
@@ -179,25 +185,25 @@ fn endpoints(world: &World, selection: &Selection) -> Value {
 
 fn secrets(world: &World, selection: &Selection) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
-    for ((_, name), leaf) in world.secrets.iter().filter(|((_, name), _)| chosen(selection, name)) {
-        let Some(held) = &leaf.held else { continue };
+    for ((_, name), child) in world.secrets.iter().filter(|((_, name), _)| chosen(selection, name)) {
+        let Some(accepted) = &child.accepted else { continue };
         // A secret that was made here has no bytes: what it is about is shown, never the key.
-        let secret = if held.body.is_empty() {
-            let kind = match &held.value {
+        let secret = if accepted.body.is_empty() {
+            let kind = match &accepted.value {
                 SecretPlan::Identity(_) => "tls_certificate",
                 SecretPlan::Trust(_) => "validation_context",
             };
             json!({ "name": &**name, kind: {} })
         } else {
-            body(ResourceKind::Secret, &held.body)
+            body(ResourceKind::Secret, &accepted.body)
         };
         let shown = json!({
             "name": &**name,
-            "version_info": &*held.version,
-            "last_updated": timestamp(held.updated),
+            "version_info": &*accepted.version,
+            "last_updated": timestamp(accepted.updated),
             "secret": secret,
         });
-        if held.origin == Origin::Static { fixed.push(shown) } else { dynamic.push(shown) }
+        if accepted.origin == ConfigOrigin::Static { fixed.push(shown) } else { dynamic.push(shown) }
     }
     json!({
         "@type": format!("{ADMIN}SecretsConfigDump"),
@@ -206,13 +212,19 @@ fn secrets(world: &World, selection: &Selection) -> Value {
     })
 }
 
-fn state<T>(kind: ResourceKind, field: &str, held: &Held<T>, status: &str, error: Option<Value>) -> Value {
+fn state<T>(
+    kind: ResourceKind,
+    field: &str,
+    accepted: &Accepted<T>,
+    status: &str,
+    error: Option<Value>,
+) -> Value {
     let mut shown = Map::new();
-    if held.origin == Origin::Dynamic {
-        shown.insert("version_info".to_owned(), json!(&*held.version));
+    if accepted.origin == ConfigOrigin::Dynamic {
+        shown.insert("version_info".to_owned(), json!(&*accepted.version));
     }
-    shown.insert(field.to_owned(), body(kind, &held.body));
-    shown.insert("last_updated".to_owned(), json!(timestamp(held.updated)));
+    shown.insert(field.to_owned(), body(kind, &accepted.body));
+    shown.insert("last_updated".to_owned(), json!(timestamp(accepted.updated)));
     shown.insert("client_status".to_owned(), json!(status));
     if let Some(error) = error {
         shown.insert("error_state".to_owned(), error);
@@ -220,10 +232,10 @@ fn state<T>(kind: ResourceKind, field: &str, held: &Held<T>, status: &str, error
     Value::Object(shown)
 }
 
-fn leaf_state<T>(kind: ResourceKind, field: &str, leaf: &Leaf<T>) -> Option<Value> {
-    let error = leaf.refused.as_ref().map(|refused| error_state(kind, refused));
-    match (&leaf.held, error) {
-        (Some(held), error) => Some(state(kind, field, held, "ACTIVE", error)),
+fn child_state<T>(kind: ResourceKind, field: &str, child: &ChildResource<T>) -> Option<Value> {
+    let error = child.refused.as_ref().map(|refused| error_state(kind, refused));
+    match (&child.accepted, error) {
+        (Some(accepted), error) => Some(state(kind, field, accepted, "ACTIVE", error)),
         (None, Some(error)) => Some(json!({ "client_status": "NACKED", "error_state": error })),
         (None, None) => None,
     }
@@ -251,26 +263,54 @@ fn body(kind: ResourceKind, bytes: &[u8]) -> Value {
 }
 
 /// Fields that were accepted and have no effect, by resource.
-fn ignored(world: &World, bootstrap: &Bootstrap) -> Value {
-    fn slots<T>(kind: &str, name: &str, slot: &Slot<T>) -> Option<(String, Value)> {
-        let held = slot.active.as_ref().filter(|held| !held.ignored.is_empty())?;
-        Some((format!("{kind}/{name}"), json!(held.ignored)))
+fn ignored(world: &World, bootstrap: &Bootstrap, runtime: &Runtime) -> Value {
+    fn warming<T>(kind: &str, name: &str, entry: &WarmingResource<T>) -> Option<(String, Value)> {
+        let accepted = entry.active.as_ref().filter(|accepted| !accepted.ignored.is_empty())?;
+        Some((format!("{kind}/{name}"), json!(accepted.ignored)))
     }
-    fn leaves<T>(kind: &str, name: &str, leaf: &Leaf<T>) -> Option<(String, Value)> {
-        let held = leaf.held.as_ref().filter(|held| !held.ignored.is_empty())?;
-        Some((format!("{kind}/{name}"), json!(held.ignored)))
+    fn children<T>(kind: &str, name: &str, child: &ChildResource<T>) -> Option<(String, Value)> {
+        let accepted = child.accepted.as_ref().filter(|accepted| !accepted.ignored.is_empty())?;
+        Some((format!("{kind}/{name}"), json!(accepted.ignored)))
     }
     let mut all = Map::new();
     if !bootstrap.ignored.is_empty() {
         all.insert("bootstrap".to_owned(), json!(bootstrap.ignored));
     }
-    all.extend(world.clusters.iter().filter_map(|(name, slot)| slots("cluster", name, slot)));
-    all.extend(world.listeners.iter().filter_map(|(name, slot)| slots("listener", name, slot)));
-    all.extend(world.endpoints.iter().filter_map(|((_, name), leaf)| leaves("endpoint", name, leaf)));
-    all.extend(world.routes.iter().filter_map(|((_, name), leaf)| leaves("route", name, leaf)));
-    all.extend(world.virtual_hosts.iter().filter_map(|(name, leaf)| leaves("virtual_host", name, leaf)));
-    all.extend(world.secrets.iter().filter_map(|((_, name), leaf)| leaves("secret", name, leaf)));
+    all.extend(world.clusters.iter().filter_map(|(name, entry)| warming("cluster", name, entry)));
+    all.extend(world.listeners.iter().filter_map(|(name, entry)| warming("listener", name, entry)));
+    all.extend(world.endpoints.iter().filter_map(|((_, name), child)| children("endpoint", name, child)));
+    all.extend(world.routes.iter().filter_map(|((_, name), child)| children("route", name, child)));
+    all.extend(world.virtual_hosts.iter().filter_map(|(name, child)| children("virtual_host", name, child)));
+    all.extend(world.secrets.iter().filter_map(|((_, name), child)| children("secret", name, child)));
+    for (listener, filter) in overrides_of_other_types(runtime) {
+        let fields = all.entry(format!("listener/{listener}")).or_insert_with(|| json!([]));
+        if let Some(fields) = fields.as_array_mut() {
+            fields.push(json!(format!("typed_per_filter_config.{filter} (of another filter's type)")));
+        }
+    }
     Value::Object(all)
+}
+
+/// Filters of listeners in use, by the listener's name and their own, of which a route says something that is meant for
+/// a filter of another type.
+fn overrides_of_other_types(runtime: &Runtime) -> BTreeSet<(&str, &str)> {
+    let mut found = BTreeSet::new();
+    for (name, listener) in &runtime.listeners {
+        for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
+            let Terminal::Http(manager) = &chain.terminal else { continue };
+            let routes = match &manager.routes {
+                RouteSource::Inline(routes) => Some(routes),
+                RouteSource::Rds(routes) => runtime.routes.get(routes),
+            };
+            for (key, special) in routes.into_iter().flat_map(|routes| routes.all_filter_overrides()) {
+                let filters = manager.filters.before_router().iter();
+                if filters.filter(|one| *one.name == *key).any(|one| !one.filter.takes(special)) {
+                    found.insert((&**name, key));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// RFC 3339 in UTC with milliseconds.

@@ -4,10 +4,10 @@
 //!   stream --Notice--+                            +--> Engine (swap, waits for every worker)
 //!   files -----------+--> Control { World } ------+--> stream (ACK or NACK, subscriptions)
 //!   names, identity -+         ^                  +--> snapshot on disk
-//!   admin, statistics --Query--+                  +--> /ready
+//!   admin, statistics --ControlQuery--+                  +--> /ready
 //! ```
 //!
-//! It owns all configuration state; others ask by [`Handle`]. An update is acknowledged after every worker serves by
+//! It owns all configuration state; others ask by [`ControlHandle`]. An update is acknowledged after every worker serves by
 //! it. Losing the control plane changes nothing here.
 
 use std::collections::HashSet;
@@ -30,25 +30,25 @@ use crate::engine::Engine;
 use crate::identity::{Identity, IdentityDir};
 use crate::rejection::Rejection;
 use crate::runtime::Runtime;
-use crate::snapshot::Snapshot;
+use crate::snapshot::ConfigSnapshot;
 
-mod binding;
-mod build;
+mod bind_retries;
 mod deadlines;
+mod dependencies;
 mod files;
 mod gauges;
 mod handle;
-pub mod held;
 mod intake;
 mod inventory;
 mod local;
-mod needs;
-mod pending;
-mod saving;
+mod outlier_sweeps;
+mod pending_update;
+pub mod resource;
+mod runtime_builder;
 mod settle;
+mod snapshot_schedule;
 mod startup;
 mod subscriptions;
-mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -56,18 +56,18 @@ mod virtual_hosts;
 mod warm;
 pub mod world;
 
-pub use handle::{Handle, LogControl, Phase, State};
+pub use handle::{ControlHandle, ControlState, LogControl, Phase};
 
-use binding::Binding;
-use build::Builder;
+use bind_retries::BindRetries;
 use files::{FileUpdate, Watchers};
 use gauges::Gauges;
-use handle::Query;
-use held::{Now, Origin, Refusal};
-use pending::Pending;
-use saving::Saving;
+use handle::ControlQuery;
+use outlier_sweeps::OutlierSweeps;
+use pending_update::PendingUpdate;
+use resource::{ConfigOrigin, Now, RefusedName};
+use runtime_builder::RuntimeBuilder;
+use snapshot_schedule::SnapshotSchedule;
 use startup::Startup;
-use sweeps::Sweeps;
 use warm::Unusable;
 use world::World;
 
@@ -124,7 +124,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    fn refused(kind: ResourceKind, (name, rejection): Refusal) -> Self {
+    fn refused(kind: ResourceKind, (name, rejection): RefusedName) -> Self {
         let kind = match kind {
             ResourceKind::Secret => "secret",
             ResourceKind::Cluster => "cluster",
@@ -136,7 +136,7 @@ impl StartError {
 
     /// An error where one of these came from the bootstrap file.
     fn of_static(unusable: &[Unusable]) -> Result<(), Self> {
-        match unusable.iter().find(|one| one.origin == Origin::Static) {
+        match unusable.iter().find(|one| one.origin == ConfigOrigin::Static) {
             Some(one) => Err(Self::refused(one.kind, one.refusal.clone())),
             None => Ok(()),
         }
@@ -149,7 +149,7 @@ pub struct Control {
     bootstrap: Bootstrap,
     config_path: Option<PathBuf>,
     world: World,
-    builder: Builder,
+    builder: RuntimeBuilder,
     engine: Engine,
     /// What every worker serves by.
     runtime: Arc<Runtime>,
@@ -160,10 +160,10 @@ pub struct Control {
     /// What the stream was asked for by name.
     subscribed: HashSet<(ResourceKind, Arc<str>)>,
     /// The lists that came at least once.
-    heard: HashSet<ResourceKind>,
+    received_lists: HashSet<ResourceKind>,
     /// Updates that are not answered yet, in their order.
-    pending: Vec<Pending>,
-    queries: mpsc::Receiver<Query>,
+    pending: Vec<PendingUpdate>,
+    queries: mpsc::Receiver<ControlQuery>,
     resolver: Resolver,
     answers: mpsc::Receiver<Answer>,
     watchers: Watchers,
@@ -171,14 +171,14 @@ pub struct Control {
     phase: watch::Sender<Phase>,
     gauges: Gauges,
     /// The snapshot that this proxy started with.
-    restored: Option<Snapshot>,
+    restored: Option<ConfigSnapshot>,
     startup: Startup,
-    binding: Binding,
-    saving: Saving,
-    sweeps: Sweeps,
+    binding: BindRetries,
+    saving: SnapshotSchedule,
+    sweeps: OutlierSweeps,
     /// The workers have to be given a runtime whatever has changed in the world.
     dirty: bool,
-    farewell: Shared<BoxFuture<'static, ()>>,
+    leave_mesh: Shared<BoxFuture<'static, ()>>,
     stop: CancellationToken,
 }
 
@@ -187,19 +187,19 @@ impl Control {
     ///
     /// # Errors
     /// When a static resource is refused: the file must be corrected.
-    pub fn try_new(config: Config, engine: Engine) -> Result<(Self, Handle), StartError> {
+    pub fn try_new(config: Config, engine: Engine) -> Result<(Self, ControlHandle), StartError> {
         let (query_sender, queries) = mpsc::channel(QUERIES);
         let (answer_sender, answers) = mpsc::channel(ANSWERS);
         let (file_sender, file_updates) = mpsc::channel(ANSWERS);
         let (phase, phase_receiver) = watch::channel(Phase::PreInitializing);
-        let handle = Handle::new(query_sender, phase_receiver, config.log, config.stop.clone());
+        let handle = ControlHandle::new(query_sender, phase_receiver, config.log, config.stop.clone());
         let mut world = World::default();
         let gauges = Gauges::register(&mut world.registry);
         let mut control = Self {
             bootstrap: config.bootstrap,
             config_path: config.config_path,
             world,
-            builder: Builder::default(),
+            builder: RuntimeBuilder::default(),
             engine,
             runtime: Runtime::empty(),
             started: SystemTime::now(),
@@ -207,7 +207,7 @@ impl Control {
             secrets: watch::channel(Arc::default()).0,
             stream: None,
             subscribed: HashSet::new(),
-            heard: HashSet::new(),
+            received_lists: HashSet::new(),
             pending: Vec::new(),
             queries,
             resolver: Resolver::new(answer_sender),
@@ -218,11 +218,11 @@ impl Control {
             gauges,
             restored: None,
             startup: Startup::default(),
-            binding: Binding::default(),
-            saving: Saving::to(config.snapshots),
-            sweeps: Sweeps::default(),
+            binding: BindRetries::default(),
+            saving: SnapshotSchedule::to(config.snapshots),
+            sweeps: OutlierSweeps::default(),
             dirty: true,
-            farewell: std::future::ready(()).boxed().shared(),
+            leave_mesh: std::future::ready(()).boxed().shared(),
             stop: config.stop,
         };
         control.take_identity();
@@ -235,8 +235,11 @@ impl Control {
     /// The static clusters, for the streams that go to them.
     #[must_use]
     pub fn static_clusters(&self) -> Vec<Arc<ClusterPlan>> {
-        let held = self.world.clusters.values().filter_map(|slot| slot.newest());
-        held.filter(|held| held.origin == Origin::Static).map(|held| Arc::clone(&held.value)).collect()
+        let accepted = self.world.clusters.values().filter_map(|entry| entry.newest());
+        accepted
+            .filter(|accepted| accepted.origin == ConfigOrigin::Static)
+            .map(|accepted| Arc::clone(&accepted.value))
+            .collect()
     }
 
     /// The secrets of the moment, for connections that the control thread makes itself.
@@ -253,7 +256,7 @@ impl Control {
         })
     }
 
-    /// Runs until the stop token is cancelled, then drains. `farewell` is waited for while the listeners are still
+    /// Runs until the stop token is cancelled, then drains. `leave_mesh` is waited for while the listeners are still
     /// open, and is said once.
     ///
     /// # Errors
@@ -261,10 +264,10 @@ impl Control {
     pub async fn run(
         mut self,
         stream: Option<(Client, mpsc::Receiver<Notice>)>,
-        farewell: impl Future<Output = ()> + Send + 'static,
+        leave_mesh: impl Future<Output = ()> + Send + 'static,
         times: DrainTimes,
     ) -> Result<(), StartError> {
-        self.farewell = farewell.boxed().shared();
+        self.leave_mesh = leave_mesh.boxed().shared();
         self.stream = stream;
         self.subscribe_lists();
         self.watch_lists();
@@ -328,7 +331,7 @@ impl Control {
         let far = Instant::now() + Duration::from_secs(3600);
         [
             self.world.next_deadline(),
-            self.pending.iter().map(Pending::deadline).min(),
+            self.pending.iter().map(PendingUpdate::deadline).min(),
             self.startup.next_deadline(),
             self.binding.next_deadline(),
             // While something warms there is nothing to save yet.
@@ -341,9 +344,9 @@ impl Control {
         .unwrap_or(far)
     }
 
-    async fn answer(&self, query: Query) {
+    async fn answer(&self, query: ControlQuery) {
         match query {
-            Query::Inspect(look) => look(&State {
+            ControlQuery::Inspect(look) => look(&ControlState {
                 world: &self.world,
                 bootstrap: &self.bootstrap,
                 runtime: &self.runtime,
@@ -352,21 +355,21 @@ impl Control {
                 config_path: self.config_path.as_deref(),
                 engine: &self.engine,
             }),
-            Query::Stats(read) => {
+            ControlQuery::Stats(read) => {
                 let mut totals = self.engine.stats().await;
                 let age = SystemTime::now().duration_since(self.started).unwrap_or_default();
                 totals.merge(&self.gauges.read(&self.runtime, &self.world, age, self.engine.workers()));
                 read(&self.world.registry.readings(&totals));
             }
-            Query::DrainListeners => {
+            ControlQuery::DrainListeners => {
                 let times = DrainTimes::default();
                 self.engine.drain(Duration::ZERO, times.limit).await;
             }
-            Query::DrainInbound(reply) => {
-                let (times, farewell) = (DrainTimes::default(), self.farewell.clone());
+            ControlQuery::DrainInbound(reply) => {
+                let (times, leave_mesh) = (DrainTimes::default(), self.leave_mesh.clone());
                 let draining = self.engine.drain_inbound(times.minimum, times.limit);
                 tokio::spawn(async move {
-                    farewell.await;
+                    leave_mesh.await;
                     draining.await;
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(());
@@ -383,7 +386,7 @@ impl Control {
         std::mem::swap(&mut queries, &mut self.queries);
         self.save_now();
         let draining = async {
-            self.farewell.clone().await;
+            self.leave_mesh.clone().await;
             self.engine.drain(times.minimum, times.limit).await;
         };
         let capped = tokio::time::timeout(times.limit + Duration::from_secs(1), draining);

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::ConfigSource;
+use envoy_types::pb::envoy::config::core::v3::ConfigSource as PbConfigSource;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 
 use crate::rejection::{Notes, Rejection};
@@ -50,15 +50,15 @@ mod trust;
 
 pub use cluster::{ClusterPlan, DnsPlan, EndpointSource};
 pub use endpoints::{EndpointPlan, EndpointsPlan};
-pub use fields::Host;
+pub use fields::EndpointHost;
 pub use listener::ListenerPlan;
-pub use resource::{Decoded, decode, name_of};
+pub use resource::{DecodedResource, decode, name_of};
 pub use route::{lone_virtual_host, route_config};
 pub use tls::{SecretPlan, Secrets};
 
 /// What decoding writes to besides its result.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub struct DecodeContext<'a> {
     /// Fields that have no effect.
     pub notes: Notes,
     /// Where statistics get their ids.
@@ -67,7 +67,7 @@ pub struct Desk<'a> {
 
 /// Where a referenced resource comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
+pub enum ConfigSource {
     /// The stream that everything comes by.
     Ads,
     /// A file with a discovery response, read again when it changes.
@@ -78,27 +78,27 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// Where it comes from.
-    pub source: Source,
+    pub source: ConfigSource,
     /// Its name.
     pub name: Arc<str>,
     /// `initial_fetch_timeout`: after this long the referrer goes on without it; `None` waits for ever.
-    pub patience: Option<Duration>,
+    pub fetch_timeout: Option<Duration>,
 }
 
 impl Reference {
-    fn decode(name: &str, source: Option<&ConfigSource>, field: &str) -> Result<Self, Rejection> {
+    fn decode(name: &str, source: Option<&PbConfigSource>, field: &str) -> Result<Self, Rejection> {
         let missing = || Rejection::new(field, "a config source is needed");
         let config = source.ok_or_else(missing)?;
-        let patience = fields::duration(config.initial_fetch_timeout.as_ref(), field)?;
-        let patience = match patience {
+        let fetch_timeout = fields::duration(config.initial_fetch_timeout.as_ref(), field)?;
+        let fetch_timeout = match fetch_timeout {
             None => Some(Duration::from_secs(15)),
             Some(Duration::ZERO) => None,
             Some(given) => Some(given),
         };
         let source = match config.config_source_specifier.as_ref().ok_or_else(missing)? {
-            ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_) => Source::Ads,
-            ConfigSourceSpecifier::Path(path) => Source::File(path.into()),
-            ConfigSourceSpecifier::PathConfigSource(source) => Source::File((&source.path).into()),
+            ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_) => ConfigSource::Ads,
+            ConfigSourceSpecifier::Path(path) => ConfigSource::File(path.into()),
+            ConfigSourceSpecifier::PathConfigSource(source) => ConfigSource::File((&source.path).into()),
             ConfigSourceSpecifier::ApiConfigSource(_) => {
                 return Err(Rejection::new(
                     format!("{field}.api_config_source"),
@@ -106,7 +106,7 @@ impl Reference {
                 ));
             }
         };
-        Ok(Self { source, name: name.into(), patience })
+        Ok(Self { source, name: name.into(), fetch_timeout })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control thread                    worker 0        worker 1 …
-//!   Engine --- Command (channel) ---> event loop      event loop
+//!   Engine --- WorkerCommand (channel) ---> event loop      event loop
 //!      | binds sockets                listeners, pools, balancers, timers, counters: its own
 //!      + Runtime (Arc)                snapshot of the Runtime, swapped whole
 //! ```
@@ -86,10 +86,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
-use crate::stats::{ShardSnapshot, Snapshot};
+use crate::stats::{ShardSnapshot, StatsSnapshot};
 use access::{LogQueue, LogWriter};
-use command::{Command, Draining};
-use connection_balance::Load;
+use command::{Draining, WorkerCommand};
+use connection_balance::ConnectionCounts;
 use repeats::Repeats;
 use worker::Worker;
 
@@ -120,14 +120,14 @@ pub enum Pinning {
 /// Running workers. Dropping it stops them at once.
 #[derive(Debug)]
 pub struct Engine {
-    workers: Vec<Handle>,
+    workers: Vec<WorkerHandle>,
     bound: BTreeMap<Arc<str>, Bound>,
     reserved: Reservations,
 }
 
 #[derive(Debug)]
-struct Handle {
-    commands: mpsc::Sender<Command>,
+struct WorkerHandle {
+    commands: mpsc::Sender<WorkerCommand>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -164,7 +164,9 @@ impl Engine {
             Pinning::Free => Vec::new(),
         };
         let mut workers = Vec::with_capacity(count);
-        for (index, (load, commands)) in Load::for_workers(count).into_iter().zip(receivers).enumerate() {
+        for (index, (load, commands)) in
+            ConnectionCounts::for_workers(count).into_iter().zip(receivers).enumerate()
+        {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
             let (logs, repeats, peers) = (logs.clone(), repeats.clone(), senders.clone());
@@ -172,7 +174,7 @@ impl Engine {
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;
-            workers.push(Handle { commands: senders[index].clone(), thread: Some(thread) });
+            workers.push(WorkerHandle { commands: senders[index].clone(), thread: Some(thread) });
         }
         Ok(Self { workers, bound: BTreeMap::new(), reserved: Reservations::default() })
     }
@@ -217,7 +219,7 @@ impl Engine {
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             let (done, swapped) = oneshot::channel();
             let runtime = runtime.clone();
-            if worker.commands.send(Command::Swap { runtime, sockets, done }).await.is_ok() {
+            if worker.commands.send(WorkerCommand::Swap { runtime, sockets, done }).await.is_ok() {
                 waiting.push(swapped);
             }
         }
@@ -235,17 +237,17 @@ impl Engine {
 
     /// The numbers of each worker.
     pub async fn shards(&self) -> Vec<ShardSnapshot> {
-        self.ask(Command::Stats).await
+        self.ask(WorkerCommand::Stats).await
     }
 
     /// The sum of all workers' numbers.
-    pub async fn stats(&self) -> Snapshot {
-        Snapshot::sum(&self.shards().await)
+    pub async fn stats(&self) -> StatsSnapshot {
+        StatsSnapshot::sum(&self.shards().await)
     }
 
     /// How many downstream connections are open.
     pub async fn connections(&self) -> usize {
-        self.ask(Command::Connections).await.into_iter().sum()
+        self.ask(WorkerCommand::Connections).await.into_iter().sum()
     }
 
     /// Ends gracefully: peers are told (GOAWAY, `connection: close`), listeners close after `minimum`, and what is
@@ -255,7 +257,7 @@ impl Engine {
         let started = Instant::now();
         self.drain_inbound(minimum, limit).await;
         let (what, limit) = (Draining::Everything, limit.saturating_sub(started.elapsed()));
-        self.ask(|done| Command::Drain { what, minimum: Duration::ZERO, limit, done }).await;
+        self.ask(|done| WorkerCommand::Drain { what, minimum: Duration::ZERO, limit, done }).await;
     }
 
     /// The same for what others reach, and for that only.
@@ -267,7 +269,7 @@ impl Engine {
         let workers: Vec<_> = self.workers.iter().map(|worker| worker.commands.clone()).collect();
         let what = Draining::Inbound;
         async move {
-            ask(workers.iter(), |done| Command::Drain { what, minimum, limit, done }).await;
+            ask(workers.iter(), |done| WorkerCommand::Drain { what, minimum, limit, done }).await;
         }
     }
 
@@ -276,14 +278,14 @@ impl Engine {
         self.workers.len()
     }
 
-    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> WorkerCommand) -> Vec<T> {
         ask(self.workers.iter().map(|worker| &worker.commands), command).await
     }
 }
 
 async fn ask<'a, T>(
-    workers: impl Iterator<Item = &'a mpsc::Sender<Command>>,
-    command: impl Fn(oneshot::Sender<T>) -> Command,
+    workers: impl Iterator<Item = &'a mpsc::Sender<WorkerCommand>>,
+    command: impl Fn(oneshot::Sender<T>) -> WorkerCommand,
 ) -> Vec<T> {
     let mut waiting = Vec::new();
     for worker in workers {
@@ -303,7 +305,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         for worker in &self.workers {
             // A full queue belongs to a worker that is stuck; it ends when its senders are gone.
-            let _ = worker.commands.try_send(Command::Stop);
+            let _ = worker.commands.try_send(WorkerCommand::Stop);
         }
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take()
@@ -320,7 +322,7 @@ fn run(
     index: usize,
     processor: Option<usize>,
     worker: impl FnOnce() -> Rc<Worker>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<WorkerCommand>,
 ) {
     if let Some(processor) = processor {
         pin(processor);

@@ -37,7 +37,7 @@ const QUESTION: Duration = Duration::from_secs(2);
 
 /// A workload that is in the mesh.
 #[derive(Debug)]
-pub struct Entered {
+pub struct JoinedIdentity {
     /// What the token decided.
     pub membership: Membership,
     /// Its certificate and key.
@@ -50,7 +50,7 @@ pub struct Entered {
 
 /// Why a workload cannot enter.
 #[derive(Debug, thiserror::Error)]
-pub enum EnterError {
+pub enum JoinError {
     /// The command line is wrong.
     #[error(transparent)]
     Usage(#[from] UsageError),
@@ -70,21 +70,21 @@ pub enum EnterError {
 
 /// A workload that can enter, as far as this machine is concerned.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct PreparedJoin {
     directory: IdentityDir,
-    way: Way,
+    method: JoinMethod,
 }
 
 #[derive(Debug)]
-enum Way {
+enum JoinMethod {
     /// By the identity of an earlier join, or by a token if that is refused.
-    Kept(Box<(Membership, Identity)>, Option<Box<Join>>),
+    Kept(Box<(Membership, Identity)>, Option<Box<TokenJoin>>),
     /// By a token.
-    Join(Box<Join>),
+    Join(Box<TokenJoin>),
 }
 
 #[derive(Debug)]
-struct Join {
+struct TokenJoin {
     token: JoinToken,
     control_planes: ControlPlanes,
     declaration: Declaration,
@@ -94,7 +94,7 @@ struct Join {
 ///
 /// # Errors
 /// When a flag is wrong, the identity's directory cannot be used, or there is neither a usable identity nor a token.
-pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterError> {
+pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<PreparedJoin, JoinError> {
     let directory = IdentityDir::open(&args.identity_dir)?;
     // A token's file is often removed once it was used.
     let used_up = args.token.is_gone() && directory.is_joined();
@@ -103,7 +103,10 @@ pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterE
         is_meant(&membership, args, token.as_ref())?;
         let membership = with_address(membership, args.control_plane.as_ref());
         let again = token.map(|token| join_by(args, proxy, token)).transpose()?;
-        return Ok(Entrance { directory, way: Way::Kept(Box::new((membership, identity)), again) });
+        return Ok(PreparedJoin {
+            directory,
+            method: JoinMethod::Kept(Box::new((membership, identity)), again),
+        });
     }
     let token = token.ok_or_else(|| UsageError::Flag {
         flag: "--join-file",
@@ -113,52 +116,52 @@ pub fn prepare(args: &WorkloadArgs, proxy: ProxyType) -> Result<Entrance, EnterE
             args.identity_dir.display()
         ),
     })?;
-    Ok(Entrance { directory, way: Way::Join(join_by(args, proxy, token)?) })
+    Ok(PreparedJoin { directory, method: JoinMethod::Join(join_by(args, proxy, token)?) })
 }
 
-fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Box<Join>, UsageError> {
+fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Box<TokenJoin>, UsageError> {
     let control_planes = args.control_plane.clone().unwrap_or_else(|| token.control_planes.clone());
     let declaration = Declaration::try_new(args, proxy, token.service.as_ref())?;
-    Ok(Box::new(Join { token, control_planes, declaration }))
+    Ok(Box::new(TokenJoin { token, control_planes, declaration }))
 }
 
 /// Whether a directory holds an identity that holds: for those who wait for a join.
 ///
 /// # Errors
 /// When there is none yet, it cannot be read, or it has expired.
-pub fn is_in(directory: &Path) -> Result<(), EnterError> {
+pub fn is_in(directory: &Path) -> Result<(), JoinError> {
     let shown = directory.display().to_string();
     // Opening makes one that is missing, and whoever only looks must not.
     if !directory.is_dir() {
-        return Err(EnterError::NotYet(shown));
+        return Err(JoinError::NotYet(shown));
     }
     match IdentityDir::open(directory)?.load()? {
-        None => Err(EnterError::NotYet(shown)),
-        Some((_, identity)) if identity.not_after() <= SystemTime::now() => Err(EnterError::Expired(shown)),
+        None => Err(JoinError::NotYet(shown)),
+        Some((_, identity)) if identity.not_after() <= SystemTime::now() => Err(JoinError::Expired(shown)),
         Some(_) => Ok(()),
     }
 }
 
-impl Entrance {
+impl PreparedJoin {
     /// Asks the control plane whether it still takes the identity of an earlier join, where there is a token for the case
     /// that it does not. Without an answer the identity stands.
     pub async fn settled(self) -> Self {
-        let Way::Kept(kept, Some(join)) = self.way else { return self };
-        let way = match refusal(&kept.0, &kept.1).await {
-            None => Way::Kept(kept, Some(join)),
+        let JoinMethod::Kept(kept, Some(join)) = self.method else { return self };
+        let method = match refusal(&kept.0, &kept.1).await {
+            None => JoinMethod::Kept(kept, Some(join)),
             Some(refusal) => {
                 tracing::warn!(%refusal, "the identity found is not taken any more; joining again");
-                Way::Join(join)
+                JoinMethod::Join(join)
             }
         };
-        Self { directory: self.directory, way }
+        Self { directory: self.directory, method }
     }
 
     /// Where the sidecar will listen; `None` where an earlier version did not keep it.
     pub async fn listeners(&self) -> Option<OwnListeners> {
-        match &self.way {
-            Way::Kept(kept, _) => kept.0.listeners.clone(),
-            Way::Join(join) => {
+        match &self.method {
+            JoinMethod::Kept(kept, _) => kept.0.listeners.clone(),
+            JoinMethod::Join(join) => {
                 let address = join.declaration.address(&join.control_planes).await;
                 // Without a route its own address is not known yet; the join waits for one.
                 let address = address.unwrap_or_else(|_| std::net::Ipv4Addr::LOCALHOST.into());
@@ -176,22 +179,22 @@ impl Entrance {
         self,
         stop: &CancellationToken,
         supervisor: &Supervisor,
-    ) -> Result<Option<Entered>, EnterError> {
+    ) -> Result<Option<JoinedIdentity>, JoinError> {
         let directory = self.directory;
-        match self.way {
-            Way::Kept(kept, _) => {
+        match self.method {
+            JoinMethod::Kept(kept, _) => {
                 let (membership, identity) = *kept;
                 let replicas = Replicas::new(&membership.control_plane);
-                Ok(Some(Entered { membership, identity, directory, replicas }))
+                Ok(Some(JoinedIdentity { membership, identity, directory, replicas }))
             }
-            Way::Join(join) => {
+            JoinMethod::Join(join) => {
                 let replicas = Replicas::new(&join.control_planes);
                 let joined = join.until_joined(&replicas, stop, supervisor).await?;
                 let Some((membership, identity)) = joined else { return Ok(None) };
                 directory.store(&identity)?;
                 directory.store_membership(&membership)?;
                 tracing::info!(workload = %membership.workload, identity = %identity.spiffe(), "joined");
-                Ok(Some(Entered { membership, identity, directory, replicas }))
+                Ok(Some(JoinedIdentity { membership, identity, directory, replicas }))
             }
         }
     }
@@ -207,13 +210,13 @@ async fn refusal(membership: &Membership, identity: &Identity) -> Option<IssueEr
     asked.ok()?.err().filter(|error| matches!(error, IssueError::Denied(_)))
 }
 
-impl Join {
+impl TokenJoin {
     async fn until_joined(
         &self,
         replicas: &Replicas,
         stop: &CancellationToken,
         supervisor: &Supervisor,
-    ) -> Result<Option<(Membership, Identity)>, EnterError> {
+    ) -> Result<Option<(Membership, Identity)>, JoinError> {
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         supervisor.tell(State::Waiting(&format!("joins at {}", self.control_planes)));
         loop {
@@ -269,7 +272,7 @@ impl From<IssueError> for NotJoined {
 fn known(
     directory: &IdentityDir,
     token: Option<&JoinToken>,
-) -> Result<Option<(Membership, Identity)>, EnterError> {
+) -> Result<Option<(Membership, Identity)>, JoinError> {
     let loaded = match directory.load() {
         Ok(loaded) => loaded,
         Err(error) if token.is_some() => {
@@ -289,7 +292,7 @@ fn known(
             tracing::info!(expired, same_mesh, "the identity found is not used; joining again");
             Ok(None)
         }
-        (false, None) => Err(EnterError::Expired(directory.path("identity.pem").display().to_string())),
+        (false, None) => Err(JoinError::Expired(directory.path("identity.pem").display().to_string())),
     }
 }
 
@@ -355,7 +358,7 @@ mod tests {
     fn a_directory_is_looked_into_and_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("none");
-        assert!(matches!(is_in(&missing), Err(EnterError::NotYet(_))));
+        assert!(matches!(is_in(&missing), Err(JoinError::NotYet(_))));
         assert!(!missing.exists());
         joined(directory.path());
         is_in(directory.path()).unwrap();
@@ -365,7 +368,7 @@ mod tests {
     fn without_identity_and_token_the_missing_flag_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let error = prepare(&args(directory.path(), &[]), ProxyType::Weft).unwrap_err();
-        assert!(matches!(error, EnterError::Usage(_)));
+        assert!(matches!(error, JoinError::Usage(_)));
         assert!(error.to_string().contains("--join-file"), "{error}");
     }
 

@@ -68,6 +68,20 @@ impl Filter {
             Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
         }
     }
+
+    /// Whether an override is of this filter's type. One of another type has no effect, as in Envoy: a route
+    /// configuration does not know which filters the listeners that use it have, so that it cannot be refused.
+    #[must_use]
+    pub fn takes(&self, special: &Override) -> bool {
+        match special {
+            Override::Disabled => true,
+            Override::Rbac(_) => matches!(self, Self::Rbac(_)),
+            Override::HeaderMutation(_) => matches!(self, Self::HeaderMutation(_)),
+            Override::Fault(_) => matches!(self, Self::Fault(_)),
+            Override::LocalRateLimit(_) => matches!(self, Self::LocalRateLimit(_)),
+            Override::Cors(_) => matches!(self, Self::Cors(_)),
+        }
+    }
 }
 
 /// What `typed_per_filter_config` says of one filter at one level.

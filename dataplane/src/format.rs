@@ -15,9 +15,9 @@ mod time;
 
 use std::borrow::Cow;
 
-pub use context::{Context, Downstream, Timing, Upstream};
+pub use context::{Context, DownstreamInfo, Timing, UpstreamInfo};
+pub use filter::AccessLogFilter;
 pub(crate) use filter::Comparison;
-pub use filter::Filter;
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
 pub use parse::FormatError;

@@ -24,7 +24,7 @@ use weft_api::Backoff;
 mod check;
 mod probe;
 
-use check::{Check, Subject};
+use check::{Check, CheckedEndpoint};
 
 use crate::decode::fields::duration;
 
@@ -35,11 +35,11 @@ const REPORTS: usize = 4;
 
 /// Checks and reports until `stop` is cancelled.
 pub async fn serve(channel: Channel, node: Node, stop: CancellationToken) {
-    let mut board = Board::default();
+    let mut delegate = HdsDelegate::default();
     let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();
-        let session = session(channel.clone(), &node, &mut board);
+        let session = session(channel.clone(), &node, &mut delegate);
         match stop.run_until_cancelled(session).await {
             None => return,
             Some(Ok(())) => tracing::debug!("the health discovery stream ended"),
@@ -58,7 +58,7 @@ pub async fn serve(channel: Channel, node: Node, stop: CancellationToken) {
     }
 }
 
-async fn session(channel: Channel, node: &Node, board: &mut Board) -> Result<(), tonic::Status> {
+async fn session(channel: Channel, node: &Node, delegate: &mut HdsDelegate) -> Result<(), tonic::Status> {
     let (reports, outgoing) = mpsc::channel(REPORTS);
     let hello = RequestType::HealthCheckRequest(HealthCheckRequest {
         node: Some(node.clone()),
@@ -71,23 +71,23 @@ async fn session(channel: Channel, node: &Node, board: &mut Board) -> Result<(),
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
     let mut client = HealthDiscoveryServiceClient::new(channel);
     let mut orders = client.stream_health_check(outgoing).await?.into_inner();
-    let mut tick = tokio::time::interval(board.interval);
+    let mut tick = tokio::time::interval(delegate.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let report = tokio::select! {
             order = orders.message() => match order? {
                 None => return Ok(()),
                 Some(order) => {
-                    board.order(&order);
-                    tick = tokio::time::interval(board.interval);
+                    delegate.order(&order);
+                    tick = tokio::time::interval(delegate.interval);
                     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                     false
                 }
             },
-            () = board.next_change() => true,
+            () = delegate.next_change() => true,
             _ = tick.tick() => true,
         };
-        if report && let Some(response) = board.report() {
+        if report && let Some(response) = delegate.report() {
             let request_type = Some(RequestType::EndpointHealthResponse(response));
             if reports.send(HealthCheckRequestOrEndpointHealthResponse { request_type }).await.is_err() {
                 return Ok(());
@@ -98,16 +98,16 @@ async fn session(channel: Channel, node: &Node, board: &mut Board) -> Result<(),
 
 /// What is checked, and what came of it.
 #[derive(Debug)]
-struct Board {
+struct HdsDelegate {
     interval: Duration,
     order: HealthCheckSpecifier,
-    results: HashMap<Subject, HealthStatus>,
+    results: HashMap<CheckedEndpoint, HealthStatus>,
     running: JoinSet<()>,
-    sender: mpsc::UnboundedSender<(Subject, HealthStatus)>,
-    changes: mpsc::UnboundedReceiver<(Subject, HealthStatus)>,
+    sender: mpsc::UnboundedSender<(CheckedEndpoint, HealthStatus)>,
+    changes: mpsc::UnboundedReceiver<(CheckedEndpoint, HealthStatus)>,
 }
 
-impl Default for Board {
+impl Default for HdsDelegate {
     fn default() -> Self {
         // Unbounded, but each check waits for its interval between two results.
         let (sender, changes) = mpsc::unbounded_channel();
@@ -122,8 +122,8 @@ impl Default for Board {
     }
 }
 
-impl Board {
-    /// Replaces the checks. Results of subjects that stay are kept, so that an equal order changes nothing.
+impl HdsDelegate {
+    /// Replaces the checks. Results of endpoints that stay are kept, so that an equal order changes nothing.
     fn order(&mut self, order: &HealthCheckSpecifier) {
         let interval = duration(order.interval.as_ref(), "interval").ok().flatten();
         self.interval = interval.unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(100));
@@ -132,18 +132,18 @@ impl Board {
         }
         self.order = order.clone();
         self.running = JoinSet::new();
-        let mut subjects = Vec::new();
+        let mut endpoints = Vec::new();
         for cluster in &order.cluster_health_checks {
             for endpoint in cluster.locality_endpoints.iter().flat_map(|group| &group.endpoints) {
                 for (index, check) in cluster.health_checks.iter().enumerate() {
-                    let subject = Subject::new(&cluster.cluster_name, endpoint, index);
+                    let subject = CheckedEndpoint::new(&cluster.cluster_name, endpoint, index);
                     match Check::decode(check, &cluster.cluster_name, endpoint) {
                         Ok(check) => {
                             let known = self.results.get(&subject).copied();
                             let sender = self.sender.clone();
                             let task = check.run(subject.clone(), known, sender);
                             self.running.spawn(task);
-                            subjects.push(subject);
+                            endpoints.push(subject);
                         }
                         Err(rejection) => {
                             tracing::warn!(cluster = cluster.cluster_name, %rejection, "a health check is refused");
@@ -152,11 +152,11 @@ impl Board {
                 }
             }
         }
-        self.results.retain(|subject, _| subjects.contains(subject));
+        self.results.retain(|subject, _| endpoints.contains(subject));
     }
 
     async fn next_change(&mut self) {
-        let (subject, status) = self.changes.recv().await.expect("the board holds a sender");
+        let (subject, status) = self.changes.recv().await.expect("the delegate holds a sender");
         tracing::info!(%subject, status = status.as_str_name(), "health changed");
         self.results.insert(subject, status);
     }
@@ -198,7 +198,7 @@ impl Board {
             _ => 1,
         };
         (0..checks)
-            .filter_map(|index| self.results.get(&Subject::new(cluster, endpoint, index)).copied())
+            .filter_map(|index| self.results.get(&CheckedEndpoint::new(cluster, endpoint, index)).copied())
             .max_by_key(severity)
     }
 }
@@ -227,30 +227,30 @@ mod tests {
     #[tokio::test]
     async fn reports_healthy_then_unhealthy_as_the_application_does() {
         let (address, broken) = spawn_application().await;
-        let mut board = Board::default();
-        board.order(&order(address));
-        assert!(board.report().is_none(), "nothing is known yet");
+        let mut delegate = HdsDelegate::default();
+        delegate.order(&order(address));
+        assert!(delegate.report().is_none(), "nothing is known yet");
         let deadline = Duration::from_secs(10);
-        tokio::time::timeout(deadline, board.next_change()).await.unwrap();
-        let status = |board: &Board| {
-            let report = board.report().unwrap();
+        tokio::time::timeout(deadline, delegate.next_change()).await.unwrap();
+        let status = |delegate: &HdsDelegate| {
+            let report = delegate.report().unwrap();
             report.cluster_endpoints_health[0].locality_endpoints_health[0].endpoints_health[0].health_status
         };
-        assert_eq!(status(&board), i32::from(HealthStatus::Healthy));
+        assert_eq!(status(&delegate), i32::from(HealthStatus::Healthy));
         broken.store(true, std::sync::atomic::Ordering::Relaxed);
-        tokio::time::timeout(deadline, board.next_change()).await.unwrap();
-        assert_eq!(status(&board), i32::from(HealthStatus::Unhealthy));
+        tokio::time::timeout(deadline, delegate.next_change()).await.unwrap();
+        assert_eq!(status(&delegate), i32::from(HealthStatus::Unhealthy));
     }
 
     #[tokio::test]
     async fn an_equal_order_keeps_results() {
         let (address, _broken) = spawn_application().await;
-        let mut board = Board::default();
-        board.order(&order(address));
-        tokio::time::timeout(Duration::from_secs(10), board.next_change()).await.unwrap();
-        board.order(&order(address));
-        assert!(board.report().is_some());
-        board.order(&HealthCheckSpecifier::default());
-        assert!(board.report().is_none());
+        let mut delegate = HdsDelegate::default();
+        delegate.order(&order(address));
+        tokio::time::timeout(Duration::from_secs(10), delegate.next_change()).await.unwrap();
+        delegate.order(&order(address));
+        assert!(delegate.report().is_some());
+        delegate.order(&HealthCheckSpecifier::default());
+        assert!(delegate.report().is_none());
     }
 }

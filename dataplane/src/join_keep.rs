@@ -10,10 +10,10 @@ use weft_api::join::ProxyType;
 use weft_api::supervisor::{State, Supervisor};
 
 use crate::args::JoinArgs;
-use crate::enter::{self, EnterError};
+use crate::enter::{self, JoinError};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
-use crate::identity::rotation::{Clock, rotate};
+use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::supervision::pulse_of_the_loop;
 
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the join is refused or the files cannot be written.
-pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), EnterError> {
+pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), JoinError> {
     let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?.settled().await;
     let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
     let directory = entered.directory;
@@ -47,7 +47,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     let control_plane = ControlPlane::new(entered.replicas, credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
-    rotate(sender, control_plane.clone(), Clock::System, keep, stop).await;
+    rotate(sender, control_plane.clone(), WallClock::System, keep, stop).await;
     match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
         Ok(Ok(())) => tracing::info!("said goodbye"),
         Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::probe;
 use weft_api::supervisor::{State, Supervisor};
 use weft_dataplane::args::{Args, Command, EX_USAGE};
-use weft_dataplane::enter::{self, EnterError};
+use weft_dataplane::enter::{self, JoinError};
 use weft_dataplane::{descriptors, join_keep, logs, run};
 
 #[global_allocator]
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("{error}");
-                    if matches!(error, EnterError::Usage(_)) { EX_USAGE.into() } else { ExitCode::FAILURE }
+                    if matches!(error, JoinError::Usage(_)) { EX_USAGE.into() } else { ExitCode::FAILURE }
                 }
             },
         }

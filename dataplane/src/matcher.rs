@@ -1,7 +1,7 @@
 //! Matching of text and headers, shared by routes, authorization and filters of access logs.
 //!
 //! Values are bytes: a header need not be UTF-8. Where a value cannot be judged (a regular expression against bytes
-//! that are no UTF-8, several values of one header), the caller says by [`Lean`] which mistake is the safe one.
+//! that are no UTF-8, several values of one header), the caller says by [`UndecidedAs`] which mistake is the safe one.
 
 use std::borrow::Cow;
 
@@ -44,15 +44,15 @@ impl<'a> RequestHead<'a> {
 
 /// What to answer about a value that cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lean {
+pub enum UndecidedAs {
     /// It matches: the safe mistake where a match denies.
     Match,
     /// It does not match: the safe mistake where a match allows.
     Miss,
 }
 
-impl Lean {
-    /// The lean below a negation.
+impl UndecidedAs {
+    /// How an undecided value counts below a negation.
     #[must_use]
     pub fn flipped(self) -> Self {
         match self {
@@ -128,7 +128,7 @@ impl StringMatch {
     }
 
     /// Whether `value` matches.
-    pub fn matches(&self, value: &[u8], lean: Lean) -> bool {
+    pub fn matches(&self, value: &[u8], undecided: UndecidedAs) -> bool {
         let folded: Cow<'_, [u8]> =
             if self.ignore_case { value.to_ascii_lowercase().into() } else { value.into() };
         match &self.pattern {
@@ -138,15 +138,15 @@ impl StringMatch {
             Pattern::Contains(wanted) => {
                 wanted.is_empty() || folded.windows(wanted.len()).any(|part| part == wanted.as_bytes())
             }
-            Pattern::Regex(regex) => regex_matches(regex, value, lean),
+            Pattern::Regex(regex) => regex_matches(regex, value, undecided),
         }
     }
 }
 
-fn regex_matches(regex: &Regex, value: &[u8], lean: Lean) -> bool {
+fn regex_matches(regex: &Regex, value: &[u8], undecided: UndecidedAs) -> bool {
     match std::str::from_utf8(value) {
         Ok(_) => regex.is_match(value),
-        Err(_) => lean == Lean::Match,
+        Err(_) => undecided == UndecidedAs::Match,
     }
 }
 
@@ -224,65 +224,65 @@ pub(crate) enum HeaderRule {
 
 impl HeaderMatch {
     /// Whether the request matches.
-    pub fn matches(&self, request: &RequestHead<'_>, lean: Lean) -> bool {
-        let pseudo = |text: &'_ str| (!text.is_empty()).then(|| self.judge(text.as_bytes(), lean));
+    pub fn matches(&self, request: &RequestHead<'_>, undecided: UndecidedAs) -> bool {
+        let pseudo = |text: &'_ str| (!text.is_empty()).then(|| self.judge(text.as_bytes(), undecided));
         let judged = match &self.name {
             MatchedName::Method => pseudo(request.method),
             MatchedName::Scheme => pseudo(request.scheme),
             MatchedName::Authority => pseudo(request.authority),
             MatchedName::Path => pseudo(request.path),
-            MatchedName::Header(name) => return self.matches_header(request.headers, name, lean),
+            MatchedName::Header(name) => return self.matches_header(request.headers, name, undecided),
         };
-        judged.unwrap_or_else(|| self.without_value(lean))
+        judged.unwrap_or_else(|| self.without_value(undecided))
     }
 
     /// Whether plain headers (of a response, for instance) match.
-    pub fn matches_headers(&self, headers: &HeaderMap, lean: Lean) -> bool {
+    pub fn matches_headers(&self, headers: &HeaderMap, undecided: UndecidedAs) -> bool {
         match &self.name {
-            MatchedName::Header(name) => self.matches_header(headers, name, lean),
+            MatchedName::Header(name) => self.matches_header(headers, name, undecided),
             MatchedName::Method | MatchedName::Scheme | MatchedName::Authority | MatchedName::Path => {
-                self.without_value(lean)
+                self.without_value(undecided)
             }
         }
     }
 
-    fn matches_header(&self, headers: &HeaderMap, name: &HeaderName, lean: Lean) -> bool {
+    fn matches_header(&self, headers: &HeaderMap, name: &HeaderName, undecided: UndecidedAs) -> bool {
         let mut values = headers.get_all(name).iter();
-        let Some(first) = values.next() else { return self.without_value(lean) };
+        let Some(first) = values.next() else { return self.without_value(undecided) };
         if values.next().is_none() {
-            return self.judge(first.as_bytes(), lean);
+            return self.judge(first.as_bytes(), undecided);
         }
         // Envoy joins several values by commas. Where a match is the safe answer, one value alone is enough too:
         // nobody slips past a Deny by sending the header twice.
-        let inner = if self.invert { lean.flipped() } else { lean };
+        let inner = if self.invert { undecided.flipped() } else { undecided };
         let all: Vec<&[u8]> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
         let joined = all.join(&b","[..]);
         let mut matched = self.rule.matches(&joined, inner);
-        if inner == Lean::Match {
+        if inner == UndecidedAs::Match {
             matched = matched || all.iter().any(|value| self.rule.matches(value, inner));
         }
         matched != self.invert
     }
 
-    fn judge(&self, value: &[u8], lean: Lean) -> bool {
-        let inner = if self.invert { lean.flipped() } else { lean };
+    fn judge(&self, value: &[u8], undecided: UndecidedAs) -> bool {
+        let inner = if self.invert { undecided.flipped() } else { undecided };
         self.rule.matches(value, inner) != self.invert
     }
 
     /// Envoy: a header that is missing matches no pattern, inverted or not.
-    fn without_value(&self, lean: Lean) -> bool {
+    fn without_value(&self, undecided: UndecidedAs) -> bool {
         if self.missing_is_empty {
-            return self.judge(b"", lean);
+            return self.judge(b"", undecided);
         }
         matches!(self.rule, HeaderRule::Present(present) if present == self.invert)
     }
 }
 
 impl HeaderRule {
-    fn matches(&self, value: &[u8], lean: Lean) -> bool {
+    fn matches(&self, value: &[u8], undecided: UndecidedAs) -> bool {
         match self {
             Self::Present(present) => *present,
-            Self::Text(text) => text.matches(value, lean),
+            Self::Text(text) => text.matches(value, undecided),
             Self::Range(range) => std::str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.trim().parse::<i64>().ok())
@@ -313,12 +313,12 @@ mod tests {
         HeaderMatch { invert: true, ..matcher }
     }
 
-    fn matches(matcher: &HeaderMatch, values: &[&[u8]], lean: Lean) -> bool {
+    fn matches(matcher: &HeaderMatch, values: &[&[u8]], undecided: UndecidedAs) -> bool {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append("x-role", HeaderValue::from_bytes(value).unwrap());
         }
-        matcher.matches_headers(&headers, lean)
+        matcher.matches_headers(&headers, undecided)
     }
 
     #[test]
@@ -331,44 +331,44 @@ mod tests {
             (regex("a.c").ignoring_case(), "abc", "aBC"),
             (regex("a.c"), "abc", "xabc"),
         ] {
-            assert!(matcher.matches(yes.as_bytes(), Lean::Miss), "{matcher:?} {yes}");
-            assert!(!matcher.matches(no.as_bytes(), Lean::Miss), "{matcher:?} {no}");
+            assert!(matcher.matches(yes.as_bytes(), UndecidedAs::Miss), "{matcher:?} {yes}");
+            assert!(!matcher.matches(no.as_bytes(), UndecidedAs::Miss), "{matcher:?} {no}");
         }
     }
 
     #[test]
     fn an_expression_has_to_match_the_whole_value_whatever_its_groups() {
-        assert!(!regex("a|b").matches(b"ab", Lean::Miss));
+        assert!(!regex("a|b").matches(b"ab", UndecidedAs::Miss));
         assert!(whole_regex("a)|(b").is_err());
-        assert!(!regex("(?m)^a$").matches(b"a\nb", Lean::Miss));
+        assert!(!regex("(?m)^a$").matches(b"a\nb", UndecidedAs::Miss));
     }
 
     #[test]
     fn an_expression_against_bytes_that_are_no_text_takes_the_safe_side() {
         let any = regex(".*");
-        assert!(any.matches(b"\xff", Lean::Match));
-        assert!(!any.matches(b"\xff", Lean::Miss));
+        assert!(any.matches(b"\xff", UndecidedAs::Match));
+        assert!(!any.matches(b"\xff", UndecidedAs::Miss));
     }
 
     #[test]
     fn an_inverted_pattern_does_not_match_a_missing_header() {
         let not_admin = not(header("x-role", exact("admin")));
-        assert!(!matches(&not_admin, &[], Lean::Miss));
-        assert!(matches(&not_admin, &[b"user"], Lean::Miss));
+        assert!(!matches(&not_admin, &[], UndecidedAs::Miss));
+        assert!(matches(&not_admin, &[b"user"], UndecidedAs::Miss));
         let absent = not(header("x-role", HeaderRule::Present(true)));
-        assert!(matches(&absent, &[], Lean::Miss) && !matches(&absent, &[b"a"], Lean::Miss));
+        assert!(matches(&absent, &[], UndecidedAs::Miss) && !matches(&absent, &[b"a"], UndecidedAs::Miss));
         let absent = header("x-role", HeaderRule::Present(false));
-        assert!(matches(&absent, &[], Lean::Miss) && !matches(&absent, &[b"a"], Lean::Miss));
+        assert!(matches(&absent, &[], UndecidedAs::Miss) && !matches(&absent, &[b"a"], UndecidedAs::Miss));
     }
 
     #[test]
     fn one_of_several_values_is_enough_only_where_a_match_is_the_safe_answer() {
         let admin = header("x-role", exact("admin"));
-        assert!(matches(&admin, &[b"user", b"admin"], Lean::Match));
-        assert!(!matches(&admin, &[b"user", b"admin"], Lean::Miss));
+        assert!(matches(&admin, &[b"user", b"admin"], UndecidedAs::Match));
+        assert!(!matches(&admin, &[b"user", b"admin"], UndecidedAs::Miss));
         let not_admin = not(header("x-role", exact("admin")));
         assert!(
-            !matches(&not_admin, &[b"user", b"admin"], Lean::Miss),
+            !matches(&not_admin, &[b"user", b"admin"], UndecidedAs::Miss),
             "an Allow of non-admins stays closed"
         );
     }
@@ -377,7 +377,7 @@ mod tests {
     fn a_range_holds_its_start_and_not_its_end() {
         let range = header("x-role", HeaderRule::Range(-1..3));
         for (value, wanted) in [("-1", true), ("2", true), ("3", false), ("two", false)] {
-            assert_eq!(matches(&range, &[value.as_bytes()], Lean::Miss), wanted, "{value}");
+            assert_eq!(matches(&range, &[value.as_bytes()], UndecidedAs::Miss), wanted, "{value}");
         }
     }
 
@@ -386,9 +386,9 @@ mod tests {
         let headers = HeaderMap::new();
         let head =
             RequestHead { method: "GET", scheme: "http", authority: "a", path: "/x?y#z", headers: &headers };
-        assert!(header("Host", exact("a")).matches(&head, Lean::Miss));
+        assert!(header("Host", exact("a")).matches(&head, UndecidedAs::Miss));
         let prefix = HeaderRule::Text(StringMatch::new(Pattern::Prefix("/x?".into())));
-        assert!(header(":path", prefix).matches(&head, Lean::Miss));
+        assert!(header(":path", prefix).matches(&head, UndecidedAs::Miss));
         assert_eq!((head.path_only(), head.query()), ("/x", Some("y")));
     }
 }

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use weft_api::{Backoff, EdgeStatistic};
 
 use crate::bootstrap::{CounterReports, MetricNaming, MetricsSink};
-use crate::control::Handle;
+use crate::control::ControlHandle;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -29,7 +29,13 @@ pub fn is_of_an_edge(name: &str) -> bool {
 }
 
 /// Pushes until `stop` is cancelled.
-pub async fn push(channel: Channel, node: Node, sink: MetricsSink, handle: Handle, stop: CancellationToken) {
+pub async fn push(
+    channel: Channel,
+    node: Node,
+    sink: MetricsSink,
+    handle: ControlHandle,
+    stop: CancellationToken,
+) {
     let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();
@@ -56,7 +62,7 @@ async fn session(
     channel: Channel,
     node: &Node,
     sink: &MetricsSink,
-    handle: &Handle,
+    handle: &ControlHandle,
 ) -> Result<(), tonic::Status> {
     let (reports, outgoing) = mpsc::channel(WAITING);
     let mut client = MetricsServiceClient::new(channel);
@@ -90,7 +96,7 @@ async fn session(
     }
 }
 
-async fn collect(naming: MetricNaming, handle: &Handle) -> Option<Vec<MetricFamily>> {
+async fn collect(naming: MetricNaming, handle: &ControlHandle) -> Option<Vec<MetricFamily>> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let labelled = naming == MetricNaming::Labelled;

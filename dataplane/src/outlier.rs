@@ -85,7 +85,7 @@ pub enum Outcome {
 
 /// What was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EjectionType {
     /// `consecutive_5xx`.
     ServerErrors,
     /// `consecutive_gateway_failure`.
@@ -96,7 +96,7 @@ pub enum Kind {
 
 /// What became of a detection; each has its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruling {
+pub enum EjectionDecision {
     /// The endpoint is ejected.
     Ejected,
     /// The percentage of enforcement spared it.
@@ -110,7 +110,7 @@ pub enum Ruling {
 /// The process-wide state of one endpoint.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Host {
+struct HostState {
     ejected: AtomicBool,
     server_errors: AtomicU32,
     gateway_failures: AtomicU32,
@@ -120,10 +120,10 @@ struct Host {
 }
 
 #[derive(Debug)]
-struct Book {
+struct EjectionState {
     started: Instant,
     generation: AtomicU64,
-    dice: AtomicU64,
+    random: AtomicU64,
 }
 
 /// The endpoints of a cluster, in the order of its endpoint list, and which of them are ejected.
@@ -131,8 +131,8 @@ struct Book {
 pub struct Outliers {
     config: Option<OutlierDetection>,
     addresses: Vec<SocketAddr>,
-    hosts: Vec<Arc<Host>>,
-    book: Arc<Book>,
+    hosts: Vec<Arc<HostState>>,
+    state: Arc<EjectionState>,
 }
 
 impl Default for Outliers {
@@ -150,8 +150,12 @@ impl Outliers {
     ) -> Self {
         let addresses: Vec<_> = addresses.into_iter().collect();
         let hosts = addresses.iter().map(|_| Arc::default()).collect();
-        let book = Book { started: now, generation: AtomicU64::new(0), dice: AtomicU64::new(0x9e37_79b9) };
-        Self { config, addresses, hosts, book: Arc::new(book) }
+        let state = EjectionState {
+            started: now,
+            generation: AtomicU64::new(0),
+            random: AtomicU64::new(0x9e37_79b9),
+        };
+        Self { config, addresses, hosts, state: Arc::new(state) }
     }
 
     /// The state for a changed configuration or endpoint list: endpoints that remain keep theirs.
@@ -161,17 +165,17 @@ impl Outliers {
         config: Option<OutlierDetection>,
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Self {
-        let known: HashMap<&SocketAddr, &Arc<Host>> = self.addresses.iter().zip(&self.hosts).collect();
+        let known: HashMap<&SocketAddr, &Arc<HostState>> = self.addresses.iter().zip(&self.hosts).collect();
         let addresses: Vec<_> = addresses.into_iter().collect();
-        let hosts: Vec<Arc<Host>> = addresses
+        let hosts: Vec<Arc<HostState>> = addresses
             .iter()
             .map(|at| known.get(at).map_or_else(Arc::default, |host| Arc::clone(host)))
             .collect();
         if config.is_none() {
             hosts.iter().for_each(|host| host.ejected.store(false, Relaxed));
         }
-        self.book.generation.fetch_add(1, Relaxed);
-        Self { config, addresses, hosts, book: self.book.clone() }
+        self.state.generation.fetch_add(1, Relaxed);
+        Self { config, addresses, hosts, state: self.state.clone() }
     }
 
     /// Whether the endpoint at `host` in the list gets no requests.
@@ -183,7 +187,7 @@ impl Outliers {
     /// Grows whenever the answer of [`Outliers::is_ejected`] may have changed.
     #[inline]
     pub fn generation(&self) -> u64 {
-        self.book.generation.load(Relaxed)
+        self.state.generation.load(Relaxed)
     }
 
     /// How many endpoints of the list are ejected.
@@ -193,7 +197,12 @@ impl Outliers {
 
     /// Tells how an attempt on the endpoint at `host` ended; answers what was detected by it and what became of
     /// that, for the counters.
-    pub fn report(&self, host: usize, outcome: Outcome, now: Instant) -> Option<(Kind, Ruling)> {
+    pub fn report(
+        &self,
+        host: usize,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(EjectionType, EjectionDecision)> {
         let config = self.config.as_ref()?;
         let state = self.hosts.get(host)?;
         let kind = detect(config, state, outcome)?;
@@ -217,7 +226,7 @@ impl Outliers {
             }
         }
         if returned > 0 {
-            self.book.generation.fetch_add(1, Relaxed);
+            self.state.generation.fetch_add(1, Relaxed);
         }
         returned
     }
@@ -227,26 +236,32 @@ impl Outliers {
         self.config.as_ref()
     }
 
-    fn judge(&self, config: &OutlierDetection, host: &Host, kind: Kind, now: Instant) -> Ruling {
+    fn judge(
+        &self,
+        config: &OutlierDetection,
+        host: &HostState,
+        kind: EjectionType,
+        now: Instant,
+    ) -> EjectionDecision {
         let active = self.ejected();
         let allowed = 100 * (active + 1) <= config.max_ejection_percent as usize * self.hosts.len()
             || (active == 0 && config.always_eject_one_host);
         let enforced = match kind {
-            Kind::ServerErrors => config.enforcing_5xx,
-            Kind::GatewayFailures => config.enforcing_gateway_failure,
-            Kind::LocalOriginFailures => config.enforcing_local_origin_failure,
+            EjectionType::ServerErrors => config.enforcing_5xx,
+            EjectionType::GatewayFailures => config.enforcing_gateway_failure,
+            EjectionType::LocalOriginFailures => config.enforcing_local_origin_failure,
         };
         if host.ejected.load(Relaxed) {
-            return Ruling::AlreadyEjected;
+            return EjectionDecision::AlreadyEjected;
         }
         if self.roll() % 100 >= u64::from(enforced) {
-            return Ruling::NotEnforced;
+            return EjectionDecision::NotEnforced;
         }
         if !allowed {
-            return Ruling::Overflow;
+            return EjectionDecision::Overflow;
         }
         if host.ejected.swap(true, Relaxed) {
-            return Ruling::AlreadyEjected;
+            return EjectionDecision::AlreadyEjected;
         }
         let times = host.ejections.fetch_add(1, Relaxed) + 1;
         let longest = config.max_ejection_time.max(config.base_ejection_time);
@@ -254,28 +269,28 @@ impl Outliers {
         let jitter = Duration::from_millis(if jitter_ms == 0 { 0 } else { self.roll() % (jitter_ms + 1) });
         let length = config.base_ejection_time.saturating_mul(times).min(longest) + jitter;
         host.until_ms.store(self.millis(now + length), Relaxed);
-        self.book.generation.fetch_add(1, Relaxed);
-        Ruling::Ejected
+        self.state.generation.fetch_add(1, Relaxed);
+        EjectionDecision::Ejected
     }
 
     fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.book.started).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(at.saturating_duration_since(self.state.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn roll(&self) -> u64 {
-        random::mix(self.book.dice.fetch_add(random::STEP, Relaxed))
+        random::mix(self.state.random.fetch_add(random::STEP, Relaxed))
     }
 }
 
 /// Counts the outcome; names the kind whose limit it reached. A count starts anew once it reached its limit.
-fn detect(config: &OutlierDetection, host: &Host, outcome: Outcome) -> Option<Kind> {
+fn detect(config: &OutlierDetection, host: &HostState, outcome: Outcome) -> Option<EjectionType> {
     let local = !matches!(outcome, Outcome::Answered(_));
     if local && config.split_local_origin {
         return match outcome {
             Outcome::Connected | Outcome::Answered(_) => clear(&host.local_failures),
             Outcome::ConnectFailed | Outcome::TimedOut | Outcome::Reset => {
                 reached(&host.local_failures, config.consecutive_local_origin_failure)
-                    .then_some(Kind::LocalOriginFailures)
+                    .then_some(EjectionType::LocalOriginFailures)
             }
         };
     }
@@ -296,13 +311,13 @@ fn detect(config: &OutlierDetection, host: &Host, outcome: Outcome) -> Option<Ki
     };
     let server = reached(&host.server_errors, config.consecutive_5xx);
     match (server, gateway) {
-        (true, _) => Some(Kind::ServerErrors),
-        (false, true) => Some(Kind::GatewayFailures),
+        (true, _) => Some(EjectionType::ServerErrors),
+        (false, true) => Some(EjectionType::GatewayFailures),
         (false, false) => None,
     }
 }
 
-fn clear(count: &AtomicU32) -> Option<Kind> {
+fn clear(count: &AtomicU32) -> Option<EjectionType> {
     // A store only where needed keeps the cache line shared among workers while all is well.
     if count.load(Relaxed) != 0 {
         count.store(0, Relaxed);
@@ -353,7 +368,7 @@ mod tests {
         times: usize,
         outcome: Outcome,
         now: Instant,
-    ) -> Option<(Kind, Ruling)> {
+    ) -> Option<(EjectionType, EjectionDecision)> {
         let mut last = None;
         for _ in 0..times {
             last = outliers.report(host, outcome, now);
@@ -361,7 +376,12 @@ mod tests {
         last
     }
 
-    fn fail(outliers: &Outliers, host: usize, times: usize, now: Instant) -> Option<(Kind, Ruling)> {
+    fn fail(
+        outliers: &Outliers,
+        host: usize,
+        times: usize,
+        now: Instant,
+    ) -> Option<(EjectionType, EjectionDecision)> {
         repeat(outliers, host, times, Outcome::Answered(500), now)
     }
 
@@ -370,7 +390,7 @@ mod tests {
         let (outliers, now) = cluster(10, OutlierDetection::default());
         assert_eq!(fail(&outliers, 3, 4, now), None);
         let before = outliers.generation();
-        assert_eq!(fail(&outliers, 3, 1, now), Some((Kind::ServerErrors, Ruling::Ejected)));
+        assert_eq!(fail(&outliers, 3, 1, now), Some((EjectionType::ServerErrors, EjectionDecision::Ejected)));
         assert!(outliers.is_ejected(3) && !outliers.is_ejected(2));
         assert_ne!(outliers.generation(), before);
     }
@@ -386,19 +406,28 @@ mod tests {
     #[test]
     fn ejects_no_more_than_a_tenth_of_the_endpoints() {
         let (outliers, now) = cluster(19, OutlierDetection::default());
-        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Ejected)));
-        assert_eq!(fail(&outliers, 1, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+        assert_eq!(fail(&outliers, 0, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Ejected)));
+        assert_eq!(
+            fail(&outliers, 1, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
         assert_eq!(outliers.ejected(), 1);
     }
 
     #[test]
     fn a_small_cluster_loses_an_endpoint_only_when_told_to() {
         let (outliers, now) = cluster(3, OutlierDetection::default());
-        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+        assert_eq!(
+            fail(&outliers, 0, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
         let (outliers, now) =
             cluster(3, OutlierDetection { always_eject_one_host: true, ..OutlierDetection::default() });
-        assert_eq!(fail(&outliers, 0, 5, now), Some((Kind::ServerErrors, Ruling::Ejected)));
-        assert_eq!(fail(&outliers, 1, 5, now), Some((Kind::ServerErrors, Ruling::Overflow)));
+        assert_eq!(fail(&outliers, 0, 5, now), Some((EjectionType::ServerErrors, EjectionDecision::Ejected)));
+        assert_eq!(
+            fail(&outliers, 1, 5, now),
+            Some((EjectionType::ServerErrors, EjectionDecision::Overflow))
+        );
     }
 
     #[test]
@@ -430,10 +459,10 @@ mod tests {
         let config = OutlierDetection { consecutive_5xx: 0, ..OutlierDetection::default() };
         let (outliers, now) = cluster(10, config.clone());
         let last = repeat(&outliers, 0, 5, Outcome::Answered(503), now);
-        assert_eq!(last, Some((Kind::GatewayFailures, Ruling::NotEnforced)));
+        assert_eq!(last, Some((EjectionType::GatewayFailures, EjectionDecision::NotEnforced)));
         let (outliers, now) = cluster(10, OutlierDetection { enforcing_gateway_failure: 100, ..config });
         let last = repeat(&outliers, 0, 5, Outcome::TimedOut, now);
-        assert_eq!(last, Some((Kind::GatewayFailures, Ruling::Ejected)));
+        assert_eq!(last, Some((EjectionType::GatewayFailures, EjectionDecision::Ejected)));
     }
 
     #[test]
@@ -445,7 +474,7 @@ mod tests {
         }
         outliers.report(0, Outcome::Answered(500), now);
         let fifth = outliers.report(0, Outcome::Reset, now);
-        assert_eq!(fifth, Some((Kind::LocalOriginFailures, Ruling::Ejected)));
+        assert_eq!(fifth, Some((EjectionType::LocalOriginFailures, EjectionDecision::Ejected)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Authorization: Envoy's RBAC filter for HTTP requests and for connections.
 //!
 //! Policies are tried in the order of their names, so the answer and the name in it are the same in every process.
-//! Everything that cannot be decided leans to refusal: see [`Lean`]. The tree of a policy knows its side: a header
+//! Everything that cannot be decided counts towards refusal: see [`UndecidedAs`]. The tree of a policy knows its side: a header
 //! below a Deny, or below a negation in an Allow, matches in doubt; elsewhere it does not.
 
 mod attributes;
@@ -9,14 +9,14 @@ mod rule;
 
 use std::sync::Arc;
 
-use crate::matcher::Lean;
+use crate::matcher::UndecidedAs;
 use crate::stats::{RbacStats, Registry, Scope};
 pub use attributes::Attributes;
 pub(crate) use rule::Rule;
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RbacAction {
     /// Allows; what matches no policy is refused.
     Allow,
     /// Refuses; what matches no policy is allowed.
@@ -28,7 +28,7 @@ pub enum Action {
 /// Policies with their action.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    action: Action,
+    action: RbacAction,
     policies: Vec<Policy>,
     nothing_matched: Arc<str>,
 }
@@ -73,30 +73,30 @@ impl<'a> Verdict<'a> {
 }
 
 impl Rules {
-    pub(crate) fn new(action: Action, mut policies: Vec<Policy>) -> Self {
+    pub(crate) fn new(action: RbacAction, mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Self { action, policies, nothing_matched: details("none") }
     }
 
     /// What the rules are for.
-    pub fn action(&self) -> Action {
+    pub fn action(&self) -> RbacAction {
         self.action
     }
 
     /// Tries the policies in the order of their names; the first that matches decides.
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
-        let lean = match self.action {
-            Action::Deny => Lean::Match,
-            Action::Allow | Action::Log => Lean::Miss,
+        let undecided = match self.action {
+            RbacAction::Deny => UndecidedAs::Match,
+            RbacAction::Allow | RbacAction::Log => UndecidedAs::Miss,
         };
         let matched = self.policies.iter().find(|policy| {
-            policy.permissions.iter().any(|rule| rule.matches(attributes, lean))
-                && policy.principals.iter().any(|rule| rule.matches(attributes, lean))
+            policy.permissions.iter().any(|rule| rule.matches(attributes, undecided))
+                && policy.principals.iter().any(|rule| rule.matches(attributes, undecided))
         });
         let allowed = match self.action {
-            Action::Allow => matched.is_some(),
-            Action::Deny => matched.is_none(),
-            Action::Log => true,
+            RbacAction::Allow => matched.is_some(),
+            RbacAction::Deny => matched.is_none(),
+            RbacAction::Log => true,
         };
         Verdict {
             allowed,

@@ -59,7 +59,7 @@ pub struct Notes(Vec<String>);
 
 impl Notes {
     /// Lists `field` when `present`, once.
-    pub fn ignored(&mut self, present: impl Into<Presence>, field: &str) {
+    pub fn ignored(&mut self, present: impl Into<FieldPresence>, field: &str) {
         if present.into().0 && !self.0.iter().any(|known| known == field) {
             self.0.push(field.to_owned());
         }
@@ -73,27 +73,27 @@ impl Notes {
 
 /// Whether a protobuf field is set.
 #[derive(Clone, Copy, Debug)]
-pub struct Presence(pub bool);
+pub struct FieldPresence(pub bool);
 
-impl From<bool> for Presence {
+impl From<bool> for FieldPresence {
     fn from(set: bool) -> Self {
         Self(set)
     }
 }
 
-impl<T> From<&Option<T>> for Presence {
+impl<T> From<&Option<T>> for FieldPresence {
     fn from(field: &Option<T>) -> Self {
         Self(field.is_some())
     }
 }
 
-impl<T> From<&Vec<T>> for Presence {
+impl<T> From<&Vec<T>> for FieldPresence {
     fn from(field: &Vec<T>) -> Self {
         Self(!field.is_empty())
     }
 }
 
-impl From<&String> for Presence {
+impl From<&String> for FieldPresence {
     fn from(field: &String) -> Self {
         Self(!field.is_empty())
     }
@@ -103,7 +103,7 @@ impl From<&String> for Presence {
 ///
 /// # Errors
 /// The field is present.
-pub fn refuse(present: impl Into<Presence>, field: &str) -> Result<(), Rejection> {
+pub fn refuse(present: impl Into<FieldPresence>, field: &str) -> Result<(), Rejection> {
     if present.into().0 { Err(Rejection::unsupported(field)) } else { Ok(()) }
 }
 

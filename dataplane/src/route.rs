@@ -25,7 +25,7 @@ pub use action::{
 };
 pub(crate) use domains::Domains;
 pub use domains::without_port;
-pub(crate) use headers::{Addition, AppendAction, Value};
+pub(crate) use headers::{Addition, AppendAction, HeaderTemplate};
 pub use headers::{Evaluated, HeaderOps};
 pub use matching::{PathMatch, RouteMatch};
 pub(crate) use matching::{QueryMatch, QueryRule};
@@ -52,7 +52,7 @@ pub struct RouteConfig {
     /// Fields that were accepted and have no effect.
     pub notes: Notes,
     pub(crate) domains: Domains,
-    pub(crate) common: Arc<Levelled>,
+    pub(crate) common: Arc<LevelConfig>,
     /// `most_specific_header_mutations_wins`.
     pub(crate) specific_wins: bool,
 }
@@ -61,7 +61,7 @@ pub struct RouteConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vhds {
     /// `initial_fetch_timeout`: after this long the configuration is used without them; `None` waits for ever.
-    pub patience: Option<Duration>,
+    pub fetch_timeout: Option<Duration>,
 }
 
 /// A domain that two virtual hosts name.
@@ -88,7 +88,7 @@ pub struct VirtualHost {
     pub attempt_count_in_request: bool,
     /// `include_attempt_count_in_response`.
     pub attempt_count_in_response: bool,
-    pub(crate) common: Levelled,
+    pub(crate) common: LevelConfig,
 }
 
 /// `Route`, meant.
@@ -102,12 +102,12 @@ pub struct Route {
     pub action: Action,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
-    pub(crate) common: Levelled,
+    pub(crate) common: LevelConfig,
 }
 
 /// What every level has.
 #[derive(Debug, Default)]
-pub(crate) struct Levelled {
+pub(crate) struct LevelConfig {
     pub(crate) request: HeaderOps,
     pub(crate) response: HeaderOps,
     /// `typed_per_filter_config`, by the filter's name.
@@ -234,10 +234,10 @@ impl RouteConfig {
         levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
     }
 
-    /// What is said of filters, at all levels.
-    pub fn all_filter_overrides(&self) -> impl Iterator<Item = &Override> {
+    /// What `typed_per_filter_config` says at all levels, with the filters' names.
+    pub fn all_filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let hosts = self.virtual_hosts.iter().flat_map(|host| host.filter_overrides());
-        hosts.chain(self.common.filters.values())
+        hosts.chain(self.common.filter_overrides())
     }
 
     /// Names of all clusters that routes send to, sorted, each once.
@@ -257,8 +257,8 @@ impl RouteConfig {
 }
 
 impl VirtualHost {
-    /// What it says of filters, at all levels.
-    pub fn filter_overrides(&self) -> impl Iterator<Item = &Override> {
+    /// What `typed_per_filter_config` says at all its levels, with the filters' names.
+    pub fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let routes = self.routes.iter().flat_map(|route| {
             let members = match &route.action {
                 Action::Forward(forward) => forward.cluster.members(),
@@ -266,6 +266,12 @@ impl VirtualHost {
             };
             members.iter().map(|member| &member.common).chain([&route.common])
         });
-        routes.chain([&self.common]).flat_map(|level| level.filters.values())
+        routes.chain([&self.common]).flat_map(LevelConfig::filter_overrides)
+    }
+}
+
+impl LevelConfig {
+    fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
+        self.filters.iter().map(|(name, special)| (&**name, special))
     }
 }

@@ -19,14 +19,14 @@ use weft_xds::transport::server::StreamKind;
 
 use crate::args::RunArgs;
 use crate::bootstrap::link::{LinkError, Links};
-use crate::bootstrap::{Bootstrap, BootstrapError, Variant};
-use crate::control::{Config, Control, DrainTimes, Handle, LogControl, StartError};
+use crate::bootstrap::{Bootstrap, BootstrapError, DiscoveryVariant};
+use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
-use crate::enter::{self, EnterError, Entered, Entrance};
+use crate::enter::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::replicas::Replicas;
-use crate::identity::rotation::{Clock, rotate};
+use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::supervision::supervise;
@@ -34,7 +34,7 @@ use crate::{admin, hds, metrics_push};
 
 const ADMIN_PORT: u16 = 15000;
 /// A goodbye takes at most this long of the time for draining.
-const FAREWELL: Duration = Duration::from_secs(3);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A discovery stream that is lost within this time was of no use.
 const SHORT_STREAM: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ const SHORT_STREAM: Duration = Duration::from_secs(10);
 pub enum RunError {
     /// The workload cannot enter the mesh.
     #[error(transparent)]
-    Enter(#[from] EnterError),
+    Enter(#[from] JoinError),
     /// The bootstrap file cannot be used.
     #[error("error: --config-path {0}")]
     Bootstrap(#[from] BootstrapError),
@@ -69,7 +69,7 @@ impl RunError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Enter(EnterError::Usage(_)) | Self::Bootstrap(_) | Self::Start(_) | Self::Link(_) => {
+            Self::Enter(JoinError::Usage(_)) | Self::Bootstrap(_) | Self::Start(_) | Self::Link(_) => {
                 crate::args::EX_USAGE
             }
             Self::Reserve(ReserveError::Twice { .. }) => crate::args::EX_USAGE,
@@ -79,20 +79,20 @@ impl RunError {
 }
 
 /// A joined workload's part of the wiring.
-struct Joined {
+struct JoinedWorkload {
     trust_domain: TrustDomain,
     replicas: Replicas,
     identity: watch::Sender<Arc<Identity>>,
     directory: IdentityDir,
 }
 
-impl Joined {
-    fn new(entered: Entered) -> Self {
+impl JoinedWorkload {
+    fn new(joined: JoinedIdentity) -> Self {
         Self {
-            trust_domain: entered.membership.trust_domain,
-            replicas: entered.replicas,
-            identity: watch::channel(Arc::new(entered.identity)).0,
-            directory: entered.directory,
+            trust_domain: joined.membership.trust_domain,
+            replicas: joined.replicas,
+            identity: watch::channel(Arc::new(joined.identity)).0,
+            directory: joined.directory,
         }
     }
 
@@ -113,20 +113,20 @@ pub async fn run(
     supervisor: Supervisor,
 ) -> Result<(), RunError> {
     let origin = match &args.config_path {
-        Some(path) => Origin::File(Box::new(load(path)?)),
-        None => Origin::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
+        Some(path) => BootstrapSource::File(Box::new(load(path)?)),
+        None => BootstrapSource::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
     };
     let (admin_address, admin_listener) = bind_admin(args, &origin).await?;
     let mut engine = start_engine(args)?;
     let (bootstrap, joined) = match origin {
-        Origin::File(bootstrap) => (*bootstrap, None),
-        Origin::Mesh(entrance) => {
+        BootstrapSource::File(bootstrap) => (*bootstrap, None),
+        BootstrapSource::Mesh(entrance) => {
             if let Some(listeners) = entrance.listeners().await {
                 engine.reserve(Reservations::try_new(&listeners, admin_address)?);
             }
-            let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
-            let bootstrap = Bootstrap::joined(&entered.membership, args.workload.locality.as_ref());
-            (bootstrap, Some(Joined::new(entered)))
+            let Some(joined) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
+            let bootstrap = Bootstrap::joined(&joined.membership, args.workload.locality.as_ref());
+            (bootstrap, Some(JoinedWorkload::new(joined)))
         }
     };
     let node = bootstrap.node.id.clone();
@@ -152,25 +152,25 @@ pub async fn run(
     // The admin endpoints answer while the proxy drains: their own token ends them last.
     let admin_stop = CancellationToken::new();
     tokio::spawn(admin::serve(admin_listener, handle, admin_stop.clone()));
-    let farewell = farewell(joined.as_ref());
+    let leave_mesh = leave_mesh(joined.as_ref());
     if let Some(joined) = joined {
         tokio::spawn(keep_identity(joined, stop.clone()));
     }
-    let ran = Box::pin(control.run(stream, farewell, DrainTimes::default())).await;
+    let ran = Box::pin(control.run(stream, leave_mesh, DrainTimes::default())).await;
     admin_stop.cancel();
     Ok(ran?)
 }
 
 /// Where the configuration comes from.
-enum Origin {
+enum BootstrapSource {
     File(Box<Bootstrap>),
-    Mesh(Entrance),
+    Mesh(PreparedJoin),
 }
 
-async fn bind_admin(args: &RunArgs, origin: &Origin) -> Result<(SocketAddr, TcpListener), RunError> {
+async fn bind_admin(args: &RunArgs, origin: &BootstrapSource) -> Result<(SocketAddr, TcpListener), RunError> {
     let of_file = match origin {
-        Origin::File(bootstrap) => bootstrap.admin,
-        Origin::Mesh(_) => None,
+        BootstrapSource::File(bootstrap) => bootstrap.admin,
+        BootstrapSource::Mesh(_) => None,
     };
     let wanted = args.admin_listen.or(of_file).unwrap_or((Ipv4Addr::LOCALHOST, ADMIN_PORT).into());
     let listener = admin::bind(wanted).await.map_err(|error| RunError::Admin(wanted, error))?;
@@ -184,18 +184,18 @@ fn start_engine(args: &RunArgs) -> Result<Engine, RunError> {
     Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)
 }
 
-type Stream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
+type OpenStream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
 
 fn open_stream(
     bootstrap: &Bootstrap,
     control: &Control,
     links: &Links,
     replicas: Option<Replicas>,
-) -> Result<Option<Stream>, LinkError> {
+) -> Result<Option<OpenStream>, LinkError> {
     let Some(ads) = &bootstrap.ads else { return Ok(None) };
     let variant = match ads.variant {
-        Variant::Sotw => StreamVariant::Sotw,
-        Variant::Delta => StreamVariant::Delta,
+        DiscoveryVariant::Sotw => StreamVariant::Sotw,
+        DiscoveryVariant::Delta => StreamVariant::Delta,
     };
     let mut session = Session::new(variant, bootstrap.node.clone());
     for (kind, name, version) in control.restored_versions() {
@@ -221,7 +221,7 @@ fn open_stream(
 fn spawn_reports(
     bootstrap: &Bootstrap,
     links: &Links,
-    handle: &Handle,
+    handle: &ControlHandle,
     stop: &CancellationToken,
 ) -> Result<(), LinkError> {
     if let Some(target) = &bootstrap.health {
@@ -236,7 +236,7 @@ fn spawn_reports(
     Ok(())
 }
 
-async fn keep_identity(joined: Joined, stop: CancellationToken) {
+async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
     let issuer = ControlPlane::new(joined.replicas.clone(), joined.credentials());
     let directory = joined.directory;
     let keep = move |identity: &Identity| {
@@ -245,15 +245,15 @@ async fn keep_identity(joined: Joined, stop: CancellationToken) {
         }
     };
     tokio::spawn(issuer.clone().come_back(stop.clone()));
-    rotate(joined.identity, issuer, Clock::System, keep, stop).await;
+    rotate(joined.identity, issuer, WallClock::System, keep, stop).await;
 }
 
 /// Says goodbye to the control plane, so that callers hear of it before the listeners close.
-fn farewell(joined: Option<&Joined>) -> impl Future<Output = ()> + use<> {
+fn leave_mesh(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use<> {
     let control_plane = joined.map(|joined| ControlPlane::new(joined.replicas.clone(), joined.credentials()));
     async move {
         let Some(control_plane) = control_plane else { return };
-        match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
+        match tokio::time::timeout(LEAVE_TIMEOUT, control_plane.leave()).await {
             Ok(Ok(())) => tracing::info!("said goodbye"),
             Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),
             Err(_) => tracing::warn!("could not say goodbye in time"),

@@ -39,11 +39,11 @@ pub use http::{
     ServerHeader, StripPort, Underscores, UpgradeConfig,
 };
 pub use listener::{
-    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
-    SourceType, TcpProxy, TcpTarget, Terminal, TransportProtocol, WeightedCluster,
+    FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout, SourceType,
+    TcpClusterWeight, TcpProxy, TcpTarget, Terminal, TrafficDirection, TransportProtocol,
 };
 pub(crate) use local_reply::Mapper;
-pub use local_reply::{LocalReplies, Reply};
+pub use local_reply::{LocalReplies, MappedReply};
 pub use log::{AccessLog, LogSink};
 pub use revocation::RevocationLists;
 pub use san::SanMatch;

@@ -18,7 +18,7 @@ const FILE: &str = "snapshot.bin";
 
 /// The resources that every worker served last.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Snapshot {
+pub struct ConfigSnapshot {
     /// Without private keys.
     #[prost(message, repeated, tag = "1")]
     pub resources: Vec<SavedResource>,
@@ -66,7 +66,7 @@ fn is_trust(secret: &Bytes) -> bool {
     secret.is_ok_and(|secret| matches!(secret.r#type, Some(secret::Type::ValidationContext(_))))
 }
 
-impl Snapshot {
+impl ConfigSnapshot {
     /// Adds a resource; a secret that is no validation context is left out.
     pub fn push(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
         if kind != ResourceKind::Secret || is_trust(&body) {
@@ -127,8 +127,8 @@ impl Snapshot {
 mod tests {
     use super::*;
 
-    fn snapshot() -> Snapshot {
-        let mut snapshot = Snapshot { node: "shop/web-1".to_owned(), ..Snapshot::default() };
+    fn snapshot() -> ConfigSnapshot {
+        let mut snapshot = ConfigSnapshot { node: "shop/web-1".to_owned(), ..ConfigSnapshot::default() };
         snapshot.push(ResourceKind::Cluster, "shop/cart/http", "0123", Bytes::from_static(b"\x0a\x01a"));
         snapshot
     }
@@ -137,9 +137,9 @@ mod tests {
     fn reads_back_what_it_wrote() {
         let directory = tempfile::tempdir().unwrap();
         let files = IdentityDir::open(directory.path()).unwrap();
-        assert!(Snapshot::load(&files, "shop/web-1").unwrap().is_none());
+        assert!(ConfigSnapshot::load(&files, "shop/web-1").unwrap().is_none());
         snapshot().store(&files).unwrap();
-        assert_eq!(Snapshot::load(&files, "shop/web-1").unwrap(), Some(snapshot()));
+        assert_eq!(ConfigSnapshot::load(&files, "shop/web-1").unwrap(), Some(snapshot()));
     }
 
     #[test]
@@ -148,10 +148,10 @@ mod tests {
         for at in 0..file.len() {
             let mut torn = file.clone();
             torn[at] ^= 0x40;
-            assert!(Snapshot::decode_file(&torn).is_err(), "byte {at}");
+            assert!(ConfigSnapshot::decode_file(&torn).is_err(), "byte {at}");
         }
         for length in 0..file.len() {
-            assert!(Snapshot::decode_file(&file[..length]).is_err(), "length {length}");
+            assert!(ConfigSnapshot::decode_file(&file[..length]).is_err(), "length {length}");
         }
     }
 
@@ -160,12 +160,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = IdentityDir::open(directory.path()).unwrap();
         snapshot().store(&files).unwrap();
-        assert!(matches!(Snapshot::load(&files, "shop/web-2"), Err(SnapshotError::Node(_))));
+        assert!(matches!(ConfigSnapshot::load(&files, "shop/web-2"), Err(SnapshotError::Node(_))));
     }
 
     #[test]
     fn secrets_are_left_out() {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = ConfigSnapshot::default();
         snapshot.push(ResourceKind::Secret, "identity", "1", Bytes::from_static(b"key"));
         assert!(snapshot.resources.is_empty());
     }

@@ -4,7 +4,7 @@
 //! control thread                      worker
 //! Registry: name -> id  --prepare-->  ids in the Runtime
 //!                                     Shard: id -> plain integer
-//! Snapshot <----- ShardSnapshot ----- collect() on a scrape
+//! StatsSnapshot <----- ShardSnapshot ----- collect() on a scrape
 //!    |  Registry::readings
 //!    +--> text, Prometheus, metrics service
 //! ```
@@ -26,6 +26,6 @@ pub use groups::{
 };
 pub use histogram::Histogram;
 pub use prometheus::{families, render_prometheus};
-pub use registry::{Reading, Registry, Scope, Value};
-pub use shard::{CodesId, CounterId, GaugeId, HistogramId, Shard, ShardSnapshot, Snapshot};
+pub use registry::{Reading, Registry, Scope, StatValue};
+pub use shard::{CodesId, CounterId, GaugeId, HistogramId, Shard, ShardSnapshot, StatsSnapshot};
 pub use text::render_text;

@@ -2,11 +2,11 @@
 
 use weft_api::supervisor::{State, Supervisor};
 
-use crate::control::{Handle, Phase};
+use crate::control::{ControlHandle, Phase};
 
 /// Tells each phase, ready when `/ready` says so; and from the beginning that the proxy is alive, as long as the control
 /// thread and every worker answer.
-pub async fn supervise(supervisor: Supervisor, handle: Handle) {
+pub async fn supervise(supervisor: Supervisor, handle: ControlHandle) {
     let mut phases = handle.phases();
     let phases = async {
         loop {
@@ -64,7 +64,7 @@ mod tests {
         (socket, Supervisor::try_new(path.as_os_str(), Some(SILENCE)).unwrap(), directory)
     }
 
-    fn proxy(stop: &CancellationToken) -> (Control, Handle) {
+    fn proxy(stop: &CancellationToken) -> (Control, ControlHandle) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "node: {id: shop/web-1, cluster: shop/web}\n").unwrap();
         let config = Config {

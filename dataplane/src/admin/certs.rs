@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::page::Page;
+use super::response::AdminResponse;
 use crate::config_dump::timestamp;
-use crate::control::Handle;
+use crate::control::ControlHandle;
 use crate::decode::SecretPlan;
 
-pub(super) async fn render(handle: &Handle) -> Page {
+pub(super) async fn render(handle: &ControlHandle) -> AdminResponse {
     let shown = handle.inspect(|state| {
         let mut own = Vec::new();
         let mut roots = Vec::new();
@@ -28,7 +28,7 @@ pub(super) async fn render(handle: &Handle) -> Page {
         }
         json!({ "certificates": [{ "ca_cert": roots, "cert_chain": own }] })
     });
-    shown.await.map_or_else(Page::gone, |value| Page::json(&value))
+    shown.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 
 fn details(name: &str, der: &[u8]) -> Value {

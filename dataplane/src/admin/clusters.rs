@@ -4,29 +4,29 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::page::Page;
 use super::query::Query;
+use super::response::AdminResponse;
 use crate::breaker::Breaker;
-use crate::control::Handle;
+use crate::control::ControlHandle;
 use crate::runtime::{Cluster, Endpoint, Health};
 
-pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminResponse {
     let as_json = query.value("format") == Some("json");
     let page = handle.inspect(move |state| {
         let mut clusters: Vec<_> = state.runtime.clusters.values().collect();
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         if as_json {
             let statuses = clusters.iter().map(|cluster| status(cluster, state.is_dynamic(&cluster.name)));
-            Page::json(&json!({ "cluster_statuses": statuses.collect::<Vec<_>>() }))
+            AdminResponse::json(&json!({ "cluster_statuses": statuses.collect::<Vec<_>>() }))
         } else {
             let mut text = String::new();
             for cluster in clusters {
                 lines(&mut text, cluster, state.is_dynamic(&cluster.name));
             }
-            Page::text(text)
+            AdminResponse::text(text)
         }
     });
-    page.await.unwrap_or_else(Page::gone)
+    page.await.unwrap_or_else(AdminResponse::gone)
 }
 
 fn limits(breaker: &Breaker) -> [(&'static str, u32); 4] {

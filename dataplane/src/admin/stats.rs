@@ -4,12 +4,12 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value as Json, json};
 
-use super::page::Page;
 use super::query::Query;
-use crate::control::Handle;
-use crate::stats::{Reading, Value, render_prometheus, render_text};
+use super::response::AdminResponse;
+use crate::control::ControlHandle;
+use crate::stats::{Reading, StatValue, render_prometheus, render_text};
 
-pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminResponse {
     if query.value("format") == Some("prometheus") {
         return prometheus(query, handle).await;
     }
@@ -24,15 +24,15 @@ pub(super) async fn render(query: &Query, handle: &Handle) -> Page {
         let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
         if as_json {
             let shown = readings.iter().filter(|reading| keep(&reading.name)).map(shown);
-            Page::json(&json!({ "stats": shown.collect::<Vec<_>>() }))
+            AdminResponse::json(&json!({ "stats": shown.collect::<Vec<_>>() }))
         } else {
-            Page::text(render_text(&readings, keep))
+            AdminResponse::text(render_text(&readings, keep))
         }
     });
-    page.await.unwrap_or_else(Page::gone)
+    page.await.unwrap_or_else(AdminResponse::gone)
 }
 
-pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn prometheus(query: &Query, handle: &ControlHandle) -> AdminResponse {
     let filter = match filter(query) {
         Ok(filter) => filter,
         Err(page) => return page,
@@ -42,33 +42,33 @@ pub(super) async fn prometheus(query: &Query, handle: &Handle) -> Page {
         let readings: Vec<Reading<'_>> =
             readings.iter().filter(|reading| !used || is_used(reading)).cloned().collect();
         let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
-        let mut page = Page::text(render_prometheus(&readings, keep));
+        let mut page = AdminResponse::text(render_prometheus(&readings, keep));
         page.content_type = "text/plain; version=0.0.4; charset=utf-8";
         page
     });
-    page.await.unwrap_or_else(Page::gone)
+    page.await.unwrap_or_else(AdminResponse::gone)
 }
 
-fn filter(query: &Query) -> Result<Option<Regex>, Page> {
+fn filter(query: &Query) -> Result<Option<Regex>, AdminResponse> {
     match query.value("filter").filter(|text| !text.is_empty()).map(Regex::new) {
         None => Ok(None),
         Some(Ok(regex)) => Ok(Some(regex)),
         Some(Err(error)) => {
-            Err(Page::text(format!("filter: {error}\n")).with_status(StatusCode::BAD_REQUEST))
+            Err(AdminResponse::text(format!("filter: {error}\n")).with_status(StatusCode::BAD_REQUEST))
         }
     }
 }
 
 fn is_used(reading: &Reading<'_>) -> bool {
-    !matches!(reading.value, Value::Counter(0) | Value::Gauge(0) | Value::Histogram(None))
+    !matches!(reading.value, StatValue::Counter(0) | StatValue::Gauge(0) | StatValue::Histogram(None))
 }
 
 fn shown(reading: &Reading<'_>) -> Json {
     let name = &*reading.name;
     match reading.value {
-        Value::Counter(value) => json!({ "name": name, "value": value }),
-        Value::Gauge(value) => json!({ "name": name, "value": value }),
-        Value::Histogram(histogram) => {
+        StatValue::Counter(value) => json!({ "name": name, "value": value }),
+        StatValue::Gauge(value) => json!({ "name": name, "value": value }),
+        StatValue::Histogram(histogram) => {
             let quantile = |q: f64| histogram.map(|histogram| histogram.quantile(q));
             json!({
                 "name": name, "count": histogram.map_or(0, |histogram| histogram.count()),

@@ -5,9 +5,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::query::Query;
-use super::{Page, bind, route, serve};
+use super::{AdminResponse, bind, route, serve};
 use crate::bootstrap::Bootstrap;
-use crate::control::{Config, Control, DrainTimes, Handle, LogControl};
+use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl};
 use crate::engine::{Engine, EngineConfig, Pinning};
 
 const BOOTSTRAP: &str = r#"
@@ -26,24 +26,29 @@ static_resources:
       endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}]
 "#;
 
-fn bootstrap() -> Bootstrap {
+fn bootstrap(listeners: &str) -> Bootstrap {
     let authority = crate::identity::testing::Authority::new();
     let life = std::time::Duration::from_secs(3600);
     let identity = authority.identity("spiffe://mesh.local/ns/shop/svc/web", life);
     let quoted = |pem: String| serde_json::to_string(&pem).unwrap();
     let text = BOOTSTRAP
         .replace("\"CHAIN\"", &quoted(identity.chain_pem()))
-        .replace("\"KEY\"", &quoted(identity.key_pem()));
+        .replace("\"KEY\"", &quoted(identity.key_pem()))
+        + listeners;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     Bootstrap::load(file.path()).unwrap()
 }
 
-async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Handle) -> F) {
+async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(ControlHandle) -> F) {
+    with_listeners("", test).await;
+}
+
+async fn with_listeners<F: Future<Output = ()>>(listeners: &str, test: impl FnOnce(ControlHandle) -> F) {
     let engine = Engine::start(&EngineConfig { workers: 1, pinning: Pinning::Free }).unwrap();
     let stop = CancellationToken::new();
     let config = Config {
-        bootstrap: bootstrap(),
+        bootstrap: bootstrap(listeners),
         config_path: None,
         identity: None,
         snapshots: None,
@@ -64,13 +69,13 @@ async fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Handle) -> F) {
     ran.unwrap();
 }
 
-async fn get(handle: &Handle, path: &str, query: &str) -> Page {
+async fn get(handle: &ControlHandle, path: &str, query: &str) -> AdminResponse {
     route(&Method::GET, path, &Query::parse(query), handle).await
 }
 
 #[tokio::test]
 async fn the_dump_shows_resources_and_never_a_key() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let page = get(&handle, "/config_dump", "").await;
         assert!(!page.body.contains("PRIVATE KEY"), "the key is redacted everywhere");
         assert!(page.body.contains("[redacted]"));
@@ -92,8 +97,47 @@ async fn the_dump_shows_resources_and_never_a_key() {
 }
 
 #[tokio::test]
+async fn an_override_of_another_filters_type_is_shown_as_ignored() {
+    const LISTENERS: &str = r#"  listeners:
+  - name: in
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_filters:
+          - {name: checks, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}}
+          - {name: faults, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}}
+          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {prefix: /}
+                route: {cluster: app}
+                typed_per_filter_config:
+                  checks: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+                  faults: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+                  nobody: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+"#;
+    with_listeners(LISTENERS, async |handle: ControlHandle| {
+        let dump = get(&handle, "/config_dump", "").await;
+        let shown: serde_json::Value = serde_json::from_str(&dump.body).unwrap();
+        let ignored = &shown["ignored_fields"]["listener/in"];
+        assert_eq!(
+            *ignored,
+            serde_json::json!(["typed_per_filter_config.checks (of another filter's type)"])
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn clusters_and_certificates_have_envoys_shapes() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let text = get(&handle, "/clusters", "").await.body;
         assert!(text.contains("app::default_priority::max_requests::1024\n"), "{text}");
         assert!(text.contains("app::127.0.0.1:9::health_flags::healthy\n"), "{text}");
@@ -111,7 +155,7 @@ async fn clusters_and_certificates_have_envoys_shapes() {
 
 #[tokio::test]
 async fn statistics_carry_envoys_names_and_can_be_filtered() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let text = get(&handle, "/stats", "filter=membership_total").await.body;
         assert_eq!(text, "cluster.app.membership_total: 1\n");
         let text = get(&handle, "/stats/prometheus", "filter=membership_total").await.body;
@@ -124,7 +168,7 @@ async fn statistics_carry_envoys_names_and_can_be_filtered() {
 
 #[tokio::test]
 async fn what_changes_something_wants_post() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         for path in ["/quitquitquit", "/drain_listeners", "/logging", "/healthcheck/fail"] {
             let page = get(&handle, path, "").await;
             assert_eq!(page.status, http::StatusCode::METHOD_NOT_ALLOWED, "{path}");
@@ -142,7 +186,7 @@ async fn what_changes_something_wants_post() {
 
 #[tokio::test]
 async fn answers_over_http() {
-    with_proxy(async |handle: Handle| {
+    with_proxy(async |handle: ControlHandle| {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

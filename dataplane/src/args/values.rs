@@ -50,14 +50,14 @@ impl FromStr for Label {
 
 /// `REGION/ZONE`, or `REGION` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locality {
+pub struct LocalityFlag {
     /// Region.
     pub region: String,
     /// Zone, empty when not given.
     pub zone: String,
 }
 
-impl FromStr for Locality {
+impl FromStr for LocalityFlag {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let (region, zone) = text.split_once('/').unwrap_or((text, ""));
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn locality_needs_a_region() {
-        assert_eq!("eu/a".parse::<Locality>().unwrap().zone, "a");
-        assert!("/a".parse::<Locality>().is_err());
-        assert!("eu/a/b".parse::<Locality>().is_err());
+        assert_eq!("eu/a".parse::<LocalityFlag>().unwrap().zone, "a");
+        assert!("/a".parse::<LocalityFlag>().is_err());
+        assert!("eu/a/b".parse::<LocalityFlag>().is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::options::BalanceOptions;
-use super::schedule::Set;
+use super::schedule::HostSet;
 use crate::outlier::Outliers;
 use crate::random::Random;
 use crate::runtime::{Endpoint, Endpoints, Health};
@@ -13,26 +13,26 @@ const OVERPROVISIONING: u32 = 140;
 
 /// Sets of endpoints, each with its share of a hundred picks.
 #[derive(Debug, Default)]
-pub(super) struct Levels {
-    shares: Vec<Share>,
+pub(super) struct HostSets {
+    shares: Vec<WeightedHostSet>,
 }
 
 #[derive(Debug)]
-struct Share {
+struct WeightedHostSet {
     percent: u32,
     panic: bool,
-    set: Set,
+    set: HostSet,
 }
 
 /// The endpoints of one priority by state, as indices of the list.
 #[derive(Debug, Default)]
-struct Priority {
+struct PriorityHosts {
     healthy: Vec<usize>,
     degraded: Vec<usize>,
     usable: Vec<usize>,
 }
 
-impl Priority {
+impl PriorityHosts {
     fn percent(&self, part: usize, overprovisioning: u32) -> u32 {
         match self.usable.len() {
             0 => 0,
@@ -41,7 +41,7 @@ impl Priority {
     }
 }
 
-impl Levels {
+impl HostSets {
     /// Sorts endpoints by priority and health and gives each set its share, as Envoy's priority load does.
     pub(super) fn arrange(
         endpoints: &Endpoints,
@@ -56,14 +56,14 @@ impl Levels {
         let health: Vec<u32> = priorities.iter().map(|p| p.percent(p.healthy.len(), factor)).collect();
         let degraded: Vec<u32> = priorities.iter().map(|p| p.percent(p.degraded.len(), factor)).collect();
         let total = (health.iter().sum::<u32>() + degraded.iter().sum::<u32>()).min(100);
-        let panicking = |p: &Priority| {
+        let panicking = |p: &PriorityHosts| {
             let live = p.healthy.len() + p.degraded.len();
             total < 100 && live * 100 < p.usable.len() * usize::from(options.panic_threshold)
         };
-        let mut build = |members: &[usize], percent: u32, panic: bool| Share {
+        let mut build = |members: &[usize], percent: u32, panic: bool| WeightedHostSet {
             percent,
             panic,
-            set: Set::new(members, &endpoints.list, options.policy, loads, random),
+            set: HostSet::new(members, &endpoints.list, options.policy, loads, random),
         };
         let mut shares = Vec::new();
         if total == 0 {
@@ -96,7 +96,7 @@ impl Levels {
     }
 
     /// The set for a pick and whether it is one of panic.
-    pub(super) fn choose(&mut self, roll: u64) -> Option<(&mut Set, bool)> {
+    pub(super) fn choose(&mut self, roll: u64) -> Option<(&mut HostSet, bool)> {
         if self.shares.len() == 1 {
             return self.shares.first_mut().map(|share| (&mut share.set, share.panic));
         }
@@ -117,32 +117,32 @@ enum Tier {
     Degraded,
 }
 
-enum State {
+enum EffectiveHealth {
     Healthy,
     Degraded,
     Unhealthy,
     Excluded,
 }
 
-fn state(endpoint: &Endpoint, ejected: bool) -> State {
+fn state(endpoint: &Endpoint, ejected: bool) -> EffectiveHealth {
     match endpoint.health {
-        Health::Draining => State::Excluded,
-        Health::Unhealthy => State::Unhealthy,
-        Health::Healthy | Health::Degraded if ejected => State::Unhealthy,
-        Health::Healthy => State::Healthy,
-        Health::Degraded => State::Degraded,
+        Health::Draining => EffectiveHealth::Excluded,
+        Health::Unhealthy => EffectiveHealth::Unhealthy,
+        Health::Healthy | Health::Degraded if ejected => EffectiveHealth::Unhealthy,
+        Health::Healthy => EffectiveHealth::Healthy,
+        Health::Degraded => EffectiveHealth::Degraded,
     }
 }
 
-fn by_priority(endpoints: &Endpoints, outliers: &Outliers) -> Vec<Priority> {
-    let mut sorted: std::collections::BTreeMap<u32, Priority> = std::collections::BTreeMap::new();
+fn by_priority(endpoints: &Endpoints, outliers: &Outliers) -> Vec<PriorityHosts> {
+    let mut sorted: std::collections::BTreeMap<u32, PriorityHosts> = std::collections::BTreeMap::new();
     for (at, endpoint) in endpoints.list.iter().enumerate() {
         let priority = sorted.entry(endpoint.priority).or_default();
         match state(endpoint, outliers.is_ejected(at)) {
-            State::Excluded => continue,
-            State::Healthy => priority.healthy.push(at),
-            State::Degraded => priority.degraded.push(at),
-            State::Unhealthy => {}
+            EffectiveHealth::Excluded => continue,
+            EffectiveHealth::Healthy => priority.healthy.push(at),
+            EffectiveHealth::Degraded => priority.degraded.push(at),
+            EffectiveHealth::Unhealthy => {}
         }
         priority.usable.push(at);
     }

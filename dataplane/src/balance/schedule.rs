@@ -11,7 +11,7 @@ use crate::runtime::Endpoint;
 
 /// Endpoints that are equal but for weight and load.
 #[derive(Debug)]
-pub(super) struct Set {
+pub(super) struct HostSet {
     members: Vec<usize>,
     order: Order,
 }
@@ -21,38 +21,38 @@ enum Order {
     /// All weights are equal: a position.
     Cycle(usize),
     /// Weights differ: earliest deadline first, where a pick moves the deadline by the inverse of the weight.
-    Deadlines { queue: BinaryHeap<Entry>, weights: Vec<f64> },
+    Deadlines { queue: BinaryHeap<ScheduledHost>, weights: Vec<f64> },
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ScheduledHost {
     deadline: f64,
     /// Breaks ties by age, so that equal deadlines take turns.
     turn: u64,
     member: usize,
 }
 
-impl PartialEq for Entry {
+impl PartialEq for ScheduledHost {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Entry {}
+impl Eq for ScheduledHost {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for ScheduledHost {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for ScheduledHost {
     fn cmp(&self, other: &Self) -> Ordering {
         other.deadline.total_cmp(&self.deadline).then(other.turn.cmp(&self.turn))
     }
 }
 
-impl Set {
+impl HostSet {
     pub(super) fn new(
         members: &[usize],
         endpoints: &[Endpoint],
@@ -69,7 +69,7 @@ impl Set {
             let queue = (0..members.len()).map(|member| {
                 let step = 1.0 / effective(weights[member], policy, loads, members[member]);
                 // A random start within the first step keeps workers apart.
-                Entry { deadline: step * random.fraction(), turn: member as u64, member }
+                ScheduledHost { deadline: step * random.fraction(), turn: member as u64, member }
             });
             Order::Deadlines { queue: queue.collect(), weights }
         };

@@ -17,7 +17,8 @@ use envoy_types::pb::envoy::config::metrics::v3::{MetricsServiceConfig, StatsSin
 use prost::{Message as _, Name as _};
 
 use super::{
-    Bootstrap, CounterReports, ListSource, MetricNaming, MetricsSink, Stream, Target, Variant, introduced,
+    Bootstrap, CounterReports, DiscoveryStream, DiscoveryVariant, GrpcTarget, ListSource, MetricNaming,
+    MetricsSink, introduced,
 };
 use crate::decode::fields::duration;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
@@ -114,7 +115,7 @@ fn admin_address(
     Ok(SocketAddr::new(ip, u16::try_from(port).map_err(|_| wrong())?))
 }
 
-type Sources = (Option<ListSource>, Option<ListSource>, Option<Stream>);
+type Sources = (Option<ListSource>, Option<ListSource>, Option<DiscoveryStream>);
 
 fn dynamic_resources(dynamic: &DynamicResources, known: &dyn Fn(&str) -> bool) -> Result<Sources, Rejection> {
     refuse(&dynamic.lds_resources_locator, "lds_resources_locator")?;
@@ -125,7 +126,7 @@ fn dynamic_resources(dynamic: &DynamicResources, known: &dyn Fn(&str) -> bool) -
         None => None,
         Some(config) => {
             let (variant, target) = api_target(config, known).within(|| "ads_config")?;
-            Some(Stream { variant, target })
+            Some(DiscoveryStream { variant, target })
         }
     };
     let asked = [&listeners, &clusters].into_iter().any(|source| *source == Some(ListSource::Ads));
@@ -153,10 +154,10 @@ fn list_source(config: Option<&ConfigSource>) -> Result<Option<ListSource>, Reje
 fn api_target(
     source: &ApiConfigSource,
     known: &dyn Fn(&str) -> bool,
-) -> Result<(Variant, Target), Rejection> {
+) -> Result<(DiscoveryVariant, GrpcTarget), Rejection> {
     let variant = match ApiType::try_from(source.api_type) {
-        Ok(ApiType::Grpc | ApiType::AggregatedGrpc) => Variant::Sotw,
-        Ok(ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc) => Variant::Delta,
+        Ok(ApiType::Grpc | ApiType::AggregatedGrpc) => DiscoveryVariant::Sotw,
+        Ok(ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc) => DiscoveryVariant::Delta,
         Ok(ApiType::Rest | ApiType::DeprecatedAndUnavailableDoNotUse) | Err(_) => {
             return Err(Rejection::new("api_type", "must be GRPC or DELTA_GRPC"));
         }
@@ -166,10 +167,10 @@ fn api_target(
     Ok((variant, target(service, known).within(|| "grpc_services[0]")?))
 }
 
-fn target(service: &GrpcService, known: &dyn Fn(&str) -> bool) -> Result<Target, Rejection> {
+fn target(service: &GrpcService, known: &dyn Fn(&str) -> bool) -> Result<GrpcTarget, Rejection> {
     match &service.target_specifier {
         Some(TargetSpecifier::EnvoyGrpc(grpc)) if known(&grpc.cluster_name) => {
-            Ok(Target::Cluster(grpc.cluster_name.clone()))
+            Ok(GrpcTarget::Cluster(grpc.cluster_name.clone()))
         }
         Some(TargetSpecifier::EnvoyGrpc(grpc)) => {
             let reason = format!("{:?} is not one of the static clusters", grpc.cluster_name);

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::Target;
-use crate::decode::{ClusterPlan, EndpointSource, Host, Secrets};
+use super::GrpcTarget;
+use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, Secrets};
 use crate::identity::channel::{self, Credentials};
 use crate::identity::replicas::Replicas;
 use crate::runtime::{Transport, UpstreamTls};
@@ -33,7 +33,7 @@ pub struct Links {
 pub enum LinkError {
     /// There is no such target.
     #[error("{0:?} is not known here")]
-    Unknown(Target),
+    Unknown(GrpcTarget),
 }
 
 impl Links {
@@ -41,14 +41,14 @@ impl Links {
     ///
     /// # Errors
     /// When the target is not known.
-    pub fn channel(&self, target: &Target) -> Result<Channel, LinkError> {
+    pub fn channel(&self, target: &GrpcTarget) -> Result<Channel, LinkError> {
         match target {
-            Target::ControlPlane => {
+            GrpcTarget::ControlPlane => {
                 let known = self.control_plane.clone();
                 let (replicas, credentials) = known.ok_or_else(|| LinkError::Unknown(target.clone()))?;
                 Ok(channel::channel(&replicas, credentials))
             }
-            Target::Cluster(name) => {
+            GrpcTarget::Cluster(name) => {
                 let plan = self.clusters.iter().find(|plan| *plan.name == **name);
                 let plan = plan.ok_or_else(|| LinkError::Unknown(target.clone()))?;
                 Ok(to_cluster(Arc::clone(plan), self.secrets.clone()))
@@ -82,7 +82,11 @@ fn to_cluster(plan: Arc<ClusterPlan>, secrets: watch::Receiver<Arc<Secrets>>) ->
         .connect_with_connector_lazy(connector)
 }
 
-async fn dial(plan: &ClusterPlan, secrets: &Secrets, turn: usize) -> std::io::Result<TokioIo<Box<dyn Wire>>> {
+async fn dial(
+    plan: &ClusterPlan,
+    secrets: &Secrets,
+    turn: usize,
+) -> std::io::Result<TokioIo<Box<dyn ByteStream>>> {
     let addresses = addresses(plan).await?;
     let address = addresses.get(turn % addresses.len().max(1)).copied();
     let address = address.ok_or_else(|| std::io::Error::other(format!("{} has no endpoints", plan.name)))?;
@@ -106,8 +110,8 @@ async fn shake(
 }
 
 /// A connection, encrypted or not.
-trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Wire for T {}
+trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> ByteStream for T {}
 
 async fn addresses(plan: &ClusterPlan) -> std::io::Result<Vec<SocketAddr>> {
     let endpoints = match &plan.source {
@@ -125,8 +129,8 @@ async fn addresses(plan: &ClusterPlan) -> std::io::Result<Vec<SocketAddr>> {
     let mut found = Vec::new();
     for endpoint in &endpoints.list {
         match &endpoint.host {
-            Host::Address(address) => found.push(*address),
-            Host::Name(name, port) => found.extend(tokio::net::lookup_host((&**name, *port)).await?),
+            EndpointHost::Address(address) => found.push(*address),
+            EndpointHost::Name(name, port) => found.extend(tokio::net::lookup_host((&**name, *port)).await?),
         }
     }
     Ok(found)

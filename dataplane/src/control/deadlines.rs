@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 /// Those who wait, the first deadline first.
 #[derive(Debug)]
-pub(super) struct Deadlines<K> {
+pub(super) struct DeadlineQueue<K> {
     /// `None` waits for ever.
     of: HashMap<K, Option<Instant>>,
     order: BTreeSet<(Instant, K)>,
 }
 
-impl<K> Default for Deadlines<K> {
+impl<K> Default for DeadlineQueue<K> {
     fn default() -> Self {
         Self { of: HashMap::new(), order: BTreeSet::new() }
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Deadlines<K> {
+impl<K: Clone + Eq + Hash + Ord> DeadlineQueue<K> {
     /// Makes `key` wait until then, whatever it waited for before.
     pub(super) fn set(&mut self, key: K, until: Option<Instant>) {
         self.remove(&key);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_deadline_that_moved_counts_once_and_one_for_ever_never() {
         let now = Instant::now();
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = DeadlineQueue::default();
         deadlines.set("a", Some(now));
         deadlines.set("a", Some(now + Duration::from_secs(2)));
         deadlines.set("b", Some(now + Duration::from_secs(1)));

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use weft_api::ResourceKind;
 
-use super::held::Incoming;
+use super::resource::Incoming;
 use crate::decode::name_of;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -76,9 +76,9 @@ impl Gauges {
         }
         shard.set(self.active_clusters, signed(runtime.clusters.len()));
         shard.set(self.active_listeners, signed(runtime.listeners.len()));
-        let warming = world.clusters.values().filter(|slot| slot.warming.is_some()).count();
+        let warming = world.clusters.values().filter(|entry| entry.warming.is_some()).count();
         shard.set(self.warming_clusters, signed(warming));
-        let warming = world.listeners.values().filter(|slot| slot.warming.is_some()).count();
+        let warming = world.listeners.values().filter(|entry| entry.warming.is_some()).count();
         shard.set(self.warming_listeners, signed(warming));
         shard.set(self.ignored_fields, signed(world.ignored_fields()));
         shard.set(self.server.uptime, i64::try_from(age.as_secs()).unwrap_or(i64::MAX));

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::held::Origin;
+use super::resource::ConfigOrigin;
 use super::world::World;
 use crate::bootstrap::Bootstrap;
 use crate::engine::Engine;
@@ -45,7 +45,7 @@ impl Phase {
 
 /// What a caller may look at.
 #[derive(Debug)]
-pub struct State<'a> {
+pub struct ControlState<'a> {
     /// All resources.
     pub world: &'a World,
     /// What was started from.
@@ -61,7 +61,7 @@ pub struct State<'a> {
     pub(super) engine: &'a Engine,
 }
 
-impl State<'_> {
+impl ControlState<'_> {
     /// Where a listener is really bound.
     #[must_use]
     pub fn bound(&self, listener: &str) -> Option<SocketAddr> {
@@ -71,22 +71,22 @@ impl State<'_> {
     /// Whether a cluster came by a stream or a watched file.
     #[must_use]
     pub fn is_dynamic(&self, cluster: &str) -> bool {
-        let active = self.world.clusters.get(cluster).and_then(|slot| slot.active.as_ref());
-        active.is_some_and(|held| held.origin == Origin::Dynamic)
+        let active = self.world.clusters.get(cluster).and_then(|entry| entry.active.as_ref());
+        active.is_some_and(|accepted| accepted.origin == ConfigOrigin::Dynamic)
     }
 }
 
-type Look = Box<dyn FnOnce(&State<'_>) + Send>;
-type Read = Box<dyn FnOnce(&[Reading<'_>]) + Send>;
+type InspectFn = Box<dyn FnOnce(&ControlState<'_>) + Send>;
+type ReadStatsFn = Box<dyn FnOnce(&[Reading<'_>]) + Send>;
 
-pub(super) enum Query {
-    Inspect(Look),
-    Stats(Read),
+pub(super) enum ControlQuery {
+    Inspect(InspectFn),
+    Stats(ReadStatsFn),
     DrainListeners,
     DrainInbound(oneshot::Sender<()>),
 }
 
-impl fmt::Debug for Query {
+impl fmt::Debug for ControlQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inspect(_) => "Inspect",
@@ -126,17 +126,17 @@ impl fmt::Debug for LogControl {
 
 /// Asks the control thread.
 #[derive(Debug, Clone)]
-pub struct Handle {
-    queries: mpsc::Sender<Query>,
+pub struct ControlHandle {
+    queries: mpsc::Sender<ControlQuery>,
     phase: watch::Receiver<Phase>,
     healthy: Arc<AtomicBool>,
     log: LogControl,
     stop: CancellationToken,
 }
 
-impl Handle {
+impl ControlHandle {
     pub(super) fn new(
-        queries: mpsc::Sender<Query>,
+        queries: mpsc::Sender<ControlQuery>,
         phase: watch::Receiver<Phase>,
         log: LogControl,
         stop: CancellationToken,
@@ -161,11 +161,11 @@ impl Handle {
     /// Looks at the state; `None` when the control thread has ended.
     pub async fn inspect<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&State<'_>) -> T + Send + 'static,
+        look: impl FnOnce(&ControlState<'_>) -> T + Send + 'static,
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let look: Look = Box::new(move |state| drop(reply.send(look(state))));
-        self.queries.send(Query::Inspect(look)).await.ok()?;
+        let look: InspectFn = Box::new(move |state| drop(reply.send(look(state))));
+        self.queries.send(ControlQuery::Inspect(look)).await.ok()?;
         answer.await.ok()
     }
 
@@ -175,13 +175,13 @@ impl Handle {
         read: impl FnOnce(&[Reading<'_>]) -> T + Send + 'static,
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let read: Read = Box::new(move |readings| drop(reply.send(read(readings))));
-        self.queries.send(Query::Stats(read)).await.ok()?;
+        let read: ReadStatsFn = Box::new(move |readings| drop(reply.send(read(readings))));
+        self.queries.send(ControlQuery::Stats(read)).await.ok()?;
         answer.await.ok()
     }
 
     pub(crate) fn drain_listeners(&self) {
-        if self.queries.try_send(Query::DrainListeners).is_err() {
+        if self.queries.try_send(ControlQuery::DrainListeners).is_err() {
             tracing::warn!("the control thread is busy; the listeners are not drained");
         }
     }
@@ -189,7 +189,7 @@ impl Handle {
     /// Says goodbye and drains what others reach, while the application's own calls go on. Returns when nothing is left.
     pub(crate) async fn drain_inbound(&self) {
         let (reply, drained) = oneshot::channel();
-        if self.queries.send(Query::DrainInbound(reply)).await.is_ok() {
+        if self.queries.send(ControlQuery::DrainInbound(reply)).await.is_ok() {
             // Without an answer the proxy has ended, and nothing is left either.
             let _ = drained.await;
         }

@@ -9,10 +9,10 @@ use weft_xds::transport::client::Notice;
 
 use super::Control;
 use super::files::FileUpdate;
-use super::held::{Incoming, Origin};
-use super::pending::Pending;
+use super::pending_update::PendingUpdate;
+use super::resource::{ConfigOrigin, Incoming};
 use crate::bootstrap::ListSource;
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 
 impl Control {
     pub(super) fn take_notice(&mut self, notice: Notice) {
@@ -42,31 +42,31 @@ impl Control {
             ?removed,
             "update"
         );
-        self.startup.heard(now.instant);
-        self.heard.insert(kind);
+        self.startup.update_received(now.instant);
+        self.received_lists.insert(kind);
         let names = added.iter().map(|added| (Arc::clone(&added.name), Arc::clone(&added.version))).collect();
         let incoming = added
             .into_iter()
             .map(|added| Incoming { name: added.name, version: added.version, body: added.body })
             .collect();
-        let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, now);
-        self.world.remove(kind, &Source::Ads, &removed);
+        let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, now);
+        self.world.remove(kind, &ConfigSource::Ads, &removed);
         if kind == ResourceKind::VirtualHost {
-            self.world.hear_virtual_hosts();
+            self.world.virtual_hosts_answered();
         }
         self.gauges.count_update(kind, refusals.is_empty());
-        self.pending.push(Pending::new(kind, response_id, names, refusals, now.instant));
+        self.pending.push(PendingUpdate::new(kind, response_id, names, refusals, now.instant));
     }
 
     pub(super) fn take_file(&mut self, update: &FileUpdate) {
         let now = Self::now();
-        let source = Source::File(update.path.clone());
+        let source = ConfigSource::File(update.path.clone());
         for (kind, list) in [
             (ResourceKind::Listener, &self.bootstrap.listener_source),
             (ResourceKind::Cluster, &self.bootstrap.cluster_source),
         ] {
             if *list == Some(ListSource::File(update.path.clone())) {
-                self.heard.insert(kind);
+                self.received_lists.insert(kind);
                 let present: HashSet<_> =
                     update.resources(kind).map(|incoming| incoming.name.clone()).collect();
                 let gone = self.world.dynamic_names(kind).into_iter().filter(|name| !present.contains(name));
@@ -76,7 +76,7 @@ impl Control {
         for kind in ResourceKind::ALL {
             let incoming: Vec<Incoming> = update.resources(kind).cloned().collect();
             if !incoming.is_empty() {
-                let refusals = self.world.apply(kind, &source, Origin::Dynamic, incoming, now);
+                let refusals = self.world.apply(kind, &source, ConfigOrigin::Dynamic, incoming, now);
                 self.gauges.count_update(kind, refusals.is_empty());
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_api::ResourceKind;
 
 use super::world::World;
-use crate::snapshot::Snapshot;
+use crate::snapshot::ConfigSnapshot;
 
 impl World {
     /// Names of listed resources that came by a stream or a file.
@@ -16,8 +16,8 @@ impl World {
 
     /// What is in use of what came by the stream, to be kept on disk.
     #[must_use]
-    pub fn snapshot(&self, node: &str) -> Snapshot {
-        let mut snapshot = Snapshot { node: node.to_owned(), ..Snapshot::default() };
+    pub fn snapshot(&self, node: &str) -> ConfigSnapshot {
+        let mut snapshot = ConfigSnapshot { node: node.to_owned(), ..ConfigSnapshot::default() };
         for kind in ResourceKind::ALL {
             for (name, version, body) in self.table(kind).sent() {
                 snapshot.push(kind, name, version, body.clone());

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 
-use super::held::{Incoming, Origin};
+use super::resource::{ConfigOrigin, Incoming};
 use super::{Control, StartError};
-use crate::decode::{SecretPlan, Source};
+use crate::decode::{ConfigSource, SecretPlan};
 use crate::identity::Identity;
 use crate::runtime::{CertifiedIdentity, TlsError, TrustSpec};
-use crate::snapshot::Snapshot;
+use crate::snapshot::ConfigSnapshot;
 
 fn incoming(name: &str, message: &impl Message) -> Incoming {
     Incoming { name: name.into(), version: "static".into(), body: Bytes::from(message.encode_to_vec()) }
@@ -42,7 +42,7 @@ impl Control {
             (ResourceKind::Listener, listeners),
         ] {
             let now = Self::now();
-            let refusals = self.world.apply(kind, &Source::Ads, Origin::Static, resources, now);
+            let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Static, resources, now);
             if let Some(refusal) = refusals.into_iter().next() {
                 return Err(StartError::refused(kind, refusal));
             }
@@ -67,7 +67,7 @@ impl Control {
     /// The last good configuration. It is served when the control plane does not answer in time.
     pub(super) fn take_snapshot(&mut self) {
         let Some(directory) = self.saving.directory() else { return };
-        let snapshot = match Snapshot::load(directory, &self.bootstrap.node.id) {
+        let snapshot = match ConfigSnapshot::load(directory, &self.bootstrap.node.id) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return,
             Err(error) => {
@@ -87,10 +87,10 @@ impl Control {
                     body: saved.body.clone(),
                 })
                 .collect();
-            self.world.apply(kind, &Source::Ads, Origin::Dynamic, resources, now);
+            self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, resources, now);
         }
         // A route configuration was saved with all its virtual hosts, be it none.
-        self.world.hear_virtual_hosts();
+        self.world.virtual_hosts_answered();
         self.restored = Some(snapshot);
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::held::Now;
+use super::resource::Now;
 use super::warm::Unusable;
-use super::world::Wanted;
+use super::world::SubscriptionChanges;
 use super::{Control, Phase, StartError};
 use crate::bootstrap::ListSource;
 use crate::rejection::Rejection;
@@ -28,14 +28,14 @@ impl Control {
         if self.is_starting() {
             StartError::of_static(&promoted.refusals)?;
         }
-        let wanted = self.world.take_wanted();
+        let changes = self.world.take_subscription_changes();
         tracing::trace!(
             examined = promoted.examined,
-            begun = wanted.begun.len(),
-            ended = wanted.ended.len(),
+            begun = changes.begun.len(),
+            ended = changes.ended.len(),
             "looked at"
         );
-        self.ask_for(wanted);
+        self.ask_for(changes);
         if self.startup.end_hold(now.instant) {
             tracing::warn!("no word from the control plane: serving the last good configuration");
         }
@@ -55,7 +55,7 @@ impl Control {
         self.dirty || self.world.is_stale()
     }
 
-    fn ask_for(&mut self, wanted: Wanted) {
+    fn ask_for(&mut self, changes: SubscriptionChanges) {
         let usable = self.world.usable_secrets();
         self.secrets.send_if_modified(|published| {
             let changed = !Arc::ptr_eq(published, usable);
@@ -64,11 +64,11 @@ impl Control {
             }
             changed
         });
-        for need in wanted.ended {
-            self.cease(&need);
+        for dependency in changes.ended {
+            self.cease(&dependency);
         }
-        for need in wanted.begun {
-            self.ask(need);
+        for dependency in changes.begun {
+            self.ask(dependency);
         }
     }
 
@@ -124,13 +124,13 @@ impl Control {
     }
 
     fn announce_ready(&mut self, now: Instant) {
-        let heard = |kind, source: &Option<ListSource>| {
+        let is_received = |kind, source: &Option<ListSource>| {
             source.is_none()
-                || self.heard.contains(&kind)
+                || self.received_lists.contains(&kind)
                 || (self.restored.is_some() && !self.startup.holds())
         };
-        let complete = heard(ResourceKind::Cluster, &self.bootstrap.cluster_source)
-            && heard(ResourceKind::Listener, &self.bootstrap.listener_source)
+        let complete = is_received(ResourceKind::Cluster, &self.bootstrap.cluster_source)
+            && is_received(ResourceKind::Listener, &self.bootstrap.listener_source)
             && self.world.is_warm()
             && self.binding.is_decided(now)
             && !self.has_changes();
@@ -148,7 +148,7 @@ impl Control {
                 clusters = self.runtime.clusters.len(),
                 "ready"
             );
-        } else if *self.phase.borrow() == Phase::PreInitializing && !self.heard.is_empty() {
+        } else if *self.phase.borrow() == Phase::PreInitializing && !self.received_lists.is_empty() {
             self.phase.send_replace(Phase::Initializing);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a snapshot waits for the control plane's word before it is served.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
+const SNAPSHOT_HOLD: Duration = Duration::from_secs(2);
 /// The first configuration may come in several responses, each waiting for the one before to be accepted: it counts as
 /// complete when nothing more has come for this long.
 const QUIET: Duration = Duration::from_millis(100);
@@ -26,11 +26,11 @@ pub(super) struct Startup {
 impl Startup {
     /// Holds a restored snapshot back until the control plane had its time.
     pub(super) fn hold(&mut self, now: Instant) {
-        self.hold_until = Some(now + SNAPSHOT_PATIENCE);
+        self.hold_until = Some(now + SNAPSHOT_HOLD);
     }
 
     /// Something came by the stream.
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(super) fn update_received(&mut self, now: Instant) {
         self.hold_until = None;
         self.last_update = Some(now);
     }

@@ -6,10 +6,10 @@ use weft_api::ResourceKind;
 use weft_api::names::IDENTITY_SECRET;
 
 use super::Control;
-use super::held::{ChildKey, Origin};
-use super::needs::Need;
+use super::dependencies::Dependency;
+use super::resource::{ChildKey, ConfigOrigin};
 use crate::bootstrap::ListSource;
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 
 impl Control {
     /// Asks for all listeners and clusters, where they come by the stream.
@@ -34,14 +34,14 @@ impl Control {
     }
 
     /// Asks for something that is named now.
-    pub(super) fn ask(&mut self, need: Need) {
-        match need {
-            Need::Endpoints(key) => self.follow(ResourceKind::Endpoint, key),
-            Need::Route(key) => self.follow(ResourceKind::Route, key),
-            Need::Secret(key) if self.is_local_secret(&key) => {}
-            Need::Secret(key) => self.follow(ResourceKind::Secret, key),
-            Need::Addresses(question) => self.resolver.ask(question),
-            Need::VirtualHosts => {
+    pub(super) fn ask(&mut self, dependency: Dependency) {
+        match dependency {
+            Dependency::Endpoints(key) => self.follow(ResourceKind::Endpoint, key),
+            Dependency::Route(key) => self.follow(ResourceKind::Route, key),
+            Dependency::Secret(key) if self.is_local_secret(&key) => {}
+            Dependency::Secret(key) => self.follow(ResourceKind::Secret, key),
+            Dependency::Addresses(question) => self.resolver.ask(question),
+            Dependency::VirtualHosts => {
                 if let Some((client, _)) = &self.stream {
                     client.subscribe_all(ResourceKind::VirtualHost);
                 }
@@ -50,13 +50,13 @@ impl Control {
     }
 
     /// Ceases to ask for something that nobody names any more.
-    pub(super) fn cease(&mut self, need: &Need) {
-        match need {
-            Need::Endpoints(key) => self.unfollow(ResourceKind::Endpoint, key),
-            Need::Route(key) => self.unfollow(ResourceKind::Route, key),
-            Need::Secret(key) => self.unfollow(ResourceKind::Secret, key),
-            Need::Addresses(question) => self.resolver.cease(question),
-            Need::VirtualHosts => {
+    pub(super) fn cease(&mut self, dependency: &Dependency) {
+        match dependency {
+            Dependency::Endpoints(key) => self.unfollow(ResourceKind::Endpoint, key),
+            Dependency::Route(key) => self.unfollow(ResourceKind::Route, key),
+            Dependency::Secret(key) => self.unfollow(ResourceKind::Secret, key),
+            Dependency::Addresses(question) => self.resolver.cease(question),
+            Dependency::VirtualHosts => {
                 if let Some((client, _)) = &self.stream {
                     client.unsubscribe_all(ResourceKind::VirtualHost);
                 }
@@ -66,26 +66,26 @@ impl Control {
 
     fn follow(&mut self, kind: ResourceKind, (source, name): ChildKey) {
         match (source, &self.stream) {
-            (Source::File(path), _) => self.watchers.watch(&path),
-            (Source::Ads, Some((client, _))) => {
+            (ConfigSource::File(path), _) => self.watchers.watch(&path),
+            (ConfigSource::Ads, Some((client, _))) => {
                 if self.subscribed.insert((kind, Arc::clone(&name))) {
                     tracing::debug!(kind = kind.short(), %name, "subscribed");
                     client.subscribe(kind, name.to_string());
                 }
             }
-            (Source::Ads, None) => {}
+            (ConfigSource::Ads, None) => {}
         }
     }
 
     fn unfollow(&mut self, kind: ResourceKind, (source, name): &ChildKey) {
         match (source, &self.stream) {
-            (Source::File(path), _) => self.watchers.unwatch(path),
-            (Source::Ads, Some((client, _))) => {
+            (ConfigSource::File(path), _) => self.watchers.unwatch(path),
+            (ConfigSource::Ads, Some((client, _))) => {
                 if self.subscribed.remove(&(kind, Arc::clone(name))) {
                     client.unsubscribe(kind, name.to_string());
                 }
             }
-            (Source::Ads, None) => {}
+            (ConfigSource::Ads, None) => {}
         }
     }
 
@@ -95,7 +95,7 @@ impl Control {
         if self.identity.is_some() && *key.1 == *IDENTITY_SECRET {
             return true;
         }
-        let held = self.world.secrets.get(key).and_then(|leaf| leaf.held.as_ref());
-        held.is_some_and(|held| held.origin == Origin::Static && !held.body.is_empty())
+        let accepted = self.world.secrets.get(key).and_then(|child| child.accepted.as_ref());
+        accepted.is_some_and(|accepted| accepted.origin == ConfigOrigin::Static && !accepted.body.is_empty())
     }
 }

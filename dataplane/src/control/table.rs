@@ -7,9 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::held::{ChildKey, Held, Leaf, Now, Origin, Refused, Slot, refused_of};
-use super::needs::{Names, Need};
-use crate::decode::Source;
+use super::dependencies::{Dependency, HasDependencies};
+use super::resource::{
+    Accepted, ChildKey, ChildResource, ConfigOrigin, Now, Refused, WarmingResource, refused_version,
+};
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
 /// What every table can do, whatever it holds.
@@ -34,28 +36,28 @@ pub(super) trait Table {
 
 /// Resources that warm before they are used, by name.
 #[derive(Debug)]
-pub struct Slots<T>(BTreeMap<Arc<str>, Slot<T>>);
+pub struct WarmingTable<T>(BTreeMap<Arc<str>, WarmingResource<T>>);
 
-impl<T> Default for Slots<T> {
+impl<T> Default for WarmingTable<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T> Deref for Slots<T> {
-    type Target = BTreeMap<Arc<str>, Slot<T>>;
+impl<T> Deref for WarmingTable<T> {
+    type Target = BTreeMap<Arc<str>, WarmingResource<T>>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl<T> Slots<T> {
+impl<T> WarmingTable<T> {
     /// A version that was accepted: it warms, in place of one that did.
-    pub(super) fn warm(&mut self, name: Arc<str>, held: Held<Arc<T>>, now: Instant) {
-        let slot = self.0.entry(name).or_default();
-        slot.refused = None;
-        slot.warming = Some((held, now));
+    pub(super) fn warm(&mut self, name: Arc<str>, accepted: Accepted<Arc<T>>, now: Instant) {
+        let entry = self.0.entry(name).or_default();
+        entry.refused = None;
+        entry.warming = Some((accepted, now));
     }
 
     /// What is in use.
@@ -65,55 +67,62 @@ impl<T> Slots<T> {
 
     /// What is on its way, and since when.
     pub(super) fn warming(&self, name: &str) -> Option<(Arc<T>, Instant)> {
-        let (held, since) = self.0.get(name)?.warming.as_ref()?;
-        Some((Arc::clone(&held.value), *since))
+        let (accepted, since) = self.0.get(name)?.warming.as_ref()?;
+        Some((Arc::clone(&accepted.value), *since))
     }
 
     /// Puts what was on its way into use, or refuses it; answers who configured it.
-    pub(super) fn settle(&mut self, name: &str, refusal: Option<&Rejection>, now: Now) -> Option<Origin> {
-        let slot = self.0.get_mut(name)?;
-        let (held, _) = slot.warming.take()?;
-        let origin = held.origin;
+    pub(super) fn settle(
+        &mut self,
+        name: &str,
+        refusal: Option<&Rejection>,
+        now: Now,
+    ) -> Option<ConfigOrigin> {
+        let entry = self.0.get_mut(name)?;
+        let (accepted, _) = entry.warming.take()?;
+        let origin = accepted.origin;
         match refusal {
-            None => slot.active = Some(held),
-            Some(rejection) => slot.refused = Some(refused_of(&held, rejection, now)),
+            None => entry.active = Some(accepted),
+            Some(rejection) => entry.refused = Some(refused_version(&accepted, rejection, now)),
         }
         Some(origin)
     }
 
     /// Notes why what is in use does not serve.
     pub(super) fn note_unusable(&mut self, name: &str, rejection: &Rejection, now: Now) {
-        if let Some(slot) = self.0.get_mut(name)
-            && let Some(active) = &slot.active
+        if let Some(entry) = self.0.get_mut(name)
+            && let Some(active) = &entry.active
         {
-            slot.refused = Some(refused_of(active, rejection, now));
+            entry.refused = Some(refused_version(active, rejection, now));
         }
     }
 }
 
-impl<T: Names> Slots<T> {
+impl<T: HasDependencies> WarmingTable<T> {
     /// What a resource names, in use and on its way.
-    pub(super) fn needs(&self, name: &str) -> HashSet<Need> {
-        let slot = self.0.get(name);
-        let plans = slot.into_iter().flat_map(Slot::both);
-        plans.flat_map(|held| held.value.needs().map(|(need, _)| need)).collect()
+    pub(super) fn dependencies(&self, name: &str) -> HashSet<Dependency> {
+        let entry = self.0.get(name);
+        let plans = entry.into_iter().flat_map(WarmingResource::both);
+        plans.flat_map(|accepted| accepted.value.dependencies().map(|(dependency, _)| dependency)).collect()
     }
 }
 
-impl<T> Table for Slots<T> {
+impl<T> Table for WarmingTable<T> {
     fn is_current(&self, (_, name): &ChildKey, body: &Bytes) -> bool {
-        self.0.get(name).and_then(Slot::newest).is_some_and(|held| held.body == *body)
+        self.0.get(name).and_then(WarmingResource::newest).is_some_and(|accepted| accepted.body == *body)
     }
 
     fn is_static(&self, name: &str) -> bool {
-        let slot = self.0.get(name);
-        slot.and_then(|slot| slot.both().next()).is_some_and(|held| held.origin == Origin::Static)
+        let entry = self.0.get(name);
+        entry
+            .and_then(|entry| entry.both().next())
+            .is_some_and(|accepted| accepted.origin == ConfigOrigin::Static)
     }
 
     /// A refused version also ends the warming of the one before it, which its source no longer has.
     fn refuse(&mut self, (_, name): &ChildKey, refused: Refused) {
-        let slot = self.0.entry(Arc::clone(name)).or_default();
-        (slot.refused, slot.warming) = (Some(refused), None);
+        let entry = self.0.entry(Arc::clone(name)).or_default();
+        (entry.refused, entry.warming) = (Some(refused), None);
     }
 
     fn remove(&mut self, (_, name): &ChildKey) {
@@ -123,8 +132,8 @@ impl<T> Table for Slots<T> {
     }
 
     fn is_settled(&self, name: &str, version: &str) -> bool {
-        let warming = self.0.get(name).and_then(|slot| slot.warming.as_ref());
-        warming.is_none_or(|(held, _)| *held.version != *version)
+        let warming = self.0.get(name).and_then(|entry| entry.warming.as_ref());
+        warming.is_none_or(|(accepted, _)| *accepted.version != *version)
     }
 
     fn dynamic_names(&self) -> Vec<Arc<str>> {
@@ -132,13 +141,13 @@ impl<T> Table for Slots<T> {
     }
 
     fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)> {
-        let active = self.0.iter().filter_map(|(name, slot)| Some((name, slot.active.as_ref()?)));
-        let sent = active.filter(|(_, held)| held.origin == Origin::Dynamic);
-        sent.map(|(name, held)| (name, &held.version, &held.body)).collect()
+        let active = self.0.iter().filter_map(|(name, entry)| Some((name, entry.active.as_ref()?)));
+        let sent = active.filter(|(_, accepted)| accepted.origin == ConfigOrigin::Dynamic);
+        sent.map(|(name, accepted)| (name, &accepted.version, &accepted.body)).collect()
     }
 
     fn ignored_fields(&self) -> usize {
-        self.0.values().filter_map(|slot| slot.active.as_ref()).map(|held| held.ignored.len()).sum()
+        self.0.values().filter_map(|entry| entry.active.as_ref()).map(|accepted| accepted.ignored.len()).sum()
     }
 }
 
@@ -157,27 +166,27 @@ pub(super) enum Absent {
 
 /// Resources that arrive for others and are used at once.
 #[derive(Debug)]
-pub struct Leaves<T> {
-    all: HashMap<ChildKey, Leaf<T>>,
+pub struct ChildTable<T> {
+    all: HashMap<ChildKey, ChildResource<T>>,
     absent: Absent,
 }
 
-impl<T> Deref for Leaves<T> {
-    type Target = HashMap<ChildKey, Leaf<T>>;
+impl<T> Deref for ChildTable<T> {
+    type Target = HashMap<ChildKey, ChildResource<T>>;
 
     fn deref(&self) -> &Self::Target {
         &self.all
     }
 }
 
-impl<T> Leaves<T> {
+impl<T> ChildTable<T> {
     pub(super) fn new(absent: Absent) -> Self {
         Self { all: HashMap::new(), absent }
     }
 
     /// A version that was accepted.
-    pub(super) fn put(&mut self, key: ChildKey, held: Held<T>) {
-        self.all.insert(key, Leaf { held: Some(held), refused: None });
+    pub(super) fn put(&mut self, key: ChildKey, accepted: Accepted<T>) {
+        self.all.insert(key, ChildResource { accepted: Some(accepted), refused: None });
     }
 
     /// Forgets what nobody names.
@@ -187,13 +196,16 @@ impl<T> Leaves<T> {
 
     /// Whether something is there or known not to exist. A refused version is no word yet.
     pub(super) fn is_known(&self, key: &ChildKey) -> bool {
-        self.all.get(key).is_some_and(|leaf| leaf.held.is_some() || leaf.refused.is_none())
+        self.all.get(key).is_some_and(|child| child.accepted.is_some() || child.refused.is_none())
     }
 }
 
-impl<T> Table for Leaves<T> {
+impl<T> Table for ChildTable<T> {
     fn is_current(&self, key: &ChildKey, body: &Bytes) -> bool {
-        self.all.get(key).and_then(|leaf| leaf.held.as_ref()).is_some_and(|held| held.body == *body)
+        self.all
+            .get(key)
+            .and_then(|child| child.accepted.as_ref())
+            .is_some_and(|accepted| accepted.body == *body)
     }
 
     fn is_static(&self, _name: &str) -> bool {
@@ -206,7 +218,7 @@ impl<T> Table for Leaves<T> {
 
     fn remove(&mut self, key: &ChildKey) {
         match self.absent {
-            Absent::Empties => self.all.entry(key.clone()).or_default().held = None,
+            Absent::Empties => self.all.entry(key.clone()).or_default().accepted = None,
             Absent::Goes => drop(self.all.remove(key)),
             Absent::KeepsServing => drop(self.all.entry(key.clone()).or_default()),
             Absent::IsNoWord => {}
@@ -222,14 +234,19 @@ impl<T> Table for Leaves<T> {
     }
 
     fn sent(&self) -> Vec<(&Arc<str>, &Arc<str>, &Bytes)> {
-        let held = self.all.iter().filter_map(|(key, leaf)| Some((key, leaf.held.as_ref()?)));
+        let accepted = self.all.iter().filter_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         // One with the workload's identity comes from its own file.
-        let sent =
-            held.filter(|((source, _), held)| *source == Source::Ads && held.origin == Origin::Dynamic);
-        sent.map(|((_, name), held)| (name, &held.version, &held.body)).collect()
+        let sent = accepted.filter(|((source, _), accepted)| {
+            *source == ConfigSource::Ads && accepted.origin == ConfigOrigin::Dynamic
+        });
+        sent.map(|((_, name), accepted)| (name, &accepted.version, &accepted.body)).collect()
     }
 
     fn ignored_fields(&self) -> usize {
-        self.all.values().filter_map(|leaf| leaf.held.as_ref()).map(|held| held.ignored.len()).sum()
+        self.all
+            .values()
+            .filter_map(|child| child.accepted.as_ref())
+            .map(|accepted| accepted.ignored.len())
+            .sum()
     }
 }

@@ -13,11 +13,11 @@ use prost::{Message, Name};
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::build::Builder;
-use super::held::{Incoming, Now, Origin, Refusal};
-use super::needs::Need;
+use super::dependencies::Dependency;
+use super::resource::{ConfigOrigin, Incoming, Now, RefusedName};
+use super::runtime_builder::RuntimeBuilder;
 use super::world::World;
-use crate::decode::{EndpointSource, Source};
+use crate::decode::{ConfigSource, EndpointSource};
 use crate::runtime::Runtime;
 
 mod virtual_hosts;
@@ -51,7 +51,7 @@ fn rds_listener(route: &str) -> Bytes {
 
 struct Bench {
     world: World,
-    builder: Builder,
+    builder: RuntimeBuilder,
     now: Now,
 }
 
@@ -71,11 +71,11 @@ struct Work {
 impl Bench {
     fn new() -> Self {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
-        Self { world: World::default(), builder: Builder::default(), now }
+        Self { world: World::default(), builder: RuntimeBuilder::default(), now }
     }
 
-    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<Refusal> {
-        let refusals = self.world.apply(kind, &Source::Ads, Origin::Dynamic, all, self.now);
+    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<RefusedName> {
+        let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, all, self.now);
         self.promote();
         refusals
     }
@@ -91,12 +91,12 @@ impl Bench {
     /// What the control thread does after each event.
     fn work(&mut self) -> Work {
         let promoted = self.world.promote(&mut self.builder, self.now);
-        let wanted = self.world.take_wanted();
-        let visited = self.world.stale.owners.len();
+        let changes = self.world.take_subscription_changes();
+        let visited = self.world.stale.dependents.len();
         let built = self.builder.build(&mut self.world);
         Work {
             examined: promoted.examined,
-            asked: wanted.begun.len() + wanted.ended.len(),
+            asked: changes.begun.len() + changes.ended.len(),
             visited,
             built: built.clusters.len() + built.listeners.len(),
         }
@@ -104,7 +104,9 @@ impl Bench {
 
     fn apply(&mut self, kind: ResourceKind, name: &str, version: &str, body: Bytes) {
         let incoming = vec![incoming(name, version, body)];
-        assert!(self.world.apply(kind, &Source::Ads, Origin::Dynamic, incoming, self.now).is_empty());
+        assert!(
+            self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, self.now).is_empty()
+        );
     }
 
     fn port_of(&mut self, cluster: &str) -> Option<u16> {
@@ -119,7 +121,10 @@ fn a_cluster_is_used_only_once_its_endpoints_are_there() {
     bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
     assert!(bench.build().clusters.is_empty());
     assert!(!bench.world.is_settled(ResourceKind::Cluster, "a", "1"), "its ACK waits");
-    assert_eq!(bench.world.take_wanted().begun, [Need::Endpoints((Source::Ads, "a".into()))]);
+    assert_eq!(
+        bench.world.take_subscription_changes().begun,
+        [Dependency::Endpoints((ConfigSource::Ads, "a".into()))]
+    );
     bench.take(ResourceKind::Endpoint, vec![incoming("a", "1", endpoints("a", 81))]);
     assert_eq!(bench.port_of("a"), Some(81));
     assert!(bench.world.is_settled(ResourceKind::Cluster, "a", "1"));
@@ -129,7 +134,7 @@ fn a_cluster_is_used_only_once_its_endpoints_are_there() {
 fn endpoints_that_do_not_exist_make_an_empty_cluster() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
-    bench.world.remove(ResourceKind::Endpoint, &Source::Ads, &["a".into()]);
+    bench.world.remove(ResourceKind::Endpoint, &ConfigSource::Ads, &["a".into()]);
     bench.promote();
     assert_eq!(bench.build().clusters["a"].endpoints.list.len(), 0);
 }
@@ -151,8 +156,8 @@ fn a_refused_version_leaves_the_one_in_use_and_its_siblings() {
     let runtime = bench.build();
     assert_eq!(runtime.clusters["a"].connect_timeout, Duration::from_secs(1));
     assert!(runtime.clusters.contains_key("b"));
-    let slot = &bench.world.clusters["a"];
-    assert_eq!(slot.refused.as_ref().unwrap().rejection.field, "connect_timeout");
+    let entry = &bench.world.clusters["a"];
+    assert_eq!(entry.refused.as_ref().unwrap().rejection.field, "connect_timeout");
 }
 
 #[test]
@@ -190,7 +195,7 @@ fn what_did_not_change_is_the_same_object() {
 }
 
 #[test]
-fn a_listener_waits_for_its_routes_until_its_patience_ends() {
+fn a_listener_waits_for_its_routes_until_its_fetch_timeout_ends() {
     let mut bench = Bench::new();
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
     assert!(bench.build().listeners.is_empty());
@@ -209,12 +214,12 @@ fn a_listener_that_moves_to_other_routes_keeps_serving_until_they_are_there() {
     bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
     let first = bench.build();
     bench.take(ResourceKind::Listener, vec![incoming("l", "2", rds_listener("s"))]);
-    bench.world.take_wanted();
+    bench.world.take_subscription_changes();
     assert!(Arc::ptr_eq(&first.listeners["l"], &bench.build().listeners["l"]));
     bench.take(ResourceKind::Route, vec![incoming("s", "1", route("s"))]);
     let second = bench.build();
     assert!(!Arc::ptr_eq(&first.listeners["l"], &second.listeners["l"]));
-    bench.world.take_wanted();
+    bench.world.take_subscription_changes();
     assert!(!bench.build().routes.contains_key("r"), "nobody names it any more");
 }
 
@@ -224,16 +229,16 @@ fn a_static_cluster_cannot_be_replaced_or_removed_from_outside() {
     let body = encoded::<Cluster>("{name: a, load_assignment: {cluster_name: a}}");
     bench.world.apply(
         ResourceKind::Cluster,
-        &Source::Ads,
-        Origin::Static,
+        &ConfigSource::Ads,
+        ConfigOrigin::Static,
         vec![incoming("a", "static", body)],
         bench.now,
     );
     let refusals = bench.take(ResourceKind::Cluster, vec![incoming("a", "1", eds_cluster("a", "1s"))]);
     assert_eq!(refusals[0].1.field, "name");
-    bench.world.remove(ResourceKind::Cluster, &Source::Ads, &["a".into()]);
-    let held = bench.world.clusters["a"].active.as_ref().unwrap();
-    assert!(matches!(held.value.source, EndpointSource::Static(_)));
+    bench.world.remove(ResourceKind::Cluster, &ConfigSource::Ads, &["a".into()]);
+    let accepted = bench.world.clusters["a"].active.as_ref().unwrap();
+    assert!(matches!(accepted.value.source, EndpointSource::Static(_)));
 }
 
 #[test]
@@ -244,8 +249,8 @@ fn a_snapshot_holds_what_came_by_the_stream() {
     let body = encoded::<Cluster>("{name: s, load_assignment: {cluster_name: s}}");
     bench.world.apply(
         ResourceKind::Cluster,
-        &Source::Ads,
-        Origin::Static,
+        &ConfigSource::Ads,
+        ConfigOrigin::Static,
         vec![incoming("s", "static", body)],
         bench.now,
     );
@@ -281,10 +286,10 @@ fn work_after_an_event_is_in_proportion_to_the_event() {
     assert_eq!(bench.work(), work(1, 0, 1, 1), "and serves when they are there");
     bench.apply(ResourceKind::Endpoint, "stray", "1", endpoints("stray", 81));
     assert_eq!(bench.work(), work(0, 0, 0, 0), "endpoints that nobody names");
-    assert!(!bench.world.endpoints.contains_key(&(Source::Ads, "stray".into())));
-    bench.world.remove(ResourceKind::Cluster, &Source::Ads, &["new".into()]);
+    assert!(!bench.world.endpoints.contains_key(&(ConfigSource::Ads, "stray".into())));
+    bench.world.remove(ResourceKind::Cluster, &ConfigSource::Ads, &["new".into()]);
     assert_eq!(bench.work(), work(0, 1, 1, 1), "a cluster that goes, with its endpoints");
-    assert!(!bench.world.endpoints.contains_key(&(Source::Ads, "new".into())));
+    assert!(!bench.world.endpoints.contains_key(&(ConfigSource::Ads, "new".into())));
 }
 
 /// A bundle is kept on disk, so that who was revoked stays so over a restart without a control plane; a key is not.

@@ -14,24 +14,24 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_api::names::route_configuration_of;
 
-use super::deadlines::Deadlines;
-use super::held::{ChildKey, Held, Leaf};
-use super::needs::{Change, Need};
-use super::table::{Absent, Leaves, Table};
-use crate::decode::Source;
+use super::deadlines::DeadlineQueue;
+use super::dependencies::{Dependency, DependencyChange};
+use super::resource::{Accepted, ChildKey, ChildResource};
+use super::table::{Absent, ChildTable, Table};
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 use crate::route::{Vhds, VirtualHost};
 
 /// See the module.
 #[derive(Debug)]
 pub struct VirtualHosts {
-    hosts: Leaves<Arc<VirtualHost>>,
+    hosts: ChildTable<Arc<VirtualHost>>,
     /// Route configurations with `vhds`.
-    takers: BTreeSet<ChildKey>,
+    vhds_routes: BTreeSet<ChildKey>,
     /// Those of them that are not in use yet.
-    waiting: Deadlines<ChildKey>,
+    waiting: DeadlineQueue<ChildKey>,
     /// The first answer has come since they are asked for.
-    heard: bool,
+    answered: bool,
     /// What was told as begun and not as ended.
     asked: bool,
 }
@@ -39,10 +39,10 @@ pub struct VirtualHosts {
 impl Default for VirtualHosts {
     fn default() -> Self {
         Self {
-            hosts: Leaves::new(Absent::Goes),
-            takers: BTreeSet::new(),
-            waiting: Deadlines::default(),
-            heard: false,
+            hosts: ChildTable::new(Absent::Goes),
+            vhds_routes: BTreeSet::new(),
+            waiting: DeadlineQueue::default(),
+            answered: false,
             asked: false,
         }
     }
@@ -50,16 +50,17 @@ impl Default for VirtualHosts {
 
 impl VirtualHosts {
     /// All of them, by the names of their resources.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Leaf<Arc<VirtualHost>>)> {
-        self.hosts.iter().map(|((_, name), leaf)| (name, leaf))
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &ChildResource<Arc<VirtualHost>>)> {
+        self.hosts.iter().map(|((_, name), child)| (name, child))
     }
 
     /// Those of one route configuration, in the order of their names.
-    pub fn of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = &'a Held<Arc<VirtualHost>>> {
+    pub fn of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = &'a Accepted<Arc<VirtualHost>>> {
         let own = self.iter().filter(move |(name, _)| route_configuration_of(name) == Some(configuration));
-        let mut own: Vec<_> = own.filter_map(|(name, leaf)| Some((name, leaf.held.as_ref()?))).collect();
+        let mut own: Vec<_> =
+            own.filter_map(|(name, child)| Some((name, child.accepted.as_ref()?))).collect();
         own.sort_unstable_by_key(|(name, _)| *name);
-        own.into_iter().map(|(_, held)| held)
+        own.into_iter().map(|(_, accepted)| accepted)
     }
 
     pub(super) fn table(&self) -> &dyn Table {
@@ -72,7 +73,7 @@ impl VirtualHosts {
 
     /// Whether something of this name can be a virtual host of a route configuration.
     pub(super) fn check((source, name): &ChildKey) -> Result<(), Rejection> {
-        if let Source::File(path) = source {
+        if let ConfigSource::File(path) = source {
             let reason = format!("virtual hosts come by ads only, not by the file {}", path.display());
             return Err(Rejection::new("name", reason));
         }
@@ -85,8 +86,8 @@ impl VirtualHosts {
     }
 
     /// A version that was accepted.
-    pub(super) fn put(&mut self, key: ChildKey, held: Held<Arc<VirtualHost>>) {
-        self.hosts.put(key, held);
+    pub(super) fn put(&mut self, key: ChildKey, accepted: Accepted<Arc<VirtualHost>>) {
+        self.hosts.put(key, accepted);
     }
 
     /// A version of a route configuration was accepted. With `vhds` it waits, unless it is known what there is.
@@ -94,9 +95,10 @@ impl VirtualHosts {
         match vhds {
             None => self.unfollow(key),
             Some(vhds) => {
-                self.takers.insert(key.clone());
-                if !self.heard {
-                    self.waiting.set(key.clone(), vhds.patience.map(|patience| now + patience));
+                self.vhds_routes.insert(key.clone());
+                if !self.answered {
+                    self.waiting
+                        .set(key.clone(), vhds.fetch_timeout.map(|fetch_timeout| now + fetch_timeout));
                 }
             }
         }
@@ -104,14 +106,14 @@ impl VirtualHosts {
 
     /// A route configuration went, or takes no virtual hosts any more.
     pub(super) fn unfollow(&mut self, key: &ChildKey) {
-        self.takers.remove(key);
+        self.vhds_routes.remove(key);
         self.waiting.remove(key);
     }
 
     /// The route configurations that this virtual host belongs to.
-    pub(super) fn takers_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ChildKey> {
+    pub(super) fn routes_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ChildKey> {
         let configuration = route_configuration_of(host);
-        self.takers.iter().filter(move |(_, name)| configuration == Some(&**name))
+        self.vhds_routes.iter().filter(move |(_, name)| configuration == Some(&**name))
     }
 
     /// Whether a route configuration is not used yet, because its virtual hosts are on their way.
@@ -130,21 +132,21 @@ impl VirtualHosts {
         self.waiting.is_empty()
     }
 
-    /// When the next route configuration loses its patience.
+    /// When the next route configuration has waited long enough.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.waiting.next()
     }
 
     /// It is known now which there are, be it none; answers who waited for that.
-    pub(super) fn hear(&mut self) -> Vec<ChildKey> {
+    pub(super) fn answered(&mut self) -> Vec<ChildKey> {
         // What nobody takes was asked for earlier, and says nothing of what will be asked for.
-        self.heard = !self.takers.is_empty();
+        self.answered = !self.vhds_routes.is_empty();
         self.waiting.take_all()
     }
 
     /// Whether the first answer has come.
-    pub(super) fn is_heard(&self) -> bool {
-        self.heard
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Takes those whose time is over; they are used with their own virtual hosts alone.
@@ -153,13 +155,13 @@ impl VirtualHosts {
     }
 
     /// Whether they have to be asked for since the last time, or no longer.
-    pub(super) fn take_change(&mut self) -> Option<Change> {
-        if !self.takers.is_empty() {
+    pub(super) fn take_change(&mut self) -> Option<DependencyChange> {
+        if !self.vhds_routes.is_empty() {
             let begins = !std::mem::replace(&mut self.asked, true);
-            return begins.then_some(Change::Begun(Need::VirtualHosts));
+            return begins.then_some(DependencyChange::Begun(Dependency::VirtualHosts));
         }
         let ends = std::mem::take(&mut self.asked) || !self.hosts.is_empty();
-        ends.then_some(Change::Ended(Need::VirtualHosts))
+        ends.then_some(DependencyChange::Ended(Dependency::VirtualHosts))
     }
 
     /// Nobody takes them.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_api::ResourceKind;
 
-use super::build::Builder;
-use super::held::{Now, Origin, Refusal};
-use super::needs::{Change, Names, Need, Owner};
-use super::world::{Wanted, World};
-use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Source};
+use super::dependencies::{Dependency, DependencyChange, Dependent, HasDependencies};
+use super::resource::{ConfigOrigin, Now, RefusedName};
+use super::runtime_builder::RuntimeBuilder;
+use super::world::{SubscriptionChanges, World};
+use crate::decode::{ClusterPlan, ConfigSource, EndpointSource, EndpointsPlan};
 
 /// What [`World::promote`] did.
 #[derive(Debug, Default)]
@@ -26,9 +26,9 @@ pub(super) struct Promoted {
 pub(super) struct Unusable {
     pub(super) kind: ResourceKind,
     /// Who configured it.
-    pub(super) origin: Origin,
+    pub(super) origin: ConfigOrigin,
     /// Its name, and why.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RefusedName,
 }
 
 impl World {
@@ -40,69 +40,77 @@ impl World {
             EndpointSource::Dns(dns) => Some(Arc::clone(&dns.endpoints)),
             EndpointSource::OnDemand(_) => Some(Arc::default()),
             EndpointSource::Eds(reference) => {
-                let leaf = self.endpoints.get(&(reference.source.clone(), Arc::clone(&reference.name)))?;
-                Some(leaf.held.as_ref().map(|held| Arc::clone(&held.value)).unwrap_or_default())
+                let child = self.endpoints.get(&(reference.source.clone(), Arc::clone(&reference.name)))?;
+                Some(child.accepted.as_ref().map(|accepted| Arc::clone(&accepted.value)).unwrap_or_default())
             }
         }
     }
 
-    fn is_there(&self, need: &Need) -> bool {
-        match need {
-            Need::Endpoints(key) => self.endpoints.is_known(key),
-            Need::Route(key) => self.routes.is_known(key) && !self.virtual_hosts.keeps_waiting(key),
-            Need::Secret(key) => self.usable.contains_key(key),
-            Need::Addresses(question) => self.resolved.contains_key(question),
-            Need::VirtualHosts => self.virtual_hosts.is_heard(),
+    fn is_there(&self, dependency: &Dependency) -> bool {
+        match dependency {
+            Dependency::Endpoints(key) => self.endpoints.is_known(key),
+            Dependency::Route(key) => self.routes.is_known(key) && !self.virtual_hosts.keeps_waiting(key),
+            Dependency::Secret(key) => self.usable.contains_key(key),
+            Dependency::Addresses(question) => self.resolved.contains_key(question),
+            Dependency::VirtualHosts => self.virtual_hosts.is_answered(),
         }
     }
 
     /// Until when something is waited for that is not there; `None` is for ever. Routes that have come and wait for
     /// their virtual hosts are waited for as long as they do.
-    fn waits_until(&self, need: &Need, since: Instant, patience: Option<Duration>) -> Option<Instant> {
-        let own = match need {
-            Need::Route(key) => self.virtual_hosts.waits_until(key),
-            Need::Endpoints(_) | Need::Secret(_) | Need::Addresses(_) | Need::VirtualHosts => None,
+    fn waits_until(
+        &self,
+        dependency: &Dependency,
+        since: Instant,
+        fetch_timeout: Option<Duration>,
+    ) -> Option<Instant> {
+        let own = match dependency {
+            Dependency::Route(key) => self.virtual_hosts.waits_until(key),
+            Dependency::Endpoints(_)
+            | Dependency::Secret(_)
+            | Dependency::Addresses(_)
+            | Dependency::VirtualHosts => None,
         };
-        own.unwrap_or_else(|| Some(since + patience?))
+        own.unwrap_or_else(|| Some(since + fetch_timeout?))
     }
 
     /// When a resource that is on its way has waited long enough for what it lacks, `None` for never; nothing when none
     /// is on its way.
-    fn warms_until(&self, owner: &Owner) -> Option<Option<Instant>> {
-        fn of<T: Names>(world: &World, (plan, since): (Arc<T>, Instant)) -> Option<Instant> {
-            let mut missing = plan.needs().filter(|(need, _)| !world.is_there(need));
-            missing.try_fold(since, |most, (need, patience)| {
-                Some(most.max(world.waits_until(&need, since, patience)?))
+    fn warms_until(&self, dependent: &Dependent) -> Option<Option<Instant>> {
+        fn of<T: HasDependencies>(world: &World, (plan, since): (Arc<T>, Instant)) -> Option<Instant> {
+            let mut missing = plan.dependencies().filter(|(dependency, _)| !world.is_there(dependency));
+            missing.try_fold(since, |most, (dependency, fetch_timeout)| {
+                Some(most.max(world.waits_until(&dependency, since, fetch_timeout)?))
             })
         }
-        match owner {
-            Owner::Cluster(name) => self.clusters.warming(name).map(|warming| of(self, warming)),
-            Owner::Listener(name) => self.listeners.warming(name).map(|warming| of(self, warming)),
+        match dependent {
+            Dependent::Cluster(name) => self.clusters.warming(name).map(|warming| of(self, warming)),
+            Dependent::Listener(name) => self.listeners.warming(name).map(|warming| of(self, warming)),
         }
     }
 
     /// Puts what is warm, or has waited long enough, into use. What cannot be prepared with its secrets is refused,
     /// and the version before it stays.
-    pub(super) fn promote(&mut self, builder: &mut Builder, now: Now) -> Promoted {
+    pub(super) fn promote(&mut self, builder: &mut RuntimeBuilder, now: Now) -> Promoted {
         for key in self.virtual_hosts.expired(now.instant) {
             self.route_came(key);
         }
         let mut due = std::mem::take(&mut self.due);
-        due.extend(self.patience.expired(now.instant));
+        due.extend(self.warming_deadlines.expired(now.instant));
         let mut promoted = Promoted { examined: due.len(), refusals: Vec::new() };
-        for owner in due {
-            let Some(until) = self.warms_until(&owner) else { continue };
+        for dependent in due {
+            let Some(until) = self.warms_until(&dependent) else { continue };
             if until.is_none_or(|until| now.instant < until) {
-                self.patience.set(owner, until);
+                self.warming_deadlines.set(dependent, until);
                 continue;
             }
-            let checked = builder.check(&owner, self);
+            let checked = builder.check(&dependent, self);
             let refusal = checked.as_ref().err();
-            let (kind, name, origin) = match &owner {
-                Owner::Cluster(name) => {
+            let (kind, name, origin) = match &dependent {
+                Dependent::Cluster(name) => {
                     (ResourceKind::Cluster, name, self.clusters.settle(name, refusal, now))
                 }
-                Owner::Listener(name) => {
+                Dependent::Listener(name) => {
                     (ResourceKind::Listener, name, self.listeners.settle(name, refusal, now))
                 }
             };
@@ -110,21 +118,21 @@ impl World {
                 let refusal = (Arc::clone(name), rejection);
                 promoted.refusals.push(Unusable { kind, origin, refusal });
             }
-            self.owner_changed(owner);
+            self.dependent_changed(dependent);
         }
         promoted
     }
 
-    /// When the next warming resource loses its patience.
+    /// When the next warming resource has waited long enough.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.patience.next().into_iter().chain(self.virtual_hosts.next_deadline()).min()
+        self.warming_deadlines.next().into_iter().chain(self.virtual_hosts.next_deadline()).min()
     }
 
     /// Whether nothing is on its way any more.
     #[must_use]
     pub fn is_warm(&self) -> bool {
-        self.due.is_empty() && self.patience.is_empty() && self.virtual_hosts.is_warm()
+        self.due.is_empty() && self.warming_deadlines.is_empty() && self.virtual_hosts.is_warm()
     }
 
     /// Whether this version of a resource is no longer on its way: in use, refused, or replaced.
@@ -132,10 +140,10 @@ impl World {
     pub fn is_settled(&self, kind: ResourceKind, name: &str, version: &str) -> bool {
         match kind {
             ResourceKind::Route => {
-                let key = (Source::Ads, name.into());
-                let held = self.routes.get(&key).and_then(|leaf| leaf.held.as_ref());
+                let key = (ConfigSource::Ads, name.into());
+                let accepted = self.routes.get(&key).and_then(|child| child.accepted.as_ref());
                 !(self.virtual_hosts.keeps_waiting(&key)
-                    && held.is_some_and(|held| *held.version == *version))
+                    && accepted.is_some_and(|accepted| *accepted.version == *version))
             }
             ResourceKind::Cluster
             | ResourceKind::Listener
@@ -146,41 +154,41 @@ impl World {
     }
 
     /// Takes what has to be asked for since the last time, and what no longer. What nobody names is dropped.
-    pub(super) fn take_wanted(&mut self) -> Wanted {
-        let mut wanted = Wanted::default();
-        for change in self.needs.take_changes() {
-            self.take_change(change, &mut wanted);
+    pub(super) fn take_subscription_changes(&mut self) -> SubscriptionChanges {
+        let mut changes = SubscriptionChanges::default();
+        for change in self.dependencies.take_changes() {
+            self.take_change(change, &mut changes);
         }
         // Routes that nobody names any more want no virtual hosts either.
         if let Some(change) = self.virtual_hosts.take_change() {
-            self.take_change(change, &mut wanted);
+            self.take_change(change, &mut changes);
         }
-        wanted
+        changes
     }
 
-    fn take_change(&mut self, change: Change, wanted: &mut Wanted) {
+    fn take_change(&mut self, change: DependencyChange, changes: &mut SubscriptionChanges) {
         match change {
-            Change::Begun(need) => wanted.begun.push(need),
-            Change::Ended(need) => {
-                self.forget(&need);
-                wanted.ended.push(need);
+            DependencyChange::Begun(dependency) => changes.begun.push(dependency),
+            DependencyChange::Ended(dependency) => {
+                self.forget(&dependency);
+                changes.ended.push(dependency);
             }
-            Change::Stray(need) => self.forget(&need),
+            DependencyChange::Unreferenced(dependency) => self.forget(&dependency),
         }
     }
 
-    fn forget(&mut self, need: &Need) {
-        match need {
-            Need::Endpoints(key) => self.endpoints.forget(key),
-            Need::Route(key) => {
+    fn forget(&mut self, dependency: &Dependency) {
+        match dependency {
+            Dependency::Endpoints(key) => self.endpoints.forget(key),
+            Dependency::Route(key) => {
                 self.routes.forget(key);
                 self.virtual_hosts.unfollow(key);
                 self.stale.routes.insert(key.clone());
             }
             // The next who names it finds it there.
-            Need::Secret(_) => {}
-            Need::Addresses(question) => drop(self.resolved.remove(question)),
-            Need::VirtualHosts => self.virtual_hosts.forget(),
+            Dependency::Secret(_) => {}
+            Dependency::Addresses(question) => drop(self.resolved.remove(question)),
+            Dependency::VirtualHosts => self.virtual_hosts.forget(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! All resources that the proxy knows.
 //!
 //! ```text
-//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──Builder──> Runtime
+//!   apply ──> warming ──promote (endpoints, routes, secrets are there)──> active ──RuntimeBuilder──> Runtime
 //! ```
 //!
 //! A changed listener or cluster warms beside the one in use and takes its place when everything that it names has
@@ -15,13 +15,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_api::ResourceKind;
 
-use super::deadlines::Deadlines;
-use super::held::{ChildKey, Held, Incoming, Now, Origin, Refusal, Refused};
-use super::needs::{Need, Needs, Owner};
-use super::table::{Absent, Leaves, Slots, Table};
+use super::deadlines::DeadlineQueue;
+use super::dependencies::{Dependencies, Dependency, Dependent};
+use super::resource::{Accepted, ChildKey, ConfigOrigin, Incoming, Now, Refused, RefusedName};
+use super::table::{Absent, ChildTable, Table, WarmingTable};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
-    ClusterPlan, Decoded, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets, Source, decode,
+    ClusterPlan, ConfigSource, DecodedResource, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets,
+    decode,
 };
 use crate::dns::Question;
 use crate::rejection::Rejection;
@@ -33,61 +34,61 @@ use crate::stats::Registry;
 #[derive(Debug)]
 pub struct World {
     /// CDS.
-    pub clusters: Slots<ClusterPlan>,
+    pub clusters: WarmingTable<ClusterPlan>,
     /// LDS.
-    pub listeners: Slots<ListenerPlan>,
+    pub listeners: WarmingTable<ListenerPlan>,
     /// EDS.
-    pub endpoints: Leaves<Arc<EndpointsPlan>>,
+    pub endpoints: ChildTable<Arc<EndpointsPlan>>,
     /// RDS.
-    pub routes: Leaves<Arc<RouteConfig>>,
+    pub routes: ChildTable<Arc<RouteConfig>>,
     /// VHDS.
     pub virtual_hosts: VirtualHosts,
     /// SDS.
-    pub secrets: Leaves<SecretPlan>,
+    pub secrets: ChildTable<SecretPlan>,
     /// Ids of statistics.
     pub registry: Registry,
     pub(super) usable: Arc<Secrets>,
     generations: HashMap<ChildKey, u64>,
     pub(super) resolved: HashMap<Question, Vec<SocketAddr>>,
-    pub(super) needs: Needs,
+    pub(super) dependencies: Dependencies,
     /// Warming resources that have to be looked at: they are new, or something that they name has come.
-    pub(super) due: BTreeSet<Owner>,
+    pub(super) due: BTreeSet<Dependent>,
     /// All other warming resources: when they go on without what they lack.
-    pub(super) patience: Deadlines<Owner>,
-    pub(super) stale: Stale,
+    pub(super) warming_deadlines: DeadlineQueue<Dependent>,
+    pub(super) stale: StaleParts,
 }
 
 /// What the runtime has to be built anew of.
 #[derive(Debug, Default)]
-pub(super) struct Stale {
-    pub(super) owners: BTreeSet<Owner>,
+pub(super) struct StaleParts {
+    pub(super) dependents: BTreeSet<Dependent>,
     pub(super) routes: HashSet<ChildKey>,
 }
 
 /// What has to be asked for since the last time, and what no longer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) begun: Vec<Need>,
-    pub(super) ended: Vec<Need>,
+pub(super) struct SubscriptionChanges {
+    pub(super) begun: Vec<Dependency>,
+    pub(super) ended: Vec<Dependency>,
 }
 
 impl Default for World {
     fn default() -> Self {
         Self {
-            clusters: Slots::default(),
-            listeners: Slots::default(),
-            endpoints: Leaves::new(Absent::Empties),
-            routes: Leaves::new(Absent::KeepsServing),
+            clusters: WarmingTable::default(),
+            listeners: WarmingTable::default(),
+            endpoints: ChildTable::new(Absent::Empties),
+            routes: ChildTable::new(Absent::KeepsServing),
             virtual_hosts: VirtualHosts::default(),
-            secrets: Leaves::new(Absent::IsNoWord),
+            secrets: ChildTable::new(Absent::IsNoWord),
             registry: Registry::default(),
             usable: Arc::default(),
             generations: HashMap::new(),
             resolved: HashMap::new(),
-            needs: Needs::default(),
+            dependencies: Dependencies::default(),
             due: BTreeSet::new(),
-            patience: Deadlines::default(),
-            stale: Stale::default(),
+            warming_deadlines: DeadlineQueue::default(),
+            stale: StaleParts::default(),
         }
     }
 }
@@ -119,14 +120,14 @@ impl World {
     /// Notes whom a change of this resource affects.
     fn changed(&mut self, kind: ResourceKind, key: ChildKey) {
         match kind {
-            ResourceKind::Cluster => self.owner_changed(Owner::Cluster(key.1)),
-            ResourceKind::Listener => self.owner_changed(Owner::Listener(key.1)),
-            ResourceKind::Endpoint => self.need_changed(Need::Endpoints(key)),
-            ResourceKind::Secret => self.need_changed(Need::Secret(key)),
+            ResourceKind::Cluster => self.dependent_changed(Dependent::Cluster(key.1)),
+            ResourceKind::Listener => self.dependent_changed(Dependent::Listener(key.1)),
+            ResourceKind::Endpoint => self.dependency_changed(Dependency::Endpoints(key)),
+            ResourceKind::Secret => self.dependency_changed(Dependency::Secret(key)),
             ResourceKind::Route => self.route_came(key),
             // Who names the routes has nothing to do with it.
             ResourceKind::VirtualHost => {
-                self.stale.routes.extend(self.virtual_hosts.takers_of(&key.1).cloned());
+                self.stale.routes.extend(self.virtual_hosts.routes_of(&key.1).cloned());
             }
         }
     }
@@ -134,60 +135,64 @@ impl World {
     /// A route configuration came, changed or went, or has what it waited for.
     pub(super) fn route_came(&mut self, key: ChildKey) {
         self.stale.routes.insert(key.clone());
-        self.need_changed(Need::Route(key));
+        self.dependency_changed(Dependency::Route(key));
     }
 
     /// It is known now which virtual hosts there are.
-    pub(super) fn hear_virtual_hosts(&mut self) {
-        for key in self.virtual_hosts.hear() {
+    pub(super) fn virtual_hosts_answered(&mut self) {
+        for key in self.virtual_hosts.answered() {
             self.route_came(key);
         }
     }
 
     /// What a cluster or listener names may have changed, and whether it warms.
-    pub(super) fn owner_changed(&mut self, owner: Owner) {
-        let (needs, warms) = match &owner {
-            Owner::Cluster(name) => (self.clusters.needs(name), self.clusters.warming(name).is_some()),
-            Owner::Listener(name) => (self.listeners.needs(name), self.listeners.warming(name).is_some()),
+    pub(super) fn dependent_changed(&mut self, dependent: Dependent) {
+        let (dependencies, warms) = match &dependent {
+            Dependent::Cluster(name) => {
+                (self.clusters.dependencies(name), self.clusters.warming(name).is_some())
+            }
+            Dependent::Listener(name) => {
+                (self.listeners.dependencies(name), self.listeners.warming(name).is_some())
+            }
         };
-        self.needs.link(&owner, needs);
-        self.patience.remove(&owner);
-        self.stale.owners.insert(owner.clone());
+        self.dependencies.link(&dependent, dependencies);
+        self.warming_deadlines.remove(&dependent);
+        self.stale.dependents.insert(dependent.clone());
         if warms {
-            self.due.insert(owner);
+            self.due.insert(dependent);
         } else {
-            self.due.remove(&owner);
+            self.due.remove(&dependent);
         }
     }
 
     /// Something that is named came, changed or went.
-    fn need_changed(&mut self, need: Need) {
-        for owner in self.needs.owners(&need) {
-            self.stale.owners.insert(owner.clone());
-            if self.patience.remove(owner) {
-                self.due.insert(owner.clone());
+    fn dependency_changed(&mut self, dependency: Dependency) {
+        for dependent in self.dependencies.dependents(&dependency) {
+            self.stale.dependents.insert(dependent.clone());
+            if self.warming_deadlines.remove(dependent) {
+                self.due.insert(dependent.clone());
             }
         }
-        if !self.needs.is_named(&need) {
-            self.needs.note(need);
+        if !self.dependencies.is_named(&dependency) {
+            self.dependencies.note(dependency);
         }
     }
 
     /// Whether something changed that the runtime has to be built anew for.
     pub(super) fn is_stale(&self) -> bool {
-        !self.stale.owners.is_empty() || !self.stale.routes.is_empty()
+        !self.stale.dependents.is_empty() || !self.stale.routes.is_empty()
     }
 
     /// Takes new and changed resources. The refused ones are answered by name; all others are applied.
-    /// `Origin::Static` resources cannot be replaced by others.
+    /// `ConfigOrigin::Static` resources cannot be replaced by others.
     pub fn apply(
         &mut self,
         kind: ResourceKind,
-        source: &Source,
-        origin: Origin,
+        source: &ConfigSource,
+        origin: ConfigOrigin,
         added: Vec<Incoming>,
         now: Now,
-    ) -> Vec<Refusal> {
+    ) -> Vec<RefusedName> {
         let mut refusals = Vec::new();
         let mut seen = HashSet::new();
         for incoming in added {
@@ -208,8 +213,8 @@ impl World {
     fn take(
         &mut self,
         kind: ResourceKind,
-        source: &Source,
-        origin: Origin,
+        source: &ConfigSource,
+        origin: ConfigOrigin,
         incoming: Incoming,
         now: Now,
     ) -> Result<(), Rejection> {
@@ -219,7 +224,7 @@ impl World {
         if self.table(kind).is_current(&key, &body) {
             return Ok(());
         }
-        if origin == Origin::Dynamic && self.table(kind).is_static(&key.1) {
+        if origin == ConfigOrigin::Dynamic && self.table(kind).is_static(&key.1) {
             return Err(Rejection::new("name", "belongs to a static resource, which cannot be replaced"));
         }
         if kind == ResourceKind::VirtualHost {
@@ -228,8 +233,8 @@ impl World {
         match decode(kind, &body, &mut self.registry) {
             Ok((decoded, notes)) => {
                 let ignored = notes.fields().to_vec();
-                let held = Held { value: (), version, body, ignored, updated: now.wall, origin };
-                self.keep(decoded, key.clone(), held, now);
+                let accepted = Accepted { value: (), version, body, ignored, updated: now.wall, origin };
+                self.keep(decoded, key.clone(), accepted, now);
                 self.changed(kind, key);
                 Ok(())
             }
@@ -242,22 +247,22 @@ impl World {
         }
     }
 
-    fn keep(&mut self, decoded: Decoded, key: ChildKey, held: Held<()>, now: Now) {
+    fn keep(&mut self, decoded: DecodedResource, key: ChildKey, accepted: Accepted<()>, now: Now) {
         match decoded {
-            Decoded::Cluster(plan) => self.clusters.warm(key.1, held.with(plan), now.instant),
-            Decoded::Listener(plan) => self.listeners.warm(key.1, held.with(plan), now.instant),
-            Decoded::Endpoints(plan) => self.endpoints.put(key, held.with(plan)),
-            Decoded::Route(config) => {
+            DecodedResource::Cluster(plan) => self.clusters.warm(key.1, accepted.with(plan), now.instant),
+            DecodedResource::Listener(plan) => self.listeners.warm(key.1, accepted.with(plan), now.instant),
+            DecodedResource::Endpoints(plan) => self.endpoints.put(key, accepted.with(plan)),
+            DecodedResource::Route(config) => {
                 self.virtual_hosts.follow(&key, config.vhds, now.instant);
-                self.routes.put(key, held.with(config));
+                self.routes.put(key, accepted.with(config));
             }
-            Decoded::VirtualHost(host) => self.virtual_hosts.put(key, held.with(host)),
-            Decoded::Secret(plan) => self.put_secret(key, held.with(plan)),
+            DecodedResource::VirtualHost(host) => self.virtual_hosts.put(key, accepted.with(host)),
+            DecodedResource::Secret(plan) => self.put_secret(key, accepted.with(plan)),
         }
     }
 
     /// Forgets resources. Secrets stay: one that is in use must not be taken away.
-    pub fn remove(&mut self, kind: ResourceKind, source: &Source, names: &[Arc<str>]) {
+    pub fn remove(&mut self, kind: ResourceKind, source: &ConfigSource, names: &[Arc<str>]) {
         for name in names {
             let key = (source.clone(), Arc::clone(name));
             self.table_mut(kind).remove(&key);
@@ -267,32 +272,32 @@ impl World {
 
     /// Gives the workload's own certificate, which never comes from outside.
     pub fn set_own_secret(&mut self, name: &str, plan: SecretPlan, now: Now) {
-        let held = Held {
+        let accepted = Accepted {
             value: plan,
             version: "local".into(),
             body: Bytes::new(),
             ignored: Vec::new(),
             updated: now.wall,
-            origin: Origin::Static,
+            origin: ConfigOrigin::Static,
         };
-        let key: ChildKey = (Source::Ads, name.into());
-        self.put_secret(key.clone(), held);
+        let key: ChildKey = (ConfigSource::Ads, name.into());
+        self.put_secret(key.clone(), accepted);
         self.changed(ResourceKind::Secret, key);
     }
 
     /// A stand-in for a secret that the control plane has not sent yet.
     pub fn set_fallback_secret(&mut self, name: &str, plan: SecretPlan, now: Now) {
-        let key: ChildKey = (Source::Ads, name.into());
-        let sent = self.secrets.get(&key).and_then(|leaf| leaf.held.as_ref());
-        if sent.is_none_or(|held| held.body.is_empty()) {
+        let key: ChildKey = (ConfigSource::Ads, name.into());
+        let sent = self.secrets.get(&key).and_then(|child| child.accepted.as_ref());
+        if sent.is_none_or(|accepted| accepted.body.is_empty()) {
             self.set_own_secret(name, plan, now);
         }
     }
 
-    fn put_secret(&mut self, key: ChildKey, held: Held<SecretPlan>) {
+    fn put_secret(&mut self, key: ChildKey, accepted: Accepted<SecretPlan>) {
         *self.generations.entry(key.clone()).or_default() += 1;
-        Arc::make_mut(&mut self.usable).insert(key.clone(), held.value.clone());
-        self.secrets.put(key, held);
+        Arc::make_mut(&mut self.usable).insert(key.clone(), accepted.value.clone());
+        self.secrets.put(key, accepted);
     }
 
     /// The secrets of the moment.
@@ -304,7 +309,7 @@ impl World {
     /// Takes the addresses of a name.
     pub fn resolve(&mut self, question: Question, addresses: Vec<SocketAddr>) {
         self.resolved.insert(question.clone(), addresses);
-        self.need_changed(Need::Addresses(question));
+        self.dependency_changed(Dependency::Addresses(question));
     }
 
     /// The addresses of a name; `None` before the first answer.
@@ -327,7 +332,7 @@ impl World {
     /// The certificate that the workload serves with, if it has one.
     #[must_use]
     pub fn own_certificate(&self) -> Option<&CertifiedIdentity> {
-        match self.usable.get(&(Source::Ads, weft_api::names::IDENTITY_SECRET.into()))? {
+        match self.usable.get(&(ConfigSource::Ads, weft_api::names::IDENTITY_SECRET.into()))? {
             SecretPlan::Identity(identity) => Some(identity),
             SecretPlan::Trust(_) => None,
         }

@@ -13,8 +13,8 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::balancing;
 use super::endpoints::EndpointsPlan;
-use super::fields::{self, Host, number};
-use super::identity::Identity;
+use super::fields::{self, EndpointHost, number};
+use super::identity::IdentityHash;
 use super::tls::{self, Secrets, Socket, UpstreamPlan};
 use super::{Reference, dns_cache, protocol};
 use crate::balance::LbPolicy;
@@ -87,8 +87,8 @@ impl DnsPlan {
     /// The names to look up.
     pub fn questions(&self) -> impl Iterator<Item = Question> {
         self.endpoints.list.iter().filter_map(|endpoint| match &endpoint.host {
-            Host::Name(name, port) => Some(self.question(name, *port)),
-            Host::Address(_) => None,
+            EndpointHost::Name(name, port) => Some(self.question(name, *port)),
+            EndpointHost::Address(_) => None,
         })
     }
 
@@ -204,8 +204,8 @@ impl ClusterPlan {
         let mut list = Vec::with_capacity(plan.list.len());
         for endpoint in &plan.list {
             let (addresses, name) = match &endpoint.host {
-                Host::Address(address) => (vec![*address], None),
-                Host::Name(name, port) => (resolve(name, *port), Some(name.clone())),
+                EndpointHost::Address(address) => (vec![*address], None),
+                EndpointHost::Name(name, port) => (resolve(name, *port), Some(name.clone())),
             };
             let transport = self.transport_for(endpoint.socket_match.as_ref());
             list.extend(addresses.into_iter().map(|address| Endpoint {
@@ -315,7 +315,7 @@ fn source(resource: &Cluster, notes: &mut Notes) -> Result<EndpointSource, Rejec
     let assignment = resource.load_assignment.clone().unwrap_or_default();
     let endpoints = Arc::new(EndpointsPlan::decode(&assignment, notes).within(|| "load_assignment")?);
     if kind == DiscoveryType::Static {
-        if let Some(named) = endpoints.list.iter().find(|one| matches!(one.host, Host::Name(..))) {
+        if let Some(named) = endpoints.list.iter().find(|one| matches!(one.host, EndpointHost::Name(..))) {
             let reason = format!("{:?} is not an IP address; use STRICT_DNS for names", named.host);
             return Err(Rejection::new("load_assignment", reason));
         }
@@ -363,7 +363,7 @@ fn sockets(resource: &Cluster, notes: &mut Notes) -> Result<Vec<MatchedSocket>, 
 
 /// What a pooled connection depends on.
 fn identity(resource: &Cluster) -> u64 {
-    let mut identity = Identity::new();
+    let mut identity = IdentityHash::new();
     identity.message(resource.transport_socket.as_ref());
     for entry in &resource.transport_socket_matches {
         let TransportSocketMatch { name, r#match, transport_socket } = entry;

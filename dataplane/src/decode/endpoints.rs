@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use envoy_types::pb::google::protobuf::Struct;
 
-use super::fields::{self, Host};
+use super::fields::{self, EndpointHost};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{Health, Locality};
 
@@ -26,7 +26,7 @@ pub struct EndpointsPlan {
 #[derive(Debug, Clone)]
 pub struct EndpointPlan {
     /// Where it is.
-    pub host: Host,
+    pub host: EndpointHost,
     /// `hostname`.
     pub hostname: Option<Arc<str>>,
     /// `load_balancing_weight`.

@@ -19,7 +19,7 @@ use crate::rejection::{Rejection, Within as _};
 
 /// Where an endpoint is: an address, or a name that has to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Host {
+pub enum EndpointHost {
     /// Known.
     Address(SocketAddr),
     /// To be resolved: name and port.
@@ -90,7 +90,7 @@ pub(crate) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> R
 }
 
 /// `host:port` where the host may still be a name.
-pub(crate) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejection> {
+pub(crate) fn host(address: Option<&Address>, field: &str) -> Result<EndpointHost, Rejection> {
     let address = address.and_then(|address| address.address.as_ref());
     let socket = match address {
         Some(Kind::SocketAddress(socket)) => socket,
@@ -120,16 +120,16 @@ pub(crate) fn host(address: Option<&Address>, field: &str) -> Result<Host, Rejec
         return Err(Rejection::new(format!("{field}.socket_address.address"), "must not be empty"));
     }
     Ok(match socket.address.parse() {
-        Ok(ip) => Host::Address(SocketAddr::new(ip, port)),
-        Err(_) => Host::Name(socket.address.as_str().into(), port),
+        Ok(ip) => EndpointHost::Address(SocketAddr::new(ip, port)),
+        Err(_) => EndpointHost::Name(socket.address.as_str().into(), port),
     })
 }
 
 /// An address that must be numeric.
 pub(crate) fn socket_address(address: Option<&Address>, field: &str) -> Result<SocketAddr, Rejection> {
     match host(address, field)? {
-        Host::Address(address) => Ok(address),
-        Host::Name(name, _) => Err(Rejection::new(
+        EndpointHost::Address(address) => Ok(address),
+        EndpointHost::Name(name, _) => Err(Rejection::new(
             format!("{field}.socket_address.address"),
             format!("{name:?} is not an IP address"),
         )),

@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{Desk, Reference, access_log, local_reply, protocol, route};
+use super::{DecodeContext, Reference, access_log, local_reply, protocol, route};
 use crate::filter::{self, HttpFilter};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
@@ -26,18 +26,18 @@ use crate::stats::{HttpStats, Scope};
 /// The manager, and the route configuration that it names.
 pub(super) fn decode(
     given: &HttpConnectionManager,
-    desk: &mut Desk<'_>,
+    context: &mut DecodeContext<'_>,
 ) -> Result<(HttpManager, Option<Reference>), Rejection> {
     if given.stat_prefix.is_empty() {
         return Err(Rejection::new("stat_prefix", "must not be empty"));
     }
-    unsupported(given, desk)?;
-    let (routes, named) = routes(given, desk)?;
+    unsupported(given, context)?;
+    let (routes, named) = routes(given, context)?;
     let common = given.common_http_protocol_options.as_ref();
     let scope = Scope::http(&given.stat_prefix);
     let manager = HttpManager {
         stat_prefix: given.stat_prefix.as_str().into(),
-        stats: HttpStats::register(desk.registry, &scope),
+        stats: HttpStats::register(context.registry, &scope),
         codec: match CodecType::try_from(given.codec_type) {
             Ok(CodecType::Auto) => Codec::Auto,
             Ok(CodecType::Http1) => Codec::Http1,
@@ -46,7 +46,7 @@ pub(super) fn decode(
             Err(_) => return Err(Rejection::new("codec_type", "unknown value")),
         },
         routes,
-        filters: filters(&given.http_filters, &scope, desk)?,
+        filters: filters(&given.http_filters, &scope, context)?,
         server_name: if given.server_name.is_empty() { "envoy" } else { given.server_name.as_str() }.into(),
         server_header: match ServerHeaderTransformation::try_from(given.server_header_transformation) {
             Ok(ServerHeaderTransformation::Overwrite) => ServerHeader::Overwrite,
@@ -82,9 +82,9 @@ pub(super) fn decode(
             2 => Underscores::DropHeader,
             _ => return Err(Rejection::new("headers_with_underscores_action", "unknown value")),
         },
-        http1: protocol::http1(given.http_protocol_options.as_ref(), &mut desk.notes)
+        http1: protocol::http1(given.http_protocol_options.as_ref(), &mut context.notes)
             .within(|| "http_protocol_options")?,
-        http2: protocol::http2(given.http2_protocol_options.as_ref(), &mut desk.notes)
+        http2: protocol::http2(given.http2_protocol_options.as_ref(), &mut context.notes)
             .within(|| "http2_protocol_options")?,
         upgrades: upgrades(given)?,
         access_log: access_log::decode(&given.access_log)?,
@@ -99,7 +99,7 @@ pub(super) fn decode(
     Ok((manager, named))
 }
 
-fn unsupported(given: &HttpConnectionManager, desk: &mut Desk<'_>) -> Result<(), Rejection> {
+fn unsupported(given: &HttpConnectionManager, context: &mut DecodeContext<'_>) -> Result<(), Rejection> {
     refuse(&given.original_ip_detection_extensions, "original_ip_detection_extensions")?;
     refuse(&given.early_header_mutation_extensions, "early_header_mutation_extensions")?;
     refuse(&given.forward_client_cert_matcher, "forward_client_cert_matcher")?;
@@ -115,27 +115,29 @@ fn unsupported(given: &HttpConnectionManager, desk: &mut Desk<'_>) -> Result<(),
     refuse(fields::flag(given.add_user_agent.as_ref()), "add_user_agent")?;
     // Only the list of internal addresses is missing: without it nothing is internal but what Envoy's default
     // makes so, and headers of callers from outside are cleaned either way.
-    desk.notes.ignored(&given.internal_address_config, "internal_address_config");
-    desk.notes.ignored(&given.tracing, "tracing");
-    desk.notes.ignored(&given.delayed_close_timeout, "delayed_close_timeout");
-    desk.notes.ignored(&given.proxy_status_config, "proxy_status_config");
-    desk.notes.ignored(&given.request_id_extension, "request_id_extension");
-    desk.notes.ignored(&given.access_log_flush_interval, "access_log_flush_interval");
-    desk.notes.ignored(given.flush_access_log_on_new_request, "flush_access_log_on_new_request");
-    desk.notes.ignored(&given.access_log_options, "access_log_options");
-    desk.notes.ignored(&given.stream_flush_timeout, "stream_flush_timeout");
-    desk.notes.ignored(&given.drain_timeout_jitter, "drain_timeout_jitter");
-    desk.notes.ignored(&given.stream_error_on_invalid_http_message, "stream_error_on_invalid_http_message");
-    desk.notes.ignored(given.represent_ipv4_remote_address_as_ipv4_mapped_ipv6, "represent_ipv4_as_ipv6");
-    desk.notes.ignored(given.append_local_overload, "append_local_overload");
-    desk.notes.ignored(&given.add_proxy_protocol_connection_state, "add_proxy_protocol_connection_state");
-    desk.notes.ignored(given.http1_safe_max_connection_duration, "http1_safe_max_connection_duration");
+    context.notes.ignored(&given.internal_address_config, "internal_address_config");
+    context.notes.ignored(&given.tracing, "tracing");
+    context.notes.ignored(&given.delayed_close_timeout, "delayed_close_timeout");
+    context.notes.ignored(&given.proxy_status_config, "proxy_status_config");
+    context.notes.ignored(&given.request_id_extension, "request_id_extension");
+    context.notes.ignored(&given.access_log_flush_interval, "access_log_flush_interval");
+    context.notes.ignored(given.flush_access_log_on_new_request, "flush_access_log_on_new_request");
+    context.notes.ignored(&given.access_log_options, "access_log_options");
+    context.notes.ignored(&given.stream_flush_timeout, "stream_flush_timeout");
+    context.notes.ignored(&given.drain_timeout_jitter, "drain_timeout_jitter");
+    context
+        .notes
+        .ignored(&given.stream_error_on_invalid_http_message, "stream_error_on_invalid_http_message");
+    context.notes.ignored(given.represent_ipv4_remote_address_as_ipv4_mapped_ipv6, "represent_ipv4_as_ipv6");
+    context.notes.ignored(given.append_local_overload, "append_local_overload");
+    context.notes.ignored(&given.add_proxy_protocol_connection_state, "add_proxy_protocol_connection_state");
+    context.notes.ignored(given.http1_safe_max_connection_duration, "http1_safe_max_connection_duration");
     Ok(())
 }
 
 fn routes(
     given: &HttpConnectionManager,
-    desk: &mut Desk<'_>,
+    context: &mut DecodeContext<'_>,
 ) -> Result<(RouteSource, Option<Reference>), Rejection> {
     match &given.route_specifier {
         Some(RouteSpecifier::Rds(rds)) => {
@@ -149,9 +151,9 @@ fn routes(
                 let reason = "a route configuration with virtual hosts of their own comes by rds";
                 return Err(Rejection::new("route_config.vhds", reason));
             }
-            filter::decode::register(config.all_filter_overrides(), desk.registry);
+            filter::decode::register(config.all_filter_overrides(), context.registry);
             for field in config.notes.fields() {
-                desk.notes.ignored(true, field);
+                context.notes.ignored(true, field);
             }
             Ok((RouteSource::Inline(Arc::new(config)), None))
         }
@@ -161,28 +163,36 @@ fn routes(
 }
 
 /// What an entry of the list is.
-enum Entry {
+enum DecodedHttpFilter {
     Filter(HttpFilter),
     Router(runtime::Router),
 }
 
-fn filters(given: &[PbFilter], scope: &Scope, desk: &mut Desk<'_>) -> Result<HttpFilters, Rejection> {
+fn filters(
+    given: &[PbFilter],
+    scope: &Scope,
+    context: &mut DecodeContext<'_>,
+) -> Result<HttpFilters, Rejection> {
     let (mut filters, mut router) = (Vec::new(), None);
     for (index, filter) in given.iter().enumerate() {
         let at = || format!("http_filters[{index}]");
-        let Some(entry) = decode_filter(filter, scope, desk).within(at)? else { continue };
+        let Some(entry) = decode_filter(filter, scope, context).within(at)? else { continue };
         if router.is_some() {
             return Err(Rejection::new(at(), "the router must be the last filter"));
         }
         match entry {
-            Entry::Filter(filter) => filters.push(filter),
-            Entry::Router(last) => router = Some(last),
+            DecodedHttpFilter::Filter(filter) => filters.push(filter),
+            DecodedHttpFilter::Router(last) => router = Some(last),
         }
     }
     Ok(HttpFilters::new(filters, router))
 }
 
-fn decode_filter(given: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result<Option<Entry>, Rejection> {
+fn decode_filter(
+    given: &PbFilter,
+    scope: &Scope,
+    context: &mut DecodeContext<'_>,
+) -> Result<Option<DecodedHttpFilter>, Rejection> {
     let config = match &given.config_type {
         Some(ConfigType::TypedConfig(config)) => Some(config),
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
@@ -193,15 +203,17 @@ fn decode_filter(given: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result
             let router: Router = fields::unpack(config, "typed_config")?;
             refuse(&router.upstream_http_filters, "typed_config.upstream_http_filters")?;
             refuse(&router.strict_check_headers, "typed_config.strict_check_headers")?;
-            desk.notes.ignored(&router.upstream_log, "router.upstream_log");
-            desk.notes.ignored(router.start_child_span, "router.start_child_span");
+            context.notes.ignored(&router.upstream_log, "router.upstream_log");
+            context.notes.ignored(router.start_child_span, "router.start_child_span");
             let suppress_envoy_headers = router.suppress_envoy_headers;
-            Some(Entry::Router(runtime::Router { suppress_envoy_headers }))
+            Some(DecodedHttpFilter::Router(runtime::Router { suppress_envoy_headers }))
         }
         Some(config) => {
-            let known = filter::decode::filter(config, scope, &mut desk.notes, desk.registry);
+            let known = filter::decode::filter(config, scope, &mut context.notes, context.registry);
             let name = given.name.as_str().into();
-            known.within(|| "typed_config")?.map(|filter| Entry::Filter(HttpFilter { name, filter }))
+            known
+                .within(|| "typed_config")?
+                .map(|filter| DecodedHttpFilter::Filter(HttpFilter { name, filter }))
         }
         None => None,
     };
@@ -209,7 +221,7 @@ fn decode_filter(given: &PbFilter, scope: &Scope, desk: &mut Desk<'_>) -> Result
         Some(_) if given.disabled => Err(Rejection::unsupported("disabled")),
         Some(known) => Ok(Some(known)),
         None if given.is_optional => {
-            desk.notes.ignored(true, &format!("http_filters.{} (optional)", given.name));
+            context.notes.ignored(true, &format!("http_filters.{} (optional)", given.name));
             Ok(None)
         }
         None => Err(fields::unknown_extension(&given.name, config, "")),

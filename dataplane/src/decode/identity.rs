@@ -4,9 +4,9 @@ use prost::Message;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// A hash of what connections depend on.
-pub(super) struct Identity(Xxh3Default);
+pub(super) struct IdentityHash(Xxh3Default);
 
-impl Identity {
+impl IdentityHash {
     pub(super) fn new() -> Self {
         Self(Xxh3Default::new())
     }

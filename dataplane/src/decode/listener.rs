@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection as PbTrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType as ListenerConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{
@@ -18,13 +18,13 @@ use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 
 use super::fields::{self, number};
-use super::identity::Identity;
+use super::identity::IdentityHash;
 use super::tls::{self, DownstreamPlan, Secrets, Socket};
-use super::{Desk, Reference, http_manager, rbac, tcp_proxy};
+use super::{DecodeContext, Reference, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    Direction, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
-    SourceType, Terminal, TransportProtocol,
+    FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout, SourceType,
+    Terminal, TrafficDirection, TransportProtocol,
 };
 use crate::stats::{ListenerStats, Scope};
 
@@ -41,11 +41,10 @@ pub struct ListenerPlan {
     stats: ListenerStats,
     binds: bool,
     inspection: Inspection,
-    original_destination: bool,
     chains: Vec<ChainPlan>,
     default_chain: Option<ChainPlan>,
     backlog: Option<u32>,
-    direction: Direction,
+    direction: TrafficDirection,
 }
 
 #[derive(Debug)]
@@ -64,11 +63,11 @@ impl ListenerPlan {
     ///
     /// # Errors
     /// When a field is wrong or not supported; the rejection names it.
-    pub fn decode(resource: &PbListener, desk: &mut Desk<'_>) -> Result<Self, Rejection> {
+    pub fn decode(resource: &PbListener, context: &mut DecodeContext<'_>) -> Result<Self, Rejection> {
         if resource.name.is_empty() {
             return Err(Rejection::new("name", "must not be empty"));
         }
-        unsupported(resource, desk)?;
+        unsupported(resource, context)?;
         let address = fields::socket_address(resource.address.as_ref(), "address")?;
         let stat_prefix: Arc<str> = match resource.stat_prefix.as_str() {
             "" => super::address_stat(address),
@@ -78,7 +77,7 @@ impl ListenerPlan {
             name: resource.name.as_str().into(),
             address,
             routes: Vec::new(),
-            stats: ListenerStats::register(desk.registry, &Scope::listener(&stat_prefix)),
+            stats: ListenerStats::register(context.registry, &Scope::listener(&stat_prefix)),
             stat_prefix,
             binds: resource.bind_to_port.is_none_or(|bind| bind.value),
             inspection: Inspection {
@@ -94,22 +93,25 @@ impl ListenerPlan {
                 },
                 ..Inspection::default()
             },
-            original_destination: fields::flag(resource.use_original_dst.as_ref()),
             chains: Vec::new(),
             default_chain: None,
             backlog: number(resource.tcp_backlog_size.as_ref()),
-            direction: match TrafficDirection::try_from(resource.traffic_direction) {
-                Ok(TrafficDirection::Inbound) => Direction::Inbound,
-                Ok(TrafficDirection::Outbound) => Direction::Outbound,
-                Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
+            direction: match PbTrafficDirection::try_from(resource.traffic_direction) {
+                Ok(PbTrafficDirection::Inbound) => TrafficDirection::Inbound,
+                Ok(PbTrafficDirection::Outbound) => TrafficDirection::Outbound,
+                Ok(PbTrafficDirection::Unspecified) | Err(_) => TrafficDirection::Unspecified,
             },
         };
-        plan.read_listener_filters(resource)?;
-        plan.read_chains(resource, desk)?;
+        plan.read_listener_filters(resource, context)?;
+        plan.read_chains(resource, context)?;
         Ok(plan)
     }
 
-    fn read_listener_filters(&mut self, resource: &PbListener) -> Result<(), Rejection> {
+    fn read_listener_filters(
+        &mut self,
+        resource: &PbListener,
+        context: &mut DecodeContext<'_>,
+    ) -> Result<(), Rejection> {
         for (index, filter) in resource.listener_filters.iter().enumerate() {
             let at = || format!("listener_filters[{index}]");
             refuse(&filter.filter_disabled, "filter_disabled").within(at)?;
@@ -125,7 +127,7 @@ impl ListenerPlan {
             } else if fields::holds::<HttpInspector>(config) {
                 self.inspection.http = true;
             } else if fields::holds::<OriginalDst>(config) {
-                self.original_destination = true;
+                context.notes.ignored(true, &format!("{}.typed_config", at()));
             } else {
                 return Err(fields::unknown_extension(&filter.name, Some(config), &at()));
             }
@@ -133,13 +135,17 @@ impl ListenerPlan {
         Ok(())
     }
 
-    fn read_chains(&mut self, resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejection> {
+    fn read_chains(
+        &mut self,
+        resource: &PbListener,
+        context: &mut DecodeContext<'_>,
+    ) -> Result<(), Rejection> {
         for (index, chain) in resource.filter_chains.iter().enumerate() {
-            let decoded = decode_chain(chain, &mut self.routes, desk);
+            let decoded = decode_chain(chain, &mut self.routes, context);
             self.chains.push(decoded.within(|| format!("filter_chains[{index}]"))?);
         }
         if let Some(chain) = &resource.default_filter_chain {
-            let decoded = decode_chain(chain, &mut self.routes, desk);
+            let decoded = decode_chain(chain, &mut self.routes, context);
             self.default_chain = Some(decoded.within(|| "default_filter_chain")?);
         }
         if self.chains.is_empty() && self.default_chain.is_none() {
@@ -199,7 +205,6 @@ impl ListenerPlan {
             stats: self.stats.clone(),
             binds: self.binds,
             inspection: self.inspection.clone(),
-            original_destination: self.original_destination,
             filter_chains: chains,
             default_filter_chain: default_chain,
             backlog: self.backlog,
@@ -229,7 +234,7 @@ impl ChainPlan {
     }
 }
 
-fn unsupported(resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejection> {
+fn unsupported(resource: &PbListener, context: &mut DecodeContext<'_>) -> Result<(), Rejection> {
     refuse(&resource.filter_chain_matcher, "filter_chain_matcher")?;
     refuse(&resource.fcds_config, "fcds_config")?;
     refuse(&resource.udp_listener_config, "udp_listener_config")?;
@@ -240,23 +245,24 @@ fn unsupported(resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejecti
     refuse(fields::flag(resource.freebind.as_ref()), "freebind")?;
     refuse(resource.enable_mptcp, "enable_mptcp")?;
     refuse(&resource.socket_options, "socket_options")?;
-    desk.notes.ignored(&resource.access_log, "access_log");
-    desk.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
-    desk.notes.ignored(&resource.stats_matcher, "stats_matcher");
-    desk.notes.ignored(&resource.metadata, "metadata");
-    desk.notes.ignored(resource.drain_type != 0, "drain_type");
-    desk.notes.ignored(&resource.tcp_fast_open_queue_length, "tcp_fast_open_queue_length");
-    desk.notes.ignored(&resource.connection_balance_config, "connection_balance_config");
+    context.notes.ignored(fields::flag(resource.use_original_dst.as_ref()), "use_original_dst");
+    context.notes.ignored(&resource.access_log, "access_log");
+    context.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
+    context.notes.ignored(&resource.stats_matcher, "stats_matcher");
+    context.notes.ignored(&resource.metadata, "metadata");
+    context.notes.ignored(resource.drain_type != 0, "drain_type");
+    context.notes.ignored(&resource.tcp_fast_open_queue_length, "tcp_fast_open_queue_length");
+    context.notes.ignored(&resource.connection_balance_config, "connection_balance_config");
     let shared = resource.enable_reuse_port.as_ref().is_some_and(|enable| !enable.value);
-    desk.notes.ignored(shared, "enable_reuse_port");
-    desk.notes.ignored(
+    context.notes.ignored(shared, "enable_reuse_port");
+    context.notes.ignored(
         &resource.max_connections_to_accept_per_socket_event,
         "max_connections_to_accept_per_socket_event",
     );
-    desk.notes.ignored(resource.ignore_global_conn_limit, "ignore_global_conn_limit");
-    desk.notes.ignored(resource.bypass_overload_manager, "bypass_overload_manager");
-    desk.notes.ignored(&resource.tcp_keepalive, "tcp_keepalive");
-    desk.notes.ignored(
+    context.notes.ignored(resource.ignore_global_conn_limit, "ignore_global_conn_limit");
+    context.notes.ignored(resource.bypass_overload_manager, "bypass_overload_manager");
+    context.notes.ignored(&resource.tcp_keepalive, "tcp_keepalive");
+    context.notes.ignored(
         &resource.per_connection_buffer_high_watermark_timeout,
         "per_connection_buffer_high_watermark_timeout",
     );
@@ -266,7 +272,7 @@ fn unsupported(resource: &PbListener, desk: &mut Desk<'_>) -> Result<(), Rejecti
 fn decode_chain(
     chain: &PbFilterChain,
     routes: &mut Vec<Reference>,
-    desk: &mut Desk<'_>,
+    context: &mut DecodeContext<'_>,
 ) -> Result<ChainPlan, Rejection> {
     refuse(fields::flag(chain.use_proxy_proto.as_ref()), "use_proxy_proto")?;
     let matches = match &chain.filter_chain_match {
@@ -274,7 +280,7 @@ fn decode_chain(
         None => FilterChainMatch::default(),
     };
     let socket =
-        tls::downstream(chain.transport_socket.as_ref(), &mut desk.notes).within(|| "transport_socket")?;
+        tls::downstream(chain.transport_socket.as_ref(), &mut context.notes).within(|| "transport_socket")?;
     let mut network_filters = Vec::new();
     let mut terminal = None;
     for (index, filter) in chain.filters.iter().enumerate() {
@@ -282,9 +288,9 @@ fn decode_chain(
         if terminal.is_some() {
             return Err(Rejection::new(at(), "a filter after the terminal one has no effect"));
         }
-        match decode_filter(filter, routes, desk).within(at)? {
-            Decoded::Network(filter) => network_filters.push(filter),
-            Decoded::Terminal(given) => terminal = Some(given),
+        match decode_filter(filter, routes, context).within(at)? {
+            DecodedNetworkFilter::Network(filter) => network_filters.push(filter),
+            DecodedNetworkFilter::Terminal(given) => terminal = Some(given),
         }
     }
     let terminal = terminal.ok_or_else(|| {
@@ -307,7 +313,7 @@ fn decode_chain(
 
 /// See [`FilterChain::identity`].
 fn identity(chain: &PbFilterChain, terminal: &Terminal) -> u64 {
-    let mut identity = Identity::new();
+    let mut identity = IdentityHash::new();
     identity.part(chain.name.as_bytes());
     identity.message(chain.filter_chain_match.as_ref());
     identity.message(chain.transport_socket.as_ref());
@@ -318,7 +324,7 @@ fn identity(chain: &PbFilterChain, terminal: &Terminal) -> u64 {
     identity.finish()
 }
 
-enum Decoded {
+enum DecodedNetworkFilter {
     Network(NetworkFilter),
     Terminal(Terminal),
 }
@@ -326,8 +332,8 @@ enum Decoded {
 fn decode_filter(
     filter: &Filter,
     routes: &mut Vec<Reference>,
-    desk: &mut Desk<'_>,
-) -> Result<Decoded, Rejection> {
+    context: &mut DecodeContext<'_>,
+) -> Result<DecodedNetworkFilter, Rejection> {
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(config)) => config,
         Some(ConfigType::ConfigDiscovery(_)) => return Err(Rejection::unsupported("config_discovery")),
@@ -336,18 +342,18 @@ fn decode_filter(
     let at = || "typed_config";
     if fields::holds::<HttpConnectionManager>(config) {
         let manager: HttpConnectionManager = fields::unpack(config, at())?;
-        let (manager, named) = http_manager::decode(&manager, desk).within(at)?;
+        let (manager, named) = http_manager::decode(&manager, context).within(at)?;
         routes.extend(named);
-        Ok(Decoded::Terminal(Terminal::Http(Arc::new(manager))))
+        Ok(DecodedNetworkFilter::Terminal(Terminal::Http(Arc::new(manager))))
     } else if fields::holds::<PbTcpProxy>(config) {
         let proxy: PbTcpProxy = fields::unpack(config, at())?;
-        let proxy = tcp_proxy::decode(&proxy, desk).within(at)?;
-        Ok(Decoded::Terminal(Terminal::Tcp(Arc::new(proxy))))
+        let proxy = tcp_proxy::decode(&proxy, context).within(at)?;
+        Ok(DecodedNetworkFilter::Terminal(Terminal::Tcp(Arc::new(proxy))))
     } else if fields::holds::<Rbac>(config) {
         let given: Rbac = fields::unpack(config, at())?;
-        let rbac = rbac::network(&given, &mut desk.notes).within(at)?;
-        let stats = rbac.register(desk.registry);
-        Ok(Decoded::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
+        let rbac = rbac::network(&given, &mut context.notes).within(at)?;
+        let stats = rbac.register(context.registry);
+        Ok(DecodedNetworkFilter::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
     } else {
         Err(fields::unknown_extension(&filter.name, Some(config), ""))
     }

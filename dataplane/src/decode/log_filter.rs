@@ -5,37 +5,39 @@ use wire::access_log_filter::FilterSpecifier;
 use wire::comparison_filter::Op;
 
 use super::matcher;
-use crate::format::{Comparison, Filter, ResponseFlags};
+use crate::format::{AccessLogFilter, Comparison, ResponseFlags};
 use crate::rejection::{Rejection, Within as _};
 
 /// Reads which requests or connections are logged, or which local replies are changed.
 ///
 /// # Errors
 /// A kind of filter that is not supported.
-pub(super) fn filter(given: &wire::AccessLogFilter) -> Result<Filter, Rejection> {
+pub(super) fn filter(given: &wire::AccessLogFilter) -> Result<AccessLogFilter, Rejection> {
     let all = |filters: &[wire::AccessLogFilter]| filters.iter().map(filter).collect::<Result<_, _>>();
     match given.filter_specifier.as_ref().ok_or_else(|| Rejection::new("filter", "is empty"))? {
         FilterSpecifier::StatusCodeFilter(f) => {
-            comparison(f.comparison.as_ref()).within(|| "status_code_filter").map(Filter::Status)
+            comparison(f.comparison.as_ref()).within(|| "status_code_filter").map(AccessLogFilter::Status)
         }
         FilterSpecifier::DurationFilter(f) => {
-            comparison(f.comparison.as_ref()).within(|| "duration_filter").map(Filter::Duration)
+            comparison(f.comparison.as_ref()).within(|| "duration_filter").map(AccessLogFilter::Duration)
         }
-        FilterSpecifier::NotHealthCheckFilter(_) => Ok(Filter::NotHealthCheck),
-        FilterSpecifier::AndFilter(and) => all(&and.filters).within(|| "and_filter").map(Filter::And),
-        FilterSpecifier::OrFilter(or) => all(&or.filters).within(|| "or_filter").map(Filter::Or),
+        FilterSpecifier::NotHealthCheckFilter(_) => Ok(AccessLogFilter::NotHealthCheck),
+        FilterSpecifier::AndFilter(and) => {
+            all(&and.filters).within(|| "and_filter").map(AccessLogFilter::And)
+        }
+        FilterSpecifier::OrFilter(or) => all(&or.filters).within(|| "or_filter").map(AccessLogFilter::Or),
         FilterSpecifier::HeaderFilter(f) => {
             let header = f.header.as_ref().ok_or_else(|| Rejection::new("header", "is missing"));
-            header.and_then(matcher::header).within(|| "header_filter").map(Filter::Header)
+            header.and_then(matcher::header).within(|| "header_filter").map(AccessLogFilter::Header)
         }
-        FilterSpecifier::ResponseFlagFilter(f) if f.flags.is_empty() => Ok(Filter::Flags(None)),
+        FilterSpecifier::ResponseFlagFilter(f) if f.flags.is_empty() => Ok(AccessLogFilter::Flags(None)),
         FilterSpecifier::ResponseFlagFilter(f) => {
             let mut flags = ResponseFlags::default();
             for short in &f.flags {
                 let unknown = || Rejection::new("response_flag_filter", format!("{short:?} is not a flag"));
                 flags.insert(ResponseFlags::from_short(short).ok_or_else(unknown)?);
             }
-            Ok(Filter::Flags(Some(flags)))
+            Ok(AccessLogFilter::Flags(Some(flags)))
         }
         FilterSpecifier::TraceableFilter(_) => Err(Rejection::unsupported("traceable_filter")),
         FilterSpecifier::RuntimeFilter(_) => Err(Rejection::unsupported("runtime_filter")),

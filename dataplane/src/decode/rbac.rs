@@ -16,7 +16,7 @@ use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
 use super::{fields, matcher};
-use crate::rbac::{Action, HttpRbac, NetworkRbac, Policy, Rule, Rules};
+use crate::rbac::{HttpRbac, NetworkRbac, Policy, RbacAction, Rule, Rules};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// Whether rules may look at a request.
@@ -67,9 +67,9 @@ fn rules(rules: Option<&wire::Rbac>, field: &str, layer: Layer) -> Result<Option
 
 fn decode_rules(rules: &wire::Rbac, layer: Layer) -> Result<Rules, Rejection> {
     let action = match wire::rbac::Action::try_from(rules.action) {
-        Ok(wire::rbac::Action::Allow) => Action::Allow,
-        Ok(wire::rbac::Action::Deny) => Action::Deny,
-        Ok(wire::rbac::Action::Log) => Action::Log,
+        Ok(wire::rbac::Action::Allow) => RbacAction::Allow,
+        Ok(wire::rbac::Action::Deny) => RbacAction::Deny,
+        Ok(wire::rbac::Action::Log) => RbacAction::Log,
         Err(_) => return Err(Rejection::new("action", format!("{} is not an action", rules.action))),
     };
     if let Some(audit) = &rules.audit_logging_options {

@@ -11,7 +11,7 @@ use prost::Message;
 use weft_api::ResourceKind;
 
 use super::route::{lone_virtual_host, route_config};
-use super::{ClusterPlan, Desk, EndpointsPlan, Host, ListenerPlan, SecretPlan};
+use super::{ClusterPlan, DecodeContext, EndpointHost, EndpointsPlan, ListenerPlan, SecretPlan};
 use crate::filter;
 use crate::rejection::{Notes, Rejection};
 use crate::route;
@@ -19,7 +19,7 @@ use crate::stats::Registry;
 
 /// A resource, decoded.
 #[derive(Debug)]
-pub enum Decoded {
+pub enum DecodedResource {
     /// CDS.
     Cluster(Arc<ClusterPlan>),
     /// EDS.
@@ -42,39 +42,41 @@ pub fn decode(
     kind: ResourceKind,
     body: &[u8],
     registry: &mut Registry,
-) -> Result<(Decoded, Notes), Rejection> {
-    let mut desk = Desk { notes: Notes::default(), registry };
+) -> Result<(DecodedResource, Notes), Rejection> {
+    let mut context = DecodeContext { notes: Notes::default(), registry };
     let decoded = match kind {
-        ResourceKind::Cluster => {
-            Decoded::Cluster(Arc::new(ClusterPlan::decode(&message::<Cluster>(body)?, &mut desk.notes)?))
-        }
+        ResourceKind::Cluster => DecodedResource::Cluster(Arc::new(ClusterPlan::decode(
+            &message::<Cluster>(body)?,
+            &mut context.notes,
+        )?)),
         ResourceKind::Endpoint => {
-            let plan = EndpointsPlan::decode(&message::<ClusterLoadAssignment>(body)?, &mut desk.notes)?;
-            if let Some(named) = plan.list.iter().find(|one| matches!(one.host, Host::Name(..))) {
+            let plan = EndpointsPlan::decode(&message::<ClusterLoadAssignment>(body)?, &mut context.notes)?;
+            if let Some(named) = plan.list.iter().find(|one| matches!(one.host, EndpointHost::Name(..))) {
                 let reason = format!("{:?} is not an IP address, which EDS needs", named.host);
                 return Err(Rejection::new("endpoints", reason));
             }
-            Decoded::Endpoints(Arc::new(plan))
+            DecodedResource::Endpoints(Arc::new(plan))
         }
-        ResourceKind::Listener => {
-            Decoded::Listener(Arc::new(ListenerPlan::decode(&message::<Listener>(body)?, &mut desk)?))
-        }
+        ResourceKind::Listener => DecodedResource::Listener(Arc::new(ListenerPlan::decode(
+            &message::<Listener>(body)?,
+            &mut context,
+        )?)),
         ResourceKind::Route => {
             let config = route_config(&message::<RouteConfiguration>(body)?)?;
-            filter::decode::register(config.all_filter_overrides(), desk.registry);
-            desk.notes = config.notes.clone();
-            Decoded::Route(Arc::new(config))
+            filter::decode::register(config.all_filter_overrides(), context.registry);
+            context.notes = config.notes.clone();
+            DecodedResource::Route(Arc::new(config))
         }
         ResourceKind::Secret => {
-            Decoded::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut desk.notes)?)
+            DecodedResource::Secret(SecretPlan::decode(&message::<Secret>(body)?, &mut context.notes)?)
         }
         ResourceKind::VirtualHost => {
-            let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut desk.notes)?;
-            filter::decode::register(host.filter_overrides(), desk.registry);
-            Decoded::VirtualHost(Arc::new(host))
+            let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut context.notes)?;
+            filter::decode::register(host.filter_overrides(), context.registry);
+            DecodedResource::VirtualHost(Arc::new(host))
         }
     };
-    Ok((decoded, desk.notes))
+    Ok((decoded, context.notes))
 }
 
 fn message<M: Message + Default>(body: &[u8]) -> Result<M, Rejection> {

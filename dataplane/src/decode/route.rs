@@ -2,7 +2,7 @@
 
 mod forward;
 mod headers;
-mod levelled;
+mod level_config;
 mod matching;
 mod retry;
 mod rewrite;
@@ -18,8 +18,8 @@ use http::StatusCode;
 
 pub(crate) use headers::header_ops;
 
-use self::levelled::levelled;
-use super::{Reference, Source, fields, format};
+use self::level_config::level_config;
+use super::{ConfigSource, Reference, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, Vhds, VirtualHost};
 
@@ -66,7 +66,7 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
         vhds,
         overlaps: Vec::new(),
         domains,
-        common: levelled(
+        common: level_config(
             &config.request_headers_to_add,
             &config.request_headers_to_remove,
             (&config.response_headers_to_add, &config.response_headers_to_remove),
@@ -93,10 +93,10 @@ pub fn lone_virtual_host(wire: &wire::VirtualHost, notes: &mut Notes) -> Result<
 /// Where the virtual hosts come from that the configuration does not have itself.
 fn vhds(given: &wire::Vhds) -> Result<Vhds, Rejection> {
     let field = "vhds.config_source";
-    let Reference { source, patience, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
+    let Reference { source, fetch_timeout, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
     match source {
-        Source::Ads => Ok(Vhds { patience }),
-        Source::File(path) => {
+        ConfigSource::Ads => Ok(Vhds { fetch_timeout }),
+        ConfigSource::File(path) => {
             let reason = format!("virtual hosts come by ads only, not by the file {}", path.display());
             Err(Rejection::new(field, reason))
         }
@@ -150,7 +150,7 @@ fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Re
         routes,
         attempt_count_in_request: host.include_request_attempt_count,
         attempt_count_in_response: host.include_attempt_count_in_response,
-        common: levelled(
+        common: level_config(
             &host.request_headers_to_add,
             &host.request_headers_to_remove,
             (&host.response_headers_to_add, &host.response_headers_to_remove),
@@ -202,7 +202,7 @@ fn route(
             route.per_request_buffer_limit_bytes.as_ref(),
             route.request_body_buffer_limit.as_ref(),
         ),
-        common: levelled(
+        common: level_config(
             &route.request_headers_to_add,
             &route.request_headers_to_remove,
             (&route.response_headers_to_add, &route.response_headers_to_remove),

@@ -5,24 +5,24 @@ use std::time::Duration;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
-use super::{Desk, access_log, fields};
+use super::{DecodeContext, access_log, fields};
 use crate::rejection::{Rejection, Within as _, refuse};
-use crate::runtime::{TcpProxy, TcpTarget, WeightedCluster};
+use crate::runtime::{TcpClusterWeight, TcpProxy, TcpTarget};
 use crate::stats::{Scope, TcpStats};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn decode(given: &PbTcpProxy, desk: &mut Desk<'_>) -> Result<TcpProxy, Rejection> {
+pub(super) fn decode(given: &PbTcpProxy, context: &mut DecodeContext<'_>) -> Result<TcpProxy, Rejection> {
     refuse(&given.on_demand, "on_demand")?;
     refuse(&given.metadata_match, "metadata_match")?;
     refuse(&given.hash_policy, "hash_policy")?;
     refuse(&given.tunneling_config, "tunneling_config")?;
     refuse(&given.proxy_protocol_tlvs, "proxy_protocol_tlvs")?;
     refuse(given.upstream_connect_mode != 0, "upstream_connect_mode")?;
-    desk.notes.ignored(&given.backoff_options, "tcp_proxy.backoff_options");
-    desk.notes.ignored(&given.downstream_idle_timeout, "tcp_proxy.downstream_idle_timeout");
-    desk.notes.ignored(&given.upstream_idle_timeout, "tcp_proxy.upstream_idle_timeout");
-    desk.notes.ignored(&given.access_log_options, "tcp_proxy.access_log_options");
+    context.notes.ignored(&given.backoff_options, "tcp_proxy.backoff_options");
+    context.notes.ignored(&given.downstream_idle_timeout, "tcp_proxy.downstream_idle_timeout");
+    context.notes.ignored(&given.upstream_idle_timeout, "tcp_proxy.upstream_idle_timeout");
+    context.notes.ignored(&given.access_log_options, "tcp_proxy.access_log_options");
     let target = match &given.cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => TcpTarget::Cluster(name.as_str().into()),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
@@ -30,7 +30,7 @@ pub(super) fn decode(given: &PbTcpProxy, desk: &mut Desk<'_>) -> Result<TcpProxy
             for (index, cluster) in weighted.clusters.iter().enumerate() {
                 refuse(&cluster.metadata_match, "metadata_match")
                     .within(|| format!("weighted_clusters.clusters[{index}]"))?;
-                all.push(WeightedCluster { name: cluster.name.as_str().into(), weight: cluster.weight });
+                all.push(TcpClusterWeight { name: cluster.name.as_str().into(), weight: cluster.weight });
             }
             if all.iter().all(|cluster| cluster.weight == 0) {
                 return Err(Rejection::new("weighted_clusters", "the weights must not sum to 0"));
@@ -46,7 +46,7 @@ pub(super) fn decode(given: &PbTcpProxy, desk: &mut Desk<'_>) -> Result<TcpProxy
     }
     Ok(TcpProxy {
         stat_prefix: given.stat_prefix.as_str().into(),
-        stats: TcpStats::register(desk.registry, &Scope::tcp(&given.stat_prefix)),
+        stats: TcpStats::register(context.registry, &Scope::tcp(&given.stat_prefix)),
         target,
         idle_timeout: fields::timeout(given.idle_timeout.as_ref(), Some(HOUR), "idle_timeout")?,
         connect_attempts: fields::number(given.max_connect_attempts.as_ref()).unwrap_or(1).max(1),

@@ -19,7 +19,7 @@ pub(crate) fn encoded<M: Message + Name + Default>(yaml: &str) -> Vec<u8> {
     weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec()
 }
 
-fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
+fn read(kind: ResourceKind, yaml: &str) -> Result<(DecodedResource, Notes), Rejection> {
     let body = match kind {
         ResourceKind::Cluster => encoded::<Cluster>(yaml),
         ResourceKind::Endpoint => encoded::<ClusterLoadAssignment>(yaml),
@@ -33,7 +33,7 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(Decoded, Notes), Rejection> {
 
 fn cluster(yaml: &str) -> ClusterPlan {
     match read(ResourceKind::Cluster, yaml).unwrap().0 {
-        Decoded::Cluster(plan) => ClusterPlan::clone(&plan),
+        DecodedResource::Cluster(plan) => ClusterPlan::clone(&plan),
         other => panic!("{other:?}"),
     }
 }
@@ -62,13 +62,13 @@ fn a_cluster_without_fields_has_envoys_defaults() {
 #[test]
 fn an_eds_cluster_names_its_assignment_and_waits_for_ever_at_timeout_zero() {
     let EndpointSource::Eds(reference) = cluster(EDS).source else { panic!("EDS was given") };
-    assert_eq!((&*reference.name, reference.patience), ("b", None));
+    assert_eq!((&*reference.name, reference.fetch_timeout), ("b", None));
     let EndpointSource::Eds(reference) =
         cluster("name: a\ntype: EDS\neds_cluster_config: {eds_config: {ads: {}}}").source
     else {
         panic!("EDS was given")
     };
-    assert_eq!((&*reference.name, reference.patience), ("a", Some(Duration::from_secs(15))));
+    assert_eq!((&*reference.name, reference.fetch_timeout), ("a", Some(Duration::from_secs(15))));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn identity_changes_with_the_transport_and_not_with_limits() {
 #[test]
 fn endpoints_keep_health_weight_priority_and_their_socket() {
     let yaml = "cluster_name: b\nendpoints:\n- priority: 1\n  locality: {region: eu, zone: a}\n  lb_endpoints:\n  - health_status: DEGRADED\n    load_balancing_weight: 3\n    metadata: {filter_metadata: {envoy.transport_socket_match: {tls: 'off'}}}\n    endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}\n";
-    let Decoded::Endpoints(endpoints) = read(ResourceKind::Endpoint, yaml).unwrap().0 else {
+    let DecodedResource::Endpoints(endpoints) = read(ResourceKind::Endpoint, yaml).unwrap().0 else {
         panic!("endpoints were given")
     };
     let plan = cluster(&format!(
@@ -169,11 +169,11 @@ fn manager(extra: &str) -> String {
 
 #[test]
 fn a_listener_names_its_routes() {
-    let (Decoded::Listener(plan), _) = read(ResourceKind::Listener, &manager("")).unwrap() else {
+    let (DecodedResource::Listener(plan), _) = read(ResourceKind::Listener, &manager("")).unwrap() else {
         panic!("a listener was given")
     };
     assert_eq!(plan.routes.len(), 1);
-    assert_eq!((&*plan.routes[0].name, &plan.routes[0].source), ("r", &Source::Ads));
+    assert_eq!((&*plan.routes[0].name, &plan.routes[0].source), ("r", &ConfigSource::Ads));
 }
 
 #[test]
@@ -187,6 +187,21 @@ fn an_unknown_http_filter_refuses_its_listener_unless_it_is_optional() {
     assert!(rejection.reason.contains("lua"), "{rejection}");
     let (_, notes) = read(ResourceKind::Listener, &filter(true)).unwrap();
     assert_eq!(notes.fields(), ["http_filters.lua (optional)"]);
+}
+
+#[test]
+fn the_original_destination_is_noted_as_ignored() {
+    let original_dst =
+        "'@type': type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
+    let given = format!(
+        "{}use_original_dst: true\nlistener_filters: [{{name: original_dst, typed_config: {{{original_dst}}}}}]",
+        manager("")
+    );
+    let (_, notes) = read(ResourceKind::Listener, &given).unwrap();
+    assert_eq!(notes.fields(), ["use_original_dst", "listener_filters[0].typed_config"]);
+    let (_, notes) =
+        read(ResourceKind::Listener, &format!("{}use_original_dst: false", manager(""))).unwrap();
+    assert!(notes.fields().is_empty());
 }
 
 #[test]
@@ -246,7 +261,7 @@ fn bytes_that_are_no_message_are_refused() {
 fn a_virtual_host_of_its_own_is_read_like_one_in_a_route_configuration() {
     let yaml = "name: r/web\ndomains: [Web.test]\nmetadata: {}\nroutes: [{match: {prefix: /}, route: {cluster: app}}]\n";
     let (decoded, notes) = read(ResourceKind::VirtualHost, yaml).unwrap();
-    let Decoded::VirtualHost(host) = decoded else { panic!("{decoded:?}") };
+    let DecodedResource::VirtualHost(host) = decoded else { panic!("{decoded:?}") };
     assert_eq!((&*host.name, &*host.domains[0], host.routes.len()), ("r/web", "web.test", 1));
     assert_eq!(notes.fields(), ["virtual_hosts.metadata"]);
     let direct = |body: &str| {
@@ -277,12 +292,12 @@ fn filters_that_a_virtual_host_of_its_own_overrides_have_their_statistics() {
 #[test]
 fn virtual_hosts_of_their_own_come_by_ads_only_and_not_for_routes_inside_a_listener() {
     let vhds = |source: &str| format!("name: r\nvhds: {{config_source: {source}}}");
-    let Decoded::Route(config) =
+    let DecodedResource::Route(config) =
         read(ResourceKind::Route, &vhds("{ads: {}, initial_fetch_timeout: 3s}")).unwrap().0
     else {
         panic!("not a route configuration")
     };
-    assert_eq!(config.vhds.unwrap().patience, Some(Duration::from_secs(3)));
+    assert_eq!(config.vhds.unwrap().fetch_timeout, Some(Duration::from_secs(3)));
     for (source, field) in [
         ("{path_config_source: {path: /x/hosts.yaml}}", "vhds.config_source"),
         ("{api_config_source: {api_type: DELTA_GRPC}}", "vhds.config_source.api_config_source"),

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 
 use super::trust::trust;
-use super::{Reference, Source, fields};
+use super::{ConfigSource, Reference, fields};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
@@ -31,7 +31,7 @@ pub enum SecretPlan {
 }
 
 /// The secrets that are known at the moment.
-pub type Secrets = HashMap<(Source, Arc<str>), SecretPlan>;
+pub type Secrets = HashMap<(ConfigSource, Arc<str>), SecretPlan>;
 
 impl SecretPlan {
     /// Reads a secret.
@@ -307,7 +307,11 @@ fn common(context: &CommonTlsContext, notes: &mut Notes) -> Result<CommonPlan, R
 fn reference(sds: &SdsSecretConfig) -> Result<Reference, Rejection> {
     if sds.sds_config.is_none() {
         // Without a source the secret is one of the bootstrap's own, which share the table of sent ones.
-        return Ok(Reference { source: Source::Ads, name: sds.name.as_str().into(), patience: None });
+        return Ok(Reference {
+            source: ConfigSource::Ads,
+            name: sds.name.as_str().into(),
+            fetch_timeout: None,
+        });
     }
     Reference::decode(&sds.name, sds.sds_config.as_ref(), "sds_config")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cluster_info::ClusterInfo;
 use super::pool::Pool;
-use crate::balance::{ActiveRequest, Balancer};
+use crate::balance::{ActiveRequest, Balancer, PreviousHosts};
 use crate::runtime::{Cluster, Endpoint};
 
 /// A cluster as one worker sees it. It outlives changes of its configuration.
@@ -79,11 +79,11 @@ impl ClusterState {
         self.view.borrow().clone()
     }
 
-    /// The next endpoint, one that is not among `tried` where there is another.
-    pub(crate) fn pick(&self, tried: &[usize]) -> Option<Picked> {
+    /// The next endpoint, and not one of an earlier try where the attempts to avoid those suffice.
+    pub(crate) fn pick(&self, previous: PreviousHosts<'_>) -> Option<Picked> {
         let view = self.view();
         let mut balancer = self.balancer.borrow_mut();
-        let index = if tried.is_empty() { balancer.pick() } else { balancer.pick_avoiding(tried, 5) }?;
+        let index = balancer.pick_avoiding(previous)?;
         let active = balancer.begin(index);
         Some(Picked { view, index, _active: active })
     }

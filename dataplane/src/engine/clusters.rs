@@ -12,14 +12,14 @@ use crate::runtime::Runtime;
 
 /// The configuration of the moment with this worker's state of each cluster.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct ClusterSnapshot {
     runtime: Arc<Runtime>,
     clusters: HashMap<Arc<str>, Rc<ClusterState>>,
     /// Of the clusters whose hosts are those that requests name.
     dynamic: HashMap<Arc<str>, Rc<DynamicHosts>>,
 }
 
-impl Snapshot {
+impl ClusterSnapshot {
     pub(crate) fn cluster(&self, name: &str) -> Option<&Rc<ClusterState>> {
         self.clusters.get(name)
     }
@@ -33,19 +33,19 @@ impl Snapshot {
 /// Holds the snapshot, which is replaced whole.
 #[derive(Debug)]
 pub(crate) struct Clusters {
-    snapshot: RefCell<Rc<Snapshot>>,
+    snapshot: RefCell<Rc<ClusterSnapshot>>,
 }
 
 impl Clusters {
     /// Without any, until the first configuration comes.
     pub(super) fn new() -> Rc<Self> {
         let (clusters, dynamic) = (HashMap::new(), HashMap::new());
-        let snapshot = Snapshot { runtime: Runtime::empty(), clusters, dynamic };
+        let snapshot = ClusterSnapshot { runtime: Runtime::empty(), clusters, dynamic };
         Rc::new(Self { snapshot: RefCell::new(Rc::new(snapshot)) })
     }
 
     /// The configuration for a request that begins now.
-    pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Rc<ClusterSnapshot> {
         self.snapshot.borrow().clone()
     }
 
@@ -79,7 +79,7 @@ impl Clusters {
         for (_, hosts) in old.dynamic.iter().filter(|(name, _)| !dynamic.contains_key(*name)) {
             hosts.clear();
         }
-        let snapshot = Snapshot { runtime: runtime.clone(), clusters, dynamic };
+        let snapshot = ClusterSnapshot { runtime: runtime.clone(), clusters, dynamic };
         *self.snapshot.borrow_mut() = Rc::new(snapshot);
         old.runtime.clone()
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::runtime::{Direction, Runtime};
+use crate::runtime::{Runtime, TrafficDirection};
 use crate::stats::ShardSnapshot;
 
 /// One demand.
-pub(super) enum Command {
+pub(super) enum WorkerCommand {
     /// Serve by this configuration from now on.
     Swap { runtime: Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>, done: oneshot::Sender<()> },
     /// A copy of all numbers.
@@ -25,7 +25,7 @@ pub(super) enum Command {
     Stop,
 }
 
-impl std::fmt::Debug for Command {
+impl std::fmt::Debug for WorkerCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Swap { .. } => "Swap",
@@ -49,10 +49,10 @@ pub(crate) enum Draining {
 }
 
 impl Draining {
-    pub(crate) fn takes(self, direction: Direction) -> bool {
+    pub(crate) fn takes(self, direction: TrafficDirection) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Inbound => direction != Direction::Outbound,
+            Self::Inbound => direction != TrafficDirection::Outbound,
             Self::Everything => true,
         }
     }

@@ -10,9 +10,9 @@ use std::time::SystemTime;
 
 use super::chain::ChainState;
 use super::command::Draining;
-use crate::format::Downstream;
+use crate::format::DownstreamInfo;
 use crate::peer::PeerCertificate;
-use crate::runtime::Direction;
+use crate::runtime::TrafficDirection;
 
 /// How urgently a connection should end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,9 +59,9 @@ impl Facts {
     }
 
     /// As access logs and formats see them.
-    pub(crate) fn for_formats(&self) -> Downstream<'_> {
+    pub(crate) fn for_formats(&self) -> DownstreamInfo<'_> {
         let tls = self.tls.as_ref();
-        Downstream {
+        DownstreamInfo {
             local: Some(self.local),
             direct_remote: Some(self.peer),
             remote: None,
@@ -89,7 +89,7 @@ pub(crate) struct Connection {
     pub(crate) chain: Rc<ChainState>,
     pub(crate) facts: Facts,
     /// Of the listener that accepted it.
-    pub(crate) direction: Direction,
+    pub(crate) direction: TrafficDirection,
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
     of: Weak<Connections>,
@@ -124,7 +124,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(of) = self.of.upgrade() {
             of.live.borrow_mut().remove(&self.facts.id);
-            if self.direction == Direction::Outbound {
+            if self.direction == TrafficDirection::Outbound {
                 of.outbound.set(of.outbound.get() - 1);
             }
             of.fewer.notify_waiters();
@@ -139,11 +139,11 @@ pub(crate) struct Connections {
     /// How many of them are the application's own.
     outbound: Cell<usize>,
     fewer: tokio::sync::Notify,
-    pub(crate) load: super::connection_balance::Load,
+    pub(crate) load: super::connection_balance::ConnectionCounts,
 }
 
 impl Connections {
-    pub(crate) fn new(load: super::connection_balance::Load) -> Rc<Self> {
+    pub(crate) fn new(load: super::connection_balance::ConnectionCounts) -> Rc<Self> {
         Rc::new(Self {
             live: RefCell::default(),
             outbound: Cell::new(0),
@@ -156,7 +156,7 @@ impl Connections {
     pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Connection> {
         let id = facts.id;
         let direction = chain.view().listener.direction;
-        if direction == Direction::Outbound {
+        if direction == TrafficDirection::Outbound {
             self.outbound.set(self.outbound.get() + 1);
         }
         let connection = Rc::new(Connection {

@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded(AtomicU32);
+struct PaddedCount(AtomicU32);
 
 /// How many connections each worker serves; written at accept and close.
 #[derive(Debug, Clone)]
-pub(crate) struct Load {
-    all: Arc<[Padded]>,
+pub(crate) struct ConnectionCounts {
+    all: Arc<[PaddedCount]>,
     own: usize,
 }
 
-impl Load {
+impl ConnectionCounts {
     /// One view for each of `workers`.
     pub(crate) fn for_workers(workers: usize) -> Vec<Self> {
-        let all: Arc<[Padded]> = (0..workers).map(|_| Padded::default()).collect();
+        let all: Arc<[PaddedCount]> = (0..workers).map(|_| PaddedCount::default()).collect();
         (0..workers).map(|own| Self { all: all.clone(), own }).collect()
     }
 
@@ -34,9 +34,9 @@ impl Load {
         self.all[other].0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The place of a connection that was entered; dropping it counts its end.
-    pub(crate) fn place(&self) -> Place {
-        Place(self.clone())
+    /// The count of a connection that was entered; dropping it counts its end.
+    pub(crate) fn counted(&self) -> CountedConnection {
+        CountedConnection(self.clone())
     }
 
     /// Counts a connection's end.
@@ -54,11 +54,11 @@ impl Load {
     }
 }
 
-/// A connection's place in its worker's load.
+/// One connection in the count of its worker.
 #[derive(Debug)]
-pub(crate) struct Place(Load);
+pub(crate) struct CountedConnection(ConnectionCounts);
 
-impl Drop for Place {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn an_even_spread_is_left_alone() {
-        let loads = Load::for_workers(2);
+        let loads = ConnectionCounts::for_workers(2);
         assert_eq!(loads[0].better(), None);
         loads[0].enter();
         assert_eq!(loads[0].better(), Some(1));
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn small_differences_do_not_matter_under_load() {
-        let loads = Load::for_workers(2);
+        let loads = ConnectionCounts::for_workers(2);
         (0..100).for_each(|_| loads[0].enter());
         (0..90).for_each(|_| loads[1].enter());
         assert_eq!(loads[0].better(), None);

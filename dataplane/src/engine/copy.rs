@@ -49,12 +49,12 @@ struct Half {
     start: usize,
     end: usize,
     total: u64,
-    state: State,
+    state: CopyState,
     unflushed: bool,
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
-enum State {
+enum CopyState {
     Running,
     ShuttingDown,
     Done,
@@ -68,7 +68,7 @@ enum Broke {
 
 impl Half {
     fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, total: 0, state: State::Running, unflushed: false }
+        Self { buffer: Vec::new(), start: 0, end: 0, total: 0, state: CopyState::Running, unflushed: false }
     }
 
     fn wanted_size(&self) -> usize {
@@ -90,7 +90,7 @@ impl Half {
         W: AsyncWrite + ?Sized,
     {
         loop {
-            if self.state == State::Done {
+            if self.state == CopyState::Done {
                 return Poll::Ready(Ok(()));
             }
             while self.start < self.end {
@@ -103,14 +103,14 @@ impl Half {
                 self.total += n as u64;
                 self.unflushed = true;
             }
-            if self.state == State::ShuttingDown {
+            if self.state == CopyState::ShuttingDown {
                 // A peer that is gone cannot be told; what it was sent has gone out.
                 let _ = ready!(to.as_mut().poll_shutdown(cx));
-                self.state = State::Done;
+                self.state = CopyState::Done;
                 continue;
             }
             match self.poll_fill(cx, from.as_mut()) {
-                Poll::Ready(Ok(0)) => self.state = State::ShuttingDown,
+                Poll::Ready(Ok(0)) => self.state = CopyState::ShuttingDown,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broke::Reader(error))),
                 Poll::Pending => {

@@ -50,7 +50,7 @@ pub(crate) enum LookupError {
 /// The hosts that requests to one cluster named, on one worker.
 #[derive(Debug)]
 pub(crate) struct DynamicHosts {
-    hosts: RefCell<HashMap<Name, Rc<Host>>>,
+    hosts: RefCell<HashMap<Name, Rc<DynamicHost>>>,
     waiting: Cell<usize>,
     lookups: Arc<Semaphore>,
 }
@@ -59,8 +59,8 @@ pub(crate) struct DynamicHosts {
 type Name = (Box<str>, u16);
 
 #[derive(Debug)]
-struct Host {
-    answer: RefCell<Option<Answer>>,
+struct DynamicHost {
+    answer: RefCell<Option<Resolution>>,
     /// Whether somebody asks right now.
     asking: Cell<bool>,
     asked: Notify,
@@ -68,7 +68,7 @@ struct Host {
 }
 
 /// The one who asks for a host, until dropped; the others look again then.
-struct Asking<'a>(&'a Host);
+struct Asking<'a>(&'a DynamicHost);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
@@ -78,16 +78,16 @@ impl Drop for Asking<'_> {
 }
 
 #[derive(Debug)]
-struct Answer {
+struct Resolution {
     found: Option<Found>,
     /// Until when it is taken for granted.
     fresh_until: Instant,
 }
 
 /// One more request that waits, until dropped.
-struct Waiting<'a>(&'a Cell<usize>);
+struct PendingLookup<'a>(&'a Cell<usize>);
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingLookup<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -120,7 +120,7 @@ impl DynamicHosts {
             return Err(LookupError::TooManyWaiting);
         }
         self.waiting.set(self.waiting.get() + 1);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = PendingLookup(&self.waiting);
         let host = self.host(worker, &name, cache, stats)?;
         host.used.set(now());
         let _asking = loop {
@@ -146,7 +146,7 @@ impl DynamicHosts {
             let cluster = ClusterState::new(Arc::new(config.with_addresses(&addresses)), worker.random());
             Some(Found { cluster, addresses: addresses.into() })
         };
-        *host.answer.borrow_mut() = Some(Answer { found: found.clone(), fresh_until: now() + life });
+        *host.answer.borrow_mut() = Some(Resolution { found: found.clone(), fresh_until: now() + life });
         found.ok_or(LookupError::Failed)
     }
 
@@ -156,7 +156,7 @@ impl DynamicHosts {
         name: &Name,
         cache: &DnsCache,
         stats: &DnsCacheStats,
-    ) -> Result<Rc<Host>, LookupError> {
+    ) -> Result<Rc<DynamicHost>, LookupError> {
         let mut hosts = self.hosts.borrow_mut();
         if let Some(host) = hosts.get(name) {
             return Ok(Rc::clone(host));
@@ -177,7 +177,7 @@ impl DynamicHosts {
             return Err(LookupError::TooManyHosts);
         }
         worker.shard.inc(stats.host_added);
-        let host = Rc::new(Host {
+        let host = Rc::new(DynamicHost {
             answer: RefCell::new(None),
             asking: Cell::new(false),
             asked: Notify::new(),
@@ -223,7 +223,7 @@ impl DynamicHosts {
     }
 }
 
-impl Host {
+impl DynamicHost {
     /// What was found, where that is still taken for granted.
     fn fresh(&self) -> Option<Option<Found>> {
         let answer = self.answer.borrow();

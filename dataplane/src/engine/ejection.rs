@@ -2,7 +2,7 @@
 
 use super::clock::now;
 use super::cluster::Picked;
-use crate::outlier::{Kind, Outcome, Ruling};
+use crate::outlier::{EjectionDecision, EjectionType, Outcome};
 use crate::stats::{OutlierStats, Shard};
 
 /// Reports how a try at an endpoint ended, where the cluster looks at that.
@@ -11,33 +11,33 @@ pub(super) fn report(shard: &Shard, picked: &Picked, outcome: Outcome) {
     if config.outliers.config().is_none() {
         return;
     }
-    if let Some((kind, ruling)) = config.outliers.report(picked.index, outcome, now()) {
-        count_ejection(shard, &config.stats.outlier, kind, ruling);
+    if let Some((kind, decision)) = config.outliers.report(picked.index, outcome, now()) {
+        count_ejection(shard, &config.stats.outlier, kind, decision);
     }
 }
 
 /// Counts what outlier detection found.
-fn count_ejection(shard: &Shard, stats: &OutlierStats, kind: Kind, ruling: Ruling) {
+fn count_ejection(shard: &Shard, stats: &OutlierStats, kind: EjectionType, decision: EjectionDecision) {
     let (detected, enforced) = match kind {
-        Kind::ServerErrors => {
+        EjectionType::ServerErrors => {
             (stats.ejections_detected_consecutive_5xx, stats.ejections_enforced_consecutive_5xx)
         }
-        Kind::GatewayFailures => (
+        EjectionType::GatewayFailures => (
             stats.ejections_detected_consecutive_gateway_failure,
             stats.ejections_enforced_consecutive_gateway_failure,
         ),
-        Kind::LocalOriginFailures => (
+        EjectionType::LocalOriginFailures => (
             stats.ejections_detected_consecutive_local_origin_failure,
             stats.ejections_enforced_consecutive_local_origin_failure,
         ),
     };
     shard.inc(detected);
-    match ruling {
-        Ruling::Ejected => {
+    match decision {
+        EjectionDecision::Ejected => {
             shard.inc(enforced);
             shard.inc(stats.ejections_enforced_total);
         }
-        Ruling::Overflow => shard.inc(stats.ejections_overflow),
-        Ruling::AlreadyEjected | Ruling::NotEnforced => {}
+        EjectionDecision::Overflow => shard.inc(stats.ejections_overflow),
+        EjectionDecision::AlreadyEjected | EjectionDecision::NotEnforced => {}
     }
 }

@@ -13,7 +13,7 @@ use crate::runtime::{FilterChain, FilterChainMatch, Listener, SourceType, Transp
 
 /// What a connection is matched by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct MatchInput<'a> {
     pub(crate) destination: SocketAddr,
     pub(crate) source: SocketAddr,
     pub(crate) server_name: Option<&'a str>,
@@ -22,10 +22,10 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The chain for a connection, the listener's default one, or none.
-pub(crate) fn select<'a>(listener: &'a Listener, facts: &Facts<'_>) -> Option<&'a Arc<FilterChain>> {
+pub(crate) fn select<'a>(listener: &'a Listener, input: &MatchInput<'_>) -> Option<&'a Arc<FilterChain>> {
     let mut left: Vec<&Arc<FilterChain>> = listener.filter_chains.iter().collect();
     for criterion in CRITERIA {
-        narrow(&mut left, |matches| criterion(matches, facts));
+        narrow(&mut left, |matches| criterion(matches, input));
         if left.is_empty() {
             break;
         }
@@ -34,7 +34,7 @@ pub(crate) fn select<'a>(listener: &'a Listener, facts: &Facts<'_>) -> Option<&'
 }
 
 /// How well a chain matches by one criterion: `None` not at all, 0 where it does not ask, more is more specific.
-type Criterion = fn(&FilterChainMatch, &Facts<'_>) -> Option<u32>;
+type Criterion = fn(&FilterChainMatch, &MatchInput<'_>) -> Option<u32>;
 
 const CRITERIA: [Criterion; 9] = [
     |m, f| given(m.destination_port.as_ref(), |port| *port == f.destination.port()),
@@ -94,6 +94,6 @@ fn server_name(wanted: &[Arc<str>], name: Option<&str>) -> Option<u32> {
     wanted.iter().filter_map(score).max()
 }
 
-fn is_local(facts: &Facts<'_>) -> bool {
-    facts.source.ip().to_canonical().is_loopback() || facts.source.ip() == facts.destination.ip()
+fn is_local(input: &MatchInput<'_>) -> bool {
+    input.source.ip().to_canonical().is_loopback() || input.source.ip() == input.destination.ip()
 }

@@ -12,7 +12,8 @@ pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// A gRPC caller wants 200 with a status in the head.
+/// Turns an answer into a gRPC one: 200 with `grpc-status` in the head, by default the one that Envoy gives for the
+/// HTTP status. An answer of ours is no message, so that 200 is "unknown" too.
 pub(super) fn answer(response: &mut Response<()>, status: Option<u32>, message: &[u8]) {
     let status = status.unwrap_or(match response.status().as_u16() {
         400 => 13,
@@ -20,7 +21,6 @@ pub(super) fn answer(response: &mut Response<()>, status: Option<u32>, message: 
         403 => 7,
         404 => 12,
         429 | 502 | 503 | 504 => 14,
-        200 => 0,
         _ => 2,
     });
     *response.status_mut() = StatusCode::OK;

@@ -14,7 +14,7 @@ use tokio_rustls::StartHandshake;
 use super::chain::ChainState;
 use super::clock::within;
 use super::clusters::Clusters;
-use super::command::Command;
+use super::command::WorkerCommand;
 use super::connection::{Connection, Ending, Facts, TlsFacts};
 use super::filter_chain_match;
 use super::handshake::inbound_failed;
@@ -25,7 +25,7 @@ use super::stream::{Rewound, Stream};
 use super::trust::clients;
 use crate::filter;
 use crate::peer::PeerCertificate;
-use crate::runtime::{Direction, DownstreamTls, Listener, OnInspectionTimeout, Runtime};
+use crate::runtime::{DownstreamTls, Listener, OnInspectionTimeout, Runtime, TrafficDirection};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(crate) struct ListenerState {
     worker: Rc<Local>,
     clusters: Rc<Clusters>,
     /// The queues of all workers, in order.
-    peers: Rc<[mpsc::Sender<Command>]>,
+    peers: Rc<[mpsc::Sender<WorkerCommand>]>,
     config: RefCell<Arc<Listener>>,
     chains: RefCell<Vec<Rc<ChainState>>>,
     accepting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -56,7 +56,7 @@ impl ListenerState {
     pub(super) fn new(
         worker: &Rc<Local>,
         clusters: &Rc<Clusters>,
-        peers: &Rc<[mpsc::Sender<Command>]>,
+        peers: &Rc<[mpsc::Sender<WorkerCommand>]>,
         config: &Arc<Listener>,
         runtime: &Runtime,
     ) -> Rc<Self> {
@@ -122,7 +122,7 @@ impl ListenerState {
     }
 
     /// Whose traffic it takes.
-    pub(super) fn direction(&self) -> Direction {
+    pub(super) fn direction(&self) -> TrafficDirection {
         self.config.borrow().direction
     }
 
@@ -174,7 +174,7 @@ impl ListenerState {
             if let Some(permit) = self.peers.get(other).and_then(|queue| queue.try_reserve().ok()) {
                 if let Ok(tcp) = tcp.into_std() {
                     load.enter_for(other);
-                    permit.send(Command::Serve { listener, tcp, peer });
+                    permit.send(WorkerCommand::Serve { listener, tcp, peer });
                 }
                 return;
             }
@@ -185,7 +185,7 @@ impl ListenerState {
 
     async fn begin(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
         let worker = self.worker.clone();
-        let _place = worker.connections.load.place();
+        let _place = worker.connections.load.counted();
         let config = self.config.borrow().clone();
         let (shard, stats) = (&worker.shard, &config.stats);
         shard.inc(stats.downstream_cx_total);
@@ -232,7 +232,7 @@ impl ListenerState {
                 }
             }
         }
-        let facts = filter_chain_match::Facts {
+        let facts = filter_chain_match::MatchInput {
             destination: local,
             source: peer,
             server_name: inspected.server_name.as_deref(),

@@ -11,7 +11,7 @@ use super::access::LogWriter;
 use super::clock::Deadlines;
 use super::command::Draining;
 use super::connection::Connections;
-use super::connection_balance::Load;
+use super::connection_balance::ConnectionCounts;
 use super::date::Date;
 use super::repeats::Repeats;
 use super::trust::servers::Servers;
@@ -45,7 +45,7 @@ impl Local {
     pub(super) fn new(
         index: usize,
         workers: usize,
-        load: Load,
+        load: ConnectionCounts,
         logs: LogWriter,
         repeats: Arc<Repeats>,
     ) -> Rc<Self> {

@@ -37,14 +37,17 @@ pub(super) fn send(
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
         Cow::Owned(text) => Bytes::from(text),
     });
-    if !bytes.is_empty() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
     for (name, value) in reply.headers {
         headers.insert(name, value);
     }
+    if reply.origin == Origin::Route
+        && let Some(found) = stream.found
+    {
+        let ops = stream_info::response_ops(&stream, &view.routes, found, None, head, headers);
+        ops.into_iter().for_each(|(ops, values)| ops.apply(headers, values));
+    }
     match reply.origin {
-        Origin::Proxy => {
+        Origin::Proxy | Origin::Route => {
             if let Some(replies) = &manager.local_replies {
                 bytes = map(&mut stream, replies, head, &mut response, &bytes);
             }
@@ -54,13 +57,9 @@ pub(super) fn send(
             }
         }
         Origin::Filter => {}
-        Origin::Route => {
-            if let Some(found) = stream.found {
-                let headers = response.headers_mut();
-                let ops = stream_info::response_ops(&stream, &view.routes, found, None, head, headers);
-                ops.into_iter().for_each(|(ops, values)| ops.apply(headers, values));
-            }
-        }
+    }
+    if !bytes.is_empty() {
+        response.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
     }
     filter::chain::on_response(&mut stream, head, response.headers_mut());
     stream.status = response.status().as_u16();
@@ -99,13 +98,18 @@ fn map(
     if let Ok(status) = StatusCode::from_u16(mapped.status) {
         *response.status_mut() = status;
     }
-    if !mapped.body.is_empty()
-        && let Ok(value) = HeaderValue::from_str(mapped.content_type)
-    {
-        response.headers_mut().insert(CONTENT_TYPE, value);
-    }
+    let given = response.headers().get(CONTENT_TYPE).cloned();
     if let Some((ops, values)) = values {
         ops.apply(response.headers_mut(), values);
+    }
+    // What a mapper says of the type holds; that of the body before it goes with that body.
+    let headers = response.headers_mut();
+    if !mapped.body.is_empty()
+        && headers.get(CONTENT_TYPE) == given.as_ref()
+        && (given.is_none() || mapped.body != text)
+        && let Ok(value) = HeaderValue::from_str(mapped.content_type)
+    {
+        headers.insert(CONTENT_TYPE, value);
     }
     mapped.body.into()
 }

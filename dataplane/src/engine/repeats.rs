@@ -17,24 +17,24 @@ const LONGEST_REASON: usize = 256;
 pub(crate) struct Repeats {
     /// A lock, since a worker must not repeat what another has said. It is taken where something failed and never on the
     /// path of a request that goes well; nothing but the table is touched under it.
-    said: Mutex<HashMap<Thing, Said>>,
+    said: Mutex<HashMap<FailureKey, LastLogged>>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Thing {
+struct FailureKey {
     who: Box<str>,
     why: Box<str>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LastLogged {
     at: Instant,
     unsaid: u64,
 }
 
 /// Whether to speak.
 #[derive(Debug, PartialEq, Eq)]
-enum Turn {
+enum LogDecision {
     Silent,
     Speak {
         unsaid: u64,
@@ -48,18 +48,18 @@ enum Turn {
 impl Repeats {
     /// Calls `say` where this was not said within the last minute, with how often it happened unsaid since.
     pub(crate) fn note(&self, who: &str, why: &str, say: impl FnOnce(u64)) {
-        match self.turn(who, why, super::clock::now()) {
-            Turn::Silent => {}
-            Turn::Speak { unsaid } => say(unsaid),
-            Turn::Others { unsaid } => {
+        match self.decide(who, why, super::clock::now()) {
+            LogDecision::Silent => {}
+            LogDecision::Speak { unsaid } => say(unsaid),
+            LogDecision::Others { unsaid } => {
                 tracing::warn!(unsaid, "more failures of other kinds or peers than are told apart");
             }
         }
     }
 
-    fn turn(&self, who: &str, why: &str, now: Instant) -> Turn {
+    fn decide(&self, who: &str, why: &str, now: Instant) -> LogDecision {
         let why = why.char_indices().nth(LONGEST_REASON).map_or(why, |(at, _)| &why[..at]);
-        let thing = Thing { who: who.into(), why: why.into() };
+        let thing = FailureKey { who: who.into(), why: why.into() };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if !said.contains_key(&thing) && said.len() >= REMEMBERED {
             said.retain(|_, said| now.duration_since(said.at) < QUIET);
@@ -67,20 +67,21 @@ impl Repeats {
         let (thing, others) = if said.contains_key(&thing) || said.len() < REMEMBERED {
             (thing, false)
         } else {
-            (Thing { who: "".into(), why: "".into() }, true)
+            (FailureKey { who: "".into(), why: "".into() }, true)
         };
-        let speak = |unsaid| if others { Turn::Others { unsaid } } else { Turn::Speak { unsaid } };
+        let speak =
+            |unsaid| if others { LogDecision::Others { unsaid } } else { LogDecision::Speak { unsaid } };
         match said.get_mut(&thing) {
             Some(said) if now.duration_since(said.at) < QUIET => {
                 said.unsaid += 1;
-                Turn::Silent
+                LogDecision::Silent
             }
             Some(said) => {
                 said.at = now;
                 speak(std::mem::take(&mut said.unsaid))
             }
             None => {
-                said.insert(thing, Said { at: now, unsaid: 0 });
+                said.insert(thing, LastLogged { at: now, unsaid: 0 });
                 speak(0)
             }
         }
@@ -95,25 +96,26 @@ mod tests {
     fn says_a_thing_once_a_minute_and_how_often_it_was_silent() {
         let (repeats, start) = (Repeats::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(repeats.turn("a", "x", at(0)), Turn::Speak { unsaid: 0 });
-        assert_eq!(repeats.turn("a", "x", at(1)), Turn::Silent);
-        assert_eq!(repeats.turn("a", "x", at(59)), Turn::Silent);
-        assert_eq!(repeats.turn("a", "y", at(59)), Turn::Speak { unsaid: 0 }, "another reason");
-        assert_eq!(repeats.turn("b", "x", at(59)), Turn::Speak { unsaid: 0 }, "another peer");
-        assert_eq!(repeats.turn("a", "x", at(60)), Turn::Speak { unsaid: 2 });
+        assert_eq!(repeats.decide("a", "x", at(0)), LogDecision::Speak { unsaid: 0 });
+        assert_eq!(repeats.decide("a", "x", at(1)), LogDecision::Silent);
+        assert_eq!(repeats.decide("a", "x", at(59)), LogDecision::Silent);
+        assert_eq!(repeats.decide("a", "y", at(59)), LogDecision::Speak { unsaid: 0 }, "another reason");
+        assert_eq!(repeats.decide("b", "x", at(59)), LogDecision::Speak { unsaid: 0 }, "another peer");
+        assert_eq!(repeats.decide("a", "x", at(60)), LogDecision::Speak { unsaid: 2 });
     }
 
     #[test]
     fn made_up_names_fill_neither_memory_nor_log() {
         let (repeats, start) = (Repeats::default(), Instant::now());
         let long = "x".repeat(100_000);
-        let turns: Vec<Turn> = (0..10_000).map(|n| repeats.turn(&n.to_string(), &long, start)).collect();
-        assert_eq!(turns.iter().filter(|turn| **turn != Turn::Silent).count(), REMEMBERED + 1);
+        let turns: Vec<LogDecision> =
+            (0..10_000).map(|n| repeats.decide(&n.to_string(), &long, start)).collect();
+        assert_eq!(turns.iter().filter(|turn| **turn != LogDecision::Silent).count(), REMEMBERED + 1);
         let said = repeats.said.lock().unwrap();
         assert_eq!(said.len(), REMEMBERED + 1);
         assert!(said.keys().all(|thing| thing.why.len() <= LONGEST_REASON));
         drop(said);
         let later = start + QUIET;
-        assert_eq!(repeats.turn("new", "y", later), Turn::Speak { unsaid: 0 }, "old ones make room");
+        assert_eq!(repeats.decide("new", "y", later), LogDecision::Speak { unsaid: 0 }, "old ones make room");
     }
 }

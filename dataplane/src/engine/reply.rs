@@ -26,11 +26,11 @@ pub(crate) struct Reply {
 /// Who decided an answer, and so what else applies to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// This proxy: `local_reply_config` applies, and gRPC callers get a status of theirs.
+    /// This proxy: `local_reply_config` applies, and gRPC callers get a `grpc-status`.
     Proxy,
-    /// A route that redirects or answers: its header operations on responses apply.
+    /// A route that redirects or answers: as [`Origin::Proxy`], after the route's header operations on responses.
     Route,
-    /// A filter that answers in place of the server.
+    /// A filter that answers in place of the server: neither applies.
     Filter,
 }
 

@@ -7,7 +7,7 @@ use http::Response;
 use http::request::Parts;
 
 use super::active_stream::ActiveStream;
-use super::clusters::Snapshot;
+use super::clusters::ClusterSnapshot;
 use super::http_connection::HttpConnection;
 use super::local_reply;
 use super::reply::Reply;
@@ -18,7 +18,7 @@ use crate::matcher::RequestHead;
 /// A request, from its head to its answer.
 pub(super) struct RequestContext {
     pub(super) connection: Rc<HttpConnection>,
-    pub(super) snapshot: Rc<Snapshot>,
+    pub(super) snapshot: Rc<ClusterSnapshot>,
     /// Boxed, since it goes through many hands by value on its way into the response's body.
     pub(super) stream: Box<ActiveStream>,
     pub(super) scheme: &'static str,

@@ -23,6 +23,7 @@ use super::pool::{Content, Freshness, Lease, Version};
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
+use crate::balance::PreviousHosts;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
@@ -151,8 +152,10 @@ impl Run<'_> {
 
     async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
         let avoid = match &self.policy {
-            Some(policy) if policy.avoid_previous_hosts => self.tried.as_slice(),
-            Some(_) | None => &[],
+            Some(policy) if policy.avoid_previous_hosts => {
+                PreviousHosts { tried: &self.tried, attempts: policy.host_attempts }
+            }
+            Some(_) | None => PreviousHosts::default(),
         };
         let Some(picked) = self.cluster.pick(avoid) else {
             let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream");

@@ -11,7 +11,7 @@ use super::clock::now;
 use super::http_connection::Protocol;
 use super::pool::Lease;
 use super::record::Record;
-use crate::format::{Context, Timing, Upstream};
+use crate::format::{Context, Timing, UpstreamInfo};
 use crate::matcher::RequestHead;
 use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
 use crate::runtime::AccessLog;
@@ -73,14 +73,14 @@ pub(crate) fn context<'a>(
     let upstream = stream.upstream.as_ref().map(|upstream| {
         let endpoint = upstream.picked.endpoint();
         let connection = upstream.lease.as_ref().map(Lease::connection);
-        Upstream {
+        UpstreamInfo {
             host: Some(endpoint.address),
             host_name: endpoint.hostname.as_deref(),
             local: upstream.local,
             cluster: Some(&upstream.picked.view.config.name),
             peer: connection.and_then(|connection| connection.peer.as_deref()),
             attempts: stream.attempts,
-            ..Upstream::default()
+            ..UpstreamInfo::default()
         }
     });
     let routes = &stream.view.routes;

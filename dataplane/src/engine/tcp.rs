@@ -20,10 +20,14 @@ use super::local::Local;
 use super::stream::Stream;
 use super::tcp_log::{self, TcpRecord};
 use super::trust::servers::Trusted;
+use crate::balance::PreviousHosts;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::runtime::{TcpProxy, TcpTarget, Transport};
+
+/// How many more picks are made to avoid endpoints to which no connection could be made.
+const HOST_SELECTION_ATTEMPTS: u32 = 5;
 
 /// A connection to an endpoint, with what it holds of the cluster.
 pub(super) struct Reached {
@@ -177,7 +181,8 @@ pub(super) async fn reach(
     let mut tried = Vec::new();
     let mut last = Unreached::NoHealthy;
     for _ in 0..attempts.max(1) {
-        let Some(picked) = cluster.pick(&tried) else {
+        let Some(picked) = cluster.pick(PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS })
+        else {
             worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
             return Err(last);
         };

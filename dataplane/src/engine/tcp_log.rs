@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::access::LogWriter;
 use super::connection::Connection;
-use crate::format::{Context, ResponseFlags, Timing, Upstream};
+use crate::format::{Context, ResponseFlags, Timing, UpstreamInfo};
 use crate::runtime::AccessLog;
 
 /// What a log is told of a TCP connection.
@@ -52,12 +52,12 @@ pub(super) fn write(logs: &LogWriter, to: &[AccessLog], record: &TcpRecord<'_>) 
         start: Some(record.began),
         timing: Timing { total: Some(record.start.elapsed()), ..Timing::default() },
         downstream: record.connection.facts.for_formats(),
-        upstream: Upstream {
+        upstream: UpstreamInfo {
             host: record.upstream,
             local: record.upstream_local,
             cluster: record.cluster.as_deref(),
             transport_failure: record.failure.as_deref(),
-            ..Upstream::default()
+            ..UpstreamInfo::default()
         },
         ..Context::default()
     };

@@ -1,7 +1,7 @@
 //! One worker: a thread with its own event loop, listeners, pools, balancers, timers and counters.
 //!
 //! ```text
-//!   Engine --Command--> Worker --spawns--> accept loops --> connections --> requests
+//!   Engine --WorkerCommand--> Worker --spawns--> accept loops --> connections --> requests
 //!                         |  listeners: name -> ListenerState -> ChainState
 //!                         +  Clusters: Runtime + ClusterState by name      (one load a request)
 //!                         +  Local: shard, deadlines, connections
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 
 use super::access::LogWriter;
 use super::clusters::Clusters;
-use super::command::{Command, Draining};
+use super::command::{Draining, WorkerCommand};
 use super::connection::Ending;
-use super::connection_balance::Load;
+use super::connection_balance::ConnectionCounts;
 use super::listen::ListenerState;
 use super::local::Local;
 use super::repeats::Repeats;
@@ -35,17 +35,17 @@ pub(crate) struct Worker {
     local: Rc<Local>,
     clusters: Rc<Clusters>,
     /// The queues of all workers, in order.
-    peers: Rc<[mpsc::Sender<Command>]>,
+    peers: Rc<[mpsc::Sender<WorkerCommand>]>,
     listeners: RefCell<HashMap<Arc<str>, Rc<ListenerState>>>,
 }
 
 impl Worker {
     pub(super) fn new(
         index: usize,
-        load: Load,
+        load: ConnectionCounts,
         logs: LogWriter,
         repeats: Arc<Repeats>,
-        peers: Vec<mpsc::Sender<Command>>,
+        peers: Vec<mpsc::Sender<WorkerCommand>>,
     ) -> Rc<Self> {
         Rc::new(Self {
             local: Local::new(index, peers.len(), load, logs, repeats),
@@ -56,33 +56,33 @@ impl Worker {
     }
 
     /// Serves commands until the engine is gone.
-    pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<WorkerCommand>) {
         tokio::task::spawn_local(self.local.deadlines.clone().tick());
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Swap { runtime, sockets, done } => {
+                WorkerCommand::Swap { runtime, sockets, done } => {
                     self.swap(&runtime, sockets);
                     // One turn of the event loop drops the sockets of listeners that are gone.
                     tokio::task::yield_now().await;
                     // Whoever asked may have stopped waiting; the swap stands.
                     let _ = done.send(());
                 }
-                Command::Stats(reply) => {
+                WorkerCommand::Stats(reply) => {
                     self.clusters.count_panics(&self.local);
                     let _ = reply.send(self.local.shard.collect());
                 }
-                Command::Connections(reply) => {
+                WorkerCommand::Connections(reply) => {
                     let _ = reply.send(self.local.connections.len());
                 }
-                Command::Serve { listener, tcp, peer } => self.adopt(&listener, tcp, peer),
-                Command::Drain { what, minimum, limit, done } => {
+                WorkerCommand::Serve { listener, tcp, peer } => self.adopt(&listener, tcp, peer),
+                WorkerCommand::Drain { what, minimum, limit, done } => {
                     let worker = self.clone();
                     tokio::task::spawn_local(async move {
                         worker.drain(what, minimum, limit).await;
                         let _ = done.send(());
                     });
                 }
-                Command::Stop => break,
+                WorkerCommand::Stop => break,
             }
         }
         self.stop_listening(Draining::Everything);

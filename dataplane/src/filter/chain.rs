@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::request::{Flow, Request, Response, override_of};
-use super::state::State;
+use super::state::FilterState;
 use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, local_rate_limit};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::reply::Reply;
@@ -68,8 +68,8 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
 pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
     for one in &mut stream.filters {
         match &mut one.state {
-            State::Trailers(changes) => changes.apply(trailers),
-            State::Cors(_) | State::Fault(_) | State::RateLimit(_) => {}
+            FilterState::Trailers(changes) => changes.apply(trailers),
+            FilterState::Cors(_) | FilterState::Fault(_) | FilterState::RateLimit(_) => {}
         }
     }
 }

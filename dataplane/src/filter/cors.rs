@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::fraction::Fraction;
-use crate::matcher::{Lean, StringMatch};
+use crate::matcher::{StringMatch, UndecidedAs};
 use crate::stats::{CounterId, Registry, Scope};
 
 /// The filter.
@@ -38,7 +38,8 @@ pub struct CorsPolicy {
 
 impl CorsPolicy {
     pub(super) fn allows(&self, origin: &HeaderValue) -> bool {
-        let matches = |text: &[u8]| self.origins.iter().any(|allowed| allowed.matches(text, Lean::Miss));
+        let matches =
+            |text: &[u8]| self.origins.iter().any(|allowed| allowed.matches(text, UndecidedAs::Miss));
         matches(b"*") || matches(origin.as_bytes())
     }
 }

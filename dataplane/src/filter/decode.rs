@@ -88,8 +88,11 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
 }
 
 /// Gives the statistics that routes have for filters of their own their ids.
-pub(crate) fn register<'a>(overrides: impl Iterator<Item = &'a Override>, registry: &mut Registry) {
-    for special in overrides {
+pub(crate) fn register<'a>(
+    overrides: impl Iterator<Item = (&'a str, &'a Override)>,
+    registry: &mut Registry,
+) {
+    for (_, special) in overrides {
         match special {
             Override::LocalRateLimit(limit) => limit.register(registry),
             Override::Disabled

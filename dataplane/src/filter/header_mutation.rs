@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use crate::format::Context;
-use crate::matcher::{Lean, StringMatch};
+use crate::matcher::{StringMatch, UndecidedAs};
 use crate::route::{Evaluated, HeaderOps};
 
 /// The filter.
@@ -80,7 +80,7 @@ impl Mutation {
 }
 
 fn remove_matching(headers: &mut HeaderMap, matcher: &StringMatch) {
-    let matches = |name: &&HeaderName| matcher.matches(name.as_str().as_bytes(), Lean::Miss);
+    let matches = |name: &&HeaderName| matcher.matches(name.as_str().as_bytes(), UndecidedAs::Miss);
     let matching: Vec<HeaderName> = headers.keys().filter(matches).cloned().collect();
     matching.iter().for_each(|name| drop(headers.remove(name)));
 }

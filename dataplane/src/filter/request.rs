@@ -6,10 +6,10 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::Override;
-use super::state::{Remembered, State};
+use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::chain::HttpView;
-use crate::engine::clusters::Snapshot;
+use crate::engine::clusters::ClusterSnapshot;
 use crate::engine::reply::Reply;
 use crate::engine::request_head::head;
 use crate::matcher::RequestHead;
@@ -30,7 +30,7 @@ pub(crate) struct Request<'a> {
     pub(crate) parts: &'a mut Parts,
     pub(crate) stream: &'a mut ActiveStream,
     pub(crate) view: &'a HttpView,
-    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) snapshot: &'a ClusterSnapshot,
     pub(crate) scheme: &'static str,
     /// The caller's address after trusted hops.
     pub(crate) remote: IpAddr,
@@ -45,7 +45,7 @@ impl<'a> Request<'a> {
     }
 
     /// Keeps something for the filter that sees the request now, until the stream ends.
-    pub(super) fn remember(&mut self, state: State) {
+    pub(super) fn remember(&mut self, state: FilterState) {
         self.stream.filters.push(Remembered { place: self.place, state });
     }
 
@@ -74,13 +74,13 @@ pub(crate) struct Response<'a> {
 
 impl Response<'_> {
     /// What the filter that sees it now keeps.
-    pub(super) fn remembered(&self) -> impl Iterator<Item = &State> {
+    pub(super) fn remembered(&self) -> impl Iterator<Item = &FilterState> {
         let own = self.stream.filters.iter().filter(|one| one.place == self.place);
         own.map(|one| &one.state)
     }
 
     /// Keeps something for the filter that sees it now, until the stream ends.
-    pub(super) fn remember(&mut self, state: State) {
+    pub(super) fn remember(&mut self, state: FilterState) {
         self.stream.filters.push(Remembered { place: self.place, state });
     }
 }

@@ -12,12 +12,12 @@ use super::local_rate_limit::LocalRateLimit;
 pub(crate) struct Remembered {
     /// The filter's place in the list.
     pub(super) place: usize,
-    pub(super) state: State,
+    pub(super) state: FilterState,
 }
 
 /// See [`Remembered`].
 #[derive(Debug)]
-pub(crate) enum State {
+pub(crate) enum FilterState {
     /// The response is for a page of this origin.
     Cors(AllowedOrigin),
     /// Counted as long as the stream lives.

@@ -14,7 +14,7 @@ use crate::peer::PeerCertificate;
 
 /// One command with its limit of length.
 #[derive(Clone, Debug)]
-pub(crate) struct Command {
+pub(crate) struct CommandOperator {
     pub(super) op: Op,
     pub(super) limit: Option<usize>,
 }
@@ -120,7 +120,7 @@ pub(crate) enum GrpcForm {
     Number,
 }
 
-impl Command {
+impl CommandOperator {
     /// Appends the value; false, and nothing written, where it is absent.
     pub(super) fn write(&self, at: &Context<'_>, out: &mut String) -> bool {
         if let Some(number) = self.number(at) {

@@ -35,9 +35,9 @@ pub struct Context<'a> {
     /// How long things took from there.
     pub timing: Timing,
     /// The caller's side.
-    pub downstream: Downstream<'a>,
+    pub downstream: DownstreamInfo<'a>,
     /// The endpoint's side.
-    pub upstream: Upstream<'a>,
+    pub upstream: UpstreamInfo<'a>,
     /// Name of the route.
     pub route_name: &'a str,
     /// Name of the virtual host.
@@ -69,7 +69,7 @@ pub struct Timing {
 
 /// The caller's side of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Downstream<'a> {
+pub struct DownstreamInfo<'a> {
     /// The proxy's address of the connection.
     pub local: Option<SocketAddr>,
     /// The other end of the connection.
@@ -94,7 +94,7 @@ pub struct Downstream<'a> {
 
 /// The endpoint's side of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Upstream<'a> {
+pub struct UpstreamInfo<'a> {
     /// The endpoint's address.
     pub host: Option<SocketAddr>,
     /// The endpoint's name.

@@ -4,11 +4,11 @@ use http::StatusCode;
 
 use super::context::Context;
 use super::flags::ResponseFlags;
-use crate::matcher::{HeaderMatch, Lean};
+use crate::matcher::{HeaderMatch, UndecidedAs};
 
 /// `AccessLogFilter`.
 #[derive(Clone, Debug)]
-pub enum Filter {
+pub enum AccessLogFilter {
     /// The status compares so.
     Status(Comparison),
     /// The duration in milliseconds compares so.
@@ -20,9 +20,9 @@ pub enum Filter {
     /// Every request that is no health check: all of them, since no filter here answers health checks.
     NotHealthCheck,
     /// All hold.
-    And(Vec<Filter>),
+    And(Vec<AccessLogFilter>),
     /// Any holds.
-    Or(Vec<Filter>),
+    Or(Vec<AccessLogFilter>),
 }
 
 /// A comparison with a number.
@@ -49,7 +49,7 @@ impl Comparison {
     }
 }
 
-impl Filter {
+impl AccessLogFilter {
     /// Whether it cannot hold once the status is this one. The status must be final.
     pub fn rules_out(&self, status: StatusCode) -> bool {
         match self {
@@ -69,7 +69,9 @@ impl Filter {
             }
             Self::Flags(None) => !at.flags.is_empty(),
             Self::Flags(Some(flags)) => at.flags.contains(*flags),
-            Self::Header(header) => at.request.is_some_and(|request| header.matches(&request, Lean::Miss)),
+            Self::Header(header) => {
+                at.request.is_some_and(|request| header.matches(&request, UndecidedAs::Miss))
+            }
             Self::NotHealthCheck => true,
             Self::And(filters) => filters.iter().all(|filter| filter.accepts(at)),
             Self::Or(filters) => filters.iter().any(|filter| filter.accepts(at)),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::command::Command;
+use super::command::CommandOperator;
 use super::context::Context;
 use super::parse::{FormatError, parts};
 use super::part::{Part, render_parts};
@@ -12,7 +12,7 @@ use super::part::{Part, render_parts};
 pub(crate) enum Node {
     Object(Vec<(Box<str>, Node)>),
     List(Vec<Node>),
-    Command(Command),
+    CommandOperator(CommandOperator),
     Text(Vec<Part>),
     Number(f64),
     Bool(bool),
@@ -33,7 +33,7 @@ impl Node {
     pub(crate) fn string(text: &str) -> Result<Self, FormatError> {
         let mut parts = parts(text)?;
         Ok(match parts.pop() {
-            Some(Part::Command(command)) if parts.is_empty() => Self::Command(command),
+            Some(Part::CommandOperator(command)) if parts.is_empty() => Self::CommandOperator(command),
             last => {
                 parts.extend(last);
                 Self::Text(parts)
@@ -72,7 +72,7 @@ impl Node {
                 }
                 out.push(']');
             }
-            Self::Command(command) => render_command(command, at, out),
+            Self::CommandOperator(command) => render_command(command, at, out),
             Self::Text(parts) => {
                 let mut text = String::new();
                 render_parts(parts, at, if omit_empty { "" } else { "-" }, &mut text);
@@ -88,7 +88,7 @@ impl Node {
     }
 }
 
-fn render_command(command: &Command, at: &Context<'_>, out: &mut String) {
+fn render_command(command: &CommandOperator, at: &Context<'_>, out: &mut String) {
     if let Some(number) = command.number(at) {
         let _ = write!(out, "{number}");
         return;

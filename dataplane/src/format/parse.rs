@@ -1,6 +1,6 @@
 //! From text to commands.
 
-use super::command::{AddressPart, Command, Fact, GrpcForm, Number, Op, PeerField, Side, TimeOf};
+use super::command::{AddressPart, CommandOperator, Fact, GrpcForm, Number, Op, PeerField, Side, TimeOf};
 use super::part::Part;
 use super::time::TimeFormat;
 
@@ -89,7 +89,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, FormatError> {
         if !literal.is_empty() {
             parts.push(Part::Literal(std::mem::take(&mut literal).into()));
         }
-        parts.push(Part::Command(command));
+        parts.push(Part::CommandOperator(command));
         rest = after;
     }
     literal.push_str(rest);
@@ -100,7 +100,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, FormatError> {
 }
 
 /// Reads `NAME(ARGUMENT):LENGTH%`, the opening percent sign being read.
-fn command(text: &str) -> Result<(Command, &str), FormatError> {
+fn command(text: &str) -> Result<(CommandOperator, &str), FormatError> {
     let syntax = || FormatError::Syntax(format!("%{}", text.chars().take(40).collect::<String>()));
     let end = text
         .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
@@ -120,7 +120,7 @@ fn command(text: &str) -> Result<(Command, &str), FormatError> {
         (limit, rest) = (Some(digits.parse().map_err(|_| syntax())?), after);
     }
     let rest = rest.strip_prefix('%').ok_or_else(syntax)?;
-    Ok((Command { op: op(name, argument)?, limit }, rest))
+    Ok((CommandOperator { op: op(name, argument)?, limit }, rest))
 }
 
 fn op(name: &str, argument: Option<&str>) -> Result<Op, FormatError> {

@@ -1,13 +1,13 @@
 //! The pieces of a text format.
 
-use super::command::Command;
+use super::command::CommandOperator;
 use super::context::Context;
 
 /// A piece of a text format.
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     Literal(Box<str>),
-    Command(Command),
+    CommandOperator(CommandOperator),
 }
 
 /// Appends what the pieces say; a command without a value says `absent`.
@@ -15,7 +15,7 @@ pub(super) fn render_parts(parts: &[Part], context: &Context<'_>, absent: &str, 
     for part in parts {
         match part {
             Part::Literal(text) => out.push_str(text),
-            Part::Command(command) => {
+            Part::CommandOperator(command) => {
                 let start = out.len();
                 if command.write(context, out) {
                     command.truncate(out, start);

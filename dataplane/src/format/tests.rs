@@ -33,7 +33,7 @@ fn the_default_format_gives_envoys_line() {
         bytes_sent: 154,
         start: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_460_751_420_310)),
         timing: Timing { total: Some(Duration::from_micros(8_900)), ..Timing::default() },
-        upstream: Upstream { host: Some("10.0.35.28:80".parse().unwrap()), ..Upstream::default() },
+        upstream: UpstreamInfo { host: Some("10.0.35.28:80".parse().unwrap()), ..UpstreamInfo::default() },
         ..Context::default()
     };
     let mut line = String::new();
@@ -97,11 +97,11 @@ fn flags_are_joined_by_commas() {
 
 #[test]
 fn a_forwarded_caller_has_port_zero() {
-    let downstream = Downstream {
+    let downstream = DownstreamInfo {
         direct_remote: Some("10.0.0.2:4711".parse().unwrap()),
         remote: Some("192.0.2.1".parse().unwrap()),
         local: Some("[::1]:15006".parse().unwrap()),
-        ..Downstream::default()
+        ..DownstreamInfo::default()
     };
     let context = Context { downstream, ..Context::default() };
     assert_eq!(

@@ -20,20 +20,20 @@ use crate::rejection::{Rejection, refuse};
 
 /// Which check of which endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Subject {
+pub(super) struct CheckedEndpoint {
     cluster: String,
     address: String,
     check: usize,
 }
 
-impl Subject {
+impl CheckedEndpoint {
     pub(super) fn new(cluster: &str, endpoint: &Endpoint, check: usize) -> Self {
         let address = address_of(endpoint).map(|address| address.to_string()).unwrap_or_default();
         Self { cluster: cluster.to_owned(), address, check }
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for CheckedEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.cluster, self.address)
     }
@@ -86,11 +86,11 @@ impl Check {
     /// Checks for ever and sends each change. The first result counts at once, whatever the thresholds.
     pub(super) async fn run(
         self,
-        subject: Subject,
+        subject: CheckedEndpoint,
         known: Option<HealthStatus>,
-        changes: mpsc::UnboundedSender<(Subject, HealthStatus)>,
+        changes: mpsc::UnboundedSender<(CheckedEndpoint, HealthStatus)>,
     ) {
-        let mut state = State { status: known, streak: 0 };
+        let mut state = CheckState { status: known, streak: 0 };
         loop {
             let result = match tokio::time::timeout(self.timeout, self.probe.run()).await {
                 Ok(true) => HealthStatus::Healthy,
@@ -110,12 +110,12 @@ impl Check {
 }
 
 #[derive(Debug)]
-struct State {
+struct CheckState {
     status: Option<HealthStatus>,
     streak: u32,
 }
 
-impl State {
+impl CheckState {
     /// Counts a result; answers the new status when it changes.
     fn take(
         &mut self,
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_first_result_counts_at_once_and_later_ones_by_threshold() {
-        let mut state = State { status: None, streak: 0 };
+        let mut state = CheckState { status: None, streak: 0 };
         assert_eq!(state.take(Healthy, 2, 3), Some(Healthy));
         assert_eq!(state.take(Unhealthy, 2, 3), None);
         assert_eq!(state.take(Unhealthy, 2, 3), None);

@@ -48,7 +48,7 @@ pub(super) struct GrpcProbe {
 }
 
 /// What went wrong; the caller only needs to know that something did.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type ProbeError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Probe {
     /// Whether the application answered as it should.
@@ -66,7 +66,7 @@ impl Probe {
 }
 
 impl HttpProbe {
-    async fn run(&self) -> Result<bool, Failure> {
+    async fn run(&self) -> Result<bool, ProbeError> {
         let path = if self.path.starts_with('/') { &self.path } else { "/" };
         let mut request =
             Request::builder().method(self.method.as_str()).header(header::USER_AGENT, USER_AGENT);
@@ -98,7 +98,7 @@ impl HttpProbe {
 async fn http2(
     stream: TcpStream,
     request: Request<Full<Bytes>>,
-) -> Result<http::Response<http_body_util::Collected<Bytes>>, Failure> {
+) -> Result<http::Response<http_body_util::Collected<Bytes>>, ProbeError> {
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
     let _driver = AbortOnDrop(tokio::spawn(connection).abort_handle());
@@ -108,7 +108,7 @@ async fn http2(
 }
 
 impl TcpProbe {
-    async fn run(&self) -> Result<bool, Failure> {
+    async fn run(&self) -> Result<bool, ProbeError> {
         let mut stream = TcpStream::connect(self.address).await?;
         if !self.send.is_empty() {
             stream.write_all(&self.send).await?;
@@ -153,7 +153,7 @@ struct GrpcResponse {
 }
 
 impl GrpcProbe {
-    async fn run(&self) -> Result<bool, Failure> {
+    async fn run(&self) -> Result<bool, ProbeError> {
         let message = GrpcRequest { service: self.service.clone() }.encode_to_vec();
         let mut body = BytesMut::with_capacity(5 + message.len());
         body.put_u8(0);

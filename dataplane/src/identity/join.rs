@@ -81,7 +81,7 @@ impl From<Status> for IssueError {
 
 /// What a join gave.
 #[derive(Debug)]
-pub struct Joined {
+pub struct JoinOutcome {
     /// The mesh.
     pub trust_domain: TrustDomain,
     /// The service that the token named.
@@ -96,7 +96,11 @@ pub struct Joined {
 ///
 /// # Errors
 /// When the control plane cannot be reached or refuses, or its answer is wrong.
-pub async fn join(token: &JoinToken, replicas: &Replicas, workload: Workload) -> Result<Joined, IssueError> {
+pub async fn join(
+    token: &JoinToken,
+    replicas: &Replicas,
+    workload: Workload,
+) -> Result<JoinOutcome, IssueError> {
     let channel = channel(replicas, Credentials::Pinned(token.root_spki_sha256));
     let key = new_key()?;
     let is_client = workload.client;
@@ -117,7 +121,7 @@ pub async fn join(token: &JoinToken, replicas: &Replicas, workload: Workload) ->
     joined(answer, key.serialize_der())
 }
 
-fn joined(answer: JoinResponse, key: Vec<u8>) -> Result<Joined, IssueError> {
+fn joined(answer: JoinResponse, key: Vec<u8>) -> Result<JoinOutcome, IssueError> {
     let trust_domain = TrustDomain::try_new(&answer.trust_domain)?;
     let service = ServiceId::try_new(&answer.namespace, &answer.service)?;
     let workload = WorkloadId::try_new(&answer.namespace, &answer.workload)?;
@@ -127,7 +131,7 @@ fn joined(answer: JoinResponse, key: Vec<u8>) -> Result<Joined, IssueError> {
     if *identity.spiffe() != expected {
         return Err(IdentityError::Names(format!("{} and not {expected}", identity.spiffe())).into());
     }
-    Ok(Joined { trust_domain, service, workload, identity })
+    Ok(JoinOutcome { trust_domain, service, workload, identity })
 }
 
 fn certificates(der: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {

@@ -23,7 +23,7 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Where wall-clock time comes from.
 #[derive(Debug, Clone, Copy)]
-pub enum Clock {
+pub enum WallClock {
     /// The system's clock, with its jumps.
     System,
     /// A wall clock that advances with tokio's time: for tests that pause it.
@@ -35,7 +35,7 @@ pub enum Clock {
     },
 }
 
-impl Clock {
+impl WallClock {
     /// A clock that starts at `wall` and follows tokio's time.
     #[must_use]
     pub fn anchored(wall: SystemTime) -> Self {
@@ -79,7 +79,7 @@ fn retry_after(failures: u32, identity: &Identity, now: SystemTime) -> Duration 
 pub async fn rotate(
     identity: watch::Sender<Arc<Identity>>,
     issuer: impl Issuer,
-    clock: Clock,
+    clock: WallClock,
     keep: impl Fn(&Identity),
     stop: CancellationToken,
 ) {
@@ -112,7 +112,7 @@ pub async fn rotate(
     }
 }
 
-async fn sleep_until(due: SystemTime, clock: Clock) {
+async fn sleep_until(due: SystemTime, clock: WallClock) {
     while let Ok(left) = due.duration_since(clock.now()) {
         if left.is_zero() {
             return;
@@ -134,16 +134,16 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(1000);
 
     /// Signs at the time of an anchored clock, unless it is out of order; notes when it was asked.
-    struct Desk {
+    struct TestIssuer {
         authority: Rc<Authority>,
-        clock: Clock,
+        clock: WallClock,
         start: SystemTime,
         broken: Rc<RefCell<bool>>,
         asked: Rc<RefCell<Vec<Duration>>>,
         name: &'static str,
     }
 
-    impl Issuer for Desk {
+    impl Issuer for TestIssuer {
         async fn issue(
             &self,
             csr: Vec<u8>,
@@ -157,24 +157,30 @@ mod tests {
         }
     }
 
-    struct Bench {
+    struct Rotation {
         identity: watch::Receiver<Arc<Identity>>,
         asked: Rc<RefCell<Vec<Duration>>>,
         broken: Rc<RefCell<bool>>,
         stop: CancellationToken,
     }
 
-    fn spawn(name: &'static str) -> Bench {
+    fn spawn(name: &'static str) -> Rotation {
         let authority = Rc::new(Authority::new());
         let start = SystemTime::now();
-        let clock = Clock::anchored(start);
+        let clock = WallClock::anchored(start);
         let (sender, identity) = watch::channel(Arc::new(authority.identity(WEB, LIFE)));
         let (asked, broken) = (Rc::default(), Rc::new(RefCell::new(false)));
         let stop = CancellationToken::new();
-        let desk =
-            Desk { authority, clock, start, broken: Rc::clone(&broken), asked: Rc::clone(&asked), name };
-        tokio::task::spawn_local(rotate(sender, desk, clock, |_| {}, stop.clone()));
-        Bench { identity, asked, broken, stop }
+        let issuer = TestIssuer {
+            authority,
+            clock,
+            start,
+            broken: Rc::clone(&broken),
+            asked: Rc::clone(&asked),
+            name,
+        };
+        tokio::task::spawn_local(rotate(sender, issuer, clock, |_| {}, stop.clone()));
+        Rotation { identity, asked, broken, stop }
     }
 
     async fn within<F: Future<Output = ()>>(test: F) {
@@ -184,17 +190,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn renews_between_50_and_60_percent_of_life_with_a_new_key() {
         within(async {
-            let mut bench = spawn(WEB);
-            let first = bench.identity.borrow_and_update().clone();
-            bench.identity.changed().await.unwrap();
-            let second = bench.identity.borrow_and_update().clone();
+            let mut rotation = spawn(WEB);
+            let first = rotation.identity.borrow_and_update().clone();
+            rotation.identity.changed().await.unwrap();
+            let second = rotation.identity.borrow_and_update().clone();
             assert_ne!(first.key_pem(), second.key_pem());
-            let asked = bench.asked.borrow()[0].as_secs();
+            let asked = rotation.asked.borrow()[0].as_secs();
             assert!((499..=601).contains(&asked), "{asked}");
-            bench.identity.changed().await.unwrap();
-            let again = bench.asked.borrow()[1].as_secs() - asked;
+            rotation.identity.changed().await.unwrap();
+            let again = rotation.asked.borrow()[1].as_secs() - asked;
             assert!((499..=601).contains(&again), "{again}");
-            bench.stop.cancel();
+            rotation.stop.cancel();
         })
         .await;
     }
@@ -202,12 +208,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_back_off_to_a_minute_and_then_hurry_after_90_percent() {
         within(async {
-            let mut bench = spawn(WEB);
-            *bench.broken.borrow_mut() = true;
-            let first = bench.identity.borrow_and_update().clone();
+            let mut rotation = spawn(WEB);
+            *rotation.broken.borrow_mut() = true;
+            let first = rotation.identity.borrow_and_update().clone();
             tokio::time::sleep(Duration::from_secs(990)).await;
-            assert_eq!(bench.identity.borrow().serial(), first.serial(), "the old one serves");
-            let asked = bench.asked.borrow().clone();
+            assert_eq!(rotation.identity.borrow().serial(), first.serial(), "the old one serves");
+            let asked = rotation.asked.borrow().clone();
             let gaps: Vec<f64> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
             assert!((0.7..=1.1).contains(&gaps[0]), "{gaps:?}");
             assert!((1.4..=2.1).contains(&gaps[1]), "{gaps:?}");
@@ -215,9 +221,9 @@ mod tests {
             let late = asked.iter().zip(&gaps).filter(|(at, _)| at.as_secs() >= 901);
             assert!(late.clone().count() >= 5, "{asked:?}");
             assert!(late.clone().all(|(_, gap)| *gap <= 10.1), "{gaps:?}");
-            *bench.broken.borrow_mut() = false;
-            bench.identity.changed().await.unwrap();
-            bench.stop.cancel();
+            *rotation.broken.borrow_mut() = false;
+            rotation.identity.changed().await.unwrap();
+            rotation.stop.cancel();
         })
         .await;
     }
@@ -225,11 +231,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_certificate_for_somebody_else_is_never_used() {
         within(async {
-            let bench = spawn("spiffe://mesh.local/ns/shop/svc/cart");
+            let rotation = spawn("spiffe://mesh.local/ns/shop/svc/cart");
             tokio::time::sleep(Duration::from_secs(700)).await;
-            assert!(!bench.asked.borrow().is_empty());
-            assert_eq!(bench.identity.borrow().spiffe().to_string(), WEB);
-            bench.stop.cancel();
+            assert!(!rotation.asked.borrow().is_empty());
+            assert_eq!(rotation.identity.borrow().spiffe().to_string(), WEB);
+            rotation.stop.cancel();
         })
         .await;
     }

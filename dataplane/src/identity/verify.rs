@@ -48,11 +48,11 @@ impl ControlPlaneVerifier {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
         let name = super::spiffe_of(&parsed).map_err(refusal)?;
         let SpiffeId::ControlPlane { trust_domain } = &name else {
-            return Err(refusal(Refusal::NotControlPlane(name.to_string())));
+            return Err(refusal(ServerRefusal::NotControlPlane(name.to_string())));
         };
         match &self.trust {
             Trust::Bundle { trust_domain: own, .. } if own != trust_domain => {
-                Err(refusal(Refusal::NotControlPlane(name.to_string())))
+                Err(refusal(ServerRefusal::NotControlPlane(name.to_string())))
             }
             Trust::Bundle { .. } | Trust::Pin(_) => Ok(()),
         }
@@ -61,7 +61,7 @@ impl ControlPlaneVerifier {
 
 /// Why the server is refused although the handshake is sound.
 #[derive(thiserror::Error)]
-enum Refusal {
+enum ServerRefusal {
     #[error("the server is {0}, not the mesh's control plane")]
     NotControlPlane(String),
     #[error("the server's root is not the one that the token names: another mesh, or somebody between")]
@@ -73,13 +73,13 @@ enum Refusal {
 }
 
 // rustls shows the debug form of foreign errors; people should read the words.
-impl std::fmt::Debug for Refusal {
+impl std::fmt::Debug for ServerRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
 }
 
-fn refusal(refusal: impl Into<Refusal>) -> Error {
+fn refusal(refusal: impl Into<ServerRefusal>) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal.into()))))
 }
 
@@ -103,7 +103,7 @@ impl ServerCertVerifier for ControlPlaneVerifier {
             Trust::Bundle { roots, .. } => roots.clone(),
             Trust::Pin(pin) => {
                 let pinned = intermediates.iter().find(|sent| spki_sha256(sent) == Some(*pin));
-                vec![pinned.ok_or_else(|| refusal(Refusal::OtherRoot))?.clone()]
+                vec![pinned.ok_or_else(|| refusal(ServerRefusal::OtherRoot))?.clone()]
             }
         };
         let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);

@@ -1,7 +1,7 @@
 //! The tree of a permission or a principal.
 
 use super::attributes::Attributes;
-use crate::matcher::{HeaderMatch, Lean, StringMatch};
+use crate::matcher::{HeaderMatch, StringMatch, UndecidedAs};
 use crate::network::IpPrefix;
 
 /// A permission or a principal: both are trees of the same kind.
@@ -25,24 +25,25 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Whether the rule holds; `lean` is the safe answer in doubt.
-    pub(super) fn matches(&self, at: &Attributes<'_>, lean: Lean) -> bool {
+    pub(super) fn matches(&self, at: &Attributes<'_>, undecided: UndecidedAs) -> bool {
         match self {
             Self::Any => true,
-            Self::And(rules) => rules.iter().all(|rule| rule.matches(at, lean)),
-            Self::Or(rules) => rules.iter().any(|rule| rule.matches(at, lean)),
-            Self::Not(rule) => !rule.matches(at, lean.flipped()),
-            Self::Header(header) => at.request.is_some_and(|request| header.matches(&request, lean)),
+            Self::And(rules) => rules.iter().all(|rule| rule.matches(at, undecided)),
+            Self::Or(rules) => rules.iter().any(|rule| rule.matches(at, undecided)),
+            Self::Not(rule) => !rule.matches(at, undecided.flipped()),
+            Self::Header(header) => at.request.is_some_and(|request| header.matches(&request, undecided)),
             Self::Path(text) => {
-                at.request.is_some_and(|request| text.matches(request.path_only().as_bytes(), lean))
+                at.request.is_some_and(|request| text.matches(request.path_only().as_bytes(), undecided))
             }
             Self::DestinationIp(range) => range.contains(at.local.ip()),
             Self::DestinationPorts(ports) => ports.contains(&u32::from(at.local.port())),
-            Self::ServerName(text) => text.matches(at.server_name.unwrap_or_default().as_bytes(), lean),
+            Self::ServerName(text) => text.matches(at.server_name.unwrap_or_default().as_bytes(), undecided),
             Self::Authenticated(None) => at.peer.is_some(),
             Self::Authenticated(Some(name)) => at.peer.is_some_and(|peer| {
-                let any =
-                    |names: &[std::sync::Arc<str>]| names.iter().any(|n| name.matches(n.as_bytes(), lean));
-                any(&peer.uri_sans) || any(&peer.dns_sans) || name.matches(peer.subject.as_bytes(), lean)
+                let any = |names: &[std::sync::Arc<str>]| {
+                    names.iter().any(|n| name.matches(n.as_bytes(), undecided))
+                };
+                any(&peer.uri_sans) || any(&peer.dns_sans) || name.matches(peer.subject.as_bytes(), undecided)
             }),
             Self::DirectRemoteIp(range) => range.contains(at.direct_remote),
             Self::RemoteIp(range) => range.contains(at.remote),
@@ -52,9 +53,9 @@ impl Rule {
                         && ports.as_ref().is_none_or(|ports| ports.contains(&u32::from(address.port())))
                 };
                 // Any of the addresses may be the one: one of them is enough where the answer refuses.
-                match lean {
-                    Lean::Match => at.upstream.iter().any(fits),
-                    Lean::Miss => !at.upstream.is_empty() && at.upstream.iter().all(fits),
+                match undecided {
+                    UndecidedAs::Match => at.upstream.iter().any(fits),
+                    UndecidedAs::Miss => !at.upstream.is_empty() && at.upstream.iter().all(fits),
                 }
             }
         }

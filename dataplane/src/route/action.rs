@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 
 use super::rewrite::{PathRewrite, Redirect, Substitution};
-use super::{Levelled, RetryPolicy};
+use super::{LevelConfig, RetryPolicy};
 use crate::format::Format;
 use crate::matcher::RequestHead;
 
@@ -80,7 +80,7 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// `host_rewrite_literal`.
     pub host_rewrite: Option<Box<str>>,
-    pub(crate) common: Levelled,
+    pub(crate) common: LevelConfig,
 }
 
 /// A cluster that was chosen for one request.

@@ -16,7 +16,7 @@ pub struct HeaderOps {
 #[derive(Clone, Debug)]
 pub(crate) struct Addition {
     pub(crate) name: HeaderName,
-    pub(crate) value: Value,
+    pub(crate) value: HeaderTemplate,
     pub(crate) action: AppendAction,
     /// `keep_empty_value`: whether an empty value is added too.
     pub(crate) keep_empty: bool,
@@ -24,10 +24,10 @@ pub(crate) struct Addition {
 
 /// The value of a header that is added.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub(crate) enum HeaderTemplate {
     Fixed(HeaderValue),
     /// Rendered for each message.
-    Made(Format),
+    Formatted(Format),
 }
 
 /// `append_action`: what happens where the header is there already.
@@ -46,7 +46,8 @@ pub struct Evaluated(Vec<Option<HeaderValue>>);
 impl HeaderOps {
     /// Operations that remove, then add, in these orders.
     pub(crate) fn new(remove: Vec<HeaderName>, add: Vec<Addition>) -> Self {
-        let dynamic = add.iter().filter(|addition| matches!(addition.value, Value::Made(_))).count();
+        let dynamic =
+            add.iter().filter(|addition| matches!(addition.value, HeaderTemplate::Formatted(_))).count();
         Self { remove, add, dynamic }
     }
 
@@ -61,8 +62,10 @@ impl HeaderOps {
             return Evaluated::default();
         }
         let made = self.add.iter().filter_map(|addition| match &addition.value {
-            Value::Fixed(_) => None,
-            Value::Made(format) => Some(HeaderValue::from_str(&format.render_header(context)).ok()),
+            HeaderTemplate::Fixed(_) => None,
+            HeaderTemplate::Formatted(format) => {
+                Some(HeaderValue::from_str(&format.render_header(context)).ok())
+            }
         });
         Evaluated(made.collect())
     }
@@ -75,8 +78,8 @@ impl HeaderOps {
         let mut made = evaluated.0.into_iter();
         for addition in &self.add {
             let value = match &addition.value {
-                Value::Fixed(value) => Some(value.clone()),
-                Value::Made(_) => made.next().flatten(),
+                HeaderTemplate::Fixed(value) => Some(value.clone()),
+                HeaderTemplate::Formatted(_) => made.next().flatten(),
             };
             if let Some(value) = value.filter(|value| addition.keep_empty || !value.is_empty()) {
                 addition.apply(headers, value);
@@ -110,12 +113,12 @@ impl Addition {
 mod tests {
     use super::*;
 
-    fn addition(value: Value, action: AppendAction) -> Addition {
+    fn addition(value: HeaderTemplate, action: AppendAction) -> Addition {
         Addition { name: HeaderName::from_static("x-a"), value, action, keep_empty: false }
     }
 
     fn applied(action: AppendAction, before: &[&str]) -> Vec<String> {
-        let new = Value::Fixed(HeaderValue::from_static("new"));
+        let new = HeaderTemplate::Fixed(HeaderValue::from_static("new"));
         let ops = HeaderOps::new(Vec::new(), vec![addition(new, action)]);
         let mut headers = HeaderMap::new();
         for value in before {
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_value_that_stays_empty_is_left_out_unless_kept() {
-        let made = Value::Made(Format::parse("%REQ(X-NONE)%").unwrap());
+        let made = HeaderTemplate::Formatted(Format::parse("%REQ(X-NONE)%").unwrap());
         let empty = addition(made, AppendAction::OverwriteIfExistsOrAdd);
         let mut headers = HeaderMap::new();
         let ops = HeaderOps::new(Vec::new(), vec![empty.clone()]);

@@ -3,7 +3,7 @@
 use regex::bytes::Regex;
 
 use crate::grpc::is_grpc;
-use crate::matcher::{HeaderMatch, Lean, RequestHead, StringMatch};
+use crate::matcher::{HeaderMatch, RequestHead, StringMatch, UndecidedAs};
 
 /// `RouteMatch`, meant.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl RouteMatch {
     /// Whether the request matches.
     pub fn matches(&self, head: &RequestHead<'_>, random: u64) -> bool {
         self.matches_path(head)
-            && self.headers.iter().all(|header| header.matches(head, Lean::Miss))
+            && self.headers.iter().all(|header| header.matches(head, UndecidedAs::Miss))
             && (self.query.is_empty()
                 || self.query.iter().all(|query| query.matches(head.query().unwrap_or_default())))
             && (!self.grpc || is_grpc(head.headers))
@@ -95,7 +95,9 @@ impl QueryMatch {
             .find_map(|(name, value)| (*name == *self.name).then_some(value));
         match &self.rule {
             QueryRule::Present(present) => value.is_some() == *present,
-            QueryRule::Text(text) => value.is_some_and(|value| text.matches(value.as_bytes(), Lean::Miss)),
+            QueryRule::Text(text) => {
+                value.is_some_and(|value| text.matches(value.as_bytes(), UndecidedAs::Miss))
+            }
         }
     }
 }

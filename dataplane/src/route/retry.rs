@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::matcher::{HeaderMatch, Lean, RequestHead};
+use crate::matcher::{HeaderMatch, RequestHead, UndecidedAs};
 
 /// `retry_on`: what is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl RetryPolicy {
     pub fn applies(&self, head: &RequestHead<'_>) -> bool {
         self.num_retries > 0
             && (self.request_headers.is_empty()
-                || self.request_headers.iter().any(|header| header.matches(head, Lean::Miss)))
+                || self.request_headers.iter().any(|header| header.matches(head, UndecidedAs::Miss)))
     }
 
     /// Whether a request is tried again after it got no answer.
@@ -177,7 +177,7 @@ impl RetryPolicy {
             || (code == 409 && self.on.any(RetryOn::RETRIABLE_4XX))
             || (self.on.any(RetryOn::STATUS_CODES) && self.status_codes.contains(&code))
             || (self.on.any(RetryOn::HEADERS)
-                && self.headers.iter().any(|h| h.matches_headers(headers, Lean::Miss)))
+                && self.headers.iter().any(|h| h.matches_headers(headers, UndecidedAs::Miss)))
             || grpc_condition(headers).is_some_and(|condition| self.on.any(condition))
     }
 

@@ -24,8 +24,6 @@ pub struct Listener {
     pub binds: bool,
     /// What is read of a connection before its filter chain is chosen.
     pub inspection: Inspection,
-    /// `use_original_dst` or the original_dst listener filter: match by where the client meant to go.
-    pub original_destination: bool,
     /// Chains in the order of the resource; the choice follows Envoy's precedence, not this order.
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// The chain for connections that match none.
@@ -33,12 +31,12 @@ pub struct Listener {
     /// The listen backlog, when the resource gives one.
     pub backlog: Option<u32>,
     /// `traffic_direction`: decides request-id and drain defaults and shows in access logs.
-    pub direction: Direction,
+    pub direction: TrafficDirection,
 }
 
 /// `traffic_direction`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Direction {
+pub enum TrafficDirection {
     /// Not said.
     #[default]
     Unspecified,
@@ -193,12 +191,12 @@ pub enum TcpTarget {
     /// One cluster.
     Cluster(Arc<str>),
     /// One of several, in proportion to their weights; the sum of the weights is not zero.
-    Weighted(Vec<WeightedCluster>),
+    Weighted(Vec<TcpClusterWeight>),
 }
 
 /// A cluster and its share.
 #[derive(Debug, Clone)]
-pub struct WeightedCluster {
+pub struct TcpClusterWeight {
     /// The cluster's name.
     pub name: Arc<str>,
     /// Its share of the sum of all weights.

@@ -1,6 +1,6 @@
 //! `local_reply_config`: what an answer of the proxy itself looks like.
 
-use crate::format::{Context, Filter, Format};
+use crate::format::{AccessLogFilter, Context, Format};
 use crate::route::HeaderOps;
 
 /// `LocalReplyConfig`: the first mapper whose filter holds changes the answer.
@@ -14,7 +14,7 @@ pub struct LocalReplies {
 /// `ResponseMapper`: what changes of an answer that the filter accepts.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapper {
-    pub(crate) filter: Filter,
+    pub(crate) filter: AccessLogFilter,
     pub(crate) status: Option<u16>,
     pub(crate) body: Option<Box<str>>,
     pub(crate) format: Option<Format>,
@@ -23,7 +23,7 @@ pub(crate) struct Mapper {
 
 /// An answer of the proxy.
 #[derive(Debug)]
-pub struct Reply<'a> {
+pub struct MappedReply<'a> {
     /// The status.
     pub status: u16,
     /// The body.
@@ -37,17 +37,17 @@ pub struct Reply<'a> {
 impl LocalReplies {
     /// The answer for the facts in `context`, whose `response_code` and `local_reply_body` are what would be sent
     /// without this configuration.
-    pub fn reply<'a>(&'a self, context: &Context<'_>) -> Reply<'a> {
+    pub fn reply<'a>(&'a self, context: &Context<'_>) -> MappedReply<'a> {
         let mapper = self.mappers.iter().find(|mapper| mapper.filter.accepts(context));
         let status = mapper.and_then(|mapper| mapper.status).unwrap_or(context.response_code);
         let body = mapper.and_then(|mapper| mapper.body.as_deref()).unwrap_or(context.local_reply_body);
         let format = mapper.and_then(|mapper| mapper.format.as_ref()).or(self.format.as_ref());
         let headers = mapper.map(|mapper| &mapper.headers).filter(|headers| !headers.is_empty());
         let Some(format) = format else {
-            return Reply { status, body: body.to_owned(), content_type: "text/plain", headers };
+            return MappedReply { status, body: body.to_owned(), content_type: "text/plain", headers };
         };
         let mut rendered = String::new();
         format.render(&Context { response_code: status, local_reply_body: body, ..*context }, &mut rendered);
-        Reply { status, body: rendered, content_type: format.content_type(), headers }
+        MappedReply { status, body: rendered, content_type: format.content_type(), headers }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::format::{Filter, Format};
+use crate::format::{AccessLogFilter, Format};
 
 /// One access log: what is written, where, and which requests.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct AccessLog {
     /// How a line looks.
     pub format: Arc<Format>,
     /// Which requests or connections are logged; all without one.
-    pub filter: Option<Filter>,
+    pub filter: Option<AccessLogFilter>,
 }
 
 /// Where an access log's lines go.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::matcher::{Lean, StringMatch};
+use crate::matcher::{StringMatch, UndecidedAs};
 use crate::peer::PeerCertificate;
 
 /// One entry of `match_typed_subject_alt_names`.
@@ -19,7 +19,7 @@ pub enum SanMatch {
 impl SanMatch {
     pub(super) fn matches(&self, peer: &PeerCertificate) -> bool {
         let any = |names: &[Arc<str>], matcher: &StringMatch| {
-            names.iter().any(|name| matcher.matches(name.as_bytes(), Lean::Miss))
+            names.iter().any(|name| matcher.matches(name.as_bytes(), UndecidedAs::Miss))
         };
         match self {
             Self::Uri(matcher) => any(&peer.uri_sans, matcher),

@@ -19,7 +19,7 @@ use webpki::RevocationCheckDepth;
 use super::revocation::RevocationLists;
 use super::san::SanMatch;
 use super::tls_error::{TlsError, unreadable};
-use super::verify::{AcceptAny, PeerVerifier, Presence, TrustChange, Usage};
+use super::verify::{AcceptAny, CertificateRequirement, PeerRole, PeerVerifier, TrustChange};
 use crate::peer::PeerCertificate;
 
 /// A certificate chain with its private key.
@@ -94,14 +94,14 @@ impl TrustSpec {
         Ok(Self { roots, crls: RevocationLists::from_pem(crls)?, ..Self::default() })
     }
 
-    fn verifier(&self, presence: Presence) -> Result<PeerVerifier, TlsError> {
+    fn verifier(&self, requirement: CertificateRequirement) -> Result<PeerVerifier, TlsError> {
         let mut roots = RootCertStore::empty();
         for root in &self.roots {
             roots.add(root.clone())?;
         }
         let depth =
             if self.only_leaf_crl { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
-        let verifier = PeerVerifier::new(roots, self.crls.clone(), depth, self.sans.clone(), presence);
+        let verifier = PeerVerifier::new(roots, self.crls.clone(), depth, self.sans.clone(), requirement);
         Ok(verifier.with_pins(self.certificate_hashes.clone()).with_digest(self.digest()))
     }
 
@@ -153,9 +153,13 @@ impl DownstreamTls {
     pub fn prepare(spec: &DownstreamTlsSpec) -> Result<Self, TlsError> {
         let identity = spec.identity.as_ref().ok_or(TlsError::NoCertificate)?;
         let builder = ServerConfig::builder_with_provider(crypto()).with_protocol_versions(&VERSIONS)?;
-        let presence = if spec.require_client_certificate { Presence::Required } else { Presence::Optional };
+        let requirement = if spec.require_client_certificate {
+            CertificateRequirement::Required
+        } else {
+            CertificateRequirement::Optional
+        };
         let verifier = match &spec.trust {
-            Some(trust) => Some(Arc::new(trust.verifier(presence)?)),
+            Some(trust) => Some(Arc::new(trust.verifier(requirement)?)),
             None if spec.require_client_certificate => return Err(TlsError::NoTrust),
             None => None,
         };
@@ -178,7 +182,7 @@ impl DownstreamTls {
 
     /// Why a client that was let in earlier would not be let in now.
     pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
-        self.verifier.as_ref()?.refusal(peer, Usage::Client, change)
+        self.verifier.as_ref()?.refusal(peer, PeerRole::Client, change)
     }
 
     /// The revocation lists that peers are looked up on.
@@ -233,8 +237,12 @@ impl UpstreamTls {
     pub fn prepare(spec: &UpstreamTlsSpec) -> Result<Self, TlsError> {
         let builder =
             ClientConfig::builder_with_provider(crypto()).with_protocol_versions(&VERSIONS)?.dangerous();
-        let verifier =
-            spec.trust.as_ref().map(|trust| trust.verifier(Presence::Required)).transpose()?.map(Arc::new);
+        let verifier = spec
+            .trust
+            .as_ref()
+            .map(|trust| trust.verifier(CertificateRequirement::Required))
+            .transpose()?
+            .map(Arc::new);
         let builder = match &verifier {
             Some(verifier) => builder.with_custom_certificate_verifier(verifier.clone()),
             None => {
@@ -283,7 +291,7 @@ impl UpstreamTls {
 
     /// Why a server that was accepted earlier would not be accepted now.
     pub(crate) fn refusal(&self, peer: &PeerCertificate, change: TrustChange) -> Option<String> {
-        self.verifier.as_ref()?.refusal(peer, Usage::Server, change)
+        self.verifier.as_ref()?.refusal(peer, PeerRole::Server, change)
     }
 
     /// The revocation lists that peers are looked up on.

@@ -25,7 +25,7 @@ use crate::stats::{CounterId, TlsStats};
 
 /// Why a peer is refused although its chain is good.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum PeerRefusal {
     #[error("certificate has {0} URI names, a SPIFFE identity has exactly one")]
     ManyUris(usize),
     #[error("certificate may sign certificates, so it is no workload's")]
@@ -46,7 +46,7 @@ pub(crate) struct PeerVerifier {
     depth: RevocationCheckDepth,
     sans: Vec<SanMatch>,
     pinned: Vec<[u8; 32]>,
-    presence: Presence,
+    requirement: CertificateRequirement,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
     /// Equal for verifiers that differ in revocation lists at most.
@@ -85,7 +85,7 @@ impl TrustChange {
 
 /// Whether a client must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub(crate) enum CertificateRequirement {
     Required,
     Optional,
 }
@@ -96,7 +96,7 @@ impl PeerVerifier {
         revocations: Arc<RevocationLists>,
         depth: RevocationCheckDepth,
         sans: Vec<SanMatch>,
-        presence: Presence,
+        requirement: CertificateRequirement,
     ) -> Self {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
         Self {
@@ -105,7 +105,7 @@ impl PeerVerifier {
             depth,
             sans,
             pinned: Vec::new(),
-            presence,
+            requirement,
             algorithms,
             hints: Vec::new(),
             digest: [0; 32],
@@ -135,9 +135,9 @@ impl PeerVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: Usage,
+        role: PeerRole,
     ) -> Result<(), Error> {
-        self.check_chain(leaf, intermediates, now, usage)?;
+        self.check_chain(leaf, intermediates, now, role)?;
         self.check_names(leaf).map_err(|refusal| {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
         })
@@ -149,9 +149,9 @@ impl PeerVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: Usage,
+        role: PeerRole,
     ) -> Result<(), Error> {
-        self.check(leaf, intermediates, now, usage).inspect_err(|_| {
+        self.check(leaf, intermediates, now, role).inspect_err(|_| {
             if let Ok(peer) = PeerCertificate::parse(std::slice::from_ref(leaf)) {
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
                 refused.insert(std::thread::current().id(), peer.described());
@@ -164,7 +164,7 @@ impl PeerVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: Usage,
+        role: PeerRole,
     ) -> Result<(), Error> {
         let chain: Vec<&CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).collect();
         let lists = self.revocations.of(&chain);
@@ -176,9 +176,9 @@ impl PeerVerifier {
                 .with_expiration_policy(ExpirationPolicy::Ignore)
                 .build()
         });
-        let usage = match usage {
-            Usage::Server => KeyUsage::server_auth(),
-            Usage::Client => KeyUsage::client_auth(),
+        let role = match role {
+            PeerRole::Server => KeyUsage::server_auth(),
+            PeerRole::Client => KeyUsage::client_auth(),
         };
         EndEntityCert::try_from(leaf)
             .and_then(|cert| {
@@ -187,7 +187,7 @@ impl PeerVerifier {
                     &self.roots.roots,
                     intermediates,
                     now,
-                    usage,
+                    role,
                     revocation,
                     None,
                 )
@@ -196,25 +196,25 @@ impl PeerVerifier {
             .map_err(chain_error)
     }
 
-    fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Refusal> {
+    fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), PeerRefusal> {
         let peer = PeerCertificate::parse(std::slice::from_ref(leaf))?;
         if peer.is_ca {
-            return Err(Refusal::IsCa);
+            return Err(PeerRefusal::IsCa);
         }
         let spiffe = peer.uri_sans.iter().any(|uri| uri.starts_with("spiffe://"));
         if spiffe && peer.uri_sans.len() != 1 {
-            return Err(Refusal::ManyUris(peer.uri_sans.len()));
+            return Err(PeerRefusal::ManyUris(peer.uri_sans.len()));
         }
         if !self.pinned.is_empty() {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
             if !self.pinned.iter().any(|pin| pin == digest.as_ref()) {
-                return Err(Refusal::NotPinned);
+                return Err(PeerRefusal::NotPinned);
             }
         }
         if self.sans.is_empty() || self.sans.iter().any(|san| san.matches(&peer)) {
             return Ok(());
         }
-        Err(Refusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
+        Err(PeerRefusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
     }
 
     /// Its revocation lists.
@@ -227,7 +227,7 @@ impl PeerVerifier {
     pub(crate) fn refusal(
         &self,
         peer: &PeerCertificate,
-        usage: Usage,
+        role: PeerRole,
         change: TrustChange,
     ) -> Option<String> {
         match change {
@@ -238,7 +238,7 @@ impl PeerVerifier {
                 let at = peer.not_after - Duration::from_secs(1);
                 let now = std::time::SystemTime::now().min(at).max(peer.not_before);
                 let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let checked = self.check(leaf, rest, UnixTime::since_unix_epoch(since), usage);
+                let checked = self.check(leaf, rest, UnixTime::since_unix_epoch(since), role);
                 checked.err().map(|error| reason(&error))
             }
         }
@@ -247,7 +247,7 @@ impl PeerVerifier {
 
 /// Which side the peer is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Usage {
+pub(crate) enum PeerRole {
     Server,
     Client,
 }
@@ -282,10 +282,10 @@ pub(crate) fn counter_of(error: &Error, stats: &TlsStats) -> CounterId {
     match error {
         Error::NoCertificatesPresented => stats.fail_verify_no_cert,
         Error::InvalidCertificate(CertificateError::Other(other)) => {
-            match other.0.downcast_ref::<Refusal>() {
-                Some(Refusal::Unexpected(_)) => stats.fail_verify_san,
-                Some(Refusal::NotPinned) => stats.fail_verify_cert_hash,
-                Some(Refusal::ManyUris(_) | Refusal::IsCa | Refusal::Malformed(_)) | None => {
+            match other.0.downcast_ref::<PeerRefusal>() {
+                Some(PeerRefusal::Unexpected(_)) => stats.fail_verify_san,
+                Some(PeerRefusal::NotPinned) => stats.fail_verify_cert_hash,
+                Some(PeerRefusal::ManyUris(_) | PeerRefusal::IsCa | PeerRefusal::Malformed(_)) | None => {
                     stats.fail_verify_error
                 }
             }
@@ -318,7 +318,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check_new(leaf, intermediates, now, Usage::Server).map(|()| ServerCertVerified::assertion())
+        self.check_new(leaf, intermediates, now, PeerRole::Server).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -346,7 +346,7 @@ impl ServerCertVerifier for PeerVerifier {
 
 impl ClientCertVerifier for PeerVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.presence == Presence::Required
+        self.requirement == CertificateRequirement::Required
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -359,7 +359,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check_new(leaf, intermediates, now, Usage::Client).map(|()| ClientCertVerified::assertion())
+        self.check_new(leaf, intermediates, now, PeerRole::Client).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -246,7 +246,7 @@ group! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shard::{Shard, Snapshot};
+    use super::super::shard::{Shard, StatsSnapshot};
     use super::*;
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         shard.inc(stats.tls.handshake);
         shard.inc(stats.outlier.ejections_enforced_total);
         shard.set(stats.breaker.rq_open, 1);
-        let totals = Snapshot::sum([&shard.collect()]);
+        let totals = StatsSnapshot::sum([&shard.collect()]);
         let names: Vec<_> = registry.readings(&totals).into_iter().map(|r| r.name.to_string()).collect();
         for name in [
             "ssl.handshake",

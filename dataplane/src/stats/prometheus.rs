@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::io::prometheus::client as wire;
 
-use super::registry::{Reading, Value};
+use super::registry::{Reading, StatValue};
 use super::text::number;
 
 /// Envoy's default upper bounds, in the unit of the histogram (milliseconds for times).
@@ -77,29 +77,29 @@ fn grouped<'a>(
     families
 }
 
-fn kind(value: &Value<'_>) -> &'static str {
+fn kind(value: &StatValue<'_>) -> &'static str {
     match value {
-        Value::Counter(_) => "counter",
-        Value::Gauge(_) => "gauge",
-        Value::Histogram(_) => "histogram",
+        StatValue::Counter(_) => "counter",
+        StatValue::Gauge(_) => "gauge",
+        StatValue::Histogram(_) => "histogram",
     }
 }
 
-fn wire_kind(value: &Value<'_>) -> wire::MetricType {
+fn wire_kind(value: &StatValue<'_>) -> wire::MetricType {
     match value {
-        Value::Counter(_) => wire::MetricType::Counter,
-        Value::Gauge(_) => wire::MetricType::Gauge,
-        Value::Histogram(_) => wire::MetricType::Histogram,
+        StatValue::Counter(_) => wire::MetricType::Counter,
+        StatValue::Gauge(_) => wire::MetricType::Gauge,
+        StatValue::Histogram(_) => wire::MetricType::Histogram,
     }
 }
 
 fn write_series(out: &mut String, family: &str, reading: &Reading<'_>) {
     let labels = labels(reading);
     let _ = match reading.value {
-        Value::Counter(n) => writeln!(out, "{family}{{{labels}}} {n}"),
-        Value::Gauge(n) => writeln!(out, "{family}{{{labels}}} {n}"),
-        Value::Histogram(None) => return,
-        Value::Histogram(Some(histogram)) => {
+        StatValue::Counter(n) => writeln!(out, "{family}{{{labels}}} {n}"),
+        StatValue::Gauge(n) => writeln!(out, "{family}{{{labels}}} {n}"),
+        StatValue::Histogram(None) => return,
+        StatValue::Histogram(Some(histogram)) => {
             let comma = if labels.is_empty() { "" } else { "," };
             for bound in BOUNDS {
                 let below = histogram.below(bound);
@@ -136,11 +136,11 @@ fn metric(reading: &Reading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
             .collect();
     }
     match reading.value {
-        Value::Counter(n) => {
+        StatValue::Counter(n) => {
             metric.counter = Some(wire::Counter { value: Some(n as f64), ..wire::Counter::default() });
         }
-        Value::Gauge(n) => metric.gauge = Some(wire::Gauge { value: Some(n as f64) }),
-        Value::Histogram(histogram) => {
+        StatValue::Gauge(n) => metric.gauge = Some(wire::Gauge { value: Some(n as f64) }),
+        StatValue::Histogram(histogram) => {
             let bucket = |bound: f64| wire::Bucket {
                 cumulative_count: Some(histogram.map_or(0, |h| h.below(bound))),
                 upper_bound: Some(bound),
@@ -159,11 +159,11 @@ fn metric(reading: &Reading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Registry, Scope, Shard, Snapshot};
+    use super::super::{Registry, Scope, Shard, StatsSnapshot};
     use super::*;
     use std::time::Duration;
 
-    fn sample() -> (Registry, Snapshot) {
+    fn sample() -> (Registry, StatsSnapshot) {
         let mut registry = Registry::new();
         let shard = Shard::default();
         for name in ["a", "b"] {
@@ -173,7 +173,7 @@ mod tests {
         }
         shard
             .record(registry.histogram(&Scope::cluster("a"), "upstream_rq_time"), Duration::from_micros(700));
-        (registry, Snapshot::sum([&shard.collect()]))
+        (registry, StatsSnapshot::sum([&shard.collect()]))
     }
 
     #[test]

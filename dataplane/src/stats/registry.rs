@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::histogram::Histogram;
-use super::shard::{BLOCK, CodesId, CounterId, FREQUENT, GaugeId, HistogramId, Snapshot};
+use super::shard::{BLOCK, CodesId, CounterId, FREQUENT, GaugeId, HistogramId, StatsSnapshot};
 
 /// Most series a registry gives ids to. What comes after is counted together in `stats.overflow`.
 const MAX_SERIES: usize = 200_000;
@@ -89,7 +89,7 @@ fn sanitize(name: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Slot {
+enum StatId {
     Counter(u32),
     Gauge(u32),
     Histogram(u32),
@@ -100,7 +100,7 @@ struct Series {
     name: Arc<str>,
     family: Arc<str>,
     labels: Vec<(&'static str, Arc<str>)>,
-    slot: Slot,
+    slot: StatId,
     hidden: bool,
     /// Shown only when it is not zero: one of the many response codes.
     sparse: bool,
@@ -126,25 +126,27 @@ impl Registry {
 
     /// The counter `SCOPE.NAME`; the same id each time.
     pub fn counter(&mut self, scope: &Scope, name: &str) -> CounterId {
-        match self.intern(scope, name, Slot::Counter(self.counters)) {
-            Slot::Counter(id) => CounterId(id),
-            Slot::Gauge(_) | Slot::Histogram(_) => self.counter(&Scope::plain("stats.conflict"), name),
+        match self.intern(scope, name, StatId::Counter(self.counters)) {
+            StatId::Counter(id) => CounterId(id),
+            StatId::Gauge(_) | StatId::Histogram(_) => self.counter(&Scope::plain("stats.conflict"), name),
         }
     }
 
     /// The gauge `SCOPE.NAME`.
     pub fn gauge(&mut self, scope: &Scope, name: &str) -> GaugeId {
-        match self.intern(scope, name, Slot::Gauge(self.gauges)) {
-            Slot::Gauge(id) => GaugeId(id),
-            Slot::Counter(_) | Slot::Histogram(_) => self.gauge(&Scope::plain("stats.conflict_gauge"), name),
+        match self.intern(scope, name, StatId::Gauge(self.gauges)) {
+            StatId::Gauge(id) => GaugeId(id),
+            StatId::Counter(_) | StatId::Histogram(_) => {
+                self.gauge(&Scope::plain("stats.conflict_gauge"), name)
+            }
         }
     }
 
     /// The histogram `SCOPE.NAME`.
     pub fn histogram(&mut self, scope: &Scope, name: &str) -> HistogramId {
-        match self.intern(scope, name, Slot::Histogram(self.histograms)) {
-            Slot::Histogram(id) => HistogramId(id),
-            Slot::Counter(_) | Slot::Gauge(_) => {
+        match self.intern(scope, name, StatId::Histogram(self.histograms)) {
+            StatId::Histogram(id) => HistogramId(id),
+            StatId::Counter(_) | StatId::Gauge(_) => {
                 self.histogram(&Scope::plain("stats.conflict_histogram"), name)
             }
         }
@@ -159,10 +161,10 @@ impl Registry {
         }
         let id = CodesId { block: self.blocks.len() as u32, first: self.counters };
         for class in 1..=5 {
-            self.push(scope, &format!("{stem}_{class}xx"), Slot::Counter(self.counters), true);
+            self.push(scope, &format!("{stem}_{class}xx"), StatId::Counter(self.counters), true);
         }
         for code in FREQUENT {
-            self.push(scope, &format!("{stem}_{code}"), Slot::Counter(self.counters), true);
+            self.push(scope, &format!("{stem}_{code}"), StatId::Counter(self.counters), true);
         }
         debug_assert_eq!(self.counters, id.first + BLOCK);
         self.blocks.push((scope.clone(), stem.to_owned()));
@@ -190,18 +192,18 @@ impl Registry {
     }
 
     /// Every visible series with its value, sorted by name.
-    pub fn readings<'a>(&'a self, totals: &'a Snapshot) -> Vec<Reading<'a>> {
+    pub fn readings<'a>(&'a self, totals: &'a StatsSnapshot) -> Vec<Reading<'a>> {
         let mut readings: Vec<Reading<'a>> = self
             .series
             .iter()
             .filter(|series| !series.hidden)
             .filter_map(|series| {
                 let value = match series.slot {
-                    Slot::Counter(id) => Value::Counter(totals.counter(CounterId(id))),
-                    Slot::Gauge(id) => Value::Gauge(totals.gauge(GaugeId(id))),
-                    Slot::Histogram(id) => Value::Histogram(totals.histogram(HistogramId(id))),
+                    StatId::Counter(id) => StatValue::Counter(totals.counter(CounterId(id))),
+                    StatId::Gauge(id) => StatValue::Gauge(totals.gauge(GaugeId(id))),
+                    StatId::Histogram(id) => StatValue::Histogram(totals.histogram(HistogramId(id))),
                 };
-                if series.sparse && matches!(value, Value::Counter(0)) {
+                if series.sparse && matches!(value, StatValue::Counter(0)) {
                     return None;
                 }
                 let labels = series.labels.clone();
@@ -213,19 +215,19 @@ impl Registry {
         readings
     }
 
-    fn rare_codes<'a>(&'a self, totals: &'a Snapshot) -> impl Iterator<Item = Reading<'a>> + 'a {
+    fn rare_codes<'a>(&'a self, totals: &'a StatsSnapshot) -> impl Iterator<Item = Reading<'a>> + 'a {
         totals.0.rare_codes.iter().filter_map(|((block, code), count)| {
             let (scope, stem) = self.blocks.get(*block as usize)?;
             let first = self.blocks_by_name.get(&join(&scope.prefix, stem))?.first;
             let hidden =
-                self.series.iter().any(|series| series.slot == Slot::Counter(first) && series.hidden);
+                self.series.iter().any(|series| series.slot == StatId::Counter(first) && series.hidden);
             let (family, labels) = exposition(scope, &format!("{stem}_{code}"));
             let name = join(&scope.prefix, &format!("{stem}_{code}")).into();
             (!hidden).then_some(Reading {
                 name,
                 family: family.into(),
                 labels,
-                value: Value::Counter(*count),
+                value: StatValue::Counter(*count),
             })
         })
     }
@@ -238,7 +240,7 @@ impl Registry {
             .for_each(|s| s.hidden = false);
     }
 
-    fn intern(&mut self, scope: &Scope, name: &str, fresh: Slot) -> Slot {
+    fn intern(&mut self, scope: &Scope, name: &str, fresh: StatId) -> StatId {
         let full = join(&scope.prefix, name);
         if let Some(at) = self.by_name.get(full.as_str()) {
             let series = &mut self.series[*at];
@@ -251,11 +253,11 @@ impl Registry {
         self.push(scope, name, fresh, false)
     }
 
-    fn overflow(&mut self, wanted: Slot) -> Slot {
+    fn overflow(&mut self, wanted: StatId) -> StatId {
         let name = match wanted {
-            Slot::Counter(_) => "overflow",
-            Slot::Gauge(_) => "overflow_gauge",
-            Slot::Histogram(_) => "overflow_histogram",
+            StatId::Counter(_) => "overflow",
+            StatId::Gauge(_) => "overflow_gauge",
+            StatId::Histogram(_) => "overflow_histogram",
         };
         match self.by_name.get(join("stats", name).as_str()) {
             Some(at) => self.series[*at].slot,
@@ -263,11 +265,11 @@ impl Registry {
         }
     }
 
-    fn push(&mut self, scope: &Scope, name: &str, slot: Slot, sparse: bool) -> Slot {
+    fn push(&mut self, scope: &Scope, name: &str, slot: StatId, sparse: bool) -> StatId {
         match slot {
-            Slot::Counter(_) => self.counters += 1,
-            Slot::Gauge(_) => self.gauges += 1,
-            Slot::Histogram(_) => self.histograms += 1,
+            StatId::Counter(_) => self.counters += 1,
+            StatId::Gauge(_) => self.gauges += 1,
+            StatId::Histogram(_) => self.histograms += 1,
         }
         let full: Arc<str> = join(&scope.prefix, name).into();
         let (family, labels) = exposition(scope, name);
@@ -287,12 +289,12 @@ pub struct Reading<'a> {
     /// The labels, in Envoy's order.
     pub labels: Vec<(&'static str, Arc<str>)>,
     /// The value.
-    pub value: Value<'a>,
+    pub value: StatValue<'a>,
 }
 
 /// A value of a series.
 #[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
+pub enum StatValue<'a> {
     /// Only rises.
     Counter(u64),
     /// Rises and falls.
@@ -330,7 +332,7 @@ mod tests {
     use super::super::shard::Shard;
     use super::*;
 
-    fn names(registry: &Registry, totals: &Snapshot) -> Vec<String> {
+    fn names(registry: &Registry, totals: &StatsSnapshot) -> Vec<String> {
         registry.readings(totals).iter().map(|reading| reading.name.to_string()).collect()
     }
 
@@ -377,11 +379,11 @@ mod tests {
     fn shows_a_response_code_only_after_it_came() {
         let mut registry = Registry::new();
         let codes = registry.codes(&Scope::cluster("web"), "upstream_rq");
-        assert!(names(&registry, &Snapshot::default()).is_empty());
+        assert!(names(&registry, &StatsSnapshot::default()).is_empty());
         let shard = Shard::default();
         shard.response_code(codes, 200);
         shard.response_code(codes, 418);
-        let totals = Snapshot::sum([&shard.collect()]);
+        let totals = StatsSnapshot::sum([&shard.collect()]);
         assert_eq!(
             names(&registry, &totals),
             ["upstream_rq_200", "upstream_rq_2xx", "upstream_rq_418", "upstream_rq_4xx"]
@@ -396,8 +398,8 @@ mod tests {
         let id = registry.counter(&web, "upstream_cx_total");
         registry.counter(&website, "upstream_cx_total");
         registry.hide(&web);
-        assert_eq!(names(&registry, &Snapshot::default()), ["cluster.website.upstream_cx_total"]);
+        assert_eq!(names(&registry, &StatsSnapshot::default()), ["cluster.website.upstream_cx_total"]);
         assert_eq!(registry.counter(&web, "upstream_cx_total"), id);
-        assert_eq!(names(&registry, &Snapshot::default()).len(), 2);
+        assert_eq!(names(&registry, &StatsSnapshot::default()).len(), 2);
     }
 }

@@ -136,9 +136,9 @@ pub struct ShardSnapshot {
 
 /// The sum of all shards.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot(pub(super) ShardSnapshot);
+pub struct StatsSnapshot(pub(super) ShardSnapshot);
 
-impl Snapshot {
+impl StatsSnapshot {
     /// Adds the numbers of one shard.
     pub fn merge(&mut self, shard: &ShardSnapshot) {
         shard.counters.iter().enumerate().for_each(|(id, n)| *slot(&mut self.0.counters, id as u32) += n);
@@ -193,7 +193,7 @@ mod tests {
         two.down(GaugeId(0));
         one.record(HistogramId(1), Duration::from_millis(5));
         two.record(HistogramId(1), Duration::from_millis(7));
-        let total = Snapshot::sum([&one.collect(), &two.collect()]);
+        let total = StatsSnapshot::sum([&one.collect(), &two.collect()]);
         assert_eq!(total.counter(CounterId(3)), 5);
         assert_eq!(total.gauge(GaugeId(0)), 1);
         assert_eq!(total.histogram(HistogramId(1)).unwrap().sum(), 12.0);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::histogram::Histogram;
-use super::registry::{Reading, Value};
+use super::registry::{Reading, StatValue};
 
 const QUANTILES: [(&str, f64); 10] = [
     ("P0", 0.0),
@@ -26,10 +26,10 @@ pub fn render_text(readings: &[Reading<'_>], keep: impl Fn(&str) -> bool) -> Str
         let name = &reading.name;
         // Writing to a String cannot fail.
         let _ = match reading.value {
-            Value::Counter(n) => writeln!(plain, "{name}: {n}"),
-            Value::Gauge(n) => writeln!(plain, "{name}: {n}"),
-            Value::Histogram(None) => writeln!(histograms, "{name}: No recorded values"),
-            Value::Histogram(Some(histogram)) => writeln!(histograms, "{name}: {}", summary(histogram)),
+            StatValue::Counter(n) => writeln!(plain, "{name}: {n}"),
+            StatValue::Gauge(n) => writeln!(plain, "{name}: {n}"),
+            StatValue::Histogram(None) => writeln!(histograms, "{name}: No recorded values"),
+            StatValue::Histogram(Some(histogram)) => writeln!(histograms, "{name}: {}", summary(histogram)),
         };
     }
     plain + &histograms
@@ -52,7 +52,7 @@ pub(super) fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Registry, Scope, Shard, Snapshot};
+    use super::super::{Registry, Scope, Shard, StatsSnapshot};
     use super::*;
     use std::time::Duration;
 
@@ -66,7 +66,7 @@ mod tests {
         let shard = Shard::default();
         shard.add(total, 3);
         shard.record(time, Duration::from_millis(1));
-        let totals = Snapshot::sum([&shard.collect()]);
+        let totals = StatsSnapshot::sum([&shard.collect()]);
         let text = render_text(&registry.readings(&totals), |_| true);
         assert_eq!(
             text,

@@ -17,7 +17,7 @@ use envoy_types::pb::google::protobuf::Any;
 use http::{Method, StatusCode};
 use prost::{Message, Name};
 use weft_api::ResourceKind;
-use weft_dataplane::decode::{Decoded, decode};
+use weft_dataplane::decode::{DecodedResource, decode};
 use weft_dataplane::filter::{self, HttpFilter};
 use weft_dataplane::rejection::{Notes, Rejection};
 use weft_dataplane::runtime::{HttpFilters, Router, UpstreamProtocol};
@@ -57,7 +57,7 @@ fn route_config(setup: &mut Setup, overrides: Overrides, host: Overrides, routes
         ..Default::default()
     };
     let decoded = decode(ResourceKind::Route, &config.encode_to_vec(), &mut setup.registry).unwrap();
-    let (Decoded::Route(routes), _) = decoded else { panic!("no routes") };
+    let (DecodedResource::Route(routes), _) = decoded else { panic!("no routes") };
     setup.runtime.routes.insert("routes".into(), routes);
 }
 

@@ -22,14 +22,14 @@ use weft_dataplane::decode::route_config;
 use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
-    AccessLog, ClientCertDetails, Cluster, Codec, Direction, Discovery, DownstreamTls, Endpoint, Endpoints,
-    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
-    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
-    Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, Transport, Underscores,
+    AccessLog, ClientCertDetails, Cluster, Codec, Discovery, DownstreamTls, Endpoint, Endpoints, FilterChain,
+    FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters, HttpLimits,
+    HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource, Router, Runtime,
+    ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport, Underscores,
     UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
-    ClusterStats, HttpStats, ListenerStats, Registry, Scope, Snapshot, TcpStats, Value,
+    ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatValue, StatsSnapshot, TcpStats,
 };
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -257,11 +257,10 @@ impl Setup {
             stats: ListenerStats::register(&mut self.registry, &Scope::listener(name)),
             binds: true,
             inspection: Inspection::default(),
-            original_destination: false,
             filter_chains: chains.into_iter().map(Arc::new).collect(),
             default_filter_chain: None,
             backlog: None,
-            direction: Direction::Unspecified,
+            direction: TrafficDirection::Unspecified,
         };
         change(&mut listener);
         self.runtime.listeners.insert(name.into(), Arc::new(listener));
@@ -307,12 +306,12 @@ impl Setup {
         Proxy { engine: Some(engine), address }
     }
 
-    pub fn value(&self, totals: &Snapshot, name: &str) -> i64 {
+    pub fn value(&self, totals: &StatsSnapshot, name: &str) -> i64 {
         let readings = self.registry.readings(totals);
         match readings.iter().find(|reading| &*reading.name == name).map(|reading| reading.value) {
-            Some(Value::Counter(n)) => n as i64,
-            Some(Value::Gauge(n)) => n,
-            Some(Value::Histogram(_)) | None => 0,
+            Some(StatValue::Counter(n)) => n as i64,
+            Some(StatValue::Gauge(n)) => n,
+            Some(StatValue::Histogram(_)) | None => 0,
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as wire;
-use envoy_types::pb::google::protobuf::{Duration as WireDuration, UInt32Value};
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::pb::google::protobuf::{Any, Duration as WireDuration, UInt32Value};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
+use prost::Name as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use weft_dataplane::runtime::UpstreamProtocol;
+use weft_dataplane::runtime::{Endpoints, UpstreamProtocol};
 
 use crate::harness::{Client, Origin, Proxy, Setup, chunks, empty, full, protocol, to_cluster};
 
@@ -192,11 +195,11 @@ async fn a_caller_that_does_not_read_stops_the_upstream() {
 }
 
 /// A server whose answer has no end; counts the bytes that the kernel took.
-async fn endless() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+async fn endless() -> (std::net::SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let written = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = written.clone();
     tokio::spawn(async move {
         while let Ok((mut tcp, _)) = listener.accept().await {
@@ -290,6 +293,35 @@ async fn a_retry_finds_the_endpoint_that_works() {
     let mut setup = Setup::new();
     setup.cluster("app", &[closed, origin.address], |_| {});
     setup.routes("routes", vec![to_cluster("app", retrying("connect-failure", 2))]).http_listener(|_| {});
+    let proxy = setup.start().await;
+    let mut client = proxy.h1().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/hello").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_picks_as_often_as_its_policy_says_to_avoid_previous_hosts() {
+    let origin = Origin::start().await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut setup = Setup::new();
+    setup.cluster("app", &[closed, origin.address], |cluster| {
+        // A hundred picks of the one that refuses come before one of the other.
+        let mut endpoints = cluster.endpoints.list.clone();
+        endpoints[0].weight = 100;
+        cluster.endpoints = Arc::new(Endpoints { list: endpoints, overprovisioning: 140 });
+    });
+    let avoiding = |action: &mut wire::RouteAction| {
+        retrying("connect-failure", 1)(action);
+        let predicate = Any { type_url: PreviousHostsPredicate::type_url(), value: Vec::new() };
+        let policy = action.retry_policy.as_mut().unwrap();
+        policy.retry_host_predicate = vec![wire::retry_policy::RetryHostPredicate {
+            name: "previous_hosts".into(),
+            config_type: Some(wire::retry_policy::retry_host_predicate::ConfigType::TypedConfig(predicate)),
+        }];
+        policy.host_selection_retry_max_attempts = 300;
+    };
+    setup.routes("routes", vec![to_cluster("app", avoiding)]).http_listener(|_| {});
     let proxy = setup.start().await;
     let mut client = proxy.h1().await;
     for _ in 0..10 {
@@ -420,7 +452,7 @@ async fn an_open_circuit_breaker_refuses_at_once() {
     let mut setup = Setup::new();
     setup.cluster("app", &[origin.address], |cluster| {
         let limit = weft_dataplane::breaker::Thresholds { max_requests: 1, ..Default::default() };
-        cluster.breaker = std::sync::Arc::new(weft_dataplane::breaker::Breaker::new(limit));
+        cluster.breaker = Arc::new(weft_dataplane::breaker::Breaker::new(limit));
     });
     setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|_| {});
     let proxy = setup.start().await;
@@ -441,7 +473,7 @@ async fn requests_wait_for_a_connection_where_connections_are_limited() {
     setup.cluster("app", &[origin.address], |cluster| {
         let limit =
             weft_dataplane::breaker::Thresholds { max_connections: 1, max_pending: 1, ..Default::default() };
-        cluster.breaker = std::sync::Arc::new(weft_dataplane::breaker::Breaker::new(limit));
+        cluster.breaker = Arc::new(weft_dataplane::breaker::Breaker::new(limit));
     });
     setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|_| {});
     let mut proxy = setup.start().await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
-use weft_dataplane::runtime::{Direction, Terminal, UpstreamProtocol};
+use weft_dataplane::runtime::{Terminal, TrafficDirection, UpstreamProtocol};
 
 use crate::harness::{Client, Origin, Setup, chain, empty, to_cluster};
 
@@ -155,7 +155,7 @@ async fn own_calls_go_on_while_what_others_reach_drains() {
     setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|_| {});
     let manager = setup.manager(|_| {});
     setup.listener("out", vec![chain(1, Terminal::Http(manager), None)], |listener| {
-        listener.direction = Direction::Outbound;
+        listener.direction = TrafficDirection::Outbound;
     });
     let mut proxy = setup.start_with(2).await;
     let own = proxy.engine().address("out").unwrap();

@@ -8,6 +8,7 @@ mod harness;
 mod http;
 mod life;
 mod limits;
+mod local_replies;
 mod reuse;
 mod revocation;
 mod stalls;

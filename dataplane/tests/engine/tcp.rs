@@ -70,7 +70,7 @@ async fn few_connections_are_spread_over_the_workers() {
     }
     let shards = proxy.engine().shards().await;
     for shard in &shards {
-        let totals = weft_dataplane::stats::Snapshot::sum([shard]);
+        let totals = weft_dataplane::stats::StatsSnapshot::sum([shard]);
         let active = setup.value(&totals, "listener.in.downstream_cx_active");
         assert!((3..=5).contains(&active), "{active} of 8");
     }

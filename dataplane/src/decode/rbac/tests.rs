@@ -331,7 +331,7 @@ fn counts_below_the_prefixes_of_the_filter() {
     let rbac = http(&wire, &mut Default::default()).unwrap();
     let mut registry = Registry::new();
     rbac.register(&mut registry, &Scope::http("in"));
-    let totals = crate::stats::Snapshot::default();
+    let totals = crate::stats::StatsSnapshot::default();
     let names: Vec<_> =
         registry.readings(&totals).into_iter().map(|reading| reading.name.to_string()).collect();
     assert!(names.contains(&"http.in.rbac.deny.denied".to_owned()), "{names:?}");

@@ -11,7 +11,7 @@ use wire::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewr
 use wire::weighted_cluster::cluster_weight;
 
 use super::super::fields;
-use super::levelled::levelled;
+use super::level_config::level_config;
 use super::retry::retry_policy;
 use super::rewrite::{check_prefix_rewrite, substitution};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
@@ -212,7 +212,7 @@ fn weighted_clusters(
             host_rewrite: wire.host_rewrite_specifier.as_ref().map(|rewrite| match rewrite {
                 cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host) => host.as_str().into(),
             }),
-            common: levelled(
+            common: level_config(
                 &wire.request_headers_to_add,
                 &wire.request_headers_to_remove,
                 (&wire.response_headers_to_add, &wire.response_headers_to_remove),

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::format::Format;
 use crate::rejection::{Rejection, Within as _};
-use crate::route::{Addition, AppendAction, HeaderOps, Value};
+use crate::route::{Addition, AppendAction, HeaderOps, HeaderTemplate};
 
 /// Reads additions and removals.
 ///
@@ -45,16 +45,16 @@ fn addition(option: &HeaderValueOption) -> Result<Addition, Rejection> {
         HeaderValue::from_bytes(bytes).map_err(|_| Rejection::new("value", "cannot be the value of a header"))
     };
     let value = if !header.raw_value.is_empty() {
-        Value::Fixed(fixed(&header.raw_value)?)
+        HeaderTemplate::Fixed(fixed(&header.raw_value)?)
     } else if header.value.contains('%') {
         let format =
             Format::parse(&header.value).map_err(|error| Rejection::new("value", error.to_string()))?;
         match format.as_literal() {
-            Some(literal) => Value::Fixed(fixed(literal.as_bytes())?),
-            None => Value::Made(format),
+            Some(literal) => HeaderTemplate::Fixed(fixed(literal.as_bytes())?),
+            None => HeaderTemplate::Formatted(format),
         }
     } else {
-        Value::Fixed(fixed(header.value.as_bytes())?)
+        HeaderTemplate::Fixed(fixed(header.value.as_bytes())?)
     };
     Ok(Addition { name: header_name(&header.key)?, value, action, keep_empty: option.keep_empty_value })
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::super::Override;
 use super::super::request::{Flow, Request, Response, levels};
-use super::super::state::State;
+use super::super::state::FilterState;
 use super::{AllowedOrigin, Cors, CorsPolicy};
 use crate::engine::reply::{Origin, Reply};
 use crate::route::Action;
@@ -46,7 +46,7 @@ impl Cors {
             (is_preflight && !goes_on).then(|| preflight(&policies, headers, allowed.then_some(origin)));
         if allowed {
             let origin = origin.clone();
-            request.remember(State::Cors(AllowedOrigin { origin, policies }));
+            request.remember(FilterState::Cors(AllowedOrigin { origin, policies }));
         }
         reply.map_or(Flow::Continue, |reply| Flow::Reply(Box::new(reply)))
     }
@@ -102,7 +102,7 @@ fn credentials(policies: &[Arc<CorsPolicy>]) -> Option<HeaderValue> {
 /// Marks the response to a page whose origin is allowed.
 pub(in super::super) fn on_response(response: &mut Response<'_>) {
     let allowed = response.remembered().find_map(|state| {
-        if let State::Cors(AllowedOrigin { origin, policies }) = state {
+        if let FilterState::Cors(AllowedOrigin { origin, policies }) = state {
             Some((origin.clone(), policies.clone()))
         } else {
             None

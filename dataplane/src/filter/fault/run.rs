@@ -8,14 +8,14 @@ use http::{HeaderMap, StatusCode};
 use super::super::Override;
 use super::super::fraction::Fraction;
 use super::super::request::{Flow, Request, levels};
-use super::super::state::State;
+use super::super::state::FilterState;
 use super::active::ActiveFault;
 use super::{Abort, AbortStatus, Fault, FaultSettings, Given};
 use crate::engine::clock::Deadline;
 use crate::engine::limits::limited;
 use crate::engine::reply::Reply;
 use crate::format::ResponseFlags;
-use crate::matcher::Lean;
+use crate::matcher::UndecidedAs;
 use crate::route::{Action, RouteRef};
 
 impl Fault {
@@ -49,7 +49,7 @@ impl Fault {
         }
         let is_active = active.is_some();
         if let Some(active) = active {
-            request.remember(State::Fault(active));
+            request.remember(FilterState::Fault(active));
         }
         Some(Injection { fault: self, settings, delay, abort, is_active })
     }
@@ -83,7 +83,7 @@ impl Injection<'_> {
             let Some(active) = ActiveFault::try_new(self.fault, self.settings.max_active, &worker) else {
                 return Flow::Continue;
             };
-            request.remember(State::Fault(active));
+            request.remember(FilterState::Fault(active));
         }
         worker.shard.inc(self.fault.stats.aborts_injected);
         let (http, grpc) = match status {
@@ -114,7 +114,7 @@ impl FaultSettings {
         if !self.downstream_nodes.is_empty() && !node.is_some_and(from_node) {
             return false;
         }
-        self.headers.iter().all(|header| header.matches(&request.head(), Lean::Miss))
+        self.headers.iter().all(|header| header.matches(&request.head(), UndecidedAs::Miss))
     }
 
     fn delay(&self, headers: &HeaderMap, random: u64) -> Option<Duration> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::Override;
 use super::super::request::{Flow, Request, Response, levels};
-use super::super::state::State;
+use super::super::state::FilterState;
 use super::{HeaderMutation, LevelOrder, Mutations, Trailers};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::chain::HttpView;
@@ -33,7 +33,7 @@ impl HeaderMutation {
             let context = context(response.stream, Some(*response.request), Some(response.headers));
             let values =
                 mutations.response_trailers.iter().map(|mutation| mutation.evaluate(&context)).collect();
-            response.remember(State::Trailers(Trailers { mutations, values }));
+            response.remember(FilterState::Trailers(Trailers { mutations, values }));
         }
     }
 

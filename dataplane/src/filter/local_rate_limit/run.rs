@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::super::Override;
 use super::super::request::{Flow, Request, Response};
-use super::super::state::State;
+use super::super::state::FilterState;
 use super::bucket::Taken;
 use super::{Announcement, LocalRateLimit};
 use crate::engine::clock::now;
@@ -33,7 +33,7 @@ pub(in super::super) fn on_request(
     }
     limit.count(&worker.shard, |stats| stats.enabled);
     if limit.announces == Announcement::Draft03 {
-        request.remember(State::RateLimit(limit.clone()));
+        request.remember(FilterState::RateLimit(limit.clone()));
     }
     let next = match limit.bucket.as_ref().map_or(Taken::Token, |bucket| bucket.take(now())) {
         Taken::Token => {
@@ -67,7 +67,7 @@ pub(in super::super) fn on_request(
 pub(in super::super) fn on_response(response: &mut Response<'_>) {
     let limit = response
         .remembered()
-        .find_map(|state| if let State::RateLimit(limit) = state { Some(limit.clone()) } else { None });
+        .find_map(|state| if let FilterState::RateLimit(limit) = state { Some(limit.clone()) } else { None });
     if let Some(limit) = limit {
         limit.announce(response.headers);
     }

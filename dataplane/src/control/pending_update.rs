@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_xds::client::{ResponseId, Verdict};
 
-use super::held::Refusal;
+use super::resource::RefusedName;
 use super::world::World;
 
 /// An update is acknowledged after this long even when something in it still waits for what it names: it was
@@ -16,27 +16,27 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// One update on its way.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingUpdate {
     pub(super) kind: ResourceKind,
     pub(super) response_id: ResponseId,
     names: Vec<(Arc<str>, Arc<str>)>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RefusedName>,
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingUpdate {
     pub(super) fn new(
         kind: ResourceKind,
         response_id: ResponseId,
         names: Vec<(Arc<str>, Arc<str>)>,
-        refusals: Vec<Refusal>,
+        refusals: Vec<RefusedName>,
         now: Instant,
     ) -> Self {
         Self { kind, response_id, names, refusals, deadline: now + LONGEST }
     }
 
     /// A refusal that showed only later.
-    pub(super) fn refuse(&mut self, kind: ResourceKind, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, kind: ResourceKind, refusal: &RefusedName) {
         if kind == self.kind && self.names.iter().any(|(name, _)| *name == refusal.0) {
             self.refusals.push(refusal.clone());
         }

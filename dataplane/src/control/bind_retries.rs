@@ -8,17 +8,17 @@ use tokio::time::Instant;
 const RETRY: Duration = Duration::from_secs(5);
 /// The first configuration is held incomplete for so long while a listener cannot be bound: a predecessor may be about
 /// to leave its address. Then the listener counts as refused, and the others serve.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Binding {
+pub(super) struct BindRetries {
     retry_at: Option<Instant>,
     /// Since when a listener could not be bound.
     unbound_since: Option<Instant>,
 }
 
-impl Binding {
+impl BindRetries {
     /// Every listener is bound.
     pub(super) fn succeeded(&mut self) {
         self.unbound_since = None;
@@ -41,7 +41,7 @@ impl Binding {
 
     /// Whether readiness waits no longer for listeners.
     pub(super) fn is_decided(&self, now: Instant) -> bool {
-        self.unbound_since.is_none_or(|since| now.duration_since(since) >= PATIENCE)
+        self.unbound_since.is_none_or(|since| now.duration_since(since) >= BIND_TIMEOUT)
     }
 
     /// When it has to be looked at again.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::deadlines::Deadlines;
+use super::deadlines::DeadlineQueue;
 use crate::runtime::Runtime;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Sweeps(Deadlines<Arc<str>>);
+pub(super) struct OutlierSweeps(DeadlineQueue<Arc<str>>);
 
-impl Sweeps {
+impl OutlierSweeps {
     /// Takes notice of clusters that are new, changed, or gone.
     pub(super) fn follow(&mut self, runtime: &Runtime, changed: &[Arc<str>], now: Instant) {
         for name in changed {
@@ -24,7 +24,7 @@ impl Sweeps {
         }
     }
 
-    /// Sweeps those whose time has come.
+    /// OutlierSweeps those whose time has come.
     pub(super) fn run(&mut self, runtime: &Runtime, now: Instant) {
         for name in self.0.expired(now) {
             let Some(cluster) = runtime.clusters.get(&name) else { continue };

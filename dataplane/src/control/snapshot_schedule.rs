@@ -11,12 +11,12 @@ const SAVE_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Saving {
+pub(super) struct SnapshotSchedule {
     directory: Option<IdentityDir>,
     at: Option<Instant>,
 }
 
-impl Saving {
+impl SnapshotSchedule {
     /// `None` keeps nothing.
     pub(super) fn to(directory: Option<IdentityDir>) -> Self {
         Self { directory, at: None }

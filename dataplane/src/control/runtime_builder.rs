@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::held::ChildKey;
-use super::needs::Owner;
+use super::dependencies::Dependent;
+use super::resource::ChildKey;
 use super::world::World;
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
-use crate::decode::{ClusterPlan, EndpointSource, EndpointsPlan, Host, ListenerPlan};
+use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, EndpointsPlan, ListenerPlan};
 use crate::outlier::Outliers;
 use crate::rejection::Rejection;
 use crate::route::{Overlap, RouteConfig};
@@ -20,7 +20,7 @@ use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 
 /// Remembers what was built last.
 #[derive(Debug, Default)]
-pub(super) struct Builder {
+pub(super) struct RuntimeBuilder {
     /// What the workers were given last.
     runtime: Runtime,
     clusters: HashMap<Arc<str>, BuiltCluster>,
@@ -32,7 +32,7 @@ pub(super) struct Builder {
 
 /// A new runtime, with what of it is not as in the one before.
 #[derive(Debug)]
-pub(super) struct Built {
+pub(super) struct BuiltRuntime {
     pub(super) runtime: Arc<Runtime>,
     /// Clusters that are new, changed, or gone.
     pub(super) clusters: Vec<Arc<str>>,
@@ -72,15 +72,15 @@ impl BuiltListener {
     }
 }
 
-impl Builder {
+impl RuntimeBuilder {
     /// Prepares what is on its way with its secrets; where they are missing, it is prepared later.
-    pub(super) fn check(&mut self, owner: &Owner, world: &World) -> Result<(), Rejection> {
-        match owner {
-            Owner::Cluster(name) => match world.clusters.warming(name) {
+    pub(super) fn check(&mut self, dependent: &Dependent, world: &World) -> Result<(), Rejection> {
+        match dependent {
+            Dependent::Cluster(name) => match world.clusters.warming(name) {
                 Some((plan, _)) => self.transports(&plan, world).map(|_| ()),
                 None => Ok(()),
             },
-            Owner::Listener(name) => match world.listeners.warming(name) {
+            Dependent::Listener(name) => match world.listeners.warming(name) {
                 Some((plan, _)) => {
                     let built = prepare(&plan, world).transpose()?;
                     self.checked.extend(built.map(|built| (Arc::clone(name), built)));
@@ -108,32 +108,33 @@ impl Builder {
     }
 
     /// Builds what changed since the last time, and takes over the rest.
-    pub(super) fn build(&mut self, world: &mut World) -> Built {
+    pub(super) fn build(&mut self, world: &mut World) -> BuiltRuntime {
         let stale = std::mem::take(&mut world.stale);
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
-        for owner in stale.owners {
-            match owner {
-                Owner::Cluster(name) => clusters.extend(self.build_cluster(name, world)),
-                Owner::Listener(name) => listeners.extend(self.build_listener(name, world)),
+        for dependent in stale.dependents {
+            match dependent {
+                Dependent::Cluster(name) => clusters.extend(self.build_cluster(name, world)),
+                Dependent::Listener(name) => listeners.extend(self.build_listener(name, world)),
             }
         }
         for key in stale.routes {
             self.build_route(&key, world);
         }
         self.runtime.revision += 1;
-        Built { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
+        BuiltRuntime { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
     }
 
     fn build_route(&mut self, key: &ChildKey, world: &World) {
         let own = world.routes.get_key_value(key);
         // Another source may have one of that name.
         let others = world.routes.iter().filter(|((_, name), _)| *name == key.1);
-        let found = own.into_iter().chain(others).find_map(|(key, leaf)| Some((key, leaf.held.as_ref()?)));
+        let found =
+            own.into_iter().chain(others).find_map(|(key, child)| Some((key, child.accepted.as_ref()?)));
         match found {
             // The one before serves until the virtual hosts of this one are there.
             Some((key, _)) if world.virtual_hosts.keeps_waiting(key) => {}
-            Some((_, held)) => {
-                let config = self.routes(&key.1, &held.value, world);
+            Some((_, accepted)) => {
+                let config = self.routes(&key.1, &accepted.value, world);
                 self.runtime.routes.insert(Arc::clone(&key.1), config);
             }
             None => drop(self.runtime.routes.remove(&key.1)),
@@ -145,7 +146,7 @@ impl Builder {
         if config.vhds.is_none() {
             return Arc::clone(config);
         }
-        let hosts = world.virtual_hosts.of(name).map(|held| Arc::clone(&held.value));
+        let hosts = world.virtual_hosts.of(name).map(|accepted| Arc::clone(&accepted.value));
         let whole = config.with_hosts(hosts);
         let before = self.runtime.routes.get(name);
         let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| &before.overlaps).collect();
@@ -282,8 +283,8 @@ fn resolve(plan: &ClusterPlan, world: &World, name: &Arc<str>, port: u16) -> Vec
 /// The addresses that names stand for now, to notice when they change.
 fn addresses(plan: &ClusterPlan, endpoints: &EndpointsPlan, world: &World) -> Vec<SocketAddr> {
     let named = endpoints.list.iter().filter_map(|endpoint| match &endpoint.host {
-        Host::Name(name, port) => Some((name, *port)),
-        Host::Address(_) => None,
+        EndpointHost::Name(name, port) => Some((name, *port)),
+        EndpointHost::Address(_) => None,
     });
     named.flat_map(|(name, port)| resolve(plan, world, name, port)).collect()
 }

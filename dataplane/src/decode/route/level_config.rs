@@ -8,16 +8,16 @@ use envoy_types::pb::google::protobuf::Any;
 use super::headers::header_ops;
 use crate::filter;
 use crate::rejection::{Notes, Rejection, Within as _};
-use crate::route::Levelled;
+use crate::route::LevelConfig;
 
 /// Reads what every level has: the configuration, a virtual host, a route, a weighted cluster.
-pub(super) fn levelled(
+pub(super) fn level_config(
     request_add: &[HeaderValueOption],
     request_remove: &[String],
     (response_add, response_remove): (&[HeaderValueOption], &[String]),
     filters: &HashMap<String, Any>,
     notes: &mut Notes,
-) -> Result<Levelled, Rejection> {
+) -> Result<LevelConfig, Rejection> {
     let sorted: BTreeMap<&String, &Any> = filters.iter().collect();
     let mut overrides = BTreeMap::new();
     for (name, any) in sorted {
@@ -27,7 +27,7 @@ pub(super) fn levelled(
             overrides.insert(name.as_str().into(), found);
         }
     }
-    Ok(Levelled {
+    Ok(LevelConfig {
         request: header_ops(request_add, request_remove).within(|| "request_headers")?,
         response: header_ops(response_add, response_remove).within(|| "response_headers")?,
         filters: overrides,

@@ -6,15 +6,15 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::decode::Source;
+use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
 /// Names a resource that others refer to.
-pub type ChildKey = (Source, Arc<str>);
+pub type ChildKey = (ConfigSource, Arc<str>);
 
 /// Who configured a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ConfigOrigin {
     /// The bootstrap file.
     Static,
     /// A stream or a watched file.
@@ -23,7 +23,7 @@ pub enum Origin {
 
 /// A resource that was accepted.
 #[derive(Debug, Clone)]
-pub struct Held<T> {
+pub struct Accepted<T> {
     /// What it means.
     pub value: T,
     /// The version that its source gave it.
@@ -35,14 +35,14 @@ pub struct Held<T> {
     /// When it was taken.
     pub updated: SystemTime,
     /// Who configured it.
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
 }
 
-impl Held<()> {
+impl Accepted<()> {
     /// The same resource with what it means.
-    pub(super) fn with<T>(self, value: T) -> Held<T> {
+    pub(super) fn with<T>(self, value: T) -> Accepted<T> {
         let Self { value: (), version, body, ignored, updated, origin } = self;
-        Held { value, version, body, ignored, updated, origin }
+        Accepted { value, version, body, ignored, updated, origin }
     }
 }
 
@@ -61,45 +61,45 @@ pub struct Refused {
 
 /// A resource that warms before it is used.
 #[derive(Debug)]
-pub struct Slot<T> {
+pub struct WarmingResource<T> {
     /// In use.
-    pub active: Option<Held<Arc<T>>>,
+    pub active: Option<Accepted<Arc<T>>>,
     /// On its way, since when.
-    pub warming: Option<(Held<Arc<T>>, Instant)>,
+    pub warming: Option<(Accepted<Arc<T>>, Instant)>,
     /// Refused last, until something is accepted.
     pub refused: Option<Refused>,
 }
 
-impl<T> Default for Slot<T> {
+impl<T> Default for WarmingResource<T> {
     fn default() -> Self {
         Self { active: None, warming: None, refused: None }
     }
 }
 
-impl<T> Slot<T> {
+impl<T> WarmingResource<T> {
     /// What is in use, then what is on its way.
-    pub(super) fn both(&self) -> impl Iterator<Item = &Held<Arc<T>>> {
-        self.active.iter().chain(self.warming.as_ref().map(|(held, _)| held))
+    pub(super) fn both(&self) -> impl Iterator<Item = &Accepted<Arc<T>>> {
+        self.active.iter().chain(self.warming.as_ref().map(|(accepted, _)| accepted))
     }
 
     /// What came last: on its way, else in use.
-    pub(super) fn newest(&self) -> Option<&Held<Arc<T>>> {
+    pub(super) fn newest(&self) -> Option<&Accepted<Arc<T>>> {
         self.both().last()
     }
 }
 
 /// A resource that arrives for others; used at once.
 #[derive(Debug)]
-pub struct Leaf<T> {
+pub struct ChildResource<T> {
     /// In use.
-    pub held: Option<Held<T>>,
+    pub accepted: Option<Accepted<T>>,
     /// Refused last, until something is accepted.
     pub refused: Option<Refused>,
 }
 
-impl<T> Default for Leaf<T> {
+impl<T> Default for ChildResource<T> {
     fn default() -> Self {
-        Self { held: None, refused: None }
+        Self { accepted: None, refused: None }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Incoming {
 }
 
 /// A refused resource: its name and why.
-pub type Refusal = (Arc<str>, Rejection);
+pub type RefusedName = (Arc<str>, Rejection);
 
 /// The time of an event, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -126,10 +126,10 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-pub(super) fn refused_of<T>(held: &Held<T>, rejection: &Rejection, now: Now) -> Refused {
+pub(super) fn refused_version<T>(accepted: &Accepted<T>, rejection: &Rejection, now: Now) -> Refused {
     Refused {
-        version: Arc::clone(&held.version),
-        body: held.body.clone(),
+        version: Arc::clone(&accepted.version),
+        body: accepted.body.clone(),
         rejection: rejection.clone(),
         at: now.wall,
     }

@@ -6,10 +6,10 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::json;
 
-use super::page::Page;
 use super::query::Query;
+use super::response::AdminResponse;
 use crate::config_dump::{self, Selection};
-use crate::control::{Handle, Phase};
+use crate::control::{ControlHandle, Phase};
 
 const ENDPOINTS: [(&str, &str); 14] = [
     ("/certs", "certificates in use"),
@@ -31,23 +31,23 @@ const ENDPOINTS: [(&str, &str); 14] = [
     ("/stats/prometheus", "statistics for Prometheus"),
 ];
 
-pub(super) fn help() -> Page {
+pub(super) fn help() -> AdminResponse {
     let lines = ENDPOINTS.map(|(path, what)| format!("  {path}: {what}\n"));
-    Page::text(format!("admin commands are:\n{}", lines.concat()))
+    AdminResponse::text(format!("admin commands are:\n{}", lines.concat()))
 }
 
-pub(super) fn ready(handle: &Handle) -> Page {
+pub(super) fn ready(handle: &ControlHandle) -> AdminResponse {
     let phase = handle.phase();
     let status = if phase == Phase::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Page::text(format!("{}\n", phase.envoy_name())).with_status(status)
+    AdminResponse::text(format!("{}\n", phase.envoy_name())).with_status(status)
 }
 
-pub(super) fn health(handle: &Handle, healthy: bool) -> Page {
+pub(super) fn health(handle: &ControlHandle, healthy: bool) -> AdminResponse {
     handle.set_health(healthy);
-    Page::text("OK\n")
+    AdminResponse::text("OK\n")
 }
 
-pub(super) async fn server_info(handle: &Handle) -> Page {
+pub(super) async fn server_info(handle: &ControlHandle) -> AdminResponse {
     let phase = handle.phase();
     let page = handle.inspect(move |state| {
         let uptime = SystemTime::now().duration_since(state.started).unwrap_or_default().as_secs();
@@ -65,25 +65,25 @@ pub(super) async fn server_info(handle: &Handle) -> Page {
             "node": node,
         })
     });
-    page.await.map_or_else(Page::gone, |value| Page::json(&value))
+    page.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 
-pub(super) async fn config_dump(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn config_dump(query: &Query, handle: &ControlHandle) -> AdminResponse {
     let names = match query.value("name_regex").filter(|text| !text.is_empty()).map(Regex::new) {
         None => None,
         Some(Ok(regex)) => Some(regex),
         Some(Err(error)) => {
-            return Page::text(format!("name_regex: {error}\n")).with_status(StatusCode::BAD_REQUEST);
+            return AdminResponse::text(format!("name_regex: {error}\n"))
+                .with_status(StatusCode::BAD_REQUEST);
         }
     };
     let resource = query.value("resource").filter(|name| !name.is_empty()).map(str::to_owned);
     let selection = Selection { resource, names, endpoints: query.has("include_eds") };
-    let dump = handle
-        .inspect(move |state| config_dump::render(state.world, state.bootstrap, state.started, &selection));
-    dump.await.map_or_else(Page::gone, |value| Page::json(&value))
+    let dump = handle.inspect(move |state| config_dump::render(state, &selection));
+    dump.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 
-pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn listeners(query: &Query, handle: &ControlHandle) -> AdminResponse {
     let listed = handle.inspect(|state| {
         let each = state.runtime.listeners.values();
         each.map(|listener| {
@@ -91,18 +91,20 @@ pub(super) async fn listeners(query: &Query, handle: &Handle) -> Page {
         })
         .collect::<Vec<_>>()
     });
-    let Some(listed) = listed.await else { return Page::gone() };
+    let Some(listed) = listed.await else { return AdminResponse::gone() };
     if query.value("format") == Some("json") {
         let statuses = listed.iter().map(|(name, address)| {
             let socket = json!({ "address": address.ip().to_string(), "port_value": address.port() });
             json!({ "name": name, "local_address": { "socket_address": socket } })
         });
-        return Page::json(&json!({ "listener_statuses": statuses.collect::<Vec<_>>() }));
+        return AdminResponse::json(&json!({ "listener_statuses": statuses.collect::<Vec<_>>() }));
     }
-    Page::text(listed.iter().map(|(name, address)| format!("{name}::{address}\n")).collect::<String>())
+    AdminResponse::text(
+        listed.iter().map(|(name, address)| format!("{name}::{address}\n")).collect::<String>(),
+    )
 }
 
-pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
+pub(super) fn logging(query: &Query, handle: &ControlHandle) -> AdminResponse {
     let mut directives = Vec::new();
     for (name, level) in query.pairs() {
         match name {
@@ -112,15 +114,15 @@ pub(super) fn logging(query: &Query, handle: &Handle) -> Page {
         }
     }
     if directives.is_empty() {
-        return Page::text(format!("active filter: {}\n", handle.log_filter()));
+        return AdminResponse::text(format!("active filter: {}\n", handle.log_filter()));
     }
     match handle.set_log_filter(&directives.join(",")) {
-        Ok(()) => Page::text(format!("active filter: {}\n", handle.log_filter())),
-        Err(error) => Page::text(format!("{error}\n")).with_status(StatusCode::BAD_REQUEST),
+        Ok(()) => AdminResponse::text(format!("active filter: {}\n", handle.log_filter())),
+        Err(error) => AdminResponse::text(format!("{error}\n")).with_status(StatusCode::BAD_REQUEST),
     }
 }
 
-pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
+pub(super) async fn drain(query: &Query, handle: &ControlHandle) -> AdminResponse {
     if query.has("inboundonly") {
         let handle = handle.clone();
         let drained = tokio::spawn(async move { handle.drain_inbound().await });
@@ -128,13 +130,13 @@ pub(super) async fn drain(query: &Query, handle: &Handle) -> Page {
             // It ends, or with it the process.
             let _ = drained.await;
         }
-        return Page::text("OK\n");
+        return AdminResponse::text("OK\n");
     }
     handle.drain_listeners();
-    Page::text("OK\n")
+    AdminResponse::text("OK\n")
 }
 
-pub(super) fn quit(handle: &Handle) -> Page {
+pub(super) fn quit(handle: &ControlHandle) -> AdminResponse {
     handle.quit();
-    Page::text("OK\n")
+    AdminResponse::text("OK\n")
 }

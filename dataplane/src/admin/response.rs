@@ -4,13 +4,13 @@ use http::StatusCode;
 
 /// An answer: status, content type and body.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct AdminResponse {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
 }
 
-impl Page {
+impl AdminResponse {
     pub(super) fn text(body: impl Into<String>) -> Self {
         Self { status: StatusCode::OK, content_type: "text/plain; charset=UTF-8", body: body.into() }
     }

@@ -1,0 +1,159 @@
+//! What clusters and listeners name that arrives by itself, and who names it.
+//!
+//! ```text
+//!   Cluster, Listener --link--> Dependencies { what -> who } --owners--> who is affected when it comes or goes
+//!                                        `--take_changes--> what has to be asked for, and what no longer
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resource::ChildKey;
+use crate::decode::{ClusterPlan, EndpointSource, ListenerPlan, Reference};
+use crate::dns::Question;
+
+/// How long the first answer to a question about a name is waited for.
+const FIRST_ANSWER: Duration = Duration::from_secs(15);
+
+/// Something that a cluster or listener names and that arrives by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dependency {
+    /// An assignment of endpoints (EDS).
+    Endpoints(ChildKey),
+    /// A route configuration (RDS).
+    Route(ChildKey),
+    /// A secret (SDS).
+    Secret(ChildKey),
+    /// The addresses of a name.
+    Addresses(Question),
+    /// All virtual hosts that are resources of their own (VHDS).
+    VirtualHosts,
+}
+
+/// A resource that names others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dependent {
+    /// A cluster, by name.
+    Cluster(Arc<str>),
+    /// A listener, by name.
+    Listener(Arc<str>),
+}
+
+/// What is decoded of a resource that names others.
+pub trait HasDependencies {
+    /// What it names, each with how long it is waited for; `None` is for ever.
+    fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_;
+}
+
+fn key_of(reference: &Reference) -> ChildKey {
+    (reference.source.clone(), Arc::clone(&reference.name))
+}
+
+fn secret(reference: &Reference) -> (Dependency, Option<Duration>) {
+    (Dependency::Secret(key_of(reference)), reference.fetch_timeout)
+}
+
+impl HasDependencies for ClusterPlan {
+    fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_ {
+        let (endpoints, names) = match &self.source {
+            EndpointSource::Eds(reference) => {
+                (Some((Dependency::Endpoints(key_of(reference)), reference.fetch_timeout)), None)
+            }
+            EndpointSource::Dns(dns) => (None, Some(dns.questions())),
+            EndpointSource::Static(_) | EndpointSource::OnDemand(_) => (None, None),
+        };
+        let names = names.into_iter().flatten().map(|name| (Dependency::Addresses(name), Some(FIRST_ANSWER)));
+        endpoints.into_iter().chain(names).chain(self.secrets().map(secret))
+    }
+}
+
+impl HasDependencies for ListenerPlan {
+    fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_ {
+        let routes = self
+            .routes
+            .iter()
+            .map(|reference| (Dependency::Route(key_of(reference)), reference.fetch_timeout));
+        routes.chain(self.secrets().map(secret))
+    }
+}
+
+/// Who names what.
+#[derive(Debug, Default)]
+pub(super) struct Dependencies {
+    /// What nobody names is not in it.
+    dependents: HashMap<Dependency, BTreeSet<Dependent>>,
+    named: HashMap<Dependent, HashSet<Dependency>>,
+    changed: HashSet<Dependency>,
+    /// What was told as begun and not as ended.
+    asked: HashSet<Dependency>,
+}
+
+/// What became of something that is named, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DependencyChange {
+    /// Somebody names it now.
+    Begun(Dependency),
+    /// Nobody names it any more.
+    Ended(Dependency),
+    /// It came, and nobody names it.
+    Unreferenced(Dependency),
+}
+
+impl Dependencies {
+    /// Replaces what `owner` names.
+    pub(super) fn link(&mut self, dependent: &Dependent, dependencies: HashSet<Dependency>) {
+        let before = self.named.remove(dependent).unwrap_or_default();
+        for dependency in before.difference(&dependencies) {
+            if let Some(dependents) = self.dependents.get_mut(dependency) {
+                dependents.remove(dependent);
+                if dependents.is_empty() {
+                    self.dependents.remove(dependency);
+                    self.changed.insert(dependency.clone());
+                }
+            }
+        }
+        for dependency in dependencies.difference(&before) {
+            let dependents = self.dependents.entry(dependency.clone()).or_default();
+            if dependents.is_empty() {
+                self.changed.insert(dependency.clone());
+            }
+            dependents.insert(dependent.clone());
+        }
+        if !dependencies.is_empty() {
+            self.named.insert(dependent.clone(), dependencies);
+        }
+    }
+
+    /// Who names it.
+    pub(super) fn dependents(&self, dependency: &Dependency) -> impl Iterator<Item = &Dependent> {
+        self.dependents.get(dependency).into_iter().flatten()
+    }
+
+    /// Whether anybody names it.
+    pub(super) fn is_named(&self, dependency: &Dependency) -> bool {
+        self.dependents.contains_key(dependency)
+    }
+
+    /// Notes something that came although nobody names it, so that it is looked at with what changed.
+    pub(super) fn note(&mut self, dependency: Dependency) {
+        self.changed.insert(dependency);
+    }
+
+    /// Takes what changed since the last time.
+    pub(super) fn take_changes(&mut self) -> Vec<DependencyChange> {
+        let mut changes = Vec::with_capacity(self.changed.len());
+        for dependency in std::mem::take(&mut self.changed) {
+            if !self.dependents.contains_key(&dependency) {
+                changes.push(if self.asked.remove(&dependency) {
+                    DependencyChange::Ended(dependency)
+                } else {
+                    DependencyChange::Unreferenced(dependency)
+                });
+            } else if self.asked.insert(dependency.clone()) {
+                changes.push(DependencyChange::Begun(dependency));
+            }
+        }
+        changes
+    }
+}
