@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hyper ── frames ──▶ Pinged ── the same, and a PING between two of them ──▶ TLS
-//! hyper ◀── bytes ─── Pinged ◀── what arrives after it is the sign of life ── TLS
+//! hyper ◀── bytes ─── KeepaliveStream ◀── what arrives after it is the sign of life ── TLS
 //! ```
 //!
 //! hyper pings by its own timer only. So a PING is put between its frames underneath it, and its acknowledgement goes

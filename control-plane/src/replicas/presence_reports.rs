@@ -35,7 +35,7 @@ const PACE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Parts of what one replica says. Fewer than the operations of one transaction of any store.
 const SHARDS: u64 = 64;
-/// What a transaction needs beside its values: keys and frames of all shards.
+/// What a transaction needs beside its values: keys and frames of all parts.
 const TXN_OVERHEAD: usize = 64 * 128;
 
 /// Starts telling and following; both end with the token. `replica` is new at each start.
@@ -54,7 +54,7 @@ pub fn spawn_presence(
     });
 }
 
-/// A shard as it is stored.
+/// A part of the report as it is stored: the workloads of one key.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredReport(BTreeMap<WorkloadId, StoredWorkload>);
 
@@ -261,7 +261,7 @@ impl Writer {
     }
 }
 
-/// Shards that are written together.
+/// Keys that are written in one transaction.
 #[derive(Default)]
 struct ReportPart {
     txn: Txn,

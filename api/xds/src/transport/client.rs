@@ -211,7 +211,7 @@ impl ClientTask {
             ClientCommand::UnsubscribeAll(kind) => self.session.unsubscribe_all(kind),
             ClientCommand::Unsubscribe(kind, name) => self.session.unsubscribe(kind, &name),
             ClientCommand::Answer(kind, response_id, verdict) => {
-                self.session.answer(kind, &response_id, verdict)
+                self.session.answer(kind, &response_id, verdict);
             }
             ClientCommand::Reconnect => return Some(StreamEnd::Renew),
         }

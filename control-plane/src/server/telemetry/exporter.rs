@@ -59,7 +59,7 @@ impl Collector {
                 );
             }
             Some(CollectorChange::Back) => {
-                tracing::info!(endpoint = %self.endpoint, "the OTLP collector answers")
+                tracing::info!(endpoint = %self.endpoint, "the OTLP collector answers");
             }
             None => {}
         }
