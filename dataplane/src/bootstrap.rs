@@ -52,7 +52,6 @@ pub struct Bootstrap {
 /// Where a whole list (LDS, CDS) comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListSource {
-    /// The stream.
     Ads,
     /// A file with a discovery response.
     File(PathBuf),
@@ -61,9 +60,7 @@ pub enum ListSource {
 /// The discovery stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveryStream {
-    /// Which protocol.
     pub variant: DiscoveryVariant,
-    /// With whom.
     pub target: GrpcTarget,
 }
 
@@ -88,7 +85,6 @@ pub enum GrpcTarget {
 /// A metrics service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsSink {
-    /// With whom.
     pub target: GrpcTarget,
     /// `stats_flush_interval`.
     pub interval: Duration,
@@ -121,24 +117,13 @@ pub enum MetricNaming {
 pub enum BootstrapError {
     /// The file cannot be read.
     #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// It is neither YAML nor JSON, or has fields that a bootstrap has not.
     #[error("{path}: {reason}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    Syntax { path: PathBuf, reason: String },
     /// A field is not supported or wrong.
     #[error("{path}: {rejection}")]
     Field {
-        /// The file.
         path: PathBuf,
         /// Which field, and why.
         rejection: Rejection,

@@ -123,7 +123,6 @@ impl Breaker {
         self.remaining(resource) == 0
     }
 
-    /// The limits.
     pub fn thresholds(&self) -> &Thresholds {
         &self.thresholds
     }

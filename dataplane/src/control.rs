@@ -1,14 +1,14 @@
 //! The control thread's actor: takes configuration from everywhere, puts it to work in every worker, and answers.
 //!
 //! ```text
-//!   stream --Notice--+                            +--> Engine (swap, waits for every worker)
-//!   files -----------+--> Control { World } ------+--> stream (ACK or NACK, subscriptions)
-//!   names, identity -+         ^                  +--> snapshot on disk
-//!   admin, statistics --ControlQuery--+                  +--> /ready
+//!   stream --Notice--+                                 +--> Engine (swap, waits for every worker)
+//!   files -----------+--> Control { World } -----------+--> stream (ACK or NACK, subscriptions)
+//!   DNS, identity ---+         ^                       +--> snapshot on disk
+//!   admin, statistics --ControlQuery                   +--> /ready
 //! ```
 //!
-//! It owns all configuration state; others ask by [`ControlHandle`]. An update is acknowledged after every worker serves by
-//! it. Losing the control plane changes nothing here.
+//! It owns all configuration state; others ask by [`ControlHandle`]. An update is acknowledged after every worker serves
+//! by it. Without a control plane it goes on with the configuration in use.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -114,9 +114,7 @@ pub enum StartError {
     /// A resource of the bootstrap file is refused.
     #[error("static {kind} {name:?} is refused: {rejection}")]
     Static {
-        /// Its type.
         kind: &'static str,
-        /// Its name.
         name: String,
         /// Which field, and why.
         rejection: Rejection,
@@ -143,19 +141,28 @@ impl StartError {
     }
 }
 
-/// See the module.
+/// The state of the control thread; [`Control::run`] is its event loop.
 #[derive(Debug)]
 pub struct Control {
+    /// What the proxy was started from: static resources, and where all others come from.
     bootstrap: Bootstrap,
+    /// The file that the bootstrap was read from, for `/server_info`; `None` for a joined workload.
     config_path: Option<PathBuf>,
+    /// Every resource, warming and in use.
     world: World,
+    /// Turns resources into a [`Runtime`], and keeps the parts that did not change.
     builder: RuntimeBuilder,
+    /// The worker threads.
     engine: Engine,
     /// What every worker serves by.
     runtime: Arc<Runtime>,
+    /// When the proxy started, for `server.uptime` and `/server_info`.
     started: SystemTime,
+    /// The certificate of a joined workload, renewed by the rotation task; `None` where a bootstrap file names secrets.
     identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// Publishes the secrets in use to connections that the control thread makes itself.
     secrets: watch::Sender<Arc<Secrets>>,
+    /// The xDS stream: what to subscribe to goes out, responses come in. `None` without one, and when it has ended.
     stream: Option<(Client, mpsc::Receiver<Notice>)>,
     /// What the stream was asked for by name.
     subscribed: HashSet<(ResourceKind, Arc<str>)>,
@@ -163,22 +170,33 @@ pub struct Control {
     received_lists: HashSet<ResourceKind>,
     /// Updates that are not answered yet, in their order.
     pending: Vec<PendingUpdate>,
+    /// What admin endpoints, telemetry and supervision ask, by a [`ControlHandle`].
     queries: mpsc::Receiver<ControlQuery>,
+    /// Resolves the names of DNS clusters; its answers come by `answers`.
     resolver: Resolver,
     answers: mpsc::Receiver<Answer>,
+    /// Watches files with discovery responses; their content comes by `file_updates`.
     watchers: Watchers,
     file_updates: mpsc::Receiver<FileUpdate>,
+    /// Publishes how far the start or the end is, for `/ready`.
     phase: watch::Sender<Phase>,
+    /// Statistics that the control thread sets: uptime, membership, versions.
     gauges: Gauges,
     /// The snapshot that this proxy started with.
     restored: Option<ConfigSnapshot>,
+    /// What readiness waits for until the first configuration is complete.
     startup: Startup,
-    binding: BindRetries,
-    saving: SnapshotSchedule,
-    sweeps: OutlierSweeps,
+    /// When listeners whose address was taken are bound again.
+    bind_retries: BindRetries,
+    /// When the configuration in use is written to disk, and where.
+    snapshot_schedule: SnapshotSchedule,
+    /// When the outlier detection of each cluster is swept.
+    outlier_sweeps: OutlierSweeps,
     /// The workers have to be given a runtime whatever has changed in the world.
     dirty: bool,
+    /// The join protocol's `Leave`, which a drain waits for while the listeners are still open; it is sent once.
     leave_mesh: Shared<BoxFuture<'static, ()>>,
+    /// Ends [`Control::run`], which then drains.
     stop: CancellationToken,
 }
 
@@ -218,9 +236,9 @@ impl Control {
             gauges,
             restored: None,
             startup: Startup::default(),
-            binding: BindRetries::default(),
-            saving: SnapshotSchedule::to(config.snapshots),
-            sweeps: OutlierSweeps::default(),
+            bind_retries: BindRetries::default(),
+            snapshot_schedule: SnapshotSchedule::to(config.snapshots),
+            outlier_sweeps: OutlierSweeps::default(),
             dirty: true,
             leave_mesh: std::future::ready(()).boxed().shared(),
             stop: config.stop,
@@ -333,10 +351,10 @@ impl Control {
             self.world.next_deadline(),
             self.pending.iter().map(PendingUpdate::deadline).min(),
             self.startup.next_deadline(),
-            self.binding.next_deadline(),
+            self.bind_retries.next_deadline(),
             // While something warms there is nothing to save yet.
-            self.saving.next_deadline().filter(|_| self.world.is_warm()),
-            self.sweeps.next_deadline(),
+            self.snapshot_schedule.next_deadline().filter(|_| self.world.is_warm()),
+            self.outlier_sweeps.next_deadline(),
         ]
         .into_iter()
         .flatten()

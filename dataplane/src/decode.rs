@@ -79,7 +79,6 @@ pub enum ConfigSource {
 pub struct Reference {
     /// Where it comes from.
     pub source: ConfigSource,
-    /// Its name.
     pub name: Arc<str>,
     /// `initial_fetch_timeout`: after this long the referrer goes on without it; `None` waits for ever.
     pub fetch_timeout: Option<Duration>,

@@ -16,13 +16,10 @@ use tokio::task::AbortHandle;
 pub enum LookupFamily {
     /// IPv6 if there is any, else IPv4.
     Auto,
-    /// IPv4.
     V4Only,
-    /// IPv6.
     V6Only,
     /// IPv4 if there is any, else IPv6.
     V4Preferred,
-    /// Both.
     All,
 }
 
@@ -47,7 +44,6 @@ impl LookupFamily {
 /// A name to look up, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// The name.
     pub name: Arc<str>,
     /// The port that its addresses get.
     pub port: u16,

@@ -44,7 +44,6 @@ pub struct JoinedIdentity {
     pub identity: Identity,
     /// Where they are kept.
     pub directory: IdentityDir,
-    /// The control plane.
     pub replicas: Replicas,
 }
 

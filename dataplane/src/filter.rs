@@ -37,7 +37,6 @@ use rbac::Rbac;
 pub struct HttpFilter {
     /// The entry's name, by which `typed_per_filter_config` means it.
     pub name: Arc<str>,
-    /// What it does.
     pub filter: Filter,
 }
 

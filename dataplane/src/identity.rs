@@ -93,13 +93,13 @@ impl Identity {
         &self.chain
     }
 
-    /// The roots.
+    /// The root certificates that peers of this mesh are verified against.
     #[must_use]
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         &self.bundle
     }
 
-    /// The private key.
+    /// The private key, which never leaves this machine.
     #[must_use]
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))

@@ -3,6 +3,11 @@
 //! One control thread (xDS, admin, identity, telemetry) builds an immutable runtime; worker threads serve with
 //! it. Nothing on the path of a request takes a lock or reads configuration messages.
 
+#![allow(
+    missing_docs,
+    reason = "an application: items are public for its tests and binary, and a field or variant whose name says all needs no comment"
+)]
+
 pub mod admin;
 pub mod args;
 pub mod balance;

@@ -72,13 +72,9 @@ pub struct StringMatch {
 /// How a text is compared.
 #[derive(Clone, Debug)]
 pub enum Pattern {
-    /// Equal.
     Exact(Box<str>),
-    /// Begins with.
     Prefix(Box<str>),
-    /// Ends with.
     Suffix(Box<str>),
-    /// Contains.
     Contains(Box<str>),
     /// Matches an expression that [`whole_regex`] compiled.
     Regex(Regex),

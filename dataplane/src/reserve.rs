@@ -45,21 +45,12 @@ pub enum ReserveError {
     Bind {
         /// Which flag says so.
         flag: &'static str,
-        /// The address.
         address: SocketAddr,
-        /// The kernel's answer.
         source: io::Error,
     },
     /// Two flags say the same.
     #[error("error: {flag} {address}: {other} is the same address; give each its own")]
-    Twice {
-        /// The second flag.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The first flag.
-        other: &'static str,
-    },
+    Twice { flag: &'static str, address: SocketAddr, other: &'static str },
 }
 
 /// What to do about an address that cannot be bound.

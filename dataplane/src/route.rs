@@ -40,7 +40,6 @@ use crate::rejection::Notes;
 /// `RouteConfiguration`, meant.
 #[derive(Debug, Default)]
 pub struct RouteConfig {
-    /// The resource's name.
     pub name: Arc<str>,
     /// The virtual hosts: its own, then those that came by themselves. Shared, so that of many only those that change
     /// are made anew.
@@ -78,7 +77,6 @@ pub struct Overlap {
 /// `VirtualHost`, meant.
 #[derive(Debug)]
 pub struct VirtualHost {
-    /// Its name.
     pub name: Arc<str>,
     /// The domains, in lower case.
     pub domains: Vec<Arc<str>>,
@@ -96,9 +94,7 @@ pub struct VirtualHost {
 pub struct Route {
     /// Its name, for `%ROUTE_NAME%`.
     pub name: Arc<str>,
-    /// What it matches.
     pub matches: RouteMatch,
-    /// What happens.
     pub action: Action,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,

@@ -30,10 +30,8 @@ pub struct ConfigSnapshot {
 /// One resource of a snapshot.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SavedResource {
-    /// Its type.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// Its name.
     #[prost(string, tag = "2")]
     pub name: String,
     /// The version that the control plane gave it.

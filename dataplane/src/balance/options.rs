@@ -26,7 +26,6 @@ impl LbPolicy {
 /// What a cluster says about balancing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BalanceOptions {
-    /// The policy.
     pub policy: LbPolicy,
     /// `healthy_panic_threshold` in percent, 50 by default.
     pub panic_threshold: u8,

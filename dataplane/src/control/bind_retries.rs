@@ -10,7 +10,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// to leave its address. Then the listener counts as refused, and the others serve.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// When binding is tried again for listeners whose address was taken.
 #[derive(Debug, Default)]
 pub(super) struct BindRetries {
     retry_at: Option<Instant>,

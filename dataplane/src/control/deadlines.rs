@@ -1,11 +1,11 @@
-//! Who waits, and until when.
+//! A queue of deadlines by key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use tokio::time::Instant;
 
-/// Those who wait, the first deadline first.
+/// Keys that wait, each until its deadline or for ever, ordered by deadline.
 #[derive(Debug)]
 pub(super) struct DeadlineQueue<K> {
     /// `None` waits for ever.

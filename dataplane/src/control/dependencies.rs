@@ -1,8 +1,8 @@
-//! What clusters and listeners name that arrives by itself, and who names it.
+//! The resources that clusters and listeners name, such as endpoints, routes and secrets, and who names each.
 //!
 //! ```text
-//!   Cluster, Listener --link--> Dependencies { what -> who } --owners--> who is affected when it comes or goes
-//!                                        `--take_changes--> what has to be asked for, and what no longer
+//!   Cluster, Listener --link--> Dependencies --dependents--> who is affected when a resource comes or goes
+//!                                    `--take_changes--> what has to be subscribed to, and what no longer
 //! ```
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -13,10 +13,10 @@ use super::resource::ChildKey;
 use crate::decode::{ClusterPlan, EndpointSource, ListenerPlan, Reference};
 use crate::dns::Question;
 
-/// How long the first answer to a question about a name is waited for.
+/// How long a DNS cluster warms until the first answer of the resolver.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
-/// Something that a cluster or listener names and that arrives by itself.
+/// What a cluster or listener names and needs before it can be used, and what does not come with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Dependency {
     /// An assignment of endpoints (EDS).
@@ -25,13 +25,13 @@ pub enum Dependency {
     Route(ChildKey),
     /// A secret (SDS).
     Secret(ChildKey),
-    /// The addresses of a name.
+    /// The addresses of a DNS name.
     Addresses(Question),
     /// All virtual hosts that are resources of their own (VHDS).
     VirtualHosts,
 }
 
-/// A resource that names others.
+/// A resource that names others, and warms until they are there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dependent {
     /// A cluster, by name.
@@ -40,7 +40,7 @@ pub enum Dependent {
     Listener(Arc<str>),
 }
 
-/// What is decoded of a resource that names others.
+/// A decoded resource that names others.
 pub trait HasDependencies {
     /// What it names, each with how long it is waited for; `None` is for ever.
     fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_;
@@ -78,7 +78,7 @@ impl HasDependencies for ListenerPlan {
     }
 }
 
-/// Who names what.
+/// Which dependents name which dependencies, and what is subscribed to because of that.
 #[derive(Debug, Default)]
 pub(super) struct Dependencies {
     /// What nobody names is not in it.
@@ -89,7 +89,7 @@ pub(super) struct Dependencies {
     asked: HashSet<Dependency>,
 }
 
-/// What became of something that is named, or was.
+/// A change of what is named, since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DependencyChange {
     /// Somebody names it now.

@@ -1,4 +1,4 @@
-//! How others ask the control thread.
+//! The handle by which admin endpoints, telemetry and supervision ask the control thread.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::runtime::Runtime;
 use crate::stats::Reading;
 
-/// Where the proxy is in its life.
+/// The proxy's state as Envoy's `/ready` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Waiting for the first configuration.
@@ -43,10 +43,9 @@ impl Phase {
     }
 }
 
-/// What a caller may look at.
+/// What [`ControlHandle::inspect`] shows of the control thread.
 #[derive(Debug)]
 pub struct ControlState<'a> {
-    /// All resources.
     pub world: &'a World,
     /// What was started from.
     pub bootstrap: &'a Bootstrap,
@@ -54,9 +53,7 @@ pub struct ControlState<'a> {
     pub runtime: &'a Runtime,
     /// When the proxy started.
     pub started: SystemTime,
-    /// Worker threads.
     pub workers: usize,
-    /// The bootstrap file.
     pub config_path: Option<&'a Path>,
     pub(super) engine: &'a Engine,
 }

@@ -66,7 +66,7 @@ impl Control {
 
     /// The last good configuration. It is served when the control plane does not answer in time.
     pub(super) fn take_snapshot(&mut self) {
-        let Some(directory) = self.saving.directory() else { return };
+        let Some(directory) = self.snapshot_schedule.directory() else { return };
         let snapshot = match ConfigSnapshot::load(directory, &self.bootstrap.node.id) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return,
@@ -96,13 +96,13 @@ impl Control {
 
     /// Saves what is in use once changes have settled.
     pub(super) fn save(&mut self, now: Instant) {
-        if self.saving.is_due(now) && self.world.is_warm() {
+        if self.snapshot_schedule.is_due(now) && self.world.is_warm() {
             self.save_now();
         }
     }
 
     pub(super) fn save_now(&mut self) {
-        let Some(directory) = self.saving.take() else { return };
+        let Some(directory) = self.snapshot_schedule.take() else { return };
         let snapshot = self.world.snapshot(&self.bootstrap.node.id);
         // Writing waits for the disk, which must not hold up the control thread.
         let write = move || {

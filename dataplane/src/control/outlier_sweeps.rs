@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::deadlines::DeadlineQueue;
 use crate::runtime::Runtime;
 
-/// See the module.
+/// The next sweep of each cluster that has outlier detection.
 #[derive(Debug, Default)]
 pub(super) struct OutlierSweeps(DeadlineQueue<Arc<str>>);
 

@@ -14,7 +14,7 @@ use super::world::World;
 /// taken, and the server must not wait for ever.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// One update on its way.
+/// A discovery response that is applied and not yet acknowledged.
 #[derive(Debug)]
 pub(super) struct PendingUpdate {
     pub(super) kind: ResourceKind,

@@ -1,4 +1,4 @@
-//! Resources as they are kept: what was accepted, what is on its way, what was refused.
+//! One resource as it is kept: the accepted version, the one that warms, and the one that was refused last.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,22 +9,20 @@ use tokio::time::Instant;
 use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 
-/// Names a resource that others refer to.
+/// Which child resource: where it comes from, and its name.
 pub type ChildKey = (ConfigSource, Arc<str>);
 
 /// Who configured a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigOrigin {
-    /// The bootstrap file.
     Static,
     /// A stream or a watched file.
     Dynamic,
 }
 
-/// A resource that was accepted.
+/// A version of a resource that was decoded and accepted.
 #[derive(Debug, Clone)]
 pub struct Accepted<T> {
-    /// What it means.
     pub value: T,
     /// The version that its source gave it.
     pub version: Arc<str>,
@@ -32,7 +30,7 @@ pub struct Accepted<T> {
     pub body: Bytes,
     /// Fields that have no effect.
     pub ignored: Vec<String>,
-    /// When it was taken.
+    /// When it was accepted.
     pub updated: SystemTime,
     /// Who configured it.
     pub origin: ConfigOrigin,
@@ -46,23 +44,18 @@ impl Accepted<()> {
     }
 }
 
-/// The last version that was refused.
+/// A version of a resource that was refused, as `/config_dump` shows it.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// Its version.
     pub version: Arc<str>,
-    /// Its bytes.
     pub body: Bytes,
-    /// Why.
     pub rejection: Rejection,
-    /// When.
     pub at: SystemTime,
 }
 
 /// A resource that warms before it is used.
 #[derive(Debug)]
 pub struct WarmingResource<T> {
-    /// In use.
     pub active: Option<Accepted<Arc<T>>>,
     /// On its way, since when.
     pub warming: Option<(Accepted<Arc<T>>, Instant)>,
@@ -91,7 +84,6 @@ impl<T> WarmingResource<T> {
 /// A resource that arrives for others; used at once.
 #[derive(Debug)]
 pub struct ChildResource<T> {
-    /// In use.
     pub accepted: Option<Accepted<T>>,
     /// Refused last, until something is accepted.
     pub refused: Option<Refused>,
@@ -106,11 +98,8 @@ impl<T> Default for ChildResource<T> {
 /// One resource of an update.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// Its name.
     pub name: Arc<str>,
-    /// Its version.
     pub version: Arc<str>,
-    /// Its bytes.
     pub body: Bytes,
 }
 

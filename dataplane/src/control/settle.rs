@@ -1,4 +1,4 @@
-//! Bringing what was taken to the workers, and answering for it.
+//! Swapping accepted resources in at the workers, and the ACKs and NACKs that follow.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Control {
         if self.startup.end_hold(now.instant) {
             tracing::warn!("no word from the control plane: serving the last good configuration");
         }
-        self.dirty |= self.binding.take_retry(now.instant);
+        self.dirty |= self.bind_retries.take_retry(now.instant);
         if self.has_changes() && !self.startup.holds() {
             self.dirty = false;
             self.swap(now).await;
@@ -47,7 +47,7 @@ impl Control {
         self.answer_settled(now.instant);
         self.announce_ready(now.instant);
         self.save(now.instant);
-        self.sweeps.run(&self.runtime, now.instant);
+        self.outlier_sweeps.run(&self.runtime, now.instant);
         Ok(())
     }
 
@@ -84,10 +84,10 @@ impl Control {
             changed_clusters = built.clusters.len(),
             "every worker serves by the new configuration"
         );
-        self.sweeps.follow(&runtime, &built.clusters, now.instant);
+        self.outlier_sweeps.follow(&runtime, &built.clusters, now.instant);
         self.runtime = runtime;
         if failures.is_empty() {
-            self.binding.succeeded();
+            self.bind_retries.succeeded();
         }
         for failure in failures {
             tracing::error!("{failure}");
@@ -95,10 +95,10 @@ impl Control {
             let refusal = (Arc::clone(&failure.name), rejection);
             self.world.note_unbound(&failure.name, &refusal.1, now);
             self.pending.iter_mut().for_each(|pending| pending.refuse(ResourceKind::Listener, &refusal));
-            self.binding.failed(now.instant);
+            self.bind_retries.failed(now.instant);
         }
         if self.stream.is_some() {
-            self.saving.changed(now.instant);
+            self.snapshot_schedule.changed(now.instant);
         }
     }
 
@@ -132,7 +132,7 @@ impl Control {
         let complete = is_received(ResourceKind::Cluster, &self.bootstrap.cluster_source)
             && is_received(ResourceKind::Listener, &self.bootstrap.listener_source)
             && self.world.is_warm()
-            && self.binding.is_decided(now)
+            && self.bind_retries.is_decided(now)
             && !self.has_changes();
         if complete && self.is_starting() {
             self.startup.complete(now);

@@ -9,7 +9,7 @@ use crate::identity::IdentityDir;
 /// Changes that come together are saved together.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// When the configuration in use is written next, and to which directory.
 #[derive(Debug)]
 pub(super) struct SnapshotSchedule {
     directory: Option<IdentityDir>,

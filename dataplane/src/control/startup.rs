@@ -12,7 +12,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Where something comes all the time, it counts as complete after this long.
 const QUIET_LIMIT: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// How far the start is: whether a snapshot is held back, and whether the first configuration is complete.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
     /// Until when a restored snapshot is held back; `None` where nothing is.

@@ -22,7 +22,7 @@ use crate::decode::ConfigSource;
 use crate::rejection::Rejection;
 use crate::route::{Vhds, VirtualHost};
 
-/// See the module.
+/// The virtual hosts that came by VHDS, and which route configurations wait for them.
 #[derive(Debug)]
 pub struct VirtualHosts {
     hosts: ChildTable<Arc<VirtualHost>>,

@@ -1,4 +1,4 @@
-//! Warming: when a resource has everything that it names, and what has to be asked for until then.
+//! Warming: when a cluster or listener has everything that it names, and what has to be subscribed to until then.
 
 use std::sync::Arc;
 use std::time::Duration;

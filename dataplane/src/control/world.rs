@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A changed listener or cluster warms beside the one in use and takes its place when everything that it names has
-//! arrived; so does a route configuration whose virtual hosts are resources of their own. What is refused leaves the one in use as it is. Each change notes what it affects (`due`, `stale`, `needs`),
-//! so that the work that follows need look at nothing else. No I/O and no clock: the caller passes the time.
+//! arrived; so does a route configuration whose virtual hosts are resources of their own. What is refused leaves the one
+//! in use as it is. Each change notes what it affects (`due`, `stale`, `dependencies`), so that the work that follows
+//! need look at nothing else. No I/O and no clock: the caller passes the time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use crate::route::RouteConfig;
 use crate::runtime::CertifiedIdentity;
 use crate::stats::Registry;
 
-/// See the module.
+/// All resources that the control thread knows, by type: warming, in use, and refused last.
 #[derive(Debug)]
 pub struct World {
     /// CDS.
@@ -47,14 +48,19 @@ pub struct World {
     pub secrets: ChildTable<SecretPlan>,
     /// Ids of statistics.
     pub registry: Registry,
+    /// The secrets in use, shared with connections that the control thread makes itself.
     pub(super) usable: Arc<Secrets>,
+    /// How often each secret has changed, so that a TLS context is built anew when one of its secrets did.
     generations: HashMap<ChildKey, u64>,
+    /// The newest addresses of each DNS name that a cluster in use or on its way names.
     pub(super) resolved: HashMap<Question, Vec<SocketAddr>>,
+    /// Which cluster or listener names which child resource, and what is subscribed to because of that.
     pub(super) dependencies: Dependencies,
     /// Warming resources that have to be looked at: they are new, or something that they name has come.
     pub(super) due: BTreeSet<Dependent>,
     /// All other warming resources: when they go on without what they lack.
     pub(super) warming_deadlines: DeadlineQueue<Dependent>,
+    /// What the next build of the runtime has to make anew.
     pub(super) stale: StaleParts,
 }
 
@@ -65,7 +71,7 @@ pub(super) struct StaleParts {
     pub(super) routes: HashSet<ChildKey>,
 }
 
-/// What has to be asked for since the last time, and what no longer.
+/// What has to be subscribed to since the last time, and what to be unsubscribed from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SubscriptionChanges {
     pub(super) begun: Vec<Dependency>,

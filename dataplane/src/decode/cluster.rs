@@ -27,7 +27,6 @@ use crate::runtime::{Discovery, DnsCache, Endpoint, Endpoints, TcpKeepalive, Tra
 /// A cluster as its resource says it.
 #[derive(Debug, Clone)]
 pub struct ClusterPlan {
-    /// Its name.
     pub name: Arc<str>,
     /// `alt_stat_name`, else the name.
     pub stat_name: Arc<str>,

@@ -16,16 +16,14 @@ use crate::runtime::{Health, Locality};
 /// The endpoints as the resource says them.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointsPlan {
-    /// All of them.
     pub list: Vec<EndpointPlan>,
     /// `overprovisioning_factor` in percent.
     pub overprovisioning: u32,
 }
 
-/// One endpoint.
+/// An endpoint of an assignment; its host may still be a name.
 #[derive(Debug, Clone)]
 pub struct EndpointPlan {
-    /// Where it is.
     pub host: EndpointHost,
     /// `hostname`.
     pub hostname: Option<Arc<str>>,
@@ -35,7 +33,6 @@ pub struct EndpointPlan {
     pub health: Health,
     /// `priority` of its locality.
     pub priority: u32,
-    /// Its locality.
     pub locality: Arc<Locality>,
     /// Metadata that picks its transport socket.
     pub socket_match: Option<Struct>,

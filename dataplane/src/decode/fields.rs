@@ -20,7 +20,6 @@ use crate::rejection::{Rejection, Within as _};
 /// Where an endpoint is: an address, or a name that has to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointHost {
-    /// Known.
     Address(SocketAddr),
     /// To be resolved: name and port.
     Name(Arc<str>, u16),

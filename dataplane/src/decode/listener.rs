@@ -31,9 +31,7 @@ use crate::stats::{ListenerStats, Scope};
 /// A listener as its resource says it.
 #[derive(Debug)]
 pub struct ListenerPlan {
-    /// Its name.
     pub name: Arc<str>,
-    /// Where it binds.
     pub address: SocketAddr,
     /// Route configurations that it names.
     pub routes: Vec<Reference>,

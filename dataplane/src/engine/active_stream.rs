@@ -27,27 +27,41 @@ use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
 
-/// What the request does upstream.
+/// The newest attempt of a request on an endpoint.
 #[derive(Debug)]
 pub(crate) struct Upstream {
+    /// The endpoint, which counts the request as active while this lives.
     pub(crate) picked: Picked,
+    /// The pooled connection, from the response's head on.
     pub(crate) lease: Option<Lease>,
+    /// When the endpoint was picked, for `upstream_rq_time`.
     pub(crate) started: Instant,
+    /// This side's address of the connection, once there is one.
     pub(crate) local: Option<std::net::SocketAddr>,
+    /// Its place among the cluster's `max_requests`.
     _permit: Permit<BreakerOf>,
 }
 
 /// One request and its response.
 #[derive(Debug)]
 pub(crate) struct ActiveStream {
+    /// The downstream connection that it came by.
     pub(crate) connection: Rc<HttpConnection>,
+    /// The connection manager and routes as they were when the request began.
     pub(crate) view: Rc<HttpView>,
+    /// When the request's head had come.
     pub(crate) start: Instant,
+    /// The status that the caller gets; 0 before it is known.
     pub(crate) status: u16,
+    /// `%RESPONSE_FLAGS%`.
     pub(crate) flags: ResponseFlags,
+    /// `%RESPONSE_CODE_DETAILS%`.
     pub(crate) details: Cow<'static, str>,
+    /// How far the request's body is; `None` where it has none or was not begun.
     pub(crate) progress: Option<Rc<Progress>>,
+    /// The newest attempt; `None` before the first, and for local replies.
     pub(crate) upstream: Option<Upstream>,
+    /// What the access log is told of the head; `None` where there is no log.
     pub(crate) record: Option<Box<Record>>,
     /// The route that `view.routes` has for the request.
     pub(crate) found: Option<RouteRef>,
@@ -55,19 +69,25 @@ pub(crate) struct ActiveStream {
     pub(crate) member: Option<u32>,
     /// The host that the request names, where its cluster is one of those.
     pub(crate) host: Option<Found>,
+    /// Bytes of the response's body that the caller was sent.
     pub(crate) sent: u64,
+    /// How often the request was sent to an endpoint.
     pub(crate) attempts: u32,
+    /// Whether the retry policy had it sent again.
     pub(crate) retried: bool,
+    /// `grpc-status` of the response, from its head or trailers.
     pub(crate) grpc_status: Option<u32>,
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
+    /// The timeouts that apply to it.
     pub(crate) limits: Rc<Limits>,
-    /// What filters remember.
+    /// What filters keep from the request for the response and its trailers.
     pub(crate) filters: Vec<Remembered>,
     /// The response's head has come from the server.
     pub(super) responding: bool,
-    /// Counted and logged.
+    /// Whether its end was counted and logged, which happens once.
     pub(super) done: bool,
+    /// Counts it as active on the downstream connection.
     _in_flight: InFlight,
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::runtime::{Runtime, TrafficDirection};
 use crate::stats::ShardSnapshot;
 
-/// One demand.
+/// What the control thread asks of one worker, in the order in which it is sent.
 pub(super) enum WorkerCommand {
     /// Serve by this configuration from now on.
     Swap { runtime: Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>, done: oneshot::Sender<()> },

@@ -28,7 +28,7 @@ pub(crate) struct Tunnelled {
     pub(crate) failure: Option<io::Error>,
 }
 
-/// Why.
+/// Why a tunnel ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// Both sides said that they were done.

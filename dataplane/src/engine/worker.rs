@@ -29,7 +29,7 @@ use super::repeats::Repeats;
 use super::trust::{Lists, clients, servers};
 use crate::runtime::Runtime;
 
-/// A worker's state.
+/// One worker thread: its clusters, its listeners, and the command channels of all workers.
 #[derive(Debug)]
 pub(crate) struct Worker {
     local: Rc<Local>,

@@ -12,7 +12,7 @@ use super::fraction::Fraction;
 use crate::matcher::{StringMatch, UndecidedAs};
 use crate::stats::{CounterId, Registry, Scope};
 
-/// The filter.
+/// `envoy.filters.http.cors`: has no policy of its own, those of routes and virtual hosts apply.
 #[derive(Debug, Clone)]
 pub struct Cors {
     /// `http.PREFIX.cors.*`.

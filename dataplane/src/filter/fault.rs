@@ -14,7 +14,7 @@ use super::fraction::Fraction;
 use crate::matcher::HeaderMatch;
 use crate::stats::{CounterId, GaugeId, Registry, Scope};
 
-/// The filter.
+/// `envoy.filters.http.fault`, with its own faults for routes that say nothing else.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// What happens where the route says nothing else.
@@ -63,7 +63,6 @@ pub(super) enum AbortStatus {
 /// Who says what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Given<T> {
-    /// The configuration.
     Fixed(T),
     /// Each request, by headers; without them nothing happens to it.
     ByHeader,

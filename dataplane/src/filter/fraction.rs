@@ -18,9 +18,7 @@ pub struct Fraction {
 }
 
 impl Fraction {
-    /// All of them.
     pub const ALL: Self = Self { numerator: 1, unit: WHOLE };
-    /// None of them.
     pub const NONE: Self = Self { numerator: 0, unit: WHOLE };
 
     /// Whether this request is one of the share; `random` is spread evenly.

@@ -11,7 +11,7 @@ use crate::format::Context;
 use crate::matcher::{StringMatch, UndecidedAs};
 use crate::route::{Evaluated, HeaderOps};
 
-/// The filter.
+/// `envoy.filters.http.header_mutation`, whose mutations and those of routes add up.
 #[derive(Debug, Clone)]
 pub struct HeaderMutation {
     /// Done first, whatever routes say.
@@ -26,7 +26,6 @@ pub enum LevelOrder {
     /// From the most specific level to the least specific one.
     #[default]
     LeastSpecificLast,
-    /// The other way.
     MostSpecificLast,
 }
 
@@ -38,7 +37,7 @@ pub struct Mutations {
     pub(super) response_trailers: Vec<Mutation>,
 }
 
-/// One step.
+/// One mutation; they are applied in their order.
 #[derive(Debug)]
 pub(super) enum Mutation {
     /// A header is added, replaced or removed by its name.

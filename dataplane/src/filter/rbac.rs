@@ -8,10 +8,9 @@ use std::sync::Arc;
 use crate::rbac::HttpRbac;
 use crate::stats::RbacStats;
 
-/// The filter.
+/// `envoy.filters.http.rbac`, with its own policies for routes that say nothing else.
 #[derive(Debug, Clone)]
 pub struct Rbac {
-    /// The policies.
     pub rbac: Arc<HttpRbac>,
     /// `http.PREFIX.rbac.*`; a route's own policies count here too.
     pub stats: RbacStats,

@@ -95,13 +95,10 @@ pub struct DownstreamInfo<'a> {
 /// The endpoint's side of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UpstreamInfo<'a> {
-    /// The endpoint's address.
     pub host: Option<SocketAddr>,
-    /// The endpoint's name.
     pub host_name: Option<&'a str>,
     /// The proxy's address of the connection.
     pub local: Option<SocketAddr>,
-    /// The cluster.
     pub cluster: Option<&'a str>,
     /// Why the connection failed.
     pub transport_failure: Option<&'a str>,

@@ -19,9 +19,7 @@ pub enum AccessLogFilter {
     Header(HeaderMatch),
     /// Every request that is no health check: all of them, since no filter here answers health checks.
     NotHealthCheck,
-    /// All hold.
     And(Vec<AccessLogFilter>),
-    /// Any holds.
     Or(Vec<AccessLogFilter>),
 }
 
@@ -60,7 +58,7 @@ impl AccessLogFilter {
         }
     }
 
-    /// Whether it holds.
+    /// Whether a request with these properties is logged, or its local reply mapped.
     pub fn accepts(&self, at: &Context<'_>) -> bool {
         match self {
             Self::Status(comparison) => comparison.holds(at.response_code.into()),

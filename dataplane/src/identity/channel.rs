@@ -36,7 +36,6 @@ pub enum Credentials {
     Pinned([u8; 32]),
     /// The identity at the time of each connection.
     Joined {
-        /// The newest identity.
         identity: watch::Receiver<Arc<Identity>>,
         /// The mesh, which the control plane must belong to.
         trust_domain: TrustDomain,

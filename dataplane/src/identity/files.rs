@@ -30,11 +30,9 @@ use crate::reserve::OwnListeners;
 pub struct Membership {
     /// Where xDS and join are.
     pub control_plane: ControlPlanes,
-    /// The mesh.
     pub trust_domain: TrustDomain,
     /// The service that the token named.
     pub service: ServiceId,
-    /// This instance.
     pub workload: WorkloadId,
     /// Where it said that its sidecar listens. Not known of joins by earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,28 +44,13 @@ pub struct Membership {
 pub enum FilesError {
     /// Reading or writing failed.
     #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// A file does not hold what it should.
     #[error("{path}: {reason}; remove the directory and join again with a token")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    Content { path: PathBuf, reason: String },
     /// The files do not make an identity.
     #[error("{path}: {source}; remove the directory and join again with a token")]
-    Identity {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        source: IdentityError,
-    },
+    Identity { path: PathBuf, source: IdentityError },
 }
 
 /// The directory of `--identity-dir`.

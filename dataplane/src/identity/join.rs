@@ -82,11 +82,9 @@ impl From<Status> for IssueError {
 /// What a join gave.
 #[derive(Debug)]
 pub struct JoinOutcome {
-    /// The mesh.
     pub trust_domain: TrustDomain,
     /// The service that the token named.
     pub service: ServiceId,
-    /// This instance.
     pub workload: WorkloadId,
     /// Key and certificate.
     pub identity: Identity,

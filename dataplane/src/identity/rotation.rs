@@ -30,7 +30,6 @@ pub enum WallClock {
     Anchored {
         /// Wall-clock time at `since`.
         wall: SystemTime,
-        /// The anchor.
         since: Instant,
     },
 }
@@ -42,7 +41,6 @@ impl WallClock {
         Self::Anchored { wall, since: Instant::now() }
     }
 
-    /// The time now.
     #[must_use]
     pub fn now(self) -> SystemTime {
         match self {

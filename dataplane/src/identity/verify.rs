@@ -22,12 +22,7 @@ pub enum Trust {
     /// root with its chain.
     Pin([u8; 32]),
     /// After it: the bundle and the mesh's trust domain.
-    Bundle {
-        /// The roots.
-        roots: Vec<CertificateDer<'static>>,
-        /// The mesh.
-        trust_domain: TrustDomain,
-    },
+    Bundle { roots: Vec<CertificateDer<'static>>, trust_domain: TrustDomain },
 }
 
 /// Accepts the control plane and nobody else.

@@ -27,7 +27,6 @@ pub enum Action {
 /// `RouteAction`, meant.
 #[derive(Debug)]
 pub struct Forward {
-    /// Where to.
     pub cluster: ClusterChoice,
     /// The answer where the cluster does not exist: 503, 404 or 500.
     pub cluster_not_found: StatusCode,
@@ -64,7 +63,6 @@ pub enum ClusterChoice {
     Header(HeaderName),
     /// One of several, by weight.
     Weighted {
-        /// The clusters.
         clusters: Vec<WeightedCluster>,
         /// Sum of the weights.
         total: u64,
@@ -74,7 +72,6 @@ pub enum ClusterChoice {
 /// A member of `weighted_clusters`.
 #[derive(Debug)]
 pub struct WeightedCluster {
-    /// The cluster.
     pub name: Arc<str>,
     /// Its part of the sum.
     pub weight: u32,
@@ -193,9 +190,7 @@ pub struct RouteUpgrade {
 /// `direct_response`.
 #[derive(Debug)]
 pub struct DirectResponse {
-    /// The status.
     pub status: StatusCode,
-    /// The body.
     pub body: Bytes,
     /// `body_format`: how the body is made from the request; `%LOCAL_REPLY_BODY%` is `body`.
     pub format: Option<Arc<Format>>,

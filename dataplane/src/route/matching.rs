@@ -8,7 +8,6 @@ use crate::matcher::{HeaderMatch, RequestHead, StringMatch, UndecidedAs};
 /// `RouteMatch`, meant.
 #[derive(Clone, Debug)]
 pub struct RouteMatch {
-    /// The path.
     pub path: PathMatch,
     pub(crate) ignore_case: bool,
     pub(crate) headers: Vec<HeaderMatch>,

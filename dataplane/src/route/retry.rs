@@ -88,7 +88,6 @@ impl RetryOn {
 /// Why no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection.
     Connect,
     /// The stream was refused by the peer, who promises that it did nothing.
     RefusedStream,

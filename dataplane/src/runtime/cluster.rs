@@ -15,7 +15,6 @@ use crate::stats::{ClusterStats, DnsCacheStats};
 /// A set of equal endpoints and how they are spoken to.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// The resource's name.
     pub name: Arc<str>,
     /// `alt_stat_name`, else the name.
     pub stat_name: Arc<str>,
@@ -69,7 +68,6 @@ impl Cluster {
 /// How a cluster's endpoints are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
-    /// In the resource.
     Static,
     /// By EDS.
     Eds,
@@ -111,9 +109,7 @@ impl DnsCache {
 /// HTTP towards the endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamHttp {
-    /// The protocol.
     pub protocol: UpstreamProtocol,
-    /// HTTP/2 options.
     pub http2: Http2Options,
     /// `common_http_protocol_options.idle_timeout`, 1 h: how long an unused connection is kept.
     pub idle_timeout: Option<Duration>,
@@ -188,10 +184,9 @@ pub struct Endpoints {
     pub overprovisioning: u32,
 }
 
-/// One endpoint.
+/// An endpoint with a known address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it is.
     pub address: SocketAddr,
     /// `hostname`, for `auto_host_rewrite`; for DNS clusters the name that was resolved.
     pub hostname: Option<Arc<str>>,
@@ -240,10 +235,7 @@ pub enum Health {
 /// Region, zone and sub-zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Locality {
-    /// Region.
     pub region: String,
-    /// Zone.
     pub zone: String,
-    /// Sub-zone.
     pub sub_zone: String,
 }

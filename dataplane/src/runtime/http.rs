@@ -38,15 +38,11 @@ pub struct HttpManager {
     pub path: PathOptions,
     /// `strip_any_host_port` and `strip_matching_host_port`.
     pub strip_port: StripPort,
-    /// Timeouts.
     pub timeouts: HttpTimeouts,
-    /// Limits.
     pub limits: HttpLimits,
     /// `headers_with_underscores_action`.
     pub underscores: Underscores,
-    /// HTTP/1 options.
     pub http1: Http1Options,
-    /// HTTP/2 options.
     pub http2: Http2Options,
     /// Upgrades that are allowed for every route, for instance `websocket`, `CONNECT`; a route may differ.
     pub upgrades: Vec<UpgradeConfig>,

@@ -106,7 +106,6 @@ pub struct FilterChain {
 pub enum NetworkFilter {
     /// `envoy.filters.network.rbac`.
     Rbac {
-        /// The policies.
         rbac: Arc<NetworkRbac>,
         /// `STAT_PREFIX.rbac.*`.
         stats: RbacStats,

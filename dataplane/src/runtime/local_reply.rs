@@ -24,9 +24,7 @@ pub(crate) struct Mapper {
 /// An answer of the proxy.
 #[derive(Debug)]
 pub struct MappedReply<'a> {
-    /// The status.
     pub status: u16,
-    /// The body.
     pub body: String,
     /// The `content-type` of a body that is not empty.
     pub content_type: &'a str,

@@ -11,7 +11,7 @@ use crate::matcher::search_regex;
 use crate::rejection::{Rejection, Within as _};
 use crate::route::{NewPath, PathMatch, PathRewrite, Redirect, RouteMatch, Substitution};
 
-/// Reads a substitution.
+/// Reads a `RegexMatchAndSubstitute`, whose substitution may name groups of its pattern only.
 pub(super) fn substitution(given: &RegexMatchAndSubstitute) -> Result<Substitution, Rejection> {
     let pattern = given.pattern.as_ref().ok_or_else(|| Rejection::new("pattern", "is missing"))?;
     let pattern = search_regex(&pattern.regex).within(|| "pattern")?;

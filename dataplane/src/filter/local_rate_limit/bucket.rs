@@ -34,7 +34,7 @@ impl TokenBucket {
         Self { most, interval, whole, origin, empty: AtomicU64::new(0) }
     }
 
-    /// Takes a token.
+    /// Takes a token, or says when the next one comes.
     pub(super) fn take(&self, now: Instant) -> Taken {
         let now = self.moment(now);
         let taken = self.empty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |empty| {

@@ -21,7 +21,7 @@ const SHORTEST_FILL: Duration = Duration::from_millis(50);
 /// `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: u32 = 8;
 
-/// Reads the filter.
+/// Reads `LocalRateLimit` as the entry of a connection manager, with its own bucket.
 pub(in super::super) fn filter(given: &Wire, notes: &mut Notes) -> Result<Arc<LocalRateLimit>, Rejection> {
     if given.stat_prefix.is_empty() {
         return Err(Rejection::new("stat_prefix", "must not be empty"));
