@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weft_api::Version;
+use weft_api::{ServiceId, Version};
 use weft_policies::compile::{Health, Upstream};
 use weft_policies::kinds::workload::ProxyType;
 use weft_policies::parse;
