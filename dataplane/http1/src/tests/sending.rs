@@ -68,7 +68,9 @@ async fn sends_requests_one_after_the_other() {
     let (sent, _) = exchange(&mut client, &mut server, request(Method::POST, "/", ""), ok).await;
     assert_eq!(sent, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
     let (sent, _) = exchange(&mut client, &mut server, request(Method::OPTIONS, "/", ""), ok).await;
-    assert_eq!(sent, "OPTIONS / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(sent, "OPTIONS / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    let (sent, _) = exchange(&mut client, &mut server, request(Method::DELETE, "/", ""), ok).await;
+    assert_eq!(sent, "DELETE / HTTP/1.1\r\nhost: a\r\n\r\n");
 }
 
 #[tokio::test]
