@@ -9,7 +9,7 @@
 //!
 //! It does no I/O and reads no clock. Contents are computed when a response leaves, from the view and the
 //! subscription of that moment (U16). At most one response is outstanding for each type (S5), which is also what
-//! merges a storm of changes. A view update with [`Changes::Keys`] costs those names and no more.
+//! merges a storm of changes. A view update with [`Changes::Keys`](crate::Changes::Keys) costs those names and no more.
 //!
 //! Order: clusters and endpoints (and secrets) go out together, since Envoy acknowledges a cluster only when it is warm;
 //! listeners and routes wait until the clusters that they name are accepted (W5), and a cluster stays until
