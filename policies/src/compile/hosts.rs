@@ -50,11 +50,9 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
         let mut body = host.encode_to_vec();
         append_domains(&mut body, &names, port.port, index == default);
         let refs = clusters(compiled.clusters);
-        let mut origins = Origins::of_service(service);
-        origins.extend(compiled.origins.into_vec());
         Compiled {
             resource: Resource::new(ResourceKind::VirtualHost, name, body, refs),
-            origins: origins.into_vec(),
+            origins: compiled.origins.into_vec(),
             form: Some(RouteForm::VirtualHosts),
         }
     });
@@ -65,17 +63,9 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
 /// there is none.
 pub(super) fn route_configuration(scope: &Scope, model: &Model<'_>) -> Option<Compiled> {
     let mut callers = model.workloads_in(&scope.namespace).filter(|workload| workload.has_sidecar());
-    if !callers.any(|workload| Scope::of(workload, model) == *scope) {
-        return None;
-    }
-    let mut compiled = assemble(RouteForm::VirtualHosts, scope, std::iter::empty(), model);
-    let by_vhds =
-        RouteConfiguration { vhds: Some(Vhds { config_source: Some(wire::ads()) }), ..Default::default() };
-    let mut body = compiled.resource.body.to_vec();
-    body.extend(by_vhds.encode_to_vec());
-    let Resource { kind, name, refs, .. } = &*compiled.resource;
-    compiled.resource = Resource::new(*kind, name.clone(), body, refs.clone());
-    Some(compiled)
+    callers
+        .any(|workload| Scope::of(workload, model) == *scope)
+        .then(|| assemble(RouteForm::VirtualHosts, scope, std::iter::empty(), model))
 }
 
 /// The route configuration of a scope's callers with virtual hosts of services within it, as they were compiled and in
@@ -110,6 +100,13 @@ fn assemble<'a>(
     let (mut unknown, cluster) = unknown_hosts::virtual_host(scope, model);
     wire::append_string(&mut unknown, DOMAINS, "*");
     wire::append_message(&mut body, VIRTUAL_HOSTS, &unknown);
+    match form {
+        RouteForm::Table => {}
+        RouteForm::VirtualHosts => {
+            let vhds = Some(Vhds { config_source: Some(wire::ads()) });
+            body.extend(RouteConfiguration { vhds, ..Default::default() }.encode_to_vec());
+        }
+    }
     refs.extend(cluster.map(|name| ResourceRef::new(ResourceKind::Cluster, name)));
     origins.extend(model.set.defaults().1);
     Compiled {
