@@ -5,14 +5,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
-use weft_e2e::harness::{free_port, ours};
+use weft_e2e::harness::free_port;
 
 use crate::plain;
+use crate::rig::build::Build;
 use crate::rig::configs::installed;
 use crate::rig::origin::{self, Size};
 use crate::rig::process::Running;
@@ -26,37 +26,15 @@ pub struct Counting {
     /// Requests of each size that are counted
     #[arg(long, default_value_t = 2000)]
     requests: u32,
-    /// A build of weft-proxy to count; may be repeated. Without it, the one of this profile
-    #[arg(long, value_name = "NAME=PATH")]
-    proxy: Vec<Build>,
 }
 
-#[derive(Debug, Clone)]
-struct Build {
-    name: String,
-    program: PathBuf,
-}
-
-impl FromStr for Build {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, path) = text.split_once('=').ok_or("is not NAME=PATH")?;
-        let program = std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
-        Ok(Self { name: name.to_owned(), program })
-    }
-}
-
-/// Counts, and prints a table.
-pub fn run(mut counting: Counting) -> anyhow::Result<()> {
-    if counting.proxy.is_empty() {
-        counting.proxy.push(Build { name: "weft-proxy".to_owned(), program: ours("weft-proxy")? });
-    }
+/// Counts for each build, and prints a table.
+pub fn run(counting: &Counting, builds: &[Build]) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let origin_port = free_port()?;
     let _origin = origin::start(dir.path(), origin_port)?;
     println!("| instructions a request | 64 byte answers | 64 KiB answers |\n| --- | --- | --- |");
-    for build in &counting.proxy {
+    for build in builds {
         let counts = Size::ALL.map(|size| count(dir.path(), build, origin_port, size, counting.requests));
         let [small, large] = counts;
         println!("| {} | **{:.0}** | **{:.0}** |", build.name, small?, large?);

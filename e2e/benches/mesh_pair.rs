@@ -10,12 +10,13 @@ mod rig;
 use std::path::Path;
 
 use clap::Parser as _;
+use rig::build::Build;
 use rig::configs::{bootstrap, cluster};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
 use rig::process::Running;
 use rig::report::{finish, ratios};
-use weft_e2e::harness::{envoy_program, free_port, ours};
+use weft_e2e::harness::{envoy_program, free_port};
 
 /// Where each pair runs while it is its turn.
 const PEER_PROCESSOR: usize = 0;
@@ -31,18 +32,14 @@ fn main() -> anyhow::Result<()> {
     let origin_port = free_port()?;
     let _origin = origin::start(dir, origin_port)?;
     let identities = Identities::issue()?;
-    let weft = ours("weft-proxy")?;
-    let peers = [
-        pair(dir, "weft pair", &weft, &["run", "--workers", "1"], &identities, origin_port)?,
-        pair(
-            dir,
-            "Envoy pair",
-            &envoy_program()?,
-            &["--concurrency", "1", "-l", "error"],
-            &identities,
-            origin_port,
-        )?,
-    ];
+    let weft = Build { name: "weft".to_owned(), ..Build::this()? };
+    let mut peers = Vec::new();
+    for Build { name, program } in std::iter::once(weft).chain(effort.proxy.clone()) {
+        let name = format!("{name} pair");
+        peers.push(pair(dir, &name, &program, &["run", "--workers", "1"], &identities, origin_port)?);
+    }
+    let envoy_args = ["--concurrency", "1", "-l", "error"];
+    peers.push(pair(dir, "Envoy pair", &envoy_program()?, &envoy_args, &identities, origin_port)?);
     let rows = hold(dir, &peers, &effort)?;
     let goals = ratios(&rows, "weft pair", "Envoy pair", 0.65)?;
     finish("mesh_pair", &effort, &rows, &goals)
@@ -50,7 +47,7 @@ fn main() -> anyhow::Result<()> {
 
 fn pair(
     dir: &Path,
-    name: &'static str,
+    name: &str,
     program: &Path,
     args: &[&str],
     identities: &Identities,
@@ -73,7 +70,7 @@ fn pair(
     let server = start("server", inbound, identities.server_side(inbound, origin)?)?;
     let mut client = start("client", outbound, identities.client_side(outbound, inbound)?)?;
     Size::ALL.into_iter().try_for_each(|size| client.answers(outbound, size.path()))?;
-    Ok(Peer { name, port: outbound, processes: vec![client, server] })
+    Ok(Peer { name: name.to_owned(), port: outbound, processes: vec![client, server] })
 }
 
 /// Certificates in PEM.

@@ -10,12 +10,13 @@ use std::path::Path;
 
 use clap::Parser as _;
 use instructions::Counting;
+use rig::build::Build;
 use rig::configs::{bootstrap, cluster, installed, nginx};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
 use rig::process::Running;
 use rig::report::{Goal, finish, ratios};
-use weft_e2e::harness::{envoy_program, free_port, ours};
+use weft_e2e::harness::{envoy_program, free_port};
 
 /// Where each peer runs while it is its turn.
 const PEER_PROCESSOR: usize = 0;
@@ -25,7 +26,7 @@ const PEER_PROCESSOR: usize = 0;
 struct Args {
     #[command(flatten)]
     effort: Effort,
-    /// Count instructions a request, of weft-proxy alone, and measure nothing else
+    /// Count instructions a request, of weft-proxy or of the builds given alone, and measure nothing else
     #[arg(long)]
     instructions: bool,
     #[command(flatten)]
@@ -35,25 +36,21 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let Args { effort, instructions, counting } = Args::parse();
     if instructions {
-        return instructions::run(counting);
+        let this = if effort.proxy.is_empty() { vec![Build::this()?] } else { Vec::new() };
+        return instructions::run(&counting, &[this, effort.proxy].concat());
     }
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let origin_port = free_port()?;
     let _origin = origin::start(dir, origin_port)?;
-    let weft = ours("weft-proxy")?;
-    let peers = [
-        envoy_like(dir, "weft-proxy", &weft, &["run", "--workers", "1"], origin_port)?,
-        envoy_like(
-            dir,
-            "Envoy 1.40",
-            &envoy_program()?,
-            &["--concurrency", "1", "-l", "error"],
-            origin_port,
-        )?,
-        nginx_peer(dir, origin_port)?,
-        haproxy_peer(dir, origin_port)?,
-    ];
+    let mut peers = Vec::new();
+    for Build { name, program } in std::iter::once(Build::this()?).chain(effort.proxy.clone()) {
+        peers.push(envoy_like(dir, &name, &program, &["run", "--workers", "1"], origin_port)?);
+    }
+    let envoy_args = ["--concurrency", "1", "-l", "error"];
+    peers.push(envoy_like(dir, "Envoy 1.40", &envoy_program()?, &envoy_args, origin_port)?);
+    peers.push(nginx_peer(dir, origin_port)?);
+    peers.push(haproxy_peer(dir, origin_port)?);
     let rows = hold(dir, &peers, &effort)?;
     let mut goals = ratios(&rows, "weft-proxy", "Envoy 1.40", 0.6)?;
     let idle = rows.iter().find(|row| row.peer == "weft-proxy").map_or(f64::NAN, |row| row.idle);
@@ -61,14 +58,14 @@ fn main() -> anyhow::Result<()> {
     finish("proxy", &effort, &rows, &goals)
 }
 
-fn ready(name: &'static str, port: u16, mut process: Running) -> anyhow::Result<Peer> {
+fn ready(name: &str, port: u16, mut process: Running) -> anyhow::Result<Peer> {
     Size::ALL.into_iter().try_for_each(|size| process.answers(port, size.path()))?;
-    Ok(Peer { name, port, processes: vec![process] })
+    Ok(Peer { name: name.to_owned(), port, processes: vec![process] })
 }
 
 fn envoy_like(
     dir: &Path,
-    name: &'static str,
+    name: &str,
     program: &Path,
     args: &[&str],
     origin: u16,

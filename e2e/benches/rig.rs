@@ -9,6 +9,7 @@
 //! All peers run during the whole measurement and take turns: A B C D, A B C D, … so that a slow moment of the machine
 //! meets all of them. CPU time is the scheduler's count for the peer's processes alone, read before and after each turn.
 
+pub mod build;
 pub mod configs;
 pub mod contest;
 pub mod load;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
+use super::build::Build;
 use super::load::{self, Seen};
 use super::origin::Size;
 use super::process::Running;
@@ -20,6 +21,9 @@ pub struct Effort {
     /// Seconds a turn.
     #[arg(long, default_value_t = 3)]
     pub seconds: u64,
+    /// Another build of weft-proxy that takes part, as one of the commit before; may be repeated
+    #[arg(long, value_name = "NAME=PATH")]
+    pub proxy: Vec<Build>,
     /// Put the table into BENCHMARKS.md.
     #[arg(long)]
     pub write: bool,
@@ -32,7 +36,7 @@ pub struct Effort {
 #[derive(Debug)]
 pub struct Peer {
     /// Its name in the table.
-    pub name: &'static str,
+    pub name: String,
     /// Where the load goes.
     pub port: u16,
     /// All processes on the way.
@@ -52,7 +56,7 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Row {
     /// The peer's name.
-    pub peer: &'static str,
+    pub peer: String,
     /// How large the answers were.
     pub size: Size,
     /// One for each round.
@@ -76,7 +80,7 @@ impl Peer {
 
     fn turn(&self, size: Size, seconds: u64) -> anyhow::Result<Turn> {
         let before = self.cpu_nanos()?;
-        let seen = load::run(self.port, size, seconds).with_context(|| self.name)?;
+        let seen = load::run(self.port, size, seconds).with_context(|| self.name.clone())?;
         let spent = self.cpu_nanos()? - before;
         Ok(Turn { cpu: spent as f64 / 1000.0 / seen.requests as f64, seen })
     }
@@ -133,7 +137,7 @@ pub fn hold(dir: &Path, peers: &[Peer], effort: &Effort) -> anyhow::Result<Vec<R
         }
         for ((peer, turns), idle) in peers.iter().zip(turns).zip(&idle) {
             let calls = peer.calls(dir, size)?;
-            rows.push(Row { peer: peer.name, size, turns, calls, idle: *idle, loaded: peer.resident()? });
+            rows.push(Row { peer: peer.name.clone(), size, turns, calls, idle: *idle, loaded: peer.resident()? });
         }
     }
     Ok(rows)
