@@ -13,9 +13,9 @@
 
 mod read;
 mod session;
+mod subscription_state;
 #[cfg(test)]
 mod tests;
-mod type_state;
 mod update;
 
 pub use session::Session;

@@ -1,7 +1,7 @@
 //! The server's side of one discovery stream, as a state machine.
 //!
 //! ```text
-//!   on_request ──► TypeState (one a type): subscription, what the client holds, what is in flight
+//!   on_request ──► WatchedType (one a type): subscription, what the client holds, what is in flight
 //!   on_update  ──►   │  dirty names
 //!                    ▼
 //!   poll ◄── decide: skip, send, remove, or wait for a reference ──► Event
@@ -31,7 +31,7 @@ mod status;
 mod subscription;
 #[cfg(test)]
 mod tests;
-mod type_state;
+mod watched_type;
 
 pub use event::{Blame, Event, Rejected};
 pub use limits::{ACK_TIMEOUT, MAX_NAMES, MAX_RESPONSE};

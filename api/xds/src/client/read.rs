@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message;
 use weft_api::resource::{ResourceKind, Version};
 
-use super::type_state::TypeState;
+use super::subscription_state::SubscriptionState;
 use super::update::Added;
 use crate::wire;
 
@@ -41,7 +41,7 @@ struct NamedResource {
 pub(super) fn delta(
     kind: ResourceKind,
     response: wire::DeltaDiscoveryResponse,
-    state: &TypeState,
+    state: &SubscriptionState,
 ) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
@@ -70,7 +70,7 @@ pub(super) fn delta(
 pub(super) fn sotw(
     kind: ResourceKind,
     response: wire::DiscoveryResponse,
-    state: &TypeState,
+    state: &SubscriptionState,
 ) -> Result<ReadResponse, Violation> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());

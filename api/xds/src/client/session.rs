@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_api::resource::ResourceKind;
 
 use super::read;
-use super::type_state::{Answer, TypeState};
+use super::subscription_state::{Answer, SubscriptionState};
 use super::update::{ResponseId, Update, Verdict};
 use crate::server::{Request, Response, Variant};
 use crate::wire;
@@ -17,7 +17,7 @@ pub struct Session {
     /// Sent with the first message of each stream (S1).
     node: wire::Node,
     /// Subscription and accepted versions of each type, by [`ResourceKind::index`].
-    types: [TypeState; 6],
+    types: [SubscriptionState; 6],
     /// How many streams have been opened; 0 before the first.
     stream: u64,
     /// The node was sent on this stream.
@@ -28,7 +28,7 @@ impl Session {
     /// A client that wants nothing yet.
     #[must_use]
     pub fn new(variant: Variant, node: wire::Node) -> Self {
-        let types = ResourceKind::ALL.map(|_| TypeState::default());
+        let types = ResourceKind::ALL.map(|_| SubscriptionState::default());
         Self { variant, node, types, stream: 0, said_node: false }
     }
 
@@ -55,7 +55,7 @@ impl Session {
     /// Whether there is any reason to have a stream.
     #[must_use]
     pub fn wants_anything(&self) -> bool {
-        self.types.iter().any(TypeState::is_wanted)
+        self.types.iter().any(SubscriptionState::is_wanted)
     }
 
     /// A new stream begins; what was not answered on the old one is forgotten there.
@@ -135,7 +135,7 @@ impl Session {
         self.state_mut(kind).held.extend(held);
     }
 
-    fn state_mut(&mut self, kind: ResourceKind) -> &mut TypeState {
+    fn state_mut(&mut self, kind: ResourceKind) -> &mut SubscriptionState {
         &mut self.types[kind.index()]
     }
 }

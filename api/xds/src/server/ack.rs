@@ -8,7 +8,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use super::event::{Blame, COMPLETE_SET, Event, Rejected};
 use super::message::Variant;
 use super::session::Session;
-use super::type_state::{ClientVersion, InFlightResponse, ResourceState};
+use super::watched_type::{ClientVersion, InFlightResponse, ResourceState};
 use crate::sanitize;
 
 /// So many refusals of one type are kept with all their words; of more, the beginning of the words.

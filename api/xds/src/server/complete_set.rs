@@ -15,7 +15,7 @@ use super::event::{Blame, COMPLETE_SET, Event, Rejected};
 use super::gate::GateState;
 use super::respond::{Batch, version_of};
 use super::session::Session;
-use super::type_state::{InFlightResponse, TypeState};
+use super::watched_type::{InFlightResponse, WatchedType};
 
 impl Session {
     /// The whole set, if all of it may leave. `None` while something in it waits, and while the client refuses it.
@@ -127,7 +127,7 @@ impl Session {
     }
 }
 
-impl TypeState {
+impl WatchedType {
     /// Whether the client refused this set, or something in it (S9).
     fn refuses_set(&self, kind: ResourceKind, set: &[Arc<Resource>]) -> bool {
         set.iter().any(|resource| self.refuses(resource))

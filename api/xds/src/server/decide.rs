@@ -7,7 +7,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
 use super::gate::GateState;
 use super::session::Session;
-use super::type_state::ClientVersion;
+use super::watched_type::ClientVersion;
 
 #[derive(Debug)]
 pub(super) enum Decision {

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::limits::ACK_TIMEOUT;
 use super::message::Scope;
 use super::session::Session;
-use super::type_state::ResourceState;
+use super::watched_type::ResourceState;
 
 /// How long listeners and routes have waited for one cluster.
 #[derive(Debug)]

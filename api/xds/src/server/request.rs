@@ -10,7 +10,7 @@ use super::limits::MAX_NAMES;
 use super::message::{EmptyFirst, Request, Scope, Variant};
 use super::session::Session;
 use super::subscription::{self, TooManyNames, WILDCARD};
-use super::type_state::ClientVersion;
+use super::watched_type::ClientVersion;
 use crate::sanitize::{self, MAX_REFUSAL};
 use crate::wire;
 
@@ -122,7 +122,7 @@ impl Session {
     /// How much the names count that this client made the session remember, on all types.
     #[must_use]
     pub fn names(&self) -> usize {
-        self.types.iter().map(super::type_state::TypeState::weight).sum()
+        self.types.iter().map(super::watched_type::WatchedType::weight).sum()
     }
 
     fn subscribe(&mut self, kind: ResourceKind, name: &str) -> Result<(), TooManyNames> {

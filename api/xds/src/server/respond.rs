@@ -10,7 +10,7 @@ use super::decide::Decision;
 use super::event::Event;
 use super::limits::MAX_RESPONSE;
 use super::session::Session;
-use super::type_state::{ClientVersion, InFlightResource, InFlightResponse};
+use super::watched_type::{ClientVersion, InFlightResource, InFlightResponse};
 use crate::source::GrpcSource;
 use crate::wire;
 

@@ -9,7 +9,7 @@ use weft_api::resource::ResourceKind;
 use super::event::{Event, Rejected};
 use super::gate::Gate;
 use super::message::{EmptyFirst, Response, Scope, Variant};
-use super::type_state::TypeState;
+use super::watched_type::WatchedType;
 use crate::interest::Interest;
 use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
 use crate::view::{Changes, View};
@@ -27,7 +27,7 @@ pub struct Session {
     /// The newest view; none before the first, and nothing is answered until then (S14).
     pub(super) view: Option<View>,
     /// Subscription and resources of each type, by [`ResourceKind::index`].
-    pub(super) types: [TypeState; 6],
+    pub(super) types: [WatchedType; 6],
     /// The clusters that listeners or routes wait for, by name (W5).
     pub(super) gates: BTreeMap<Arc<str>, Gate>,
     /// Reported, and not yet taken by [`Self::next_event`].
@@ -48,7 +48,7 @@ impl Session {
             empty_first: EmptyFirst::Wildcard,
             source: None,
             view: None,
-            types: ResourceKind::ALL.map(|_| TypeState::default()),
+            types: ResourceKind::ALL.map(|_| WatchedType::default()),
             gates: BTreeMap::new(),
             events: VecDeque::new(),
             next_nonce: 1,
@@ -147,11 +147,11 @@ impl Session {
         self.types[kind.index()].rejected.insert(rejected.name.clone(), rejected);
     }
 
-    pub(super) fn state(&self, kind: ResourceKind) -> &TypeState {
+    pub(super) fn state(&self, kind: ResourceKind) -> &WatchedType {
         &self.types[kind.index()]
     }
 
-    pub(super) fn state_mut(&mut self, kind: ResourceKind) -> &mut TypeState {
+    pub(super) fn state_mut(&mut self, kind: ResourceKind) -> &mut WatchedType {
         &mut self.types[kind.index()]
     }
 
@@ -168,7 +168,7 @@ impl Session {
         let revision = view.revision;
         if self.synced == Some(revision)
             || !self.types.iter().any(|state| state.asked)
-            || !self.types.iter().all(TypeState::is_idle)
+            || !self.types.iter().all(WatchedType::is_idle)
         {
             return;
         }

@@ -6,7 +6,7 @@ use weft_api::resource::{ResourceKind, Version};
 
 use super::event::{COMPLETE_SET, Rejected};
 use super::session::Session;
-use super::type_state::{ClientVersion, TypeState};
+use super::watched_type::{ClientVersion, WatchedType};
 
 /// A stream, for `/v1/proxies`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,7 +54,7 @@ impl Session {
             revision: self.view.as_ref().map(|view| view.revision),
             synced: self.view.is_some()
                 && self.types.iter().any(|state| state.asked)
-                && self.types.iter().all(TypeState::is_idle),
+                && self.types.iter().all(WatchedType::is_idle),
             types: types
                 .filter(|(_, state)| state.asked)
                 .map(|(kind, state)| self.type_status(kind, state))
@@ -67,9 +67,9 @@ impl Session {
         self.state(kind).held.iter().filter_map(|(name, held)| Some((name, held.accepted.as_ref()?.version)))
     }
 
-    fn type_status(&self, kind: ResourceKind, state: &TypeState) -> StreamTypeStatus {
+    fn type_status(&self, kind: ResourceKind, state: &WatchedType) -> StreamTypeStatus {
         let has = |known| matches!(known, ClientVersion::Unconfirmed | ClientVersion::Exact(_));
-        let in_flight = |held: &super::type_state::ResourceState| {
+        let in_flight = |held: &super::watched_type::ResourceState| {
             held.in_flight.as_ref().is_some_and(|in_flight| in_flight.resource.is_some())
         };
         let held = state.held.values();
@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    fn held_back(&self, kind: ResourceKind, state: &TypeState) -> Vec<Arc<str>> {
+    fn held_back(&self, kind: ResourceKind, state: &WatchedType) -> Vec<Arc<str>> {
         if state.is_set_blocked {
             self.covered(kind).into_iter().map(|resource| resource.name.clone()).collect()
         } else {
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Whether the client is asked to take what it refused: not what has changed since, or went.
-    fn is_refused(&self, kind: ResourceKind, state: &TypeState, rejected: &Rejected) -> bool {
+    fn is_refused(&self, kind: ResourceKind, state: &WatchedType, rejected: &Rejected) -> bool {
         if *rejected.name == *COMPLETE_SET {
             return state.is_set_blocked;
         }

@@ -32,7 +32,7 @@ struct Pending {
 
 /// The client's subscription to one type, and the versions that it has accepted.
 #[derive(Debug, Default)]
-pub(super) struct TypeState {
+pub(super) struct SubscriptionState {
     /// Everything of the type is subscribed to.
     pub wildcard: bool,
     /// Names that are subscribed to, with or without the wildcard.
@@ -61,7 +61,7 @@ pub(super) struct TypeState {
     holds_less: bool,
 }
 
-impl TypeState {
+impl SubscriptionState {
     pub fn want_all(&mut self) {
         if !std::mem::replace(&mut self.wildcard, true) {
             self.list_changed = true;

@@ -83,7 +83,7 @@ pub(super) struct InFlightResponse {
 
 /// The subscription to one type, and the delivery of its resources.
 #[derive(Debug, Default)]
-pub(super) struct TypeState {
+pub(super) struct WatchedType {
     /// A request of this type was seen.
     pub asked: bool,
     pub subscription: Subscription,
@@ -123,7 +123,7 @@ pub(super) struct TypeState {
     pub sent: u64,
 }
 
-impl TypeState {
+impl WatchedType {
     /// Notes that a name may have changed, if the client cares.
     pub fn touch(&mut self, name: &Arc<str>) {
         if self.asked && self.subscription.covers(name) {
