@@ -13,7 +13,7 @@ use weft_api::TrustDomain;
 use weft_api::join::ProxyType;
 use weft_api::supervisor::Supervisor;
 use weft_xds::client::Session;
-use weft_xds::server::{Scope, Variant as StreamVariant};
+use weft_xds::server::{ServedTypes, Variant as StreamVariant};
 use weft_xds::transport::client::Client;
 use weft_xds::transport::server::StreamKind;
 
@@ -215,7 +215,7 @@ fn open_stream(
         let channel = links.channel(&target);
         async move { channel.map_err(Into::into) }
     };
-    Ok(Some(Client::spawn(session, StreamKind { variant, scope: Scope::Aggregated }, connect)))
+    Ok(Some(Client::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, connect)))
 }
 
 fn spawn_reports(

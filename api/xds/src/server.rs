@@ -35,7 +35,7 @@ mod watched_type;
 
 pub use event::{Blame, Event, Rejected};
 pub use limits::{ACK_TIMEOUT, MAX_NAMES, MAX_RESPONSE};
-pub use message::{EmptyFirst, Request, Response, Scope, Variant};
+pub use message::{EmptyFirst, Request, Response, ServedTypes, Variant};
 pub use request::RequestError;
 pub use session::Session;
 pub use status::{StreamStatus, StreamTypeStatus};

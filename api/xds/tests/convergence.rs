@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
 use weft_xds::mailbox::{self, Delivery};
-use weft_xds::server::{self, Event, Rejected, Request, Response, Scope, Variant};
+use weft_xds::server::{self, Event, Rejected, Request, Response, ServedTypes, Variant};
 use weft_xds::{Changes, Layer, View, wire};
 
 use ResourceKind::{Cluster, Endpoint, Listener, Route, Secret};
@@ -125,7 +125,7 @@ impl World {
             layer: Layer::new(),
             revision: 0,
             now: Instant::now(),
-            server: server::Session::new(variant, Scope::Aggregated),
+            server: server::Session::new(variant, ServedTypes::Aggregated),
             publisher,
             views,
             awake: false,
@@ -310,7 +310,7 @@ impl World {
         self.downward.clear();
         self.given_up.clear();
         self.client.on_connect();
-        self.server = server::Session::new(self.variant, Scope::Aggregated);
+        self.server = server::Session::new(self.variant, ServedTypes::Aggregated);
         (self.publisher, self.views) = mailbox::mailbox();
         // Half of the streams come to a control plane that remembers, half to another replica.
         if self.revision.is_multiple_of(2) {

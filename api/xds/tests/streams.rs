@@ -21,14 +21,14 @@ use weft_api::names::SpiffeId;
 use weft_api::resource::{Resource, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
 use weft_xds::mailbox::Delivery;
-use weft_xds::server::{Event, Scope, Variant};
+use weft_xds::server::{Event, ServedTypes, Variant};
 use weft_xds::transport::client::{Client, Notice};
 use weft_xds::transport::server::{DiscoveryServer, Publisher, StreamHandle, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, MAX_STREAMS, NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
 
 const DEADLINE: Duration = Duration::from_secs(10);
-const DELTA: StreamKind = StreamKind { variant: Variant::Delta, scope: Scope::Aggregated };
+const DELTA: StreamKind = StreamKind { variant: Variant::Delta, served: ServedTypes::Aggregated };
 
 /// Hands every stream to the test.
 struct Door {
@@ -92,7 +92,7 @@ impl Mesh {
     fn client(&self, variant: Variant) -> (Client, mpsc::Receiver<Notice>) {
         let session = client::Session::new(variant, node());
         let channel = self.channel.clone();
-        Client::spawn(session, StreamKind { variant, scope: Scope::Aggregated }, move || {
+        Client::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, move || {
             let channel = channel.clone();
             async move { Ok(channel) }
         })

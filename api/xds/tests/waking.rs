@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::mailbox::{self, Delivery, Receiver, Sender};
-use weft_xds::server::{Request, Response, Scope, Session, Variant};
+use weft_xds::server::{Request, Response, ServedTypes, Session, Variant};
 use weft_xds::{Changes, Interest, Layer, View, wire};
 
 use ResourceKind::{Cluster, Endpoint};
@@ -37,7 +37,7 @@ struct Stream {
 impl Stream {
     fn new(view: View) -> Self {
         let (sender, receiver) = mailbox::mailbox();
-        let session = Session::new(Variant::Delta, Scope::Aggregated);
+        let session = Session::new(Variant::Delta, ServedTypes::Aggregated);
         let mut stream = Self { session, sender, receiver, alarm: Arc::default() };
         assert_eq!(stream.sender.send(view, Changes::All), Delivery::Woken);
         stream.turn();
@@ -153,7 +153,7 @@ fn a_change_between_a_request_and_its_answer_is_in_the_answer() {
 #[test]
 fn the_first_view_wakes_whatever_the_client_asked_for() {
     let (sender, mut receiver) = mailbox::mailbox();
-    let session = Session::new(Variant::Sotw, Scope::Aggregated);
+    let session = Session::new(Variant::Sotw, ServedTypes::Aggregated);
     assert!(receiver.set_interest(session.interest()).is_none());
     assert_eq!(sender.send(view(1, &[]), Changes::Keys(vec![])), Delivery::Woken);
     assert!(matches!(session.interest(), Interest::Everything));

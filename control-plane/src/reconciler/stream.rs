@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::compile::RouteForm;
 use weft_xds::mailbox::Delivery;
-use weft_xds::server::Scope;
+use weft_xds::server::ServedTypes;
 use weft_xds::transport::server::{StreamHandle, StreamKind};
 use weft_xds::{Changes, View};
 
@@ -167,9 +167,9 @@ impl OpenStream {
 
     /// Whether a change of this resource may concern it.
     pub(super) fn carries(&self, key: &ResourceKey) -> bool {
-        match self.kind.scope {
-            Scope::Aggregated => true,
-            Scope::Only(kind) => key.kind == kind,
+        match self.kind.served {
+            ServedTypes::Aggregated => true,
+            ServedTypes::Only(kind) => key.kind == kind,
         }
     }
 

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use weft_api::OLDEST_ENVOY;
 use weft_api::names::VIRTUAL_HOSTS_FEATURE;
 use weft_policies::compile::RouteForm;
-use weft_xds::server::{Scope, Variant};
+use weft_xds::server::{ServedTypes, Variant};
 use weft_xds::transport::NodeClaim;
 use weft_xds::transport::server::StreamKind;
 
@@ -31,9 +31,9 @@ pub fn route_form(node: &NodeClaim, stream: StreamKind) -> RouteForm {
     let knows = node.has_feature(VIRTUAL_HOSTS_FEATURE)
         || (node.user_agent() == "envoy"
             && version(node).is_some_and(|version| version >= OLDEST_ENVOY_WITH_VHDS));
-    match (stream.variant, stream.scope) {
-        (Variant::Delta, Scope::Aggregated) if knows => RouteForm::VirtualHosts,
-        (Variant::Delta | Variant::Sotw, Scope::Aggregated | Scope::Only(_)) => RouteForm::Table,
+    match (stream.variant, stream.served) {
+        (Variant::Delta, ServedTypes::Aggregated) if knows => RouteForm::VirtualHosts,
+        (Variant::Delta | Variant::Sotw, ServedTypes::Aggregated | ServedTypes::Only(_)) => RouteForm::Table,
     }
 }
 

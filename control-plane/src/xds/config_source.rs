@@ -2,7 +2,7 @@
 
 use envoy_types::pb::google::protobuf::value::Kind;
 use weft_api::names::{CONTROL_PLANE_CLUSTER, CONTROL_PLANE_CLUSTER_FIELD};
-use weft_xds::server::Scope;
+use weft_xds::server::ServedTypes;
 use weft_xds::source::{ControlPlaneCluster, InvalidClusterName};
 use weft_xds::transport::NodeClaim;
 
@@ -24,10 +24,10 @@ impl From<InvalidClusterName> for NoCluster {
 ///
 /// # Errors
 /// When the node says something that is no name of a cluster.
-pub fn separate(node: &NodeClaim, scope: Scope) -> Result<Option<ControlPlaneCluster>, NoCluster> {
-    match scope {
-        Scope::Aggregated => return Ok(None),
-        Scope::Only(_) => {}
+pub fn separate(node: &NodeClaim, served: ServedTypes) -> Result<Option<ControlPlaneCluster>, NoCluster> {
+    match served {
+        ServedTypes::Aggregated => return Ok(None),
+        ServedTypes::Only(_) => {}
     }
     let metadata = node.node().metadata.as_ref();
     let named = metadata.and_then(|metadata| metadata.fields.get(CONTROL_PLANE_CLUSTER_FIELD));
@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    const CDS: Scope = Scope::Only(ResourceKind::Cluster);
+    const CDS: ServedTypes = ServedTypes::Only(ResourceKind::Cluster);
 
     fn node(kind: Option<Kind>) -> NodeClaim {
         let entry = |kind| (CONTROL_PLANE_CLUSTER_FIELD.to_owned(), Value { kind: Some(kind) });
@@ -64,7 +64,7 @@ mod tests {
     fn separate_streams_name_the_cluster_that_the_node_tells_or_the_usual_one() {
         let own = node(Some(Kind::StringValue("mesh-xds".to_owned())));
         assert_eq!(separate(&own, CDS), Ok(name("mesh-xds")));
-        assert_eq!(separate(&own, Scope::Aggregated), Ok(None));
+        assert_eq!(separate(&own, ServedTypes::Aggregated), Ok(None));
         assert_eq!(separate(&node(None), CDS), Ok(name("weft_control_plane")));
     }
 

@@ -55,7 +55,7 @@ impl Publisher for Discovery {
             }
             return Err(Status::failed_precondition(old.to_string()));
         }
-        let source = config_source::separate(&node, stream.scope)
+        let source = config_source::separate(&node, stream.served)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if !self.reconciler.published().borrow().ready {
             return Err(Status::unavailable("the control plane has not read its store yet; come back"));

@@ -12,7 +12,7 @@ use weft_api::resource::{Resource, ResourceKind, Version};
 
 use super::event::Event;
 use super::limits::ACK_TIMEOUT;
-use super::message::Scope;
+use super::message::ServedTypes;
 use super::session::Session;
 use super::watched_type::ResourceState;
 
@@ -59,7 +59,7 @@ impl Session {
             ResourceKind::Listener | ResourceKind::Route | ResourceKind::VirtualHost => true,
             ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret => false,
         };
-        if !gated || self.scope != Scope::Aggregated {
+        if !gated || self.served != ServedTypes::Aggregated {
             return GateState::Open;
         }
         let (mut useful, mut undecided, mut refused) = (false, false, false);

@@ -15,7 +15,7 @@ pub enum Variant {
 
 /// Which types a stream serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
+pub enum ServedTypes {
     /// All types on one stream (ADS); only here can types be ordered.
     Aggregated,
     /// One type.

@@ -7,7 +7,7 @@ use weft_api::resource::{ResourceKind, Version};
 
 use super::event::Event;
 use super::limits::MAX_NAMES;
-use super::message::{EmptyFirst, Request, Scope, Variant};
+use super::message::{EmptyFirst, Request, ServedTypes, Variant};
 use super::session::Session;
 use super::subscription::{self, TooManyNames, WILDCARD};
 use super::watched_type::ClientVersion;
@@ -65,11 +65,15 @@ impl Session {
     }
 
     fn kind_of(&mut self, type_url: &str) -> Result<Option<ResourceKind>, RequestError> {
-        match self.scope {
-            Scope::Only(served) if type_url.is_empty() || type_url == served.type_url() => Ok(Some(served)),
-            Scope::Only(served) => Err(RequestError::WrongType { served, asked: sanitize::label(type_url) }),
-            Scope::Aggregated if type_url.is_empty() => Err(RequestError::NoTypeUrl),
-            Scope::Aggregated => {
+        match self.served {
+            ServedTypes::Only(served) if type_url.is_empty() || type_url == served.type_url() => {
+                Ok(Some(served))
+            }
+            ServedTypes::Only(served) => {
+                Err(RequestError::WrongType { served, asked: sanitize::label(type_url) })
+            }
+            ServedTypes::Aggregated if type_url.is_empty() => Err(RequestError::NoTypeUrl),
+            ServedTypes::Aggregated => {
                 let kind = wire::kind_of(type_url);
                 if kind.is_none() {
                     self.events.push_back(Event::UnknownType { type_url: sanitize::label(type_url) });

@@ -8,7 +8,7 @@ use weft_api::resource::ResourceKind;
 
 use super::event::{Event, Rejected};
 use super::gate::Gate;
-use super::message::{EmptyFirst, Response, Scope, Variant};
+use super::message::{EmptyFirst, Response, ServedTypes, Variant};
 use super::watched_type::WatchedType;
 use crate::interest::Interest;
 use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
@@ -19,7 +19,7 @@ use crate::view::{Changes, View};
 pub struct Session {
     pub(super) variant: Variant,
     /// The types that the stream serves.
-    pub(super) scope: Scope,
+    pub(super) served: ServedTypes,
     /// What an empty first request means for this client.
     pub(super) empty_first: EmptyFirst,
     /// What leaves names this source of its children, and not the aggregated stream.
@@ -41,10 +41,10 @@ pub struct Session {
 impl Session {
     /// A stream on which nothing was said yet. It answers nothing until it has a view (S14).
     #[must_use]
-    pub fn new(variant: Variant, scope: Scope) -> Self {
+    pub fn new(variant: Variant, served: ServedTypes) -> Self {
         Self {
             variant,
-            scope,
+            served,
             empty_first: EmptyFirst::Wildcard,
             source: None,
             view: None,

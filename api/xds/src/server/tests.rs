@@ -52,18 +52,18 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(variant: Variant, scope: Scope) -> Self {
-        Self { session: Session::new(variant, scope), layer: Layer::new(), revision: 0, now: Instant::now() }
+    fn new(variant: Variant, served: ServedTypes) -> Self {
+        Self { session: Session::new(variant, served), layer: Layer::new(), revision: 0, now: Instant::now() }
     }
 
     fn delta() -> Self {
-        let mut stream = Self::new(Variant::Delta, Scope::Aggregated);
+        let mut stream = Self::new(Variant::Delta, ServedTypes::Aggregated);
         stream.publish(&[]);
         stream
     }
 
     fn sotw() -> Self {
-        let mut stream = Self::new(Variant::Sotw, Scope::Aggregated);
+        let mut stream = Self::new(Variant::Sotw, ServedTypes::Aggregated);
         stream.publish(&[]);
         stream
     }

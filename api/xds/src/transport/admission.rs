@@ -15,7 +15,7 @@ use weft_api::resource::ResourceKind;
 
 use super::PeerIdentity;
 use super::buckets::{Bucket, Buckets, Rate};
-use crate::server::{MAX_NAMES, Scope};
+use crate::server::{MAX_NAMES, ServedTypes};
 
 /// What is let in of one kind of streams.
 #[derive(Debug)]
@@ -61,10 +61,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn of(scope: Scope) -> Self {
-        match scope {
-            Scope::Aggregated | Scope::Only(ResourceKind::Cluster | ResourceKind::Listener) => Self::View,
-            Scope::Only(
+    fn of(served: ServedTypes) -> Self {
+        match served {
+            ServedTypes::Aggregated | ServedTypes::Only(ResourceKind::Cluster | ResourceKind::Listener) => {
+                Self::View
+            }
+            ServedTypes::Only(
                 ResourceKind::Endpoint
                 | ResourceKind::Route
                 | ResourceKind::VirtualHost
@@ -179,14 +181,14 @@ impl Admission {
     pub fn admit(
         self: &Arc<Self>,
         peer: &PeerIdentity,
-        scope: Scope,
+        served: ServedTypes,
         now: Instant,
     ) -> Result<Permit, Excess> {
         let who: Arc<str> = match &peer.workload {
             Some(workload) => workload.to_string().into(),
             None => peer.spiffe.to_string().into(),
         };
-        let purpose = Purpose::of(scope);
+        let purpose = Purpose::of(served);
         let mut state = self.state();
         if state.open.get_mut(&who).is_some_and(|open| *open.count(purpose) >= purpose.bounds().open) {
             return Err(Excess::Streams(purpose));
@@ -249,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const ADS: Scope = Scope::Aggregated;
+    const ADS: ServedTypes = ServedTypes::Aggregated;
 
     fn peer(number: usize) -> PeerIdentity {
         PeerIdentity {
@@ -324,7 +326,7 @@ mod tests {
     fn d10_streams_of_children_have_bounds_of_their_own() {
         let start = Instant::now();
         let admission = Arc::new(Admission::new(start));
-        let eds = Scope::Only(ResourceKind::Endpoint);
+        let eds = ServedTypes::Only(ResourceKind::Endpoint);
         let mut open = Vec::new();
         for second in 0..11 {
             let now = start + Duration::from_secs(second);
@@ -332,11 +334,11 @@ mod tests {
         }
         assert_eq!(open.len(), MAX_CHILD_STREAMS);
         let later = start + Duration::from_secs(60);
-        let excess = admission.admit(&peer(1), Scope::Only(ResourceKind::Secret), later).unwrap_err();
+        let excess = admission.admit(&peer(1), ServedTypes::Only(ResourceKind::Secret), later).unwrap_err();
         assert_eq!(excess, Excess::Streams(Purpose::Child));
         assert!(excess.to_string().contains("512 discovery streams for endpoints"), "{excess}");
-        for scope in [ADS, Scope::Only(ResourceKind::Cluster)] {
-            assert!(admission.admit(&peer(1), scope, start).is_ok());
+        for served in [ADS, ServedTypes::Only(ResourceKind::Cluster)] {
+            assert!(admission.admit(&peer(1), served, start).is_ok());
         }
         assert!(admission.admit(&peer(2), eds, later).is_ok());
         drop(open);

@@ -32,7 +32,7 @@ use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, ProtocolVariant, Sotw};
 use super::{NodeClaim, PeerIdentity};
 use crate::mailbox::{self, Delivery};
-use crate::server::{Event, Rejected, Scope, StreamStatus, Variant};
+use crate::server::{Event, Rejected, ServedTypes, StreamStatus, Variant};
 use crate::source::ControlPlaneCluster;
 use crate::view::{Changes, View};
 
@@ -51,7 +51,7 @@ pub struct StreamKind {
     /// State of the world or delta.
     pub variant: Variant,
     /// All types or one.
-    pub scope: Scope,
+    pub served: ServedTypes,
 }
 
 /// Decides who may open a stream and what it carries. The control plane implements it.
@@ -172,22 +172,24 @@ const SERVICES: [&str; 7] = [
     "envoy.service.secret.v3.SecretDiscoveryService",
 ];
 
-/// The service of a scope, and its methods in state of the world and delta. `Fetch*` is not served.
-fn methods(scope: Scope) -> (&'static str, Option<&'static str>, &'static str) {
-    match scope {
-        Scope::Aggregated => (SERVICES[0], Some("StreamAggregatedResources"), "DeltaAggregatedResources"),
-        Scope::Only(ResourceKind::Cluster) => (SERVICES[1], Some("StreamClusters"), "DeltaClusters"),
-        Scope::Only(ResourceKind::Endpoint) => (SERVICES[2], Some("StreamEndpoints"), "DeltaEndpoints"),
-        Scope::Only(ResourceKind::Listener) => (SERVICES[3], Some("StreamListeners"), "DeltaListeners"),
-        Scope::Only(ResourceKind::Route) => (SERVICES[4], Some("StreamRoutes"), "DeltaRoutes"),
-        Scope::Only(ResourceKind::VirtualHost) => (SERVICES[5], None, "DeltaVirtualHosts"),
-        Scope::Only(ResourceKind::Secret) => (SERVICES[6], Some("StreamSecrets"), "DeltaSecrets"),
+/// The service of a stream that serves these types, and its methods in state of the world and delta. `Fetch*` is not served.
+fn methods(served: ServedTypes) -> (&'static str, Option<&'static str>, &'static str) {
+    match served {
+        ServedTypes::Aggregated => {
+            (SERVICES[0], Some("StreamAggregatedResources"), "DeltaAggregatedResources")
+        }
+        ServedTypes::Only(ResourceKind::Cluster) => (SERVICES[1], Some("StreamClusters"), "DeltaClusters"),
+        ServedTypes::Only(ResourceKind::Endpoint) => (SERVICES[2], Some("StreamEndpoints"), "DeltaEndpoints"),
+        ServedTypes::Only(ResourceKind::Listener) => (SERVICES[3], Some("StreamListeners"), "DeltaListeners"),
+        ServedTypes::Only(ResourceKind::Route) => (SERVICES[4], Some("StreamRoutes"), "DeltaRoutes"),
+        ServedTypes::Only(ResourceKind::VirtualHost) => (SERVICES[5], None, "DeltaVirtualHosts"),
+        ServedTypes::Only(ResourceKind::Secret) => (SERVICES[6], Some("StreamSecrets"), "DeltaSecrets"),
     }
 }
 
 /// The request path of a stream; virtual hosts have none in state of the world.
 pub(super) fn path(stream: StreamKind) -> Option<String> {
-    let (service, sotw, delta) = methods(stream.scope);
+    let (service, sotw, delta) = methods(stream.served);
     let method = match stream.variant {
         Variant::Sotw => sotw?,
         Variant::Delta => delta,
@@ -198,16 +200,16 @@ pub(super) fn path(stream: StreamKind) -> Option<String> {
 /// What a request path asks for. `Fetch*` and unknown methods ask for nothing that is served.
 fn route(path: &str) -> Option<StreamKind> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let scopes = std::iter::once(Scope::Aggregated).chain(ResourceKind::ALL.map(Scope::Only));
-    scopes.into_iter().find_map(|scope| {
-        let (name, sotw, delta) = methods(scope);
+    let all = std::iter::once(ServedTypes::Aggregated).chain(ResourceKind::ALL.map(ServedTypes::Only));
+    all.into_iter().find_map(|served| {
+        let (name, sotw, delta) = methods(served);
         let variant = match method {
             _ if name != service => return None,
             method if method == delta => Variant::Delta,
             method if Some(method) == sotw => Variant::Sotw,
             _ => return None,
         };
-        Some(StreamKind { variant, scope })
+        Some(StreamKind { variant, served })
     })
 }
 
@@ -295,7 +297,7 @@ where
 
     fn call(&mut self, request: tonic::Request<Streaming<D::Request>>) -> Self::Future {
         let (publisher, peer, stream) = (self.server.publisher.clone(), self.peer.clone(), self.stream);
-        let permit = match self.server.admission.admit(&peer, self.stream.scope, Instant::now()) {
+        let permit = match self.server.admission.admit(&peer, self.stream.served, Instant::now()) {
             Ok(permit) => permit,
             Err(excess) => {
                 publisher.refused(&peer, excess);
@@ -362,20 +364,20 @@ mod tests {
 
     #[test]
     fn every_stream_has_a_path_that_leads_back_to_it_and_fetch_leads_nowhere() {
-        let scopes = std::iter::once(Scope::Aggregated).chain(ResourceKind::ALL.map(Scope::Only));
-        for scope in scopes {
+        let all = std::iter::once(ServedTypes::Aggregated).chain(ResourceKind::ALL.map(ServedTypes::Only));
+        for served in all {
             for variant in [Variant::Sotw, Variant::Delta] {
-                let stream = StreamKind { variant, scope };
+                let stream = StreamKind { variant, served };
                 match path(stream) {
                     Some(path) => assert_eq!(route(&path), Some(stream)),
-                    None => assert_eq!(stream.scope, Scope::Only(ResourceKind::VirtualHost)),
+                    None => assert_eq!(stream.served, ServedTypes::Only(ResourceKind::VirtualHost)),
                 }
             }
         }
         assert_eq!(route("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"), None);
         assert_eq!(
             route("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"),
-            Some(StreamKind { variant: Variant::Delta, scope: Scope::Aggregated })
+            Some(StreamKind { variant: Variant::Delta, served: ServedTypes::Aggregated })
         );
     }
 }

@@ -117,7 +117,7 @@ pub(super) async fn serve<D: ProtocolVariant, P: Publisher>(
     context: StreamContext<P>,
     permit: Permit,
 ) {
-    let mut served = ServedSession { session: Session::new(D::VARIANT, context.stream.scope), permit };
+    let mut served = ServedSession { session: Session::new(D::VARIANT, context.stream.served), permit };
     let ended = run::<D, P>(&mut requests, &responses, &context, &mut served).await;
     served.discard();
     if let Err(status) = ended {
@@ -188,7 +188,7 @@ async fn run<D: ProtocolVariant, P: Publisher>(
     // S1: the node of the first message counts, whatever its type, and no later one.
     let claim = NodeClaim::try_new(D::node(&mut first))
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
-    let session = Session::new(D::VARIANT, context.stream.scope).with_empty_first(claim.empty_first());
+    let session = Session::new(D::VARIANT, context.stream.served).with_empty_first(claim.empty_first());
     let mut setup = context.publisher.open(claim, context.peer.clone(), context.stream)?;
     served.session = match setup.source.take() {
         Some(cluster) => session.with_config_source(cluster),

@@ -105,7 +105,7 @@ fn d7_the_words_of_a_refusal_are_cut_on_arrival() {
 fn d7_a_type_url_is_cut_where_it_is_repeated() {
     let long = "t".repeat(3 << 20);
     let request = || Request::Delta(DeltaDiscoveryRequest { type_url: long.clone(), ..Default::default() });
-    let mut stream = Stream::new(Variant::Delta, Scope::Only(Cluster));
+    let mut stream = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
     let refused = stream.session.on_request(stream.now, request()).unwrap_err();
     assert!(refused.to_string().len() < 1024);
     let mut stream = Stream::delta();

@@ -5,7 +5,7 @@ use super::*;
 /// S14: nothing is answered before a view at a known revision is there; S2: whichever type is asked first.
 #[test]
 fn s14_s2_answers_nothing_before_the_first_view_and_then_any_type_first() {
-    let mut stream = Stream::new(Variant::Delta, Scope::Aggregated);
+    let mut stream = Stream::new(Variant::Delta, ServedTypes::Aggregated);
     stream.subscribe(Route, &["r"]);
     stream.subscribe(Listener, &[]);
     stream.expect_nothing();
@@ -27,7 +27,7 @@ fn s3_unknown_types_leave_the_stream_open_and_missing_ones_end_it() {
     let refused = stream.session.on_request(stream.now, Request::Delta(request.clone()));
     assert_eq!(refused, Err(RequestError::NoTypeUrl));
 
-    let mut single = Stream::new(Variant::Delta, Scope::Only(Cluster));
+    let mut single = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
     assert_eq!(single.session.on_request(single.now, Request::Delta(request.clone())), Ok(()), "implied");
     request.type_url = Listener.type_url().into();
     assert!(matches!(
@@ -136,7 +136,8 @@ fn u1_u2_u13_empty_first_requests() {
         stream.expect_nothing();
     }
     let mut grpc = Stream::delta();
-    grpc.session = Session::new(Variant::Delta, Scope::Aggregated).with_empty_first(EmptyFirst::Nothing);
+    grpc.session =
+        Session::new(Variant::Delta, ServedTypes::Aggregated).with_empty_first(EmptyFirst::Nothing);
     grpc.publish(&[cluster("c", "1")]);
     grpc.subscribe(Cluster, &[]);
     grpc.expect_nothing();
