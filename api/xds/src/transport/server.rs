@@ -272,21 +272,21 @@ impl<P: Publisher> DiscoveryServer<P> {
         Grpc::new(codec)
             .apply_max_message_size_config(Some(MAX_REQUEST), None)
             .streaming(
-                OpenStream { server: self, peer, stream, dialect: std::marker::PhantomData::<D> },
+                StreamingCall { server: self, peer, stream, dialect: std::marker::PhantomData::<D> },
                 request,
             )
             .await
     }
 }
 
-struct OpenStream<P, D> {
+struct StreamingCall<P, D> {
     server: DiscoveryServer<P>,
     peer: PeerIdentity,
     stream: StreamKind,
     dialect: std::marker::PhantomData<D>,
 }
 
-impl<P: Publisher, D: ProtocolVariant> StreamingService<D::Request> for OpenStream<P, D>
+impl<P: Publisher, D: ProtocolVariant> StreamingService<D::Request> for StreamingCall<P, D>
 where
     D::Request: Message + Default,
     D::Response: Message,
