@@ -77,7 +77,7 @@ pub struct Source {
     pub services: Vec<ServiceRef>,
     /// Whole SPIFFE identities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub identities: Vec<Identity>,
+    pub identities: Vec<SpiffeIdentity>,
     /// All services of namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Name>,
@@ -127,15 +127,15 @@ pub struct Condition {
 
 /// A SPIFFE identity, compared exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity(pub SpiffeId);
+pub struct SpiffeIdentity(pub SpiffeId);
 
-impl std::fmt::Display for Identity {
+impl std::fmt::Display for SpiffeIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::str::FromStr for Identity {
+impl std::str::FromStr for SpiffeIdentity {
     type Err = crate::value::InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -146,7 +146,7 @@ impl std::str::FromStr for Identity {
 }
 
 crate::value::text_value!(
-    Identity,
+    SpiffeIdentity,
     "Identity",
     "spiffe-id",
     "spiffe://TRUST-DOMAIN/ns/NAMESPACE/svc/SERVICE"

@@ -20,7 +20,7 @@ pub struct Mesh {
     pub defaults: Defaults,
     /// Lives of certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Identity>,
+    pub identity: Option<CertificateLifetimes>,
     /// Traces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
@@ -90,7 +90,8 @@ pub enum View {
 /// Lives of certificates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Identity {
+#[schemars(rename = "Identity")]
+pub struct CertificateLifetimes {
     /// How long a workload's certificate is valid, 10 minutes to 7 days.
     #[serde(default, rename = "leafTTL", skip_serializing_if = "Option::is_none")]
     pub leaf_ttl: Option<Timespan>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_api::names::SpiffeId;
 use weft_api::{Name, ServiceId, TrustDomain};
 
-use super::{Action, AuthorizationPolicy, AuthorizationRule, Identity, Source};
+use super::{Action, AuthorizationPolicy, AuthorizationRule, Source, SpiffeIdentity};
 use crate::kinds::merge::levels_of_port;
 use crate::kinds::mesh::DefaultAction;
 use crate::kinds::spec::Relation;
@@ -55,7 +55,7 @@ impl Object<AuthorizationPolicy> {
 
 /// Each field that is written must match. An address and a claim are not known beforehand: they may.
 fn of_source(source: &Source, caller: &ServiceId, namespace: &Name, trust_domain: &TrustDomain) -> Callers {
-    let identity = Identity(SpiffeId::service(trust_domain, caller));
+    let identity = SpiffeIdentity(SpiffeId::service(trust_domain, caller));
     let services = source.services.iter().any(|service| service.resolve(namespace) == *caller);
     let fields = [
         (source.services.is_empty(), services),
