@@ -13,7 +13,7 @@ use weft_api::names::{Name, ServiceId};
 use super::model::{Model, WorkloadState};
 use crate::kinds::Service;
 use crate::kinds::authorization_policy::effect::Callers;
-use crate::kinds::mesh::{DefaultAction, View};
+use crate::kinds::mesh::{DefaultAction, DefaultView};
 use crate::object::Object;
 
 /// Callers that are told of the same services under the same names.
@@ -60,8 +60,8 @@ impl Scope {
     #[must_use]
     pub fn of(workload: &WorkloadState, model: &Model<'_>) -> Self {
         let sees = match model.set.defaults().0.view {
-            View::All | View::OnDemand => Visibility::All,
-            View::Declared => Visibility::Declared {
+            DefaultView::All | DefaultView::OnDemand => Visibility::All,
+            DefaultView::Declared => Visibility::Declared {
                 identity: workload.identity.clone(),
                 upstreams: workload.upstreams.iter().map(|upstream| upstream.service.clone()).collect(),
             },

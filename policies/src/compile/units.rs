@@ -10,7 +10,7 @@ use super::hosts;
 use super::model::{Model, WorkloadState};
 use super::scope::Scope;
 use crate::kinds::kind::Kind;
-use crate::kinds::mesh::View;
+use crate::kinds::mesh::DefaultView;
 use crate::kinds::service::Service;
 use crate::kinds::spec::{Part, Relation, Target};
 use crate::object::{Object, PolicyKey};
@@ -163,7 +163,7 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
                 own.iter(model).any(|service| workload.belongs_to(&service.id(), &service.spec))
             }),
             Part::Sidecars => add_workloads(units, new, |_| true),
-            Part::Callers if new.set.defaults().0.view == View::All => {}
+            Part::Callers if new.set.defaults().0.view == DefaultView::All => {}
             Part::Callers => {
                 let namespaces = calling_namespaces(new);
                 for service in own.iter(model) {

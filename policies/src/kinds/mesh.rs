@@ -41,7 +41,7 @@ pub struct Defaults {
     pub outbound: OutboundMode,
     /// Which services a sidecar is told of.
     #[serde(default)]
-    pub view: View,
+    pub view: DefaultView,
 }
 
 /// Whether services take connections without mutual TLS.
@@ -76,7 +76,8 @@ pub enum OutboundMode {
 
 /// Which services a sidecar is told of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum View {
+#[schemars(rename = "View")]
+pub enum DefaultView {
     /// All.
     #[default]
     All,

@@ -1,6 +1,6 @@
 //! What makes a Mesh valid by itself.
 
-use super::{MESH_NAME, Mesh, MtlsMode, View};
+use super::{DefaultView, MESH_NAME, Mesh, MtlsMode};
 use crate::finding::{Code, Findings};
 use crate::metadata::Metadata;
 
@@ -11,7 +11,7 @@ pub(super) fn check(mesh: &Mesh, metadata: &Metadata, out: &mut Findings) {
             .hint(format!("write metadata.name: {MESH_NAME}, and no namespace"));
     }
     out.at("defaults", |out| {
-        if mesh.defaults.view == View::OnDemand {
+        if mesh.defaults.view == DefaultView::OnDemand {
             out.not_supported("view", "view: OnDemand");
         }
         if mesh.defaults.mtls == MtlsMode::Permissive {
