@@ -39,7 +39,7 @@ pub use compiled::{Compiled, RouteForm};
 pub use health::health_checks;
 pub use hosts::route_table;
 pub use model::{
-    ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
+    ControlPlaneAddresses, Health, Locality, Model, ProxyType, UpstreamListener, WorkloadState, Workloads,
 };
 pub use scope::{Scope, Visibility};
 pub use units::{Change, Unit, affected, all_units};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use imbl::OrdMap;
 use weft_api::{Name, ServiceId, Version, WorkloadId};
 use weft_policies::Object;
-use weft_policies::compile::{Health, Locality, ProxyType, Upstream, WorkloadState};
+use weft_policies::compile::{Health, Locality, ProxyType, UpstreamListener, WorkloadState};
 use weft_policies::kinds::{Kind, Workload};
 use weft_policies::set::PolicySet;
 use weft_policies::value::{PeerAddress, PortRef};
@@ -332,7 +332,7 @@ fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
             Ok(number) => PortRef::Number(number),
             Err(_) => PortRef::Name(declared.port.parse().ok()?),
         };
-        Some(Upstream { service: declared.service, port, bind: declared.bind })
+        Some(UpstreamListener { service: declared.service, port, bind: declared.bind })
     };
     Some(WorkloadState {
         id: record.id.clone(),
@@ -408,8 +408,8 @@ fn overlay(state: &mut WorkloadState, file: &Object<Workload>) {
     }
 }
 
-fn upstreams(file: &Object<Workload>) -> Vec<Upstream> {
-    let upstream = |upstream: &weft_policies::kinds::workload::Upstream| Upstream {
+fn upstreams(file: &Object<Workload>) -> Vec<UpstreamListener> {
+    let upstream = |upstream: &weft_policies::kinds::workload::Upstream| UpstreamListener {
         service: upstream.service.resolve(&file.metadata.namespace),
         port: upstream.port.clone(),
         bind: upstream.bind,

@@ -11,7 +11,7 @@ use weft_api::names::{Name, ServiceId, cluster_name, virtual_host_resource_name}
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::compiled::{Compiled, Origins, RouteForm};
-use super::model::{Model, Upstream};
+use super::model::{Model, UpstreamListener};
 use super::route::Routes;
 use super::scope::Scope;
 use super::{route, units, unknown_hosts, wire};
@@ -119,7 +119,7 @@ fn assemble<'a>(
 /// Compiles the routes of an upstream that speaks HTTP: whatever the host, the service answers.
 pub(super) fn of_upstream(
     name: &str,
-    upstream: &Upstream,
+    upstream: &UpstreamListener,
     port: &Port,
     caller: &Name,
     model: &Model<'_>,
@@ -131,7 +131,7 @@ pub(super) fn of_upstream(
 }
 
 /// Compiles the routes of an upstream that its callers may not call: whatever the host, they are told why.
-pub(super) fn refusing_upstream(name: &str, upstream: &Upstream, scope: &Scope) -> Compiled {
+pub(super) fn refusing_upstream(name: &str, upstream: &UpstreamListener, scope: &Scope) -> Compiled {
     let (caller, service) = (scope.caller(), &upstream.service);
     let text = format!(
         "no AuthorizationPolicy allows {caller} to call {service} (Mesh defaults.authorization is Deny)"

@@ -63,7 +63,7 @@ pub struct WorkloadState {
     /// It only calls others, with its identity: it is a member of no service, and peers are never told of it.
     pub client: bool,
     /// Ports opened for its application, one for each declared upstream.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamListener>,
     /// What stands beside it.
     pub proxy: ProxyType,
     /// Health of the whole workload: liveness of its stream, drain.
@@ -74,7 +74,7 @@ pub struct WorkloadState {
 
 /// A service port that is offered to the application on a port of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamListener {
     /// The service called.
     pub service: ServiceId,
     /// Which of its ports.

@@ -16,7 +16,7 @@ use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::compiled::{Compiled, Origins, RouteForm};
-use super::model::{Model, Upstream, WorkloadState};
+use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
 use super::{hosts, http, route, unknown_hosts, wire};
 use crate::kinds::service::Port;
@@ -50,7 +50,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
 /// A declared upstream; nothing where its service or port does not exist (yet).
 fn compile_upstream(
     workload: &WorkloadState,
-    upstream: &Upstream,
+    upstream: &UpstreamListener,
     scope: &Scope,
     names: &mut BTreeSet<String>,
     model: &Model<'_>,
@@ -86,7 +86,7 @@ fn compile_upstream(
 fn tcp_listener(
     name: &str,
     workload: &WorkloadState,
-    upstream: &Upstream,
+    upstream: &UpstreamListener,
     port: &Port,
     model: &Model<'_>,
 ) -> Compiled {

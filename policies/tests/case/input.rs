@@ -8,7 +8,7 @@ use serde::Deserialize;
 use weft_api::names::{ServiceId, TrustDomain, WorkloadId};
 use weft_policies::PolicySet;
 use weft_policies::compile::{
-    ControlPlaneAddresses, Health, Locality, Model, ProxyType, Upstream, WorkloadState, Workloads,
+    ControlPlaneAddresses, Health, Locality, Model, ProxyType, UpstreamListener, WorkloadState, Workloads,
 };
 use weft_policies::value::{PeerAddress, PortRef};
 
@@ -136,7 +136,7 @@ impl Entry {
         let upstreams = self
             .upstreams
             .into_iter()
-            .map(|one| Upstream { service: one.service, port: one.port, bind: one.bind })
+            .map(|one| UpstreamListener { service: one.service, port: one.port, bind: one.bind })
             .collect();
         WorkloadState {
             id: self.id,

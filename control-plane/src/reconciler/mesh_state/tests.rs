@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use weft_api::{ServiceId, Version};
-use weft_policies::compile::{Health, Upstream};
+use weft_policies::compile::{Health, UpstreamListener};
 use weft_policies::kinds::workload::ProxyType;
 use weft_policies::parse;
 use weft_policies::value::{PeerAddress, PortRef};
@@ -29,7 +29,7 @@ fn service_id(name: &str) -> ServiceId {
 /// An instance of the service that is called as it is.
 fn workload(service: &str, upstreams: &[&str], health: Health) -> WorkloadState {
     let identity = service_id(service);
-    let upstream = |(index, name): (usize, &&str)| Upstream {
+    let upstream = |(index, name): (usize, &&str)| UpstreamListener {
         service: service_id(name),
         port: PortRef::Name("http".parse().unwrap()),
         bind: ([127, 0, 0, 1], 20_000 + u16::try_from(index).unwrap()).into(),
