@@ -29,7 +29,7 @@ use crate::route::RouteRef;
 
 /// The newest attempt of a request on an endpoint.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct UpstreamRequest {
     /// The endpoint, which counts the request as active while this lives.
     pub(crate) picked: Picked,
     /// The pooled connection, from the response's head on.
@@ -60,7 +60,7 @@ pub(crate) struct ActiveStream {
     /// How far the request's body is; `None` where it has none or was not begun.
     pub(crate) progress: Option<Rc<Progress>>,
     /// The newest attempt; `None` before the first, and for local replies.
-    pub(crate) upstream: Option<Upstream>,
+    pub(crate) upstream: Option<UpstreamRequest>,
     /// What the access log is told of the head; `None` where there is no log.
     pub(crate) record: Option<Box<Record>>,
     /// The route that `view.routes` has for the request.
@@ -146,7 +146,8 @@ impl ActiveStream {
         let (shard, stats) = (&self.connection.worker.shard, &picked.view.config.stats);
         shard.inc(stats.upstream_rq_total);
         shard.up(stats.upstream_rq_active);
-        self.upstream = Some(Upstream { picked, lease: None, started: now(), local: None, _permit: permit });
+        self.upstream =
+            Some(UpstreamRequest { picked, lease: None, started: now(), local: None, _permit: permit });
     }
 
     /// Bytes of the response's body went out.
