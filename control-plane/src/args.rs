@@ -205,10 +205,10 @@ mod tests {
         assert_eq!(args.xds_listen, None, "see reach");
         assert_eq!(args.admin_listen.to_string(), "127.0.0.1:7402");
         assert_eq!(args.leaf_ttl, Duration::from_secs(24 * 3600));
-        let limits = crate::presence::liveness::Limits::default();
+        let timeouts = crate::presence::liveness::LivenessTimeouts::default();
         assert_eq!(
             (args.degrade_after, args.drain_after, args.remove_after),
-            (limits.degrade, limits.drain, limits.remove)
+            (timeouts.degrade, timeouts.drain, timeouts.remove)
         );
     }
 

@@ -39,7 +39,7 @@ use weft_policies::set::{PolicyKey, PolicySet};
 
 use crate::identity::secrets::Secrets;
 use crate::presence::grants;
-use crate::presence::liveness::Limits;
+use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::registry::{PresenceReport, Records, Registry, RemotePresence};
 use crate::presence::workloads::{WorkloadRecord, Workloads};
 
@@ -75,7 +75,7 @@ pub type CutConnections = Box<dyn Fn(&WorkloadId, Option<&str>) + Send + Sync>;
 /// Starts the task; it ends with the token.
 pub fn spawn_reconciler(
     trust_domain: TrustDomain,
-    limits: Limits,
+    timeouts: LivenessTimeouts,
     secrets: Secrets,
     workloads: Workloads,
     cut_connections: CutConnections,
@@ -91,7 +91,7 @@ pub fn spawn_reconciler(
         cut_connections,
         publish_records,
         presence: Arc::clone(&presence),
-        registry: Registry::new(limits),
+        registry: Registry::new(timeouts),
         mesh: MeshState::new(trust_domain),
         streams: Streams::default(),
         checks: HashMap::new(),

@@ -52,7 +52,7 @@ use crate::listener::{
 use crate::metrics::Metrics;
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
-use crate::presence::liveness::Limits;
+use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::Workloads;
 use crate::reconciler::{self, Command, ReconcilerHandle, spawn_reconciler};
 use crate::replicas::addresses::spawn_addresses;
@@ -233,8 +233,14 @@ impl ServerParts {
             cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
         });
         let workloads = Workloads::new(Arc::clone(&store), clock.clone());
-        let reconciler =
-            spawn_reconciler(trust_domain, limits(args)?, secrets, workloads.clone(), cut, shutdown.clone());
+        let reconciler = spawn_reconciler(
+            trust_domain,
+            timeouts(args)?,
+            secrets,
+            workloads.clone(),
+            cut,
+            shutdown.clone(),
+        );
         spawn_deliveries(updates, reconciler.clone());
         reconciler::spawn_policies(&policies, reconciler.clone(), shutdown.clone());
         let freshness = reconciler::spawn_workloads(&store, reconciler.clone(), shutdown.clone());
@@ -434,13 +440,14 @@ impl ServerParts {
 }
 
 /// What a lost stream means, and when.
-fn limits(args: &Args) -> anyhow::Result<Limits> {
-    let limits = Limits { degrade: args.degrade_after, drain: args.drain_after, remove: args.remove_after };
+fn timeouts(args: &Args) -> anyhow::Result<LivenessTimeouts> {
+    let timeouts =
+        LivenessTimeouts { degrade: args.degrade_after, drain: args.drain_after, remove: args.remove_after };
     anyhow::ensure!(
-        limits.degrade <= limits.drain && limits.drain <= limits.remove,
+        timeouts.degrade <= timeouts.drain && timeouts.drain <= timeouts.remove,
         "--degrade-after, --drain-after and --remove-after must not come before each other"
     );
-    Ok(limits)
+    Ok(timeouts)
 }
 
 /// Secrets on their way to the streams.

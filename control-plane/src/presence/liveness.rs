@@ -13,7 +13,7 @@ use weft_api::WorkloadId;
 
 /// How long a lost stream takes to have which effect.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct LivenessTimeouts {
     /// Marked degraded in EDS.
     pub degrade: Duration,
     /// Drained: no new requests.
@@ -22,7 +22,7 @@ pub struct Limits {
     pub remove: Duration,
 }
 
-impl Default for Limits {
+impl Default for LivenessTimeouts {
     fn default() -> Self {
         Self {
             degrade: Duration::from_secs(10),
@@ -68,7 +68,7 @@ struct Entry {
 /// open before the record arrives, and outlive it.
 #[derive(Debug)]
 pub struct Liveness {
-    limits: Limits,
+    timeouts: LivenessTimeouts,
     joined: BTreeMap<WorkloadId, Entry>,
     streams: BTreeMap<WorkloadId, usize>,
 }
@@ -80,8 +80,8 @@ const HOLD_AT_LEAST: usize = 3;
 impl Liveness {
     /// Nobody is known yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, joined: BTreeMap::new(), streams: BTreeMap::new() }
+    pub fn new(timeouts: LivenessTimeouts) -> Self {
+        Self { timeouts, joined: BTreeMap::new(), streams: BTreeMap::new() }
     }
 
     /// A record exists. Its clock starts now unless it was known before.
@@ -143,7 +143,7 @@ impl Liveness {
         let lost = self.joined.iter().filter(|(id, _)| !self.streams.contains_key(*id));
         let due: Vec<(WorkloadId, LivenessState)> = lost
             .clone()
-            .map(|(id, entry)| (id, entry, self.limits.life(now.saturating_duration_since(entry.lost_at))))
+            .map(|(id, entry)| (id, entry, self.timeouts.life(now.saturating_duration_since(entry.lost_at))))
             // What was drained before stays so, whatever is held back.
             .filter(|(_, entry, life)| *life > entry.life)
             .map(|(id, _, life)| (id.clone(), life))
@@ -151,7 +151,7 @@ impl Liveness {
         let going = due.iter().filter(|(_, life)| *life >= LivenessState::Drained).count();
         // An outage is noticed over some time, not in one sweep: those that are lost count before they are due, and
         // those that went lately after. One long ago is none of today's.
-        let lately = |at: Instant| now.saturating_duration_since(at) < self.limits.drain;
+        let lately = |at: Instant| now.saturating_duration_since(at) < self.timeouts.drain;
         let lost = lost.filter(|(_, entry)| entry.went_at.is_none()).count();
         let gone = self.joined.values().filter(|entry| entry.went_at.is_some_and(lately)).count();
         let hold = going > 0 && self.is_too_many(going.max(lost) + gone);
@@ -180,7 +180,7 @@ impl Entry {
     }
 }
 
-impl Limits {
+impl LivenessTimeouts {
     fn life(&self, away: Duration) -> LivenessState {
         if away >= self.remove {
             LivenessState::Expired
@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn mesh(size: usize, now: Instant) -> Liveness {
-        let mut liveness = Liveness::new(Limits::default());
+        let mut liveness = Liveness::new(LivenessTimeouts::default());
         for n in 0..size {
             liveness.joined(now, &id(n));
             liveness.connected(&id(n));
@@ -316,7 +316,7 @@ mod tests {
     fn clock_of_a_known_record_starts_when_the_replica_is_ready() {
         let read = Instant::now();
         let ready = read + 60 * SECOND;
-        let mut liveness = Liveness::new(Limits::default());
+        let mut liveness = Liveness::new(LivenessTimeouts::default());
         liveness.joined(read, &id(0));
         liveness.start_clocks(ready);
         assert_eq!(liveness.sweep(ready + 5 * SECOND).changed, []);

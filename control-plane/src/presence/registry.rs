@@ -17,7 +17,7 @@ use weft_policies::set::PolicySet;
 use weft_policies::value::{PeerAddress, PortRef};
 
 use super::grants;
-use super::liveness::{Limits, Liveness, LivenessState, Sweep};
+use super::liveness::{Liveness, LivenessState, LivenessTimeouts, Sweep};
 use super::workloads::{Declared, Proxy, WorkloadRecord};
 
 /// Where a sidecar listens when nobody says otherwise.
@@ -53,7 +53,7 @@ pub type Records = OrdMap<WorkloadId, Arc<WorkloadRecord>>;
 /// All workloads, joined or described by a file.
 #[derive(Debug)]
 pub struct Registry {
-    limits: Limits,
+    timeouts: LivenessTimeouts,
     records: Records,
     /// Those that said goodbye, and since when that is known here. They are not missed.
     left: BTreeMap<WorkloadId, Instant>,
@@ -65,12 +65,12 @@ pub struct Registry {
 impl Registry {
     /// Nobody is known yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(timeouts: LivenessTimeouts) -> Self {
         Self {
-            limits,
+            timeouts,
             records: Records::new(),
             left: BTreeMap::new(),
-            liveness: Liveness::new(limits),
+            liveness: Liveness::new(timeouts),
             reported: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
         }
@@ -97,7 +97,7 @@ impl Registry {
     pub fn expired(&self, now: Instant) -> impl Iterator<Item = &WorkloadRecord> {
         self.joined().filter(move |record| match self.left.get(&record.id) {
             Some(since) => {
-                now.saturating_duration_since(*since) >= self.limits.remove
+                now.saturating_duration_since(*since) >= self.timeouts.remove
                     && !self.liveness.is_connected(&record.id)
             }
             None => self.liveness.life(&record.id) == Some(LivenessState::Expired),
@@ -208,7 +208,7 @@ impl Registry {
     /// Lets time pass. Reports of those who fell silent are void; their workloads are given beside the sweep.
     pub fn sweep(&mut self, now: Instant) -> (Sweep, Vec<WorkloadId>) {
         let silent = |report: &Report| {
-            report.ended.is_some_and(|ended| now.saturating_duration_since(ended) >= self.limits.degrade)
+            report.ended.is_some_and(|ended| now.saturating_duration_since(ended) >= self.timeouts.degrade)
         };
         let void: Vec<_> =
             self.reported.iter().filter(|(_, report)| silent(report)).map(|(id, _)| id.clone()).collect();
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn joiner_is_starting_until_its_sidecar_has_taken_its_listener() {
-        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
         let (before, after) =
             (record("shop/old", "i-1", Proxy::Weft), record("shop/new", "i-2", Proxy::Weft));
         assert_eq!(takes(&mut registry, now, &before), Health::Healthy);
@@ -479,7 +479,7 @@ mod tests {
         registry.take_report(now, "replica-2", Some(shard));
         assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);
-        let hours = now + Limits::default().remove;
+        let hours = now + LivenessTimeouts::default().remove;
         registry.sweep(hours);
         assert_eq!(health(&registry, &after), Health::Starting, "one with listeners of its own stays so");
         assert_eq!(registry.awaited().map(|record| &record.id).collect::<Vec<_>>(), [&after.id]);
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn joiner_whose_sidecar_never_listened_is_not_listed_while_it_leaves() {
-        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
         let joined = awaited(&record("shop/own", "i-1", Proxy::Envoy));
         takes(&mut registry, now, &joined);
         assert_eq!(
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn goodbye_is_no_loss_and_ends_when_the_same_instance_is_back() {
-        let (mut registry, now) = (Registry::new(Limits::default()), Instant::now());
+        let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
         let records: Vec<_> = (0..6).map(|n| record(&format!("shop/w-{n}"), "i-1", Proxy::Weft)).collect();
         for record in &records {
             takes(&mut registry, now, record);
@@ -512,7 +512,7 @@ mod tests {
             assert_eq!(takes(&mut registry, now, &left), Health::Draining);
             registry.disconnected(now, &record.id);
         }
-        let hours = now + Limits::default().remove;
+        let hours = now + LivenessTimeouts::default().remove;
         let (sweep, _) = registry.sweep(hours);
         assert_eq!((sweep.changed, sweep.held_back), (Vec::new(), 0), "nobody is missed");
         assert_eq!(registry.expired(now).count(), 0);
@@ -523,7 +523,7 @@ mod tests {
         assert_eq!(takes(&mut registry, hours, &records[0]), Health::Healthy);
         assert_eq!(registry.expired(hours).count(), 2);
         registry.disconnected(now, &records[5].id);
-        let (sweep, _) = registry.sweep(now + Limits::default().drain);
+        let (sweep, _) = registry.sweep(now + LivenessTimeouts::default().drain);
         assert_eq!(sweep.held_back, 0, "one of four is not too many: {sweep:?}");
     }
 }
