@@ -203,7 +203,7 @@ struct ServerParts {
     refusals: Refusals,
     names: Vec<ServerName>,
     public: ControlPlanes,
-    freshness: watch::Receiver<weft_store::Health>,
+    freshness: watch::Receiver<weft_store::FollowHealth>,
 }
 
 impl ServerParts {

@@ -28,7 +28,7 @@ pub struct Admin {
     pub policies: Policies,
     pub metrics: Metrics,
     /// How fresh the store's changes are.
-    pub store: watch::Receiver<weft_store::Health>,
+    pub store: watch::Receiver<weft_store::FollowHealth>,
     /// Names that it may be asked by, beside any address and `localhost`.
     pub names: Arc<[ServerName]>,
 }
@@ -107,8 +107,8 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
         Err(error) => json!({"error": error.to_string()}),
     };
     let follow = match &*admin.store.borrow() {
-        weft_store::Health::Live => json!({"state": "Live"}),
-        weft_store::Health::Stale { since, reason } => {
+        weft_store::FollowHealth::Live => json!({"state": "Live"}),
+        weft_store::FollowHealth::Stale { since, reason } => {
             json!({"state": "Stale", "forSeconds": since.elapsed().as_secs(), "reason": reason})
         }
     };

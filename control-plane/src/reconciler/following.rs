@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Event, Health, Store, StoreExt};
+use weft_store::{Change, Event, FollowHealth, Store, StoreExt};
 
 use super::{Command, ReconcilerHandle};
 use crate::policy::repository::{Policies, Update};
@@ -17,7 +17,7 @@ pub fn spawn_workloads(
     store: &Arc<dyn Store>,
     reconciler: ReconcilerHandle,
     shutdown: CancellationToken,
-) -> watch::Receiver<Health> {
+) -> watch::Receiver<FollowHealth> {
     let mut changes = store.follow(workloads::PREFIX);
     let health = changes.health();
     tokio::spawn(async move {

@@ -45,7 +45,7 @@ pub enum Change {
 
 /// How fresh a follower is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum FollowHealth {
     /// Watching: everything up to now is, or is about to be, in the stream.
     Live,
     /// The store has not been readable since this moment; the last state stands.
@@ -61,7 +61,7 @@ pub enum Health {
 #[derive(Debug)]
 pub struct Follow {
     changes: mpsc::Receiver<Change>,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<FollowHealth>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -70,14 +70,14 @@ impl Follow {
         let (changes, receiver) = mpsc::channel(QUEUE);
         let since = Instant::now();
         let (health, health_receiver) =
-            watch::channel(Health::Stale { since, reason: "not read yet".into() });
+            watch::channel(FollowHealth::Stale { since, reason: "not read yet".into() });
         let follower = Follower { store, prefix: prefix.into(), mirror: None, changes, health };
         let task = AbortOnDropHandle::new(tokio::spawn(follower.run()));
         Self { changes: receiver, health: health_receiver, _task: task }
     }
 
     /// How fresh the stream is, for showing the age of what is served.
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<FollowHealth> {
         self.health.clone()
     }
 }
@@ -95,7 +95,7 @@ struct Follower {
     prefix: String,
     mirror: Option<KnownEntries>,
     changes: mpsc::Sender<Change>,
-    health: watch::Sender<Health>,
+    health: watch::Sender<FollowHealth>,
 }
 
 /// What the consumer knows.
@@ -155,7 +155,8 @@ impl Follower {
             Err(error) => return error.into(),
         };
         *ceiling = FIRST_PAUSE;
-        self.health.send_if_modified(|health| std::mem::replace(health, Health::Live) != Health::Live);
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, FollowHealth::Live) != FollowHealth::Live);
         let resync = async {
             match self.store.resync_interval() {
                 Some(interval) => sleep(interval).await,
@@ -206,10 +207,10 @@ impl Follower {
     fn mark_stale(&self, reason: String) {
         self.health.send_modify(|health| {
             let since = match health {
-                Health::Live => Instant::now(),
-                Health::Stale { since, .. } => *since,
+                FollowHealth::Live => Instant::now(),
+                FollowHealth::Stale { since, .. } => *since,
             };
-            *health = Health::Stale { since, reason };
+            *health = FollowHealth::Stale { since, reason };
         });
     }
 }

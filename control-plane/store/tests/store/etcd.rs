@@ -7,7 +7,7 @@ use etcd_client::{Client, Permission};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tokio::time::{sleep, timeout};
 use weft_store::{
-    Change, CommitError, EtcdStore, Health, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
+    Change, CommitError, EtcdStore, FollowHealth, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
 };
 
 use crate::bench::{Content, SOON, change, content, of_snapshot, until};
@@ -56,10 +56,13 @@ async fn a_follower_loses_nothing_when_history_is_compacted_while_it_is_away() {
     let mut seen = Content::new();
     until(&mut follow, &mut seen, &content([("kept", "1"), ("gone", "1"), ("changed", "1")])).await;
     let mut health = follow.health();
-    timeout(SOON, health.wait_for(|health| *health == Health::Live)).await.unwrap().unwrap();
+    timeout(SOON, health.wait_for(|health| *health == FollowHealth::Live)).await.unwrap().unwrap();
 
     server.stop();
-    timeout(SOON, health.wait_for(|health| matches!(health, Health::Stale { .. }))).await.unwrap().unwrap();
+    timeout(SOON, health.wait_for(|health| matches!(health, FollowHealth::Stale { .. })))
+        .await
+        .unwrap()
+        .unwrap();
     let unreadable = watcher.get("kept").await;
     assert!(matches!(unreadable, Err(ReadError::Unavailable { .. })), "{unreadable:?}");
     let refused = watcher.commit(Txn::new().put("kept", "2")).await;
@@ -75,7 +78,7 @@ async fn a_follower_loses_nothing_when_history_is_compacted_while_it_is_away() {
     }
     writer.compact(last.unwrap()).await.unwrap();
     until(&mut follow, &mut seen, &content([("kept", "1"), ("changed", "49"), ("new", "1")])).await;
-    timeout(SOON, health.wait_for(|health| *health == Health::Live)).await.unwrap().unwrap();
+    timeout(SOON, health.wait_for(|health| *health == FollowHealth::Live)).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
