@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_store::{CommitError, Revision, Store, Txn};
 
-pub use changeset::{Change, Documents};
+pub use changeset::{DocumentChange, Documents};
 pub use error::LogError;
 pub use reading::{Advance, UnreadChangeset};
 pub use record::ChangesetInfo;
@@ -59,7 +59,7 @@ pub struct Changeset {
     /// Why; may be empty.
     pub message: String,
     /// What changes, at most once a key.
-    pub changes: Vec<Change>,
+    pub changes: Vec<DocumentChange>,
 }
 
 /// The log in a store. Cheap to clone.

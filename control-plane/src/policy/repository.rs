@@ -17,7 +17,7 @@ use weft_api::Backoff;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
-use super::log::{Advance, Change, Changeset, Documents, LogError, PolicyLog, Snapshot};
+use super::log::{Advance, Changeset, DocumentChange, Documents, LogError, PolicyLog, Snapshot};
 use crate::clock::Clock;
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -101,8 +101,8 @@ impl Policies {
         let changed = base.set.differences(set);
         let set = self.with_server_metadata(base, set, &changed);
         let changes = changed.iter().map(|key| match set.get(key) {
-            Some(policy) => Change::put(document_key(key), write(policy)),
-            None => Change::delete(document_key(key)),
+            Some(policy) => DocumentChange::put(document_key(key), write(policy)),
+            None => DocumentChange::delete(document_key(key)),
         });
         let changeset =
             Changeset { author: author.to_owned(), message: String::new(), changes: changes.collect() };
@@ -227,7 +227,7 @@ fn read(documents: &Documents) -> PolicySet {
     PolicySet::from_policies(documents.iter().filter_map(|(key, document)| readable(key, document)))
 }
 
-fn apply<'a>(set: &PolicySet, changes: impl Iterator<Item = &'a Change>) -> PolicySet {
+fn apply<'a>(set: &PolicySet, changes: impl Iterator<Item = &'a DocumentChange>) -> PolicySet {
     set.with(changes.filter_map(|change| {
         let policy = change.document.as_ref().and_then(|document| readable(&change.key, document));
         let key = policy.as_ref().map(Policy::key).or_else(|| policy_key(&change.key))?;

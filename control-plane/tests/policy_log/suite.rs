@@ -7,19 +7,21 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::policy::log::{Advance, Change, Changeset, LogError, PolicyLog, Retention, Snapshot};
+use weft_control_plane::policy::log::{
+    Advance, Changeset, DocumentChange, LogError, PolicyLog, Retention, Snapshot,
+};
 use weft_store::{Store, StoreExt, Txn};
 
 fn log(store: &Arc<dyn Store>) -> PolicyLog {
     PolicyLog::new(Arc::clone(store), Clock::system())
 }
 
-fn changeset(changes: Vec<Change>) -> Changeset {
+fn changeset(changes: Vec<DocumentChange>) -> Changeset {
     Changeset { author: "tests".to_owned(), message: "because".to_owned(), changes }
 }
 
 fn put(key: &str, text: &str) -> Changeset {
-    changeset(vec![Change::put(key, text.as_bytes().to_vec())])
+    changeset(vec![DocumentChange::put(key, text.as_bytes().to_vec())])
 }
 
 /// A number of small changesets: `doc-N` is put by each, and the one before it deleted.
@@ -28,9 +30,9 @@ pub async fn fill(store: &Arc<dyn Store>, count: usize) -> Snapshot {
     let mut snapshot = log.load().await.unwrap();
     for _ in 0..count {
         let number = snapshot.sequence() + 1;
-        let mut changes = vec![Change::put(format!("doc-{number}"), number.to_string().into_bytes())];
+        let mut changes = vec![DocumentChange::put(format!("doc-{number}"), number.to_string().into_bytes())];
         if number > 1 {
-            changes.push(Change::delete(format!("doc-{}", number - 1)));
+            changes.push(DocumentChange::delete(format!("doc-{}", number - 1)));
         }
         snapshot = log.commit(&snapshot, changeset(changes)).await.unwrap();
     }
@@ -80,7 +82,7 @@ pub async fn eight_mebibytes_in_two_thousand_documents_are_one_commit(store: Arc
         words.flatten().collect()
     };
     let changes: Vec<_> = (0..2000)
-        .map(|number| Change::put(format!("Service/shop/s-{number:04}"), document(&mut state)))
+        .map(|number| DocumentChange::put(format!("Service/shop/s-{number:04}"), document(&mut state)))
         .collect();
     let bytes: usize = changes.iter().map(|change| change.document.as_ref().unwrap().len()).sum();
     assert!(bytes > 8_380_000, "{bytes}");

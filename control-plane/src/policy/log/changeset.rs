@@ -14,13 +14,13 @@ pub type Documents = OrdMap<Arc<str>, Bytes>;
 
 /// One document put or deleted. What key and document mean is the caller's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct DocumentChange {
     pub key: Arc<str>,
     /// The document; `None` deletes.
     pub document: Option<Bytes>,
 }
 
-impl Change {
+impl DocumentChange {
     /// Puts a document.
     pub fn put(key: impl Into<Arc<str>>, document: impl Into<Bytes>) -> Self {
         Self { key: key.into(), document: Some(document.into()) }
@@ -33,7 +33,7 @@ impl Change {
 }
 
 /// The documents after these changes.
-pub(super) fn apply(documents: &mut Documents, changes: &[Change]) {
+pub(super) fn apply(documents: &mut Documents, changes: &[DocumentChange]) {
     for change in changes {
         match &change.document {
             Some(document) => drop(documents.insert(Arc::clone(&change.key), document.clone())),
@@ -43,8 +43,9 @@ pub(super) fn apply(documents: &mut Documents, changes: &[Change]) {
 }
 
 /// The body of a changeset; `None` when a length does not fit 32 bits.
-pub(super) fn encode(changes: &[Change]) -> Option<Bytes> {
-    let length = |change: &Change| 9 + change.key.len() + change.document.as_ref().map_or(0, Bytes::len);
+pub(super) fn encode(changes: &[DocumentChange]) -> Option<Bytes> {
+    let length =
+        |change: &DocumentChange| 9 + change.key.len() + change.document.as_ref().map_or(0, Bytes::len);
     let mut body = BytesMut::with_capacity(changes.iter().map(length).sum());
     for change in changes {
         body.put_u8(u8::from(change.document.is_some()));
@@ -57,7 +58,7 @@ pub(super) fn encode(changes: &[Change]) -> Option<Bytes> {
 }
 
 /// Reads a body; `None` when it is not one. Documents share its memory.
-pub(super) fn decode(mut body: Bytes) -> Option<Vec<Change>> {
+pub(super) fn decode(mut body: Bytes) -> Option<Vec<DocumentChange>> {
     let mut changes = Vec::new();
     while body.has_remaining() {
         let is_put = match body.get_u8() {
@@ -67,7 +68,7 @@ pub(super) fn decode(mut body: Bytes) -> Option<Vec<Change>> {
         };
         let key = std::str::from_utf8(&take_counted(&mut body)?).ok()?.into();
         let document = if is_put { Some(take_counted(&mut body)?) } else { None };
-        changes.push(Change { key, document });
+        changes.push(DocumentChange { key, document });
     }
     Some(changes)
 }
@@ -89,10 +90,12 @@ mod tests {
 
     use super::*;
 
-    fn change() -> impl Strategy<Value = Change> {
+    fn change() -> impl Strategy<Value = DocumentChange> {
         let document = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..64));
-        ("[a-zA-Z0-9/]{0,20}", document)
-            .prop_map(|(key, document)| Change { key: key.into(), document: document.map(Bytes::from) })
+        ("[a-zA-Z0-9/]{0,20}", document).prop_map(|(key, document)| DocumentChange {
+            key: key.into(),
+            document: document.map(Bytes::from),
+        })
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use super::record::{
     CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, StoredRecord, checkpoint_key,
     history_key,
 };
-use super::{Change, Documents, LogError, LogHead, PolicyLog, Snapshot, changeset};
+use super::{DocumentChange, Documents, LogError, LogHead, PolicyLog, Snapshot, changeset};
 
 // The log may be pruned while it is read; what is read next is then newer.
 const LOAD_ATTEMPTS: usize = 5;
@@ -22,7 +22,7 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct UnreadChangeset {
     pub info: ChangesetInfo,
-    pub changes: Vec<Change>,
+    pub changes: Vec<DocumentChange>,
 }
 
 /// What happened since a snapshot.
@@ -243,7 +243,7 @@ impl PolicyLog {
         &self,
         record: &StoredRecord<T>,
         key: &str,
-    ) -> Result<Option<Vec<Change>>, LogError> {
+    ) -> Result<Option<Vec<DocumentChange>>, LogError> {
         let Some(body) = record.read_body(self.store.as_ref()).await? else { return Ok(None) };
         let changes = changeset::decode(body);
         changes.map(Some).ok_or_else(|| LogError::corrupt(key, "its body is not a changeset".to_owned()))

@@ -6,7 +6,7 @@ use time::Duration;
 use weft_store::{CommitError, Leadership, Txn};
 
 use super::record::{Body, CheckpointInfo, checkpoint_key, history_key, write_body};
-use super::{Change, LogError, PolicyLog, blob, changeset};
+use super::{DocumentChange, LogError, PolicyLog, blob, changeset};
 
 // Two operations each, and 128 is etcd's limit.
 const BATCH: usize = 50;
@@ -75,8 +75,8 @@ impl PolicyLog {
         let snapshot = self.load().await?;
         let Some(head) = snapshot.head() else { return Ok(None) };
         let documents = snapshot.documents().iter();
-        let all: Vec<Change> =
-            documents.map(|(key, document)| Change::put(key.clone(), document.clone())).collect();
+        let all: Vec<DocumentChange> =
+            documents.map(|(key, document)| DocumentChange::put(key.clone(), document.clone())).collect();
         let body = changeset::encode(&all).ok_or(LogError::TooLarge(all.len()))?;
         let body = write_body(self.store.as_ref(), body, self.clock.unix_millis()).await?;
         let key = checkpoint_key(head.sequence);
