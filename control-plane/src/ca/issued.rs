@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Change, Entry, Event, Store, StoreExt};
+use weft_store::{Entry, Event, FollowUpdate, Store, StoreExt};
 
 use super::Serial;
 use super::ledger::{LedgerEntry, PREFIX, serial_of};
@@ -87,15 +87,15 @@ impl Issued {
         self.read(|leaves| leaves.by_serial.values().cloned().collect())
     }
 
-    fn take(&self, change: Change) {
+    fn take(&self, change: FollowUpdate) {
         match change {
             // What this replica has issued and not yet written stays: it is not in the store, and it is true.
-            Change::Snapshot(snapshot) => self.write(|leaves| {
+            FollowUpdate::Snapshot(snapshot) => self.write(|leaves| {
                 for entry in snapshot.entries.iter().filter_map(decode) {
                     leaves.insert(entry);
                 }
             }),
-            Change::Batch(batch) => self.write(|leaves| {
+            FollowUpdate::Batch(batch) => self.write(|leaves| {
                 for event in batch.events {
                     match event {
                         Event::Put(entry) => {

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Event, FollowHealth, Store, StoreExt};
+use weft_store::{Event, FollowHealth, FollowUpdate, Store, StoreExt};
 
 use super::{Command, ReconcilerHandle};
 use crate::policy::repository::{Policies, Update};
@@ -23,11 +23,11 @@ pub fn spawn_workloads(
     tokio::spawn(async move {
         while let Some(Some(change)) = shutdown.run_until_cancelled(changes.next()).await {
             match change {
-                Change::Snapshot(snapshot) => {
+                FollowUpdate::Snapshot(snapshot) => {
                     let records = snapshot.entries.iter().filter_map(readable).collect();
                     reconciler.tell(Command::Records(records)).await;
                 }
-                Change::Batch(batch) => {
+                FollowUpdate::Batch(batch) => {
                     for event in batch.events {
                         if let Some(command) = of_event(&event) {
                             reconciler.tell(command).await;

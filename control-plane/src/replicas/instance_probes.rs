@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
-use weft_store::{Change, CommitError, Entry, Event, Key, LeaseError, Store, StoreExt, Txn};
+use weft_store::{CommitError, Entry, Event, FollowUpdate, Key, LeaseError, Store, StoreExt, Txn};
 
 use crate::ca::{Issued, Serial};
 use crate::listener::Connections;
@@ -94,8 +94,8 @@ impl InstanceProbes {
         let mut changes = self.store.follow(PREFIX);
         while let Some(Some(change)) = shutdown.run_until_cancelled(changes.next()).await {
             let asked: Vec<Entry> = match change {
-                Change::Snapshot(snapshot) => snapshot.entries,
-                Change::Batch(batch) => {
+                FollowUpdate::Snapshot(snapshot) => snapshot.entries,
+                FollowUpdate::Batch(batch) => {
                     let put = |event| if let Event::Put(entry) = event { Some(entry) } else { None };
                     batch.events.into_iter().filter_map(put).collect()
                 }
@@ -157,12 +157,12 @@ impl InstanceProbes {
         let answered = async {
             while let Some(change) = changes.next().await {
                 let (there, gone): (Vec<_>, bool) = match change {
-                    Change::Snapshot(snapshot) => {
+                    FollowUpdate::Snapshot(snapshot) => {
                         let there: Vec<_> = snapshot.entries.into_iter().map(|entry| entry.key).collect();
                         let gone = !there.contains(&key);
                         (there, gone)
                     }
-                    Change::Batch(batch) => {
+                    FollowUpdate::Batch(batch) => {
                         let gone = batch
                             .events
                             .iter()

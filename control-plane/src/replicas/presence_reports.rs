@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use weft_api::{ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
-use weft_store::{Change, CommitError, Event, Lease, Store, StoreExt, Txn};
+use weft_store::{CommitError, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
@@ -280,12 +280,12 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHa
     let mut changes = store.follow(PREFIX);
     while let Some(change) = changes.next().await {
         match change {
-            Change::Snapshot(snapshot) => {
+            FollowUpdate::Snapshot(snapshot) => {
                 let shards = snapshot.entries.iter();
                 let shards = shards.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
                 reconciler.tell(Command::AllElsewhere(shards.collect())).await;
             }
-            Change::Batch(batch) => {
+            FollowUpdate::Batch(batch) => {
                 for event in batch.events {
                     let (shard, workloads) = match &event {
                         Event::Put(entry) => (foreign(&entry.key), Some(decode(&entry.value))),

@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a follower gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FollowUpdate {
     /// Everything below the prefix. First, and then only if the store went back in time because
     /// someone restored it from a backup: what was known before is void.
     Snapshot(Snapshot),
@@ -57,10 +57,10 @@ pub enum FollowHealth {
     },
 }
 
-/// A stream of [`Change`]s in revision order. It ends only when the runtime does.
+/// A stream of [`FollowUpdate`]s in revision order. It ends only when the runtime does.
 #[derive(Debug)]
 pub struct Follow {
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<FollowUpdate>,
     health: watch::Receiver<FollowHealth>,
     _task: AbortOnDropHandle<()>,
 }
@@ -83,9 +83,9 @@ impl Follow {
 }
 
 impl Stream for Follow {
-    type Item = Change;
+    type Item = FollowUpdate;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<FollowUpdate>> {
         self.changes.poll_recv(context)
     }
 }
@@ -94,7 +94,7 @@ struct Follower {
     store: Arc<dyn Store>,
     prefix: String,
     mirror: Option<KnownEntries>,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<FollowUpdate>,
     health: watch::Sender<FollowHealth>,
 }
 
@@ -177,17 +177,17 @@ impl Follower {
             };
             if let Some(mirror) = &mut self.mirror
                 && mirror.absorb(&batch)
-                && self.changes.send(Change::Batch(batch)).await.is_err()
+                && self.changes.send(FollowUpdate::Batch(batch)).await.is_err()
             {
                 return RoundEnd::Dropped;
             }
         }
     }
 
-    fn reconcile(&mut self, snapshot: Snapshot) -> Option<Change> {
+    fn reconcile(&mut self, snapshot: Snapshot) -> Option<FollowUpdate> {
         match &mut self.mirror {
             Some(mirror) if mirror.revision <= snapshot.revision => {
-                mirror.catch_up(snapshot).map(Change::Batch)
+                mirror.catch_up(snapshot).map(FollowUpdate::Batch)
             }
             Some(mirror) => {
                 tracing::warn!(
@@ -195,11 +195,11 @@ impl Follower {
                     "the store went back in time: was it restored from a backup?"
                 );
                 self.mirror = Some(KnownEntries::of(&snapshot));
-                Some(Change::Snapshot(snapshot))
+                Some(FollowUpdate::Snapshot(snapshot))
             }
             None => {
                 self.mirror = Some(KnownEntries::of(&snapshot));
-                Some(Change::Snapshot(snapshot))
+                Some(FollowUpdate::Snapshot(snapshot))
             }
         }
     }

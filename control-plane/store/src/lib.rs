@@ -63,7 +63,7 @@ pub use error::{CommitError, LeaseError, OpenError, ReadError};
 pub use etcd::{EtcdConfig, EtcdStore, EtcdTls};
 pub use extension::StoreExt;
 pub use filling::{FillError, fill, fill_file};
-pub use follow::{Change, Follow, FollowHealth};
+pub use follow::{Follow, FollowHealth, FollowUpdate};
 pub use history::Retention;
 pub use lease::Lease;
 pub use memory::MemoryStore;

@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
-use weft_store::{Change, Entry, Event, Store, StoreExt};
+use weft_store::{Entry, Event, FollowUpdate, Store, StoreExt};
 
 use super::{PREFIX, TokenRecord};
 
@@ -42,11 +42,11 @@ impl KnownTokens {
         hashes.get(id).is_some_and(|kept| verify_slices_are_equal(&given, kept).is_ok())
     }
 
-    fn take(&self, change: Change) {
+    fn take(&self, change: FollowUpdate) {
         let mut hashes = self.hashes.write().unwrap_or_else(PoisonError::into_inner);
         match change {
-            Change::Snapshot(snapshot) => *hashes = snapshot.entries.iter().filter_map(read).collect(),
-            Change::Batch(batch) => {
+            FollowUpdate::Snapshot(snapshot) => *hashes = snapshot.entries.iter().filter_map(read).collect(),
+            FollowUpdate::Batch(batch) => {
                 for event in batch.events {
                     match &event {
                         Event::Put(entry) => hashes.extend(read(entry)),

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use weft_store::{
-    Batch, Change, EmbeddedStore, EtcdStore, Event, Follow, Key, MemoryStore, Snapshot, Store, Watch,
+    Batch, EmbeddedStore, EtcdStore, Event, Follow, FollowUpdate, Key, MemoryStore, Snapshot, Store, Watch,
 };
 
 use crate::etcd_server::EtcdServer;
@@ -70,7 +70,7 @@ pub async fn next(watch: &mut Watch) -> Batch {
 }
 
 /// The next change of a follower.
-pub async fn change(follow: &mut Follow) -> Change {
+pub async fn change(follow: &mut Follow) -> FollowUpdate {
     timeout(SOON, follow.next()).await.expect("a change in time").expect("the follower goes on")
 }
 
@@ -81,8 +81,8 @@ pub async fn until(follow: &mut Follow, content: &mut Content, wanted: &Content)
         let seen = timeout(SOON, follow.next()).await;
         let seen = seen.unwrap_or_else(|_| panic!("stuck at {content:?}, wanted {wanted:?}"));
         match seen.expect("the follower goes on") {
-            Change::Snapshot(snapshot) => *content = of_snapshot(&snapshot),
-            Change::Batch(batch) => absorb(content, &batch),
+            FollowUpdate::Snapshot(snapshot) => *content = of_snapshot(&snapshot),
+            FollowUpdate::Batch(batch) => absorb(content, &batch),
         }
         changes += 1;
     }

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use weft_store::{
-    Change, CommitError, EmbeddedStore, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
+    CommitError, EmbeddedStore, FollowUpdate, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
 };
 
 use crate::bench::{Content, SOON, absorb, change, content, of_snapshot, soak};
@@ -148,7 +148,9 @@ async fn many_writers_share_the_disk_and_watchers_see_every_commit_alone() {
     let (_directory, path) = place();
     let store = reopen(&path).await;
     let mut follow = store.follow("");
-    let Change::Snapshot(snapshot) = change(&mut follow).await else { panic!("a snapshot comes first") };
+    let FollowUpdate::Snapshot(snapshot) = change(&mut follow).await else {
+        panic!("a snapshot comes first")
+    };
     let tasks: Vec<_> = (0..64)
         .map(|writer| {
             let store = Arc::clone(&store);
@@ -165,7 +167,7 @@ async fn many_writers_share_the_disk_and_watchers_see_every_commit_alone() {
     let mut seen = Content::new();
     for (n, revision) in revisions.iter().enumerate() {
         assert_eq!(revision.0, snapshot.revision.0 + n as u64 + 1);
-        let Change::Batch(batch) = change(&mut follow).await else { panic!("then only batches") };
+        let FollowUpdate::Batch(batch) = change(&mut follow).await else { panic!("then only batches") };
         assert_eq!((batch.revision, batch.events.len()), (*revision, 1));
         absorb(&mut seen, &batch);
     }

@@ -7,7 +7,8 @@ use etcd_client::{Client, Permission};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tokio::time::{sleep, timeout};
 use weft_store::{
-    Change, CommitError, EtcdStore, FollowHealth, Location, OpenError, ReadError, Store, StoreExt, Txn, open,
+    CommitError, EtcdStore, FollowHealth, FollowUpdate, Location, OpenError, ReadError, Store, StoreExt, Txn,
+    open,
 };
 
 use crate::bench::{Content, SOON, change, content, of_snapshot, until};
@@ -89,7 +90,7 @@ async fn a_follower_is_given_a_new_snapshot_when_etcd_goes_back_in_time() {
         store.commit(Txn::new().put("a", format!("{n}"))).await.unwrap();
     }
     let mut follow = store.follow("");
-    assert!(matches!(change(&mut follow).await, Change::Snapshot(_)));
+    assert!(matches!(change(&mut follow).await, FollowUpdate::Snapshot(_)));
     server.restart_empty().await;
     commit_when_up(&store, Txn::new().put("b", "1")).await;
     let mut seen = content([("a", "4")]);
@@ -103,11 +104,11 @@ async fn a_resync_goes_unnoticed_where_nothing_was_lost() {
     config.resync = Duration::from_millis(20);
     let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(config).await.unwrap());
     let mut follow = store.follow("");
-    assert!(matches!(change(&mut follow).await, Change::Snapshot(_)));
+    assert!(matches!(change(&mut follow).await, FollowUpdate::Snapshot(_)));
     let mut last = weft_store::Revision(0);
     for n in 0..200 {
         let at = store.commit(Txn::new().put("a", format!("{n}"))).await.unwrap();
-        let Change::Batch(batch) = change(&mut follow).await else { panic!("a second snapshot") };
+        let FollowUpdate::Batch(batch) = change(&mut follow).await else { panic!("a second snapshot") };
         assert_eq!((batch.revision, batch.events.len()), (at, 1));
         assert!(batch.revision > last, "the same change twice");
         last = batch.revision;
@@ -179,7 +180,9 @@ async fn with_tls_both_sides_show_certificates() {
     let store = store(&server).await;
     store.commit(Txn::new().put("a", "1")).await.unwrap();
     let mut follow = store.follow("");
-    assert!(matches!(change(&mut follow).await, Change::Snapshot(snapshot) if snapshot.entries.len() == 1));
+    assert!(
+        matches!(change(&mut follow).await, FollowUpdate::Snapshot(snapshot) if snapshot.entries.len() == 1)
+    );
 
     let mut stranger = server.config();
     stranger.tls.as_mut().unwrap().identity_pem = None;

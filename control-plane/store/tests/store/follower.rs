@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use weft_store::{
-    Change, CommitError, Entry, Grant, LeaseError, LeaseId, Limits, Listing, MemoryStore, Page, ReadError,
-    Retention, Revision, Store, StoreExt, Txn, Watch,
+    CommitError, Entry, FollowUpdate, Grant, LeaseError, LeaseId, Limits, Listing, MemoryStore, Page,
+    ReadError, Retention, Revision, Store, StoreExt, Txn, Watch,
 };
 
 use crate::bench::{Content, change, content, of_snapshot, on_every_engine, until};
@@ -20,11 +20,13 @@ on_every_engine![
 async fn a_follower_starts_with_a_snapshot_and_sees_each_change(store: &Arc<dyn Store>) {
     store.commit(Txn::new().put("p/a", "1").put("q/a", "1")).await.unwrap();
     let mut follow = store.follow("p/");
-    let Change::Snapshot(snapshot) = change(&mut follow).await else { panic!("a snapshot comes first") };
+    let FollowUpdate::Snapshot(snapshot) = change(&mut follow).await else {
+        panic!("a snapshot comes first")
+    };
     assert_eq!(of_snapshot(&snapshot), content([("p/a", "1")]));
     store.commit(Txn::new().put("q/a", "2")).await.unwrap();
     let at = store.commit(Txn::new().put("p/b", "2").delete("p/a")).await.unwrap();
-    let Change::Batch(batch) = change(&mut follow).await else { panic!("then only batches") };
+    let FollowUpdate::Batch(batch) = change(&mut follow).await else { panic!("then only batches") };
     assert_eq!((batch.revision, batch.events.len()), (at, 2));
 }
 
