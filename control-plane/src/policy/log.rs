@@ -37,7 +37,7 @@ const MOVE_ATTEMPTS: usize = 4;
 
 /// All documents after one changeset.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct LogSnapshot {
     head: Option<LogHead>,
     documents: Documents,
 }
@@ -69,7 +69,7 @@ pub struct PolicyLog {
     clock: Clock,
 }
 
-impl Snapshot {
+impl LogSnapshot {
     /// The newest changeset in it; none before the first.
     #[must_use]
     pub fn head(&self) -> Option<&LogHead> {
@@ -100,7 +100,7 @@ impl PolicyLog {
     ///
     /// # Errors
     /// [`LogError::Moved`] when the head is not `base` any more; nothing is stored then.
-    pub async fn commit(&self, base: &Snapshot, changeset: Changeset) -> Result<Snapshot, LogError> {
+    pub async fn commit(&self, base: &LogSnapshot, changeset: Changeset) -> Result<LogSnapshot, LogError> {
         if changeset.changes.is_empty() {
             return Ok(base.clone());
         }
@@ -128,10 +128,10 @@ impl PolicyLog {
         let mut documents = base.documents.clone();
         changeset::apply(&mut documents, &changeset.changes);
         let head = LogHead { sequence: info.sequence, id: info.id.into(), revision };
-        Ok(Snapshot { head: Some(head), documents })
+        Ok(LogSnapshot { head: Some(head), documents })
     }
 
-    async fn move_head(&self, base: &Snapshot, id: &str, txn: Txn) -> Result<Revision, LogError> {
+    async fn move_head(&self, base: &LogSnapshot, id: &str, txn: Txn) -> Result<Revision, LogError> {
         let mut attempt = 1;
         loop {
             match self.store.commit(txn.clone()).await {

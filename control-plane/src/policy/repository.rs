@@ -17,7 +17,7 @@ use weft_api::Backoff;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
-use super::log::{Advance, Changeset, DocumentChange, Documents, LogError, PolicyLog, Snapshot};
+use super::log::{Advance, Changeset, DocumentChange, Documents, LogError, LogSnapshot, PolicyLog};
 use crate::clock::Clock;
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// The newest policies, and what a commit on top of them is guarded by.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    snapshot: Snapshot,
+    snapshot: LogSnapshot,
     pub set: Arc<PolicySet>,
 }
 

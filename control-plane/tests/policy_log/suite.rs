@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::policy::log::{
-    Advance, Changeset, DocumentChange, LogError, PolicyLog, Retention, Snapshot,
+    Advance, Changeset, DocumentChange, LogError, LogSnapshot, PolicyLog, Retention,
 };
 use weft_store::{Store, StoreExt, Txn};
 
@@ -25,7 +25,7 @@ fn put(key: &str, text: &str) -> Changeset {
 }
 
 /// A number of small changesets: `doc-N` is put by each, and the one before it deleted.
-pub async fn fill(store: &Arc<dyn Store>, count: usize) -> Snapshot {
+pub async fn fill(store: &Arc<dyn Store>, count: usize) -> LogSnapshot {
     let log = log(store);
     let mut snapshot = log.load().await.unwrap();
     for _ in 0..count {
@@ -39,7 +39,7 @@ pub async fn fill(store: &Arc<dyn Store>, count: usize) -> Snapshot {
     snapshot
 }
 
-pub async fn assert_stored(store: &Arc<dyn Store>, expected: &Snapshot) {
+pub async fn assert_stored(store: &Arc<dyn Store>, expected: &LogSnapshot) {
     let loaded = log(store).load().await.unwrap();
     assert_eq!(loaded.head(), expected.head());
     assert_eq!(loaded.documents(), expected.documents());
@@ -123,13 +123,13 @@ pub async fn of_commits_that_race_exactly_one_is_accepted(store: Arc<dyn Store>)
 
 pub async fn follower_sees_every_changeset_once_and_in_order(store: Arc<dyn Store>) {
     let log = log(&store);
-    let mut follower = Box::pin(log.follow(Snapshot::default()));
+    let mut follower = Box::pin(log.follow(LogSnapshot::default()));
     let writer = {
         let store = Arc::clone(&store);
         tokio::spawn(async move { fill(&store, 60).await })
     };
     let mut seen = Vec::new();
-    let mut last = Snapshot::default();
+    let mut last = LogSnapshot::default();
     while last.sequence() < 60 {
         match within(follower.next()).await.unwrap() {
             Advance::Steps(snapshot, steps) => {
@@ -186,7 +186,7 @@ pub async fn abandoned_body_is_swept_and_its_late_writer_refused(store: Arc<dyn 
     let (clock, hours) = turned_clock();
     let log = PolicyLog::new(Arc::clone(&store), clock);
     let leader = store.elect("leader", "tests", Duration::from_secs(60)).await;
-    let base = log.commit(&Snapshot::default(), put("doc", "1")).await.unwrap();
+    let base = log.commit(&LogSnapshot::default(), put("doc", "1")).await.unwrap();
     log.commit(&base, put("doc", "2")).await.unwrap();
     // Refused at the head, so its body is left behind.
     let refused = log.commit(&base, put("doc", &"z".repeat(3_000_000))).await;

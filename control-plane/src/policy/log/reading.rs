@@ -11,7 +11,7 @@ use super::record::{
     CHECKPOINTS, ChangesetInfo, CheckpointInfo, HEAD, HISTORY, HeadRecord, StoredRecord, checkpoint_key,
     history_key,
 };
-use super::{DocumentChange, Documents, LogError, LogHead, PolicyLog, Snapshot, changeset};
+use super::{DocumentChange, Documents, LogError, LogHead, LogSnapshot, PolicyLog, changeset};
 
 // The log may be pruned while it is read; what is read next is then newer.
 const LOAD_ATTEMPTS: usize = 5;
@@ -30,15 +30,15 @@ pub struct UnreadChangeset {
 pub enum Advance {
     Unchanged,
     /// These changesets, in order, lead to the snapshot.
-    Steps(Snapshot, Vec<UnreadChangeset>),
+    Steps(LogSnapshot, Vec<UnreadChangeset>),
     /// The log is not a continuation of what was read, or the way was pruned: compare with all of it.
-    Reloaded(Snapshot),
+    Reloaded(LogSnapshot),
 }
 
 impl Advance {
     /// Where it leads; none where nothing happened.
     #[must_use]
-    pub fn snapshot(&self) -> Option<&Snapshot> {
+    pub fn snapshot(&self) -> Option<&LogSnapshot> {
         match self {
             Self::Unchanged => None,
             Self::Steps(snapshot, _) | Self::Reloaded(snapshot) => Some(snapshot),
@@ -51,9 +51,9 @@ impl PolicyLog {
     ///
     /// # Errors
     /// When the store fails or a record is unreadable.
-    pub async fn load(&self) -> Result<Snapshot, LogError> {
+    pub async fn load(&self) -> Result<LogSnapshot, LogError> {
         for _ in 0..LOAD_ATTEMPTS {
-            let Some((head, revision)) = self.head().await? else { return Ok(Snapshot::default()) };
+            let Some((head, revision)) = self.head().await? else { return Ok(LogSnapshot::default()) };
             if let Some(snapshot) = self.load_at(&head, revision).await? {
                 return Ok(snapshot);
             }
@@ -65,10 +65,10 @@ impl PolicyLog {
     ///
     /// # Errors
     /// When the store fails or a record is unreadable.
-    pub async fn advance(&self, snapshot: &Snapshot) -> Result<Advance, LogError> {
+    pub async fn advance(&self, snapshot: &LogSnapshot) -> Result<Advance, LogError> {
         let Some((head, revision)) = self.head().await? else {
             let is_empty = snapshot.head.is_none();
-            return Ok(if is_empty { Advance::Unchanged } else { Advance::Reloaded(Snapshot::default()) });
+            return Ok(if is_empty { Advance::Unchanged } else { Advance::Reloaded(LogSnapshot::default()) });
         };
         if snapshot.head.as_ref().is_some_and(|ours| *ours.id == *head.id) {
             return Ok(Advance::Unchanged);
@@ -82,7 +82,7 @@ impl PolicyLog {
     }
 
     /// Every advance from `snapshot` on, for as long as the stream is held. A store that is away delays it.
-    pub fn follow(&self, snapshot: Snapshot) -> impl Stream<Item = Advance> + Send + use<> {
+    pub fn follow(&self, snapshot: LogSnapshot) -> impl Stream<Item = Advance> + Send + use<> {
         let state = (self.clone(), self.store.follow(HEAD), snapshot, false);
         futures::stream::unfold(state, |(log, mut moves, mut snapshot, mut is_behind)| async move {
             let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
@@ -148,13 +148,13 @@ impl PolicyLog {
         Ok(documents)
     }
 
-    async fn load_at(&self, head: &HeadRecord, revision: Revision) -> Result<Option<Snapshot>, LogError> {
+    async fn load_at(&self, head: &HeadRecord, revision: Revision) -> Result<Option<LogSnapshot>, LogError> {
         let Some((documents, id)) = self.documents_at(head.sequence).await? else { return Ok(None) };
         if id != head.id {
             return Ok(None);
         }
         let head = LogHead { sequence: head.sequence, id: id.into(), revision };
-        Ok(Some(Snapshot { head: Some(head), documents }))
+        Ok(Some(LogSnapshot { head: Some(head), documents }))
     }
 
     /// The documents after a changeset and its id, from the nearest checkpoint on; `None` when something is missing.
@@ -185,7 +185,7 @@ impl PolicyLog {
     /// The changesets from a snapshot to a head; `None` when they do not continue it.
     async fn steps(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &LogSnapshot,
         head: &HeadRecord,
     ) -> Result<Option<Vec<UnreadChangeset>>, LogError> {
         let mut steps = Vec::new();
@@ -250,11 +250,16 @@ impl PolicyLog {
     }
 }
 
-fn after(snapshot: &Snapshot, steps: &[UnreadChangeset], head: &HeadRecord, revision: Revision) -> Snapshot {
+fn after(
+    snapshot: &LogSnapshot,
+    steps: &[UnreadChangeset],
+    head: &HeadRecord,
+    revision: Revision,
+) -> LogSnapshot {
     let mut documents = snapshot.documents.clone();
     for step in steps {
         changeset::apply(&mut documents, &step.changes);
     }
     let head = LogHead { sequence: head.sequence, id: Arc::from(head.id.as_str()), revision };
-    Snapshot { head: Some(head), documents }
+    LogSnapshot { head: Some(head), documents }
 }
