@@ -27,7 +27,7 @@ pub use changeset::{DocumentChange, Documents};
 pub use error::LogError;
 pub use reading::{Advance, UnreadChangeset};
 pub use record::ChangesetInfo;
-pub use upkeep::{Retention, Upkeep};
+pub use upkeep::{LogRetention, Upkeep};
 
 use crate::clock::Clock;
 use record::{HEAD, HeadRecord, history_key, write_body};

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::Tokens;
-use crate::policy::log::{PolicyLog, Retention};
+use crate::policy::log::{LogRetention, PolicyLog};
 use crate::presence::workloads::Workloads;
 use crate::reconciler::ReconcilerHandle;
 
@@ -89,7 +89,7 @@ impl Duties {
         note("pruning revocations", self.revocations.prune(leader).await);
         note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);
         note("pruning tokens", self.tokens.prune(leader).await);
-        note("tidying the policies", self.log.upkeep(&Retention::default(), leader).await);
+        note("tidying the policies", self.log.upkeep(&LogRetention::default(), leader).await);
         for record in self.reconciler.expired().await {
             let removed = self.workloads.expire(&record, leader).await;
             if matches!(removed, Ok(true)) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::policy::log::{
-    Advance, Changeset, DocumentChange, LogError, LogSnapshot, PolicyLog, Retention,
+    Advance, Changeset, DocumentChange, LogError, LogRetention, LogSnapshot, PolicyLog,
 };
 use weft_store::{Store, StoreExt, Txn};
 
@@ -150,7 +150,7 @@ pub async fn checkpoint_bounds_loading_and_pruning_keeps_what_is_promised(store:
     let (clock, hours) = turned_clock();
     let log = PolicyLog::new(Arc::clone(&store), clock);
     let leader = store.elect("leader", "tests", Duration::from_secs(60)).await;
-    let retention = Retention { checkpoint_every: 10, keep_at_least: 12, ..Retention::default() };
+    let retention = LogRetention { checkpoint_every: 10, keep_at_least: 12, ..LogRetention::default() };
     let mut snapshot = log.load().await.unwrap();
     let large = "y".repeat(200_000);
     for number in 1..=45_u64 {
@@ -195,7 +195,7 @@ pub async fn abandoned_body_is_swept_and_its_late_writer_refused(store: Arc<dyn 
     assert_eq!(pending.len(), 1);
     assert_eq!(store.list_all("policies/blobs/").await.unwrap().entries.len(), 3);
 
-    let retention = Retention::default();
+    let retention = LogRetention::default();
     assert_eq!(log.upkeep(&retention, &leader).await.unwrap().swept, 0, "its writer may still be at work");
     hours.fetch_add(2, Ordering::Relaxed);
     assert_eq!(log.upkeep(&retention, &leader).await.unwrap().swept, 1);
@@ -213,7 +213,7 @@ pub async fn follower_whose_way_was_pruned_is_told_to_compare(store: Arc<dyn Sto
     let behind = fill(&store, 3).await;
     let newest = fill(&store, 20).await;
     hours.fetch_add(31 * 24, Ordering::Relaxed);
-    let retention = Retention { checkpoint_every: 10, keep_at_least: 0, ..Retention::default() };
+    let retention = LogRetention { checkpoint_every: 10, keep_at_least: 0, ..LogRetention::default() };
     log.upkeep(&retention, &leader).await.unwrap();
     match log.advance(&behind).await.unwrap() {
         Advance::Reloaded(snapshot) => assert_eq!(snapshot.documents(), newest.documents()),

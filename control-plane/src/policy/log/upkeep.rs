@@ -13,7 +13,7 @@ const BATCH: usize = 50;
 
 /// How much of the log is kept.
 #[derive(Clone, Debug)]
-pub struct Retention {
+pub struct LogRetention {
     /// Changesets between two checkpoints, at most.
     pub checkpoint_every: u64,
     /// Bytes of changesets between two checkpoints, roughly.
@@ -26,7 +26,7 @@ pub struct Retention {
     pub abandon_after: Duration,
 }
 
-impl Default for Retention {
+impl Default for LogRetention {
     fn default() -> Self {
         Self {
             checkpoint_every: 64,
@@ -54,7 +54,7 @@ impl PolicyLog {
     ///
     /// # Errors
     /// When the store fails or leadership was lost.
-    pub async fn upkeep(&self, retention: &Retention, leader: &Leadership) -> Result<Upkeep, LogError> {
+    pub async fn upkeep(&self, retention: &LogRetention, leader: &Leadership) -> Result<Upkeep, LogError> {
         let checkpoint = self.checkpoint(retention, leader).await?;
         let pruned = self.prune(retention, leader).await?;
         let swept =
@@ -62,7 +62,11 @@ impl PolicyLog {
         Ok(Upkeep { checkpoint, pruned, swept })
     }
 
-    async fn checkpoint(&self, retention: &Retention, leader: &Leadership) -> Result<Option<u64>, LogError> {
+    async fn checkpoint(
+        &self,
+        retention: &LogRetention,
+        leader: &Leadership,
+    ) -> Result<Option<u64>, LogError> {
         let Some((head, _)) = self.head().await? else { return Ok(None) };
         let last = self.checkpoints().await?.last().map_or(0, |checkpoint| checkpoint.info.sequence);
         let since = self.changesets(last, head.sequence).await?;
@@ -90,7 +94,7 @@ impl PolicyLog {
         }
     }
 
-    async fn prune(&self, retention: &Retention, leader: &Leadership) -> Result<usize, LogError> {
+    async fn prune(&self, retention: &LogRetention, leader: &Leadership) -> Result<usize, LogError> {
         let Some((head, _)) = self.head().await? else { return Ok(0) };
         let cutoff = self.millis_before(retention.keep_for);
         let most = head.sequence.saturating_sub(retention.keep_at_least);
