@@ -34,7 +34,7 @@ use crate::policy::Policy;
 pub use crate::kinds::merge::Effective;
 pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;
 pub use crate::object::PolicyKey;
-pub use apply::{Applied, ApplyAction, Outcome};
+pub use apply::{Applied, AppliedObject, ApplyAction};
 pub use findings::Report;
 pub use routes::HttpRouteMatch;
 

@@ -135,7 +135,7 @@ pub async fn write(
 }
 
 fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
-    let document = |outcome: &weft_policies::set::Outcome| AppliedDocument {
+    let document = |outcome: &weft_policies::set::AppliedObject| AppliedDocument {
         kind: outcome.key.kind.to_string(),
         namespace: outcome.key.namespace.to_string(),
         name: outcome.key.name.to_string(),

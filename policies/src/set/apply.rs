@@ -41,7 +41,7 @@ impl ApplyAction {
 
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct AppliedObject {
     /// The object.
     pub key: PolicyKey,
     /// What was done.
@@ -56,7 +56,7 @@ pub struct Applied {
     /// The new set.
     pub set: PolicySet,
     /// One outcome for each document or key, in their order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<AppliedObject>,
     /// What people should look at.
     pub warnings: Vec<Violation>,
 }
@@ -137,7 +137,7 @@ impl PolicySet {
             if action != ApplyAction::Unchanged {
                 changes.push((key.clone(), Some(policy)));
             }
-            outcomes.push(Outcome { key, action, generation });
+            outcomes.push(AppliedObject { key, action, generation });
         }
         let set = self.with(changes);
         let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &origins);
@@ -152,10 +152,10 @@ impl PolicySet {
     pub fn delete(&self, keys: &[PolicyKey]) -> Result<Applied, Vec<Violation>> {
         let mut seen = BTreeSet::new();
         let gone = keys.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.policies.get(key));
-        let outcomes: Vec<Outcome> = gone
+        let outcomes: Vec<AppliedObject> = gone
             .map(|policy| {
                 let generation = policy.metadata().generation;
-                Outcome { key: policy.key(), action: ApplyAction::Deleted, generation }
+                AppliedObject { key: policy.key(), action: ApplyAction::Deleted, generation }
             })
             .collect();
         let set = self.with(outcomes.iter().map(|outcome| (outcome.key.clone(), None)));
