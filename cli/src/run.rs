@@ -34,7 +34,7 @@ use crate::commands::bootstrap::Membership;
 use crate::up::processes;
 use children::{Children, End, tell};
 use entry::Home;
-use sidecar::{Running, reachable};
+use sidecar::{RunningSidecar, reachable};
 use signals::{SignalAction, Signals};
 
 /// Between two looks at a sidecar that is starting.
@@ -57,7 +57,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: Run) -> 
     let home = Home::new(args.sidecar.identity_dir.as_deref())?;
     let token = entry::token(client, &args, &home).await?;
     let (mut children, mut signals) = (Children::try_new()?, Signals::try_new()?);
-    let sidecar = Running::start(&args.sidecar, home.path(), token.as_ref())?;
+    let sidecar = RunningSidecar::start(&args.sidecar, home.path(), token.as_ref())?;
     match until_ready(&sidecar, &mut children, &mut signals).await {
         Start::Ready => {}
         Start::Failed(end) => {
@@ -100,7 +100,7 @@ enum Start {
 }
 
 /// However long the control plane is away.
-async fn until_ready(sidecar: &Running, children: &mut Children, signals: &mut Signals) -> Start {
+async fn until_ready(sidecar: &RunningSidecar, children: &mut Children, signals: &mut Signals) -> Start {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -170,7 +170,7 @@ async fn end_sidecar(pid: Pid, children: &mut Children, signals: &mut Signals) {
 struct RunningPair {
     children: Children,
     signals: Signals,
-    sidecar: Running,
+    sidecar: RunningSidecar,
     application: Pid,
 }
 

@@ -78,7 +78,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A control plane that serves.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningControlPlane {
     /// Where the REST API is.
     pub api: SocketAddr,
     /// Where xDS and join are.
@@ -91,7 +91,7 @@ pub struct Running {
     listeners: TaskTracker,
 }
 
-impl Running {
+impl RunningControlPlane {
     /// Ends the listeners, then the tasks.
     pub async fn end(self) {
         self.shutdown.cancel();
@@ -106,7 +106,7 @@ impl Running {
 ///
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
-pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
+pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPlane> {
     let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
@@ -127,7 +127,7 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<Running> {
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
     let parts = ServerParts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
-    let running = Running {
+    let running = RunningControlPlane {
         api: listeners.api.local_addr()?,
         xds: listeners.xds.local_addr()?,
         admin: listeners.admin.local_addr()?,

@@ -15,7 +15,7 @@ use crate::plain;
 use crate::rig::build::Build;
 use crate::rig::configs::installed;
 use crate::rig::origin::{self, Size};
-use crate::rig::process::Running;
+use crate::rig::process::PinnedProcess;
 
 const PROCESSOR: usize = 0;
 const WARM_UP: u32 = 300;
@@ -61,7 +61,7 @@ fn count(dir: &Path, build: &Build, origin: u16, size: Size, requests: u32) -> a
     for old in outputs(dir)? {
         std::fs::remove_file(old)?;
     }
-    let mut proxy = Running::start(dir, "valgrind", PROCESSOR, &installed("valgrind")?, &args)?;
+    let mut proxy = PinnedProcess::start(dir, "valgrind", PROCESSOR, &installed("valgrind")?, &args)?;
     proxy.answers(port, size.path())?;
     let mut client = BufReader::new(TcpStream::connect(("127.0.0.1", port))?);
     ask(&mut client, size, WARM_UP)?;

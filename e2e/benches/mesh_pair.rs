@@ -14,7 +14,7 @@ use rig::build::Build;
 use rig::configs::{bootstrap, cluster};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
-use rig::process::Running;
+use rig::process::PinnedProcess;
 use rig::report::{finish, ratios};
 use weft_e2e::harness::{envoy_program, free_port};
 
@@ -65,7 +65,7 @@ fn pair(
             // Two on one machine must not look like a hot restart of one.
             all.extend(["--base-id", &base]);
         }
-        Running::start(dir, &name, PEER_PROCESSOR, program, &all)
+        PinnedProcess::start(dir, &name, PEER_PROCESSOR, program, &all)
     };
     let server = start("server", inbound, identities.server_side(inbound, origin)?)?;
     let mut client = start("client", outbound, identities.client_side(outbound, inbound)?)?;

@@ -14,7 +14,7 @@ use rig::build::Build;
 use rig::configs::{bootstrap, cluster, installed, nginx};
 use rig::contest::{Effort, Peer, hold};
 use rig::origin::{self, Size};
-use rig::process::Running;
+use rig::process::PinnedProcess;
 use rig::report::{Goal, finish, ratios};
 use weft_e2e::harness::{envoy_program, free_port};
 
@@ -58,25 +58,19 @@ fn main() -> anyhow::Result<()> {
     finish("proxy", &effort, &rows, &goals)
 }
 
-fn ready(name: &str, port: u16, mut process: Running) -> anyhow::Result<Peer> {
+fn ready(name: &str, port: u16, mut process: PinnedProcess) -> anyhow::Result<Peer> {
     Size::ALL.into_iter().try_for_each(|size| process.answers(port, size.path()))?;
     Ok(Peer { name: name.to_owned(), port, processes: vec![process] })
 }
 
-fn envoy_like(
-    dir: &Path,
-    name: &str,
-    program: &Path,
-    args: &[&str],
-    origin: u16,
-) -> anyhow::Result<Peer> {
+fn envoy_like(dir: &Path, name: &str, program: &Path, args: &[&str], origin: u16) -> anyhow::Result<Peer> {
     let port = free_port()?;
     let config = plain(port, free_port()?, origin);
     let file = dir.join(format!("{}.yaml", name.replace(' ', "-")));
     std::fs::write(&file, config)?;
     let file = file.display().to_string();
     let args: Vec<&str> = args.iter().copied().chain(["-c", &file]).collect();
-    ready(name, port, Running::start(dir, &name.replace(' ', "-"), PEER_PROCESSOR, program, &args)?)
+    ready(name, port, PinnedProcess::start(dir, &name.replace(' ', "-"), PEER_PROCESSOR, program, &args)?)
 }
 
 fn nginx_peer(dir: &Path, origin: u16) -> anyhow::Result<Peer> {
@@ -92,7 +86,7 @@ fn nginx_peer(dir: &Path, origin: u16) -> anyhow::Result<Peer> {
     std::fs::write(dir.join("nginx.conf"), nginx(dir, "nginx", port, locations, &pool))?;
     let config = dir.join("nginx.conf").display().to_string();
     let program = installed("nginx")?;
-    ready("nginx", port, Running::start(dir, "nginx", PEER_PROCESSOR, &program, &["-c", &config])?)
+    ready("nginx", port, PinnedProcess::start(dir, "nginx", PEER_PROCESSOR, &program, &["-c", &config])?)
 }
 
 fn haproxy_peer(dir: &Path, origin: u16) -> anyhow::Result<Peer> {
@@ -100,7 +94,11 @@ fn haproxy_peer(dir: &Path, origin: u16) -> anyhow::Result<Peer> {
     std::fs::write(dir.join("haproxy.conf"), haproxy(port, origin))?;
     let config = dir.join("haproxy.conf").display().to_string();
     let program = installed("haproxy")?;
-    ready("HAProxy", port, Running::start(dir, "haproxy", PEER_PROCESSOR, &program, &["-db", "-f", &config])?)
+    ready(
+        "HAProxy",
+        port,
+        PinnedProcess::start(dir, "haproxy", PEER_PROCESSOR, &program, &["-db", "-f", &config])?,
+    )
 }
 
 /// HAProxy with one thread.

@@ -33,13 +33,13 @@ const LONGEST_ANSWER: u64 = 4096;
 
 /// A sidecar that was started.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningSidecar {
     pub pid: Pid,
     admin: SocketAddr,
     said: JoinHandle<VecDeque<String>>,
 }
 
-impl Running {
+impl RunningSidecar {
     /// Starts it. What it says goes to standard error.
     pub fn start(flags: &Sidecar, identity: &Path, token: Option<&JoinToken>) -> anyhow::Result<Self> {
         let program = binaries::find("weft-proxy")?;

@@ -13,13 +13,13 @@ use weft_api::client::{ApplyOptions, Client, ClientError};
 use weft_api::rest::{ApplyResult, Problem, ProxyStatus, TokenRequest};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::server::{self, Running};
+use weft_control_plane::server::{self, RunningControlPlane};
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A control plane; its directory goes with the last handle on it.
 pub struct Plane {
-    pub running: Running,
+    pub running: RunningControlPlane,
     pub client: Client,
     pub token: String,
     directory: Arc<TempDir>,

@@ -10,7 +10,7 @@ use clap::Parser;
 use super::build::Build;
 use super::load::{self, Seen};
 use super::origin::Size;
-use super::process::Running;
+use super::process::PinnedProcess;
 
 /// How long and how often; `cargo bench … -- --rounds 9 --seconds 4`.
 #[derive(Debug, Clone, Parser)]
@@ -40,7 +40,7 @@ pub struct Peer {
     /// Where the load goes.
     pub port: u16,
     /// All processes on the way.
-    pub processes: Vec<Running>,
+    pub processes: Vec<PinnedProcess>,
 }
 
 /// What one turn cost.
@@ -71,11 +71,11 @@ pub struct Row {
 
 impl Peer {
     fn cpu_nanos(&self) -> anyhow::Result<u64> {
-        self.processes.iter().map(Running::cpu_nanos).sum()
+        self.processes.iter().map(PinnedProcess::cpu_nanos).sum()
     }
 
     fn resident(&self) -> anyhow::Result<f64> {
-        self.processes.iter().map(Running::resident).sum()
+        self.processes.iter().map(PinnedProcess::resident).sum()
     }
 
     fn turn(&self, size: Size, seconds: u64) -> anyhow::Result<Turn> {
@@ -137,7 +137,14 @@ pub fn hold(dir: &Path, peers: &[Peer], effort: &Effort) -> anyhow::Result<Vec<R
         }
         for ((peer, turns), idle) in peers.iter().zip(turns).zip(&idle) {
             let calls = peer.calls(dir, size)?;
-            rows.push(Row { peer: peer.name.clone(), size, turns, calls, idle: *idle, loaded: peer.resident()? });
+            rows.push(Row {
+                peer: peer.name.clone(),
+                size,
+                turns,
+                calls,
+                idle: *idle,
+                loaded: peer.resident()?,
+            });
         }
     }
     Ok(rows)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::process::Running;
+use super::process::PinnedProcess;
 
 /// Where the load and the origin run.
 pub const LOAD_PROCESSOR: usize = 1;
@@ -38,7 +38,7 @@ impl Size {
 }
 
 /// Starts it.
-pub fn start(dir: &Path, port: u16) -> anyhow::Result<Running> {
+pub fn start(dir: &Path, port: u16) -> anyhow::Result<PinnedProcess> {
     std::fs::write(dir.join("large"), vec![b'x'; 64 * 1024])?;
     let small = "y".repeat(64);
     let root = dir.display();
@@ -51,7 +51,7 @@ pub fn start(dir: &Path, port: u16) -> anyhow::Result<Running> {
     std::fs::write(dir.join("origin.conf"), config)?;
     let program = super::configs::installed("nginx")?;
     let config = format!("{root}/origin.conf");
-    let mut origin = Running::start(dir, "origin", LOAD_PROCESSOR, &program, &["-c", &config])?;
+    let mut origin = PinnedProcess::start(dir, "origin", LOAD_PROCESSOR, &program, &["-c", &config])?;
     Size::ALL.into_iter().try_for_each(|size| origin.answers(port, size.path()))?;
     Ok(origin)
 }

@@ -14,12 +14,12 @@ const STARTS: Duration = Duration::from_secs(20);
 
 /// A program bound to one processor; killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct PinnedProcess {
     child: Child,
     log: PathBuf,
 }
 
-impl Running {
+impl PinnedProcess {
     /// Starts `program` on `processor`; its output goes to `DIR/NAME.log`.
     pub fn start(
         dir: &Path,
@@ -81,7 +81,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for PinnedProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

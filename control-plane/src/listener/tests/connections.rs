@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weft_api::WorkloadId;
 
-use super::over_tls::{Identity, Running, client, connect, joined, serve};
+use super::over_tls::{Identity, RunningListener, client, connect, joined, serve};
 use crate::ca::tests::Mesh;
 use crate::tls::identify;
 
@@ -100,11 +100,11 @@ pub(crate) struct Client {
     pub(crate) connection: JoinHandle<()>,
 }
 
-pub(crate) async fn dial(server: &Running, identity: Identity, window: u32) -> Client {
+pub(crate) async fn dial(server: &RunningListener, identity: Identity, window: u32) -> Client {
     dial_as(server, Some(identity), window).await
 }
 
-pub(crate) async fn dial_as(server: &Running, identity: Option<Identity>, window: u32) -> Client {
+pub(crate) async fn dial_as(server: &RunningListener, identity: Option<Identity>, window: u32) -> Client {
     let inner = connect(server.address, client(identity)).await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let (calls, connection) = http2::Builder::new(TokioExecutor::new())
@@ -126,7 +126,7 @@ impl Client {
     }
 }
 
-impl Running {
+impl RunningListener {
     /// Waits until nobody answers: what a client sent before it stopped may still arrive, but that is soon over.
     async fn falls_silent(&self) {
         in_time(async { while self.connections.answers(&web_1(), SILENCE, |_| true).await {} }).await;

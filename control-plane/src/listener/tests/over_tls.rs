@@ -34,14 +34,14 @@ use crate::tls::{ClientCertificates, ListenerTls, Peer, identify, provider, spaw
 
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-pub(crate) struct Running {
+pub(crate) struct RunningListener {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) connections: Connections,
     shutdown: CancellationToken,
 }
 
-impl Drop for Running {
+impl Drop for RunningListener {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
@@ -50,11 +50,16 @@ impl Drop for Running {
 /// As roomy as a test needs it.
 pub(crate) const ROOM: ConnectionLimits = ConnectionLimits { greeting: 1000, strangers: 1000, members: 1000 };
 
-pub(crate) async fn serve(mesh: &Mesh) -> Running {
+pub(crate) async fn serve(mesh: &Mesh) -> RunningListener {
     serve_with(mesh, ROOM, IDLE_STRANGER, Clock::system()).await
 }
 
-pub(crate) async fn serve_with(mesh: &Mesh, room: ConnectionLimits, idle: Duration, clock: Clock) -> Running {
+pub(crate) async fn serve_with(
+    mesh: &Mesh,
+    room: ConnectionLimits,
+    idle: Duration,
+    clock: Clock,
+) -> RunningListener {
     let app = Router::new().merge(connections::routes()).route(
         "/who",
         get(|peer: Option<Extension<Peer>>, identity: Option<Extension<PeerIdentity>>| async move {
@@ -89,7 +94,7 @@ pub(crate) async fn serve_with(mesh: &Mesh, room: ConnectionLimits, idle: Durati
         clock,
     };
     tokio::spawn(listener.serve(app, shutdown.clone()));
-    Running { address, metrics, connections, shutdown }
+    RunningListener { address, metrics, connections, shutdown }
 }
 
 /// Believes any server; what it sent is looked at afterwards.
