@@ -9,7 +9,7 @@ use weft_api::{Name, ServiceId, join};
 use weft_policies::value::PeerAddress;
 
 use crate::identity::tokens::{LabelPattern, TokenRecord, is_label_key, is_label_value};
-use crate::presence::workloads::{Declared, DeclaredUpstream, Proxy};
+use crate::presence::workloads::{Declared, DeclaredProxy, DeclaredUpstream};
 
 const MAX_LABELS: usize = 32;
 const MAX_PORTS: usize = 64;
@@ -131,12 +131,12 @@ fn upstreams(upstreams: &[join::Upstream]) -> Result<Vec<DeclaredUpstream>, Decl
     upstreams.iter().map(read).collect()
 }
 
-fn proxy(value: i32, token: &TokenRecord) -> Result<Proxy, DeclarationError> {
+fn proxy(value: i32, token: &TokenRecord) -> Result<DeclaredProxy, DeclarationError> {
     match join::ProxyType::try_from(value) {
-        Ok(join::ProxyType::Weft) => Ok(Proxy::Weft),
-        Ok(join::ProxyType::Envoy) => Ok(Proxy::Envoy),
-        Ok(join::ProxyType::Grpc) => Ok(Proxy::Grpc),
-        Ok(join::ProxyType::None) if token.allow_no_proxy => Ok(Proxy::None),
+        Ok(join::ProxyType::Weft) => Ok(DeclaredProxy::Weft),
+        Ok(join::ProxyType::Envoy) => Ok(DeclaredProxy::Envoy),
+        Ok(join::ProxyType::Grpc) => Ok(DeclaredProxy::Grpc),
+        Ok(join::ProxyType::None) if token.allow_no_proxy => Ok(DeclaredProxy::None),
         Ok(join::ProxyType::None) => Err(DeclarationError::NoProxy),
         Ok(join::ProxyType::Unspecified) | Err(_) => {
             Err(invalid("proxy_type", "say which proxy stands beside the application".to_owned()))

@@ -18,7 +18,7 @@ use weft_policies::value::{PeerAddress, PortRef};
 
 use super::grants;
 use super::liveness::{Liveness, LivenessState, LivenessTimeouts, Sweep};
-use super::workloads::{Declared, Proxy, WorkloadRecord};
+use super::workloads::{Declared, DeclaredProxy, WorkloadRecord};
 
 /// Where a sidecar listens when nobody says otherwise.
 const INBOUND_PORT: u16 = 15_006;
@@ -349,10 +349,10 @@ fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
         client,
         upstreams: upstreams.into_iter().filter_map(upstream).collect(),
         proxy: match proxy {
-            Proxy::Weft => ProxyType::Weft,
-            Proxy::Envoy => ProxyType::Envoy,
-            Proxy::Grpc => ProxyType::Grpc,
-            Proxy::None => ProxyType::None,
+            DeclaredProxy::Weft => ProxyType::Weft,
+            DeclaredProxy::Envoy => ProxyType::Envoy,
+            DeclaredProxy::Grpc => ProxyType::Grpc,
+            DeclaredProxy::None => ProxyType::None,
         },
         health: Health::Healthy,
         port_health: BTreeMap::new(),
@@ -446,7 +446,7 @@ mod tests {
     use super::*;
     use crate::presence::workloads::tests::record as stored;
 
-    fn record(id: &str, instance: &str, proxy: Proxy) -> WorkloadRecord {
+    fn record(id: &str, instance: &str, proxy: DeclaredProxy) -> WorkloadRecord {
         let mut record = stored(id, instance);
         record.declared.proxy = proxy;
         record
@@ -469,7 +469,7 @@ mod tests {
     fn joiner_is_starting_until_its_sidecar_has_taken_its_listener() {
         let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
         let (before, after) =
-            (record("shop/old", "i-1", Proxy::Weft), record("shop/new", "i-2", Proxy::Weft));
+            (record("shop/old", "i-1", DeclaredProxy::Weft), record("shop/new", "i-2", DeclaredProxy::Weft));
         assert_eq!(takes(&mut registry, now, &before), Health::Healthy);
         registry.start_clocks(now);
         assert_eq!(takes(&mut registry, now, &awaited(&after)), Health::Starting);
@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn joiner_whose_sidecar_never_listened_is_not_listed_while_it_leaves() {
         let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
-        let joined = awaited(&record("shop/own", "i-1", Proxy::Envoy));
+        let joined = awaited(&record("shop/own", "i-1", DeclaredProxy::Envoy));
         takes(&mut registry, now, &joined);
         assert_eq!(
             takes(&mut registry, now, &WorkloadRecord { left_at: Some(1), ..joined }),
@@ -501,7 +501,8 @@ mod tests {
     #[test]
     fn goodbye_is_no_loss_and_ends_when_the_same_instance_is_back() {
         let (mut registry, now) = (Registry::new(LivenessTimeouts::default()), Instant::now());
-        let records: Vec<_> = (0..6).map(|n| record(&format!("shop/w-{n}"), "i-1", Proxy::Weft)).collect();
+        let records: Vec<_> =
+            (0..6).map(|n| record(&format!("shop/w-{n}"), "i-1", DeclaredProxy::Weft)).collect();
         for record in &records {
             takes(&mut registry, now, record);
             registry.connected(&record.id);

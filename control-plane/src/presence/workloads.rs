@@ -24,7 +24,7 @@ pub const PREFIX: &str = "workloads/";
 /// What stands beside the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Proxy {
+pub enum DeclaredProxy {
     Weft,
     Envoy,
     /// Nothing: the application speaks xDS itself.
@@ -32,7 +32,7 @@ pub enum Proxy {
     None,
 }
 
-impl Proxy {
+impl DeclaredProxy {
     /// Whether it is a sidecar, which takes its configuration from us.
     #[must_use]
     pub fn is_sidecar(self) -> bool {
@@ -71,7 +71,7 @@ pub struct Declared {
     /// Ports opened for its application.
     pub upstreams: Vec<DeclaredUpstream>,
     /// What stands beside it.
-    pub proxy: Proxy,
+    pub proxy: DeclaredProxy,
     /// Where its sidecar takes mTLS.
     pub inbound: Option<SocketAddr>,
     /// Where its sidecar takes the application's requests.
@@ -300,7 +300,7 @@ pub(crate) mod tests {
                 region: String::new(),
                 zone: String::new(),
                 upstreams: Vec::new(),
-                proxy: Proxy::Weft,
+                proxy: DeclaredProxy::Weft,
                 inbound: None,
                 outbound: None,
                 client: false,
@@ -363,10 +363,10 @@ pub(crate) mod tests {
     #[test]
     fn only_a_sidecar_that_others_call_has_a_listener_to_wait_for() {
         let declared = |proxy, client| Declared { proxy, client, ..record("shop/web-1", "i-1").declared };
-        assert!(declared(Proxy::Weft, false).is_served_by_sidecar());
-        assert!(declared(Proxy::Envoy, false).is_served_by_sidecar());
-        assert!(!declared(Proxy::Envoy, true).is_served_by_sidecar());
-        assert!(!declared(Proxy::None, false).is_served_by_sidecar());
+        assert!(declared(DeclaredProxy::Weft, false).is_served_by_sidecar());
+        assert!(declared(DeclaredProxy::Envoy, false).is_served_by_sidecar());
+        assert!(!declared(DeclaredProxy::Envoy, true).is_served_by_sidecar());
+        assert!(!declared(DeclaredProxy::None, false).is_served_by_sidecar());
     }
 
     /// A record that an earlier version wrote is of a workload that was published, and stays so.

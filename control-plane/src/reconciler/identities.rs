@@ -5,7 +5,7 @@ use weft_api::WorkloadId;
 
 use crate::ca::KeyOrigin;
 use crate::identity::secrets::Secrets;
-use crate::presence::workloads::{Proxy, WorkloadRecord};
+use crate::presence::workloads::{DeclaredProxy, WorkloadRecord};
 
 /// An order to the keeper of secrets.
 #[derive(Debug)]
@@ -32,5 +32,5 @@ pub(super) fn spawn_identities(secrets: Secrets) -> mpsc::UnboundedSender<Identi
 
 /// Whether a workload is given its key: stock Envoy takes it by SDS.
 pub fn is_given_its_key(record: &WorkloadRecord) -> bool {
-    record.key_origin == KeyOrigin::ControlPlane || record.declared.proxy == Proxy::Envoy
+    record.key_origin == KeyOrigin::ControlPlane || record.declared.proxy == DeclaredProxy::Envoy
 }
