@@ -17,7 +17,7 @@ use crate::runtime::{self, Cluster, Transport, UpstreamTls};
 
 /// What will be spoken on the connection; decides the ALPN that is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speak {
+pub(crate) enum ApplicationProtocol {
     Http1,
     Http2,
     Auto,
@@ -68,7 +68,7 @@ pub(crate) async fn dial(
     cluster: &Cluster,
     address: SocketAddr,
     transport: &Transport,
-    speak: Speak,
+    protocol: ApplicationProtocol,
 ) -> Result<Dialed, ConnectError> {
     let work = async {
         let tcp =
@@ -80,7 +80,7 @@ pub(crate) async fn dial(
             Transport::Plaintext => {
                 Ok(Dialed { stream: Stream::Plain(plain), peer: None, tls: None, h2_chosen: false, local })
             }
-            Transport::Tls(tls) => secure(plain, tls, speak, local).await,
+            Transport::Tls(tls) => secure(plain, tls, protocol, local).await,
         }
     };
     within(deadlines, Some(cluster.connect_timeout), work).await.unwrap_or(Err(ConnectError::Timeout))
@@ -89,14 +89,14 @@ pub(crate) async fn dial(
 async fn secure(
     plain: Rewound,
     tls: &Arc<UpstreamTls>,
-    speak: Speak,
+    protocol: ApplicationProtocol,
     local: Option<SocketAddr>,
 ) -> Result<Dialed, ConnectError> {
-    let config = match speak {
-        Speak::Http1 => &tls.http1,
-        Speak::Http2 => &tls.http2,
-        Speak::Auto => &tls.auto,
-        Speak::Tcp => &tls.tcp,
+    let config = match protocol {
+        ApplicationProtocol::Http1 => &tls.http1,
+        ApplicationProtocol::Http2 => &tls.http2,
+        ApplicationProtocol::Auto => &tls.auto,
+        ApplicationProtocol::Tcp => &tls.tcp,
     };
     let stream = TlsConnector::from(config.clone())
         .connect(tls.server_name.clone(), plain)

@@ -32,7 +32,7 @@ pub(crate) use content::Content;
 pub(crate) use upload::UploadBody;
 
 use super::cluster_info::{BreakerOf, ClusterInfo};
-use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
 use super::handshake::outbound_failed;
 use super::local::Local;
 use crate::breaker::{Permit, Resource};
@@ -180,17 +180,17 @@ impl Pool {
         version: Version,
         place: Place,
     ) -> Result<Lease, ConnectError> {
-        let speak = match version {
+        let protocol = match version {
             Version::Http1 => {
-                let dialed = self.dial(worker, cluster, Speak::Http1).await?;
+                let dialed = self.dial(worker, cluster, ApplicationProtocol::Http1).await?;
                 return Ok(Lease::Http1(self.h1.open(worker, cluster, dialed, place)));
             }
-            Version::Http2 => Speak::Http2,
-            Version::Auto => Speak::Auto,
+            Version::Http2 => ApplicationProtocol::Http2,
+            Version::Auto => ApplicationProtocol::Auto,
         };
         let connecting = self.h2.connect();
         let opened = async {
-            let dialed = self.dial(worker, cluster, speak).await?;
+            let dialed = self.dial(worker, cluster, protocol).await?;
             if version == Version::Auto && !dialed.h2_chosen {
                 self.h2.note_h1();
                 drop(connecting);
@@ -211,11 +211,11 @@ impl Pool {
         &self,
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
-        speak: Speak,
+        protocol: ApplicationProtocol,
     ) -> Result<Dialed, ConnectError> {
         // Secrets rotate without a new pool: the transport comes from the cluster of the moment.
         let transport = cluster.transports.get(self.transport).ok_or(ConnectError::NoTransport)?;
-        self.dial_by(worker, cluster, transport, speak).await
+        self.dial_by(worker, cluster, transport, protocol).await
     }
 
     async fn dial_by(
@@ -223,10 +223,10 @@ impl Pool {
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
         transport: &Transport,
-        speak: Speak,
+        protocol: ApplicationProtocol,
     ) -> Result<Dialed, ConnectError> {
         let start = super::clock::now();
-        let result = dial(&worker.deadlines, cluster, self.address, transport, speak).await;
+        let result = dial(&worker.deadlines, cluster, self.address, transport, protocol).await;
         let (shard, stats) = (&worker.shard, &cluster.stats);
         match &result {
             Ok(dialed) => {

@@ -11,7 +11,7 @@ use super::clock::Deadline;
 use super::cluster::{ClusterState, Picked};
 use super::cluster_info::BreakerOf;
 use super::clusters::Clusters;
-use super::connect::{ConnectError, Dialed, Speak, dial};
+use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
 use super::connection::{Connection, Ending};
 use super::copy::{End, Tunnelled, tunnel};
 use super::ejection;
@@ -200,7 +200,7 @@ pub(super) async fn reach(
         let start = super::clock::now();
         let dialed = match transport {
             Some(transport) => {
-                dial(&worker.deadlines, &config, endpoint.address, transport, Speak::Tcp).await
+                dial(&worker.deadlines, &config, endpoint.address, transport, ApplicationProtocol::Tcp).await
             }
             None => Err(ConnectError::NoTransport),
         };
