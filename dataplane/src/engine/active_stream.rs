@@ -14,7 +14,7 @@ use super::chain::HttpView;
 use super::clock::now;
 use super::cluster::Picked;
 use super::cluster_info::BreakerOf;
-use super::dynamic::Found;
+use super::dynamic::ResolvedHost;
 use super::ejection;
 use super::grpc;
 use super::http_connection::{HttpConnection, InFlight, Protocol};
@@ -68,7 +68,7 @@ pub(crate) struct ActiveStream {
     /// The member of the route's weighted clusters, where a filter had to know it before the router.
     pub(crate) member: Option<u32>,
     /// The host that the request names, where its cluster is one of those.
-    pub(crate) host: Option<Found>,
+    pub(crate) host: Option<ResolvedHost>,
     /// Bytes of the response's body that the caller was sent.
     pub(crate) sent: u64,
     /// How often the request was sent to an endpoint.

@@ -28,9 +28,9 @@ const LOOKUPS: usize = 16;
 /// How long a name that could not be resolved is not asked for again.
 const FAILURE_LIFE: Duration = Duration::from_secs(1);
 
-/// A host that was found.
+/// A host whose addresses are known.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct ResolvedHost {
     /// The cluster of its addresses.
     pub(crate) cluster: Rc<ClusterState>,
     pub(crate) addresses: Rc<[SocketAddr]>,
@@ -79,7 +79,7 @@ impl Drop for Asking<'_> {
 
 #[derive(Debug)]
 struct Resolution {
-    found: Option<Found>,
+    found: Option<ResolvedHost>,
     /// Until when it is taken for granted.
     fresh_until: Instant,
 }
@@ -112,7 +112,7 @@ impl DynamicHosts {
         worker: &Rc<Local>,
         config: &Cluster,
         authority: &str,
-    ) -> Result<Found, LookupError> {
+    ) -> Result<ResolvedHost, LookupError> {
         let Some((cache, stats)) = &config.dns_cache else { return Err(LookupError::NoHost) };
         let name = parse(authority).ok_or(LookupError::NoHost)?;
         if self.waiting.get() >= cache.max_pending {
@@ -144,7 +144,7 @@ impl DynamicHosts {
             worker.shard.inc(stats.host_address_changed);
             host.retire();
             let cluster = ClusterState::new(Arc::new(config.with_addresses(&addresses)), worker.random());
-            Some(Found { cluster, addresses: addresses.into() })
+            Some(ResolvedHost { cluster, addresses: addresses.into() })
         };
         *host.answer.borrow_mut() = Some(Resolution { found: found.clone(), fresh_until: now() + life });
         found.ok_or(LookupError::Failed)
@@ -225,7 +225,7 @@ impl DynamicHosts {
 
 impl DynamicHost {
     /// What was found, where that is still taken for granted.
-    fn fresh(&self) -> Option<Option<Found>> {
+    fn fresh(&self) -> Option<Option<ResolvedHost>> {
         let answer = self.answer.borrow();
         answer.as_ref().filter(|answer| now() < answer.fresh_until).map(|answer| answer.found.clone())
     }
