@@ -31,7 +31,7 @@ enum Inside {
 
 /// What [`Tree::find`] found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct TreePosition {
     /// Where the key begins; for an element of a list, the element.
     pub(super) key: Position,
     /// Where the value begins.
@@ -41,8 +41,8 @@ pub(super) struct Found {
 }
 
 impl Tree {
-    pub(super) fn find(&self, path: &Path) -> Found {
-        let mut found = Found { key: self.at, value: self.at, exact: true };
+    pub(super) fn find(&self, path: &Path) -> TreePosition {
+        let mut found = TreePosition { key: self.at, value: self.at, exact: true };
         let mut tree = self;
         for step in path.steps() {
             let next = match (step, &tree.inside) {
@@ -53,10 +53,10 @@ impl Tree {
                 _ => None,
             };
             let Some((key, below)) = next else {
-                return Found { exact: false, ..found };
+                return TreePosition { exact: false, ..found };
             };
             tree = below;
-            found = Found { key, value: tree.at, exact: true };
+            found = TreePosition { key, value: tree.at, exact: true };
         }
         found
     }
