@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use super::error::Malformed;
 use super::fields::Span;
-use super::lines::{Cut, Found, Limits, Lines, refusal, request_lines, response_lines};
+use super::lines::{Cut, Limits, Lines, ParsedHead, refusal, request_lines, response_lines};
 use super::request::RequestHead;
 use super::response::{Asked, ResponseHead};
 
@@ -71,7 +71,7 @@ impl HeadParser {
         Cut { bytes, spans: &self.spans, headers: std::mem::take(&mut self.spare) }
     }
 
-    fn find<L>(&mut self, buffer: &[u8], lines: Lines<L>) -> Result<Option<Found<L>>, Malformed> {
+    fn find<L>(&mut self, buffer: &[u8], lines: Lines<L>) -> Result<Option<ParsedHead<L>>, Malformed> {
         if buffer.is_empty() {
             return Ok(None);
         }

@@ -37,10 +37,10 @@ impl Cut<'_> {
 }
 
 /// Parses the lines of a head with so many fields at most, and leaves where they lie; `None` while it is incomplete.
-pub(super) type Lines<L> = fn(&[u8], usize, &mut Vec<Span>) -> Result<Option<Found<L>>, SyntaxError>;
+pub(super) type Lines<L> = fn(&[u8], usize, &mut Vec<Span>) -> Result<Option<ParsedHead<L>>, SyntaxError>;
 
 /// A first line and how long the head is.
-pub(super) struct Found<L> {
+pub(super) struct ParsedHead<L> {
     pub(super) line: L,
     pub(super) length: usize,
 }
@@ -63,7 +63,7 @@ pub(super) fn request_lines(
     head: &[u8],
     fields: usize,
     spans: &mut Vec<Span>,
-) -> Result<Option<Found<RequestLine>>, SyntaxError> {
+) -> Result<Option<ParsedHead<RequestLine>>, SyntaxError> {
     let mut stack = [const { MaybeUninit::uninit() }; ON_STACK];
     let mut heap = Vec::new();
     let room = room(&mut stack, &mut heap, fields);
@@ -77,14 +77,14 @@ pub(super) fn request_lines(
         target: fields::range(head, parsed.path.unwrap_or_default().as_bytes()),
         minor: parsed.version.unwrap_or_default(),
     };
-    Ok(Some(Found { line, length }))
+    Ok(Some(ParsedHead { line, length }))
 }
 
 pub(super) fn response_lines(
     head: &[u8],
     fields: usize,
     spans: &mut Vec<Span>,
-) -> Result<Option<Found<StatusLine>>, SyntaxError> {
+) -> Result<Option<ParsedHead<StatusLine>>, SyntaxError> {
     let mut stack = [const { MaybeUninit::uninit() }; ON_STACK];
     let mut heap = Vec::new();
     let room = room(&mut stack, &mut heap, fields);
@@ -99,7 +99,7 @@ pub(super) fn response_lines(
     spans.extend(parsed.headers.iter().map(|header| Span::of(head, header)));
     let line =
         StatusLine { code: parsed.code.unwrap_or_default(), minor: parsed.version.unwrap_or_default() };
-    Ok(Some(Found { line, length }))
+    Ok(Some(ParsedHead { line, length }))
 }
 
 /// Room for so many fields: on the stack where that suffices, since clearing it would cost more than parsing does.
