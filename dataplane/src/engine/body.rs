@@ -65,16 +65,16 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// What a caller did in the middle of its request.
+/// How a caller ended its request before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broke {
+pub(crate) enum RequestInterrupted {
     /// It sent what is no HTTP.
     Malformed,
     /// It went away. Its connection ends without an answer.
     Gone,
 }
 
-impl Broke {
+impl RequestInterrupted {
     fn of(error: &BodyError) -> Self {
         match error {
             BodyError::Http1(weft_http1::Error::Malformed(_)) | BodyError::Http2(_) => Self::Malformed,
@@ -93,13 +93,14 @@ pub(crate) struct Progress {
     /// When something was read last.
     pub(crate) moved: Cell<Instant>,
     /// Why the request could not be read to its end.
-    pub(crate) broke: Cell<Option<Broke>>,
+    pub(crate) interrupted: Cell<Option<RequestInterrupted>>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Rc<Self> {
-        let (bytes, ended, moved, broke) = (Cell::new(0), Cell::new(None), Cell::new(now()), Cell::new(None));
-        Rc::new(Self { bytes, ended, moved, broke })
+        let (bytes, ended, moved, interrupted) =
+            (Cell::new(0), Cell::new(None), Cell::new(now()), Cell::new(None));
+        Rc::new(Self { bytes, ended, moved, interrupted })
     }
 
     fn note(&self, frame: &Option<Result<Frame<Bytes>, BodyError>>) {
@@ -109,7 +110,7 @@ impl Progress {
                 let n = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.bytes.set(self.bytes.get() + n);
             }
-            Some(Err(error)) => self.broke.set(Some(Broke::of(error))),
+            Some(Err(error)) => self.interrupted.set(Some(RequestInterrupted::of(error))),
             None => self.end(),
         }
     }

@@ -61,7 +61,7 @@ enum CopyState {
 }
 
 /// Which side an error came from.
-enum Broke {
+enum CopyError {
     Reader(io::Error),
     Writer,
 }
@@ -84,7 +84,7 @@ impl Half {
         cx: &mut Context<'_>,
         mut from: Pin<&mut R>,
         mut to: Pin<&mut W>,
-    ) -> Poll<Result<(), Broke>>
+    ) -> Poll<Result<(), CopyError>>
     where
         R: AsyncRead + ?Sized,
         W: AsyncWrite + ?Sized,
@@ -95,9 +95,9 @@ impl Half {
             }
             while self.start < self.end {
                 let n = ready!(to.as_mut().poll_write(cx, &self.buffer[self.start..self.end]))
-                    .map_err(|_: io::Error| Broke::Writer)?;
+                    .map_err(|_: io::Error| CopyError::Writer)?;
                 if n == 0 {
-                    return Poll::Ready(Err(Broke::Writer));
+                    return Poll::Ready(Err(CopyError::Writer));
                 }
                 self.start += n;
                 self.total += n as u64;
@@ -112,10 +112,10 @@ impl Half {
             match self.poll_fill(cx, from.as_mut()) {
                 Poll::Ready(Ok(0)) => self.state = CopyState::ShuttingDown,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broke::Reader(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(CopyError::Reader(error))),
                 Poll::Pending => {
                     if self.unflushed {
-                        ready!(to.as_mut().poll_flush(cx)).map_err(|_| Broke::Writer)?;
+                        ready!(to.as_mut().poll_flush(cx)).map_err(|_| CopyError::Writer)?;
                         self.unflushed = false;
                     }
                     return Poll::Pending;
@@ -170,10 +170,10 @@ where
             down.poll(cx, u, d)
         };
         let end = match (&sent, &received) {
-            (Poll::Ready(Err(Broke::Reader(_))), _) | (_, Poll::Ready(Err(Broke::Writer))) => {
+            (Poll::Ready(Err(CopyError::Reader(_))), _) | (_, Poll::Ready(Err(CopyError::Writer))) => {
                 End::DownstreamBroke
             }
-            (Poll::Ready(Err(Broke::Writer)), _) | (_, Poll::Ready(Err(Broke::Reader(_)))) => {
+            (Poll::Ready(Err(CopyError::Writer)), _) | (_, Poll::Ready(Err(CopyError::Reader(_)))) => {
                 End::UpstreamBroke
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => End::Closed,
@@ -200,8 +200,8 @@ where
             }
         };
         let failure = match (sent, received) {
-            (_, Poll::Ready(Err(Broke::Reader(error)))) if end == End::UpstreamBroke => Some(error),
-            (Poll::Ready(Err(Broke::Reader(error))), _) => Some(error),
+            (_, Poll::Ready(Err(CopyError::Reader(error)))) if end == End::UpstreamBroke => Some(error),
+            (Poll::Ready(Err(CopyError::Reader(error))), _) => Some(error),
             _ => None,
         };
         Poll::Ready(Tunnelled { up: up.total, down: down.total, end, failure })

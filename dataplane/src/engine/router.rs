@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use super::body::{Broke, Incoming};
+use super::body::{Incoming, RequestInterrupted};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
@@ -125,7 +125,7 @@ impl Run<'_> {
                 }
                 Err(Failed::Reply(reply)) => return Err(reply),
                 // The connection sees it too, and drops this request.
-                Err(Failed::Attempt { .. }) if self.broke() == Some(Broke::Gone) => {
+                Err(Failed::Attempt { .. }) if self.interrupted() == Some(RequestInterrupted::Gone) => {
                     return std::future::pending().await;
                 }
                 Err(Failed::Attempt { error, reused }) => {
@@ -145,9 +145,9 @@ impl Run<'_> {
         }
     }
 
-    /// What the caller did in the middle of its request.
-    fn broke(&self) -> Option<Broke> {
-        self.context.stream.progress.as_ref()?.broke.get()
+    /// How the caller ended its request before its end, if it did.
+    fn interrupted(&self) -> Option<RequestInterrupted> {
+        self.context.stream.progress.as_ref()?.interrupted.get()
     }
 
     async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
@@ -251,7 +251,7 @@ impl Run<'_> {
         if matches!(error, AttemptError::TimedOut(TimedOut::Request)) {
             return Next::GiveUp(attempt::reply(&mut self.context.stream, error));
         }
-        if self.broke().is_some() {
+        if self.interrupted().is_some() {
             return Next::GiveUp(attempt::broken_request());
         }
         self.context.stream.outcome(match error {
