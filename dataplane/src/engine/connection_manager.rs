@@ -12,7 +12,7 @@ use super::body::Incoming;
 use super::chain::HttpView;
 use super::http_connection::HttpConnection;
 use super::limits::Limits;
-use super::reply::{Origin, Reply};
+use super::reply::{Reply, ReplyOrigin};
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
@@ -90,7 +90,7 @@ impl RequestContext {
                 self.connection.worker.shard.inc(manager.stats.rq_redirect);
                 let location = redirect.location(&self.head(&parts), &routes.route(found).matches);
                 let mut reply = Reply::new(redirect.status, "direct_response");
-                reply.origin = Origin::Route;
+                reply.origin = ReplyOrigin::Route;
                 if let Ok(value) = HeaderValue::from_str(&location) {
                     reply = reply.header(http::header::LOCATION, value);
                 }
@@ -99,7 +99,7 @@ impl RequestContext {
             Action::Direct(direct) => {
                 self.connection.worker.shard.inc(manager.stats.rq_direct_response);
                 let mut reply = Reply::new(direct.status, "direct_response");
-                reply.origin = Origin::Route;
+                reply.origin = ReplyOrigin::Route;
                 reply.bytes = Some(local_reply::direct_body(&self.stream, &self.head(&parts), direct));
                 self.reply(&parts, reply)
             }

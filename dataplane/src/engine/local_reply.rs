@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 
 use super::active_stream::ActiveStream;
 use super::forwarded::REQUEST_ID;
-use super::reply::{Origin, Reply};
+use super::reply::{Reply, ReplyOrigin};
 use super::response_body::{ContentBody, Source};
 use super::response_head::{date_header, server_header};
 use super::stream_info::context;
@@ -40,14 +40,14 @@ pub(super) fn send(
     for (name, value) in reply.headers {
         headers.insert(name, value);
     }
-    if reply.origin == Origin::Route
+    if reply.origin == ReplyOrigin::Route
         && let Some(found) = stream.found
     {
         let ops = stream_info::response_ops(&stream, &view.routes, found, None, head, headers);
         ops.into_iter().for_each(|(ops, values)| ops.apply(headers, values));
     }
     match reply.origin {
-        Origin::Proxy | Origin::Route => {
+        ReplyOrigin::Proxy | ReplyOrigin::Route => {
             if let Some(replies) = &manager.local_replies {
                 bytes = map(&mut stream, replies, head, &mut response, &bytes);
             }
@@ -56,7 +56,7 @@ pub(super) fn send(
                 bytes = Bytes::new();
             }
         }
-        Origin::Filter => {}
+        ReplyOrigin::Filter => {}
     }
     if !bytes.is_empty() {
         response.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));

@@ -20,15 +20,15 @@ pub(crate) struct Reply {
     pub(crate) bytes: Option<Bytes>,
     /// `grpc-status` for a gRPC caller, where it is not the one that belongs to the HTTP status.
     pub(crate) grpc_status: Option<u32>,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ReplyOrigin,
 }
 
 /// Who decided an answer, and so what else applies to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ReplyOrigin {
     /// This proxy: `local_reply_config` applies, and gRPC callers get a `grpc-status`.
     Proxy,
-    /// A route that redirects or answers: as [`Origin::Proxy`], after the route's header operations on responses.
+    /// A route that redirects or answers: as [`ReplyOrigin::Proxy`], after the route's header operations on responses.
     Route,
     /// A filter that answers in place of the server: neither applies.
     Filter,
@@ -44,7 +44,7 @@ impl Reply {
             headers: Vec::new(),
             bytes: None,
             grpc_status: None,
-            origin: Origin::Proxy,
+            origin: ReplyOrigin::Proxy,
         }
     }
 

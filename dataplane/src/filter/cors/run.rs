@@ -13,7 +13,7 @@ use super::super::Override;
 use super::super::request::{Flow, Request, Response, levels};
 use super::super::state::FilterState;
 use super::{AllowedOrigin, Cors, CorsPolicy};
-use crate::engine::reply::{Origin, Reply};
+use crate::engine::reply::{Reply, ReplyOrigin};
 use crate::route::Action;
 
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
@@ -70,7 +70,7 @@ fn said<T>(policies: &[Arc<CorsPolicy>], what: impl Fn(&CorsPolicy) -> Option<T>
 /// The answer to a browser that asks whether it may send a request.
 fn preflight(policies: &[Arc<CorsPolicy>], headers: &HeaderMap, allowed: Option<&HeaderValue>) -> Reply {
     let mut reply = Reply::new(StatusCode::OK, "cors_response");
-    reply.origin = Origin::Filter;
+    reply.origin = ReplyOrigin::Filter;
     // A star stands for what is asked for.
     let or_asked = |value: HeaderValue, asked: HeaderName| match value.as_bytes() {
         b"*" => headers.get(asked).cloned().unwrap_or(HeaderValue::from_static("")),
