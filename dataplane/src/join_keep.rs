@@ -10,11 +10,11 @@ use weft_api::join::ProxyType;
 use weft_api::supervisor::{State, Supervisor};
 
 use crate::args::JoinArgs;
-use crate::enter::{self, JoinError};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
+use crate::joining::{self, JoinError};
 use crate::supervision::pulse_of_the_loop;
 
 /// A goodbye takes at most this long.
@@ -25,14 +25,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the join is refused or the files cannot be written.
 pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Supervisor) -> Result<(), JoinError> {
-    let entrance = enter::prepare(&args.workload, ProxyType::Envoy)?.settled().await;
-    let Some(entered) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
-    let directory = entered.directory;
-    directory.store_sds(&entered.identity)?;
-    let membership = entered.membership;
+    let prepared = joining::prepare(&args.workload, ProxyType::Envoy)?.verified().await;
+    let Some(joined) = Box::pin(prepared.join(&stop, &supervisor)).await? else { return Ok(()) };
+    let directory = joined.directory;
+    directory.store_sds(&joined.identity)?;
+    let membership = joined.membership;
     tracing::info!(
         workload = %membership.workload,
-        identity = %entered.identity.spiffe(),
+        identity = %joined.identity.spiffe(),
         files = %directory.path("identity.sds.json").display(),
         "joined"
     );
@@ -41,10 +41,10 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     }
     supervisor.tell(State::Ready(&format!("keeps the identity of {}", membership.workload)));
     tokio::spawn(pulse_of_the_loop(supervisor));
-    let (sender, receiver) = watch::channel(Arc::new(entered.identity));
+    let (sender, receiver) = watch::channel(Arc::new(joined.identity));
     let credentials =
         Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };
-    let control_plane = ControlPlane::new(entered.replicas, credentials);
+    let control_plane = ControlPlane::new(joined.replicas, credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
     rotate(sender, control_plane.clone(), WallClock::System, keep, stop).await;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::probe;
 use weft_api::supervisor::{State, Supervisor};
 use weft_dataplane::args::{Args, Command, EX_USAGE};
-use weft_dataplane::enter::{self, JoinError};
+use weft_dataplane::joining::{self, JoinError};
 use weft_dataplane::{descriptors, join_keep, logs, run};
 
 #[global_allocator]
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     if let Command::Health(health) = &args.command {
         let ready = match &health.identity_dir {
-            Some(directory) => enter::is_in(directory).map_err(|error| error.to_string()),
+            Some(directory) => joining::check_joined(directory).map_err(|error| error.to_string()),
             None => probe::ready(health.admin).map_err(|error| error.to_string()),
         };
         return match ready {

@@ -22,12 +22,12 @@ use crate::bootstrap::link::{LinkError, Links};
 use crate::bootstrap::{Bootstrap, BootstrapError, DiscoveryVariant};
 use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
-use crate::enter::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::identity::channel::Credentials;
 use crate::identity::join::ControlPlane;
 use crate::identity::replicas::Replicas;
 use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
+use crate::joining::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::supervision::supervise;
 use crate::{admin, hds, metrics_push};
@@ -41,7 +41,7 @@ const SHORT_STREAM: Duration = Duration::from_secs(10);
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The workload cannot enter the mesh.
+    /// The workload cannot join the mesh.
     #[error(transparent)]
     Enter(#[from] JoinError),
     /// The bootstrap file cannot be used.
@@ -114,17 +114,17 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let origin = match &args.config_path {
         Some(path) => BootstrapSource::File(Box::new(load(path)?)),
-        None => BootstrapSource::Mesh(enter::prepare(&args.workload, ProxyType::Weft)?.settled().await),
+        None => BootstrapSource::Mesh(joining::prepare(&args.workload, ProxyType::Weft)?.verified().await),
     };
     let (admin_address, admin_listener) = bind_admin(args, &origin).await?;
     let mut engine = start_engine(args)?;
     let (bootstrap, joined) = match origin {
         BootstrapSource::File(bootstrap) => (*bootstrap, None),
-        BootstrapSource::Mesh(entrance) => {
-            if let Some(listeners) = entrance.listeners().await {
+        BootstrapSource::Mesh(prepared) => {
+            if let Some(listeners) = prepared.listeners().await {
                 engine.reserve(Reservations::try_new(&listeners, admin_address)?);
             }
-            let Some(joined) = Box::pin(entrance.enter(&stop, &supervisor)).await? else { return Ok(()) };
+            let Some(joined) = Box::pin(prepared.join(&stop, &supervisor)).await? else { return Ok(()) };
             let bootstrap = Bootstrap::joined(&joined.membership, args.workload.locality.as_ref());
             (bootstrap, Some(JoinedWorkload::new(joined)))
         }

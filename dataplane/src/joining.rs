@@ -1,10 +1,10 @@
-//! How a workload enters the mesh: with the identity of an earlier join, or with a token.
+//! How a workload joins the mesh: with the identity of an earlier join, or with a token.
 //!
 //! ```text
 //! prepare   flags, token, directory: everything that can be wrong on this machine      tells nobody anything
-//! settled   an identity of an earlier join beside a token: is it still taken?          asks, and changes nothing
+//! verified  an identity of an earlier join beside a token: is it still taken?          asks, and changes nothing
 //!    │      (the caller binds its addresses here)
-//! enter     join, again and again while the control plane is away                      uses the token up
+//! join      calls the control plane, again and again while the control plane is away   uses the token up
 //! ```
 //!
 //! An identity of an earlier join comes first; a token beside it is for the case that the control plane does not take it any
@@ -47,7 +47,7 @@ pub struct JoinedIdentity {
     pub replicas: Replicas,
 }
 
-/// Why a workload cannot enter.
+/// Why a workload cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The command line is wrong.
@@ -67,7 +67,7 @@ pub enum JoinError {
     Expired(String),
 }
 
-/// A workload that can enter, as far as this machine is concerned.
+/// A workload that can join, as far as this machine is concerned.
 #[derive(Debug)]
 pub struct PreparedJoin {
     directory: IdentityDir,
@@ -128,7 +128,7 @@ fn join_by(args: &WorkloadArgs, proxy: ProxyType, token: JoinToken) -> Result<Bo
 ///
 /// # Errors
 /// When there is none yet, it cannot be read, or it has expired.
-pub fn is_in(directory: &Path) -> Result<(), JoinError> {
+pub fn check_joined(directory: &Path) -> Result<(), JoinError> {
     let shown = directory.display().to_string();
     // Opening makes one that is missing, and whoever only looks must not.
     if !directory.is_dir() {
@@ -144,7 +144,7 @@ pub fn is_in(directory: &Path) -> Result<(), JoinError> {
 impl PreparedJoin {
     /// Asks the control plane whether it still takes the identity of an earlier join, where there is a token for the case
     /// that it does not. Without an answer the identity stands.
-    pub async fn settled(self) -> Self {
+    pub async fn verified(self) -> Self {
         let JoinMethod::Kept(kept, Some(join)) = self.method else { return self };
         let method = match refusal(&kept.0, &kept.1).await {
             None => JoinMethod::Kept(kept, Some(join)),
@@ -169,12 +169,12 @@ impl PreparedJoin {
         }
     }
 
-    /// Enters; keeps trying while the control plane is away, and tells the supervisor why. `None` when `stop` was cancelled
+    /// Joins; keeps trying while the control plane is away, and tells the supervisor why. `None` when `stop` was cancelled
     /// meanwhile.
     ///
     /// # Errors
     /// When the join is refused.
-    pub async fn enter(
+    pub async fn join(
         self,
         stop: &CancellationToken,
         supervisor: &Supervisor,
@@ -357,10 +357,10 @@ mod tests {
     fn a_directory_is_looked_into_and_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("none");
-        assert!(matches!(is_in(&missing), Err(JoinError::NotYet(_))));
+        assert!(matches!(check_joined(&missing), Err(JoinError::NotYet(_))));
         assert!(!missing.exists());
         joined(directory.path());
-        is_in(directory.path()).unwrap();
+        check_joined(directory.path()).unwrap();
     }
 
     #[test]
@@ -376,11 +376,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let identity = joined(directory.path());
         let given = args(directory.path(), &["--control-plane", "127.0.0.9:1,127.0.0.8:1"]);
-        let entrance = prepare(&given, ProxyType::Weft).unwrap();
+        let prepared = prepare(&given, ProxyType::Weft).unwrap();
         let (stop, nobody) = (CancellationToken::new(), Supervisor::default());
-        let entered = Box::pin(entrance.enter(&stop, &nobody)).await.unwrap().unwrap();
-        assert_eq!(entered.membership.control_plane.to_string(), "127.0.0.9:1,127.0.0.8:1");
-        assert_eq!(entered.identity.serial(), identity.serial());
+        let joined = Box::pin(prepared.join(&stop, &nobody)).await.unwrap().unwrap();
+        assert_eq!(joined.membership.control_plane.to_string(), "127.0.0.9:1,127.0.0.8:1");
+        assert_eq!(joined.identity.serial(), identity.serial());
     }
 
     #[test]
