@@ -7,8 +7,8 @@
 //! One parser reads YAML and JSON, so that positions are exact in both. Anchors, aliases and tags are refused: no
 //! document of ours needs them, and they are how a small text becomes a large one.
 
-mod origin;
 mod scalar;
+mod source;
 mod tree;
 
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::schema::Schemas;
 use crate::structure;
 use crate::suggest::suggest;
 
-pub(crate) use origin::unplaced;
-pub use origin::{Origin, Position};
+pub(crate) use source::unplaced;
+pub use source::{DocumentSource, Position};
 pub use tree::{MAX_DEPTH, MAX_DOCUMENT_BYTES};
 
 use tree::{TextError, Tree};
@@ -36,7 +36,7 @@ pub struct Document {
     /// The policy.
     pub policy: Policy,
     /// Where it was read.
-    pub origin: Origin,
+    pub source: DocumentSource,
 }
 
 impl Document {
@@ -65,22 +65,22 @@ impl From<Document> for Policy {
 /// # Errors
 /// Every violation of every document.
 pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> {
-    let source: Arc<str> = source.into();
+    let name: Arc<str> = source.into();
     let (raw, flaws) = tree::read(text);
     let mut violations: Vec<Violation> = Vec::new();
     let mut documents = Vec::new();
     let mut schemas = Schemas::default();
     for (index, (value, tree)) in raw.into_iter().flat_map(|(value, tree)| spread(value, tree)).enumerate() {
-        let origin = Origin::new(Arc::clone(&source), index, tree);
+        let source = DocumentSource::new(Arc::clone(&name), index, tree);
         match read_one(value, &mut schemas) {
-            Ok(policy) => documents.push(Document { policy, origin }),
+            Ok(policy) => documents.push(Document { policy, source }),
             Err(Refused { object, found }) => {
-                let told = found.iter().take(structure::FINDINGS_MAX);
-                violations.extend(told.map(|finding| origin.violation(finding, &object)));
+                let shown = found.iter().take(structure::FINDINGS_MAX);
+                violations.extend(shown.map(|finding| source.violation(finding, &object)));
             }
         }
     }
-    violations.extend(flaws.iter().map(|flaw| flaw.violation(&source)));
+    violations.extend(flaws.iter().map(|flaw| flaw.violation(&name)));
     violations.sort_by_key(|one| (one.line, one.column));
     if violations.is_empty() { Ok(documents) } else { Err(violations) }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a document, found while walking it: a stable code, the path, and what to do.
 //!
-//! A [`Finding`] knows a path; only [`crate::document::Origin`] knows where in the text that path stands and makes
+//! A [`Finding`] knows a path; only [`crate::document::DocumentSource`] knows where in the text that path stands and makes
 //! a [`weft_api::rest::Violation`] of both.
 
 use std::borrow::Cow;

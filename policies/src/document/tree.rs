@@ -3,8 +3,8 @@
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::origin::Position;
 use super::scalar;
+use super::source::Position;
 use crate::finding::{Code, Path, Step};
 
 /// The most bytes of one document.

@@ -7,7 +7,7 @@ use weft_api::rest::Violation;
 use super::PolicySet;
 use super::checks::{self, Stale};
 use super::findings::Report;
-use crate::document::{Document, Origin};
+use crate::document::{Document, DocumentSource};
 use crate::finding::{Code, Finding, steps};
 use crate::kinds::spec::Target;
 use crate::object::PolicyKey;
@@ -106,14 +106,14 @@ impl PolicySet {
     /// All violations of the new set, when it has any that this apply is to blame for.
     pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
         let mut changes = Vec::new();
-        let mut origins = BTreeMap::new();
+        let mut sources = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(documents.len());
         let mut twice = Vec::new();
         for document in documents {
             let mut policy = document.policy.clone();
             let key = policy.key();
-            if let Some(first) = origins.insert(key.clone(), &document.origin) {
-                twice.push(written_twice(&key, first, &document.origin));
+            if let Some(first) = sources.insert(key.clone(), &document.source) {
+                twice.push(written_twice(&key, first, &document.source));
                 continue;
             }
             let (action, generation) = match self.policies.get(&key) {
@@ -140,7 +140,7 @@ impl PolicySet {
             outcomes.push(AppliedObject { key, action, generation });
         }
         let set = self.with(changes);
-        let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &origins);
+        let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &sources);
         errors.extend(twice);
         if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
     }
@@ -170,14 +170,14 @@ impl PolicySet {
         errors.into_iter().chain(warnings).collect()
     }
 
-    /// As [`PolicySet::validate`], with line and column of the objects whose origin is known.
+    /// As [`PolicySet::validate`], with line and column of the objects whose source is known.
     #[must_use]
-    pub fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
-        self.findings.report(origins)
+    pub fn report(&self, sources: &BTreeMap<PolicyKey, &DocumentSource>) -> Report {
+        self.findings.report(sources)
     }
 }
 
-fn written_twice(key: &PolicyKey, first: &Origin, second: &Origin) -> Violation {
+fn written_twice(key: &PolicyKey, first: &DocumentSource, second: &DocumentSource) -> Violation {
     let message = format!("{key} is written twice, first at {}", first.place(&steps!["metadata", "name"]));
     second.violation(&Finding::new(steps!["metadata", "name"], Code::Duplicate, message), &key.to_string())
 }

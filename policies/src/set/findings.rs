@@ -1,4 +1,4 @@
-//! What is wrong with a set, kept with it and told as violations.
+//! What is wrong with a set, kept with it and shown as violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use weft_api::rest::Violation;
 
-use crate::document::Origin;
+use crate::document::DocumentSource;
 use crate::finding::Finding;
 use crate::kinds::spec::Target;
 use crate::object::PolicyKey;
@@ -39,34 +39,38 @@ impl SetFindings {
     }
 
     /// Everything as violations, with the places that are known.
-    pub(super) fn report(&self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
-        self.report_of(self.iter(), origins)
+    pub(super) fn report(&self, sources: &BTreeMap<PolicyKey, &DocumentSource>) -> Report {
+        self.report_of(self.iter(), sources)
     }
 
     /// As [`SetFindings::report`], but of the errors only those that are new since `before`, or stand in a document that is
     /// known: a set stored by an older version must not block every change.
-    pub(super) fn report_since(&self, before: &Self, origins: &BTreeMap<PolicyKey, &Origin>) -> Report {
+    pub(super) fn report_since(
+        &self,
+        before: &Self,
+        sources: &BTreeMap<PolicyKey, &DocumentSource>,
+    ) -> Report {
         let is_error = |(_, finding): &(&PolicyKey, &Finding)| !finding.code.is_warning();
         let identity = |(key, finding): (&PolicyKey, &Finding)| {
             (key.clone(), finding.path.clone(), finding.message.clone())
         };
         let old: BTreeSet<_> = before.iter().filter(is_error).map(identity).collect();
-        let told = self.iter().filter(|one| {
-            one.1.code.is_warning() || origins.contains_key(one.0) || !old.contains(&identity(*one))
+        let shown = self.iter().filter(|one| {
+            one.1.code.is_warning() || sources.contains_key(one.0) || !old.contains(&identity(*one))
         });
-        self.report_of(told, origins)
+        self.report_of(shown, sources)
     }
 
     fn report_of<'a>(
         &self,
         found: impl Iterator<Item = (&'a PolicyKey, &'a Finding)>,
-        origins: &BTreeMap<PolicyKey, &Origin>,
+        sources: &BTreeMap<PolicyKey, &DocumentSource>,
     ) -> Report {
         let mut report = Report::default();
         for (key, finding) in found {
             let object = key.to_string();
-            let violation = match origins.get(key) {
-                Some(origin) => origin.violation(finding, &object),
+            let violation = match sources.get(key) {
+                Some(source) => source.violation(finding, &object),
                 None => crate::document::unplaced(finding, &object),
             };
             if finding.code.is_warning() {

@@ -18,21 +18,21 @@ pub struct Position {
 
 /// Where a document was read.
 #[derive(Debug, Clone)]
-pub struct Origin {
-    source: Arc<str>,
+pub struct DocumentSource {
+    name: Arc<str>,
     index: usize,
     tree: Arc<Tree>,
 }
 
-impl Origin {
-    pub(super) fn new(source: Arc<str>, index: usize, tree: Tree) -> Self {
-        Self { source, index, tree: Arc::new(tree) }
+impl DocumentSource {
+    pub(super) fn new(name: Arc<str>, index: usize, tree: Tree) -> Self {
+        Self { name, index, tree: Arc::new(tree) }
     }
 
     /// The file, or `request`.
     #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Which document of the source, from 0.
@@ -57,7 +57,7 @@ impl Origin {
     #[must_use]
     pub fn place(&self, path: &Path) -> String {
         let Position { line, column } = self.position(path);
-        format!("{}:{line}:{column}", self.source)
+        format!("{}:{line}:{column}", self.name)
     }
 
     /// The violation that refuses the document for `finding`.
@@ -66,7 +66,7 @@ impl Origin {
         let found = self.tree.find(&finding.path);
         let at = if finding.code.points_at_key() || !found.exact { found.key } else { found.value };
         Violation {
-            source: self.source.to_string(),
+            source: self.name.to_string(),
             document: self.index,
             line: at.line,
             column: at.column,
