@@ -52,10 +52,10 @@ pub(crate) mod limits;
 mod listen;
 pub(crate) mod local;
 mod local_reply;
+mod log_throttle;
 mod pool;
 mod prepare;
 mod record;
-mod repeats;
 pub(crate) mod reply;
 mod request_context;
 pub(crate) mod request_head;
@@ -90,7 +90,7 @@ use crate::stats::{ShardSnapshot, StatsSnapshot};
 use access::{LogQueue, LogWriter};
 use command::{Draining, WorkerCommand};
 use connection_balance::ConnectionCounts;
-use repeats::Repeats;
+use log_throttle::LogThrottle;
 use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
@@ -158,7 +158,7 @@ impl Engine {
     pub fn start(config: &EngineConfig) -> io::Result<Self> {
         let count = config.workers.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
-        let (logs, repeats) = (LogQueue::start()?, Arc::<Repeats>::default());
+        let (logs, log_throttle) = (LogQueue::start()?, Arc::<LogThrottle>::default());
         let processors = match config.pinning {
             Pinning::Pinned => processors(),
             Pinning::Free => Vec::new(),
@@ -169,8 +169,8 @@ impl Engine {
         {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
-            let (logs, repeats, peers) = (logs.clone(), repeats.clone(), senders.clone());
-            let worker = move || Worker::new(index, load, LogWriter::new(logs), repeats, peers);
+            let (logs, log_throttle, peers) = (logs.clone(), log_throttle.clone(), senders.clone());
+            let worker = move || Worker::new(index, load, LogWriter::new(logs), log_throttle, peers);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;

@@ -20,7 +20,7 @@ pub(super) fn inbound_failed(
     let (listener, address) = (&listener.name, peer.ip());
     let who = tls.take_refused();
     // Not by what its certificate says, which a stranger makes up.
-    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
+    worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
     });
@@ -36,7 +36,7 @@ pub(super) fn outbound_failed(
 ) {
     let reason = count(worker, &cluster.stats.tls, error);
     let who = tls.and_then(|tls| tls.take_refused());
-    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
+    worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         let cluster = &cluster.name;
         tracing::warn!(%cluster, %address, certificate, reason, unsaid, "a TLS handshake with a server failed");
@@ -62,7 +62,7 @@ pub(super) fn refused_by_server(
     };
     worker.shard.inc(cluster.stats.tls.connection_error);
     let reason = reason(alert);
-    worker.repeats.note(&address.to_string(), &reason, |unsaid| {
+    worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let cluster = &cluster.name;
         tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
     });

@@ -157,7 +157,7 @@ impl ListenerState {
                 Ok((tcp, peer)) => self.place(tcp, peer),
                 Err(error) => {
                     let listener = self.config.borrow().name.clone();
-                    self.worker.repeats.note(&listener, &error.to_string(), |unsaid| {
+                    self.worker.throttle.note(&listener, &error.to_string(), |unsaid| {
                         tracing::warn!(%listener, %error, unsaid, "accept failed; tried again all the time");
                     });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -315,7 +315,7 @@ fn changed_meanwhile(worker: &Local, connection: &Connection, used: &Arc<Downstr
     let refusal = newest.refusal(peer, newest.change_since(used));
     let refused = refusal.is_some();
     if let Some(reason) = refusal {
-        clients::note(&worker.repeats, connection, peer, &reason);
+        clients::note(&worker.throttle, connection, peer, &reason);
     }
     refused
 }

@@ -13,7 +13,7 @@ use super::command::Draining;
 use super::connection::Connections;
 use super::connection_balance::ConnectionCounts;
 use super::date::Date;
-use super::repeats::Repeats;
+use super::log_throttle::LogThrottle;
 use super::trust::servers::Servers;
 use crate::random;
 use crate::stats::Shard;
@@ -30,7 +30,7 @@ pub(crate) struct Local {
     pub(super) servers: Rc<Servers>,
     /// Lines of access logs.
     pub(crate) logs: LogWriter,
-    pub(crate) repeats: Arc<Repeats>,
+    pub(crate) throttle: Arc<LogThrottle>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
     /// The `date` of responses.
@@ -47,7 +47,7 @@ impl Local {
         workers: usize,
         load: ConnectionCounts,
         logs: LogWriter,
-        repeats: Arc<Repeats>,
+        throttle: Arc<LogThrottle>,
     ) -> Rc<Self> {
         Rc::new(Self {
             shard: Shard::default(),
@@ -55,7 +55,7 @@ impl Local {
             connections: Connections::new(load),
             servers: Servers::new(),
             logs,
-            repeats,
+            throttle,
             draining: Cell::default(),
             date: Date::new(),
             random: Cell::new(rand::random::<u64>() | 1),

@@ -211,7 +211,7 @@ pub(super) async fn reach(
                 if dialed.tls.is_some() {
                     shard.inc(stats.tls.handshake);
                 }
-                let trusted = worker.servers.hold(&worker.repeats, &config.name, &dialed);
+                let trusted = worker.servers.hold(&worker.throttle, &config.name, &dialed);
                 return Ok(Reached { picked, dialed, trusted, _permit: permit });
             }
             Err(error) => {

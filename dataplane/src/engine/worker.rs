@@ -25,7 +25,7 @@ use super::connection::Ending;
 use super::connection_balance::ConnectionCounts;
 use super::listen::ListenerState;
 use super::local::Local;
-use super::repeats::Repeats;
+use super::log_throttle::LogThrottle;
 use super::trust::{Lists, clients, servers};
 use crate::runtime::Runtime;
 
@@ -44,11 +44,11 @@ impl Worker {
         index: usize,
         load: ConnectionCounts,
         logs: LogWriter,
-        repeats: Arc<Repeats>,
+        throttle: Arc<LogThrottle>,
         peers: Vec<mpsc::Sender<WorkerCommand>>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            local: Local::new(index, peers.len(), load, logs, repeats),
+            local: Local::new(index, peers.len(), load, logs, throttle),
             clusters: Clusters::new(),
             peers: peers.into(),
             listeners: RefCell::default(),
@@ -131,7 +131,7 @@ impl Worker {
         let are_new = lists.are_news_to(&Lists::of(old));
         clients::recheck(&self.local, &chains, are_new.then_some(&lists));
         if are_new || servers::are_secured_anew(old, new) {
-            self.local.servers.check(&self.local.repeats, &lists);
+            self.local.servers.check(&self.local.throttle, &lists);
         }
     }
 

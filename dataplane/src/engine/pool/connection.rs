@@ -66,7 +66,7 @@ impl UpstreamConnection {
             spent: Cell::new(false),
             local: dialed.local,
             peer: dialed.peer.clone(),
-            trusted: worker.servers.hold(&worker.repeats, &cluster.name, dialed),
+            trusted: worker.servers.hold(&worker.throttle, &cluster.name, dialed),
             cut_at: Cell::new(None),
             certificate_end: dialed.certificate_end(),
             opened,

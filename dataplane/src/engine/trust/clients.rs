@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 use super::super::chain::{ChainState, TerminalState};
 use super::super::connection::{Connection, Ending};
 use super::super::local::Local;
-use super::super::repeats::Repeats;
+use super::super::log_throttle::LogThrottle;
 use super::{GRACE, Lists};
 use crate::peer::PeerCertificate;
 use crate::runtime::TrustChange;
@@ -24,7 +24,7 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
         let reason =
             if live { refusal(&connection.chain, peer) } else { news.and_then(|lists| lists.refusal(peer)) };
         let Some(reason) = reason else { return };
-        note(&worker.repeats, connection, peer, &reason);
+        note(&worker.throttle, connection, peer, &reason);
         match connection.chain.terminal {
             TerminalState::Http(_) => connection.end(Ending::Finish),
             TerminalState::Tcp(_) => connection.end(Ending::Cut),
@@ -48,13 +48,13 @@ fn refusal(chain: &ChainState, peer: &PeerCertificate) -> Option<String> {
 
 /// Says whose connections end, and why.
 pub(in super::super) fn note(
-    repeats: &Repeats,
+    throttle: &LogThrottle,
     connection: &Connection,
     peer: &PeerCertificate,
     reason: &str,
 ) {
     let (address, peer) = (connection.facts.peer.ip(), peer.described());
-    repeats.note(&peer, reason, |unsaid| {
+    throttle.note(&peer, reason, |unsaid| {
         tracing::warn!(%address, %peer, reason, unsaid, "connections of a client that is not trusted any more end");
     });
 }

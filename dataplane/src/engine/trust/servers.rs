@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::connect::Dialed;
-use super::super::repeats::Repeats;
+use super::super::log_throttle::LogThrottle;
 use super::Lists;
 use crate::peer::PeerCertificate;
 use crate::runtime::{Runtime, Transport, UpstreamTls};
@@ -46,7 +46,7 @@ impl Trusted {
         Poll::Pending
     }
 
-    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &Lists, repeats: &Repeats) {
+    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &Lists, throttle: &LogThrottle) {
         if self.refused.get() {
             return;
         }
@@ -63,7 +63,7 @@ impl Trusted {
         };
         let Some(reason) = refusal else { return };
         let (cluster, peer) = (&self.cluster, self.peer.described());
-        repeats.note(&peer, &reason, |unsaid| {
+        throttle.note(&peer, &reason, |unsaid| {
             tracing::warn!(%cluster, %peer, reason, unsaid, "connections to a server that is not trusted any more end");
         });
         self.refused.set(true);
@@ -95,7 +95,7 @@ impl Servers {
     /// Holds a new connection, where its server has a certificate. What changed while the handshake ran counts.
     pub(in super::super) fn hold(
         self: &Rc<Self>,
-        repeats: &Repeats,
+        throttle: &LogThrottle,
         cluster: &Arc<str>,
         dialed: &Dialed,
     ) -> Option<Rc<Trusted>> {
@@ -114,18 +114,18 @@ impl Servers {
         self.live.borrow_mut().insert(number, Rc::downgrade(&trusted));
         let newest = self.newest(cluster, tls);
         if newest.as_ref().is_none_or(|newest| !Arc::ptr_eq(newest, tls)) {
-            trusted.check(newest, &Lists::of(&self.runtime.borrow()), repeats);
+            trusted.check(newest, &Lists::of(&self.runtime.borrow()), throttle);
         }
         Some(trusted)
     }
 
     /// Looks at all of them again, after a cluster's contexts changed. One whose context says the same as before costs a
     /// comparison.
-    pub(in super::super) fn check(&self, repeats: &Repeats, lists: &Lists) {
+    pub(in super::super) fn check(&self, throttle: &LogThrottle, lists: &Lists) {
         let all: Vec<Rc<Trusted>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
         for trusted in all {
             let newest = self.newest(&trusted.cluster, &trusted.tls.borrow());
-            trusted.check(newest, lists, repeats);
+            trusted.check(newest, lists, throttle);
         }
     }
 

@@ -12,9 +12,9 @@ const REMEMBERED: usize = 512;
 /// More of a reason than this is not kept: a peer can choose how long it is.
 const LONGEST_REASON: usize = 256;
 
-/// What was said of late, by all workers.
+/// What all workers have logged of late, so that a failure that repeats is one line a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats {
+pub(crate) struct LogThrottle {
     /// A lock, since a worker must not repeat what another has said. It is taken where something failed and never on the
     /// path of a request that goes well; nothing but the table is touched under it.
     said: Mutex<HashMap<FailureKey, LastLogged>>,
@@ -32,11 +32,11 @@ struct LastLogged {
     unsaid: u64,
 }
 
-/// Whether to speak.
+/// Whether to write a line.
 #[derive(Debug, PartialEq, Eq)]
 enum LogDecision {
     Silent,
-    Speak {
+    Log {
         unsaid: u64,
     },
     /// Too many different things: one line for all that find no place.
@@ -45,12 +45,12 @@ enum LogDecision {
     },
 }
 
-impl Repeats {
+impl LogThrottle {
     /// Calls `say` where this was not said within the last minute, with how often it happened unsaid since.
     pub(crate) fn note(&self, who: &str, why: &str, say: impl FnOnce(u64)) {
         match self.decide(who, why, super::clock::now()) {
             LogDecision::Silent => {}
-            LogDecision::Speak { unsaid } => say(unsaid),
+            LogDecision::Log { unsaid } => say(unsaid),
             LogDecision::Others { unsaid } => {
                 tracing::warn!(unsaid, "more failures of other kinds or peers than are told apart");
             }
@@ -69,8 +69,7 @@ impl Repeats {
         } else {
             (FailureKey { who: "".into(), why: "".into() }, true)
         };
-        let speak =
-            |unsaid| if others { LogDecision::Others { unsaid } } else { LogDecision::Speak { unsaid } };
+        let log = |unsaid| if others { LogDecision::Others { unsaid } } else { LogDecision::Log { unsaid } };
         match said.get_mut(&thing) {
             Some(said) if now.duration_since(said.at) < QUIET => {
                 said.unsaid += 1;
@@ -78,11 +77,11 @@ impl Repeats {
             }
             Some(said) => {
                 said.at = now;
-                speak(std::mem::take(&mut said.unsaid))
+                log(std::mem::take(&mut said.unsaid))
             }
             None => {
                 said.insert(thing, LastLogged { at: now, unsaid: 0 });
-                speak(0)
+                log(0)
             }
         }
     }
@@ -94,28 +93,28 @@ mod tests {
 
     #[test]
     fn says_a_thing_once_a_minute_and_how_often_it_was_silent() {
-        let (repeats, start) = (Repeats::default(), Instant::now());
+        let (throttle, start) = (LogThrottle::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(repeats.decide("a", "x", at(0)), LogDecision::Speak { unsaid: 0 });
-        assert_eq!(repeats.decide("a", "x", at(1)), LogDecision::Silent);
-        assert_eq!(repeats.decide("a", "x", at(59)), LogDecision::Silent);
-        assert_eq!(repeats.decide("a", "y", at(59)), LogDecision::Speak { unsaid: 0 }, "another reason");
-        assert_eq!(repeats.decide("b", "x", at(59)), LogDecision::Speak { unsaid: 0 }, "another peer");
-        assert_eq!(repeats.decide("a", "x", at(60)), LogDecision::Speak { unsaid: 2 });
+        assert_eq!(throttle.decide("a", "x", at(0)), LogDecision::Log { unsaid: 0 });
+        assert_eq!(throttle.decide("a", "x", at(1)), LogDecision::Silent);
+        assert_eq!(throttle.decide("a", "x", at(59)), LogDecision::Silent);
+        assert_eq!(throttle.decide("a", "y", at(59)), LogDecision::Log { unsaid: 0 }, "another reason");
+        assert_eq!(throttle.decide("b", "x", at(59)), LogDecision::Log { unsaid: 0 }, "another peer");
+        assert_eq!(throttle.decide("a", "x", at(60)), LogDecision::Log { unsaid: 2 });
     }
 
     #[test]
     fn made_up_names_fill_neither_memory_nor_log() {
-        let (repeats, start) = (Repeats::default(), Instant::now());
+        let (throttle, start) = (LogThrottle::default(), Instant::now());
         let long = "x".repeat(100_000);
         let turns: Vec<LogDecision> =
-            (0..10_000).map(|n| repeats.decide(&n.to_string(), &long, start)).collect();
+            (0..10_000).map(|n| throttle.decide(&n.to_string(), &long, start)).collect();
         assert_eq!(turns.iter().filter(|turn| **turn != LogDecision::Silent).count(), REMEMBERED + 1);
-        let said = repeats.said.lock().unwrap();
+        let said = throttle.said.lock().unwrap();
         assert_eq!(said.len(), REMEMBERED + 1);
         assert!(said.keys().all(|thing| thing.why.len() <= LONGEST_REASON));
         drop(said);
         let later = start + QUIET;
-        assert_eq!(repeats.decide("new", "y", later), LogDecision::Speak { unsaid: 0 }, "old ones make room");
+        assert_eq!(throttle.decide("new", "y", later), LogDecision::Log { unsaid: 0 }, "old ones make room");
     }
 }
