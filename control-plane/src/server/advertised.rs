@@ -38,10 +38,11 @@ impl Advertised {
     /// When an address cannot be read or connected to, or others could not be told how to reach a listener.
     pub fn of(args: &Args) -> Result<Self, UsageError> {
         let advertise = match &args.advertise {
-            Some(text) => Some(told("--advertise", text)?),
+            Some(text) => Some(parse_address("--advertise", text)?),
             None => None,
         };
-        let public = args.public.iter().map(|text| told("--public", text)).collect::<Result<Vec<_>, _>>()?;
+        let public =
+            args.public.iter().map(|text| parse_address("--public", text)).collect::<Result<Vec<_>, _>>()?;
         let xds_listen = args.xds_listen.unwrap_or_else(|| default_listen(advertise.as_ref()));
         if advertise.is_none() && public.is_empty() {
             reachable_as_it_is("--xds-listen", xds_listen)?;
@@ -53,7 +54,7 @@ impl Advertised {
         let names = args.xds_names.iter().map(name).collect::<Result<Vec<_>, _>>()?;
         let reach = Self { xds_listen, advertise, public, names };
         // The most that a list may hold is found here, and not when the first token is made.
-        reach.told(xds_listen.port())?;
+        reach.control_planes(xds_listen.port())?;
         Ok(reach)
     }
 
@@ -61,7 +62,7 @@ impl Advertised {
     #[must_use]
     pub fn public(&self, xds: SocketAddr) -> ControlPlanes {
         let own = || HostPort { host: Host::Ip(xds.ip()), port: xds.port() }.into();
-        self.told(xds.port()).ok().flatten().unwrap_or_else(own)
+        self.control_planes(xds.port()).ok().flatten().unwrap_or_else(own)
     }
 
     /// All that is known of where control planes are reached: the replicas, and this one's API.
@@ -110,13 +111,13 @@ impl Advertised {
         names
     }
 
-    fn told(&self, port: u16) -> Result<Option<ControlPlanes>, UsageError> {
-        let told = if self.public.is_empty() { self.advertise.as_slice() } else { &self.public };
-        if told.is_empty() {
+    fn control_planes(&self, port: u16) -> Result<Option<ControlPlanes>, UsageError> {
+        let addresses = if self.public.is_empty() { self.advertise.as_slice() } else { &self.public };
+        if addresses.is_empty() {
             return Ok(None);
         }
         let with_port =
-            told.iter().map(|(host, own)| HostPort { host: host.clone(), port: own.unwrap_or(port) });
+            addresses.iter().map(|(host, own)| HostPort { host: host.clone(), port: own.unwrap_or(port) });
         match ControlPlanes::try_new(with_port.collect()) {
             Ok(replicas) => Ok(Some(replicas)),
             Err(error) => Err(UsageError::Flag { flag: "--public", reason: error.to_string() }),
@@ -124,7 +125,7 @@ impl Advertised {
     }
 }
 
-fn told(flag: &'static str, text: &str) -> Result<AdvertisedAddress, UsageError> {
+fn parse_address(flag: &'static str, text: &str) -> Result<AdvertisedAddress, UsageError> {
     let wrong = |reason| UsageError::Flag { flag, reason };
     let (host, port) = host_and_port(text).map_err(|error| wrong(error.to_string()))?;
     if host.is_unspecified() {
@@ -181,14 +182,14 @@ mod tests {
 
     #[test]
     fn advertise_opens_the_xds_listener_and_is_what_others_are_told() {
-        for (host, listen, told) in [
+        for (host, listen, expected) in [
             ("10.0.0.1", "0.0.0.0:7401", "10.0.0.1:7401"),
             ("mesh.example:443", "0.0.0.0:7401", "mesh.example:443"),
             ("[2001:db8::1]", "[::]:7401", "[2001:db8::1]:7401"),
         ] {
             let reach = reach(&["--advertise", host]).unwrap();
             assert_eq!(reach.xds_listen, bound(listen));
-            assert_eq!(reach.public(reach.xds_listen).to_string(), told);
+            assert_eq!(reach.public(reach.xds_listen).to_string(), expected);
         }
     }
 
@@ -204,8 +205,8 @@ mod tests {
     fn others_are_told_of_all_replicas() {
         let flags = ["--advertise", "10.0.0.2", "--public", "10.0.0.1,10.0.0.2:7401,mesh.example:9"];
         let reach = reach(&flags).unwrap();
-        let told = reach.public(reach.xds_listen).to_string();
-        assert_eq!(told, "10.0.0.1:7401,10.0.0.2:7401,mesh.example:9");
+        let public = reach.public(reach.xds_listen).to_string();
+        assert_eq!(public, "10.0.0.1:7401,10.0.0.2:7401,mesh.example:9");
         assert_eq!(reach.own_name(reach.xds_listen).to_string(), "10.0.0.2:7401");
     }
 
