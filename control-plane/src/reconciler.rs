@@ -203,8 +203,8 @@ impl Reconciler {
                 assign.send_replace(self.checks_of(&workload));
                 self.checks.entry(workload).or_default().push(assign);
             }
-            Command::RemotePresence { shard, workloads } => self.take_report(&shard, workloads),
-            Command::AllElsewhere(shards) => self.take_all_reports(shards),
+            Command::RemotePresence { partition, workloads } => self.take_report(&partition, workloads),
+            Command::AllRemotePresence(partitions) => self.take_all_reports(partitions),
         }
     }
 
@@ -321,18 +321,18 @@ impl Reconciler {
         }
     }
 
-    fn take_report(&mut self, shard: &str, workloads: Option<PresenceReport>) {
-        for id in self.registry.take_report(Instant::now(), shard, workloads) {
+    fn take_report(&mut self, partition: &str, workloads: Option<PresenceReport>) {
+        for id in self.registry.take_report(Instant::now(), partition, workloads) {
             self.refresh(&id);
         }
     }
 
-    fn take_all_reports(&mut self, mut shards: BTreeMap<String, PresenceReport>) {
-        for known in self.registry.shards() {
-            shards.entry(known).or_default();
+    fn take_all_reports(&mut self, mut partitions: BTreeMap<String, PresenceReport>) {
+        for known in self.registry.partitions() {
+            partitions.entry(known).or_default();
         }
-        for (shard, workloads) in shards {
-            self.take_report(&shard, Some(workloads));
+        for (partition, workloads) in partitions {
+            self.take_report(&partition, Some(workloads));
         }
     }
 

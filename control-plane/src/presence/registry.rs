@@ -174,26 +174,26 @@ impl Registry {
     /// Whether another replica has a stream of it.
     #[must_use]
     pub fn is_elsewhere(&self, id: &WorkloadId) -> bool {
-        self.elsewhere.values().any(|shard| shard.contains_key(id))
+        self.elsewhere.values().any(|partition| partition.contains_key(id))
     }
 
     /// Another replica says which streams it has; nothing when it is gone. Gives the workloads that may look different.
     pub fn take_report(
         &mut self,
         now: Instant,
-        shard: &str,
+        partition: &str,
         workloads: Option<PresenceReport>,
     ) -> Vec<WorkloadId> {
         let new = workloads.unwrap_or_default();
         for id in new.keys() {
             self.liveness.connected(id);
         }
-        let old = self.elsewhere.insert(shard.to_owned(), new.clone()).unwrap_or_default();
+        let old = self.elsewhere.insert(partition.to_owned(), new.clone()).unwrap_or_default();
         for id in old.keys() {
             self.liveness.disconnected(now, id);
         }
         if new.is_empty() {
-            self.elsewhere.remove(shard);
+            self.elsewhere.remove(partition);
         }
         let changed = |id: &&WorkloadId| old.get(*id) != new.get(*id);
         old.keys().chain(new.keys()).filter(changed).cloned().collect()
@@ -201,7 +201,7 @@ impl Registry {
 
     /// The parts that were heard of.
     #[must_use]
-    pub fn shards(&self) -> Vec<String> {
+    pub fn partitions(&self) -> Vec<String> {
         self.elsewhere.keys().cloned().collect()
     }
 
@@ -235,7 +235,7 @@ impl Registry {
 
     /// The bundles that a workload took at other replicas.
     pub fn bundles(&self, id: &WorkloadId) -> impl Iterator<Item = Version> {
-        self.elsewhere.values().filter_map(|shard| shard.get(id)?.bundle)
+        self.elsewhere.values().filter_map(|partition| partition.get(id)?.bundle)
     }
 
     /// Joined workloads of a namespace that a file describes too.
@@ -297,7 +297,7 @@ impl Registry {
         if let Some(report) = here.filter(|report| report.ended.is_none()) {
             return report.health.clone();
         }
-        let there = self.elsewhere.values().filter_map(|shard| shard.get(id)?.health.as_ref()).next();
+        let there = self.elsewhere.values().filter_map(|partition| partition.get(id)?.health.as_ref()).next();
         there.or(here.map(|report| &report.health)).cloned().unwrap_or_default()
     }
 
@@ -475,8 +475,8 @@ mod tests {
         assert_eq!(takes(&mut registry, now, &awaited(&after)), Health::Starting);
         registry.connected(&after.id);
         assert_eq!(health(&registry, &after), Health::Starting, "a stream is no listener yet");
-        let shard = PresenceReport::from([(after.id.clone(), RemotePresence::default())]);
-        registry.take_report(now, "replica-2", Some(shard));
+        let partition = PresenceReport::from([(after.id.clone(), RemotePresence::default())]);
+        registry.take_report(now, "replica-2", Some(partition));
         assert_eq!(health(&registry, &after), Health::Starting, "elsewhere neither");
         assert_eq!(health(&registry, &before), Health::Healthy);
         let hours = now + LivenessTimeouts::default().remove;

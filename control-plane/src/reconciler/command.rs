@@ -59,10 +59,10 @@ pub enum Command {
     /// Another replica says which streams it has; nothing when it is gone.
     RemotePresence {
         /// Which part of which replica.
-        shard: String,
+        partition: String,
         /// Workloads with streams there.
         workloads: Option<PresenceReport>,
     },
     /// All that the other replicas say.
-    AllElsewhere(BTreeMap<String, PresenceReport>),
+    AllRemotePresence(BTreeMap<String, PresenceReport>),
 }

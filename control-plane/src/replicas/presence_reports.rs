@@ -4,7 +4,7 @@
 //! The others follow. A replica that dies takes its keys with it, and the clocks of its workloads start everywhere.
 //!
 //! ```text
-//! presence/REPLICA/SHARD     workloads by hash, so that one that comes or goes rewrites a small part
+//! presence/REPLICA/PARTITION workloads by hash, so that one that comes or goes rewrites a small part
 //! ```
 //!
 //! Written at most once a second, and only what differs: a thousand reconnects are one transaction, or as many as the store
@@ -34,11 +34,11 @@ const LEASE: Duration = Duration::from_secs(10);
 const PACE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Parts of what one replica says. Fewer than the operations of one transaction of any store.
-const SHARDS: u64 = 64;
+const PARTITIONS: u64 = 64;
 /// What a transaction needs beside its values: keys and frames of all parts.
 const TXN_OVERHEAD: usize = 64 * 128;
 
-/// Starts telling and following; both end with the token. `replica` is new at each start.
+/// Starts writing and following; both end with the token. `replica` is new at each start.
 pub fn spawn_presence(
     store: Arc<dyn Store>,
     replica: String,
@@ -112,7 +112,7 @@ impl StoredReport {
         value
     }
 
-    fn into_shard(self) -> PresenceReport {
+    fn into_report(self) -> PresenceReport {
         let port = |(name, health): (String, StoredHealth)| {
             let (service, port) = name.rsplit_once('/')?;
             Some(((service.parse::<ServiceId>().ok()?, port.to_owned()), read(health)))
@@ -170,12 +170,12 @@ impl ReportWriter {
 
     /// Tells what is here for as long as the lease lives.
     async fn tell_under(&self, lease: &Lease) -> String {
-        let mut told: HashMap<u64, StoredReport> = HashMap::new();
+        let mut written: HashMap<u64, StoredReport> = HashMap::new();
         loop {
             let Some(here) = self.reconciler.here().await else {
                 return "the reconciler has ended".to_owned();
             };
-            if let Err(reason) = self.writer.write(lease, &here, &mut told).await {
+            if let Err(reason) = self.writer.write(lease, &here, &mut written).await {
                 return reason;
             }
             tokio::select! {
@@ -199,28 +199,28 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes the shards that differ from what was told.
+    /// Writes the partitions that differ from what was written last.
     async fn write(
         &self,
         lease: &Lease,
         here: &PresenceReport,
-        told: &mut HashMap<u64, StoredReport>,
+        written: &mut HashMap<u64, StoredReport>,
     ) -> Result<(), String> {
-        let mut shards: BTreeMap<u64, Vec<(&WorkloadId, &RemotePresence)>> = BTreeMap::new();
+        let mut partitions: BTreeMap<u64, Vec<(&WorkloadId, &RemotePresence)>> = BTreeMap::new();
         for (id, said) in here {
-            shards.entry(shard_of(id)).or_default().push((id, said));
+            partitions.entry(partition_of(id)).or_default().push((id, said));
         }
         let limits = self.store.limits();
         let most = limits.max_value.min(limits.max_txn_bytes).saturating_sub(TXN_OVERHEAD);
         let mut part = ReportPart::default();
-        for number in 0..SHARDS {
-            let mut now = StoredReport::of(shards.remove(&number).unwrap_or_default().into_iter());
+        for number in 0..PARTITIONS {
+            let mut now = StoredReport::of(partitions.remove(&number).unwrap_or_default().into_iter());
             let value = now.fit(most, |left_out| self.note_left_out(number, left_out));
-            if told.get(&number).map_or(now.0.is_empty(), |before| *before == now) {
+            if written.get(&number).map_or(now.0.is_empty(), |before| *before == now) {
                 continue;
             }
             if part.txn.bytes() + value.len() > most {
-                self.commit(std::mem::take(&mut part), told).await?;
+                self.commit(std::mem::take(&mut part), written).await?;
             }
             let key = format!("{PREFIX}{}/{number:02x}", self.replica);
             part.txn = if now.0.is_empty() {
@@ -228,32 +228,32 @@ impl Writer {
             } else {
                 part.txn.put_leased(key, value, lease.id())
             };
-            part.telling.push((number, now));
+            part.reports.push((number, now));
         }
-        self.commit(part, told).await
+        self.commit(part, written).await
     }
 
-    async fn commit(&self, part: ReportPart, told: &mut HashMap<u64, StoredReport>) -> Result<(), String> {
-        if part.telling.is_empty() {
+    async fn commit(&self, part: ReportPart, written: &mut HashMap<u64, StoredReport>) -> Result<(), String> {
+        if part.reports.is_empty() {
             return Ok(());
         }
         match self.store.commit(part.txn).await {
             Ok(_) => {}
             // To ask again would not help, and to give up the lease would take all workloads here for lost.
             Err(error @ (CommitError::TooLarge { .. } | CommitError::Invalid { .. })) => {
-                tracing::error!(%error, shards = part.telling.len(), "other replicas are not told of a part of the mesh");
+                tracing::error!(%error, partitions = part.reports.len(), "other replicas are not told of a part of the mesh");
             }
             Err(error) => return Err(error.to_string()),
         }
-        told.extend(part.telling);
+        written.extend(part.reports);
         Ok(())
     }
 
-    fn note_left_out(&self, shard: u64, workloads: usize) {
+    fn note_left_out(&self, partition: u64, workloads: usize) {
         self.metrics.limited(Limit::PresenceHealth);
-        if self.left_out.speaks(shard).is_some() {
+        if self.left_out.speaks(partition).is_some() {
             tracing::warn!(
-                shard,
+                partition,
                 workloads,
                 "the store cannot take what sidecars report of so many ports; other replicas are not told of these"
             );
@@ -265,34 +265,36 @@ impl Writer {
 #[derive(Default)]
 struct ReportPart {
     txn: Txn,
-    telling: Vec<(u64, StoredReport)>,
+    reports: Vec<(u64, StoredReport)>,
 }
 
-fn shard_of(id: &WorkloadId) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(id.to_string().as_bytes()) % SHARDS
+fn partition_of(id: &WorkloadId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(id.to_string().as_bytes()) % PARTITIONS
 }
 
 /// Follows what the other replicas tell.
 async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHandle) {
     let own = format!("{replica}/");
-    let foreign =
-        |key: &str| key.strip_prefix(PREFIX).filter(|shard| !shard.starts_with(&own)).map(str::to_owned);
+    let foreign = |key: &str| {
+        key.strip_prefix(PREFIX).filter(|partition| !partition.starts_with(&own)).map(str::to_owned)
+    };
     let mut changes = store.follow(PREFIX);
     while let Some(change) = changes.next().await {
         match change {
             FollowUpdate::Snapshot(snapshot) => {
-                let shards = snapshot.entries.iter();
-                let shards = shards.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
-                reconciler.tell(Command::AllElsewhere(shards.collect())).await;
+                let partitions = snapshot.entries.iter();
+                let partitions =
+                    partitions.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
+                reconciler.tell(Command::AllRemotePresence(partitions.collect())).await;
             }
             FollowUpdate::Batch(batch) => {
                 for event in batch.events {
-                    let (shard, workloads) = match &event {
+                    let (partition, workloads) = match &event {
                         Event::Put(entry) => (foreign(&entry.key), Some(decode(&entry.value))),
                         Event::Delete(key) => (foreign(key), None),
                     };
-                    if let Some(shard) = shard {
-                        reconciler.tell(Command::RemotePresence { shard, workloads }).await;
+                    if let Some(partition) = partition {
+                        reconciler.tell(Command::RemotePresence { partition, workloads }).await;
                     }
                 }
             }
@@ -307,7 +309,7 @@ fn decode(value: &[u8]) -> PresenceReport {
             |error| tracing::error!(%error, "what another replica says cannot be read and is passed over"),
         )
         .unwrap_or_default()
-        .into_shard()
+        .into_report()
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use weft_store::{Grant, LeaseError, LeaseId, Limits, Listing, Location, Page, Re
 use super::*;
 
 #[test]
-fn shard_reads_back_as_it_was_told() {
+fn partition_reads_back_as_it_was_told() {
     let ports = [(("shop/web".parse().unwrap(), "http".to_owned()), Health::Unhealthy)];
-    let shard = PresenceReport::from([
+    let partition = PresenceReport::from([
         ("shop/web-1".parse().unwrap(), RemotePresence { health: Some(ports.into()), bundle: None }),
         ("shop/web-2".parse().unwrap(), RemotePresence { health: None, bundle: Some(Version::from_u64(7)) }),
         ("shop/web-3".parse().unwrap(), RemotePresence { health: Some(PortHealth::new()), bundle: None }),
     ]);
-    let bytes = serde_json::to_vec(&StoredReport::of(shard.iter())).unwrap();
-    assert_eq!(decode(&bytes), shard);
+    let bytes = serde_json::to_vec(&StoredReport::of(partition.iter())).unwrap();
+    assert_eq!(decode(&bytes), partition);
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn reports_that_do_not_fit_are_left_out_and_who_is_there_stays() {
     let value = stored.fit(1 << 20, |count| left_out = Some(count));
     assert_eq!(left_out, Some(1), "the longest first");
     assert!(value.len() <= 1 << 20);
-    let told = decode(&value);
-    assert_eq!(told.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
-    assert_eq!(told[&"shop/big".parse().unwrap()].health, None);
-    assert_eq!(told[&"shop/web-1".parse().unwrap()], here[&"shop/web-1".parse().unwrap()]);
+    let written = decode(&value);
+    assert_eq!(written.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
+    assert_eq!(written[&"shop/big".parse().unwrap()].health, None);
+    assert_eq!(written[&"shop/web-1".parse().unwrap()], here[&"shop/web-1".parse().unwrap()]);
     stored.fit(1 << 20, |_| panic!("what fits is told as it is"));
 }
 
@@ -103,8 +103,8 @@ async fn mesh_that_is_larger_than_a_transaction_is_told_whole() {
     // About 300 KiB; and one workload that alone is more than a value may be.
     let mut here = reporting(5000, 1);
     here.extend(big(2000));
-    let mut told = HashMap::new();
-    writer.write(&lease, &here, &mut told).await.unwrap();
+    let mut written = HashMap::new();
+    writer.write(&lease, &here, &mut written).await.unwrap();
 
     let stored = store.list_all(PREFIX).await.unwrap().entries;
     let heard: PresenceReport = stored.iter().flat_map(|entry| decode(&entry.value)).collect();
@@ -114,9 +114,9 @@ async fn mesh_that_is_larger_than_a_transaction_is_told_whole() {
     assert_eq!(heard[&"shop/big".parse().unwrap()].health, None);
 
     let before = store.list_all(PREFIX).await.unwrap().revision;
-    writer.write(&lease, &here, &mut told).await.unwrap();
+    writer.write(&lease, &here, &mut written).await.unwrap();
     assert_eq!(store.list_all(PREFIX).await.unwrap().revision, before, "nothing is told twice");
     here.clear();
-    writer.write(&lease, &here, &mut told).await.unwrap();
+    writer.write(&lease, &here, &mut written).await.unwrap();
     assert!(store.list_all(PREFIX).await.unwrap().entries.is_empty());
 }
