@@ -12,13 +12,13 @@ use crate::runtime::{Cluster, Endpoint};
 /// A cluster as one worker sees it. It outlives changes of its configuration.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
-    view: RefCell<Rc<View>>,
+    view: RefCell<Rc<ClusterView>>,
     balancer: RefCell<Balancer>,
 }
 
 /// A cluster's configuration with the pools of its endpoints, in the order of the endpoints.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct ClusterView {
     pub(crate) config: Rc<ClusterInfo>,
     pools: Vec<Rc<Pool>>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct View {
 /// The endpoint that a request goes to.
 #[derive(Debug)]
 pub(crate) struct Picked {
-    pub(crate) view: Rc<View>,
+    pub(crate) view: Rc<ClusterView>,
     pub(crate) index: usize,
     _active: ActiveRequest,
 }
@@ -47,7 +47,7 @@ impl ClusterState {
             Balancer::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
         let pools = pools(&config, &[]);
         Rc::new(Self {
-            view: RefCell::new(Rc::new(View { config: ClusterInfo::new(config), pools })),
+            view: RefCell::new(Rc::new(ClusterView { config: ClusterInfo::new(config), pools })),
             balancer: RefCell::new(balancer),
         })
     }
@@ -67,7 +67,7 @@ impl ClusterState {
             config.endpoints.clone(),
             config.outliers.clone(),
         );
-        *self.view.borrow_mut() = Rc::new(View { config: ClusterInfo::new(config), pools });
+        *self.view.borrow_mut() = Rc::new(ClusterView { config: ClusterInfo::new(config), pools });
     }
 
     /// Ends all pooled connections: the cluster is gone.
@@ -75,7 +75,7 @@ impl ClusterState {
         self.view().pools.iter().for_each(|pool| pool.retire());
     }
 
-    pub(crate) fn view(&self) -> Rc<View> {
+    pub(crate) fn view(&self) -> Rc<ClusterView> {
         self.view.borrow().clone()
     }
 
