@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use cluster::{
-    Cluster, Discovery, DnsCache, Endpoint, Endpoints, Health, Locality, TcpKeepalive, Transport,
+    Cluster, DnsCache, Endpoint, EndpointDiscovery, Endpoints, Health, Locality, TcpKeepalive, Transport,
     UpstreamHttp, UpstreamProtocol,
 };
 pub use http::{

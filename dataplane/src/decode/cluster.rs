@@ -22,7 +22,9 @@ use crate::breaker::Thresholds;
 use crate::dns::{LookupFamily, Question};
 use crate::outlier::OutlierDetection;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::runtime::{Discovery, DnsCache, Endpoint, Endpoints, TcpKeepalive, Transport, UpstreamHttp};
+use crate::runtime::{
+    DnsCache, Endpoint, EndpointDiscovery, Endpoints, TcpKeepalive, Transport, UpstreamHttp,
+};
 
 /// A cluster as its resource says it.
 #[derive(Debug, Clone)]
@@ -155,13 +157,13 @@ impl ClusterPlan {
 
     /// How endpoints are found.
     #[must_use]
-    pub fn discovery(&self) -> Discovery {
+    pub fn discovery(&self) -> EndpointDiscovery {
         match &self.source {
-            EndpointSource::Static(_) => Discovery::Static,
-            EndpointSource::Eds(_) => Discovery::Eds,
-            EndpointSource::Dns(dns) if dns.logical => Discovery::LogicalDns,
-            EndpointSource::Dns(_) => Discovery::StrictDns,
-            EndpointSource::OnDemand(_) => Discovery::OnDemand,
+            EndpointSource::Static(_) => EndpointDiscovery::Static,
+            EndpointSource::Eds(_) => EndpointDiscovery::Eds,
+            EndpointSource::Dns(dns) if dns.logical => EndpointDiscovery::LogicalDns,
+            EndpointSource::Dns(_) => EndpointDiscovery::StrictDns,
+            EndpointSource::OnDemand(_) => EndpointDiscovery::OnDemand,
         }
     }
 

@@ -11,7 +11,7 @@ use prost::{Message, Name};
 use weft_api::ResourceKind;
 
 use super::*;
-use crate::runtime::{Discovery, Health, UpstreamProtocol};
+use crate::runtime::{EndpointDiscovery, Health, UpstreamProtocol};
 
 /// Bytes of a message written as YAML.
 pub(crate) fn encoded<M: Message + Name + Default>(yaml: &str) -> Vec<u8> {
@@ -50,7 +50,7 @@ const EDS: &str = "name: a\ntype: EDS\neds_cluster_config: {service_name: b, eds
 #[test]
 fn a_cluster_without_fields_has_envoys_defaults() {
     let plan = cluster("name: a\nload_assignment: {cluster_name: a}");
-    assert_eq!(plan.discovery(), Discovery::Static);
+    assert_eq!(plan.discovery(), EndpointDiscovery::Static);
     assert_eq!(plan.connect_timeout, Duration::from_secs(5));
     assert_eq!(plan.panic_threshold, 50);
     assert_eq!(plan.thresholds[0], crate::breaker::Thresholds::default());

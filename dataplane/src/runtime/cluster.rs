@@ -22,7 +22,7 @@ pub struct Cluster {
     /// pooled connections are not used for new requests; those under way finish.
     pub identity: u64,
     /// How endpoints are found: the engine does not care, dumps do.
-    pub discovery: Discovery,
+    pub discovery: EndpointDiscovery,
     /// `connect_timeout`, 5 s by default. It covers the TLS handshake.
     pub connect_timeout: Duration,
     /// Which protocol is spoken to the endpoints.
@@ -67,7 +67,7 @@ impl Cluster {
 
 /// How a cluster's endpoints are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Discovery {
+pub enum EndpointDiscovery {
     Static,
     /// By EDS.
     Eds,

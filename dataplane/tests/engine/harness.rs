@@ -22,11 +22,11 @@ use weft_dataplane::decode::route_config;
 use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
-    AccessLog, ClientCertDetails, Cluster, Codec, Discovery, DownstreamTls, Endpoint, Endpoints, FilterChain,
-    FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters, HttpLimits,
-    HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource, Router, Runtime,
-    ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport, Underscores,
-    UpgradeConfig, UpstreamHttp, UpstreamProtocol,
+    AccessLog, ClientCertDetails, Cluster, Codec, DownstreamTls, Endpoint, EndpointDiscovery, Endpoints,
+    FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
+    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
+    Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport,
+    Underscores, UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
     ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatValue, StatsSnapshot, TcpStats,
@@ -181,7 +181,7 @@ impl Setup {
             name: name.into(),
             stat_name: name.into(),
             identity: 1,
-            discovery: Discovery::Static,
+            discovery: EndpointDiscovery::Static,
             connect_timeout: Duration::from_secs(2),
             http: UpstreamHttp::default(),
             balancing: BalanceOptions::default(),
