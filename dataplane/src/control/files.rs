@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use weft_api::ResourceKind;
 
-use super::resource::Incoming;
+use super::resource::ReceivedResource;
 use crate::decode::name_of;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,11 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct FileUpdate {
     pub(super) path: PathBuf,
-    resources: Vec<(ResourceKind, Incoming)>,
+    resources: Vec<(ResourceKind, ReceivedResource)>,
 }
 
 impl FileUpdate {
-    pub(super) fn resources(&self, kind: ResourceKind) -> impl Iterator<Item = &Incoming> {
+    pub(super) fn resources(&self, kind: ResourceKind) -> impl Iterator<Item = &ReceivedResource> {
         self.resources.iter().filter(move |(own, _)| *own == kind).map(|(_, incoming)| incoming)
     }
 }
@@ -126,7 +126,7 @@ async fn read(path: &Path) -> Result<FileUpdate, String> {
     Ok(FileUpdate { path: path.to_owned(), resources })
 }
 
-fn resource(any: Any, version: &Arc<str>) -> Result<(ResourceKind, Incoming), String> {
+fn resource(any: Any, version: &Arc<str>) -> Result<(ResourceKind, ReceivedResource), String> {
     let any = if any.type_url.rsplit('/').next() == Some(Resource::full_name().as_str()) {
         let wrapped = Resource::decode(any.value.as_slice()).map_err(|error| error.to_string())?;
         wrapped.resource.ok_or("an empty resource")?
@@ -137,5 +137,5 @@ fn resource(any: Any, version: &Arc<str>) -> Result<(ResourceKind, Incoming), St
         .ok_or_else(|| format!("{} is not a resource that comes by files", any.type_url))?;
     let body = Bytes::from(any.value);
     let name = name_of(kind, &body).ok_or_else(|| format!("a {} has no name", any.type_url))?;
-    Ok((kind, Incoming { name: name.into(), version: Arc::clone(version), body }))
+    Ok((kind, ReceivedResource { name: name.into(), version: Arc::clone(version), body }))
 }

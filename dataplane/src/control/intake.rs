@@ -10,7 +10,7 @@ use weft_xds::transport::client::Notice;
 use super::Control;
 use super::files::FileUpdate;
 use super::pending_update::PendingUpdate;
-use super::resource::{ConfigOrigin, Incoming};
+use super::resource::{ConfigOrigin, ReceivedResource};
 use crate::bootstrap::ListSource;
 use crate::decode::ConfigSource;
 
@@ -47,7 +47,7 @@ impl Control {
         let names = added.iter().map(|added| (Arc::clone(&added.name), Arc::clone(&added.version))).collect();
         let incoming = added
             .into_iter()
-            .map(|added| Incoming { name: added.name, version: added.version, body: added.body })
+            .map(|added| ReceivedResource { name: added.name, version: added.version, body: added.body })
             .collect();
         let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, incoming, now);
         self.world.remove(kind, &ConfigSource::Ads, &removed);
@@ -74,7 +74,7 @@ impl Control {
             }
         }
         for kind in ResourceKind::ALL {
-            let incoming: Vec<Incoming> = update.resources(kind).cloned().collect();
+            let incoming: Vec<ReceivedResource> = update.resources(kind).cloned().collect();
             if !incoming.is_empty() {
                 let refusals = self.world.apply(kind, &source, ConfigOrigin::Dynamic, incoming, now);
                 self.gauges.count_update(kind, refusals.is_empty());

@@ -8,15 +8,19 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 
-use super::resource::{ConfigOrigin, Incoming};
+use super::resource::{ConfigOrigin, ReceivedResource};
 use super::{Control, StartError};
 use crate::decode::{ConfigSource, SecretPlan};
 use crate::identity::Identity;
 use crate::runtime::{CertifiedIdentity, TlsError, TrustSpec};
 use crate::snapshot::ConfigSnapshot;
 
-fn incoming(name: &str, message: &impl Message) -> Incoming {
-    Incoming { name: name.into(), version: "static".into(), body: Bytes::from(message.encode_to_vec()) }
+fn incoming(name: &str, message: &impl Message) -> ReceivedResource {
+    ReceivedResource {
+        name: name.into(),
+        version: "static".into(),
+        body: Bytes::from(message.encode_to_vec()),
+    }
 }
 
 impl Control {
@@ -77,11 +81,11 @@ impl Control {
         };
         let now = Self::now();
         for kind in ResourceKind::ALL {
-            let resources: Vec<Incoming> = snapshot
+            let resources: Vec<ReceivedResource> = snapshot
                 .resources
                 .iter()
                 .filter(|saved| saved.type_url == kind.type_url())
-                .map(|saved| Incoming {
+                .map(|saved| ReceivedResource {
                     name: saved.name.as_str().into(),
                     version: saved.version.as_str().into(),
                     body: saved.body.clone(),

@@ -97,7 +97,7 @@ impl<T> Default for ChildResource<T> {
 
 /// One resource of an update.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub struct ReceivedResource {
     pub name: Arc<str>,
     pub version: Arc<str>,
     pub body: Bytes,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use weft_api::ResourceKind;
 
 use super::dependencies::Dependency;
-use super::resource::{ConfigOrigin, Incoming, Now, RefusedName};
+use super::resource::{ConfigOrigin, Now, ReceivedResource, RefusedName};
 use super::runtime_builder::RuntimeBuilder;
 use super::world::World;
 use crate::decode::{ConfigSource, EndpointSource};
@@ -27,8 +27,8 @@ fn encoded<M: Message + Name + Default>(yaml: &str) -> Bytes {
     weft_api::json::from_json::<M>(&document).unwrap().encode_to_vec().into()
 }
 
-fn incoming(name: &str, version: &str, body: Bytes) -> Incoming {
-    Incoming { name: name.into(), version: version.into(), body }
+fn incoming(name: &str, version: &str, body: Bytes) -> ReceivedResource {
+    ReceivedResource { name: name.into(), version: version.into(), body }
 }
 
 fn eds_cluster(name: &str, timeout: &str) -> Bytes {
@@ -74,7 +74,7 @@ impl Bench {
         Self { world: World::default(), builder: RuntimeBuilder::default(), now }
     }
 
-    fn take(&mut self, kind: ResourceKind, all: Vec<Incoming>) -> Vec<RefusedName> {
+    fn take(&mut self, kind: ResourceKind, all: Vec<ReceivedResource>) -> Vec<RefusedName> {
         let refusals = self.world.apply(kind, &ConfigSource::Ads, ConfigOrigin::Dynamic, all, self.now);
         self.promote();
         refusals

@@ -18,7 +18,7 @@ use weft_api::ResourceKind;
 
 use super::deadlines::DeadlineQueue;
 use super::dependencies::{Dependencies, Dependency, Dependent};
-use super::resource::{Accepted, ChildKey, ConfigOrigin, Incoming, Now, Refused, RefusedName};
+use super::resource::{Accepted, ChildKey, ConfigOrigin, Now, ReceivedResource, Refused, RefusedName};
 use super::table::{Absent, ChildTable, Table, WarmingTable};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
@@ -196,7 +196,7 @@ impl World {
         kind: ResourceKind,
         source: &ConfigSource,
         origin: ConfigOrigin,
-        added: Vec<Incoming>,
+        added: Vec<ReceivedResource>,
         now: Now,
     ) -> Vec<RefusedName> {
         let mut refusals = Vec::new();
@@ -221,10 +221,10 @@ impl World {
         kind: ResourceKind,
         source: &ConfigSource,
         origin: ConfigOrigin,
-        incoming: Incoming,
+        incoming: ReceivedResource,
         now: Now,
     ) -> Result<(), Rejection> {
-        let Incoming { name, version, body } = incoming;
+        let ReceivedResource { name, version, body } = incoming;
         let key = (source.clone(), name);
         // The same bytes again change nothing.
         if self.table(kind).is_current(&key, &body) {

@@ -14,7 +14,7 @@ fn taker(name: &str, fetch_timeout: &str, unknown: &str) -> Bytes {
 }
 
 /// A virtual host whose one route is called `route`.
-fn host(name: &str, domains: &str, route: &str) -> Incoming {
+fn host(name: &str, domains: &str, route: &str) -> ReceivedResource {
     let body = encoded::<VirtualHost>(&format!(
         "{{name: {name}, domains: [{domains}], routes: [{{name: {route}, match: {{prefix: /}}, route: {{cluster: none}}}}]}}"
     ));
@@ -23,7 +23,7 @@ fn host(name: &str, domains: &str, route: &str) -> Incoming {
 
 impl Bench {
     /// A listener that serves by the virtual hosts of `r`.
-    fn serving(hosts: Vec<Incoming>) -> Self {
+    fn serving(hosts: Vec<ReceivedResource>) -> Self {
         let mut bench = Self::new();
         bench.take(ResourceKind::Listener, vec![incoming("l", "1", rds_listener("r"))]);
         bench.take(ResourceKind::Route, vec![incoming("r", "1", taker("r", "0s", "unknown"))]);
@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// An answer of the stream.
-    fn answered(&mut self, hosts: Vec<Incoming>) -> Vec<RefusedName> {
+    fn answered(&mut self, hosts: Vec<ReceivedResource>) -> Vec<RefusedName> {
         let refusals = self.world.apply(
             ResourceKind::VirtualHost,
             &ConfigSource::Ads,
