@@ -56,7 +56,7 @@ fn details(name: &str) -> Arc<str> {
 
 /// What a set of rules says.
 #[derive(Clone, Copy, Debug)]
-pub struct Verdict<'a> {
+pub struct RbacDecision<'a> {
     /// Whether the request may pass.
     pub allowed: bool,
     /// The policy that matched.
@@ -64,7 +64,7 @@ pub struct Verdict<'a> {
     details: &'a Arc<str>,
 }
 
-impl<'a> Verdict<'a> {
+impl<'a> RbacDecision<'a> {
     /// `rbac_access_denied_matched_policy[NAME]`: the response code details of a refusal, `[none]` where no Allow
     /// policy matched.
     pub fn details(&self) -> &'a Arc<str> {
@@ -84,7 +84,7 @@ impl Rules {
     }
 
     /// Tries the policies in the order of their names; the first that matches decides.
-    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> RbacDecision<'_> {
         let undecided = match self.action {
             RbacAction::Deny => UndecidedAs::Match,
             RbacAction::Allow | RbacAction::Log => UndecidedAs::Miss,
@@ -98,7 +98,7 @@ impl Rules {
             RbacAction::Deny => matched.is_none(),
             RbacAction::Log => true,
         };
-        Verdict {
+        RbacDecision {
             allowed,
             policy: matched.map(|policy| &policy.name),
             details: matched.map_or(&self.nothing_matched, |policy| &policy.details),
@@ -122,12 +122,12 @@ impl HttpRbac {
     }
 
     /// What the enforced rules say of a request; `None` without rules.
-    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.rules.as_ref().map(|rules| rules.evaluate(attributes))
     }
 
     /// What the shadow rules would say.
-    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
     }
 
@@ -153,12 +153,12 @@ pub struct NetworkRbac {
 
 impl NetworkRbac {
     /// What the enforced rules say of a connection; `None` without rules.
-    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+    pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.rules.as_ref().map(|rules| rules.evaluate(attributes))
     }
 
     /// What the shadow rules would say.
-    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<Verdict<'_>> {
+    pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
     }
 

@@ -6,7 +6,7 @@ use super::super::Override;
 use super::super::request::{Flow, Request};
 use super::Rbac;
 use crate::engine::reply::Reply;
-use crate::rbac::{Attributes, Verdict};
+use crate::rbac::{Attributes, RbacDecision};
 use crate::stats::{RbacStats, Shard};
 
 impl Rbac {
@@ -38,9 +38,9 @@ impl Rbac {
 pub(in super::super) fn refusal<'a>(
     shard: &Shard,
     stats: &RbacStats,
-    shadow: Option<Verdict<'a>>,
-    verdict: Option<Verdict<'a>>,
-) -> Option<Verdict<'a>> {
+    shadow: Option<RbacDecision<'a>>,
+    verdict: Option<RbacDecision<'a>>,
+) -> Option<RbacDecision<'a>> {
     if let Some(shadow) = shadow {
         shard.inc(if shadow.allowed { stats.shadow_allowed } else { stats.shadow_denied });
     }
