@@ -1,7 +1,7 @@
 //! A store in one file, for one process: durable, with nothing else to install.
 //!
 //! ```text
-//!   commit ──> queue ──> writer thread: apply to the ledger, write the file, fsync ──> publish ──> watchers
+//!   commit ──> queue ──> writer thread: apply to the state, write the file, fsync ──> publish ──> watchers
 //!   get, list, watch <── history (in memory, shared snapshots) <────────────────────────┘
 //! ```
 //!
@@ -90,11 +90,11 @@ impl EmbeddedStore {
         let failed = |reason| OpenError::Io { path: path.clone(), reason };
         let reading = tokio::task::spawn_blocking({
             let path = path.clone();
-            move || StoreFile::open_existing(&path).map(|(_, ledger)| ledger)
+            move || StoreFile::open_existing(&path).map(|(_, state)| state)
         });
-        let ledger = reading.await.map_err(|error| failed(error.to_string()))??;
-        let entries = ledger.entries.values().cloned().collect();
-        Ok(Snapshot { revision: ledger.revision, entries })
+        let state = reading.await.map_err(|error| failed(error.to_string()))??;
+        let entries = state.entries.values().cloned().collect();
+        Ok(Snapshot { revision: state.revision, entries })
     }
 }
 

@@ -11,8 +11,8 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use crate::error::ReadError;
-use crate::ledger::Entries;
 use crate::record::{Batch, Entry, Event, Listing, Page, Revision};
+use crate::state::Entries;
 use crate::store::Watch;
 
 /// How much of the past the memory and embedded engines keep for watchers that lag.
@@ -222,16 +222,16 @@ impl Default for Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Ledger;
+    use crate::state::StoreState;
     use crate::txn::Txn;
 
     fn history(batches: usize, commits: u64) -> Arc<History> {
-        let mut ledger = Ledger::default();
+        let mut state = StoreState::default();
         let retention = Retention { batches, bytes: usize::MAX };
         let history = History::starting_at(Revision(0), Entries::new(), retention);
         for n in 1..=commits {
-            let batch = ledger.apply(&Txn::new().put(format!("k/{n}"), "v"), |_| true).unwrap().unwrap();
-            history.publish(batch, ledger.entries.clone());
+            let batch = state.apply(&Txn::new().put(format!("k/{n}"), "v"), |_| true).unwrap().unwrap();
+            history.publish(batch, state.entries.clone());
         }
         history
     }
@@ -254,10 +254,10 @@ mod tests {
         let history = history(100, 1);
         let mut watch = history.watch("k/", Revision(1)).unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap().revision, Revision(1));
-        let mut ledger = Ledger::restored(Revision(1), Entries::new());
+        let mut state = StoreState::restored(Revision(1), Entries::new());
         for n in 0..200 {
-            let batch = ledger.apply(&Txn::new().put(format!("k/{n}"), "v"), |_| true).unwrap().unwrap();
-            history.publish(batch, ledger.entries.clone());
+            let batch = state.apply(&Txn::new().put(format!("k/{n}"), "v"), |_| true).unwrap().unwrap();
+            history.publish(batch, state.entries.clone());
         }
         assert!(matches!(watch.next().await, Some(Err(ReadError::Compacted { .. }))));
         assert!(watch.next().await.is_none());

@@ -8,7 +8,7 @@
 //!                          │            ├── commit(Txn)           all or nothing, guarded
 //!        ┌─────────────────┼────────┐   ├── follow(prefix)        snapshot, then every change
 //!     memory           embedded    etcd ├── lease(ttl)            kept alive until dropped
-//!        └── ledger, history ──┘        └── elect(key, who, ttl)  a fencing token for writes
+//!        └── state, history ───┘        └── elect(key, who, ttl)  a fencing token for writes
 //! ```
 //!
 //! What every engine promises, and the conformance suite in `tests/` checks against all three:
@@ -48,11 +48,11 @@ mod filling;
 mod follow;
 mod history;
 mod lease;
-mod ledger;
 mod listing;
 mod memory;
 mod open;
 mod record;
+mod state;
 mod store;
 mod txn;
 

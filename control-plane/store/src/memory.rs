@@ -9,8 +9,8 @@ use futures::future::{BoxFuture, ready};
 use crate::deadlines::Deadlines;
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::history::{History, Retention};
-use crate::ledger::{Entries, Ledger};
 use crate::record::{Batch, Entry, LeaseId, Listing, Page, Revision};
+use crate::state::{Entries, StoreState};
 use crate::store::{Grant, Store, Watch};
 use crate::txn::{Limits, Txn};
 
@@ -24,7 +24,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct MemoryState {
     // A lock because it is the writer: commits are serialised by it. Never held across an await.
-    ledger: Mutex<Ledger>,
+    state: Mutex<StoreState>,
     history: Arc<History>,
     deadlines: Deadlines,
 }
@@ -39,7 +39,7 @@ impl MemoryStore {
     /// tests of what callers do at either end.
     pub fn with(limits: Limits, retention: Retention) -> Self {
         let state = MemoryState {
-            ledger: Mutex::default(),
+            state: Mutex::default(),
             history: History::starting_at(Revision(0), Entries::new(), retention),
             deadlines: Deadlines::default(),
         };
@@ -56,27 +56,27 @@ impl Default for MemoryStore {
 impl MemoryState {
     fn commit(&self, txn: &Txn, limits: &Limits) -> Result<Revision, CommitError> {
         txn.check(limits)?;
-        let mut ledger = self.ledger();
-        let batch = ledger.apply(txn, |lease| self.deadlines.alive(lease))?;
-        Ok(self.publish(&ledger, batch))
+        let mut state = self.state();
+        let batch = state.apply(txn, |lease| self.deadlines.alive(lease))?;
+        Ok(self.publish(&state, batch))
     }
 
     fn end(&self, lease: LeaseId) {
         self.deadlines.end(lease);
-        let mut ledger = self.ledger();
-        let batch = ledger.expire(lease);
-        self.publish(&ledger, batch);
+        let mut state = self.state();
+        let batch = state.expire(lease);
+        self.publish(&state, batch);
     }
 
-    fn publish(&self, ledger: &Ledger, batch: Option<Batch>) -> Revision {
+    fn publish(&self, state: &StoreState, batch: Option<Batch>) -> Revision {
         if let Some(batch) = batch {
-            self.history.publish(batch, ledger.entries.clone());
+            self.history.publish(batch, state.entries.clone());
         }
-        ledger.revision
+        state.revision
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, StoreState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,8 +18,8 @@ use redb::{
 };
 
 use crate::error::OpenError;
-use crate::ledger::{Entries, Ledger};
 use crate::record::{Batch, Entry, Event, Key, LeaseId, Revision};
+use crate::state::{Entries, StoreState};
 
 /// The layout that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
@@ -41,7 +41,7 @@ pub(super) struct StoreFile {
 
 impl StoreFile {
     /// Opens or creates the file and reads everything in it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Ledger), OpenError> {
+    pub(super) fn open(path: &Path) -> Result<(Self, StoreState), OpenError> {
         if !path.exists() {
             create(path, None)?;
         }
@@ -49,15 +49,15 @@ impl StoreFile {
     }
 
     /// As [`open`](Self::open), but makes no file.
-    pub(super) fn open_existing(path: &Path) -> Result<(Self, Ledger), OpenError> {
+    pub(super) fn open_existing(path: &Path) -> Result<(Self, StoreState), OpenError> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io(path, &error))?;
         // redb would make a new database of an empty file, and a lost state must not look like a new one.
         if file.metadata().map_err(|error| io(path, &error))?.len() == 0 {
             return Err(corrupt(path, "it is empty"));
         }
         let database = open_database(path, file)?;
-        let ledger = load(path, &database)?;
-        Ok((Self { database }, ledger))
+        let state = load(path, &database)?;
+        Ok((Self { database }, state))
     }
 
     /// Writes the batches in one redb transaction and syncs it.
@@ -150,7 +150,7 @@ fn append<'a>(database: &Database, batches: impl IntoIterator<Item = &'a Batch>)
     Ok(())
 }
 
-fn load(path: &Path, database: &Database) -> Result<Ledger, OpenError> {
+fn load(path: &Path, database: &Database) -> Result<StoreState, OpenError> {
     let damaged = |error: redb::Error| corrupt(path, error);
     let transaction = database.begin_read().map_err(|error| damaged(error.into()))?;
     let meta = transaction.open_table(META).map_err(|error| match error {
@@ -182,7 +182,7 @@ fn load(path: &Path, database: &Database) -> Result<Ledger, OpenError> {
             .ok_or_else(|| corrupt(path, format!("the record of {key} makes no sense")))?;
         entries.insert(key, entry);
     }
-    Ok(Ledger::restored(revision, entries))
+    Ok(StoreState::restored(revision, entries))
 }
 
 fn encode(entry: &Entry) -> Vec<u8> {

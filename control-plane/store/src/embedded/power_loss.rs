@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use redb::{Database, StorageBackend};
 
 use super::{append, builder, load};
-use crate::ledger::{Entries, Ledger};
+use crate::state::{Entries, StoreState};
 use crate::txn::Txn;
 
 /// What a disk writes at once or not at all.
@@ -126,15 +126,15 @@ fn open(disk: Disk) -> Database {
 
 /// What the store held after each revision.
 fn commits(count: u64) -> Vec<(Option<crate::record::Batch>, Entries)> {
-    let mut ledger = Ledger::default();
+    let mut state = StoreState::default();
     let mut all = vec![(None, Entries::new())];
     for n in 0..count {
         let txn = Txn::new()
             .put(format!("a/{}", n % 7), format!("{n}").repeat(1 + (n as usize * 53) % 3_000))
             .put(format!("b/{}", n % 7), format!("{n}"))
             .delete(format!("a/{}", (n + 3) % 7));
-        let batch = ledger.apply(&txn, |_| true).unwrap();
-        all.push((batch, ledger.entries.clone()));
+        let batch = state.apply(&txn, |_| true).unwrap();
+        all.push((batch, state.entries.clone()));
     }
     all
 }

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::deadlines::Deadlines;
 use crate::error::{CommitError, OpenError};
 use crate::history::{History, Retention};
-use crate::ledger::{Entries, Ledger};
 use crate::record::{Batch, LeaseId, Revision};
+use crate::state::{Entries, StoreState};
 use crate::txn::Txn;
 
 use super::file::StoreFile;
@@ -28,13 +28,13 @@ pub(super) enum Command {
     Expire { lease: LeaseId, done: Option<oneshot::Sender<Result<(), String>>> },
 }
 
-/// Owns the file and the ledger.
+/// Owns the file and the state.
 pub(super) struct Writer {
     path: PathBuf,
     /// `None` after a failed write, until the file could be opened again.
     file: Option<StoreFile>,
     /// What is durable and published.
-    ledger: Ledger,
+    state: StoreState,
     /// A group whose write failed in a way that leaves open whether it is in the file.
     unsettled: Option<Group>,
     /// Leases whose keys could not be removed because a write failed; tried again with the next group.
@@ -46,7 +46,7 @@ pub(super) struct Writer {
 /// What is written by one sync.
 #[derive(Default)]
 struct Group {
-    ledger: Ledger,
+    state: StoreState,
     changes: Vec<(Batch, Entries)>,
 }
 
@@ -58,13 +58,13 @@ impl Writer {
         retention: Retention,
     ) -> Result<Self, OpenError> {
         let (mut file, loaded) = StoreFile::open(&path)?;
-        let mut ledger = loaded;
-        if let Some(batch) = ledger.expire_all() {
+        let mut state = loaded;
+        if let Some(batch) = state.expire_all() {
             let failed = |reason| OpenError::Io { path: path.clone(), reason };
             file.append([&batch]).map_err(|error| failed(error.to_string()))?;
         }
-        let history = History::starting_at(ledger.revision, ledger.entries.clone(), retention);
-        Ok(Self { path, file: Some(file), ledger, unsettled: None, overdue: Vec::new(), deadlines, history })
+        let history = History::starting_at(state.revision, state.entries.clone(), retention);
+        Ok(Self { path, file: Some(file), state, unsettled: None, overdue: Vec::new(), deadlines, history })
     }
 
     /// Where the writer publishes.
@@ -89,22 +89,22 @@ impl Writer {
         if let Err(reason) = self.reopen() {
             return refuse(commands, &reason, &mut self.overdue);
         }
-        let mut group = Group { ledger: self.ledger.clone(), changes: Vec::new() };
+        let mut group = Group { state: self.state.clone(), changes: Vec::new() };
         let mut replies: Vec<(Reply, Result<Revision, CommitError>)> = Vec::new();
         let mut ended: Vec<_> = self.overdue.drain(..).map(|lease| (lease, None)).collect();
         for (lease, _) in &ended {
-            let batch = group.ledger.expire(*lease);
+            let batch = group.state.expire(*lease);
             group.keep(batch);
         }
         for command in commands {
             match command {
                 Command::Commit { txn, reply } => {
-                    let applied = group.ledger.apply(&txn, |lease| self.deadlines.alive(lease));
+                    let applied = group.state.apply(&txn, |lease| self.deadlines.alive(lease));
                     let answer = applied.map(|batch| group.keep(batch));
                     replies.push((reply, answer));
                 }
                 Command::Expire { lease, done } => {
-                    let batch = group.ledger.expire(lease);
+                    let batch = group.state.expire(lease);
                     group.keep(batch);
                     ended.push((lease, done));
                 }
@@ -141,12 +141,12 @@ impl Writer {
         };
         tracing::error!(path = %self.path.display(), %error, "writing the store failed");
         // Only the file knows now what it holds: look.
-        let wanted = group.ledger.revision;
+        let wanted = group.state.revision;
         self.file = None;
         self.unsettled = Some(group);
         let reason = format!("writing {} failed: {error}: check the disk and its space", self.path.display());
         match self.reopen() {
-            Ok(()) if self.ledger.revision == wanted => Ok(()),
+            Ok(()) if self.state.revision == wanted => Ok(()),
             Ok(()) => Err(Box::new(CommitError::Unavailable { reason })),
             Err(_) => Err(Box::new(CommitError::Uncertain { reason })),
         }
@@ -159,14 +159,14 @@ impl Writer {
         }
         let (file, found) = StoreFile::open(&self.path).map_err(|error| error.to_string())?;
         match self.unsettled.take() {
-            Some(group) if found.revision == group.ledger.revision => self.publish(group),
-            unsettled if found.revision != self.ledger.revision => {
+            Some(group) if found.revision == group.state.revision => self.publish(group),
+            unsettled if found.revision != self.state.revision => {
                 self.unsettled = unsettled;
                 return Err(format!(
                     "{} is at revision {}, this process at {}: someone replaced the file; restart the process",
                     self.path.display(),
                     found.revision,
-                    self.ledger.revision
+                    self.state.revision
                 ));
             }
             _ => {}
@@ -176,7 +176,7 @@ impl Writer {
     }
 
     fn publish(&mut self, group: Group) {
-        self.ledger = group.ledger;
+        self.state = group.state;
         for (batch, after) in group.changes {
             self.history.publish(batch, after);
         }
@@ -185,8 +185,8 @@ impl Writer {
 
 impl Group {
     fn keep(&mut self, batch: Option<Batch>) -> Revision {
-        self.changes.extend(batch.map(|batch| (batch, self.ledger.entries.clone())));
-        self.ledger.revision
+        self.changes.extend(batch.map(|batch| (batch, self.state.entries.clone())));
+        self.state.revision
     }
 }
 

@@ -14,14 +14,14 @@ pub(crate) type Entries = OrdMap<Key, Entry>;
 
 /// The newest state.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct StoreState {
     pub(crate) revision: Revision,
     pub(crate) entries: Entries,
     leased: OrdSet<(LeaseId, Key)>,
 }
 
-impl Ledger {
-    /// A ledger as it was read from a file.
+impl StoreState {
+    /// A state as it was read from a file.
     pub(crate) fn restored(revision: Revision, entries: Entries) -> Self {
         let leased = entries
             .values()
@@ -116,32 +116,32 @@ mod tests {
 
     #[test]
     fn a_put_without_lease_detaches_the_key() {
-        let mut ledger = Ledger::default();
+        let mut state = StoreState::default();
         let lease = LeaseId(7);
-        ledger.apply(&Txn::new().put_leased("a", "1", lease).put_leased("b", "1", lease), |_| true).unwrap();
-        ledger.apply(&Txn::new().put("a", "2"), |_| true).unwrap();
-        let batch = ledger.expire(lease).unwrap();
+        state.apply(&Txn::new().put_leased("a", "1", lease).put_leased("b", "1", lease), |_| true).unwrap();
+        state.apply(&Txn::new().put("a", "2"), |_| true).unwrap();
+        let batch = state.expire(lease).unwrap();
         assert_eq!(batch.events, [Event::Delete("b".into())]);
-        assert!(ledger.entries.contains_key("a"));
-        assert!(ledger.expire(lease).is_none());
+        assert!(state.entries.contains_key("a"));
+        assert!(state.expire(lease).is_none());
     }
 
     #[test]
     fn a_refused_transaction_leaves_no_trace() {
-        let mut ledger = Ledger::default();
-        ledger.apply(&Txn::new().put("a", "1"), |_| true).unwrap();
-        let before = ledger.entries.clone();
-        assert!(ledger.apply(&Txn::new().put("b", "1").expect_absent("a"), |_| true).is_err());
-        assert!(ledger.apply(&Txn::new().put("b", "1").put_leased("c", "1", LeaseId(1)), |_| false).is_err());
-        assert_eq!((ledger.entries, ledger.revision), (before, Revision(1)));
+        let mut state = StoreState::default();
+        state.apply(&Txn::new().put("a", "1"), |_| true).unwrap();
+        let before = state.entries.clone();
+        assert!(state.apply(&Txn::new().put("b", "1").expect_absent("a"), |_| true).is_err());
+        assert!(state.apply(&Txn::new().put("b", "1").put_leased("c", "1", LeaseId(1)), |_| false).is_err());
+        assert_eq!((state.entries, state.revision), (before, Revision(1)));
     }
 
     #[test]
     fn leases_with_neighbouring_numbers_do_not_mix() {
-        let mut ledger = Ledger::default();
+        let mut state = StoreState::default();
         let txn = Txn::new().put_leased("a", "", LeaseId(1)).put_leased("b", "", LeaseId(2));
-        ledger.apply(&txn, |_| true).unwrap();
-        assert_eq!(ledger.expire(LeaseId(1)).unwrap().events, [Event::Delete("a".into())]);
-        assert_eq!(ledger.expire(LeaseId(2)).unwrap().events, [Event::Delete("b".into())]);
+        state.apply(&txn, |_| true).unwrap();
+        assert_eq!(state.expire(LeaseId(1)).unwrap().events, [Event::Delete("a".into())]);
+        assert_eq!(state.expire(LeaseId(2)).unwrap().events, [Event::Delete("b".into())]);
     }
 }
