@@ -34,7 +34,7 @@ const HOST_RULE: &str = "the host is a DNS name, an IPv4 address, or an IPv6 add
 pub enum Host {
     /// A DNS name, in lower case.
     Name(String),
-    /// An address.
+    /// An IPv4 or IPv6 address.
     Ip(IpAddr),
 }
 
@@ -102,13 +102,13 @@ fn is_dns_name(text: &str) -> bool {
     text.len() <= MAX_NAME && text.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `HOST:PORT`.
+/// Where something can be connected to, `HOST:PORT` in text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPort {
-    /// Name or address.
+    /// The name to look up, or the address itself.
     pub host: Host,
-    /// Never 0.
+    /// The TCP port; never 0.
     pub port: u16,
 }
 

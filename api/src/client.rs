@@ -56,7 +56,7 @@ pub enum ClientError {
         "{api} gave an answer that is none of the API's: {reason}; is that the REST API (7400 unless told otherwise), and is --api right?"
     )]
     Garbled {
-        /// Who answered.
+        /// The URL of the API that was asked.
         api: String,
         /// What is wrong with it.
         reason: String,
@@ -366,7 +366,7 @@ impl Pieces {
     }
 }
 
-/// How to apply.
+/// What an apply is asked to do beside writing; by default nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ApplyOptions {
     /// Say what would happen and write nothing.

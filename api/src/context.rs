@@ -17,7 +17,7 @@ pub struct Context {
     /// The mesh's roots (PEM) that an https API is verified against.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub roots: String,
-    /// The operator's token.
+    /// The bearer token that the API knows its operator by: a secret.
     pub token: String,
 }
 

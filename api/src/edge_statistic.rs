@@ -4,7 +4,7 @@
 /// A statistic of a cluster, by Envoy's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EdgeStatistic {
-    /// Requests sent.
+    /// Requests sent to the cluster, each try of a retried one.
     Requests,
     /// Answers of 500 and above.
     ServerErrors,
@@ -12,7 +12,7 @@ pub enum EdgeStatistic {
     Denied,
     /// Time to the answer, in milliseconds; a histogram.
     Latency,
-    /// Connections begun.
+    /// TCP connections that were begun, whether or not they came about.
     Connections,
     /// Connections that could not be opened.
     FailedConnections,
@@ -21,7 +21,7 @@ pub enum EdgeStatistic {
 }
 
 impl EdgeStatistic {
-    /// All of them.
+    /// Every statistic of an edge: what a proxy pushes, and nothing else of a cluster.
     pub const ALL: [Self; 7] = [
         Self::Requests,
         Self::ServerErrors,

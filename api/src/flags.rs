@@ -29,7 +29,7 @@ pub enum UsageError {
     /// The file named by `--config`.
     #[error("error: --config {path}: {reason}")]
     File {
-        /// The file.
+        /// The path as it was given.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -37,7 +37,7 @@ pub enum UsageError {
     /// A flag whose value cannot be used.
     #[error("error: {flag}: {reason}")]
     Flag {
-        /// The flag.
+        /// The flag's name with its dashes, for instance `--api-listen`.
         flag: &'static str,
         /// What is wrong, and what to do.
         reason: String,

@@ -19,9 +19,9 @@ mod schema;
 pub struct InvalidName {
     /// Which kind of name was read.
     pub what: &'static str,
-    /// What was given.
+    /// The text that is no such name, shortened where it is long.
     pub value: String,
-    /// What is required.
+    /// The rule that it breaks, for people.
     pub rule: &'static str,
 }
 
@@ -114,7 +114,7 @@ macro_rules! namespaced_id {
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $id {
-            /// The namespace.
+            /// The namespace, within which the name is unique.
             pub namespace: Name,
             /// The name within the namespace.
             pub name: Name,
@@ -247,12 +247,12 @@ impl From<TrustDomain> for String {
 pub enum SpiffeId {
     /// `spiffe://TRUST-DOMAIN/control-plane`: reserved, no token can give it.
     ControlPlane {
-        /// The mesh.
+        /// The mesh that it controls.
         trust_domain: TrustDomain,
     },
     /// `spiffe://TRUST-DOMAIN/ns/NAMESPACE/svc/SERVICE`: all workloads of a service share it.
     Service {
-        /// The mesh.
+        /// The mesh that the service is in.
         trust_domain: TrustDomain,
         /// The service that the join token named.
         service: ServiceId,
@@ -341,7 +341,7 @@ pub fn workload_dns_san(workload: &Name, service: &ServiceId, trust_domain: &Tru
 /// What is called through a cluster: one port of a service, or of a subset of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Destination {
-    /// The service.
+    /// The service that is called.
     pub service: ServiceId,
     /// Name of its port.
     pub port: Name,

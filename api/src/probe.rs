@@ -12,20 +12,20 @@ const ANSWER: u64 = 1024;
 /// Why a process does not count as ready.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// Nobody answers.
+    /// No connection, or no answer in time.
     #[error("http://{address}/ready: {source}; is it running, and is this its admin endpoint?")]
     Unreachable {
-        /// The admin endpoint.
+        /// The admin endpoint that was asked.
         address: SocketAddr,
-        /// What went wrong.
+        /// Why there is no answer, as the system says it.
         source: io::Error,
     },
     /// It answers, and is not.
     #[error("http://{address}/ready: {answer}")]
     Refused {
-        /// The admin endpoint.
+        /// The admin endpoint that was asked.
         address: SocketAddr,
-        /// Status and words.
+        /// The status line of the answer and what its body says.
         answer: String,
     },
 }

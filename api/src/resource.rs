@@ -10,17 +10,17 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// The resource types that Weft serves and takes. Closed on purpose: a `match` lists what a new one must do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum ResourceKind {
-    /// `envoy.config.cluster.v3.Cluster` (CDS)
+    /// A cluster, `envoy.config.cluster.v3.Cluster` (CDS).
     Cluster,
-    /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS)
+    /// The endpoints of a cluster, `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS).
     Endpoint,
-    /// `envoy.config.listener.v3.Listener` (LDS)
+    /// A listener, `envoy.config.listener.v3.Listener` (LDS).
     Listener,
-    /// `envoy.config.route.v3.RouteConfiguration` (RDS)
+    /// A route configuration, `envoy.config.route.v3.RouteConfiguration` (RDS).
     Route,
-    /// `envoy.config.route.v3.VirtualHost` (VHDS)
+    /// A virtual host that arrives apart from its route configuration, `envoy.config.route.v3.VirtualHost` (VHDS).
     VirtualHost,
-    /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS)
+    /// A certificate with its key, or roots, `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
     Secret,
 }
 
@@ -129,17 +129,17 @@ impl fmt::Debug for Version {
     }
 }
 
-/// Names one resource.
+/// What identifies one resource within a view: names are unique within their type only.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ResourceKey {
-    /// Its type.
+    /// Which type it is of.
     pub kind: ResourceKind,
     /// Its name within the type.
     pub name: Arc<str>,
 }
 
 impl ResourceKey {
-    /// Names one resource.
+    /// The key of the resource of this type and name, whether or not there is one.
     pub fn new(kind: ResourceKind, name: impl Into<Arc<str>>) -> Self {
         Self { kind, name: name.into() }
     }
@@ -152,7 +152,7 @@ pub type ResourceRef = ResourceKey;
 /// One compiled resource. Immutable; every proxy with an equal view shares it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
-    /// Its type.
+    /// Which type the body is of.
     pub kind: ResourceKind,
     /// Its name within the type.
     pub name: Arc<str>,
@@ -177,7 +177,7 @@ impl Resource {
         Arc::new(Self { kind, name, version, body, refs })
     }
 
-    /// Its key.
+    /// What identifies it within a view.
     #[must_use]
     pub fn key(&self) -> ResourceKey {
         ResourceKey { kind: self.kind, name: self.name.clone() }

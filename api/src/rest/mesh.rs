@@ -12,11 +12,11 @@ use serde_json::Value;
 pub struct Object {
     /// `weft.dev/v1`, or the Gateway API's group for its kinds.
     pub api_version: String,
-    /// The kind.
+    /// The kind, as documents write it: `HTTPRoute`.
     pub kind: String,
     /// Name, namespace, labels, and what the server adds.
     pub metadata: Value,
-    /// What was applied.
+    /// What was applied, in the form in which it is kept.
     pub spec: Value,
     /// Computed when read; never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,23 +96,23 @@ pub struct TypeStatus {
     pub sent: usize,
     /// How many of these it acknowledged.
     pub acked: usize,
-    /// Where it stands.
+    /// Whether it has what it should have of this type.
     pub sync: Sync,
     /// How many resources are kept from it until what it refused changes or goes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_back: usize,
-    /// What it refused.
+    /// What it has refused and still refuses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refusal>,
 }
 
-/// A workload's certificate.
+/// The newest certificate that was issued to a workload.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
     /// Serial number in hexadecimal.
     pub serial: String,
-    /// SPIFFE id.
+    /// The SPIFFE id that it speaks for: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/svc/SERVICE`.
     pub identity: String,
     /// Seconds since 1970 when it was issued.
     pub issued_at: i64,
@@ -126,9 +126,9 @@ pub struct CertificateStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyStatus {
-    /// `NAMESPACE/WORKLOAD`.
+    /// The workload, `NAMESPACE/WORKLOAD`.
     pub id: String,
-    /// `NAMESPACE/SERVICE`.
+    /// The service that it joined as, `NAMESPACE/SERVICE`; empty for one that a file describes and that never joined.
     pub service: String,
     /// `Weft`, `Envoy`, `GRPC` or `None`.
     pub proxy: String,
@@ -140,7 +140,7 @@ pub struct ProxyStatus {
     pub user_agent: String,
     /// The whole proxy: the worst of its types.
     pub sync: Sync,
-    /// Open discovery streams.
+    /// How many discovery streams it has open to the replica that answers.
     pub streams: usize,
     /// Seconds since 1970 when the oldest open stream began; 0 without one.
     pub connected_at: i64,
@@ -166,7 +166,7 @@ pub struct ProxyStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevokedProxy {
-    /// `NAMESPACE/WORKLOAD`.
+    /// The workload that was revoked, `NAMESPACE/WORKLOAD`.
     pub workload: String,
     /// Joinings of that name, the one on record and those before it whose certificates live.
     pub instances: usize,
@@ -174,11 +174,11 @@ pub struct RevokedProxy {
     pub leaves: usize,
 }
 
-/// All proxies.
+/// The answer of `GET /v1/proxies`: all proxies that the mesh knows, connected or not.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyList {
-    /// Ordered by id.
+    /// The proxies, ordered by id.
     pub items: Vec<ProxyStatus>,
     /// Revision of the configuration that is being served.
     pub revision: u64,
@@ -188,11 +188,11 @@ pub struct ProxyList {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
-    /// Calling service, `NAMESPACE/SERVICE`.
+    /// The service that calls, `NAMESPACE/SERVICE`.
     pub source: String,
-    /// Called service.
+    /// The service that is called, `NAMESPACE/SERVICE`.
     pub destination: String,
-    /// Called port.
+    /// The name of the port that is called.
     pub port: String,
     /// Called subset, when the calls name one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,11 +210,11 @@ pub struct Edge {
     pub p99_ms: Option<f64>,
     /// True when every connection of the edge is mutual TLS.
     pub mtls: bool,
-    /// Seconds covered.
+    /// How many seconds the figures are of: fewer than usual while the caller has just begun.
     pub window_seconds: f64,
 }
 
-/// All edges.
+/// The answer of `GET /v1/edges`: who calls whom.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeList {
@@ -249,7 +249,7 @@ pub struct TokenRequest {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenInfo {
-    /// Public id.
+    /// What the token is listed and deleted by; it is no secret.
     pub id: String,
     /// Service of the joiners.
     pub service: String,
@@ -279,9 +279,9 @@ pub struct NewToken {
     pub token: String,
 }
 
-/// All join tokens.
+/// The answer of `GET /v1/tokens`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TokenList {
-    /// Ordered by id.
+    /// The tokens, ordered by id.
     pub items: Vec<TokenInfo>,
 }

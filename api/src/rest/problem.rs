@@ -34,7 +34,7 @@ pub struct Violation {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Error or warning.
+    /// Whether it keeps the set from being taken.
     #[serde(default)]
     pub severity: Severity,
     /// File (or `request`) that the document came from.
@@ -86,7 +86,7 @@ pub struct Problem {
     pub kind: String,
     /// Short summary, the same for every occurrence.
     pub title: String,
-    /// HTTP status.
+    /// The HTTP status of the answer, 400 to 599.
     pub status: u16,
     /// Stable code for programs.
     pub code: String,
@@ -130,13 +130,13 @@ impl std::error::Error for Problem {}
 /// What an apply did to one document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub enum Outcome {
-    /// It was new.
+    /// There was no such object.
     Created,
     /// It replaced another version.
     Updated,
     /// It was already so.
     Unchanged,
-    /// It was removed.
+    /// The object was there and is removed.
     Deleted,
 }
 
@@ -151,16 +151,16 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One document's result.
+/// What became of one document of an apply.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedDocument {
-    /// Its kind.
+    /// Its kind, as documents write it: `HTTPRoute`.
     pub kind: String,
     /// Its namespace; empty for kinds without one.
     #[serde(default)]
     pub namespace: String,
-    /// Its name.
+    /// Its name, unique for its kind in its namespace.
     pub name: String,
     /// What happened to it.
     pub outcome: Outcome,
@@ -172,7 +172,7 @@ pub struct AppliedDocument {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Laggard {
-    /// `NAMESPACE/WORKLOAD`.
+    /// The proxy's workload, `NAMESPACE/WORKLOAD`.
     pub proxy: String,
     /// Its words when it refused; absent when it did not answer in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

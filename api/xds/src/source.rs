@@ -132,7 +132,7 @@ enum SourcePath {
 
 const ANY_TYPE: u32 = 1;
 const ANY_VALUE: u32 = 2;
-/// In a `ConfigSource`.
+/// The field `ads` of a `ConfigSource`.
 const ADS: u32 = 3;
 const API_CONFIG_SOURCE: u32 = 2;
 
@@ -149,15 +149,15 @@ static FILTER_CHAIN: SourcePath = SourcePath::Message(&[
     (3, &SourcePath::Message(&[(4, &SourcePath::Any(&[(HTTP_CONNECTION_MANAGER, &CONNECTION_MANAGER)]))])),
     (6, &TRANSPORT_SOCKET),
 ]);
-/// rds.config_source
+/// The config source in `HttpConnectionManager`: rds.config_source
 static CONNECTION_MANAGER: SourcePath =
     SourcePath::Message(&[(3, &SourcePath::Message(&[(1, &SourcePath::Source)]))]);
-/// typed_config
+/// The TLS contexts in a `TransportSocket`: typed_config
 static TRANSPORT_SOCKET: SourcePath = SourcePath::Message(&[(
     3,
     &SourcePath::Any(&[(UPSTREAM_TLS, &TLS_CONTEXT), (DOWNSTREAM_TLS, &TLS_CONTEXT)]),
 )]);
-/// common_tls_context
+/// What both TLS contexts have in common: common_tls_context
 static TLS_CONTEXT: SourcePath = SourcePath::Message(&[(1, &COMMON_TLS_CONTEXT)]);
 static COMMON_TLS_CONTEXT: SourcePath = SourcePath::Message(&[
     // tls_certificate_sds_secret_configs
@@ -167,7 +167,7 @@ static COMMON_TLS_CONTEXT: SourcePath = SourcePath::Message(&[
     // combined_validation_context.validation_context_sds_secret_config
     (8, &SourcePath::Message(&[(2, &SECRET)])),
 ]);
-/// sds_config
+/// The config source in a `SdsSecretConfig`: sds_config
 static SECRET: SourcePath = SourcePath::Message(&[(2, &SourcePath::Source)]);
 
 const HTTP_CONNECTION_MANAGER: &str =

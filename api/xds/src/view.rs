@@ -19,7 +19,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// An empty layer.
+    /// A layer without resources.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -11,13 +11,13 @@ pub use envoy_types::pb::envoy::config::core::v3::Node;
 pub use envoy_types::pb::google::rpc::Status;
 use weft_api::resource::{Resource, ResourceKind};
 
-/// `google.protobuf.Any`
+/// An encoded message and what it is, `google.protobuf.Any`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Any {
-    /// What `value` encodes.
+    /// The type of the message in `value`, as `type.googleapis.com/PACKAGE.MESSAGE`.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// The encoded message.
+    /// The encoded message, shared with the buffer that it was received in.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: Bytes,
 }
@@ -30,7 +30,7 @@ pub struct ResourceLocator {
     pub name: String,
 }
 
-/// `envoy.service.discovery.v3.DiscoveryRequest`
+/// A request or ACK of the state of the world, `envoy.service.discovery.v3.DiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DiscoveryRequest {
     /// Version of the last response applied.
@@ -39,7 +39,7 @@ pub struct DiscoveryRequest {
     /// Who asks; counts on the first message of a stream only.
     #[prost(message, optional, tag = "2")]
     pub node: Option<Node>,
-    /// The whole subscription.
+    /// The whole subscription: what is not named here any more is unsubscribed.
     #[prost(string, repeated, tag = "3")]
     pub resource_names: Vec<String>,
     /// More of the subscription, in the newer form.
@@ -56,7 +56,7 @@ pub struct DiscoveryRequest {
     pub error_detail: Option<Status>,
 }
 
-/// `envoy.service.discovery.v3.DiscoveryResponse`
+/// A response of the state of the world, `envoy.service.discovery.v3.DiscoveryResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DiscoveryResponse {
     /// Hash of the contents.
@@ -73,7 +73,7 @@ pub struct DiscoveryResponse {
     pub nonce: String,
 }
 
-/// `envoy.service.discovery.v3.DeltaDiscoveryRequest`
+/// A change of a subscription, or an ACK, `envoy.service.discovery.v3.DeltaDiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DeltaDiscoveryRequest {
     /// Who asks; counts on the first message of a stream only.
@@ -105,16 +105,16 @@ pub struct DeltaDiscoveryRequest {
     pub error_detail: Option<Status>,
 }
 
-/// `envoy.service.discovery.v3.Resource`, without TTL
+/// One resource of a delta response, `envoy.service.discovery.v3.Resource` without TTL.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DeltaResource {
-    /// Its name.
+    /// Its name within the type.
     #[prost(string, tag = "3")]
     pub name: String,
     /// Other names of it (virtual hosts on demand).
     #[prost(string, repeated, tag = "4")]
     pub aliases: Vec<String>,
-    /// Its content hash.
+    /// Its content hash, which a client that comes back names again.
     #[prost(string, tag = "1")]
     pub version: String,
     /// Its body; absent in a heartbeat.
@@ -122,7 +122,7 @@ pub struct DeltaResource {
     pub resource: Option<Any>,
 }
 
-/// `envoy.service.discovery.v3.DeltaDiscoveryResponse`
+/// What changed since the last one, `envoy.service.discovery.v3.DeltaDiscoveryResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DeltaDiscoveryResponse {
     /// Revision of the view, for people who debug.

@@ -18,7 +18,7 @@ pub enum Variant {
 pub enum ServedTypes {
     /// All types on one stream (ADS); only here can types be ordered.
     Aggregated,
-    /// One type.
+    /// One type, by the service of its own; requests of another type are an error.
     Only(ResourceKind),
 }
 

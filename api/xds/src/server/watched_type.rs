@@ -27,7 +27,7 @@ pub(super) enum ClientVersion {
     Unconfirmed,
     /// It was told that the name does not exist.
     Absent,
-    /// Exactly this version.
+    /// It has exactly this version, so that nothing need be sent while that is the newest.
     Exact(Version),
 }
 

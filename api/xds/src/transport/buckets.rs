@@ -34,7 +34,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// A bucket that allows a whole burst at once.
     #[must_use]
     pub fn full(rate: Rate, now: Instant) -> Self {
         Self { tokens: rate.burst, at: now }
@@ -77,7 +77,7 @@ pub struct Buckets<K> {
 }
 
 impl<K: Hash + Eq> Buckets<K> {
-    /// All buckets full.
+    /// No key is busy: each is allowed a whole burst at once.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, busy: HashMap::new(), rest: Bucket::full(rate, now), sweep_above: SWEEP_ABOVE }

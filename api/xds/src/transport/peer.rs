@@ -34,13 +34,13 @@ impl NodeClaim {
         node.filter(|node| !node.id.is_empty()).map(Self)
     }
 
-    /// `node.id`
+    /// `node.id`, by which the node names itself; never empty.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// `node.cluster`
+    /// `node.cluster`, the service that the node says it is of; empty where it says none.
     #[must_use]
     pub fn cluster(&self) -> &str {
         &self.0.cluster
