@@ -33,7 +33,7 @@ const PIECE: usize = 64 << 10;
 const LONGEST_KEY: usize = 64 << 10;
 const LARGEST_VALUE: usize = 64 << 20;
 
-/// A whole backup.
+/// What a store holds at one revision, as it is put into a stream and read from one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
     /// Whose state it is, as its owner calls it.
@@ -48,7 +48,7 @@ pub struct Backup {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// Something else.
+    /// It does not begin as a backup does.
     #[error("it is not a backup of Weft")]
     Foreign,
     /// A newer version wrote it.
@@ -69,7 +69,7 @@ pub enum BackupError {
     /// It is not what was written.
     #[error("it is not as it was written ({reason}): use a copy that is, or another backup")]
     Damaged {
-        /// What was found.
+        /// What is not as it should be, and where.
         reason: String,
     },
     /// The system does not give it.

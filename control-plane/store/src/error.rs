@@ -14,7 +14,7 @@ pub enum OpenError {
          give this one a file of its own, or use etcd to run several", path.display()
     )]
     InUse {
-        /// The file.
+        /// The file that was to be opened.
         path: PathBuf,
     },
     /// A newer version wrote the file.
@@ -24,7 +24,7 @@ pub enum OpenError {
         path.display()
     )]
     NewerFormat {
-        /// The file.
+        /// The file that was to be opened.
         path: PathBuf,
         /// The format that the file says.
         found: u64,
@@ -37,15 +37,15 @@ pub enum OpenError {
          without one to begin an empty mesh; proxies keep their last configuration meanwhile", path.display()
     )]
     Corrupt {
-        /// The file.
+        /// The file that was to be opened.
         path: PathBuf,
-        /// What was found.
+        /// What is not as it should be, in the engine's words.
         reason: String,
     },
     /// The file or its directory cannot be used.
     #[error("cannot open {}: {reason}: check that the directory exists, is writable and has space", path.display())]
     Io {
-        /// The file.
+        /// The file or directory that was to be opened.
         path: PathBuf,
         /// What the system said.
         reason: String,
@@ -56,7 +56,7 @@ pub enum OpenError {
          all keys below the prefix (`etcdctl del --prefix PREFIX`) and do it again"
     )]
     Unfinished {
-        /// Endpoints and prefix.
+        /// etcd's endpoints, and the prefix of the store.
         place: String,
     },
     /// The configuration cannot work.
@@ -72,7 +72,7 @@ pub enum OpenError {
     Unreachable {
         /// The endpoints that were tried.
         endpoints: String,
-        /// What was seen.
+        /// Why they are not usable, in the client's words.
         reason: String,
     },
 }
@@ -96,7 +96,7 @@ pub enum ReadError {
     /// The store does not answer at the moment.
     #[error("store unavailable: {reason}")]
     Unavailable {
-        /// What was seen.
+        /// The failure of the last attempt.
         reason: String,
     },
 }
@@ -128,26 +128,26 @@ pub enum CommitError {
     /// The transaction makes no sense; nothing was written.
     #[error("invalid transaction: {reason}")]
     Invalid {
-        /// What is wrong.
+        /// Which rule of a transaction it breaks.
         reason: String,
     },
     /// A put names a lease that has ended; nothing was written.
     #[error("lease {lease} has ended: grant a new one")]
     LeaseGone {
-        /// The lease.
+        /// The lease that has ended.
         lease: LeaseId,
     },
     /// The store does not take writes at the moment; nothing was written.
     #[error("store unavailable, nothing was written: {reason}")]
     Unavailable {
-        /// What was seen.
+        /// The failure of the attempt.
         reason: String,
     },
     /// The store went away before it answered. The transaction was committed as a whole or not at all:
     /// read to find out, or repeat it with the same guards.
     #[error("store did not confirm the write, which may or may not be there: {reason}: read, then decide")]
     Uncertain {
-        /// What was seen.
+        /// How the connection to the store failed.
         reason: String,
     },
 }
@@ -159,13 +159,13 @@ pub enum LeaseError {
     /// The lease has ended, and the keys under it are gone.
     #[error("lease {lease} has ended: grant a new one")]
     Gone {
-        /// The lease.
+        /// The lease that has ended.
         lease: LeaseId,
     },
     /// The store does not answer at the moment.
     #[error("store unavailable: {reason}")]
     Unavailable {
-        /// What was seen.
+        /// The failure of the attempt.
         reason: String,
     },
 }

@@ -35,7 +35,7 @@ pub enum FillError {
     /// An entry that the destination cannot hold; nothing was written.
     #[error("{key} has {actual} bytes, and this store takes {limit}: nothing was written")]
     TooLarge {
-        /// The key.
+        /// The key of the entry.
         key: String,
         /// The size of its value.
         actual: usize,

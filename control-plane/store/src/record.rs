@@ -25,7 +25,7 @@ pub struct LeaseId(pub i64);
 /// A key with its value, as of the revision that last wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The key.
+    /// Its key, unique in the store.
     pub key: Key,
     /// The value, shared with the store where the engine allows it.
     pub value: Bytes,

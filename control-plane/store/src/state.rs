@@ -12,7 +12,7 @@ use crate::txn::{Op, Txn};
 /// All entries at one revision; a clone shares everything.
 pub(crate) type Entries = OrdMap<Key, Entry>;
 
-/// The newest state.
+/// All keys and their leases after the newest revision.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreState {
     pub(crate) revision: Revision,

@@ -16,7 +16,7 @@ pub type Watch = BoxStream<'static, Result<Batch, ReadError>>;
 /// A lease as granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Its name.
+    /// What puts and renewals name it by.
     pub lease: LeaseId,
     /// How long it lives without renewal; an engine may grant more than was asked.
     pub ttl: Duration,

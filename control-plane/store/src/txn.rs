@@ -15,7 +15,7 @@ const OP_OVERHEAD: usize = 64;
 /// At most one operation a key. Nothing is written unless every guard holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
-    /// What must hold.
+    /// What keys must look like for it to go through; it goes through where there are none.
     pub guards: Vec<Guard>,
     /// What is done then.
     pub ops: Vec<Op>,
@@ -24,7 +24,7 @@ pub struct Txn {
 /// What a key must look like for a transaction to go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// The key.
+    /// The key that is looked at.
     pub key: Key,
     /// The revision that last wrote it; `None` if it must not exist.
     pub expected: Option<Revision>,
@@ -33,11 +33,11 @@ pub struct Guard {
 /// One operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Write a value.
+    /// Give a key a value, in place of the one that it had.
     Put {
-        /// The key.
+        /// The key that is written.
         key: Key,
-        /// The value.
+        /// The value that it has from then on; may be empty.
         value: Bytes,
         /// The entry goes away with this lease. Without one, the put also detaches the key from the
         /// lease that it had.
@@ -45,7 +45,7 @@ pub enum Op {
     },
     /// Remove a key; no error if it does not exist.
     Delete {
-        /// The key.
+        /// The key that is removed.
         key: Key,
     },
 }
@@ -86,7 +86,7 @@ impl Txn {
         self
     }
 
-    /// Write a value.
+    /// Give a key a value, in place of the one that it had, and detach it from a lease that it had.
     #[must_use]
     pub fn put(mut self, key: impl Into<Key>, value: impl Into<Bytes>) -> Self {
         self.ops.push(Op::Put { key: key.into(), value: value.into(), lease: None });
@@ -100,7 +100,7 @@ impl Txn {
         self
     }
 
-    /// Remove a key.
+    /// Remove a key; no error if it does not exist.
     #[must_use]
     pub fn delete(mut self, key: impl Into<Key>) -> Self {
         self.ops.push(Op::Delete { key: key.into() });

@@ -37,7 +37,7 @@ pub(super) enum Fault {
     Unsure(String),
 }
 
-/// Sorts an error.
+/// What an error of the client library says of a call: whether it was sent, refused, or may have taken effect.
 pub(super) fn fault_of(error: &Error) -> Fault {
     let text = describe(error);
     // The library gives no type for tonic's codes, but etcd's messages are part of its API.
