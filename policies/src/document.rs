@@ -33,14 +33,14 @@ use tree::{TextError, Tree};
 /// One document, and what it means.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The policy.
+    /// The policy that it says, valid by itself.
     pub policy: Policy,
     /// Where it was read.
     pub source: DocumentSource,
 }
 
 impl Document {
-    /// The kind.
+    /// The kind that the document gives.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.policy.kind()

@@ -177,13 +177,13 @@ fn is_plain(field: &str) -> bool {
 /// One thing that is wrong, or unwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where.
+    /// The field that it is about.
     pub path: Path,
-    /// Which rule.
+    /// Which rule is broken, for programs.
     pub code: Code,
     /// What is wrong, with the value.
     pub message: String,
-    /// What to do.
+    /// What to write instead, where that can be said.
     pub hint: Option<String>,
     /// What was written there, shortened.
     pub value: Option<String>,
@@ -295,7 +295,7 @@ impl Findings {
         }
     }
 
-    /// What was found.
+    /// All that was found, in the order in which the document was walked.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
         self.found

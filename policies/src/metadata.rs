@@ -20,7 +20,7 @@ pub struct Metadata {
     /// Labels, by which selectors find the object.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Free notes.
+    /// Notes for people and tools; nothing reads them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Written by the server: tells an object from a later one of the same name.

@@ -17,11 +17,11 @@ use crate::metadata::Metadata;
 /// The name of an object in the whole mesh. It reads `KIND NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyKey {
-    /// The kind.
+    /// The kind of object.
     pub kind: Kind,
-    /// The namespace.
+    /// The namespace that it is in; `default` for the Mesh.
     pub namespace: Name,
-    /// The name.
+    /// The name, unique for the kind in the namespace.
     pub name: Name,
 }
 
@@ -58,12 +58,12 @@ pub struct Object<S> {
     pub api_version: &'static str,
     /// Name, labels, and what the server keeps.
     pub metadata: Metadata,
-    /// What it says.
+    /// What was written under `spec:`.
     pub spec: S,
 }
 
 impl<S: Spec> Object<S> {
-    /// The key.
+    /// Its name in the whole mesh.
     #[must_use]
     pub fn key(&self) -> PolicyKey {
         PolicyKey::new(S::KIND, self.metadata.namespace.clone(), self.metadata.name.clone())
@@ -93,23 +93,23 @@ impl<S: Spec> Object<S> {
 
 /// An object of whatever kind: [`Object`] without its type.
 pub trait AnyObject: Any + fmt::Debug {
-    /// See [`Object::key`].
+    /// Its name in the whole mesh: [`Object::key`].
     fn key(&self) -> PolicyKey;
-    /// See [`Object::metadata`].
+    /// Name, labels, and what the server keeps: [`Object::metadata`].
     fn metadata(&self) -> &Metadata;
-    /// See [`Object::metadata`].
+    /// The same, to be changed by the server.
     fn metadata_mut(&mut self) -> &mut Metadata;
-    /// See [`Spec::SHAPES`].
+    /// What of the compiled configuration it shapes: [`Spec::SHAPES`].
     fn shapes(&self) -> &'static [Part];
-    /// See [`Spec::references`].
+    /// What it names: [`Spec::references`] in its own namespace.
     fn references(&self) -> Vec<Reference>;
-    /// See [`Spec::check_in_set`].
+    /// What is wrong with it beside the others: [`Spec::check_in_set`].
     fn check_in_set(&self, others: &dyn Objects) -> Vec<Finding>;
-    /// See [`Spec::sections`].
+    /// The parts that a policy can target: [`Spec::sections`].
     fn sections(&self) -> Vec<&Name>;
-    /// See [`Spec::fields_set`].
+    /// The fields that it sets, where the kind is merged by level: [`Spec::fields_set`].
     fn fields_set(&self) -> Vec<&'static str>;
-    /// See [`Spec::request_rules`].
+    /// Its rules, where it routes requests: [`Spec::request_rules`].
     fn request_rules(&self) -> Option<RequestRules<'_>>;
     /// Whether people wrote the same: API version, names, labels, annotations and spec.
     fn says_the_same(&self, other: &dyn AnyObject) -> bool;

@@ -46,7 +46,7 @@ macro_rules! declare_policy {
                 }
             }
 
-            /// The kind.
+            /// The kind, without looking into the object.
             #[must_use]
             pub const fn kind(&self) -> Kind {
                 match self {
@@ -71,7 +71,7 @@ macro_rules! declare_policy {
 with_kinds!(declare_policy);
 
 impl Policy {
-    /// The key.
+    /// The object's name in the whole mesh.
     #[must_use]
     pub fn key(&self) -> PolicyKey {
         self.object().key()
@@ -94,7 +94,7 @@ impl Policy {
         self.object_mut().metadata_mut()
     }
 
-    /// What it names.
+    /// The objects, sections and host names that it names, whether or not they exist.
     #[must_use]
     pub fn references(&self) -> Vec<Reference> {
         self.object().references()

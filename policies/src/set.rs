@@ -104,7 +104,7 @@ impl PolicySet {
         self.policies.get(&PolicyKey::new(S::KIND, id.namespace.clone(), id.name.clone()))?.of()
     }
 
-    /// A service.
+    /// The service of this id, if a document describes one.
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Arc<Object<Service>>> {
         self.find(id)

@@ -96,7 +96,7 @@ text_value!(HeaderName, "HeaderName", "header-name", "name of an HTTP header, in
 pub struct ServiceRef {
     /// The namespace, when written.
     pub namespace: Option<Name>,
-    /// The service.
+    /// The service's name within its namespace.
     pub name: Name,
 }
 
@@ -143,7 +143,7 @@ text_value!(ServiceRef, "ServiceRef", "service-ref", "SERVICE, or NAMESPACE/SERV
 pub enum PortRef {
     /// The number that callers use.
     Number(u16),
-    /// The name.
+    /// The name that the Service gives it.
     Name(Name),
 }
 

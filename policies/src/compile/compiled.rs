@@ -32,7 +32,7 @@ impl RouteForm {
 /// A resource, and the policies whose status its acknowledgement is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// The resource.
+    /// What is sent: name, version, encoded body.
     pub resource: Arc<Resource>,
     /// The policies that shaped it, sorted.
     pub origins: Vec<PolicyKey>,

@@ -26,7 +26,7 @@ pub struct Model<'a> {
     pub trust_domain: &'a TrustDomain,
     /// The policies, validated as a set.
     pub set: &'a PolicySet,
-    /// The workloads.
+    /// Every workload that has joined or that a document describes.
     pub workloads: &'a Workloads,
     /// Where the control planes are reached: what calls hosts that no service has is not led there.
     pub control_planes: &'a ControlPlaneAddresses,
@@ -35,7 +35,7 @@ pub struct Model<'a> {
 /// One instance of an application, with the sidecar beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadState {
-    /// Its name.
+    /// Its name in the mesh, `NAMESPACE/WORKLOAD`.
     pub id: WorkloadId,
     /// Where other machines reach it.
     pub address: PeerAddress,
@@ -51,7 +51,7 @@ pub struct WorkloadState {
     /// Labels that it declared of itself at its join, less those that the file gives. They choose among the subsets of
     /// its own service and decide nothing else, or a joiner could enter a service, or leave a policy, by a label.
     pub declared_labels: BTreeMap<String, String>,
-    /// Where it runs.
+    /// Region, zone and part of the zone that it runs in; empty parts are unknown.
     pub locality: Locality,
     /// Its share of the requests among the members of a service; 1 unless set.
     pub weight: u32,
@@ -75,7 +75,7 @@ pub struct WorkloadState {
 /// A service port that is offered to the application on a port of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamListener {
-    /// The service called.
+    /// The service that the port leads to.
     pub service: ServiceId,
     /// Which of its ports.
     pub port: PortRef,
@@ -86,7 +86,7 @@ pub struct UpstreamListener {
 /// Whether a workload should get requests. Ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Health {
-    /// Yes.
+    /// It gets its share of requests.
     #[default]
     Healthy,
     /// When the healthy ones do not suffice.

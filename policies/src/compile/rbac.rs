@@ -93,7 +93,7 @@ impl PortRbac {
         }
     }
 
-    /// Filters for connections.
+    /// The rules as filters of connections, for a port whose requests cannot be told apart.
     pub(super) fn network_filters(&self, stat_prefix: &str) -> Vec<Filter> {
         self.rules()
             .map(|(step, action, rules)| {
@@ -162,7 +162,7 @@ fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -
     named.collect()
 }
 
-/// Encodes the rules.
+/// The rules as the bytes of one `RBAC` message, sorted by name, so that equal rules give equal bytes.
 fn encode(action: envoy::rbac::Action, rules: &Rules) -> Vec<u8> {
     let mut bytes = envoy::Rbac { action: action as i32, ..Default::default() }.encode_to_vec();
     let entries = rules.iter().map(|(name, policy)| (name, policy.encode_to_vec()));

@@ -89,12 +89,12 @@ pub(super) fn to_cluster(name: &str) -> ClusterSpecifier {
     ClusterSpecifier::Cluster(name.to_owned())
 }
 
-/// Matches every request.
+/// A match that every request with a path fits.
 pub(super) fn any_path() -> RouteMatch {
     RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
 }
 
-/// Matches every tunnel.
+/// A match that every CONNECT request fits: one has no path.
 pub(super) fn any_tunnel() -> RouteMatch {
     RouteMatch {
         path_specifier: Some(PathSpecifier::ConnectMatcher(ConnectMatcher::default())),
@@ -102,7 +102,7 @@ pub(super) fn any_tunnel() -> RouteMatch {
     }
 }
 
-/// A fixed answer.
+/// A route that answers by itself, with this status and text.
 pub(super) fn answer(r#match: RouteMatch, status: u32, text: &str) -> Route {
     let body = DataSource {
         specifier: Some(data_source::Specifier::InlineString(text.to_owned())),

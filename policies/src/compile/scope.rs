@@ -28,7 +28,7 @@ pub struct Scope {
 /// Which services a caller is told of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Visibility {
-    /// All.
+    /// All services of the mesh.
     All,
     /// Those that follow from who it is and what it declares.
     Declared {

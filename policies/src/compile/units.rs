@@ -226,7 +226,7 @@ impl Services {
         }
     }
 
-    /// Those that exist.
+    /// Those that there are: a route may name a parent that does not exist.
     fn iter<'a>(&'a self, model: &Model<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object<Service>>> + 'a> {
         let set = model.set;
         match self {

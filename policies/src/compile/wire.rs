@@ -62,12 +62,12 @@ pub(super) fn duration(value: Duration) -> protobuf::Duration {
     }
 }
 
-/// A wrapped number.
+/// The number as a message of its own, which tells 0 from unset.
 pub(super) fn uint32(value: u32) -> UInt32Value {
     UInt32Value { value }
 }
 
-/// A TCP address.
+/// The address of a TCP socket.
 pub(super) fn address(ip: IpAddr, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
@@ -78,7 +78,7 @@ pub(super) fn address(ip: IpAddr, port: u16) -> Address {
     }
 }
 
-/// A TCP address.
+/// The address of a TCP socket.
 pub(super) fn socket(target: SocketAddr) -> Address {
     address(target.ip(), target.port())
 }

@@ -10,9 +10,9 @@ use crate::finding::{Finding, Path};
 /// A place in a text, both counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The line.
+    /// The line of the text, from 1.
     pub line: usize,
-    /// The column.
+    /// The character of the line, from 1.
     pub column: usize,
 }
 

@@ -29,7 +29,7 @@ enum Inside {
     Items(Vec<Tree>),
 }
 
-/// What [`Tree::find`] found.
+/// Where what a path names stands in the text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TreePosition {
     /// Where the key begins; for an element of a list, the element.

@@ -35,14 +35,14 @@ pub struct AuthorizationPolicy {
 pub enum Action {
     /// They pass, unless a Deny matches them.
     Allow,
-    /// They are refused.
+    /// They are refused, whatever else allows them: a request with 403, a connection by closing it.
     Deny,
 }
 
 /// Whether a policy is enforced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// It is.
+    /// It decides which requests pass.
     #[default]
     Enforce,
     /// It is evaluated and counted only.
@@ -75,7 +75,7 @@ pub struct Source {
     /// Services: `NAME` of the policy's namespace, or `NAMESPACE/NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceRef>,
-    /// Whole SPIFFE identities.
+    /// SPIFFE ids of callers, compared whole and exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<SpiffeIdentity>,
     /// All services of namespaces.
@@ -96,7 +96,7 @@ pub struct Operation {
     /// Ports of the target service, by name or number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRef>,
-    /// Methods of HTTP.
+    /// Methods of HTTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Method>,
     /// Paths, compared after they are normalised.
@@ -119,7 +119,7 @@ impl Operation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
-    /// The header.
+    /// The name of the request header.
     pub header: HeaderName,
     /// Its value must be one of these.
     pub values: Vec<String>,

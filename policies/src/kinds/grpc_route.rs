@@ -116,13 +116,13 @@ pub struct GrpcFilter {
 /// The type of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum GrpcFilterType {
-    /// `requestHeaderModifier`
+    /// Changes headers of the call; its field is `requestHeaderModifier`.
     RequestHeaderModifier,
-    /// `responseHeaderModifier`
+    /// Changes headers of the answer; its field is `responseHeaderModifier`.
     ResponseHeaderModifier,
-    /// `requestMirror`
+    /// Copies calls to another backend; its field is `requestMirror`.
     RequestMirror,
-    /// `extensionRef`
+    /// An extension of Gateway API; its field is `extensionRef`.
     ExtensionRef,
 }
 

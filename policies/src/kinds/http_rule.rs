@@ -107,7 +107,7 @@ pub struct RequestRules<'a> {
 /// What is answered in place of a backend that does not exist, as Gateway API wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unresolved {
-    /// 500.
+    /// 500, as an HTTPRoute answers.
     InternalServerError,
     /// 503, which callers of gRPC are told as UNAVAILABLE.
     ServiceUnavailable,
@@ -136,7 +136,7 @@ pub struct RequestRule {
 /// A match, and where it stands among those of all routes.
 #[derive(Debug)]
 pub struct RequestMatch {
-    /// What must fit.
+    /// What of a request must fit, all of it at once.
     pub route_match: RouteMatch,
     /// How specific it is about the path.
     pub specificity: Specificity,

@@ -15,15 +15,15 @@ pub const GATEWAY_API_VERSION: &str = "gateway.networking.k8s.io/v1";
 /// How specific a policy is about what it targets. Later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// The whole mesh.
+    /// The whole mesh: all calls within it.
     Mesh,
-    /// A namespace.
+    /// A namespace: calls to its services.
     Namespace,
-    /// A service.
+    /// A service: calls to all of its ports.
     Service,
     /// One port of a service.
     ServicePort,
-    /// A route.
+    /// A route: the requests or connections that it takes.
     Route,
     /// One rule of a route.
     RouteRule,
@@ -64,7 +64,7 @@ macro_rules! declare_kind {
             pub const ALL: [Self; ROWS.len()] = [$(Self::$kind),*];
         }
 
-        /// By kind.
+        /// What the table says of each kind, in the order of [`Kind::ALL`].
         const ROWS: [Row; [$(Kind::$kind),*].len()] = [$(Row $row),*];
     };
 }

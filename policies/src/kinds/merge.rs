@@ -13,7 +13,7 @@ use crate::object::PolicyKey;
 /// A value, and who set it where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Effective<T> {
-    /// The value.
+    /// The value that holds.
     pub value: T,
     /// The object that set it.
     pub origin: PolicyKey,

@@ -18,10 +18,10 @@ pub struct Mesh {
     /// What holds where no policy says otherwise.
     #[serde(default)]
     pub defaults: Defaults,
-    /// Lives of certificates.
+    /// How long certificates of workloads are valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<CertificateLifetimes>,
-    /// Traces.
+    /// Which requests are traced, and where spans go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
 }
@@ -47,7 +47,7 @@ pub struct Defaults {
 /// Whether services take connections without mutual TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MtlsMode {
-    /// Mutual TLS only.
+    /// They take mutual TLS and nothing else.
     #[default]
     Strict,
     /// Mutual TLS, and plain connections on a port of their own.
@@ -57,17 +57,17 @@ pub enum MtlsMode {
 /// What happens to a request that no AuthorizationPolicy speaks of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DefaultAction {
-    /// It passes.
+    /// It passes, from any member of the mesh.
     #[default]
     Allow,
-    /// It is refused.
+    /// It is refused: only what an AuthorizationPolicy allows passes.
     Deny,
 }
 
 /// What happens to calls to hosts that the mesh does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OutboundMode {
-    /// They are refused.
+    /// They are refused by the caller's own sidecar.
     #[default]
     RegistryOnly,
     /// They are forwarded as they are, but never to the machine itself or to its link.
@@ -78,7 +78,7 @@ pub enum OutboundMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "View")]
 pub enum DefaultView {
-    /// All.
+    /// All services of the mesh.
     #[default]
     All,
     /// Those in its `upstreams`, and those that an AuthorizationPolicy of action Allow lets it call by name. Where
@@ -88,7 +88,7 @@ pub enum DefaultView {
     OnDemand,
 }
 
-/// Lives of certificates.
+/// How long certificates of workloads are valid, and when they are renewed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Identity")]
@@ -102,7 +102,7 @@ pub struct CertificateLifetimes {
     pub rotate_at: Option<u8>,
 }
 
-/// Traces.
+/// Which requests are traced, and where spans go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tracing {

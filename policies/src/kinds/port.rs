@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
-/// A port.
+/// A port that a service is called on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
@@ -32,16 +32,16 @@ impl Port {
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
-    /// HTTP/1.1, upgradable.
+    /// HTTP/1.1; requests may upgrade their connection to a WebSocket.
     #[serde(rename = "HTTP")]
     Http,
     /// HTTP/2 with prior knowledge.
     #[serde(rename = "HTTP2")]
     Http2,
-    /// gRPC.
+    /// gRPC, over HTTP/2 with prior knowledge.
     #[serde(rename = "GRPC")]
     Grpc,
-    /// Bytes.
+    /// Bytes that nobody looks into: routed and authorized by connection.
     #[serde(rename = "TCP")]
     Tcp,
     /// TLS of the application's own.

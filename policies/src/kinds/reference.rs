@@ -20,7 +20,7 @@ pub struct ParentRef {
     /// The kind of parent.
     #[serde(default)]
     pub kind: ParentKind,
-    /// Its name.
+    /// The name of the object that the route hangs on.
     pub name: Name,
     /// Its namespace; the route's own when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ impl ParentRef {
     }
 }
 
-/// Where traffic goes.
+/// A service, or a part of one, that traffic goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendRef {
@@ -78,7 +78,7 @@ pub struct BackendRef {
     /// The kind of backend.
     #[serde(default)]
     pub kind: BackendKind,
-    /// Its name.
+    /// The name of the service.
     pub name: Name,
     /// Its namespace; the route's own when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

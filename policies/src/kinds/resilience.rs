@@ -13,7 +13,7 @@ pub struct Timeouts {
     /// The whole request, all tries included, until the answer has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Timespan>,
-    /// One try.
+    /// One try, until its answer has ended; at most `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<Timespan>,
 }

@@ -40,21 +40,21 @@ pub struct Filter {
 /// The type of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum FilterType {
-    /// `requestHeaderModifier`
+    /// Changes headers of the request; its field is `requestHeaderModifier`.
     RequestHeaderModifier,
-    /// `responseHeaderModifier`
+    /// Changes headers of the answer; its field is `responseHeaderModifier`.
     ResponseHeaderModifier,
-    /// `requestMirror`
+    /// Copies requests to another backend; its field is `requestMirror`.
     RequestMirror,
-    /// `requestRedirect`
+    /// Answers with a redirect; its field is `requestRedirect`.
     RequestRedirect,
-    /// `urlRewrite`
+    /// Gives the backend another host or path; its field is `urlRewrite`.
     #[serde(rename = "URLRewrite")]
     UrlRewrite,
-    /// `cors`
+    /// Answers browsers' cross-origin questions; its field is `cors`.
     #[serde(rename = "CORS")]
     Cors,
-    /// `extensionRef`
+    /// An extension of Gateway API; its field is `extensionRef`.
     ExtensionRef,
 }
 
@@ -68,7 +68,7 @@ pub struct HeaderModifier {
     /// Headers that get one more value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<HeaderValue>,
-    /// Headers that go.
+    /// Headers that are taken away, with all their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<HeaderName>,
 }
@@ -77,7 +77,7 @@ pub struct HeaderModifier {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderValue {
-    /// The name.
+    /// The name of the header.
     pub name: HeaderName,
     /// The value, as it is: nothing in it is replaced.
     pub value: String,
@@ -99,16 +99,16 @@ pub struct RequestMirror {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestRedirect {
-    /// The scheme.
+    /// The scheme of the new location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// The host.
+    /// The host of the new location; no wildcard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Hostname>,
-    /// The path.
+    /// What becomes of the path; the query stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathModifier>,
-    /// The port.
+    /// The port of the new location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -121,9 +121,9 @@ pub struct RequestRedirect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// http
+    /// `http`, whose own port is 80.
     Http,
-    /// https
+    /// `https`, whose own port is 443.
     Https,
 }
 
@@ -131,10 +131,10 @@ pub enum Scheme {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UrlRewrite {
-    /// The host.
+    /// The host that the backend sees; the caller's when it is left out. No wildcard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Hostname>,
-    /// The path.
+    /// What becomes of the path that the backend sees; the query stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathModifier>,
 }
@@ -146,7 +146,7 @@ pub struct PathModifier {
     /// Which field is set.
     #[serde(rename = "type")]
     pub modifier_type: PathModifierType,
-    /// The new path.
+    /// What stands in place of the whole path, for `ReplaceFullPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_full_path: Option<String>,
     /// What stands in place of the prefix that the rule matched.
@@ -157,16 +157,16 @@ pub struct PathModifier {
 /// The type of a path modifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PathModifierType {
-    /// `replaceFullPath`
+    /// The whole path becomes `replaceFullPath`.
     ReplaceFullPath,
-    /// `replacePrefixMatch`
+    /// The prefix that the rule matched becomes `replacePrefixMatch`; the rest stays.
     ReplacePrefixMatch,
 }
 
 /// The meant form of a [`PathModifier`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewPath<'a> {
-    /// The whole path.
+    /// In place of the whole path.
     Full(&'a str),
     /// In place of the prefix that the rule matched.
     Prefix(&'a str),

@@ -51,7 +51,7 @@ impl Default for PathMatch {
 /// How a path is compared. The order is that of precedence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum PathMatchType {
-    /// Equal.
+    /// The whole path is equal.
     Exact,
     /// The whole path fits an expression in RE2's syntax.
     RegularExpression,
@@ -76,7 +76,7 @@ pub struct HeaderMatch {
     /// How its value is compared.
     #[serde(default, rename = "type")]
     pub match_type: ValueMatchType,
-    /// Its name.
+    /// The name of the header, in any case.
     pub name: HeaderName,
     /// The value or expression.
     pub value: String,
@@ -89,7 +89,7 @@ pub struct QueryMatch {
     /// How its value is compared.
     #[serde(default, rename = "type")]
     pub match_type: ValueMatchType,
-    /// Its name, case-sensitive.
+    /// The name of the parameter, in this case.
     pub name: String,
     /// The value or expression.
     pub value: String,
@@ -98,7 +98,7 @@ pub struct QueryMatch {
 /// How a value is compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ValueMatchType {
-    /// Equal.
+    /// The whole value is equal.
     #[default]
     Exact,
     /// The whole value fits an expression in RE2's syntax.
@@ -109,23 +109,23 @@ pub enum ValueMatchType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
-    /// GET
+    /// `GET`, which reads.
     Get,
-    /// HEAD
+    /// `HEAD`, which reads the head of the answer to `GET`.
     Head,
-    /// POST
+    /// `POST`, which acts as the resource decides.
     Post,
-    /// PUT
+    /// `PUT`, which puts the content in place of what is there.
     Put,
-    /// DELETE
+    /// `DELETE`, which removes.
     Delete,
-    /// CONNECT
+    /// `CONNECT`, which opens a tunnel.
     Connect,
-    /// OPTIONS
+    /// `OPTIONS`, which asks what may be done.
     Options,
-    /// TRACE
+    /// `TRACE`, which asks for the request as it arrives.
     Trace,
-    /// PATCH
+    /// `PATCH`, which changes a part of what is there.
     Patch,
 }
 

@@ -19,7 +19,7 @@ use crate::value::Hostname;
 pub trait Spec:
     Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
-    /// The kind.
+    /// The kind that documents give it.
     const KIND: Kind;
 
     /// What of the compiled configuration it shapes, for the services that it speaks of; empty for a kind that the
@@ -104,7 +104,7 @@ impl Part {
 pub struct Reference {
     /// What it is to the object.
     pub relation: Relation,
-    /// What is named.
+    /// What it names, whether or not that exists.
     pub target: Target,
     /// Where in the document.
     pub path: Path,
@@ -128,13 +128,13 @@ pub enum Relation {
 /// What can be named, with its namespace resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// The whole mesh.
+    /// The whole mesh, as a target of policies.
     Mesh,
-    /// A namespace.
+    /// All services of a namespace.
     Namespace(Name),
     /// An object, or a section of it.
     Object(PolicyKey, Option<Name>),
-    /// A host name.
+    /// A host name, which one object at most may claim.
     Hostname(Hostname),
 }
 

@@ -23,7 +23,7 @@ macro_rules! with_kinds {
                 api_versions: &[API_VERSION],
                 level: Some(Level::Service),
             }
-            /// One instance.
+            /// One instance of an application: what a document says of it, beside what it declares when it joins.
             Workload workload {
                 name: "Workload",
                 plural: "workloads",
@@ -47,7 +47,7 @@ macro_rules! with_kinds {
                 api_versions: &[API_VERSION, GATEWAY_API_VERSION],
                 level: Some(Level::Route),
             }
-            /// Routing of connections.
+            /// Routing of connections, in proportion to weights.
             TcpRoute tcp_route {
                 name: "TCPRoute",
                 plural: "tcproutes",

@@ -23,7 +23,7 @@ pub struct TcpRoute {
     pub rules: Vec<TcpRule>,
 }
 
-/// Where connections go.
+/// Which backends take the connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRule {

@@ -46,7 +46,7 @@ pub struct TrafficPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancer {
-    /// The way.
+    /// By which rule an endpoint is chosen.
     #[serde(rename = "type")]
     pub balancer: Balancer,
     /// What is hashed, for RingHash and Maglev.
@@ -63,7 +63,7 @@ pub enum Balancer {
     LeastRequest,
     /// The one that has answered fastest of late.
     PeakEwma,
-    /// Any.
+    /// Any of them, by chance.
     Random,
     /// By a hash on a ring.
     RingHash,
@@ -75,7 +75,7 @@ pub enum Balancer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalityPolicy {
-    /// How much.
+    /// How much they are preferred; not at all when it is left out.
     #[serde(default)]
     pub mode: LocalityMode,
     /// Where traffic goes when a place fails.
@@ -88,9 +88,9 @@ pub struct LocalityPolicy {
 pub enum LocalityMode {
     /// Near ones first, others when they fail.
     Prefer,
-    /// Near ones only.
+    /// Near ones only: with none that is healthy, requests fail.
     Strict,
-    /// All are equal.
+    /// All are equal, wherever they run.
     #[default]
     None,
 }
@@ -169,7 +169,7 @@ pub struct TrafficTimeouts {
     /// The whole request, all tries included, until the answer has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Timespan>,
-    /// One try.
+    /// One try, until its answer has ended; at most `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<Timespan>,
     /// How long a stream may be silent in both directions.
@@ -202,7 +202,7 @@ pub struct Retry {
 /// A failure that is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RetryOn {
-    /// No connection.
+    /// No connection could be opened, so that nothing was sent.
     ConnectFailure,
     /// The stream was refused before it began.
     RefusedStream,
@@ -215,18 +215,18 @@ pub enum RetryOn {
     ServerError,
     /// 502, 503 and 504.
     GatewayError,
-    /// 409.
+    /// An answer of 409 Conflict.
     #[serde(rename = "Retriable4xx")]
     Retriable4xx,
-    /// gRPC status CANCELLED.
+    /// An answer with the gRPC status CANCELLED (1).
     GrpcCancelled,
-    /// gRPC status DEADLINE_EXCEEDED.
+    /// An answer with the gRPC status DEADLINE_EXCEEDED (4).
     GrpcDeadlineExceeded,
-    /// gRPC status INTERNAL.
+    /// An answer with the gRPC status INTERNAL (13).
     GrpcInternal,
-    /// gRPC status RESOURCE_EXHAUSTED.
+    /// An answer with the gRPC status RESOURCE_EXHAUSTED (8).
     GrpcResourceExhausted,
-    /// gRPC status UNAVAILABLE.
+    /// An answer with the gRPC status UNAVAILABLE (14).
     GrpcUnavailable,
 }
 
@@ -234,7 +234,7 @@ pub enum RetryOn {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryBudget {
-    /// In percent.
+    /// The part, in percent of the requests that are open.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub percent: f64,
     /// So many a second are allowed at least.

@@ -28,7 +28,7 @@ pub struct Workload {
     /// Services that it belongs to, beside those whose selector matches its labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceRef>,
-    /// Where it runs.
+    /// Region, zone and part of the zone that it runs in.
     #[serde(default, skip_serializing_if = "Locality::is_empty")]
     pub locality: Locality,
     /// Its share of traffic among its peers; 1 when it is left out.
@@ -47,7 +47,7 @@ pub struct Workload {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Locality {
-    /// Region.
+    /// The region; empty where it is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
     /// Zone of the region.
@@ -70,9 +70,9 @@ impl Locality {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upstream {
-    /// The service.
+    /// The service that the port leads to: `NAME`, or `NAMESPACE/NAME`.
     pub service: ServiceRef,
-    /// Its port.
+    /// Which of the service's ports, by name or number.
     pub port: PortRef,
     /// Where the sidecar listens for it.
     #[schemars(with = "AddressText")]
@@ -93,10 +93,10 @@ pub struct Proxy {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ProxyType {
-    /// weft-proxy.
+    /// weft-proxy, which joins and renews its certificate itself.
     #[default]
     Weft,
-    /// Stock Envoy.
+    /// A stock Envoy, which is given its certificate by file or by SDS.
     Envoy,
     /// None: the application speaks xDS itself, through gRPC.
     #[serde(rename = "GRPC")]

@@ -22,7 +22,7 @@ pub enum ApplyAction {
     Updated,
     /// It said the same already.
     Unchanged,
-    /// It is gone.
+    /// It was there and is taken out.
     Deleted,
 }
 
@@ -42,9 +42,9 @@ impl ApplyAction {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppliedObject {
-    /// The object.
+    /// The object that the document or the key names.
     pub key: PolicyKey,
-    /// What was done.
+    /// What was done to the object.
     pub action: ApplyAction,
     /// The generation it has now.
     pub generation: u64,
@@ -53,7 +53,7 @@ pub struct AppliedObject {
 /// A set after an apply or a delete.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// The new set.
+    /// The set with all of it; the old one is as it was.
     pub set: PolicySet,
     /// One outcome for each document or key, in their order.
     pub outcomes: Vec<AppliedObject>,

@@ -16,7 +16,7 @@ use crate::object::PolicyKey;
 pub struct Report {
     /// The set cannot be taken.
     pub errors: Vec<Violation>,
-    /// People should look.
+    /// The set is taken, and people should look.
     pub warnings: Vec<Violation>,
 }
 

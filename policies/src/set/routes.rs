@@ -27,7 +27,7 @@ pub struct HttpRouteMatch {
     pub rule_index: usize,
     /// Which of the rule's matches; 0 for a rule without, which matches everything.
     pub match_index: usize,
-    /// What must fit.
+    /// What of a request must fit, all of it at once.
     pub route_match: RouteMatch,
     /// How specific that is about the path.
     pub specificity: Specificity,

@@ -25,7 +25,7 @@ impl PeerAddress {
         Ok(Self(address))
     }
 
-    /// The address itself.
+    /// The address, IPv4 where it was written as IPv4 in IPv6.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         self.0

@@ -16,13 +16,13 @@ const RULE: &str = "not a duration: write a number and a unit, such as 250ms, 10
 const UNITS: [(&str, u128); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Timespan {
-    /// So many seconds.
+    /// A span of so many seconds, of any length: the rules are for text.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// So many milliseconds.
+    /// A span of so many milliseconds, of any length: the rules are for text.
     #[must_use]
     pub const fn from_millis(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))

@@ -20,7 +20,7 @@ use crate::value::PortRef;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) action: Action,
-    /// The policy's namespace.
+    /// The policy's namespace, which services named without one belong to.
     pub(super) namespace: &'a Name,
     pub(super) trust_domain: &'a TrustDomain,
     /// The port that is protected.

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use super::super::wire;
 use crate::kinds::route_match::{PathMatch, PathMatchType, RouteMatch, ValueMatchType};
 
-/// Compiles one match.
+/// The match in Envoy's terms.
 pub(super) fn compile(one: &RouteMatch) -> EnvoyMatch {
     let method = one.method.map(|method| header(":method", wire::exact(method.as_str())));
     let headers = one

@@ -20,7 +20,7 @@ pub struct HealthCheck {
     /// A connection to each port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpProbe>,
-    /// Time between checks.
+    /// Time between two checks of one application.
     #[serde(default = "HealthCheck::default_interval")]
     pub interval: Timespan,
     /// How long a check may take.
@@ -36,7 +36,7 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
 }
 
-/// A GET request.
+/// A GET request, good by the status of its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpProbe {
@@ -47,7 +47,7 @@ pub struct HttpProbe {
     pub expected_statuses: Vec<StatusRange>,
 }
 
-/// gRPC's health protocol.
+/// gRPC's health protocol, good where it answers SERVING.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcProbe {
@@ -56,7 +56,7 @@ pub struct GrpcProbe {
     pub service: String,
 }
 
-/// A connection.
+/// A TCP connection, good where it is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpProbe {}

@@ -27,7 +27,7 @@ merged_fields! {
         /// How long a connection is silent before the first probe.
         keepalive_time: Timespan = "spec.connection.tcpKeepalive.time",
             |p| p.connection.as_ref().and_then(|c| c.tcp_keepalive).and_then(|k| k.time);
-        /// Time between probes.
+        /// How long after one probe the next one is sent.
         keepalive_interval: Timespan = "spec.connection.tcpKeepalive.interval",
             |p| p.connection.as_ref().and_then(|c| c.tcp_keepalive).and_then(|k| k.interval);
         /// How many probes go unanswered.
