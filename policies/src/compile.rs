@@ -41,7 +41,7 @@ pub use hosts::route_table;
 pub use model::{
     ControlPlaneAddresses, Health, Locality, Model, ProxyType, UpstreamListener, WorkloadState, Workloads,
 };
-pub use scope::{Scope, Visibility};
+pub use scope::{Scope, Viewers, Visibility};
 pub use units::{Change, Unit, affected, all_units};
 
 /// Compiles one unit. What the unit no longer gives (a service that is gone gives nothing) is to be removed.

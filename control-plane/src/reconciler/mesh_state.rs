@@ -28,7 +28,6 @@ use weft_xds::{Changes, Layer, View};
 
 use super::delta::Delta;
 use super::scopes::ScopeState;
-use visibility::scopes_in;
 
 #[cfg(test)]
 mod tests;
@@ -218,7 +217,7 @@ impl MeshState {
             let hosts = all_units(&self.model()).into_iter().filter(|unit| matches!(unit, Unit::Hosts(..)));
             self.stale.extend(hosts);
             for id in self.workloads.keys().cloned().collect::<Vec<_>>() {
-                self.rescope(&id);
+                self.rescope(&id, after.view);
             }
         }
     }
@@ -239,7 +238,7 @@ impl MeshState {
             &self.model(),
         );
         self.stale.extend(units);
-        self.rescope(id);
+        self.rescope(id, self.set.defaults().0.view);
     }
 
     /// Takes other addresses of control planes.
@@ -386,7 +385,8 @@ impl MeshState {
                 self.delta.catalog.push(key);
             }
             ResourcePlace::Hosts(namespace) => {
-                for (_, state) in scopes_in(&mut self.scopes, namespace) {
+                // Callers that are not told of everything are shown it one by one (`show`).
+                if let Some(state) = self.scopes.get_mut(&Self::all_of(namespace)) {
                     state.table.take();
                 }
                 self.delta.hosts.entry(namespace.clone()).or_default().push(key);

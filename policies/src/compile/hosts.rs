@@ -62,9 +62,10 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
 /// Compiles the route configuration of a scope's callers, which take the virtual hosts of services by VHDS; nothing where
 /// there is none.
 pub(super) fn route_configuration(scope: &Scope, model: &Model<'_>) -> Option<Compiled> {
+    let view = model.set.defaults().0.view;
     let mut callers = model.workloads_in(&scope.namespace).filter(|workload| workload.has_sidecar());
     callers
-        .any(|workload| Scope::of(workload, model) == *scope)
+        .any(|workload| Scope::of(workload, view) == *scope)
         .then(|| assemble(RouteForm::VirtualHosts, scope, std::iter::empty(), model))
 }
 

@@ -39,7 +39,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
     });
     let mut compiled = Vec::from(by_host);
     compiled.extend(unknown_hosts::compile(model));
-    let scope = Scope::of(workload, model);
+    let scope = Scope::of(workload, model.set.defaults().0.view);
     let mut names = BTreeSet::new();
     for upstream in &workload.upstreams {
         compiled.extend(compile_upstream(workload, upstream, &scope, &mut names, model));

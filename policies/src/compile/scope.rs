@@ -8,12 +8,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use weft_api::names::{Name, ServiceId};
+use weft_api::names::{Name, ServiceId, TrustDomain};
 
 use super::model::{Model, WorkloadState};
-use crate::kinds::Service;
 use crate::kinds::authorization_policy::effect::Callers;
 use crate::kinds::mesh::{DefaultAction, DefaultView};
+use crate::kinds::{AuthorizationPolicy, Service};
 use crate::object::Object;
 
 /// Callers that are told of the same services under the same names.
@@ -56,10 +56,10 @@ impl fmt::Display for Scope {
 }
 
 impl Scope {
-    /// The scope of a workload that has a sidecar.
+    /// The scope of a workload that has a sidecar, where the mesh's default view is this one.
     #[must_use]
-    pub fn of(workload: &WorkloadState, model: &Model<'_>) -> Self {
-        let sees = match model.set.defaults().0.view {
+    pub fn of(workload: &WorkloadState, view: DefaultView) -> Self {
+        let sees = match view {
             DefaultView::All | DefaultView::OnDemand => Visibility::All,
             DefaultView::Declared => Visibility::Declared {
                 identity: workload.identity.clone(),
@@ -69,21 +69,10 @@ impl Scope {
         Self { namespace: workload.id.namespace.clone(), sees }
     }
 
-    /// Whether its callers are told of a service.
+    /// Whether its callers are told of a service. Where many scopes are asked about one service, [`Viewers`] costs less.
     #[must_use]
     pub fn sees(&self, service: &Object<Service>, model: &Model<'_>) -> bool {
-        let Visibility::Declared { identity, upstreams } = &self.sees else { return true };
-        let id = service.id();
-        let said = |caller: &ServiceId| {
-            let ports = service.spec.ports.iter();
-            let policies = ports.flat_map(|port| model.set.authorization_for(&id, &port.name).allow);
-            policies.map(|policy| policy.callers(caller, model.trust_domain)).max()
-        };
-        let said = identity.as_ref().and_then(said).unwrap_or(Callers::Others);
-        match model.set.defaults().0.authorization {
-            DefaultAction::Allow => upstreams.contains(&id) || said == Callers::Named,
-            DefaultAction::Deny => said > Callers::Others,
-        }
+        self.sees == Visibility::All || Viewers::of(service, model).include(self)
     }
 
     /// Who the callers are, for people.
@@ -94,6 +83,41 @@ impl Scope {
             Visibility::All | Visibility::Declared { identity: None, .. } => {
                 format!("this workload of {}", self.namespace)
             }
+        }
+    }
+}
+
+/// Who is told of one service: what the policies say of its callers, looked up once for all scopes.
+#[derive(Debug)]
+pub struct Viewers<'a> {
+    service: ServiceId,
+    allow: Vec<&'a Object<AuthorizationPolicy>>,
+    /// What happens to requests that no policy speaks of.
+    default: DefaultAction,
+    trust_domain: &'a TrustDomain,
+}
+
+impl<'a> Viewers<'a> {
+    /// Who is told of this service.
+    #[must_use]
+    pub fn of(service: &Object<Service>, model: &Model<'a>) -> Self {
+        Self {
+            service: service.id(),
+            allow: model.set.allowing(service),
+            default: model.set.defaults().0.authorization,
+            trust_domain: model.trust_domain,
+        }
+    }
+
+    /// Whether the callers of a scope are.
+    #[must_use]
+    pub fn include(&self, scope: &Scope) -> bool {
+        let Visibility::Declared { identity, upstreams } = &scope.sees else { return true };
+        let said = |caller| self.allow.iter().map(|policy| policy.callers(caller, self.trust_domain)).max();
+        let said = identity.as_ref().and_then(said).unwrap_or(Callers::Others);
+        match self.default {
+            DefaultAction::Allow => upstreams.contains(&self.service) || said == Callers::Named,
+            DefaultAction::Deny => said > Callers::Others,
         }
     }
 }

@@ -102,7 +102,8 @@ fn by_workload(units: &mut BTreeSet<Unit>, id: &WorkloadId, old: &Model<'_>, new
         }
     }
     let scope = |model: &Model<'_>, state: Option<&WorkloadState>| {
-        state.filter(|state| state.has_sidecar()).map(|state| Scope::of(state, model))
+        let state = state.filter(|state| state.has_sidecar())?;
+        Some(Scope::of(state, model.set.defaults().0.view))
     };
     let (before, after) = (scope(old, before), scope(new, after));
     if before != after {
@@ -275,7 +276,8 @@ fn add_hosts(units: &mut BTreeSet<Unit>, service: &ServiceId, namespaces: &BTree
 
 fn add_routes(units: &mut BTreeSet<Unit>, model: &Model<'_>) {
     let callers = model.workloads.values().filter(|workload| workload.has_sidecar());
-    units.extend(callers.map(|workload| Unit::Routes(Scope::of(workload, model))));
+    let view = model.set.defaults().0.view;
+    units.extend(callers.map(|workload| Unit::Routes(Scope::of(workload, view))));
 }
 
 fn add_workloads(units: &mut BTreeSet<Unit>, model: &Model<'_>, wanted: impl Fn(&WorkloadState) -> bool) {

@@ -1,10 +1,10 @@
 //! Who is told of what: the scopes of callers, the virtual hosts that each sees, and the clusters that those lead to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weft_api::{Name, Resource, ResourceKey, ResourceKind, ServiceId, WorkloadId};
-use weft_policies::compile::{Compiled, Scope, Unit, Visibility, route_table};
+use weft_policies::compile::{Compiled, Scope, Unit, Viewers, Visibility, route_table};
+use weft_policies::kinds::mesh::DefaultView;
 use weft_xds::Layer;
 
 use super::super::scopes::{RouteTable, ScopeState};
@@ -13,13 +13,12 @@ use super::{MeshState, Own, ResourcePlace};
 impl MeshState {
     /// Shows the virtual hosts of a service to the scopes that are told of it, and takes them from the others.
     pub(super) fn show(&mut self, service: &ServiceId, namespace: &Name, keys: &[ResourceKey]) {
-        let object = self.set.service(service);
-        let declared = self.scopes.range(first_in(namespace)..);
-        let declared = declared.take_while(|(scope, _)| scope.namespace == *namespace);
-        let sees: Vec<(Scope, bool)> = declared
-            .filter(|(_, state)| state.declared.is_some())
-            .map(|(scope, _)| (scope.clone(), object.is_some_and(|object| scope.sees(object, &self.model()))))
-            .collect();
+        let viewers = self.set.service(service).map(|object| Viewers::of(object, &self.model()));
+        let is_told = |scope: &Scope| viewers.as_ref().is_some_and(|viewers| viewers.include(scope));
+        let scopes = self.scopes.range(Self::all_of(namespace)..);
+        let scopes = scopes.take_while(|(scope, _)| scope.namespace == *namespace);
+        let declared = scopes.filter(|(_, state)| state.declared.is_some());
+        let sees: Vec<(Scope, bool)> = declared.map(|(scope, _)| (scope.clone(), is_told(scope))).collect();
         for (scope, sees) in sees {
             for key in keys {
                 self.show_one(&scope, namespace, key, sees);
@@ -62,9 +61,9 @@ impl MeshState {
         }
     }
 
-    /// Brings a workload into the scope that it is in now.
-    pub(super) fn rescope(&mut self, id: &WorkloadId) {
-        let now = self.workloads.get(id).map(|workload| Scope::of(workload, &self.model()));
+    /// Brings a workload into the scope that it is in now, where the mesh's default view is this one.
+    pub(super) fn rescope(&mut self, id: &WorkloadId, view: DefaultView) {
+        let now = self.workloads.get(id).map(|workload| Scope::of(workload, view));
         let before = self.scope_of.get(id).cloned();
         if now == before {
             return;
@@ -149,16 +148,9 @@ impl MeshState {
             RouteTable { layer: Arc::new([resource].into_iter().collect()), origins }
         })
     }
-}
 
-/// The smallest scope that a namespace can have.
-fn first_in(namespace: &Name) -> Scope {
-    Scope { namespace: namespace.clone(), sees: Visibility::All }
-}
-
-pub(super) fn scopes_in<'a>(
-    scopes: &'a mut BTreeMap<Scope, ScopeState>,
-    namespace: &'a Name,
-) -> impl Iterator<Item = (&'a Scope, &'a mut ScopeState)> {
-    scopes.range_mut(first_in(namespace)..).take_while(|(scope, _)| scope.namespace == *namespace)
+    /// The scope of callers in a namespace that are told of everything: the first of its scopes.
+    pub(super) fn all_of(namespace: &Name) -> Scope {
+        Scope { namespace: namespace.clone(), sees: Visibility::All }
+    }
 }

@@ -1,14 +1,16 @@
 //! What AuthorizationPolicies change: which of them protect a port. They are never merged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_api::names::SpiffeId;
 use weft_api::{Name, ServiceId, TrustDomain};
 
 use super::{Action, AuthorizationPolicy, AuthorizationRule, Source, SpiffeIdentity};
+use crate::kinds::Service;
 use crate::kinds::merge::levels_of_port;
 use crate::kinds::mesh::DefaultAction;
-use crate::kinds::spec::Relation;
+use crate::kinds::spec::{Relation, Target};
 use crate::object::{Object, PolicyKey};
 use crate::set::PolicySet;
 
@@ -85,5 +87,17 @@ impl PolicySet {
         all.dedup_by(|one, two| Arc::ptr_eq(one, two));
         let (deny, allow) = all.into_iter().partition(|policy| policy.spec.action == Action::Deny);
         Authorization { deny, allow, default: defaults.authorization, default_origin }
+    }
+
+    /// The Allow policies that protect any port of a service. One with several targets may come more than once.
+    pub(crate) fn allowing(&self, service: &Object<Service>) -> Vec<&Object<AuthorizationPolicy>> {
+        let id = service.id();
+        let levels = service.spec.ports.iter().flat_map(|port| levels_of_port(&id, &port.name));
+        let targets: BTreeSet<Target> = levels.map(|(_, target)| target).collect();
+        let policies = targets.iter().flat_map(|target| self.naming(Relation::Target, target));
+        policies
+            .map(AsRef::as_ref)
+            .filter(|policy: &&Object<AuthorizationPolicy>| policy.spec.action == Action::Allow)
+            .collect()
     }
 }
