@@ -188,7 +188,20 @@ impl SubscriptionState {
             ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::Secret => false,
         };
         let star = (self.wildcard && !legacy).then(|| WILDCARD.to_owned());
+        self.named |= star.is_some();
         star.into_iter().chain(self.names.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Everything was asked for and is wanted no more, or once again: the list does not say so by itself. One that names
+    /// nothing still means everything where nothing was ever named (U1): then it is asked for by its name first.
+    fn give_up_all(&mut self, list: &mut Vec<String>) {
+        list.retain(|name| name != WILDCARD);
+        if list.is_empty() && !std::mem::replace(&mut self.named, true) {
+            list.push(WILDCARD.to_owned());
+            self.unsubscribe.insert(WILDCARD.into());
+            self.list_changed = true;
+        }
+        self.list_changed |= self.wildcard;
     }
 
     pub fn next_delta(
@@ -249,6 +262,7 @@ impl SubscriptionState {
         }
         self.subscribe.clear();
         let mut again = std::mem::take(&mut self.unsubscribe);
+        let gives_up_all = self.stated && again.contains(WILDCARD);
         again.retain(|name| self.names.contains(name));
         if !std::mem::replace(&mut self.stated, true) {
             again.clear();
@@ -263,6 +277,9 @@ impl SubscriptionState {
         self.list_changed = !again.is_empty();
         let mut resource_names = self.list(kind);
         resource_names.retain(|name| !again.contains(name.as_str()));
+        if gives_up_all {
+            self.give_up_all(&mut resource_names);
+        }
         let answer = self.answers.pop_front();
         if let Some(answer) = &answer {
             self.nonce.clone_from(&answer.nonce);

@@ -1,10 +1,12 @@
 //! The session against a scripted server.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use weft_api::resource::ResourceKind;
 
 use super::*;
-use crate::server::{Request, Response, Variant};
+use crate::server::{self, Request, Response, ServedTypes, Variant};
 use crate::wire::{
     self, Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
 };
@@ -258,6 +260,34 @@ fn u3_everything_given_up_and_wanted_again_is_sent_again() {
     assert_eq!(delta(&mut session).resource_names_unsubscribe, ["*"]);
     session.on_connect();
     assert!(session.next_request().is_none(), "nothing is wanted, and nothing held");
+}
+
+/// U1: an empty list still means everything to a server that was never named anything.
+#[test]
+fn u1_sotw_gives_up_everything_by_naming_it_first() {
+    let mut session = client(Variant::Sotw);
+    let mut server = server::Session::new(Variant::Sotw, ServedTypes::Aggregated);
+    let lists = |session: &mut Session, server: &mut server::Session| {
+        let mut lists = Vec::new();
+        while let Some(request) = session.next_request() {
+            let Request::Sotw(sotw) = &request else { panic!("of the other variant") };
+            lists.push(sotw.resource_names.join(","));
+            server.on_request(Instant::now(), request).unwrap();
+        }
+        (lists, server.status().types.iter().any(|status| status.kind == Cluster && status.wildcard))
+    };
+    session.subscribe_all(Cluster);
+    assert_eq!(lists(&mut session, &mut server), (vec![String::new()], true));
+    session.unsubscribe_all(Cluster);
+    assert_eq!(lists(&mut session, &mut server), (vec!["*".into(), String::new()], false));
+    session.subscribe_all(Cluster);
+    assert_eq!(lists(&mut session, &mut server), (vec!["*".into()], true));
+    session.unsubscribe_all(Cluster);
+    session.subscribe_all(Cluster);
+    assert_eq!(lists(&mut session, &mut server), (vec![String::new(), "*".into()], true));
+    session.unsubscribe_all(Cluster);
+    session.subscribe(Cluster, "a");
+    assert_eq!(lists(&mut session, &mut server), (vec!["a".into()], false));
 }
 
 #[test]
