@@ -86,6 +86,7 @@ impl Session {
             ResourceKind::Endpoint => self.decide_sendable(empty_assignment(name)),
             ResourceKind::Route if !unanswered && self.is_referred_to(&key) => Decision::Skip,
             ResourceKind::Cluster if has_it && self.is_referred_to(&key) => Decision::Wait,
+            ResourceKind::VirtualHost if !unanswered && !self.has_configuration_of(name) => Decision::Skip,
             ResourceKind::Route
             | ResourceKind::Cluster
             | ResourceKind::Listener
@@ -96,6 +97,15 @@ impl Session {
     /// Whether something that the client runs, or is about to, refers to `child` (U12, W6, W7).
     fn is_referred_to(&self, child: &ResourceKey) -> bool {
         self.parents(child.kind).iter().any(|parent| self.state(*parent).may_refer_to(child))
+    }
+
+    /// Whether the route configuration of a virtual host, `CONFIGURATION/HOST`, is in the view. One that is not takes its
+    /// virtual hosts along when the client lets go of it: taken away one by one, they would be missing to a listener
+    /// that still drains on it.
+    fn has_configuration_of(&self, host: &str) -> bool {
+        let configuration = host.rsplit_once('/').map(|(configuration, _)| configuration);
+        let view = self.view.as_ref();
+        configuration.zip(view).is_some_and(|(name, view)| view.lookup(ResourceKind::Route, name).is_some())
     }
 
     /// An assignment that vanished is kept while a cluster that is about to go still uses it; it becomes empty when

@@ -61,6 +61,42 @@ fn w1_a_listener_update_sends_its_routes_and_secrets_again() {
     stream.expect_nothing();
 }
 
+/// A listener that still drains serves by a route configuration that its successor does not know any more.
+#[test]
+fn virtual_hosts_are_not_taken_from_a_route_configuration_that_has_left() {
+    let listener = |version: &str, routes: &str| {
+        Resource::new(Listener, "l", version.to_owned(), refs(Route, &[routes]))
+    };
+    let host = |name: &str| resource(VirtualHost, name, "1");
+    let mut stream = running();
+    stream.publish(&[host("r/a"), host("r/b")]);
+    stream.subscribe(VirtualHost, &[]);
+    stream.settle();
+    stream.withdraw(&[(VirtualHost, "r/b")]);
+    stream.expect_acked(VirtualHost, &[], &["r/b"]);
+
+    stream.layer.remove(Route, "r");
+    stream.layer.remove(VirtualHost, "r/a");
+    stream.publish(&[listener("2", "table"), route("table", "1", &["a"])]);
+    stream.show(Changes::All);
+    stream.expect_acked(Listener, &["l"], &[]);
+    stream.subscribe(Route, &["table"]);
+    stream.expect_acked(Route, &["table"], &["r"]);
+    stream.expect_nothing();
+
+    stream.publish(&[listener("3", "r"), route("r", "1", &["a"]), host("r/a")]);
+    stream.expect_acked(Listener, &["l"], &[]);
+    stream.expect_acked(Route, &["r"], &[]);
+    stream.expect_acked(VirtualHost, &["r/a"], &[]);
+    stream.expect_nothing();
+
+    let mut elsewhere = Stream::delta();
+    elsewhere.publish(&[listener("2", "table"), route("table", "1", &["a"])]);
+    let initial_resource_versions = [("r/a".to_owned(), host("r/a").version.to_string())].into();
+    elsewhere.ask(VirtualHost, DeltaDiscoveryRequest { initial_resource_versions, ..Default::default() });
+    elsewhere.expect_nothing();
+}
+
 /// W2: after a reconnect a child may be asked before its parent; it goes again with the parent.
 #[test]
 fn w2_a_child_asked_before_its_parent_is_sent_again_with_it() {
