@@ -300,7 +300,7 @@ fn overrides_of_other_types(runtime: &Runtime) -> BTreeSet<(&str, &str)> {
             let Terminal::Http(manager) = &chain.terminal else { continue };
             let routes = match &manager.routes {
                 RouteSource::Inline(routes) => Some(routes),
-                RouteSource::Rds(routes) => runtime.routes.get(routes),
+                RouteSource::Rds(routes) => runtime.routes.get(routes).map(|routes| &**routes),
             };
             for (key, special) in routes.into_iter().flat_map(|routes| routes.all_filter_overrides()) {
                 let filters = manager.filters.before_router().iter();

@@ -22,12 +22,14 @@ mod local_reply;
 mod log;
 mod revocation;
 mod san;
+mod shared;
 mod tls;
 mod tls_error;
 mod verify;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 pub use cluster::{
     Cluster, DnsCache, Endpoint, EndpointDiscovery, Endpoints, Health, Locality, TcpKeepalive, Transport,
@@ -45,25 +47,29 @@ pub use listener::{
 pub(crate) use local_reply::Mapper;
 pub use local_reply::{LocalReplies, MappedReply};
 pub use log::{AccessLog, LogSink};
-pub use revocation::RevocationLists;
+pub use revocation::{RevocationListSet, RevocationLists};
 pub use san::SanMatch;
+pub use shared::Shared;
 pub use tls::{CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TrustSpec, UpstreamTls, UpstreamTlsSpec};
 pub use tls_error::TlsError;
-pub(crate) use verify::{TrustChange, counter_of, reason, revoked};
+pub(crate) use verify::{TrustChange, counter_of, reason};
 
 use crate::route::RouteConfig;
 
-/// Everything that a worker needs to serve: replaced whole, never changed.
+/// Everything that a worker needs to serve: replaced whole, never changed. One shares with the one before what is equal
+/// in both, and `OrdMap::diff` finds the rest without looking at that.
 #[derive(Debug, Clone, Default)]
 pub struct Runtime {
     /// Which build of the configuration this is; grows by one with each swap.
     pub revision: u64,
     /// Listeners by name.
-    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    pub listeners: OrdMap<Arc<str>, Shared<Listener>>,
     /// Route configurations that listeners name (RDS), by name.
-    pub routes: HashMap<Arc<str>, Arc<RouteConfig>>,
+    pub routes: OrdMap<Arc<str>, Shared<RouteConfig>>,
     /// Clusters by name, with their endpoints.
-    pub clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    pub clusters: OrdMap<Arc<str>, Shared<Cluster>>,
+    /// The revocation lists of all of them.
+    pub revocations: Arc<RevocationListSet>,
 }
 
 impl Runtime {

@@ -15,7 +15,7 @@ use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, EndpointsPlan, Li
 use crate::outlier::Outliers;
 use crate::rejection::Rejection;
 use crate::route::{Overlap, RouteConfig};
-use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Transport};
+use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Shared, Transport};
 use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
 
 /// Remembers what was built last.
@@ -110,6 +110,7 @@ impl RuntimeBuilder {
     /// Builds what changed since the last time, and takes over the rest.
     pub(super) fn build(&mut self, world: &mut World) -> BuiltRuntime {
         let stale = std::mem::take(&mut world.stale);
+        let before = self.runtime.clone();
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
         for dependent in stale.dependents {
             match dependent {
@@ -120,6 +121,7 @@ impl RuntimeBuilder {
         for key in stale.routes {
             self.build_route(&key, world);
         }
+        self.runtime.gather_revocations(&before);
         self.runtime.revision += 1;
         BuiltRuntime { runtime: Arc::new(self.runtime.clone()), clusters, listeners }
     }
@@ -135,7 +137,7 @@ impl RuntimeBuilder {
             Some((key, _)) if world.virtual_hosts.keeps_waiting(key) => {}
             Some((_, accepted)) => {
                 let config = self.routes(&key.1, &accepted.value, world);
-                self.runtime.routes.insert(Arc::clone(&key.1), config);
+                self.runtime.routes.insert(Arc::clone(&key.1), config.into());
             }
             None => drop(self.runtime.routes.remove(&key.1)),
         }
@@ -162,8 +164,9 @@ impl RuntimeBuilder {
         let plan = world.clusters.active(&name);
         match plan.and_then(|plan| self.cluster(&plan, world)) {
             Some(cluster) => {
-                let before = self.runtime.clusters.insert(Arc::clone(&name), Arc::clone(&cluster));
-                before.is_none_or(|before| !Arc::ptr_eq(&before, &cluster)).then_some(name)
+                let cluster = Shared::from(cluster);
+                let before = self.runtime.clusters.insert(Arc::clone(&name), cluster.clone());
+                (before != Some(cluster)).then_some(name)
             }
             None => {
                 self.transports.remove(&name);
@@ -179,8 +182,9 @@ impl RuntimeBuilder {
         let plan = world.listeners.active(&name);
         match plan.and_then(|plan| self.listener(&plan, world)) {
             Some(listener) => {
-                let before = self.runtime.listeners.insert(Arc::clone(&name), Arc::clone(&listener));
-                before.is_none_or(|before| !Arc::ptr_eq(&before, &listener)).then_some(name)
+                let listener = Shared::from(listener);
+                let before = self.runtime.listeners.insert(Arc::clone(&name), listener.clone());
+                (before != Some(listener)).then_some(name)
             }
             None => {
                 self.checked.remove(&name);

@@ -51,7 +51,9 @@ impl HttpView {
     fn new(manager: &Arc<HttpManager>, runtime: &Runtime) -> Rc<Self> {
         let routes = match &manager.routes {
             RouteSource::Inline(routes) => routes.clone(),
-            RouteSource::Rds(name) => runtime.routes.get(name).cloned().unwrap_or_default(),
+            RouteSource::Rds(name) => {
+                runtime.routes.get(name).map(|routes| Arc::clone(routes)).unwrap_or_default()
+            }
         };
         Rc::new(Self { manager: manager.clone(), routes })
     }

@@ -1,9 +1,11 @@
 //! The clusters of one worker, and the configuration that they are of.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::cluster::ClusterState;
 use super::dynamic::DynamicHosts;
@@ -14,9 +16,9 @@ use crate::runtime::Runtime;
 #[derive(Debug)]
 pub(crate) struct ClusterSnapshot {
     runtime: Arc<Runtime>,
-    clusters: HashMap<Arc<str>, Rc<ClusterState>>,
+    clusters: OrdMap<Arc<str>, Rc<ClusterState>>,
     /// Of the clusters whose hosts are those that requests name.
-    dynamic: HashMap<Arc<str>, Rc<DynamicHosts>>,
+    dynamic: OrdMap<Arc<str>, Rc<DynamicHosts>>,
 }
 
 impl ClusterSnapshot {
@@ -39,7 +41,7 @@ pub(crate) struct Clusters {
 impl Clusters {
     /// Without any, until the first configuration comes.
     pub(super) fn new() -> Rc<Self> {
-        let (clusters, dynamic) = (HashMap::new(), HashMap::new());
+        let (clusters, dynamic) = (OrdMap::new(), OrdMap::new());
         let snapshot = ClusterSnapshot { runtime: Runtime::empty(), clusters, dynamic };
         Rc::new(Self { snapshot: RefCell::new(Rc::new(snapshot)) })
     }
@@ -49,35 +51,35 @@ impl Clusters {
         self.snapshot.borrow().clone()
     }
 
-    /// Takes over a configuration; answers the one before. Connections to endpoints that stay are kept.
+    /// Takes over a configuration; answers the one before. Of what is the same in both nothing is touched, and connections
+    /// to endpoints that stay are kept.
     pub(super) fn swap(&self, worker: &Local, runtime: &Arc<Runtime>) -> Arc<Runtime> {
         let old = self.snapshot();
-        let mut clusters = HashMap::with_capacity(runtime.clusters.len());
-        let mut dynamic = HashMap::new();
-        for (name, config) in &runtime.clusters {
-            let known = old.clusters.get(name);
-            let changed = known.is_some_and(|known| !known.view().config.is(config));
-            let state = match known {
-                Some(known) => {
-                    known.update(config.clone());
-                    known.clone()
+        let (mut clusters, mut dynamic) = (old.clusters.clone(), old.dynamic.clone());
+        for change in old.runtime.clusters.diff(&runtime.clusters) {
+            let name = match change {
+                DiffItem::Add(name, config) => {
+                    clusters.insert(name.clone(), ClusterState::new(Arc::clone(config), worker.random()));
+                    name
                 }
-                None => ClusterState::new(config.clone(), worker.random()),
+                DiffItem::Update { new: (name, config), .. } => {
+                    if let Some(state) = clusters.get(name) {
+                        state.update(Arc::clone(config));
+                    }
+                    name
+                }
+                DiffItem::Remove(name, _) => {
+                    if let Some(state) = clusters.remove(name) {
+                        state.retire();
+                    }
+                    name
+                }
             };
-            clusters.insert(name.clone(), state);
-            if config.dns_cache.is_some() {
-                let hosts = old.dynamic.get(name).cloned().unwrap_or_default();
-                if changed {
-                    hosts.clear();
-                }
-                dynamic.insert(name.clone(), hosts);
+            // What was found for another configuration, or none, is not asked again.
+            let hosts = dynamic.remove(name).inspect(|hosts| hosts.clear());
+            if runtime.clusters.get(name).is_some_and(|config| config.dns_cache.is_some()) {
+                dynamic.insert(name.clone(), hosts.unwrap_or_default());
             }
-        }
-        for (_, state) in old.clusters.iter().filter(|(name, _)| !clusters.contains_key(*name)) {
-            state.retire();
-        }
-        for (_, hosts) in old.dynamic.iter().filter(|(name, _)| !dynamic.contains_key(*name)) {
-            hosts.clear();
         }
         let snapshot = ClusterSnapshot { runtime: runtime.clone(), clusters, dynamic };
         *self.snapshot.borrow_mut() = Rc::new(snapshot);

@@ -10,12 +10,13 @@
 //! It stands on top: what it serves with knows [`Local`] and [`Clusters`], and nothing of the worker.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::ordmap::DiffItem;
 use tokio::sync::mpsc;
 
 use super::access::LogWriter;
@@ -26,7 +27,7 @@ use super::connection_balance::ConnectionCounts;
 use super::listen::ListenerState;
 use super::local::Local;
 use super::log_throttle::LogThrottle;
-use super::trust::{Lists, clients, servers};
+use super::trust::{clients, servers};
 use crate::runtime::Runtime;
 
 /// One worker thread: its clusters, its listeners, and the command channels of all workers.
@@ -92,29 +93,48 @@ impl Worker {
     fn swap(&self, runtime: &Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>) {
         let old = self.clusters.swap(&self.local, runtime);
         self.local.servers.swap(runtime);
-        self.swap_listeners(runtime, sockets);
+        self.swap_listeners(&old, runtime);
+        self.listen(sockets);
         self.recheck_trust(&old, runtime);
     }
 
-    fn swap_listeners(&self, runtime: &Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>) {
+    /// Touches what is not the same in both, and the listeners whose routes have changed.
+    fn swap_listeners(&self, old: &Runtime, runtime: &Arc<Runtime>) {
         let mut listeners = self.listeners.borrow_mut();
-        listeners.retain(|name, state| {
-            let stays = runtime.listeners.contains_key(name);
-            if !stays {
-                state.remove();
-            }
-            stays
-        });
-        for (name, config) in &runtime.listeners {
-            match listeners.get(name) {
-                Some(state) => state.update(config, runtime),
-                None => {
+        for change in old.listeners.diff(&runtime.listeners) {
+            match change {
+                DiffItem::Add(name, config) => {
                     let (local, clusters, peers) = (&self.local, &self.clusters, &self.peers);
                     let state = ListenerState::new(local, clusters, peers, config, runtime);
                     listeners.insert(name.clone(), state);
                 }
+                DiffItem::Update { new: (name, config), .. } => {
+                    if let Some(state) = listeners.get(name) {
+                        state.update(config, runtime);
+                    }
+                }
+                DiffItem::Remove(name, _) => {
+                    if let Some(state) = listeners.remove(name) {
+                        state.remove();
+                    }
+                }
             }
         }
+        let routes: HashSet<&Arc<str>> = old.routes.diff(&runtime.routes).map(name_of).collect();
+        if routes.is_empty() {
+            return;
+        }
+        for (name, config) in &runtime.listeners {
+            if config.route_configurations().any(|named| routes.contains(named))
+                && let Some(state) = listeners.get(name)
+            {
+                state.update(config, runtime);
+            }
+        }
+    }
+
+    fn listen(&self, sockets: Vec<(Arc<str>, std::net::TcpListener)>) {
+        let listeners = self.listeners.borrow();
         for (name, socket) in sockets {
             if let Some(state) = listeners.get(&name) {
                 state.listen(socket);
@@ -125,13 +145,15 @@ impl Worker {
     /// Ends connections whose peer would be refused now, on either side. Where nothing of this changed, nothing is
     /// looked at.
     fn recheck_trust(&self, old: &Runtime, new: &Runtime) {
-        let chains: Vec<_> =
-            self.listeners.borrow().values().flat_map(|listener| listener.chains()).collect();
-        let lists = Lists::of(new);
-        let are_new = lists.are_news_to(&Lists::of(old));
-        clients::recheck(&self.local, &chains, are_new.then_some(&lists));
+        let lists = &*new.revocations;
+        let are_new = lists.is_news_to(&old.revocations);
+        if are_new || old.listeners.diff(&new.listeners).next().is_some() {
+            let chains: Vec<_> =
+                self.listeners.borrow().values().flat_map(|listener| listener.chains()).collect();
+            clients::recheck(&self.local, &chains, are_new.then_some(lists));
+        }
         if are_new || servers::are_secured_anew(old, new) {
-            self.local.servers.check(&self.local.throttle, &lists);
+            self.local.servers.check(&self.local.throttle, lists);
         }
     }
 
@@ -163,5 +185,11 @@ impl Worker {
     fn stop_listening(&self, what: Draining) {
         let listeners = self.listeners.borrow();
         listeners.values().filter(|one| what.takes(one.direction())).for_each(|one| one.close());
+    }
+}
+
+fn name_of<'a, T>(change: DiffItem<'a, 'a, Arc<str>, T>) -> &'a Arc<str> {
+    match change {
+        DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, DownstreamTls, HttpManager};
+use super::{AccessLog, DownstreamTls, HttpManager, RouteSource};
 use crate::network::IpPrefix;
 use crate::rbac::NetworkRbac;
 use crate::stats::{ListenerStats, RbacStats, TcpStats};
@@ -32,6 +32,20 @@ pub struct Listener {
     pub backlog: Option<u32>,
     /// `traffic_direction`: decides request-id and drain defaults and shows in access logs.
     pub direction: TrafficDirection,
+}
+
+impl Listener {
+    /// The route configurations that its connection managers name (RDS).
+    pub fn route_configurations(&self) -> impl Iterator<Item = &Arc<str>> {
+        let chains = self.filter_chains.iter().chain(&self.default_filter_chain);
+        chains.filter_map(|chain| match &chain.terminal {
+            Terminal::Http(manager) => match &manager.routes {
+                RouteSource::Rds(name) => Some(name),
+                RouteSource::Inline(_) => None,
+            },
+            Terminal::Tcp(_) => None,
+        })
+    }
 }
 
 /// `traffic_direction`.

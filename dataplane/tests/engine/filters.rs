@@ -58,7 +58,7 @@ fn route_config(setup: &mut Setup, overrides: Overrides, host: Overrides, routes
     };
     let decoded = decode(ResourceKind::Route, &config.encode_to_vec(), &mut setup.registry).unwrap();
     let (DecodedResource::Route(routes), _) = decoded else { panic!("no routes") };
-    setup.runtime.routes.insert("routes".into(), routes);
+    setup.runtime.routes.insert("routes".into(), routes.into());
 }
 
 fn at(path: &str, overrides: Overrides, change: impl FnOnce(&mut wire::RouteAction)) -> wire::Route {

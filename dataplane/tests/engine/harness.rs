@@ -196,7 +196,7 @@ impl Setup {
             dns_cache: None,
         };
         change(&mut cluster);
-        self.runtime.clusters.insert(name.into(), Arc::new(cluster));
+        self.runtime.clusters.insert(name.into(), Arc::new(cluster).into());
         self
     }
 
@@ -212,7 +212,7 @@ impl Setup {
             ..Default::default()
         };
         let config = route_config(&config).unwrap();
-        self.runtime.routes.insert(name.into(), Arc::new(config));
+        self.runtime.routes.insert(name.into(), Arc::new(config).into());
         self
     }
 
@@ -263,7 +263,7 @@ impl Setup {
             direction: TrafficDirection::Unspecified,
         };
         change(&mut listener);
-        self.runtime.listeners.insert(name.into(), Arc::new(listener));
+        self.runtime.listeners.insert(name.into(), Arc::new(listener).into());
         self
     }
 
@@ -286,12 +286,10 @@ impl Setup {
 
     pub fn build(&mut self) -> Arc<Runtime> {
         self.revision += 1;
-        Arc::new(Runtime {
-            revision: self.revision,
-            listeners: self.runtime.listeners.clone(),
-            routes: self.runtime.routes.clone(),
-            clusters: self.runtime.clusters.clone(),
-        })
+        let mut runtime = Runtime { revision: self.revision, ..self.runtime.clone() };
+        runtime.gather_revocations(&Runtime::default());
+        self.runtime = runtime;
+        Arc::new(self.runtime.clone())
     }
 
     pub async fn start(&mut self) -> Proxy {

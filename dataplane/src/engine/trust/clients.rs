@@ -6,12 +6,12 @@ use super::super::chain::{ChainState, TerminalState};
 use super::super::connection::{Connection, Ending};
 use super::super::local::Local;
 use super::super::log_throttle::LogThrottle;
-use super::{GRACE, Lists};
+use super::GRACE;
 use crate::peer::PeerCertificate;
-use crate::runtime::TrustChange;
+use crate::runtime::{RevocationListSet, TrustChange};
 
 /// Looks at all clients again: those of `chains` where a chain's context changed, all where there are new lists.
-pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news: Option<&Lists>) {
+pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news: Option<&RevocationListSet>) {
     let changed: Vec<&Rc<ChainState>> =
         chains.iter().filter(|chain| chain.trust_change() != TrustChange::Nothing).collect();
     if changed.is_empty() && news.is_none() {

@@ -6,11 +6,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use imbl::ordmap::DiffItem;
+
 use super::super::connect::Dialed;
 use super::super::log_throttle::LogThrottle;
-use super::Lists;
 use crate::peer::PeerCertificate;
-use crate::runtime::{Runtime, Transport, UpstreamTls};
+use crate::runtime::{RevocationListSet, Runtime, Transport, UpstreamTls};
 
 /// A connection whose server was checked.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Trusted {
         Poll::Pending
     }
 
-    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &Lists, throttle: &LogThrottle) {
+    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &RevocationListSet, throttle: &LogThrottle) {
         if self.refused.get() {
             return;
         }
@@ -114,14 +115,14 @@ impl Servers {
         self.live.borrow_mut().insert(number, Rc::downgrade(&trusted));
         let newest = self.newest(cluster, tls);
         if newest.as_ref().is_none_or(|newest| !Arc::ptr_eq(newest, tls)) {
-            trusted.check(newest, &Lists::of(&self.runtime.borrow()), throttle);
+            trusted.check(newest, &self.runtime.borrow().revocations, throttle);
         }
         Some(trusted)
     }
 
     /// Looks at all of them again, after a cluster's contexts changed. One whose context says the same as before costs a
     /// comparison.
-    pub(in super::super) fn check(&self, throttle: &LogThrottle, lists: &Lists) {
+    pub(in super::super) fn check(&self, throttle: &LogThrottle, lists: &RevocationListSet) {
         let all: Vec<Rc<Trusted>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
         for trusted in all {
             let newest = self.newest(&trusted.cluster, &trusted.tls.borrow());
@@ -140,9 +141,12 @@ impl Servers {
 
 /// Whether a cluster has other TLS contexts than before.
 pub(in super::super) fn are_secured_anew(old: &Runtime, new: &Runtime) -> bool {
-    new.clusters.iter().any(|(name, config)| {
-        let before = old.clusters.get(name);
-        before.is_some_and(|before| transports_differ(&before.transports, &config.transports))
+    old.clusters.diff(&new.clusters).any(|change| match change {
+        DiffItem::Update { old: (_, old), new: (_, new) } => {
+            transports_differ(&old.transports, &new.transports)
+        }
+        // Nobody holds connections of a new one; those of one that is gone were checked by it.
+        DiffItem::Add(..) | DiffItem::Remove(..) => false,
     })
 }
 
