@@ -10,6 +10,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
@@ -22,9 +23,9 @@ use crate::rest::{
 mod failure;
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A large set of documents takes its time to be checked and written.
-const APPLY_PATIENCE: Duration = Duration::from_secs(30);
+const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Answers larger than this are refused: 64 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -128,7 +129,7 @@ impl Client {
             query.push(format!("ifRevision={revision}"));
         }
         let path = format!("/v1/apply?{}", query.join("&"));
-        let limit = APPLY_PATIENCE + options.wait.as_deref().map_or(Duration::ZERO, wait);
+        let limit = APPLY_TIMEOUT + options.wait.as_deref().map_or(Duration::ZERO, wait);
         let call = self.answer(Method::POST, &path, "application/yaml", documents.to_owned());
         self.within(limit, call).await
     }
@@ -222,7 +223,7 @@ impl Client {
     pub async fn backup(&self) -> Result<Pieces, ClientError> {
         let request = self.request(Method::GET, "/v1/backup", "application/json", String::new())?;
         let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
-        let answer = self.within(APPLY_PATIENCE, asking).await?;
+        let answer = self.within(APPLY_TIMEOUT, asking).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer).await?);
         }
@@ -276,7 +277,7 @@ impl Client {
         content_type: &str,
         body: String,
     ) -> Result<T, ClientError> {
-        self.within(PATIENCE, self.answer(method, path, content_type, body)).await
+        self.within(TIMEOUT, self.answer(method, path, content_type, body)).await
     }
 
     async fn within<T>(
@@ -357,7 +358,7 @@ impl Pieces {
         let Self { client, body } = self;
         loop {
             let frame = async { Ok(body.frame().await) };
-            let Some(frame) = client.within(PATIENCE, frame).await? else { return Ok(None) };
+            let Some(frame) = client.within(TIMEOUT, frame).await? else { return Ok(None) };
             let frame = frame.map_err(|error| client.garbled(&error))?;
             if let Ok(piece) = frame.into_data() {
                 return Ok(Some(piece));
@@ -396,16 +397,12 @@ fn wait(text: &str) -> Duration {
     humantime::parse_duration(text).unwrap_or(Duration::from_secs(60))
 }
 
+/// What is not one of RFC 3986's unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// Percent-encodes one path segment or query value.
 fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(byte as char);
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-        encoded
-    })
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]

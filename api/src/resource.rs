@@ -25,8 +25,11 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
     /// All kinds in the order in which additions are sent (make before break).
-    pub const ALL: [Self; 6] =
+    pub const ALL: [Self; Self::COUNT] =
         [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route, Self::VirtualHost];
 
     /// The type URL on the wire.

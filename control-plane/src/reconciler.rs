@@ -34,7 +34,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weft_api::names::IDENTITY_SECRET;
 use weft_api::{ResourceKey, ResourceKind, TrustDomain, WorkloadId};
-use weft_policies::kinds::Kind;
+use weft_policies::kinds::Registration;
 use weft_policies::set::{PolicyKey, PolicySet};
 
 use crate::identity::secrets::Secrets;
@@ -215,10 +215,13 @@ impl Reconciler {
         self.now.set = Arc::clone(&set);
         self.mesh.apply_policies(set, changed);
         for key in changed {
-            match key.kind {
-                Kind::Workload => self.regrant(&WorkloadId::new(key.namespace.clone(), key.name.clone())),
+            match key.kind.registration() {
+                Registration::Nobody => {}
+                Registration::Itself => {
+                    self.regrant(&WorkloadId::new(key.namespace.clone(), key.name.clone()));
+                }
                 // Whether a service is checked decides whether its reports count; what it selects, which names are granted.
-                Kind::Service => {
+                Registration::Members => {
                     let service = weft_api::ServiceId::new(key.namespace.clone(), key.name.clone());
                     for id in self.registry.reporters(&service) {
                         self.refresh(&id);
@@ -227,12 +230,6 @@ impl Reconciler {
                         self.regrant(&id);
                     }
                 }
-                Kind::Mesh
-                | Kind::HttpRoute
-                | Kind::GrpcRoute
-                | Kind::TcpRoute
-                | Kind::TrafficPolicy
-                | Kind::AuthorizationPolicy => {}
             }
         }
     }

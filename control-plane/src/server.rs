@@ -74,7 +74,7 @@ const GRACE: Duration = Duration::from_secs(7);
 /// How long an operator's connection to the API or to the admin endpoints may be without a call.
 const IDLE_OPERATOR: Duration = Duration::from_secs(60);
 /// How long a new leader may lack the store before a start gives up.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A control plane that serves.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPl
 }
 
 async fn open_store(args: &Args) -> anyhow::Result<Arc<dyn Store>> {
-    let opening = tokio::time::timeout(STORE_PATIENCE, weft_store::open(StoreLocation::of(args)?.location()));
+    let opening = tokio::time::timeout(STORE_TIMEOUT, weft_store::open(StoreLocation::of(args)?.location()));
     Ok(opening
         .await
         .context("the store did not answer within 30 s; is etcd running, and is --etcd right?")??)

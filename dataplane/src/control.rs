@@ -380,8 +380,8 @@ impl Control {
                 read(&self.world.registry.readings(&totals));
             }
             ControlQuery::DrainListeners => {
-                let times = DrainTimes::default();
-                self.engine.drain(Duration::ZERO, times.limit).await;
+                let limit = DrainTimes::default().limit;
+                tokio::spawn(self.engine.drain(Duration::ZERO, limit));
             }
             ControlQuery::DrainInbound(reply) => {
                 let (times, leave_mesh) = (DrainTimes::default(), self.leave_mesh.clone());

@@ -45,7 +45,6 @@ mod filter_chain_match;
 mod forwarded;
 mod grpc;
 mod handshake;
-mod heard;
 mod http_connection;
 mod inspect;
 pub(crate) mod limits;
@@ -53,6 +52,7 @@ mod listen;
 pub(crate) mod local;
 mod local_reply;
 mod log_throttle;
+mod observed_stream;
 mod pool;
 mod prepare;
 mod record;
@@ -253,11 +253,16 @@ impl Engine {
     /// Ends gracefully: peers are told (GOAWAY, `connection: close`), listeners close after `minimum`, and what is
     /// in flight may finish until `limit`, when it is cut. The application's own calls go on as long as others wait for
     /// it. Returns when nothing is left.
-    pub async fn drain(&self, minimum: Duration, limit: Duration) {
-        let started = Instant::now();
-        self.drain_inbound(minimum, limit).await;
-        let (what, limit) = (Draining::Everything, limit.saturating_sub(started.elapsed()));
-        self.ask(|done| WorkerCommand::Drain { what, minimum: Duration::ZERO, limit, done }).await;
+    pub fn drain(&self, minimum: Duration, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let workers = self.commands();
+        let inbound = self.drain_inbound(minimum, limit);
+        async move {
+            let started = Instant::now();
+            inbound.await;
+            let (what, limit) = (Draining::Everything, limit.saturating_sub(started.elapsed()));
+            let minimum = Duration::ZERO;
+            ask(workers.iter(), |done| WorkerCommand::Drain { what, minimum, limit, done }).await;
+        }
     }
 
     /// The same for what others reach, and for that only.
@@ -266,11 +271,15 @@ impl Engine {
         minimum: Duration,
         limit: Duration,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let workers: Vec<_> = self.workers.iter().map(|worker| worker.commands.clone()).collect();
+        let workers = self.commands();
         let what = Draining::Inbound;
         async move {
             ask(workers.iter(), |done| WorkerCommand::Drain { what, minimum, limit, done }).await;
         }
+    }
+
+    fn commands(&self) -> Vec<mpsc::Sender<WorkerCommand>> {
+        self.workers.iter().map(|worker| worker.commands.clone()).collect()
     }
 
     /// How many workers there are.

@@ -34,7 +34,7 @@ pub mod workload;
 pub use authorization_policy::AuthorizationPolicy;
 pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
-pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, UnknownKind};
+pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, Registration, UnknownKind};
 pub use mesh::Mesh;
 pub use service::Service;
 pub use spec::Spec;

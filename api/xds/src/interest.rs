@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use imbl::OrdSet;
-use weft_api::resource::ResourceKey;
+use weft_api::resource::{ResourceKey, ResourceKind};
 
 /// The resources that a client is to be told of.
 ///
@@ -16,7 +16,7 @@ pub enum Interest {
     #[default]
     Everything,
     /// What is asked for of each type, by `ResourceKind::index`.
-    Subscribed([TypeInterest; 6]),
+    Subscribed([TypeInterest; ResourceKind::COUNT]),
 }
 
 /// What is asked for of one type.

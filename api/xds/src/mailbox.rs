@@ -93,12 +93,6 @@ impl Sender {
         }
         delivery
     }
-
-    /// Whether the stream has gone.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
 }
 
 impl Drop for Sender {

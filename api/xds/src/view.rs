@@ -15,7 +15,7 @@ use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 /// Resources of one origin, by kind and name.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    kinds: [OrdMap<Arc<str>, Arc<Resource>>; 6],
+    kinds: [OrdMap<Arc<str>, Arc<Resource>>; ResourceKind::COUNT],
 }
 
 impl Layer {

@@ -205,7 +205,7 @@ impl World {
             Step::ToServer => {
                 if let Some(request) = self.upward.pop_front() {
                     self.awake = true;
-                    self.server.on_request(self.now, request).expect("the client keeps to the protocol");
+                    self.server.on_request(request).expect("the client keeps to the protocol");
                 }
             }
             Step::Answer(pick) => self.answer(pick),

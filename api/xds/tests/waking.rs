@@ -67,7 +67,7 @@ impl Stream {
 
     fn ask(&mut self, type_url: &str, request: wire::DeltaDiscoveryRequest) {
         let request = wire::DeltaDiscoveryRequest { type_url: type_url.to_owned(), ..request };
-        self.session.on_request(Instant::now(), Request::Delta(request)).unwrap();
+        self.session.on_request(Request::Delta(request)).unwrap();
     }
 
     fn subscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<String> {

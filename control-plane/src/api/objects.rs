@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Object, ObjectList, Outcome};
 use weft_api::{Name, ServiceId, WorkloadId};
 use weft_policies::compile::WorkloadState;
-use weft_policies::kinds::Kind;
+use weft_policies::kinds::{Kind, Registration};
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
@@ -71,7 +71,10 @@ pub async fn list(
 
 /// The state of the mesh, for the kinds whose status says something of it.
 async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
-    if matches!(kind, Kind::Workload | Kind::Service) { api.reconciler.snapshot().await } else { None }
+    match kind.registration() {
+        Registration::Nobody => None,
+        Registration::Itself | Registration::Members => api.reconciler.snapshot().await,
+    }
 }
 
 /// The newest policies; while the store is away, those that are served.
@@ -228,9 +231,10 @@ pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Resp
         (Some(policy), Some(snapshot)) => {
             let mut object = show(policy);
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
-            object.status = match key.kind {
-                Kind::Service => service_status(&ServiceId::new(namespace, name), &set, snapshot),
-                _ => workload_status(&WorkloadId::new(namespace, name), snapshot),
+            object.status = match key.kind.registration() {
+                Registration::Nobody => None,
+                Registration::Members => service_status(&ServiceId::new(namespace, name), &set, snapshot),
+                Registration::Itself => workload_status(&WorkloadId::new(namespace, name), snapshot),
             };
             object
         }

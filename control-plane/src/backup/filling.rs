@@ -8,7 +8,7 @@ use weft_store::{EtcdStore, FillError, Snapshot};
 use crate::store_location::{FILE, StoreLocation, make_data_dir};
 
 /// How long an etcd may take to answer for the first time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fills a place: with all of it, or with nothing that a control plane would take for a store.
 pub(super) async fn fill(place: &StoreLocation, state: Snapshot) -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ pub(super) async fn fill(place: &StoreLocation, state: Snapshot) -> anyhow::Resu
             weft_store::fill_file(directory.join(FILE), state).await
         }
         StoreLocation::Etcd(config) => {
-            let connecting = tokio::time::timeout(PATIENCE, EtcdStore::connect((**config).clone()));
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, EtcdStore::connect((**config).clone()));
             let store = connecting.await.context("etcd did not answer within 30 s")??;
             weft_store::fill(&store, &state).await.map(drop)
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
@@ -33,9 +33,8 @@ impl Serial {
     /// The content octets of the DER integer, without leading zeros.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let digit = |at: usize| self.0.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        let bytes = (0..self.0.len()).step_by(2).filter_map(digit);
-        bytes.skip_while(|byte| *byte == 0).collect()
+        let bytes = HEXLOWER_PERMISSIVE.decode(self.0.as_bytes()).unwrap_or_default();
+        bytes.into_iter().skip_while(|byte| *byte == 0).collect()
     }
 
     /// The digits.

@@ -19,7 +19,7 @@ use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use weft_api::TrustDomain;
+use weft_api::{Backoff, TrustDomain};
 use weft_store::{CommitError, Entry, Leadership, Store, StoreExt, Txn};
 
 use super::chain::SigningChain;
@@ -29,7 +29,8 @@ use super::{Authority, AuthoritySettings, BACKDATE, CaError, ROOT_LIFE, Serial, 
 use crate::clock::Clock;
 
 const FORMAT: u32 = 1;
-const RELOAD_RETRY: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// An issuer with less life than this signs nothing.
 const LEAST_LEFT: time::Duration = time::Duration::minutes(10);
 const PREFIX: &str = "mesh/";
@@ -271,10 +272,11 @@ pub fn spawn_follow(authority: Arc<Authority>, store: Arc<dyn Store>, shutdown: 
                 change = changes.next() => if change.is_none() { return },
                 () = shutdown.cancelled() => return,
             }
+            let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
             while let Err(error) = authority.reload(store.as_ref()).await {
                 tracing::warn!(%error, "cannot read the issuer; the one we have signs on");
                 tokio::select! {
-                    () = tokio::time::sleep(RELOAD_RETRY) => {}
+                    () = tokio::time::sleep(retry.next_wait()) => {}
                     () = shutdown.cancelled() => return,
                 }
             }

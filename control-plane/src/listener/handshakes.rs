@@ -22,7 +22,7 @@ pub const HANDSHAKES_OF_A_SOURCE: usize = 32;
 // One that takes longer than this may be given up for others.
 const SLOW: Duration = Duration::from_secs(1);
 // How long one waits before another is given up for it.
-const PATIENCE: Duration = Duration::from_millis(250);
+const WAIT_FOR_A_PLACE: Duration = Duration::from_millis(250);
 
 /// The handshakes of one listener. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Handshakes {
         loop {
             tokio::select! {
                 permit = acquiring.as_mut() => return permit.expect("it is never closed"),
-                () = tokio::time::sleep(PATIENCE) => self.lock().give_one_up(of),
+                () = tokio::time::sleep(WAIT_FOR_A_PLACE) => self.lock().give_one_up(of),
             }
         }
     }

@@ -173,7 +173,7 @@ impl Registry {
 
     /// Whether another replica has a stream of it.
     #[must_use]
-    pub fn is_elsewhere(&self, id: &WorkloadId) -> bool {
+    pub fn is_on_another_replica(&self, id: &WorkloadId) -> bool {
         self.elsewhere.values().any(|partition| partition.contains_key(id))
     }
 

@@ -14,7 +14,7 @@ impl Reconciler {
     /// Answers. Whoever asked may have gone.
     pub(super) fn answer(&self, query: Query) {
         match query {
-            Query::Here(reply) => drop(reply.send(self.here())),
+            Query::LocalPresence(reply) => drop(reply.send(self.local_presence())),
             Query::View(workload, reply) => {
                 if self.now.ready {
                     let form = self.streams.form(&workload);
@@ -27,7 +27,9 @@ impl Reconciler {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
             }
             Query::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
-            Query::IsElsewhere(workload, reply) => drop(reply.send(self.registry.is_elsewhere(&workload))),
+            Query::IsOnAnotherReplica(workload, reply) => {
+                let _ = reply.send(self.registry.is_on_another_replica(&workload));
+            }
             Query::IsAlive(reply) => drop(reply.send(())),
             Query::Origins(workload, keys, reply) => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
@@ -36,7 +38,7 @@ impl Reconciler {
         }
     }
 
-    fn here(&self) -> PresenceReport {
+    fn local_presence(&self) -> PresenceReport {
         let bundle = |id| self.streams.bundles(id).next();
         let here = |id| RemotePresence { bundle: bundle(id), ..self.registry.here(id) };
         self.streams.workloads().map(|id| (id.clone(), here(id))).collect()
@@ -48,7 +50,8 @@ impl Reconciler {
             let mut bundles = self.streams.bundles(&record.id).chain(self.registry.bundles(&record.id));
             if bundles.any(|bundle| bundle != version) {
                 lacking.behind.push(record.id.clone());
-            } else if self.streams.of(&record.id).next().is_none() && !self.registry.is_elsewhere(&record.id)
+            } else if self.streams.of(&record.id).next().is_none()
+                && !self.registry.is_on_another_replica(&record.id)
             {
                 lacking.away.push(record.id.clone());
             }

@@ -67,8 +67,8 @@ impl ReconcilerHandle {
     }
 
     /// Whether another replica has a stream of a workload.
-    pub async fn is_elsewhere(&self, id: &WorkloadId) -> bool {
-        self.ask(|reply| Query::IsElsewhere(id.clone(), reply)).await.unwrap_or_default()
+    pub async fn is_on_another_replica(&self, id: &WorkloadId) -> bool {
+        self.ask(|reply| Query::IsOnAnotherReplica(id.clone(), reply)).await.unwrap_or_default()
     }
 
     /// Waits until the reconciler answers; false once the control plane ends.
@@ -99,8 +99,8 @@ impl ReconcilerHandle {
     }
 
     /// What other replicas are to be told; none once the control plane ends.
-    pub async fn here(&self) -> Option<PresenceReport> {
-        self.ask(Query::Here).await
+    pub async fn local_presence(&self) -> Option<PresenceReport> {
+        self.ask(Query::LocalPresence).await
     }
 
     /// What one workload's proxy should have; none while nothing is served.

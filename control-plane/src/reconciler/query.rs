@@ -18,7 +18,7 @@ use crate::presence::workloads::WorkloadRecord;
 #[derive(Debug)]
 pub(super) enum Query {
     /// What other replicas are to be told.
-    Here(oneshot::Sender<PresenceReport>),
+    LocalPresence(oneshot::Sender<PresenceReport>),
     /// What one workload's proxy should have; no answer while nothing is served.
     View(WorkloadId, oneshot::Sender<View>),
     MeshSnapshot(oneshot::Sender<MeshSnapshot>),
@@ -29,7 +29,7 @@ pub(super) enum Query {
     /// Who does not have this bundle.
     WithoutBundle(Version, oneshot::Sender<MissingBundle>),
     /// Whether another replica has a stream of a workload.
-    IsElsewhere(WorkloadId, oneshot::Sender<bool>),
+    IsOnAnotherReplica(WorkloadId, oneshot::Sender<bool>),
     /// Whether commands are taken at all.
     IsAlive(oneshot::Sender<()>),
     /// The policies that each of these resources of a workload's view comes from.

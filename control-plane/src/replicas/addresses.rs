@@ -12,7 +12,7 @@ use crate::reconciler::{Command, ReconcilerHandle};
 /// How often names are looked up.
 const AGAIN: Duration = Duration::from_secs(30);
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tells the reconciler, now and whenever they differ. A name without an answer keeps the addresses that it had.
 pub fn spawn_addresses(
@@ -43,6 +43,6 @@ async fn addresses(control_plane: &HostPort) -> Option<Vec<SocketAddr>> {
         Host::Name(name) => name.as_str(),
     };
     let asked = tokio::net::lookup_host((name, control_plane.port));
-    let found = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+    let found = tokio::time::timeout(LOOKUP_TIMEOUT, asked).await.ok()?.ok()?;
     Some(found.collect())
 }

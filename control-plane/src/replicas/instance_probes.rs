@@ -80,10 +80,10 @@ impl InstanceProbes {
         if self.shown_here(&record.id, &record.instance).await {
             return true;
         }
-        if !self.reconciler.is_elsewhere(&record.id).await {
+        if !self.reconciler.is_on_another_replica(&record.id).await {
             return false;
         }
-        self.shown_elsewhere(record).await.unwrap_or_else(|error| {
+        self.shown_on_another_replica(record).await.unwrap_or_else(|error| {
             tracing::warn!(%error, workload = %record.id, "cannot ask the other replicas whether it answers");
             true
         })
@@ -142,7 +142,7 @@ impl InstanceProbes {
         self.connections.answers(workload, ANSWER, is_its).await
     }
 
-    async fn shown_elsewhere(&self, record: &WorkloadRecord) -> Result<bool, AskError> {
+    async fn shown_on_another_replica(&self, record: &WorkloadRecord) -> Result<bool, AskError> {
         let lease = self.store.lease(LEASE).await?;
         let key = Key::from(format!("{PREFIX}{:016x}", rand::random::<u64>()));
         let question = StoredQuestion {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use weft_api::{ServiceId, Version, WorkloadId};
+use weft_api::{Backoff, ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
 use weft_store::{CommitError, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
@@ -32,7 +32,8 @@ const PREFIX: &str = "presence/";
 const LEASE: Duration = Duration::from_secs(10);
 /// What happens within this long is told at once.
 const PACE: Duration = Duration::from_secs(1);
-const RETRY: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(4);
 /// Parts of what one replica says. Fewer than the operations of one transaction of any store.
 const PARTITIONS: u64 = 64;
 /// What a transaction needs beside its values: keys and frames of all parts.
@@ -156,15 +157,17 @@ struct ReportWriter {
 
 impl ReportWriter {
     async fn tell_for_ever(&self) {
+        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             match self.writer.store.lease(LEASE).await {
                 Ok(lease) => {
+                    retry.reset();
                     let reason = self.tell_under(&lease).await;
                     tracing::warn!(reason, "other replicas may not know which workloads are connected here");
                 }
                 Err(error) => tracing::debug!(%error, "presence waits for the store"),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(retry.next_wait()).await;
         }
     }
 
@@ -172,7 +175,7 @@ impl ReportWriter {
     async fn tell_under(&self, lease: &Lease) -> String {
         let mut written: HashMap<u64, StoredReport> = HashMap::new();
         loop {
-            let Some(here) = self.reconciler.here().await else {
+            let Some(here) = self.reconciler.local_presence().await else {
                 return "the reconciler has ended".to_owned();
             };
             if let Err(reason) = self.writer.write(lease, &here, &mut written).await {

@@ -14,12 +14,10 @@ use tokio::time::{sleep, timeout};
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::lease::Lease;
 use crate::listing::list_all;
+use crate::pause::Pauses;
 use crate::record::{Entry, Event, Key, Revision};
 use crate::store::Store;
 use crate::txn::{Guard, Txn};
-
-/// Between tries while the store does not answer.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Even a watch that says nothing is not trusted for longer.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -61,18 +59,22 @@ impl Leadership {
 
 pub(crate) async fn campaign(store: Arc<dyn Store>, key: &str, candidate: &str, ttl: Duration) -> Leadership {
     let key = Key::from(key);
+    let mut pauses = Pauses::new();
     loop {
         let reason = match stand(&store, &key, candidate, ttl).await {
             Ok(leadership) => return leadership,
             Err(LeadershipLoss::Taken) => match await_vacancy(&*store, &key).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    pauses.reset();
+                    continue;
+                }
                 Err(ReadError::Compacted { .. } | ReadError::Ahead { .. }) => continue,
                 Err(ReadError::Unavailable { reason }) => reason,
             },
             Err(LeadershipLoss::Unavailable(reason)) => reason,
         };
         tracing::debug!(%key, reason, "an election waits for the store");
-        sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+        sleep(pauses.next()).await;
     }
 }
 

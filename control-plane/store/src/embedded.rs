@@ -41,7 +41,7 @@ const QUEUE: usize = 256;
 
 /// How long an open waits for a file that is in use: a handle that was just dropped, or a process that
 /// is just ending, releases it a moment later.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A store in one file. The file is released when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ fn open_patiently(
     let since = Instant::now();
     loop {
         match Writer::open(path.into(), Arc::clone(deadlines), retention) {
-            Err(OpenError::InUse { .. }) if since.elapsed() < PATIENCE => sleep(PATIENCE / 100),
+            Err(OpenError::InUse { .. }) if since.elapsed() < LOCK_TIMEOUT => sleep(LOCK_TIMEOUT / 100),
             opened => return opened,
         }
     }

@@ -14,7 +14,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
@@ -23,15 +22,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ReadError;
 use crate::listing::list_all;
+use crate::pause::Pauses;
 use crate::record::{Batch, Entry, Event, Key, Revision, Snapshot};
 use crate::store::Store;
 
 /// Changes that wait for the consumer before the follower stops reading: a few, so that a slow
 /// consumer is felt by the watch (which can relist) and not by memory.
 const QUEUE: usize = 16;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a follower gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,23 +120,22 @@ enum RoundEnd {
 
 impl Follower {
     async fn run(mut self) {
-        let mut ceiling = FIRST_PAUSE;
+        let mut pauses = Pauses::new();
         loop {
-            match self.round(&mut ceiling).await {
+            match self.round(&mut pauses).await {
                 RoundEnd::Dropped => return,
                 RoundEnd::Relist => {}
                 RoundEnd::Unavailable(reason) => {
                     tracing::warn!(prefix = self.prefix, reason, "cannot follow the store, trying again");
                     self.mark_stale(reason);
-                    ceiling = (ceiling * 2).min(LONGEST_PAUSE);
-                    sleep(rand::random_range(FIRST_PAUSE..=ceiling)).await;
+                    sleep(pauses.next()).await;
                 }
             }
         }
     }
 
     /// Lists, tells the difference, then watches until something ends that.
-    async fn round(&mut self, ceiling: &mut Duration) -> RoundEnd {
+    async fn round(&mut self, pauses: &mut Pauses) -> RoundEnd {
         let snapshot = match list_all(&*self.store, &self.prefix).await {
             Ok(snapshot) => snapshot,
             Err(error) => return error.into(),
@@ -154,7 +150,7 @@ impl Follower {
             Ok(batches) => batches,
             Err(error) => return error.into(),
         };
-        *ceiling = FIRST_PAUSE;
+        pauses.reset();
         self.health
             .send_if_modified(|health| std::mem::replace(health, FollowHealth::Live) != FollowHealth::Live);
         let resync = async {

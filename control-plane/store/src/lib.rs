@@ -51,6 +51,7 @@ mod lease;
 mod listing;
 mod memory;
 mod open;
+mod pause;
 mod record;
 mod state;
 mod store;

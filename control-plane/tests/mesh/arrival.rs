@@ -116,7 +116,7 @@ async fn listener_that_one_replica_sees_taken_is_known_to_the_other() {
     let mut stream = with_own_listeners(&a, &cart).await;
     // By then B has heard of the stream, which by itself is no listener.
     let there = async {
-        while !b.running.reconciler.is_elsewhere(&"shop/cart-1".parse().unwrap()).await {
+        while !b.running.reconciler.is_on_another_replica(&"shop/cart-1".parse().unwrap()).await {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

@@ -238,7 +238,7 @@ async fn m4_reports_of_made_up_ports_are_not_kept() {
         checker.report(cluster, HealthStatus::Unhealthy).await;
     }
     watcher.until_health("shop/cart/http", HealthStatus::Unhealthy as i32).await;
-    let here = plane.running.reconciler.here().await.unwrap();
+    let here = plane.running.reconciler.local_presence().await.unwrap();
     let health = here[&"shop/cart-1".parse().unwrap()].health.clone().unwrap();
     assert_eq!(health.len(), 1, "{health:?}");
     assert!(plane.metrics().await.contains(r#"weft_limited_total{limit="ports_not_asked"} 2"#));

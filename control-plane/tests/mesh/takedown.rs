@@ -38,7 +38,7 @@ const FLOODERS: u64 = 6;
 const JOINS_OF_A_TICK: usize = 5;
 const TICK: Duration = Duration::from_millis(10);
 /// What any of the others may take, on a machine that the strangers have busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn attack_time() -> Duration {
     let is_soak = std::env::var_os("WEFT_SOAK").is_some();
@@ -126,7 +126,7 @@ impl Record {
         doing: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
         let start = Instant::now();
-        let (done, error) = match timeout(PATIENCE, doing).await {
+        let (done, error) = match timeout(TIMEOUT, doing).await {
             Ok(Ok(done)) => (Some(done), None),
             Ok(Err(error)) => (None, Some(error.to_string())),
             Err(_) => (None, Some("not in time".to_owned())),
@@ -191,7 +191,7 @@ async fn silent_connections(xds: SocketAddr, end: CancellationToken) {
     let mut held = VecDeque::new();
     while !end.is_cancelled() {
         ticks.tick().await;
-        held.extend(timeout(PATIENCE, TcpStream::connect(xds)).await.ok().and_then(Result::ok));
+        held.extend(timeout(TIMEOUT, TcpStream::connect(xds)).await.ok().and_then(Result::ok));
         if held.len() > IDLE {
             held.pop_front();
         }
@@ -206,7 +206,7 @@ async fn idle_connections(member: Member, xds: SocketAddr, end: CancellationToke
         ticks.tick().await;
         open.retain(|connection| !connection.is_finished());
         if open.len() < most {
-            open.extend(timeout(PATIENCE, member.idle(xds)).await.ok().and_then(Result::ok));
+            open.extend(timeout(TIMEOUT, member.idle(xds)).await.ok().and_then(Result::ok));
         }
     }
     open.iter().for_each(JoinHandle::abort);

@@ -99,7 +99,7 @@ where
         }
     }
 
-    /// Whether the next request may be sent: the last exchange is over on both sides, and the server keeps the
+    /// Whether the next request may be sent: the last request is over on both sides, and the server keeps the
     /// connection. What the server has done since is seen by [`Connection::poll_idle`].
     pub fn is_reusable(&self) -> bool {
         self.stage == Stage::Idle && self.request.is_none() && self.outbox.is_empty()
@@ -120,7 +120,7 @@ where
         Poll::Ready(())
     }
 
-    /// Whether the last exchange is over as far as the server is concerned, and it keeps the connection.
+    /// Whether the last request is over as far as the server is concerned, and it keeps the connection.
     pub fn is_idle(&self) -> bool {
         self.stage == Stage::Idle
     }

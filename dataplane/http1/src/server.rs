@@ -153,11 +153,6 @@ where
         self.stage == Stage::Head
     }
 
-    /// Whether a part of a head has come, and the rest is waited for.
-    pub fn is_within_head(&self) -> bool {
-        self.stage == Stage::Head && !self.wire.borrow().inbox.bytes.is_empty()
-    }
-
     /// Whether nothing is waited for but the client's closing: a connection that is closed with bytes unread is reset,
     /// and the client may lose the answer (RFC 9112, section 9.6). How long that may take is for the caller to say.
     pub fn is_lingering(&self) -> bool {

@@ -59,7 +59,7 @@ impl Startup {
         self.complete_since.get_or_insert(now);
     }
 
-    /// It is not, or not any more, or that is known already.
+    /// Something of the first configuration is still missing: the quiet time starts anew.
     pub(super) fn incomplete(&mut self) {
         self.complete_since = None;
     }

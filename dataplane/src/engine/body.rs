@@ -83,7 +83,7 @@ impl RequestInterrupted {
     }
 }
 
-/// How far a request's body has come, shared with the exchange that reports it and with the limits that watch it.
+/// How far a request's body has come, shared with the request that reports it and with the limits that watch it.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Bytes of body read from the caller.

@@ -125,7 +125,7 @@ impl ChainState {
         self.trust.get()
     }
 
-    /// They were.
+    /// All clients that were let in have been looked at again since the trust changed.
     pub(crate) fn trust_settled(&self) {
         self.trust.set(TrustChange::Nothing);
     }

@@ -186,7 +186,7 @@ impl Connections {
     }
 
     /// The connections that `wanted` holds of.
-    pub(crate) fn select(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Weak<Connection>> {
+    pub(crate) fn find_all(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Weak<Connection>> {
         let live = self.live.borrow();
         live.values()
             .filter(|connection| connection.upgrade().is_some_and(|connection| wanted(&connection)))

@@ -22,7 +22,7 @@ pub(crate) struct MatchInput<'a> {
 }
 
 /// The chain for a connection, the listener's default one, or none.
-pub(crate) fn select<'a>(listener: &'a Listener, input: &MatchInput<'_>) -> Option<&'a Arc<FilterChain>> {
+pub(crate) fn find_chain<'a>(listener: &'a Listener, input: &MatchInput<'_>) -> Option<&'a Arc<FilterChain>> {
     let mut left: Vec<&Arc<FilterChain>> = listener.filter_chains.iter().collect();
     for criterion in CRITERIA {
         narrow(&mut left, |matches| criterion(matches, input));

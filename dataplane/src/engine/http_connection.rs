@@ -9,8 +9,8 @@ use super::clock::now;
 use super::clusters::Clusters;
 use super::connection::{Connection, Ending};
 use super::exec::Handover;
-use super::heard::Signs;
 use super::local::Local;
+use super::observed_stream::StreamActivity;
 use crate::runtime::HttpManager;
 
 /// What the requests of one connection share.
@@ -25,7 +25,7 @@ pub(crate) struct HttpConnection {
     pub(super) in_flight: Cell<u32>,
     pub(super) requests: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
-    pub(super) signs: Rc<Signs>,
+    pub(super) activity: Rc<StreamActivity>,
     /// The limits of a stream on their way to its task.
     pub(super) handover: Handover,
     pub(crate) closing: Cell<bool>,
@@ -55,7 +55,7 @@ impl HttpConnection {
             in_flight: Cell::new(0),
             requests: Cell::new(0),
             idle_since: Cell::new(now()),
-            signs: Rc::default(),
+            activity: Rc::default(),
             handover: Handover::default(),
             closing: Cell::new(false),
         })

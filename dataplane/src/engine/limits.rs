@@ -77,7 +77,7 @@ impl TimedOut {
     }
 }
 
-/// See the module.
+/// The time limits of one request, shared by its own task and the one that drives its connection.
 #[derive(Debug)]
 pub(crate) struct Limits {
     deadline: Deadline,

@@ -143,7 +143,7 @@ impl ListenerState {
         }
         let of_chains =
             |connection: &Connection| chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain));
-        let ending = self.worker.connections.select(of_chains);
+        let ending = self.worker.connections.find_all(of_chains);
         ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Finish));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(DRAIN).await;
@@ -241,7 +241,7 @@ impl ListenerState {
         };
         // The listener may have changed while the peer was slow: the chain comes from the newest resource.
         let newest = self.config.borrow().clone();
-        let Some(chain) = filter_chain_match::select(&newest, &facts) else {
+        let Some(chain) = filter_chain_match::find_chain(&newest, &facts) else {
             worker.shard.inc(config.stats.no_filter_chain_match);
             return None;
         };

@@ -21,10 +21,10 @@ use super::clock::now;
 use super::clusters::Clusters;
 use super::connection::{Connection, Ending};
 use super::exec::Streams;
-use super::heard::Heard;
 use super::http_connection::{HttpConnection, Protocol};
 use super::limits::Limits;
 use super::local::Local;
+use super::observed_stream::ObservedStream;
 use super::stream::Stream;
 use super::{connection_manager, tcp};
 use crate::preface;
@@ -84,7 +84,7 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
 async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &HttpManager) {
     let (worker, protocol) = (connection.worker.clone(), connection.protocol);
     let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
-    let io = Heard { stream, signs: connection.signs.clone() };
+    let io = ObservedStream { stream, activity: connection.activity.clone() };
     let ended = match protocol {
         Protocol::Http1 => {
             let limits = Limits::new(&worker.deadlines);

@@ -10,13 +10,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{BodyError, Incoming};
-use super::heard::Heard;
+use super::observed_stream::ObservedStream;
 use super::stream::Stream;
 
 /// The caller's side, which is there once the answer has gone out.
 #[derive(Debug)]
 pub(super) enum Upgrade {
-    Http1(weft_http1::server::Upgrade<Heard>),
+    Http1(weft_http1::server::Upgrade<ObservedStream>),
     Http2(OnUpgrade),
 }
 
@@ -33,8 +33,8 @@ impl Upgrade {
     pub(super) async fn stream(self) -> Result<Upgraded, BodyError> {
         match self {
             Self::Http1(upgrade) => {
-                let (heard, ahead) = upgrade.await.map_err(BodyError::Http1)?;
-                Ok(Upgraded::Connection(heard.stream.rewind(ahead.into())))
+                let (observed, ahead) = upgrade.await.map_err(BodyError::Http1)?;
+                Ok(Upgraded::Connection(observed.stream.rewind(ahead.into())))
             }
             Self::Http2(upgrade) => upgrade.await.map(Upgraded::stream_of).map_err(BodyError::Http2),
         }

@@ -1,10 +1,6 @@
 //! A share of requests.
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-
-use crate::decode::fields;
-use crate::rejection::{Notes, Rejection};
+mod decode;
 
 /// Parts of a million.
 const WHOLE: u32 = 1_000_000;
@@ -30,40 +26,5 @@ impl Fraction {
     #[must_use]
     pub fn at_most(self, numerator: u32) -> Self {
         Self { numerator: self.numerator.min(numerator), ..self }
-    }
-
-    /// Reads a share; one that is absent is none.
-    pub(super) fn decode(given: Option<&FractionalPercent>, field: &str) -> Result<Self, Rejection> {
-        let Some(given) = given else { return Ok(Self::NONE) };
-        Ok(Self { numerator: given.numerator, unit: fields::parts_of_a_million(given, field)? })
-    }
-
-    /// Reads the default value of a share that Envoy's runtime may change, and there is no runtime here; `absent` where
-    /// none is given.
-    pub(super) fn of_runtime(
-        given: Option<&RuntimeFractionalPercent>,
-        absent: Self,
-        field: &str,
-        notes: &mut Notes,
-    ) -> Result<Self, Rejection> {
-        let Some(given) = given else { return Ok(absent) };
-        notes.ignored(&given.runtime_key, &format!("{field}.runtime_key"));
-        Self::decode(given.default_value.as_ref(), &format!("{field}.default_value"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_holds_for_its_part_of_all_numbers() {
-        let quarter = FractionalPercent { numerator: 25, denominator: 0 };
-        let quarter = Fraction::decode(Some(&quarter), "x").unwrap();
-        assert!(quarter.holds(249_999) && !quarter.holds(250_000));
-        assert!(Fraction::ALL.holds(u64::MAX) && !Fraction::NONE.holds(0));
-        assert!(!quarter.at_most(10).holds(100_000) && quarter.at_most(100).holds(100_000));
-        let unknown = FractionalPercent { numerator: 1, denominator: 9 };
-        assert_eq!(Fraction::decode(Some(&unknown), "x").unwrap_err().field, "x.denominator");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::health_check::HealthChecker;
 use envoy_types::pb::envoy::config::core::v3::health_check::Payload;
@@ -197,11 +198,7 @@ fn payload(given: &Payload) -> Result<Vec<u8>, Rejection> {
     let wrong = || Rejection::new("payload.text", "must be hexadecimal");
     match &given.payload {
         Some(PayloadKind::Binary(bytes)) => Ok(bytes.clone()),
-        Some(PayloadKind::Text(text)) if text.len() % 2 == 0 && text.is_ascii() => (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong()))
-            .collect(),
-        Some(PayloadKind::Text(_)) => Err(wrong()),
+        Some(PayloadKind::Text(text)) => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| wrong()),
         None => Ok(Vec::new()),
     }
 }

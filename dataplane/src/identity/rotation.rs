@@ -9,6 +9,7 @@ use rand::Rng as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weft_api::Backoff;
 
 use super::Identity;
 use super::join::{Issuer, renew};
@@ -62,14 +63,12 @@ pub fn renewal_point(identity: &Identity) -> SystemTime {
     point(identity, rand::rng().random_range(0.5..0.6))
 }
 
-/// How long to wait after `failures` failures in a row.
-fn retry_after(failures: u32, identity: &Identity, now: SystemTime) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_RETRY);
-    let jittered = doubled.mul_f64(rand::rng().random_range(0.75..1.0));
+/// What is left of a wait before the next try when the certificate's end is near.
+fn not_too_late(wait: Duration, identity: &Identity, now: SystemTime) -> Duration {
     match point(identity, 0.9).duration_since(now) {
         // A long wait must not reach far into the urgent part.
-        Ok(calm) if !calm.is_zero() => jittered.min(calm.max(FIRST_RETRY)),
-        Ok(_) | Err(_) => jittered.min(URGENT_RETRY),
+        Ok(calm) if !calm.is_zero() => wait.min(calm.max(FIRST_RETRY)),
+        Ok(_) | Err(_) => wait.min(URGENT_RETRY),
     }
 }
 
@@ -81,7 +80,7 @@ pub async fn rotate(
     keep: impl Fn(&Identity),
     stop: CancellationToken,
 ) {
-    let mut failures = 0;
+    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut due = renewal_point(&identity.borrow());
     loop {
         let waited = stop.run_until_cancelled(sleep_until(due, clock)).await;
@@ -93,15 +92,14 @@ pub async fn rotate(
         let now = clock.now();
         match renewed {
             Ok(renewed) => {
-                failures = 0;
+                retry.reset();
                 due = renewal_point(&renewed).max(now + SHORTEST_WAIT);
                 keep(&renewed);
                 tracing::info!(serial = renewed.serial(), "certificate renewed");
                 identity.send_replace(Arc::new(renewed));
             }
             Err(error) => {
-                failures += 1;
-                let wait = retry_after(failures, &current, now);
+                let wait = not_too_late(retry.next_wait(), &current, now);
                 due = now + wait;
                 let left = current.not_after().duration_since(now).unwrap_or_default();
                 tracing::warn!(%error, ?wait, expires_in = ?left, "the certificate is not renewed, trying again");
@@ -213,8 +211,8 @@ mod tests {
             assert_eq!(rotation.identity.borrow().serial(), first.serial(), "the old one serves");
             let asked = rotation.asked.borrow().clone();
             let gaps: Vec<f64> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
-            assert!((0.7..=1.1).contains(&gaps[0]), "{gaps:?}");
-            assert!((1.4..=2.1).contains(&gaps[1]), "{gaps:?}");
+            assert!((0.9..=2.1).contains(&gaps[0]), "{gaps:?}");
+            assert!((0.9..=4.1).contains(&gaps[1]), "{gaps:?}");
             assert!(gaps.iter().all(|gap| *gap <= 60.5), "{gaps:?}");
             let late = asked.iter().zip(&gaps).filter(|(at, _)| at.as_secs() >= 901);
             assert!(late.clone().count() >= 5, "{asked:?}");

@@ -7,7 +7,7 @@ use weft_e2e::harness::{Place, until};
 
 use crate::site::{SERVICES, Site};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const SIDECAR: &str = "--sidecar=127.0.0.1:15001";
 
 /// `outside` is on `alpha` alone. On each machine something listens on loopback at the same port, which must never be
@@ -69,7 +69,7 @@ async fn a_host_that_is_no_service_is_forwarded_where_the_mesh_says_so_and_never
         site.apply(&mesh("RegistryOnly")).await?;
         for machine in ["beta", "gamma"] {
             let place = site.machine(machine).place();
-            until("nothing is forwarded any more", PATIENCE, async || {
+            until("nothing is forwarded any more", TIMEOUT, async || {
                 let said = refused(place, "10.77.0.1:9090", &[]).await?;
                 ensure!(said.contains("RegistryOnly"), "{said}");
                 Ok(())
@@ -88,7 +88,7 @@ async fn forwards(place: &Place) -> anyhow::Result<()> {
     for (host, flags) in hosts.into_iter().flat_map(|host| [(host, &[][..]), (host, &["--tunnel"])]) {
         let url = format!("http://{host}/");
         let flags = [&[SIDECAR], flags].concat();
-        until(&format!("{host} is forwarded to, {flags:?}"), PATIENCE, async || {
+        until(&format!("{host} is forwarded to, {flags:?}"), TIMEOUT, async || {
             let tree: serde_json::Value = serde_json::from_str(&place.call_with(&url, &flags).await?)?;
             ensure!(tree["service"] == "outside" && tree["peer"] == "", "{tree}");
             Ok(())

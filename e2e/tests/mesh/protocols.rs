@@ -118,7 +118,7 @@ fn catalog_sni(server: &Workload) -> String {
 }
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: catalog\r\nconnection: close\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Plain HTTP gets no answer: the listener takes TLS only.
 async fn refuses_plain_connections(server: &Workload) -> anyhow::Result<()> {
@@ -126,7 +126,7 @@ async fn refuses_plain_connections(server: &Workload) -> anyhow::Result<()> {
     // The proxy may have closed already.
     drop(stream.write_all(REQUEST).await);
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await;
     ensure!(read.is_ok(), "the connection stays open");
     let text = String::from_utf8_lossy(&answer);
     ensure!(!text.contains("HTTP/1.1"), "an answer came: {text}");
@@ -152,6 +152,6 @@ async fn ask(server: &Workload, sni: &str, presented: Option<&Presented>) -> any
     let mut stream = dial(server.inbound(), sni, b"http/1.1", presented).await?;
     stream.write_all(REQUEST).await?;
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.context("no end")??;
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.context("no end")??;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -28,8 +28,23 @@ fn no_three_files_import_each_other_in_a_circle() {
     nothing_in(&found, "move what they share to a file below:");
 }
 
+/// The imports of a crate's own modules, from one to the other.
+pub fn imports(root: &str) -> Vec<(Path, Path)> {
+    let files: Vec<SourceFile> = source::rust()
+        .into_iter()
+        .filter(|file| !file.is_test() && file.path.starts_with(&format!("{root}/")))
+        .collect();
+    let read = Crate::read(root, &files);
+    let arrows = |(from, (_, named)): (&Path, &(String, Vec<Named>))| {
+        let from = from.clone();
+        let to = read.arrows(&from, named);
+        to.into_iter().map(move |to| (from.clone(), to)).collect::<Vec<_>>()
+    };
+    read.modules.iter().flat_map(arrows).collect()
+}
+
 /// A path of names, from the root of the crate for a module.
-type Path = Vec<String>;
+pub type Path = Vec<String>;
 
 /// What a module names.
 struct Named {

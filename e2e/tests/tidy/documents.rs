@@ -45,6 +45,34 @@ fn yaml_in_the_documentation_is_taken() {
     nothing_in(&found, "the documentation shows YAML that is refused:");
 }
 
+/// A place is `FOLDER/…/FILE`, a test `FILE::NAME`; `…::NAME` is one of the file named before.
+#[test]
+fn places_and_tests_that_the_architecture_names_exist() {
+    let page = std::fs::read_to_string(source::root().join("ARCHITECTURE.md")).unwrap();
+    let folders = "api|cli|control-plane|dataplane|e2e|policies";
+    let place = Regex::new(&format!(r"`((?:{folders})/[\w/.-]+|…)(?:::(\w+))?`")).unwrap();
+    let (mut found, mut named, mut last) = (Vec::new(), 0, String::new());
+    for mention in place.captures_iter(&page) {
+        if &mention[1] != "…" {
+            mention[1].clone_into(&mut last);
+        }
+        let path = source::root().join(&last);
+        match mention.get(2) {
+            None if path.exists() => {}
+            None => found.push(last.clone()),
+            Some(test) => {
+                named += 1;
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                if !text.contains(&format!("fn {}(", test.as_str())) {
+                    found.push(format!("{last}::{}", test.as_str()));
+                }
+            }
+        }
+    }
+    assert!(named > 10, "only {named} tests are named");
+    nothing_in(&found, "ARCHITECTURE.md names what is not there:");
+}
+
 #[test]
 fn make_targets_in_the_documentation_exist() {
     let makefile = std::fs::read_to_string(source::root().join("Makefile")).unwrap();

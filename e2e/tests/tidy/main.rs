@@ -8,6 +8,7 @@ mod circles;
 mod documents;
 mod features;
 mod files;
+mod floors;
 mod layers;
 mod rules;
 mod source;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use envoy_types::pb::envoy::config::core::v3::{
     HeaderValue, HeaderValueOption, HealthCheck, RequestMethod, health_check,
 };
@@ -113,7 +114,7 @@ fn grpc_over_http(service: &str) -> health_check::HttpHealthCheck {
 
 /// Bytes as Envoy takes them: text of hexadecimal digits.
 fn payload(bytes: &[u8]) -> health_check::Payload {
-    let text = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = HEXLOWER.encode(bytes);
     health_check::Payload { payload: Some(health_check::payload::Payload::Text(text)) }
 }
 

@@ -139,7 +139,7 @@ fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac) -> Compile
     let mut overrides = FilterOverrides::default();
     authorization.per_route(&mut overrides);
     let mut body = RouteConfiguration { name: name.clone(), ..Default::default() }.encode_to_vec();
-    wire::append_message(&mut body, VIRTUAL_HOSTS, &overrides.of_virtual_host(&host));
+    wire::append_message(&mut body, VIRTUAL_HOSTS, &overrides.encode(&host));
     let mut origins = Origins::of_service(service);
     origins.extend(authorization.origins());
     let refs = vec![ResourceRef::new(ResourceKind::Cluster, name.as_str())];

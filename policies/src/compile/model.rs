@@ -208,13 +208,4 @@ impl<'a> Model<'a> {
         names.dedup();
         names.into_iter().map(|name| SpiffeId::service(self.trust_domain, name)).collect()
     }
-
-    /// Joined workloads that the service's selector would take by labels that they declared of themselves.
-    pub fn lookalikes(
-        &self,
-        service: &'a ServiceId,
-        spec: &'a Service,
-    ) -> impl Iterator<Item = &'a WorkloadState> + use<'a> {
-        self.workloads_in(&service.namespace).filter(move |workload| workload.looks_like(service, spec))
-    }
 }

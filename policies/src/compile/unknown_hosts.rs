@@ -107,7 +107,7 @@ pub(super) fn virtual_host(scope: &Scope, model: &Model<'_>) -> (Vec<u8>, Option
     let forwarding = host(vec![route::tunnel(&action), route::forward(route::any_path(), action)]);
     let mut overrides = FilterOverrides::default();
     overrides.insert(AUTHORIZATION, wire::any(&refusal(model)));
-    (overrides.of_virtual_host(&forwarding), Some(DYNAMIC_FORWARD_PROXY))
+    (overrides.encode(&forwarding), Some(DYNAMIC_FORWARD_PROXY))
 }
 
 /// The filters of a listener for the application's requests, before the router. The rules stand in the virtual host:

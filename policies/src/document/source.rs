@@ -47,12 +47,6 @@ impl DocumentSource {
         self.tree.find(path).value
     }
 
-    /// Where the key of the field at `path` begins; the nearest place above it when it is not written.
-    #[must_use]
-    pub fn key_position(&self, path: &Path) -> Position {
-        self.tree.find(path).key
-    }
-
     /// `SOURCE:LINE:COLUMN` of the value at `path`.
     #[must_use]
     pub fn place(&self, path: &Path) -> String {

@@ -42,6 +42,18 @@ impl fmt::Display for Level {
     }
 }
 
+/// Whose registration with the mesh a change of an object may alter: who is granted which names, and whose reports of
+/// health count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Nobody's.
+    Nobody,
+    /// That of the workload of the same name.
+    Itself,
+    /// Those of a service's members, and of whom it selects.
+    Members,
+}
+
 /// What the table says of a kind beside its type.
 struct Row {
     name: &'static str,
@@ -49,6 +61,7 @@ struct Row {
     short: &'static [&'static str],
     api_versions: &'static [&'static str],
     level: Option<Level>,
+    registration: Registration,
 }
 
 macro_rules! declare_kind {
@@ -103,6 +116,12 @@ impl Kind {
     #[must_use]
     pub const fn level(self) -> Option<Level> {
         self.row().level
+    }
+
+    /// Whose registration a change of an object of this kind may alter.
+    #[must_use]
+    pub const fn registration(self) -> Registration {
+        self.row().registration
     }
 
     /// The kind that `word` names: singular, plural or short, in any case.

@@ -14,6 +14,7 @@ macro_rules! with_kinds {
                 short: &[],
                 api_versions: &[API_VERSION],
                 level: Some(Level::Mesh),
+                registration: Registration::Nobody,
             }
             /// Name, ports and members.
             Service service {
@@ -22,6 +23,7 @@ macro_rules! with_kinds {
                 short: &["svc"],
                 api_versions: &[API_VERSION],
                 level: Some(Level::Service),
+                registration: Registration::Members,
             }
             /// One instance of an application: what a document says of it, beside what it declares when it joins.
             Workload workload {
@@ -30,6 +32,7 @@ macro_rules! with_kinds {
                 short: &["wl"],
                 api_versions: &[API_VERSION],
                 level: None,
+                registration: Registration::Itself,
             }
             /// Routing of HTTP requests.
             HttpRoute http_route {
@@ -38,6 +41,7 @@ macro_rules! with_kinds {
                 short: &["hr"],
                 api_versions: &[API_VERSION, GATEWAY_API_VERSION],
                 level: Some(Level::Route),
+                registration: Registration::Nobody,
             }
             /// Routing of calls of gRPC.
             GrpcRoute grpc_route {
@@ -46,6 +50,7 @@ macro_rules! with_kinds {
                 short: &["gr"],
                 api_versions: &[API_VERSION, GATEWAY_API_VERSION],
                 level: Some(Level::Route),
+                registration: Registration::Nobody,
             }
             /// Routing of connections, in proportion to weights.
             TcpRoute tcp_route {
@@ -54,6 +59,7 @@ macro_rules! with_kinds {
                 short: &["tr"],
                 api_versions: &[API_VERSION, GATEWAY_API_VERSION],
                 level: Some(Level::Route),
+                registration: Registration::Nobody,
             }
             /// Everything about calling a backend.
             TrafficPolicy traffic_policy {
@@ -62,6 +68,7 @@ macro_rules! with_kinds {
                 short: &["tp"],
                 api_versions: &[API_VERSION],
                 level: None,
+                registration: Registration::Nobody,
             }
             /// Who may call what.
             AuthorizationPolicy authorization_policy {
@@ -70,6 +77,7 @@ macro_rules! with_kinds {
                 short: &["ap", "authz"],
                 api_versions: &[API_VERSION],
                 level: None,
+                registration: Registration::Nobody,
             }
         }
     };

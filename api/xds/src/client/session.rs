@@ -17,7 +17,7 @@ pub struct Session {
     /// Sent with the first message of each stream (S1).
     node: wire::Node,
     /// Subscription and accepted versions of each type, by [`ResourceKind::index`].
-    types: [SubscriptionState; 6],
+    types: [SubscriptionState; ResourceKind::COUNT],
     /// How many streams have been opened; 0 before the first.
     stream: u64,
     /// The node was sent on this stream.

@@ -1,7 +1,6 @@
 //! Requests: what they subscribe to, what they bring along, what they answer. Always in that order (S7).
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use weft_api::resource::{ResourceKind, Version};
 
@@ -53,8 +52,7 @@ impl Session {
     ///
     /// # Errors
     /// When the stream has to end; the text is for the client.
-    pub fn on_request(&mut self, now: Instant, request: Request) -> Result<(), RequestError> {
-        let _ = now;
+    pub fn on_request(&mut self, request: Request) -> Result<(), RequestError> {
         match (self.variant, request) {
             (Variant::Delta, Request::Delta(request)) => self.on_delta(request),
             (Variant::Sotw, Request::Sotw(request)) => self.on_sotw(request),

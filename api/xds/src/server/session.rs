@@ -27,7 +27,7 @@ pub struct Session {
     /// The newest view; none before the first, and nothing is answered until then (S14).
     pub(super) view: Option<View>,
     /// Subscription and resources of each type, by [`ResourceKind::index`].
-    pub(super) types: [WatchedType; 6],
+    pub(super) types: [WatchedType; ResourceKind::COUNT],
     /// The clusters that listeners or routes wait for, by name (W5).
     pub(super) gates: BTreeMap<Arc<str>, Gate>,
     /// Reported, and not yet taken by [`Self::next_event`].

@@ -104,7 +104,7 @@ impl Stream {
 
     fn ask(&mut self, kind: ResourceKind, mut request: DeltaDiscoveryRequest) {
         request.type_url = kind.type_url().to_owned();
-        self.session.on_request(self.now, Request::Delta(request)).unwrap();
+        self.session.on_request(Request::Delta(request)).unwrap();
     }
 
     fn ack(&mut self, response: &DeltaDiscoveryResponse) {
@@ -183,7 +183,7 @@ impl Stream {
             type_url: kind.type_url().into(),
             ..Default::default()
         };
-        self.session.on_request(self.now, Request::Sotw(request)).unwrap();
+        self.session.on_request(Request::Sotw(request)).unwrap();
     }
 
     fn list_refusing(&mut self, kind: ResourceKind, list: &[&str], nonce: &str, message: &str) {
@@ -194,7 +194,7 @@ impl Stream {
             error_detail: Some(Status { code: 3, message: message.into(), details: vec![] }),
             ..Default::default()
         };
-        self.session.on_request(self.now, Request::Sotw(request)).unwrap();
+        self.session.on_request(Request::Sotw(request)).unwrap();
     }
 
     fn poll_sotw(&mut self) -> Option<DiscoveryResponse> {

@@ -139,7 +139,7 @@ impl ServedSession {
         request: D::Request,
         context: &StreamContext<P>,
     ) -> Result<(), Status> {
-        let taken = self.session.on_request(Instant::now(), D::read(request));
+        let taken = self.session.on_request(D::read(request));
         taken.map_err(|error| {
             if matches!(error, RequestError::TooManyNames(_)) {
                 context.publisher.refused(&context.peer, Excess::Names);

@@ -25,7 +25,7 @@ use crate::ca::tests::Mesh;
 use crate::tls::identify;
 
 /// Long enough for anything that does not wait, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// What is known not to answer is waited for this long.
 const SILENCE: Duration = Duration::from_millis(500);
 const LARGE: usize = 64 << 20;
@@ -133,12 +133,12 @@ impl RunningListener {
     }
 
     async fn answers(&self) -> bool {
-        self.connections.answers(&web_1(), PATIENCE, |_| true).await
+        self.connections.answers(&web_1(), TIMEOUT, |_| true).await
     }
 }
 
 pub(crate) async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("within 20 s")
+    tokio::time::timeout(TIMEOUT, what).await.expect("within 20 s")
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn client_in_the_middle_of_a_large_response_answers_and_gets_it_whole() {
     let connections = server.connections.clone();
     let asking = tokio::spawn(async move {
         for _ in 0..10 {
-            assert!(connections.answers(&web_1(), PATIENCE, |_| true).await);
+            assert!(connections.answers(&web_1(), TIMEOUT, |_| true).await);
         }
     });
     let mut received = 0;

@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::super::heard::Heard;
+use super::super::observed_stream::ObservedStream;
 use super::error::BodyError;
 
 /// What a caller sends after a request's head.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// Read from the caller's connection when it is asked for.
-    Http1(weft_http1::server::RequestBody<Heard>),
+    Http1(weft_http1::server::RequestBody<ObservedStream>),
     /// A stream's.
     Http2(hyper::body::Incoming),
 }

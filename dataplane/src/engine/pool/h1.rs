@@ -29,10 +29,10 @@ struct Idle {
 }
 
 impl Idle {
-    /// Whether its last exchange is over, or it is closed; one whose request body is still being sent is not.
+    /// Whether its last request is over, or it is closed; one whose request body is still being sent is not.
     fn is_settled(&self) -> bool {
         if !self.wire.is_reusable() {
-            self.wire.glance();
+            self.wire.check_idle();
         }
         self.wire.is_reusable() || self.wire.is_closed()
     }
@@ -46,7 +46,7 @@ impl Idle {
         if self.connection.idle_for() > STALE {
             tokio::task::yield_now().await;
         }
-        self.wire.glance();
+        self.wire.check_idle();
         if self.is_closed() {
             self.wire.close();
             return None;
@@ -55,7 +55,7 @@ impl Idle {
     }
 }
 
-/// An h1 connection in use. It goes back into the pool by [`H1Lease::give_back`]; dropped before, its exchange was
+/// An h1 connection in use. It goes back into the pool by [`H1Lease::give_back`]; dropped before, its request was
 /// broken off, and it is closed at once: nothing that either side still waits for may hold it.
 #[derive(Debug)]
 pub(crate) struct H1Lease {
@@ -79,7 +79,7 @@ enum LeaseEnd {
 impl H1Lease {
     fn new(connection: Rc<UpstreamConnection>, wire: Rc<H1Wire>, of: Rc<H1Connections>) -> Self {
         connection.begin();
-        wire.attend();
+        wire.begin_request();
         Self { connection, wire, of, end: LeaseEnd::BrokenOff }
     }
 
@@ -107,10 +107,10 @@ impl H1Lease {
         self.wire.take_stream()
     }
 
-    /// The exchange ended well: the next request may use the connection.
+    /// The request ended well: the next request may use the connection.
     pub(crate) fn give_back(mut self) {
         self.end = LeaseEnd::Closing;
-        if self.connection.spent.get() || self.of.retired.get() || !self.wire.rest() {
+        if self.connection.spent.get() || self.of.retired.get() || !self.wire.finish_request() {
             return;
         }
         let (connection, wire) = (self.connection.clone(), self.wire.clone());
@@ -181,7 +181,7 @@ impl H1Connections {
         let (watched, kept) = (connection.clone(), wire.clone());
         tokio::task::spawn_local(async move {
             std::future::poll_fn(|cx| {
-                if kept.keep(cx).is_ready() {
+                if kept.poll_task(cx).is_ready() {
                     return Poll::Ready(());
                 }
                 watched.poll_end(cx)

@@ -32,18 +32,18 @@ pub(super) struct H1Wire {
     /// Gone when it is closed, or has become a tunnel.
     http: RefCell<Option<Http>>,
     /// A request uses it.
-    attended: Cell<bool>,
+    in_use: Cell<bool>,
     /// It ends when what is left of its last request was sent.
     closing: Cell<bool>,
     /// Wakes its own task.
-    keeper: RefCell<Option<Waker>>,
+    task_waker: RefCell<Option<Waker>>,
     /// Wakes the request that uses it.
-    attendant: RefCell<Option<Waker>>,
+    request_waker: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for H1Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("H1Wire").field("attended", &self.attended).finish_non_exhaustive()
+        f.debug_struct("H1Wire").field("in_use", &self.in_use).finish_non_exhaustive()
     }
 }
 
@@ -52,16 +52,16 @@ impl H1Wire {
         let http = Http::new(stream, Options { limits: LIMITS, case: FieldCase::Lower });
         Rc::new(Self {
             http: RefCell::new(Some(http)),
-            attended: Cell::new(false),
+            in_use: Cell::new(false),
             closing: Cell::new(false),
-            keeper: RefCell::default(),
-            attendant: RefCell::default(),
+            task_waker: RefCell::default(),
+            request_waker: RefCell::default(),
         })
     }
 
     /// A request begins to use it.
-    pub(super) fn attend(&self) {
-        self.attended.set(true);
+    pub(super) fn begin_request(&self) {
+        self.in_use.set(true);
     }
 
     /// Takes a request; it goes out when the response is polled.
@@ -77,7 +77,7 @@ impl H1Wire {
         let Some(http) = &mut *slot else { return Poll::Ready(Err(Error::Gone)) };
         let polled = http.poll_head(cx);
         if polled.is_pending() {
-            keep(&self.attendant, cx);
+            store_waker(&self.request_waker, cx);
         }
         polled
     }
@@ -87,7 +87,7 @@ impl H1Wire {
         let Some(http) = &mut *slot else { return Poll::Ready(Some(Err(Error::Gone))) };
         let polled = http.poll_frame(cx);
         if polled.is_pending() {
-            keep(&self.attendant, cx);
+            store_waker(&self.request_waker, cx);
         }
         polled
     }
@@ -102,18 +102,18 @@ impl H1Wire {
     }
 
     /// The request is over, and has its response; whether the connection may be kept for others.
-    pub(super) fn rest(&self) -> bool {
-        self.attended.set(false);
-        self.glance();
+    pub(super) fn finish_request(&self) -> bool {
+        self.in_use.set(false);
+        self.check_idle();
         !self.is_closed()
     }
 
     /// Looks what has happened. What happens next is for its own task, which need not be woken to learn so.
-    pub(super) fn glance(&self) {
-        let keeper = self.keeper.borrow().clone();
+    pub(super) fn check_idle(&self) {
+        let task_waker = self.task_waker.borrow().clone();
         // One that had no turn yet looks by itself.
-        let Some(keeper) = keeper else { return };
-        if self.poll_idle(&mut Context::from_waker(&keeper)).is_ready() {
+        let Some(task_waker) = task_waker else { return };
+        if self.poll_idle(&mut Context::from_waker(&task_waker)).is_ready() {
             self.close();
         }
     }
@@ -128,9 +128,9 @@ impl H1Wire {
     }
 
     /// One turn of its own task; ready when the connection is over.
-    pub(super) fn keep(&self, cx: &mut Context<'_>) -> Poll<()> {
-        keep(&self.keeper, cx);
-        if !self.attended.get() {
+    pub(super) fn poll_task(&self, cx: &mut Context<'_>) -> Poll<()> {
+        store_waker(&self.task_waker, cx);
+        if !self.in_use.get() {
             return self.poll_idle(cx);
         }
         if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
@@ -139,9 +139,9 @@ impl H1Wire {
     /// Ends it when what is left of its request was sent.
     pub(super) fn finish(&self) {
         self.closing.set(true);
-        self.attended.set(false);
-        if let Some(keeper) = &*self.keeper.borrow() {
-            keeper.wake_by_ref();
+        self.in_use.set(false);
+        if let Some(task_waker) = &*self.task_waker.borrow() {
+            task_waker.wake_by_ref();
         }
     }
 
@@ -158,11 +158,11 @@ impl H1Wire {
 
     fn take(&self) -> Option<Http> {
         let http = self.http.borrow_mut().take();
-        if let Some(attendant) = self.attendant.take() {
-            attendant.wake();
+        if let Some(request_waker) = self.request_waker.take() {
+            request_waker.wake();
         }
-        if let Some(keeper) = &*self.keeper.borrow() {
-            keeper.wake_by_ref();
+        if let Some(task_waker) = &*self.task_waker.borrow() {
+            task_waker.wake_by_ref();
         }
         http
     }
@@ -170,7 +170,7 @@ impl H1Wire {
 
 /// Remembers whom to wake.
 #[inline]
-fn keep(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+fn store_waker(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
     match &mut *slot.borrow_mut() {
         Some(known) => known.clone_from(cx.waker()),
         slot => *slot = Some(cx.waker().clone()),

@@ -109,7 +109,7 @@ impl H2Lease {
         UploadBody::new(body, upload)
     }
 
-    /// The exchange ended well: what is left of a request that was read whole may still go out, and has its place as
+    /// The request ended well: what is left of a request that was read whole may still go out, and has its place as
     /// long.
     pub(crate) fn finish(mut self) {
         if let Some(upload) = self.upload.take() {

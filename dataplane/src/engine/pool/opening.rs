@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// See the module.
+/// A connection to a server that is read only once its first request has been written.
 #[derive(Debug)]
 pub(super) struct Opening<S> {
     stream: S,

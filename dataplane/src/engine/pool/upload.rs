@@ -99,7 +99,7 @@ pub(super) struct Upload {
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     stopped: Cell<bool>,
-    /// The stream's place on the connection, where the task outlives the exchange.
+    /// The stream's place on the connection, where the task outlives the request.
     place: RefCell<Option<StreamPlace>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -128,7 +128,7 @@ impl Upload {
 }
 
 impl Stop {
-    /// The exchange is over, and the task goes on: it has the place until it ends, or at once where there is no task.
+    /// The request is over, and the task goes on: it has the place until it ends, or at once where there is no task.
     pub(super) fn keep(self: Rc<Self>, place: Option<StreamPlace>) {
         *self.place.borrow_mut() = place;
     }

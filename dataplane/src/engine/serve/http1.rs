@@ -9,9 +9,9 @@ use weft_http1::{FieldCase, Malformed};
 
 use super::super::body::Incoming;
 use super::super::connection_manager;
-use super::super::heard::Heard;
 use super::super::http_connection::HttpConnection;
 use super::super::limits::Limits;
+use super::super::observed_stream::ObservedStream;
 use super::super::response_body::ResponseBody;
 use super::{Driven, Ended};
 use crate::runtime::HttpManager;
@@ -20,7 +20,7 @@ use crate::runtime::HttpManager;
 pub(super) fn driver<A>(
     connection: Rc<HttpConnection>,
     limits: Rc<Limits>,
-    io: Heard,
+    io: ObservedStream,
     manager: &HttpManager,
     answer: impl FnMut(Request<Incoming>) -> A,
 ) -> impl Driven
@@ -39,7 +39,7 @@ struct Service<F> {
     answer: F,
 }
 
-impl<F, A> server::Service<Heard> for Service<F>
+impl<F, A> server::Service<ObservedStream> for Service<F>
 where
     F: FnMut(Request<Incoming>) -> A,
     A: Future<Output = Response<ResponseBody>>,
@@ -47,7 +47,7 @@ where
     type Body = ResponseBody;
     type Answer = A;
 
-    fn answer(&mut self, request: Request<RequestBody<Heard>>) -> A {
+    fn answer(&mut self, request: Request<RequestBody<ObservedStream>>) -> A {
         (self.answer)(request.map(Incoming::Http1))
     }
 
@@ -56,7 +56,7 @@ where
     }
 }
 
-impl<S: server::Service<Heard>> Driven for Connection<Heard, S> {
+impl<S: server::Service<ObservedStream>> Driven for Connection<ObservedStream, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         Self::poll(self, cx).map(|ended| match ended {
             Ok(End::Closed | End::Upgraded) => Ended::Well,

@@ -35,7 +35,7 @@ pub(super) struct Life {
     head_ends: Option<Instant>,
     /// How long the peer may take nothing of what is there for it.
     stall: Option<Duration>,
-    /// The last time that it was seen to take nothing, as [`Signs::stalled`] says it, and when that has lasted too long.
+    /// The last time that it was seen to take nothing, as [`StreamActivity::stalled`] says it, and when that has lasted too long.
     stalled: Option<(u32, Instant)>,
     /// How many requests there had been when bytes were last looked for.
     requests: u32,
@@ -99,7 +99,7 @@ impl Life {
 
     /// Bytes between two requests begin a head, which has to be complete in time.
     fn look_for_a_head(&mut self, connection: &HttpConnection) {
-        if connection.protocol == Protocol::Http2 || !connection.signs.take_heard() {
+        if connection.protocol == Protocol::Http2 || !connection.activity.take_received() {
             return;
         }
         let requests = connection.requests.get();
@@ -115,7 +115,7 @@ impl Life {
     /// Responses that have gone to the peer whole, as far as their requests are concerned, still wait to be taken. The
     /// limits of a request watch that while there is one; this is the same for what is left without.
     fn look_for_a_stall(&mut self, connection: &HttpConnection) {
-        let Some(number) = connection.signs.stalled().filter(|_| connection.in_flight.get() == 0) else {
+        let Some(number) = connection.activity.stalled().filter(|_| connection.in_flight.get() == 0) else {
             self.stalled = None;
             return;
         };

@@ -35,7 +35,7 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
     if ending.is_empty() {
         return;
     }
-    let ending = worker.connections.select(|connection| ending.contains(&connection.facts.id));
+    let ending = worker.connections.find_all(|connection| ending.contains(&connection.facts.id));
     tokio::task::spawn_local(async move {
         tokio::time::sleep(GRACE).await;
         ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));

@@ -23,20 +23,19 @@ fn sotw(kind: ResourceKind, resource_names: Vec<String>) -> Request {
 #[test]
 fn d8_m4_names_of_a_type_are_bounded_in_both_variants() {
     let mut stream = Stream::delta();
-    let now = stream.now;
     for kind in [Endpoint, Route] {
-        stream.session.on_request(now, delta(kind, many(MAX_NAMES), vec![])).unwrap();
-        stream.session.on_request(now, delta(kind, many(MAX_NAMES), vec![])).unwrap();
+        stream.session.on_request(delta(kind, many(MAX_NAMES), vec![])).unwrap();
+        stream.session.on_request(delta(kind, many(MAX_NAMES), vec![])).unwrap();
     }
     assert_eq!(stream.session.names(), 2 * MAX_NAMES);
-    let over = stream.session.on_request(now, delta(Endpoint, vec!["more".into()], vec![])).unwrap_err();
+    let over = stream.session.on_request(delta(Endpoint, vec!["more".into()], vec![])).unwrap_err();
     assert_eq!(over, RequestError::TooManyNames(Endpoint));
     assert!(over.to_string().contains("10000 names of type.googleapis.com/envoy.config.endpoint"), "{over}");
     let mut stream = Stream::sotw();
-    stream.session.on_request(now, sotw(Endpoint, many(MAX_NAMES))).unwrap();
-    stream.session.on_request(now, sotw(Endpoint, many(5))).unwrap();
+    stream.session.on_request(sotw(Endpoint, many(MAX_NAMES))).unwrap();
+    stream.session.on_request(sotw(Endpoint, many(5))).unwrap();
     assert_eq!(stream.session.names(), 5);
-    let over = stream.session.on_request(now, sotw(Endpoint, many(MAX_NAMES + 1))).unwrap_err();
+    let over = stream.session.on_request(sotw(Endpoint, many(MAX_NAMES + 1))).unwrap_err();
     assert_eq!(over, RequestError::TooManyNames(Endpoint));
 }
 
@@ -46,15 +45,14 @@ fn u4_m4_names_given_up_beside_a_wildcard_are_bounded() {
     let mut stream = Stream::delta();
     stream.subscribe(Cluster, &["*"]);
     stream.settle();
-    let now = stream.now;
     for _ in 0..3 {
-        stream.session.on_request(now, delta(Cluster, vec![], many(MAX_NAMES))).unwrap();
+        stream.session.on_request(delta(Cluster, vec![], many(MAX_NAMES))).unwrap();
         stream.settle();
         assert_eq!(stream.session.names(), 0, "answered for and forgotten");
     }
     let storm = (0..9).map(|round| {
         let names = many(MAX_NAMES).into_iter().map(|name| format!("{name}-{round}")).collect();
-        stream.session.on_request(now, delta(Cluster, vec![], names))
+        stream.session.on_request(delta(Cluster, vec![], names))
     });
     assert_eq!(storm.filter(Result::is_err).count(), 7);
 }
@@ -69,12 +67,11 @@ fn r1_m4_names_brought_along_are_bounded() {
             ..Default::default()
         })
     };
-    let now = Instant::now();
     let mut stream = Stream::delta();
-    stream.session.on_request(now, bring(2 * MAX_NAMES)).unwrap();
+    stream.session.on_request(bring(2 * MAX_NAMES)).unwrap();
     stream.settle();
     assert_eq!(stream.session.names(), 0, "they are gone, and the client knows");
-    let over = Stream::delta().session.on_request(now, bring(2 * MAX_NAMES + 1)).unwrap_err();
+    let over = Stream::delta().session.on_request(bring(2 * MAX_NAMES + 1)).unwrap_err();
     assert_eq!(over, RequestError::TooManyNames(Cluster));
 }
 
@@ -106,10 +103,10 @@ fn d7_a_type_url_is_cut_where_it_is_repeated() {
     let long = "t".repeat(3 << 20);
     let request = || Request::Delta(DeltaDiscoveryRequest { type_url: long.clone(), ..Default::default() });
     let mut stream = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
-    let refused = stream.session.on_request(stream.now, request()).unwrap_err();
+    let refused = stream.session.on_request(request()).unwrap_err();
     assert!(refused.to_string().len() < 1024);
     let mut stream = Stream::delta();
-    stream.session.on_request(stream.now, request()).unwrap();
+    stream.session.on_request(request()).unwrap();
     let [Event::UnknownType { type_url }] = &stream.events()[..] else { panic!("an unknown type") };
     assert!(type_url.len() <= 256);
 }

@@ -20,18 +20,18 @@ fn s3_unknown_types_leave_the_stream_open_and_missing_ones_end_it() {
     let mut stream = Stream::delta();
     let mut request =
         DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Y".into(), ..Default::default() };
-    stream.session.on_request(stream.now, Request::Delta(request.clone())).unwrap();
+    stream.session.on_request(Request::Delta(request.clone())).unwrap();
     stream.expect_nothing();
     assert!(matches!(&stream.events()[..], [Event::UnknownType { type_url }] if type_url.ends_with("x.Y")));
     request.type_url.clear();
-    let refused = stream.session.on_request(stream.now, Request::Delta(request.clone()));
+    let refused = stream.session.on_request(Request::Delta(request.clone()));
     assert_eq!(refused, Err(RequestError::NoTypeUrl));
 
     let mut single = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
-    assert_eq!(single.session.on_request(single.now, Request::Delta(request.clone())), Ok(()), "implied");
+    assert_eq!(single.session.on_request(Request::Delta(request.clone())), Ok(()), "implied");
     request.type_url = Listener.type_url().into();
     assert!(matches!(
-        single.session.on_request(single.now, Request::Delta(request)),
+        single.session.on_request(Request::Delta(request)),
         Err(RequestError::WrongType { .. })
     ));
 }
@@ -316,7 +316,7 @@ fn r1_sotw_wildcard_with_an_equal_version_is_not_sent_again() {
             type_url: Cluster.type_url().into(),
             ..Default::default()
         };
-        stream.session.on_request(stream.now, Request::Sotw(request)).unwrap();
+        stream.session.on_request(Request::Sotw(request)).unwrap();
         stream.poll_sotw()
     };
     let first = version(&mut Stream::sotw(), "").unwrap();
@@ -341,7 +341,7 @@ fn secrets_are_given_by_name_only() {
             ..Default::default()
         })
     };
-    let refused = stream.session.on_request(stream.now, request(names(&["*"])));
+    let refused = stream.session.on_request(request(names(&["*"])));
     assert_eq!(refused, Err(RequestError::WildcardSecrets));
     let mut stream = Stream::sotw();
     let list = DiscoveryRequest {
@@ -349,10 +349,7 @@ fn secrets_are_given_by_name_only() {
         resource_names: names(&["*"]),
         ..Default::default()
     };
-    assert_eq!(
-        stream.session.on_request(stream.now, Request::Sotw(list)),
-        Err(RequestError::WildcardSecrets)
-    );
+    assert_eq!(stream.session.on_request(Request::Sotw(list)), Err(RequestError::WildcardSecrets));
 }
 
 /// M1: responses stay below 2 MiB; W4: endpoints do not wait behind the rest of the clusters.

@@ -13,17 +13,17 @@ use super::stream::Stream;
 
 /// What a stream tells its connection.
 #[derive(Debug, Default)]
-pub(crate) struct Signs {
+pub(crate) struct StreamActivity {
     /// Bytes came since this was looked at.
-    heard: Cell<bool>,
+    received: Cell<bool>,
     /// Odd while bytes wait that cannot be written; grows with each change.
     stalls: Cell<u32>,
 }
 
-impl Signs {
+impl StreamActivity {
     /// Whether bytes came since this was asked last.
-    pub(super) fn take_heard(&self) -> bool {
-        self.heard.replace(false)
+    pub(super) fn take_received(&self) -> bool {
+        self.received.replace(false)
     }
 
     /// A number while nothing can be written: the same one for as long as nothing was.
@@ -42,12 +42,12 @@ impl Signs {
 
 /// A stream that tells its connection.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct ObservedStream {
     pub(super) stream: Stream,
-    pub(super) signs: Rc<Signs>,
+    pub(super) activity: Rc<StreamActivity>,
 }
 
-impl AsyncRead for Heard {
+impl AsyncRead for ObservedStream {
     #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -57,17 +57,17 @@ impl AsyncRead for Heard {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.signs.heard.set(true);
+            self.activity.received.set(true);
         }
         polled
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for ObservedStream {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.signs.note_write(&polled);
+        self.activity.note_write(&polled);
         polled
     }
 
@@ -78,7 +78,7 @@ impl AsyncWrite for Heard {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.signs.note_write(&polled);
+        self.activity.note_write(&polled);
         polled
     }
 
@@ -91,14 +91,14 @@ impl AsyncWrite for Heard {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         if polled.is_pending() {
             // A stream that has nothing to flush says nothing about bytes that could not even be given to it.
-            self.signs.note_write(&polled);
+            self.activity.note_write(&polled);
         }
         polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.signs.note_write(&polled);
+        self.activity.note_write(&polled);
         polled
     }
 }
