@@ -272,7 +272,7 @@ fn u1_sotw_gives_up_everything_by_naming_it_first() {
         while let Some(request) = session.next_request() {
             let Request::Sotw(sotw) = &request else { panic!("of the other variant") };
             lists.push(sotw.resource_names.join(","));
-            server.on_request(Instant::now(), request).unwrap();
+            server.on_request(request).unwrap();
         }
         (lists, server.status().types.iter().any(|status| status.kind == Cluster && status.wildcard))
     };
