@@ -7,16 +7,18 @@
 //!      + Runtime (Arc)                snapshot of the Runtime, swapped whole
 //! ```
 //!
-//! Inside a worker each floor knows the ones below it (the tidy test `circles` holds that):
+//! Inside a worker each floor knows itself and the ones below it (the tidy test `floors` holds that):
 //!
 //! ```text
-//!   worker                    listeners, clusters, commands: on top, alone
-//!   listen, serve, tcp        connections, from accept to their end
-//!   connection_manager        a request: prepare, route, filters (crate::filter), router
+//!   worker                                    listeners, clusters, commands: on top, alone
+//!   listen, serve, tcp                        connections, from accept to their end
+//!   connection_manager, prepare, forwarded    a request: its head, route, filters (crate::filter), router
 //!   router, response_head, local_reply, request_context
-//!   active_stream             what one request holds, counts and logs
-//!   clusters, cluster, pool   endpoints and connections to them
-//!   local                     what every task may use: counters, deadlines, logs, draining, connections
+//!   active_stream, response_body, stream_end, stream_info    what one request holds, counts and logs
+//!   http_connection                           what all requests of one connection share
+//!   clusters, cluster, pool, dynamic, ejection    endpoints and connections to them
+//!   local, trust, handshake                   what every task may use: counters, deadlines, logs, draining, connections
+//!   all else                                  the ground: knows none of the floors
 //! ```
 //!
 //! A request never leaves its worker, takes no lock, and reads the configuration once. What workers share is

@@ -29,11 +29,12 @@ const CONTROL_PLANE: &[&[&str]] = &[
 const ENGINE: &[&[&str]] = &[
     &["worker"],
     &["listen", "serve", "tcp"],
-    &["connection_manager"],
+    &["connection_manager", "prepare", "forwarded"],
     &["router", "response_head", "local_reply", "request_context"],
-    &["active_stream"],
-    &["clusters", "cluster", "pool"],
-    &["local"],
+    &["active_stream", "response_body", "stream_end", "stream_info"],
+    &["http_connection"],
+    &["clusters", "cluster", "pool", "dynamic", "ejection"],
+    &["local", "trust", "handshake"],
 ];
 
 #[test]
