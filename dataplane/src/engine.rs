@@ -27,7 +27,7 @@
 
 mod access;
 pub(crate) mod active_stream;
-mod body;
+pub(crate) mod body;
 pub(crate) mod chain;
 pub(crate) mod clock;
 mod cluster;

@@ -7,9 +7,12 @@
 //!   head of a response --chain::on_response-->  in reverse order, on answers of our own too
 //! ```
 //!
+//! A filter may wait, and read the request's content before it goes on; who does not ask for that has no cost by it.
+//!
 //! Each filter has a folder: what it means, how it is read (`decode`) and what it does (`run`). [`Filter`] is closed and
 //! matched exhaustively: a filter that is read and not run does not compile.
 
+pub mod buffer;
 pub(crate) mod chain;
 pub(crate) mod connection;
 pub mod cors;
@@ -26,6 +29,7 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use crate::rbac::HttpRbac;
+use buffer::Buffer;
 use cors::{Cors, CorsPolicy};
 use fault::{Fault, FaultSettings};
 use header_mutation::{HeaderMutation, Mutations};
@@ -56,6 +60,8 @@ pub enum Filter {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// `envoy.filters.http.cors`.
     Cors(Cors),
+    /// `envoy.filters.http.buffer`.
+    Buffer(Buffer),
 }
 
 impl Filter {
@@ -63,7 +69,7 @@ impl Filter {
     #[must_use]
     pub fn sees_responses(&self) -> bool {
         match self {
-            Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) => false,
+            Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) | Self::Buffer(_) => false,
             Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
         }
     }
@@ -79,6 +85,7 @@ impl Filter {
             Override::Fault(_) => matches!(self, Self::Fault(_)),
             Override::LocalRateLimit(_) => matches!(self, Self::LocalRateLimit(_)),
             Override::Cors(_) => matches!(self, Self::Cors(_)),
+            Override::Buffer(_) => matches!(self, Self::Buffer(_)),
         }
     }
 }
@@ -98,6 +105,8 @@ pub enum Override {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// What pages of other origins may do.
     Cors(Arc<CorsPolicy>),
+    /// Another limit of the content.
+    Buffer(Buffer),
 }
 
 /// What a level says of a filter of one kind: `None` where it says something else.
@@ -120,5 +129,8 @@ impl Override {
 
     fn cors(&self) -> Option<&Arc<CorsPolicy>> {
         if let Self::Cors(policy) = self { Some(policy) } else { None }
+    }
+    fn buffer(&self) -> Option<Buffer> {
+        if let Self::Buffer(buffer) = self { Some(*buffer) } else { None }
     }
 }

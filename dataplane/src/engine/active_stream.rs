@@ -133,6 +133,17 @@ impl ActiveStream {
         })
     }
 
+    /// The request's body is about to be read: its progress counts from here on.
+    pub(crate) fn follow(&mut self) -> Rc<Progress> {
+        let limits = &self.limits;
+        let begin = || {
+            let progress = Progress::new();
+            limits.follow(&progress);
+            progress
+        };
+        self.progress.get_or_insert_with(begin).clone()
+    }
+
     /// The response's head has come: only the limits of the whole go on.
     pub(crate) fn responded(&mut self, status: StatusCode) {
         self.status = status.as_u16();

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use weft_http1::Malformed;
 
 use super::active_stream::ActiveStream;
-use super::body::Incoming;
+use super::body::{Incoming, RequestContent};
 use super::chain::HttpView;
 use super::http_connection::HttpConnection;
 use super::limits::Limits;
@@ -62,16 +62,19 @@ impl RequestContext {
         let HttpView { manager, routes } = view;
         let upgrade = router::wanted_upgrade(&request).then(|| Upgrade::of(&mut request));
         let (mut parts, incoming) = request.into_parts();
+        let mut content = RequestContent::Incoming(incoming);
         if let Err(reply) = self.prepare(manager, &mut parts) {
             return self.reply(&parts, reply);
         }
         stream_info::note_request(&mut self.stream, &parts, self.scheme, self.remote);
         self.stream.found = routes.find(&self.head(&parts), self.connection.worker.random());
         let filters = manager.filters.before_router();
-        if !filters.is_empty()
-            && let Err(reply) = self.filter(filters, view, &mut parts).await
-        {
-            return self.reply(&parts, *reply);
+        if !filters.is_empty() {
+            // What follows a request for an upgrade is the tunnel's.
+            let content = upgrade.is_none().then_some(&mut content);
+            if let Err(reply) = self.filter(filters, view, &mut parts, content).await {
+                return self.reply(&parts, *reply);
+            }
         }
         let Some(router) = manager.filters.router() else {
             return self.reply(&parts, Reply::new(StatusCode::NOT_FOUND, "no_router"));
@@ -84,7 +87,7 @@ impl RequestContext {
         match &routes.route(found).action {
             Action::Forward(forward) => {
                 let routed = Routed { manager, router, routes, found, forward, upgrade };
-                router::forward(self, routed, parts, incoming).await
+                router::forward(self, routed, parts, content).await
             }
             Action::Redirect(redirect) => {
                 self.connection.worker.shard.inc(manager.stats.rq_redirect);
@@ -115,11 +118,12 @@ impl RequestContext {
         filters: &[HttpFilter],
         view: &HttpView,
         parts: &mut Parts,
+        content: Option<&mut RequestContent>,
     ) -> Result<(), Box<Reply>> {
         let Self { snapshot, stream, scheme, remote, .. } = self;
         let (scheme, remote) = (*scheme, *remote);
         let mut request =
-            filter::request::Request { parts, stream, view, snapshot, scheme, remote, place: 0 };
+            filter::request::Request { parts, content, stream, view, snapshot, scheme, remote, place: 0 };
         filter::chain::on_request(filters, &mut request).await
     }
 }

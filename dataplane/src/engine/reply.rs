@@ -48,6 +48,13 @@ impl Reply {
         }
     }
 
+    /// The caller's request ended in bytes that are no HTTP: nothing that an endpoint did.
+    pub(crate) fn malformed_request() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "http1.codec_error")
+            .body("Bad Request")
+            .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+    }
+
     pub(crate) fn body(mut self, body: impl Into<Cow<'static, str>>) -> Self {
         self.body = body.into();
         self

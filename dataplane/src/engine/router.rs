@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use super::body::{Incoming, RequestInterrupted};
+use super::body::{RequestContent, RequestInterrupted};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
@@ -40,7 +40,7 @@ pub(super) async fn forward(
     mut context: RequestContext,
     routed: Routed<'_>,
     mut parts: Parts,
-    incoming: Incoming,
+    content: RequestContent,
 ) -> Response<ResponseBody> {
     let manager = routed.manager;
     let choice = &routed.forward.cluster;
@@ -65,7 +65,7 @@ pub(super) async fn forward(
         let reply = Reply::new(StatusCode::FORBIDDEN, "upgrade_failed");
         return context.reply(&parts, reply);
     }
-    if routed.upgrade.is_some() && upgrade::has_content(&parts, &incoming) {
+    if routed.upgrade.is_some() && upgrade::has_content(&parts, &content) {
         let reply = Reply::new(StatusCode::BAD_REQUEST, "upgrade_with_content");
         return context.reply(&parts, reply);
     }
@@ -76,7 +76,7 @@ pub(super) async fn forward(
     context.stream.limits.route(context.stream.start, timeout, *idle_timeout, *max_stream_duration);
     let head = Head::prepare(&context, &routed, weighted, &mut parts, timeout);
     let limit = outgoing::replay_limit(&routed, &config);
-    let outgoing = Outgoing::new(&mut context.stream, parts, head, incoming, limit, policy.is_some());
+    let outgoing = Outgoing::new(&mut context.stream, parts, head, content, limit, policy.is_some());
     let mut run = Run { context, routed, cluster, policy, weighted, outgoing, tried: Vec::new(), retries: 0 };
     match run.send_until_done().await {
         Ok((response, lease)) => run.respond(response, lease),
@@ -252,7 +252,7 @@ impl Run<'_> {
             return Next::GiveUp(attempt::reply(&mut self.context.stream, error));
         }
         if self.interrupted().is_some() {
-            return Next::GiveUp(attempt::broken_request());
+            return Next::GiveUp(Reply::malformed_request());
         }
         self.context.stream.outcome(match error {
             AttemptError::Connect(_) => Outcome::ConnectFailed,

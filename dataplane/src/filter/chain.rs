@@ -32,6 +32,10 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
             },
             Filter::LocalRateLimit(limit) => local_rate_limit::run::on_request(limit, request, special),
             Filter::Cors(cors) => cors.on_request(name, request),
+            Filter::Buffer(buffer) => match buffer.applies(request, special) {
+                Some(buffer) => Box::pin(buffer.on_request(request)).await,
+                None => Flow::Continue,
+            },
         };
         match flow {
             Flow::Continue => {}
@@ -56,7 +60,7 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
         }
         let response = &mut Response { headers, request, stream, view: &view, place };
         match filter {
-            Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) => {}
+            Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) | Filter::Buffer(_) => {}
             Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
             Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
             Filter::Cors(_) => cors::run::on_response(response),

@@ -1,6 +1,7 @@
 //! Which filter a message means.
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3 as buffer_v3;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_v3;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_forward_proxy;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -9,7 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::Loca
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Filter, Override, cors, fault, header_mutation, local_rate_limit, rbac};
+use super::{Filter, Override, buffer, cors, fault, header_mutation, local_rate_limit, rbac};
 use crate::decode::{dns_cache, fields};
 use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{Registry, Scope};
@@ -41,6 +42,8 @@ pub fn filter(
         Filter::LocalRateLimit(limit)
     } else if fields::holds::<cors_v3::Cors>(config) {
         Filter::Cors(cors::decode::filter(scope, registry))
+    } else if fields::holds::<buffer_v3::Buffer>(config) {
+        Filter::Buffer(buffer::decode::filter(&fields::unpack(config, "")?)?)
     } else {
         return Ok(None);
     }))
@@ -84,6 +87,9 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<cors_v3::CorsPolicy>(config) {
         return cors::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
     }
+    if fields::holds::<buffer_v3::BufferPerRoute>(config) {
+        return buffer::decode::per_route(&fields::unpack(config, "")?).map(Some);
+    }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
 }
 
@@ -99,7 +105,8 @@ pub(crate) fn register<'a>(
             | Override::Rbac(_)
             | Override::HeaderMutation(_)
             | Override::Fault(_)
-            | Override::Cors(_) => {}
+            | Override::Cors(_)
+            | Override::Buffer(_) => {}
         }
     }
 }

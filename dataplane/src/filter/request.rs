@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 
 use super::Override;
 use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
+use crate::engine::body::{BodyError, RequestContent, RequestInterrupted};
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::ClusterSnapshot;
+use crate::engine::limits::{TimedOut, limited};
 use crate::engine::reply::Reply;
 use crate::engine::request_head::head;
 use crate::matcher::RequestHead;
@@ -28,6 +30,8 @@ pub(crate) enum Flow {
 pub(crate) struct Request<'a> {
     /// The head, which a filter may change.
     pub(crate) parts: &'a mut Parts,
+    /// The content; `None` where what follows the head is a tunnel's.
+    pub(crate) content: Option<&'a mut RequestContent>,
     pub(crate) stream: &'a mut ActiveStream,
     pub(crate) view: &'a HttpView,
     pub(crate) snapshot: &'a ClusterSnapshot,
@@ -38,10 +42,64 @@ pub(crate) struct Request<'a> {
     pub(crate) place: usize,
 }
 
-impl<'a> Request<'a> {
+/// How much of a request's content has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BodyRead {
+    /// Bytes.
+    pub(super) size: usize,
+    /// Nothing is still to come.
+    pub(super) is_whole: bool,
+}
+
+impl Request<'_> {
     /// The head as matchers see it.
     pub(crate) fn head(&self) -> RequestHead<'_> {
         head(self.parts, self.scheme)
+    }
+
+    /// Whether content follows the head.
+    pub(super) fn has_body(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| !content.is_end_stream())
+    }
+
+    /// Reads the content until `enough` bytes of it are there, or all of it. What was read goes on with the rest, behind the
+    /// filters; there may be a frame more of it than asked for.
+    ///
+    /// # Errors
+    /// The answer where a limit of the request is reached meanwhile, or where what the caller sent is no HTTP.
+    pub(super) async fn read_body(&mut self, enough: usize) -> Result<BodyRead, Box<Reply>> {
+        let Some(content) = &mut self.content else { return Ok(BodyRead { size: 0, is_whole: true }) };
+        let progress = self.stream.follow();
+        self.stream.limits.watch();
+        let mut ahead = std::mem::take(*content).into_read_ahead();
+        let reading = async {
+            while !ahead.is_whole() && ahead.size() < enough {
+                std::future::poll_fn(|cx| ahead.poll_more(cx, &progress)).await?;
+            }
+            Ok::<_, BodyError>(BodyRead { size: ahead.size(), is_whole: ahead.is_whole() })
+        };
+        let read = limited(&self.stream.limits, reading).await;
+        **content = RequestContent::ReadAhead(ahead);
+        match read {
+            Ok(Ok(read)) => Ok(read),
+            // The connection sees it too, and drops this request.
+            Ok(Err(_)) if progress.interrupted.get() == Some(RequestInterrupted::Gone) => std::future::pending().await,
+            Ok(Err(_)) => Err(Box::new(Reply::malformed_request())),
+            Err(reached) => Err(self.timed_out(reached)),
+        }
+    }
+
+    /// The answer where a limit of the request was reached while a filter waited.
+    pub(super) fn timed_out(&self, reached: TimedOut) -> Box<Reply> {
+        self.stream.count_timeout(reached);
+        Box::new(reached.reply(self.stream.limits.request_ended()))
+    }
+
+    /// The answer to a request with more content than a filter reads.
+    pub(super) fn too_large(&self) -> Box<Reply> {
+        self.stream.connection.worker.shard.inc(self.view.manager.stats.downstream_rq_too_large);
+        let reply = Reply::new(StatusCode::PAYLOAD_TOO_LARGE, "request_payload_too_large");
+        Box::new(reply.body("Payload Too Large"))
     }
 
     /// Keeps something for the filter that sees the request now, until the stream ends.

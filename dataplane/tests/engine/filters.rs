@@ -1,5 +1,6 @@
 //! HTTP filters between real sockets.
 
+mod buffer;
 mod cors;
 mod fault;
 mod header_mutation;
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as wire;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 use envoy_types::pb::envoy::r#type::v3 as types;
@@ -24,6 +26,7 @@ use weft_dataplane::runtime::{HttpFilters, Router, UpstreamProtocol};
 use weft_dataplane::stats::{Registry, Scope};
 
 use crate::harness::{Answer, Client, Origin, Proxy, Setup, empty, prefix, protocol, to_cluster};
+use buffer::buffers;
 use fault::aborts;
 use header_mutation::{append, mutates};
 use rate_limit::limit;
@@ -167,6 +170,8 @@ fn what_the_filters_cannot_do_is_refused_by_name() {
         "response_rate_limit",
     );
     refused(any(&HttpFault { abort: Some(Default::default()), ..Default::default() }), "abort.http_status");
+    refused(any(&buffers(0)), "max_request_bytes");
+    refused(any(&Buffer::default()), "max_request_bytes");
 }
 
 #[tokio::test]

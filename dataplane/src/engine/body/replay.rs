@@ -4,20 +4,19 @@
 //! cannot be sent again. One attempt at a time reads; a new attempt takes over where the caller's bytes end.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
-use super::Progress;
 use super::error::BodyError;
-use super::incoming::Incoming;
+use super::progress::Progress;
+use super::request_content::RequestContent;
 
 struct Kept {
-    incoming: Incoming,
+    content: RequestContent,
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     size: usize,
@@ -41,9 +40,9 @@ impl std::fmt::Debug for Replay {
 }
 
 impl Replay {
-    pub(crate) fn new(incoming: Incoming, limit: usize, progress: Rc<Progress>) -> Self {
+    pub(crate) fn new(content: RequestContent, limit: usize, progress: Rc<Progress>) -> Self {
         let kept = Kept {
-            incoming,
+            content,
             chunks: Vec::new(),
             trailers: None,
             size: 0,
@@ -95,16 +94,15 @@ impl Replayed {
             self.trailers_sent = true;
             return Poll::Ready(kept.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let polled = Pin::new(&mut kept.incoming).poll_frame(cx);
+        let polled = kept.content.poll(cx, &self.of.progress);
         if let Poll::Ready(frame) = &polled {
-            self.of.progress.note(frame);
             match frame {
                 Some(Ok(frame)) => self.next += keep(kept, frame),
                 Some(Err(_)) => kept.overflow = true,
                 None => kept.ended = true,
             }
             self.trailers_sent |= kept.trailers.is_some() || kept.ended;
-            if kept.incoming.is_end_stream() {
+            if kept.content.is_end_stream() {
                 kept.ended = true;
                 self.of.progress.end();
             }
@@ -115,7 +113,7 @@ impl Replayed {
     pub(super) fn is_end_stream(&self) -> bool {
         let kept = self.of.kept.borrow();
         let all_kept_sent = self.next >= kept.chunks.len();
-        let ended = kept.ended || kept.incoming.is_end_stream();
+        let ended = kept.ended || kept.content.is_end_stream();
         if ended {
             self.of.progress.end();
         }
@@ -131,7 +129,7 @@ impl Replayed {
         if kept.ended && kept.trailers.is_none() {
             return SizeHint::with_exact(ahead);
         }
-        let rest = kept.incoming.size_hint();
+        let rest = kept.content.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + ahead);
         if let Some(upper) = rest.upper() {

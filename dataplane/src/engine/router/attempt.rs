@@ -179,10 +179,3 @@ pub(super) fn overflow() -> Reply {
         .flag(ResponseFlags::UPSTREAM_OVERFLOW)
         .header(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"))
 }
-
-/// The caller's request ended in bytes that are no HTTP: nothing that the endpoint did.
-pub(super) fn broken_request() -> Reply {
-    Reply::new(StatusCode::BAD_REQUEST, "http1.codec_error")
-        .body("Bad Request")
-        .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
-}

@@ -6,10 +6,9 @@ use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSF
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
-use http_body::Body as _;
 
 use super::super::active_stream::ActiveStream;
-use super::super::body::{Incoming, OnceBody, Progress, Replay, RequestBody};
+use super::super::body::{OnceBody, Replay, RequestBody, RequestContent};
 use super::super::pool::Lease;
 use super::super::request_context::RequestContext;
 use super::super::request_head::{set_authority, with_authority};
@@ -122,20 +121,18 @@ impl Outgoing {
         stream: &mut ActiveStream,
         parts: Parts,
         head: Head,
-        incoming: Incoming,
+        content: RequestContent,
         limit: usize,
         keeps: bool,
     ) -> Self {
-        let body = if incoming.is_end_stream() || head.upgrades {
+        let body = if content.is_end_stream() || head.upgrades {
             Kind::Empty
         } else {
-            let progress = Progress::new();
-            stream.limits.follow(&progress);
-            stream.progress = Some(progress.clone());
+            let progress = stream.follow();
             if keeps {
-                Kind::Replay(Replay::new(incoming, limit, progress))
+                Kind::Replay(Replay::new(content, limit, progress))
             } else {
-                Kind::Once(Some(Box::new(OnceBody::new(incoming, progress))))
+                Kind::Once(Some(Box::new(OnceBody::new(content, progress))))
             }
         };
         let keeps_head = stream.view.manager.filters.see_responses();

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::active_stream::ActiveStream;
-use super::super::body::{BodyError, Incoming};
+use super::super::body::{BodyError, RequestContent};
 use super::super::clock::Deadline;
 use super::super::cluster::ClusterState;
 use super::super::connection::Ending;
@@ -49,11 +49,11 @@ fn asked(parts: &Parts) -> String {
 
 /// Whether a request for an upgrade announces content of its own. What follows it is the tunnel's: a server that reads
 /// on by the announced length would take the next request on the connection for content, or content for a request.
-pub(super) fn has_content(parts: &Parts, incoming: &Incoming) -> bool {
+pub(super) fn has_content(parts: &Parts, content: &RequestContent) -> bool {
     let length = parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     length
         || parts.headers.contains_key(TRANSFER_ENCODING)
-        || (parts.version <= Version::HTTP_11 && !http_body::Body::is_end_stream(incoming))
+        || (parts.version <= Version::HTTP_11 && !content.is_end_stream())
 }
 
 /// Whether a response accepts an extended CONNECT that we sent.

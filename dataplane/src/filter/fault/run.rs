@@ -73,9 +73,7 @@ impl Injection<'_> {
             request.stream.limits.watch();
             let waiting = Deadline::after(&worker.deadlines, span);
             if let Err(reached) = limited(&request.stream.limits, waiting.wait()).await {
-                request.stream.count_timeout(reached);
-                let ended = request.stream.limits.request_ended();
-                return Flow::Reply(Box::new(reached.reply(ended)));
+                return Flow::Reply(request.timed_out(reached));
             }
         }
         let Some((abort, status)) = self.abort else { return Flow::Continue };

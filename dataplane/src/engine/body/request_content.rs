@@ -1,0 +1,75 @@
+//! A request's content on its way from the caller to a server.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::error::BodyError;
+use super::incoming::Incoming;
+use super::progress::Progress;
+use super::read_ahead::ReadAhead;
+
+/// A request's content.
+#[derive(Debug)]
+pub(crate) enum RequestContent {
+    /// As it comes from the caller.
+    Incoming(Incoming),
+    /// What a filter has read of it goes before the rest.
+    ReadAhead(Box<ReadAhead>),
+}
+
+/// None.
+impl Default for RequestContent {
+    fn default() -> Self {
+        Self::ReadAhead(Box::default())
+    }
+}
+
+impl RequestContent {
+    /// The next frame. What is read from the caller for it counts as progress of the request.
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &Progress,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Incoming(incoming) => {
+                let polled = Pin::new(incoming).poll_frame(cx);
+                if let Poll::Ready(frame) = &polled {
+                    progress.note(frame);
+                }
+                polled
+            }
+            Self::ReadAhead(ahead) => ahead.poll(cx, progress),
+        }
+    }
+
+    /// The same, so that more may be read of it.
+    pub(crate) fn into_read_ahead(self) -> Box<ReadAhead> {
+        match self {
+            Self::Incoming(incoming) => Box::new(ReadAhead::new(incoming)),
+            Self::ReadAhead(ahead) => ahead,
+        }
+    }
+
+    /// Whether nothing follows.
+    #[inline]
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::ReadAhead(ahead) => ahead.is_end_stream(),
+        }
+    }
+
+    /// How many bytes follow, as far as that is known.
+    #[inline]
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::ReadAhead(ahead) => ahead.size_hint(),
+        }
+    }
+}
