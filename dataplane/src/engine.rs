@@ -42,6 +42,7 @@ mod copy;
 mod date;
 pub(crate) mod dynamic;
 mod ejection;
+mod exchange;
 mod exec;
 mod filter_chain_match;
 mod forwarded;

@@ -16,6 +16,7 @@ use super::body::{RequestContent, RequestInterrupted};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
+use super::exchange::Reset;
 use super::grpc;
 use super::http_connection::Protocol;
 use super::limits::{TimedOut, limited};
@@ -228,13 +229,8 @@ impl Run<'_> {
     fn is_safe_to_repeat(&self, error: &AttemptError) -> bool {
         self.outgoing.is_repeatable()
             && match error {
-                AttemptError::NotSent => true,
-                AttemptError::Broken => self.outgoing.parts().method.is_safe(),
-                AttemptError::Refused => true,
-                AttemptError::Connect(_)
-                | AttemptError::TimedOut(_)
-                | AttemptError::Reset
-                | AttemptError::Malformed => false,
+                AttemptError::Reset(reset) => reset.had_no_effect(&self.outgoing.parts().method),
+                AttemptError::Connect(_) | AttemptError::TimedOut(_) => false,
             }
     }
 
@@ -257,17 +253,13 @@ impl Run<'_> {
         self.context.stream.outcome(match error {
             AttemptError::Connect(_) => Outcome::ConnectFailed,
             AttemptError::TimedOut(_) => Outcome::TimedOut,
-            AttemptError::NotSent
-            | AttemptError::Refused
-            | AttemptError::Reset
-            | AttemptError::Malformed
-            | AttemptError::Broken => Outcome::Reset,
+            AttemptError::Reset(_) => Outcome::Reset,
         });
         let failure = match error {
             AttemptError::Connect(_) => Some(Failure::Connect),
-            AttemptError::NotSent => Some(Failure::BeforeRequest),
-            AttemptError::Refused => Some(Failure::RefusedStream),
-            AttemptError::Reset | AttemptError::Malformed | AttemptError::Broken => Some(Failure::Reset),
+            AttemptError::Reset(Reset::NotSent) => Some(Failure::BeforeRequest),
+            AttemptError::Reset(Reset::Refused) => Some(Failure::RefusedStream),
+            AttemptError::Reset(Reset::Stream | Reset::Malformed | Reset::Broken) => Some(Failure::Reset),
             AttemptError::TimedOut(TimedOut::PerTry) => Some(Failure::PerTryTimeout),
             AttemptError::TimedOut(
                 TimedOut::Route | TimedOut::Idle | TimedOut::Duration | TimedOut::Request,

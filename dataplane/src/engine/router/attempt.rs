@@ -5,9 +5,10 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use super::super::active_stream::ActiveStream;
 use super::super::body::RequestBody;
 use super::super::connect::ConnectError;
+use super::super::exchange::{Reset, exchange};
 use super::super::handshake::refused_by_server;
 use super::super::limits::{TimedOut, limited};
-use super::super::pool::{Content, Lease, UploadBody};
+use super::super::pool::{Content, Lease};
 use super::super::reply::Reply;
 use super::outgoing::Outgoing;
 use crate::format::ResponseFlags;
@@ -17,16 +18,8 @@ use crate::format::ResponseFlags;
 pub(super) enum AttemptError {
     /// No connection.
     Connect(ConnectError),
-    /// The request did not leave this process.
-    NotSent,
-    /// The server refused the stream without looking at it.
-    Refused,
-    /// The connection ended before any byte of a response.
-    Broken,
-    /// The stream was reset.
-    Reset,
-    /// What came was no response.
-    Malformed,
+    /// Nothing came on the connection.
+    Reset(Reset),
     /// A limit was reached.
     TimedOut(TimedOut),
 }
@@ -34,44 +27,20 @@ pub(super) enum AttemptError {
 /// Sends a request over a connection and waits for the response's head.
 pub(super) async fn send(
     stream: &mut ActiveStream,
-    mut lease: Lease,
+    lease: Lease,
     request: Request<RequestBody>,
     outgoing: &mut Outgoing,
 ) -> Result<(Response<Content>, Lease), AttemptError> {
-    match &mut lease {
-        Lease::Http1(h1) => {
-            h1.send(request);
-            match limited(&stream.limits, std::future::poll_fn(|cx| h1.poll_head(cx))).await {
-                Ok(Ok(response)) => {
-                    let content = Content::Http1(h1.content());
-                    Ok((response.map(|()| content), lease))
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "no response");
-                    Err(classify_http1(stream, &error))
-                }
-                Err(reached) => Err(AttemptError::TimedOut(reached)),
+    match limited(&stream.limits, exchange(lease, request)).await {
+        Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(unanswered)) => {
+            note_refusal(stream, &*unanswered.error);
+            if let Some(request) = unanswered.unsent {
+                outgoing.put_back(request);
             }
+            Err(AttemptError::Reset(unanswered.reset))
         }
-        Lease::Http2(h2) => {
-            let (parts, body) = request.into_parts();
-            let request = Request::from_parts(parts, h2.body(body));
-            let response = h2.sender().try_send_request(request);
-            match limited(&stream.limits, response).await {
-                Ok(Ok(response)) => Ok((response.map(Content::Http2), lease)),
-                Ok(Err(mut failed)) => {
-                    tracing::debug!(error = %failed.error(), "no response");
-                    note_refusal(stream, failed.error());
-                    if let Some(request) = failed.take_message() {
-                        outgoing.put_back(request.map(UploadBody::into_inner));
-                        h2.connection().spent.set(true);
-                        return Err(AttemptError::NotSent);
-                    }
-                    Err(classify_http2(failed.error()))
-                }
-                Err(reached) => Err(AttemptError::TimedOut(reached)),
-            }
-        }
+        Err(reached) => Err(AttemptError::TimedOut(reached)),
     }
 }
 
@@ -81,35 +50,6 @@ fn note_refusal(stream: &ActiveStream, error: &(dyn std::error::Error + 'static)
         let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
         refused_by_server(worker, config, upstream.picked.endpoint().address, error);
     }
-}
-
-fn classify_http1(stream: &ActiveStream, error: &weft_http1::Error) -> AttemptError {
-    match error {
-        weft_http1::Error::Malformed(_) | weft_http1::Error::Incomplete => AttemptError::Malformed,
-        weft_http1::Error::Io(error) => {
-            note_refusal(stream, error);
-            AttemptError::Broken
-        }
-        weft_http1::Error::Closed | weft_http1::Error::Gone => AttemptError::Broken,
-        weft_http1::Error::Body => AttemptError::Reset,
-    }
-}
-
-fn classify_http2(error: &hyper::Error) -> AttemptError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return match h2.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => AttemptError::Refused,
-                Some(_) | None if h2.is_io() || h2.is_go_away() => AttemptError::Broken,
-                Some(_) | None => AttemptError::Reset,
-            };
-        }
-        source = cause.source();
-    }
-    let broken = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
-    let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-    if broken || io { AttemptError::Broken } else { AttemptError::Reset }
 }
 
 /// The answer to a request that nobody answered.
@@ -141,7 +81,7 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
             );
             unavailable(&reason, details, ResponseFlags::UPSTREAM_CONNECTION_FAILURE)
         }
-        AttemptError::NotSent | AttemptError::Broken => {
+        AttemptError::Reset(Reset::NotSent | Reset::Broken) => {
             count(|stats| stats.upstream_cx_destroy_remote_with_active_rq);
             unavailable(
                 "connection termination",
@@ -149,7 +89,7 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
                 ResponseFlags::UPSTREAM_TERMINATION,
             )
         }
-        AttemptError::Refused | AttemptError::Reset => {
+        AttemptError::Reset(Reset::Refused | Reset::Stream) => {
             count(|stats| stats.upstream_rq_rx_reset);
             unavailable(
                 "remote reset",
@@ -157,7 +97,7 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
                 ResponseFlags::UPSTREAM_REMOTE_RESET,
             )
         }
-        AttemptError::Malformed => {
+        AttemptError::Reset(Reset::Malformed) => {
             count(|stats| stats.upstream_cx_protocol_error);
             let text =
                 "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
