@@ -16,6 +16,7 @@
 //!   router, response_head, local_reply, request_context
 //!   active_stream, response_body, stream_end, stream_info    what one request holds, counts and logs
 //!   http_connection                           what all requests of one connection share
+//!   async_client, unary, exchange             what is sent on a connection; calls of the proxy's own, for filters
 //!   clusters, cluster, pool, dynamic, ejection    endpoints and connections to them
 //!   local, trust, handshake                   what every task may use: counters, deadlines, logs, draining, connections
 //!   all else                                  the ground: knows none of the floors
@@ -27,11 +28,12 @@
 
 mod access;
 pub(crate) mod active_stream;
+pub(crate) mod async_client;
 pub(crate) mod body;
 pub(crate) mod chain;
 pub(crate) mod clock;
 mod cluster;
-mod cluster_info;
+pub(crate) mod cluster_info;
 pub(crate) mod clusters;
 mod command;
 mod connect;
@@ -72,6 +74,7 @@ pub(crate) mod stream_info;
 mod tcp;
 mod tcp_log;
 mod trust;
+pub(crate) mod unary;
 mod upgraded;
 mod worker;
 mod xfcc;

@@ -18,6 +18,7 @@ pub(crate) mod connection;
 pub mod cors;
 pub mod decode;
 mod dynamic_forward_proxy;
+pub mod ext_authz;
 pub mod fault;
 mod fraction;
 pub mod header_mutation;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use crate::rbac::HttpRbac;
 use buffer::Buffer;
 use cors::{Cors, CorsPolicy};
+use ext_authz::{CheckSettings, ExtAuthz};
 use fault::{Fault, FaultSettings};
 use header_mutation::{HeaderMutation, Mutations};
 use local_rate_limit::LocalRateLimit;
@@ -62,6 +64,8 @@ pub enum Filter {
     Cors(Cors),
     /// `envoy.filters.http.buffer`.
     Buffer(Buffer),
+    /// `envoy.filters.http.ext_authz`.
+    ExtAuthz(Arc<ExtAuthz>),
 }
 
 impl Filter {
@@ -71,6 +75,7 @@ impl Filter {
         match self {
             Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) | Self::Buffer(_) => false,
             Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
+            Self::ExtAuthz(authz) => authz.changes_responses(),
         }
     }
 
@@ -86,6 +91,7 @@ impl Filter {
             Override::LocalRateLimit(_) => matches!(self, Self::LocalRateLimit(_)),
             Override::Cors(_) => matches!(self, Self::Cors(_)),
             Override::Buffer(_) => matches!(self, Self::Buffer(_)),
+            Override::ExtAuthz(_) => matches!(self, Self::ExtAuthz(_)),
         }
     }
 }
@@ -107,6 +113,8 @@ pub enum Override {
     Cors(Arc<CorsPolicy>),
     /// Another limit of the content.
     Buffer(Buffer),
+    /// What a server is told.
+    ExtAuthz(Arc<CheckSettings>),
 }
 
 /// What a level says of a filter of one kind: `None` where it says something else.
@@ -132,5 +140,8 @@ impl Override {
     }
     fn buffer(&self) -> Option<Buffer> {
         if let Self::Buffer(buffer) = self { Some(*buffer) } else { None }
+    }
+    fn ext_authz(&self) -> Option<&Arc<CheckSettings>> {
+        if let Self::ExtAuthz(settings) = self { Some(settings) } else { None }
     }
 }

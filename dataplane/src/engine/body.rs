@@ -31,6 +31,16 @@ pub(crate) enum RequestBody {
     Replayed(Replayed),
 }
 
+impl RequestBody {
+    /// Of a request that this proxy makes itself.
+    pub(crate) fn whole(content: Bytes) -> Self {
+        if content.is_empty() {
+            return Self::Empty;
+        }
+        Self::Once(Box::new(OnceBody::new(content.into(), Progress::new())))
+    }
+}
+
 impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;

@@ -47,17 +47,14 @@ pub(crate) struct Unanswered {
 /// # Errors
 /// Nothing came that is a response.
 pub(crate) async fn exchange(
-    mut lease: Lease,
+    lease: &mut Lease,
     request: Request<RequestBody>,
-) -> Result<(Response<Content>, Lease), Box<Unanswered>> {
-    match &mut lease {
+) -> Result<Response<Content>, Box<Unanswered>> {
+    match lease {
         Lease::Http1(h1) => {
             h1.send(request);
             match std::future::poll_fn(|cx| h1.poll_head(cx)).await {
-                Ok(response) => {
-                    let content = Content::Http1(h1.content());
-                    Ok((response.map(|()| content), lease))
-                }
+                Ok(response) => Ok(response.map(|()| Content::Http1(h1.content()))),
                 Err(error) => {
                     tracing::debug!(%error, "no response");
                     Err(Box::new(Unanswered { reset: of_http1(&error), error: cause(error), unsent: None }))
@@ -68,7 +65,7 @@ pub(crate) async fn exchange(
             let (parts, body) = request.into_parts();
             let request = Request::from_parts(parts, h2.body(body));
             match h2.sender().try_send_request(request).await {
-                Ok(response) => Ok((response.map(Content::Http2), lease)),
+                Ok(response) => Ok(response.map(Content::Http2)),
                 Err(mut failed) => {
                     tracing::debug!(error = %failed.error(), "no response");
                     let unsent = failed.take_message().map(|request| request.map(UploadBody::into_inner));

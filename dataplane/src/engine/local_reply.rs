@@ -38,7 +38,7 @@ pub(super) fn send(
         Cow::Owned(text) => Bytes::from(text),
     });
     for (name, value) in reply.headers {
-        headers.insert(name, value);
+        headers.append(name, value);
     }
     if reply.origin == ReplyOrigin::Route
         && let Some(found) = stream.found

@@ -54,6 +54,18 @@ pub(super) fn set_authority(parts: &mut Parts, host: &str) {
     parts.uri = with_authority(std::mem::take(&mut parts.uri), host);
 }
 
+/// Puts a new path with its query where the old one is; whether it is one. Else the old one stays.
+pub(crate) fn set_path(parts: &mut Parts, path: &str) -> bool {
+    let Ok(path) = path.parse() else { return false };
+    let old = parts.uri.clone();
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.path_and_query = Some(path);
+    let changed = Uri::from_parts(uri);
+    let is_uri = changed.is_ok();
+    parts.uri = changed.unwrap_or(old);
+    is_uri
+}
+
 /// The same URI with another authority, where it has one.
 pub(super) fn with_authority(uri: Uri, host: &str) -> Uri {
     if uri.authority().is_none() {

@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::request::{Flow, Request, Response, override_of};
 use super::state::FilterState;
-use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, local_rate_limit};
+use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, ext_authz, local_rate_limit};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::reply::Reply;
 use crate::matcher::RequestHead;
@@ -36,11 +36,25 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
                 Some(buffer) => Box::pin(buffer.on_request(request)).await,
                 None => Flow::Continue,
             },
+            Filter::ExtAuthz(authz) => Box::pin(authz.on_request(name, request, special)).await,
         };
         match flow {
             Flow::Continue => {}
+            Flow::RouteAgain => Box::pin(route_again(request)).await?,
             Flow::Reply(reply) => return Err(reply),
         }
+    }
+    Ok(())
+}
+
+/// Chooses the route anew, by the head as it is now. Overrides are those of the new route from here on.
+async fn route_again(request: &mut Request<'_>) -> Result<(), Box<Reply>> {
+    request.choose_route();
+    // A host that was found is one of the cluster to which the route before led.
+    if request.stream.host.take().is_some()
+        && let Flow::Reply(reply) = dynamic_forward_proxy::on_request(request).await
+    {
+        return Err(reply);
     }
     Ok(())
 }
@@ -55,7 +69,9 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
     for (place, HttpFilter { name, filter }) in view.manager.filters.before_router().iter().enumerate().rev()
     {
         let special = override_of(&view, stream, name);
-        if matches!(special, Some(Override::Disabled)) {
+        // A filter that the route before left to see the request sees its response, whatever the new route says.
+        let remembers = || stream.filters.iter().any(|one| one.place == place);
+        if matches!(special, Some(Override::Disabled)) && !remembers() {
             continue;
         }
         let response = &mut Response { headers, request, stream, view: &view, place };
@@ -64,6 +80,7 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
             Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
             Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
             Filter::Cors(_) => cors::run::on_response(response),
+            Filter::ExtAuthz(_) => ext_authz::run::on_response(response),
         }
     }
 }
@@ -73,7 +90,10 @@ pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
     for one in &mut stream.filters {
         match &mut one.state {
             FilterState::Trailers(changes) => changes.apply(trailers),
-            FilterState::Cors(_) | FilterState::Fault(_) | FilterState::RateLimit(_) => {}
+            FilterState::Cors(_)
+            | FilterState::ExtAuthz(_)
+            | FilterState::Fault(_)
+            | FilterState::RateLimit(_) => {}
         }
     }
 }

@@ -4,13 +4,14 @@ use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3 as buffer_v3;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_v3;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_forward_proxy;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as ext_authz_v3;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_v3;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Filter, Override, buffer, cors, fault, header_mutation, local_rate_limit, rbac};
+use super::{Filter, Override, buffer, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac};
 use crate::decode::{dns_cache, fields};
 use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{Registry, Scope};
@@ -44,6 +45,8 @@ pub fn filter(
         Filter::Cors(cors::decode::filter(scope, registry))
     } else if fields::holds::<buffer_v3::Buffer>(config) {
         Filter::Buffer(buffer::decode::filter(&fields::unpack(config, "")?)?)
+    } else if fields::holds::<ext_authz_v3::ExtAuthz>(config) {
+        Filter::ExtAuthz(ext_authz::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
     } else {
         return Ok(None);
     }))
@@ -90,6 +93,9 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<buffer_v3::BufferPerRoute>(config) {
         return buffer::decode::per_route(&fields::unpack(config, "")?).map(Some);
     }
+    if fields::holds::<ext_authz_v3::ExtAuthzPerRoute>(config) {
+        return ext_authz::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
+    }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
 }
 
@@ -106,7 +112,8 @@ pub(crate) fn register<'a>(
             | Override::HeaderMutation(_)
             | Override::Fault(_)
             | Override::Cors(_)
-            | Override::Buffer(_) => {}
+            | Override::Buffer(_)
+            | Override::ExtAuthz(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::Override;
 use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
+use crate::engine::async_client::{self, Answer, Call, CallError};
 use crate::engine::body::{BodyError, RequestContent, RequestInterrupted};
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::ClusterSnapshot;
@@ -22,6 +23,8 @@ use crate::route::{Action, RouteRef, WeightedCluster};
 pub(crate) enum Flow {
     /// It goes on to the next filter.
     Continue,
+    /// It goes on to the next filter by a route that is chosen anew, since its head has changed.
+    RouteAgain,
     /// It is answered, and goes no further.
     Reply(Box<Reply>),
 }
@@ -42,15 +45,6 @@ pub(crate) struct Request<'a> {
     pub(crate) place: usize,
 }
 
-/// How much of a request's content has been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BodyRead {
-    /// Bytes.
-    pub(super) size: usize,
-    /// Nothing is still to come.
-    pub(super) is_whole: bool,
-}
-
 impl Request<'_> {
     /// The head as matchers see it.
     pub(crate) fn head(&self) -> RequestHead<'_> {
@@ -62,13 +56,13 @@ impl Request<'_> {
         self.content.as_ref().is_some_and(|content| !content.is_end_stream())
     }
 
-    /// Reads the content until `enough` bytes of it are there, or all of it. What was read goes on with the rest, behind the
+    /// Reads the content until `enough` bytes of it are there, or all of it; answers how many are there. What was read goes on with the rest, behind the
     /// filters; there may be a frame more of it than asked for.
     ///
     /// # Errors
     /// The answer where a limit of the request is reached meanwhile, or where what the caller sent is no HTTP.
-    pub(super) async fn read_body(&mut self, enough: usize) -> Result<BodyRead, Box<Reply>> {
-        let Some(content) = &mut self.content else { return Ok(BodyRead { size: 0, is_whole: true }) };
+    pub(super) async fn read_body(&mut self, enough: usize) -> Result<usize, Box<Reply>> {
+        let Some(content) = &mut self.content else { return Ok(0) };
         let progress = self.stream.follow();
         self.stream.limits.watch();
         let mut ahead = std::mem::take(*content).into_read_ahead();
@@ -76,17 +70,40 @@ impl Request<'_> {
             while !ahead.is_whole() && ahead.size() < enough {
                 std::future::poll_fn(|cx| ahead.poll_more(cx, &progress)).await?;
             }
-            Ok::<_, BodyError>(BodyRead { size: ahead.size(), is_whole: ahead.is_whole() })
+            Ok::<_, BodyError>(ahead.size())
         };
         let read = limited(&self.stream.limits, reading).await;
         **content = RequestContent::ReadAhead(ahead);
         match read {
-            Ok(Ok(read)) => Ok(read),
+            Ok(Ok(size)) => Ok(size),
             // The connection sees it too, and drops this request.
-            Ok(Err(_)) if progress.interrupted.get() == Some(RequestInterrupted::Gone) => std::future::pending().await,
+            Ok(Err(_)) if progress.interrupted.get() == Some(RequestInterrupted::Gone) => {
+                std::future::pending().await
+            }
             Ok(Err(_)) => Err(Box::new(Reply::malformed_request())),
             Err(reached) => Err(self.timed_out(reached)),
         }
+    }
+
+    /// What has been read of the content, in pieces.
+    pub(super) fn pieces_read(&self) -> impl Iterator<Item = &[u8]> {
+        self.content.iter().flat_map(|content| content.pieces_read())
+    }
+
+    /// Calls a cluster, within the limits of the request too.
+    ///
+    /// # Errors
+    /// The answer where one of these is reached meanwhile.
+    pub(super) async fn call(
+        &mut self,
+        cluster: &str,
+        call: Call,
+    ) -> Result<Result<Answer, CallError>, Box<Reply>> {
+        let Some(cluster) = self.snapshot.cluster(cluster) else { return Ok(Err(CallError::NoCluster)) };
+        let limits = &self.stream.limits;
+        limits.watch();
+        let calling = async_client::call(&self.stream.connection.worker, cluster, call);
+        limited(limits, calling).await.map_err(|reached| self.timed_out(reached))
     }
 
     /// The answer where a limit of the request was reached while a filter waited.
@@ -105,6 +122,26 @@ impl Request<'_> {
     /// Keeps something for the filter that sees the request now, until the stream ends.
     pub(super) fn remember(&mut self, state: FilterState) {
         self.stream.filters.push(Remembered { place: self.place, state });
+    }
+
+    /// Chooses the route by the head as it is now.
+    pub(super) fn choose_route(&mut self) {
+        let random = self.stream.connection.worker.random();
+        self.stream.found = self.view.routes.find(&self.head(), random);
+        self.stream.member = None;
+        self.choose_member();
+    }
+
+    /// The cluster that the route leads to, as far as that can be told before the router.
+    pub(super) fn cluster_name(&self) -> Option<&str> {
+        let (found, weighted) = levels(self.view, self.stream)?;
+        if let Some(member) = weighted {
+            return Some(&member.name);
+        }
+        match &self.view.routes.route(found).action {
+            Action::Forward(forward) => forward.cluster.choose(&self.head(), 0).map(|chosen| chosen.name),
+            Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+        }
     }
 
     /// Chooses among the clusters that the route weighs, which may have filters of their own.

@@ -6,6 +6,7 @@ use super::cors::AllowedOrigin;
 use super::fault::active::ActiveFault;
 use super::header_mutation::Trailers;
 use super::local_rate_limit::LocalRateLimit;
+use crate::route::HeaderOps;
 
 /// What one filter of a connection manager remembers.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) enum FilterState {
     Cors(AllowedOrigin),
     /// Counted as long as the stream lives.
     Fault(#[expect(dead_code, reason = "counts until it is dropped")] ActiveFault),
+    /// What an authorization server wants added to the response.
+    ExtAuthz(Arc<HeaderOps>),
     /// The limit by which the request was counted, where the response tells of it.
     RateLimit(Arc<LocalRateLimit>),
     /// Changes of the trailers that are to come.

@@ -73,6 +73,32 @@ group! {
             outlier: OutlierStats = "outlier_detection",
             breaker: BreakerStats = "circuit_breakers.default",
             breaker_high: BreakerStats = "circuit_breakers.high",
+            ext_authz: ExtAuthzClusterStats = "ext_authz",
+        }
+    }
+}
+
+/// `cluster.NAME.ext_authz.*`: verdicts on requests to the cluster. Most clusters have none, and show none.
+#[derive(Clone, Debug)]
+pub struct ExtAuthzClusterStats {
+    /// Requests that went on.
+    pub ok: CounterId,
+    /// Requests that were refused.
+    pub denied: CounterId,
+    /// Requests on which there was no verdict.
+    pub error: CounterId,
+    /// Those that went on all the same.
+    pub failure_mode_allowed: CounterId,
+}
+
+impl ExtAuthzClusterStats {
+    fn register(registry: &mut Registry, scope: &Scope) -> Self {
+        let mut counter = |name| registry.sparse_counter(scope, name);
+        Self {
+            ok: counter("ok"),
+            denied: counter("denied"),
+            error: counter("error"),
+            failure_mode_allowed: counter("failure_mode_allowed"),
         }
     }
 }

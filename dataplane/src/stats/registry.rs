@@ -89,7 +89,7 @@ struct Series {
     labels: Vec<(&'static str, Arc<str>)>,
     slot: StatId,
     hidden: bool,
-    /// Shown only when it is not zero: one of the many response codes.
+    /// Shown only when it is not zero, such as one of the many response codes.
     sparse: bool,
 }
 
@@ -117,6 +117,15 @@ impl Registry {
             StatId::Counter(id) => CounterId(id),
             StatId::Gauge(_) | StatId::Histogram(_) => self.counter(&Scope::plain("stats.conflict"), name),
         }
+    }
+
+    /// The same, shown only when it is not zero.
+    pub fn sparse_counter(&mut self, scope: &Scope, name: &str) -> CounterId {
+        let id = self.counter(scope, name);
+        if let Some(at) = self.by_name.get(join(&scope.prefix, name).as_str()) {
+            self.series[*at].sparse = true;
+        }
+        id
     }
 
     /// The gauge `SCOPE.NAME`.

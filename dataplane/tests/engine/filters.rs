@@ -2,6 +2,8 @@
 
 mod buffer;
 mod cors;
+mod ext_authz;
+mod ext_authz_grpc;
 mod fault;
 mod header_mutation;
 mod rate_limit;
@@ -12,6 +14,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 use envoy_types::pb::envoy::r#type::v3 as types;
@@ -27,6 +30,8 @@ use weft_dataplane::stats::{Registry, Scope};
 
 use crate::harness::{Answer, Client, Origin, Proxy, Setup, empty, prefix, protocol, to_cluster};
 use buffer::buffers;
+use ext_authz::by_http;
+use ext_authz_grpc::by_grpc;
 use fault::aborts;
 use header_mutation::{append, mutates};
 use rate_limit::limit;
@@ -128,6 +133,11 @@ async fn ask(client: &mut Client, method: Method, path: &str, headers: &[(&'stat
     client.exchange(request).await
 }
 
+/// The one value of a header.
+fn text<'a>(headers: &'a http::HeaderMap, name: &str) -> &'a str {
+    headers[name].to_str().unwrap()
+}
+
 fn percent(numerator: u32) -> types::FractionalPercent {
     types::FractionalPercent { numerator, denominator: 0 }
 }
@@ -172,6 +182,23 @@ fn what_the_filters_cannot_do_is_refused_by_name() {
     refused(any(&HttpFault { abort: Some(Default::default()), ..Default::default() }), "abort.http_status");
     refused(any(&buffers(0)), "max_request_bytes");
     refused(any(&Buffer::default()), "max_request_bytes");
+    refused(any(&ExtAuthz::default()), "services");
+    refused(any(&by_http(|one| one.server_uri = None)), "http_service.server_uri");
+    refused(any(&by_http(|one| one.retry_policy = Some(Default::default()))), "http_service.retry_policy");
+    refused(any(&by_http(|one| one.path_prefix = "check".into())), "http_service.path_prefix");
+    refused(any(&ExtAuthz { shadow_mode: true, ..by_http(|_| {}) }), "shadow_mode");
+    refused(any(&ExtAuthz { encode_raw_headers: true, ..by_http(|_| {}) }), "encode_raw_headers");
+    let namespaces = vec!["a".into()];
+    refused(
+        any(&ExtAuthz { metadata_context_namespaces: namespaces, ..by_http(|_| {}) }),
+        "metadata_context_namespaces",
+    );
+    refused(
+        any(&ExtAuthz { with_request_body: Some(Default::default()), ..by_http(|_| {}) }),
+        "with_request_body.max_request_bytes",
+    );
+    let older = ExtAuthz { transport_api_version: 0, ..by_grpc() };
+    refused(any(&older), "grpc_service.transport_api_version");
 }
 
 #[tokio::test]

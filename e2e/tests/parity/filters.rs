@@ -1,5 +1,5 @@
-//! The HTTP filters: cors, fault, local_ratelimit, header_mutation and rbac, with what routes, virtual hosts and weighted
-//! clusters say of them.
+//! The HTTP filters: cors, buffer, ext_authz, fault, local_ratelimit, header_mutation and rbac, with what routes, virtual
+//! hosts and weighted clusters say of them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -74,8 +74,45 @@ const REQUESTS: &[Request] = &[
     ("GET", "/admin", ""),
     ("GET", "/admin", "content-type: application/grpc\r\n"),
     ("GET", "/shadowed", ""),
+    // ext_authz: a server decides by the path; a refusal's content is what it was told.
+    (
+        "GET",
+        "/authorized",
+        "x-secret: 1\r\nx-set: theirs\r\nx-set: again\r\nx-added: theirs\r\nx-told: 1\r\nauthorization: me\r\n",
+    ),
+    ("GET", "/authorized/deny?a=b", "x-told: 1\r\nx-told: 2\r\nx-untold: 1\r\nauthorization: me\r\n"),
+    ("GET", "/authorized/terse", ""),
+    ("GET", "/authorized/terse", "content-type: application/grpc\r\n"),
+    ("GET", "/authorized/broken", ""),
+    ("GET", "/authorized/created", ""),
+    ("GET", "/authorized/moved", ""),
+    ("GET", "/lenient/broken", "x-told: 1\r\n"),
+    ("GET", "/direct", "x-told: 1\r\n"),
     // Nothing of a route.
     ("GET", "/missing/", "host: nowhere.example.org\r\n"),
+];
+
+/// Requests with content, in the framing that their fields say.
+const WITH_CONTENT: &[(Request, &str)] = &[
+    (("POST", "/buffered", "content-length: 10\r\n"), "0123456789"),
+    (("POST", "/buffered", "content-length: 11\r\n"), "0123456789a"),
+    (("POST", "/buffered", "transfer-encoding: chunked\r\n"), "4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n"),
+    (("POST", "/buffered", "transfer-encoding: chunked\r\n"), "4\r\n0123\r\n7\r\n456789a\r\n0\r\n\r\n"),
+    (("POST", "/buffered", "transfer-encoding: chunked\r\n"), "4\r\n0123\r\n0\r\nx-sum: 4\r\n\r\n"),
+    (("POST", "/buffered", "transfer-encoding: chunked\r\n"), "0\r\n\r\n"),
+    (("POST", "/buffered", "transfer-encoding: chunked\r\n"), "nonsense\r\n\r\n"),
+    (("POST", "/unbuffered", "content-length: 11\r\n"), "0123456789a"),
+    (("POST", "/unbuffered", "transfer-encoding: chunked\r\n"), "4\r\n0123\r\n0\r\n\r\n"),
+    (("POST", "/", "content-length: 21\r\n"), "0123456789abcdefghijk"),
+    (("POST", "/buffered", "content-type: application/grpc\r\ncontent-length: 11\r\n"), "0123456789a"),
+    (("POST", "/aborted", "content-length: 2\r\n"), "01"),
+    (("POST", "/authorized", "content-length: 5\r\n"), "01234"),
+    (("POST", "/authorized/deny", "content-length: 5\r\n"), "01234"),
+    (("POST", "/authorized/deny", "content-length: 10\r\n"), "0123456789"),
+    (("POST", "/authorized/deny", "transfer-encoding: chunked\r\n"), "3\r\n012\r\n0\r\n\r\n"),
+    (("POST", "/unread/deny", "content-length: 5\r\n"), "01234"),
+    (("POST", "/whole/deny", "content-length: 5\r\n"), "01234"),
+    (("POST", "/whole/deny", "content-length: 9\r\n"), "012345678"),
 ];
 
 /// In an answer that its cors filter makes itself, Envoy's `%RESPONSE_CODE%` is 0 for the filters that it passes, and right
@@ -95,10 +132,11 @@ fn less_what_differs_on_purpose(sidecar: Sidecar, mut seen: Seen) -> Seen {
 async fn filters_do_what_they_do_in_envoy() -> anyhow::Result<()> {
     let (envoy, weft) = (Ground::start(Sidecar::Envoy).await?, Ground::start(Sidecar::Weft).await?);
     let mut differ = Vec::new();
-    for &request in REQUESTS {
-        let (wanted, got) = (envoy.ask(request).await?, weft.ask(request).await?);
+    let without = REQUESTS.iter().map(|request| (*request, ""));
+    for (request, content) in without.chain(WITH_CONTENT.iter().copied()) {
+        let (wanted, got) = (envoy.ask(request, content).await?, weft.ask(request, content).await?);
         if wanted != got {
-            differ.push(format!("{request:?}\n  Envoy:      {wanted:?}\n  weft-proxy: {got:?}"));
+            differ.push(format!("{request:?} {content:?}\n  Envoy:      {wanted:?}\n  weft-proxy: {got:?}"));
         }
     }
     let (wanted, got) = (envoy.statistics().await?, weft.statistics().await?);
@@ -142,7 +180,7 @@ impl Ground {
         let proxy = Standalone::start(sidecar, |admin, port| bootstrap(admin, port, application))?;
         let this = Self { sidecar, proxy, _application: serving };
         until("the proxy answers", CONVERGES, async || {
-            let seen = this.ask(("GET", "/", "")).await?;
+            let seen = this.ask(("GET", "/", ""), "").await?;
             ensure!(seen.status == "200", "{seen:?}");
             Ok(())
         })
@@ -150,9 +188,9 @@ impl Ground {
         Ok(this)
     }
 
-    async fn ask(&self, (method, path, fields): Request) -> anyhow::Result<Seen> {
+    async fn ask(&self, (method, path, fields): Request, content: &str) -> anyhow::Result<Seen> {
         let host = if fields.starts_with("host:") { "" } else { "host: a\r\n" };
-        let request = format!("{method} {path} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n{content}");
         let mut stream = TcpStream::connect(self.proxy.address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
@@ -178,7 +216,18 @@ impl Ground {
 
     /// Counters of the filters.
     async fn statistics(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        let ours = ["http.in.fault.", "http.in.rbac.", "http.in.cors.", "limit", "soft"];
+        let ours = [
+            "http.in.fault.",
+            "http.in.rbac.",
+            "http.in.cors.",
+            "http.in.downstream_rq_too_large",
+            "http.in.ext_authz.",
+            "cluster.app.ext_authz.ok",
+            "cluster.app.ext_authz.denied",
+            "cluster.app.ext_authz.error",
+            "limit",
+            "soft",
+        ];
         let lines = self.proxy.statistics().await?.into_iter();
         let counted = lines.filter(|line| ours.iter().any(|start| line.starts_with(start)));
         Ok(counted
@@ -190,27 +239,61 @@ impl Ground {
     }
 }
 
-/// Answers each request with its head, a field a line, and closes.
+/// Answers each request with its head, a field a line, and its content behind; and closes.
 async fn serve(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {
-            let mut bytes = Vec::new();
-            let end = loop {
-                if let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
-                    break end;
-                }
-                if stream.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
-                    return;
-                }
-            };
-            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase().replace("\r\n", "\n");
+            let Some((head, content)) = read(&mut stream).await else { return };
+            let terse = head.contains("/auth/authorized/terse");
+            let text = if terse { "no".to_owned() } else { format!("{head}\ncontent {content:?}") };
             let answer = format!(
-                "HTTP/1.1 200 OK\r\nx-removed: ours\r\nx-of-the-server: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{head}",
-                head.len()
+                "HTTP/1.1 {}x-removed: ours\r\nx-of-the-server: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+                beginning(&head),
+                text.len()
             );
             // The caller may be gone.
             let _ = stream.write_all(answer.as_bytes()).await;
         });
+    }
+}
+
+/// Status and first headers of an answer; the authorization server is the same, below `/auth`.
+fn beginning(head: &str) -> &'static str {
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default();
+    match path.strip_prefix("/auth/").and_then(|path| path.rsplit('/').next()) {
+        None => "200 OK\r\n",
+        Some("deny") => "401 No\r\nwww-authenticate: Basic\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n",
+        Some("terse") => "403 No\r\n",
+        Some("broken") => "503 No\r\n",
+        Some("created") => "201 Yes\r\n",
+        Some("moved") => "302 There\r\nlocation: /login\r\n",
+        Some(_) => {
+            "200 OK\r\nx-set: server\r\nx-added: server\r\nx-for-client: 1\r\nx-route: other\r\nx-envoy-auth-headers-to-remove: x-secret, host\r\n"
+        }
+    }
+}
+
+/// The head and the content of a request; `None` where it breaks off.
+async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, content)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase().replace("\r\n", "\n");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let chunked = head.contains("transfer-encoding: chunked");
+            if chunked && (content == "0\r\n\r\n" || content.contains("\r\n0\r\n")) {
+                let pieces = content.split("\r\n").skip(1).step_by(2);
+                return Some((head, pieces.collect()));
+            }
+            if !chunked && content.len() >= length.unwrap_or(0) {
+                return Some((head, content.to_owned()));
+            }
+        }
+        if stream.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
+            return None;
+        }
     }
 }
 

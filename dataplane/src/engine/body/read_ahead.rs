@@ -30,6 +30,11 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
+    /// All that there is.
+    pub(super) fn whole(content: Bytes) -> Self {
+        Self { size: content.len(), pieces: VecDeque::from([content]), ..Self::default() }
+    }
+
     /// Of content of which nothing has been read.
     pub(super) fn new(rest: Incoming) -> Self {
         Self { rest: Some(rest), ..Self::default() }
@@ -39,7 +44,11 @@ impl ReadAhead {
     ///
     /// # Errors
     /// The caller broke off, or what it sent is no HTTP.
-    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<Result<(), BodyError>> {
+    pub(crate) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &Progress,
+    ) -> Poll<Result<(), BodyError>> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
         let frame = ready!(Pin::new(&mut *rest).poll_frame(cx));
         progress.note(&frame);
@@ -78,6 +87,11 @@ impl ReadAhead {
     /// Whether all of it was read.
     pub(crate) fn is_whole(&self) -> bool {
         self.rest.is_none()
+    }
+
+    /// What was read, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &piece[..]).chain(Some(&self.small[..]))
     }
 
     /// What was read, then what comes.
@@ -144,6 +158,7 @@ mod tests {
         ahead.keep(large.clone());
         ahead.keep(Bytes::from_static(b"d"));
         assert_eq!(ahead.size(), 4 + SMALL);
+        assert_eq!(ahead.pieces().map(<[u8]>::len).collect::<Vec<_>>(), [3, SMALL, 1]);
         assert_eq!(ahead.pieces[1].as_ptr(), large.as_ptr());
         assert_eq!(given(&mut ahead), [3, SMALL, 1]);
     }

@@ -20,6 +20,12 @@ pub(crate) enum RequestContent {
     ReadAhead(Box<ReadAhead>),
 }
 
+impl From<Bytes> for RequestContent {
+    fn from(content: Bytes) -> Self {
+        Self::ReadAhead(Box::new(ReadAhead::whole(content)))
+    }
+}
+
 /// None.
 impl Default for RequestContent {
     fn default() -> Self {
@@ -53,6 +59,15 @@ impl RequestContent {
             Self::Incoming(incoming) => Box::new(ReadAhead::new(incoming)),
             Self::ReadAhead(ahead) => ahead,
         }
+    }
+
+    /// What filters have read of it, in pieces.
+    pub(crate) fn pieces_read(&self) -> impl Iterator<Item = &[u8]> {
+        let ahead = match self {
+            Self::Incoming(_) => None,
+            Self::ReadAhead(ahead) => Some(ahead),
+        };
+        ahead.into_iter().flat_map(|ahead| ahead.pieces())
     }
 
     /// Whether nothing follows.

@@ -27,12 +27,12 @@ pub(super) enum AttemptError {
 /// Sends a request over a connection and waits for the response's head.
 pub(super) async fn send(
     stream: &mut ActiveStream,
-    lease: Lease,
+    mut lease: Lease,
     request: Request<RequestBody>,
     outgoing: &mut Outgoing,
 ) -> Result<(Response<Content>, Lease), AttemptError> {
-    match limited(&stream.limits, exchange(lease, request)).await {
-        Ok(Ok(answered)) => Ok(answered),
+    match limited(&stream.limits, exchange(&mut lease, request)).await {
+        Ok(Ok(response)) => Ok((response, lease)),
         Ok(Err(unanswered)) => {
             note_refusal(stream, &*unanswered.error);
             if let Some(request) = unanswered.unsent {

@@ -11,7 +11,7 @@ use super::super::active_stream::ActiveStream;
 use super::super::body::{OnceBody, Replay, RequestBody, RequestContent};
 use super::super::pool::Lease;
 use super::super::request_context::RequestContext;
-use super::super::request_head::{set_authority, with_authority};
+use super::super::request_head::{set_authority, set_path, with_authority};
 use super::super::stream_info;
 use super::routed::Routed;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
@@ -351,13 +351,6 @@ fn set_request_authority(request: &mut Request<RequestBody>, host: &str) {
         request.headers_mut().insert(HOST, value);
     }
     *request.uri_mut() = with_authority(std::mem::take(request.uri_mut()), host);
-}
-
-fn set_path(parts: &mut Parts, path: &str) {
-    let old = parts.uri.clone();
-    let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    uri.path_and_query = path.parse().ok().or(uri.path_and_query);
-    parts.uri = Uri::from_parts(uri).unwrap_or(old);
 }
 
 /// The limit of the whole answer: the route's, or the caller's `grpc-timeout` where the route honours it.

@@ -8,7 +8,11 @@ use super::Buffer;
 
 impl Buffer {
     /// What holds for a request; `None` where it has no content to wait for.
-    pub(in super::super) fn applies(&self, request: &Request<'_>, special: Option<&Override>) -> Option<Self> {
+    pub(in super::super) fn applies(
+        &self,
+        request: &Request<'_>,
+        special: Option<&Override>,
+    ) -> Option<Self> {
         request.has_body().then(|| special.and_then(Override::buffer).unwrap_or(*self))
     }
 
@@ -16,7 +20,7 @@ impl Buffer {
     pub(in super::super) async fn on_request(self, request: &mut Request<'_>) -> Flow {
         let most = self.max_request_bytes as usize;
         let size = match request.read_body(most.saturating_add(1)).await {
-            Ok(read) => read.size,
+            Ok(size) => size,
             Err(reply) => return Flow::Reply(reply),
         };
         if size > most {

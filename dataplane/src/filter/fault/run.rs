@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::super::Override;
 use super::super::fraction::Fraction;
-use super::super::request::{Flow, Request, levels};
+use super::super::request::{Flow, Request};
 use super::super::state::FilterState;
 use super::active::ActiveFault;
 use super::{Abort, AbortStatus, Fault, FaultSettings, Given};
@@ -16,7 +16,6 @@ use crate::engine::limits::limited;
 use crate::engine::reply::Reply;
 use crate::format::ResponseFlags;
 use crate::matcher::UndecidedAs;
-use crate::route::{Action, RouteRef};
 
 impl Fault {
     /// What is to be done with a request; `None` lets it go on at once.
@@ -96,14 +95,7 @@ impl Injection<'_> {
 impl FaultSettings {
     /// Whether a request is one of those that faults are for.
     fn means(&self, request: &Request<'_>) -> bool {
-        let to_cluster = || {
-            let (found, weighted) = levels(request.view, request.stream)?;
-            match weighted {
-                Some(member) => Some(&*member.name),
-                None => named_cluster(request, found),
-            }
-        };
-        if !self.upstream_cluster.is_empty() && to_cluster() != Some(&*self.upstream_cluster) {
+        if !self.upstream_cluster.is_empty() && request.cluster_name() != Some(&*self.upstream_cluster) {
             return false;
         }
         let headers = &request.parts.headers;
@@ -138,13 +130,6 @@ impl FaultSettings {
             }
         };
         share.holds(random).then_some((abort, status))
-    }
-}
-
-fn named_cluster<'a>(request: &'a Request<'_>, found: RouteRef) -> Option<&'a str> {
-    match &request.view.routes.route(found).action {
-        Action::Forward(forward) => forward.cluster.choose(&request.head(), 0).map(|chosen| chosen.name),
-        Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
     }
 }
 

@@ -123,7 +123,8 @@ async fn waiting_for_content_ends_with_the_requests_time() {
 #[tokio::test]
 async fn a_route_has_a_limit_of_its_own_or_none() {
     let routes = |setup: &mut Setup| {
-        let off = buffer::BufferPerRoute { r#override: Some(buffer::buffer_per_route::Override::Disabled(true)) };
+        let off =
+            buffer::BufferPerRoute { r#override: Some(buffer::buffer_per_route::Override::Disabled(true)) };
         let more = buffer::buffer_per_route::Override::Buffer(buffers(20));
         let more = buffer::BufferPerRoute { r#override: Some(more) };
         route_config(
