@@ -16,8 +16,8 @@
 //!   router, response_head, local_reply, request_context
 //!   active_stream, response_body, stream_end, stream_info    what one request holds, counts and logs
 //!   http_connection                           what all requests of one connection share
-//!   async_client, unary, exchange             what is sent on a connection; calls of the proxy's own, for filters
-//!   clusters, cluster, pool, dynamic, ejection    endpoints and connections to them
+//!   unary, async_client                       calls of the proxy's own to a cluster, for filters
+//!   clusters, cluster, pool, dynamic, ejection, reach, round_trip    endpoints and connections to them
 //!   local, trust, handshake                   what every task may use: counters, deadlines, logs, draining, connections
 //!   all else                                  the ground: knows none of the floors
 //! ```
@@ -44,7 +44,6 @@ mod copy;
 mod date;
 pub(crate) mod dynamic;
 mod ejection;
-mod exchange;
 mod exec;
 mod filter_chain_match;
 mod forwarded;
@@ -60,12 +59,14 @@ mod log_throttle;
 mod observed_stream;
 mod pool;
 mod prepare;
+mod reach;
 mod record;
 pub(crate) mod reply;
 mod request_context;
 pub(crate) mod request_head;
 mod response_body;
 mod response_head;
+mod round_trip;
 mod router;
 mod serve;
 mod stream;

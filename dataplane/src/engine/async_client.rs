@@ -19,11 +19,11 @@ use super::cluster::{ClusterState, Picked};
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
 use super::ejection;
-use super::exchange::{Reset, exchange};
 use super::grpc;
 use super::handshake::refused_by_server;
 use super::local::Local;
 use super::pool::{self, Content, Freshness, Lease};
+use super::round_trip::{Reset, round_trip};
 use crate::balance::PreviousHosts;
 use crate::breaker::{Permit, Resource};
 use crate::outlier::{Outcome, grpc_as_http};
@@ -136,7 +136,7 @@ impl<'a> Counted<'a> {
             let mut lease = lease.map_err(CallError::Connect)?;
             let reused = lease.is_reused();
             let request = call.request(&lease);
-            match exchange(&mut lease, request).await {
+            match round_trip(&mut lease, request).await {
                 Ok(response) => return collect(response, lease, call.largest).await,
                 Err(failed) => {
                     let address = self.picked.endpoint().address;

@@ -1,6 +1,7 @@
 //! The router: a request is sent to an endpoint of a cluster, again if that fails and may be repeated.
 
 mod attempt;
+mod hop_by_hop;
 mod outgoing;
 mod response;
 mod routed;
@@ -16,7 +17,6 @@ use super::body::{RequestContent, RequestInterrupted};
 use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
-use super::exchange::Reset;
 use super::grpc;
 use super::http_connection::Protocol;
 use super::limits::{TimedOut, limited};
@@ -24,6 +24,7 @@ use super::pool::{Content, Freshness, Lease, Version};
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
+use super::round_trip::Reset;
 use crate::balance::PreviousHosts;
 use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
@@ -159,10 +160,9 @@ impl Run<'_> {
             Some(_) | None => PreviousHosts::default(),
         };
         let Some(picked) = self.cluster.pick(avoid) else {
-            let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream");
             let shard = &self.context.connection.worker.shard;
             shard.inc(self.cluster.view().config.stats.upstream_cx_none_healthy);
-            return Err(reply.body("no healthy upstream").flag(ResponseFlags::NO_HEALTHY_UPSTREAM).into());
+            return Err(attempt::no_healthy().into());
         };
         if self.policy.is_some() {
             self.tried.push(picked.index);

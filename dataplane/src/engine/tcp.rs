@@ -3,58 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
 
 use tokio::io::AsyncWriteExt;
 
 use super::clock::Deadline;
-use super::cluster::{ClusterState, Picked};
-use super::cluster_info::BreakerOf;
+use super::cluster::ClusterState;
 use super::clusters::Clusters;
-use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
 use super::connection::{Connection, Ending};
 use super::copy::{End, Tunnelled, tunnel};
-use super::ejection;
-use super::handshake::{outbound_failed, refused_by_server};
+use super::handshake::refused_by_server;
 use super::local::Local;
+use super::reach::{Reached, Unreached, certificate_end, reach};
 use super::stream::Stream;
 use super::tcp_log::{self, TcpRecord};
-use super::trust::servers::Trusted;
-use crate::balance::PreviousHosts;
-use crate::breaker::{Permit, Resource};
 use crate::format::ResponseFlags;
-use crate::outlier::Outcome;
-use crate::runtime::{TcpProxy, TcpTarget, Transport};
-
-/// How many more picks are made to avoid endpoints to which no connection could be made.
-const HOST_SELECTION_ATTEMPTS: u32 = 5;
-
-/// A connection to an endpoint, with what it holds of the cluster.
-pub(super) struct Reached {
-    pub(super) picked: Picked,
-    pub(super) dialed: Dialed,
-    /// Ends a tunnel whose server is not trusted any more.
-    pub(super) trusted: Option<Rc<Trusted>>,
-    pub(super) _permit: Permit<BreakerOf>,
-}
-
-/// Why there is none.
-#[derive(Debug)]
-pub(super) enum Unreached {
-    NoHealthy,
-    Overflow,
-    Failed(ConnectError),
-}
-
-impl Unreached {
-    pub(super) fn flag(&self) -> ResponseFlags {
-        match self {
-            Self::NoHealthy => ResponseFlags::NO_HEALTHY_UPSTREAM,
-            Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
-            Self::Failed(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-        }
-    }
-}
+use crate::runtime::{TcpProxy, TcpTarget};
 
 /// Serves a downstream connection to its end.
 pub(super) async fn serve(
@@ -143,17 +106,6 @@ async fn pass(
     done
 }
 
-/// A tunnel may not outlive the certificates of its two connections.
-pub(super) fn certificate_end(
-    worker: &Local,
-    connection: &Connection,
-    upstream: Option<SystemTime>,
-) -> Option<Deadline> {
-    let end = [upstream, connection.facts.expires()].into_iter().flatten().min()?;
-    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-    Some(Deadline::after(&worker.deadlines, left))
-}
-
 fn target(worker: &Local, clusters: &Clusters, proxy: &TcpProxy) -> Option<(Arc<str>, Rc<ClusterState>)> {
     let name = match &proxy.target {
         TcpTarget::Cluster(name) => name,
@@ -170,68 +122,4 @@ fn target(worker: &Local, clusters: &Clusters, proxy: &TcpProxy) -> Option<(Arc<
         }
     };
     Some((name.clone(), clusters.snapshot().cluster(name)?.clone()))
-}
-
-/// Connects to an endpoint of the cluster, and to another one when that fails, at most `attempts` times.
-pub(super) async fn reach(
-    worker: &Rc<Local>,
-    cluster: &Rc<ClusterState>,
-    attempts: u32,
-) -> Result<Reached, Unreached> {
-    let mut tried = Vec::new();
-    let mut last = Unreached::NoHealthy;
-    for _ in 0..attempts.max(1) {
-        let Some(picked) = cluster.pick(PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS })
-        else {
-            worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
-            return Err(last);
-        };
-        tried.push(picked.index);
-        let config = picked.view.config.clone();
-        let (shard, stats) = (&worker.shard, &config.stats);
-        let breaker = BreakerOf::Default(config.clone());
-        let Some(permit) = Permit::try_new(breaker, Resource::Connections) else {
-            shard.inc(stats.upstream_cx_overflow);
-            return Err(Unreached::Overflow);
-        };
-        shard.inc(stats.upstream_cx_total);
-        let endpoint = picked.endpoint();
-        let transport = config.transports.get(endpoint.transport);
-        let start = super::clock::now();
-        let dialed = match transport {
-            Some(transport) => {
-                dial(&worker.deadlines, &config, endpoint.address, transport, ApplicationProtocol::Tcp).await
-            }
-            None => Err(ConnectError::NoTransport),
-        };
-        match dialed {
-            Ok(dialed) => {
-                shard.record(stats.upstream_cx_connect_ms, start.elapsed());
-                ejection::report(&worker.shard, &picked, Outcome::Connected);
-                if dialed.tls.is_some() {
-                    shard.inc(stats.tls.handshake);
-                }
-                let trusted = worker.servers.hold(&worker.throttle, &config.name, &dialed);
-                return Ok(Reached { picked, dialed, trusted, _permit: permit });
-            }
-            Err(error) => {
-                shard.inc(stats.upstream_cx_connect_fail);
-                match &error {
-                    ConnectError::Timeout => shard.inc(stats.upstream_cx_connect_timeout),
-                    ConnectError::Tls(error) => {
-                        let tls = transport.and_then(Transport::tls);
-                        outbound_failed(worker, &config, tls, endpoint.address, error);
-                    }
-                    ConnectError::Refused(_)
-                    | ConnectError::NoTransport
-                    | ConnectError::Overflow
-                    | ConnectError::Protocol(_) => {}
-                }
-                ejection::report(&worker.shard, &picked, Outcome::ConnectFailed);
-                last = Unreached::Failed(error);
-            }
-        }
-    }
-    worker.shard.inc(cluster.view().config.stats.upstream_cx_connect_attempts_exceeded);
-    Err(last)
 }

@@ -33,8 +33,8 @@ const ENGINE: &[&[&str]] = &[
     &["router", "response_head", "local_reply", "request_context"],
     &["active_stream", "response_body", "stream_end", "stream_info"],
     &["http_connection"],
-    &["async_client", "unary", "exchange"],
-    &["clusters", "cluster", "pool", "dynamic", "ejection"],
+    &["unary", "async_client"],
+    &["clusters", "cluster", "pool", "dynamic", "ejection", "reach", "round_trip"],
     &["local", "trust", "handshake"],
 ];
 

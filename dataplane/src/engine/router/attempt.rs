@@ -5,11 +5,11 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use super::super::active_stream::ActiveStream;
 use super::super::body::RequestBody;
 use super::super::connect::ConnectError;
-use super::super::exchange::{Reset, exchange};
 use super::super::handshake::refused_by_server;
 use super::super::limits::{TimedOut, limited};
 use super::super::pool::{Content, Lease};
 use super::super::reply::Reply;
+use super::super::round_trip::{Reset, round_trip};
 use super::outgoing::Outgoing;
 use crate::format::ResponseFlags;
 
@@ -31,7 +31,7 @@ pub(super) async fn send(
     request: Request<RequestBody>,
     outgoing: &mut Outgoing,
 ) -> Result<(Response<Content>, Lease), AttemptError> {
-    match limited(&stream.limits, exchange(&mut lease, request)).await {
+    match limited(&stream.limits, round_trip(&mut lease, request)).await {
         Ok(Ok(response)) => Ok((response, lease)),
         Ok(Err(unanswered)) => {
             note_refusal(stream, &*unanswered.error);
@@ -110,6 +110,13 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
             reached.reply(stream.limits.request_ended())
         }
     }
+}
+
+/// The answer where no endpoint is healthy.
+pub(super) fn no_healthy() -> Reply {
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream")
+        .body("no healthy upstream")
+        .flag(ResponseFlags::NO_HEALTHY_UPSTREAM)
 }
 
 /// The answer where a circuit breaker is open.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 
 use super::super::active_stream::ActiveStream;
 use super::super::body::{OnceBody, Replay, RequestBody, RequestContent};
@@ -13,6 +13,7 @@ use super::super::pool::Lease;
 use super::super::request_context::RequestContext;
 use super::super::request_head::{set_authority, set_path, with_authority};
 use super::super::stream_info;
+use super::hop_by_hop;
 use super::routed::Routed;
 use crate::route::{Forward, HostRewrite, WeightedCluster};
 use crate::runtime::Cluster;
@@ -22,8 +23,6 @@ const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-r
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What has been decided of the request's head before any endpoint is known.
@@ -46,7 +45,7 @@ impl Head {
         let Routed { routes, found, forward, .. } = routed;
         let suppress = routed.router.suppress_envoy_headers;
         let upgrades = routed.upgrade.is_some();
-        remove_hop_by_hop(&mut parts.headers, upgrades);
+        hop_by_hop::remove_from_request(&mut parts.headers, upgrades);
         if !suppress && let Some(timeout) = timeout {
             parts.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
         }
@@ -285,67 +284,6 @@ pub(in super::super) fn wanted_upgrade<B>(request: &Request<B>) -> bool {
             .is_ok_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
 }
 
-/// Whether a header concerns only the connection it came on. Most messages have none of them: a look at each name
-/// that is there costs less than asking for each that could be.
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || *name == TE
-        || *name == EXPECT
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-}
-
-/// Headers that say who the caller is, or where the request goes: set by proxies, so that a caller who names them in
-/// `connection` does not get rid of them.
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name == "host"
-        || name == "x-request-id"
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("x-envoy-")
-}
-
-/// Removes what concerns only the connection it came on.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if !keep_upgrade && !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|connection| connection.to_str().unwrap_or_default().split(','))
-            .filter_map(|word| word.trim().parse().ok())
-            .filter(|name| *name != UPGRADE && *name != TE && *name != CONNECTION && !is_ours(name))
-            .collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-        if !keep_upgrade {
-            headers.remove(CONNECTION);
-        }
-    }
-    if keep_upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    } else {
-        headers.remove(UPGRADE);
-    }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(EXPECT);
-    if let Some(te) = headers.get(TE) {
-        let trailers = te
-            .to_str()
-            .is_ok_and(|te| te.split(',').any(|word| word.trim().eq_ignore_ascii_case("trailers")));
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        } else {
-            headers.remove(TE);
-        }
-    }
-}
-
 fn set_request_authority(request: &mut Request<RequestBody>, host: &str) {
     if let Ok(value) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, value);
@@ -385,30 +323,6 @@ pub(super) fn replay_limit(routed: &Routed<'_>, cluster: &Cluster) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_of_the_connection_do_not_travel() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "keep-alive, x-private"),
-            ("keep-alive", "timeout=5"),
-            ("x-private", "1"),
-            ("x-forwarded-client-cert", "By=spiffe://test"),
-            ("te", "gzip, trailers"),
-            ("transfer-encoding", "chunked"),
-            ("x-public", "2"),
-        ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers.append(CONNECTION, HeaderValue::from_static("x-second, x-forwarded-client-cert"));
-        headers.insert("x-second", HeaderValue::from_static("3"));
-        remove_hop_by_hop(&mut headers, false);
-        let mut left: Vec<_> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        left.sort_unstable();
-        let kept = ("x-forwarded-client-cert", "By=spiffe://test");
-        assert_eq!(left, [("te", "trailers"), kept, ("x-public", "2")]);
-    }
 
     #[test]
     fn grpc_timeouts_have_units() {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 
 use super::super::clock::now;
@@ -13,7 +13,8 @@ use super::super::request_context::RequestContext;
 use super::super::response_body::{ContentBody, ResponseBody, Source};
 use super::super::response_head::{SERVICE_TIME, date_header, server_header};
 use super::super::{grpc, stream_info};
-use super::outgoing::{Outgoing, is_hop_by_hop};
+use super::hop_by_hop;
+use super::outgoing::Outgoing;
 use super::routed::Routed;
 use crate::filter;
 use crate::route::WeightedCluster;
@@ -49,7 +50,7 @@ pub(super) fn head(
 ) {
     let manager = routed.manager;
     context.stream.status = status.as_u16();
-    remove_hop_by_hop(headers);
+    hop_by_hop::remove_from_response(headers);
     context.stream.grpc_status = grpc::status(headers);
     if !routed.router.suppress_envoy_headers
         && let Some(upstream) = &context.stream.upstream
@@ -81,34 +82,4 @@ pub(super) fn head(
         context.connection.worker.shard.inc(manager.stats.downstream_cx_drain_close);
     }
     stream_info::note_response(&mut context.stream, status, headers);
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut left = headers.keys().filter(|name| is_hop_by_hop(name)).count();
-    if left == 0 {
-        return;
-    }
-    // The coding framed what came (RFC 9112, 6.3): the length beside it says nothing.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    if let Some(connection) = headers.remove(CONNECTION) {
-        left -= 1;
-        for word in connection.to_str().unwrap_or_default().split(',').map(str::trim) {
-            // What most servers say; neither names a header that would stay.
-            if word.eq_ignore_ascii_case("keep-alive") || word.eq_ignore_ascii_case("close") {
-                continue;
-            }
-            if let Ok(name) = word.parse::<HeaderName>() {
-                headers.remove(&name);
-            }
-        }
-        if left == 0 {
-            return;
-        }
-    }
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
-    headers.remove(HeaderName::from_static("keep-alive"));
-    headers.remove(HeaderName::from_static("proxy-connection"));
 }

@@ -17,12 +17,13 @@ use super::super::copy::{End, tunnel};
 use super::super::http_connection::Protocol;
 use super::super::limits::{TimedOut, limited};
 use super::super::pool::{Content, Lease};
+use super::super::reach::{self, Unreached};
 use super::super::reply::Reply;
 use super::super::request_context::RequestContext;
 use super::super::response_body::ResponseBody;
-use super::super::tcp::{self, Unreached};
 use super::super::trust::servers::Trusted;
 use super::super::upgraded::Upgraded;
+use super::attempt::{self, AttemptError};
 use super::outgoing::Outgoing;
 use super::response;
 use super::routed::Routed;
@@ -98,7 +99,7 @@ pub(super) fn accept(
     let Some(downstream) = routed.upgrade.take() else { return answer };
     begin(&context, routed.manager);
     tokio::task::spawn_local(async move {
-        let expiry = tcp::certificate_end(
+        let expiry = reach::certificate_end(
             &context.connection.worker,
             &context.connection.downstream,
             lease.connection().certificate_end(),
@@ -156,28 +157,24 @@ pub(super) async fn connect(
     let (true, Some(downstream)) = (terminates, routed.upgrade.take()) else {
         return context.reply(&parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
     };
-    let reached = match tcp::reach(&context.connection.worker, cluster, 1).await {
+    let reached = match reach::reach(&context.connection.worker, cluster, 1).await {
         Ok(reached) => reached,
         Err(unreached) => {
-            let text = match &unreached {
-                Unreached::NoHealthy => "no healthy upstream".to_owned(),
-                Unreached::Overflow => {
-                    "upstream connect error or disconnect/reset before headers. reset reason: overflow"
-                        .to_owned()
+            let reply = match unreached {
+                Unreached::NoHealthy => attempt::no_healthy(),
+                Unreached::Overflow => attempt::overflow(),
+                Unreached::Failed(error) => {
+                    attempt::reply(&mut context.stream, &AttemptError::Connect(error))
                 }
-                Unreached::Failed(error) => format!(
-                    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: {error}"
-                ),
             };
-            let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_reset_before_response_started");
-            return context.reply(&parts, reply.body(text).flag(unreached.flag()));
+            return context.reply(&parts, reply);
         }
     };
     context.stream.responded(StatusCode::OK);
     context.stream.details = "via_upstream".into();
     begin(&context, manager);
     tokio::task::spawn_local(async move {
-        let expiry = tcp::certificate_end(
+        let expiry = reach::certificate_end(
             &context.connection.worker,
             &context.connection.downstream,
             reached.dialed.certificate_end(),

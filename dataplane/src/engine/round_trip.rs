@@ -1,4 +1,4 @@
-//! One exchange on a pooled connection: a request goes out, the head of a response or an error comes back.
+//! One round trip on a pooled connection: a request goes out, the head of a response or an error comes back.
 
 use std::error::Error as StdError;
 
@@ -46,7 +46,7 @@ pub(crate) struct Unanswered {
 ///
 /// # Errors
 /// Nothing came that is a response.
-pub(crate) async fn exchange(
+pub(crate) async fn round_trip(
     lease: &mut Lease,
     request: Request<RequestBody>,
 ) -> Result<Response<Content>, Box<Unanswered>> {
