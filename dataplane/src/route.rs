@@ -9,6 +9,7 @@
 //! lives, beside the `RouteConfig` it belongs to. Nothing here knows of endpoints or connections.
 
 mod action;
+mod counts;
 mod domains;
 mod headers;
 mod matching;
@@ -23,6 +24,7 @@ pub use action::{
     Action, Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteUpgrade,
     WeightedCluster,
 };
+pub(crate) use counts::RouteCounts;
 pub(crate) use domains::Domains;
 pub use domains::without_port;
 pub(crate) use headers::{Addition, AppendAction, HeaderTemplate};
@@ -36,6 +38,7 @@ pub use rewrite::{PathRewrite, Redirect, Substitution};
 use crate::filter::Override;
 use crate::matcher::RequestHead;
 use crate::rejection::Notes;
+use crate::stats::Registry;
 
 /// `RouteConfiguration`, meant.
 #[derive(Debug, Default)]
@@ -98,6 +101,7 @@ pub struct Route {
     pub action: Action,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
+    pub(crate) counts: Option<Box<RouteCounts>>,
     pub(crate) common: LevelConfig,
 }
 
@@ -236,6 +240,11 @@ impl RouteConfig {
         hosts.chain(self.common.filter_overrides())
     }
 
+    /// Gives the statistics of all its routes their ids.
+    pub fn register(&self, registry: &mut Registry) {
+        self.virtual_hosts.iter().for_each(|host| host.register(registry));
+    }
+
     /// Names of all clusters that routes send to, sorted, each once.
     pub fn clusters(&self) -> Vec<&Arc<str>> {
         let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
@@ -253,6 +262,12 @@ impl RouteConfig {
 }
 
 impl VirtualHost {
+    /// Gives the statistics of its routes their ids.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let counts = self.routes.iter().filter_map(|route| route.counts.as_ref());
+        counts.for_each(|counts| counts.register(&self.name, registry));
+    }
+
     /// What `typed_per_filter_config` says at all its levels, with the filters' names.
     pub fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let routes = self.routes.iter().flat_map(|route| {

@@ -22,7 +22,7 @@ mod text;
 
 pub use groups::{
     BreakerStats, ClusterStats, DnsCacheStats, ExtAuthzClusterStats, HttpStats, ListenerStats, OutlierStats,
-    RbacStats, ServerStats, TcpStats, TlsStats,
+    RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,
 };
 pub use histogram::Histogram;
 pub use prometheus::{families, render_prometheus};

@@ -152,6 +152,7 @@ fn routes(
                 return Err(Rejection::new("route_config.vhds", reason));
             }
             filter::decode::register(config.all_filter_overrides(), context.registry);
+            config.register(context.registry);
             for field in config.notes.fields() {
                 context.notes.ignored(true, field);
             }

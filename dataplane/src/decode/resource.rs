@@ -64,6 +64,7 @@ pub fn decode(
         ResourceKind::Route => {
             let config = route_config(&message::<RouteConfiguration>(body)?)?;
             filter::decode::register(config.all_filter_overrides(), context.registry);
+            config.register(context.registry);
             context.notes = config.notes.clone();
             DecodedResource::Route(Arc::new(config))
         }
@@ -73,6 +74,7 @@ pub fn decode(
         ResourceKind::VirtualHost => {
             let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut context.notes)?;
             filter::decode::register(host.filter_overrides(), context.registry);
+            host.register(context.registry);
             DecodedResource::VirtualHost(Arc::new(host))
         }
     };

@@ -21,7 +21,9 @@ pub(crate) use headers::header_ops;
 use self::level_config::level_config;
 use super::{ConfigSource, Reference, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::route::{Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, Vhds, VirtualHost};
+use crate::route::{
+    Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, RouteCounts, Vhds, VirtualHost,
+};
 
 const LARGEST_DIRECT_BODY: usize = 4096;
 
@@ -177,7 +179,6 @@ fn route(
     notes.ignored(&route.metadata, "routes.metadata");
     notes.ignored(&route.decorator, "routes.decorator");
     notes.ignored(&route.tracing, "routes.tracing");
-    notes.ignored(&route.stat_prefix, "routes.stat_prefix");
     let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
     let matches = matching::route_match(matches, notes).within(|| "match")?;
     let action = match &route.action {
@@ -202,6 +203,7 @@ fn route(
             route.per_request_buffer_limit_bytes.as_ref(),
             route.request_body_buffer_limit.as_ref(),
         ),
+        counts: RouteCounts::of_prefix(&route.stat_prefix),
         common: level_config(
             &route.request_headers_to_add,
             &route.request_headers_to_remove,

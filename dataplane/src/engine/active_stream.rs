@@ -26,6 +26,7 @@ use crate::filter::state::Remembered;
 use crate::format::ResponseFlags;
 use crate::outlier::Outcome;
 use crate::route::RouteRef;
+use crate::stats::RouteStats;
 
 /// The newest attempt of a request on an endpoint.
 #[derive(Debug)]
@@ -149,6 +150,19 @@ impl ActiveStream {
         self.status = status.as_u16();
         self.responding = true;
         self.limits.responded();
+        if let Some(upstream) = &self.upstream {
+            let shard = &self.connection.worker.shard;
+            upstream.picked.view.config.stats.answered(shard, self.status);
+            self.count_route(|stats| stats.answered(shard, self.status));
+        }
+    }
+
+    /// Counts for the route too, where that has statistics of its own.
+    pub(crate) fn count_route(&self, count: impl FnOnce(&RouteStats)) {
+        let route = self.found.map(|found| self.view.routes.route(found));
+        if let Some(stats) = route.and_then(|route| route.counts.as_ref()?.stats()) {
+            count(stats);
+        }
     }
 
     /// Takes an endpoint for a try; replaces the one of the try before.
@@ -157,6 +171,7 @@ impl ActiveStream {
         let (shard, stats) = (&self.connection.worker.shard, &picked.view.config.stats);
         shard.inc(stats.upstream_rq_total);
         shard.up(stats.upstream_rq_active);
+        self.count_route(|stats| shard.inc(stats.upstream_rq_total));
         self.upstream =
             Some(UpstreamRequest { picked, lease: None, started: now(), local: None, _permit: permit });
     }
@@ -236,7 +251,10 @@ impl ActiveStream {
         let cluster = self.upstream.as_ref().map(|upstream| &upstream.picked.view.config.stats);
         let manager = &self.view.manager.stats;
         let counter = match reached {
-            TimedOut::Route => cluster.map(|stats| stats.upstream_rq_timeout),
+            TimedOut::Route => {
+                self.count_route(|stats| shard.inc(stats.upstream_rq_timeout));
+                cluster.map(|stats| stats.upstream_rq_timeout)
+            }
             TimedOut::PerTry => cluster.map(|stats| stats.upstream_rq_per_try_timeout),
             TimedOut::Idle => Some(manager.downstream_rq_idle_timeout),
             TimedOut::Duration => Some(manager.downstream_rq_max_duration_reached),

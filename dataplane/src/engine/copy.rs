@@ -142,12 +142,22 @@ impl Half {
     }
 }
 
-/// Copies until both directions have ended, one breaks, `idle` is due without movement, or `stop` is ready.
+/// How many bytes have moved so far.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// From the caller to the endpoint.
+    pub(crate) up: u64,
+    /// From the endpoint to the caller.
+    pub(crate) down: u64,
+}
+
+/// Copies until both directions have ended, one breaks, `idle` is due without movement, or `stop` is ready, which is asked
+/// whenever something has moved.
 pub(crate) async fn tunnel<D, U>(
     downstream: D,
     upstream: U,
     idle: Option<(Deadline, std::time::Duration)>,
-    mut stop: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    mut stop: impl FnMut(&mut Context<'_>, Moved) -> Poll<()>,
 ) -> Tunnelled
 where
     D: AsyncRead + AsyncWrite,
@@ -193,7 +203,7 @@ where
                         });
                     }
                 }
-                if stop(cx).is_pending() {
+                if stop(cx, Moved { up: up.total, down: down.total }).is_pending() {
                     return Poll::Pending;
                 }
                 End::Stopped
@@ -231,7 +241,7 @@ mod tests {
             client.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer, "late answer");
         };
-        let (done, ()) = tokio::join!(tunnel(ours, theirs, None, |_| Poll::Pending), talk);
+        let (done, ()) = tokio::join!(tunnel(ours, theirs, None, |_, _| Poll::Pending), talk);
         assert_eq!((done.up, done.down, done.end), (8, 11, End::Closed));
     }
 
@@ -249,7 +259,7 @@ mod tests {
             server.read_to_end(&mut got).await.unwrap();
             server.shutdown().await.unwrap();
         };
-        tokio::join!(tunnel(ours, theirs, None, |_| Poll::Pending), sending, receiving);
+        tokio::join!(tunnel(ours, theirs, None, |_, _| Poll::Pending), sending, receiving);
         assert!(got == data);
     }
 }

@@ -83,10 +83,25 @@ pub(super) async fn forward(
     match run.send_until_done().await {
         Ok((response, lease)) => run.respond(response, lease),
         Err(reply) => {
-            let Run { context, outgoing, .. } = run;
-            context.reply(outgoing.parts(), reply)
+            let Run { context, outgoing, cluster, .. } = run;
+            fail(context, outgoing.parts(), &cluster, reply)
         }
     }
+}
+
+/// Answers in the server's place. It counts as the cluster's answer, unless the caller was why.
+fn fail(
+    context: RequestContext,
+    parts: &Parts,
+    cluster: &ClusterState,
+    reply: Reply,
+) -> Response<ResponseBody> {
+    if reply.flags.contains(ResponseFlags::UPSTREAM) {
+        let (shard, status) = (&context.connection.worker.shard, reply.status.as_u16());
+        cluster.view().config.stats.answered(shard, status);
+        context.stream.count_route(|stats| stats.answered(shard, status));
+    }
+    context.reply(parts, reply)
 }
 
 /// A request on its way, over one or several tries.
@@ -287,6 +302,7 @@ impl Run<'_> {
         let (shard, stats) = (&worker.shard, &view.config.stats);
         if self.retries >= policy.num_retries {
             shard.inc(stats.upstream_rq_retry_limit_exceeded);
+            self.context.stream.count_route(|stats| shard.inc(stats.upstream_rq_retry_limit_exceeded));
             return false;
         }
         if !self.outgoing.is_repeatable() {
@@ -294,11 +310,13 @@ impl Run<'_> {
         }
         if view.config.breaker.is_open(Resource::Retries) {
             shard.inc(stats.upstream_rq_retry_overflow);
+            self.context.stream.count_route(|stats| shard.inc(stats.upstream_rq_retry_overflow));
             return false;
         }
         self.retries += 1;
         self.context.stream.retried = true;
         shard.inc(stats.upstream_rq_retry);
+        self.context.stream.count_route(|stats| shard.inc(stats.upstream_rq_retry));
         shard.inc(stats.upstream_rq_retry_backoff_exponential);
         true
     }
@@ -318,7 +336,9 @@ impl Run<'_> {
     fn respond(self, response: Response<Content>, lease: Lease) -> Response<ResponseBody> {
         let Run { mut context, routed, cluster, weighted, outgoing, .. } = self;
         if context.stream.retried && !response.status().is_server_error() {
-            context.connection.worker.shard.inc(cluster.view().config.stats.upstream_rq_retry_success);
+            let shard = &context.connection.worker.shard;
+            shard.inc(cluster.view().config.stats.upstream_rq_retry_success);
+            context.stream.count_route(|stats| shard.inc(stats.upstream_rq_retry_success));
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             || upgrade::is_extended(&outgoing, &lease, &response)

@@ -65,9 +65,9 @@ impl ActiveStream {
             let stats = &upstream.picked.view.config.stats;
             shard.down(stats.upstream_rq_active);
             if self.responding {
-                shard.inc(stats.upstream_rq_completed);
-                shard.response_code(stats.upstream_rq, self.status);
-                shard.record(stats.upstream_rq_time, now().saturating_duration_since(upstream.started));
+                let took = now().saturating_duration_since(upstream.started);
+                shard.record(stats.upstream_rq_time, took);
+                self.count_route(|stats| shard.record(stats.upstream_rq_time, took));
             }
         }
     }

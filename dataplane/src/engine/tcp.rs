@@ -1,5 +1,6 @@
 //! TCP proxy: one connection in, one connection out.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,7 +11,7 @@ use super::clock::Deadline;
 use super::cluster::ClusterState;
 use super::clusters::Clusters;
 use super::connection::{Connection, Ending};
-use super::copy::{End, Tunnelled, tunnel};
+use super::copy::{End, Moved, Tunnelled, tunnel};
 use super::handshake::refused_by_server;
 use super::local::Local;
 use super::reach::{Reached, Unreached, certificate_end, reach};
@@ -41,8 +42,6 @@ pub(super) async fn serve(
             match reach(worker, &cluster, proxy.connect_attempts).await {
                 Ok(reached) => {
                     let done = pass(worker, proxy, stream, connection, reached, &mut log).await;
-                    shard.add(proxy.stats.downstream_cx_rx_bytes_total, done.up);
-                    shard.add(proxy.stats.downstream_cx_tx_bytes_total, done.down);
                     (log.up, log.down) = (done.up, done.down);
                 }
                 Err(unreached) => {
@@ -77,7 +76,18 @@ async fn pass(
     let idle = proxy.idle_timeout.map(|span| (Deadline::new(&worker.deadlines), span));
     let longest = proxy.max_duration.map(|span| Deadline::after(&worker.deadlines, span));
     let expiry = certificate_end(worker, connection, dialed.certificate_end());
-    let done = tunnel(stream, dialed.stream, idle, |cx| {
+    let counted = Cell::new(Moved::default());
+    // A connection may last for days: its bytes are counted as they go.
+    let count = |moved: Moved| {
+        let before = counted.replace(moved);
+        let (up, down) = (moved.up - before.up, moved.down - before.down);
+        shard.add(stats.upstream_cx_tx_bytes_total, up);
+        shard.add(stats.upstream_cx_rx_bytes_total, down);
+        shard.add(proxy.stats.downstream_cx_rx_bytes_total, up);
+        shard.add(proxy.stats.downstream_cx_tx_bytes_total, down);
+    };
+    let done = tunnel(stream, dialed.stream, idle, |cx, moved| {
+        count(moved);
         connection.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
         let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
@@ -98,8 +108,7 @@ async fn pass(
         }
         End::Closed | End::Stopped => {}
     }
-    shard.add(stats.upstream_cx_tx_bytes_total, done.up);
-    shard.add(stats.upstream_cx_rx_bytes_total, done.down);
+    count(Moved { up: done.up, down: done.down });
     shard.down(stats.upstream_cx_active);
     shard.inc(stats.upstream_cx_destroy);
     shard.record(stats.upstream_cx_length_ms, opened.elapsed());

@@ -70,6 +70,17 @@ flags! {
 }
 
 impl ResponseFlags {
+    /// The server, or the way to it, is why there is no answer of its own.
+    pub const UPSTREAM: Self = Self(
+        Self::NO_HEALTHY_UPSTREAM.0
+            | Self::UPSTREAM_CONNECTION_FAILURE.0
+            | Self::UPSTREAM_OVERFLOW.0
+            | Self::UPSTREAM_REQUEST_TIMEOUT.0
+            | Self::UPSTREAM_REMOTE_RESET.0
+            | Self::UPSTREAM_TERMINATION.0
+            | Self::UPSTREAM_PROTOCOL_ERROR.0,
+    );
+
     /// Adds the flags of `other`.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;

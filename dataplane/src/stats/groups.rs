@@ -1,7 +1,7 @@
 //! The statistics of each kind of object, resolved together when it is prepared.
 
 use super::registry::{Registry, Scope};
-use super::shard::{CodesId, CounterId, GaugeId, HistogramId};
+use super::shard::{CodesId, CounterId, GaugeId, HistogramId, Shard};
 
 macro_rules! group {
     ($(#[$doc:meta])* $name:ident {
@@ -100,6 +100,37 @@ impl ExtAuthzClusterStats {
             error: counter("error"),
             failure_mode_allowed: counter("failure_mode_allowed"),
         }
+    }
+}
+
+impl ClusterStats {
+    /// Counts a request as answered, as Envoy does: when the head of the server's answer is there, or when the router
+    /// answers in the server's place.
+    pub fn answered(&self, shard: &Shard, status: u16) {
+        shard.inc(self.upstream_rq_completed);
+        shard.response_code(self.upstream_rq, status);
+    }
+}
+
+group! {
+    /// `vhost.HOST.route.PREFIX.*`; register with [`Scope::route`].
+    RouteStats {
+        counters {
+            upstream_rq_total, upstream_rq_completed, upstream_rq_timeout, upstream_rq_retry,
+            upstream_rq_retry_success, upstream_rq_retry_overflow, upstream_rq_retry_limit_exceeded,
+        }
+        gauges {}
+        histograms { upstream_rq_time }
+        codes { upstream_rq = "upstream_rq" }
+        groups {}
+    }
+}
+
+impl RouteStats {
+    /// As [`ClusterStats::answered`].
+    pub fn answered(&self, shard: &Shard, status: u16) {
+        shard.inc(self.upstream_rq_completed);
+        shard.response_code(self.upstream_rq, status);
     }
 }
 

@@ -39,6 +39,11 @@ impl Scope {
         Self::tagged("tcp", "envoy_tcp_prefix", prefix)
     }
 
+    /// `vhost.HOST.route.PREFIX`: the routes of a virtual host with that `stat_prefix`.
+    pub fn route(host: &str, prefix: &str) -> Self {
+        Self::tagged("vhost", "envoy_virtual_host", host).tagged_child("route", "envoy_route", prefix)
+    }
+
     /// A plain prefix without labels, such as `server` or `listener_manager`; `PREFIX.rbac` of a network filter too.
     pub fn plain(prefix: &str) -> Self {
         let prefix = sanitize(prefix);

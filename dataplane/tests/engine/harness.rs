@@ -212,6 +212,7 @@ impl Setup {
             ..Default::default()
         };
         let config = route_config(&config).unwrap();
+        config.register(&mut self.registry);
         self.runtime.routes.insert(name.into(), Arc::new(config).into());
         self
     }

@@ -344,6 +344,60 @@ async fn a_route_timeout_is_a_504() {
     assert_eq!((answer.status, answer.text()), (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
     assert!(start.elapsed() < Duration::from_millis(390));
     proxy.wait_for(&setup, "cluster.app.upstream_rq_timeout", 1).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_504", 1).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_completed", 1).await;
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_the_prefix_of_their_route() {
+    let origin = Origin::start().await;
+    let mut setup = Setup::new();
+    setup.cluster("app", &[origin.address], |_| {}).cluster("empty", &[], |_| {});
+    let counted = |path: &str, cluster: &str, prefix: &str, change: fn(&mut wire::RouteAction)| {
+        let mut route = to_cluster(cluster, change);
+        route.r#match = Some(crate::harness::prefix(path));
+        route.stat_prefix = prefix.into();
+        route
+    };
+    let retries: fn(&mut wire::RouteAction) = |action| retrying("5xx", 2)(action);
+    let routes = vec![
+        counted("/flaky", "app", "tried", retries),
+        counted("/empty", "empty", "other", |_| {}),
+        counted("/head", "app", "", |_| {}),
+        counted("/", "app", "other", |_| {}),
+    ];
+    setup.routes("routes", routes).http_listener(|_| {});
+    let mut proxy = setup.start().await;
+    let mut client = proxy.h1().await;
+    for path in ["/a", "/b", "/empty", "/head", "/flaky"] {
+        client.get(path).await;
+    }
+    for (statistic, value) in [
+        ("other.upstream_rq_total", 2),
+        ("other.upstream_rq_completed", 3),
+        ("other.upstream_rq_2xx", 2),
+        ("other.upstream_rq_503", 1),
+        ("tried.upstream_rq_completed", 1),
+    ] {
+        proxy.wait_for(&setup, &format!("vhost.all.route.{statistic}"), value).await;
+    }
+    proxy.wait_for(&setup, "vhost.all.route.tried.upstream_rq_retry", 2).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_counted_when_its_head_is_there() {
+    let origin = Origin::start().await;
+    let mut setup = Setup::new();
+    setup.cluster("app", &[origin.address], |_| {});
+    setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|_| {});
+    let mut proxy = setup.start().await;
+    let mut tcp = TcpStream::connect(proxy.address).await.unwrap();
+    tcp.write_all(b"GET /endless HTTP/1.1\r\nhost: app\r\n\r\n").await.unwrap();
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_completed", 1).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_active", 1).await;
+    drop(tcp);
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_active", 0).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_completed", 1).await;
 }
 
 #[tokio::test]
@@ -362,6 +416,8 @@ async fn a_slow_try_is_given_up_and_repeated() {
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(origin.requests.load(Ordering::SeqCst), 3);
     proxy.wait_for(&setup, "cluster.app.upstream_rq_per_try_timeout", 1).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_504", 1).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_rq_completed", 1).await;
 }
 
 #[tokio::test]

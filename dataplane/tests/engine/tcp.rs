@@ -44,6 +44,26 @@ async fn bytes_pass_and_a_half_close_is_not_the_end() {
 }
 
 #[tokio::test]
+async fn bytes_are_counted_while_the_connection_is_open() {
+    let mut setup = Setup::new();
+    setup.cluster("app", &[echo().await], |_| {});
+    let terminal = setup.tcp("app");
+    setup.listener("in", vec![chain(1, terminal, None)], |_| {});
+    let mut proxy = setup.start().await;
+    let mut tcp = TcpStream::connect(proxy.address).await.unwrap();
+    for sent in [5, 10] {
+        tcp.write_all(b"hello").await.unwrap();
+        tcp.read_exact(&mut [0; 5]).await.unwrap();
+        proxy.wait_for(&setup, "cluster.app.upstream_cx_tx_bytes_total", sent).await;
+        proxy.wait_for(&setup, "cluster.app.upstream_cx_rx_bytes_total", sent).await;
+        proxy.wait_for(&setup, "tcp.tcp.downstream_cx_tx_bytes_total", sent).await;
+    }
+    tcp.shutdown().await.unwrap();
+    proxy.wait_for(&setup, "cluster.app.upstream_cx_active", 0).await;
+    proxy.wait_for(&setup, "cluster.app.upstream_cx_tx_bytes_total", 10).await;
+}
+
+#[tokio::test]
 async fn without_an_endpoint_the_connection_is_closed() {
     let mut setup = Setup::new();
     setup.cluster("app", &[], |_| {});

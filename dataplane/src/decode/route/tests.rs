@@ -421,8 +421,7 @@ fn refuses_by_name_what_would_change_the_meaning() {
 fn accepts_what_is_cosmetic_and_says_so() {
     let mut wire = one(route(prefix("/"), "r"));
     wire.virtual_hosts[0].routes[0].decorator = Some(Default::default());
-    wire.virtual_hosts[0].routes[0].stat_prefix = "p".into();
-    assert_eq!(decode(&wire).notes.fields(), ["routes.decorator", "routes.stat_prefix"]);
+    assert_eq!(decode(&wire).notes.fields(), ["routes.decorator"]);
 }
 
 #[test]

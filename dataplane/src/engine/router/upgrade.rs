@@ -167,7 +167,7 @@ pub(super) async fn connect(
                     attempt::reply(&mut context.stream, &AttemptError::Connect(error))
                 }
             };
-            return context.reply(&parts, reply);
+            return super::fail(context, &parts, cluster, reply);
         }
     };
     context.stream.responded(StatusCode::OK);
@@ -215,7 +215,7 @@ where
         deadline.as_ref().is_some_and(|deadline| deadline.poll(cx).is_ready())
     };
     let mut too_long = false;
-    let done = tunnel(downstream, upstream, idle, |cx| {
+    let done = tunnel(downstream, upstream, idle, |cx, _| {
         connection.downstream.watch(cx);
         too_long = due(&longest, cx);
         let refused = ends.trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
