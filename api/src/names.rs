@@ -401,6 +401,28 @@ pub fn upstream_listener_name(service: &ServiceId, port: &str) -> String {
     format!("upstream/{service}/{port}")
 }
 
+/// Rules of one port that are counted each for itself; those beyond are counted together.
+pub const MOST_COUNTED_RULES: usize = 50;
+
+/// In place of a rule: those of a port that are counted together.
+pub const OTHER_RULES: &str = "other";
+
+/// Under which name the requests to a port that follow a rule of a route are counted:
+/// `NAMESPACE/SERVICE/PORT/KIND/NAMESPACE2/NAME/RULE`, or [`OTHER_RULES`] in place of the last four.
+#[must_use]
+pub fn rule_stat_prefix(service: &ServiceId, port: &str, rule: &str) -> String {
+    format!("{service}/{port}/{rule}")
+}
+
+/// Reads what is counted under such a name, the reverse of [`rule_stat_prefix`]: the port, and the rule as it stands there.
+#[must_use]
+pub fn counted_rule(stat_prefix: &str) -> Option<(Destination, &str)> {
+    let mut slashes = stat_prefix.match_indices('/').map(|(at, _)| at);
+    let end = slashes.nth(2)?;
+    let destination = Destination::parse(&stat_prefix[..end])?;
+    Some((destination, &stat_prefix[end + 1..]))
+}
+
 /// Route configuration of all callers in a namespace: `outbound/NAMESPACE`. Short host names resolve within it.
 #[must_use]
 pub fn route_configuration_name(namespace: &Name) -> String {
@@ -435,6 +457,22 @@ pub fn route_configuration_of(virtual_host: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counted_rule_reads_back_what_was_written() {
+        let service: ServiceId = "shop/cart".parse().unwrap();
+        for rule in ["HTTPRoute/shop/canary/0", OTHER_RULES] {
+            let prefix = rule_stat_prefix(&service, "http", rule);
+            let (destination, read) = counted_rule(&prefix).unwrap();
+            assert_eq!(
+                (destination.service, destination.port.as_str(), read),
+                (service.clone(), "http", rule)
+            );
+        }
+        for other in ["", "shop/cart/http", "inbound", "a//b/c"] {
+            assert_eq!(counted_rule(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn spiffe_id_reads_back_what_it_writes() {

@@ -1,6 +1,7 @@
 //! The routes of one port of a service, as callers of one namespace follow them.
 
 mod action;
+mod counting;
 mod matching;
 
 use std::collections::BTreeSet;
@@ -45,15 +46,18 @@ impl Routes {
             result.forward_all(service, port, model);
             return result;
         }
+        let mut counted = counting::CountedRules::new(service, port);
         for one in rules {
             let traffic = model.set.traffic_for(service, &port.name, Some(one));
             result.origins.add(one.route.key());
             result.origins.extend(traffic.origins());
             let compiled = action::compile(one, &traffic, model);
             result.clusters.extend(compiled.clusters);
+            let forwards = matches!(compiled.route.action, Some(Action::Route(_)));
             let route = Route {
                 name: format!("{}/{}", one.route.key().id(), one.rule_name()),
                 r#match: Some(matching::compile(&one.route_match)),
+                stat_prefix: if forwards { counted.stat_prefix(one) } else { String::new() },
                 ..compiled.route
             };
             result.routes.push(route);

@@ -42,6 +42,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The rule's name, or its index where it has none.
+    #[must_use]
+    pub fn name_at(&self, index: usize) -> String {
+        self.name.as_ref().map_or_else(|| index.to_string(), Name::to_string)
+    }
+
     /// The redirect that answers in place of a backend.
     #[must_use]
     pub fn redirect(&self) -> Option<&RequestRedirect> {

@@ -13,7 +13,7 @@ use crate::kinds::route_match::{RouteMatch, Specificity};
 use crate::kinds::spec::{Relation, Target};
 use crate::kinds::tcp_route::TcpRoute;
 use crate::metadata::Metadata;
-use crate::object::Object;
+use crate::object::{Object, PolicyKey};
 use crate::policy::Policy;
 
 /// One match of one rule. A rule with three matches gives three of these, at three places in the order.
@@ -39,7 +39,7 @@ impl HttpRouteMatch {
     /// The rule's name, or its index where it has none.
     #[must_use]
     pub fn rule_name(&self) -> String {
-        self.rule.name.as_ref().map_or_else(|| self.rule_index.to_string(), Name::to_string)
+        self.rule.name_at(self.rule_index)
     }
 }
 
@@ -68,6 +68,13 @@ impl PolicySet {
         }
         found.sort_by_cached_key(|one| MatchPrecedence::of(one, service));
         found
+    }
+
+    /// Whether a route has a rule of that name, or at that index where it has none.
+    #[must_use]
+    pub fn has_rule(&self, route: &PolicyKey, name: &str) -> bool {
+        let rules = self.get(route).and_then(Policy::request_rules).map(|rules| rules.rules);
+        rules.into_iter().flatten().enumerate().any(|(index, one)| one.rule.name_at(index) == name)
     }
 
     /// The route that connections from `caller_namespace` to a port of a service follow. One of the caller's own
