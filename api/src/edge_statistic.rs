@@ -1,59 +1,133 @@
 //! The statistics that an edge is made of, the traffic from one service to another: callers' proxies push them to Envoy's
 //! metrics service, and the control plane reads them.
 
-/// A statistic of a cluster, by Envoy's names.
+/// What a statistic is of, by Envoy's names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Measured<'a> {
+    /// A cluster, `cluster.CLUSTER.`.
+    Cluster(&'a str),
+    /// The routes of a virtual host with that `stat_prefix`, `vhost.HOST.route.PREFIX.`. They have no connections, and
+    /// nobody counts what is open of them.
+    Route(&'a str),
+}
+
+/// A statistic of a cluster or a route, by Envoy's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EdgeStatistic {
-    /// Requests sent to the cluster, each try of a retried one.
-    Requests,
-    /// Answers of 500 and above.
+    /// Requests sent to an endpoint, each try for itself; for TCP some proxies count connections.
+    Begun,
+    /// Requests that were answered, by the server or by the proxy in its place; one that is tried again counts once.
+    Completed,
+    /// Answers of 500 and above, among them those that the proxy gives for a reset, a timeout or a failed connection.
     ServerErrors,
     /// Answers of 403, as a policy's Deny gives.
     Denied,
-    /// Time to the answer, in milliseconds; a histogram.
-    Latency,
-    /// TCP connections that were begun, whether or not they came about.
+    /// Tries after the first.
+    Retries,
+    /// Connections begun.
     Connections,
     /// Connections that could not be opened.
     FailedConnections,
     /// TLS handshakes that succeeded.
     Handshakes,
+    /// Bytes sent to the server.
+    BytesSent,
+    /// Bytes received from the server.
+    BytesReceived,
+    /// Requests that are under way; a gauge.
+    Open,
+    /// Connections that are open; a gauge.
+    OpenConnections,
+    /// Time to the answer, in milliseconds; a histogram.
+    Latency,
+}
+
+/// How a statistic is reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatisticKind {
+    /// It only rises, until the proxy restarts.
+    Counter,
+    /// It rises and falls.
+    Gauge,
+    /// A distribution.
+    Histogram,
 }
 
 impl EdgeStatistic {
-    /// Every statistic of an edge: what a proxy pushes, and nothing else of a cluster.
-    pub const ALL: [Self; 7] = [
-        Self::Requests,
+    /// All of them; each stands at its own place, `statistic as usize`.
+    pub const ALL: [Self; 13] = [
+        Self::Begun,
+        Self::Completed,
         Self::ServerErrors,
         Self::Denied,
-        Self::Latency,
+        Self::Retries,
         Self::Connections,
         Self::FailedConnections,
         Self::Handshakes,
+        Self::BytesSent,
+        Self::BytesReceived,
+        Self::Open,
+        Self::OpenConnections,
+        Self::Latency,
     ];
 
-    /// Its name, below `cluster.CLUSTER.`.
+    /// Its name, below `cluster.CLUSTER.` or `vhost.HOST.route.PREFIX.`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Requests => "upstream_rq_total",
+            Self::Begun => "upstream_rq_total",
+            Self::Completed => "upstream_rq_completed",
             Self::ServerErrors => "upstream_rq_5xx",
             Self::Denied => "upstream_rq_403",
-            Self::Latency => "upstream_rq_time",
+            Self::Retries => "upstream_rq_retry",
             Self::Connections => "upstream_cx_total",
             Self::FailedConnections => "upstream_cx_connect_fail",
             Self::Handshakes => "ssl.handshake",
+            Self::BytesSent => "upstream_cx_tx_bytes_total",
+            Self::BytesReceived => "upstream_cx_rx_bytes_total",
+            Self::Open => "upstream_rq_active",
+            Self::OpenConnections => "upstream_cx_active",
+            Self::Latency => "upstream_rq_time",
         }
     }
 
-    /// Reads a whole name, `cluster.CLUSTER.NAME`, into the cluster and what is counted of it; none of other statistics.
+    /// How it is reported.
     #[must_use]
-    pub fn parse(name: &str) -> Option<(&str, Self)> {
-        let rest = name.strip_prefix("cluster.")?;
-        Self::ALL.into_iter().find_map(|statistic| {
-            let cluster = rest.strip_suffix(statistic.name())?.strip_suffix('.')?;
-            Some((cluster, statistic))
-        })
+    pub const fn kind(self) -> StatisticKind {
+        match self {
+            Self::Begun
+            | Self::Completed
+            | Self::ServerErrors
+            | Self::Denied
+            | Self::Retries
+            | Self::Connections
+            | Self::FailedConnections
+            | Self::Handshakes
+            | Self::BytesSent
+            | Self::BytesReceived => StatisticKind::Counter,
+            Self::Open | Self::OpenConnections => StatisticKind::Gauge,
+            Self::Latency => StatisticKind::Histogram,
+        }
+    }
+
+    /// Reads a whole name into what is measured and what is counted of it; none of other statistics.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<(Measured<'_>, Self)> {
+        let cluster = name.strip_prefix("cluster.");
+        // The name of a virtual host has dots, a prefix of ours has none.
+        let route = || Some(name.strip_prefix("vhost.")?.rsplit_once(".route.")?.1);
+        let rest = cluster.or_else(route)?;
+        let (measured, statistic) = Self::ALL.into_iter().find_map(|statistic| {
+            let measured = rest.strip_suffix(statistic.name())?.strip_suffix('.')?;
+            Some((measured, statistic))
+        })?;
+        // What was tried again is counted below a name of its own, `cluster.CLUSTER.retry.`: it is no cluster's.
+        if measured.ends_with(".retry") {
+            return None;
+        }
+        let measured =
+            if cluster.is_some() { Measured::Cluster(measured) } else { Measured::Route(measured) };
+        Some((measured, statistic))
     }
 }
 
@@ -63,17 +137,32 @@ mod tests {
 
     #[test]
     fn reads_every_name_that_it_gives() {
-        for statistic in EdgeStatistic::ALL {
+        for (place, statistic) in EdgeStatistic::ALL.into_iter().enumerate() {
             let name = format!("cluster.shop/cart/http.{}", statistic.name());
-            assert_eq!(EdgeStatistic::parse(&name), Some(("shop/cart/http", statistic)));
+            assert_eq!(EdgeStatistic::parse(&name), Some((Measured::Cluster("shop/cart/http"), statistic)));
+            let route = format!(
+                "vhost.outbound/shop/vhds/cart.shop_80.route.shop/cart/http/other.{}",
+                statistic.name()
+            );
+            assert_eq!(
+                EdgeStatistic::parse(&route),
+                Some((Measured::Route("shop/cart/http/other"), statistic))
+            );
+            assert_eq!(statistic as usize, place);
         }
     }
 
     #[test]
     fn passes_over_other_statistics() {
-        for name in
-            ["cluster.a.membership_total", "http.inbound.upstream_rq_total", "cluster.upstream_rq_total"]
-        {
+        for name in [
+            "cluster.a.membership_total",
+            "http.inbound.upstream_rq_total",
+            "cluster.upstream_rq_total",
+            "vhost.all.route.upstream_rq_total",
+            "vhost.all.vcluster.other.upstream_rq_total",
+            "vhost.all.route.rule.retry.upstream_rq_completed",
+            "cluster.shop/cart/http.retry.upstream_rq_completed",
+        ] {
             assert_eq!(EdgeStatistic::parse(name), None, "{name}");
         }
     }

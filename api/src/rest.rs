@@ -1,7 +1,9 @@
 //! The documents of the REST API, as server and clients share them.
 
+mod edges;
 mod mesh;
 mod problem;
 
+pub use edges::*;
 pub use mesh::*;
 pub use problem::*;

@@ -1,15 +1,13 @@
 //! The control plane as one, whichever of its replicas are there.
 //!
 //! Every replica takes every change and knows what all share, so the first that answers is asked. What a replica knows
-//! alone, the proxies that are connected to it and their traffic, is asked of all and put together.
+//! alone, the proxies that are connected to it, is asked of all and put together.
 
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use weft_api::client::{ApplyOptions, Client, ClientError};
-use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, Edge, EdgeList, ProxyList, ProxyStatus, Sync, WaitResult,
-};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, Sync, WaitResult};
 
 /// A client of each replica, one at least.
 pub struct Replicas {
@@ -69,9 +67,16 @@ impl Replicas {
         Ok(heard)
     }
 
-    /// Traffic of the whole mesh.
+    /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
-        Ok(together(self.all(async |client: &Client| client.edges().await).await?))
+        let list = self.any(async |client: &Client| client.edges().await).await?;
+        if list.unheard > 0 {
+            eprintln!(
+                "warning: {} control planes were not heard; their proxies' traffic is missing",
+                list.unheard
+            );
+        }
+        Ok(list)
     }
 
     /// All proxies, each as the replica that it is connected to knows it.
@@ -141,68 +146,9 @@ fn add(wait: &mut WaitResult, other: WaitResult) {
     wait.laggards.extend(other.laggards);
 }
 
-/// One edge from what the callers at each replica say of it.
-fn together(lists: Vec<EdgeList>) -> EdgeList {
-    let mut edges: BTreeMap<_, Edge> = BTreeMap::new();
-    for edge in lists.into_iter().flat_map(|list| list.items) {
-        let key = (edge.source.clone(), edge.destination.clone(), edge.port.clone(), edge.subset.clone());
-        match edges.get_mut(&key) {
-            Some(known) => join(known, &edge),
-            None => drop(edges.insert(key, edge)),
-        }
-    }
-    EdgeList { items: edges.into_values().collect() }
-}
-
-fn join(known: &mut Edge, other: &Edge) {
-    let mean = |one: Option<f64>, two: Option<f64>| match (one, two) {
-        (Some(one), Some(two)) if known.rate + other.rate > 0.0 => {
-            Some((one * known.rate + two * other.rate) / (known.rate + other.rate))
-        }
-        (one, two) => one.or(two),
-    };
-    // Quantiles cannot be added; the slower ones are true of all but too few.
-    let slower = |one: Option<f64>, two: Option<f64>| one.into_iter().chain(two).reduce(f64::max);
-    *known = Edge {
-        rate: known.rate + other.rate,
-        success: mean(known.success, other.success),
-        denied: mean(known.denied, other.denied),
-        p50_ms: slower(known.p50_ms, other.p50_ms),
-        p99_ms: slower(known.p99_ms, other.p99_ms),
-        mtls: known.mtls && other.mtls,
-        window_seconds: known.window_seconds.max(other.window_seconds),
-        ..known.clone()
-    };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn edge(destination: &str, rate: f64, success: f64, p99_ms: f64) -> Edge {
-        Edge {
-            source: "shop/web".to_owned(),
-            destination: destination.to_owned(),
-            port: "http".to_owned(),
-            rate,
-            success: Some(success),
-            p99_ms: Some(p99_ms),
-            mtls: true,
-            ..Edge::default()
-        }
-    }
-
-    #[test]
-    fn callers_at_two_replicas_make_one_edge() {
-        let one =
-            EdgeList { items: vec![edge("shop/cart", 30.0, 1.0, 4.0), edge("shop/zoo", 1.0, 1.0, 1.0)] };
-        let two = EdgeList { items: vec![edge("shop/cart", 10.0, 0.6, 9.0)] };
-        let all = together(vec![one, two]).items;
-        let [cart, zoo] = &all[..] else { panic!("{all:?}") };
-        assert_eq!((cart.destination.as_str(), zoo.destination.as_str()), ("shop/cart", "shop/zoo"));
-        assert!((cart.rate - 40.0).abs() < 1e-9 && (cart.success.unwrap() - 0.9).abs() < 1e-9, "{cart:?}");
-        assert_eq!((cart.p99_ms, cart.denied, cart.mtls), (Some(9.0), None, true));
-    }
 
     #[tokio::test]
     async fn replica_that_is_away_is_passed_over_and_nobody_at_all_is_an_error() {

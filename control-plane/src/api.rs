@@ -8,7 +8,7 @@
 //! | `POST /v1/apply` | a set of documents, one transaction |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
 //! | `/v1/proxies` | who is connected, what each took |
-//! | `/v1/edges` | traffic between services |
+//! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
@@ -36,6 +36,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
+pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
 pub use state::Api;
 
@@ -53,6 +54,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/proxies/{id}/config", get(proxies::config))
         .route("/v1/proxies/{id}/revoke", post(proxies::revoke))
         .route("/v1/edges", get(edges::list))
+        .route("/v1/edges/series", get(edges::series))
+        .route("/v1/watch/edges", get(edges::watch))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))

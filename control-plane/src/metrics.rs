@@ -75,6 +75,12 @@ pub enum Limit {
     BadTokensOfASource,
     /// Destinations of one workload in its statistics.
     EdgesOfAWorkload,
+    /// Edges of which there is a history.
+    EdgeHistories,
+    /// Bytes that the histories of edges take.
+    EdgeHistoryBytes,
+    /// Who watches edges.
+    EdgeWatchers,
     /// Streams of statistics of one workload.
     MetricStreamsOfAWorkload,
     /// Streams of health reports of one workload.
@@ -101,6 +107,9 @@ impl Limit {
             Self::MarksOfAWorkload => "goodbyes and returns of this workload",
             Self::BadTokensOfASource => "join tokens from this address that are not valid",
             Self::EdgesOfAWorkload => "destinations of this workload",
+            Self::EdgeHistories => "edges with a history",
+            Self::EdgeHistoryBytes => "points in the histories of edges",
+            Self::EdgeWatchers => "watchers of edges",
             Self::MetricStreamsOfAWorkload => "streams of statistics of this workload",
             Self::HealthStreamsOfAWorkload => "streams of health reports of this workload",
             Self::PortsNotAsked => "ports that are not to be checked",
@@ -122,6 +131,9 @@ impl EncodeLabelValue for Limit {
             Self::MarksOfAWorkload => "marks_of_a_workload",
             Self::BadTokensOfASource => "bad_tokens_of_a_source",
             Self::EdgesOfAWorkload => "edges_of_a_workload",
+            Self::EdgeHistories => "edge_histories",
+            Self::EdgeHistoryBytes => "edge_history_bytes",
+            Self::EdgeWatchers => "edge_watchers",
             Self::MetricStreamsOfAWorkload => "metric_streams_of_a_workload",
             Self::HealthStreamsOfAWorkload => "health_streams_of_a_workload",
             Self::PortsNotAsked => "ports_not_asked",

@@ -1,6 +1,9 @@
-//! What the replicas of one mesh tell each other through the store, and which of them leads.
+//! What the replicas of one mesh tell each other, through the store and where that is too slow directly, and which of them
+//! leads.
 
 pub mod addresses;
+pub mod directory;
 pub mod instance_probes;
 pub mod leader;
 pub mod presence_reports;
+pub mod traffic;

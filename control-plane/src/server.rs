@@ -56,9 +56,11 @@ use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::Workloads;
 use crate::reconciler::{self, Command, ReconcilerHandle, spawn_reconciler};
 use crate::replicas::addresses::spawn_addresses;
+use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
 use crate::replicas::leader::{Duties, spawn_leader};
 use crate::replicas::presence_reports::spawn_presence;
+use crate::replicas::traffic::{self, OtherReplicas, Traffic};
 use crate::store_location::{StoreLocation, make_data_dir};
 use crate::tls::{ClientCertificates, ListenerTls, spawn_keeper};
 use crate::xds::discovery::Discovery;
@@ -196,6 +198,8 @@ struct ServerParts {
     known_tokens: KnownTokens,
     reconciler: ReconcilerHandle,
     edges: Edges,
+    traffic: Traffic,
+    replica: Arc<str>,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
@@ -248,6 +252,11 @@ impl ServerParts {
         spawn_addresses(listeners.reach.everywhere(xds, api), reconciler.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
         let edges = Edges::default();
+        let others = (!args.etcd.is_empty()).then(|| {
+            let own = listeners.reach.own_name(xds);
+            let known = spawn_directory(Arc::clone(&store), replica.clone(), own, shutdown.clone());
+            OtherReplicas::new(known, Arc::clone(&authority))
+        });
         let parts = Self {
             workloads,
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
@@ -263,6 +272,8 @@ impl ServerParts {
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::beside(edges.clone()),
+            traffic: Traffic::new(edges.clone(), others),
+            replica: replica.as_str().into(),
             edges,
             connections,
             refusals,
@@ -381,7 +392,12 @@ impl ServerParts {
             self.clock.clone(),
         );
         let health = HealthReceiver::new(self.reconciler.clone(), self.metrics.clone());
-        let edges = MetricsReceiver::new(self.edges.clone(), self.reconciler.clone(), self.metrics.clone());
+        let edges = MetricsReceiver::new(
+            self.edges.clone(),
+            self.reconciler.clone(),
+            self.metrics.clone(),
+            self.clock.clone(),
+        );
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
             .into_routes()
@@ -389,6 +405,7 @@ impl ServerParts {
             .add_service(health.into_server())
             .add_service(MetricsServiceServer::new(edges))
             .into_axum_router()
+            .merge(traffic::router(self.edges.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
     }
 
@@ -415,7 +432,8 @@ impl ServerParts {
             public: self.public,
             authority: self.authority,
             ledger: self.ledger,
-            edges: self.edges,
+            traffic: self.traffic,
+            watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),

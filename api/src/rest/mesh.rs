@@ -1,4 +1,4 @@
-//! Proxies, edges and tokens.
+//! Objects, proxies and tokens.
 
 use std::collections::BTreeMap;
 
@@ -154,6 +154,12 @@ pub struct ProxyStatus {
     /// The newest certificate issued to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// Its version, the label `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The zone that it runs in, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Where peers reach it, as it declared or a file says.
     #[serde(default)]
     pub address: String,
@@ -182,44 +188,6 @@ pub struct ProxyList {
     pub items: Vec<ProxyStatus>,
     /// Revision of the configuration that is being served.
     pub revision: u64,
-}
-
-/// Traffic from one service to another over the last window, from what the caller's sidecars push.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Edge {
-    /// The service that calls, `NAMESPACE/SERVICE`.
-    pub source: String,
-    /// The service that is called, `NAMESPACE/SERVICE`.
-    pub destination: String,
-    /// The name of the port that is called.
-    pub port: String,
-    /// Called subset, when the calls name one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subset: Option<String>,
-    /// Requests a second (connections a second for TCP).
-    pub rate: f64,
-    /// Share of answers below 500, from 0 to 1; absent without traffic.
-    pub success: Option<f64>,
-    /// Share of answers of 403, as a Deny gives, from 0 to 1; absent without traffic.
-    #[serde(default)]
-    pub denied: Option<f64>,
-    /// Median latency in milliseconds.
-    pub p50_ms: Option<f64>,
-    /// 99th percentile of latency in milliseconds.
-    pub p99_ms: Option<f64>,
-    /// True when every connection of the edge is mutual TLS.
-    pub mtls: bool,
-    /// How many seconds the figures are of: fewer than usual while the caller has just begun.
-    pub window_seconds: f64,
-}
-
-/// The answer of `GET /v1/edges`: who calls whom.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EdgeList {
-    /// Ordered by source, destination, port.
-    pub items: Vec<Edge>,
 }
 
 /// Asks for a join token.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use weft_api::client::Client;
-use weft_api::rest::{Edge, Object};
+use weft_api::rest::{Edge, EdgeState, Object};
 use weft_policies::kinds::Kind;
 
 use crate::args::{Format, Get, Listing};
@@ -75,14 +75,31 @@ fn percent(share: Option<f64>) -> String {
 pub fn edge_row(edge: &Edge) -> Vec<String> {
     let subset = edge.subset.as_ref().map(|subset| format!(" {subset}")).unwrap_or_default();
     let milliseconds = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1}ms"));
+    let success = match edge.state {
+        EdgeState::Silent => format!("silent, {} open", edge.open),
+        EdgeState::Flowing | EdgeState::Idle | EdgeState::Failing => percent(edge.success),
+    };
     vec![
         edge.source.clone(),
         format!("{}:{}{subset}", edge.destination, edge.port),
         format!("{:.1}/s", edge.rate),
-        percent(edge.success),
+        success,
         percent(edge.denied),
         milliseconds(edge.p50_ms),
         milliseconds(edge.p99_ms),
         if edge.mtls { "yes" } else { "no" }.to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hung_server_is_told_from_one_that_answers() {
+        let answers = Edge { state: EdgeState::Flowing, rate: 2.0, success: Some(1.0), ..Edge::default() };
+        assert_eq!(edge_row(&answers)[2..4], ["2.0/s", "100.0%"]);
+        let hangs = Edge { state: EdgeState::Silent, open: 12, ..Edge::default() };
+        assert_eq!(edge_row(&hangs)[2..4], ["0.0/s", "silent, 12 open"]);
+    }
 }

@@ -1,14 +1,156 @@
-//! What flows between services.
+//! What flows between services, and has flown, at all replicas.
 
-use std::time::Instant;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use weft_api::rest::EdgeList;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use weft_api::rest::{EdgeList, EdgeSeries, SeriesStep};
+use weft_api::{Name, ServiceId};
 
+use super::error::ApiError;
+use super::extract::Parameters;
 use super::state::Api;
+use crate::edges::{COARSE, EdgesBy, FINE, Moment, Selection, Steps, shown, shown_series};
+use crate::metrics::Limit;
+use crate::replicas::traffic::Traffic;
+
+/// Who may watch at the same time. Each holds a connection and is sent the whole picture every two seconds.
+pub const WATCHERS: usize = 64;
+/// Between two pictures.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Which edges are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wanted {
+    #[serde(default)]
+    by: EdgesBy,
+    source: Option<String>,
+    destination: Option<String>,
+}
+
+/// The same, read.
+#[derive(Debug)]
+struct View {
+    by: EdgesBy,
+    source: Option<ServiceId>,
+    destination: Option<ServiceId>,
+}
+
+impl TryFrom<Wanted> for View {
+    type Error = ApiError;
+
+    fn try_from(wanted: Wanted) -> Result<Self, ApiError> {
+        let service =
+            |parameter, text: Option<String>| text.map(|text| service(parameter, &text)).transpose();
+        Ok(Self {
+            by: wanted.by,
+            source: service("source", wanted.source)?,
+            destination: service("destination", wanted.destination)?,
+        })
+    }
+}
+
+impl View {
+    async fn of(&self, traffic: &Traffic) -> EdgeList {
+        let mut heard = traffic.flows().await;
+        let is =
+            |wanted: &Option<ServiceId>, id: &ServiceId| wanted.as_ref().is_none_or(|wanted| wanted == id);
+        heard.all.retain(|(source, target), _| {
+            is(&self.source, source) && is(&self.destination, &target.destination.service)
+        });
+        EdgeList { items: shown(&heard.all, self.by), unheard: heard.unheard }
+    }
+}
 
 /// `GET /v1/edges`
-pub async fn list(State(api): State<Api>) -> Json<EdgeList> {
-    Json(api.edges.list(Instant::now()))
+pub async fn list(
+    State(api): State<Api>,
+    Parameters(wanted): Parameters<Wanted>,
+) -> Result<Json<EdgeList>, ApiError> {
+    Ok(Json(View::try_from(wanted)?.of(&api.traffic).await))
+}
+
+/// `GET /v1/watch/edges`: the list, again and again, for as long as the client stays.
+pub async fn watch(
+    State(api): State<Api>,
+    Parameters(wanted): Parameters<Wanted>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let view = View::try_from(wanted)?;
+    let Ok(place) = api.watchers.clone().try_acquire_owned() else {
+        api.metrics.limited(Limit::EdgeWatchers);
+        let detail = format!("{WATCHERS} watch already; ask /v1/edges now and then");
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", detail));
+    };
+    Ok(Sse::new(pictures(api.traffic, view, place)).keep_alive(KeepAlive::default()))
+}
+
+fn pictures(
+    traffic: Traffic,
+    view: View,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    futures::stream::unfold((traffic, view, place, ticks), async |(traffic, view, place, mut ticks)| {
+        ticks.tick().await;
+        let event = Event::default().event("edges");
+        // A picture that cannot be written would be a fault of ours; the next one may do.
+        let event = event.json_data(view.of(&traffic).await).unwrap_or_default();
+        Some((Ok(event), (traffic, view, place, ticks)))
+    })
+}
+
+/// Whose series is wanted, how fine, and how far back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WantedSeries {
+    destination: String,
+    source: Option<String>,
+    port: Option<String>,
+    subset: Option<String>,
+    route: Option<String>,
+    #[serde(default)]
+    step: SeriesStep,
+    since: Option<u64>,
+}
+
+/// `GET /v1/edges/series`
+pub async fn series(
+    State(api): State<Api>,
+    Parameters(wanted): Parameters<WantedSeries>,
+) -> Result<Json<EdgeSeries>, ApiError> {
+    let grain = match wanted.step {
+        SeriesStep::FiveSeconds => FINE,
+        SeriesStep::OneMinute => COARSE,
+    };
+    let selection = Selection {
+        source: wanted.source.as_deref().map(|text| service("source", text)).transpose()?,
+        destination: service("destination", &wanted.destination)?,
+        port: wanted.port.as_deref().map(|text| name("port", text)).transpose()?,
+        subset: wanted.subset.as_deref().map(|text| name("subset", text)).transpose()?,
+        route: wanted.route,
+        grain,
+    };
+    let seconds = wanted.since.unwrap_or(grain.step * grain.kept);
+    let steps = Steps::until(Moment::now(&api.clock).millis, grain, seconds);
+    let heard = api.traffic.points(&selection, steps.first).await;
+    Ok(Json(EdgeSeries { unheard: heard.unheard, ..shown_series(&heard.all, steps, grain) }))
+}
+
+fn service(parameter: &str, text: &str) -> Result<ServiceId, ApiError> {
+    text.parse().map_err(|_| {
+        ApiError::bad_request(format!("{parameter}: {text:?} is no service; write NAMESPACE/SERVICE"))
+    })
+}
+
+fn name(parameter: &str, text: &str) -> Result<Name, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::bad_request(format!("{parameter}: {text:?} is no name of a {parameter}")))
 }

@@ -19,6 +19,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     let mut generator = settings().into_generator();
     generator.subschema_for::<rest::ApplyResult>();
     generator.subschema_for::<rest::EdgeList>();
+    generator.subschema_for::<rest::EdgeSeries>();
     generator.subschema_for::<rest::NewToken>();
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
@@ -34,8 +35,10 @@ type Call = (&'static str, &'static str, &'static str, Option<&'static str>, &'s
 
 /// In place of a schema: an answer that is no JSON.
 const BYTES: &str = "";
+/// In place of a schema: server-sent events, whose data is JSON.
+const EVENTS: &str = "events";
 
-const CALLS: [Call; 16] = [
+const CALLS: [Call; 18] = [
     (
         "post",
         "/v1/apply",
@@ -64,6 +67,14 @@ const CALLS: [Call; 16] = [
         "RevokedProxy",
     ),
     ("get", "/v1/edges", "Traffic between services", None, "EdgeList"),
+    (
+        "get",
+        "/v1/watch/edges",
+        "Traffic between services as it goes: an event `edges` each 2 s",
+        None,
+        EVENTS,
+    ),
+    ("get", "/v1/edges/series", "Traffic to a service over time", None, "EdgeSeries"),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
@@ -166,6 +177,20 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("limit", "integer", "How many at most"),
             ("continue", "string", "Where the page before ended"),
         ],
+        ("get", "/v1/edges" | "/v1/watch/edges") => &[
+            ("by", "string", "`route` tells the rules of routes apart, in place of subsets"),
+            ("source", "string", "Only calls of this service, NAMESPACE/SERVICE"),
+            ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+        ],
+        ("get", "/v1/edges/series") => &[
+            ("destination", "string", "The called service, NAMESPACE/SERVICE"),
+            ("source", "string", "Only calls of this service; all together without it"),
+            ("port", "string", "Only calls to this port"),
+            ("subset", "string", "Only calls to this subset"),
+            ("route", "string", "Only calls that follow this rule, named as an edge by route names it"),
+            ("step", "string", "5s, for the last 10 minutes (the default), or 1m, for the last 24 hours"),
+            ("since", "integer", "Only the last so many seconds"),
+        ],
         _ => &[],
     }
 }
@@ -183,6 +208,7 @@ fn operation_id(method: &str, path: &str) -> String {
 fn operation((method, path): (&str, &str), summary: &str, body: Option<&str>, answer: &str) -> Value {
     let json_of = |schema: &str| match schema {
         BYTES => json!({"application/octet-stream": {}}),
+        EVENTS => json!({"text/event-stream": {}}),
         schema => json!({"application/json": {"schema": reference(schema)}}),
     };
     let in_path = path

@@ -97,6 +97,8 @@ async fn describe(
         health: health_word(state).to_owned(),
         health_reason: no_service(state, &snapshot.published.set),
         certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
+        version: state.labels.get("version").or_else(|| state.declared_labels.get("version")).cloned(),
+        zone: Some(state.locality.zone.clone()).filter(|zone| !zone.is_empty()),
         address: state.address.to_string(),
         joined_from: snapshot
             .records

@@ -7,13 +7,13 @@ use weft_store::Store;
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
-use crate::edges::Edges;
 use crate::identity::operator::Operators;
 use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::reconciler::ReconcilerHandle;
+use crate::replicas::traffic::Traffic;
 
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
@@ -34,7 +34,10 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Leaves that were issued.
     pub ledger: Ledger,
-    pub edges: Edges,
+    /// What flows between services.
+    pub traffic: Traffic,
+    /// Places for those who watch it.
+    pub watchers: Arc<tokio::sync::Semaphore>,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

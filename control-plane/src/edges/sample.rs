@@ -1,165 +1,205 @@
 //! Reading one report of Envoy's metrics service.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use envoy_types::pb::io::prometheus::client::{MetricFamily, MetricType};
-use weft_api::EdgeStatistic;
+use serde::{Deserialize, Serialize};
+use weft_api::rest::EdgeProtocol;
+use weft_api::{EdgeStatistic, Measured, StatisticKind};
 
-/// Figures of one cluster on one proxy: cumulative counts, and the latencies since the report before (Envoy reports
-/// histograms so).
-#[derive(Clone, Debug, Default, PartialEq)]
+use super::latencies::Latencies;
+
+/// Counters and gauges, which stand before the only histogram.
+const VALUES: usize = EdgeStatistic::ALL.len() - 1;
+
+/// Figures of one destination on one proxy: cumulative counts, gauges as they are, and the latencies since the report
+/// before (Envoy reports histograms so).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// `upstream_rq_total`, or `upstream_rq_completed` where it is all there is.
-    pub requests: f64,
-    /// Answers of 500 and above: `upstream_rq_5xx`.
-    pub errors: f64,
-    /// Answers of 403: `upstream_rq_403`.
-    pub denied: f64,
-    /// `upstream_cx_total`.
-    pub connections: f64,
-    /// `upstream_cx_connect_fail`.
-    pub failed_connections: f64,
-    /// `ssl.handshake`.
-    pub handshakes: f64,
-    /// `upstream_rq_time` since the sample before: (upper bound in milliseconds, count up to it), ascending.
-    pub latencies: Vec<(f64, f64)>,
+    /// What is carried there.
+    pub protocol: EdgeProtocol,
+    /// `upstream_rq_time` since the sample before.
+    pub latencies: Latencies,
+    /// The latencies' sum, in milliseconds.
+    pub latency_sum: f64,
+    /// The proxy tells what completed. One of an older release tells what was begun only.
+    pub tells_completed: bool,
+    /// The proxy tells what is open: of destinations, and not of rules.
+    pub tells_open: bool,
+    pub(super) values: [f64; VALUES],
 }
 
 impl Sample {
+    /// Of a destination, before anything was told.
+    #[must_use]
+    pub fn of_protocol(protocol: EdgeProtocol) -> Self {
+        Self { protocol, ..Self::default() }
+    }
+
+    /// Of a rule, before anything was told. A proxy that counts rules at all tells what completed.
+    #[must_use]
+    pub fn of_rule() -> Self {
+        Self { tells_completed: true, ..Self::default() }
+    }
+
+    /// A figure; nothing for the histogram, which stands beside.
+    #[must_use]
+    pub fn of(&self, statistic: EdgeStatistic) -> f64 {
+        self.values.get(statistic as usize).copied().unwrap_or_default()
+    }
+
+    /// The same with a figure. What is no count is none.
+    #[must_use]
+    pub fn with(mut self, statistic: EdgeStatistic, value: f64) -> Self {
+        self.set(statistic, value);
+        self
+    }
+
+    fn set(&mut self, statistic: EdgeStatistic, value: f64) {
+        self.tells_open |= statistic == EdgeStatistic::Open;
+        self.tells_completed |= matches!(statistic, EdgeStatistic::Completed | EdgeStatistic::Open);
+        if let Some(place) = self.values.get_mut(statistic as usize) {
+            *place = if value.is_finite() { value.max(0.0) } else { 0.0 };
+        }
+    }
+
     /// True when a counter went back.
     #[must_use]
     pub fn restarted_since(&self, earlier: &Self) -> bool {
-        self.requests < earlier.requests || self.connections < earlier.connections
+        [EdgeStatistic::Begun, EdgeStatistic::Completed, EdgeStatistic::Connections]
+            .into_iter()
+            .any(|statistic| self.of(statistic) < earlier.of(statistic))
     }
 
-    /// What came after an earlier sample.
+    /// What came after an earlier sample; gauges as they are now, and no latencies.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            requests: self.requests - earlier.requests,
-            errors: (self.errors - earlier.errors).max(0.0),
-            denied: (self.denied - earlier.denied).max(0.0),
-            connections: self.connections - earlier.connections,
-            failed_connections: (self.failed_connections - earlier.failed_connections).max(0.0),
-            handshakes: (self.handshakes - earlier.handshakes).max(0.0),
-            latencies: Vec::new(),
+        let mut since = Self { latencies: Latencies::default(), latency_sum: 0.0, ..self.clone() };
+        for counter in counters() {
+            since.values[counter as usize] = (self.of(counter) - earlier.of(counter)).max(0.0);
         }
+        since
     }
 
     /// Adds another caller's figures.
     pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.errors += other.errors;
-        self.denied += other.denied;
-        self.connections += other.connections;
-        self.failed_connections += other.failed_connections;
-        self.handshakes += other.handshakes;
-        self.latencies = other.add_latencies(std::mem::take(&mut self.latencies));
-    }
-
-    /// Adds its latencies to a sum.
-    #[must_use]
-    pub fn add_latencies(&self, mut sum: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-        if sum.is_empty() {
-            sum.clone_from(&self.latencies);
-        } else if sum.len() == self.latencies.len() {
-            for (mine, theirs) in sum.iter_mut().zip(&self.latencies) {
-                mine.1 += theirs.1;
-            }
+        for (mine, theirs) in self.values.iter_mut().zip(&other.values) {
+            *mine += theirs;
         }
-        sum
+        self.protocol = other.protocol;
+        self.tells_completed |= other.tells_completed;
+        self.tells_open |= other.tells_open;
+        self.add_latencies(other);
     }
 
-    /// True when requests were counted, or may be; a TCP cluster counts connections only.
+    /// Adds another one's latencies only.
+    pub fn add_latencies(&mut self, other: &Self) {
+        self.latencies.add(&other.latencies);
+        self.latency_sum += other.latency_sum;
+    }
+
+    /// Requests that completed, or connections; requests begun, where that is all that is told.
     #[must_use]
-    pub fn speaks_http(&self) -> bool {
-        self.requests > 0.0 || self.latencies.iter().any(|(_, count)| *count > 0.0)
+    pub fn events(&self) -> f64 {
+        self.of(match (self.protocol, self.tells_completed) {
+            (EdgeProtocol::Tcp, _) => EdgeStatistic::Connections,
+            (EdgeProtocol::Http, true) => EdgeStatistic::Completed,
+            (EdgeProtocol::Http, false) => EdgeStatistic::Begun,
+        })
     }
 
-    /// True when anything ever went over it.
+    /// Requests that are under way, or connections that are open.
+    #[must_use]
+    pub fn open(&self) -> f64 {
+        self.of(match self.protocol {
+            EdgeProtocol::Http => EdgeStatistic::Open,
+            EdgeProtocol::Tcp => EdgeStatistic::OpenConnections,
+        })
+    }
+
+    /// True when anything ever went over it, or was meant to.
     #[must_use]
     pub fn used(&self) -> bool {
-        self.handshakes > 0.0 || self.connections - self.failed_connections > 0.0
+        let established = self.of(EdgeStatistic::Connections) - self.of(EdgeStatistic::FailedConnections);
+        let is_rule_in_use = !self.tells_open && self.tells_completed && self.of(EdgeStatistic::Begun) > 0.0;
+        let completed = self.of(EdgeStatistic::Completed) > 0.0;
+        self.of(EdgeStatistic::Handshakes) > 0.0 || established > 0.0 || completed || is_rule_in_use
     }
 
     /// Connections that were established without TLS.
     #[must_use]
     pub fn plaintext_connections(&self) -> f64 {
-        if self.handshakes > 0.0 {
+        if self.of(EdgeStatistic::Handshakes) > 0.0 {
             // A TLS cluster counts a connection before its handshake; the difference is what is under way.
             return 0.0;
         }
-        (self.connections - self.failed_connections).max(0.0)
+        (self.of(EdgeStatistic::Connections) - self.of(EdgeStatistic::FailedConnections)).max(0.0)
     }
 
-    /// Share of answers below 500; absent without answers.
+    /// Share of what completed that failed: answers of 500 and above, or connections that could not be opened.
+    #[must_use]
+    pub fn failed(&self) -> Option<f64> {
+        match self.protocol {
+            EdgeProtocol::Http => self.share(EdgeStatistic::ServerErrors, EdgeStatistic::Completed),
+            EdgeProtocol::Tcp => self.share(EdgeStatistic::FailedConnections, EdgeStatistic::Connections),
+        }
+    }
+
+    /// Share of answers of 403, as a policy's Deny gives.
+    #[must_use]
+    pub fn denied(&self) -> Option<f64> {
+        match self.protocol {
+            EdgeProtocol::Http => self.share(EdgeStatistic::Denied, EdgeStatistic::Completed),
+            EdgeProtocol::Tcp => None,
+        }
+    }
+
+    /// Share of what completed that neither failed nor was refused.
     #[must_use]
     pub fn success(&self) -> Option<f64> {
-        (self.requests > 0.0).then(|| (1.0 - self.errors / self.requests).clamp(0.0, 1.0))
+        let others = self.failed()? + self.denied().unwrap_or_default();
+        Some((1.0 - others).clamp(0.0, 1.0))
     }
 
-    /// Share of answers of 403, as a policy's Deny gives; absent without answers.
-    #[must_use]
-    pub fn denied_share(&self) -> Option<f64> {
-        (self.requests > 0.0).then(|| (self.denied / self.requests).clamp(0.0, 1.0))
-    }
-
-    /// A quantile of the latency in milliseconds, interpolated within its bucket.
-    #[must_use]
-    pub fn quantile(&self, q: f64) -> Option<f64> {
-        let total = self.latencies.last().map(|(_, count)| *count).filter(|total| *total > 0.0)?;
-        let rank = q * total;
-        let (mut lower, mut below) = (0.0, 0.0);
-        for (upper, count) in &self.latencies {
-            if *count >= rank {
-                if !upper.is_finite() || *count <= below {
-                    return Some(lower);
-                }
-                return Some(lower + (upper - lower) * (rank - below) / (count - below));
-            }
-            (lower, below) = (*upper, *count);
-        }
-        Some(lower)
+    fn share(&self, part: EdgeStatistic, whole: EdgeStatistic) -> Option<f64> {
+        let whole = self.of(whole);
+        (whole > 0.0).then(|| (self.of(part) / whole).clamp(0.0, 1.0))
     }
 }
 
-/// Buckets of a histogram, at most; both proxies send about twenty.
-const MOST_BUCKETS: usize = 64;
+fn counters() -> impl Iterator<Item = EdgeStatistic> {
+    EdgeStatistic::ALL.into_iter().filter(|statistic| statistic.kind() == StatisticKind::Counter)
+}
 
-/// Reads the families of one report into samples by cluster, of those clusters that are to be kept. Other families are
-/// passed over.
+/// Reads the families of one report into samples by what is measured, of what is to be kept: `keep` says what that is, and
+/// with what its sample begins. Other families are passed over. What stands there more than once is summed: a rule is
+/// counted in each virtual host that has it.
 #[must_use]
-pub fn read(families: &[MetricFamily], is_kept: impl Fn(&str) -> bool) -> HashMap<Arc<str>, Sample> {
-    let mut samples: HashMap<Arc<str>, Sample> = HashMap::new();
+pub fn read<K>(
+    families: &[MetricFamily],
+    keep: impl Fn(Measured<'_>) -> Option<(K, Sample)>,
+) -> Vec<(K, Sample)> {
+    let mut samples: HashMap<Measured<'_>, Option<(K, Sample)>> = HashMap::new();
     for family in families {
-        let Some((cluster, statistic)) = family.name.as_deref().and_then(EdgeStatistic::parse) else {
+        let Some((measured, statistic)) = family.name.as_deref().and_then(EdgeStatistic::parse) else {
             continue;
         };
-        let sample = match samples.get_mut(cluster) {
-            Some(sample) => sample,
-            None if !is_kept(cluster) => continue,
-            None => samples.entry(cluster.into()).or_default(),
-        };
-        let value = || counter(family);
-        match statistic {
-            EdgeStatistic::Requests => sample.requests = value(),
-            EdgeStatistic::ServerErrors => sample.errors = value(),
-            EdgeStatistic::Denied => sample.denied = value(),
-            EdgeStatistic::Connections => sample.connections = value(),
-            EdgeStatistic::FailedConnections => sample.failed_connections = value(),
-            EdgeStatistic::Handshakes => sample.handshakes = value(),
-            EdgeStatistic::Latency => {
-                if family.r#type() == MetricType::Histogram {
-                    sample.latencies = buckets(family);
-                }
+        let Some((_, sample)) = samples.entry(measured).or_insert_with(|| keep(measured)) else { continue };
+        match statistic.kind() {
+            StatisticKind::Counter | StatisticKind::Gauge => {
+                sample.set(statistic, sample.of(statistic) + value(family));
+            }
+            StatisticKind::Histogram => {
+                let (latencies, sum) = latencies(family);
+                sample.latencies.add(&latencies);
+                sample.latency_sum += sum;
             }
         }
     }
-    samples
+    samples.into_values().flatten().collect()
 }
 
-fn counter(family: &MetricFamily) -> f64 {
+fn value(family: &MetricFamily) -> f64 {
     let values = family.metric.iter().map(|metric| {
         let counter = metric.counter.as_ref().and_then(|counter| counter.value);
         counter.or_else(|| metric.gauge.as_ref().and_then(|gauge| gauge.value)).unwrap_or(0.0)
@@ -167,32 +207,27 @@ fn counter(family: &MetricFamily) -> f64 {
     values.sum()
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts of requests fit an f64 exactly up to 2^53")]
-fn buckets(family: &MetricFamily) -> Vec<(f64, f64)> {
-    let Some(histogram) = family.metric.first().and_then(|metric| metric.histogram.as_ref()) else {
-        return Vec::new();
+/// The latencies, and their sum.
+fn latencies(family: &MetricFamily) -> (Latencies, f64) {
+    let histogram = family.metric.first().and_then(|metric| metric.histogram.as_ref());
+    let Some(histogram) = histogram.filter(|_| family.r#type() == MetricType::Histogram) else {
+        return (Latencies::default(), 0.0);
     };
-    if histogram.bucket.len() > MOST_BUCKETS {
-        return Vec::new();
-    }
-    let bucket = |b: &envoy_types::pb::io::prometheus::client::Bucket| {
-        (b.upper_bound.unwrap_or(f64::INFINITY), b.cumulative_count.unwrap_or(0) as f64)
-    };
-    let mut buckets: Vec<_> = histogram.bucket.iter().map(bucket).collect();
-    if buckets.last().is_none_or(|(bound, _)| bound.is_finite()) {
-        buckets.push((f64::INFINITY, histogram.sample_count.unwrap_or(0) as f64));
-    }
-    buckets
+    let buckets = histogram.bucket.iter().map(|bucket| {
+        (bucket.upper_bound.unwrap_or(f64::INFINITY), bucket.cumulative_count.unwrap_or_default())
+    });
+    let sum = histogram.sample_sum.filter(|sum| sum.is_finite()).unwrap_or_default();
+    (Latencies::read(buckets, histogram.sample_count.unwrap_or_default()), sum.max(0.0))
 }
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::io::prometheus::client::{Counter, Metric};
+    use envoy_types::pb::io::prometheus::client::{Counter, Gauge, Metric};
     use weft_api::Destination;
 
     use super::*;
 
-    fn family(name: &str, value: f64) -> MetricFamily {
+    fn counter(name: &str, value: f64) -> MetricFamily {
         let counter = Counter { value: Some(value), ..Counter::default() };
         MetricFamily {
             name: Some(name.to_owned()),
@@ -202,29 +237,98 @@ mod tests {
         }
     }
 
-    #[test]
-    fn reads_the_clusters_of_the_mesh_and_no_others() {
-        let families = [
-            family("cluster.shop/cart/http.upstream_rq_total", 7.0),
-            family("cluster.shop/cart/http.ssl.handshake", 2.0),
-            family("cluster.shop/made-up/http.upstream_rq_total", 9.0),
-            family("cluster.weft_control_plane.upstream_rq_total", 9.0),
-            family("http.inbound.downstream_rq_total", 9.0),
-        ];
-        let samples =
-            read(&families, |cluster| Destination::parse(cluster).is_some() && !cluster.contains("made-up"));
-        assert_eq!(samples.len(), 1);
-        let sample = &samples["shop/cart/http"];
-        assert!((sample.requests - 7.0).abs() < 1e-9 && (sample.handshakes - 2.0).abs() < 1e-9);
+    fn gauge(name: &str, value: f64) -> MetricFamily {
+        MetricFamily {
+            r#type: Some(MetricType::Gauge.into()),
+            metric: vec![Metric { gauge: Some(Gauge { value: Some(value) }), ..Metric::default() }],
+            ..counter(name, 0.0)
+        }
+    }
+
+    fn of_the_mesh(measured: Measured<'_>) -> Option<(String, Sample)> {
+        match measured {
+            Measured::Cluster(cluster) => {
+                let kept = Destination::parse(cluster).is_some() && !cluster.contains("made-up");
+                kept.then(|| (cluster.to_owned(), Sample::default()))
+            }
+            Measured::Route(prefix) => Some((prefix.to_owned(), Sample::of_rule())),
+        }
     }
 
     #[test]
-    fn quantile_interpolates_within_a_bucket() {
-        let sample = Sample {
-            latencies: vec![(10.0, 50.0), (20.0, 100.0), (f64::INFINITY, 100.0)],
-            ..Sample::default()
-        };
-        assert!((sample.quantile(0.75).unwrap() - 15.0).abs() < 1e-9);
-        assert_eq!(Sample::default().quantile(0.5), None);
+    fn rule_that_stands_in_two_virtual_hosts_is_one() {
+        let families = [
+            counter("vhost.outbound/shop/cart.shop_80.route.shop/cart/http/other.upstream_rq_total", 7.0),
+            counter("vhost.upstream.route.shop/cart/http/other.upstream_rq_total", 2.0),
+            counter("vhost.upstream.route.shop/cart/http/other.upstream_rq_completed", 1.0),
+        ];
+        let samples = read(&families, of_the_mesh);
+        let [(prefix, sample)] = &samples[..] else { panic!("{samples:?}") };
+        assert_eq!(prefix, "shop/cart/http/other");
+        assert_eq!((sample.of(EdgeStatistic::Begun), sample.events(), sample.used()), (9.0, 1.0, true));
+    }
+
+    #[test]
+    fn reads_the_clusters_of_the_mesh_and_no_others() {
+        let families = [
+            counter("cluster.shop/cart/http.upstream_rq_total", 7.0),
+            counter("cluster.shop/cart/http.upstream_rq_completed", 5.0),
+            gauge("cluster.shop/cart/http.upstream_rq_active", 2.0),
+            counter("cluster.shop/cart/http.ssl.handshake", 2.0),
+            counter("cluster.shop/cart/http.retry.upstream_rq_completed", 900.0),
+            counter("cluster.shop/made-up/http.upstream_rq_total", 9.0),
+            counter("cluster.weft_control_plane.upstream_rq_total", 9.0),
+            counter("http.inbound.downstream_rq_total", 9.0),
+        ];
+        let samples = read(&families, of_the_mesh);
+        let [(cluster, sample)] = &samples[..] else { panic!("{samples:?}") };
+        assert_eq!(cluster, "shop/cart/http");
+        let expected = Sample::default()
+            .with(EdgeStatistic::Begun, 7.0)
+            .with(EdgeStatistic::Completed, 5.0)
+            .with(EdgeStatistic::Open, 2.0)
+            .with(EdgeStatistic::Handshakes, 2.0);
+        assert_eq!(*sample, expected);
+        assert!((sample.open() - 2.0).abs() < 1e-9 && (sample.events() - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_no_number_counts_nothing() {
+        let families = [
+            counter("cluster.shop/cart/http.upstream_rq_completed", f64::NAN),
+            counter("cluster.shop/cart/http.upstream_rq_5xx", -3.0),
+            counter("cluster.shop/cart/http.upstream_rq_403", f64::INFINITY),
+        ];
+        let (_, sample) = read(&families, of_the_mesh).remove(0);
+        assert_eq!(sample.success(), None);
+        assert!(sample.values.iter().all(|value| *value == 0.0), "{sample:?}");
+    }
+
+    #[test]
+    fn refusals_and_failures_are_no_success() {
+        let sample = Sample::default()
+            .with(EdgeStatistic::Completed, 100.0)
+            .with(EdgeStatistic::ServerErrors, 10.0)
+            .with(EdgeStatistic::Denied, 30.0);
+        assert_eq!((sample.failed(), sample.denied()), (Some(0.1), Some(0.3)));
+        assert!((sample.success().unwrap() - 0.6).abs() < 1e-9);
+        let connections = Sample { protocol: EdgeProtocol::Tcp, ..Sample::default() }
+            .with(EdgeStatistic::Connections, 4.0)
+            .with(EdgeStatistic::FailedConnections, 1.0)
+            // Envoy counts connections of a TCP cluster as requests too.
+            .with(EdgeStatistic::Begun, 4.0);
+        assert_eq!((connections.success(), connections.denied()), (Some(0.75), None));
+        assert!((connections.events() - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn proxy_that_does_not_tell_what_completed_has_a_rate_and_no_success() {
+        let families = [
+            counter("cluster.shop/cart/http.upstream_rq_total", 7.0),
+            counter("cluster.shop/cart/http.upstream_rq_5xx", 1.0),
+        ];
+        let (_, sample) = read(&families, of_the_mesh).remove(0);
+        assert!((sample.events() - 7.0).abs() < 1e-9);
+        assert_eq!((sample.success(), sample.failed(), sample.denied()), (None, None, None));
     }
 }

@@ -6,27 +6,29 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use weft_api::{Destination, ServiceId};
+use prometheus_client::metrics::gauge::ConstGauge;
+use weft_api::rest::{EdgeProtocol, EdgeState};
+use weft_api::{EdgeStatistic, ServiceId};
 
-use super::{Edges, Sample};
+use super::latencies::BOUNDS;
+use super::{Edges, Sample, Target, flow};
 
 /// An edge that no caller has reported for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
-/// By calling service. Bounded by the clusters that the policies know, and by time.
+/// By calling service. Bounded by the targets that the policies know, and by time.
 #[derive(Debug, Default)]
 pub(super) struct Totals(HashMap<ServiceId, ServiceTotals>);
 
-/// By cluster.
+/// By target.
 #[derive(Debug, Default)]
-pub(super) struct ServiceTotals(HashMap<Arc<str>, Total>);
+pub(super) struct ServiceTotals(HashMap<Target, Total>);
 
 #[derive(Clone, Debug)]
 struct Total {
@@ -46,33 +48,41 @@ impl Totals {
         });
     }
 
+    fn all(&self) -> impl Iterator<Item = (&ServiceId, &Target, &Sample)> {
+        self.0.iter().flat_map(|(source, of_service)| {
+            of_service.0.iter().map(move |(target, total)| (source, target, &total.flown))
+        })
+    }
+
     fn edges(&self) -> Vec<(EdgeLabels, Sample)> {
-        let mut edges: Vec<_> = self
-            .0
-            .iter()
-            .flat_map(|(source, of_service)| {
-                of_service.0.iter().filter_map(|(cluster, total)| {
-                    Some((EdgeLabels::of(source, Destination::parse(cluster)?), total.flown.clone()))
-                })
-            })
-            .collect();
-        edges.sort_by(|(one, _), (two, _)| one.cmp(two));
-        edges
+        let edges = self.all().filter(|(_, target, _)| !target.is_of_rule());
+        sorted(edges.map(|(source, target, flown)| (EdgeLabels::of(source, target), flown.clone())))
+    }
+
+    fn rules(&self) -> Vec<(RuleLabels, Sample)> {
+        let rules = self.all().filter(|(_, target, _)| target.is_of_rule());
+        sorted(rules.map(|(source, target, flown)| (RuleLabels::of(source, target), flown.clone())))
     }
 }
 
+fn sorted<L: Ord>(figures: impl Iterator<Item = (L, Sample)>) -> Vec<(L, Sample)> {
+    let mut figures: Vec<_> = figures.collect();
+    figures.sort_by(|(one, _), (two, _)| one.cmp(two));
+    figures
+}
+
 impl ServiceTotals {
-    pub(super) fn add(&mut self, now: Instant, cluster: &Arc<str>, flown: &Sample) {
-        if let Some(total) = self.0.get_mut(cluster) {
+    pub(super) fn add(&mut self, now: Instant, target: &Target, flown: &Sample) {
+        if let Some(total) = self.0.get_mut(target) {
             total.reported_at = now;
             total.flown.add(flown);
         } else {
-            self.0.insert(Arc::clone(cluster), Total { reported_at: now, flown: flown.clone() });
+            self.0.insert(target.clone(), Total { reported_at: now, flown: flown.clone() });
         }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct EdgeLabels {
     source: String,
     destination: String,
@@ -81,40 +91,138 @@ struct EdgeLabels {
     subset: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    source: String,
+    destination: String,
+    port: String,
+    route: String,
+}
+
 impl EdgeLabels {
-    fn of(source: &ServiceId, to: Destination) -> Self {
+    fn of(source: &ServiceId, target: &Target) -> Self {
+        let to = &target.destination;
         Self {
             source: source.to_string(),
             destination: to.service.to_string(),
-            port: to.port.into(),
-            subset: to.subset.map(String::from).unwrap_or_default(),
+            port: to.port.to_string(),
+            subset: to.subset.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
 
-/// One counter of an edge: name, what it counts, and where it stands in a sample.
-type EdgeCounter = (&'static str, &'static str, fn(&Sample) -> f64);
+impl RuleLabels {
+    fn of(source: &ServiceId, target: &Target) -> Self {
+        let EdgeLabels { source, destination, port, subset: _ } = EdgeLabels::of(source, target);
+        Self { source, destination, port, route: target.route().unwrap_or_default() }
+    }
+}
 
-const FIGURES: [EdgeCounter; 4] = [
-    ("edge_requests", "Requests from one service to another, by the caller's sidecars", |flown| {
-        flown.requests
-    }),
-    ("edge_errors", "Answers of 500 and above", |flown| flown.errors),
-    ("edge_denied", "Answers of 403, as a Deny gives", |flown| flown.denied),
-    ("edge_connections", "Connections from one service to another", |flown| flown.connections),
+/// One counter of an edge: name, what it counts, and where it stands in a sample.
+type EdgeCounter = (&'static str, &'static str, EdgeStatistic);
+
+const OF_EDGES: [EdgeCounter; 7] = [
+    ("edge_requests", "Requests that completed, by the caller's sidecars", EdgeStatistic::Completed),
+    ("edge_errors", "Answers of 500 and above", EdgeStatistic::ServerErrors),
+    ("edge_denied", "Answers of 403, as a Deny gives", EdgeStatistic::Denied),
+    ("edge_retries", "Tries after the first", EdgeStatistic::Retries),
+    ("edge_connections", "Connections from one service to another", EdgeStatistic::Connections),
+    ("edge_sent_bytes", "Bytes to the called service; of TCP", EdgeStatistic::BytesSent),
+    ("edge_received_bytes", "Bytes from the called service; of TCP", EdgeStatistic::BytesReceived),
+];
+
+const OF_RULES: [EdgeCounter; 4] = [
+    ("route_requests", "Requests that completed, by the rule that they followed", EdgeStatistic::Completed),
+    ("route_errors", "Answers of 500 and above, by rule", EdgeStatistic::ServerErrors),
+    ("route_denied", "Answers of 403, as a Deny gives, by rule", EdgeStatistic::Denied),
+    ("route_retries", "Tries after the first, by rule", EdgeStatistic::Retries),
 ];
 
 impl Collector for Edges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let edges = self.lock().totals.edges();
-        for (name, help, figure) in FIGURES {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (labels, flown) in &edges {
-                ConstCounter::new(figure(flown)).encode(metric.encode_family(labels)?)?;
-            }
+        let (edges, rules, bytes) = {
+            let callers = self.lock();
+            (callers.totals.edges(), callers.totals.rules(), callers.history.bytes())
+        };
+        counters(&mut encoder, &OF_EDGES, &edges)?;
+        counters(&mut encoder, &OF_RULES, &rules)?;
+        latencies(&mut encoder, "edge_latency_seconds", "Time to the answer", &edges)?;
+        latencies(&mut encoder, "route_latency_seconds", "Time to the answer, by rule", &rules)?;
+        self.encode_now(&mut encoder)?;
+        gauge(&mut encoder, "edge_history_bytes", "Bytes that the histories of edges take", bytes as u64)
+    }
+}
+
+impl Edges {
+    /// What is true now.
+    fn encode_now(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let now: Vec<(EdgeLabels, u64, EdgeState)> = self
+            .flows(Instant::now())
+            .into_iter()
+            .filter(|((_, target), flow)| flow.used && !target.is_of_rule())
+            .map(|((source, target), flow)| {
+                (EdgeLabels::of(&source, &target), flow::count(flow.flown.open()), flow.state())
+            })
+            .collect();
+        let help = "Requests under way, or connections open";
+        let mut open = encoder.encode_descriptor("edge_open", help, None, MetricType::Gauge)?;
+        for (labels, count, _) in &now {
+            ConstGauge::new(signed(*count)).encode(open.encode_family(labels)?)?;
+        }
+        let help = "1 where requests wait and none is answered";
+        let mut silent = encoder.encode_descriptor("edge_silent", help, None, MetricType::Gauge)?;
+        for (labels, _, state) in &now {
+            let is_silent = i64::from(*state == EdgeState::Silent);
+            ConstGauge::new(is_silent).encode(silent.encode_family(labels)?)?;
         }
         Ok(())
     }
+}
+
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    counters: &[EdgeCounter],
+    figures: &[(L, Sample)],
+) -> fmt::Result {
+    for (name, help, statistic) in counters {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, flown) in figures {
+            // Of HTTP, not every proxy counts bytes.
+            if *statistic == EdgeStatistic::BytesSent && flown.protocol == EdgeProtocol::Http
+                || *statistic == EdgeStatistic::BytesReceived && flown.protocol == EdgeProtocol::Http
+            {
+                continue;
+            }
+            ConstCounter::new(flown.of(*statistic)).encode(metric.encode_family(labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn latencies<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    figures: &[(L, Sample)],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, flown) in figures.iter().filter(|(_, flown)| flown.latencies.count() > 0) {
+        let bounds = BOUNDS.map(|milliseconds| milliseconds / 1000.0).into_iter().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(flown.latencies.0).collect();
+        let sum = flown.latency_sum / 1000.0;
+        let mut metric = metric.encode_family(labels)?;
+        metric.encode_histogram::<NoLabelSet>(sum, flown.latencies.count(), &buckets, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(signed(value)).encode(metric)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -122,6 +230,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
 
+    use super::super::Moment;
     use super::*;
 
     fn shown(edges: &Edges) -> String {
@@ -137,9 +246,17 @@ mod tests {
         let (edges, start) = (Edges::default(), Instant::now());
         let source: ServiceId = "shop/web".parse().unwrap();
         let report = |workload: &str, at: u64, requests: f64| {
-            let sample = Sample { requests, denied: requests, connections: 1.0, ..Sample::default() };
-            let samples = [("shop/cart/http/v1".into(), sample)];
-            edges.record(start + Duration::from_secs(at), &workload.parse().unwrap(), &source, samples);
+            let mut sample = Sample::default()
+                .with(EdgeStatistic::Completed, requests)
+                .with(EdgeStatistic::Denied, requests)
+                .with(EdgeStatistic::Open, 3.0)
+                .with(EdgeStatistic::Connections, 1.0);
+            (sample.latencies.0[1], sample.latency_sum) = (4, 2.0);
+            let rule = Sample::of_rule().with(EdgeStatistic::Completed, requests.min(7.0));
+            let following = Target::following("shop/cart/http", "other");
+            let samples = [(Target::named("shop/cart/http/v1"), sample), (following, rule)];
+            let now = Moment { at: start + Duration::from_secs(at), millis: 1000 * at };
+            edges.record(now, &workload.parse().unwrap(), &source, samples);
         };
         // What it did before is another replica's, or of a time before this one's.
         report("shop/web-1", 0, 1000.0);
@@ -149,6 +266,18 @@ mod tests {
         // It restarts, and has done two since.
         report("shop/web-2", 10, 2.0);
         let text = shown(&edges);
+        let labels = "source=\"shop/web\",destination=\"shop/cart\",port=\"http\"";
+        for line in [
+            format!("weft_route_requests_total{{{labels},route=\"other rules\"}} 2"),
+            format!("weft_edge_latency_seconds_bucket{{le=\"0.001\",{labels},subset=\"v1\"}} 12"),
+            format!("weft_edge_latency_seconds_count{{{labels},subset=\"v1\"}} 12"),
+            format!("weft_edge_latency_seconds_sum{{{labels},subset=\"v1\"}} 0.006"),
+            format!("weft_edge_open{{{labels},subset=\"v1\"}} 6"),
+            format!("weft_edge_silent{{{labels},subset=\"v1\"}} 0"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("sent_bytes_total{"), "of HTTP there are no bytes");
         let line = "weft_edge_requests_total{source=\"shop/web\",destination=\"shop/cart\",port=\"http\",subset=\"v1\"} 12";
         assert!(text.contains(line), "{text}");
         assert!(
@@ -163,7 +292,7 @@ mod tests {
         let now = Instant::now();
         let mut totals = Totals::default();
         let source: ServiceId = "shop/web".parse().unwrap();
-        totals.of(&source).add(now, &"shop/cart/http".into(), &Sample::default());
+        totals.of(&source).add(now, &Target::named("shop/cart/http"), &Sample::default());
         totals.sweep(now + FORGOTTEN);
         assert_eq!(totals.edges().len(), 1);
         totals.sweep(now + FORGOTTEN + Duration::from_secs(1));

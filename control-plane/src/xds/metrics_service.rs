@@ -1,7 +1,6 @@
 //! The receiving end of Envoy's metrics service.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsService;
 use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamMetricsResponse};
@@ -10,7 +9,8 @@ use weft_api::{ServiceId, WorkloadId};
 
 use super::peer;
 use super::stream_limit::StreamLimit;
-use crate::edges::{Edges, exists, read};
+use crate::clock::Clock;
+use crate::edges::{Edges, Moment, Target, read};
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::ReconcilerHandle;
 
@@ -23,21 +23,28 @@ pub struct MetricsReceiver {
     edges: Edges,
     reconciler: ReconcilerHandle,
     metrics: Metrics,
+    clock: Clock,
     streams: StreamLimit,
 }
 
 impl MetricsReceiver {
     /// Feeds a picture of the mesh, of the services that are published.
     #[must_use]
-    pub fn new(edges: Edges, reconciler: ReconcilerHandle, metrics: Metrics) -> Self {
-        Self { edges, reconciler, metrics, streams: StreamLimit::new(MOST_STREAMS) }
+    pub fn new(edges: Edges, reconciler: ReconcilerHandle, metrics: Metrics, clock: Clock) -> Self {
+        Self { edges, reconciler, metrics, clock, streams: StreamLimit::new(MOST_STREAMS) }
     }
 
     fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
         let set = Arc::clone(&self.reconciler.published().borrow().set);
-        let samples = read(&report.envoy_metrics, |cluster| exists(cluster, &set));
-        if self.edges.record(Instant::now(), workload, service, samples) > 0 {
-            self.metrics.limited(Limit::EdgesOfAWorkload);
+        let samples = read(&report.envoy_metrics, |measured| Target::of(measured, &set));
+        let excess = self.edges.record(Moment::now(&self.clock), workload, service, samples);
+        let limits = [
+            (excess.edges, Limit::EdgesOfAWorkload),
+            (excess.histories, Limit::EdgeHistories),
+            (excess.given_up, Limit::EdgeHistoryBytes),
+        ];
+        for (_, limit) in limits.into_iter().filter(|(count, _)| *count > 0) {
+            self.metrics.limited(limit);
         }
     }
 }

@@ -161,7 +161,7 @@ async fn statistics_of_a_sidecar_become_an_edge() {
         envoy_metrics: values.iter().map(|(name, value)| counter(name, *value)).collect(),
         ..StreamMetricsMessage::default()
     };
-    let names = ["upstream_rq_total", "upstream_rq_5xx", "upstream_cx_total", "ssl.handshake"];
+    let names = ["upstream_rq_completed", "upstream_rq_5xx", "upstream_cx_total", "ssl.handshake"];
     let names = names.map(|name| format!("cluster.shop/cart/http.{name}"));
     for values in [[0.0, 0.0, 1.0, 1.0], [100.0, 25.0, 1.0, 1.0]] {
         let values: HashMap<&str, f64> = names.iter().map(String::as_str).zip(values).collect();

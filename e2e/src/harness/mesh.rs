@@ -300,6 +300,12 @@ impl Mesh {
         self.control_plane.admin()
     }
 
+    /// `http://…` of the API of the first control plane.
+    #[must_use]
+    pub fn api(&self) -> String {
+        self.control_plane.api()
+    }
+
     /// Describes a new workload of a service, `NAMESPACE/SERVICE`.
     pub fn workload(&mut self, service: &str) -> Builder<'_> {
         Builder::new(self, service)

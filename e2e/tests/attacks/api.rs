@@ -28,7 +28,7 @@ use crate::ground::{ANSWER, Attacks, enter, on_the_embedded_store, service};
 const HALF: Duration = Duration::from_secs(75);
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 20] = [
     "/",
     "/v1",
     "/v1/apply",
@@ -41,6 +41,8 @@ const PATHS: [&str; 18] = [
     "/v1/proxies/shop%2Fweb-1/config",
     "/v1/proxies/shop%2Fweb-1/revoke",
     "/v1/edges",
+    "/v1/edges/series",
+    "/v1/watch/edges",
     "/v1/tokens",
     "/v1/tokens/t-0",
     "/v1/ca",

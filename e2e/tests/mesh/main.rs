@@ -3,6 +3,7 @@
 mod authorization;
 mod backup;
 mod beside;
+mod dashboards;
 mod dev;
 mod entry;
 mod existing_envoy;
@@ -11,6 +12,7 @@ mod health;
 mod issuer;
 mod local;
 mod login;
+mod numbers;
 mod outage;
 mod owner;
 mod protocols;

@@ -1,0 +1,44 @@
+//! The edges of the mesh, as the API shows them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use weft_api::ServiceId;
+use weft_api::rest::Edge;
+
+use super::Flows;
+
+/// What is told apart beside source, destination and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EdgesBy {
+    /// Subsets, where calls name them.
+    #[default]
+    Subset,
+    /// Rules of routes.
+    Route,
+}
+
+/// The edges among what flows, ordered. What was never used is none.
+#[must_use]
+pub fn shown(flows: &Flows, by: EdgesBy) -> Vec<Edge> {
+    let edges = flows.iter().filter(|((_, target), flow)| flow.used && !target.is_of_rule());
+    let edges = edges.map(|((source, target), flow)| flow.edge(source.to_string(), target));
+    match by {
+        EdgesBy::Subset => edges.collect(),
+        EdgesBy::Route => by_rule(flows, edges.collect()),
+    }
+}
+
+/// Rules have no connections: whether their requests go by mutual TLS is known of their caller.
+fn by_rule(flows: &Flows, edges: Vec<Edge>) -> Vec<Edge> {
+    let mut secured: BTreeMap<String, bool> = BTreeMap::new();
+    for edge in edges {
+        *secured.entry(edge.source).or_insert(true) &= edge.mtls;
+    }
+    let rules = flows.iter().filter(|((_, target), flow)| flow.used && target.is_of_rule());
+    let mtls = |source: &ServiceId| secured.get(&source.to_string()).copied().unwrap_or_default();
+    rules
+        .map(|((source, target), flow)| Edge { mtls: mtls(source), ..flow.edge(source.to_string(), target) })
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! Asking the other replicas.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use weft_api::{HostPort, SpiffeId};
+
+use super::{Answer, PATH, Question, REPLICA};
+use crate::ca::Authority;
+use crate::replicas::directory::Others;
+use crate::tls::{identify, provider};
+
+/// How long all of them have.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What one may answer: a mesh of many thousand edges.
+const MOST_BYTES: usize = 64 << 20;
+
+/// The other replicas, as they come and go. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OtherReplicas {
+    known: watch::Receiver<Others>,
+    authority: Arc<Authority>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("no identity to ask with: {0}")]
+    Identity(#[from] crate::ca::CaError),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    #[error("who answers is not a control plane of this mesh")]
+    Stranger,
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("it answers {0}")]
+    Status(hyper::StatusCode),
+    #[error("its answer cannot be read: {0}")]
+    Garbled(String),
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Late,
+}
+
+impl OtherReplicas {
+    /// Those of a directory. `authority` gives the identity to ask with.
+    #[must_use]
+    pub fn new(known: watch::Receiver<Others>, authority: Arc<Authority>) -> Self {
+        Self { known, authority }
+    }
+
+    /// Asks all at once. Gives the answers that came in time, and how many did not.
+    pub(super) async fn ask(&self, question: &Question) -> (Vec<Answer>, usize) {
+        let others = self.known.borrow().clone();
+        if others.is_empty() {
+            return (Vec::new(), 0);
+        }
+        let body = Bytes::from(serde_json::to_vec(question).expect("strings and numbers always encode"));
+        let asked = others.iter().map(|(id, address)| self.ask_one(id, address, body.clone()));
+        let answers = join_all(asked).await;
+        let heard: Vec<Answer> = answers.into_iter().flatten().collect();
+        let unheard = others.len() - heard.len();
+        (heard, unheard)
+    }
+
+    async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<Answer> {
+        let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, body)).await;
+        let answer = asking.unwrap_or(Err(AskError::Late));
+        answer
+            .inspect_err(|error| tracing::debug!(%error, replica = id, %address, "a replica was not heard"))
+            .ok()
+    }
+
+    async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<Answer, AskError> {
+        let stream = self.connect(address).await?;
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let asked = Request::post(format!("https://{address}{PATH}"))
+            .header(REPLICA, id)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| AskError::Garbled(error.to_string()))?;
+        let conversation = async {
+            let answer = sender.send_request(asked).await?;
+            if !answer.status().is_success() {
+                return Err(AskError::Status(answer.status()));
+            }
+            let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+            let body = body.map_err(|error| AskError::Garbled(error.to_string()))?.to_bytes();
+            serde_json::from_slice(&body).map_err(|error| AskError::Garbled(error.to_string()))
+        };
+        // The connection is driven for as long as the conversation lasts, and ends with it.
+        let mut conversation = std::pin::pin!(conversation);
+        tokio::select! {
+            answer = &mut conversation => answer,
+            ended = connection => {
+                ended?;
+                conversation.await
+            }
+        }
+    }
+
+    async fn connect(&self, address: &HostPort) -> Result<TlsStream<TcpStream>, AskError> {
+        let host = address.host.bare();
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let stream = TcpStream::connect((host, address.port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = TlsConnector::from(Arc::new(self.client_config()?)).connect(name, stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let peer = shown.and_then(|leaf| identify(leaf, self.authority.trust_domain()).ok());
+        match peer.map(|peer| peer.spiffe) {
+            Some(SpiffeId::ControlPlane { .. }) => Ok(stream),
+            Some(SpiffeId::Service { .. }) | None => Err(AskError::Stranger),
+        }
+    }
+
+    /// An identity of its own for each question: nothing has to be renewed.
+    fn client_config(&self) -> Result<ClientConfig, AskError> {
+        let mut roots = RootCertStore::empty();
+        for root in self.authority.bundle() {
+            roots.add(root)?;
+        }
+        let identity = self.authority.issue_control_plane(&[])?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(identity.chain, identity.key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
