@@ -253,7 +253,7 @@ impl ServerParts {
         let replica = format!("{:016x}", rand::random::<u64>());
         let edges = Edges::default();
         let others = (!args.etcd.is_empty()).then(|| {
-            let own = listeners.reach.own_name(xds);
+            let own = listeners.reach.for_replicas(xds);
             let known = spawn_directory(Arc::clone(&store), replica.clone(), own, shutdown.clone());
             OtherReplicas::new(known, Arc::clone(&authority))
         });

@@ -83,6 +83,17 @@ impl Advertised {
         first.map_or(HostPort { host: Host::Ip(xds.ip()), port: xds.port() }, with_port)
     }
 
+    /// Where other replicas reach this one. `--public` may stand for all of them, behind a balancer, so that it says nothing
+    /// of this one where anything else does.
+    #[must_use]
+    pub fn for_replicas(&self, xds: SocketAddr) -> HostPort {
+        match &self.advertise {
+            Some((host, port)) => HostPort { host: host.clone(), port: port.unwrap_or(xds.port()) },
+            None if xds.ip().is_unspecified() => self.own_name(xds),
+            None => HostPort { host: Host::Ip(xds.ip()), port: xds.port() },
+        }
+    }
+
     /// Where operators on other machines find this replica's API; none where it is for this machine only.
     #[must_use]
     pub fn api_from_elsewhere(&self, api: SocketAddr) -> Option<String> {
@@ -208,6 +219,19 @@ mod tests {
         let public = reach.public(reach.xds_listen).to_string();
         assert_eq!(public, "10.0.0.1:7401,10.0.0.2:7401,mesh.example:9");
         assert_eq!(reach.own_name(reach.xds_listen).to_string(), "10.0.0.2:7401");
+    }
+
+    #[test]
+    fn replicas_reach_each_other_and_not_whoever_a_balancer_chooses() {
+        for (flags, reached) in [
+            (&["--advertise", "10.0.0.2", "--public", "mesh.example"][..], "10.0.0.2:7401"),
+            (&["--xds-listen", "10.0.0.3:9401", "--public", "mesh.example"], "10.0.0.3:9401"),
+            (&["--xds-listen", "0.0.0.0:9401", "--public", "a.example:9,b.example:9"], "a.example:9"),
+            (&[], "127.0.0.1:7401"),
+        ] {
+            let reach = reach(flags).unwrap();
+            assert_eq!(reach.for_replicas(reach.xds_listen).to_string(), reached, "{flags:?}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ async fn question_asks_all(mesh: &mut Mesh) -> anyhow::Result<()> {
         })
         .await?;
     }
-    // Who is away is missed, and said to be: the callers go over to the one that is left.
+    // The callers go over to the one that is left, which soon asks nobody any more.
     mesh.replica(0)?.kill()?;
     mesh.use_api_of(1)?;
     shows(mesh, "http", "all callers at one replica", |edge| edge.rate > 5.0).await
@@ -239,7 +239,9 @@ async fn open_connections_show_what_they_carry(mesh: &Mesh, callers: &Callers) -
 /// Waits until the edges of all pairs are as they should be.
 async fn shows(mesh: &Mesh, port: &str, what: &str, is_right: impl Fn(&Edge) -> bool) -> anyhow::Result<()> {
     until(&format!("the edges show {what}"), SHOWS, async || {
-        let edges = mesh.client().edges().await?.items;
+        let list = mesh.client().edges().await?;
+        ensure!(list.unheard == 0, "{} replicas were not heard", list.unheard);
+        let edges = list.items;
         for pair in Pair::ALL {
             let (from, to) = (format!("shop/web-{}", pair.caller.word()), catalog(pair.server));
             let is_its = |edge: &&Edge| {

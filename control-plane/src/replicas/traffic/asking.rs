@@ -20,6 +20,7 @@ use weft_api::{HostPort, SpiffeId};
 
 use super::{Answer, PATH, Question, REPLICA};
 use crate::ca::Authority;
+use crate::log_throttle::LogThrottle;
 use crate::replicas::directory::Others;
 use crate::tls::{identify, provider};
 
@@ -33,6 +34,7 @@ const MOST_BYTES: usize = 64 << 20;
 pub struct OtherReplicas {
     known: watch::Receiver<Others>,
     authority: Arc<Authority>,
+    unheard: Arc<LogThrottle<HostPort>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,7 @@ impl OtherReplicas {
     /// Those of a directory. `authority` gives the identity to ask with.
     #[must_use]
     pub fn new(known: watch::Receiver<Others>, authority: Arc<Authority>) -> Self {
-        Self { known, authority }
+        Self { known, authority, unheard: Arc::default() }
     }
 
     /// Asks all at once. Gives the answers that came in time, and how many did not.
@@ -79,9 +81,12 @@ impl OtherReplicas {
     async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<Answer> {
         let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, body)).await;
         let answer = asking.unwrap_or(Err(AskError::Late));
-        answer
-            .inspect_err(|error| tracing::debug!(%error, replica = id, %address, "a replica was not heard"))
-            .ok()
+        if let Err(error) = &answer
+            && let Some(more) = self.unheard.speaks(address.clone())
+        {
+            tracing::warn!(%error, replica = id, %address, more, "a replica was not heard: traffic of its callers is missing");
+        }
+        answer.ok()
     }
 
     async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<Answer, AskError> {
