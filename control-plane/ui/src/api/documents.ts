@@ -1,0 +1,211 @@
+/** The documents of the REST API, as far as the page reads them. What may be absent is what an older control plane lacks. */
+
+export interface Metadata {
+  name: string;
+  namespace?: string;
+  labels?: Record<string, string>;
+  generation?: number;
+  uid?: string;
+}
+
+export interface WeftObject {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata;
+  spec: Record<string, unknown>;
+  status?: Record<string, unknown>;
+}
+
+export interface ObjectList {
+  items: WeftObject[];
+  revision: number;
+  continue?: string;
+}
+
+export type Sync = "Synced" | "Pending" | "Refused" | "HeldBack" | "Disconnected";
+
+export interface Refusal {
+  resources: string[];
+  message: string;
+  policies?: string[];
+}
+
+export interface TypeStatus {
+  sent: number;
+  acked: number;
+  sync: Sync;
+  heldBack?: number;
+  refused?: Refusal[];
+}
+
+export interface Certificate {
+  serial: string;
+  identity: string;
+  /** Seconds since 1970. */
+  issuedAt: number;
+  expiresAt: number;
+  keyMadeBy: string;
+}
+
+export interface ProxyStatus {
+  id: string;
+  service: string;
+  proxy: string;
+  client?: boolean;
+  userAgent: string;
+  sync: Sync;
+  streams: number;
+  /** Seconds since 1970; 0 without a stream. */
+  connectedAt: number;
+  types: Record<string, TypeStatus>;
+  health: string;
+  healthReason?: string;
+  certificate?: Certificate;
+  address: string;
+  joinedFrom?: string;
+}
+
+export interface ProxyList {
+  items: ProxyStatus[];
+  revision: number;
+}
+
+export type EdgeState = "Flowing" | "Idle" | "Silent" | "Failing";
+
+export interface Edge {
+  source: string;
+  destination: string;
+  port: string;
+  subset?: string;
+  protocol?: "Http" | "Tcp";
+  /** Completed requests a second; connections for TCP. */
+  rate: number;
+  /** Shares from 0 to 1, absent without traffic. */
+  success?: number | null;
+  failed?: number | null;
+  denied?: number | null;
+  open?: number;
+  /** A second. */
+  retries?: number;
+  bytesSent?: number;
+  bytesReceived?: number;
+  p50Ms?: number | null;
+  p90Ms?: number | null;
+  p99Ms?: number | null;
+  mtls: boolean;
+  windowSeconds: number;
+  route?: string;
+  state?: EdgeState;
+}
+
+export interface EdgeList {
+  items: Edge[];
+}
+
+export interface Point {
+  /** Milliseconds since 1970. */
+  at: number;
+  rate: number;
+  success?: number | null;
+  failed?: number | null;
+  denied?: number | null;
+  open?: number;
+  p50Ms?: number | null;
+  p90Ms?: number | null;
+  p99Ms?: number | null;
+}
+
+export interface Series {
+  step: string | number;
+  points: Point[];
+}
+
+/** A request that ended, as tap shows it, or why it failed. */
+export interface RequestRecord {
+  id: string;
+  /** Milliseconds since 1970. */
+  at: number;
+  hop?: string;
+  workload: string;
+  service: string;
+  source?: string;
+  destination?: string;
+  method?: string;
+  authority?: string;
+  path?: string;
+  protocol?: string;
+  status?: number;
+  flags?: string | string[];
+  details?: string;
+  reason?: string;
+  remedy?: string;
+  policy?: string;
+  route?: string;
+  upstream?: string;
+  peer?: string;
+  durationMs?: number;
+}
+
+export interface RequestList {
+  items: RequestRecord[];
+  dropped?: number;
+}
+
+export interface AuthorityEntry {
+  fingerprint?: string;
+  spkiSha256?: string;
+  subject?: string;
+  /** Seconds since 1970, or a date as text. */
+  expiresAt?: number | string;
+  notAfter?: number | string;
+  state?: string;
+  leaves?: number;
+}
+
+export interface AuthorityStatus {
+  trustDomain?: string;
+  stage?: string;
+  leaves?: number;
+  root?: AuthorityEntry;
+  issuer?: AuthorityEntry;
+  roots?: AuthorityEntry[];
+  issuers?: AuthorityEntry[];
+}
+
+export interface Violation {
+  code: string;
+  path: string;
+  message: string;
+  hint?: string;
+  severity?: "Error" | "Warning";
+  object?: string;
+  /** From 1; 0 when unknown. */
+  line?: number;
+  column?: number;
+}
+
+export interface Problem {
+  title: string;
+  status: number;
+  code: string;
+  detail?: string;
+  violations?: Violation[];
+}
+
+export interface ApplyResult {
+  revision: number;
+  dryRun?: boolean;
+  documents: { kind: string; namespace: string; name: string; outcome: string; generation: number }[];
+  warnings?: Violation[];
+  wait?: { targeted: number; acked: number; laggards?: { proxy: string; error?: string }[] };
+}
+
+export type SessionMode = "ReadOnly" | "Changes";
+
+export interface Session {
+  /** Sent with each call; the cookie alone opens nothing. */
+  key?: string;
+  mode: SessionMode;
+  /** Seconds since 1970. */
+  expiresAt: number;
+}

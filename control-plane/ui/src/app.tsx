@@ -1,0 +1,168 @@
+/** The frame: where one can go, how fresh what is shown is, and who is signed in. */
+
+import { useSignal } from "@preact/signals";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import { authority, features, heardAt, trouble, watchMesh } from "./live";
+import { Certificates } from "./pages/certificates";
+import { Mesh } from "./pages/mesh";
+import { Policies } from "./pages/policies";
+import { NewDocument, PolicyPage } from "./pages/policy";
+import { Proxies } from "./pages/proxies";
+import { ProxyPage } from "./pages/proxy";
+import { RequestPage, Requests } from "./pages/requests";
+import { Service } from "./pages/service";
+import { SignIn } from "./pages/sign_in";
+import { Tap } from "./pages/tap";
+import { Icon, type IconName } from "./parts/icons";
+import { Empty } from "./parts/marks";
+import { Link, parts } from "./router";
+import { begin, mayChange, rememberWhere, session, setMode, signOut } from "./session";
+import { theme, toggleTheme } from "./theme";
+
+export function App(): JSX.Element {
+  const failure = useSignal<unknown>(null);
+  useEffect(() => {
+    begin().catch((error) => {
+      failure.value = error;
+    });
+  }, [failure]);
+  if (session.value === "unknown") return <Empty>…</Empty>;
+  if (session.value === "no") {
+    rememberWhere();
+    return <SignIn failure={failure.value} />;
+  }
+  return <Inside />;
+}
+
+function Inside(): JSX.Element {
+  useEffect(watchMesh, []);
+  return (
+    <>
+      <a class="skip" href="#main">
+        Skip to the content
+      </a>
+      <Header />
+      <main id="main" tabIndex={-1}>
+        <Page />
+      </main>
+    </>
+  );
+}
+
+interface Place {
+  to: string;
+  name: string;
+  icon: IconName;
+  /** Paths that begin so belong to it. */
+  roots: string[];
+  isThere?: () => boolean;
+}
+
+const PLACES: Place[] = [
+  { to: "", name: "Mesh", icon: "graph", roots: ["", "services"] },
+  { to: "proxies", name: "Proxies", icon: "proxy", roots: ["proxies"] },
+  { to: "policies", name: "Policies", icon: "pen", roots: ["policies", "apply"] },
+  { to: "certificates", name: "Certificates", icon: "lock", roots: ["certificates"] },
+  {
+    to: "requests",
+    name: "Failures",
+    icon: "why",
+    roots: ["requests"],
+    isThere: () => features.value.requests,
+  },
+  { to: "tap", name: "Tap", icon: "tap", roots: ["tap"], isThere: () => features.value.taps },
+];
+
+function Header(): JSX.Element {
+  const root = parts.value[0] ?? "";
+  return (
+    <header class="top">
+      <Link class="brand" to="" label="Weft, the mesh">
+        <span class="logo" aria-hidden="true" />
+        <b>weft</b>
+        <small>{authority.value?.trustDomain}</small>
+      </Link>
+      <nav aria-label="Pages">
+        {PLACES.filter((place) => place.isThere?.() ?? true).map(({ to, name, icon, roots }) => (
+          <Link key={to} to={to} current={roots.includes(root)}>
+            <Icon name={icon} /> <span>{name}</span>
+          </Link>
+        ))}
+      </nav>
+      <div class="state">
+        <Freshness />
+        <Changes />
+        <button
+          type="button"
+          class="tool"
+          onClick={toggleTheme}
+          aria-label="Light or dark"
+          title="Light or dark"
+        >
+          <Icon name={theme.value === "dark" ? "sun" : "moon"} />
+        </button>
+        <button type="button" class="quiet" onClick={() => void signOut().catch(() => undefined)}>
+          Sign out
+        </button>
+      </div>
+    </header>
+  );
+}
+
+function Freshness(): JSX.Element {
+  const isStale = trouble.value !== null;
+  return (
+    <span
+      class={`freshness ${isStale ? "bad" : ""}`}
+      role="status"
+      title={trouble.value ?? "numbers move as they come"}
+    >
+      <span class={`dot ${isStale ? "bad" : heardAt.value > 0 ? "good" : "quiet"}`} />
+      {isStale ? trouble.value : heardAt.value > 0 ? "live" : "connecting"}
+    </span>
+  );
+}
+
+function Changes(): JSX.Element {
+  const error = useSignal<string | null>(null);
+  const toggle = () => {
+    setMode(mayChange() ? "ReadOnly" : "Changes").then(
+      () => {
+        error.value = null;
+      },
+      (failure: Error) => {
+        error.value = failure.message;
+      },
+    );
+  };
+  return (
+    <button
+      type="button"
+      role="switch"
+      class="switch"
+      aria-checked={mayChange()}
+      title={error.value ?? "Whether this session may change anything"}
+      onClick={toggle}
+    >
+      <span class="knob" aria-hidden="true" />
+      <span>{mayChange() ? "Changes enabled" : "Enable changes"}</span>
+    </button>
+  );
+}
+
+function Page(): JSX.Element {
+  const [root = "", first = "", second = "", third = "", fourth = ""] = parts.value;
+  if (root === "") return <Mesh />;
+  if (root === "services" && second) return <Service key={`${first}/${second}`} id={`${first}/${second}`} />;
+  if (root === "proxies") return second ? <ProxyPage id={`${first}/${second}`} /> : <Proxies />;
+  if (root === "policies" && third) {
+    return <PolicyPage kind={first} namespace={second} name={third} edit={fourth === "edit"} />;
+  }
+  if (root === "policies") return <Policies />;
+  if (root === "apply") return <NewDocument />;
+  if (root === "certificates") return <Certificates />;
+  if (root === "requests") return first ? <RequestPage id={first} /> : <Requests />;
+  if (root === "tap") return <Tap />;
+  return <Empty>There is no such page. The navigation above shows what there is.</Empty>;
+}
