@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::Host;
 use crate::rest::{
-    ApplyResult, EdgeList, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, RevokedProxy,
-    TokenList, TokenRequest,
+    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus,
+    RevokedProxy, TokenList, TokenRequest,
 };
 
 mod failure;
@@ -264,6 +264,14 @@ impl Client {
         let _: serde_json::Value =
             self.call(Method::DELETE, &path, "application/json", String::new()).await?;
         Ok(())
+    }
+
+    /// A code that signs one browser in, once.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn login_code(&self) -> Result<LoginCode, ClientError> {
+        self.call(Method::POST, "/v1/login-codes", "application/json", String::new()).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -3,7 +3,9 @@
 mod edges;
 mod mesh;
 mod problem;
+mod session;
 
 pub use edges::*;
 pub use mesh::*;
 pub use problem::*;
+pub use session::*;

@@ -1,7 +1,7 @@
 //! What people are served: the REST API (policies in, the state of the mesh out), and on this machine alone the admin
 //! endpoints and the files that `weft` finds.
 //!
-//! Every call needs the operator token, on loopback too. Every error is a problem document with a stable code.
+//! Every call needs the operator token, on loopback too, or a browser's session that began with it (`access`). Every error is a problem document with a stable code.
 //!
 //! | path | |
 //! | --- | --- |
@@ -12,8 +12,11 @@
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
+//! | `/v1/session`, `/v1/login-codes` | signing a browser in |
+//! | `/ui/` | the page |
 //! | `/openapi.json` | this, for programs |
 
+mod access;
 pub mod admin;
 mod apply;
 mod authority;
@@ -21,20 +24,22 @@ mod backup;
 mod edges;
 mod error;
 mod extract;
+mod host;
 pub mod local_access;
 mod objects;
 mod openapi;
 mod proxies;
+mod session;
 mod state;
 mod tokens;
+mod ui;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
+pub use access::Browsers;
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
@@ -45,8 +50,19 @@ const MAX_BODY: usize = 1 << 20;
 /// Body of an apply: 8 MiB.
 const MAX_APPLY: usize = 8 << 20;
 
-/// The whole API.
+/// Body of a sign-in: 4 KiB.
+const MAX_SIGN_IN: usize = 4 << 10;
+
+/// The whole API, and the page.
 pub fn router(api: Api) -> Router {
+    let signing_in = Router::new()
+        .route("/v1/session", post(session::sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN)))
+        .with_state(api.clone());
+    signed_in(api).merge(signing_in).merge(ui::router())
+}
+
+/// What needs a token or a session.
+fn signed_in(api: Api) -> Router {
     Router::new()
         .route("/v1/apply", post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)))
         .route("/v1/proxies", get(proxies::list))
@@ -60,6 +76,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))
         .route("/v1/backup", get(backup::take))
+        .route("/v1/session", get(session::read).patch(session::change).delete(session::end))
+        .route("/v1/login-codes", post(session::make_code))
         .route("/v1/{kinds}", get(objects::list))
         .route(
             "/v1/namespaces/{namespace}/{kinds}/{name}",
@@ -69,27 +87,6 @@ pub fn router(api: Api) -> Router {
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(api.clone(), authenticate))
+        .layer(from_fn_with_state(api.clone(), access::authenticate))
         .with_state(api)
-}
-
-/// Lets through whoever carries the operator token.
-async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
-    let Some(token) = token else {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
-            "send `Authorization: Bearer TOKEN`; the token is in operator.token in the control plane's data directory",
-        ));
-    };
-    if api.operators.verify(token.trim()).await? {
-        Ok(next.run(request).await)
-    } else {
-        Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this token is not known here"))
-    }
 }

@@ -6,4 +6,5 @@ pub mod lost_time;
 pub mod operator;
 pub mod revocation;
 pub mod secrets;
+pub mod sessions;
 pub mod tokens;

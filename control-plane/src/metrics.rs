@@ -91,6 +91,10 @@ pub enum Limit {
     RefusalsRemembered,
     /// Workloads of which other replicas are told no health, because the store takes no more.
     PresenceHealth,
+    /// Tokens and codes that sign nobody in, from one source.
+    BadSignInsOfASource,
+    /// Sessions of browsers.
+    BrowserSessions,
 }
 
 impl Limit {
@@ -115,6 +119,8 @@ impl Limit {
             Self::PortsNotAsked => "ports that are not to be checked",
             Self::RefusalsRemembered => "refusals",
             Self::PresenceHealth => "reports for the store",
+            Self::BadSignInsOfASource => "sign-ins from this address that failed",
+            Self::BrowserSessions => "sessions of browsers",
         }
     }
 }
@@ -139,6 +145,8 @@ impl EncodeLabelValue for Limit {
             Self::PortsNotAsked => "ports_not_asked",
             Self::RefusalsRemembered => "refusals_remembered",
             Self::PresenceHealth => "presence_health",
+            Self::BadSignInsOfASource => "bad_sign_ins_of_a_source",
+            Self::BrowserSessions => "browser_sessions",
         };
         EncodeLabelValue::encode(&name, encoder)
     }

@@ -34,7 +34,7 @@ use weft_xds::transport::server::DiscoveryServer;
 
 use crate::api::admin::{self, Admin};
 use crate::api::local_access::LocalAccess;
-use crate::api::{self, Api};
+use crate::api::{self, Api, Browsers};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
@@ -418,12 +418,14 @@ impl ServerParts {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let security = self.api_security(args, shutdown)?;
+        let browsers = Browsers::new(matches!(security, Security::Tls { .. }), self.names.clone().into());
         let port = Port { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
         let listener = self.listener(socket, security, port);
         let revocations = self.revocations();
         let api = api::router(Api {
             revocations,
             operators: self.operators,
+            browsers: Arc::new(browsers),
             store: self.store,
             backups: Arc::new(tokio::sync::Semaphore::new(api::BACKUPS_AT_ONCE)),
             policies: self.policies,

@@ -3,12 +3,10 @@
 //! Nobody is asked who they are, so that a browser on this machine must not carry a web page's questions here: neither
 //! those across origins, nor those to a name that the page's owner has pointed to this address.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
@@ -16,6 +14,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::host;
 use crate::ca::ServerName;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
@@ -63,22 +62,14 @@ async fn turn_away_web_pages(
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "web pages are not answered here\n").into_response();
     }
-    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let authority = request.uri().authority().or(named.as_ref());
+    let authority = host::authority(&request);
     // A client without a host is no browser.
     let is_absent = authority.is_none() && !headers.contains_key(header::HOST);
-    if is_absent || authority.is_some_and(|authority| is_ours(authority.host(), &names)) {
+    if is_absent || authority.is_some_and(|authority| host::is_ours(authority.host(), &names)) {
         return next.run(request).await;
     }
     let text = "this host is not one of this control plane's; ask by address, or name it with --xds-name\n";
     (StatusCode::FORBIDDEN, text).into_response()
-}
-
-fn is_ours(host: &str, names: &[ServerName]) -> bool {
-    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let is_named =
-        |name: &ServerName| matches!(name, ServerName::Dns(name) if name.eq_ignore_ascii_case(host));
-    is_address || host.eq_ignore_ascii_case("localhost") || names.iter().any(is_named)
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

@@ -20,11 +20,15 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::ApplyResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
+    generator.subschema_for::<rest::LoginCode>();
     generator.subschema_for::<rest::NewToken>();
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RevokedProxy>();
+    generator.subschema_for::<rest::Session>();
+    generator.subschema_for::<rest::SessionChange>();
+    generator.subschema_for::<rest::SignIn>();
     generator.subschema_for::<rest::TokenList>();
     generator.subschema_for::<rest::TokenRequest>();
     generator.take_definitions(true)
@@ -38,7 +42,7 @@ const BYTES: &str = "";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [Call; 18] = [
+const CALLS: [Call; 23] = [
     (
         "post",
         "/v1/apply",
@@ -80,6 +84,17 @@ const CALLS: [Call; 18] = [
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
     ("get", "/v1/ca", "State of the certificate authority", None, "Any"),
     ("get", "/v1/backup", "The whole state of the mesh, for `weft-control-plane restore`", None, BYTES),
+    ("post", "/v1/session", "Sign a browser in: the answer sets its cookie", Some("SignIn"), "Session"),
+    ("get", "/v1/session", "What this browser's session may do", None, "Session"),
+    (
+        "patch",
+        "/v1/session",
+        "Let this session change things, or only read",
+        Some("SessionChange"),
+        "Session",
+    ),
+    ("delete", "/v1/session", "Sign this browser out", None, "Any"),
+    ("post", "/v1/login-codes", "A code that signs one browser in, within a minute", None, "LoginCode"),
     ("get", "/openapi.json", "This description", None, "Any"),
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weft_api::ControlPlanes;
 use weft_store::Store;
 
+use super::access::Browsers;
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::identity::operator::Operators;
@@ -19,6 +20,8 @@ use crate::replicas::traffic::Traffic;
 #[derive(Clone, Debug)]
 pub struct Api {
     pub operators: Arc<Operators>,
+    /// Those that operators signed in.
+    pub browsers: Arc<Browsers>,
     /// Everything, for a backup.
     pub store: Arc<dyn Store>,
     /// Places for backups that are under way.

@@ -44,6 +44,18 @@ pub enum OperatorError {
     Store(#[from] StoreError),
 }
 
+/// Which token it was that somebody showed: its hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OperatorId([u8; 32]);
+
+impl OperatorId {
+    /// Of a token, whether it is one or not.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
 /// Tells operators from others.
 #[derive(Debug)]
 pub struct Operators {
@@ -90,16 +102,32 @@ impl Operators {
         }
     }
 
-    /// Whether this is an operator's token. This replica's own is known without asking the store.
+    /// Whether this is an operator's token.
     ///
     /// # Errors
     /// When the token may be another replica's and the store cannot be asked.
     pub async fn verify(&self, token: &str) -> Result<bool, ReadError> {
+        Ok(self.identify(token).await?.is_some())
+    }
+
+    /// Which operator's token this is, if it is one.
+    ///
+    /// # Errors
+    /// When the token may be another replica's and the store cannot be asked.
+    pub async fn identify(&self, token: &str) -> Result<Option<OperatorId>, ReadError> {
         let token = token.trim();
         if token.len() != TOKEN_LENGTH || !token.starts_with(TOKEN_PREFIX) {
-            return Ok(false);
+            return Ok(None);
         }
-        let given: [u8; 32] = Sha256::digest(token).into();
+        let id = OperatorId::of(token);
+        Ok(self.knows(id).await?.then_some(id))
+    }
+
+    /// Whether a token that was good still is. This replica's own is known without asking the store.
+    ///
+    /// # Errors
+    /// When the token may be another replica's and the store cannot be asked.
+    pub async fn knows(&self, OperatorId(given): OperatorId) -> Result<bool, ReadError> {
         if verify_slices_are_equal(&given, &self.own).is_ok() {
             return Ok(true);
         }

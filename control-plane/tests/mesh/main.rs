@@ -14,6 +14,7 @@ mod plane;
 mod proxy;
 mod replicas;
 mod restart;
+mod sessions;
 mod stored;
 mod strangers;
 mod supervision;

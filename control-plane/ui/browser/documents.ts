@@ -63,7 +63,7 @@ function workload(
 
 function proxyOf(made: WeftObject, kind: string, sync: Sync = "Synced"): ProxyStatus {
   const [first = ""] = made.spec.services as string[];
-  const issuedAt = Math.floor(NOW / 1000) - 3600;
+  const issuedAt = Math.floor(NOW / 1000) - 6 * 3600;
   return {
     id: `${made.metadata.namespace}/${made.metadata.name}`,
     service: first,

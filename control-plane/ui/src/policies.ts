@@ -79,3 +79,13 @@ function throughRoute(object: WeftObject, routes: Set<string>): Origin | undefin
   );
   return isTargeted ? "route" : undefined;
 }
+
+/** `AuthorizationPolicy shop/no-refunds/rule`; a name without a kind is an AuthorizationPolicy, as a refusal names it. */
+export function policyOf(
+  name: string,
+): { kind: string; namespace: string; object: string; rule: string } | undefined {
+  const match = /^(?:([A-Za-z]+) )?([a-z0-9.-]+)\/([a-z0-9.-]+)(?:\/(\S+))?$/.exec(name.trim());
+  if (!match) return undefined;
+  const [, kind = "AuthorizationPolicy", namespace = "", object = "", rule = ""] = match;
+  return { kind, namespace, object, rule };
+}

@@ -189,9 +189,10 @@ export class Canvas {
     this.cy.endBatch();
   }
 
-  fit(padding = 32): void {
+  fit(): void {
     if (this.cy.elements().empty()) return;
-    this.cy.fit(undefined, padding);
+    // The words of a line that runs along the edge of the picture need room beside it.
+    this.cy.fit(undefined, this.direction === "LR" ? 32 : 60);
     if (this.cy.zoom() > 1.15) this.cy.zoom(1.15);
     this.cy.center();
   }

@@ -239,3 +239,21 @@ function slowest(edges: Edge[], part: (edge: Edge) => number | null | undefined)
 function sum<T>(items: T[], part: (item: T) => number): number {
   return items.reduce((total, item) => total + part(item), 0);
 }
+
+/** What the words in the address leave of the mesh. */
+export function filtered(whole: Graph, words: URLSearchParams): Graph {
+  const namespace = words.get("ns");
+  const text = words.get("q")?.toLowerCase() ?? "";
+  const isTroubled = words.get("only") === "trouble";
+  const matches = (id: string) =>
+    (!namespace || id.startsWith(`${namespace}/`)) && (!text || id.toLowerCase().includes(text));
+  if (!namespace && !text && !isTroubled) return whole;
+  const links = whole.links.filter(
+    (link) =>
+      (matches(link.source) || matches(link.destination)) &&
+      (!isTroubled || ["failing", "refused", "warning"].includes(link.tone)),
+  );
+  const ends = new Set(links.flatMap((link) => [link.source, link.destination]));
+  const nodes = whole.nodes.filter((node) => ends.has(node.id) || (!isTroubled && matches(node.id)));
+  return { nodes, links };
+}

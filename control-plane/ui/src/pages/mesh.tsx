@@ -4,31 +4,13 @@ import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { plural, rate } from "../format";
 import { GraphView } from "../graph/graph_view";
-import type { Graph } from "../graph/model";
+import { filtered, type Graph } from "../graph/model";
 import { graph, isLoaded, proxies } from "../live";
 import { Icon } from "../parts/icons";
 import { Empty } from "../parts/marks";
 import { ask, query } from "../router";
 import { Chosen } from "./chosen";
 import { EdgeTable } from "./edge_table";
-
-/** What the words in the address leave of the mesh. */
-export function filtered(whole: Graph, words: URLSearchParams): Graph {
-  const namespace = words.get("ns");
-  const text = words.get("q")?.toLowerCase() ?? "";
-  const isTroubled = words.get("only") === "trouble";
-  const matches = (id: string) =>
-    (!namespace || id.startsWith(`${namespace}/`)) && (!text || id.toLowerCase().includes(text));
-  if (!namespace && !text && !isTroubled) return whole;
-  const links = whole.links.filter(
-    (link) =>
-      (matches(link.source) || matches(link.destination)) &&
-      (!isTroubled || ["failing", "refused", "warning"].includes(link.tone)),
-  );
-  const ends = new Set(links.flatMap((link) => [link.source, link.destination]));
-  const nodes = whole.nodes.filter((node) => ends.has(node.id) || (!isTroubled && matches(node.id)));
-  return { nodes, links };
-}
 
 export function Mesh(): JSX.Element {
   const words = query.value;
@@ -61,10 +43,10 @@ function Bar({ shown, isTable }: { shown: Graph; isTable: boolean }): JSX.Elemen
       <Filters />
       <fieldset class="choice" aria-label="Show as">
         <button type="button" aria-pressed={!isTable} onClick={() => ask("view", null)}>
-          <Icon name="graph" /> Graph
+          <Icon name="graph" /> <span>Graph</span>
         </button>
         <button type="button" aria-pressed={isTable} onClick={() => ask("view", "table")}>
-          <Icon name="list" /> Table
+          <Icon name="list" /> <span>Table</span>
         </button>
       </fieldset>
     </div>

@@ -1,6 +1,7 @@
 /** Names that lead somewhere. */
 
 import type { JSX } from "preact";
+import { policyOf } from "../policies";
 import { Link, pathOf } from "../router";
 
 export function ServiceLink({ id }: { id: string }): JSX.Element {
@@ -13,7 +14,7 @@ export function ProxyLink({ id }: { id: string }): JSX.Element {
   return <Link to={pathOf("proxies", ...id.split("/"))}>{id}</Link>;
 }
 
-/** `KIND NAMESPACE/NAME`, or the same with one space less where there is no kind; what is neither is shown as it is. */
+/** What names a policy leads to it; what names none is shown as it is. */
 export function PolicyLink({ name }: { name: string }): JSX.Element {
   const found = policyOf(name);
   if (!found) return <>{name}</>;
@@ -26,14 +27,4 @@ export function PolicyLink({ name }: { name: string }): JSX.Element {
       {rule && ` rule ${rule}`}
     </>
   );
-}
-
-/** `AuthorizationPolicy shop/no-refunds/rule`; a name without a kind is an AuthorizationPolicy, as a refusal names it. */
-export function policyOf(
-  name: string,
-): { kind: string; namespace: string; object: string; rule: string } | undefined {
-  const match = /^(?:([A-Za-z]+) )?([a-z0-9.-]+)\/([a-z0-9.-]+)(?:\/(\S+))?$/.exec(name.trim());
-  if (!match) return undefined;
-  const [, kind = "AuthorizationPolicy", namespace = "", object = "", rule = ""] = match;
-  return { kind, namespace, object, rule };
 }
