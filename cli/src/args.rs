@@ -66,6 +66,8 @@ pub enum Command {
     Token(Token),
     /// Proxies: who is connected and what each took
     Proxy(Proxy),
+    /// A link to the page that shows the mesh; it signs one browser in, within a minute
+    Ui(Ui),
     /// Write a completion script
     Completion { shell: clap_complete::Shell },
 }
@@ -109,6 +111,13 @@ pub struct Login {
     /// Name of the context; the host of the API by default
     #[arg(long)]
     pub name: Option<ContextName>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Ui {
+    /// Open it, with $BROWSER or xdg-open. For a moment the link stands among this machine's processes
+    #[arg(long)]
+    pub open: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,3 +8,4 @@ pub mod get;
 pub mod login;
 pub mod proxy;
 pub mod token;
+pub mod ui;

@@ -74,6 +74,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
                 commands::bootstrap::run(|| access::client(&args.access), *bootstrap).await
             }
         },
+        Command::Ui(ui) => commands::ui::run(&access::client(&args.access)?, &ui).await,
         Command::Completion { shell } => {
             use clap::CommandFactory as _;
             clap_complete::generate(shell, &mut Args::command(), "weft", &mut std::io::stdout());

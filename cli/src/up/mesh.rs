@@ -288,6 +288,8 @@ fn greeting(with_envoy: bool) -> Vec<String> {
     let lines = [
         title,
         "Try next, in another terminal; README.md says more:",
+        // The same picture and more, in a browser.
+        &format!("  {weft} ui"),
         // The tree of calls behind one request, as the load sends it.
         "  curl -s -H 'Host: web' http://127.7.0.9:15001/",
         // Half of catalog's requests to version 2.
