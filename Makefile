@@ -13,7 +13,7 @@ ifneq ($(TOOLCHAIN),)
 export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 
-.PHONY: help up build test soak check compose packages packages-test bench clean
+.PHONY: help up build test soak check page page-test compose packages packages-test bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -37,12 +37,22 @@ soak: ## run all tests at their long counts, and with the programs of the commit
 	WEFT_SOAK=1 NEXTEST_PROFILE=soak scripts/test $(ARGS)
 
 check: ## format, lints, documentation, dependencies, tidiness; what CI runs first
-	@scripts/install build check
+	@scripts/install build check page
+	@scripts/page check
 	cargo fmt --all --check
 	cargo clippy --locked --quiet --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --profile $(PROFILE) --workspace --no-deps
 	@scripts/deny
 	cargo test --locked --quiet --profile $(PROFILE) --workspace --test tidy
+
+page: ## make the page's bundle, which is committed, from control-plane/ui
+	@scripts/install page
+	@scripts/page build
+
+page-test: ## try the page in Chromium, with generated documents and of a mesh that runs; pictures into target/page
+	@scripts/install build envoy browser
+	cargo build --locked --profile $(PROFILE) --workspace --bins
+	@scripts/page-test $(ARGS)
 
 compose: ## run the containers of docker-compose.yml from what is compiled here, try what they promise, remove them
 	@scripts/install build envoy compose

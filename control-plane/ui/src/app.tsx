@@ -3,7 +3,8 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
-import { authority, features, heardAt, trouble, watchMesh } from "./live";
+import { duration } from "./format";
+import { authority, features, heardAt, SILENCE, trouble, watchMesh } from "./live";
 import { Certificates } from "./pages/certificates";
 import { Mesh } from "./pages/mesh";
 import { Policies } from "./pages/policies";
@@ -78,10 +79,9 @@ function Header(): JSX.Element {
   const root = parts.value[0] ?? "";
   return (
     <header class="top">
-      <Link class="brand" to="" label="Weft, the mesh">
+      <Link class="brand" to="">
         <span class="logo" aria-hidden="true" />
-        <b>weft</b>
-        <small>{authority.value?.trustDomain}</small>
+        <b>weft</b> <small>{authority.value?.trustDomain}</small>
       </Link>
       <nav aria-label="Pages">
         {PLACES.filter((place) => place.isThere?.() ?? true).map(({ to, name, icon, roots }) => (
@@ -111,15 +111,24 @@ function Header(): JSX.Element {
 }
 
 function Freshness(): JSX.Element {
-  const isStale = trouble.value !== null;
+  const now = useSignal(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => {
+      now.value = Date.now();
+    }, 2_000);
+    return () => clearInterval(timer);
+  }, [now]);
+  const age = now.value - heardAt.value;
+  const isOld = heardAt.value > 0 && age > SILENCE;
+  const words = trouble.value ?? (isOld ? `nothing new for ${duration(age / 1000)}` : null);
   return (
     <span
-      class={`freshness ${isStale ? "bad" : ""}`}
+      class={`freshness ${words ? "bad" : ""}`}
       role="status"
-      title={trouble.value ?? "numbers move as they come"}
+      title={words ?? "numbers move as they come"}
     >
-      <span class={`dot ${isStale ? "bad" : heardAt.value > 0 ? "good" : "quiet"}`} />
-      {isStale ? trouble.value : heardAt.value > 0 ? "live" : "connecting"}
+      <span class={`dot ${words ? "bad" : heardAt.value > 0 ? "good" : "quiet"}`} />
+      {words ?? (heardAt.value > 0 ? "live" : "connecting")}
     </span>
   );
 }

@@ -46,6 +46,8 @@ const EDGES_EVERY = 2_000;
 const LISTS_EVERY = 4_000;
 const AUTHORITY_EVERY = 60_000;
 const LONGEST_PAUSE = 15_000;
+/** Numbers that are older than this are said to be old, and a stream that is silent for so long is opened again. */
+export const SILENCE = 10_000;
 
 /** Begins to ask, and asks until the returned function is called. */
 export function watchMesh(): () => void {
@@ -112,11 +114,29 @@ async function readEdges(signal: AbortSignal): Promise<void> {
   heard(await get<EdgeList>("/v1/edges", signal));
 }
 
+/** Until the stream ends, says nothing any more, or nobody looks: a browser has few connections to one host. */
 async function followEdges(signal: AbortSignal): Promise<void> {
   if (edges.value === null) await readEdges(signal);
-  await follow("/v1/watch/edges", signal, ({ event, data }) => {
-    if (event === "edges") heard(JSON.parse(data) as EdgeList);
-  });
+  const leaving = new AbortController();
+  const leave = () => {
+    if (document.visibilityState === "hidden") leaving.abort();
+  };
+  let listened = Date.now();
+  const watchdog = setInterval(() => {
+    if (Date.now() - listened > SILENCE) leaving.abort();
+  }, EDGES_EVERY);
+  document.addEventListener("visibilitychange", leave);
+  try {
+    await follow("/v1/watch/edges", AbortSignal.any([signal, leaving.signal]), ({ event, data }) => {
+      listened = Date.now();
+      if (event === "edges") heard(JSON.parse(data) as EdgeList);
+    });
+  } catch (error) {
+    if (!leaving.signal.aborted) throw error;
+  } finally {
+    clearInterval(watchdog);
+    document.removeEventListener("visibilitychange", leave);
+  }
 }
 
 async function readLists(signal: AbortSignal): Promise<void> {

@@ -3,7 +3,7 @@
 import type { WeftObject } from "./api/documents";
 
 /** What the server adds to an object; it is not part of what people write. */
-const SERVERS_OWN = new Set(["uid", "generation", "createdAt", "updatedAt", "revision"]);
+const SERVERS_OWN = new Set(["uid", "generation", "resourceVersion", "createdAt"]);
 const PLAIN = /^[A-Za-z_/][A-Za-z0-9_./-]*$/;
 const WORDS_WITH_A_MEANING = new Set(["true", "false", "null", "yes", "no", "on", "off", "y", "n"]);
 

@@ -39,7 +39,7 @@ describe("YAML", () => {
     const text = toYaml({
       apiVersion: "weft.dev/v1",
       kind: "HTTPRoute",
-      metadata: { name: "r", namespace: "shop", uid: "1", generation: 3 },
+      metadata: { name: "r", namespace: "shop", uid: "1", generation: 3, ...{ resourceVersion: "7" } },
       spec: {
         on: true,
         words: ["true", "10.0.0.0/8", "a: b", "v1"],

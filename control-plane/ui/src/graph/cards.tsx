@@ -42,13 +42,11 @@ function healthy(node: ServiceNode): number {
   return node.instances.filter((instance) => instance.health === "Healthy").length;
 }
 
-function spoken(node: ServiceNode, large: boolean): string {
-  const health =
-    node.instances.length === 0
-      ? "no instances"
-      : `${healthy(node)} of ${node.instances.length} instances healthy`;
-  const asked = large ? "" : `${rate(node.rate)} requests a second, `;
-  return `${node.id}: ${asked}${TONE_WORDS[node.tone]}, ${health}`;
+/** What the colours say, for those who do not see them. */
+function spoken(node: ServiceNode): string {
+  const count = node.instances.length;
+  const health = count === 0 ? "no instances" : `${healthy(node)} of ${count} instances healthy`;
+  return `: ${TONE_WORDS[node.tone]}, ${health}`;
 }
 
 interface CardProps {
@@ -61,7 +59,7 @@ interface CardProps {
 
 export function Card({ node, place, large, chosen, namespaces }: CardProps): JSX.Element {
   const tone = node.tone === "refused" ? "well" : node.tone;
-  const words = spoken(node, large);
+  const words = spoken(node);
   // Of a small card nothing moves but this.
   const what = large ? `${words} ${place.x} ${place.y} ${chosen} ${namespaces}` : node;
   return useMemo(
@@ -70,7 +68,6 @@ export function Card({ node, place, large, chosen, namespaces }: CardProps): JSX
         class={`card ${tone} ${chosen ? "chosen" : ""}`}
         style={at(place, boxOf(node, large))}
         href={href(pathOf("services", node.namespace, node.name))}
-        aria-label={words}
         data-service={node.id}
       >
         <span class="head">
@@ -78,6 +75,7 @@ export function Card({ node, place, large, chosen, namespaces }: CardProps): JSX
           <span class="name">
             {namespaces && <small>{node.namespace}/</small>}
             {node.name}
+            <span class="hidden">{words}</span>
           </span>
           {!large && node.rate > 0 && <span class="number">{rate(node.rate)}/s</span>}
         </span>
@@ -131,18 +129,20 @@ export function summary(link: Link): string[] {
 
 export function Pill({ link, place, chosen }: { link: Link; place: Place; chosen: boolean }): JSX.Element {
   const words = summary(link);
-  const secured = link.mtls ? "mutual TLS" : "not mutual TLS";
   return (
     <a
       class={`pill ${link.tone} ${chosen ? "chosen" : ""} ${link.mtls ? "" : "plain"}`}
       style={at(place)}
       href={href(`?chosen=${encodeURIComponent(link.id)}`)}
-      aria-label={`${link.source} to ${link.destination}: ${TONE_WORDS[link.tone]}, ${words.join(", ")}, ${secured}`}
       data-link={link.id}
     >
+      <span class="hidden">
+        {link.source} to {link.destination}, {TONE_WORDS[link.tone]},{" "}
+        {link.mtls ? "mutual TLS" : "not mutual TLS"}:
+      </span>
       <Icon name={link.mtls ? "lock" : "open"} />
       {words.map((word) => (
-        <span key={word}>{word}</span>
+        <span key={word}>{word} </span>
       ))}
     </a>
   );
