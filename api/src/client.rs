@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Host;
 use crate::rest::{
-    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus,
+    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, RequestList,
     RevokedProxy, TokenList, TokenRequest,
 };
 
@@ -236,6 +236,29 @@ impl Client {
     /// See [`ClientError`].
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         self.get("/v1/edges").await
+    }
+
+    /// What is known of one request that failed or was refused, by its `x-request-id`: its hops in their order.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn request_by_id(&self, id: &str) -> Result<RequestList, ClientError> {
+        self.get(&format!("/v1/requests/{}", encode(id))).await
+    }
+
+    /// Requests that failed or were refused lately, the newest first; of a calling and a called service where they are given.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn requests(
+        &self,
+        source: Option<&str>,
+        destination: Option<&str>,
+    ) -> Result<RequestList, ClientError> {
+        let given = [("source", source), ("destination", destination)];
+        let query: Vec<String> =
+            given.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode((*value)?)))).collect();
+        self.get(&format!("/v1/requests?{}", query.join("&"))).await
     }
 
     /// Makes a join token.

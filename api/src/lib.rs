@@ -7,6 +7,7 @@
 pub mod address;
 #[cfg(feature = "backoff")]
 pub mod backoff;
+pub mod cause;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod context;

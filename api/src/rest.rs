@@ -3,9 +3,11 @@
 mod edges;
 mod mesh;
 mod problem;
+mod requests;
 mod session;
 
 pub use edges::*;
 pub use mesh::*;
 pub use problem::*;
+pub use requests::*;
 pub use session::*;
