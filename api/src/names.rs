@@ -326,6 +326,11 @@ pub const CONTROL_PLANE_CLUSTER: &str = "weft_control_plane";
 /// Field of a node's metadata, in which an Envoy that takes each type on a stream of its own says what it calls that cluster.
 pub const CONTROL_PLANE_CLUSTER_FIELD: &str = "weft.control_plane_cluster";
 
+/// Name of the access log of what a sidecar takes from other workloads, as the control plane is told it.
+pub const INBOUND_ACCESS_LOG: &str = "inbound";
+/// Name of the access log of the calls of a sidecar's application.
+pub const OUTBOUND_ACCESS_LOG: &str = "outbound";
+
 /// Server name of one port of a service: `PORT.SERVICE.NAMESPACE.TRUST-DOMAIN`.
 #[must_use]
 pub fn sni(port: &str, service: &ServiceId, trust_domain: &TrustDomain) -> String {
@@ -438,6 +443,9 @@ pub fn vhds_route_configuration_name(namespace: &Name) -> String {
 /// In `client_features` of a node: the client takes the virtual hosts of a route configuration as resources of their
 /// own (VHDS), all of them by a wildcard, over delta ADS.
 pub const VIRTUAL_HOSTS_FEATURE: &str = "weft.virtual_hosts";
+
+/// In `client_features` of a weft-proxy: it takes access logs that go to an access log service. One of before refuses them.
+pub const ACCESS_LOG_SERVICE_FEATURE: &str = "weft.access_log_service";
 
 /// Virtual host of one service port in a route configuration, as a resource of its own (VHDS):
 /// `outbound/NAMESPACE/vhds/SERVICE.NAMESPACE2:PORT`. `host` has no slash: Envoy takes everything before the last one for the

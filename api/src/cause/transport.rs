@@ -52,7 +52,7 @@ const WORDS: [(&[&str], &str); 17] = [
         "no way to that address",
     ),
     (&["onnection reset", "onnection_reset", "ECONNRESET"], "the connection was reset"),
-    (&["transport socket is not configured", "secret"], "the sidecar has no certificate yet"),
+    (&["transport socket is not configured", "ecret is not supplied"], "the sidecar has no certificate yet"),
     (&["CERTIFICATE_VERIFY_FAILED"], "the certificate of the other side could not be verified"),
 ];
 
@@ -71,7 +71,16 @@ pub fn in_words(failure: &str, expected: Option<&str>) -> String {
         return format!("the other side has the wrong identity: expected {expected}{got}");
     }
     let known = WORDS.iter().find(|(texts, _)| texts.iter().any(|text| failure.contains(text)));
-    known.map_or(failure, |(_, words)| words).to_owned()
+    match (known, whose(failure)) {
+        (Some((_, words)), Some(whose)) => format!("{words}, which is {whose}"),
+        (Some((_, words)), None) => (*words).to_owned(),
+        (None, _) => failure.to_owned(),
+    }
+}
+
+/// Whose certificate was refused, where the failure tells it: weft-proxy writes it between angle brackets at the end.
+fn whose(failure: &str) -> Option<&str> {
+    failure.strip_suffix('>')?.rsplit_once('<').map(|(_, whose)| whose)
 }
 
 /// The names of the certificate that was there, where the failure tells them.

@@ -83,3 +83,55 @@ pub struct RequestList {
     /// How many records of the last ten minutes were not kept, of all requests.
     pub dropped: u64,
 }
+
+/// The hops of one request, from the caller on: each call as the caller's sidecar saw it, and after it as the called ones
+/// did. Machines have clocks of their own: what belongs together is known by who called whom, and only calls are ordered by
+/// time.
+#[must_use]
+pub fn in_order(mut records: Vec<RequestRecord>) -> Vec<RequestRecord> {
+    records.sort_by_key(|record| (record.hop, record.at));
+    let (calls, mut answers): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|record| record.hop == Hop::Outbound);
+    let mut ordered = Vec::with_capacity(calls.len() + answers.len());
+    for call in calls {
+        let (its, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| {
+            answer.source == call.source
+                && (call.destination.is_none() || answer.destination == call.destination)
+        });
+        answers = others;
+        ordered.push(call);
+        ordered.extend(its);
+    }
+    ordered.extend(answers);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(hop: Hop, at: u64, source: &str, destination: &str) -> RequestRecord {
+        let (source, destination) = (Some(source.to_owned()), Some(destination.to_owned()));
+        RequestRecord { hop, at, source, destination, ..RequestRecord::default() }
+    }
+
+    #[test]
+    fn each_call_is_followed_by_what_the_called_side_saw_whatever_its_clock_says() {
+        let ordered = in_order(vec![
+            record(Hop::Inbound, 5, "cart", "db"),
+            record(Hop::Inbound, 900, "web", "cart"),
+            record(Hop::Outbound, 20, "cart", "db"),
+            record(Hop::Outbound, 10, "web", "cart"),
+        ]);
+        let calls: Vec<_> = ordered.iter().map(|one| (one.hop, one.destination.as_deref())).collect();
+        assert_eq!(
+            calls,
+            [
+                (Hop::Outbound, Some("cart")),
+                (Hop::Inbound, Some("cart")),
+                (Hop::Outbound, Some("db")),
+                (Hop::Inbound, Some("db")),
+            ]
+        );
+    }
+}

@@ -13,6 +13,7 @@
 //! Rules are cited by id (`S5`, `W1`, …); the list is in the design notes on the discovery protocol and every id in scope
 //! has a test that carries it.
 
+mod access_logs;
 pub mod client;
 pub mod interest;
 pub mod mailbox;

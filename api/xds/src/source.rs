@@ -170,14 +170,14 @@ static COMMON_TLS_CONTEXT: SourcePath = SourcePath::Message(&[
 /// The config source in a `SdsSecretConfig`: sds_config
 static SECRET: SourcePath = SourcePath::Message(&[(2, &SourcePath::Source)]);
 
-const HTTP_CONNECTION_MANAGER: &str =
+pub(crate) const HTTP_CONNECTION_MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 const DOWNSTREAM_TLS: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 
 /// The next field's number, and its bytes where it has a length.
-fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
+pub(crate) fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
     let key = decode_varint(rest).ok()?;
     let tag = u32::try_from(key >> 3).ok()?;
     let skipped = match WireType::try_from(key & 7).ok()? {
@@ -200,7 +200,7 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
 }
 
 /// Whether an `Any` says that it is of this type.
-fn has_type(mut any: &[u8], name: &str) -> bool {
+pub(crate) fn has_type(mut any: &[u8], name: &str) -> bool {
     while let Some((tag, value)) = next_field(&mut any) {
         if tag == ANY_TYPE {
             return value == Some(name.as_bytes());
@@ -215,7 +215,7 @@ fn field(tag: u32, message: &[u8]) -> Vec<u8> {
     field
 }
 
-fn append(target: &mut Vec<u8>, tag: u32, message: &[u8]) {
+pub(crate) fn append(target: &mut Vec<u8>, tag: u32, message: &[u8]) {
     encode_key(tag, WireType::LengthDelimited, target);
     encode_varint(message.len() as u64, target);
     target.extend_from_slice(message);

@@ -11,6 +11,7 @@ use super::event::Event;
 use super::limits::MAX_RESPONSE;
 use super::session::Session;
 use super::watched_type::{ClientVersion, InFlightResource, InFlightResponse};
+use crate::access_logs::without_services;
 use crate::source::GrpcSource;
 use crate::wire;
 
@@ -229,10 +230,9 @@ impl Session {
     /// The resource as this client needs it.
     fn any(&self, resource: &Resource) -> wire::Any {
         let any = wire::any(resource);
-        match &self.source {
-            Some(source) => wire::Any { value: source.applied(resource), ..any },
-            None => any,
-        }
+        let value = self.source.as_ref().map_or(any.value, |source| source.applied(resource));
+        let value = if self.without_log_services { without_services(resource, value) } else { value };
+        wire::Any { value, ..any }
     }
 
     /// Bytes that a resource takes in a response at most.

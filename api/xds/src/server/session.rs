@@ -24,6 +24,8 @@ pub struct Session {
     pub(super) empty_first: EmptyFirst,
     /// What leaves names this source of its children, and not the aggregated stream.
     pub(super) source: Option<GrpcSource>,
+    /// What leaves has no access logs that go to an access log service.
+    pub(super) without_log_services: bool,
     /// The newest view; none before the first, and nothing is answered until then (S14).
     pub(super) view: Option<View>,
     /// Subscription and resources of each type, by [`ResourceKind::index`].
@@ -47,6 +49,7 @@ impl Session {
             served,
             empty_first: EmptyFirst::Wildcard,
             source: None,
+            without_log_services: false,
             view: None,
             types: ResourceKind::ALL.map(|_| WatchedType::default()),
             gates: BTreeMap::new(),
@@ -72,6 +75,13 @@ impl Session {
             Variant::Delta => ApiType::DeltaGrpc,
         };
         self.source = Some(GrpcSource::new(api_type, cluster));
+        self
+    }
+
+    /// Says that the client knows no access log service, and would refuse what names one.
+    #[must_use]
+    pub fn without_access_log_services(mut self) -> Self {
+        self.without_log_services = true;
         self
     }
 

@@ -88,6 +88,7 @@ pub struct StreamSetup {
     pub(super) observer: Box<dyn Observer>,
     pub(super) rejections: Vec<(ResourceKind, Rejected)>,
     pub(super) source: Option<ControlPlaneCluster>,
+    pub(super) without_log_services: bool,
 }
 
 impl StreamSetup {
@@ -96,7 +97,8 @@ impl StreamSetup {
         let (sender, updates) = mailbox::mailbox();
         let (ask, commands) = mpsc::channel(COMMAND_BUFFER);
         let observer = Box::new(observer);
-        let setup = Self { updates, commands, observer, rejections: Vec::new(), source: None };
+        let (rejections, source) = (Vec::new(), None);
+        let setup = Self { updates, commands, observer, rejections, source, without_log_services: false };
         (StreamHandle { updates: sender, commands: ask }, setup)
     }
 
@@ -112,6 +114,13 @@ impl StreamSetup {
     #[must_use]
     pub fn with_config_source(mut self, cluster: ControlPlaneCluster) -> Self {
         self.source = Some(cluster);
+        self
+    }
+
+    /// Says that the client knows no access log service: what names one is taken out of what leaves.
+    #[must_use]
+    pub fn without_access_log_services(mut self) -> Self {
+        self.without_log_services = true;
         self
     }
 }

@@ -190,10 +190,11 @@ async fn run<D: ProtocolVariant, P: Publisher>(
         .ok_or_else(|| Status::invalid_argument("the first request of a stream needs a node with an id"))?;
     let session = Session::new(D::VARIANT, context.stream.served).with_empty_first(claim.empty_first());
     let mut setup = context.publisher.open(claim, context.peer.clone(), context.stream)?;
-    served.session = match setup.source.take() {
+    let session = match setup.source.take() {
         Some(cluster) => session.with_config_source(cluster),
         None => session,
     };
+    served.session = if setup.without_log_services { session.without_access_log_services() } else { session };
     for (kind, rejected) in setup.rejections.drain(..) {
         served.session.remember_rejection(kind, rejected);
     }
