@@ -13,12 +13,15 @@ use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
-use weft_api::names::VIRTUAL_HOSTS_FEATURE;
+use weft_api::names::{ACCESS_LOG_SERVICE_FEATURE, VIRTUAL_HOSTS_FEATURE};
 
 use crate::rejection::Rejection;
 
 mod envoy;
 pub mod link;
+
+/// What a control plane of before would not know of this proxy.
+const FEATURES: [&str; 2] = [VIRTUAL_HOSTS_FEATURE, ACCESS_LOG_SERVICE_FEATURE];
 
 /// Where the proxy starts.
 #[derive(Debug, Clone)]
@@ -195,8 +198,10 @@ impl Bootstrap {
 
 /// The node, with the name and version of this program and what it can do besides taking Envoy's resources.
 fn introduced(mut node: Node) -> Node {
-    if !node.client_features.iter().any(|feature| feature == VIRTUAL_HOSTS_FEATURE) {
-        node.client_features.push(VIRTUAL_HOSTS_FEATURE.to_owned());
+    for feature in FEATURES {
+        if !node.client_features.iter().any(|known| known == feature) {
+            node.client_features.push(feature.to_owned());
+        }
     }
     node.user_agent_name = "weft-proxy".to_owned();
     node.user_agent_version_type =
@@ -249,7 +254,7 @@ static_resources:
         let bootstrap = Bootstrap::parse(ADS).unwrap();
         assert_eq!(bootstrap.node.id, "shop/web-1");
         assert_eq!(bootstrap.node.user_agent_name, "weft-proxy");
-        assert_eq!(bootstrap.node.client_features, [VIRTUAL_HOSTS_FEATURE]);
+        assert_eq!(bootstrap.node.client_features, FEATURES);
         assert_eq!(bootstrap.admin, Some("127.0.0.1:15000".parse().unwrap()));
         let target = GrpcTarget::Cluster("control-plane".to_owned());
         assert_eq!(

@@ -268,7 +268,10 @@ impl Control {
 
     /// Versions that a snapshot holds, for the stream's first requests.
     pub fn restored_versions(&self) -> impl Iterator<Item = (ResourceKind, Arc<str>, Arc<str>)> + '_ {
-        self.restored.iter().flat_map(|snapshot| &snapshot.resources).filter_map(|saved| {
+        let is_of_this =
+            |snapshot: &&ConfigSnapshot| snapshot.features == self.bootstrap.node.client_features;
+        let restored = self.restored.iter().filter(is_of_this);
+        restored.flat_map(|snapshot| &snapshot.resources).filter_map(|saved| {
             let kind = ResourceKind::from_type_url(&saved.type_url)?;
             Some((kind, saved.name.as_str().into(), saved.version.as_str().into()))
         })
@@ -379,6 +382,7 @@ impl Control {
                 totals.merge(&self.gauges.read(&self.runtime, &self.world, age, self.engine.workers()));
                 read(&self.world.registry.readings(&totals));
             }
+            ControlQuery::Count(counter, count) => self.gauges.count(counter, count),
             ControlQuery::DrainListeners => {
                 let limit = DrainTimes::default().limit;
                 tokio::spawn(self.engine.drain(Duration::ZERO, limit));

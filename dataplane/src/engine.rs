@@ -91,6 +91,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access_log_service::queue::{EntryReceiver, queue};
 use crate::reserve::Reservations;
 use crate::runtime::{Listener, Runtime};
 use crate::stats::{ShardSnapshot, StatsSnapshot};
@@ -130,6 +131,7 @@ pub struct Engine {
     workers: Vec<WorkerHandle>,
     bound: BTreeMap<Arc<str>, Bound>,
     reserved: Reservations,
+    entries: Option<EntryReceiver>,
 }
 
 #[derive(Debug)]
@@ -166,6 +168,7 @@ impl Engine {
         let count = config.workers.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
         let (logs, log_throttle) = (LogQueue::start()?, Arc::<LogThrottle>::default());
+        let (queue, entries) = queue();
         let processors = match config.pinning {
             Pinning::Pinned => processors(),
             Pinning::Free => Vec::new(),
@@ -176,14 +179,21 @@ impl Engine {
         {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
-            let (logs, log_throttle, peers) = (logs.clone(), log_throttle.clone(), senders.clone());
-            let worker = move || Worker::new(index, load, LogWriter::new(logs), log_throttle, peers);
+            let (logs, queue) = (logs.clone(), queue.clone());
+            let (log_throttle, peers) = (log_throttle.clone(), senders.clone());
+            let worker = move || Worker::new(index, load, LogWriter::new(logs, queue), log_throttle, peers);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;
             workers.push(WorkerHandle { commands: senders[index].clone(), thread: Some(thread) });
         }
-        Ok(Self { workers, bound: BTreeMap::new(), reserved: Reservations::default() })
+        let (bound, reserved) = (BTreeMap::new(), Reservations::default());
+        Ok(Self { workers, bound, reserved, entries: Some(entries) })
+    }
+
+    /// What workers log for access log services; once. Where nobody takes it, it is dropped and counted.
+    pub fn take_log_entries(&mut self) -> Option<EntryReceiver> {
+        self.entries.take()
     }
 
     /// Keeps addresses until the listeners that are for them come.

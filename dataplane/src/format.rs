@@ -9,6 +9,7 @@ mod context;
 mod filter;
 mod flags;
 mod json;
+mod needs;
 mod parse;
 mod part;
 mod time;
@@ -16,10 +17,11 @@ mod time;
 use std::borrow::Cow;
 
 pub use context::{Context, DownstreamInfo, Timing, UpstreamInfo};
-pub use filter::AccessLogFilter;
 pub(crate) use filter::Comparison;
+pub use filter::{AccessLogFilter, ConnectionFact};
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
+pub(crate) use needs::LogNeeds;
 pub use parse::FormatError;
 use part::{Part, render_parts};
 
@@ -93,6 +95,14 @@ impl Format {
             Body::Text(_) => "text/plain",
             Body::Json(_) => "application/json",
         })
+    }
+
+    /// What has to be kept of a request for it.
+    pub(crate) fn needs(&self) -> LogNeeds {
+        match &self.body {
+            Body::Text(parts) => LogNeeds::of_parts(parts),
+            Body::Json(node) => LogNeeds::of_node(node),
+        }
     }
 
     /// Appends the rendered text to `out`. A JSON format ends in a line feed, a text format in what it says.

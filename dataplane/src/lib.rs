@@ -8,6 +8,7 @@
     reason = "an application: items are public for its tests and binary, and a field or variant whose name says all needs no comment"
 )]
 
+pub mod access_log_service;
 pub mod admin;
 pub mod args;
 pub mod balance;

@@ -30,7 +30,7 @@ use crate::identity::{Identity, IdentityDir};
 use crate::joining::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::supervision::supervise;
-use crate::{admin, hds, metrics_push};
+use crate::{access_log_service, admin, hds, metrics_push};
 
 const ADMIN_PORT: u16 = 15000;
 /// A goodbye takes at most this long of the time for draining.
@@ -139,6 +139,7 @@ pub async fn run(
         log,
         stop: stop.clone(),
     };
+    let log_entries = engine.take_log_entries();
     let (control, handle) = Control::try_new(config, engine)?;
     let links = Links {
         control_plane: joined.as_ref().map(|joined| (joined.replicas.clone(), joined.credentials())),
@@ -148,6 +149,9 @@ pub async fn run(
     let replicas = joined.as_ref().map(|joined| joined.replicas.clone());
     let stream = open_stream(&bootstrap, &control, &links, replicas)?;
     spawn_reports(&bootstrap, &links, &handle, &stop)?;
+    if let Some(entries) = log_entries {
+        tokio::spawn(access_log_service::serve(links, bootstrap.node.clone(), entries, handle.clone()));
+    }
     tokio::spawn(supervise(supervisor, handle.clone()));
     // The admin endpoints answer while the proxy drains: their own token ends them last.
     let admin_stop = CancellationToken::new();

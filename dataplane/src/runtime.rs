@@ -46,7 +46,7 @@ pub use listener::{
 };
 pub(crate) use local_reply::Mapper;
 pub use local_reply::{LocalReplies, MappedReply};
-pub use log::{AccessLog, LogSink};
+pub use log::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
 pub use revocation::{RevocationListSet, RevocationLists};
 pub use san::SanMatch;
 pub use shared::Shared;

@@ -25,6 +25,9 @@ pub struct ConfigSnapshot {
     /// `node.id` that they were computed for.
     #[prost(string, tag = "2")]
     pub node: String,
+    /// What the proxy told that it can, when it was sent them: it may be sent others under equal versions now.
+    #[prost(string, repeated, tag = "3")]
+    pub features: Vec<String>,
 }
 
 /// One resource of a snapshot.

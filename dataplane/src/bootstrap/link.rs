@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use weft_api::names::CONTROL_PLANE_CLUSTER;
+
 use super::GrpcTarget;
 use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, Secrets};
 use crate::identity::channel::{self, Credentials};
@@ -37,6 +39,16 @@ pub enum LinkError {
 }
 
 impl Links {
+    /// A channel to a cluster of the bootstrap, or to the control plane that was joined by the name that bootstraps give it.
+    #[must_use]
+    pub fn to_cluster_named(&self, name: &str) -> Option<Channel> {
+        let cluster = GrpcTarget::Cluster(name.to_owned());
+        let known = self.channel(&cluster).ok();
+        let joined =
+            || self.channel(&GrpcTarget::ControlPlane).ok().filter(|_| name == CONTROL_PLANE_CLUSTER);
+        known.or_else(joined)
+    }
+
     /// A channel that dials when it is used.
     ///
     /// # Errors

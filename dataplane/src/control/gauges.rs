@@ -55,6 +55,11 @@ impl Gauges {
         self.shard.set(self.connected, i64::from(connected));
     }
 
+    /// Counts what happened beside the workers.
+    pub(super) fn count(&self, counter: CounterId, count: u64) {
+        self.shard.add(counter, count);
+    }
+
     pub(super) fn count_update(&self, kind: ResourceKind, accepted: bool) {
         let ids = if accepted { &self.accepted } else { &self.rejected };
         self.shard.inc(ids[kind.index()]);

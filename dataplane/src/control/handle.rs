@@ -15,7 +15,7 @@ use super::world::World;
 use crate::bootstrap::Bootstrap;
 use crate::engine::Engine;
 use crate::runtime::Runtime;
-use crate::stats::Reading;
+use crate::stats::{CounterId, Reading};
 
 /// The proxy's state as Envoy's `/ready` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,7 @@ type ReadStatsFn = Box<dyn FnOnce(&[Reading<'_>]) + Send>;
 pub(super) enum ControlQuery {
     Inspect(InspectFn),
     Stats(ReadStatsFn),
+    Count(CounterId, u64),
     DrainListeners,
     DrainInbound(oneshot::Sender<()>),
 }
@@ -88,6 +89,7 @@ impl fmt::Debug for ControlQuery {
         f.write_str(match self {
             Self::Inspect(_) => "Inspect",
             Self::Stats(_) => "Stats",
+            Self::Count(..) => "Count",
             Self::DrainListeners => "DrainListeners",
             Self::DrainInbound(_) => "DrainInbound",
         })
@@ -175,6 +177,12 @@ impl ControlHandle {
         let read: ReadStatsFn = Box::new(move |readings| drop(reply.send(read(readings))));
         self.queries.send(ControlQuery::Stats(read)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Counts what happened beside the workers.
+    pub(crate) async fn count(&self, counter: CounterId, count: u64) {
+        // Where the control thread has ended, nobody reads it.
+        let _ = self.queries.send(ControlQuery::Count(counter, count)).await;
     }
 
     pub(crate) fn drain_listeners(&self) {

@@ -107,7 +107,9 @@ impl Control {
 
     pub(super) fn save_now(&mut self) {
         let Some(directory) = self.snapshot_schedule.take() else { return };
-        let snapshot = self.world.snapshot(&self.bootstrap.node.id);
+        let node = &self.bootstrap.node;
+        let snapshot =
+            ConfigSnapshot { features: node.client_features.clone(), ..self.world.snapshot(&node.id) };
         // Writing waits for the disk, which must not hold up the control thread.
         let write = move || {
             if let Err(error) = snapshot.store(&directory) {

@@ -87,7 +87,7 @@ pub(super) fn decode(
         http2: protocol::http2(given.http2_protocol_options.as_ref(), &mut context.notes)
             .within(|| "http2_protocol_options")?,
         upgrades: upgrades(given)?,
-        access_log: access_log::decode(&given.access_log)?,
+        access_log: access_log::decode(&given.access_log, context)?,
         local_replies: match &given.local_reply_config {
             Some(config) => {
                 let replies = local_reply::local_replies(config).within(|| "local_reply_config")?;

@@ -20,11 +20,11 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use super::fields::{self, number};
 use super::identity::IdentityHash;
 use super::tls::{self, DownstreamPlan, Secrets, Socket};
-use super::{DecodeContext, Reference, http_manager, rbac, tcp_proxy};
+use super::{DecodeContext, Reference, access_log, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout, SourceType,
-    Terminal, TrafficDirection, TransportProtocol,
+    AccessLogs, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
+    SourceType, Terminal, TrafficDirection, TransportProtocol,
 };
 use crate::stats::{ListenerStats, Scope};
 
@@ -43,6 +43,7 @@ pub struct ListenerPlan {
     default_chain: Option<ChainPlan>,
     backlog: Option<u32>,
     direction: TrafficDirection,
+    access_log: AccessLogs,
 }
 
 #[derive(Debug)]
@@ -99,6 +100,7 @@ impl ListenerPlan {
                 Ok(PbTrafficDirection::Outbound) => TrafficDirection::Outbound,
                 Ok(PbTrafficDirection::Unspecified) | Err(_) => TrafficDirection::Unspecified,
             },
+            access_log: access_log::decode(&resource.access_log, context)?,
         };
         plan.read_listener_filters(resource, context)?;
         plan.read_chains(resource, context)?;
@@ -207,6 +209,7 @@ impl ListenerPlan {
             default_filter_chain: default_chain,
             backlog: self.backlog,
             direction: self.direction,
+            access_log: self.access_log.clone(),
         }))
     }
 }
@@ -244,7 +247,6 @@ fn unsupported(resource: &PbListener, context: &mut DecodeContext<'_>) -> Result
     refuse(resource.enable_mptcp, "enable_mptcp")?;
     refuse(&resource.socket_options, "socket_options")?;
     context.notes.ignored(fields::flag(resource.use_original_dst.as_ref()), "use_original_dst");
-    context.notes.ignored(&resource.access_log, "access_log");
     context.notes.ignored(&resource.per_connection_buffer_limit_bytes, "per_connection_buffer_limit_bytes");
     context.notes.ignored(&resource.stats_matcher, "stats_matcher");
     context.notes.ignored(&resource.metadata, "metadata");

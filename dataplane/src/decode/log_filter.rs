@@ -4,8 +4,11 @@ use envoy_types::pb::envoy::config::accesslog::v3 as wire;
 use wire::access_log_filter::FilterSpecifier;
 use wire::comparison_filter::Op;
 
-use super::matcher;
-use crate::format::{AccessLogFilter, Comparison, ResponseFlags};
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use wire::extension_filter::ConfigType;
+
+use super::{fields, matcher};
+use crate::format::{AccessLogFilter, Comparison, ConnectionFact, ResponseFlags};
 use crate::rejection::{Rejection, Within as _};
 
 /// Reads which requests or connections are logged, or which local replies are changed.
@@ -41,11 +44,45 @@ pub(super) fn filter(given: &wire::AccessLogFilter) -> Result<AccessLogFilter, R
         }
         FilterSpecifier::TraceableFilter(_) => Err(Rejection::unsupported("traceable_filter")),
         FilterSpecifier::RuntimeFilter(_) => Err(Rejection::unsupported("runtime_filter")),
-        FilterSpecifier::GrpcStatusFilter(_) => Err(Rejection::unsupported("grpc_status_filter")),
-        FilterSpecifier::ExtensionFilter(_) => Err(Rejection::unsupported("extension_filter")),
+        FilterSpecifier::GrpcStatusFilter(f) => {
+            let known = f.statuses.iter().map(|status| u32::try_from(*status).ok().filter(|s| *s < 32));
+            let mut bits = known.map(|status| status.map(|status| 1_u32 << status));
+            let among = bits.try_fold(0, |all, bit| bit.map(|bit| all | bit));
+            let unknown = || Rejection::new("grpc_status_filter", "has a status that is unknown");
+            Ok(AccessLogFilter::GrpcStatus { among: among.ok_or_else(unknown)?, exclude: f.exclude })
+        }
+        FilterSpecifier::ExtensionFilter(f) => extension(f).within(|| "extension_filter"),
         FilterSpecifier::MetadataFilter(_) => Err(Rejection::unsupported("metadata_filter")),
         FilterSpecifier::LogTypeFilter(_) => Err(Rejection::unsupported("log_type_filter")),
     }
+}
+
+/// CEL is not evaluated here: of it, these questions are understood.
+const FACTS: [(&str, ConnectionFact); 2] = [
+    ("connection.transport_failure_reason", ConnectionFact::TransportFailure),
+    ("connection.termination_details", ConnectionFact::TerminationDetails),
+];
+
+fn extension(given: &wire::ExtensionFilter) -> Result<AccessLogFilter, Rejection> {
+    let config = given.config_type.as_ref().map(|ConfigType::TypedConfig(config)| config);
+    let Some(config) = config.filter(|config| fields::holds::<ExpressionFilter>(config)) else {
+        return Err(fields::unknown_extension(&given.name, config, ""));
+    };
+    let expression: ExpressionFilter = fields::unpack(config, "typed_config")?;
+    let asks = |part: &str| {
+        let (name, value) = part.split_once("!=")?;
+        let empty = matches!(value.trim(), "''" | "\"\"");
+        let known = FACTS.into_iter().find(|(known, _)| empty && *known == name.trim());
+        known.map(|(_, fact)| AccessLogFilter::Says(fact))
+    };
+    let parts: Option<Vec<_>> = expression.expression.split("||").map(asks).collect();
+    parts.map(AccessLogFilter::Or).ok_or_else(|| {
+        let names = FACTS.map(|(name, _)| format!("{name} != ''")).join(" || ");
+        Rejection::new(
+            "typed_config.expression",
+            format!("this proxy understands only {names}, or one of them"),
+        )
+    })
 }
 
 fn comparison(given: Option<&wire::ComparisonFilter>) -> Result<Comparison, Rejection> {
@@ -63,12 +100,35 @@ fn comparison(given: Option<&wire::ComparisonFilter>) -> Result<Comparison, Reje
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::google::protobuf::Any;
+    use prost::{Message as _, Name as _};
+
     use super::*;
+    use crate::format::Context;
 
     #[test]
     fn a_filter_that_is_unknown_refuses_the_configuration() {
         let unknown = FilterSpecifier::MetadataFilter(Default::default());
         let given = wire::AccessLogFilter { filter_specifier: Some(unknown) };
         assert_eq!(filter(&given).unwrap_err().field, "metadata_filter");
+    }
+
+    #[test]
+    fn questions_about_a_connection_are_understood_and_other_expressions_refused() {
+        let given = |expression: &str| {
+            let config = ExpressionFilter { expression: expression.to_owned(), ..Default::default() };
+            let any = Any { type_url: ExpressionFilter::type_url(), value: config.encode_to_vec() };
+            let config_type = Some(ConfigType::TypedConfig(any));
+            let filter = wire::ExtensionFilter { name: "cel".to_owned(), config_type };
+            wire::AccessLogFilter { filter_specifier: Some(FilterSpecifier::ExtensionFilter(filter)) }
+        };
+        let both = "connection.transport_failure_reason != '' || connection.termination_details != \"\"";
+        let both = filter(&given(both)).unwrap();
+        let told = Context { connection_termination_details: Some("x"), ..Context::default() };
+        assert!(both.accepts(&told) && !both.accepts(&Context::default()));
+        for other in ["response.code >= 400", "connection.termination_details == ''", ""] {
+            let refused = filter(&given(other)).unwrap_err();
+            assert_eq!(refused.field, "extension_filter.typed_config.expression", "{other}");
+        }
     }
 }

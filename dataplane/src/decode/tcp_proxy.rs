@@ -55,6 +55,6 @@ pub(super) fn decode(given: &PbTcpProxy, context: &mut DecodeContext<'_>) -> Res
             None,
             "max_downstream_connection_duration",
         )?,
-        access_log: access_log::decode(&given.access_log)?,
+        access_log: access_log::decode(&given.access_log, context)?,
     })
 }

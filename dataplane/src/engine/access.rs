@@ -8,8 +8,11 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use crate::access_log_service::entry::Entry;
+use crate::access_log_service::queue::EntryQueue;
 use crate::format::Context;
-use crate::runtime::{AccessLog, LogSink};
+use crate::runtime::{AccessLogs, LogSink, LogTarget};
+use crate::stats::Shard;
 
 /// A worker hands its lines over when they are this old or this many bytes.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -40,6 +43,7 @@ impl LogQueue {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     queue: LogQueue,
+    entries: EntryQueue,
     pending: Rc<RefCell<HashMap<LogSink, Vec<u8>>>>,
     flush_armed: Rc<Cell<bool>>,
     /// Batches that were dropped.
@@ -47,17 +51,25 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(crate) fn new(queue: LogQueue) -> Self {
-        Self { queue, pending: Rc::default(), flush_armed: Rc::default(), dropped: Rc::default() }
+    pub(crate) fn new(queue: LogQueue, entries: EntryQueue) -> Self {
+        Self { queue, entries, pending: Rc::default(), flush_armed: Rc::default(), dropped: Rc::default() }
     }
 
-    /// Writes a line to each of the logs that wants one.
-    pub(crate) fn write(&self, logs: &[AccessLog], context: &Context<'_>) {
-        for log in logs {
-            if log.filter.as_ref().is_none_or(|filter| filter.accepts(context)) {
-                let mut line = String::with_capacity(256);
-                log.format.render(context, &mut line);
-                self.line(&log.sink, line.as_bytes());
+    /// Tells each of the logs that wants to know.
+    pub(crate) fn write(&self, shard: &Shard, logs: &AccessLogs, context: &Context<'_>) {
+        for log in logs.iter().filter(|log| log.filter.as_ref().is_none_or(|filter| filter.accepts(context)))
+        {
+            match &log.to {
+                LogTarget::Lines { sink, format } => {
+                    let mut line = String::with_capacity(256);
+                    format.render(context, &mut line);
+                    self.line(sink, line.as_bytes());
+                }
+                LogTarget::Service(service) => {
+                    let taken = self.entries.offer(service, Entry::of(service, context));
+                    let stats = &service.stats;
+                    shard.inc(if taken { stats.logs_written } else { stats.logs_dropped });
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
@@ -72,6 +73,10 @@ pub(crate) struct ActiveStream {
     pub(crate) host: Option<ResolvedHost>,
     /// Bytes of the response's body that the caller was sent.
     pub(crate) sent: u64,
+    /// The cluster in which no endpoint was found.
+    pub(crate) unreached: Option<Arc<str>>,
+    /// Why the last try found no connection.
+    pub(crate) failure: Option<Box<str>>,
     /// How often the request was sent to an endpoint.
     pub(crate) attempts: u32,
     /// Whether the retry policy had it sent again.
@@ -122,6 +127,8 @@ impl ActiveStream {
             member: None,
             host: None,
             sent: 0,
+            failure: None,
+            unreached: None,
             attempts: 0,
             retried: false,
             grpc_status: None,
@@ -187,7 +194,7 @@ impl ActiveStream {
             self.grpc_status = Some(status);
         }
         if let Some(record) = &mut self.record {
-            record.trailers = Some(trailers.clone());
+            record.trail(trailers);
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum ConnectError {
     Timeout,
     #[error("delayed connect error: {0}")]
     Refused(Arc<io::Error>),
-    #[error("TLS_error: {0}")]
+    #[error("TLS_error: {}", words(.0))]
     Tls(Arc<io::Error>),
     #[error("endpoint's transport socket is not configured")]
     NoTransport,
@@ -39,6 +39,16 @@ pub(crate) enum ConnectError {
     Overflow,
     #[error("protocol error: {0}")]
     Protocol(Arc<str>),
+}
+
+/// The error of TLS behind one of I/O.
+pub(super) fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Why a handshake failed.
+fn words(error: &io::Error) -> String {
+    of_tls(error).map_or_else(|| error.to_string(), runtime::reason)
 }
 
 /// A fresh connection.

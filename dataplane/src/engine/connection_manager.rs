@@ -63,10 +63,11 @@ impl RequestContext {
         let upgrade = router::wanted_upgrade(&request).then(|| Upgrade::of(&mut request));
         let (mut parts, incoming) = request.into_parts();
         let mut content = RequestContent::Incoming(incoming);
-        if let Err(reply) = self.prepare(manager, &mut parts) {
+        let prepared = self.prepare(manager, &mut parts);
+        stream_info::note_request(&mut self.stream, &parts, self.scheme, self.remote);
+        if let Err(reply) = prepared {
             return self.reply(&parts, reply);
         }
-        stream_info::note_request(&mut self.stream, &parts, self.scheme, self.remote);
         self.stream.found = routes.find(&self.head(&parts), self.connection.worker.random());
         let filters = manager.filters.before_router();
         if !filters.is_empty() {

@@ -4,26 +4,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::connect::of_tls;
 use super::local::Local;
 use crate::runtime::{Cluster, DownstreamTls, Listener, UpstreamTls, counter_of, reason};
 use crate::stats::TlsStats;
 
-/// A client's handshake failed.
+/// A client's handshake failed. Says why.
 pub(super) fn inbound_failed(
     worker: &Local,
     listener: &Listener,
     tls: &DownstreamTls,
     peer: SocketAddr,
     error: &io::Error,
-) {
+) -> String {
     let reason = count(worker, &listener.stats.tls, error);
     let (listener, address) = (&listener.name, peer.ip());
     let who = tls.take_refused();
+    let told = match &who {
+        Some(who) => format!("TLS_error: {reason} <{who}>"),
+        None => format!("TLS_error: {reason}"),
+    };
     // Not by what its certificate says, which a stranger makes up.
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
     });
+    told
 }
 
 /// A handshake with a server failed.
@@ -76,8 +82,4 @@ fn count(worker: &Local, stats: &TlsStats, error: &io::Error) -> String {
     };
     worker.shard.inc(counter);
     reason
-}
-
-fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::StartHandshake;
 
 use super::chain::ChainState;
-use super::clock::within;
+use super::clock::{now, within};
 use super::clusters::Clusters;
 use super::command::WorkerCommand;
 use super::connection::{Connection, Ending, Facts, TlsFacts};
@@ -22,10 +22,13 @@ use super::inspect::Inspected;
 use super::local::Local;
 use super::serve::{Opened, serve};
 use super::stream::{Rewound, Stream};
+use super::tcp_log::{self, Unserved};
 use super::trust::clients;
 use crate::filter;
 use crate::peer::PeerCertificate;
-use crate::runtime::{DownstreamTls, Listener, OnInspectionTimeout, Runtime, TrafficDirection};
+use crate::runtime::{
+    DownstreamTls, Listener, OnInspectionTimeout, Runtime, TrafficDirection, TransportProtocol,
+};
 
 /// A TLS handshake takes no longer than this where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -190,7 +193,7 @@ impl ListenerState {
         let (shard, stats) = (&worker.shard, &config.stats);
         shard.inc(stats.downstream_cx_total);
         shard.up(stats.downstream_cx_active);
-        let start = super::clock::now();
+        let start = now();
         // The handshake's state is large and short-lived: it does not stay with the connection.
         let opening = Box::pin(self.open(&worker, &config, tcp, peer));
         if let Some(opened) = opening.await {
@@ -243,6 +246,9 @@ impl ListenerState {
         let newest = self.config.borrow().clone();
         let Some(chain) = filter_chain_match::find_chain(&newest, &facts) else {
             worker.shard.inc(config.stats.no_filter_chain_match);
+            let plaintext = config.inspection.tls && inspected.transport == TransportProtocol::RawBuffer;
+            let facts = Facts { local, peer, tls: None, id: worker.next_id() };
+            tcp_log::write_unserved(worker, &newest, &facts, now(), Unserved::NoChain { plaintext });
             return None;
         };
         let chain = self.chains.borrow().iter().find(|state| state.identity() == chain.identity).cloned()?;
@@ -264,20 +270,26 @@ impl ListenerState {
             let facts = Facts { local, peer, tls: None, id };
             let stream = Stream::Plain(Rewound::new(inspected.tcp, inspected.ahead));
             let connection = worker.connections.hold(chain, facts);
-            return filter::connection::admit(&view.chain.network_filters, worker, &connection.facts)
-                .then_some(Opened { stream, connection, h2: offers_h2.then_some(true) });
+            return admitted(worker, Opened { stream, connection, h2: offers_h2.then_some(true) });
         };
+        let start = now();
         let limit = view.chain.handshake_timeout.unwrap_or(HANDSHAKE);
         let stats = &view.listener.stats;
         let handshake = handshake(tls, inspected);
         let stream = match within(&worker.deadlines, Some(limit), handshake).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
-                inbound_failed(worker, &view.listener, tls, peer, &error);
+                let reason = inbound_failed(worker, &view.listener, tls, peer, &error);
+                let facts = Facts { local, peer, tls: None, id };
+                let why = Unserved::Handshake(&reason);
+                tcp_log::write_unserved(worker, &view.listener, &facts, start, why);
                 return None;
             }
             None => {
                 worker.shard.inc(stats.downstream_cx_transport_socket_connect_timeout);
+                let facts = Facts { local, peer, tls: None, id };
+                let why = Unserved::Handshake("TLS_error: the handshake timed out");
+                tcp_log::write_unserved(worker, &view.listener, &facts, start, why);
                 return None;
             }
         };
@@ -298,12 +310,19 @@ impl ListenerState {
             return None;
         }
         let stream = Stream::Accepted(Box::new(stream));
-        filter::connection::admit(&view.chain.network_filters, worker, &connection.facts).then_some(Opened {
-            stream,
-            connection,
-            h2,
-        })
+        admitted(worker, Opened { stream, connection, h2 })
     }
+}
+
+/// The connection, where the chain's filters let it in.
+fn admitted(worker: &Local, opened: Opened) -> Option<Opened> {
+    let view = opened.connection.chain.view();
+    let facts = &opened.connection.facts;
+    let Err(details) = filter::connection::admit(&view.chain.network_filters, worker, facts) else {
+        return Some(opened);
+    };
+    tcp_log::write_unserved(worker, &view.listener, facts, now(), Unserved::Refused(&details));
+    None
 }
 
 /// Whether trust changed while the handshake ran, and the client would not be let in now.

@@ -1,5 +1,6 @@
 //! A connection to an endpoint that is passed through as it is: TCP, and tunnels of CONNECT.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -35,7 +36,8 @@ pub(super) struct Reached {
 pub(super) enum Unreached {
     NoHealthy,
     Overflow,
-    Failed(ConnectError),
+    /// With the endpoint that was tried last.
+    Failed(ConnectError, SocketAddr),
 }
 
 impl Unreached {
@@ -43,7 +45,7 @@ impl Unreached {
         match self {
             Self::NoHealthy => ResponseFlags::NO_HEALTHY_UPSTREAM,
             Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
-            Self::Failed(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            Self::Failed(..) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
         }
     }
 }
@@ -104,7 +106,7 @@ pub(super) async fn reach(
                     | ConnectError::Protocol(_) => {}
                 }
                 ejection::report(&worker.shard, &picked, Outcome::ConnectFailed);
-                last = Unreached::Failed(error);
+                last = Unreached::Failed(error, endpoint.address);
             }
         }
     }

@@ -1,12 +1,15 @@
 //! What is kept of a request for its log line.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
+use super::forwarded::REQUEST_ID;
 use super::request_head::{Target, head_of, target};
+use crate::format::LogNeeds;
 use crate::matcher::RequestHead;
 
 /// A request's head as it came.
@@ -16,6 +19,9 @@ struct Head {
     scheme: &'static str,
     uri: Uri,
     target: Target,
+    host: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    /// Empty where no log needs them.
     headers: HeaderMap,
 }
 
@@ -24,9 +30,9 @@ struct Head {
 pub(crate) struct Record {
     /// Of bytes that are no request nothing is known.
     head: Option<Head>,
-    pub(super) response: HeaderMap,
+    needs: LogNeeds,
+    pub(super) response: Option<HeaderMap>,
     pub(super) trailers: Option<HeaderMap>,
-    pub(super) began: SystemTime,
     pub(super) remote: IpAddr,
     /// When the response's head came.
     pub(super) responded: Option<Duration>,
@@ -34,24 +40,26 @@ pub(crate) struct Record {
 
 impl Record {
     /// Of a request as it has come.
-    pub(super) fn new(parts: &Parts, scheme: &'static str, remote: IpAddr) -> Self {
+    pub(super) fn new(parts: &Parts, scheme: &'static str, remote: IpAddr, needs: LogNeeds) -> Self {
         let head = Head {
             method: parts.method.clone(),
             scheme,
             uri: parts.uri.clone(),
             target: target(parts),
-            headers: parts.headers.clone(),
+            host: parts.headers.get(HOST).cloned(),
+            request_id: parts.headers.get(&REQUEST_ID).cloned(),
+            headers: if needs.request_headers { parts.headers.clone() } else { HeaderMap::new() },
         };
-        Self { head: Some(head), ..Self::refused(remote) }
+        Self { head: Some(head), needs, ..Self::refused(remote) }
     }
 
     /// Of bytes that are no request.
     pub(super) fn refused(remote: IpAddr) -> Self {
         Self {
             head: None,
-            response: HeaderMap::new(),
+            needs: LogNeeds::default(),
+            response: None,
             trailers: None,
-            began: SystemTime::now(),
             remote,
             responded: None,
         }
@@ -59,12 +67,28 @@ impl Record {
 
     /// The response's head has come, `after` the request.
     pub(super) fn respond(&mut self, headers: &HeaderMap, after: Duration) {
-        self.response = headers.clone();
+        self.response = self.needs.response_headers.then(|| headers.clone());
         self.responded = Some(after);
+    }
+
+    /// The response's trailers have come.
+    pub(super) fn trail(&mut self, trailers: &HeaderMap) {
+        self.trailers = self.needs.response_trailers.then(|| trailers.clone());
     }
 
     pub(super) fn head(&self) -> Option<RequestHead<'_>> {
         let head = self.head.as_ref()?;
-        Some(head_of(&head.method, &head.uri, &head.headers, head.target, head.scheme))
+        let of_host = head.host.as_ref().and_then(|host| host.to_str().ok());
+        let known = head_of(&head.method, &head.uri, &head.headers, head.target, head.scheme);
+        Some(match (head.uri.authority(), of_host) {
+            (None, Some(authority)) => RequestHead { authority, ..known },
+            (Some(_), _) | (None, None) => known,
+        })
+    }
+
+    /// `x-request-id`.
+    pub(super) fn request_id(&self) -> &str {
+        let id = self.head.as_ref().and_then(|head| head.request_id.as_ref());
+        id.and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 }

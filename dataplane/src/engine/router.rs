@@ -175,8 +175,9 @@ impl Run<'_> {
             Some(_) | None => PreviousHosts::default(),
         };
         let Some(picked) = self.cluster.pick(avoid) else {
-            let shard = &self.context.connection.worker.shard;
-            shard.inc(self.cluster.view().config.stats.upstream_cx_none_healthy);
+            let config = self.cluster.view().config.clone();
+            self.context.connection.worker.shard.inc(config.stats.upstream_cx_none_healthy);
+            self.context.stream.unreached = Some(config.name.clone());
             return Err(attempt::no_healthy().into());
         };
         if self.policy.is_some() {
@@ -190,6 +191,7 @@ impl Run<'_> {
         };
         let Some(permit) = Permit::try_new(breaker, Resource::Requests) else {
             worker.shard.inc(stats.upstream_rq_pending_overflow);
+            self.context.stream.unreached = Some(view.config.name.clone());
             return Err(attempt::overflow().into());
         };
         let pool = picked.pool().clone();

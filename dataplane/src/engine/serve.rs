@@ -26,7 +26,7 @@ use super::limits::Limits;
 use super::local::Local;
 use super::observed_stream::ObservedStream;
 use super::stream::Stream;
-use super::{connection_manager, tcp};
+use super::{connection_manager, tcp, tcp_log};
 use crate::preface;
 use crate::runtime::{Codec, HttpManager};
 use life::{HEAD_TIMEOUT, Life};
@@ -64,8 +64,10 @@ pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Ope
         }
     };
     let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-    let connection = HttpConnection::new(worker, clusters, connection, terminal, protocol);
+    let (start, downstream) = (now(), connection.clone());
+    let connection = HttpConnection::new(worker.clone(), clusters, connection, terminal, protocol);
     serve_http(connection, stream, &manager).await;
+    tcp_log::write_http(&worker, &downstream, start);
 }
 
 /// Tells h2 with prior knowledge from HTTP/1 by the first bytes.

@@ -1,7 +1,7 @@
 //! What formats, access logs and header operations are told of a stream.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -18,10 +18,12 @@ use crate::runtime::AccessLog;
 
 /// Keeps what a log will want of the request, before it changes.
 pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'static str, remote: IpAddr) {
-    if stream.view.manager.access_log.is_empty() {
+    let logs = &stream.view.manager.access_log;
+    if logs.is_empty() {
         return;
     }
-    stream.record = Some(Box::new(Record::new(parts, scheme, remote)));
+    let record = Record::new(parts, scheme, remote, logs.needs());
+    stream.record = Some(Box::new(record));
 }
 
 /// The same where what came was no request.
@@ -50,9 +52,10 @@ pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, heade
 /// Writes the access logs of a request.
 pub(super) fn log(stream: &ActiveStream, took: Duration) {
     let Some(record) = &stream.record else { return };
-    let mut context = context(stream, record.head(), Some(&record.response));
+    let mut context = context(stream, record.head(), record.response.as_ref());
     context.trailers = record.trailers.as_ref();
-    context.start = Some(record.began);
+    context.start = SystemTime::now().checked_sub(took);
+    context.stream_id = record.request_id();
     context.downstream.remote = Some(record.remote);
     context.timing = Timing {
         total: Some(took),
@@ -60,7 +63,8 @@ pub(super) fn log(stream: &ActiveStream, took: Duration) {
         response_sent: record.responded,
         ..Timing::default()
     };
-    stream.connection.worker.logs.write(&stream.view.manager.access_log, &context);
+    let worker = &stream.connection.worker;
+    worker.logs.write(&worker.shard, &stream.view.manager.access_log, &context);
 }
 
 /// The facts of a stream at this moment.
@@ -80,6 +84,7 @@ pub(crate) fn context<'a>(
             cluster: Some(&upstream.picked.view.config.name),
             peer: connection.and_then(|connection| connection.peer.as_deref()),
             attempts: stream.attempts,
+            transport_failure: stream.failure.as_deref(),
             ..UpstreamInfo::default()
         }
     });
@@ -98,8 +103,12 @@ pub(crate) fn context<'a>(
         flags: stream.flags,
         bytes_received: stream.progress.as_ref().map_or(0, |progress| progress.bytes.get()),
         bytes_sent: stream.sent,
+        grpc_status: stream.grpc_status,
         downstream: connection.downstream.facts.for_formats(),
-        upstream: upstream.unwrap_or_default(),
+        upstream: upstream.unwrap_or_else(|| UpstreamInfo {
+            cluster: stream.unreached.as_deref(),
+            ..UpstreamInfo::default()
+        }),
         ..Context::default()
     }
 }

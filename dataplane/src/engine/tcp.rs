@@ -46,8 +46,8 @@ pub(super) async fn serve(
                 }
                 Err(unreached) => {
                     log.flags.insert(unreached.flag());
-                    if let Unreached::Failed(error) = &unreached {
-                        log.failure = Some(error.to_string());
+                    if let Unreached::Failed(error, address) = &unreached {
+                        (log.failure, log.upstream) = (Some(error.to_string()), Some(*address));
                     }
                     let mut stream = stream;
                     // The caller learns by the close; whether the close is heard changes nothing.
@@ -56,7 +56,7 @@ pub(super) async fn serve(
             }
         }
     }
-    tcp_log::write(&worker.logs, &proxy.access_log, &log);
+    tcp_log::write(worker, &proxy.access_log, &log);
 }
 
 async fn pass(

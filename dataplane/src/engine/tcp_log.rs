@@ -1,19 +1,19 @@
-//! Access logs of TCP connections.
+//! Access logs of connections: those of TCP proxies, and those of listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::access::LogWriter;
-use super::connection::Connection;
-use crate::format::{Context, ResponseFlags, Timing, UpstreamInfo};
-use crate::runtime::AccessLog;
+use super::clock::now;
+use super::connection::{Connection, Facts};
+use super::local::Local;
+use crate::format::{Context, DownstreamInfo, ResponseFlags, Timing, UpstreamInfo};
+use crate::runtime::{AccessLogs, Listener};
 
 /// What a log is told of a TCP connection.
 pub(super) struct TcpRecord<'a> {
     connection: &'a Connection,
     start: Instant,
-    began: SystemTime,
     pub(super) flags: ResponseFlags,
     pub(super) cluster: Option<Arc<str>>,
     pub(super) upstream: Option<SocketAddr>,
@@ -28,7 +28,6 @@ impl<'a> TcpRecord<'a> {
         Self {
             connection,
             start,
-            began: SystemTime::now(),
             flags: ResponseFlags::default(),
             cluster: None,
             upstream: None,
@@ -40,18 +39,17 @@ impl<'a> TcpRecord<'a> {
     }
 }
 
-/// Writes the access logs of a TCP connection.
-pub(super) fn write(logs: &LogWriter, to: &[AccessLog], record: &TcpRecord<'_>) {
-    if to.is_empty() {
+/// Writes the access logs of a TCP connection: its proxy's, and its listener's.
+pub(super) fn write(worker: &Local, of_proxy: &AccessLogs, record: &TcpRecord<'_>) {
+    let view = record.connection.chain.view();
+    let of_listener = &view.listener.access_log;
+    if of_proxy.is_empty() && of_listener.is_empty() {
         return;
     }
     let context = Context {
         flags: record.flags,
         bytes_received: record.up,
         bytes_sent: record.down,
-        start: Some(record.began),
-        timing: Timing { total: Some(record.start.elapsed()), ..Timing::default() },
-        downstream: record.connection.facts.for_formats(),
         upstream: UpstreamInfo {
             host: record.upstream,
             local: record.upstream_local,
@@ -59,7 +57,64 @@ pub(super) fn write(logs: &LogWriter, to: &[AccessLog], record: &TcpRecord<'_>) 
             transport_failure: record.failure.as_deref(),
             ..UpstreamInfo::default()
         },
-        ..Context::default()
+        ..ended(record.connection.facts.for_formats(), record.start)
     };
-    logs.write(to, &context);
+    for logs in [of_proxy, of_listener] {
+        worker.logs.write(&worker.shard, logs, &context);
+    }
+}
+
+/// Writes the listener's access logs of a connection that carried requests.
+pub(super) fn write_http(worker: &Local, connection: &Connection, start: Instant) {
+    let view = connection.chain.view();
+    let logs = &view.listener.access_log;
+    if !logs.is_empty() {
+        worker.logs.write(&worker.shard, logs, &ended(connection.facts.for_formats(), start));
+    }
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unserved<'a> {
+    /// No filter chain is for it. It may be so because it is not TLS.
+    NoChain { plaintext: bool },
+    /// Its handshake failed.
+    Handshake(&'a str),
+    /// A filter refused it.
+    Refused(&'a str),
+}
+
+/// Writes the listener's access logs of a connection that is not served.
+pub(super) fn write_unserved(
+    worker: &Local,
+    listener: &Listener,
+    facts: &Facts,
+    start: Instant,
+    why: Unserved<'_>,
+) {
+    if listener.access_log.is_empty() {
+        return;
+    }
+    let mut context = ended(facts.for_formats(), start);
+    match why {
+        Unserved::NoChain { plaintext } => {
+            context.flags = ResponseFlags::NO_ROUTE;
+            context.response_code_details = Some("filter_chain_not_found");
+            context.downstream.transport_failure =
+                plaintext.then_some("TLS_error: the connection is not TLS");
+        }
+        Unserved::Handshake(reason) => context.downstream.transport_failure = Some(reason),
+        Unserved::Refused(details) => context.connection_termination_details = Some(details),
+    }
+    worker.logs.write(&worker.shard, &listener.access_log, &context);
+}
+
+fn ended(downstream: DownstreamInfo<'_>, start: Instant) -> Context<'_> {
+    let took: Duration = now().saturating_duration_since(start);
+    Context {
+        start: SystemTime::now().checked_sub(took),
+        timing: Timing { total: Some(took), ..Timing::default() },
+        downstream,
+        ..Context::default()
+    }
 }

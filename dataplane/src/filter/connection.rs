@@ -7,8 +7,11 @@ use crate::rbac::Attributes;
 use crate::runtime::NetworkFilter;
 
 /// Whether all filters let a connection in.
-pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) -> bool {
-    filters.iter().all(|filter| match filter {
+///
+/// # Errors
+/// The details of the refusal.
+pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) -> Result<(), String> {
+    filters.iter().try_for_each(|filter| match filter {
         NetworkFilter::Rbac { rbac, stats } => {
             let attributes = Attributes {
                 upstream: &[],
@@ -21,10 +24,10 @@ pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) ->
             };
             let (shadow, verdict) = (rbac.evaluate_shadow(&attributes), rbac.evaluate(&attributes));
             let refusal = refusal(&worker.shard, stats, shadow, verdict);
-            if let Some(verdict) = refusal {
-                tracing::debug!(peer = %facts.peer, details = %verdict.details(), "connection denied");
-            }
-            refusal.is_none()
+            let Some(verdict) = refusal else { return Ok(()) };
+            let details = verdict.details().to_string();
+            tracing::debug!(peer = %facts.peer, details, "connection denied");
+            Err(details)
         }
     })
 }

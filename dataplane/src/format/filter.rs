@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::context::Context;
 use super::flags::ResponseFlags;
+use super::needs::LogNeeds;
 use crate::matcher::{HeaderMatch, UndecidedAs};
 
 /// `AccessLogFilter`.
@@ -17,10 +18,37 @@ pub enum AccessLogFilter {
     Flags(Option<ResponseFlags>),
     /// A header of the request matches.
     Header(HeaderMatch),
+    /// The gRPC status, or the one that belongs to the HTTP status, is among these, or is not among them.
+    GrpcStatus {
+        /// A bit for each status.
+        among: u32,
+        /// Whether it must not be among them.
+        exclude: bool,
+    },
+    /// There is something to say of the connection.
+    Says(ConnectionFact),
     /// Every request that is no health check: all of them, since no filter here answers health checks.
     NotHealthCheck,
     And(Vec<AccessLogFilter>),
     Or(Vec<AccessLogFilter>),
+}
+
+/// What a filter may ask of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionFact {
+    /// Why its handshake failed.
+    TransportFailure,
+    /// Why the proxy ended it.
+    TerminationDetails,
+}
+
+impl ConnectionFact {
+    fn read<'a>(self, at: &Context<'a>) -> Option<&'a str> {
+        match self {
+            Self::TransportFailure => at.downstream.transport_failure,
+            Self::TerminationDetails => at.connection_termination_details,
+        }
+    }
 }
 
 /// A comparison with a number.
@@ -54,7 +82,28 @@ impl AccessLogFilter {
             Self::Status(comparison) => !comparison.holds(status.as_u16().into()),
             Self::And(filters) => filters.iter().any(|filter| filter.rules_out(status)),
             Self::Or(filters) => filters.iter().all(|filter| filter.rules_out(status)),
-            Self::Duration(_) | Self::Flags(_) | Self::Header(_) | Self::NotHealthCheck => false,
+            Self::Duration(_)
+            | Self::Flags(_)
+            | Self::Header(_)
+            | Self::GrpcStatus { .. }
+            | Self::Says(_)
+            | Self::NotHealthCheck => false,
+        }
+    }
+
+    /// What has to be kept of a request, that it can be asked at its end.
+    pub(crate) fn needs(&self) -> LogNeeds {
+        match self {
+            Self::Header(_) => LogNeeds { request_headers: true, ..LogNeeds::default() },
+            Self::And(filters) | Self::Or(filters) => {
+                filters.iter().map(Self::needs).fold(LogNeeds::default(), LogNeeds::and)
+            }
+            Self::Status(_)
+            | Self::Duration(_)
+            | Self::Flags(_)
+            | Self::GrpcStatus { .. }
+            | Self::Says(_)
+            | Self::NotHealthCheck => LogNeeds::default(),
         }
     }
 
@@ -70,9 +119,43 @@ impl AccessLogFilter {
             Self::Header(header) => {
                 at.request.is_some_and(|request| header.matches(&request, UndecidedAs::Miss))
             }
+            Self::GrpcStatus { among, exclude } => {
+                let status = at.grpc_status.or_else(|| grpc_status_of(at.response_code));
+                status.is_some_and(|status| (1_u32.checked_shl(status).unwrap_or(0) & among != 0) != *exclude)
+            }
+            Self::Says(fact) => fact.read(at).is_some_and(|text| !text.is_empty()),
             Self::NotHealthCheck => true,
             Self::And(filters) => filters.iter().all(|filter| filter.accepts(at)),
             Self::Or(filters) => filters.iter().any(|filter| filter.accepts(at)),
         }
+    }
+}
+
+/// The gRPC status that belongs to an HTTP status, as gRPC maps them; none before there is one.
+fn grpc_status_of(status: u16) -> Option<u32> {
+    Some(match status {
+        0 => return None,
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_status_is_that_of_the_response_or_belongs_to_its_http_status() {
+        let unavailable = AccessLogFilter::GrpcStatus { among: 1 << 14, exclude: false };
+        let at = |grpc_status, response_code| Context { grpc_status, response_code, ..Context::default() };
+        assert!(unavailable.accepts(&at(Some(14), 200)) && unavailable.accepts(&at(None, 503)));
+        assert!(!unavailable.accepts(&at(Some(0), 200)) && !unavailable.accepts(&at(Some(99), 200)));
+        assert!(!unavailable.accepts(&at(None, 0)));
+        let others = AccessLogFilter::GrpcStatus { among: 1, exclude: true };
+        assert!(others.accepts(&at(Some(14), 200)) && !others.accepts(&at(Some(0), 200)));
     }
 }

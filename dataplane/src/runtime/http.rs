@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::AccessLog;
+use super::AccessLogs;
 use super::local_reply::LocalReplies;
 use crate::filter::HttpFilter;
 use crate::route::RouteConfig;
@@ -47,7 +47,7 @@ pub struct HttpManager {
     /// Upgrades that are allowed for every route, for instance `websocket`, `CONNECT`; a route may differ.
     pub upgrades: Vec<UpgradeConfig>,
     /// Written when a request ends.
-    pub access_log: Vec<AccessLog>,
+    pub access_log: AccessLogs,
     /// `local_reply_config`.
     pub local_replies: Option<Arc<LocalReplies>>,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, DownstreamTls, HttpManager, RouteSource};
+use super::{AccessLogs, DownstreamTls, HttpManager, RouteSource};
 use crate::network::IpPrefix;
 use crate::rbac::NetworkRbac;
 use crate::stats::{ListenerStats, RbacStats, TcpStats};
@@ -32,6 +32,8 @@ pub struct Listener {
     pub backlog: Option<u32>,
     /// `traffic_direction`: decides request-id and drain defaults and shows in access logs.
     pub direction: TrafficDirection,
+    /// Written when a connection ends, and for one that is not served at all.
+    pub access_log: AccessLogs,
 }
 
 impl Listener {
@@ -195,7 +197,7 @@ pub struct TcpProxy {
     /// `max_downstream_connection_duration`.
     pub max_duration: Option<Duration>,
     /// Written when a connection ends.
-    pub access_log: Vec<AccessLog>,
+    pub access_log: AccessLogs,
 }
 
 /// The clusters that a TCP proxy sends connections to.

@@ -2,18 +2,112 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::format::{AccessLogFilter, Format};
+use http::HeaderName;
 
-/// One access log: what is written, where, and which requests.
+use crate::format::{AccessLogFilter, Format, LogNeeds};
+use crate::stats::AccessLogStats;
+
+/// The access logs of one place, and what has to be kept of a request for them.
+#[derive(Debug, Clone, Default)]
+pub struct AccessLogs {
+    logs: Vec<AccessLog>,
+    needs: LogNeeds,
+}
+
+impl AccessLogs {
+    /// These logs.
+    #[must_use]
+    pub fn new(logs: Vec<AccessLog>) -> Self {
+        let needs = logs.iter().map(AccessLog::needs).fold(LogNeeds::default(), LogNeeds::and);
+        Self { logs, needs }
+    }
+
+    /// Whether nothing is logged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.logs.is_empty()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, AccessLog> {
+        self.logs.iter()
+    }
+
+    /// What is kept for them.
+    pub(crate) fn needs(&self) -> LogNeeds {
+        self.needs
+    }
+}
+
+/// One access log: what is told, to whom, and of which requests.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// Where lines go.
-    pub sink: LogSink,
-    /// How a line looks.
-    pub format: Arc<Format>,
+    /// Who is told, and in which form.
+    pub to: LogTarget,
     /// Which requests or connections are logged; all without one.
     pub filter: Option<AccessLogFilter>,
+}
+
+impl AccessLog {
+    fn needs(&self) -> LogNeeds {
+        let of_filter = self.filter.as_ref().map(AccessLogFilter::needs).unwrap_or_default();
+        of_filter.and(match &self.to {
+            LogTarget::Lines { format, .. } => format.needs(),
+            LogTarget::Service(service) => LogNeeds {
+                request_headers: !service.request_headers.is_empty(),
+                response_headers: !service.response_headers.is_empty(),
+                response_trailers: !service.response_trailers.is_empty(),
+            },
+        })
+    }
+}
+
+/// Who is told.
+#[derive(Debug, Clone)]
+pub enum LogTarget {
+    /// A line each.
+    Lines {
+        /// Where lines go.
+        sink: LogSink,
+        /// How a line looks.
+        format: Arc<Format>,
+    },
+    /// Envoy's access log service: an entry each.
+    Service(Arc<LogService>),
+}
+
+/// `CommonGrpcAccessLogConfig`, and what is told beside.
+#[derive(Debug)]
+pub struct LogService {
+    /// Which of the service's two kinds of entries.
+    pub entries: EntryKind,
+    /// The bootstrap's cluster that takes them.
+    pub cluster: Arc<str>,
+    /// By which the service tells its logs apart.
+    pub log_name: Arc<str>,
+    /// An entry waits so long at most for others.
+    pub flush_interval: Duration,
+    /// So many bytes of entries are sent at once.
+    pub buffer_bytes: usize,
+    /// Headers that are told beside what is always told.
+    pub request_headers: Vec<HeaderName>,
+    /// The same of responses.
+    pub response_headers: Vec<HeaderName>,
+    /// The same of their trailers.
+    pub response_trailers: Vec<HeaderName>,
+    /// Where what is written and dropped is counted.
+    pub stats: AccessLogStats,
+}
+
+/// The kinds of entries of an access log service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// `http_grpc`.
+    Requests,
+    /// `tcp_grpc`.
+    Connections,
 }
 
 /// Where an access log's lines go.

@@ -39,6 +39,17 @@ macro_rules! group {
 }
 
 group! {
+    /// `access_logs.grpc_access_log.*`, of all logs together; register with [`Scope::plain`].
+    AccessLogStats {
+        counters { logs_written, logs_dropped }
+        gauges {}
+        histograms {}
+        codes {}
+        groups {}
+    }
+}
+
+group! {
     /// `cluster.NAME.*`; register with [`Scope::cluster`].
     ClusterStats {
         counters {

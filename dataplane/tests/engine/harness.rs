@@ -22,7 +22,7 @@ use weft_dataplane::decode::route_config;
 use weft_dataplane::engine::{Engine, EngineConfig, Pinning};
 use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
-    AccessLog, ClientCertDetails, Cluster, Codec, DownstreamTls, Endpoint, EndpointDiscovery, Endpoints,
+    AccessLogs, ClientCertDetails, Cluster, Codec, DownstreamTls, Endpoint, EndpointDiscovery, Endpoints,
     FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
     HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
     Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport,
@@ -238,7 +238,7 @@ impl Setup {
             http1: Http1Options::default(),
             http2: Http2Options::default(),
             upgrades: vec![UpgradeConfig { protocol: "websocket".into(), enabled: true }],
-            access_log: Vec::new(),
+            access_log: AccessLogs::default(),
             local_replies: None,
         };
         change(&mut manager);
@@ -262,6 +262,7 @@ impl Setup {
             default_filter_chain: None,
             backlog: None,
             direction: TrafficDirection::Unspecified,
+            access_log: AccessLogs::default(),
         };
         change(&mut listener);
         self.runtime.listeners.insert(name.into(), Arc::new(listener).into());
@@ -281,7 +282,7 @@ impl Setup {
             idle_timeout: None,
             connect_attempts: 1,
             max_duration: None,
-            access_log: Vec::<AccessLog>::new(),
+            access_log: AccessLogs::default(),
         }))
     }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
-use weft_dataplane::runtime::{Terminal, TrafficDirection, UpstreamProtocol};
+use weft_dataplane::runtime::{
+    AccessLog, AccessLogs, LogSink, LogTarget, Terminal, TrafficDirection, UpstreamProtocol,
+};
 
 use crate::harness::{Client, Origin, Setup, chain, empty, to_cluster};
 
@@ -210,11 +212,9 @@ async fn access_logs_are_written_in_envoys_format() {
     let mut setup = Setup::new();
     setup.cluster("app", &[origin.address], |_| {});
     setup.routes("routes", vec![to_cluster("app", |_| {})]).http_listener(|manager| {
-        manager.access_log = vec![weft_dataplane::runtime::AccessLog {
-            sink: weft_dataplane::runtime::LogSink::File(path.clone()),
-            format: Arc::default(),
-            filter: None,
-        }];
+        let sink = LogSink::File(path.clone());
+        let to = LogTarget::Lines { sink, format: Arc::default() };
+        manager.access_log = AccessLogs::new(vec![AccessLog { to, filter: None }]);
     });
     let proxy = setup.start().await;
     let mut client = proxy.h1().await;

@@ -74,6 +74,7 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
         ),
         AttemptError::Connect(error) => {
             count(|stats| stats.upstream_rq_pending_failure_eject);
+            stream.failure = Some(error.to_string().into());
             let reason = format!("remote connection failure, transport failure reason: {error}");
             let details = format!(
                 "upstream_reset_before_response_started{{remote_connection_failure|{}}}",

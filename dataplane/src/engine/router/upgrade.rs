@@ -163,7 +163,7 @@ pub(super) async fn connect(
             let reply = match unreached {
                 Unreached::NoHealthy => attempt::no_healthy(),
                 Unreached::Overflow => attempt::overflow(),
-                Unreached::Failed(error) => {
+                Unreached::Failed(error, _) => {
                     attempt::reply(&mut context.stream, &AttemptError::Connect(error))
                 }
             };
