@@ -9,6 +9,7 @@
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
+//! | `/v1/requests` | what failed or was refused, and why |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
@@ -29,6 +30,7 @@ pub mod local_access;
 mod objects;
 mod openapi;
 mod proxies;
+mod requests;
 mod session;
 mod state;
 mod tokens;
@@ -72,6 +74,8 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/edges", get(edges::list))
         .route("/v1/edges/series", get(edges::series))
         .route("/v1/watch/edges", get(edges::watch))
+        .route("/v1/requests", get(requests::list))
+        .route("/v1/requests/{id}", get(requests::one))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))

@@ -9,6 +9,7 @@
 //! reconciler                the one owner of the mesh as it is now
 //! identity                  whose a certificate is; tokens, secrets, revocation
 //! presence  policy  edges   who is there; the policies and their log; who calls whom
+//! requests                  what failed or was refused on the way
 //! listener, tls, ca         connections, what they are secured with, the certificate authority
 //! ```
 
@@ -33,6 +34,7 @@ pub mod presence;
 pub mod private_file;
 pub mod reconciler;
 pub mod replicas;
+pub mod requests;
 pub mod server;
 pub mod source;
 pub mod store_error;

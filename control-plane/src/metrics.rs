@@ -89,6 +89,12 @@ pub enum Limit {
     PortsNotAsked,
     /// Refusals of clients that are remembered beyond their streams.
     RefusalsRemembered,
+    /// Entries of access logs of one workload.
+    AccessLogEntriesOfAWorkload,
+    /// Streams of access logs of one workload.
+    AccessLogStreamsOfAWorkload,
+    /// Records of requests that failed.
+    RequestsKept,
     /// Workloads of which other replicas are told no health, because the store takes no more.
     PresenceHealth,
     /// Tokens and codes that sign nobody in, from one source.
@@ -118,6 +124,9 @@ impl Limit {
             Self::HealthStreamsOfAWorkload => "streams of health reports of this workload",
             Self::PortsNotAsked => "ports that are not to be checked",
             Self::RefusalsRemembered => "refusals",
+            Self::AccessLogEntriesOfAWorkload => "entries of access logs of this workload",
+            Self::AccessLogStreamsOfAWorkload => "streams of access logs of this workload",
+            Self::RequestsKept => "records of requests that failed",
             Self::PresenceHealth => "reports for the store",
             Self::BadSignInsOfASource => "sign-ins from this address that failed",
             Self::BrowserSessions => "sessions of browsers",
@@ -144,6 +153,9 @@ impl EncodeLabelValue for Limit {
             Self::HealthStreamsOfAWorkload => "health_streams_of_a_workload",
             Self::PortsNotAsked => "ports_not_asked",
             Self::RefusalsRemembered => "refusals_remembered",
+            Self::AccessLogEntriesOfAWorkload => "access_log_entries_of_a_workload",
+            Self::AccessLogStreamsOfAWorkload => "access_log_streams_of_a_workload",
+            Self::RequestsKept => "requests_kept",
             Self::PresenceHealth => "presence_health",
             Self::BadSignInsOfASource => "bad_sign_ins_of_a_source",
             Self::BrowserSessions => "browser_sessions",
@@ -171,6 +183,7 @@ struct Inner {
     revision: Gauge,
     held_back: Gauge,
     limited: Family<LimitLabel, Counter>,
+    requests_reported: Counter,
     listeners: Families,
 }
 
@@ -196,6 +209,7 @@ impl Inner {
             revision: Gauge::default(),
             held_back: Gauge::default(),
             limited: Family::default(),
+            requests_reported: Counter::default(),
             listeners: Families::default(),
         };
         let registry = &mut inner.registry;
@@ -223,6 +237,11 @@ impl Inner {
             inner.held_back.clone(),
         );
         registry.register("limited", "Refused at a limit", inner.limited.clone());
+        registry.register(
+            "requests_reported",
+            "Requests and connections that sidecars reported as failed or refused, and that were taken",
+            inner.requests_reported.clone(),
+        );
         inner.listeners.register(registry);
         inner
     }
@@ -290,6 +309,18 @@ impl Metrics {
     /// Something was refused at a limit.
     pub fn limited(&self, limit: Limit) {
         self.0.limited.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// Things were refused at a limit.
+    pub fn limited_by(&self, limit: Limit, count: u64) {
+        if count > 0 {
+            self.0.limited.get_or_create(&LimitLabel { limit }).inc_by(count);
+        }
+    }
+
+    /// Sidecars reported requests or connections that failed or were refused.
+    pub fn requests_reported(&self, count: u64) {
+        self.0.requests_reported.inc_by(count);
     }
 
     /// The counters of one listener.

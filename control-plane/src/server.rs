@@ -3,7 +3,7 @@
 //! ```text
 //! store ─▶ authority, operators, policies, records
 //!            ├─ reconciler ◀─ policies, records, secrets, streams, health
-//!            ├─ 7401 TLS   discovery, join, health, metrics service
+//!            ├─ 7401 TLS   discovery, join, health, metrics service, access log service
 //!            ├─ 7400       REST API
 //!            ├─ 7402       ready, live, metrics, dump; metrics alone where --metrics-listen says
 //!            └─ leader     while elected
@@ -61,8 +61,10 @@ use crate::replicas::instance_probes::InstanceProbes;
 use crate::replicas::leader::{Duties, spawn_leader};
 use crate::replicas::presence_reports::spawn_presence;
 use crate::replicas::traffic::{self, OtherReplicas, Traffic};
+use crate::requests::Requests;
 use crate::store_location::{StoreLocation, make_data_dir};
 use crate::tls::{ClientCertificates, ListenerTls, spawn_keeper};
+use crate::xds::access_log_service::AccessLogReceiver;
 use crate::xds::discovery::Discovery;
 use crate::xds::health_discovery::HealthReceiver;
 use crate::xds::metrics_service::MetricsReceiver;
@@ -200,6 +202,7 @@ struct ServerParts {
     edges: Edges,
     traffic: Traffic,
     replica: Arc<str>,
+    requests: Requests,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
@@ -275,6 +278,7 @@ impl ServerParts {
             traffic: Traffic::new(edges.clone(), others),
             replica: replica.as_str().into(),
             edges,
+            requests: Requests::default(),
             connections,
             refusals,
             store,
@@ -398,12 +402,15 @@ impl ServerParts {
             self.metrics.clone(),
             self.clock.clone(),
         );
+        let trust_domain = self.authority.trust_domain().clone();
+        let logs = AccessLogReceiver::new(self.requests.clone(), self.metrics.clone(), trust_domain);
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
             .into_routes()
             .add_service(joining.into_server())
             .add_service(health.into_server())
             .add_service(MetricsServiceServer::new(edges))
+            .add_service(logs.into_server())
             .into_axum_router()
             .merge(traffic::router(self.edges.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
@@ -436,6 +443,7 @@ impl ServerParts {
             ledger: self.ledger,
             traffic: self.traffic,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
+            requests: self.requests,
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),

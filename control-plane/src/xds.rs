@@ -1,6 +1,7 @@
-//! What proxies are served: the discovery service, the health discovery service, and the receiving end of the metrics
-//! service.
+//! What proxies are served: the discovery service, the health discovery service, and the receiving ends of the metrics
+//! service and of the access log service.
 
+pub mod access_log_service;
 pub mod client_version;
 pub mod config_source;
 pub mod discovery;

@@ -25,6 +25,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
+    generator.subschema_for::<rest::RequestList>();
     generator.subschema_for::<rest::RevokedProxy>();
     generator.subschema_for::<rest::Session>();
     generator.subschema_for::<rest::SessionChange>();
@@ -42,7 +43,7 @@ const BYTES: &str = "";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [Call; 23] = [
+const CALLS: [Call; 25] = [
     (
         "post",
         "/v1/apply",
@@ -79,6 +80,8 @@ const CALLS: [Call; 23] = [
         EVENTS,
     ),
     ("get", "/v1/edges/series", "Traffic to a service over time", None, "EdgeSeries"),
+    ("get", "/v1/requests", "Requests that failed or were refused lately, newest first", None, "RequestList"),
+    ("get", "/v1/requests/{id}", "The hops of one of them, by its x-request-id", None, "RequestList"),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
@@ -205,6 +208,11 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("route", "string", "Only calls that follow this rule, named as an edge by route names it"),
             ("step", "string", "5s, for the last 10 minutes (the default), or 1m, for the last 24 hours"),
             ("since", "integer", "Only the last so many seconds"),
+        ],
+        ("get", "/v1/requests") => &[
+            ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),
+            ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+            ("limit", "integer", "How many at most; 100 where it is not said, 1000 at most"),
         ],
         _ => &[],
     }

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::reconciler::ReconcilerHandle;
 use crate::replicas::traffic::Traffic;
+use crate::requests::Requests;
 
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Api {
     pub traffic: Traffic,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
+    /// What failed or was refused.
+    pub requests: Requests,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

@@ -1,11 +1,11 @@
-//! Which versions of Envoy are served, and in which form clients are told virtual hosts.
+//! Which versions of Envoy are served, in which form clients are told virtual hosts, and what older ones do not know.
 //!
 //! Every minor from [`OLDEST_ENVOY`] on is tested. What is older may take a part of its configuration, and a mesh that
 //! half of a proxy understands is worse than a sentence that says so.
 
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use weft_api::OLDEST_ENVOY;
-use weft_api::names::VIRTUAL_HOSTS_FEATURE;
+use weft_api::names::{ACCESS_LOG_SERVICE_FEATURE, VIRTUAL_HOSTS_FEATURE};
 use weft_policies::compile::RouteForm;
 use weft_xds::server::{ServedTypes, Variant};
 use weft_xds::transport::NodeClaim;
@@ -35,6 +35,11 @@ pub fn route_form(node: &NodeClaim, stream: StreamKind) -> RouteForm {
         (Variant::Delta, ServedTypes::Aggregated) if knows => RouteForm::VirtualHosts,
         (Variant::Delta | Variant::Sotw, ServedTypes::Aggregated | ServedTypes::Only(_)) => RouteForm::Table,
     }
+}
+
+/// Whether a client takes listeners with access logs that go to an access log service. Envoy does; a weft-proxy says so.
+pub fn knows_access_log_services(node: &NodeClaim) -> bool {
+    node.user_agent() != "weft-proxy" || node.has_feature(ACCESS_LOG_SERVICE_FEATURE)
 }
 
 fn version(node: &NodeClaim) -> Option<(u32, u32)> {
@@ -93,5 +98,14 @@ mod tests {
         ] {
             assert_eq!(check(&served), Ok(()));
         }
+    }
+
+    #[test]
+    fn weft_proxy_of_before_the_access_log_service_is_known_by_what_it_does_not_say() {
+        let mut new = node("weft-proxy", None).node().clone();
+        new.client_features.push(ACCESS_LOG_SERVICE_FEATURE.to_owned());
+        assert!(knows_access_log_services(&NodeClaim::try_new(Some(new)).unwrap()));
+        assert!(knows_access_log_services(&node("envoy", Some(OLDEST_ENVOY))));
+        assert!(!knows_access_log_services(&node("weft-proxy", None)));
     }
 }

@@ -82,6 +82,11 @@ impl Publisher for Discovery {
             Some(cluster) => setup.with_config_source(cluster),
             None => setup,
         };
+        let setup = if client_version::knows_access_log_services(&node) {
+            setup
+        } else {
+            setup.without_access_log_services()
+        };
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let kind = stream;

@@ -17,7 +17,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["reconciler"],
     &["identity"],
     &["presence"],
-    &["policy", "edges"],
+    &["policy", "edges", "requests"],
     &["listener"],
     &["tls"],
     &["ca"],

@@ -1,0 +1,152 @@
+//! The receiving end of Envoy's access log service: what failed, or was refused, at each sidecar.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{
+    AccessLogService, AccessLogServiceServer,
+};
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
+use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
+use tonic::{Request, Response, Status, Streaming};
+use weft_api::names::INBOUND_ACCESS_LOG;
+use weft_api::rest::Hop;
+use weft_api::{TrustDomain, WorkloadId};
+use weft_xds::transport::buckets::{Buckets, Rate};
+
+use super::peer;
+use super::stream_limit::StreamLimit;
+use crate::metrics::{Limit, Metrics};
+use crate::requests::{self, Reporter, Requests};
+
+/// Streams of one workload. Each worker thread of an Envoy has up to four: of requests and of connections, of either side.
+const MOST_STREAMS: usize = 512;
+/// The largest report. Envoy sends what is 16 KiB or more; one request's entry stays below 100 KiB.
+pub const MAX_REPORT_BYTES: usize = 1 << 20;
+/// Entries that are taken of one workload; more are counted.
+const RATE: Rate = Rate { per_second: 200.0, burst: 1000.0 };
+/// A stream without reports ends, and its connection with it: a sidecar opens another one when it has something to say.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Takes access logs from authenticated proxies.
+#[derive(Clone, Debug)]
+pub struct AccessLogReceiver {
+    requests: Requests,
+    metrics: Metrics,
+    trust_domain: TrustDomain,
+    streams: StreamLimit,
+    // A lock because streams come in tasks of their own; held for a look at one bucket.
+    rates: Arc<Mutex<Buckets<WorkloadId>>>,
+}
+
+impl AccessLogReceiver {
+    /// Keeps what comes.
+    #[must_use]
+    pub fn new(requests: Requests, metrics: Metrics, trust_domain: TrustDomain) -> Self {
+        let rates = Arc::new(Mutex::new(Buckets::new(RATE, Instant::now())));
+        Self { requests, metrics, trust_domain, streams: StreamLimit::new(MOST_STREAMS), rates }
+    }
+
+    /// The tonic service, with the limit on what it reads.
+    #[must_use]
+    pub fn into_server(self) -> AccessLogServiceServer<Self> {
+        AccessLogServiceServer::new(self).max_decoding_message_size(MAX_REPORT_BYTES)
+    }
+
+    fn take(&self, reporter: &Reporter, entries: LogEntries) {
+        let (now, reported) = (Instant::now(), requests::count(&entries));
+        let taken = self.admitted(&reporter.workload, reported, now);
+        let records = requests::read(reporter, entries, taken);
+        let gone = self.requests.record(now, &reporter.workload, records);
+        let refused = (reported - taken) as u64;
+        self.requests.note_dropped(now, refused);
+        self.metrics.requests_reported(taken as u64);
+        self.metrics.limited_by(Limit::AccessLogEntriesOfAWorkload, refused);
+        self.metrics.limited_by(Limit::RequestsKept, gone);
+    }
+
+    /// How many of so many entries the workload may have taken now.
+    fn admitted(&self, workload: &WorkloadId, reported: usize, now: Instant) -> usize {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..reported).take_while(|_| rates.take(workload.clone(), now).is_ok()).count()
+    }
+}
+
+#[tonic::async_trait]
+impl AccessLogService for AccessLogReceiver {
+    async fn stream_access_logs(
+        &self,
+        request: Request<Streaming<StreamAccessLogsMessage>>,
+    ) -> Result<Response<StreamAccessLogsResponse>, Status> {
+        // The certificate is the truth; the node in the message is a claim and is not read.
+        let (workload, service) = peer::workload(&request)?;
+        let permit = self.streams.enter(&workload);
+        if permit.is_beyond {
+            self.metrics.limited(Limit::AccessLogStreamsOfAWorkload);
+        }
+        let trust_domain = self.trust_domain.clone();
+        let mut reporter = Reporter { workload, service, hop: Hop::Outbound, trust_domain };
+        let mut reports = request.into_inner();
+        loop {
+            let report = tokio::time::timeout(SILENCE, reports.message());
+            tokio::select! {
+                report = report => {
+                    let Ok(report) = report else { break };
+                    let Some(report) = report? else { break };
+                    if let Some(identifier) = &report.identifier {
+                        reporter.hop = hop(&identifier.log_name);
+                    }
+                    if let Some(entries) = report.log_entries {
+                        self.take(&reporter, entries);
+                    }
+                }
+                () = permit.replaced.cancelled() => {
+                    return Err(Status::resource_exhausted("newer streams of this workload took its place"));
+                }
+            }
+        }
+        Ok(Response::new(StreamAccessLogsResponse {}))
+    }
+}
+
+/// Which side of a sidecar a log is of.
+fn hop(log_name: &str) -> Hop {
+    if log_name == INBOUND_ACCESS_LOG { Hop::Inbound } else { Hop::Outbound }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::data::accesslog::v3::TcpAccessLogEntry;
+    use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::TcpAccessLogEntries;
+
+    use super::*;
+    use crate::requests::Wanted;
+
+    fn entries(count: usize) -> LogEntries {
+        LogEntries::TcpLogs(TcpAccessLogEntries { log_entry: vec![TcpAccessLogEntry::default(); count] })
+    }
+
+    #[test]
+    fn what_one_workload_says_too_much_is_counted_and_others_are_heard() {
+        let (requests, metrics) = (Requests::default(), Metrics::new());
+        let trust_domain = TrustDomain::try_new("mesh.local").unwrap();
+        let receiver = AccessLogReceiver::new(requests.clone(), metrics.clone(), trust_domain.clone());
+        let reporter = |workload: &str| Reporter {
+            workload: workload.parse().unwrap(),
+            service: "shop/cart".parse().unwrap(),
+            hop: hop("inbound"),
+            trust_domain: trust_domain.clone(),
+        };
+        receiver.take(&reporter("shop/loud"), entries(1200));
+        receiver.take(&reporter("shop/quiet"), entries(1));
+        let list = requests.list(Instant::now(), &Wanted { limit: 5000, ..Wanted::default() });
+        let quiet = list.items.iter().filter(|record| record.workload == "shop/quiet").count();
+        assert_eq!((quiet, list.items.len() as u64 + list.dropped), (1, 1201));
+        assert!(list.dropped > 150, "{}", list.dropped);
+        let text = metrics.render(0, 0);
+        let line =
+            format!("weft_limited_total{{limit=\"access_log_entries_of_a_workload\"}} {}", list.dropped);
+        assert!(text.contains(&line), "{text}");
+        assert!(text.contains(&format!("weft_requests_reported_total {}", list.items.len())), "{text}");
+    }
+}
