@@ -60,6 +60,8 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// Say why requests failed or were refused
+    Explain(Explain),
     /// Delete an object
     Delete(Delete),
     /// Tokens that workloads join with
@@ -162,6 +164,24 @@ pub struct Get {
     /// Namespace; all for a list, `default` for one object
     #[arg(short, long, env = "WEFT_NAMESPACE")]
     pub namespace: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// One request of the last ten minutes, hop by hop: the x-request-id that its answer carries
+    #[arg(long, value_name = "ID", conflicts_with = "recent", required_unless_present = "recent")]
+    pub request_id: Option<String>,
+    /// The newest requests that failed
+    #[arg(long)]
+    pub recent: bool,
+    /// Only calls from this service, NAMESPACE/SERVICE; `-` for any
+    #[arg(requires = "recent")]
+    pub from: Option<String>,
+    /// Only calls to this service
+    #[arg(requires = "recent")]
+    pub to: Option<String>,
     #[arg(short, long, default_value = "table")]
     pub output: Format,
 }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bootstrap;
 pub mod context;
 pub mod delete;
+pub mod explain;
 pub mod get;
 pub mod login;
 pub mod proxy;

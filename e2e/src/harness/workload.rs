@@ -331,6 +331,17 @@ impl Workload {
         self.wait_until_ready().await
     }
 
+    /// Ends the application; its sidecar stays.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn end_app(&mut self) -> anyhow::Result<()> {
+        if let Some(app) = self.app.take() {
+            app.end(END).await?;
+        }
+        Ok(())
+    }
+
     /// Kills everything at once, as a machine that loses power does.
     pub fn kill(&mut self) {
         for process in [self.proxy.take(), self.keep.take(), self.app.take()].into_iter().flatten() {

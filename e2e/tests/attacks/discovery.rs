@@ -384,6 +384,7 @@ async fn garbage_ends_the_call_and_nothing_else(mesh: &mut Mesh) -> anyhow::Resu
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
         "/envoy.service.health.v3.HealthDiscoveryService/StreamHealthCheck",
         "/envoy.service.metrics.v3.MetricsService/StreamMetrics",
+        "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
         "/weft.join.v1.JoinService/Join",
         "/weft.join.v1.JoinService/Renew",
     ] {

@@ -8,6 +8,8 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::cluster::v3::cluster_discovery_service_client::ClusterDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -289,6 +291,11 @@ pub async fn every_call(channel: &Channel, node: &str) -> Vec<(&'static str, Res
         MetricsServiceClient::new(channel.clone()).stream_metrics(report).await.map(|_| ())
     };
     outcomes.push(("StreamMetrics", metrics.await));
+    let logs = async {
+        let report = futures::stream::iter([StreamAccessLogsMessage::default()]);
+        AccessLogServiceClient::new(channel.clone()).stream_access_logs(report).await.map(|_| ())
+    };
+    outcomes.push(("StreamAccessLogs", logs.await));
     let csr_der = NewKey::plain().map(|key| key.csr().to_vec()).unwrap_or_default();
     let mut joining = JoinServiceClient::new(channel.clone());
     outcomes.push(("Renew", joining.renew(RenewRequest { csr_der }).await.map(|_| ())));

@@ -7,6 +7,7 @@ mod dashboards;
 mod dev;
 mod entry;
 mod existing_envoy;
+mod explain;
 mod grpc_routes;
 mod health;
 mod issuer;
