@@ -16,6 +16,7 @@ mod login;
 mod numbers;
 mod outage;
 mod owner;
+mod planted;
 mod protocols;
 mod refusal;
 mod replicas;
