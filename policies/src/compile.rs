@@ -16,6 +16,7 @@
 //!
 //! A proxy that does not take virtual hosts by VHDS is given them within one RouteConfiguration, see [`RouteForm`].
 
+mod access_log;
 mod cluster;
 mod compiled;
 mod endpoints;
@@ -23,6 +24,7 @@ mod health;
 mod hosts;
 mod http;
 mod inbound;
+mod local_reply;
 mod model;
 mod outbound;
 mod overrides;
@@ -38,6 +40,7 @@ mod wire;
 pub use compiled::{Compiled, RouteForm};
 pub use health::health_checks;
 pub use hosts::route_table;
+pub use inbound::application_ip;
 pub use model::{
     ControlPlaneAddresses, Health, Locality, Model, ProxyType, UpstreamListener, WorkloadState, Workloads,
 };

@@ -2,36 +2,22 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter, access_log,
-    access_log_filter, comparison_filter,
-};
-use envoy_types::pb::envoy::config::core::v3::{
-    DataSource, HttpProtocolOptions, RuntimeUInt32, SubstitutionFormatString, data_source,
-    substitution_format_string,
-};
+use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
-use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
-use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::stdout_access_log::AccessLogFormat;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper, http_connection_manager,
-    http_filter,
+    HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
 };
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use weft_api::names::WorkloadId;
 
-use super::wire;
+use super::access_log::{self, Side};
+use super::{local_reply, wire};
 
 /// A connection lives no longer than this, so that an identity that was replaced goes away in time.
 const CONNECTION_LIFE: Duration = Duration::from_secs(3600);
 /// A client must have sent its request head by then.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The access log's line for a refused request.
-const REFUSED: &str = concat!(
-    "[%START_TIME%] refused \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% ",
-    "from %DOWNSTREAM_PEER_URI_SAN% to %REQUESTED_SERVER_NAME%\n"
-);
-
 /// Routes that come by RDS.
 pub(super) fn by_rds(name: String) -> http_connection_manager::RouteSpecifier {
     http_connection_manager::RouteSpecifier::Rds(Rds {
@@ -42,16 +28,18 @@ pub(super) fn by_rds(name: String) -> http_connection_manager::RouteSpecifier {
 
 /// Requests of the application beside the sidecar. With `forwarding` they may go to hosts that are no services.
 pub(super) fn outbound(
+    workload: &WorkloadId,
     stat_prefix: &str,
     routes: http_connection_manager::RouteSpecifier,
     forwarding: Vec<HttpFilter>,
 ) -> Filter {
     let mut http_filters = forwarding;
-    let local_reply_config = (!http_filters.is_empty()).then(not_forwarded);
+    let local_reply_config = Some(local_reply::outbound(workload, !http_filters.is_empty()));
     http_filters.push(router());
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
         http_filters,
+        access_log: vec![access_log::of_requests(Side::Outbound)],
         local_reply_config,
         ..manager(stat_prefix, routes)
     };
@@ -61,6 +49,7 @@ pub(super) fn outbound(
 /// Requests of other workloads, to a port as people call it. Nothing here changes with policies: a new listener would
 /// drain the connections of the old one, and they would go on under the old policies meanwhile.
 pub(super) fn inbound(
+    workload: &WorkloadId,
     stat_prefix: &str,
     port: &str,
     routes: http_connection_manager::RouteSpecifier,
@@ -70,6 +59,8 @@ pub(super) fn inbound(
     http_filters.push(router());
     let manager = HttpConnectionManager {
         use_remote_address: Some(BoolValue { value: true }),
+        // Callers are workloads of the mesh: a request has one id on its whole way.
+        preserve_external_request_id: true,
         forward_client_cert_details: http_connection_manager::ForwardClientCertDetails::SanitizeSet as i32,
         set_current_client_cert_details: Some(http_connection_manager::SetCurrentClientCertDetails {
             uri: true,
@@ -77,8 +68,8 @@ pub(super) fn inbound(
             ..Default::default()
         }),
         upgrade_configs: upgrades(&["websocket"]),
-        access_log: vec![log_of_refusals()],
-        local_reply_config: Some(refusals(port)),
+        access_log: vec![access_log::of_refusals(), access_log::of_requests(Side::Inbound)],
+        local_reply_config: Some(local_reply::inbound(workload, port)),
         http_filters,
         ..manager(stat_prefix, routes)
     };
@@ -116,6 +107,7 @@ fn manager(stat_prefix: &str, routes: http_connection_manager::RouteSpecifier) -
         merge_slashes: true,
         path_with_escaped_slashes_action: http_connection_manager::PathWithEscapedSlashesAction::RejectRequest
             as i32,
+        always_set_request_id_in_response: true,
         server_header_transformation: http_connection_manager::ServerHeaderTransformation::PassThrough as i32,
         ..Default::default()
     }
@@ -131,72 +123,4 @@ fn upgrades(types: &[&str]) -> Vec<http_connection_manager::UpgradeConfig> {
         ..Default::default()
     };
     types.iter().map(upgrade).collect()
-}
-
-/// Gives each 403 that the sidecar itself answers a body: on an inbound listener only authorization answers so. The
-/// details name the rule that refused, the route's name tells who is allowed.
-fn refusals(port: &str) -> LocalReplyConfig {
-    let body = format!("access to {} denied: %RESPONSE_CODE_DETAILS%; %ROUTE_NAME%", wire::literal(port));
-    LocalReplyConfig { mappers: vec![reply(forbidden(), body)], ..Default::default() }
-}
-
-/// What the application is told of a host that no service has and that is not forwarded.
-fn not_forwarded() -> LocalReplyConfig {
-    let unresolved = AccessLogFilter {
-        filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
-            flags: vec!["DF".to_owned()],
-        })),
-    };
-    let unresolved = reply(
-        unresolved,
-        "no service of the mesh has the host name %REQ(:AUTHORITY)%, and it has no address that is forwarded to"
-            .to_owned(),
-    );
-    let own = reply(
-        forbidden(),
-        "%REQ(:AUTHORITY)% is an address of this machine, of its link or of a control plane: nothing is forwarded there"
-            .to_owned(),
-    );
-    LocalReplyConfig { mappers: vec![unresolved, own], ..Default::default() }
-}
-
-fn reply(filter: AccessLogFilter, body: String) -> ResponseMapper {
-    ResponseMapper {
-        filter: Some(filter),
-        body_format_override: Some(SubstitutionFormatString {
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            ..text_format(body)
-        }),
-        ..Default::default()
-    }
-}
-
-/// A line for each request that was answered 403: who asked what, and which rule refused it.
-fn log_of_refusals() -> AccessLog {
-    let log = StdoutAccessLog {
-        access_log_format: Some(AccessLogFormat::LogFormat(text_format(REFUSED.to_owned()))),
-    };
-    AccessLog {
-        name: "envoy.access_loggers.stdout".to_owned(),
-        filter: Some(forbidden()),
-        config_type: Some(access_log::ConfigType::TypedConfig(wire::any(&log))),
-    }
-}
-
-fn forbidden() -> AccessLogFilter {
-    let comparison = ComparisonFilter {
-        op: comparison_filter::Op::Eq as i32,
-        value: Some(RuntimeUInt32 { default_value: 403, runtime_key: "weft.refused".to_owned() }),
-    };
-    let filter = StatusCodeFilter { comparison: Some(comparison) };
-    AccessLogFilter { filter_specifier: Some(access_log_filter::FilterSpecifier::StatusCodeFilter(filter)) }
-}
-
-fn text_format(text: String) -> SubstitutionFormatString {
-    let text =
-        DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..Default::default() };
-    SubstitutionFormatString {
-        format: Some(substitution_format_string::Format::TextFormatSource(text)),
-        ..Default::default()
-    }
 }

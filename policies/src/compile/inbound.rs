@@ -25,6 +25,7 @@ use prost::Message;
 use weft_api::names::{INBOUND_LISTENER, ServiceId, inbound_cluster_name, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::access_log::{self, Side};
 use super::compiled::{Compiled, Origins};
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
@@ -52,7 +53,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
             } else {
                 origins.extend(authorization.origins());
             }
-            chains.push(chain(&service, port, model, &authorization));
+            chains.push(chain(workload, &service, port, model, &authorization));
             ports.push(port);
         }
     }
@@ -64,7 +65,8 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
 }
 
 /// Where the application listens: loopback of the family that the workload's address has.
-pub(super) fn application_ip(workload: &WorkloadState) -> IpAddr {
+#[must_use]
+pub fn application_ip(workload: &WorkloadState) -> IpAddr {
     // A workload whose sidecar has an address of its own on loopback (several on one machine) shares 127.0.0.1 too.
     match workload.address.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -89,6 +91,7 @@ fn listener(
             config_type: Some(listener_filter::ConfigType::TypedConfig(wire::any(&TlsInspector::default()))),
             ..Default::default()
         }],
+        access_log: vec![access_log::of_connections(Side::Inbound)],
         default_filter_chain: default_chain(ports, &chains),
         filter_chains: chains,
         ..Default::default()
@@ -99,11 +102,18 @@ fn listener(
 }
 
 /// One port of one service, chosen by its server name.
-fn chain(service: &ServiceId, port: &Port, model: &Model<'_>, authorization: &PortRbac) -> FilterChain {
+fn chain(
+    workload: &WorkloadState,
+    service: &ServiceId,
+    port: &Port,
+    model: &Model<'_>,
+    authorization: &PortRbac,
+) -> FilterChain {
     let name = inbound_cluster_name(service, port.name.as_str());
     let (filters, alpn) = if port.protocol.is_http() {
         let called = format!("{service} port {}", port.name);
-        let filter = http::inbound(&name, &called, http::by_rds(name.clone()), rbac::http_filters());
+        let filter =
+            http::inbound(&workload.id, &name, &called, http::by_rds(name.clone()), rbac::http_filters());
         (vec![filter], &tls::HTTP_ALPN[..])
     } else {
         (tcp_filters(&name, authorization), &[][..])

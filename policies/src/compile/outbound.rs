@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -15,6 +16,7 @@ use prost::Message;
 use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
+use super::access_log::{self, Side};
 use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
@@ -33,8 +35,9 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
         let routes = form.route_configuration(namespace);
         let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
         let filters = unknown_hosts::http_filters(model);
-        let filter = http::outbound(OUTBOUND_LISTENER, http::by_rds(routes), filters);
-        let compiled = listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default());
+        let filter = http::outbound(&workload.id, OUTBOUND_LISTENER, http::by_rds(routes), filters);
+        let compiled =
+            listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default(), Vec::new());
         Compiled { form: Some(form), ..compiled }
     });
     let mut compiled = Vec::from(by_host);
@@ -71,16 +74,16 @@ fn compile_upstream(
             hosts::refusing_upstream(&name, upstream, scope)
         };
         let refs = vec![routes.resource.key()];
-        let filter = http::outbound(&name, http::by_rds(name.clone()), Vec::new());
+        let filter = http::outbound(&workload.id, &name, http::by_rds(name.clone()), Vec::new());
         let origins = Origins::of_service(&upstream.service);
-        return vec![routes, listener(&name, upstream.bind, filter, refs, origins)];
+        return vec![routes, listener(&name, upstream.bind, filter, refs, origins, Vec::new())];
     }
     if is_seen {
         return vec![tcp_listener(&name, workload, upstream, port, model)];
     }
     // Connections are closed: there is nothing to say in their protocol.
     let filter = tcp_proxy(&name, None, vec![(UNRESOLVED.to_owned(), 1)]);
-    vec![listener(&name, upstream.bind, filter, Vec::new(), Origins::of_service(&upstream.service))]
+    vec![tcp(&name, upstream.bind, filter, Vec::new(), Origins::of_service(&upstream.service))]
 }
 
 fn tcp_listener(
@@ -111,7 +114,7 @@ fn tcp_listener(
         existing.map(|(cluster, _)| ResourceRef::new(ResourceKind::Cluster, cluster.as_str())).collect();
     let idle = traffic.idle_timeout.as_ref().map(|limit| limit.value.get());
     let filter = tcp_proxy(name, idle, clusters);
-    listener(name, upstream.bind, filter, refs.into_iter().collect(), origins)
+    tcp(name, upstream.bind, filter, refs.into_iter().collect(), origins)
 }
 
 fn tcp_proxy(name: &str, idle: Option<Duration>, clusters: Vec<(String, u32)>) -> Filter {
@@ -134,18 +137,25 @@ fn specifier(mut clusters: Vec<(String, u32)>) -> ClusterSpecifier {
     ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: weighted.collect() })
 }
 
+/// A listener for connections: how they end is told once, by it.
+fn tcp(name: &str, bind: SocketAddr, filter: Filter, refs: Vec<ResourceRef>, origins: Origins) -> Compiled {
+    listener(name, bind, filter, refs, origins, vec![access_log::of_connections(Side::Outbound)])
+}
+
 fn listener(
     name: &str,
     bind: SocketAddr,
     filter: Filter,
     refs: Vec<ResourceRef>,
     origins: Origins,
+    access_log: Vec<AccessLog>,
 ) -> Compiled {
     let listener = Listener {
         name: name.to_owned(),
         stat_prefix: name.to_owned(),
         address: Some(wire::socket(bind)),
         traffic_direction: TrafficDirection::Outbound as i32,
+        access_log,
         filter_chains: vec![FilterChain { filters: vec![filter], ..Default::default() }],
         ..Default::default()
     };

@@ -106,14 +106,20 @@ pub(super) fn any_tunnel() -> RouteMatch {
     }
 }
 
-/// A route that answers by itself, with this status and text.
+/// A route that answers by itself, with this status and text. It is named by what it says, so that an access log tells that
+/// too.
 pub(super) fn answer(r#match: RouteMatch, status: u32, text: &str) -> Route {
     let body = DataSource {
         specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
         ..Default::default()
     };
     let response = DirectResponseAction { status, body: Some(body), ..Default::default() };
-    Route { r#match: Some(r#match), action: Some(Action::DirectResponse(response)), ..Default::default() }
+    Route {
+        name: text.to_owned(),
+        r#match: Some(r#match),
+        action: Some(Action::DirectResponse(response)),
+        ..Default::default()
+    }
 }
 
 /// The cluster of a backend that exists and speaks what is carried there.

@@ -9,8 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, SocketAddress, address, config_source,
-    socket_address,
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress,
+    SubstitutionFormatString, address, config_source, data_source, socket_address,
+    substitution_format_string,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
@@ -117,6 +118,16 @@ pub(super) fn expression_of(expression: impl Into<String>) -> RegexMatcher {
 
 fn matcher(pattern: string_matcher::MatchPattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(pattern), ..Default::default() }
+}
+
+/// A format of an access log's line or of an answer's body.
+pub(super) fn text_format(text: String) -> SubstitutionFormatString {
+    let text =
+        DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..Default::default() };
+    SubstitutionFormatString {
+        format: Some(substitution_format_string::Format::TextFormatSource(text)),
+        ..Default::default()
+    }
 }
 
 /// Text that Envoy formats: `%` begins a command, so a literal one is doubled.
