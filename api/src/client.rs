@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::Host;
 use crate::rest::{
-    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus, RequestList,
-    RevokedProxy, TokenList, TokenRequest,
+    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus,
+    RequestList, RevokedProxy, TokenList, TokenRequest,
 };
 
 mod failure;

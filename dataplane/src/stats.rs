@@ -21,8 +21,8 @@ mod shard;
 mod text;
 
 pub use groups::{
-    AccessLogStats, BreakerStats, ClusterStats, DnsCacheStats, ExtAuthzClusterStats, HttpStats, ListenerStats,
-    OutlierStats, RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,
+    AccessLogStats, BreakerStats, ClusterStats, DnsCacheStats, ExtAuthzClusterStats, HttpStats,
+    ListenerStats, OutlierStats, RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,
 };
 pub use histogram::Histogram;
 pub use prometheus::{families, render_prometheus};

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::HostPort;
-use weft_store::{Change, Entry, Event, Lease, Store, StoreExt, Txn};
+use weft_store::{Entry, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
 const PREFIX: &str = "replicas/";
 const LEASE: Duration = Duration::from_secs(10);
@@ -70,10 +70,10 @@ async fn follow(store: Arc<dyn Store>, own: String, others: watch::Sender<Others
     };
     while let Some(change) = changes.next().await {
         match change {
-            Change::Snapshot(snapshot) => {
+            FollowUpdate::Snapshot(snapshot) => {
                 others.send_replace(snapshot.entries.iter().filter_map(read).collect());
             }
-            Change::Batch(batch) => others.send_modify(|others| {
+            FollowUpdate::Batch(batch) => others.send_modify(|others| {
                 for event in &batch.events {
                     match event {
                         Event::Put(entry) => others.extend(read(entry)),

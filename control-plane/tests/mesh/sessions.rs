@@ -45,7 +45,9 @@ impl<'a> Browser<'a> {
     }
 
     async fn by_token(plane: &'a Plane) -> Self {
-        Self::sign_in(plane, json!({"token": plane.token})).await.unwrap_or_else(|answer| panic!("{}", answer.body))
+        Self::sign_in(plane, json!({"token": plane.token}))
+            .await
+            .unwrap_or_else(|answer| panic!("{}", answer.body))
     }
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -107,7 +109,11 @@ async fn code_of_an_operator_signs_in_once() {
     assert_eq!((again.status, again.cookie), (401, None));
     browser.ask("PATCH", "/v1/session", r#"{"mode": "Changes"}"#).await;
     let spreads = browser.ask("POST", "/v1/login-codes", "").await;
-    assert_eq!((spreads.status, &spreads.body["code"]), (403, &json!("token_needed")), "a session makes no other");
+    assert_eq!(
+        (spreads.status, &spreads.body["code"]),
+        (403, &json!("token_needed")),
+        "a session makes no other"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

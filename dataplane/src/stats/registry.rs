@@ -60,6 +60,19 @@ impl Scope {
         }
     }
 
+    /// A scope `KIND.NAME` below this one whose name is a label: `http.PREFIX` below a listener.
+    #[must_use]
+    pub fn tagged_child(&self, kind: &str, label: &'static str, name: &str) -> Self {
+        let mut labels = self.labels.clone();
+        // Envoy writes the label of the inner name first.
+        labels.insert(0, (label, sanitize(name).into()));
+        Self {
+            prefix: join(&self.prefix, &format!("{kind}.{}", sanitize(name))),
+            family: join(&self.family, kind),
+            labels,
+        }
+    }
+
     /// The text before the last dot of this scope's names.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -357,6 +370,23 @@ mod tests {
         assert_eq!((family.as_str(), &*labels[0].1), ("envoy_cluster_upstream_rq", "503"));
         let (family, labels) = exposition(&Scope::http("in"), "downstream_cx_http1_total");
         assert_eq!((family.as_str(), labels.len()), ("envoy_http_downstream_cx_http1_total", 1));
+    }
+
+    #[test]
+    fn the_inner_name_of_a_nested_scope_is_the_first_label() {
+        let scope =
+            Scope::listener("127.0.0.1:80").tagged_child("http", "envoy_http_conn_manager_prefix", "in");
+        let (family, labels) = exposition(&scope, "downstream_rq_5xx");
+        assert_eq!(family, "envoy_listener_http_downstream_rq_xx");
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            labels,
+            [
+                "envoy_response_code_class=5",
+                "envoy_http_conn_manager_prefix=in",
+                "envoy_listener_address=127.0.0.1_80"
+            ]
+        );
     }
 
     #[test]
