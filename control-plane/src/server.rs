@@ -403,7 +403,12 @@ impl ServerParts {
             self.clock.clone(),
         );
         let trust_domain = self.authority.trust_domain().clone();
-        let logs = AccessLogReceiver::new(self.requests.clone(), self.metrics.clone(), trust_domain);
+        let logs = AccessLogReceiver::new(
+            self.requests.clone(),
+            self.metrics.clone(),
+            trust_domain,
+            self.reconciler.published(),
+        );
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
             .into_routes()

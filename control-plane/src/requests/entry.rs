@@ -3,6 +3,8 @@
 //! What a sidecar reports is its word: texts are cut, control characters and queries taken out. Whose report it is, the
 //! certificate says.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, RequestMethod};
@@ -17,6 +19,7 @@ use weft_api::cause::{Ending, Explanation, explain};
 use weft_api::names::inbound_port;
 use weft_api::rest::{Hop, RequestRecord};
 use weft_api::{Destination, ServiceId, SpiffeId, TrustDomain, WorkloadId};
+use weft_policies::PolicySet;
 
 /// Bytes of a text that is kept.
 const LONG: usize = 512;
@@ -34,6 +37,8 @@ pub struct Reporter {
     pub hop: Hop,
     /// Whose identities these are.
     pub trust_domain: TrustDomain,
+    /// The services that there are.
+    pub set: Arc<PolicySet>,
 }
 
 /// Reads as many entries of a report as `limit` says.
@@ -99,10 +104,13 @@ impl Reporter {
         let peer = peer(common);
         let caller = peer.as_deref().and_then(|peer| peer.parse::<SpiffeId>().ok()).and_then(service_of);
         let called = Destination::parse(&common.upstream_cluster);
+        let by_host = || match self.hop {
+            Hop::Outbound => self.by_host(record.authority.as_deref()?),
+            Hop::Inbound => None,
+        };
+        let called_service = called.as_ref().map(|called| called.service.clone()).or_else(by_host);
         let (source, destination) = match self.hop {
-            Hop::Outbound => {
-                (Some(self.service.clone()), called.as_ref().map(|called| called.service.clone()))
-            }
+            Hop::Outbound => (Some(self.service.clone()), called_service.clone()),
             Hop::Inbound => {
                 // A workload may be a member of other services of its namespace too.
                 let port = inbound_port(&common.upstream_cluster).map(|(service, _)| service);
@@ -110,7 +118,7 @@ impl Reporter {
                 (caller, Some(own.unwrap_or_else(|| self.service.clone())))
             }
         };
-        let expected = called.as_ref().map(|called| SpiffeId::service(&self.trust_domain, &called.service));
+        let expected = called_service.as_ref().map(|service| SpiffeId::service(&self.trust_domain, service));
         let record = RequestRecord {
             at: millis(common.start_time.as_ref()),
             hop: self.hop,
@@ -131,6 +139,7 @@ impl Reporter {
         let from = common.downstream_direct_remote_address.as_ref().and_then(address);
         let expected = expected.map(|id| id.to_string());
         let called = called.map(|called| format!("{} port {}", called.service, called.port));
+        let called = called.or_else(|| called_service.map(|service| service.to_string()));
         let ending = Ending {
             hop: record.hop,
             workload: &record.workload,
@@ -148,6 +157,21 @@ impl Reporter {
         };
         let Explanation { reason, remedy, policy } = explain(&ending);
         RequestRecord { reason, remedy, policy, ..record }
+    }
+}
+
+impl Reporter {
+    /// The service that a host name means to the caller: an Envoy that found no endpoint does not say in which cluster.
+    fn by_host(&self, authority: &str) -> Option<ServiceId> {
+        let host = authority.split(':').next().unwrap_or_default();
+        let parts: Vec<&str> = host.split('.').collect();
+        let (name, namespace) = match parts[..] {
+            [name] => (name, self.workload.namespace.as_str()),
+            [name, namespace] | [name, namespace, "mesh"] => (name, namespace),
+            _ => return None,
+        };
+        let service = ServiceId::try_new(namespace, name).ok()?;
+        self.set.service(&service).map(|_| service)
     }
 }
 

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{
 };
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
 use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use weft_api::names::INBOUND_ACCESS_LOG;
 use weft_api::rest::Hop;
@@ -17,6 +18,7 @@ use weft_xds::transport::buckets::{Buckets, Rate};
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::metrics::{Limit, Metrics};
+use crate::reconciler::Published;
 use crate::requests::{self, Reporter, Requests};
 
 /// Streams of one workload. Each worker thread of an Envoy has up to four: of requests and of connections, of either side.
@@ -34,6 +36,7 @@ pub struct AccessLogReceiver {
     requests: Requests,
     metrics: Metrics,
     trust_domain: TrustDomain,
+    published: watch::Receiver<Published>,
     streams: StreamLimit,
     // A lock because streams come in tasks of their own; held for a look at one bucket.
     rates: Arc<Mutex<Buckets<WorkloadId>>>,
@@ -42,9 +45,14 @@ pub struct AccessLogReceiver {
 impl AccessLogReceiver {
     /// Keeps what comes.
     #[must_use]
-    pub fn new(requests: Requests, metrics: Metrics, trust_domain: TrustDomain) -> Self {
+    pub fn new(
+        requests: Requests,
+        metrics: Metrics,
+        trust_domain: TrustDomain,
+        published: watch::Receiver<Published>,
+    ) -> Self {
         let rates = Arc::new(Mutex::new(Buckets::new(RATE, Instant::now())));
-        Self { requests, metrics, trust_domain, streams: StreamLimit::new(MOST_STREAMS), rates }
+        Self { requests, metrics, trust_domain, published, streams: StreamLimit::new(MOST_STREAMS), rates }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -85,7 +93,8 @@ impl AccessLogService for AccessLogReceiver {
             self.metrics.limited(Limit::AccessLogStreamsOfAWorkload);
         }
         let trust_domain = self.trust_domain.clone();
-        let mut reporter = Reporter { workload, service, hop: Hop::Outbound, trust_domain };
+        let set = Arc::default();
+        let mut reporter = Reporter { workload, service, hop: Hop::Outbound, trust_domain, set };
         let mut reports = request.into_inner();
         loop {
             let report = tokio::time::timeout(SILENCE, reports.message());
@@ -96,6 +105,7 @@ impl AccessLogService for AccessLogReceiver {
                     if let Some(identifier) = &report.identifier {
                         reporter.hop = hop(&identifier.log_name);
                     }
+                    reporter.set = Arc::clone(&self.published.borrow().set);
                     if let Some(entries) = report.log_entries {
                         self.take(&reporter, entries);
                     }
@@ -130,12 +140,15 @@ mod tests {
     fn what_one_workload_says_too_much_is_counted_and_others_are_heard() {
         let (requests, metrics) = (Requests::default(), Metrics::new());
         let trust_domain = TrustDomain::try_new("mesh.local").unwrap();
-        let receiver = AccessLogReceiver::new(requests.clone(), metrics.clone(), trust_domain.clone());
+        let (_publish, published) = watch::channel(Published::default());
+        let receiver =
+            AccessLogReceiver::new(requests.clone(), metrics.clone(), trust_domain.clone(), published);
         let reporter = |workload: &str| Reporter {
             workload: workload.parse().unwrap(),
             service: "shop/cart".parse().unwrap(),
             hop: hop("inbound"),
             trust_domain: trust_domain.clone(),
+            set: Arc::default(),
         };
         receiver.take(&reporter("shop/loud"), entries(1200));
         receiver.take(&reporter("shop/quiet"), entries(1));

@@ -94,7 +94,7 @@ impl Scene<'_> {
         let (name, word) = (catalog(self.beside), self.beside.word());
         let denied = format!("rule shop/no-admin-{word}/admin denies this to {}", self.caller.spiffe());
         let allowed = format!("allowed only by AuthorizationPolicy shop/operators-{word}");
-        let empty = format!("no healthy endpoint of shop/empty-{word} port http");
+        let empty = format!("no healthy endpoint of shop/empty-{word}");
         for (url, status, words) in [
             (format!("http://{name}/admin"), 403, denied.as_str()),
             (format!("http://{name}:8081/"), 403, allowed.as_str()),

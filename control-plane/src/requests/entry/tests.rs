@@ -17,6 +17,7 @@ fn reporter(hop: Hop) -> Reporter {
         service: "shop/cart".parse().unwrap(),
         hop,
         trust_domain: TrustDomain::try_new("mesh.local").unwrap(),
+        set: Arc::default(),
     }
 }
 
