@@ -17,10 +17,21 @@ pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let row = if args.output == Format::Wide { wide_row } else { proxy_row };
-    output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(row).collect())?;
+    let reasons: Vec<Option<String>> = proxies.items.iter().map(reason).collect();
+    if reasons.iter().all(Option::is_none) {
+        output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(row).collect())?;
+    } else {
+        // Where all is well, the table fits into 80 columns.
+        let head: Vec<&str> = PROXY_HEAD.into_iter().chain(["REASON"]).collect();
+        let rows = || {
+            let reasons = reasons.iter().map(|reason| reason.clone().unwrap_or_default());
+            let rows = proxies.items.iter().map(row).zip(reasons);
+            rows.map(|(row, reason)| row.into_iter().chain([reason]).collect()).collect()
+        };
+        output::print(args.output, &proxies, &head, rows)?;
+    }
     if matches!(args.output, Format::Table | Format::Wide) {
-        let notes = |proxy| elsewhere(proxy).into_iter().chain(unheard(proxy));
-        for note in proxies.items.iter().flat_map(notes) {
+        for note in proxies.items.iter().filter_map(elsewhere) {
             println!("{note}");
         }
     }
@@ -38,19 +49,45 @@ fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
         .then(|| format!("{}: peers reach it at {}; its join came from {from}", proxy.id, proxy.address))
 }
 
-/// What is to be said of a proxy that peers are not told of: why, or, if it is in sync and takes no listeners, that it is an
-/// Envoy with listeners of its own.
-fn unheard(proxy: &ProxyStatus) -> Option<String> {
-    if let Some(reason) = &proxy.health_reason {
-        return Some(format!("{}: {reason}", proxy.id));
+/// What is wrong with a proxy, the worst first; nothing of one that is well.
+fn reason(proxy: &ProxyStatus) -> Option<String> {
+    let refused =
+        proxy.types.iter().flat_map(|(name, status)| status.refused.iter().map(move |one| (name, one)));
+    if let Some((name, refusal)) = refused.into_iter().next() {
+        let names = refusal.resources.join(", ");
+        return Some(format!("{name} refused {names}: {}", first_line(&refusal.message)));
     }
-    let takes_none = proxy.types.get("LDS").is_none_or(|listeners| listeners.sent == 0);
-    (proxy.health == "Starting" && proxy.sync == Sync::Synced && takes_none).then(|| {
-        format!(
-            "{}: takes no listener from the control plane, so peers are not told of it; join with --client if it only calls",
-            proxy.id
-        )
-    })
+    if let Some(certificate) = &proxy.certificate
+        && output::is_past(certificate.expires_at)
+    {
+        return Some("its certificate has expired: look into its log, or let it join again".to_owned());
+    }
+    if let Some(reason) = &proxy.health_reason {
+        return Some(reason.clone());
+    }
+    match proxy.sync {
+        Sync::Disconnected => Some("it has no stream: it is down, or cannot reach the control plane".to_owned()),
+        Sync::HeldBack => Some("a part is held back; weft proxy status tells more".to_owned()),
+        Sync::Synced if takes_no_listener(proxy) => Some(
+            "takes no listener from the control plane, so peers are not told of it; join with --client if it only calls"
+                .to_owned(),
+        ),
+        Sync::Synced | Sync::Pending | Sync::Refused => None,
+    }
+}
+
+/// An Envoy with listeners of its own, that joined as one that others call.
+fn takes_no_listener(proxy: &ProxyStatus) -> bool {
+    let none = proxy.types.get("LDS").is_none_or(|listeners| listeners.sent == 0);
+    proxy.health == "Starting" && none
+}
+
+/// A refusal's first line, cut: the table has one line for each proxy.
+fn first_line(message: &str) -> String {
+    const MOST: usize = 120;
+    let line = message.lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(MOST).collect();
+    if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
 
 pub async fn revoke(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! Who is connected, what each was sent, took and refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -11,7 +12,7 @@ use weft_api::rest::{
     CertificateStatus, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
-use weft_policies::compile::{Health, ProxyType, WorkloadState};
+use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
 use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
@@ -95,7 +96,7 @@ async fn describe(
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
-        health_reason: no_service(state, &snapshot.published.set),
+        health_reason: health_reason(state, &snapshot.published.set),
         certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
         version: state.labels.get("version").or_else(|| state.declared_labels.get("version")).cloned(),
         zone: Some(state.locality.zone.clone()).filter(|zone| !zone.is_empty()),
@@ -192,10 +193,30 @@ pub fn health_word(state: &WorkloadState) -> &'static str {
     }
 }
 
-/// Why a workload stays what it was when it joined: nothing is compiled for a Service that does not exist.
-fn no_service(state: &WorkloadState, set: &PolicySet) -> Option<String> {
-    let service = state.identity.as_ref().filter(|_| state.health == Health::Starting)?;
-    set.service(service).is_none().then(|| format!("its Service {service} does not exist; apply one"))
+/// Why a workload is not healthy, where there is more to say.
+fn health_reason(state: &WorkloadState, set: &PolicySet) -> Option<String> {
+    match state.health {
+        // Nothing is compiled for a Service that does not exist: it stays what it was when it joined.
+        Health::Starting => {
+            let service = state.identity.as_ref()?;
+            let missing = set.service(service).is_none();
+            return missing.then(|| format!("its Service {service} does not exist; apply one"));
+        }
+        Health::Degraded => return Some("its sidecar has lost its stream a while ago".to_owned()),
+        Health::Draining => return Some("it says goodbye, or has been away for long".to_owned()),
+        Health::Healthy | Health::Unhealthy => {}
+    }
+    let ((service, name), health) = state.port_health.iter().max_by_key(|(_, health)| **health)?;
+    let port = &set.service(service)?.spec.port(&name.parse().ok()?)?;
+    let address = SocketAddr::new(application_ip(state), state.app_port(port));
+    let fails = match health {
+        Health::Healthy => return None,
+        Health::Starting => "has not answered yet",
+        Health::Unhealthy | Health::Degraded | Health::Draining => {
+            "does not answer, or not as its healthCheck asks"
+        }
+    };
+    Some(format!("the application of port {name} {fails} on {address}"))
 }
 
 /// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.

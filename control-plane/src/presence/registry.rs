@@ -31,6 +31,8 @@ pub type PortHealth = BTreeMap<(ServiceId, String), Health>;
 #[derive(Debug)]
 struct Report {
     health: PortHealth,
+    /// Ports that were healthy at some time: what fails there now has not just begun to start.
+    answered: BTreeSet<(ServiceId, String)>,
     /// Since when nobody reports here any more; another replica may take over.
     ended: Option<Instant>,
 }
@@ -152,9 +154,18 @@ impl Registry {
 
     /// The sidecar's report about its application. Of workloads that nobody knows nothing is kept.
     pub fn reported(&mut self, id: &WorkloadId, health: PortHealth, is_known: bool) {
-        if is_known {
-            self.reported.insert(id.clone(), Report { health, ended: None });
+        if !is_known {
+            return;
         }
+        let mut answered = self.reported.remove(id).map(|before| before.answered).unwrap_or_default();
+        let good = health.iter().filter(|(_, health)| **health == Health::Healthy);
+        answered.extend(good.map(|(port, _)| port.clone()));
+        let seen = |(port, health): ((ServiceId, String), Health)| {
+            let starts = health == Health::Unhealthy && !answered.contains(&port);
+            (port, if starts { Health::Starting } else { health })
+        };
+        let health = health.into_iter().map(seen).collect();
+        self.reported.insert(id.clone(), Report { health, answered, ended: None });
     }
 
     /// The sidecar's stream of reports ended here. What it said holds until it is silent for too long.
@@ -276,8 +287,7 @@ impl Registry {
         state.health = self.health(id);
         state.port_health = self.port_health(id);
         // A service that is not checked any more has no reports to go by.
-        let is_checked =
-            |service: &ServiceId| set.service(service).is_some_and(|s| s.spec.health_check.is_some());
+        let is_checked = |service: &ServiceId| set.service(service).is_some_and(|s| s.spec.is_checked());
         state.port_health.retain(|(service, _), health| *health != Health::Healthy && is_checked(service));
         Some(state)
     }

@@ -75,6 +75,7 @@ enum StoredHealth {
     Degraded,
     Unhealthy,
     Draining,
+    Starting,
 }
 
 impl StoredReport {
@@ -134,9 +135,9 @@ fn write(health: Health) -> StoredHealth {
     match health {
         Health::Healthy => StoredHealth::Healthy,
         Health::Degraded => StoredHealth::Degraded,
-        // What speaks of a port is a check of its application: that starts nothing.
-        Health::Unhealthy | Health::Starting => StoredHealth::Unhealthy,
+        Health::Unhealthy => StoredHealth::Unhealthy,
         Health::Draining => StoredHealth::Draining,
+        Health::Starting => StoredHealth::Starting,
     }
 }
 
@@ -146,6 +147,7 @@ fn read(health: StoredHealth) -> Health {
         StoredHealth::Degraded => Health::Degraded,
         StoredHealth::Unhealthy => Health::Unhealthy,
         StoredHealth::Draining => Health::Draining,
+        StoredHealth::Starting => Health::Starting,
     }
 }
 

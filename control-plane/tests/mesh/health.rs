@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
+use envoy_types::pb::envoy::config::core::v3::health_check::HealthChecker;
 use envoy_types::pb::envoy::service::health::v3::health_check_request_or_endpoint_health_response::RequestType;
 use envoy_types::pb::envoy::service::health::v3::health_discovery_service_client::HealthDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::health::v3::{
@@ -73,7 +74,6 @@ pub fn checked(name: &str, path: &str) -> String {
 }
 
 fn paths(assignment: &HealthCheckSpecifier) -> Vec<String> {
-    use envoy_types::pb::envoy::config::core::v3::health_check::HealthChecker;
     let checks = assignment.cluster_health_checks.iter().flat_map(|cluster| &cluster.health_checks);
     checks
         .map(|check| match &check.health_checker {
@@ -104,9 +104,36 @@ async fn report_of_a_sidecar_becomes_the_health_of_its_endpoint() {
     assert_eq!(paths(&checker.assignment().await), ["/alive"]);
     checker.report("inbound/shop/cart/http", HealthStatus::Unhealthy).await;
     watcher.until_health("shop/cart/http", HealthStatus::Unhealthy as i32).await;
-    plane.apply(&service("cart")).await;
+    plane.apply(&service("cart").replace("spec: {", "spec: {healthCheck: {none: {}}, ")).await;
     assert!(checker.assignment().await.cluster_health_checks.is_empty());
     watcher.until_health("shop/cart/http", HealthStatus::Healthy as i32).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_that_says_nothing_is_checked_by_a_connection_and_one_that_never_answered_is_starting() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&plane.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&plane.join_token("shop/cart").await, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let mut watcher = Sidecar::start(&web, plane.running.xds).await;
+    let _cart = Sidecar::start(&cart, plane.running.xds).await.go_on();
+    let mut checker = Checker::open(&cart, plane.running.xds).await;
+    let assignment = checker.assignment().await;
+    let checks = assignment.cluster_health_checks.iter().flat_map(|cluster| &cluster.health_checks);
+    let checks: Vec<_> = checks.map(|check| check.health_checker.clone().unwrap()).collect();
+    assert!(matches!(&checks[..], [HealthChecker::TcpHealthCheck(_)]), "{checks:?}");
+    for (health, eds, word) in [
+        (HealthStatus::Unhealthy, HealthStatus::Unhealthy, "Starting"),
+        (HealthStatus::Healthy, HealthStatus::Healthy, "Healthy"),
+        (HealthStatus::Unhealthy, HealthStatus::Unhealthy, "Unhealthy"),
+    ] {
+        checker.report("inbound/shop/cart/http", health).await;
+        watcher.until_health("shop/cart/http", eds as i32).await;
+        let proxy = plane.client.proxy("shop/cart-1").await.unwrap();
+        assert_eq!(proxy.health, word);
+        let reason = proxy.health_reason.unwrap_or_default();
+        assert_eq!(reason.contains("the application of port http"), word != "Healthy", "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,7 +98,8 @@ fn status(health: Health) -> HealthStatus {
     match health {
         Health::Healthy => HealthStatus::Healthy,
         Health::Degraded => HealthStatus::Degraded,
-        Health::Unhealthy => HealthStatus::Unhealthy,
-        Health::Draining | Health::Starting => HealthStatus::Draining,
+        // One whose sidecar does not listen yet is left out: this application is what has not answered yet.
+        Health::Unhealthy | Health::Starting => HealthStatus::Unhealthy,
+        Health::Draining => HealthStatus::Draining,
     }
 }

@@ -21,24 +21,20 @@ use crate::kinds::service::{self, HttpProbe, Port, Probe, Protocol};
 /// How often a sidecar tells what it found.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the sidecar of this workload checks: each port of its services whose `healthCheck` speaks of it, named by
-/// [`inbound_cluster_name`]. None when nothing is to be checked.
+/// What the sidecar of this workload checks: each port of its services that `healthCheck` speaks of, or by a connection to
+/// each where there is none, named by [`inbound_cluster_name`]. None when nothing is to be checked.
 #[must_use]
 pub fn health_checks(workload: &WorkloadId, model: &Model<'_>) -> Option<HealthCheckSpecifier> {
     let state = model.workloads.get(workload).filter(|state| state.has_sidecar())?;
     let mut checks = Vec::new();
     for (service, spec) in model.services_of(state) {
-        let Some(check) = &spec.health_check else { continue };
+        let check = spec.health_check();
         let Some(probe) = check.probe() else { continue };
         for port in spec.ports.iter().filter(|port| probe.fits(port.protocol)) {
             let target = wire::address(application_ip(state), state.app_port(port));
-            checks.push(cluster_check(
-                &service,
-                port,
-                check,
-                checker(state.proxy, port.protocol, probe),
-                Endpoint { address: Some(target), ..Default::default() },
-            ));
+            let Some(checker) = checker(state.proxy, port.protocol, probe) else { continue };
+            let application = Endpoint { address: Some(target), ..Default::default() };
+            checks.push(cluster_check(&service, port, &check, checker, application));
         }
     }
     let interval = Some(wire::duration(REPORT_INTERVAL));
@@ -69,8 +65,8 @@ fn cluster_check(
     }
 }
 
-fn checker(proxy: ProxyType, protocol: Protocol, probe: Probe<'_>) -> health_check::HealthChecker {
-    match (probe, proxy) {
+fn checker(proxy: ProxyType, protocol: Protocol, probe: Probe<'_>) -> Option<health_check::HealthChecker> {
+    Some(match (probe, proxy) {
         (Probe::Http(http), _) => health_check::HealthChecker::HttpHealthCheck(http_check(protocol, http)),
         (Probe::Grpc(grpc), ProxyType::Envoy) => {
             health_check::HealthChecker::HttpHealthCheck(grpc_over_http(&grpc.service))
@@ -84,7 +80,8 @@ fn checker(proxy: ProxyType, protocol: Protocol, probe: Probe<'_>) -> health_che
         (Probe::Tcp, _) => {
             health_check::HealthChecker::TcpHealthCheck(health_check::TcpHealthCheck::default())
         }
-    }
+        (Probe::None, _) => return None,
+    })
 }
 
 /// gRPC's health protocol as stock Envoy can speak it by HDS, whose clusters are never HTTP/2 and so refuse Envoy's

@@ -95,7 +95,7 @@ pub enum Health {
     Unhealthy,
     /// No new ones: it is leaving.
     Draining,
-    /// Not yet: its sidecar has not taken its listeners.
+    /// Not yet: its sidecar has not taken its listeners, or its application has not answered yet.
     Starting,
 }
 

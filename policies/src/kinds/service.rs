@@ -1,5 +1,6 @@
 //! Service: a name, its ports, and which workloads are its members.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -14,7 +15,7 @@ mod health_check;
 mod spec;
 
 pub use super::port::{Port, Protocol};
-pub use health_check::{GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe};
+pub use health_check::{GrpcProbe, HealthCheck, HttpProbe, NoProbe, Probe, TcpProbe};
 
 /// How many bytes `PORT.SERVICE.NAMESPACE` and `WORKLOAD.SERVICE.NAMESPACE` may have without dots: with the two dots,
 /// one more and a trust domain of 120 bytes they stay below the 253 of a DNS name.
@@ -32,7 +33,7 @@ pub struct Service {
     /// Named parts of the members, which a route can choose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subsets: Vec<Subset>,
-    /// How each sidecar checks its own application.
+    /// How each sidecar checks its own application; by a connection to each port where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
     /// More names by which callers know it.
@@ -110,6 +111,18 @@ impl Service {
             let name = subset.map(|subset| subset.name.as_str());
             (cluster_name(service, port.name.as_str(), name), subset)
         })
+    }
+
+    /// How each sidecar checks its own application.
+    #[must_use]
+    pub fn health_check(&self) -> Cow<'_, HealthCheck> {
+        self.health_check.as_ref().map_or_else(|| Cow::Owned(HealthCheck::implicit()), Cow::Borrowed)
+    }
+
+    /// Whether an application is checked at all.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.health_check.as_ref().is_none_or(|check| check.none.is_none())
     }
 
     /// The subset with this name.

@@ -7,7 +7,7 @@ use crate::finding::{Code, Findings};
 use crate::kinds::port::{Port, Protocol};
 use crate::value::{StatusRange, Timespan};
 
-/// How each sidecar checks its own application. Exactly one of `http`, `grpc` and `tcp` is set.
+/// How each sidecar checks its own application. Exactly one of `http`, `grpc`, `tcp` and `none` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthCheck {
@@ -20,6 +20,9 @@ pub struct HealthCheck {
     /// A connection to each port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpProbe>,
+    /// No check at all: the application counts as healthy whenever its sidecar is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoProbe>,
     /// Time between two checks of one application.
     #[serde(default = "HealthCheck::default_interval")]
     pub interval: Timespan,
@@ -61,6 +64,11 @@ pub struct GrpcProbe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpProbe {}
 
+/// Nothing is checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NoProbe {}
+
 /// The one probe of a [`HealthCheck`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe<'a> {
@@ -70,6 +78,8 @@ pub enum Probe<'a> {
     Grpc(&'a GrpcProbe),
     /// A connection to each port.
     Tcp,
+    /// Nothing.
+    None,
 }
 
 impl Probe<'_> {
@@ -80,6 +90,7 @@ impl Probe<'_> {
             Self::Http(_) => matches!(protocol, Protocol::Http | Protocol::Http2),
             Self::Grpc(_) => matches!(protocol, Protocol::Grpc),
             Self::Tcp => true,
+            Self::None => false,
         }
     }
 }
@@ -88,11 +99,27 @@ impl HealthCheck {
     /// The one probe that is set; `None` only in a spec that `check` refuses.
     #[must_use]
     pub fn probe(&self) -> Option<Probe<'_>> {
-        match (&self.http, &self.grpc, &self.tcp) {
-            (Some(http), None, None) => Some(Probe::Http(http)),
-            (None, Some(grpc), None) => Some(Probe::Grpc(grpc)),
-            (None, None, Some(_)) => Some(Probe::Tcp),
+        match (&self.http, &self.grpc, &self.tcp, &self.none) {
+            (Some(http), None, None, None) => Some(Probe::Http(http)),
+            (None, Some(grpc), None, None) => Some(Probe::Grpc(grpc)),
+            (None, None, Some(_), None) => Some(Probe::Tcp),
+            (None, None, None, Some(_)) => Some(Probe::None),
             _ => None,
+        }
+    }
+
+    /// What holds where a Service says nothing: an application that does not listen is found, whatever it speaks.
+    #[must_use]
+    pub fn implicit() -> Self {
+        Self {
+            http: None,
+            grpc: None,
+            tcp: Some(TcpProbe {}),
+            none: None,
+            interval: Timespan::from_secs(2),
+            timeout: Self::default_timeout(),
+            healthy_threshold: Self::default_healthy_threshold(),
+            unhealthy_threshold: 2,
         }
     }
 
@@ -115,8 +142,9 @@ impl HealthCheck {
     pub(super) fn check(&self, ports: &[Port], out: &mut Findings) {
         match self.probe() {
             None => {
-                out.add(Code::Inconsistent, "exactly one of http, grpc and tcp must be set");
+                out.add(Code::Inconsistent, "exactly one of http, grpc, tcp and none must be set");
             }
+            Some(Probe::None) => {}
             Some(probe) if !ports.iter().any(|port| probe.fits(port.protocol)) => {
                 out.add(Code::ProtocolMismatch, "no port of this service speaks what the health check asks")
                     .hint("http checks HTTP and HTTP2 ports, grpc checks GRPC ports, tcp checks any");
