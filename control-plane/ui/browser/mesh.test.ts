@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { launch, type Opened, open, picture } from "./chromium";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
@@ -36,9 +36,7 @@ beforeAll(async () => {
   for (const stream of [up.stdout, up.stderr]) stream?.on("data", (text) => (said += text));
   browser = await launch();
   // Before the sidecars are there: the page is open while the mesh comes up.
-  await expect
-    .poll(() => weft("ui").catch(() => `not yet: ${said}`), { timeout: 60_000 })
-    .toContain("/ui/login#");
+  await vi.waitUntil(() => weft("ui").then(Boolean, () => false), { timeout: 60_000, interval: 200 });
 });
 
 afterAll(async () => {

@@ -6,7 +6,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Icon, type IconName } from "../parts/icons";
 import { ask, go, pathOf } from "../router";
 import { theme } from "../theme";
-import { type Arrangement, type Box, type Place, placeBeside } from "./arrange";
+import { type Arrangement, type Box, type Place, placeBeside, type Question } from "./arrange";
 import { Canvas, type View } from "./canvas";
 import { boxOf, Card, isLarge, PILL, Pill, Trouble } from "./cards";
 import { laidOut } from "./layout";
@@ -107,6 +107,7 @@ class Stage {
   readonly canvas: Canvas;
   private arrangement: Arrangement | null = null;
   private asking = false;
+  private askAgain = false;
   private ended = false;
   private touched = false;
   private latest: Graph = { nodes: [], links: [] };
@@ -176,12 +177,16 @@ class Stage {
 
   /** Arranges everybody anew. */
   async tidy(graph: Graph): Promise<void> {
-    if (this.asking) return;
+    if (this.asking) {
+      this.askAgain = true;
+      return;
+    }
     this.asking = true;
+    this.askAgain = false;
     const arrows = graph.links.map(({ id, source, destination }) => ({ id, source, destination }));
-    const question = { boxes: this.boxes(), arrows, direction: this.direction(), label: PILL };
+    const question: Question = { boxes: this.boxes(), arrows, direction: this.direction(), label: PILL };
     try {
-      const found = await laidOut(question);
+      const found = await laidOut(question).catch(() => inNoOrder(question));
       if (this.ended) return;
       this.arrangement = { places: { ...this.arrangement?.places, ...found.places }, bends: found.bends };
       this.canvas.arrange(this.arrangement);
@@ -192,6 +197,7 @@ class Stage {
     this.canvas.settle();
     this.canvas.fit();
     this.keep();
+    if (this.askAgain) void this.tidy(this.latest);
   }
 
   choose(id: string | null): void {
@@ -227,6 +233,8 @@ class Stage {
   }
 
   private keep(): void {
+    // Without traffic there is nothing to arrange by: the next visit may know better.
+    if (this.latest.links.length === 0) return;
     try {
       localStorage.setItem(`weft-places-${this.direction()}`, JSON.stringify(this.arrangement));
     } catch {
@@ -239,6 +247,11 @@ class Stage {
     this.sized.disconnect();
     this.canvas.end();
   }
+}
+
+/** A place for everybody, where no worker can be had. */
+function inNoOrder({ boxes, arrows, direction }: Question): Arrangement {
+  return { places: placeBeside(boxes, arrows, {}, direction), bends: {} };
 }
 
 /** The arrangement of the last visit. */

@@ -7,7 +7,8 @@ import { Trouble } from "../parts/marks";
 import { signIn } from "../session";
 
 export function SignIn({ failure }: { failure: unknown }): JSX.Element {
-  const error = useSignal<unknown>(failure);
+  const error = useSignal<unknown>(null);
+  const refused = error.value ?? failure;
   const busy = useSignal(false);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
@@ -16,8 +17,8 @@ export function SignIn({ failure }: { failure: unknown }): JSX.Element {
     [busy.value, error.value] = [true, null];
     try {
       await signIn({ token });
-    } catch (refused) {
-      error.value = refused;
+    } catch (reason) {
+      error.value = reason;
     }
     busy.value = false;
   };
@@ -32,7 +33,7 @@ export function SignIn({ failure }: { failure: unknown }): JSX.Element {
           Token
           <input name="token" type="password" autocomplete="off" required autofocus placeholder="weftop.…" />
         </label>
-        {error.value !== null && <Trouble error={error.value} />}
+        {refused !== null && <Trouble error={refused} />}
         <button type="submit" class="primary" disabled={busy.value}>
           <Icon name="key" /> Sign in
         </button>
