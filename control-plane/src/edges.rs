@@ -199,7 +199,7 @@ impl Callers {
 /// What became of a sample.
 enum SampleOutcome {
     /// It is kept; so much has flown since the one before, and so much more is open.
-    Since { flown: Sample, opened: f64 },
+    Since { flown: Box<Sample>, opened: f64 },
     /// A destination that was never used takes no room.
     Unused,
     /// There is no room for another destination.
@@ -216,7 +216,8 @@ impl Caller {
     ) -> SampleOutcome {
         if let Some(window) = self.windows.get_mut(target) {
             let open = window.open();
-            return SampleOutcome::Since { flown: window.push(now, sample), opened: window.open() - open };
+            let flown = Box::new(window.push(now, sample));
+            return SampleOutcome::Since { flown, opened: window.open() - open };
         }
         if !sample.used() {
             return SampleOutcome::Unused;
@@ -227,7 +228,7 @@ impl Caller {
         }
         // At its report before, if there was one, it had not used this destination.
         let mut window = Window::begin(before);
-        let flown = window.push(now, sample);
+        let flown = Box::new(window.push(now, sample));
         let opened = window.open();
         self.windows.insert(target.clone(), window);
         SampleOutcome::Since { flown, opened }

@@ -257,7 +257,7 @@ impl ServerParts {
         let edges = Edges::default();
         let others = (!args.etcd.is_empty()).then(|| {
             let own = listeners.reach.for_replicas(xds);
-            let known = spawn_directory(Arc::clone(&store), replica.clone(), own, shutdown.clone());
+            let known = spawn_directory(Arc::clone(&store), &replica, own, shutdown.clone());
             OtherReplicas::new(known, Arc::clone(&authority))
         });
         let parts = Self {

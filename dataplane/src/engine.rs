@@ -12,9 +12,10 @@
 //! ```text
 //!   worker                                    listeners, clusters, commands: on top, alone
 //!   listen, serve, tcp                        connections, from accept to their end
-//!   connection_manager, prepare, forwarded    a request: its head, route, filters (crate::filter), router
+//!   connection_manager, prepare               a request: its head, route, filters (crate::filter), router
 //!   router, response_head, local_reply, request_context
-//!   active_stream, response_body, stream_end, stream_info    what one request holds, counts and logs
+//!   active_stream, response_body, stream_end, stream_info, record, forwarded, tcp_log
+//!                                             what one request or connection holds, counts and logs
 //!   http_connection                           what all requests of one connection share
 //!   unary, async_client                       calls of the proxy's own to a cluster, for filters
 //!   clusters, cluster, pool, dynamic, ejection, reach, round_trip    endpoints and connections to them

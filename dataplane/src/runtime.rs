@@ -21,6 +21,7 @@ mod listener;
 mod local_reply;
 mod log;
 mod revocation;
+mod revocation_list_set;
 mod san;
 mod shared;
 mod tls;
@@ -47,7 +48,8 @@ pub use listener::{
 pub(crate) use local_reply::Mapper;
 pub use local_reply::{LocalReplies, MappedReply};
 pub use log::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
-pub use revocation::{RevocationListSet, RevocationLists};
+pub use revocation::RevocationLists;
+pub use revocation_list_set::RevocationListSet;
 pub use san::SanMatch;
 pub use shared::Shared;
 pub use tls::{CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TrustSpec, UpstreamTls, UpstreamTlsSpec};

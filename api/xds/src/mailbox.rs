@@ -72,7 +72,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Sender(Arc<Shared>);
 
-/// The stream's end, which takes the newest view. Once it is dropped, [`Sender::is_abandoned`] holds.
+/// The stream's end, which takes the newest view.
 #[derive(Debug)]
 pub struct Receiver(Arc<Shared>);
 

@@ -185,12 +185,11 @@ fn counters<L: EncodeLabelSet>(
     figures: &[(L, Sample)],
 ) -> fmt::Result {
     for (name, help, statistic) in counters {
+        let counts_bytes = matches!(statistic, EdgeStatistic::BytesSent | EdgeStatistic::BytesReceived);
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, flown) in figures {
             // Of HTTP, not every proxy counts bytes.
-            if *statistic == EdgeStatistic::BytesSent && flown.protocol == EdgeProtocol::Http
-                || *statistic == EdgeStatistic::BytesReceived && flown.protocol == EdgeProtocol::Http
-            {
+            if counts_bytes && flown.protocol == EdgeProtocol::Http {
                 continue;
             }
             ConstCounter::new(flown.of(*statistic)).encode(metric.encode_family(labels)?)?;

@@ -24,7 +24,7 @@ pub type Others = BTreeMap<String, HostPort>;
 /// Says where this replica is reached, and follows the others until the shutdown.
 pub fn spawn_directory(
     store: Arc<dyn Store>,
-    replica: String,
+    replica: &str,
     address: HostPort,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Others> {

@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use weft_api::{ServiceId, SpiffeId};
@@ -61,13 +62,16 @@ pub struct Heard<T> {
     pub unheard: usize,
 }
 
+/// What all others said, and when they were asked.
+type LastAnswer = (Instant, Arc<Heard<Flows>>);
+
 /// Asks all replicas. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Traffic {
     edges: Edges,
     others: Option<OtherReplicas>,
     /// What the others said last. Held while they are asked: who else wants to know waits for that answer.
-    last: Arc<Mutex<Option<(Instant, Arc<Heard<Flows>>)>>>,
+    last: Arc<Mutex<Option<LastAnswer>>>,
 }
 
 impl Traffic {
@@ -133,19 +137,24 @@ struct Answering {
 
 /// Where other replicas ask this one. The caller's identity has been looked at before.
 pub fn router(edges: Edges, replica: &str) -> Router {
-    Router::new().route(PATH, post(answer)).with_state(Answering { edges, replica: replica.into() })
+    let answering = Answering { edges, replica: replica.into() };
+    Router::new().route(PATH, post(answer)).route_layer(from_fn(only_replicas)).with_state(answering)
+}
+
+/// Before a body is read: nobody but a control plane of this mesh may ask.
+async fn only_replicas(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerIdentity>();
+    match peer.map(|peer| &peer.spiffe) {
+        Some(SpiffeId::ControlPlane { .. }) => next.run(request).await,
+        Some(SpiffeId::Service { .. }) | None => StatusCode::FORBIDDEN.into_response(),
+    }
 }
 
 async fn answer(
     State(Answering { edges, replica }): State<Answering>,
-    peer: Option<Extension<PeerIdentity>>,
     headers: HeaderMap,
     Json(question): Json<Question>,
-) -> axum::response::Response {
-    let is_replica = peer.is_some_and(|peer| matches!(peer.spiffe, SpiffeId::ControlPlane { .. }));
-    if !is_replica {
-        return StatusCode::FORBIDDEN.into_response();
-    }
+) -> Response {
     if headers.get(REPLICA).is_none_or(|meant| meant.as_bytes() != replica.as_bytes()) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
@@ -160,4 +169,80 @@ async fn answer(
         }
     };
     Json(answer).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt as _;
+    use weft_api::EdgeStatistic;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::edges::{FINE, Moment, Sample};
+
+    const TRUST_DOMAIN: &str = "mesh.local";
+
+    fn peer(spiffe: &str) -> PeerIdentity {
+        PeerIdentity { spiffe: spiffe.parse().unwrap(), workload: None, service: None, instance: None }
+    }
+
+    fn used() -> Edges {
+        let edges = Edges::default();
+        let target = Target::named("shop/cart/http");
+        let sample = Sample::default().with(EdgeStatistic::Handshakes, 1.0);
+        let (workload, source) = ("shop/web-1".parse().unwrap(), "shop/web".parse().unwrap());
+        let now = Moment::now(&Clock::system());
+        edges.record(now, &workload, &source, [(target.clone(), sample.clone())]);
+        let sample = sample.with(EdgeStatistic::Completed, 7.0);
+        edges.record(now, &workload, &source, [(target, sample)]);
+        edges
+    }
+
+    async fn ask(question: &Question, replica: &str, peer: Option<PeerIdentity>) -> (StatusCode, Vec<u8>) {
+        let body = Body::from(serde_json::to_vec(question).unwrap());
+        let request = Request::post(PATH).header("content-type", "application/json").header(REPLICA, replica);
+        let mut request = request.body(body).unwrap();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        let answer = router(used(), "one").oneshot(request).await.unwrap();
+        (answer.status(), to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec())
+    }
+
+    #[tokio::test]
+    async fn only_a_replica_is_answered_and_only_by_the_one_that_it_means() {
+        let replica = format!("spiffe://{TRUST_DOMAIN}/control-plane");
+        let workload = format!("spiffe://{TRUST_DOMAIN}/ns/shop/svc/web");
+        for (meant, asks, expected) in [
+            ("one", None, StatusCode::FORBIDDEN),
+            ("one", Some(&workload), StatusCode::FORBIDDEN),
+            ("two", Some(&replica), StatusCode::MISDIRECTED_REQUEST),
+            ("one", Some(&replica), StatusCode::OK),
+        ] {
+            let (status, _) = ask(&Question::Flows, meant, asks.map(|spiffe| peer(spiffe))).await;
+            assert_eq!(status, expected, "{asks:?} asks {meant}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_is_what_is_known() {
+        let replica = || Some(peer(&format!("spiffe://{TRUST_DOMAIN}/control-plane")));
+        let (_, body) = ask(&Question::Flows, "one", replica()).await;
+        let answer: Answer = serde_json::from_slice(&body).unwrap();
+        let [(source, target, flow)] = &answer.flows[..] else { panic!("{answer:?}") };
+        assert_eq!((source.to_string(), target), ("shop/web".to_owned(), &Target::named("shop/cart/http")));
+        assert!(flow.used && (flow.events - 7.0).abs() < 1e-9, "{flow:?}");
+        let selection = Selection {
+            source: None,
+            destination: "shop/cart".parse().unwrap(),
+            port: None,
+            subset: None,
+            route: None,
+            grain: FINE,
+        };
+        let (_, body) = ask(&Question::Points { selection, since: 0 }, "one", replica()).await;
+        let answer: Answer = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer.points.iter().map(|(_, point)| point.events()).sum::<u64>(), 7);
+    }
 }

@@ -123,6 +123,8 @@ async fn every_path_needs_the_operators_token() {
         calls.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
     }
     assert!(calls.len() > 14, "{calls:?}");
+    // Signing in takes the token in its body.
+    calls.retain(|call| *call != ("POST".to_owned(), "/v1/session".to_owned()));
     for (method, path) in calls {
         for token in [None, Some(""), Some("weftop.wrong"), Some(&plane.token[1..])] {
             let (status, media, body) = plane.raw(&method, &path, token, Vec::new()).await;

@@ -120,7 +120,8 @@ impl Worker {
                 }
             }
         }
-        let routes: HashSet<&Arc<str>> = old.routes.diff(&runtime.routes).map(name_of).collect();
+        let routes: HashSet<&Arc<str>> =
+            old.routes.diff(&runtime.routes).map(|change| name_of(&change)).collect();
         if routes.is_empty() {
             return;
         }
@@ -188,7 +189,7 @@ impl Worker {
     }
 }
 
-fn name_of<'a, T>(change: DiffItem<'a, 'a, Arc<str>, T>) -> &'a Arc<str> {
+fn name_of<'a, T>(change: &DiffItem<'a, 'a, Arc<str>, T>) -> &'a Arc<str> {
     match change {
         DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
     }

@@ -10,6 +10,8 @@ use prost::Name as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use weft_dataplane::runtime::{Endpoints, UpstreamProtocol};
 
 use crate::harness::{Client, Origin, Proxy, Setup, chunks, empty, full, protocol, to_cluster};
@@ -448,7 +450,7 @@ async fn ambiguous_framing_is_refused() {
     ];
     for request in bad {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut tcp = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let mut tcp = TcpStream::connect(proxy.address).await.unwrap();
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut buf = vec![0; 1024];
         let n = tcp.read(&mut buf).await.unwrap();
@@ -470,7 +472,7 @@ async fn two_framings_at_once_leave_as_one() {
         "transfer-encoding: chunked\r\ncontent-length: 4",
     ];
     for headers in orders {
-        let mut tcp = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let mut tcp = TcpStream::connect(proxy.address).await.unwrap();
         let request =
             format!("POST /head HTTP/1.1\r\nhost: a\r\n{headers}\r\nconnection: close\r\n\r\n0\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();

@@ -29,9 +29,9 @@ const CONTROL_PLANE: &[&[&str]] = &[
 const ENGINE: &[&[&str]] = &[
     &["worker"],
     &["listen", "serve", "tcp"],
-    &["connection_manager", "prepare", "forwarded"],
+    &["connection_manager", "prepare"],
     &["router", "response_head", "local_reply", "request_context"],
-    &["active_stream", "response_body", "stream_end", "stream_info"],
+    &["active_stream", "response_body", "stream_end", "stream_info", "record", "forwarded", "tcp_log"],
     &["http_connection"],
     &["unary", "async_client"],
     &["clusters", "cluster", "pool", "dynamic", "ejection", "reach", "round_trip"],

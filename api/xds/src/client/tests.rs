@@ -1,7 +1,5 @@
 //! The session against a scripted server.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use weft_api::resource::ResourceKind;
 
