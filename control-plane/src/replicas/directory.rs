@@ -11,12 +11,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weft_api::HostPort;
+use weft_api::{Backoff, HostPort};
 use weft_store::{Entry, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
 const PREFIX: &str = "replicas/";
 const LEASE: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(4);
 
 /// The other replicas, by their ids, which are new at each start.
 pub type Others = BTreeMap<String, HostPort>;
@@ -38,15 +39,17 @@ pub fn spawn_directory(
 }
 
 async fn tell(store: Arc<dyn Store>, key: String, address: HostPort) {
+    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
         match store.lease(LEASE).await {
             Ok(lease) => {
+                retry.reset();
                 let reason = tell_under(&store, &lease, &key, &address).await;
                 tracing::warn!(reason, "other replicas may not ask this one for traffic");
             }
             Err(error) => tracing::debug!(%error, "the directory of replicas waits for the store"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(retry.next_wait()).await;
     }
 }
 
