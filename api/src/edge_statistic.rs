@@ -1,6 +1,30 @@
 //! The statistics that an edge is made of, the traffic from one service to another: callers' proxies push them to Envoy's
 //! metrics service, and the control plane reads them.
 
+/// Upper bounds of the buckets of histograms, in the unit of what is counted (milliseconds for times): Envoy's defaults. Both
+/// proxies report by them; what is above the last is in a bucket of its own.
+pub const HISTOGRAM_BOUNDS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
 /// What a statistic is of, by Envoy's names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Measured<'a> {

@@ -43,7 +43,7 @@ pub use address::{ControlPlanes, Host, HostPort, host_and_port};
 #[cfg(feature = "backoff")]
 pub use backoff::Backoff;
 pub use context::{CONTEXT_FILE, Context};
-pub use edge_statistic::{EdgeStatistic, Measured, StatisticKind};
+pub use edge_statistic::{EdgeStatistic, HISTOGRAM_BOUNDS, Measured, StatisticKind};
 pub use names::{Destination, Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};
 pub use token::JoinToken;

@@ -1,32 +1,10 @@
 //! How long answers took, by buckets that both proxies report.
 
 use serde::{Deserialize, Serialize};
+use weft_api::HISTOGRAM_BOUNDS;
 
-/// Upper bounds in milliseconds: Envoy's own defaults, which weft-proxy has too. What is above the last is counted in a
-/// bucket of its own.
-pub const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
 /// How many buckets there are.
-pub const BUCKETS: usize = BOUNDS.len() + 1;
+pub const BUCKETS: usize = HISTOGRAM_BOUNDS.len() + 1;
 /// Buckets that are read of a report, at most; both proxies send about twenty.
 const MOST_BUCKETS: usize = 64;
 
@@ -50,7 +28,7 @@ impl Latencies {
             if place > MOST_BUCKETS || !rises {
                 return Self::default();
             }
-            read.0[BOUNDS.partition_point(|upper| *upper < bound)] += count - below.1;
+            read.0[HISTOGRAM_BOUNDS.partition_point(|upper| *upper < bound)] += count - below.1;
             below = (bound, count);
         }
         read
@@ -80,7 +58,7 @@ impl Latencies {
         }
         let rank = q * total as f64;
         let (mut lower, mut below) = (0.0, 0.0);
-        for (upper, count) in BOUNDS.into_iter().zip(self.0) {
+        for (upper, count) in HISTOGRAM_BOUNDS.into_iter().zip(self.0) {
             let count = count as f64;
             if count > 0.0 && below + count >= rank {
                 return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
@@ -103,7 +81,10 @@ mod tests {
         assert!((read.quantile(0.5).unwrap() - 10.0).abs() < 1e-9);
         assert_eq!(Latencies::default().quantile(0.5), None);
         let slow = Latencies::read([(1.0, 0), (f64::INFINITY, 3)], 3);
-        assert_eq!((slow.quantile(0.5), slow.count()), (Some(BOUNDS[BOUNDS.len() - 1]), 3));
+        assert_eq!(
+            (slow.quantile(0.5), slow.count()),
+            (Some(HISTOGRAM_BOUNDS[HISTOGRAM_BOUNDS.len() - 1]), 3)
+        );
     }
 
     #[test]

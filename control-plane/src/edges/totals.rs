@@ -14,9 +14,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use weft_api::rest::{EdgeProtocol, EdgeState};
-use weft_api::{EdgeStatistic, ServiceId};
+use weft_api::{EdgeStatistic, HISTOGRAM_BOUNDS, ServiceId};
 
-use super::latencies::BOUNDS;
 use super::{Edges, Sample, Target, flow};
 
 /// An edge that no caller has reported for this long is forgotten.
@@ -206,7 +205,7 @@ fn latencies<L: EncodeLabelSet>(
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for (labels, flown) in figures.iter().filter(|(_, flown)| flown.latencies.count() > 0) {
-        let bounds = BOUNDS.map(|milliseconds| milliseconds / 1000.0).into_iter().chain([f64::MAX]);
+        let bounds = HISTOGRAM_BOUNDS.map(|milliseconds| milliseconds / 1000.0).into_iter().chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(flown.latencies.0).collect();
         let sum = flown.latency_sum / 1000.0;
         let mut metric = metric.encode_family(labels)?;

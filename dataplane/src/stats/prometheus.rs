@@ -5,32 +5,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use envoy_types::pb::io::prometheus::client as wire;
+use weft_api::HISTOGRAM_BOUNDS;
 
 use super::registry::{Reading, StatValue};
 use super::text::number;
-
-/// Envoy's default upper bounds, in the unit of the histogram (milliseconds for times).
-pub(super) const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10000.0,
-    30000.0,
-    60000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
 
 /// The text format: a `# TYPE` line for each family, then its series. `keep` chooses by Envoy's name.
 pub fn render_prometheus(readings: &[Reading<'_>], keep: impl Fn(&str) -> bool) -> String {
@@ -101,7 +79,7 @@ fn write_series(out: &mut String, family: &str, reading: &Reading<'_>) {
         StatValue::Histogram(None) => return,
         StatValue::Histogram(Some(histogram)) => {
             let comma = if labels.is_empty() { "" } else { "," };
-            for bound in BOUNDS {
+            for bound in HISTOGRAM_BOUNDS {
                 let below = histogram.below(bound);
                 let _ = writeln!(out, "{family}_bucket{{{labels}{comma}le=\"{}\"}} {below}", number(bound));
             }
@@ -149,7 +127,7 @@ fn metric(reading: &Reading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
             metric.histogram = Some(wire::Histogram {
                 sample_count: Some(histogram.map_or(0, super::Histogram::count)),
                 sample_sum: Some(histogram.map_or(0.0, super::Histogram::sum)),
-                bucket: BOUNDS.into_iter().map(bucket).collect(),
+                bucket: HISTOGRAM_BOUNDS.into_iter().map(bucket).collect(),
                 ..wire::Histogram::default()
             });
         }
