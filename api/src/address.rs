@@ -168,12 +168,12 @@ impl From<HostPort> for String {
 ///
 /// One is written as a text and several as a list, so that what was written before there could be several still reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "AddressForm", into = "AddressForm")]
 pub struct ControlPlanes(Vec<HostPort>);
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum AddressForm {
     One(HostPort),
     Several(Vec<HostPort>),
 }
@@ -238,17 +238,17 @@ impl FromStr for ControlPlanes {
     }
 }
 
-impl TryFrom<Written> for ControlPlanes {
+impl TryFrom<AddressForm> for ControlPlanes {
     type Error = InvalidAddress;
-    fn try_from(written: Written) -> Result<Self, InvalidAddress> {
+    fn try_from(written: AddressForm) -> Result<Self, InvalidAddress> {
         match written {
-            Written::One(replica) => Ok(replica.into()),
-            Written::Several(replicas) => Self::try_new(replicas),
+            AddressForm::One(replica) => Ok(replica.into()),
+            AddressForm::Several(replicas) => Self::try_new(replicas),
         }
     }
 }
 
-impl From<ControlPlanes> for Written {
+impl From<ControlPlanes> for AddressForm {
     fn from(mut replicas: ControlPlanes) -> Self {
         if replicas.0.len() == 1 { Self::One(replicas.0.remove(0)) } else { Self::Several(replicas.0) }
     }

@@ -66,7 +66,7 @@ pub enum ClientError {
 
 /// A connection to one API, with a bearer token.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct ApiClient {
     api: String,
     uri: Uri,
     has_roots: bool,
@@ -74,7 +74,7 @@ pub struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
-impl Client {
+impl ApiClient {
     /// Addresses an API, `http://HOST:PORT` or `https://HOST:PORT`; `roots` verify the latter.
     ///
     /// # Errors
@@ -220,14 +220,14 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn backup(&self) -> Result<Pieces, ClientError> {
+    pub async fn backup(&self) -> Result<BodyPieces, ClientError> {
         let request = self.request(Method::GET, "/v1/backup", "application/json", String::new())?;
         let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
         let answer = self.within(APPLY_TIMEOUT, asking).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer).await?);
         }
-        Ok(Pieces { client: self.clone(), body: answer.into_body() })
+        Ok(BodyPieces { client: self.clone(), body: answer.into_body() })
     }
 
     /// Lists edges of the mesh with their traffic.
@@ -375,12 +375,12 @@ impl Client {
 
 /// An answer that comes piece by piece.
 #[derive(Debug)]
-pub struct Pieces {
-    client: Client,
+pub struct BodyPieces {
+    client: ApiClient,
     body: Incoming,
 }
 
-impl Pieces {
+impl BodyPieces {
     /// The next piece; none when the answer has ended.
     ///
     /// # Errors
@@ -447,7 +447,7 @@ mod tests {
 
     #[tokio::test]
     async fn says_where_nobody_answered() {
-        let client = Client::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
+        let client = ApiClient::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
         let error = client.proxies().await.unwrap_err().to_string();
         assert!(error.contains("nothing listens on 127.0.0.1:1"), "{error}");
     }
@@ -455,7 +455,7 @@ mod tests {
     #[tokio::test]
     async fn says_when_tls_is_sought_where_there_is_none() {
         let (address, _server) = answering("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
-        let client = Client::try_new(&format!("https://{address}"), "t", &[]).unwrap();
+        let client = ApiClient::try_new(&format!("https://{address}"), "t", &[]).unwrap();
         let error = client.proxies().await.unwrap_err().to_string();
         assert!(error.contains(&format!("use http://{address}")), "{error}");
     }
@@ -464,20 +464,20 @@ mod tests {
     async fn gives_up_on_an_api_that_accepts_and_never_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
-        let error = Client::try_new(&api, "t", &[]).unwrap().proxies().await.unwrap_err().to_string();
+        let error = ApiClient::try_new(&api, "t", &[]).unwrap().proxies().await.unwrap_err().to_string();
         assert!(error.contains("within 10 s") && error.contains(&api), "{error}");
     }
 
     #[test]
     fn token_is_not_sent_to_another_machine_in_plain_text() {
         for api in ["http://10.0.0.1:7400", "http://mesh.example:7400", "http://[2001:db8::1]:7400"] {
-            let error = Client::try_new(api, "t", &[]).unwrap_err().to_string();
+            let error = ApiClient::try_new(api, "t", &[]).unwrap_err().to_string();
             assert!(error.contains(&api.replace("http", "https")), "{error}");
         }
         for api in
             ["http://localhost:7400", "http://127.9.9.9:7400", "http://[::1]:7400", "https://10.0.0.1:7400"]
         {
-            Client::try_new(api, "t", &[]).unwrap();
+            ApiClient::try_new(api, "t", &[]).unwrap();
         }
     }
 
@@ -497,6 +497,6 @@ mod tests {
 
     #[test]
     fn address_without_scheme_is_refused() {
-        assert!(Client::try_new("localhost:7400", "t", &[]).is_err());
+        assert!(ApiClient::try_new("localhost:7400", "t", &[]).is_err());
     }
 }

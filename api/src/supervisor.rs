@@ -24,9 +24,9 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// A status is a line for people; more characters of it are not sent.
 const LONGEST_STATUS: usize = 200;
 
-/// What a supervisor is told. Each but [`State::Alive`] comes with a line that it shows to people.
+/// What a supervisor is told. Each but [`ServiceState::Alive`] comes with a line that it shows to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State<'a> {
+pub enum ServiceState<'a> {
     /// The start goes on, and waits for this.
     Waiting(&'a str),
     /// The start is over: the service does what it is there for.
@@ -75,26 +75,26 @@ impl Supervisor {
         Ok(Self { socket: Some(address), silence })
     }
 
-    /// How often to tell [`State::Alive`]: twice in the time that may pass in silence. `None` where nobody watches.
+    /// How often to tell [`ServiceState::Alive`]: twice in the time that may pass in silence. `None` where nobody watches.
     #[must_use]
     pub fn pulse(&self) -> Option<Duration> {
         Some(self.silence? / 2)
     }
 
     /// Tells. Waits a second at most for a supervisor that is busy.
-    pub fn tell(&self, state: State<'_>) {
+    pub fn tell(&self, state: ServiceState<'_>) {
         if let Err(error) = self.send(state) {
             tracing::warn!(%error, ?state, "the supervisor cannot be told");
         }
     }
 
-    fn send(&self, state: State<'_>) -> io::Result<()> {
+    fn send(&self, state: ServiceState<'_>) -> io::Result<()> {
         let Some(address) = &self.socket else { return Ok(()) };
         let text = match state {
-            State::Waiting(what) => status(what),
-            State::Ready(what) => format!("READY=1\n{}", status(what)),
-            State::Alive => "WATCHDOG=1".to_owned(),
-            State::Stopping(what) => format!("STOPPING=1\n{}", status(what)),
+            ServiceState::Waiting(what) => status(what),
+            ServiceState::Ready(what) => format!("READY=1\n{}", status(what)),
+            ServiceState::Alive => "WATCHDOG=1".to_owned(),
+            ServiceState::Stopping(what) => format!("STOPPING=1\n{}", status(what)),
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(LIMIT))?;
@@ -142,10 +142,10 @@ mod tests {
     fn each_state_is_said_in_the_words_of_the_protocol() {
         let (socket, supervisor, _directory) = listening();
         for (state, words) in [
-            (State::Waiting("reads the store"), "STATUS=reads the store"),
-            (State::Ready("serves"), "READY=1\nSTATUS=serves"),
-            (State::Alive, "WATCHDOG=1"),
-            (State::Stopping("drains"), "STOPPING=1\nSTATUS=drains"),
+            (ServiceState::Waiting("reads the store"), "STATUS=reads the store"),
+            (ServiceState::Ready("serves"), "READY=1\nSTATUS=serves"),
+            (ServiceState::Alive, "WATCHDOG=1"),
+            (ServiceState::Stopping("drains"), "STOPPING=1\nSTATUS=drains"),
         ] {
             supervisor.send(state).unwrap();
             assert_eq!(heard(&socket), words);
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn words_of_a_peer_stay_within_the_status() {
         let (socket, supervisor, _directory) = listening();
-        supervisor.send(State::Waiting("cannot join yet: no\nREADY=1\r\nMAINPID=1")).unwrap();
+        supervisor.send(ServiceState::Waiting("cannot join yet: no\nREADY=1\r\nMAINPID=1")).unwrap();
         assert_eq!(heard(&socket), "STATUS=cannot join yet: no READY=1  MAINPID=1");
-        supervisor.send(State::Waiting(&"ü".repeat(1000))).unwrap();
+        supervisor.send(ServiceState::Waiting(&"ü".repeat(1000))).unwrap();
         assert_eq!(heard(&socket), format!("STATUS={}", "ü".repeat(LONGEST_STATUS)));
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         let supervisor = Supervisor::try_new(OsStr::new(&format!("@{name}")), None).unwrap();
-        supervisor.send(State::Alive).unwrap();
+        supervisor.send(ServiceState::Alive).unwrap();
         assert_eq!(heard(&socket), "WATCHDOG=1");
     }
 
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn without_a_supervisor_telling_has_no_effect() {
         let nobody = Supervisor::default();
-        nobody.send(State::Ready("serves")).unwrap();
+        nobody.send(ServiceState::Ready("serves")).unwrap();
         assert_eq!(nobody.pulse(), None);
     }
 
@@ -201,9 +201,12 @@ mod tests {
     fn supervisor_that_is_gone_or_reads_nothing_is_an_error_and_no_halt() {
         let (socket, supervisor, _directory) = listening();
         // The kernel keeps some; then a sender would wait for the reader.
-        let full = (0..100_000).find_map(|_| supervisor.send(State::Alive).err());
+        let full = (0..100_000).find_map(|_| supervisor.send(ServiceState::Alive).err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
         drop(socket);
-        assert_eq!(supervisor.send(State::Alive).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            supervisor.send(ServiceState::Alive).unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     }
 }

@@ -34,7 +34,7 @@ pub struct JoinToken {
 pub struct InvalidToken(&'static str);
 
 #[derive(Serialize, Deserialize)]
-struct Wire {
+struct TokenFields {
     cp: ControlPlanes,
     #[serde(default, rename = "svc", skip_serializing_if = "Option::is_none")]
     service: Option<ServiceId>,
@@ -53,7 +53,7 @@ impl JoinToken {
 
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wire = Wire {
+        let wire = TokenFields {
             cp: self.control_planes.clone(),
             service: self.service.clone(),
             id: self.id.clone(),
@@ -82,7 +82,8 @@ impl FromStr for JoinToken {
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
         let body = text.trim().strip_prefix(PREFIX).ok_or(InvalidToken("it does not begin with weft1."))?;
         let json = URL_SAFE_NO_PAD.decode(body).map_err(|_| InvalidToken("it is cut or mistyped"))?;
-        let wire: Wire = serde_json::from_slice(&json).map_err(|_| InvalidToken("it is cut or mistyped"))?;
+        let wire: TokenFields =
+            serde_json::from_slice(&json).map_err(|_| InvalidToken("it is cut or mistyped"))?;
         let bytes = |text: &str| -> Result<[u8; 32], InvalidToken> {
             let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidToken("it is mistyped"))?;
             bytes.try_into().map_err(|_| InvalidToken("a part has the wrong length"))

@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::{Context, Host};
 
 use crate::args::Access;
@@ -32,7 +32,7 @@ const API: &str = "api.url";
 const DEFAULT_API: &str = "http://127.0.0.1:7400";
 
 /// A client of the first replica, with the token that applies here.
-pub fn client(access: &Access) -> anyhow::Result<Client> {
+pub fn client(access: &Access) -> anyhow::Result<ApiClient> {
     connect(&find(access)?)
 }
 
@@ -42,13 +42,13 @@ pub fn replicas(access: &Access) -> anyhow::Result<Replicas> {
 }
 
 /// A client of the first replica of that control plane.
-pub fn connect(context: &Context) -> anyhow::Result<Client> {
+pub fn connect(context: &Context) -> anyhow::Result<ApiClient> {
     Ok(clients(context)?.swap_remove(0))
 }
 
-fn clients(context: &Context) -> anyhow::Result<Vec<Client>> {
+fn clients(context: &Context) -> anyhow::Result<Vec<ApiClient>> {
     let roots: Vec<_> = CertificateDer::pem_slice_iter(context.roots.as_bytes()).collect::<Result<_, _>>()?;
-    parts(&context.api).map(|api| Ok(Client::try_new(api, &context.token, &roots)?)).collect()
+    parts(&context.api).map(|api| Ok(ApiClient::try_new(api, &context.token, &roots)?)).collect()
 }
 
 /// The API that applies here, with its token and roots.

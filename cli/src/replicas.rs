@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApplyOptions, Client, ClientError};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::rest::{
     ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult, in_order,
 };
 
 /// A client of each replica, one at least.
 pub struct Replicas {
-    each: Vec<Client>,
+    each: Vec<ApiClient>,
 }
 
 impl Replicas {
     /// # Panics
     /// Without any.
-    pub fn new(each: Vec<Client>) -> Self {
+    pub fn new(each: Vec<ApiClient>) -> Self {
         assert!(!each.is_empty(), "a control plane has a replica");
         Self { each }
     }
@@ -27,7 +27,7 @@ impl Replicas {
     /// Asks one replica after the other until one answers.
     pub async fn any<T>(
         &self,
-        call: impl AsyncFn(&Client) -> Result<T, ClientError>,
+        call: impl AsyncFn(&ApiClient) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
         self.any_at(call).await.map(|(_, answer)| answer)
     }
@@ -35,7 +35,7 @@ impl Replicas {
     /// The same, with the position of who answered.
     async fn any_at<T>(
         &self,
-        call: impl AsyncFn(&Client) -> Result<T, ClientError>,
+        call: impl AsyncFn(&ApiClient) -> Result<T, ClientError>,
     ) -> Result<(usize, T), ClientError> {
         let mut silent = None;
         for (index, client) in self.each.iter().enumerate() {
@@ -50,7 +50,7 @@ impl Replicas {
     /// Asks all at once. Those that do not answer are named on standard error, unless none does.
     async fn all<T>(
         &self,
-        call: impl AsyncFn(&Client) -> Result<T, ClientError>,
+        call: impl AsyncFn(&ApiClient) -> Result<T, ClientError>,
     ) -> Result<Vec<T>, ClientError> {
         let answers = join_all(self.each.iter().map(|client| call(client))).await;
         let (mut heard, mut silent) = (Vec::new(), None);
@@ -71,7 +71,7 @@ impl Replicas {
 
     /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
-        let list = self.any(async |client: &Client| client.edges().await).await?;
+        let list = self.any(async |client: &ApiClient| client.edges().await).await?;
         if list.unheard > 0 {
             eprintln!(
                 "warning: {} control planes were not heard; their proxies' traffic is missing",
@@ -83,7 +83,7 @@ impl Replicas {
 
     /// All proxies, each as the replica that it is connected to knows it.
     pub async fn proxies(&self) -> Result<ProxyList, ClientError> {
-        let lists = self.all(async |client: &Client| client.proxies().await).await?;
+        let lists = self.all(async |client: &ApiClient| client.proxies().await).await?;
         let revision = lists.iter().map(|list| list.revision).max().unwrap_or_default();
         let mut by_id: BTreeMap<String, ProxyStatus> = BTreeMap::new();
         for proxy in lists.into_iter().flat_map(|list| list.items) {
@@ -98,14 +98,14 @@ impl Replicas {
 
     /// One proxy, as the replica that it is connected to knows it.
     pub async fn proxy(&self, id: &str) -> Result<ProxyStatus, ClientError> {
-        let found = self.all(async |client: &Client| client.proxy(id).await).await?;
+        let found = self.all(async |client: &ApiClient| client.proxy(id).await).await?;
         let connected = found.iter().position(|proxy| proxy.sync != Sync::Disconnected);
         Ok(found.into_iter().nth(connected.unwrap_or_default()).expect("one answered"))
     }
 
     /// The hops of one request, each as the replica that its sidecar is connected to was told.
     pub async fn request(&self, id: &str) -> Result<RequestList, ClientError> {
-        let lists = self.all(async |client: &Client| client.request_by_id(id).await).await?;
+        let lists = self.all(async |client: &ApiClient| client.request_by_id(id).await).await?;
         let RequestList { items, dropped } = joined(lists);
         Ok(RequestList { items: in_order(items), dropped })
     }
@@ -116,7 +116,7 @@ impl Replicas {
         source: Option<&str>,
         destination: Option<&str>,
     ) -> Result<RequestList, ClientError> {
-        let ask = async |client: &Client| client.requests(source, destination).await;
+        let ask = async |client: &ApiClient| client.requests(source, destination).await;
         let mut list = joined(self.all(ask).await?);
         list.items.sort_by_key(|record| std::cmp::Reverse(record.at));
         Ok(list)
@@ -124,7 +124,7 @@ impl Replicas {
 
     /// Applies by one replica. A wait is for the proxies of all of them.
     pub async fn apply(&self, text: &str, options: &ApplyOptions) -> Result<ApplyResult, ClientError> {
-        let apply = async |client: &Client| client.apply(text, options).await;
+        let apply = async |client: &ApiClient| client.apply(text, options).await;
         let (at, mut result) = self.any_at(apply).await?;
         let Some(wait) = &mut result.wait else { return Ok(result) };
         // The same once more changes nothing, and waits for others; where something came after, it would undo that.
@@ -179,10 +179,10 @@ mod tests {
     #[tokio::test]
     async fn replica_that_is_away_is_passed_over_and_nobody_at_all_is_an_error() {
         // Nobody listens on port 1, so that each is asked and none answers.
-        let away = Client::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
+        let away = ApiClient::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
         let replicas = Replicas::new(vec![away.clone(), away]);
         let asked = std::cell::Cell::new(0);
-        let answer = replicas.any(async |client: &Client| {
+        let answer = replicas.any(async |client: &ApiClient| {
             asked.set(asked.get() + 1);
             if asked.get() == 2 { Ok("here") } else { client.proxies().await.map(|_| "there") }
         });

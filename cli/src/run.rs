@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::flags::{EX_USAGE, JOIN_VARIABLE};
 
 pub use entry::find_program;
@@ -47,7 +47,7 @@ const APPLICATION_ENDS: Duration = Duration::from_secs(10);
 const NOT_FOR_APPLICATIONS: [&str; 2] = [JOIN_VARIABLE, "WEFT_TOKEN"];
 
 /// Runs until the application has ended, and exits with its code.
-pub async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: Run) -> anyhow::Result<ExitCode> {
+pub async fn run(client: impl FnOnce() -> anyhow::Result<ApiClient>, args: Run) -> anyhow::Result<ExitCode> {
     let program = args.command.first().context("there is no command")?;
     if let Err(missing) = find_program(program) {
         eprintln!("weft: {missing}");

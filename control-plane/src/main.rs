@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_api::flags::{self, UsageError};
-use weft_api::supervisor::{State, Supervisor};
+use weft_api::supervisor::{ServiceState, Supervisor};
 use weft_api::{CONTEXT_FILE, probe};
 use weft_control_plane::args::{Args, CliCommand};
 use weft_control_plane::backup;
@@ -68,13 +68,13 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     descriptors::raise_limit();
     let supervisor = Supervisor::of_this_process();
-    supervisor.tell(State::Waiting("opens the store"));
+    supervisor.tell(ServiceState::Waiting("opens the store"));
     let running = tokio::select! {
         running = server::start(args, Clock::system()) => running?,
         // What is stored is whole after every write, as it must be after a crash.
         why = signals.end() => {
             tracing::info!(why, "ended before it served");
-            supervisor.tell(State::Stopping("ends before it served"));
+            supervisor.tell(ServiceState::Stopping("ends before it served"));
             telemetry.end();
             return Ok(());
         }
@@ -92,7 +92,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let why = signals.end().await;
     tracing::info!(why, "ending");
-    supervisor.tell(State::Stopping("finishes what is under way"));
+    supervisor.tell(ServiceState::Stopping("finishes what is under way"));
     running.end().await;
     telemetry.end();
     tracing::info!("ended");

@@ -13,7 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use weft_xds::server::Event;
+use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
@@ -284,20 +284,20 @@ impl Metrics {
     }
 
     /// Something happened on a discovery stream.
-    pub fn session_event(&self, event: &Event) {
+    pub fn session_event(&self, event: &SessionEvent) {
         let label = |kind: &weft_api::ResourceKind| TypeLabel { r#type: kind.short() };
         match event {
-            Event::Sent { kind, bytes, .. } => {
+            SessionEvent::Sent { kind, bytes, .. } => {
                 self.0.responses.get_or_create(&label(kind)).inc();
                 self.0.bytes.get_or_create(&label(kind)).inc_by(*bytes as u64);
             }
-            Event::Acked { kind, .. } => drop(self.0.acks.get_or_create(&label(kind)).inc()),
-            Event::Nacked { kind, .. } => drop(self.0.nacks.get_or_create(&label(kind)).inc()),
-            Event::GateTimedOut { .. } | Event::AckOverdue { .. } => drop(self.0.gates.inc()),
-            Event::Resumed { .. }
-            | Event::Quarantined { .. }
-            | Event::Synced { .. }
-            | Event::UnknownType { .. } => {}
+            SessionEvent::Acked { kind, .. } => drop(self.0.acks.get_or_create(&label(kind)).inc()),
+            SessionEvent::Nacked { kind, .. } => drop(self.0.nacks.get_or_create(&label(kind)).inc()),
+            SessionEvent::GateTimedOut { .. } | SessionEvent::AckOverdue { .. } => drop(self.0.gates.inc()),
+            SessionEvent::Resumed { .. }
+            | SessionEvent::Quarantined { .. }
+            | SessionEvent::Synced { .. }
+            | SessionEvent::UnknownType { .. } => {}
         }
     }
 

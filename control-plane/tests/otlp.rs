@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use weft_api::client::{ApplyOptions, Client};
+use weft_api::client::{ApiClient, ApplyOptions};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::server::{self, telemetry};
@@ -95,7 +95,7 @@ async fn collector_is_sent_spans_and_metrics() {
     let running = server::start(&args, Clock::system()).await.unwrap();
     telemetry.observe(&running.reconciler);
     let token = std::fs::read_to_string(directory.path().join("operator.token")).unwrap();
-    let client = Client::try_new(&format!("http://{}", running.api), token.trim(), &[]).unwrap();
+    let client = ApiClient::try_new(&format!("http://{}", running.api), token.trim(), &[]).unwrap();
     let service = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
                    spec: {ports: [{name: http, port: 80, protocol: HTTP}]}\n";
     client

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::ResourceKind;
-use weft_xds::transport::client::{Client, Notice};
+use weft_xds::transport::client::{Notice, XdsClient};
 
 use crate::bootstrap::Bootstrap;
 use crate::decode::{ClusterPlan, Secrets};
@@ -163,7 +163,7 @@ pub struct Control {
     /// Publishes the secrets in use to connections that the control thread makes itself.
     secrets: watch::Sender<Arc<Secrets>>,
     /// The xDS stream: what to subscribe to goes out, responses come in. `None` without one, and when it has ended.
-    stream: Option<(Client, mpsc::Receiver<Notice>)>,
+    stream: Option<(XdsClient, mpsc::Receiver<Notice>)>,
     /// What the stream was asked for by name.
     subscribed: HashSet<(ResourceKind, Arc<str>)>,
     /// The lists that came at least once.
@@ -284,7 +284,7 @@ impl Control {
     /// When a static resource turns out to be unusable with the secrets that it names, before the proxy was ready.
     pub async fn run(
         mut self,
-        stream: Option<(Client, mpsc::Receiver<Notice>)>,
+        stream: Option<(XdsClient, mpsc::Receiver<Notice>)>,
         leave_mesh: impl Future<Output = ()> + Send + 'static,
         times: DrainTimes,
     ) -> Result<(), StartError> {

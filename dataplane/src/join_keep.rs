@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
-use weft_api::supervisor::{State, Supervisor};
+use weft_api::supervisor::{ServiceState, Supervisor};
 
 use crate::args::JoinArgs;
 use crate::identity::channel::Credentials;
@@ -39,7 +39,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     if !args.keep {
         return Ok(());
     }
-    supervisor.tell(State::Ready(&format!("keeps the identity of {}", membership.workload)));
+    supervisor.tell(ServiceState::Ready(&format!("keeps the identity of {}", membership.workload)));
     tokio::spawn(pulse_of_the_loop(supervisor));
     let (sender, receiver) = watch::channel(Arc::new(joined.identity));
     let credentials =

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ProxyType;
-use weft_api::supervisor::{State, Supervisor};
+use weft_api::supervisor::{ServiceState, Supervisor};
 use weft_api::{Backoff, ControlPlanes, JoinToken};
 
 use crate::args::{UsageError, WorkloadArgs};
@@ -217,7 +217,7 @@ impl TokenJoin {
         supervisor: &Supervisor,
     ) -> Result<Option<(Membership, Identity)>, JoinError> {
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        supervisor.tell(State::Waiting(&format!("joins at {}", self.control_planes)));
+        supervisor.tell(ServiceState::Waiting(&format!("joins at {}", self.control_planes)));
         loop {
             let error = match stop.run_until_cancelled(self.once(replicas)).await {
                 None => return Ok(None),
@@ -227,7 +227,7 @@ impl TokenJoin {
             };
             let pause = retry.next_wait();
             tracing::warn!(%error, ?pause, "cannot join yet");
-            supervisor.tell(State::Waiting(&format!("cannot join yet: {error}")));
+            supervisor.tell(ServiceState::Waiting(&format!("cannot join yet: {error}")));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(None);
             }

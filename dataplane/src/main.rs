@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use weft_api::probe;
-use weft_api::supervisor::{State, Supervisor};
+use weft_api::supervisor::{ServiceState, Supervisor};
 use weft_dataplane::args::{Args, Command, EX_USAGE};
 use weft_dataplane::joining::{self, JoinError};
 use weft_dataplane::{descriptors, join_keep, logs, run};
@@ -103,7 +103,7 @@ fn stop_on_signals(stop: &CancellationToken, supervisor: &Supervisor) -> std::io
             if stop.is_cancelled() {
                 std::process::exit(1);
             }
-            supervisor.tell(State::Stopping("says goodbye"));
+            supervisor.tell(ServiceState::Stopping("says goodbye"));
             stop.cancel();
         }
     });

@@ -14,7 +14,7 @@ use weft_api::join::ProxyType;
 use weft_api::supervisor::Supervisor;
 use weft_xds::client::Session;
 use weft_xds::server::{ServedTypes, Variant as StreamVariant};
-use weft_xds::transport::client::Client;
+use weft_xds::transport::client::XdsClient;
 use weft_xds::transport::server::StreamKind;
 
 use crate::args::RunArgs;
@@ -188,7 +188,7 @@ fn start_engine(args: &RunArgs) -> Result<Engine, RunError> {
     Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)
 }
 
-type OpenStream = (Client, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
+type OpenStream = (XdsClient, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
 
 fn open_stream(
     bootstrap: &Bootstrap,
@@ -219,7 +219,7 @@ fn open_stream(
         let channel = links.channel(&target);
         async move { channel.map_err(Into::into) }
     };
-    Ok(Some(Client::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, connect)))
+    Ok(Some(XdsClient::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, connect)))
 }
 
 fn spawn_reports(

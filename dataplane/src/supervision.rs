@@ -1,6 +1,6 @@
 //! Tells the supervisor of this process, systemd say, where the proxy is in its life.
 
-use weft_api::supervisor::{State, Supervisor};
+use weft_api::supervisor::{ServiceState, Supervisor};
 
 use crate::control::{ControlHandle, Phase};
 
@@ -11,10 +11,10 @@ pub async fn supervise(supervisor: Supervisor, handle: ControlHandle) {
     let phases = async {
         loop {
             supervisor.tell(match *phases.borrow_and_update() {
-                Phase::PreInitializing => State::Waiting("waits for the first configuration"),
-                Phase::Initializing => State::Waiting("waits for the rest of the first configuration"),
-                Phase::Live => State::Ready("serves"),
-                Phase::Draining => State::Stopping("drains"),
+                Phase::PreInitializing => ServiceState::Waiting("waits for the first configuration"),
+                Phase::Initializing => ServiceState::Waiting("waits for the rest of the first configuration"),
+                Phase::Live => ServiceState::Ready("serves"),
+                Phase::Draining => ServiceState::Stopping("drains"),
             });
             if phases.changed().await.is_err() {
                 break;
@@ -25,7 +25,7 @@ pub async fn supervise(supervisor: Supervisor, handle: ControlHandle) {
         let Some(pulse) = supervisor.pulse() else { return };
         // Statistics are what every worker is asked for.
         while handle.stats(|_| ()).await.is_some() {
-            supervisor.tell(State::Alive);
+            supervisor.tell(ServiceState::Alive);
             tokio::time::sleep(pulse).await;
         }
     };
@@ -36,7 +36,7 @@ pub async fn supervise(supervisor: Supervisor, handle: ControlHandle) {
 pub async fn pulse_of_the_loop(supervisor: Supervisor) {
     let Some(pulse) = supervisor.pulse() else { return };
     loop {
-        supervisor.tell(State::Alive);
+        supervisor.tell(ServiceState::Alive);
         tokio::time::sleep(pulse).await;
     }
 }

@@ -16,15 +16,15 @@ use crate::interest::Interest;
 use crate::view::{Changes, View};
 
 #[derive(Debug, Default)]
-struct Shared {
+struct MailboxState {
     // A lock, because publisher and stream are different threads; moves of a view and of a list of names and look-ups of
     // names in a set happen under it, never I/O or waking.
-    slot: Mutex<Slot>,
+    slot: Mutex<MailboxSlot>,
     waker: AtomicWaker,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct MailboxSlot {
     latest: Option<(View, Changes)>,
     interest: Interest,
     closed: bool,
@@ -39,7 +39,7 @@ pub enum Delivery {
     Kept,
 }
 
-impl Slot {
+impl MailboxSlot {
     fn put(&mut self, view: View, changes: Changes) -> Delivery {
         let (delivery, changes) = match (&self.interest, changes) {
             (Interest::Everything, changes) => (Delivery::Woken, changes),
@@ -62,24 +62,24 @@ impl Slot {
     }
 }
 
-impl Shared {
-    fn with<T>(&self, work: impl FnOnce(&mut Slot) -> T) -> T {
+impl MailboxState {
+    fn with<T>(&self, work: impl FnOnce(&mut MailboxSlot) -> T) -> T {
         work(&mut self.slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The publisher's end. Dropping it closes the mailbox once what it holds has been taken.
 #[derive(Debug)]
-pub struct Sender(Arc<Shared>);
+pub struct Sender(Arc<MailboxState>);
 
 /// The stream's end, which takes the newest view.
 #[derive(Debug)]
-pub struct Receiver(Arc<Shared>);
+pub struct Receiver(Arc<MailboxState>);
 
 /// Makes an empty mailbox.
 #[must_use]
 pub fn mailbox() -> (Sender, Receiver) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(MailboxState::default());
     (Sender(shared.clone()), Receiver(shared))
 }
 

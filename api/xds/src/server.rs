@@ -33,9 +33,9 @@ mod subscription;
 mod tests;
 mod watched_type;
 
-pub use event::{Blame, Event, Rejected};
+pub use event::{Blame, Rejected, SessionEvent};
 pub use limits::{ACK_TIMEOUT, MAX_NAMES, MAX_RESPONSE};
-pub use message::{EmptyFirst, Request, Response, ServedTypes, Variant};
+pub use message::{ClientMessage, EmptyFirst, ServedTypes, ServerMessage, Variant};
 pub use request::RequestError;
 pub use session::Session;
 pub use status::{StreamStatus, StreamTypeStatus};

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
 use weft_xds::mailbox::{self, Delivery};
-use weft_xds::server::{self, Event, Rejected, Request, Response, ServedTypes, Variant};
+use weft_xds::server::{self, ClientMessage, Rejected, ServedTypes, ServerMessage, SessionEvent, Variant};
 use weft_xds::{Changes, Layer, View, wire};
 
 use ResourceKind::{Cluster, Endpoint, Listener, Route, Secret};
@@ -101,12 +101,12 @@ struct World {
     awake: bool,
     client: client::Session,
     wanted: BTreeMap<ResourceKind, (bool, Vec<&'static str>)>,
-    upward: VecDeque<Request>,
-    downward: VecDeque<Response>,
+    upward: VecDeque<ClientMessage>,
+    downward: VecDeque<ServerMessage>,
     unanswered: Vec<Update>,
     running: HashMap<(ResourceKind, Arc<str>), Bytes>,
     known: HashMap<(ResourceKind, Bytes), Arc<Resource>>,
-    events: Vec<Event>,
+    events: Vec<SessionEvent>,
     /// Clusters and listeners that the client put to use and that have existed and been asked for since: a refusal must
     /// not take them away.
     kept: BTreeSet<(ResourceKind, Arc<str>)>,
@@ -217,7 +217,7 @@ impl World {
 
     fn note_events(&mut self) {
         while let Some(event) = self.server.next_event() {
-            if let Event::Quarantined { kind, rejected } = &event {
+            if let SessionEvent::Quarantined { kind, rejected } = &event {
                 self.remembered.retain(|(of, one)| (of, &one.name) != (kind, &rejected.name));
                 self.remembered.push((*kind, rejected.clone()));
             }
@@ -246,7 +246,7 @@ impl World {
             self.awake = true;
         }
         let Some(response) = self.server.poll(self.now) else { return };
-        if let Response::Delta(response) = &response {
+        if let ServerMessage::Delta(response) = &response {
             let mut names: Vec<_> = response.resources.iter().map(|resource| &resource.name).collect();
             names.extend(&response.removed_resources);
             let count = names.len();
@@ -465,7 +465,7 @@ fn r1_a_reconnect_to_an_unchanged_world_is_silent() {
     world.cut();
     world.events.clear();
     world.settle();
-    let sent = world.events.iter().filter(|event| matches!(event, Event::Sent { .. })).count();
+    let sent = world.events.iter().filter(|event| matches!(event, SessionEvent::Sent { .. })).count();
     assert_eq!(sent, 0);
     assert!(world.server.status().synced);
 }

@@ -21,8 +21,8 @@ use weft_api::names::SpiffeId;
 use weft_api::resource::{Resource, ResourceKind};
 use weft_xds::client::{self, Update, Verdict};
 use weft_xds::mailbox::Delivery;
-use weft_xds::server::{Event, ServedTypes, Variant};
-use weft_xds::transport::client::{Client, Notice};
+use weft_xds::server::{ServedTypes, SessionEvent, Variant};
+use weft_xds::transport::client::{Notice, XdsClient};
 use weft_xds::transport::server::{DiscoveryServer, Publisher, StreamHandle, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, MAX_STREAMS, NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
@@ -33,7 +33,7 @@ const DELTA: StreamKind = StreamKind { variant: Variant::Delta, served: ServedTy
 /// Hands every stream to the test.
 struct Door {
     opened: mpsc::UnboundedSender<(NodeClaim, StreamHandle)>,
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<SessionEvent>>>,
     refused: Arc<AtomicUsize>,
 }
 
@@ -56,14 +56,14 @@ impl Publisher for Door {
 struct Mesh {
     channel: Channel,
     opened: mpsc::UnboundedReceiver<(NodeClaim, StreamHandle)>,
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<SessionEvent>>>,
     refused: Arc<AtomicUsize>,
 }
 
 impl Mesh {
     async fn start(peer: Option<PeerIdentity>) -> Self {
         let (opened, streams) = mpsc::unbounded_channel();
-        let events = Arc::<Mutex<Vec<Event>>>::default();
+        let events = Arc::<Mutex<Vec<SessionEvent>>>::default();
         let refused = Arc::<AtomicUsize>::default();
         let door = Door { opened, events: events.clone(), refused: refused.clone() };
         let server = DiscoveryServer::new(Arc::new(door));
@@ -89,10 +89,10 @@ impl Mesh {
         soon(self.opened.recv()).await.expect("the server runs").1
     }
 
-    fn client(&self, variant: Variant) -> (Client, mpsc::Receiver<Notice>) {
+    fn client(&self, variant: Variant) -> (XdsClient, mpsc::Receiver<Notice>) {
         let session = client::Session::new(variant, node());
         let channel = self.channel.clone();
-        Client::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, move || {
+        XdsClient::spawn(session, StreamKind { variant, served: ServedTypes::Aggregated }, move || {
             let channel = channel.clone();
             async move { Ok(channel) }
         })
@@ -177,7 +177,7 @@ async fn an_update_travels_to_the_client_and_its_ack_back() {
         client.answer(&update, Verdict::Ack);
         until_synced(&stream, 8).await;
         let events = mesh.events.lock().unwrap();
-        assert!(events.contains(&Event::Synced { revision: 8, rejected: 0 }));
+        assert!(events.contains(&SessionEvent::Synced { revision: 8, rejected: 0 }));
     }
 }
 
@@ -393,7 +393,8 @@ async fn separate_streams_serve_their_type() {
 #[tokio::test]
 async fn a_control_plane_that_is_away_is_tried_again() {
     let session = client::Session::new(Variant::Delta, node());
-    let (client, mut notices) = Client::spawn(session, DELTA, || async { Err("connection refused".into()) });
+    let (client, mut notices) =
+        XdsClient::spawn(session, DELTA, || async { Err("connection refused".into()) });
     client.subscribe_all(ResourceKind::Cluster);
     for _ in 0..2 {
         assert!(next_end(&mut notices).await.contains("connection refused"));

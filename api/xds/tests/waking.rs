@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 use weft_xds::mailbox::{self, Delivery, Receiver, Sender};
-use weft_xds::server::{Request, Response, ServedTypes, Session, Variant};
+use weft_xds::server::{ClientMessage, ServedTypes, ServerMessage, Session, Variant};
 use weft_xds::{Changes, Interest, Layer, View, wire};
 
 use ResourceKind::{Cluster, Endpoint};
@@ -52,7 +52,7 @@ impl Stream {
             assert!(self.receiver.set_interest(self.session.interest()).is_none());
         }
         let mut sent = Vec::new();
-        while let Some(Response::Delta(response)) = self.session.poll(Instant::now()) {
+        while let Some(ServerMessage::Delta(response)) = self.session.poll(Instant::now()) {
             sent.extend(response.resources.into_iter().map(|resource| resource.name));
             self.ask(
                 &response.type_url,
@@ -67,7 +67,7 @@ impl Stream {
 
     fn ask(&mut self, type_url: &str, request: wire::DeltaDiscoveryRequest) {
         let request = wire::DeltaDiscoveryRequest { type_url: type_url.to_owned(), ..request };
-        self.session.on_request(Request::Delta(request)).unwrap();
+        self.session.on_request(ClientMessage::Delta(request)).unwrap();
     }
 
     fn subscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<String> {
@@ -146,7 +146,9 @@ fn a_change_between_a_request_and_its_answer_is_in_the_answer() {
     assert_eq!(stream.sender.send(view(2, &[endpoints("x", "2")]), changed("x")), Delivery::Kept);
     let (newest, changes) = stream.receiver.set_interest(stream.session.interest()).unwrap();
     stream.session.on_update(newest, changes);
-    let Some(Response::Delta(response)) = stream.session.poll(Instant::now()) else { panic!("it was asked") };
+    let Some(ServerMessage::Delta(response)) = stream.session.poll(Instant::now()) else {
+        panic!("it was asked")
+    };
     assert_eq!(&response.resources[0].resource.as_ref().unwrap().value[..], b"2");
 }
 

@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::flags::{JOIN_VARIABLE, UsageError};
 use weft_api::rest::TokenRequest;
 use weft_api::{ControlPlanes, JoinToken, ServiceId, TrustDomain, WorkloadId};
@@ -33,7 +33,7 @@ use crate::up::binaries;
 /// Joins with the token that is given, else with one that is made for `--service`, else by the identity of an earlier run;
 /// `client` is asked for only where a token is to be made.
 pub async fn run(
-    client: impl FnOnce() -> anyhow::Result<Client>,
+    client: impl FnOnce() -> anyhow::Result<ApiClient>,
     args: Bootstrap,
 ) -> anyhow::Result<ExitCode> {
     let own = args.merge.as_deref().map(|path| Own::read(path, &args.out.join(FILE))).transpose()?;
@@ -92,7 +92,7 @@ pub fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), Usag
 }
 
 /// A token for one workload of a service.
-pub async fn make_token(client: &Client, service: &ServiceId, args: &Bootstrap) -> anyhow::Result<String> {
+pub async fn make_token(client: &ApiClient, service: &ServiceId, args: &Bootstrap) -> anyhow::Result<String> {
     let request = TokenRequest {
         service: service.to_string(),
         allow_labels: args.labels.clone(),

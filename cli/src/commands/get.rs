@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::rest::{Edge, EdgeState, Object};
 use weft_policies::kinds::Kind;
 
@@ -19,7 +19,7 @@ pub async fn run(replicas: &Replicas, args: Get) -> anyhow::Result<ExitCode> {
     let kind: Kind = args.kind.parse()?;
     if let Some(name) = &args.name {
         let namespace = args.namespace.as_deref().unwrap_or("default");
-        let read = async |client: &Client| client.object(kind.plural(), namespace, name).await;
+        let read = async |client: &ApiClient| client.object(kind.plural(), namespace, name).await;
         let object = replicas.any(read).await?;
         // One object is worth reading whole.
         let format = if args.output == Format::Table { Format::Yaml } else { args.output };

@@ -3,12 +3,12 @@
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 
 use crate::args::Ui;
 
 /// Makes a link that is good once, for a minute, and prints it; the token stays here.
-pub async fn run(client: &Client, args: &Ui) -> anyhow::Result<ExitCode> {
+pub async fn run(client: &ApiClient, args: &Ui) -> anyhow::Result<ExitCode> {
     let code = client.login_code().await?.code;
     let link = format!("{}/ui/login#{code}", client.api());
     println!("{link}");

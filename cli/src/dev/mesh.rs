@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use weft_api::ServiceId;
-use weft_api::client::{ApplyOptions, Client};
+use weft_api::client::{ApiClient, ApplyOptions};
 use weft_api::rest::TokenRequest;
 use weft_policies::kinds::mesh::OutboundMode;
 
@@ -117,7 +117,7 @@ impl Member {
         Ok(Self { planned: planned.clone(), sidecar, upstreams })
     }
 
-    async fn start(&self, client: &Client, dir: &Path, processes: &mut Processes) -> anyhow::Result<()> {
+    async fn start(&self, client: &ApiClient, dir: &Path, processes: &mut Processes) -> anyhow::Result<()> {
         let service: ServiceId = format!("{NAMESPACE}/{}", self.planned.name).parse()?;
         let request = TokenRequest { service: service.to_string(), ..TokenRequest::default() };
         let token = client.create_token(&request).await?.token;

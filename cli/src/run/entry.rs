@@ -8,7 +8,7 @@ use std::{env, io};
 use anyhow::{Context as _, bail};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
-use weft_api::client::{Client, ClientError};
+use weft_api::client::{ApiClient, ClientError};
 use weft_api::flags::UsageError;
 use weft_api::rest::{Object, TokenRequest};
 use weft_api::{JoinToken, ServiceId};
@@ -115,7 +115,7 @@ impl Home {
 /// The token that is given, else one that is made for `--service`; none where an identity is kept and no token is given.
 /// `client` is asked for only when a token has to be made.
 pub async fn token(
-    client: impl FnOnce() -> anyhow::Result<Client>,
+    client: impl FnOnce() -> anyhow::Result<ApiClient>,
     args: &Run,
     home: &Home,
 ) -> anyhow::Result<Option<JoinToken>> {
@@ -145,7 +145,7 @@ pub async fn token(
 }
 
 /// A service that is missing, or has no such port, would be joined all the same and called by nobody.
-async fn ensure_service(client: &Client, service: &ServiceId, app_ports: &[String]) -> anyhow::Result<()> {
+async fn ensure_service(client: &ApiClient, service: &ServiceId, app_ports: &[String]) -> anyhow::Result<()> {
     let found = client.object("services", service.namespace.as_str(), service.name.as_str()).await;
     let object = match found {
         Ok(object) => object,

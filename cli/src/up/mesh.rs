@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use weft_api::client::{ApplyOptions, Client, ClientError};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::flags::TokenSource;
 use weft_api::rest::{CHANGED_MEANWHILE, TokenRequest};
 
@@ -82,7 +82,7 @@ impl Workload {
 
 /// A mesh that runs.
 pub struct LocalMesh {
-    pub client: Client,
+    pub client: ApiClient,
     /// What to tell people above the table.
     pub greeting: Vec<String>,
 }
@@ -131,13 +131,17 @@ fn ensure_free() -> anyhow::Result<()> {
 }
 
 /// Waits until the control plane of that data directory answers.
-pub async fn control_plane(api: &str, data_dir: &Path, processes: &mut Processes) -> anyhow::Result<Client> {
+pub async fn control_plane(
+    api: &str,
+    data_dir: &Path,
+    processes: &mut Processes,
+) -> anyhow::Result<ApiClient> {
     let token = data_dir.join("operator.token");
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         processes.check()?;
         if let Ok(token) = access::read(&token) {
-            let client = Client::try_new(api, &token, &[])?;
+            let client = ApiClient::try_new(api, &token, &[])?;
             if client.proxies().await.is_ok() {
                 return Ok(client);
             }
@@ -150,7 +154,7 @@ pub async fn control_plane(api: &str, data_dir: &Path, processes: &mut Processes
 }
 
 /// A mesh that ran before has what its user made of it.
-async fn apply_to_a_new_mesh(args: &Up, client: &Client) -> anyhow::Result<()> {
+async fn apply_to_a_new_mesh(args: &Up, client: &ApiClient) -> anyhow::Result<()> {
     let options = ApplyOptions { if_revision: Some(0), ..ApplyOptions::default() };
     match client.apply(&POLICIES.join("---\n"), &options).await {
         Ok(_) => say("applied shop.yaml, catalog-split.yaml and local-mesh.yaml of policies/examples"),
@@ -186,7 +190,7 @@ fn start_application(processes: &mut Processes, workload: &Workload) -> anyhow::
 async fn start_weft_proxy(
     args: &Up,
     processes: &mut Processes,
-    client: &Client,
+    client: &ApiClient,
     workload: &Workload,
 ) -> anyhow::Result<()> {
     let request = TokenRequest {
@@ -213,7 +217,7 @@ async fn start_weft_proxy(
 async fn start_envoy(
     args: &Up,
     processes: &mut Processes,
-    client: &Client,
+    client: &ApiClient,
     workload: &Workload,
     envoy: &Path,
 ) -> anyhow::Result<()> {
@@ -262,7 +266,7 @@ fn identity_dir(args: &Up, workload: &Workload) -> anyhow::Result<PathBuf> {
 }
 
 /// Waits until so many sidecars have everything; false when some have not within 30 s.
-pub async fn in_sync(client: &Client, processes: &mut Processes, sidecars: usize) -> anyhow::Result<bool> {
+pub async fn in_sync(client: &ApiClient, processes: &mut Processes, sidecars: usize) -> anyhow::Result<bool> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         processes.check()?;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::rest::{EdgeList, ProxyList, Sync};
 
 use crate::commands::get::{EDGE_HEAD, edge_row};
@@ -29,7 +29,7 @@ impl Screen {
     }
 
     /// Asks the API and draws; `fallen` are words about processes that have ended.
-    pub async fn show(&mut self, client: &Client, greeting: &[String], fallen: &[String]) {
+    pub async fn show(&mut self, client: &ApiClient, greeting: &[String], fallen: &[String]) {
         if !self.terminal && self.printed.is_some_and(|at| at.elapsed() < PRINT_EVERY) {
             return;
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_store::{Backup, EmbeddedStore, OpenError, Snapshot, StoreExt};
 
 use super::read;
@@ -87,7 +87,7 @@ async fn fetch(directory: &Path, draft: &mut Draft) -> anyhow::Result<()> {
     let roots = CertificateDer::pem_file_iter(directory.join(local_access::ROOTS))
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| directory.join(local_access::ROOTS).display().to_string())?;
-    let client = Client::try_new(api.trim(), token.trim(), &roots)?;
+    let client = ApiClient::try_new(api.trim(), token.trim(), &roots)?;
     let mut pieces = client.backup().await?;
     while let Some(piece) = pieces.next().await? {
         draft.write_all(&piece).with_context(|| draft.path().display().to_string())?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
 use weft_api::{ResourceKind, Version, WorkloadId};
-use weft_xds::server::Event;
+use weft_xds::server::SessionEvent;
 use weft_xds::transport::server::{Publisher, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 
@@ -125,49 +125,51 @@ struct Guard {
 }
 
 impl Guard {
-    fn note(&self, event: &Event) {
+    fn note(&self, event: &SessionEvent) {
         self.metrics.session_event(event);
-        if let Event::Acked { kind, resources } = event {
+        if let SessionEvent::Acked { kind, resources } = event {
             let taken = resources.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
             self.refusals.accepted(&self.client, *kind, taken);
         }
         match event {
-            Event::Nacked { kind, resources, message, .. } => {
+            SessionEvent::Nacked { kind, resources, message, .. } => {
                 let (workload, count) = (&self.client.workload, resources.len());
                 // Of a large response the first few names tell where to look.
                 let resources = &resources[..count.min(SHOWN_NAMES)];
                 tracing::warn!(%workload, r#type = %kind, count, ?resources, message = &**message, "configuration refused");
             }
-            Event::Synced { revision, .. } => {
+            SessionEvent::Synced { revision, .. } => {
                 if let Some(took) = self.progress.synced(Instant::now(), *revision) {
                     self.metrics.synced(took);
                 }
             }
-            Event::Acked { kind: ResourceKind::Listener, resources } if resources.iter().any(listens) => {
+            SessionEvent::Acked { kind: ResourceKind::Listener, resources }
+                if resources.iter().any(listens) =>
+            {
                 self.arrived();
             }
-            Event::Resumed { kind: ResourceKind::Listener, names }
+            SessionEvent::Resumed { kind: ResourceKind::Listener, names }
                 if names.iter().any(|name| **name == *INBOUND_LISTENER) =>
             {
                 self.arrived();
             }
-            Event::Acked { kind: ResourceKind::Secret, resources } => {
+            SessionEvent::Acked { kind: ResourceKind::Secret, resources } => {
                 if let Some(version) = resources.iter().find_map(bundle) {
                     self.progress.took_bundle(version);
                     self.reconciler.tell_presence();
                 }
             }
-            Event::Quarantined { kind, rejected } => {
+            SessionEvent::Quarantined { kind, rejected } => {
                 for _ in 0..self.refusals.remember(&self.client, *kind, rejected) {
                     self.metrics.limited(Limit::RefusalsRemembered);
                 }
             }
-            Event::Sent { .. }
-            | Event::Acked { .. }
-            | Event::Resumed { .. }
-            | Event::GateTimedOut { .. }
-            | Event::AckOverdue { .. }
-            | Event::UnknownType { .. } => {}
+            SessionEvent::Sent { .. }
+            | SessionEvent::Acked { .. }
+            | SessionEvent::Resumed { .. }
+            | SessionEvent::GateTimedOut { .. }
+            | SessionEvent::AckOverdue { .. }
+            | SessionEvent::UnknownType { .. } => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 use tempfile::TempDir;
 use tonic::Code;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 use weft_api::rest::{PROBLEM_JSON, Sync};
 use weft_control_plane::clock::Clock;
 use weft_store::{Backup, Location, StoreExt};
@@ -96,7 +96,7 @@ async fn backup_of_a_running_control_plane_is_the_same_mesh_when_it_is_restored(
 
     let plane = Plane::start_in(copy, &[]).await;
     assert_eq!(plane.client.list("services", None).await.unwrap().items.len(), 2);
-    let old = Client::try_new(&format!("http://{}", plane.running.api), &operator, &[]).unwrap();
+    let old = ApiClient::try_new(&format!("http://{}", plane.running.api), &operator, &[]).unwrap();
     assert_eq!(old.ca().await.unwrap()["root"]["spkiSha256"], root.as_str());
     for (name, member) in [("before", &web), ("after", &renewed)] {
         assert_eq!(is_member(member, &plane).await, Ok(()), "the certificate of {name} the backup");

@@ -9,7 +9,7 @@ use clap::Parser as _;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use weft_api::JoinToken;
-use weft_api::client::{ApplyOptions, Client, ClientError};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::rest::{ApplyResult, Problem, ProxyStatus, TokenRequest};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
@@ -20,7 +20,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A control plane; its directory goes with the last handle on it.
 pub struct Plane {
     pub running: RunningControlPlane,
-    pub client: Client,
+    pub client: ApiClient,
     pub token: String,
     directory: Arc<TempDir>,
 }
@@ -48,7 +48,7 @@ impl Plane {
         let running = server::start(&args, clock).await?;
         let token =
             std::fs::read_to_string(directory.path().join("operator.token")).unwrap().trim().to_owned();
-        let client = Client::try_new(&format!("http://{}", running.api), &token, &[]).unwrap();
+        let client = ApiClient::try_new(&format!("http://{}", running.api), &token, &[]).unwrap();
         let plane = Self { running, client, token, directory };
         let mut published = plane.running.reconciler.published();
         let ready = published.wait_for(|published| published.ready);

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use weft_api::ResourceKind;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 
 use crate::etcd_server::EtcdServer;
 use crate::peer::{declared, join};
@@ -49,7 +49,7 @@ async fn replicas_serve_equal_versions() {
     }
     assert_eq!(held[0], held[1]);
     // Each takes the other's operators.
-    let foreign = Client::try_new(&format!("http://{}", b.running.api), &a.token, &[]).unwrap();
+    let foreign = ApiClient::try_new(&format!("http://{}", b.running.api), &a.token, &[]).unwrap();
     assert_eq!(foreign.list("services", None).await.unwrap().items.len(), 3);
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use weft_api::JoinToken;
 use weft_api::ResourceKind;
-use weft_api::client::{ApplyOptions, Client};
+use weft_api::client::{ApiClient, ApplyOptions};
 use weft_api::join::JoinRequest;
 use weft_api::join::join_service_client::JoinServiceClient;
 use weft_api::rest::TokenRequest;
@@ -50,7 +50,7 @@ struct Small {
     child: Child,
     xds: SocketAddr,
     admin: SocketAddr,
-    client: Client,
+    client: ApiClient,
     lines: Arc<AtomicU64>,
     _directory: TempDir,
 }
@@ -86,7 +86,7 @@ impl Small {
             }
         });
         let token = std::fs::read_to_string(directory.path().join("operator.token")).unwrap();
-        let client = Client::try_new(&format!("http://{}", address("api")), token.trim(), &[]).unwrap();
+        let client = ApiClient::try_new(&format!("http://{}", address("api")), token.trim(), &[]).unwrap();
         let (xds, admin) = (address("xds"), address("admin"));
         Self { child, xds, admin, client, lines, _directory: directory }
     }

@@ -18,7 +18,7 @@ use tonic::Status;
 use tower::util::MapRequestLayer;
 use weft_api::names::SpiffeId;
 use weft_api::{Resource, ResourceKey, ResourceKind};
-use weft_xds::server::Event;
+use weft_xds::server::SessionEvent;
 use weft_xds::transport::server::{DiscoveryServer, Publisher, StreamHandle, StreamKind, StreamSetup};
 use weft_xds::transport::{NodeClaim, PeerIdentity};
 use weft_xds::{Changes, Layer, View};
@@ -30,7 +30,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// Publishes one view to every stream.
 struct Door {
     published: Arc<Mutex<(View, Vec<StreamHandle>)>>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<SessionEvent>,
 }
 
 impl Publisher for Door {
@@ -51,7 +51,7 @@ pub(crate) struct Server {
     port: u16,
     revision: u64,
     published: Arc<Mutex<(View, Vec<StreamHandle>)>>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<SessionEvent>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -95,7 +95,7 @@ impl Server {
         published.0 = view;
     }
 
-    pub(crate) async fn event<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    pub(crate) async fn event<T>(&mut self, wanted: impl Fn(&SessionEvent) -> Option<T>) -> T {
         loop {
             let event = self.events.recv().await.expect("the server runs");
             if let Some(found) = wanted(&event) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use harness::{Proxy, Server, application, free_port, soon};
 use weft_api::ResourceKind;
-use weft_xds::server::Event;
+use weft_xds::server::SessionEvent;
 
 /// Cluster, endpoints, listener and routes of one application.
 fn resources(listen: u16, application: u16) -> Vec<std::sync::Arc<weft_api::Resource>> {
@@ -66,7 +66,7 @@ async fn a_bad_resource_is_refused_by_name_and_field_while_its_sibling_serves() 
     changed.push(harness::routes("sibling-routes", "second"));
     server.publish(&changed);
     let words = soon(server.event(|event| match event {
-        Event::Nacked { kind: ResourceKind::Cluster, message, .. } => Some(message.clone()),
+        SessionEvent::Nacked { kind: ResourceKind::Cluster, message, .. } => Some(message.clone()),
         _ => None,
     }))
     .await;
@@ -118,9 +118,9 @@ async fn is_not_ready_before_the_endpoints_are_there() {
     // The routes are missing: the listener must not open.
     server.publish(&all[..3]);
     let proxy = Proxy::start(server.port(), "GRPC", &[]);
-    soon(
-        server.event(|event| matches!(event, Event::Sent { kind: ResourceKind::Listener, .. }).then_some(())),
-    )
+    soon(server.event(|event| {
+        matches!(event, SessionEvent::Sent { kind: ResourceKind::Listener, .. }).then_some(())
+    }))
     .await;
     assert!(!proxy.admin("/ready").await.contains("LIVE"));
     assert!(harness::get(listen).await.is_err(), "nobody listens yet");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_api::{Resource, ResourceKind};
-use weft_xds::server::Event;
+use weft_xds::server::SessionEvent;
 
 use crate::harness::{self, Proxy, Server, application, free_port, get_from, soon};
 
@@ -71,7 +71,7 @@ async fn virtual_hosts_come_change_and_go_one_by_one() {
     let refused = [("b.test", "two", "require_tls: ALL"), ("c.test", "one", "")];
     server.publish(&base.with("unknown", &refused));
     let words = soon(server.event(|event| match event {
-        Event::Nacked { kind: ResourceKind::VirtualHost, message, .. } => Some(message.clone()),
+        SessionEvent::Nacked { kind: ResourceKind::VirtualHost, message, .. } => Some(message.clone()),
         _ => None,
     }))
     .await;
@@ -144,7 +144,7 @@ async fn virtual_hosts_that_are_held_are_brought_along_to_another_server() {
     let mut server = Server::start_on(port).await;
     server.publish(&base.with("unknown", &[("b.test", "one", "")]));
     let mut brought = soon(server.event(|event| match event {
-        Event::Resumed { kind: ResourceKind::VirtualHost, names } => Some(names.clone()),
+        SessionEvent::Resumed { kind: ResourceKind::VirtualHost, names } => Some(names.clone()),
         _ => None,
     }))
     .await;

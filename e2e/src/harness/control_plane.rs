@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use weft_api::client::Client;
+use weft_api::client::ApiClient;
 
 use super::{Age, Etcd, Machine, Place, Process, until};
 
@@ -129,10 +129,10 @@ impl ControlPlane {
     ///
     /// # Errors
     /// When the token cannot be read.
-    pub fn client(&self) -> anyhow::Result<Client> {
+    pub fn client(&self) -> anyhow::Result<ApiClient> {
         let token = self.token_file();
         let token = std::fs::read_to_string(&token).with_context(|| token.display().to_string())?;
-        Ok(Client::try_new(&self.api(), token.trim(), &[])?)
+        Ok(ApiClient::try_new(&self.api(), token.trim(), &[])?)
     }
 
     /// Kills it with SIGKILL.

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
-use weft_api::client::{ApplyOptions, Client};
+use weft_api::client::{ApiClient, ApplyOptions};
 use weft_api::rest::{NewToken, ProxyStatus, Sync, TokenRequest};
 
 use super::{Age, Answer, Builder, Calls, ControlPlane, Etcd, Subnet, process, program, until};
@@ -84,7 +84,7 @@ impl Options {
 pub struct Mesh {
     control_plane: ControlPlane,
     more_replicas: Vec<ControlPlane>,
-    client: Client,
+    client: ApiClient,
     subnet: Subnet,
     proxies: Age,
     _etcd: Option<Etcd>,
@@ -125,7 +125,7 @@ impl Mesh {
     async fn start_in(
         dir: &Path,
         options: Options,
-    ) -> anyhow::Result<(Vec<ControlPlane>, Client, Subnet, Option<Etcd>)> {
+    ) -> anyhow::Result<(Vec<ControlPlane>, ApiClient, Subnet, Option<Etcd>)> {
         let mut subnet = Subnet::claim()?;
         let etcd = match options.store {
             StoreKind::Embedded => None,
@@ -154,7 +154,7 @@ impl Mesh {
 
     /// The REST API.
     #[must_use]
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &ApiClient {
         &self.client
     }
 

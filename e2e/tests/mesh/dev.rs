@@ -72,7 +72,7 @@ async fn use_it(dev: &Dev, started: Instant) -> anyhow::Result<Vec<SocketAddr>> 
     ensure!(Calls::tcp(db).await?.contains("db"));
     let api = told["api"].as_str().context("no api")?;
     let token = std::fs::read_to_string(told["tokenFile"].as_str().context("no token")?)?;
-    let proxies = weft_api::client::Client::try_new(api, token.trim(), &[])?.proxies().await?;
+    let proxies = weft_api::client::ApiClient::try_new(api, token.trim(), &[])?.proxies().await?;
     ensure!(proxies.items.len() == 4, "{:?}", proxies.items);
     let api: SocketAddr = api.strip_prefix("http://").context("http")?.parse()?;
     ensure!(api.ip().is_loopback() && api.ip() != SocketAddr::from(([127, 0, 0, 1], 0)).ip(), "{api}");

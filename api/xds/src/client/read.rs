@@ -14,7 +14,7 @@ const WRAPPED: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
 /// Why a response is refused before anyone looks into its resources.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
+pub(super) enum ResponseError {
     #[error("resource {name:?} is a {found:?}, in a response of type {expected:?}")]
     WrongType { name: String, found: String, expected: &'static str },
     #[error("resource {0:?} appears twice in one response")]
@@ -42,27 +42,27 @@ pub(super) fn delta(
     kind: ResourceKind,
     response: wire::DeltaDiscoveryResponse,
     state: &SubscriptionState,
-) -> Result<ReadResponse, Violation> {
+) -> Result<ReadResponse, ResponseError> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     for resource in response.resources {
         let name: Arc<str> = resource.name.into();
         if !seen.insert(name.clone()) {
-            return Err(Violation::Twice(name.to_string()));
+            return Err(ResponseError::Twice(name.to_string()));
         }
         let Some(any) = resource.resource else {
             // T2: a heartbeat repeats the version that is held and has no body.
             if state.held.get(&name).is_some_and(|held| **held == *resource.version) {
                 continue;
             }
-            return Err(Violation::NoBody(name.to_string()));
+            return Err(ResponseError::NoBody(name.to_string()));
         };
         check_type(kind, &name, &any)?;
         added.push(Added { name, version: resource.version.into(), body: any.value });
     }
     let removed: Vec<Arc<str>> = response.removed_resources.into_iter().map(Into::into).collect();
     if let Some(name) = removed.iter().find(|name| !seen.insert((*name).clone())) {
-        return Err(Violation::Twice(name.to_string()));
+        return Err(ResponseError::Twice(name.to_string()));
     }
     Ok(ReadResponse { added, removed, version_info: String::new() })
 }
@@ -71,7 +71,7 @@ pub(super) fn sotw(
     kind: ResourceKind,
     response: wire::DiscoveryResponse,
     state: &SubscriptionState,
-) -> Result<ReadResponse, Violation> {
+) -> Result<ReadResponse, ResponseError> {
     let mut seen = BTreeSet::new();
     let mut added = Vec::with_capacity(response.resources.len());
     let full = matches!(kind, ResourceKind::Listener | ResourceKind::Cluster);
@@ -87,7 +87,7 @@ pub(super) fn sotw(
         let name: Arc<str> = NamedResource::decode(any.value.clone())?.name.into();
         check_type(kind, &name, &any)?;
         if !seen.insert(name.clone()) {
-            return Err(Violation::Twice(name.to_string()));
+            return Err(ResponseError::Twice(name.to_string()));
         }
         let version: Arc<str> = Version::of(kind, &name, &any.value).to_string().into();
         // Complete lists repeat what is held; only the difference is news.
@@ -102,11 +102,11 @@ pub(super) fn sotw(
     Ok(ReadResponse { added, removed, version_info: response.version_info })
 }
 
-fn check_type(kind: ResourceKind, name: &str, any: &wire::Any) -> Result<(), Violation> {
+fn check_type(kind: ResourceKind, name: &str, any: &wire::Any) -> Result<(), ResponseError> {
     if any.type_url == kind.type_url() {
         return Ok(());
     }
-    Err(Violation::WrongType {
+    Err(ResponseError::WrongType {
         name: name.to_owned(),
         found: any.type_url.clone(),
         expected: kind.type_url(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use weft_api::resource::ResourceKind;
 
 use super::read;
-use super::subscription_state::{Answer, SubscriptionState};
+use super::subscription_state::{Acknowledgement, SubscriptionState};
 use super::update::{ResponseId, Update, Verdict};
-use crate::server::{Request, Response, Variant};
+use crate::server::{ClientMessage, ServerMessage, Variant};
 use crate::wire;
 
 /// The client's state over any number of streams.
@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// The next message to send, if there is one. Subscription changes and an answer share a message (S7).
-    pub fn next_request(&mut self) -> Option<Request> {
+    pub fn next_request(&mut self) -> Option<ClientMessage> {
         if self.stream == 0 {
             return None;
         }
@@ -76,8 +76,8 @@ impl Session {
         let said_node = self.said_node;
         let node = || (!said_node).then(|| self.node.clone());
         let request = self.types.iter_mut().zip(ResourceKind::ALL).find_map(|(state, kind)| match variant {
-            Variant::Delta => state.next_delta(kind, node).map(Request::Delta),
-            Variant::Sotw => state.next_sotw(kind, node).map(Request::Sotw),
+            Variant::Delta => state.next_delta(kind, node).map(ClientMessage::Delta),
+            Variant::Sotw => state.next_sotw(kind, node).map(ClientMessage::Sotw),
         });
         self.said_node |= request.is_some();
         request
@@ -85,16 +85,16 @@ impl Session {
 
     /// Takes a message from the server. `None` where nothing is to be applied: an unknown type, or a response
     /// that breaks the protocol and is refused here.
-    pub fn on_response(&mut self, response: Response) -> Option<Update> {
+    pub fn on_response(&mut self, response: ServerMessage) -> Option<Update> {
         let (type_url, nonce) = match &response {
-            Response::Sotw(response) => (&response.type_url, response.nonce.clone()),
-            Response::Delta(response) => (&response.type_url, response.nonce.clone()),
+            ServerMessage::Sotw(response) => (&response.type_url, response.nonce.clone()),
+            ServerMessage::Delta(response) => (&response.type_url, response.nonce.clone()),
         };
         let kind = wire::kind_of(type_url)?;
         let state = &mut self.types[kind.index()];
         let read = match response {
-            Response::Sotw(response) => read::sotw(kind, response, state),
-            Response::Delta(response) => read::delta(kind, response, state),
+            ServerMessage::Sotw(response) => read::sotw(kind, response, state),
+            ServerMessage::Delta(response) => read::delta(kind, response, state),
         };
         let response_id = ResponseId { stream: self.stream, nonce };
         match read {
@@ -105,9 +105,10 @@ impl Session {
             }
             Err(violation) => {
                 state.last_nack = Some(violation.to_string());
-                state
-                    .answers
-                    .push_back(Answer { nonce: response_id.nonce, refusal: Some(violation.to_string()) });
+                state.answers.push_back(Acknowledgement {
+                    nonce: response_id.nonce,
+                    refusal: Some(violation.to_string()),
+                });
                 None
             }
         }

@@ -16,7 +16,7 @@ const UNSURE: &str = "unsure";
 
 /// An ACK, or a NACK with its words.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Acknowledgement {
     pub nonce: String,
     pub refusal: Option<String>,
 }
@@ -40,7 +40,7 @@ pub(super) struct SubscriptionState {
     /// Versions of what was accepted.
     pub held: BTreeMap<Arc<str>, Arc<str>>,
     /// ACKs and NACKs that are still to be sent, in the order of their responses.
-    pub answers: VecDeque<Answer>,
+    pub answers: VecDeque<Acknowledgement>,
     pub last_nack: Option<String>,
     /// Updates that are being applied, in the order of their responses.
     pending: VecDeque<Pending>,
@@ -176,7 +176,7 @@ impl SubscriptionState {
             }
         };
         if current {
-            self.answers.push_back(Answer { nonce: pending.response_id.nonce, refusal });
+            self.answers.push_back(Acknowledgement { nonce: pending.response_id.nonce, refusal });
         }
     }
 
@@ -300,7 +300,7 @@ fn strings(names: BTreeSet<Arc<str>>) -> Vec<String> {
     names.into_iter().map(|name| name.to_string()).collect()
 }
 
-fn split(answer: Option<Answer>) -> (String, Option<wire::Status>) {
+fn split(answer: Option<Acknowledgement>) -> (String, Option<wire::Status>) {
     const INVALID_ARGUMENT: i32 = 3;
     let Some(answer) = answer else { return Default::default() };
     let status = |message| wire::Status { code: INVALID_ARGUMENT, message, details: Vec::new() };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use weft_api::resource::ResourceKind;
 
 use super::*;
-use crate::server::{self, Request, Response, ServedTypes, Variant};
+use crate::server::{self, ClientMessage, ServedTypes, ServerMessage, Variant};
 use crate::wire::{
     self, Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, DiscoveryResponse, Node,
 };
@@ -18,26 +18,26 @@ fn client(variant: Variant) -> Session {
 
 fn delta(session: &mut Session) -> DeltaDiscoveryRequest {
     match session.next_request().expect("a request is due") {
-        Request::Delta(request) => request,
-        Request::Sotw(_) => panic!("wrong variant"),
+        ClientMessage::Delta(request) => request,
+        ClientMessage::Sotw(_) => panic!("wrong variant"),
     }
 }
 
 fn sotw(session: &mut Session) -> wire::DiscoveryRequest {
     match session.next_request().expect("a request is due") {
-        Request::Sotw(request) => request,
-        Request::Delta(_) => panic!("wrong variant"),
+        ClientMessage::Sotw(request) => request,
+        ClientMessage::Delta(_) => panic!("wrong variant"),
     }
 }
 
-fn carrying(kind: ResourceKind, nonce: &str, added: &[(&str, &str)], removed: &[&str]) -> Response {
+fn carrying(kind: ResourceKind, nonce: &str, added: &[(&str, &str)], removed: &[&str]) -> ServerMessage {
     let resource = |(name, version): &(&str, &str)| DeltaResource {
         name: (*name).into(),
         version: (*version).into(),
         resource: Some(Any { type_url: kind.type_url().into(), value: Bytes::from_static(b"") }),
         ..Default::default()
     };
-    Response::Delta(DeltaDiscoveryResponse {
+    ServerMessage::Delta(DeltaDiscoveryResponse {
         type_url: kind.type_url().into(),
         nonce: nonce.into(),
         resources: added.iter().map(resource).collect(),
@@ -54,9 +54,9 @@ fn named(name: &str, rest: &[u8]) -> Any {
     Any { type_url: Cluster.type_url().into(), value: value.into() }
 }
 
-fn list(nonce: &str, version: &str, resources: Vec<Any>) -> Response {
+fn list(nonce: &str, version: &str, resources: Vec<Any>) -> ServerMessage {
     let type_url = Cluster.type_url().into();
-    Response::Sotw(DiscoveryResponse {
+    ServerMessage::Sotw(DiscoveryResponse {
         version_info: version.into(),
         resources,
         type_url,
@@ -140,18 +140,18 @@ fn u17_t2_breaches_of_the_protocol_are_refused_at_once() {
     session.answer(Endpoint, &update.response_id, Verdict::Ack);
     delta(&mut session);
     let bodyless = |nonce: &str, version: &str| {
-        let Response::Delta(mut response) = carrying(Endpoint, nonce, &[("a", version)], &[]) else {
+        let ServerMessage::Delta(mut response) = carrying(Endpoint, nonce, &[("a", version)], &[]) else {
             unreachable!()
         };
         response.resources[0].resource = None;
-        Response::Delta(response)
+        ServerMessage::Delta(response)
     };
     let wrong_type = |nonce: &str| {
-        let Response::Delta(mut response) = carrying(Endpoint, nonce, &[("a", "v2")], &[]) else {
+        let ServerMessage::Delta(mut response) = carrying(Endpoint, nonce, &[("a", "v2")], &[]) else {
             unreachable!()
         };
         response.resources[0].resource.as_mut().unwrap().type_url = Cluster.type_url().into();
-        Response::Delta(response)
+        ServerMessage::Delta(response)
     };
     let breaches = [
         carrying(Endpoint, "2", &[("a", "v2"), ("a", "v3")], &[]),
@@ -268,7 +268,7 @@ fn u1_sotw_gives_up_everything_by_naming_it_first() {
     let lists = |session: &mut Session, server: &mut server::Session| {
         let mut lists = Vec::new();
         while let Some(request) = session.next_request() {
-            let Request::Sotw(sotw) = &request else { panic!("of the other variant") };
+            let ClientMessage::Sotw(sotw) = &request else { panic!("of the other variant") };
             lists.push(sotw.resource_names.join(","));
             server.on_request(request).unwrap();
         }

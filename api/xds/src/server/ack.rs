@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_api::resource::{Resource, ResourceKey, ResourceKind};
 
-use super::event::{Blame, COMPLETE_SET, Event, Rejected};
+use super::event::{Blame, COMPLETE_SET, Rejected, SessionEvent};
 use super::message::Variant;
 use super::session::Session;
 use super::watched_type::{ClientVersion, InFlightResponse, ResourceState};
@@ -31,7 +31,7 @@ impl Session {
                 None => self.accept_removal(kind, &name, answered.nonce),
             }
         }
-        self.events.push_back(Event::Acked { kind, resources: acked });
+        self.events.push_back(SessionEvent::Acked { kind, resources: acked });
     }
 
     fn accept(&mut self, kind: ResourceKind, name: &Arc<str>, nonce: u64, resource: &Arc<Resource>) {
@@ -141,7 +141,7 @@ impl Session {
             state.retry_parts.push_front(removed);
         }
         let resources = refused.iter().map(|resource| (resource.name.clone(), resource.version)).collect();
-        self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
+        self.events.push_back(SessionEvent::Nacked { kind, resources, message: message.clone(), blame });
     }
 
     /// S9: these bytes are not sent again. What waited for a refused cluster does not wait for it any more (W5).
@@ -149,7 +149,7 @@ impl Session {
         if kind == ResourceKind::Cluster {
             self.gates.remove(&rejected.name);
         }
-        self.events.push_back(Event::Quarantined { kind, rejected: rejected.clone() });
+        self.events.push_back(SessionEvent::Quarantined { kind, rejected: rejected.clone() });
         let state = self.state_mut(kind);
         if state.rejected.len() >= WORDY {
             rejected.message = sanitize::text(&rejected.message, sanitize::MAX_LABEL).into();

@@ -11,9 +11,9 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind};
 
 use super::ack::{MAX_NAMED, names_it};
-use super::event::{Blame, COMPLETE_SET, Event, Rejected};
+use super::event::{Blame, COMPLETE_SET, Rejected, SessionEvent};
 use super::gate::GateState;
-use super::respond::{Batch, version_of};
+use super::respond::{ResponseContents, version_of};
 use super::session::Session;
 use super::watched_type::{InFlightResponse, WatchedType};
 
@@ -52,7 +52,8 @@ impl Session {
             unanswered.remove(&resource.name);
         }
         let bytes = all.iter().map(|resource| self.cost(resource)).sum();
-        let batch = Batch { resources: all.clone(), removed: unanswered.into_iter().collect(), bytes };
+        let batch =
+            ResponseContents { resources: all.clone(), removed: unanswered.into_iter().collect(), bytes };
         self.record(kind, batch, now);
         Some(all)
     }
@@ -103,7 +104,7 @@ impl Session {
         };
         let refused =
             if is_certain { resources.clone() } else { vec![(COMPLETE_SET.into(), version_of(kind, &set))] };
-        self.events.push_back(Event::Nacked { kind, resources, message: message.clone(), blame });
+        self.events.push_back(SessionEvent::Nacked { kind, resources, message: message.clone(), blame });
         for (name, version) in refused {
             self.quarantine(kind, Rejected { name, version, message: message.clone() });
         }

@@ -6,7 +6,7 @@ use weft_api::resource::{ResourceKind, Version};
 
 /// What happened on the stream, for status and metrics. Never carries a body.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum SessionEvent {
     /// A response was handed to the transport.
     Sent {
         /// The resource type of the response.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use weft_api::resource::{Resource, ResourceKind, Version};
 
-use super::event::Event;
+use super::event::SessionEvent;
 use super::limits::ACK_TIMEOUT;
 use super::message::ServedTypes;
 use super::session::Session;
@@ -123,7 +123,7 @@ impl Session {
             if gate.deadline().is_some_and(|deadline| deadline <= now) {
                 gate.opened = true;
                 opened = true;
-                self.events.push_back(Event::GateTimedOut { cluster: cluster.clone() });
+                self.events.push_back(SessionEvent::GateTimedOut { cluster: cluster.clone() });
             }
         }
         if opened {

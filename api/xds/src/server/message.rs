@@ -33,7 +33,7 @@ pub enum EmptyFirst {
 
 /// A message from the client.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Request {
+pub enum ClientMessage {
     /// On a state-of-the-world stream.
     Sotw(wire::DiscoveryRequest),
     /// On a delta stream.
@@ -42,7 +42,7 @@ pub enum Request {
 
 /// A message to the client.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Response {
+pub enum ServerMessage {
     /// On a state-of-the-world stream.
     Sotw(wire::DiscoveryResponse),
     /// On a delta stream.

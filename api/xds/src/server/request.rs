@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use weft_api::resource::{ResourceKind, Version};
 
-use super::event::Event;
+use super::event::SessionEvent;
 use super::limits::MAX_NAMES;
-use super::message::{EmptyFirst, Request, ServedTypes, Variant};
+use super::message::{ClientMessage, EmptyFirst, ServedTypes, Variant};
 use super::session::Session;
 use super::subscription::{self, TooManyNames, WILDCARD};
 use super::watched_type::ClientVersion;
@@ -52,11 +52,11 @@ impl Session {
     ///
     /// # Errors
     /// When the stream has to end; the text is for the client.
-    pub fn on_request(&mut self, request: Request) -> Result<(), RequestError> {
+    pub fn on_request(&mut self, request: ClientMessage) -> Result<(), RequestError> {
         match (self.variant, request) {
-            (Variant::Delta, Request::Delta(request)) => self.on_delta(request),
-            (Variant::Sotw, Request::Sotw(request)) => self.on_sotw(request),
-            (Variant::Delta, Request::Sotw(_)) | (Variant::Sotw, Request::Delta(_)) => {
+            (Variant::Delta, ClientMessage::Delta(request)) => self.on_delta(request),
+            (Variant::Sotw, ClientMessage::Sotw(request)) => self.on_sotw(request),
+            (Variant::Delta, ClientMessage::Sotw(_)) | (Variant::Sotw, ClientMessage::Delta(_)) => {
                 Err(RequestError::WrongVariant)
             }
         }
@@ -74,7 +74,7 @@ impl Session {
             ServedTypes::Aggregated => {
                 let kind = wire::kind_of(type_url);
                 if kind.is_none() {
-                    self.events.push_back(Event::UnknownType { type_url: sanitize::label(type_url) });
+                    self.events.push_back(SessionEvent::UnknownType { type_url: sanitize::label(type_url) });
                 }
                 Ok(kind)
             }
@@ -216,7 +216,7 @@ impl Session {
             state.must_answer = false;
         }
         if !resumed.is_empty() {
-            self.events.push_back(Event::Resumed { kind, names: resumed });
+            self.events.push_back(SessionEvent::Resumed { kind, names: resumed });
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use weft_api::resource::{Resource, ResourceKind, Version};
 
 use super::decide::Decision;
-use super::event::Event;
+use super::event::SessionEvent;
 use super::limits::MAX_RESPONSE;
 use super::session::Session;
 use super::watched_type::{ClientVersion, InFlightResource, InFlightResponse};
@@ -17,13 +17,13 @@ use crate::wire;
 
 /// What one response will carry. Names are unique, and none is both sent and removed (U17): it is filled from a set.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct ResponseContents {
     pub resources: Vec<Arc<Resource>>,
     pub removed: Vec<Arc<str>>,
     pub bytes: usize,
 }
 
-impl Batch {
+impl ResponseContents {
     fn is_empty(&self) -> bool {
         self.resources.is_empty() && self.removed.is_empty()
     }
@@ -167,12 +167,12 @@ impl Session {
             held.known = ClientVersion::Exact(resource.version);
             held.accepted = Some(resource);
         }
-        self.events.push_back(Event::Resumed { kind, names });
+        self.events.push_back(SessionEvent::Resumed { kind, names });
         true
     }
 
     /// Looks at the next names until the response is full. Parts of a refused response go first (S10).
-    fn next_batch(&mut self, kind: ResourceKind, now: Instant, limit: usize) -> Batch {
+    fn next_batch(&mut self, kind: ResourceKind, now: Instant, limit: usize) -> ResponseContents {
         while let Some(mut part) = self.state_mut(kind).retry_parts.pop_front() {
             let batch = self.gather(kind, &mut part, now, limit);
             if !part.is_empty() {
@@ -194,8 +194,8 @@ impl Session {
         names: &mut BTreeSet<Arc<str>>,
         now: Instant,
         limit: usize,
-    ) -> Batch {
-        let mut batch = Batch::default();
+    ) -> ResponseContents {
+        let mut batch = ResponseContents::default();
         while let Some(name) = names.pop_first() {
             let cost = match self.decide(kind, &name, now) {
                 Decision::Skip => 0,
@@ -242,11 +242,11 @@ impl Session {
     }
 
     /// Notes what leaves, and that its children have to follow.
-    pub(super) fn record(&mut self, kind: ResourceKind, batch: Batch, now: Instant) {
+    pub(super) fn record(&mut self, kind: ResourceKind, batch: ResponseContents, now: Instant) {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         self.synced = None;
-        self.events.push_back(Event::Sent {
+        self.events.push_back(SessionEvent::Sent {
             kind,
             resources: batch.resources.len(),
             removed: batch.removed.len(),
@@ -300,7 +300,7 @@ impl Session {
         if let Some(newest) = self.types[kind.index()].in_flight.back_mut()
             && !std::mem::replace(&mut newest.overdue, true)
         {
-            self.events.push_back(Event::AckOverdue { kind });
+            self.events.push_back(SessionEvent::AckOverdue { kind });
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use weft_api::resource::ResourceKind;
 
-use super::event::{Event, Rejected};
+use super::event::{Rejected, SessionEvent};
 use super::gate::Gate;
-use super::message::{EmptyFirst, Response, ServedTypes, Variant};
+use super::message::{EmptyFirst, ServedTypes, ServerMessage, Variant};
 use super::watched_type::WatchedType;
 use crate::interest::Interest;
 use crate::source::{ApiType, ControlPlaneCluster, GrpcSource};
@@ -33,10 +33,10 @@ pub struct Session {
     /// The clusters that listeners or routes wait for, by name (W5).
     pub(super) gates: BTreeMap<Arc<str>, Gate>,
     /// Reported, and not yet taken by [`Self::next_event`].
-    pub(super) events: VecDeque<Event>,
+    pub(super) events: VecDeque<SessionEvent>,
     /// Nonces are numbers, from 1, over all types of the stream.
     pub(super) next_nonce: u64,
-    /// The revision for which [`Event::Synced`] was reported last, unless something was sent since.
+    /// The revision for which [`SessionEvent::Synced`] was reported last, unless something was sent since.
     pub(super) synced: Option<u64>,
 }
 
@@ -119,13 +119,13 @@ impl Session {
 
     /// The next response to send at `now`, if there is one. Call until it returns `None`, and again after each
     /// request, update, and [`Self::next_deadline`].
-    pub fn poll(&mut self, now: Instant) -> Option<Response> {
+    pub fn poll(&mut self, now: Instant) -> Option<ServerMessage> {
         self.view.as_ref()?;
         self.open_gates(now);
         for kind in ResourceKind::ALL {
             let response = match self.variant {
-                Variant::Delta => self.poll_delta(kind, now).map(Response::Delta),
-                Variant::Sotw => self.poll_sotw(kind, now).map(Response::Sotw),
+                Variant::Delta => self.poll_delta(kind, now).map(ServerMessage::Delta),
+                Variant::Sotw => self.poll_sotw(kind, now).map(ServerMessage::Sotw),
             };
             if response.is_some() {
                 return response;
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// Takes the oldest event not taken yet.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
     }
 
@@ -184,6 +184,6 @@ impl Session {
         }
         self.synced = Some(revision);
         let rejected = self.types.iter().map(|state| state.rejected.len()).sum();
-        self.events.push_back(Event::Synced { revision, rejected });
+        self.events.push_back(SessionEvent::Synced { revision, rejected });
     }
 }

@@ -104,7 +104,7 @@ impl Stream {
 
     fn ask(&mut self, kind: ResourceKind, mut request: DeltaDiscoveryRequest) {
         request.type_url = kind.type_url().to_owned();
-        self.session.on_request(Request::Delta(request)).unwrap();
+        self.session.on_request(ClientMessage::Delta(request)).unwrap();
     }
 
     fn ack(&mut self, response: &DeltaDiscoveryResponse) {
@@ -124,8 +124,8 @@ impl Stream {
 
     fn poll(&mut self) -> Option<DeltaDiscoveryResponse> {
         match self.session.poll(self.now)? {
-            Response::Delta(response) => Some(response),
-            Response::Sotw(_) => panic!("a delta stream answered in the other variant"),
+            ServerMessage::Delta(response) => Some(response),
+            ServerMessage::Sotw(_) => panic!("a delta stream answered in the other variant"),
         }
     }
 
@@ -170,7 +170,7 @@ impl Stream {
         self.now += time;
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<SessionEvent> {
         std::iter::from_fn(|| self.session.next_event()).collect()
     }
 
@@ -183,7 +183,7 @@ impl Stream {
             type_url: kind.type_url().into(),
             ..Default::default()
         };
-        self.session.on_request(Request::Sotw(request)).unwrap();
+        self.session.on_request(ClientMessage::Sotw(request)).unwrap();
     }
 
     fn list_refusing(&mut self, kind: ResourceKind, list: &[&str], nonce: &str, message: &str) {
@@ -194,13 +194,13 @@ impl Stream {
             error_detail: Some(Status { code: 3, message: message.into(), details: vec![] }),
             ..Default::default()
         };
-        self.session.on_request(Request::Sotw(request)).unwrap();
+        self.session.on_request(ClientMessage::Sotw(request)).unwrap();
     }
 
     fn poll_sotw(&mut self) -> Option<DiscoveryResponse> {
         match self.session.poll(self.now)? {
-            Response::Sotw(response) => Some(response),
-            Response::Delta(_) => panic!("a state-of-the-world stream answered in the other variant"),
+            ServerMessage::Sotw(response) => Some(response),
+            ServerMessage::Delta(_) => panic!("a state-of-the-world stream answered in the other variant"),
         }
     }
 

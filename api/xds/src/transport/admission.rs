@@ -183,7 +183,7 @@ impl Admission {
         peer: &PeerIdentity,
         served: ServedTypes,
         now: Instant,
-    ) -> Result<Permit, Excess> {
+    ) -> Result<AdmittedStream, Excess> {
         let who: Arc<str> = match &peer.workload {
             Some(workload) => workload.to_string().into(),
             None => peer.spiffe.to_string().into(),
@@ -200,7 +200,7 @@ impl Admission {
         let open = state.open.entry(who.clone()).or_default();
         *open.count(purpose) += 1;
         let names = open.names.clone();
-        Ok(Permit { admission: self.clone(), who, purpose, names, held: 0 })
+        Ok(AdmittedStream { admission: self.clone(), who, purpose, names, held: 0 })
     }
 
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
@@ -210,7 +210,7 @@ impl Admission {
 
 /// An open stream's place among those of its identity, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct AdmittedStream {
     admission: Arc<Admission>,
     who: Arc<str>,
     purpose: Purpose,
@@ -219,7 +219,7 @@ pub(super) struct Permit {
     held: usize,
 }
 
-impl Permit {
+impl AdmittedStream {
     /// Notes how many names this stream is subscribed to now.
     pub fn holds(&mut self, names: usize) -> Result<(), Excess> {
         let before = std::mem::replace(&mut self.held, names);
@@ -232,7 +232,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for AdmittedStream {
     fn drop(&mut self) {
         self.names.fetch_sub(self.held, Ordering::Relaxed);
         let mut state = self.admission.state();

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The caller connects, so that it controls TLS, the pinned identity of the server, keep-alive and a new certificate at
-//! each reconnect. Dropping the [`Client`] ends the task.
+//! each reconnect. Dropping the [`XdsClient`] ends the task.
 
 use std::error::Error;
 use std::future::Future;
@@ -45,14 +45,14 @@ const REQUEST_BUFFER: usize = 16;
 const NOTICE_BUFFER: usize = 8;
 
 /// Why connecting failed, in the caller's terms.
-pub type ConnectError = Box<dyn Error + Send + Sync>;
+pub type TransportError = Box<dyn Error + Send + Sync>;
 
 /// What the client tells its owner.
 #[derive(Debug)]
 pub enum Notice {
     /// A stream is open.
     Connected,
-    /// A response to apply and to [`Client::answer`].
+    /// A response to apply and to [`XdsClient::answer`].
     Update(Update),
     /// The stream ended or could not be opened; the next attempt comes by itself.
     Disconnected {
@@ -76,17 +76,17 @@ enum ClientCommand {
 /// Steers the client's task. Commands are never lost and never wait: there are as many as there are names and
 /// updates, which bounds the queue.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct XdsClient {
     commands: mpsc::UnboundedSender<ClientCommand>,
 }
 
-impl Client {
+impl XdsClient {
     /// Starts the task. `connect` is called for each attempt; nothing is connected before something is subscribed to.
     /// Versions from a snapshot are brought along by [`Session::restore`] on `session`.
     pub fn spawn<C, F>(session: Session, stream: StreamKind, connect: C) -> (Self, mpsc::Receiver<Notice>)
     where
         C: FnMut() -> F + Send + 'static,
-        F: Future<Output = Result<Channel, ConnectError>> + Send + 'static,
+        F: Future<Output = Result<Channel, TransportError>> + Send + 'static,
     {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (notices, outbox) = mpsc::channel(NOTICE_BUFFER);
@@ -159,7 +159,7 @@ impl ClientTask {
     async fn run<D: ProtocolVariant, C, F>(mut self, stream: StreamKind, mut connect: C)
     where
         C: FnMut() -> F,
-        F: Future<Output = Result<Channel, ConnectError>> + Send,
+        F: Future<Output = Result<Channel, TransportError>> + Send,
     {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         while !self.session.wants_anything() {
@@ -221,7 +221,7 @@ impl ClientTask {
     async fn stream<D: ProtocolVariant>(
         &mut self,
         stream: StreamKind,
-        connect: impl Future<Output = Result<Channel, ConnectError>> + Send,
+        connect: impl Future<Output = Result<Channel, TransportError>> + Send,
     ) -> StreamEnd {
         let broken = |reason: String| StreamEnd::Broken { reason, was_healthy: false };
         let channel = match tokio::time::timeout(CONNECT, connect).await {

@@ -32,7 +32,7 @@ use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, ProtocolVariant, Sotw};
 use super::{NodeClaim, PeerIdentity};
 use crate::mailbox::{self, Delivery};
-use crate::server::{Event, Rejected, ServedTypes, StreamStatus, Variant};
+use crate::server::{Rejected, ServedTypes, SessionEvent, StreamStatus, Variant};
 use crate::source::ControlPlaneCluster;
 use crate::view::{Changes, View};
 
@@ -72,11 +72,11 @@ pub trait Publisher: Send + Sync + 'static {
 /// Learns what happens on one stream, in order, on the stream's task: it must be quick. Dropped when the stream ends.
 pub trait Observer: Send + 'static {
     /// Called once for each event, in the order in which they happened.
-    fn on_event(&mut self, event: Event);
+    fn on_event(&mut self, event: SessionEvent);
 }
 
-impl<F: FnMut(Event) + Send + 'static> Observer for F {
-    fn on_event(&mut self, event: Event) {
+impl<F: FnMut(SessionEvent) + Send + 'static> Observer for F {
+    fn on_event(&mut self, event: SessionEvent) {
         self(event);
     }
 }

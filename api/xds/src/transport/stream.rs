@@ -8,10 +8,10 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::admission::{Excess, Permit};
+use super::admission::{AdmittedStream, Excess};
 use super::server::{Publisher, StreamCommand, StreamKind, StreamSetup};
 use super::{NodeClaim, PeerIdentity};
-use crate::server::{Request, RequestError, Response, Session, Variant};
+use crate::server::{ClientMessage, RequestError, ServerMessage, Session, Variant};
 use crate::wire;
 
 /// How long a client may take for its first message.
@@ -26,11 +26,11 @@ pub(super) trait ProtocolVariant: Send + Sync + 'static {
     type Request: Message + Default + 'static;
     type Response: Message + Default + 'static;
     fn node(request: &mut Self::Request) -> Option<wire::Node>;
-    fn read(request: Self::Request) -> Request;
-    fn write(response: Response) -> Option<Self::Response>;
+    fn read(request: Self::Request) -> ClientMessage;
+    fn write(response: ServerMessage) -> Option<Self::Response>;
     /// The client's side: the message of this variant, if it is one.
-    fn request(request: Request) -> Option<Self::Request>;
-    fn deliver(response: Self::Response) -> Response;
+    fn request(request: ClientMessage) -> Option<Self::Request>;
+    fn deliver(response: Self::Response) -> ServerMessage;
 }
 
 #[derive(Debug)]
@@ -45,26 +45,26 @@ impl ProtocolVariant for Sotw {
         request.node.take()
     }
 
-    fn read(request: Self::Request) -> Request {
-        Request::Sotw(request)
+    fn read(request: Self::Request) -> ClientMessage {
+        ClientMessage::Sotw(request)
     }
 
-    fn write(response: Response) -> Option<Self::Response> {
+    fn write(response: ServerMessage) -> Option<Self::Response> {
         match response {
-            Response::Sotw(response) => Some(response),
-            Response::Delta(_) => None,
+            ServerMessage::Sotw(response) => Some(response),
+            ServerMessage::Delta(_) => None,
         }
     }
 
-    fn request(request: Request) -> Option<Self::Request> {
+    fn request(request: ClientMessage) -> Option<Self::Request> {
         match request {
-            Request::Sotw(request) => Some(request),
-            Request::Delta(_) => None,
+            ClientMessage::Sotw(request) => Some(request),
+            ClientMessage::Delta(_) => None,
         }
     }
 
-    fn deliver(response: Self::Response) -> Response {
-        Response::Sotw(response)
+    fn deliver(response: Self::Response) -> ServerMessage {
+        ServerMessage::Sotw(response)
     }
 }
 
@@ -80,26 +80,26 @@ impl ProtocolVariant for Delta {
         request.node.take()
     }
 
-    fn read(request: Self::Request) -> Request {
-        Request::Delta(request)
+    fn read(request: Self::Request) -> ClientMessage {
+        ClientMessage::Delta(request)
     }
 
-    fn write(response: Response) -> Option<Self::Response> {
+    fn write(response: ServerMessage) -> Option<Self::Response> {
         match response {
-            Response::Delta(response) => Some(response),
-            Response::Sotw(_) => None,
+            ServerMessage::Delta(response) => Some(response),
+            ServerMessage::Sotw(_) => None,
         }
     }
 
-    fn request(request: Request) -> Option<Self::Request> {
+    fn request(request: ClientMessage) -> Option<Self::Request> {
         match request {
-            Request::Delta(request) => Some(request),
-            Request::Sotw(_) => None,
+            ClientMessage::Delta(request) => Some(request),
+            ClientMessage::Sotw(_) => None,
         }
     }
 
-    fn deliver(response: Self::Response) -> Response {
-        Response::Delta(response)
+    fn deliver(response: Self::Response) -> ServerMessage {
+        ServerMessage::Delta(response)
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn serve<D: ProtocolVariant, P: Publisher>(
     mut requests: Streaming<D::Request>,
     responses: mpsc::Sender<Result<D::Response, Status>>,
     context: StreamContext<P>,
-    permit: Permit,
+    permit: AdmittedStream,
 ) {
     let mut served = ServedSession { session: Session::new(D::VARIANT, context.stream.served), permit };
     let ended = run::<D, P>(&mut requests, &responses, &context, &mut served).await;
@@ -130,7 +130,7 @@ pub(super) async fn serve<D: ProtocolVariant, P: Publisher>(
 /// A session, and its place among those of its identity.
 struct ServedSession {
     session: Session,
-    permit: Permit,
+    permit: AdmittedStream,
 }
 
 impl ServedSession {

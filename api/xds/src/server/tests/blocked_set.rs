@@ -17,7 +17,7 @@ fn come_back(stream: &mut Stream, kind: ResourceKind, list: &[&str]) {
         type_url: kind.type_url().into(),
         ..Default::default()
     };
-    stream.session.on_request(Request::Sotw(request)).unwrap();
+    stream.session.on_request(ClientMessage::Sotw(request)).unwrap();
 }
 
 fn expect_silence(stream: &mut Stream) {
@@ -160,7 +160,7 @@ fn d1_d2_r1_a_set_without_what_was_refused_is_known_again() {
         type_url: Cluster.type_url().into(),
         ..Default::default()
     };
-    stream.session.on_request(Request::Sotw(request)).unwrap();
+    stream.session.on_request(ClientMessage::Sotw(request)).unwrap();
     expect_silence(&mut stream);
     assert!(state(&stream, Cluster).held_back.is_empty());
     assert_eq!(state(&stream, Cluster).rejected.len(), 1);
@@ -236,7 +236,7 @@ fn d1_r1_a_set_that_is_the_same_is_known_from_the_start() {
         type_url: Cluster.type_url().into(),
         ..Default::default()
     };
-    stream.session.on_request(Request::Sotw(request)).unwrap();
+    stream.session.on_request(ClientMessage::Sotw(request)).unwrap();
     expect_silence(&mut stream);
     stream.publish(&[cluster("a", "a2"), cluster("bad", "bad2")]);
     let both = stream.expect_sotw(Cluster, &["a2", "bad2"]);

@@ -6,8 +6,8 @@ fn many(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("c{n}")).collect()
 }
 
-fn delta(kind: ResourceKind, subscribe: Vec<String>, unsubscribe: Vec<String>) -> Request {
-    Request::Delta(DeltaDiscoveryRequest {
+fn delta(kind: ResourceKind, subscribe: Vec<String>, unsubscribe: Vec<String>) -> ClientMessage {
+    ClientMessage::Delta(DeltaDiscoveryRequest {
         type_url: kind.type_url().into(),
         resource_names_subscribe: subscribe,
         resource_names_unsubscribe: unsubscribe,
@@ -15,8 +15,12 @@ fn delta(kind: ResourceKind, subscribe: Vec<String>, unsubscribe: Vec<String>) -
     })
 }
 
-fn sotw(kind: ResourceKind, resource_names: Vec<String>) -> Request {
-    Request::Sotw(DiscoveryRequest { type_url: kind.type_url().into(), resource_names, ..Default::default() })
+fn sotw(kind: ResourceKind, resource_names: Vec<String>) -> ClientMessage {
+    ClientMessage::Sotw(DiscoveryRequest {
+        type_url: kind.type_url().into(),
+        resource_names,
+        ..Default::default()
+    })
 }
 
 /// D8, M4: over 10,000 names of a type the stream ends, with the bound in the text; each type has its own.
@@ -61,7 +65,7 @@ fn u4_m4_names_given_up_beside_a_wildcard_are_bounded() {
 #[test]
 fn r1_m4_names_brought_along_are_bounded() {
     let bring = |count| {
-        Request::Delta(DeltaDiscoveryRequest {
+        ClientMessage::Delta(DeltaDiscoveryRequest {
             type_url: Cluster.type_url().into(),
             initial_resource_versions: many(count).into_iter().map(|name| (name, "1".into())).collect(),
             ..Default::default()
@@ -91,7 +95,7 @@ fn d7_the_words_of_a_refusal_are_cut_on_arrival() {
     check(&status.types[0].rejected[0].message);
     check(status.types[0].last_nack.as_deref().unwrap());
     for event in stream.events() {
-        if let Event::Nacked { message, .. } = event {
+        if let SessionEvent::Nacked { message, .. } = event {
             check(&message);
         }
     }
@@ -101,12 +105,13 @@ fn d7_the_words_of_a_refusal_are_cut_on_arrival() {
 #[test]
 fn d7_a_type_url_is_cut_where_it_is_repeated() {
     let long = "t".repeat(3 << 20);
-    let request = || Request::Delta(DeltaDiscoveryRequest { type_url: long.clone(), ..Default::default() });
+    let request =
+        || ClientMessage::Delta(DeltaDiscoveryRequest { type_url: long.clone(), ..Default::default() });
     let mut stream = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
     let refused = stream.session.on_request(request()).unwrap_err();
     assert!(refused.to_string().len() < 1024);
     let mut stream = Stream::delta();
     stream.session.on_request(request()).unwrap();
-    let [Event::UnknownType { type_url }] = &stream.events()[..] else { panic!("an unknown type") };
+    let [SessionEvent::UnknownType { type_url }] = &stream.events()[..] else { panic!("an unknown type") };
     assert!(type_url.len() <= 256);
 }

@@ -175,7 +175,7 @@ fn d3_w5_a_refused_cluster_does_not_hold_back_a_namespaces_routes() {
     // And so do later changes.
     stream.publish(&[route("r", "3", &["a", "b", "bad"])]);
     stream.expect_acked(Route, &["r"], &[]);
-    assert!(!stream.events().iter().any(|event| matches!(event, Event::GateTimedOut { .. })));
+    assert!(!stream.events().iter().any(|event| matches!(event, SessionEvent::GateTimedOut { .. })));
 }
 
 /// D3, W5, S9: a new stream of a client whose refusal is remembered has its routes at once.
@@ -235,7 +235,7 @@ fn w8_the_gate_opens_after_twenty_seconds_and_is_counted() {
     stream.expect_nothing();
     stream.wait(Duration::from_millis(1));
     stream.expect_acked(Route, &["r"], &[]);
-    assert!(stream.events().contains(&Event::GateTimedOut { cluster: "b".into() }));
+    assert!(stream.events().contains(&SessionEvent::GateTimedOut { cluster: "b".into() }));
     assert_eq!(stream.session.next_deadline(), None);
 }
 
@@ -249,7 +249,7 @@ fn w8_s5_an_overdue_ack_does_not_hold_back_a_delta_lane() {
     stream.expect_nothing();
     stream.wait(ACK_TIMEOUT);
     stream.expect_acked(Cluster, &["b"], &[]);
-    assert!(stream.events().contains(&Event::AckOverdue { kind: Cluster }));
+    assert!(stream.events().contains(&SessionEvent::AckOverdue { kind: Cluster }));
 
     let mut stream = Stream::sotw();
     stream.publish(&[cluster("a", "a1")]);
@@ -343,5 +343,5 @@ fn reports_when_the_client_answered_for_a_revision() {
     stream.ack(&response);
     stream.expect_nothing();
     let revision = stream.revision;
-    assert!(stream.events().contains(&Event::Synced { revision, rejected: 0 }));
+    assert!(stream.events().contains(&SessionEvent::Synced { revision, rejected: 0 }));
 }

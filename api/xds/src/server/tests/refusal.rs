@@ -34,7 +34,7 @@ fn refuse_all(stream: &mut Stream, first: DeltaDiscoveryResponse, bad: &[&str], 
 fn s8_an_empty_error_detail_is_a_nack() {
     let (mut stream, response) = subscribed(1);
     stream.nack(&response, "");
-    assert!(stream.events().iter().any(|event| matches!(event, Event::Nacked { .. })));
+    assert!(stream.events().iter().any(|event| matches!(event, SessionEvent::Nacked { .. })));
     assert_eq!(stream.session.accepted(Cluster).count(), 0);
 }
 
@@ -114,7 +114,7 @@ fn s11_reports_the_words_with_the_names() {
         .events()
         .into_iter()
         .filter_map(|event| match event {
-            Event::Nacked { resources, message, blame, .. } => Some((resources.len(), message, blame)),
+            SessionEvent::Nacked { resources, message, blame, .. } => Some((resources.len(), message, blame)),
             _ => None,
         })
         .collect();

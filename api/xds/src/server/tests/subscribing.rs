@@ -20,18 +20,20 @@ fn s3_unknown_types_leave_the_stream_open_and_missing_ones_end_it() {
     let mut stream = Stream::delta();
     let mut request =
         DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Y".into(), ..Default::default() };
-    stream.session.on_request(Request::Delta(request.clone())).unwrap();
+    stream.session.on_request(ClientMessage::Delta(request.clone())).unwrap();
     stream.expect_nothing();
-    assert!(matches!(&stream.events()[..], [Event::UnknownType { type_url }] if type_url.ends_with("x.Y")));
+    assert!(
+        matches!(&stream.events()[..], [SessionEvent::UnknownType { type_url }] if type_url.ends_with("x.Y"))
+    );
     request.type_url.clear();
-    let refused = stream.session.on_request(Request::Delta(request.clone()));
+    let refused = stream.session.on_request(ClientMessage::Delta(request.clone()));
     assert_eq!(refused, Err(RequestError::NoTypeUrl));
 
     let mut single = Stream::new(Variant::Delta, ServedTypes::Only(Cluster));
-    assert_eq!(single.session.on_request(Request::Delta(request.clone())), Ok(()), "implied");
+    assert_eq!(single.session.on_request(ClientMessage::Delta(request.clone())), Ok(()), "implied");
     request.type_url = Listener.type_url().into();
     assert!(matches!(
-        single.session.on_request(Request::Delta(request)),
+        single.session.on_request(ClientMessage::Delta(request)),
         Err(RequestError::WrongType { .. })
     ));
 }
@@ -57,7 +59,7 @@ fn s5_sotw_stale_nonce_changes_the_subscription_and_waits_for_the_answer() {
     let first = stream.expect_sotw(Endpoint, &["a1"]);
     stream.list(Endpoint, &["a", "b"], "stale");
     assert_eq!(stream.poll_sotw(), None, "one response is outstanding");
-    assert!(!stream.events().iter().any(|event| matches!(event, Event::Acked { .. })));
+    assert!(!stream.events().iter().any(|event| matches!(event, SessionEvent::Acked { .. })));
     stream.list(Endpoint, &["a", "b"], &first.nonce);
     stream.expect_sotw(Endpoint, &["b1"]);
 }
@@ -302,8 +304,8 @@ fn r1_r2_r3_a_reconnect_sends_only_the_difference() {
     );
     again.expect_nothing();
     let events = again.events();
-    assert!(events.contains(&Event::Resumed { kind: Cluster, names: vec!["a".into()] }));
-    assert!(events.contains(&Event::Synced { revision: 2, rejected: 0 }));
+    assert!(events.contains(&SessionEvent::Resumed { kind: Cluster, names: vec!["a".into()] }));
+    assert!(events.contains(&SessionEvent::Synced { revision: 2, rejected: 0 }));
 }
 
 /// R1 for SotW: the version of the whole, for a wildcard.
@@ -316,18 +318,22 @@ fn r1_sotw_wildcard_with_an_equal_version_is_not_sent_again() {
             type_url: Cluster.type_url().into(),
             ..Default::default()
         };
-        stream.session.on_request(Request::Sotw(request)).unwrap();
+        stream.session.on_request(ClientMessage::Sotw(request)).unwrap();
         stream.poll_sotw()
     };
     let first = version(&mut Stream::sotw(), "").unwrap();
     let mut again = Stream::sotw();
     assert_eq!(version(&mut again, &first.version_info), None);
-    assert!(again.events().contains(&Event::Resumed { kind: Cluster, names: vec!["a".into(), "b".into()] }));
+    assert!(
+        again
+            .events()
+            .contains(&SessionEvent::Resumed { kind: Cluster, names: vec!["a".into(), "b".into()] })
+    );
     again.publish(&[cluster("b", "b2")]);
     again.expect_sotw(Cluster, &["a1", "b2"]);
     let mut other = Stream::sotw();
     assert!(version(&mut other, "other").is_some());
-    assert!(!other.events().iter().any(|event| matches!(event, Event::Resumed { .. })));
+    assert!(!other.events().iter().any(|event| matches!(event, SessionEvent::Resumed { .. })));
 }
 
 /// A stream sees the secrets of its view and no list of them.
@@ -335,7 +341,7 @@ fn r1_sotw_wildcard_with_an_equal_version_is_not_sent_again() {
 fn secrets_are_given_by_name_only() {
     let mut stream = Stream::delta();
     let request = |names: Vec<String>| {
-        Request::Delta(DeltaDiscoveryRequest {
+        ClientMessage::Delta(DeltaDiscoveryRequest {
             type_url: Secret.type_url().into(),
             resource_names_subscribe: names,
             ..Default::default()
@@ -349,7 +355,7 @@ fn secrets_are_given_by_name_only() {
         resource_names: names(&["*"]),
         ..Default::default()
     };
-    assert_eq!(stream.session.on_request(Request::Sotw(list)), Err(RequestError::WildcardSecrets));
+    assert_eq!(stream.session.on_request(ClientMessage::Sotw(list)), Err(RequestError::WildcardSecrets));
 }
 
 /// M1: responses stay below 2 MiB; W4: endpoints do not wait behind the rest of the clusters.
