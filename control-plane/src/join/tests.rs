@@ -580,8 +580,8 @@ mod away {
     use futures::FutureExt as _;
     use futures::future::{BoxFuture, ready};
     use weft_store::{
-        CommitError, Entry, Grant, LeaseError, LeaseId, Limits, Listing, Page, ReadError, Revision, Store,
-        Txn, Watch,
+        CommitError, Entry, Grant, LeaseError, LeaseId, Listing, Page, ReadError, Revision, Store, Txn,
+        TxnLimits, Watch,
     };
 
     fn read<T: Send + 'static>() -> BoxFuture<'static, Result<T, ReadError>> {
@@ -617,8 +617,8 @@ mod away {
         fn compact(&self, _: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
             read()
         }
-        fn limits(&self) -> Limits {
-            Limits::default()
+        fn limits(&self) -> TxnLimits {
+            TxnLimits::default()
         }
         fn resync_interval(&self) -> Option<Duration> {
             None

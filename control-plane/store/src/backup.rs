@@ -88,13 +88,13 @@ impl Backup {
     }
 
     /// The stream, in pieces of about 64 KiB, and larger ones where a value is.
-    pub fn encode(self) -> Pieces {
+    pub fn encode(self) -> BackupStream {
         let mut head = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
         head.extend_from_slice(&self.snapshot.revision.0.to_le_bytes());
         head.extend_from_slice(&self.taken_at.to_le_bytes());
         put(&mut head, self.name.as_bytes());
         let entries = self.snapshot.entries.into_iter();
-        Pieces { head, entries, count: 0, digest: Sha256::new(), ended: false }
+        BackupStream { head, entries, count: 0, digest: Sha256::new(), ended: false }
     }
 
     /// Reads a stream to its end. Gives it whole and as it was written, or not at all.
@@ -102,7 +102,7 @@ impl Backup {
     /// # Errors
     /// See [`BackupError`].
     pub fn decode(source: impl Read) -> Result<Self, BackupError> {
-        let mut source = Source { inner: source, digest: Sha256::new() };
+        let mut source = BackupReader { inner: source, digest: Sha256::new() };
         if source.array::<8>()? != *MAGIC {
             return Err(BackupError::Foreign);
         }
@@ -136,7 +136,7 @@ impl Backup {
 
 /// The stream of a backup. An iterator, so that no copy of the whole is ever made.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct BackupStream {
     head: Vec<u8>,
     entries: std::vec::IntoIter<Entry>,
     count: u64,
@@ -144,7 +144,7 @@ pub struct Pieces {
     ended: bool,
 }
 
-impl Iterator for Pieces {
+impl Iterator for BackupStream {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -180,12 +180,12 @@ fn put(piece: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// What is read, and the digest of all of it so far.
-struct Source<R> {
+struct BackupReader<R> {
     inner: R,
     digest: Sha256,
 }
 
-impl<R: Read> Source<R> {
+impl<R: Read> BackupReader<R> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BackupError> {
         let mut array = [0; N];
         self.inner.read_exact(&mut array).map_err(|error| match error.kind() {

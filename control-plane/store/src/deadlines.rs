@@ -11,25 +11,25 @@ use crate::record::LeaseId;
 
 /// The live leases and their deadlines.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines {
+pub(crate) struct LeaseDeadlines {
     // A lock because renewals come from any task; held for one lookup, never across an await.
-    leases: Mutex<HashMap<LeaseId, Deadline>>,
+    leases: Mutex<HashMap<LeaseId, LeaseDeadline>>,
 }
 
 #[derive(Debug)]
-struct Deadline {
+struct LeaseDeadline {
     ttl: Duration,
     due: Instant,
 }
 
-impl Deadlines {
+impl LeaseDeadlines {
     /// A new lease with a name that was not used before.
     pub(crate) fn grant(&self, ttl: Duration) -> LeaseId {
         let mut leases = self.leases();
         loop {
             let lease = LeaseId(rand::random_range(1..i64::MAX));
             if let Entry::Vacant(place) = leases.entry(lease) {
-                place.insert(Deadline { ttl, due: Instant::now() + ttl });
+                place.insert(LeaseDeadline { ttl, due: Instant::now() + ttl });
                 return lease;
             }
         }
@@ -70,7 +70,7 @@ impl Deadlines {
         Some(due)
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Deadline>> {
+    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, LeaseDeadline>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

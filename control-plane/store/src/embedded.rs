@@ -25,15 +25,15 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::deadlines::Deadlines;
+use crate::deadlines::LeaseDeadlines;
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::history::{History, Retention};
 use crate::record::{Batch, Entry, Event, LeaseId, Listing, Page, Revision, Snapshot};
 use crate::store::{Grant, Store, Watch};
-use crate::txn::{Limits, Txn};
+use crate::txn::{Txn, TxnLimits};
 
 use file::StoreFile;
-use writer::{Command, Writer};
+use writer::{StoreWriter, WriterCommand};
 
 /// Commits that may wait for the writer: enough to fill a sync with, few enough that a caller
 /// feels a slow disk.
@@ -47,8 +47,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     history: Arc<History>,
-    deadlines: Arc<Deadlines>,
-    commands: mpsc::Sender<Command>,
+    deadlines: Arc<LeaseDeadlines>,
+    commands: mpsc::Sender<WriterCommand>,
 }
 
 impl EmbeddedStore {
@@ -62,7 +62,7 @@ impl EmbeddedStore {
     /// As [`open`](Self::open), with this much history for watchers.
     pub async fn open_with(path: impl AsRef<Path>, retention: Retention) -> Result<Self, OpenError> {
         let path: PathBuf = path.as_ref().into();
-        let deadlines = Arc::new(Deadlines::default());
+        let deadlines = Arc::new(LeaseDeadlines::default());
         let (commands, queue) = mpsc::channel(QUEUE);
         let (opened, ready) = oneshot::channel();
         let spawned = std::thread::Builder::new().name("store-writer".into()).spawn({
@@ -109,12 +109,12 @@ pub(crate) fn fill(path: &Path, state: Snapshot) -> Result<bool, OpenError> {
 
 fn open_patiently(
     path: &Path,
-    deadlines: &Arc<Deadlines>,
+    deadlines: &Arc<LeaseDeadlines>,
     retention: Retention,
-) -> Result<Writer, OpenError> {
+) -> Result<StoreWriter, OpenError> {
     let since = Instant::now();
     loop {
-        match Writer::open(path.into(), Arc::clone(deadlines), retention) {
+        match StoreWriter::open(path.into(), Arc::clone(deadlines), retention) {
             Err(OpenError::InUse { .. }) if since.elapsed() < LOCK_TIMEOUT => sleep(LOCK_TIMEOUT / 100),
             opened => return opened,
         }
@@ -135,7 +135,7 @@ impl Store for EmbeddedStore {
             txn.check(&self.limits())?;
             let (reply, answer) = oneshot::channel();
             let gone = || "the writer thread ended: restart the process".to_string();
-            let sent = self.commands.send(Command::Commit { txn, reply }).await;
+            let sent = self.commands.send(WriterCommand::Commit { txn, reply }).await;
             sent.map_err(|_| CommitError::Unavailable { reason: gone() })?;
             answer.await.map_err(|_| CommitError::Uncertain { reason: gone() })?
         }
@@ -155,7 +155,7 @@ impl Store for EmbeddedStore {
                 deadlines.overdue(lease).await;
                 if let Some(commands) = commands.upgrade() {
                     // If the writer is gone, so is the process soon; opening again removes the keys.
-                    let _ = commands.send(Command::Expire { lease, done: None }).await;
+                    let _ = commands.send(WriterCommand::Expire { lease, done: None }).await;
                 }
             });
             Ok(Grant { lease, ttl })
@@ -173,7 +173,7 @@ impl Store for EmbeddedStore {
             self.deadlines.end(lease);
             let (done, answer) = oneshot::channel();
             let gone = || LeaseError::Unavailable { reason: "the writer thread ended".into() };
-            let sent = self.commands.send(Command::Expire { lease, done: Some(done) }).await;
+            let sent = self.commands.send(WriterCommand::Expire { lease, done: Some(done) }).await;
             sent.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?.map_err(|reason| LeaseError::Unavailable { reason })
         }
@@ -184,8 +184,8 @@ impl Store for EmbeddedStore {
         ready(self.history.compact(before)).boxed()
     }
 
-    fn limits(&self) -> Limits {
-        Limits::default()
+    fn limits(&self) -> TxnLimits {
+        TxnLimits::default()
     }
 
     fn resync_interval(&self) -> Option<Duration> {

@@ -33,10 +33,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::record::{Entry, Key, LeaseId, Listing, Page, Revision};
 use crate::store::{Grant, Store, Watch};
-use crate::txn::{Guard, Limits, Op, Txn};
+use crate::txn::{Guard, Op, Txn, TxnLimits};
 
 pub use config::{EtcdConfig, EtcdTls};
-use fault::{Fault, fault_of};
+use fault::{EtcdError, fault_of};
 use members::Members;
 
 /// How many times a call that reached no member is tried at each of them.
@@ -99,7 +99,7 @@ impl EtcdStore {
 
     /// Runs a call with a time limit, again if it surely reached no member, or if it only reads. A member that
     /// did not answer is not asked again before the others.
-    async fn call<T, F>(&self, effect: Effect, call: impl Fn(Client) -> F) -> Result<T, Fault>
+    async fn call<T, F>(&self, effect: Effect, call: impl Fn(Client) -> F) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -120,13 +120,13 @@ impl EtcdStore {
                     Err(fault) => fault,
                 };
                 let again = match &fault {
-                    Fault::Token(_) | Fault::NotSent(_) => true,
-                    Fault::Unsure(_) => effect == Effect::Reads,
-                    Fault::Compacted
-                    | Fault::Ahead
-                    | Fault::LeaseGone
-                    | Fault::TooLarge(_)
-                    | Fault::Refused(_) => false,
+                    EtcdError::Token(_) | EtcdError::NotSent(_) => true,
+                    EtcdError::Unsure(_) => effect == Effect::Reads,
+                    EtcdError::Compacted
+                    | EtcdError::Ahead
+                    | EtcdError::LeaseGone
+                    | EtcdError::TooLarge(_)
+                    | EtcdError::Refused(_) => false,
                 };
                 if !again || (rounds == ROUNDS && left == 0) || Instant::now() >= deadline {
                     return Err(fault);
@@ -136,7 +136,7 @@ impl EtcdStore {
         }
     }
 
-    async fn call_once<T, F>(&self, limit: Duration, call: &impl Fn(Client) -> F) -> Result<T, Fault>
+    async fn call_once<T, F>(&self, limit: Duration, call: &impl Fn(Client) -> F) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -145,7 +145,7 @@ impl EtcdStore {
             let client = self.members.client(asked).await?;
             let answer = call(client.clone()).await;
             if let Err(error) = &answer
-                && let Fault::Token(_) = fault_of(error)
+                && let EtcdError::Token(_) = fault_of(error)
             {
                 client.refresh_token().await?;
             }
@@ -154,9 +154,9 @@ impl EtcdStore {
         let fault = match timeout(limit, called).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => fault_of(&error),
-            Err(_) => Fault::Unsure(format!("no answer in {limit:?}")),
+            Err(_) => EtcdError::Unsure(format!("no answer in {limit:?}")),
         };
-        if let Fault::NotSent(_) | Fault::Unsure(_) = fault {
+        if let EtcdError::NotSent(_) | EtcdError::Unsure(_) = fault {
             self.members.turn_from(asked);
         }
         Err(fault)
@@ -291,7 +291,7 @@ impl Store for EtcdStore {
                 })
                 .await;
             renewed.map_err(|fault| match fault {
-                Fault::LeaseGone => LeaseError::Gone { lease },
+                EtcdError::LeaseGone => LeaseError::Gone { lease },
                 other => LeaseError::Unavailable { reason: other.to_string() },
             })
         }
@@ -306,7 +306,7 @@ impl Store for EtcdStore {
                 })
                 .await;
             match revoked {
-                Ok(()) | Err(Fault::LeaseGone) => Ok(()),
+                Ok(()) | Err(EtcdError::LeaseGone) => Ok(()),
                 Err(other) => Err(LeaseError::Unavailable { reason: other.to_string() }),
             }
         }
@@ -331,7 +331,7 @@ impl Store for EtcdStore {
         .boxed()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> TxnLimits {
         self.config.limits()
     }
 

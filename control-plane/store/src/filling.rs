@@ -14,7 +14,7 @@ use crate::embedded;
 use crate::error::{CommitError, OpenError, ReadError};
 use crate::record::{Entry, Page, Revision, Snapshot};
 use crate::store::Store;
-use crate::txn::{Limits, Txn};
+use crate::txn::{Txn, TxnLimits};
 
 /// The key that stands in a store while it is filled. No key of a caller's.
 pub(crate) const MARK: &str = "filling";
@@ -101,7 +101,7 @@ fn single(entry: &Entry) -> Txn {
     Txn::new().expect_absent(MARK).expect_absent(&entry.key).put(&entry.key, entry.value.clone())
 }
 
-fn check(entry: &Entry, limits: &Limits) -> Result<(), FillError> {
+fn check(entry: &Entry, limits: &TxnLimits) -> Result<(), FillError> {
     let frame = single(entry).bytes() - entry.value.len();
     let limit = limits.max_value.min(limits.max_txn_bytes.saturating_sub(frame));
     if entry.value.len() <= limit {

@@ -38,13 +38,13 @@ struct PastRevisions {
     /// The oldest revision that can be listed, and its entries.
     floor: (Revision, Entries),
     /// One for each revision after the floor, without gaps.
-    versions: VecDeque<Version>,
+    versions: VecDeque<PastRevision>,
     bytes: usize,
     retention: Retention,
 }
 
 #[derive(Debug)]
-struct Version {
+struct PastRevision {
     batch: Batch,
     bytes: usize,
     after: Entries,
@@ -144,7 +144,7 @@ impl PastRevisions {
     fn push(&mut self, batch: Batch, after: Entries) {
         let bytes = batch.events.iter().map(Event::bytes).sum();
         self.bytes += bytes;
-        self.versions.push_back(Version { batch, bytes, after });
+        self.versions.push_back(PastRevision { batch, bytes, after });
         // The newest batch always stays, or a watcher that is up to date would miss it.
         while self.versions.len() > 1
             && (self.versions.len() > self.retention.batches || self.bytes > self.retention.bytes)

@@ -23,7 +23,7 @@
 //! A [`Backup`] is the state of any engine as one stream of bytes, and [`fill`], [`fill_file`] put a state into another.
 //!
 //! What it deliberately does not do: it never retries a commit (only the caller knows whether that is
-//! safe, see [`CommitError::Uncertain`]), never splits one (see [`Limits`]), and never interprets a value.
+//! safe, see [`CommitError::Uncertain`]), never splits one (see [`TxnLimits`]), and never interprets a value.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +57,7 @@ mod state;
 mod store;
 mod txn;
 
-pub use backup::{Backup, BackupError, Pieces};
+pub use backup::{Backup, BackupError, BackupStream};
 pub use election::Leadership;
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, LeaseError, OpenError, ReadError};
@@ -71,4 +71,4 @@ pub use memory::MemoryStore;
 pub use open::{Location, open};
 pub use record::{Batch, Entry, Event, Key, LeaseId, Listing, Page, Revision, Snapshot};
 pub use store::{Grant, Store, Watch};
-pub use txn::{Guard, Limits, Op, Txn};
+pub use txn::{Guard, Op, Txn, TxnLimits};

@@ -6,19 +6,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use crate::deadlines::Deadlines;
+use crate::deadlines::LeaseDeadlines;
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::history::{History, Retention};
 use crate::record::{Batch, Entry, LeaseId, Listing, Page, Revision};
 use crate::state::{Entries, StoreState};
 use crate::store::{Grant, Store, Watch};
-use crate::txn::{Limits, Txn};
+use crate::txn::{Txn, TxnLimits};
 
 /// A store that ends with the process.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     state: Arc<MemoryState>,
-    limits: Limits,
+    limits: TxnLimits,
 }
 
 #[derive(Debug)]
@@ -26,22 +26,22 @@ struct MemoryState {
     // A lock because it is the writer: commits are serialised by it. Never held across an await.
     state: Mutex<StoreState>,
     history: Arc<History>,
-    deadlines: Deadlines,
+    deadlines: LeaseDeadlines,
 }
 
 impl MemoryStore {
     /// An empty store with the default limits.
     pub fn new() -> Self {
-        Self::with(Limits::default(), Retention::default())
+        Self::with(TxnLimits::default(), Retention::default())
     }
 
     /// An empty store with limits as another engine has them, and as much history as asked: for
     /// tests of what callers do at either end.
-    pub fn with(limits: Limits, retention: Retention) -> Self {
+    pub fn with(limits: TxnLimits, retention: Retention) -> Self {
         let state = MemoryState {
             state: Mutex::default(),
             history: History::starting_at(Revision(0), Entries::new(), retention),
-            deadlines: Deadlines::default(),
+            deadlines: LeaseDeadlines::default(),
         };
         Self { state: Arc::new(state), limits }
     }
@@ -54,7 +54,7 @@ impl Default for MemoryStore {
 }
 
 impl MemoryState {
-    fn commit(&self, txn: &Txn, limits: &Limits) -> Result<Revision, CommitError> {
+    fn commit(&self, txn: &Txn, limits: &TxnLimits) -> Result<Revision, CommitError> {
         txn.check(limits)?;
         let mut state = self.state();
         let batch = state.apply(txn, |lease| self.deadlines.alive(lease))?;
@@ -127,7 +127,7 @@ impl Store for MemoryStore {
         ready(self.state.history.compact(before)).boxed()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> TxnLimits {
         self.limits
     }
 

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::record::{Batch, Entry, LeaseId, Listing, Page, Revision};
-use crate::txn::{Limits, Txn};
+use crate::txn::{Txn, TxnLimits};
 
 /// A stream of batches in revision order. It ends after an error.
 pub type Watch = BoxStream<'static, Result<Batch, ReadError>>;
@@ -62,7 +62,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 
     /// What one transaction may hold.
-    fn limits(&self) -> Limits;
+    fn limits(&self) -> TxnLimits;
 
     /// How often a follower lists anew, because this engine's watch is known to lose events;
     /// `None` if it does not.

@@ -52,7 +52,7 @@ pub enum Op {
 
 /// What an engine takes in one transaction. Callers split; the store only refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct TxnLimits {
     /// Bytes of one value.
     pub max_value: usize,
     /// Operations of one transaction; guards have the same limit of their own.
@@ -107,14 +107,14 @@ impl Txn {
         self
     }
 
-    /// The size that counts against [`Limits::max_txn_bytes`].
+    /// The size that counts against [`TxnLimits::max_txn_bytes`].
     pub fn bytes(&self) -> usize {
         let guards: usize = self.guards.iter().map(|guard| 2 * (guard.key.len() + OP_OVERHEAD)).sum();
         guards + self.ops.iter().map(Op::bytes).sum::<usize>()
     }
 
     /// Refuses what no engine could take, before anything is sent.
-    pub(crate) fn check(&self, limits: &Limits) -> Result<(), CommitError> {
+    pub(crate) fn check(&self, limits: &TxnLimits) -> Result<(), CommitError> {
         at_most("operations", self.ops.len(), limits.max_ops)?;
         at_most("guards", self.guards.len(), limits.max_ops)?;
         let mut seen = HashSet::with_capacity(self.ops.len());
@@ -152,7 +152,7 @@ impl Op {
     }
 }
 
-impl Default for Limits {
+impl Default for TxnLimits {
     /// What memory and the embedded engine take: large, but not the whole memory of the machine.
     fn default() -> Self {
         Self { max_value: 64 << 20, max_ops: 65_536, max_txn_bytes: 128 << 20 }
@@ -167,7 +167,7 @@ fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<(), Commit
 mod tests {
     use super::*;
 
-    const SMALL: Limits = Limits { max_value: 4, max_ops: 2, max_txn_bytes: 1024 };
+    const SMALL: TxnLimits = TxnLimits { max_value: 4, max_ops: 2, max_txn_bytes: 1024 };
 
     #[test]
     fn refuses_two_operations_on_one_key() {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use weft_store::{CommitError, Leadership, Limits, Page, Revision, Store, Txn};
+use weft_store::{CommitError, Leadership, Page, Revision, Store, Txn, TxnLimits};
 
 use super::error::LogError;
 
@@ -166,7 +166,7 @@ async fn repeat(store: &dyn Store, txn: &Txn) -> Result<Revision, LogError> {
     }
 }
 
-fn chunk_size(limits: Limits) -> usize {
+fn chunk_size(limits: TxnLimits) -> usize {
     let most = limits.max_value.min(limits.max_txn_bytes.saturating_sub(TXN_OVERHEAD));
     most.clamp(1, MAX_CHUNK)
 }

@@ -1,5 +1,7 @@
 use futures::future::BoxFuture;
-use weft_store::{Grant, LeaseError, LeaseId, Limits, Listing, Location, Page, ReadError, Revision, Watch};
+use weft_store::{
+    Grant, LeaseError, LeaseId, Listing, Location, Page, ReadError, Revision, TxnLimits, Watch,
+};
 
 use super::*;
 
@@ -53,7 +55,7 @@ fn reports_that_do_not_fit_are_left_out_and_who_is_there_stays() {
 #[derive(Debug)]
 struct Narrow(Arc<dyn Store>);
 
-const NARROW: Limits = Limits { max_value: 24 << 10, max_ops: 128, max_txn_bytes: 32 << 10 };
+const NARROW: TxnLimits = TxnLimits { max_value: 24 << 10, max_ops: 128, max_txn_bytes: 32 << 10 };
 
 impl Store for Narrow {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<weft_store::Entry>, ReadError>> {
@@ -85,7 +87,7 @@ impl Store for Narrow {
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
         self.0.compact(before)
     }
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> TxnLimits {
         NARROW
     }
     fn resync_interval(&self) -> Option<Duration> {

@@ -20,10 +20,10 @@ const SECTOR: usize = 512;
 
 /// A disk whose power is cut at one of its operations.
 #[derive(Clone, Debug)]
-struct Disk(Arc<Mutex<State>>);
+struct Disk(Arc<Mutex<DiskState>>);
 
 #[derive(Debug)]
-struct State {
+struct DiskState {
     cached: Vec<u8>,
     synced: Vec<u8>,
     /// Parts written since the last sync, each within one sector.
@@ -37,7 +37,7 @@ struct State {
 
 impl Disk {
     fn new(content: Vec<u8>, seed: u64, operations_left: u64, acknowledged: Arc<AtomicU64>) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(DiskState {
             cached: content.clone(),
             synced: content,
             loose: Vec::new(),
@@ -48,12 +48,12 @@ impl Disk {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap()
     }
 }
 
-impl State {
+impl DiskState {
     fn operate(&mut self) {
         self.operations_left = self.operations_left.saturating_sub(1);
         if self.operations_left > 0 || self.cut.is_some() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::deadlines::Deadlines;
+use crate::deadlines::LeaseDeadlines;
 use crate::error::{CommitError, OpenError};
 use crate::history::{History, Retention};
 use crate::record::{Batch, LeaseId, Revision};
@@ -17,19 +17,19 @@ use super::file::StoreFile;
 /// Commits that share one sync at most: bounds how long the first of them waits.
 const GROUP: usize = 128;
 
-type Reply = oneshot::Sender<Result<Revision, CommitError>>;
+type CommitReply = oneshot::Sender<Result<Revision, CommitError>>;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     /// Commit a transaction that is within the limits.
-    Commit { txn: Txn, reply: Reply },
+    Commit { txn: Txn, reply: CommitReply },
     /// Remove the keys under a lease that has ended.
     Expire { lease: LeaseId, done: Option<oneshot::Sender<Result<(), String>>> },
 }
 
 /// Owns the file and the state.
-pub(super) struct Writer {
+pub(super) struct StoreWriter {
     path: PathBuf,
     /// `None` after a failed write, until the file could be opened again.
     file: Option<StoreFile>,
@@ -39,7 +39,7 @@ pub(super) struct Writer {
     unsettled: Option<Group>,
     /// Leases whose keys could not be removed because a write failed; tried again with the next group.
     overdue: Vec<LeaseId>,
-    deadlines: Arc<Deadlines>,
+    deadlines: Arc<LeaseDeadlines>,
     history: Arc<History>,
 }
 
@@ -50,11 +50,11 @@ struct Group {
     changes: Vec<(Batch, Entries)>,
 }
 
-impl Writer {
+impl StoreWriter {
     /// Opens the file, and removes the keys of leases that the process before left.
     pub(super) fn open(
         path: PathBuf,
-        deadlines: Arc<Deadlines>,
+        deadlines: Arc<LeaseDeadlines>,
         retention: Retention,
     ) -> Result<Self, OpenError> {
         let (mut file, loaded) = StoreFile::open(&path)?;
@@ -73,7 +73,7 @@ impl Writer {
     }
 
     /// Serves until every sender is gone.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<WriterCommand>) {
         while let Some(first) = queue.blocking_recv() {
             let mut commands = vec![first];
             while commands.len() < GROUP
@@ -85,12 +85,12 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, commands: Vec<Command>) {
+    fn serve(&mut self, commands: Vec<WriterCommand>) {
         if let Err(reason) = self.reopen() {
             return refuse(commands, &reason, &mut self.overdue);
         }
         let mut group = Group { state: self.state.clone(), changes: Vec::new() };
-        let mut replies: Vec<(Reply, Result<Revision, CommitError>)> = Vec::new();
+        let mut replies: Vec<(CommitReply, Result<Revision, CommitError>)> = Vec::new();
         let mut ended: Vec<_> = self.overdue.drain(..).map(|lease| (lease, None)).collect();
         for (lease, _) in &ended {
             let batch = group.state.expire(*lease);
@@ -98,12 +98,12 @@ impl Writer {
         }
         for command in commands {
             match command {
-                Command::Commit { txn, reply } => {
+                WriterCommand::Commit { txn, reply } => {
                     let applied = group.state.apply(&txn, |lease| self.deadlines.alive(lease));
                     let answer = applied.map(|batch| group.keep(batch));
                     replies.push((reply, answer));
                 }
-                Command::Expire { lease, done } => {
+                WriterCommand::Expire { lease, done } => {
                     let batch = group.state.expire(lease);
                     group.keep(batch);
                     ended.push((lease, done));
@@ -190,13 +190,13 @@ impl Group {
     }
 }
 
-fn refuse(commands: Vec<Command>, reason: &str, overdue: &mut Vec<LeaseId>) {
+fn refuse(commands: Vec<WriterCommand>, reason: &str, overdue: &mut Vec<LeaseId>) {
     for command in commands {
         match command {
-            Command::Commit { reply, .. } => {
+            WriterCommand::Commit { reply, .. } => {
                 let _ = reply.send(Err(CommitError::Unavailable { reason: reason.into() }));
             }
-            Command::Expire { lease, done } => {
+            WriterCommand::Expire { lease, done } => {
                 overdue.push(lease);
                 if let Some(done) = done {
                     let _ = done.send(Err(reason.into()));

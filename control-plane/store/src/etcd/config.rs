@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcd_client::{Certificate, Identity, TlsOptions};
 
 use crate::error::OpenError;
-use crate::txn::Limits;
+use crate::txn::TxnLimits;
 
 /// etcd's `--max-request-bytes` and `--max-txn-ops` unless someone changed them.
 const REQUEST_BYTES: usize = 3 << 19;
@@ -85,12 +85,12 @@ impl EtcdConfig {
         Ok(())
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> TxnLimits {
         // A guarded key travels twice, and every key with the prefix.
         let prefixes = 3 * self.max_txn_ops * self.prefix.len();
         let max_txn_bytes = self.max_request_bytes.saturating_sub(FRAME_BYTES + prefixes);
         let max_value = max_txn_bytes.saturating_sub(FRAME_BYTES);
-        Limits { max_value, max_ops: self.max_txn_ops, max_txn_bytes }
+        TxnLimits { max_value, max_ops: self.max_txn_ops, max_txn_bytes }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::txn::{Op, Txn};
 
 /// An error of etcd, sorted by what it means.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum EtcdError {
     /// The revision is compacted.
     #[error("compacted")]
     Compacted,
@@ -38,28 +38,28 @@ pub(super) enum Fault {
 }
 
 /// What an error of the client library says of a call: whether it was sent, refused, or may have taken effect.
-pub(super) fn fault_of(error: &Error) -> Fault {
+pub(super) fn fault_of(error: &Error) -> EtcdError {
     let text = describe(error);
     // The library gives no type for tonic's codes, but etcd's messages are part of its API.
     let says = |part: &str| text.contains(part);
     if says("required revision has been compacted") {
-        Fault::Compacted
+        EtcdError::Compacted
     } else if says("required revision is a future revision") {
-        Fault::Ahead
+        EtcdError::Ahead
     } else if says("requested lease not found") || says("lease not found") {
-        Fault::LeaseGone
+        EtcdError::LeaseGone
     } else if says("request is too large") || says("too many operations in txn") || says("larger than max") {
-        Fault::TooLarge(text)
+        EtcdError::TooLarge(text)
     } else if says("invalid auth token") {
-        Fault::Token(text)
+        EtcdError::Token(text)
     } else if says("tcp connect error") || says("dns error") || says("etcdserver: no leader") {
-        Fault::NotSent(text)
+        EtcdError::NotSent(text)
     } else if says("database space exceeded") {
-        Fault::Refused(format!("{text}: compact and defragment etcd, then disarm its NOSPACE alarm"))
+        EtcdError::Refused(format!("{text}: compact and defragment etcd, then disarm its NOSPACE alarm"))
     } else if refuses(&text) {
-        Fault::Refused(text)
+        EtcdError::Refused(text)
     } else {
-        Fault::Unsure(text)
+        EtcdError::Unsure(text)
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn describe(error: &Error) -> String {
     text
 }
 
-impl Fault {
+impl EtcdError {
     /// As an error of a read at a revision.
     pub(super) fn reading(self, at: Option<Revision>) -> ReadError {
         let at = at.unwrap_or_default();

@@ -11,12 +11,12 @@ use tokio::sync::OnceCell;
 
 /// The members in the order in which they were named.
 pub(super) struct Members {
-    members: Box<[Member]>,
+    members: Box<[EtcdMember]>,
     options: ConnectOptions,
     asked: AtomicUsize,
 }
 
-struct Member {
+struct EtcdMember {
     endpoint: String,
     /// Made when it is first needed: with a user it logs in, which a member that is down must not hold up.
     client: OnceCell<Client>,
@@ -29,7 +29,7 @@ pub(super) struct MemberIndex(usize);
 impl Members {
     /// The members at these endpoints, the first of which is asked first.
     pub(super) fn new(endpoints: &[String], options: ConnectOptions) -> Self {
-        let member = |endpoint: &String| Member { endpoint: endpoint.clone(), client: OnceCell::new() };
+        let member = |endpoint: &String| EtcdMember { endpoint: endpoint.clone(), client: OnceCell::new() };
         Self { members: endpoints.iter().map(member).collect(), options, asked: AtomicUsize::new(0) }
     }
 

@@ -12,7 +12,7 @@ use crate::error::ReadError;
 use crate::record::{Batch, Event, Revision};
 use crate::store::Watch;
 
-use super::fault::{Fault, describe, fault_of};
+use super::fault::{EtcdError, describe, fault_of};
 use super::{EtcdStore, revision, signed};
 
 /// How often the server is asked for a sign of life.
@@ -80,7 +80,7 @@ impl Watching {
                 biased;
                 message = self.stream.message() => {
                     let message = message.map_err(|error| match fault_of(&error) {
-                        Fault::Compacted => ReadError::Compacted { oldest: self.from },
+                        EtcdError::Compacted => ReadError::Compacted { oldest: self.from },
                         _ => unavailable(&describe(&error)),
                     })?;
                     self.heard = Instant::now();

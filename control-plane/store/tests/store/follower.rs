@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use weft_store::{
-    CommitError, Entry, FollowUpdate, Grant, LeaseError, LeaseId, Limits, Listing, MemoryStore, Page,
-    ReadError, Retention, Revision, Store, StoreExt, Txn, Watch,
+    CommitError, Entry, FollowUpdate, Grant, LeaseError, LeaseId, Listing, MemoryStore, Page, ReadError,
+    Retention, Revision, Store, StoreExt, Txn, TxnLimits, Watch,
 };
 
 use crate::bench::{Content, change, content, of_snapshot, on_every_engine, until};
@@ -58,7 +58,7 @@ async fn followers_agree_with_the_store_while_it_is_written_and_compacted(store:
 #[tokio::test]
 async fn a_follower_that_falls_behind_the_history_catches_up_by_difference() {
     let retention = Retention { batches: 2, bytes: usize::MAX };
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::with(Limits::default(), retention));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::with(TxnLimits::default(), retention));
     store.commit(Txn::new().put("kept", "1").put("gone", "1").put("changed", "1")).await.unwrap();
     let mut follow = store.follow("");
     let mut seen = Content::new();
@@ -116,7 +116,7 @@ impl Store for Forgetful {
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
         self.0.compact(before)
     }
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> TxnLimits {
         self.0.limits()
     }
     fn resync_interval(&self) -> Option<Duration> {
