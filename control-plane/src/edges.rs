@@ -29,15 +29,15 @@ use std::time::Instant;
 use weft_api::{ServiceId, WorkloadId};
 
 use crate::clock::Clock;
-pub use flow::Flow;
+pub use flow::EdgeFlow;
 pub use history::Selection;
-use history::{History, Kept, Span};
+use history::{Retained, TimeRange, TrafficHistory};
 pub use picture::{EdgesBy, shown};
 pub use point::Point;
 pub use ring::{COARSE, FINE, Grain};
 pub use sample::{Sample, read};
 pub use series::{Steps, shown as shown_series};
-pub use target::Target;
+pub use target::EdgeTarget;
 use totals::Totals;
 use window::{SILENT, WINDOW, Window};
 
@@ -45,7 +45,7 @@ use window::{SILENT, WINDOW, Window};
 const MOST_EDGES: usize = 1000;
 
 /// What flows now, by calling service and target.
-pub type Flows = BTreeMap<(ServiceId, Target), Flow>;
+pub type Flows = BTreeMap<(ServiceId, EdgeTarget), EdgeFlow>;
 
 /// A moment, for stretches of time and for people.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub struct Moment {
 
 /// What of a report was not kept, or was kept in place of something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Excess {
+pub struct Omitted {
     /// Destinations for which there was no room.
     pub edges: usize,
     /// Destinations of which there is no history.
@@ -68,10 +68,10 @@ pub struct Excess {
 
 /// What one proxy reports.
 #[derive(Debug)]
-struct Caller {
+struct ProxyReport {
     source: ServiceId,
     reported_at: Instant,
-    windows: HashMap<Target, Window>,
+    windows: HashMap<EdgeTarget, Window>,
 }
 
 /// The windows of all proxies. Cheap to clone.
@@ -79,14 +79,14 @@ struct Caller {
 /// A lock rather than a task: reports and questions are short, and nothing is awaited or sent under it.
 #[derive(Clone, Debug, Default)]
 pub struct Edges {
-    callers: Arc<Mutex<Callers>>,
+    callers: Arc<Mutex<ProxyReports>>,
 }
 
 #[derive(Debug, Default)]
-struct Callers {
-    by_workload: HashMap<WorkloadId, Caller>,
+struct ProxyReports {
+    by_workload: HashMap<WorkloadId, ProxyReport>,
     totals: Totals,
-    history: History,
+    history: TrafficHistory,
     swept_at: Option<Instant>,
 }
 
@@ -98,10 +98,10 @@ impl Moment {
     }
 
     /// From an earlier instant until now.
-    fn since(self, earlier: Option<Instant>) -> Span {
+    fn since(self, earlier: Option<Instant>) -> TimeRange {
         let span = self.at.saturating_duration_since(earlier.unwrap_or(self.at));
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Span { from: self.millis.saturating_sub(millis), to: self.millis }
+        TimeRange { from: self.millis.saturating_sub(millis), to: self.millis }
     }
 }
 
@@ -112,8 +112,8 @@ impl Edges {
         now: Moment,
         workload: &WorkloadId,
         source: &ServiceId,
-        samples: impl IntoIterator<Item = (Target, Sample)>,
-    ) -> Excess {
+        samples: impl IntoIterator<Item = (EdgeTarget, Sample)>,
+    ) -> Omitted {
         let mut callers = self.lock();
         let excess = callers.record(now, workload, source, samples);
         // Not at each report: looking at all of them for each of them would be quadratic.
@@ -142,34 +142,34 @@ impl Edges {
         self.lock().history.select(selection, since)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Callers> {
+    fn lock(&self) -> MutexGuard<'_, ProxyReports> {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Callers {
+impl ProxyReports {
     fn record(
         &mut self,
         now: Moment,
         workload: &WorkloadId,
         source: &ServiceId,
-        samples: impl IntoIterator<Item = (Target, Sample)>,
-    ) -> Excess {
+        samples: impl IntoIterator<Item = (EdgeTarget, Sample)>,
+    ) -> Omitted {
         let totals = self.totals.of(source);
         let is_new = !self.by_workload.contains_key(workload);
-        let new = || Caller { source: source.clone(), reported_at: now.at, windows: HashMap::new() };
+        let new = || ProxyReport { source: source.clone(), reported_at: now.at, windows: HashMap::new() };
         let caller = self.by_workload.entry(workload.clone()).or_insert_with(new);
         let before = (!is_new).then_some(caller.reported_at);
         caller.reported_at = now.at;
-        let (span, mut excess) = (now.since(before), Excess::default());
+        let (span, mut excess) = (now.since(before), Omitted::default());
         for (target, sample) in samples {
             match caller.take(now.at, before, &target, sample) {
                 SampleOutcome::Since { flown, opened } => {
                     totals.add(now.at, &target, &flown);
                     match self.history.add(source, &target, span, &flown, opened) {
-                        Kept::Whole => {}
-                        Kept::InPlaceOfOlder => excess.given_up += 1,
-                        Kept::No => excess.histories += 1,
+                        Retained::Whole => {}
+                        Retained::InPlaceOfOlder => excess.given_up += 1,
+                        Retained::No => excess.histories += 1,
                     }
                 }
                 SampleOutcome::Unused => {}
@@ -206,12 +206,12 @@ enum SampleOutcome {
     NoRoom,
 }
 
-impl Caller {
+impl ProxyReport {
     fn take(
         &mut self,
         now: Instant,
         before: Option<Instant>,
-        target: &Target,
+        target: &EdgeTarget,
         sample: Sample,
     ) -> SampleOutcome {
         if let Some(window) = self.windows.get_mut(target) {

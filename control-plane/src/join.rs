@@ -42,7 +42,7 @@ use crate::identity::instances::{Instances, Member};
 use crate::identity::revocation;
 use crate::identity::tokens::{PresentedToken, TokenError, Tokens};
 use crate::log_throttle::LogThrottle;
-use crate::presence::workloads::{Stored, WorkloadRecord, Workloads};
+use crate::presence::workloads::{Stored, WorkloadRecord, WorkloadStore};
 use crate::source::SourceAddress;
 
 /// The largest request: a certificate request and what a workload declares.
@@ -62,7 +62,7 @@ pub struct JoinServer {
     authority: Arc<Authority>,
     limits: Arc<SigningLimits>,
     tokens: Tokens,
-    workloads: Workloads,
+    workloads: WorkloadStore,
     ledger: Ledger,
     clock: Clock,
     instances: Instances,

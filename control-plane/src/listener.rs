@@ -40,7 +40,7 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::{Closed, HandshakeFailure, ListenerMetrics};
 use crate::source::SourceAddress;
 
-use connection_pools::{ConnectionPermit, ConnectionPools, Pool};
+use connection_pools::{ConnectionClass, ConnectionPermit, ConnectionPools};
 use handshakes::Handshakes;
 
 pub use connection::{API_STREAMS, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_HEADERS, XDS_STREAMS};
@@ -72,7 +72,7 @@ pub enum Security {
 
 /// A listener, and how much it holds.
 #[derive(Debug)]
-pub struct Listener {
+pub struct BoundListener {
     pub socket: TcpListener,
     /// How it is spoken to.
     pub security: Security,
@@ -100,7 +100,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-impl Listener {
+impl BoundListener {
     /// Serves `app` until `shutdown`, then sends GOAWAY and waits a little for what is running.
     ///
     /// Requests carry a [`Peer`](crate::tls::Peer) and its `PeerIdentity` in their extensions when the client showed a
@@ -110,8 +110,8 @@ impl Listener {
         let connections = TaskTracker::new();
         let room = ConnectionPools::new(self.room);
         let first = match &self.security {
-            Security::Plain => Pool::Stranger,
-            Security::Tls { .. } => Pool::Greeting,
+            Security::Plain => ConnectionClass::Stranger,
+            Security::Tls { .. } => ConnectionClass::Greeting,
         };
         let shared = Arc::new(ListenerShared {
             app,

@@ -65,7 +65,7 @@ async fn carry_out(args: &Args) -> anyhow::Result<()> {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let telemetry = telemetry::start(args)?;
-    let mut signals = Signals::listen()?;
+    let mut signals = ServerSignals::listen()?;
     descriptors::raise_limit();
     let supervisor = Supervisor::of_this_process();
     supervisor.tell(ServiceState::Waiting("opens the store"));
@@ -100,13 +100,13 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What the process is told from outside.
-struct Signals {
+struct ServerSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl ServerSignals {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

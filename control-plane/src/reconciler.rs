@@ -41,18 +41,18 @@ use crate::identity::secrets::Secrets;
 use crate::presence::grants;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::registry::{PresenceReport, Records, Registry, RemotePresence};
-use crate::presence::workloads::{WorkloadRecord, Workloads};
+use crate::presence::workloads::{WorkloadRecord, WorkloadStore};
 
-pub use command::Command;
+pub use command::ReconcilerCommand;
 pub use following::{spawn_policies, spawn_workloads};
 pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
 pub use query::{MeshSnapshot, MissingBundle};
-pub use stream::{Connected, OpenStream, Progress, StreamId};
+pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 
 use arrivals::{Arrivals, spawn_arrivals};
-use delta::Delta;
+use delta::LayerChanges;
 use handle::Message;
 use identities::{IdentityOrder, spawn_identities};
 use mesh_state::MeshState;
@@ -77,7 +77,7 @@ pub fn spawn_reconciler(
     trust_domain: TrustDomain,
     timeouts: LivenessTimeouts,
     secrets: Secrets,
-    workloads: Workloads,
+    workloads: WorkloadStore,
     cut_connections: CutConnections,
     shutdown: CancellationToken,
 ) -> ReconcilerHandle {
@@ -166,45 +166,49 @@ impl Reconciler {
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: ReconcilerCommand) {
         match command {
-            Command::Policies { revision, set, changed } => self.take_policies(revision, set, &changed),
-            Command::Record { id, record } => {
+            ReconcilerCommand::Policies { revision, set, changed } => {
+                self.take_policies(revision, set, &changed);
+            }
+            ReconcilerCommand::Record { id, record } => {
                 self.record_changed(&id, record.map(|record| *record));
                 self.refresh(&id);
             }
-            Command::Records(records) => self.take_records(records),
-            Command::ControlPlanes(addresses) => self.mesh.apply_control_planes(addresses),
-            Command::Secret { holder: None, resource } => {
+            ReconcilerCommand::Records(records) => self.take_records(records),
+            ReconcilerCommand::ControlPlanes(addresses) => self.mesh.apply_control_planes(addresses),
+            ReconcilerCommand::Secret { holder: None, resource } => {
                 self.loaded.bundle = true;
                 self.mesh.put(None, resource);
             }
-            Command::Secret { holder: Some((id, instance)), resource } => {
+            ReconcilerCommand::Secret { holder: Some((id, instance)), resource } => {
                 // One for an instance that was deleted or replaced meanwhile is nobody's any more.
                 if self.is_current(&id, &instance) {
                     self.mesh.put(Some(&id), resource);
                 }
             }
-            Command::Opened(connected) => self.open(connected),
-            Command::Arrived(workload) => self.note_arrival(&workload),
-            Command::Closed(id) => self.close(id),
-            Command::Health { workload, health } => {
+            ReconcilerCommand::Opened(connected) => self.open(connected),
+            ReconcilerCommand::Arrived(workload) => self.note_arrival(&workload),
+            ReconcilerCommand::Closed(id) => self.close(id),
+            ReconcilerCommand::Health { workload, health } => {
                 let before = self.registry.here(&workload);
                 let is_known = self.mesh.workloads().contains_key(&workload);
                 self.registry.reported(&workload, health, is_known);
                 self.health_changed(&workload, &before);
             }
-            Command::HealthEnded(workload) => {
+            ReconcilerCommand::HealthEnded(workload) => {
                 let before = self.registry.here(&workload);
                 self.registry.report_ended(Instant::now(), &workload);
                 self.health_changed(&workload, &before);
             }
-            Command::Check { workload, assign } => {
+            ReconcilerCommand::Check { workload, assign } => {
                 assign.send_replace(self.checks_of(&workload));
                 self.checks.entry(workload).or_default().push(assign);
             }
-            Command::RemotePresence { partition, workloads } => self.take_report(&partition, workloads),
-            Command::AllRemotePresence(partitions) => self.take_all_reports(partitions),
+            ReconcilerCommand::RemotePresence { partition, workloads } => {
+                self.take_report(&partition, workloads);
+            }
+            ReconcilerCommand::AllRemotePresence(partitions) => self.take_all_reports(partitions),
         }
     }
 
@@ -428,7 +432,7 @@ impl Reconciler {
         }
         self.now.ready = true;
         let (registry, set) = (&self.registry, self.mesh.set());
-        let is_current = |open: &OpenStream| {
+        let is_current = |open: &ServedStream| {
             registry.record(&open.workload).is_some_and(|record| {
                 *record.instance == *open.instance && grants::check(&record.id, &record.service, set).is_ok()
             })
@@ -457,7 +461,7 @@ impl Reconciler {
         });
     }
 
-    fn compile(&mut self) -> Delta {
+    fn compile(&mut self) -> LayerChanges {
         let units = self.mesh.stale().len();
         if units == 0 {
             return self.mesh.settle();

@@ -47,14 +47,14 @@ use crate::identity::secrets;
 use crate::identity::tokens::{KnownTokens, Tokens};
 use crate::join::JoinServer;
 use crate::listener::{
-    self, API_STREAMS, ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS,
+    self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
 use crate::metrics::Metrics;
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::liveness::LivenessTimeouts;
-use crate::presence::workloads::Workloads;
-use crate::reconciler::{self, Command, ReconcilerHandle, spawn_reconciler};
+use crate::presence::workloads::WorkloadStore;
+use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
 use crate::replicas::addresses::spawn_addresses;
 use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
@@ -180,7 +180,7 @@ fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// What makes one listener differ from another.
 #[derive(Clone, Copy)]
-struct Port {
+struct ListenerSettings {
     name: &'static str,
     max_streams: u32,
     idle: Duration,
@@ -195,7 +195,7 @@ struct ServerParts {
     clock: Clock,
     ledger: Ledger,
     policies: Policies,
-    workloads: Workloads,
+    workloads: WorkloadStore,
     tokens: Tokens,
     known_tokens: KnownTokens,
     reconciler: ReconcilerHandle,
@@ -239,7 +239,7 @@ impl ServerParts {
             forgetting.forget(id, keep);
             cutting.cut(id, |serial| keep.is_some_and(|instance| issued.is_of(serial, instance)));
         });
-        let workloads = Workloads::new(Arc::clone(&store), clock.clone());
+        let workloads = WorkloadStore::new(Arc::clone(&store), clock.clone());
         let reconciler = spawn_reconciler(
             trust_domain,
             timeouts(args)?,
@@ -339,9 +339,14 @@ impl ServerParts {
             store: self.freshness.clone(),
             names: self.names.clone().into(),
         };
-        let port = Port { name: "admin", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room: shares.admin };
+        let port = ListenerSettings {
+            name: "admin",
+            max_streams: API_STREAMS,
+            idle: IDLE_OPERATOR,
+            room: shares.admin,
+        };
         if let Some(metrics) = listeners.metrics {
-            let plain = self.listener(metrics, Security::Plain, Port { name: "metrics", ..port });
+            let plain = self.listener(metrics, Security::Plain, ListenerSettings { name: "metrics", ..port });
             tracker.spawn(plain.serve(admin::metrics_router(admin.clone()), shutdown.clone()));
         }
         let plain = self.listener(listeners.admin, Security::Plain, port);
@@ -353,14 +358,15 @@ impl ServerParts {
             shutdown.clone(),
         )?;
         let security = Security::Tls { config, trust_domain: self.authority.trust_domain().clone() };
-        let port = Port { name: "xds", max_streams: XDS_STREAMS, idle: IDLE_STRANGER, room: shares.xds };
+        let port =
+            ListenerSettings { name: "xds", max_streams: XDS_STREAMS, idle: IDLE_STRANGER, room: shares.xds };
         let xds = self.listener(listeners.xds, security, port);
         tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
         self.serve_api(args, listeners.api, shares.api, tracker, shutdown)
     }
 
-    fn listener(&self, socket: TcpListener, security: Security, port: Port) -> Listener {
-        Listener {
+    fn listener(&self, socket: TcpListener, security: Security, port: ListenerSettings) -> BoundListener {
+        BoundListener {
             socket,
             security,
             max_streams: port.max_streams,
@@ -431,7 +437,7 @@ impl ServerParts {
     ) -> anyhow::Result<()> {
         let security = self.api_security(args, shutdown)?;
         let browsers = Browsers::new(matches!(security, Security::Tls { .. }), self.names.clone().into());
-        let port = Port { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
+        let port = ListenerSettings { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
         let listener = self.listener(socket, security, port);
         let revocations = self.revocations();
         let api = api::router(Api {
@@ -491,7 +497,7 @@ fn spawn_deliveries(
     tokio::spawn(async move {
         while let Some(update) = updates.recv().await {
             let secrets::SecretUpdate { holder, resource } = update;
-            reconciler.tell(Command::Secret { holder, resource }).await;
+            reconciler.tell(ReconcilerCommand::Secret { holder, resource }).await;
         }
     });
 }

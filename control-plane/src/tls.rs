@@ -14,7 +14,7 @@ mod settings;
 mod shown;
 mod verifier;
 
-pub use keeper::{ListenerTls, TlsError, spawn_keeper};
+pub use keeper::{ListenerTls, ListenerTlsError, spawn_keeper};
 pub use peer::{Peer, PeerError, identify};
 pub use settings::{ServerTls, provider, server_config};
 pub(crate) use shown::{ExpiredCertificate, watching};

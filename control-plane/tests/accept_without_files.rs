@@ -13,7 +13,7 @@ use weft_api::TrustDomain;
 use weft_control_plane::ca::{AuthoritySettings, open};
 use weft_control_plane::clock::Clock;
 use weft_control_plane::listener::{
-    ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS,
+    BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
 use weft_control_plane::metrics::Metrics;
 use weft_control_plane::tls::{ClientCertificates, ListenerTls, spawn_keeper};
@@ -39,7 +39,7 @@ async fn listener_serves_again_once_files_are_free() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let metrics = Metrics::new().listener("xds");
-    let server = Listener {
+    let server = BoundListener {
         socket: listener,
         security: Security::Tls { config, trust_domain },
         max_streams: XDS_STREAMS,

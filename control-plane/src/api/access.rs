@@ -37,7 +37,7 @@ const BAD_SIGN_INS: Rate = Rate { per_second: 0.5, burst: 10.0 };
 
 /// Who makes a call; an extension of each request that was let in.
 #[derive(Clone, Copy, Debug)]
-pub enum Caller {
+pub enum ApiCaller {
     /// Whoever carries this token.
     Token(OperatorId),
     /// A browser that was signed in.
@@ -133,7 +133,7 @@ pub async fn authenticate(
         .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
     let caller = match bearer {
         Some(token) => match api.operators.identify(token).await? {
-            Some(operator) => Caller::Token(operator),
+            Some(operator) => ApiCaller::Token(operator),
             None => return Err(unauthenticated("this token is not known here")),
         },
         None => {
@@ -144,7 +144,7 @@ pub async fn authenticate(
                     "the token that this session began with is not accepted any more",
                 ));
             }
-            Caller::Browser(found)
+            ApiCaller::Browser(found)
         }
     };
     request.extensions_mut().insert(caller);

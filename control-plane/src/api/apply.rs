@@ -18,7 +18,7 @@ use super::state::Api;
 use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;
 use crate::policy::repository::Head;
-use crate::reconciler::{OpenStream, Publication};
+use crate::reconciler::{Publication, ServedStream};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
@@ -50,7 +50,7 @@ pub async fn apply(
     if documents.is_empty() {
         return Err(ApiError::bad_request("there is no document in the request"));
     }
-    let mode = if query.dry_run { Mode::DryRun } else { Mode::Commit };
+    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
         head.set.apply(&documents).map_err(|found| refused(&api, found))
@@ -88,7 +88,7 @@ fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
 
 /// Whether a change is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum ApplyMode {
     /// Say what would happen.
     DryRun,
     Commit,
@@ -99,18 +99,18 @@ pub enum Mode {
 #[tracing::instrument(skip_all, name = "apply", fields(revision))]
 pub async fn write(
     api: &Api,
-    mode: Mode,
+    mode: ApplyMode,
     change: impl Fn(&Head) -> Result<Applied, ApiError>,
 ) -> Result<ApplyResult, ApiError> {
     let _turn = match mode {
-        Mode::DryRun => None,
-        Mode::Commit => Some(api.writing.lock().await),
+        ApplyMode::DryRun => None,
+        ApplyMode::Commit => Some(api.writing.lock().await),
     };
     for _ in 0..ATTEMPTS {
         let head: Head = api.policies.head().await?;
         let applied = change(&head)?;
         let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == ApplyAction::Unchanged);
-        if mode == Mode::DryRun {
+        if mode == ApplyMode::DryRun {
             return Ok(describe(applied, 0, mode));
         }
         if unchanged {
@@ -134,7 +134,7 @@ pub async fn write(
     Err(ApiError::contended())
 }
 
-fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
+fn describe(applied: Applied, revision: u64, mode: ApplyMode) -> ApplyResult {
     let document = |outcome: &weft_policies::set::AppliedObject| AppliedDocument {
         kind: outcome.key.kind.to_string(),
         namespace: outcome.key.namespace.to_string(),
@@ -149,7 +149,7 @@ fn describe(applied: Applied, revision: u64, mode: Mode) -> ApplyResult {
     };
     ApplyResult {
         revision,
-        dry_run: mode == Mode::DryRun,
+        dry_run: mode == ApplyMode::DryRun,
         documents: applied.outcomes.iter().map(document).collect(),
         warnings: applied.warnings,
         wait: None,
@@ -185,18 +185,18 @@ async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], lim
 /// that lost its streams meanwhile has not.
 async fn answers(
     api: &Api,
-    streams: &[OpenStream],
+    streams: &[ServedStream],
     publication: &Publication,
     applied: &[PolicyKey],
 ) -> WaitResult {
-    let mut by_workload: BTreeMap<&WorkloadId, Vec<&OpenStream>> = BTreeMap::new();
+    let mut by_workload: BTreeMap<&WorkloadId, Vec<&ServedStream>> = BTreeMap::new();
     for stream in streams {
         by_workload.entry(&stream.workload).or_default().push(stream);
     }
     let mut laggards = Vec::new();
     for workload in publication.targets.iter() {
         let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
-        let has_answered = |stream: &&OpenStream| {
+        let has_answered = |stream: &&ServedStream| {
             stream.answered() >= publication.number || stream.published < publication.number
         };
         let error = if streams.is_empty() || !streams.iter().all(has_answered) {
@@ -218,7 +218,7 @@ async fn answers(
 async fn refusal(
     api: &Api,
     workload: &WorkloadId,
-    streams: &[&OpenStream],
+    streams: &[&ServedStream],
     applied: &[PolicyKey],
 ) -> Option<String> {
     for stream in streams {

@@ -28,7 +28,7 @@ const PACE: Duration = Duration::from_secs(2);
 /// Which edges are wanted.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Wanted {
+pub struct EdgesQuery {
     #[serde(default)]
     by: EdgesBy,
     source: Option<String>,
@@ -37,16 +37,16 @@ pub struct Wanted {
 
 /// The same, read.
 #[derive(Debug)]
-struct View {
+struct EdgesSelection {
     by: EdgesBy,
     source: Option<ServiceId>,
     destination: Option<ServiceId>,
 }
 
-impl TryFrom<Wanted> for View {
+impl TryFrom<EdgesQuery> for EdgesSelection {
     type Error = ApiError;
 
-    fn try_from(wanted: Wanted) -> Result<Self, ApiError> {
+    fn try_from(wanted: EdgesQuery) -> Result<Self, ApiError> {
         let service =
             |parameter, text: Option<String>| text.map(|text| service(parameter, &text)).transpose();
         Ok(Self {
@@ -57,7 +57,7 @@ impl TryFrom<Wanted> for View {
     }
 }
 
-impl View {
+impl EdgesSelection {
     async fn of(&self, traffic: &Traffic) -> EdgeList {
         let mut heard = traffic.flows().await;
         let is =
@@ -72,17 +72,17 @@ impl View {
 /// `GET /v1/edges`
 pub async fn list(
     State(api): State<Api>,
-    Parameters(wanted): Parameters<Wanted>,
+    Parameters(wanted): Parameters<EdgesQuery>,
 ) -> Result<Json<EdgeList>, ApiError> {
-    Ok(Json(View::try_from(wanted)?.of(&api.traffic).await))
+    Ok(Json(EdgesSelection::try_from(wanted)?.of(&api.traffic).await))
 }
 
 /// `GET /v1/watch/edges`: the list, again and again, for as long as the client stays.
 pub async fn watch(
     State(api): State<Api>,
-    Parameters(wanted): Parameters<Wanted>,
+    Parameters(wanted): Parameters<EdgesQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let view = View::try_from(wanted)?;
+    let view = EdgesSelection::try_from(wanted)?;
     let Ok(place) = api.watchers.clone().try_acquire_owned() else {
         api.metrics.limited(Limit::EdgeWatchers);
         let detail = format!("{WATCHERS} watch already; ask /v1/edges now and then");
@@ -93,7 +93,7 @@ pub async fn watch(
 
 fn pictures(
     traffic: Traffic,
-    view: View,
+    view: EdgesSelection,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = tokio::time::interval(PACE);

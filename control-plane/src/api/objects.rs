@@ -16,7 +16,7 @@ use weft_policies::kinds::{Kind, Registration};
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
-use super::apply::{self, Mode};
+use super::apply::{self, ApplyMode};
 use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
@@ -297,7 +297,7 @@ pub async fn replace(
         check_match(&headers, head.set.get(&key))?;
         head.set.apply(&documents).map_err(ApiError::violations)
     };
-    Ok(Json(apply::write(&api, Mode::Commit, change).await?))
+    Ok(Json(apply::write(&api, ApplyMode::Commit, change).await?))
 }
 
 /// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
@@ -312,7 +312,7 @@ pub async fn delete(
         check_match(&headers, head.set.get(&key))?;
         head.set.delete(&keys).map_err(ApiError::violations)
     };
-    let mut result = apply::write(&api, Mode::Commit, change).await?;
+    let mut result = apply::write(&api, ApplyMode::Commit, change).await?;
     // The document first: where that is refused, the workload stays whole.
     if key.kind == Kind::Workload {
         let id = WorkloadId::new(key.namespace.clone(), key.name.clone());

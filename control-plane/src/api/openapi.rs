@@ -36,14 +36,14 @@ fn schemas() -> serde_json::Map<String, Value> {
 }
 
 /// One call of the API: method, path, what it is for, schemas of body and answer.
-type Call = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
+type ApiCall = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
 /// In place of a schema: an answer that is no JSON.
 const BYTES: &str = "";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [Call; 25] = [
+const CALLS: [ApiCall; 25] = [
     (
         "post",
         "/v1/apply",

@@ -20,13 +20,13 @@ use super::error::ApiError;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
-use crate::reconciler::{MeshSnapshot, OpenStream};
+use crate::reconciler::{MeshSnapshot, ServedStream};
 
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
     let snapshot = snapshot(&api).await?;
     let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
-    let mut streams: HashMap<&WorkloadId, Vec<&OpenStream>> = HashMap::new();
+    let mut streams: HashMap<&WorkloadId, Vec<&ServedStream>> = HashMap::new();
     for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
@@ -39,7 +39,7 @@ pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
 /// `GET /v1/proxies/{id}`
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, ApiError> {
     let (id, snapshot) = find(&api, &id).await?;
-    let streams: Vec<&OpenStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
+    let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
     Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
 
@@ -61,7 +61,7 @@ async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiErro
 async fn describe(
     api: &Api,
     snapshot: &MeshSnapshot,
-    streams: &[&OpenStream],
+    streams: &[&ServedStream],
     id: &WorkloadId,
 ) -> ProxyStatus {
     let state = &snapshot.workloads[id];

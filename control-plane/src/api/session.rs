@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Json, Response};
 use axum::{Extension, RequestExt as _};
 use weft_api::rest::{LoginCode, Session, SessionChange, SessionMode, SignIn};
 
-use super::access::{Caller, source};
+use super::access::{ApiCaller, source};
 use super::error::ApiError;
 use super::extract::Text;
 use super::state::Api;
@@ -53,7 +53,7 @@ async fn operator(api: &Api, body: &str) -> Result<Option<OperatorId>, ApiError>
 /// `GET /v1/session`
 pub async fn read(
     State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<ApiCaller>,
 ) -> Result<Response, ApiError> {
     let Found { mode, left, .. } = browser(caller)?;
     Ok(answer(&Session { key: None, mode, expires_at: after(&api, left) }))
@@ -62,7 +62,7 @@ pub async fn read(
 /// `PATCH /v1/session`: reads only, or may change.
 pub async fn change(
     State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<ApiCaller>,
     Text(body): Text,
 ) -> Result<Response, ApiError> {
     let Found { cookie, left, .. } = browser(caller)?;
@@ -77,7 +77,7 @@ pub async fn change(
 
 /// `DELETE /v1/session`: signs out.
 pub async fn end(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
-    let caller = request.extensions().get::<Caller>().copied();
+    let caller = request.extensions().get::<ApiCaller>().copied();
     let found = browser(caller.ok_or_else(no_browser)?)?;
     api.browsers.sessions.end(found.cookie);
     let name = api.browsers.cookie_name(&request);
@@ -87,9 +87,9 @@ pub async fn end(State(api): State<Api>, request: Request) -> Result<Response, A
 /// `POST /v1/login-codes`: a code that signs one browser in. For whoever has the token: a session makes no others.
 pub async fn make_code(
     State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<ApiCaller>,
 ) -> Result<Response, ApiError> {
-    let Caller::Token(operator) = caller else {
+    let ApiCaller::Token(operator) = caller else {
         let detail = "a session signs no other browser in; use the operator's token";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "token_needed", detail));
     };
@@ -97,10 +97,10 @@ pub async fn make_code(
     Ok(answer(&LoginCode { code, expires_at: after(&api, CODE_LIFE) }))
 }
 
-fn browser(caller: Caller) -> Result<Found, ApiError> {
+fn browser(caller: ApiCaller) -> Result<Found, ApiError> {
     match caller {
-        Caller::Browser(found) => Ok(found),
-        Caller::Token(_) => Err(no_browser()),
+        ApiCaller::Browser(found) => Ok(found),
+        ApiCaller::Token(_) => Err(no_browser()),
     }
 }
 

@@ -5,14 +5,14 @@ use weft_api::EdgeStatistic;
 use weft_api::rest::{Edge, EdgeProtocol, EdgeState};
 
 use super::sample::Sample;
-use super::target::Target;
+use super::target::EdgeTarget;
 
 /// From this share of failures on, an edge fails.
 const FAILING: f64 = 0.05;
 
 /// See the module. Several add up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Flow {
+pub struct EdgeFlow {
     /// Seconds covered.
     pub seconds: f64,
     /// What flew meanwhile; of gauges, what is now.
@@ -29,7 +29,7 @@ pub struct Flow {
     pub used: bool,
 }
 
-impl Flow {
+impl EdgeFlow {
     /// Adds another caller's.
     pub fn add(&mut self, other: &Self) {
         self.seconds = self.seconds.max(other.seconds);
@@ -64,7 +64,7 @@ impl Flow {
 
     /// As the API shows it.
     #[must_use]
-    pub fn edge(&self, source: String, target: &Target) -> Edge {
+    pub fn edge(&self, source: String, target: &EdgeTarget) -> Edge {
         let per_second = |count: f64| if self.seconds > 0.0 { count / self.seconds } else { 0.0 };
         let of = |statistic| per_second(self.flown.of(statistic));
         let is_tcp = self.flown.protocol == EdgeProtocol::Tcp;

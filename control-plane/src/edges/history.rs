@@ -17,7 +17,7 @@ use weft_api::{Name, ServiceId};
 use super::point::Point;
 use super::ring::{COARSE, FINE, Grain, Ring};
 use super::sample::Sample;
-use super::target::Target;
+use super::target::EdgeTarget;
 
 /// Edges of which there is a history, at most.
 const MOST_TRACKS: usize = 10_000;
@@ -31,15 +31,15 @@ const MILLIS: u64 = 1000;
 
 /// See the module. Times are milliseconds since 1970.
 #[derive(Debug, Default)]
-pub struct History {
-    by_source: HashMap<ServiceId, HashMap<Target, Track>>,
+pub struct TrafficHistory {
+    by_source: HashMap<ServiceId, HashMap<EdgeTarget, Track>>,
     tracks: usize,
     bytes: usize,
 }
 
 /// A stretch of time.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct TimeRange {
     /// Begins.
     pub from: u64,
     /// Ends.
@@ -48,7 +48,7 @@ pub struct Span {
 
 /// What became of something that was to be kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
+pub enum Retained {
     /// It is.
     Whole,
     /// It is, and older points of others are not any more.
@@ -86,35 +86,35 @@ struct Track {
     coarse: Ring,
 }
 
-impl History {
+impl TrafficHistory {
     /// Adds what has flown during a span, and by how much more is open at its end than at the report before.
     pub fn add(
         &mut self,
         source: &ServiceId,
-        target: &Target,
-        span: Span,
+        target: &EdgeTarget,
+        span: TimeRange,
         flown: &Sample,
         opened: f64,
-    ) -> Kept {
+    ) -> Retained {
         let point = Point::of(flown);
         let of_source = self.by_source.entry(source.clone()).or_default();
         if !of_source.contains_key(target) {
             if self.tracks >= MOST_TRACKS {
-                return Kept::No;
+                return Retained::No;
             }
             self.tracks += 1;
             of_source.insert(target.clone(), Track::new());
         }
-        let Some(track) = of_source.get_mut(target) else { return Kept::No };
+        let Some(track) = of_source.get_mut(target) else { return Retained::No };
         track.open = (track.open + opened).max(0.0);
         track.spread(span, &point);
         let grown = track.settle(span.to);
         self.bytes = self.bytes.saturating_add_signed(grown);
-        if self.bytes > MOST_BYTES { self.give_up_the_oldest() } else { Kept::Whole }
+        if self.bytes > MOST_BYTES { self.give_up_the_oldest() } else { Retained::Whole }
     }
 
     /// A caller has gone silent: what it had open is not known to be open any more.
-    pub fn closed(&mut self, source: &ServiceId, target: &Target, open: f64) {
+    pub fn closed(&mut self, source: &ServiceId, target: &EdgeTarget, open: f64) {
         if let Some(track) = self.by_source.get_mut(source).and_then(|tracks| tracks.get_mut(target)) {
             track.open = (track.open - open).max(0.0);
         }
@@ -155,7 +155,7 @@ impl History {
     }
 
     #[cold]
-    fn give_up_the_oldest(&mut self) -> Kept {
+    fn give_up_the_oldest(&mut self) -> Retained {
         while self.bytes > LEFT {
             let tracks = || self.by_source.values().flat_map(HashMap::values);
             let coarse = tracks().filter_map(|track| track.coarse.oldest()).min();
@@ -168,7 +168,7 @@ impl History {
             let freed: usize = self.by_source.values_mut().flat_map(HashMap::values_mut).map(cut).sum();
             self.bytes = self.bytes.saturating_sub(freed);
         }
-        Kept::InPlaceOfOlder
+        Retained::InPlaceOfOlder
     }
 }
 
@@ -177,7 +177,7 @@ impl Selection {
         self.source.as_ref().is_none_or(|wanted| wanted == source)
     }
 
-    fn is_to(&self, target: &Target) -> bool {
+    fn is_to(&self, target: &EdgeTarget) -> bool {
         let to = &target.destination;
         to.service == self.destination
             && self.port.as_ref().is_none_or(|wanted| *wanted == to.port)
@@ -200,7 +200,7 @@ impl Track {
 
     /// Gives each step of the span its share. What is older than anything can be added to goes to the oldest step that
     /// is under way.
-    fn spread(&mut self, span: Span, point: &Point) {
+    fn spread(&mut self, span: TimeRange, point: &Point) {
         let width = FINE.step * MILLIS;
         let last = span.to / width;
         let floor = self.under_way.front().map_or(self.unsettled, |(step, _)| *step);
@@ -296,15 +296,15 @@ mod tests {
         flown
     }
 
-    fn span(from_seconds: f64, to_seconds: f64) -> Span {
+    fn span(from_seconds: f64, to_seconds: f64) -> TimeRange {
         let at = |seconds: f64| START + super::super::flow::count(seconds * 1000.0);
-        Span { from: at(from_seconds), to: at(to_seconds) }
+        TimeRange { from: at(from_seconds), to: at(to_seconds) }
     }
 
     #[test]
     fn steady_traffic_is_steady_whenever_its_callers_report() {
-        let mut history = History::default();
-        let target = Target::named("shop/cart/http");
+        let mut history = TrafficHistory::default();
+        let target = EdgeTarget::named("shop/cart/http");
         // Two callers, each 50 requests in each of its 5 s, one 2.3 s after the other.
         for turn in 0..24 {
             for shift in [0.0, 2.3] {
@@ -325,8 +325,8 @@ mod tests {
 
     #[test]
     fn what_is_open_is_what_all_callers_have_open() {
-        let mut history = History::default();
-        let target = Target::named("shop/cart/http");
+        let mut history = TrafficHistory::default();
+        let target = EdgeTarget::named("shop/cart/http");
         let mut add = |from: f64, opened: f64| {
             history.add(&source(), &target, span(from, from + 5.0), &Sample::default(), opened);
         };
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn selection_sums_what_it_does_not_tell_apart() {
-        let mut history = History::default();
+        let mut history = TrafficHistory::default();
         for (from, to, requests) in [
             ("shop/web", "shop/cart/http", 1.0),
             ("shop/web", "shop/cart/http/v1", 2.0),
@@ -352,7 +352,13 @@ mod tests {
             ("shop/web", "shop/other/http", 100.0),
         ] {
             let source = from.parse().unwrap();
-            history.add(&source, &Target::named(to), span(0.0, 0.1), &flown(requests).with(Denied, 1.0), 0.0);
+            history.add(
+                &source,
+                &EdgeTarget::named(to),
+                span(0.0, 0.1),
+                &flown(requests).with(Denied, 1.0),
+                0.0,
+            );
         }
         let sum = |selection: &Selection| {
             let points = history.select(selection, 0);
@@ -367,8 +373,8 @@ mod tests {
 
     #[test]
     fn clock_that_goes_back_loses_nothing() {
-        let mut history = History::default();
-        let target = Target::named("shop/cart/http");
+        let mut history = TrafficHistory::default();
+        let target = EdgeTarget::named("shop/cart/http");
         for from in [600.0, 605.0, 0.0, 5.0, 610.0] {
             history.add(&source(), &target, span(from, from + 5.0), &flown(50.0), 0.0);
         }
@@ -380,8 +386,8 @@ mod tests {
     /// A day of an edge that is busy, with the figures that docs/observe.md gives.
     #[test]
     fn busy_day_takes_the_memory_that_the_docs_say() {
-        let mut history = History::default();
-        let target = Target::named("shop/cart/http");
+        let mut history = TrafficHistory::default();
+        let target = EdgeTarget::named("shop/cart/http");
         let mut busy = Sample::default().with(Completed, 150.0).with(Denied, 2.0);
         for (bucket, answers) in [(1, 20), (2, 100), (3, 25), (4, 5)] {
             busy.latencies.0[bucket] = answers;
@@ -398,17 +404,17 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_gives_up_the_oldest() {
-        let mut history = History::default();
+        let mut history = TrafficHistory::default();
         // Every figure is as long as it can be: no proxy counts so, and a liar may.
         let mut most = Sample::default().with(Completed, 1e300).with(Denied, 1e300);
         most.latencies.0.fill(u64::MAX / 2);
-        let named = |n: usize| Target::named(&format!("shop/s{n}/http"));
+        let named = |n: usize| EdgeTarget::named(&format!("shop/s{n}/http"));
         let mut given_up = 0;
         for turn in 0..720_u32 {
             let from = f64::from(turn) * 60.0;
             for n in 0..1500 {
                 let kept = history.add(&source(), &named(n), span(from, from + 0.1), &most, 0.0);
-                given_up += usize::from(kept == Kept::InPlaceOfOlder);
+                given_up += usize::from(kept == Retained::InPlaceOfOlder);
                 assert!(history.bytes() <= MOST_BYTES, "{}", history.bytes());
             }
         }
@@ -424,12 +430,12 @@ mod tests {
 
     #[test]
     fn edges_beyond_the_bound_have_no_history() {
-        let mut history = History::default();
+        let mut history = TrafficHistory::default();
         for n in 0..MOST_TRACKS {
-            let target = Target::named(&format!("shop/s{n}/http"));
-            assert_eq!(history.add(&source(), &target, span(0.0, 1.0), &flown(1.0), 0.0), Kept::Whole);
+            let target = EdgeTarget::named(&format!("shop/s{n}/http"));
+            assert_eq!(history.add(&source(), &target, span(0.0, 1.0), &flown(1.0), 0.0), Retained::Whole);
         }
-        let another = Target::named("shop/another/http");
-        assert_eq!(history.add(&source(), &another, span(0.0, 1.0), &flown(1.0), 0.0), Kept::No);
+        let another = EdgeTarget::named("shop/another/http");
+        assert_eq!(history.add(&source(), &another, span(0.0, 1.0), &flown(1.0), 0.0), Retained::No);
     }
 }

@@ -16,7 +16,7 @@ use super::sample::Sample;
 /// know: anything else that a proxy reports is not kept.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "StoredTarget", into = "StoredTarget")]
-pub struct Target {
+pub struct EdgeTarget {
     /// What is called.
     pub destination: Destination,
     /// `KIND/NAMESPACE/NAME/RULE`, or what stands for the rules that are counted together.
@@ -32,7 +32,7 @@ struct StoredTarget {
     rule: Option<Arc<str>>,
 }
 
-impl Target {
+impl EdgeTarget {
     /// Reads what is measured, with an empty sample of it; none of what is not of the mesh.
     #[must_use]
     pub fn of(measured: Measured<'_>, set: &PolicySet) -> Option<(Self, Sample)> {
@@ -93,14 +93,14 @@ fn exists(rule: &str, set: &PolicySet) -> bool {
     set.has_rule(&PolicyKey::new(kind, namespace, name), rule)
 }
 
-impl From<Target> for StoredTarget {
-    fn from(target: Target) -> Self {
+impl From<EdgeTarget> for StoredTarget {
+    fn from(target: EdgeTarget) -> Self {
         let Destination { service, port, subset } = target.destination;
         Self { service: service.to_string(), port, subset, rule: target.rule }
     }
 }
 
-impl TryFrom<StoredTarget> for Target {
+impl TryFrom<StoredTarget> for EdgeTarget {
     type Error = weft_api::names::InvalidName;
 
     fn try_from(stored: StoredTarget) -> Result<Self, Self::Error> {
@@ -111,7 +111,7 @@ impl TryFrom<StoredTarget> for Target {
 }
 
 #[cfg(test)]
-impl Target {
+impl EdgeTarget {
     pub fn named(cluster: &str) -> Self {
         Self { destination: Destination::parse(cluster).unwrap(), rule: None }
     }
@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn only_destinations_that_the_policies_know_exist() {
         let set = set();
-        let known = |cluster| Target::of(Measured::Cluster(cluster), &set).map(|(_, sample)| sample.protocol);
+        let known =
+            |cluster| EdgeTarget::of(Measured::Cluster(cluster), &set).map(|(_, sample)| sample.protocol);
         for cluster in ["shop/cart/http", "shop/cart/http/v1"] {
             assert_eq!(known(cluster), Some(EdgeProtocol::Http), "{cluster}");
         }
@@ -160,7 +161,8 @@ mod tests {
     #[test]
     fn only_rules_that_the_policies_know_exist() {
         let set = set();
-        let route = |prefix| Target::of(Measured::Route(prefix), &set).and_then(|(target, _)| target.route());
+        let route =
+            |prefix| EdgeTarget::of(Measured::Route(prefix), &set).and_then(|(target, _)| target.route());
         let known = |prefix| route(prefix).unwrap_or_default();
         assert_eq!(known("shop/cart/http/HTTPRoute/shop/split/0"), "HTTPRoute shop/split rule 0");
         assert_eq!(known("shop/cart/http/HTTPRoute/shop/split/named"), "HTTPRoute shop/split rule named");

@@ -46,7 +46,7 @@ impl One {
 
     fn report(&self, second: u64, sample: Sample) {
         let at = moment(self.start, Duration::from_secs(second));
-        self.edges.record(at, &id("shop/web-1"), &web(), [(Target::named(self.cluster), sample)]);
+        self.edges.record(at, &id("shop/web-1"), &web(), [(EdgeTarget::named(self.cluster), sample)]);
     }
 
     fn edge(&self, second: u64) -> Edge {
@@ -64,7 +64,7 @@ fn two_callers_of_one_service_make_one_edge() {
     for (at, requests) in [(0, 0), (10, 100)] {
         for workload in ["shop/web-1", "shop/web-2"] {
             let sample = answered(requests).with(ServerErrors, f64::from(requests) / 10.0).with(Open, 3.0);
-            let samples = [(Target::named("shop/cart/http"), sample)];
+            let samples = [(EdgeTarget::named("shop/cart/http"), sample)];
             edges.record(moment(start, Duration::from_secs(at)), &id(workload), &web(), samples);
         }
     }
@@ -192,18 +192,18 @@ fn destinations_of_a_caller_are_bounded_and_unused_ones_take_no_room() {
     let edges = Edges::default();
     let now = moment(Instant::now(), Duration::ZERO);
     let made_up = |requests: u32| {
-        let named = |n| Target::named(&format!("shop/s{n}/http"));
+        let named = |n| EdgeTarget::named(&format!("shop/s{n}/http"));
         (0..2 * MOST_EDGES).map(move |n| (named(n), answered(requests)))
     };
     let unused = made_up(1).map(|(target, _)| (target, Sample::default()));
-    assert_eq!(edges.record(now, &id("shop/web-1"), &web(), unused), Excess::default());
+    assert_eq!(edges.record(now, &id("shop/web-1"), &web(), unused), Omitted::default());
     assert_eq!(edges.lock().by_workload[&id("shop/web-1")].windows.len(), 0);
     assert_eq!(edges.record(now, &id("shop/web-1"), &web(), made_up(1)).edges, MOST_EDGES);
     assert_eq!(edges.record(now, &id("shop/web-1"), &web(), made_up(2)).edges, MOST_EDGES);
     assert_eq!(edges.flows(now.at).len(), MOST_EDGES);
     assert_eq!(
         edges.record(now, &id("shop/web-2"), &web(), made_up(1).take(9)),
-        Excess::default(),
+        Omitted::default(),
         "others have their own"
     );
 }
@@ -215,7 +215,7 @@ fn reports_that_come_too_fast_are_taken_together() {
         let latencies = Latencies::read([(1.0, 1)], 1);
         let sample = Sample { latencies, ..answered(n + 1) };
         let at = moment(one.start, Duration::from_millis(10) * n);
-        one.edges.record(at, &id("shop/web-1"), &web(), [(Target::named("shop/cart/http"), sample)]);
+        one.edges.record(at, &id("shop/web-1"), &web(), [(EdgeTarget::named("shop/cart/http"), sample)]);
     }
     let callers = one.edges.lock();
     let window = callers.by_workload.values().flat_map(|caller| caller.windows.values()).next().unwrap();
@@ -277,9 +277,9 @@ fn rules_are_told_apart_when_that_is_asked_for() {
         let answers =
             Sample::of_rule().with(Begun, begun).with(Completed, begun).with(ServerErrors, begun / 2.0);
         let hangs = Sample::of_rule().with(Begun, begun);
-        let [first, second] = rules.map(|rule| Target::following("shop/cart/http", rule));
+        let [first, second] = rules.map(|rule| EdgeTarget::following("shop/cart/http", rule));
         let all = answered(requests).with(Begun, 2.0 * begun).with(Open, begun);
-        let samples = [(Target::named("shop/cart/http"), all), (first, answers), (second, hangs)];
+        let samples = [(EdgeTarget::named("shop/cart/http"), all), (first, answers), (second, hangs)];
         one.edges.record(at, &id("shop/web-1"), &web(), samples);
     }
     assert_eq!(one.listed(20, EdgesBy::Subset).len(), 1);

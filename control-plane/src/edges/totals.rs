@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use weft_api::rest::{EdgeProtocol, EdgeState};
 use weft_api::{EdgeStatistic, HISTOGRAM_BOUNDS, ServiceId};
 
-use super::{Edges, Sample, Target, flow};
+use super::{EdgeTarget, Edges, Sample, flow};
 
 /// An edge that no caller has reported for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
@@ -27,7 +27,7 @@ pub(super) struct Totals(HashMap<ServiceId, ServiceTotals>);
 
 /// By target.
 #[derive(Debug, Default)]
-pub(super) struct ServiceTotals(HashMap<Target, Total>);
+pub(super) struct ServiceTotals(HashMap<EdgeTarget, Total>);
 
 #[derive(Clone, Debug)]
 struct Total {
@@ -47,7 +47,7 @@ impl Totals {
         });
     }
 
-    fn all(&self) -> impl Iterator<Item = (&ServiceId, &Target, &Sample)> {
+    fn all(&self) -> impl Iterator<Item = (&ServiceId, &EdgeTarget, &Sample)> {
         self.0.iter().flat_map(|(source, of_service)| {
             of_service.0.iter().map(move |(target, total)| (source, target, &total.flown))
         })
@@ -71,7 +71,7 @@ fn sorted<L: Ord>(figures: impl Iterator<Item = (L, Sample)>) -> Vec<(L, Sample)
 }
 
 impl ServiceTotals {
-    pub(super) fn add(&mut self, now: Instant, target: &Target, flown: &Sample) {
+    pub(super) fn add(&mut self, now: Instant, target: &EdgeTarget, flown: &Sample) {
         if let Some(total) = self.0.get_mut(target) {
             total.reported_at = now;
             total.flown.add(flown);
@@ -99,7 +99,7 @@ struct RuleLabels {
 }
 
 impl EdgeLabels {
-    fn of(source: &ServiceId, target: &Target) -> Self {
+    fn of(source: &ServiceId, target: &EdgeTarget) -> Self {
         let to = &target.destination;
         Self {
             source: source.to_string(),
@@ -111,7 +111,7 @@ impl EdgeLabels {
 }
 
 impl RuleLabels {
-    fn of(source: &ServiceId, target: &Target) -> Self {
+    fn of(source: &ServiceId, target: &EdgeTarget) -> Self {
         let EdgeLabels { source, destination, port, subset: _ } = EdgeLabels::of(source, target);
         Self { source, destination, port, route: target.route().unwrap_or_default() }
     }
@@ -251,8 +251,8 @@ mod tests {
                 .with(EdgeStatistic::Connections, 1.0);
             (sample.latencies.0[1], sample.latency_sum) = (4, 2.0);
             let rule = Sample::of_rule().with(EdgeStatistic::Completed, requests.min(7.0));
-            let following = Target::following("shop/cart/http", "other");
-            let samples = [(Target::named("shop/cart/http/v1"), sample), (following, rule)];
+            let following = EdgeTarget::following("shop/cart/http", "other");
+            let samples = [(EdgeTarget::named("shop/cart/http/v1"), sample), (following, rule)];
             let now = Moment { at: start + Duration::from_secs(at), millis: 1000 * at };
             edges.record(now, &workload.parse().unwrap(), &source, samples);
         };
@@ -290,7 +290,7 @@ mod tests {
         let now = Instant::now();
         let mut totals = Totals::default();
         let source: ServiceId = "shop/web".parse().unwrap();
-        totals.of(&source).add(now, &Target::named("shop/cart/http"), &Sample::default());
+        totals.of(&source).add(now, &EdgeTarget::named("shop/cart/http"), &Sample::default());
         totals.sweep(now + FORGOTTEN);
         assert_eq!(totals.edges().len(), 1);
         totals.sweep(now + FORGOTTEN + Duration::from_secs(1));

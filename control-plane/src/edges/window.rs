@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use weft_api::EdgeStatistic;
 use weft_api::rest::EdgeProtocol;
 
-use super::flow::Flow;
+use super::flow::EdgeFlow;
 use super::sample::Sample;
 
 /// Rates cover this much time.
@@ -100,7 +100,7 @@ impl Window {
 
     /// What flowed during the window; nothing where nothing has been heard for too long.
     #[must_use]
-    pub fn flow(&self, now: Instant) -> Option<Flow> {
+    pub fn flow(&self, now: Instant) -> Option<EdgeFlow> {
         if self.is_silent(now) {
             return None;
         }
@@ -113,7 +113,7 @@ impl Window {
         let asked = flown.of(EdgeStatistic::Begun) > 0.0 || flown.of(EdgeStatistic::Open) > 0.0;
         let answered = flown.of(EdgeStatistic::Completed) > 0.0;
         let tells = flown.tells_completed && flown.protocol == EdgeProtocol::Http;
-        Some(Flow {
+        Some(EdgeFlow {
             seconds,
             events: flown.events(),
             hangs: waits && asked && !answered && tells,

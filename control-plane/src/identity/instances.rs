@@ -29,7 +29,7 @@ use super::lost_time::{self, LostTime};
 use crate::ca::{Authority, Ledger, LedgerEntry, Serial};
 use crate::clock::Clock;
 use crate::presence::grants::{self, NotGranted};
-use crate::presence::workloads::{WorkloadRecord, Workloads};
+use crate::presence::workloads::{WorkloadRecord, WorkloadStore};
 use crate::tls::Peer;
 
 /// A member of the mesh, by a certificate that counts now. Handlers find it in the request's extensions.
@@ -97,7 +97,7 @@ pub trait InstanceLookup: std::fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Instances {
     ledger: Ledger,
-    workloads: Workloads,
+    workloads: WorkloadStore,
     known: Arc<dyn InstanceLookup>,
     lost: Option<LostPeriod>,
     clock: Clock,
@@ -113,7 +113,12 @@ struct LostPeriod {
 impl Instances {
     /// Asks the ledger, the records, and the policies that are served.
     #[must_use]
-    pub fn new(ledger: Ledger, workloads: Workloads, known: Arc<dyn InstanceLookup>, clock: Clock) -> Self {
+    pub fn new(
+        ledger: Ledger,
+        workloads: WorkloadStore,
+        known: Arc<dyn InstanceLookup>,
+        clock: Clock,
+    ) -> Self {
         Self { ledger, workloads, known, lost: None, clock }
     }
 
@@ -134,7 +139,7 @@ impl Instances {
 
     /// The records that it asks.
     #[must_use]
-    pub fn workloads(&self) -> &Workloads {
+    pub fn workloads(&self) -> &WorkloadStore {
         &self.workloads
     }
 

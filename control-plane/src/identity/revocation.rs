@@ -19,7 +19,7 @@ use weft_store::{CommitError, Leadership, ReadError, Store, StoreExt, Txn};
 use crate::StoreError;
 use crate::ca::{Authority, CaError, Ledger, LedgerEntry, Serial};
 use crate::clock::Clock;
-use crate::presence::workloads::{Stored, Workloads};
+use crate::presence::workloads::{Stored, WorkloadStore};
 
 const PREFIX: &str = "revoked/";
 /// Others revoke at the same moment; more often is no accident.
@@ -72,7 +72,7 @@ pub struct Revocations {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
     ledger: Ledger,
-    workloads: Workloads,
+    workloads: WorkloadStore,
     clock: Clock,
 }
 
@@ -83,7 +83,7 @@ impl Revocations {
         store: Arc<dyn Store>,
         authority: Arc<Authority>,
         ledger: Ledger,
-        workloads: Workloads,
+        workloads: WorkloadStore,
         clock: Clock,
     ) -> Self {
         Self { store, authority, ledger, workloads, clock }

@@ -56,13 +56,13 @@ pub struct Secrets(mpsc::Sender<SecretsCommand>);
 
 #[derive(Debug)]
 enum SecretsCommand {
-    Hold(Holder),
+    Hold(SecretHolder),
     Release(WorkloadId),
 }
 
 /// Whose identity it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Holder {
+struct SecretHolder {
     workload: WorkloadId,
     service: ServiceId,
     instance: String,
@@ -70,7 +70,7 @@ struct Holder {
 
 #[derive(Debug)]
 struct HeldSecret {
-    holder: Holder,
+    holder: SecretHolder,
     /// None while no certificate could be made.
     resource: Option<Arc<Resource>>,
     rotate_at: OffsetDateTime,
@@ -87,7 +87,7 @@ enum SecretError {
 impl Secrets {
     /// Makes an identity for a workload and keeps it fresh until released. Asked again, gives the same one again.
     pub async fn hold(&self, record: &WorkloadRecord) {
-        let holder = Holder {
+        let holder = SecretHolder {
             workload: record.id.clone(),
             service: record.service.clone(),
             instance: record.instance.clone(),
@@ -211,7 +211,7 @@ impl Keeper {
         OffsetDateTime::from_unix_timestamp(later).ok()
     }
 
-    async fn hold(&mut self, holder: Holder) {
+    async fn hold(&mut self, holder: SecretHolder) {
         if let Some(held) = self.held.get(&holder.workload)
             && held.holder == holder
             && let Some(resource) = held.resource.clone()
@@ -230,7 +230,7 @@ impl Keeper {
     }
 
     /// A new key and certificate. When that fails the old ones serve on, and it is tried again.
-    async fn replace(&mut self, holder: Holder) {
+    async fn replace(&mut self, holder: SecretHolder) {
         let workload = holder.workload.clone();
         match self.make(&holder) {
             Ok((resource, rotate_at)) => {
@@ -249,7 +249,7 @@ impl Keeper {
         }
     }
 
-    fn make(&self, holder: &Holder) -> Result<(Arc<Resource>, OffsetDateTime), SecretError> {
+    fn make(&self, holder: &SecretHolder) -> Result<(Arc<Resource>, OffsetDateTime), SecretError> {
         let key = new_key().map_err(CaError::from)?;
         let leaf = self.authority.issue_workload(&holder.service, &holder.workload, &key)?;
         self.ledger.enqueue(LedgerEntry::new(&leaf, &holder.instance, KeyOrigin::ControlPlane))?;
@@ -265,7 +265,7 @@ impl Keeper {
         Ok((resource(IDENTITY_SECRET, Type::TlsCertificate(certificate)), rotate_at))
     }
 
-    async fn publish(&self, holder: Option<&Holder>, resource: Arc<Resource>) {
+    async fn publish(&self, holder: Option<&SecretHolder>, resource: Arc<Resource>) {
         let holder = holder.map(|holder| (holder.workload.clone(), holder.instance.clone()));
         drop(self.updates.send(SecretUpdate { holder, resource }).await);
     }

@@ -82,7 +82,7 @@ pub struct Found {
 }
 
 #[derive(Debug)]
-struct Session {
+struct BrowserSession {
     key: Print,
     operator: OperatorId,
     mode: SessionMode,
@@ -90,22 +90,22 @@ struct Session {
 }
 
 #[derive(Debug)]
-struct Code {
+struct PendingLogin {
     operator: OperatorId,
     made: Instant,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    sessions: HashMap<Print, Session>,
-    codes: HashMap<Print, Code>,
+struct SessionTable {
+    sessions: HashMap<Print, BrowserSession>,
+    codes: HashMap<Print, PendingLogin>,
 }
 
 /// The sessions of this replica.
 #[derive(Debug, Default)]
 pub struct Sessions {
     // A lock because any connection asks; held for a map look-up, never while waiting.
-    kept: Mutex<Kept>,
+    kept: Mutex<SessionTable>,
 }
 
 impl Sessions {
@@ -115,7 +115,7 @@ impl Sessions {
         let mut kept = self.lock();
         kept.codes.retain(|_, code| code.made.elapsed() < CODE_LIFE);
         make_room(&mut kept.codes, MOST_CODES, |code| code.made);
-        kept.codes.insert(Print::of(&secret), Code { operator, made: Instant::now() });
+        kept.codes.insert(Print::of(&secret), PendingLogin { operator, made: Instant::now() });
         secret
     }
 
@@ -131,8 +131,12 @@ impl Sessions {
         let mut kept = self.lock();
         kept.sessions.retain(|_, session| session.began.elapsed() < LIFE);
         let displaced = make_room(&mut kept.sessions, MOST_SESSIONS, |session| session.began);
-        let session =
-            Session { key: Print::of(&key), operator, mode: SessionMode::ReadOnly, began: Instant::now() };
+        let session = BrowserSession {
+            key: Print::of(&key),
+            operator,
+            mode: SessionMode::ReadOnly,
+            began: Instant::now(),
+        };
         kept.sessions.insert(Print::of(&cookie), session);
         Started { cookie, key, displaced }
     }
@@ -157,7 +161,7 @@ impl Sessions {
         self.lock().sessions.remove(&cookie);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::*;
 use crate::ca::tests::Mesh;
 use crate::identity::tokens::{TokenGrant, Tokens};
-use crate::listener::{ConnectionLimits, Connections, IDLE_STRANGER, Listener, Security, XDS_STREAMS};
+use crate::listener::{BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS};
 use crate::metrics::Metrics;
 use crate::tls::{ClientCertificates, ListenerTls, identify, provider, spawn_keeper};
 
@@ -39,7 +39,7 @@ async fn serve() -> Served {
     let mesh = Mesh::new().await;
     let shutdown = CancellationToken::new();
     let ledger = Ledger::spawn(Arc::clone(&mesh.store), shutdown.clone());
-    let workloads = Workloads::new(Arc::clone(&mesh.store), mesh.hand.clock());
+    let workloads = WorkloadStore::new(Arc::clone(&mesh.store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::new(tests::Nothing), mesh.hand.clock());
     let joining = JoinServer::new(
         Arc::clone(&mesh.store),
@@ -57,7 +57,7 @@ async fn serve() -> Served {
     let config = spawn_keeper(Arc::clone(&mesh.authority), tls, mesh.hand.clock(), shutdown.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Listener {
+    let server = BoundListener {
         socket: listener,
         security: Security::Tls { config, trust_domain: mesh.authority.trust_domain().clone() },
         max_streams: XDS_STREAMS,
@@ -157,7 +157,7 @@ async fn workload_joins_renews_over_mutual_tls_and_says_goodbye() {
         assert_eq!(peer.workload.unwrap().to_string(), "shop/web-1");
     }
     client(&served, Some(identity)).await.leave(LeaveRequest {}).await.unwrap();
-    let workloads = Workloads::new(Arc::clone(&served.mesh.store), served.mesh.hand.clock());
+    let workloads = WorkloadStore::new(Arc::clone(&served.mesh.store), served.mesh.hand.clock());
     let stored = workloads.find(&"shop/web-1".parse().unwrap()).await.unwrap().unwrap();
     assert!(stored.record.left_at.is_some());
 }

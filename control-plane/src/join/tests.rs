@@ -75,7 +75,7 @@ fn joining(
     limits: SigningLimits,
 ) -> JoinServer {
     let ledger = Ledger::spawn(Arc::clone(&store), CancellationToken::new());
-    let workloads = Workloads::new(Arc::clone(&store), mesh.hand.clock());
+    let workloads = WorkloadStore::new(Arc::clone(&store), mesh.hand.clock());
     let instances = Instances::new(ledger, workloads, Arc::clone(known) as _, mesh.hand.clock());
     let seen = Arc::clone(known);
     JoinServer::new(

@@ -102,12 +102,12 @@ impl Drop for RunningCall {
 
 /// An answer's body, with which its call ends.
 #[derive(Debug)]
-pub(super) struct ResponseBody {
+pub(super) struct TrackedResponseBody {
     pub(super) body: Body,
     pub(super) running: RunningCall,
 }
 
-impl hyper::body::Body for ResponseBody {
+impl hyper::body::Body for TrackedResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -132,21 +132,21 @@ impl hyper::body::Body for ResponseBody {
 
 /// A request's body, of which some part must come within a time.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub(super) struct TimedRequestBody {
     body: Incoming,
     activity: Arc<Activity>,
     limit: Option<Duration>,
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl RequestBody {
+impl TimedRequestBody {
     /// Without a limit, the body may take as long as its connection: a stream of a workload does.
     pub(super) fn new(body: Incoming, activity: &Arc<Activity>, limit: Option<Duration>) -> Self {
         Self { body, activity: Arc::clone(activity), limit, late: None }
     }
 }
 
-impl hyper::body::Body for RequestBody {
+impl hyper::body::Body for TimedRequestBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 

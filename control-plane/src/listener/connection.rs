@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use weft_api::TrustDomain;
 
-use super::calls::{Activity, RequestBody, ResponseBody, RunningCall};
-use super::connection_pools::{ConnectionPermit, Pool};
+use super::calls::{Activity, RunningCall, TimedRequestBody, TrackedResponseBody};
+use super::connection_pools::{ConnectionClass, ConnectionPermit};
 use super::greeting::TlsConnection;
 use super::keepalive::KeepaliveStream;
 use super::lifetime::Lifetime;
@@ -47,7 +47,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Which HTTP, where TLS has said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+enum NegotiatedHttp {
     Http1,
     Http2,
     Either,
@@ -62,7 +62,9 @@ impl ListenerShared {
         permit: &ConnectionPermit,
     ) -> Option<Closed> {
         let (config, trust_domain) = match &self.security {
-            Security::Plain => return self.serve(stream, Protocol::Either, None, address, permit).await,
+            Security::Plain => {
+                return self.serve(stream, NegotiatedHttp::Either, None, address, permit).await;
+            }
             Security::Tls { config, trust_domain } => (Arc::clone(&config.borrow()), trust_domain),
         };
         let greeted = tokio::select! {
@@ -70,18 +72,21 @@ impl ListenerShared {
             () = self.shutdown.cancelled() => return None,
         };
         let peer = peer(&greeted, trust_domain);
-        if !permit.becomes(if peer.is_some() { Pool::Member } else { Pool::Stranger }).await {
+        if !permit
+            .becomes(if peer.is_some() { ConnectionClass::Member } else { ConnectionClass::Stranger })
+            .await
+        {
             return Some(Closed::no_room);
         }
         let is_h2 = greeted.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
-        let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+        let protocol = if is_h2 { NegotiatedHttp::Http2 } else { NegotiatedHttp::Http1 };
         self.serve(greeted, protocol, peer, address, permit).await
     }
 
     async fn serve<S>(
         &self,
         stream: S,
-        protocol: Protocol,
+        protocol: NegotiatedHttp,
         peer: Option<Peer>,
         address: SocketAddr,
         permit: &ConnectionPermit,
@@ -99,7 +104,7 @@ impl ListenerShared {
         };
         let cut = entered.as_ref().map_or_else(CancellationToken::new, |entered| entered.cut());
         let keepalive =
-            entered.as_ref().filter(|_| protocol == Protocol::Http2).map(|entered| entered.keepalive());
+            entered.as_ref().filter(|_| protocol == NegotiatedHttp::Http2).map(|entered| entered.keepalive());
         let lifetime = Lifetime::new(peer.as_ref(), cut.clone(), self.shutdown.clone(), self.clock.clone());
         let is_stranger = peer.is_none();
         let idle = self.idle_end(is_stranger, &permit.activity);
@@ -177,7 +182,8 @@ impl CallContext {
         } else {
             // A workload's request may be a stream that is silent for hours.
             let limit = self.is_stranger.then_some(BODY_TIMEOUT);
-            let mut request = request.map(|body| Body::new(RequestBody::new(body, &self.activity, limit)));
+            let mut request =
+                request.map(|body| Body::new(TimedRequestBody::new(body, &self.activity, limit)));
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(self.address));
             if let Some(peer) = self.peer {
@@ -185,7 +191,7 @@ impl CallContext {
             }
             self.app.oneshot(request).await?
         };
-        Ok(response.map(|body| Body::new(ResponseBody { body, running })))
+        Ok(response.map(|body| Body::new(TrackedResponseBody { body, running })))
     }
 }
 
@@ -195,7 +201,7 @@ fn refusal(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-fn http_builder(max_streams: u32, protocol: Protocol) -> auto::Builder<TokioExecutor> {
+fn http_builder(max_streams: u32, protocol: NegotiatedHttp) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -213,8 +219,8 @@ fn http_builder(max_streams: u32, protocol: Protocol) -> auto::Builder<TokioExec
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024);
     match protocol {
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_only(),
-        Protocol::Either => builder,
+        NegotiatedHttp::Http1 => builder.http1_only(),
+        NegotiatedHttp::Http2 => builder.http2_only(),
+        NegotiatedHttp::Either => builder,
     }
 }

@@ -40,7 +40,7 @@ pub struct ConnectionLimits {
 
 /// What a connection is, so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Pool {
+pub(super) enum ConnectionClass {
     Greeting,
     Stranger,
     Member,
@@ -59,14 +59,14 @@ pub(super) struct ConnectionPools {
 struct PoolTable {
     last: u64,
     rows: BTreeMap<u64, PoolEntry>,
-    of_pool: HashMap<Pool, usize>,
-    of_source: HashMap<(Pool, SourceAddress), usize>,
-    leaving: HashMap<Pool, usize>,
+    of_pool: HashMap<ConnectionClass, usize>,
+    of_source: HashMap<(ConnectionClass, SourceAddress), usize>,
+    leaving: HashMap<ConnectionClass, usize>,
 }
 
 #[derive(Debug)]
 struct PoolEntry {
-    pool: Pool,
+    pool: ConnectionClass,
     source: SourceAddress,
     activity: Arc<Activity>,
     out: CancellationToken,
@@ -85,7 +85,7 @@ pub(super) struct ConnectionPermit {
 
 /// Whether there is a place.
 #[derive(Debug, PartialEq, Eq)]
-enum Admission {
+enum Vacancy {
     Free,
     Soon,
     None,
@@ -99,7 +99,7 @@ impl ConnectionPools {
     /// Takes a place, once there is one; none when nobody can be turned out for it.
     pub(super) async fn enter(
         self: &Arc<Self>,
-        pool: Pool,
+        pool: ConnectionClass,
         source: SourceAddress,
     ) -> Option<ConnectionPermit> {
         let (activity, out) = (Activity::new(), CancellationToken::new());
@@ -110,7 +110,7 @@ impl ConnectionPools {
 
     async fn place<T>(
         &self,
-        pool: Pool,
+        pool: ConnectionClass,
         source: SourceAddress,
         take: impl Fn(&mut PoolTable) -> T,
     ) -> Option<T> {
@@ -120,9 +120,9 @@ impl ConnectionPools {
             {
                 let mut table = self.lock();
                 match table.look(pool, source, self.size) {
-                    Admission::Free => return Some(take(&mut table)),
-                    Admission::None => return None,
-                    Admission::Soon => {}
+                    Vacancy::Free => return Some(take(&mut table)),
+                    Vacancy::None => return None,
+                    Vacancy::Soon => {}
                 }
             }
             drop(tokio::time::timeout(LOOK_AGAIN, left).await);
@@ -136,7 +136,7 @@ impl ConnectionPools {
 
 impl ConnectionPermit {
     /// Moves to another pool, once there is a place; false when nobody can be turned out for it.
-    pub(super) async fn becomes(&self, pool: Pool) -> bool {
+    pub(super) async fn becomes(&self, pool: ConnectionClass) -> bool {
         self.pools.place(pool, self.source, |table| table.change(self.id, pool)).await.is_some()
     }
 }
@@ -156,7 +156,7 @@ impl PoolTable {
         self.last
     }
 
-    fn change(&mut self, id: u64, pool: Pool) {
+    fn change(&mut self, id: u64, pool: ConnectionClass) {
         if let Some(row) = self.remove(id) {
             self.count(pool, row.source);
             if row.out.is_cancelled() {
@@ -176,23 +176,23 @@ impl PoolTable {
         Some(row)
     }
 
-    fn count(&mut self, pool: Pool, source: SourceAddress) {
+    fn count(&mut self, pool: ConnectionClass, source: SourceAddress) {
         *self.of_pool.entry(pool).or_default() += 1;
         *self.of_source.entry((pool, source)).or_default() += 1;
     }
 
     /// Looks for a place for a newcomer, and turns one out where that makes it.
-    fn look(&mut self, pool: Pool, newcomer: SourceAddress, size: ConnectionLimits) -> Admission {
+    fn look(&mut self, pool: ConnectionClass, newcomer: SourceAddress, size: ConnectionLimits) -> Vacancy {
         let most = match pool {
-            Pool::Greeting => size.greeting,
-            Pool::Stranger => size.strangers,
-            Pool::Member => size.members,
+            ConnectionClass::Greeting => size.greeting,
+            ConnectionClass::Stranger => size.strangers,
+            ConnectionClass::Member => size.members,
         };
         if self.of_pool.get(&pool).copied().unwrap_or_default() < most {
-            return Admission::Free;
+            return Vacancy::Free;
         }
         if self.leaving.contains_key(&pool) {
-            return Admission::Soon;
+            return Vacancy::Soon;
         }
         let in_pool = self.rows.iter().filter(|(_, row)| row.pool == pool);
         let held = |row: &PoolEntry| self.of_source.get(&(pool, row.source)).copied().unwrap_or_default();
@@ -203,11 +203,11 @@ impl PoolTable {
         if let Some((_, _, victim)) = ranked.min() {
             self.rows[&victim].out.cancel();
             *self.leaving.entry(pool).or_default() += 1;
-            return Admission::Soon;
+            return Vacancy::Soon;
         }
         let own = self.of_source.get(&(pool, newcomer)).copied().unwrap_or_default();
         // Handshakes end soon by themselves; one source alone must not make all others wait for that.
-        if pool == Pool::Greeting && own <= most / 2 { Admission::Soon } else { Admission::None }
+        if pool == ConnectionClass::Greeting && own <= most / 2 { Vacancy::Soon } else { Vacancy::None }
     }
 }
 
@@ -216,12 +216,12 @@ impl PoolEntry {
     fn rank(&self, is_hog: bool) -> Option<u8> {
         let activity = &self.activity;
         match self.pool {
-            Pool::Greeting if !activity.is_heard() => Some(0),
-            Pool::Greeting if activity.age() >= SLOW_GREETING => Some(1),
-            Pool::Stranger if activity.is_idle() => Some(0),
-            Pool::Stranger if activity.quiet() >= QUIET_CALL => Some(1),
-            Pool::Greeting | Pool::Stranger => is_hog.then_some(2),
-            Pool::Member => None,
+            ConnectionClass::Greeting if !activity.is_heard() => Some(0),
+            ConnectionClass::Greeting if activity.age() >= SLOW_GREETING => Some(1),
+            ConnectionClass::Stranger if activity.is_idle() => Some(0),
+            ConnectionClass::Stranger if activity.quiet() >= QUIET_CALL => Some(1),
+            ConnectionClass::Greeting | ConnectionClass::Stranger => is_hog.then_some(2),
+            ConnectionClass::Member => None,
         }
     }
 }

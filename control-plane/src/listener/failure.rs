@@ -11,13 +11,13 @@ use crate::tls::ExpiredCertificate;
 
 /// A handshake that failed.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct FailedHandshake {
     pub(super) reason: HandshakeFailure,
     pub(super) shown: Option<ExpiredCertificate>,
     text: String,
 }
 
-impl Failed {
+impl FailedHandshake {
     pub(super) fn new(reason: HandshakeFailure, text: &str) -> Self {
         Self { reason, shown: None, text: text.to_owned() }
     }
@@ -89,7 +89,7 @@ fn coarse(ago: std::time::Duration) -> std::time::Duration {
     std::time::Duration::from_secs(seconds - seconds % unit)
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for FailedHandshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::ListenerShared;
 use super::connection_pools::ConnectionPermit;
-use super::failure::Failed;
+use super::failure::FailedHandshake;
 use crate::metrics::HandshakeFailure;
 use crate::tls::watching;
 
@@ -54,8 +54,8 @@ impl ListenerShared {
         stream: TcpStream,
         config: Arc<ServerConfig>,
         permit: &ConnectionPermit,
-    ) -> Result<TlsConnection, Failed> {
-        let failed = |error: io::Error| Failed::of(&error, None, self.clock.now());
+    ) -> Result<TlsConnection, FailedHandshake> {
+        let failed = |error: io::Error| FailedHandshake::of(&error, None, self.clock.now());
         let hello = async {
             // Readiness alone may be a false alarm.
             stream.peek(&mut [0]).await?;
@@ -69,18 +69,18 @@ impl ListenerShared {
             done = watching(handshake) => done,
             () = permit.stop.cancelled() => {
                 let text = "its handshake was slow while others waited";
-                return Err(Failed::new(HandshakeFailure::made_room, text));
+                return Err(FailedHandshake::new(HandshakeFailure::made_room, text));
             }
         };
         drop(permit);
-        let stream = handshake?.map_err(|error| Failed::of(&error, shown, self.clock.now()))?;
+        let stream = handshake?.map_err(|error| FailedHandshake::of(&error, shown, self.clock.now()))?;
         let mut stream = BufReader::with_capacity(16 * 1024, stream);
         // In TLS 1.3 a client is done before its certificate was judged; and hyper sets no limit on the preface.
         in_time(HANDSHAKE_TIMEOUT, "its first byte", stream.fill_buf()).await?.map_err(failed)?;
         Ok(stream)
     }
 
-    fn note_failure(&self, failed: &Failed, address: SocketAddr, is_heard: bool) {
+    fn note_failure(&self, failed: &FailedHandshake, address: SocketAddr, is_heard: bool) {
         self.metrics.handshakes_failed(failed.reason).inc();
         // Whoever connects and says nothing looks whether the port is open.
         if !is_heard || (failed.reason == HandshakeFailure::closed && failed.shown.is_none()) {
@@ -100,9 +100,13 @@ impl ListenerShared {
     }
 }
 
-async fn in_time<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> Result<T, Failed> {
+async fn in_time<T>(
+    limit: Duration,
+    what: &str,
+    future: impl Future<Output = T>,
+) -> Result<T, FailedHandshake> {
     tokio::time::timeout(limit, future).await.map_err(|_| {
         let text = format!("{what} did not come within {} s", limit.as_secs());
-        Failed::new(HandshakeFailure::timed_out, &text)
+        FailedHandshake::new(HandshakeFailure::timed_out, &text)
     })
 }

@@ -51,7 +51,7 @@ struct RunningHandshake {
 
 /// Leave to do a handshake, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct HandshakePermit {
     id: u64,
     /// Cancelled when it takes too long and others wait.
     pub(super) stop: CancellationToken,
@@ -74,7 +74,7 @@ impl Handshakes {
     }
 
     /// Waits for a permit.
-    pub(super) async fn admit(&self, source: SourceAddress) -> Permit {
+    pub(super) async fn admit(&self, source: SourceAddress) -> HandshakePermit {
         let share = SourceShare { source, handshakes: self.clone() };
         let own = self.wait(share.semaphore(), Some(source)).await;
         let all = self.wait(Arc::clone(&self.0.all), None).await;
@@ -84,7 +84,7 @@ impl Handshakes {
         let id = table.last;
         table.running.insert(id, RunningHandshake { source, since: Instant::now(), stop: stop.clone() });
         drop(table);
-        Permit { id, stop, _all: all, _own: own, share }
+        HandshakePermit { id, stop, _all: all, _own: own, share }
     }
 
     async fn wait(&self, semaphore: Arc<Semaphore>, of: Option<SourceAddress>) -> OwnedSemaphorePermit {
@@ -135,7 +135,7 @@ impl Drop for SourceShare {
     }
 }
 
-impl Drop for Permit {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.share.handshakes.lock().running.remove(&self.id);
     }

@@ -36,7 +36,7 @@ fn plain(strangers: usize, idle: Duration) -> Plain {
     let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let (metrics, shutdown) = (Metrics::new().listener("admin"), CancellationToken::new());
-    let listener = Listener {
+    let listener = BoundListener {
         socket,
         security: Security::Plain,
         max_streams: API_STREAMS,

@@ -50,7 +50,7 @@ impl Head {
 
 /// Policies that came from the log.
 #[derive(Clone, Debug)]
-pub struct Update {
+pub struct PolicyUpdate {
     /// Of the newest changeset.
     pub revision: u64,
     /// All policies after it.
@@ -59,7 +59,7 @@ pub struct Update {
     pub changed: Vec<PolicyKey>,
 }
 
-impl Update {
+impl PolicyUpdate {
     fn new(head: &Head, changed: Vec<PolicyKey>) -> Self {
         Self { revision: head.revision(), set: Arc::clone(&head.set), changed }
     }
@@ -135,12 +135,12 @@ impl Policies {
     }
 
     /// The policies now, then after every commit of whatever replica.
-    pub fn follow(&self) -> impl Stream<Item = Update> + Send + use<> {
+    pub fn follow(&self) -> impl Stream<Item = PolicyUpdate> + Send + use<> {
         let policies = self.clone();
         let first = async move {
             let head = policies.head_whatever_it_takes().await;
             let changed = head.set.iter().map(Policy::key).collect();
-            let update = Update::new(&head, changed);
+            let update = PolicyUpdate::new(&head, changed);
             let advances = Box::pin(policies.log.follow(head.snapshot.clone()));
             let later = futures::stream::unfold(
                 (policies, advances, head),
@@ -148,7 +148,7 @@ impl Policies {
                     loop {
                         if let Some((head, changed)) = policies.advance(&last, &advances.next().await?).await
                         {
-                            return Some((Update::new(&head, changed), (policies, advances, head)));
+                            return Some((PolicyUpdate::new(&head, changed), (policies, advances, head)));
                         }
                     }
                 },

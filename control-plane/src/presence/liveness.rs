@@ -55,7 +55,7 @@ pub struct Sweep {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LivenessEntry {
     lost_at: Instant,
     life: LivenessState,
     /// When it was last drained or given up.
@@ -69,7 +69,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Liveness {
     timeouts: LivenessTimeouts,
-    joined: BTreeMap<WorkloadId, Entry>,
+    joined: BTreeMap<WorkloadId, LivenessEntry>,
     streams: BTreeMap<WorkloadId, usize>,
 }
 
@@ -86,12 +86,12 @@ impl Liveness {
 
     /// A record exists. Its clock starts now unless it was known before.
     pub fn joined(&mut self, now: Instant, id: &WorkloadId) {
-        self.joined.entry(id.clone()).or_insert_with(|| Entry::new(now));
+        self.joined.entry(id.clone()).or_insert_with(|| LivenessEntry::new(now));
     }
 
     /// Another instance took the name: what its predecessor lost says nothing about it.
     pub fn reborn(&mut self, now: Instant, id: &WorkloadId) {
-        self.joined.insert(id.clone(), Entry::new(now));
+        self.joined.insert(id.clone(), LivenessEntry::new(now));
     }
 
     /// The record is gone.
@@ -174,7 +174,7 @@ impl Liveness {
     }
 }
 
-impl Entry {
+impl LivenessEntry {
     fn new(now: Instant) -> Self {
         Self { lost_at: now, life: LivenessState::Alive, went_at: None }
     }

@@ -29,7 +29,7 @@ pub type PortHealth = BTreeMap<(ServiceId, String), Health>;
 
 /// What a sidecar last said about its application.
 #[derive(Debug)]
-struct Report {
+struct HealthReport {
     health: PortHealth,
     /// Ports that were healthy at some time: what fails there now has not just begun to start.
     answered: BTreeSet<(ServiceId, String)>,
@@ -60,7 +60,7 @@ pub struct Registry {
     /// Those that said goodbye, and since when that is known here. They are not missed.
     left: BTreeMap<WorkloadId, Instant>,
     liveness: Liveness,
-    reported: BTreeMap<WorkloadId, Report>,
+    reported: BTreeMap<WorkloadId, HealthReport>,
     elsewhere: BTreeMap<String, PresenceReport>,
 }
 
@@ -165,7 +165,7 @@ impl Registry {
             (port, if starts { Health::Starting } else { health })
         };
         let health = health.into_iter().map(seen).collect();
-        self.reported.insert(id.clone(), Report { health, answered, ended: None });
+        self.reported.insert(id.clone(), HealthReport { health, answered, ended: None });
     }
 
     /// The sidecar's stream of reports ended here. What it said holds until it is silent for too long.
@@ -218,7 +218,7 @@ impl Registry {
 
     /// Lets time pass. Reports of those who fell silent are void; their workloads are given beside the sweep.
     pub fn sweep(&mut self, now: Instant) -> (Sweep, Vec<WorkloadId>) {
-        let silent = |report: &Report| {
+        let silent = |report: &HealthReport| {
             report.ended.is_some_and(|ended| now.saturating_duration_since(ended) >= self.timeouts.degrade)
         };
         let void: Vec<_> =

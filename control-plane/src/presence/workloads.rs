@@ -168,12 +168,12 @@ pub fn id_of(key: &str) -> Option<WorkloadId> {
 
 /// Reads and writes records.
 #[derive(Debug, Clone)]
-pub struct Workloads {
+pub struct WorkloadStore {
     store: Arc<dyn Store>,
     clock: Clock,
 }
 
-impl Workloads {
+impl WorkloadStore {
     /// The records in a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
@@ -316,11 +316,11 @@ pub(crate) mod tests {
         }
     }
 
-    async fn workloads() -> Workloads {
-        Workloads::new(weft_store::open(Location::Memory).await.unwrap(), Clock::system())
+    async fn workloads() -> WorkloadStore {
+        WorkloadStore::new(weft_store::open(Location::Memory).await.unwrap(), Clock::system())
     }
 
-    async fn put(workloads: &Workloads, record: &WorkloadRecord) {
+    async fn put(workloads: &WorkloadStore, record: &WorkloadRecord) {
         let previous = workloads.find(&record.id).await.unwrap().map(|stored| stored.revision);
         workloads.store.commit(record.put(Txn::new(), previous)).await.unwrap();
     }

@@ -6,32 +6,32 @@ use std::time::Instant;
 use weft_api::Version;
 
 use super::Reconciler;
-use super::query::{MeshSnapshot, MissingBundle, Query};
+use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
 use crate::presence::grants;
 use crate::presence::registry::{PresenceReport, RemotePresence};
 
 impl Reconciler {
     /// Answers. Whoever asked may have gone.
-    pub(super) fn answer(&self, query: Query) {
+    pub(super) fn answer(&self, query: ReconcilerQuery) {
         match query {
-            Query::LocalPresence(reply) => drop(reply.send(self.local_presence())),
-            Query::View(workload, reply) => {
+            ReconcilerQuery::LocalPresence(reply) => drop(reply.send(self.local_presence())),
+            ReconcilerQuery::View(workload, reply) => {
                 if self.now.ready {
                     let form = self.streams.form(&workload);
                     drop(reply.send(self.mesh.view(self.now.revision, &workload, form)));
                 }
             }
-            Query::MeshSnapshot(reply) => drop(reply.send(self.snapshot())),
-            Query::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
-            Query::Expired(reply) => {
+            ReconcilerQuery::MeshSnapshot(reply) => drop(reply.send(self.snapshot())),
+            ReconcilerQuery::Streams(reply) => drop(reply.send(self.streams.all().cloned().collect())),
+            ReconcilerQuery::Expired(reply) => {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
             }
-            Query::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
-            Query::IsOnAnotherReplica(workload, reply) => {
+            ReconcilerQuery::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
+            ReconcilerQuery::IsOnAnotherReplica(workload, reply) => {
                 let _ = reply.send(self.registry.is_on_another_replica(&workload));
             }
-            Query::IsAlive(reply) => drop(reply.send(())),
-            Query::Origins(workload, keys, reply) => {
+            ReconcilerQuery::IsAlive(reply) => drop(reply.send(())),
+            ReconcilerQuery::Origins(workload, keys, reply) => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));
             }

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_api::WorkloadId;
 
-use crate::presence::workloads::Workloads;
+use crate::presence::workloads::WorkloadStore;
 
 /// Arrivals that wait to be written; each is noted again, every second, until its record says so.
 const QUEUE: usize = 1024;
@@ -24,7 +24,7 @@ impl Arrivals {
 }
 
 /// Starts the task; it ends with the reconciler.
-pub(super) fn spawn_arrivals(workloads: Workloads) -> Arrivals {
+pub(super) fn spawn_arrivals(workloads: WorkloadStore) -> Arrivals {
     let (sender, arrivals) = mpsc::channel::<(WorkloadId, String)>(QUEUE);
     tokio::spawn(ReceiverStream::new(arrivals).for_each_concurrent(AT_ONCE, move |(id, instance)| {
         let workloads = workloads.clone();
@@ -33,7 +33,7 @@ pub(super) fn spawn_arrivals(workloads: Workloads) -> Arrivals {
     Arrivals(sender)
 }
 
-async fn write(workloads: &Workloads, id: &WorkloadId, instance: &str) {
+async fn write(workloads: &WorkloadStore, id: &WorkloadId, instance: &str) {
     match workloads.arrived(id, instance).await {
         Ok(true) => tracing::info!(workload = %id, "its sidecar listens: peers are told of it"),
         Ok(false) => {}

@@ -15,7 +15,7 @@ use crate::presence::workloads::WorkloadRecord;
 
 /// Something that happened.
 #[derive(Debug)]
-pub enum Command {
+pub enum ReconcilerCommand {
     /// The log of policies has a new head.
     Policies {
         revision: u64,
@@ -40,7 +40,7 @@ pub enum Command {
     },
     /// A discovery stream opened.
     Opened(Connected),
-    /// A sidecar of this workload has its listener for other workloads: the stream's [`super::Progress`] says so.
+    /// A sidecar of this workload has its listener for other workloads: the stream's [`super::StreamProgress`] says so.
     Arrived(WorkloadId),
     Closed(StreamId),
     /// A sidecar reports about its application.

@@ -8,7 +8,7 @@ use weft_xds::Changes;
 
 /// Which resources changed, by the layer that they stand in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Delta {
+pub struct LayerChanges {
     /// Seen by all proxies.
     pub shared: Vec<ResourceKey>,
     /// Clusters and endpoints, seen by callers that are told of all services.
@@ -25,7 +25,7 @@ pub struct Delta {
     pub compiled: BTreeSet<WorkloadId>,
 }
 
-impl Delta {
+impl LayerChanges {
     /// True when no resource changed for anybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_store::{Event, FollowHealth, FollowUpdate, Store, StoreExt};
 
-use super::{Command, ReconcilerHandle};
-use crate::policy::repository::{Policies, Update};
+use super::{ReconcilerCommand, ReconcilerHandle};
+use crate::policy::repository::{Policies, PolicyUpdate};
 use crate::presence::workloads::{self, WorkloadRecord};
 
 /// Follows the records of workloads until the token ends it. Says how fresh what it follows is.
@@ -25,7 +25,7 @@ pub fn spawn_workloads(
             match change {
                 FollowUpdate::Snapshot(snapshot) => {
                     let records = snapshot.entries.iter().filter_map(readable).collect();
-                    reconciler.tell(Command::Records(records)).await;
+                    reconciler.tell(ReconcilerCommand::Records(records)).await;
                 }
                 FollowUpdate::Batch(batch) => {
                     for event in batch.events {
@@ -40,13 +40,13 @@ pub fn spawn_workloads(
     health
 }
 
-fn of_event(event: &Event) -> Option<Command> {
+fn of_event(event: &Event) -> Option<ReconcilerCommand> {
     match event {
         Event::Put(entry) => {
             let record = readable(entry)?;
-            Some(Command::Record { id: record.id.clone(), record: Some(Box::new(record)) })
+            Some(ReconcilerCommand::Record { id: record.id.clone(), record: Some(Box::new(record)) })
         }
-        Event::Delete(key) => Some(Command::Record { id: workloads::id_of(key)?, record: None }),
+        Event::Delete(key) => Some(ReconcilerCommand::Record { id: workloads::id_of(key)?, record: None }),
     }
 }
 
@@ -68,8 +68,8 @@ pub fn spawn_policies(
     tokio::spawn(async move {
         let mut updates = std::pin::pin!(updates);
         while let Some(Some(update)) = shutdown.run_until_cancelled(updates.next()).await {
-            let Update { revision, set, changed } = update;
-            reconciler.tell(Command::Policies { revision, set, changed }).await;
+            let PolicyUpdate { revision, set, changed } = update;
+            reconciler.tell(ReconcilerCommand::Policies { revision, set, changed }).await;
         }
     })
 }

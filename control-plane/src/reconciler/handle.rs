@@ -7,10 +7,10 @@ use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
-use super::command::Command;
+use super::command::ReconcilerCommand;
 use super::published::Published;
-use super::query::{MeshSnapshot, MissingBundle, Query};
-use super::stream::OpenStream;
+use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::stream::ServedStream;
 use crate::identity::instances::InstanceLookup;
 use crate::presence::registry::{PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
@@ -18,8 +18,8 @@ use crate::presence::workloads::WorkloadRecord;
 /// What goes through the reconciler's queue: an answer tells of all that was told before the question.
 #[derive(Debug)]
 pub(super) enum Message {
-    Command(Command),
-    Query(Query),
+    Command(ReconcilerCommand),
+    Query(ReconcilerQuery),
 }
 
 /// Where to send what happened, and to watch what is published. Cheap to clone.
@@ -33,12 +33,12 @@ pub struct ReconcilerHandle {
 
 impl ReconcilerHandle {
     /// Tells what happened; waits while too much is waiting. Without effect once the control plane ends.
-    pub async fn tell(&self, command: Command) {
+    pub async fn tell(&self, command: ReconcilerCommand) {
         drop(self.messages.send(Message::Command(command)).await);
     }
 
     /// Tells without waiting; gives the command back when too much is waiting.
-    pub fn try_tell(&self, command: Command) -> Option<Command> {
+    pub fn try_tell(&self, command: ReconcilerCommand) -> Option<ReconcilerCommand> {
         match self.messages.try_send(Message::Command(command)).err()?.into_inner() {
             Message::Command(command) => Some(command),
             Message::Query(_) => None,
@@ -58,7 +58,7 @@ impl ReconcilerHandle {
 
     /// Workloads with sidecars that do not have this bundle, wherever they are connected, and those that are away.
     pub async fn without_bundle(&self, version: Version) -> MissingBundle {
-        self.ask(|reply| Query::WithoutBundle(version, reply)).await.unwrap_or_default()
+        self.ask(|reply| ReconcilerQuery::WithoutBundle(version, reply)).await.unwrap_or_default()
     }
 
     /// Waits until other replicas have to be told something else than before; for one waiter.
@@ -68,15 +68,15 @@ impl ReconcilerHandle {
 
     /// Whether another replica has a stream of a workload.
     pub async fn is_on_another_replica(&self, id: &WorkloadId) -> bool {
-        self.ask(|reply| Query::IsOnAnotherReplica(id.clone(), reply)).await.unwrap_or_default()
+        self.ask(|reply| ReconcilerQuery::IsOnAnotherReplica(id.clone(), reply)).await.unwrap_or_default()
     }
 
     /// Waits until the reconciler answers; false once the control plane ends.
     pub async fn is_alive(&self) -> bool {
-        self.ask(Query::IsAlive).await.is_some()
+        self.ask(ReconcilerQuery::IsAlive).await.is_some()
     }
 
-    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> ReconcilerQuery) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         drop(self.messages.send(Message::Query(query(reply))).await);
         answer.await.ok()
@@ -85,32 +85,32 @@ impl ReconcilerHandle {
     /// Workloads and streams of one moment; none once the control plane ends. It copies all workloads: for people's
     /// questions, not for every event.
     pub async fn snapshot(&self) -> Option<MeshSnapshot> {
-        self.ask(Query::MeshSnapshot).await
+        self.ask(ReconcilerQuery::MeshSnapshot).await
     }
 
     /// The open streams; none once the control plane ends.
-    pub async fn streams(&self) -> Option<Vec<OpenStream>> {
-        self.ask(Query::Streams).await
+    pub async fn streams(&self) -> Option<Vec<ServedStream>> {
+        self.ask(ReconcilerQuery::Streams).await
     }
 
     /// Workloads whose streams have been lost for hours.
     pub async fn expired(&self) -> Vec<WorkloadRecord> {
-        self.ask(Query::Expired).await.unwrap_or_default()
+        self.ask(ReconcilerQuery::Expired).await.unwrap_or_default()
     }
 
     /// What other replicas are to be told; none once the control plane ends.
     pub async fn local_presence(&self) -> Option<PresenceReport> {
-        self.ask(Query::LocalPresence).await
+        self.ask(ReconcilerQuery::LocalPresence).await
     }
 
     /// What one workload's proxy should have; none while nothing is served.
     pub async fn view(&self, workload: &WorkloadId) -> Option<View> {
-        self.ask(|reply| Query::View(workload.clone(), reply)).await
+        self.ask(|reply| ReconcilerQuery::View(workload.clone(), reply)).await
     }
 
     /// The policies that resources of a workload's view come from.
     pub async fn origins(&self, workload: &WorkloadId, keys: Vec<ResourceKey>) -> Vec<Vec<PolicyKey>> {
-        self.ask(|reply| Query::Origins(workload.clone(), keys, reply)).await.unwrap_or_default()
+        self.ask(|reply| ReconcilerQuery::Origins(workload.clone(), keys, reply)).await.unwrap_or_default()
     }
 }
 

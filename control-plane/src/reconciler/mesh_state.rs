@@ -26,7 +26,7 @@ use weft_policies::compile::{
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Changes, Layer, View};
 
-use super::delta::Delta;
+use super::delta::LayerChanges;
 use super::scopes::ScopeState;
 
 #[cfg(test)]
@@ -54,13 +54,13 @@ pub struct MeshState {
     /// The scope of each workload.
     scope_of: HashMap<WorkloadId, Scope>,
     /// Resources of one sidecar only: its listeners, its secrets.
-    own: HashMap<WorkloadId, Own>,
+    own: HashMap<WorkloadId, SidecarLayers>,
     /// The resources that each unit was compiled to, to remove those that it gives no more.
     made: HashMap<Unit, Vec<CompiledKey>>,
     /// Units to be compiled anew before the next publication.
     stale: BTreeSet<Unit>,
     /// What has changed since the last publication, and for whom.
-    delta: Delta,
+    delta: LayerChanges,
     /// The policies that shaped each resource, whose status its acknowledgement is.
     origins: HashMap<(ResourcePlace, ResourceKey), Vec<PolicyKey>>,
 }
@@ -69,7 +69,7 @@ type CompiledKey = (Option<RouteForm>, ResourceKey);
 
 /// The layers of one sidecar.
 #[derive(Debug, Default)]
-struct Own {
+struct SidecarLayers {
     table: Arc<Layer>,
     virtual_hosts: Arc<Layer>,
     in_any_form: Arc<Layer>,
@@ -109,7 +109,7 @@ impl MeshState {
             own: HashMap::new(),
             made: HashMap::new(),
             stale: BTreeSet::new(),
-            delta: Delta::default(),
+            delta: LayerChanges::default(),
             origins: HashMap::new(),
         }
     }
@@ -180,7 +180,7 @@ impl MeshState {
 
     /// Whose proxies a delta concerns.
     #[must_use]
-    pub fn concerned(&self, delta: &Delta) -> Concerned {
+    pub fn concerned(&self, delta: &LayerChanges) -> Concerned {
         if !delta.shared.is_empty() {
             return Concerned::All;
         }
@@ -200,7 +200,7 @@ impl MeshState {
 
     /// What a delta changed for a workload's proxy, where it is told virtual hosts in this form.
     #[must_use]
-    pub fn changes(&self, delta: &Delta, workload: &WorkloadId, form: RouteForm) -> Changes {
+    pub fn changes(&self, delta: &LayerChanges, workload: &WorkloadId, form: RouteForm) -> Changes {
         delta.of(workload, self.scope_of.get(workload), form)
     }
 
@@ -275,7 +275,7 @@ impl MeshState {
     }
 
     /// Compiles what is stale, and gives what changed since the last time.
-    pub fn settle(&mut self) -> Delta {
+    pub fn settle(&mut self) -> LayerChanges {
         for unit in std::mem::take(&mut self.stale) {
             let compiled = compile(&unit, &self.model());
             self.replace(unit, compiled);
@@ -411,7 +411,7 @@ impl MeshState {
     }
 }
 
-impl Own {
+impl SidecarLayers {
     fn of(&self, form: RouteForm) -> &Arc<Layer> {
         match form {
             RouteForm::Table => &self.table,

@@ -9,21 +9,21 @@ use weft_policies::set::PolicyKey;
 use weft_xds::View;
 
 use super::published::Published;
-use super::stream::OpenStream;
+use super::stream::ServedStream;
 use crate::presence::grants::NotGranted;
 use crate::presence::registry::{OverruledField, PresenceReport, Records};
 use crate::presence::workloads::WorkloadRecord;
 
 /// A question, and where its answer goes. One that is dropped has no answer.
 #[derive(Debug)]
-pub(super) enum Query {
+pub(super) enum ReconcilerQuery {
     /// What other replicas are to be told.
     LocalPresence(oneshot::Sender<PresenceReport>),
     /// What one workload's proxy should have; no answer while nothing is served.
     View(WorkloadId, oneshot::Sender<View>),
     MeshSnapshot(oneshot::Sender<MeshSnapshot>),
     /// The open streams alone.
-    Streams(oneshot::Sender<Vec<OpenStream>>),
+    Streams(oneshot::Sender<Vec<ServedStream>>),
     /// Workloads whose streams have been lost for hours.
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
     /// Who does not have this bundle.
@@ -52,7 +52,7 @@ pub struct MeshSnapshot {
     /// The workloads as the compiler sees them.
     pub workloads: Workloads,
     pub records: Records,
-    pub streams: Vec<OpenStream>,
+    pub streams: Vec<ServedStream>,
     /// What joiners declared and a file says otherwise.
     pub overruled: BTreeMap<WorkloadId, Vec<OverruledField>>,
     /// Joiners whose names files hold for others: they are no part of the mesh.

@@ -26,23 +26,23 @@ impl StreamId {
 
 /// How far a stream has come: the reconciler notes what it gave, the stream's task what was answered.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct StreamProgress {
     answered: AtomicU64,
     /// Version of the bundle that it took last; 0 before the first.
     bundle: AtomicU64,
     /// It has the listener for other workloads.
     listens: AtomicBool,
     // A lock, because both tasks write the pair; nothing but moves happens under it.
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Unacknowledged>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Unacknowledged {
     oldest: Option<(u64, Instant)>,
     newest: Option<(u64, Instant)>,
 }
 
-impl Progress {
+impl StreamProgress {
     /// The newest revision of which everything was answered; 0 before the first.
     #[must_use]
     pub fn answered(&self) -> u64 {
@@ -93,13 +93,13 @@ pub struct Connected {
     /// How it is told virtual hosts.
     pub form: RouteForm,
     /// Where its answers are noted.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<StreamProgress>,
     pub handle: StreamHandle,
 }
 
 /// A stream that is being served.
 #[derive(Clone, Debug)]
-pub struct OpenStream {
+pub struct ServedStream {
     pub workload: WorkloadId,
     /// Which joining of that name: another one's record, key or configuration is never given to it.
     pub instance: Arc<str>,
@@ -112,11 +112,11 @@ pub struct OpenStream {
     /// Revision of the newest view that concerned it; 0 before the first. It may have a newer one by now.
     pub published: u64,
     opened: Instant,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
     handle: Arc<StreamHandle>,
 }
 
-impl From<Connected> for OpenStream {
+impl From<Connected> for ServedStream {
     fn from(connected: Connected) -> Self {
         let Connected { id: _, workload, instance, user_agent, kind, form, progress, handle } = connected;
         Self {
@@ -134,7 +134,7 @@ impl From<Connected> for OpenStream {
     }
 }
 
-impl OpenStream {
+impl ServedStream {
     /// Gives it a view. Where the client asked for nothing of what changed, the view is kept for it, and nobody waits for
     /// its answer.
     pub(super) fn publish(&mut self, view: View, changes: Changes) -> Delivery {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn progress_times_the_oldest_change_that_an_answer_covers() {
-        let (progress, start) = (Progress::default(), Instant::now());
+        let (progress, start) = (StreamProgress::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         progress.gave(start, 3);
         progress.gave(after(1), 4);

@@ -8,14 +8,14 @@ use weft_policies::compile::RouteForm;
 use weft_xds::Changes;
 use weft_xds::mailbox::Delivery;
 
-use super::delta::Delta;
+use super::delta::LayerChanges;
 use super::mesh_state::{Concerned, MeshState};
-use super::stream::{Connected, OpenStream, StreamId};
+use super::stream::{Connected, ServedStream, StreamId};
 
 /// All open streams. One workload may have several: one for each type, or an old one that is about to end.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    open: HashMap<StreamId, OpenStream>,
+    open: HashMap<StreamId, ServedStream>,
     by_workload: BTreeMap<WorkloadId, BTreeSet<StreamId>>,
     /// Those that wait for their first view.
     waiting: BTreeSet<StreamId>,
@@ -24,13 +24,13 @@ pub(super) struct Streams {
 impl Streams {
     pub fn insert(&mut self, connected: Connected) {
         let id = connected.id;
-        let open = OpenStream::from(connected);
+        let open = ServedStream::from(connected);
         self.by_workload.entry(open.workload.clone()).or_default().insert(id);
         self.open.insert(id, open);
         self.waiting.insert(id);
     }
 
-    pub fn remove(&mut self, id: StreamId) -> Option<OpenStream> {
+    pub fn remove(&mut self, id: StreamId) -> Option<ServedStream> {
         let open = self.open.remove(&id)?;
         self.waiting.remove(&id);
         if let Some(streams) = self.by_workload.get_mut(&open.workload) {
@@ -42,7 +42,7 @@ impl Streams {
         Some(open)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &OpenStream> {
+    pub fn all(&self) -> impl Iterator<Item = &ServedStream> {
         self.open.values()
     }
 
@@ -64,7 +64,7 @@ impl Streams {
 
     /// Whether a stream of this instance has its listener for other workloads.
     pub fn listens(&self, workload: &WorkloadId, instance: &str) -> bool {
-        let listens = |open: &OpenStream| *open.instance == *instance && open.listens();
+        let listens = |open: &ServedStream| *open.instance == *instance && open.listens();
         self.of(workload).any(|id| self.open.get(&id).is_some_and(listens))
     }
 
@@ -89,7 +89,7 @@ impl Streams {
         &mut self,
         revision: u64,
         mesh: &MeshState,
-        is_current: impl Fn(&OpenStream) -> bool,
+        is_current: impl Fn(&ServedStream) -> bool,
     ) {
         let open = &mut self.open;
         self.waiting.retain(|id| {
@@ -103,7 +103,7 @@ impl Streams {
     }
 
     /// Takes out the streams whose workload did not become known.
-    pub fn give_up(&mut self, now: Instant, timeout: Duration) -> Vec<OpenStream> {
+    pub fn give_up(&mut self, now: Instant, timeout: Duration) -> Vec<ServedStream> {
         let waiting = self.waiting.iter().copied();
         let strangers: Vec<_> =
             waiting.filter(|id| self.open.get(id).is_some_and(|open| open.waited(now, timeout))).collect();
@@ -111,7 +111,7 @@ impl Streams {
     }
 
     /// Gives streams what changed for them, and says whose those are that asked for something of it.
-    pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &Delta) -> BTreeSet<WorkloadId> {
+    pub fn publish(&mut self, revision: u64, mesh: &MeshState, delta: &LayerChanges) -> BTreeSet<WorkloadId> {
         let concerned = match mesh.concerned(delta) {
             Concerned::All => self.by_workload.keys().cloned().collect(),
             Concerned::These(workloads) => workloads,
@@ -133,7 +133,7 @@ impl Streams {
 }
 
 /// Gives a stream what changed for it. Whether there is anything that it asked for.
-fn give(open: &mut OpenStream, revision: u64, mesh: &MeshState, delta: &Delta) -> bool {
+fn give(open: &mut ServedStream, revision: u64, mesh: &MeshState, delta: &LayerChanges) -> bool {
     if open.published == 0 {
         return false;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weft_api::{Host, HostPort};
 
-use crate::reconciler::{Command, ReconcilerHandle};
+use crate::reconciler::{ReconcilerCommand, ReconcilerHandle};
 
 /// How often names are looked up.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub fn spawn_addresses(
                 }
             }
             let all = known.values().flatten().copied().collect();
-            reconciler.tell(Command::ControlPlanes(all)).await;
+            reconciler.tell(ReconcilerCommand::ControlPlanes(all)).await;
         }
     };
     tokio::spawn(async move { shutdown.run_until_cancelled(telling).await });

@@ -55,7 +55,7 @@ struct StoredQuestion {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+enum InstanceProbeError {
     #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error(transparent)]
@@ -121,7 +121,7 @@ impl InstanceProbes {
             return;
         }
         let answered = if self.shown_here(&question.workload, &question.instance).await {
-            self.store.commit(Txn::new().delete(entry.key)).await.map(drop).map_err(AskError::from)
+            self.store.commit(Txn::new().delete(entry.key)).await.map(drop).map_err(InstanceProbeError::from)
         } else {
             self.tell_silence(&entry.key).await
         };
@@ -130,7 +130,7 @@ impl InstanceProbes {
         }
     }
 
-    async fn tell_silence(&self, question: &str) -> Result<(), AskError> {
+    async fn tell_silence(&self, question: &str) -> Result<(), InstanceProbeError> {
         let lease = self.store.lease(LEASE).await?;
         self.store.commit(Txn::new().put_leased(format!("{question}{SILENT}"), "", lease.id())).await?;
         tokio::time::sleep(ANSWER + DELIVERY).await;
@@ -142,7 +142,7 @@ impl InstanceProbes {
         self.connections.answers(workload, ANSWER, is_its).await
     }
 
-    async fn shown_on_another_replica(&self, record: &WorkloadRecord) -> Result<bool, AskError> {
+    async fn shown_on_another_replica(&self, record: &WorkloadRecord) -> Result<bool, InstanceProbeError> {
         let lease = self.store.lease(LEASE).await?;
         let key = Key::from(format!("{PREFIX}{:016x}", rand::random::<u64>()));
         let question = StoredQuestion {

@@ -14,7 +14,7 @@ use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::Tokens;
 use crate::policy::log::{LogRetention, PolicyLog};
-use crate::presence::workloads::Workloads;
+use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::ReconcilerHandle;
 
 const KEY: &str = "leader";
@@ -30,7 +30,7 @@ pub struct Duties {
     pub authority: Arc<Authority>,
     pub ledger: Ledger,
     pub tokens: Tokens,
-    pub workloads: Workloads,
+    pub workloads: WorkloadStore,
     /// Instances whose leaves are not to be believed.
     pub revocations: Revocations,
     pub log: PolicyLog,

@@ -25,7 +25,7 @@ use weft_store::{CommitError, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
 use crate::presence::registry::{PortHealth, PresenceReport, RemotePresence};
-use crate::reconciler::{Command, ReconcilerHandle};
+use crate::reconciler::{ReconcilerCommand, ReconcilerHandle};
 
 const PREFIX: &str = "presence/";
 /// How long the others believe in a replica that says nothing.
@@ -290,7 +290,7 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHa
                 let partitions = snapshot.entries.iter();
                 let partitions =
                     partitions.filter_map(|entry| Some((foreign(&entry.key)?, decode(&entry.value))));
-                reconciler.tell(Command::AllRemotePresence(partitions.collect())).await;
+                reconciler.tell(ReconcilerCommand::AllRemotePresence(partitions.collect())).await;
             }
             FollowUpdate::Batch(batch) => {
                 for event in batch.events {
@@ -299,7 +299,7 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHa
                         Event::Delete(key) => (foreign(key), None),
                     };
                     if let Some(partition) = partition {
-                        reconciler.tell(Command::RemotePresence { partition, workloads }).await;
+                        reconciler.tell(ReconcilerCommand::RemotePresence { partition, workloads }).await;
                     }
                 }
             }

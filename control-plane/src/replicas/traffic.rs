@@ -27,7 +27,7 @@ use weft_xds::transport::PeerIdentity;
 
 pub use asking::OtherReplicas;
 
-use crate::edges::{Edges, Flow, Flows, Point, Selection, Target};
+use crate::edges::{EdgeFlow, EdgeTarget, Edges, Flows, Point, Selection};
 
 /// Where a replica is asked.
 const PATH: &str = "/replica/traffic";
@@ -38,7 +38,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// What one replica asks another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Question {
+enum TrafficQuestion {
     /// What flows now.
     Flows,
     /// What a selection has carried since a step.
@@ -48,8 +48,8 @@ enum Question {
 /// What it is answered.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Answer {
-    flows: Vec<(ServiceId, Target, Flow)>,
+struct TrafficAnswer {
+    flows: Vec<(ServiceId, EdgeTarget, EdgeFlow)>,
     points: Vec<(u64, Point)>,
 }
 
@@ -104,7 +104,7 @@ impl Traffic {
     pub async fn points(&self, selection: &Selection, since: u64) -> Heard<BTreeMap<u64, Point>> {
         let mut all = self.edges.points(selection, since);
         let Some(others) = &self.others else { return Heard { all, unheard: 0 } };
-        let question = Question::Points { selection: selection.clone(), since };
+        let question = TrafficQuestion::Points { selection: selection.clone(), since };
         let (answers, unheard) = others.ask(&question).await;
         for (step, point) in answers.into_iter().flat_map(|answer| answer.points) {
             all.entry(step).or_default().add(&point);
@@ -114,7 +114,7 @@ impl Traffic {
 }
 
 async fn flows_of(others: &OtherReplicas) -> Heard<Flows> {
-    let (answers, unheard) = others.ask(&Question::Flows).await;
+    let (answers, unheard) = others.ask(&TrafficQuestion::Flows).await;
     let mut all = Flows::new();
     for answer in answers {
         let theirs = answer.flows.into_iter().map(|(source, target, flow)| ((source, target), flow));
@@ -153,20 +153,21 @@ async fn only_replicas(request: Request, next: Next) -> Response {
 async fn answer(
     State(Answering { edges, replica }): State<Answering>,
     headers: HeaderMap,
-    Json(question): Json<Question>,
+    Json(question): Json<TrafficQuestion>,
 ) -> Response {
     if headers.get(REPLICA).is_none_or(|meant| meant.as_bytes() != replica.as_bytes()) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
     let answer = match question {
-        Question::Flows => {
+        TrafficQuestion::Flows => {
             let flows = edges.flows(Instant::now()).into_iter();
             let flows = flows.map(|((source, target), flow)| (source, target, flow));
-            Answer { flows: flows.collect(), ..Answer::default() }
+            TrafficAnswer { flows: flows.collect(), ..TrafficAnswer::default() }
         }
-        Question::Points { selection, since } => {
-            Answer { points: edges.points(&selection, since).into_iter().collect(), ..Answer::default() }
-        }
+        TrafficQuestion::Points { selection, since } => TrafficAnswer {
+            points: edges.points(&selection, since).into_iter().collect(),
+            ..TrafficAnswer::default()
+        },
     };
     Json(answer).into_response()
 }
@@ -189,7 +190,7 @@ mod tests {
 
     fn used() -> Edges {
         let edges = Edges::default();
-        let target = Target::named("shop/cart/http");
+        let target = EdgeTarget::named("shop/cart/http");
         let sample = Sample::default().with(EdgeStatistic::Handshakes, 1.0);
         let (workload, source) = ("shop/web-1".parse().unwrap(), "shop/web".parse().unwrap());
         let now = Moment::now(&Clock::system());
@@ -199,7 +200,11 @@ mod tests {
         edges
     }
 
-    async fn ask(question: &Question, replica: &str, peer: Option<PeerIdentity>) -> (StatusCode, Vec<u8>) {
+    async fn ask(
+        question: &TrafficQuestion,
+        replica: &str,
+        peer: Option<PeerIdentity>,
+    ) -> (StatusCode, Vec<u8>) {
         let body = Body::from(serde_json::to_vec(question).unwrap());
         let request = Request::post(PATH).header("content-type", "application/json").header(REPLICA, replica);
         let mut request = request.body(body).unwrap();
@@ -220,7 +225,7 @@ mod tests {
             ("two", Some(&replica), StatusCode::MISDIRECTED_REQUEST),
             ("one", Some(&replica), StatusCode::OK),
         ] {
-            let (status, _) = ask(&Question::Flows, meant, asks.map(|spiffe| peer(spiffe))).await;
+            let (status, _) = ask(&TrafficQuestion::Flows, meant, asks.map(|spiffe| peer(spiffe))).await;
             assert_eq!(status, expected, "{asks:?} asks {meant}");
         }
     }
@@ -228,10 +233,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_told_is_what_is_known() {
         let replica = || Some(peer(&format!("spiffe://{TRUST_DOMAIN}/control-plane")));
-        let (_, body) = ask(&Question::Flows, "one", replica()).await;
-        let answer: Answer = serde_json::from_slice(&body).unwrap();
+        let (_, body) = ask(&TrafficQuestion::Flows, "one", replica()).await;
+        let answer: TrafficAnswer = serde_json::from_slice(&body).unwrap();
         let [(source, target, flow)] = &answer.flows[..] else { panic!("{answer:?}") };
-        assert_eq!((source.to_string(), target), ("shop/web".to_owned(), &Target::named("shop/cart/http")));
+        assert_eq!(
+            (source.to_string(), target),
+            ("shop/web".to_owned(), &EdgeTarget::named("shop/cart/http"))
+        );
         assert!(flow.used && (flow.events - 7.0).abs() < 1e-9, "{flow:?}");
         let selection = Selection {
             source: None,
@@ -241,8 +249,8 @@ mod tests {
             route: None,
             grain: FINE,
         };
-        let (_, body) = ask(&Question::Points { selection, since: 0 }, "one", replica()).await;
-        let answer: Answer = serde_json::from_slice(&body).unwrap();
+        let (_, body) = ask(&TrafficQuestion::Points { selection, since: 0 }, "one", replica()).await;
+        let answer: TrafficAnswer = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer.points.iter().map(|(_, point)| point.events()).sum::<u64>(), 7);
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Kept {
     most: usize,
     most_bytes: usize,
     /// By the number of their arrival.
-    records: BTreeMap<u64, Record>,
+    records: BTreeMap<u64, KeptRecord>,
     holders: HashMap<WorkloadId, Holder>,
     /// The same by what they hold.
     by_bytes: BTreeSet<(usize, WorkloadId)>,
@@ -28,7 +28,7 @@ pub(super) struct Kept {
 }
 
 #[derive(Debug)]
-struct Record {
+struct KeptRecord {
     at: Instant,
     workload: WorkloadId,
     bytes: usize,
@@ -63,7 +63,7 @@ impl Kept {
         let bytes = size(&record);
         let number = self.next;
         self.next += 1;
-        self.records.insert(number, Record { at: now, workload: workload.clone(), bytes, record });
+        self.records.insert(number, KeptRecord { at: now, workload: workload.clone(), bytes, record });
         self.change(workload, |holder| {
             holder.numbers.push_back(number);
             holder.bytes += bytes;

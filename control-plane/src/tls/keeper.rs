@@ -30,7 +30,7 @@ pub struct ListenerTls {
 
 /// Why a listener has no TLS.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub enum ListenerTlsError {
     /// No certificate.
     #[error(transparent)]
     Authority(#[from] CaError),
@@ -48,7 +48,7 @@ pub fn spawn_keeper(
     tls: ListenerTls,
     clock: Clock,
     shutdown: CancellationToken,
-) -> Result<watch::Receiver<Arc<ServerConfig>>, TlsError> {
+) -> Result<watch::Receiver<Arc<ServerConfig>>, ListenerTlsError> {
     let mut chain = authority.subscribe();
     chain.mark_unchanged();
     let (config, mut renew_at) = make(&authority, &tls, &clock)?;
@@ -81,7 +81,7 @@ fn make(
     authority: &Authority,
     tls: &ListenerTls,
     clock: &Clock,
-) -> Result<(ServerConfig, OffsetDateTime), TlsError> {
+) -> Result<(ServerConfig, OffsetDateTime), ListenerTlsError> {
     let identity = authority.issue_control_plane(&tls.names)?;
     let renew_at = rotate_at(identity.issued_at, identity.not_after);
     let config = server_config(

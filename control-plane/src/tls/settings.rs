@@ -9,7 +9,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ServerConfig, version};
 use weft_api::TrustDomain;
 
-use super::verifier::{ClientCertificates, PeerVerifier};
+use super::verifier::{ClientCertificates, ClientVerifier};
 use crate::clock::Clock;
 
 /// aws-lc-rs with TLS 1.3 suites and the mesh's three key exchanges, the post-quantum one first.
@@ -49,7 +49,7 @@ pub struct ServerTls<'a> {
 pub fn server_config(tls: ServerTls<'_>, clock: &Clock) -> Result<ServerConfig, rustls::Error> {
     let provider = provider();
     let verifier =
-        PeerVerifier::try_new(tls.bundle, tls.trust_domain.clone(), tls.clients, Arc::clone(&provider))?;
+        ClientVerifier::try_new(tls.bundle, tls.trust_domain.clone(), tls.clients, Arc::clone(&provider))?;
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(ClockTime(clock.clone())))
         .with_protocol_versions(&[&version::TLS13])?
         .with_client_cert_verifier(verifier)

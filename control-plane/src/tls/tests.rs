@@ -62,7 +62,7 @@ fn verifier_refuses_what_the_chain_alone_would_accept() {
     let verify = |change: &dyn Fn(&mut CertificateParams)| {
         let (root, leaf) = forged(|leaf| change(leaf));
         let clients = ClientCertificates::Required;
-        let verifier = verifier::PeerVerifier::try_new(&[root], mesh.clone(), clients, provider()).unwrap();
+        let verifier = verifier::ClientVerifier::try_new(&[root], mesh.clone(), clients, provider()).unwrap();
         verifier.verify_client_cert(&leaf, &[], UnixTime::now())
     };
     verify(&|_| {}).unwrap();

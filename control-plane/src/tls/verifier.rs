@@ -29,12 +29,12 @@ pub enum ClientCertificates {
 
 /// The verifier of one bundle.
 #[derive(Debug)]
-pub(super) struct PeerVerifier {
+pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     trust_domain: TrustDomain,
 }
 
-impl PeerVerifier {
+impl ClientVerifier {
     pub(super) fn try_new(
         bundle: &[CertificateDer<'static>],
         trust_domain: TrustDomain,
@@ -59,7 +59,7 @@ impl PeerVerifier {
     }
 }
 
-impl PeerVerifier {
+impl ClientVerifier {
     /// Leaves word of whom a certificate named that is only too old: for the log, and if it held a moment before its end.
     fn note(&self, error: &Error, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
         let Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) =
@@ -76,7 +76,7 @@ impl PeerVerifier {
     }
 }
 
-impl ClientCertVerifier for PeerVerifier {
+impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.chain.client_auth_mandatory()
     }

@@ -15,7 +15,7 @@ use super::config_source;
 use super::refusals::{ClientKey, Refusals};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
-use crate::reconciler::{Command, Connected, Progress, ReconcilerHandle, StreamId};
+use crate::reconciler::{Connected, ReconcilerCommand, ReconcilerHandle, StreamId, StreamProgress};
 
 /// Names of a refused response in one line of the log.
 const SHOWN_NAMES: usize = 8;
@@ -62,13 +62,13 @@ impl Publisher for Discovery {
         }
         let instance = peer.instance.ok_or_else(|| Status::internal("nobody said which instance this is"))?;
         let id = StreamId::next();
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(StreamProgress::default());
         let form = client_version::route_form(&node, stream);
         let user_agent = node.agent();
         let agent = user_agent.as_str().into();
         let client = ClientKey { workload: workload.clone(), instance: Arc::clone(&instance), agent };
         let remembered = self.refusals.recall(&client);
-        let guard = Guard {
+        let guard = StreamGuard {
             id,
             client,
             progress: Arc::clone(&progress),
@@ -90,8 +90,16 @@ impl Publisher for Discovery {
         self.metrics.stream_opened();
         tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
         let kind = stream;
-        let opened =
-            Command::Opened(Connected { id, workload, instance, user_agent, kind, form, progress, handle });
+        let opened = ReconcilerCommand::Opened(Connected {
+            id,
+            workload,
+            instance,
+            user_agent,
+            kind,
+            form,
+            progress,
+            handle,
+        });
         if self.reconciler.try_tell(opened).is_some() {
             return Err(Status::resource_exhausted("too many streams at once; come back later"));
         }
@@ -115,16 +123,16 @@ fn bundle((name, version): &(Arc<str>, Option<Version>)) -> Option<Version> {
 }
 
 /// Lives as long as the stream; its end tells the reconciler.
-struct Guard {
+struct StreamGuard {
     id: StreamId,
     client: ClientKey,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
     reconciler: ReconcilerHandle,
     refusals: Refusals,
     metrics: Metrics,
 }
 
-impl Guard {
+impl StreamGuard {
     fn note(&self, event: &SessionEvent) {
         self.metrics.session_event(event);
         if let SessionEvent::Acked { kind, resources } = event {
@@ -174,14 +182,14 @@ impl Guard {
     }
 }
 
-impl Guard {
+impl StreamGuard {
     fn arrived(&self) {
         if self.progress.took_listener() {
-            self.tell(Command::Arrived(self.client.workload.clone()));
+            self.tell(ReconcilerCommand::Arrived(self.client.workload.clone()));
         }
     }
 
-    fn tell(&self, news: Command) {
+    fn tell(&self, news: ReconcilerCommand) {
         if let Some(news) = self.reconciler.try_tell(news) {
             // The queue is full: wait beside it, for the news must arrive.
             let reconciler = self.reconciler.clone();
@@ -192,9 +200,9 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.metrics.stream_closed();
-        self.tell(Command::Closed(self.id));
+        self.tell(ReconcilerCommand::Closed(self.id));
     }
 }

@@ -25,7 +25,7 @@ use super::peer;
 use super::stream_limit::{StreamLimit, StreamPermit};
 use crate::metrics::{Limit, Metrics};
 use crate::presence::registry::PortHealth;
-use crate::reconciler::{Command, ReconcilerHandle};
+use crate::reconciler::{ReconcilerCommand, ReconcilerHandle};
 
 /// Streams of one workload: a proxy has one, and a second while it comes back.
 const MOST_STREAMS: usize = 2;
@@ -62,7 +62,7 @@ impl HealthReceiver {
         assignments: mpsc::Sender<Result<HealthCheckSpecifier, Status>>,
     ) {
         let (assign, mut wanted) = watch::channel(HealthCheckSpecifier::default());
-        self.reconciler.tell(Command::Check { workload: workload.clone(), assign }).await;
+        self.reconciler.tell(ReconcilerCommand::Check { workload: workload.clone(), assign }).await;
         let (mut pending, mut is_assigned) = (None, false);
         loop {
             tokio::select! {
@@ -85,7 +85,7 @@ impl HealthReceiver {
                         let read = self.read(&report, &wanted.borrow());
                         if let Some(health) = read {
                             let workload = workload.clone();
-                            self.reconciler.tell(Command::Health { workload, health }).await;
+                            self.reconciler.tell(ReconcilerCommand::Health { workload, health }).await;
                         }
                     }
                     Ok(None) | Err(_) => break,
@@ -97,7 +97,7 @@ impl HealthReceiver {
                 }
             }
         }
-        self.reconciler.tell(Command::HealthEnded(workload)).await;
+        self.reconciler.tell(ReconcilerCommand::HealthEnded(workload)).await;
     }
 
     fn read(

@@ -10,7 +10,7 @@ use weft_api::{ServiceId, WorkloadId};
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::clock::Clock;
-use crate::edges::{Edges, Moment, Target, read};
+use crate::edges::{EdgeTarget, Edges, Moment, read};
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::ReconcilerHandle;
 
@@ -36,7 +36,7 @@ impl MetricsReceiver {
 
     fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
         let set = Arc::clone(&self.reconciler.published().borrow().set);
-        let samples = read(&report.envoy_metrics, |measured| Target::of(measured, &set));
+        let samples = read(&report.envoy_metrics, |measured| EdgeTarget::of(measured, &set));
         let excess = self.edges.record(Moment::now(&self.clock), workload, service, samples);
         let limits = [
             (excess.edges, Limit::EdgesOfAWorkload),

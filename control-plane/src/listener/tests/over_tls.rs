@@ -27,7 +27,7 @@ use crate::ca::ServerName;
 use crate::ca::tests::Mesh;
 use crate::clock::Clock;
 use crate::listener::{
-    self, ConnectionLimits, Connections, IDLE_STRANGER, Listener, MAX_HEADERS, Security, XDS_STREAMS,
+    self, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, MAX_HEADERS, Security, XDS_STREAMS,
 };
 use crate::metrics::{HandshakeFailure, ListenerMetrics, Metrics};
 use crate::tls::{ClientCertificates, ListenerTls, Peer, identify, provider, spawn_keeper};
@@ -83,7 +83,7 @@ pub(crate) async fn serve_with(
     let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let (metrics, connections) = (Metrics::new().listener("xds"), Connections::default());
-    let listener = Listener {
+    let listener = BoundListener {
         socket,
         security: Security::Tls { config, trust_domain: mesh.authority.trust_domain().clone() },
         max_streams: XDS_STREAMS,

@@ -46,7 +46,7 @@ pub struct ChangesetInfo {
 /// Where a record's body is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Body {
+pub(super) enum RecordBody {
     Inline,
     Blob(BlobRef),
 }
@@ -56,7 +56,7 @@ pub(super) enum Body {
 #[serde(rename_all = "camelCase")]
 struct Line<T> {
     format: u32,
-    body: Body,
+    body: RecordBody,
     sha256: String,
     #[serde(flatten)]
     info: T,
@@ -73,7 +73,7 @@ pub(super) struct CheckpointInfo {
 
 /// A body ready to be referred to.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenBody {
     sha256: String,
     place: BodyLocation,
 }
@@ -88,7 +88,7 @@ enum BodyLocation {
 #[derive(Debug, Clone)]
 pub(super) struct StoredRecord<T> {
     pub(super) info: T,
-    pub(super) body: Body,
+    pub(super) body: RecordBody,
     sha256: String,
     inline: Bytes,
 }
@@ -111,22 +111,28 @@ impl HeadRecord {
 }
 
 /// Writes a body down, in the record itself when it is small.
-pub(super) async fn write_body(store: &dyn Store, body: Bytes, now_millis: u64) -> Result<Written, LogError> {
+pub(super) async fn write_body(
+    store: &dyn Store,
+    body: Bytes,
+    now_millis: u64,
+) -> Result<WrittenBody, LogError> {
     let sha256 = blob::digest(&body);
     let place = if body.len() <= INLINE.min(store.limits().max_value / 4) {
         BodyLocation::Inline(body)
     } else {
         BodyLocation::Blob(blob::write(store, &body, now_millis).await?)
     };
-    Ok(Written { sha256, place })
+    Ok(WrittenBody { sha256, place })
 }
 
-impl Written {
+impl WrittenBody {
     /// Adds the record with this body to a transaction.
     pub(super) fn put<T: Serialize>(&self, txn: Txn, key: String, info: &T) -> Txn {
         let (txn, body, inline) = match &self.place {
-            BodyLocation::Inline(bytes) => (txn, Body::Inline, &bytes[..]),
-            BodyLocation::Blob(pending) => (pending.adopt(txn), Body::Blob(pending.blob.clone()), &[][..]),
+            BodyLocation::Inline(bytes) => (txn, RecordBody::Inline, &bytes[..]),
+            BodyLocation::Blob(pending) => {
+                (pending.adopt(txn), RecordBody::Blob(pending.blob.clone()), &[][..])
+            }
         };
         let line = Line { format: FORMAT, body, sha256: self.sha256.clone(), info };
         let mut value = serde_json::to_vec(&line).expect("strings and numbers always encode");
@@ -151,8 +157,8 @@ impl<T: for<'de> Deserialize<'de>> StoredRecord<T> {
     /// The body, whole and unchanged; `None` when a part of it is gone, as after pruning.
     pub(super) async fn read_body(&self, store: &dyn Store) -> Result<Option<Bytes>, LogError> {
         let body = match &self.body {
-            Body::Inline => self.inline.clone(),
-            Body::Blob(blob) => match blob::read(store, blob).await? {
+            RecordBody::Inline => self.inline.clone(),
+            RecordBody::Blob(blob) => match blob::read(store, blob).await? {
                 Some(body) => body,
                 None => return Ok(None),
             },
@@ -165,8 +171,8 @@ impl<T: for<'de> Deserialize<'de>> StoredRecord<T> {
 
     pub(super) fn body_len(&self) -> u64 {
         match &self.body {
-            Body::Inline => self.inline.len() as u64,
-            Body::Blob(blob) => blob.len(),
+            RecordBody::Inline => self.inline.len() as u64,
+            RecordBody::Blob(blob) => blob.len(),
         }
     }
 }

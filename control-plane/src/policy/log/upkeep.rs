@@ -5,7 +5,7 @@
 use time::Duration;
 use weft_store::{CommitError, Leadership, Txn};
 
-use super::record::{Body, CheckpointInfo, checkpoint_key, history_key, write_body};
+use super::record::{CheckpointInfo, RecordBody, checkpoint_key, history_key, write_body};
 use super::{DocumentChange, LogError, PolicyLog, blob, changeset};
 
 // Two operations each, and 128 is etcd's limit.
@@ -124,14 +124,14 @@ impl PolicyLog {
 
     async fn drop_records<'a>(
         &self,
-        records: impl Iterator<Item = (String, &'a Body)>,
+        records: impl Iterator<Item = (String, &'a RecordBody)>,
         leader: &Leadership,
     ) -> Result<(), LogError> {
         let txn = records.fold(Txn::new().guard(leader.guard()), |txn, (key, body)| {
             let txn = txn.delete(key);
             match body {
-                Body::Inline => txn,
-                Body::Blob(blob) => blob.disown(txn),
+                RecordBody::Inline => txn,
+                RecordBody::Blob(blob) => blob.disown(txn),
             }
         });
         self.store.commit(txn).await?;

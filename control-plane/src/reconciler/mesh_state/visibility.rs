@@ -8,7 +8,7 @@ use weft_policies::kinds::mesh::DefaultView;
 use weft_xds::Layer;
 
 use super::super::scopes::{RouteTable, ScopeState};
-use super::{MeshState, Own, ResourcePlace};
+use super::{MeshState, ResourcePlace, SidecarLayers};
 
 impl MeshState {
     /// Shows the virtual hosts of a service to the scopes that are told of it, and takes them from the others.
@@ -73,7 +73,7 @@ impl MeshState {
             self.delta.moved.insert(id.clone());
         }
         let own = self.own.get(id);
-        let own: Vec<Arc<Resource>> = own.into_iter().flat_map(Own::resources).cloned().collect();
+        let own: Vec<Arc<Resource>> = own.into_iter().flat_map(SidecarLayers::resources).cloned().collect();
         if let Some(before) = before {
             self.scope_of.remove(id);
             for resource in &own {

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use weft_api::{HostPort, SpiffeId};
 
-use super::{Answer, PATH, Question, REPLICA};
+use super::{PATH, REPLICA, TrafficAnswer, TrafficQuestion};
 use crate::ca::Authority;
 use crate::log_throttle::LogThrottle;
 use crate::replicas::directory::Others;
@@ -65,7 +65,7 @@ impl OtherReplicas {
     }
 
     /// Asks all at once. Gives the answers that came in time, and how many did not.
-    pub(super) async fn ask(&self, question: &Question) -> (Vec<Answer>, usize) {
+    pub(super) async fn ask(&self, question: &TrafficQuestion) -> (Vec<TrafficAnswer>, usize) {
         let others = self.known.borrow().clone();
         if others.is_empty() {
             return (Vec::new(), 0);
@@ -73,12 +73,12 @@ impl OtherReplicas {
         let body = Bytes::from(serde_json::to_vec(question).expect("strings and numbers always encode"));
         let asked = others.iter().map(|(id, address)| self.ask_one(id, address, body.clone()));
         let answers = join_all(asked).await;
-        let heard: Vec<Answer> = answers.into_iter().flatten().collect();
+        let heard: Vec<TrafficAnswer> = answers.into_iter().flatten().collect();
         let unheard = others.len() - heard.len();
         (heard, unheard)
     }
 
-    async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<Answer> {
+    async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<TrafficAnswer> {
         let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, body)).await;
         let answer = asking.unwrap_or(Err(AskError::Late));
         if let Err(error) = &answer
@@ -89,7 +89,7 @@ impl OtherReplicas {
         answer.ok()
     }
 
-    async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<Answer, AskError> {
+    async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<TrafficAnswer, AskError> {
         let stream = self.connect(address).await?;
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let asked = Request::post(format!("https://{address}{PATH}"))
