@@ -21,7 +21,7 @@ use weft_api::{Context, Host};
 use crate::args::Access;
 use crate::commands::context::missing;
 use crate::contexts::Contexts;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
 /// Data directory of a control plane that was started here without flags.
 const LOCAL_DATA: &str = "weft-data";
@@ -37,8 +37,8 @@ pub fn client(access: &Access) -> anyhow::Result<ApiClient> {
 }
 
 /// The control plane, as what is given or found names its replicas.
-pub fn replicas(access: &Access) -> anyhow::Result<Replicas> {
-    clients(&find(access)?).map(Replicas::new)
+pub fn replicas(access: &Access) -> anyhow::Result<ReplicaClients> {
+    clients(&find(access)?).map(ReplicaClients::new)
 }
 
 /// A client of the first replica of that control plane.

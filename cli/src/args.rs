@@ -12,7 +12,7 @@ use crate::contexts::ContextName;
 
 mod run;
 
-pub use run::{Run, Sidecar};
+pub use run::{Run, SidecarFlags};
 
 /// The Weft service mesh, from the command line.
 #[derive(Debug, Parser)]
@@ -55,7 +55,7 @@ pub enum Command {
     /// Keep what this machine needs to talk to a control plane
     Login(Login),
     /// Control planes that this machine has logged in to
-    Context(Context),
+    Context(ContextArgs),
     /// Apply YAML documents as one transaction
     Apply(Apply),
     /// Show objects
@@ -67,7 +67,7 @@ pub enum Command {
     /// Tokens that workloads join with
     Token(Token),
     /// Proxies: who is connected and what each took
-    Proxy(Proxy),
+    Proxy(ProxyArgs),
     /// A link to the page that shows the mesh; it signs one browser in, within a minute
     Ui(Ui),
     /// Write a completion script
@@ -76,7 +76,7 @@ pub enum Command {
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     Table,
     Wide,
     Yaml,
@@ -99,7 +99,7 @@ pub struct Up {
 #[derive(Debug, ClapArgs)]
 pub struct Dev {
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
     /// Each application: NAME:PORT[/PROTOCOL] COMMAND ARG…, and `--` before the next. PROTOCOL is HTTP (the default),
     /// HTTP2, GRPC, TCP or TLS. Other `--` belong to the application
     #[arg(last = true, required = true, value_name = "NAME:PORT[/PROTOCOL] COMMAND")]
@@ -123,7 +123,7 @@ pub struct Ui {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Context {
+pub struct ContextArgs {
     #[command(subcommand)]
     pub command: ContextCommand,
 }
@@ -131,7 +131,7 @@ pub struct Context {
 #[derive(Debug, Subcommand)]
 pub enum ContextCommand {
     /// List contexts, without their tokens
-    List(Listing),
+    List(ListArgs),
     /// Use that one from now on
     Use { name: ContextName },
     /// Forget one, and its token with it
@@ -153,7 +153,7 @@ pub struct Apply {
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -165,7 +165,7 @@ pub struct Get {
     #[arg(short, long, env = "WEFT_NAMESPACE")]
     pub namespace: Option<String>,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -183,7 +183,7 @@ pub struct Explain {
     #[arg(requires = "recent")]
     pub to: Option<String>,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -194,7 +194,7 @@ pub struct Delete {
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: String,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -208,7 +208,7 @@ pub enum TokenCommand {
     /// Make a token; it is shown once
     Create(TokenCreate),
     /// List tokens, without their secrets
-    List(Listing),
+    List(ListArgs),
     /// Make a token worthless
     Revoke(TokenRevoke),
 }
@@ -238,7 +238,7 @@ pub struct TokenCreate {
     #[arg(long)]
     pub allow_no_proxy: bool,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -247,13 +247,13 @@ pub struct TokenRevoke {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Listing {
+pub struct ListArgs {
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Proxy {
+pub struct ProxyArgs {
     #[command(subcommand)]
     pub command: ProxyCommand,
 }
@@ -261,27 +261,27 @@ pub struct Proxy {
 #[derive(Debug, Subcommand)]
 pub enum ProxyCommand {
     /// Who is connected and in sync
-    List(Listing),
+    List(ListArgs),
     /// What one proxy was sent, took and refused
-    Status(ProxyStatus),
+    Status(ProxyStatusArgs),
     /// The configuration one proxy was sent, secrets redacted
-    Config(ProxyStatus),
+    Config(ProxyStatusArgs),
     /// Take a workload out of the mesh at once, its certificates included; it may join again with a new token
-    Revoke(ProxyStatus),
+    Revoke(ProxyStatusArgs),
     /// Join and write what a stock Envoy needs to be a sidecar
-    Bootstrap(Box<Bootstrap>),
+    Bootstrap(Box<BootstrapArgs>),
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct ProxyStatus {
+pub struct ProxyStatusArgs {
     /// NAMESPACE/WORKLOAD
     pub id: String,
     #[arg(short, long, default_value = "table")]
-    pub output: Format,
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub struct Bootstrap {
+pub struct BootstrapArgs {
     /// For a stock Envoy
     #[arg(long, required = true)]
     pub envoy: bool,
@@ -338,7 +338,7 @@ pub struct Bootstrap {
     pub keep: bool,
 }
 
-impl Bootstrap {
+impl BootstrapArgs {
     /// Whether the workload only calls others: without listeners of the mesh nobody can call it.
     pub fn is_client(&self) -> bool {
         self.client || self.clusters_only

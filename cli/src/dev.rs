@@ -19,12 +19,12 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Dev, Format};
+use crate::args::{Dev, OutputFormat};
 use crate::output;
 use crate::run::find_program;
 use crate::up::processes::Processes;
 use application::Applications;
-use mesh::{DevMesh, Member};
+use mesh::{DevMesh, DevService};
 
 /// Between two looks at everybody.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,7 +75,7 @@ pub async fn run(args: Dev) -> anyhow::Result<ExitCode> {
 /// Prints how things are reached once they are, and waits until something ends.
 async fn watch(
     mesh: &DevMesh,
-    format: Format,
+    format: OutputFormat,
     processes: &mut Processes,
     applications: &mut Applications,
 ) -> anyhow::Result<ExitCode> {
@@ -103,7 +103,7 @@ async fn watch(
 }
 
 /// Those of them that do not listen yet.
-async fn still_silent(members: Vec<&Member>) -> Vec<&Member> {
+async fn still_silent(members: Vec<&DevService>) -> Vec<&DevService> {
     let mut silent = Vec::new();
     for member in members {
         if TcpStream::connect(("127.0.0.1", member.planned.port)).await.is_err() {
@@ -113,11 +113,11 @@ async fn still_silent(members: Vec<&Member>) -> Vec<&Member> {
     silent
 }
 
-fn tell(mesh: &DevMesh, format: Format) -> anyhow::Result<()> {
+fn tell(mesh: &DevMesh, format: OutputFormat) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", summary(mesh)),
-        Format::Yaml => print!("{}", serde_yaml::to_string(&summary(mesh))?),
-        Format::Table | Format::Wide => print!("{}", picture(mesh)),
+        OutputFormat::Json => println!("{}", summary(mesh)),
+        OutputFormat::Yaml => print!("{}", serde_yaml::to_string(&summary(mesh))?),
+        OutputFormat::Table | OutputFormat::Wide => print!("{}", picture(mesh)),
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn picture(mesh: &DevMesh) -> String {
     text
 }
 
-fn row(member: &Member) -> Vec<String> {
+fn row(member: &DevService) -> Vec<String> {
     use weft_policies::kinds::service::Protocol;
     let planned = &member.planned;
     let called = match planned.protocol {

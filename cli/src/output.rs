@@ -4,19 +4,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::args::Format;
+use crate::args::OutputFormat;
 
 /// Prints a value as the format asks; a table is made by `rows` with `head` above it.
 pub fn print<T: Serialize>(
-    format: Format,
+    format: OutputFormat,
     value: &T,
     head: &[&str],
     rows: impl FnOnce() -> Vec<Vec<String>>,
 ) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(value)?),
-        Format::Yaml => print!("{}", serde_yaml::to_string(value)?),
-        Format::Table | Format::Wide => print!("{}", table(head, &rows())),
+        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(value)?),
+        OutputFormat::Yaml => print!("{}", serde_yaml::to_string(value)?),
+        OutputFormat::Table | OutputFormat::Wide => print!("{}", table(head, &rows())),
     }
     Ok(())
 }

@@ -12,11 +12,11 @@ use weft_api::rest::{
 };
 
 /// A client of each replica, one at least.
-pub struct Replicas {
+pub struct ReplicaClients {
     each: Vec<ApiClient>,
 }
 
-impl Replicas {
+impl ReplicaClients {
     /// # Panics
     /// Without any.
     pub fn new(each: Vec<ApiClient>) -> Self {
@@ -180,7 +180,7 @@ mod tests {
     async fn replica_that_is_away_is_passed_over_and_nobody_at_all_is_an_error() {
         // Nobody listens on port 1, so that each is asked and none answers.
         let away = ApiClient::try_new("http://127.0.0.1:1", "t", &[]).unwrap();
-        let replicas = Replicas::new(vec![away.clone(), away]);
+        let replicas = ReplicaClients::new(vec![away.clone(), away]);
         let asked = std::cell::Cell::new(0);
         let answer = replicas.any(async |client: &ApiClient| {
             asked.set(asked.get() + 1);

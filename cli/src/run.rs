@@ -29,10 +29,10 @@ use weft_api::flags::{EX_USAGE, JOIN_VARIABLE};
 pub use entry::find_program;
 pub use sidecar::ask;
 
-use crate::args::{Run, Sidecar};
+use crate::args::{Run, SidecarFlags};
 use crate::commands::bootstrap::Membership;
 use crate::up::processes;
-use children::{Children, End, tell};
+use children::{Children, ProcessEnd, tell};
 use entry::Home;
 use sidecar::{RunningSidecar, reachable};
 use signals::{SignalAction, Signals};
@@ -65,7 +65,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<ApiClient>, args: Run) 
             eprintln!(
                 "weft: the sidecar ended ({end}) before it was ready, and the application was not started"
             );
-            return Ok(if end == End::Exited(EX_USAGE) { end.into() } else { ExitCode::FAILURE });
+            return Ok(if end == ProcessEnd::Exited(EX_USAGE) { end.into() } else { ExitCode::FAILURE });
         }
         Start::Signalled(signal) => {
             end_sidecar(sidecar.pid, &mut children, &mut signals).await;
@@ -82,11 +82,11 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<ApiClient>, args: Run) 
     };
     let mut pair = RunningPair { children, signals, sidecar, application };
     match pair.serve(args.drain_time).await {
-        Outcome::Application(end) => {
+        FirstEnd::Application(end) => {
             end_sidecar(pair.sidecar.pid, &mut pair.children, &mut pair.signals).await;
             Ok(end.into())
         }
-        Outcome::Sidecar(end) => {
+        FirstEnd::Sidecar(end) => {
             pair.end_application(end).await;
             Ok(ExitCode::FAILURE)
         }
@@ -95,7 +95,7 @@ pub async fn run(client: impl FnOnce() -> anyhow::Result<ApiClient>, args: Run) 
 
 enum Start {
     Ready,
-    Failed(End),
+    Failed(ProcessEnd),
     Signalled(Signal),
 }
 
@@ -113,7 +113,7 @@ async fn until_ready(sidecar: &RunningSidecar, children: &mut Children, signals:
 }
 
 /// Who is in the mesh now, and how it reaches others.
-fn greet(identity: &Path, flags: &Sidecar) {
+fn greet(identity: &Path, flags: &SidecarFlags) {
     if let Ok(Membership { workload, service, .. }) = Membership::read(identity) {
         let outbound = reachable(flags.outbound());
         eprintln!(
@@ -133,7 +133,7 @@ fn start(args: &Run) -> anyhow::Result<Pid> {
 }
 
 /// What tells an application to call others through its sidecar, and itself without.
-pub fn proxy_variables(flags: &Sidecar) -> [(&'static str, String); 4] {
+pub fn proxy_variables(flags: &SidecarFlags) -> [(&'static str, String); 4] {
     let proxy = format!("http://{}", reachable(flags.outbound()));
     let loopback = "localhost,127.0.0.1,127.0.0.0/8,::1";
     let direct = ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok());
@@ -145,7 +145,7 @@ pub fn proxy_variables(flags: &Sidecar) -> [(&'static str, String); 4] {
 }
 
 fn ended_by(signal: Signal) -> ExitCode {
-    End::Killed(signal.as_raw().to_le_bytes()[0]).into()
+    ProcessEnd::Killed(signal.as_raw().to_le_bytes()[0]).into()
 }
 
 async fn end_sidecar(pid: Pid, children: &mut Children, signals: &mut Signals) {
@@ -175,14 +175,14 @@ struct RunningPair {
 }
 
 /// Who ended first.
-enum Outcome {
-    Application(End),
-    Sidecar(End),
+enum FirstEnd {
+    Application(ProcessEnd),
+    Sidecar(ProcessEnd),
 }
 
 impl RunningPair {
     /// Until one of both has ended.
-    async fn serve(&mut self, drain_time: Duration) -> Outcome {
+    async fn serve(&mut self, drain_time: Duration) -> FirstEnd {
         let signal = loop {
             tokio::select! {
                 (pid, end) = self.children.next() => if let Some(outcome) = self.outcome(pid, end) { return outcome },
@@ -205,7 +205,7 @@ impl RunningPair {
     }
 
     /// The sidecar drains while the application still answers. Whoever says it twice does not want to wait.
-    async fn drain(&mut self, limit: Duration) -> Option<Outcome> {
+    async fn drain(&mut self, limit: Duration) -> Option<FirstEnd> {
         let application = self.application;
         let drained = timeout(limit, self.sidecar.drain_inbound());
         tokio::pin!(drained);
@@ -226,12 +226,12 @@ impl RunningPair {
         }
     }
 
-    fn outcome(&self, pid: Pid, end: End) -> Option<Outcome> {
+    fn outcome(&self, pid: Pid, end: ProcessEnd) -> Option<FirstEnd> {
         outcome(self.application, self.sidecar.pid, pid, end)
     }
 
     /// Without its sidecar the application is cut off: better that whoever watches this process starts both again.
-    async fn end_application(mut self, of_sidecar: End) {
+    async fn end_application(mut self, of_sidecar: ProcessEnd) {
         let said = self.sidecar.last_words().await;
         eprintln!(
             "weft: the sidecar ended ({of_sidecar}), and so the application is told to end. Its last words:{said}"
@@ -245,10 +245,10 @@ impl RunningPair {
     }
 }
 
-fn outcome(application: Pid, sidecar: Pid, ended: Pid, end: End) -> Option<Outcome> {
+fn outcome(application: Pid, sidecar: Pid, ended: Pid, end: ProcessEnd) -> Option<FirstEnd> {
     if ended == application {
-        Some(Outcome::Application(end))
+        Some(FirstEnd::Application(end))
     } else {
-        (ended == sidecar).then_some(Outcome::Sidecar(end))
+        (ended == sidecar).then_some(FirstEnd::Sidecar(end))
     }
 }

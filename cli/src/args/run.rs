@@ -18,7 +18,7 @@ pub struct Run {
     #[command(flatten)]
     pub token: TokenSource,
     #[command(flatten)]
-    pub sidecar: Sidecar,
+    pub sidecar: SidecarFlags,
     /// At the end: how long requests under way may take before the application is told
     #[arg(long, env = "WEFT_DRAIN_TIME", value_name = "DURATION", default_value = "5s",
         value_parser = humantime::parse_duration)]
@@ -31,7 +31,7 @@ pub struct Run {
 /// Flags of `weft-proxy run`, which is who reads most of their values.
 #[derive(Debug, Clone, Default, ClapArgs)]
 #[command(next_help_heading = "Sidecar")]
-pub struct Sidecar {
+pub struct SidecarFlags {
     /// Where the application listens, for each service port
     #[arg(long = "app-port", env = "WEFT_APP_PORT", value_name = "NAME=PORT", value_delimiter = ',')]
     pub app_ports: Vec<String>,
@@ -79,7 +79,7 @@ pub struct Sidecar {
     pub log: Option<String>,
 }
 
-impl Sidecar {
+impl SidecarFlags {
     /// Where others reach the workload.
     pub fn inbound(&self) -> SocketAddr {
         self.inbound

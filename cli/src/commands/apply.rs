@@ -9,18 +9,18 @@ use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, ClientError};
 use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem};
 
-use crate::args::{Apply, Format};
+use crate::args::{Apply, OutputFormat};
 use crate::output;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
 /// One file and where its first line stands in what is sent.
-struct Source {
+struct InputFile {
     name: String,
     first_line: usize,
     first_document: usize,
 }
 
-pub async fn run(replicas: &Replicas, args: Apply) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitCode> {
     let (text, sources) = gather(&args.files)?;
     let options = ApplyOptions {
         dry_run: args.dry_run,
@@ -32,16 +32,18 @@ pub async fn run(replicas: &Replicas, args: Apply) -> anyhow::Result<ExitCode> {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
             match args.output {
-                Format::Table | Format::Wide => {
+                OutputFormat::Table | OutputFormat::Wide => {
                     println!("this mesh is not new: its policies stay as they are");
                 }
-                Format::Json | Format::Yaml => output::print(args.output, &problem, &[], Vec::new)?,
+                OutputFormat::Json | OutputFormat::Yaml => {
+                    output::print(args.output, &problem, &[], Vec::new)?;
+                }
             }
             return Ok(ExitCode::SUCCESS);
         }
         Err(ClientError::Refused(problem)) => {
             let problem = relocate(*problem, &sources);
-            if args.output == Format::Json {
+            if args.output == OutputFormat::Json {
                 println!("{}", serde_json::to_string_pretty(&problem)?);
             } else {
                 eprintln!("weft: {problem}");
@@ -51,7 +53,7 @@ pub async fn run(replicas: &Replicas, args: Apply) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(&result))?;
-    if matches!(args.output, Format::Table | Format::Wide) {
+    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         epilogue(&result);
     }
     let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
@@ -84,7 +86,7 @@ fn epilogue(result: &ApplyResult) {
 }
 
 /// Joins all files into one stream of documents, and remembers where each begins.
-fn gather(files: &[String]) -> anyhow::Result<(String, Vec<Source>)> {
+fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
     let mut text = String::new();
     let mut sources = Vec::new();
     let mut documents = 0;
@@ -93,7 +95,7 @@ fn gather(files: &[String]) -> anyhow::Result<(String, Vec<Source>)> {
             text.push_str("---\n");
         }
         let first_line = text.lines().count();
-        sources.push(Source { name, first_line, first_document: documents });
+        sources.push(InputFile { name, first_line, first_document: documents });
         documents += 1 + content.lines().filter(|line| line.trim_end() == "---").count();
         text.push_str(&content);
         if !text.ends_with('\n') {
@@ -146,9 +148,9 @@ fn yaml_below(path: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
 }
 
 /// Turns positions in what was sent into positions in the files.
-fn relocate(mut problem: Problem, sources: &[Source]) -> Problem {
+fn relocate(mut problem: Problem, sources: &[InputFile]) -> Problem {
     for violation in &mut problem.violations {
-        let at = |source: &&Source| match violation.line {
+        let at = |source: &&InputFile| match violation.line {
             0 => source.first_document <= violation.document,
             line => source.first_line < line,
         };

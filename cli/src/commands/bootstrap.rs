@@ -25,8 +25,8 @@ use weft_api::{ControlPlanes, JoinToken, ServiceId, TrustDomain, WorkloadId};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use self::merge::{EnvoyTakes, Plan};
-use self::own::Own;
-use crate::args::Bootstrap;
+use self::own::OwnBootstrap;
+use crate::args::BootstrapArgs;
 use crate::output;
 use crate::up::binaries;
 
@@ -34,9 +34,9 @@ use crate::up::binaries;
 /// `client` is asked for only where a token is to be made.
 pub async fn run(
     client: impl FnOnce() -> anyhow::Result<ApiClient>,
-    args: Bootstrap,
+    args: BootstrapArgs,
 ) -> anyhow::Result<ExitCode> {
-    let own = args.merge.as_deref().map(|path| Own::read(path, &args.out.join(FILE))).transpose()?;
+    let own = args.merge.as_deref().map(|path| OwnBootstrap::read(path, &args.out.join(FILE))).transpose()?;
     let given = args.token.read()?;
     if let Some(token) = &given {
         is_for(token, args.service.as_ref())?;
@@ -92,7 +92,11 @@ pub fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), Usag
 }
 
 /// A token for one workload of a service.
-pub async fn make_token(client: &ApiClient, service: &ServiceId, args: &Bootstrap) -> anyhow::Result<String> {
+pub async fn make_token(
+    client: &ApiClient,
+    service: &ServiceId,
+    args: &BootstrapArgs,
+) -> anyhow::Result<String> {
     let request = TokenRequest {
         service: service.to_string(),
         allow_labels: args.labels.clone(),
@@ -105,7 +109,11 @@ pub async fn make_token(client: &ApiClient, service: &ServiceId, args: &Bootstra
 const FILE: &str = "envoy.yaml";
 
 /// Joins and writes `envoy.yaml`; returns its path. Says what was added to the owner's bootstrap, where there is one.
-pub async fn write(token: Option<&str>, args: &Bootstrap, own: Option<&Own>) -> anyhow::Result<PathBuf> {
+pub async fn write(
+    token: Option<&str>,
+    args: &BootstrapArgs,
+    own: Option<&OwnBootstrap>,
+) -> anyhow::Result<PathBuf> {
     join(args, token).await?;
     let membership = Membership::read(&args.out)?;
     let out = fs::canonicalize(&args.out).with_context(|| args.out.display().to_string())?;
@@ -123,12 +131,12 @@ pub async fn write(token: Option<&str>, args: &Bootstrap, own: Option<&Own>) -> 
     Ok(file)
 }
 
-fn takes(args: &Bootstrap) -> EnvoyTakes {
+fn takes(args: &BootstrapArgs) -> EnvoyTakes {
     if args.clusters_only { EnvoyTakes::Clusters } else { EnvoyTakes::Everything }
 }
 
 /// What is known before the join of what is going to be added.
-fn plan(args: &Bootstrap, service: Option<&ServiceId>, earlier: Option<&Membership>) -> Plan {
+fn plan(args: &BootstrapArgs, service: Option<&ServiceId>, earlier: Option<&Membership>) -> Plan {
     let named = args.name.clone().zip(service);
     let id = named.map(|(name, service)| WorkloadId::new(service.namespace.clone(), name));
     let inbound = (!args.is_client()).then_some(("--inbound", args.inbound));
@@ -168,7 +176,7 @@ impl Membership {
     }
 }
 
-async fn join(args: &Bootstrap, token: Option<&str>) -> anyhow::Result<()> {
+async fn join(args: &BootstrapArgs, token: Option<&str>) -> anyhow::Result<()> {
     let mut command = tokio::process::Command::new(binaries::find("weft-proxy")?);
     command.arg("join").env_remove("WEFT_JOIN_FILE").env_remove(JOIN_VARIABLE);
     command.envs(token.map(|token| (JOIN_VARIABLE, token)));

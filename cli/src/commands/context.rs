@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
 
-use crate::args::Listing;
+use crate::args::ListArgs;
 use crate::contexts::{ContextName, Contexts};
 use crate::output;
 
@@ -13,7 +13,7 @@ fn contexts() -> anyhow::Result<Contexts> {
     Contexts::of_user().context("contexts lie in the home directory, and HOME is not set")
 }
 
-pub fn list(args: &Listing) -> anyhow::Result<ExitCode> {
+pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let contexts = contexts()?;
     let current = contexts.current()?;
     let mut items = Vec::new();

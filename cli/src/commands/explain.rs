@@ -5,20 +5,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weft_api::rest::{Hop, RequestList, RequestRecord};
 
-use crate::args::{Explain, Format};
+use crate::args::{Explain, OutputFormat};
 use crate::output;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
-pub async fn run(replicas: &Replicas, args: Explain) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &ReplicaClients, args: Explain) -> anyhow::Result<ExitCode> {
     match &args.request_id {
         Some(id) => one(replicas, id, args.output).await,
         None => recent(replicas, &args).await,
     }
 }
 
-async fn one(replicas: &Replicas, id: &str, format: Format) -> anyhow::Result<ExitCode> {
+async fn one(replicas: &ReplicaClients, id: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {
     let list = replicas.request(id).await?;
-    if !matches!(format, Format::Table | Format::Wide) {
+    if !matches!(format, OutputFormat::Table | OutputFormat::Wide) {
         output::print(format, &list, &[], Vec::new)?;
     } else if list.items.is_empty() {
         println!(
@@ -70,11 +70,11 @@ fn summary(record: &RequestRecord) -> String {
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-async fn recent(replicas: &Replicas, args: &Explain) -> anyhow::Result<ExitCode> {
+async fn recent(replicas: &ReplicaClients, args: &Explain) -> anyhow::Result<ExitCode> {
     let of = |service: &Option<String>| service.clone().filter(|service| service != "-");
     let (source, destination) = (of(&args.from), of(&args.to));
     let list = replicas.requests(source.as_deref(), destination.as_deref()).await?;
-    if list.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
+    if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         println!("no request has failed within the last ten minutes");
     } else {
         output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;

@@ -6,14 +6,14 @@ use weft_api::client::ApiClient;
 use weft_api::rest::{Edge, EdgeState, Object};
 use weft_policies::kinds::Kind;
 
-use crate::args::{Format, Get, Listing};
+use crate::args::{Get, ListArgs, OutputFormat};
 use crate::output;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
-pub async fn run(replicas: &Replicas, args: Get) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCode> {
     match args.kind.as_str() {
         "edges" | "edge" => return edges(replicas, args.output).await,
-        "proxies" | "proxy" => return super::proxy::list(replicas, Listing { output: args.output }).await,
+        "proxies" | "proxy" => return super::proxy::list(replicas, ListArgs { output: args.output }).await,
         _ => {}
     }
     let kind: Kind = args.kind.parse()?;
@@ -22,12 +22,12 @@ pub async fn run(replicas: &Replicas, args: Get) -> anyhow::Result<ExitCode> {
         let read = async |client: &ApiClient| client.object(kind.plural(), namespace, name).await;
         let object = replicas.any(read).await?;
         // One object is worth reading whole.
-        let format = if args.output == Format::Table { Format::Yaml } else { args.output };
+        let format = if args.output == OutputFormat::Table { OutputFormat::Yaml } else { args.output };
         output::print(format, &object, &HEAD, || vec![row(&object)])?;
     } else {
         let namespace = args.namespace.as_deref();
         let list = replicas.any(async |client| client.list(kind.plural(), namespace).await).await?;
-        if list.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
+        if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
             println!("no {}", kind.plural());
         } else {
             output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
@@ -58,7 +58,7 @@ fn status(object: &Object) -> String {
     holding.collect::<Vec<_>>().join(",")
 }
 
-async fn edges(replicas: &Replicas, format: Format) -> anyhow::Result<ExitCode> {
+async fn edges(replicas: &ReplicaClients, format: OutputFormat) -> anyhow::Result<ExitCode> {
     let edges = replicas.edges().await?;
     output::print(format, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
     Ok(ExitCode::SUCCESS)

@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use weft_api::rest::{ProxyStatus, Sync};
 
-use crate::args::{Format, Listing, ProxyStatus as StatusArgs};
+use crate::args::{ListArgs, OutputFormat, ProxyStatusArgs as StatusArgs};
 use crate::output;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
-pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode> {
+pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let proxies = replicas.proxies().await?;
-    if proxies.items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
+    if proxies.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         println!(
             "no proxies; make a token with `weft token create --out FILE` and start `weft-proxy run --join-file FILE`"
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let row = if args.output == Format::Wide { wide_row } else { proxy_row };
+    let row = if args.output == OutputFormat::Wide { wide_row } else { proxy_row };
     let reasons: Vec<Option<String>> = proxies.items.iter().map(reason).collect();
     if reasons.iter().all(Option::is_none) {
         output::print(args.output, &proxies, &PROXY_HEAD, || proxies.items.iter().map(row).collect())?;
@@ -30,7 +30,7 @@ pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode
         };
         output::print(args.output, &proxies, &head, rows)?;
     }
-    if matches!(args.output, Format::Table | Format::Wide) {
+    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         for note in proxies.items.iter().filter_map(elsewhere) {
             println!("{note}");
         }
@@ -90,9 +90,9 @@ fn first_line(message: &str) -> String {
     if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
 
-pub async fn revoke(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+pub async fn revoke(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
     let revoked = replicas.any(async |client| client.revoke_proxy(&args.id).await).await?;
-    if matches!(args.output, Format::Table | Format::Wide) {
+    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         println!(
             "{} is revoked: {} certificate(s) on the revocation list; it may join again with a new token",
             revoked.workload, revoked.leaves
@@ -134,7 +134,7 @@ fn wide_row(proxy: &ProxyStatus) -> Vec<String> {
     row
 }
 
-pub async fn status(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+pub async fn status(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
     let proxy = replicas.proxy(&args.id).await?;
     output::print(args.output, &proxy, &["TYPE", "SENT", "TAKEN", "SYNC"], || {
         let row = |(name, status): (&String, &weft_api::rest::TypeStatus)| {
@@ -142,7 +142,7 @@ pub async fn status(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<Exi
         };
         proxy.types.iter().map(row).collect()
     })?;
-    if matches!(args.output, Format::Table | Format::Wide) {
+    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         for (name, status) in &proxy.types {
             if status.held_back > 0 {
                 let count = status.held_back;
@@ -160,9 +160,9 @@ pub async fn status(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<Exi
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-pub async fn config(replicas: &Replicas, args: StatusArgs) -> anyhow::Result<ExitCode> {
+pub async fn config(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
     let config = replicas.any(async |client| client.proxy_config(&args.id).await).await?;
-    let format = if args.output == Format::Json { Format::Json } else { Format::Yaml };
+    let format = if args.output == OutputFormat::Json { OutputFormat::Json } else { OutputFormat::Yaml };
     output::print(format, &config, &[], Vec::new)?;
     Ok(ExitCode::SUCCESS)
 }

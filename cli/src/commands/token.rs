@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use weft_api::rest::TokenRequest;
 
-use crate::args::{Format, Listing, TokenCreate, TokenRevoke};
+use crate::args::{ListArgs, OutputFormat, TokenCreate, TokenRevoke};
 use crate::output;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
-pub async fn create(replicas: &Replicas, args: TokenCreate) -> anyhow::Result<ExitCode> {
+pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Result<ExitCode> {
     let out = Out::try_new(args.out.as_deref(), &args.services)?;
     for service in &args.services {
         let request = TokenRequest {
@@ -27,7 +27,7 @@ pub async fn create(replicas: &Replicas, args: TokenCreate) -> anyhow::Result<Ex
         if let Some(path) = &path {
             write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
         }
-        if matches!(args.output, Format::Table | Format::Wide) {
+        if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
             // The token alone on standard output, so that it can be captured.
             eprintln!(
                 "token {} for {}, {} use(s), {} left; it is shown only now",
@@ -90,7 +90,7 @@ fn write(path: &Path, token: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode> {
+pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let tokens = replicas.any(async |client| client.tokens().await).await?;
     output::print(args.output, &tokens, &["ID", "SERVICE", "USES LEFT", "EXPIRES IN", "LABELS"], || {
         let row = |token: &weft_api::rest::TokenInfo| {
@@ -107,7 +107,7 @@ pub async fn list(replicas: &Replicas, args: Listing) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn revoke(replicas: &Replicas, args: TokenRevoke) -> anyhow::Result<ExitCode> {
+pub async fn revoke(replicas: &ReplicaClients, args: TokenRevoke) -> anyhow::Result<ExitCode> {
     replicas.any(async |client| client.revoke_token(&args.id).await).await?;
     println!("token {} revoked", args.id);
     Ok(ExitCode::SUCCESS)

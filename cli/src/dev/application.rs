@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::plan::PlannedApplication;
-use crate::args::Sidecar;
+use crate::args::SidecarFlags;
 use crate::lines;
 use crate::run::proxy_variables;
 use crate::up::processes;
@@ -36,12 +36,12 @@ struct Application {
 
 /// One that has ended, and how.
 #[derive(Debug)]
-pub struct Ended {
+pub struct EndedApplication {
     pub name: String,
     pub status: ExitStatus,
 }
 
-impl Ended {
+impl EndedApplication {
     /// As a shell says it.
     pub fn code(&self) -> ExitCode {
         let code = self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0));
@@ -54,7 +54,7 @@ impl Applications {
     pub fn start(
         &mut self,
         planned: &PlannedApplication,
-        sidecar: &Sidecar,
+        sidecar: &SidecarFlags,
         width: usize,
     ) -> anyhow::Result<()> {
         let [program, rest @ ..] = &planned.command[..] else { anyhow::bail!("there is no command") };
@@ -81,13 +81,13 @@ impl Applications {
     }
 
     /// The first that has ended, once its last words are out.
-    pub async fn ended(&mut self) -> anyhow::Result<Option<Ended>> {
+    pub async fn ended(&mut self) -> anyhow::Result<Option<EndedApplication>> {
         for application in &mut self.0 {
             if let Some(status) = application.child.try_wait()? {
                 let voices = futures::future::join_all(application.voices.drain(..));
                 // Something that it started may hold its outputs open.
                 let _ = timeout(ECHO, voices).await;
-                return Ok(Some(Ended { name: application.name.clone(), status }));
+                return Ok(Some(EndedApplication { name: application.name.clone(), status }));
             }
         }
         Ok(None)

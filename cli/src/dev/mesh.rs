@@ -13,7 +13,7 @@ use weft_policies::kinds::mesh::OutboundMode;
 
 use super::loopback::{Subnet, free};
 use super::plan::PlannedApplication;
-use crate::args::Sidecar;
+use crate::args::SidecarFlags;
 use crate::run::ask;
 use crate::up::processes::Processes;
 use crate::up::{binaries, mesh};
@@ -37,15 +37,15 @@ pub struct DevMesh {
     /// What lets `weft` in.
     pub token_file: PathBuf,
     /// In the order in which they were asked for.
-    pub members: Vec<Member>,
+    pub members: Vec<DevService>,
     _subnet: Subnet,
 }
 
 /// One service with its sidecar.
 #[derive(Debug)]
-pub struct Member {
+pub struct DevService {
     pub planned: PlannedApplication,
-    pub sidecar: Sidecar,
+    pub sidecar: SidecarFlags,
     /// Local ports of the services that are reached by one.
     pub upstreams: Vec<(String, String)>,
 }
@@ -71,7 +71,7 @@ impl DevMesh {
         let client = mesh::control_plane(&api, &data, processes).await?;
         client.apply(&documents(planned), &ApplyOptions::default()).await?;
         let members =
-            (FIRST_SIDECAR..).zip(planned).map(|(host, one)| Member::new(one, planned, &subnet, host));
+            (FIRST_SIDECAR..).zip(planned).map(|(host, one)| DevService::new(one, planned, &subnet, host));
         let members = members.collect::<anyhow::Result<Vec<_>>>()?;
         for member in &members {
             member.start(&client, dir, processes).await?;
@@ -86,7 +86,7 @@ impl DevMesh {
     }
 }
 
-impl Member {
+impl DevService {
     fn new(
         planned: &PlannedApplication,
         all: &[PlannedApplication],
@@ -103,7 +103,7 @@ impl Member {
             let port = all.iter().find(|other| other.name.as_str() == name).map_or(0, |other| other.port);
             format!("{NAMESPACE}/{name}:{port}={listen}")
         };
-        let sidecar = Sidecar {
+        let sidecar = SidecarFlags {
             name: Some(planned.name.clone()),
             address: Some(IpAddr::V4(address)),
             inbound: Some(free(address, 15_006)?),
@@ -112,7 +112,7 @@ impl Member {
             app_ports: vec![format!("{}={}", port_name(planned), planned.port)],
             upstreams: upstreams.iter().map(declared).collect(),
             workers: Some(1),
-            ..Sidecar::default()
+            ..SidecarFlags::default()
         };
         Ok(Self { planned: planned.clone(), sidecar, upstreams })
     }

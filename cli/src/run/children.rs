@@ -13,12 +13,12 @@ use tokio::signal::unix::{self, SignalKind};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ProcessEnd {
     Exited(u8),
     Killed(u8),
 }
 
-impl End {
+impl ProcessEnd {
     fn of(status: WaitStatus) -> Self {
         let low_byte = |number: i32| number.to_le_bytes()[0];
         match (status.exit_status(), status.terminating_signal()) {
@@ -36,13 +36,13 @@ impl End {
     }
 }
 
-impl From<End> for ExitCode {
-    fn from(end: End) -> Self {
+impl From<ProcessEnd> for ExitCode {
+    fn from(end: ProcessEnd) -> Self {
         end.code().into()
     }
 }
 
-impl std::fmt::Display for End {
+impl std::fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exit code {code}"),
@@ -62,10 +62,10 @@ impl Children {
     }
 
     /// Waits until one ends. Nothing is lost when this is not waited for to its end.
-    pub async fn next(&mut self) -> (Pid, End) {
+    pub async fn next(&mut self) -> (Pid, ProcessEnd) {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => return (pid, End::of(status)),
+                Ok(Some((pid, status))) => return (pid, ProcessEnd::of(status)),
                 Err(Errno::INTR) => {}
                 // None has ended, or there is none.
                 Ok(None) | Err(_) => drop(self.0.recv().await),
@@ -74,7 +74,7 @@ impl Children {
     }
 
     /// Waits until that one ends.
-    pub async fn end_of(&mut self, wanted: Pid) -> End {
+    pub async fn end_of(&mut self, wanted: Pid) -> ProcessEnd {
         loop {
             let (pid, end) = self.next().await;
             if pid == wanted {

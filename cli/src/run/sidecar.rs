@@ -18,7 +18,7 @@ use weft_api::JoinToken;
 use weft_api::flags::JOIN_VARIABLE;
 
 use super::children;
-use crate::args::Sidecar;
+use crate::args::SidecarFlags;
 use crate::lines;
 use crate::up::{binaries, processes};
 
@@ -41,7 +41,7 @@ pub struct RunningSidecar {
 
 impl RunningSidecar {
     /// Starts it. What it says goes to standard error.
-    pub fn start(flags: &Sidecar, identity: &Path, token: Option<&JoinToken>) -> anyhow::Result<Self> {
+    pub fn start(flags: &SidecarFlags, identity: &Path, token: Option<&JoinToken>) -> anyhow::Result<Self> {
         let program = binaries::find("weft-proxy")?;
         let mut command = processes::bound_to_this_process(&program);
         command.arg("run").args(flags.flags()).arg("--identity-dir").arg(identity);

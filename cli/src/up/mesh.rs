@@ -12,7 +12,7 @@ use weft_api::rest::{CHANGED_MEANWHILE, TokenRequest};
 use super::binaries;
 use super::processes::Processes;
 use crate::access;
-use crate::args::{Bootstrap, Up};
+use crate::args::{BootstrapArgs, Up};
 use crate::commands::bootstrap;
 
 /// The policies of the local mesh: shipped examples, as they are.
@@ -26,7 +26,7 @@ const API: &str = "http://127.0.0.1:7400";
 const LISTENERS: [u16; 3] = [7400, 7401, 7402];
 
 /// One workload: a demo service (or the load) with a sidecar.
-struct Workload {
+struct DemoWorkload {
     service: &'static str,
     version: &'static str,
     /// Last byte of its 127.7.0.N, where its sidecar listens.
@@ -35,12 +35,18 @@ struct Workload {
     calls: &'static [&'static str],
 }
 
-const WORKLOADS: [Workload; 6] = [
-    Workload { service: "payments", version: "v1", host: 5, beside_envoy: false, calls: &[] },
-    Workload { service: "catalog", version: "v1", host: 3, beside_envoy: false, calls: &[] },
-    Workload { service: "catalog", version: "v2", host: 4, beside_envoy: true, calls: &[] },
-    Workload { service: "cart", version: "v1", host: 2, beside_envoy: false, calls: &["http://payments/"] },
-    Workload {
+const WORKLOADS: [DemoWorkload; 6] = [
+    DemoWorkload { service: "payments", version: "v1", host: 5, beside_envoy: false, calls: &[] },
+    DemoWorkload { service: "catalog", version: "v1", host: 3, beside_envoy: false, calls: &[] },
+    DemoWorkload { service: "catalog", version: "v2", host: 4, beside_envoy: true, calls: &[] },
+    DemoWorkload {
+        service: "cart",
+        version: "v1",
+        host: 2,
+        beside_envoy: false,
+        calls: &["http://payments/"],
+    },
+    DemoWorkload {
         service: "web",
         version: "v1",
         host: 1,
@@ -48,10 +54,10 @@ const WORKLOADS: [Workload; 6] = [
         calls: &["http://cart/", "http://catalog/"],
     },
     // The load may call web; that it tries payments too shows the Deny.
-    Workload { service: "load", version: "v1", host: 9, beside_envoy: false, calls: &[] },
+    DemoWorkload { service: "load", version: "v1", host: 9, beside_envoy: false, calls: &[] },
 ];
 
-impl Workload {
+impl DemoWorkload {
     fn name(&self) -> String {
         format!("{}-{}", self.service, self.version)
     }
@@ -167,7 +173,7 @@ async fn apply_to_a_new_mesh(args: &Up, client: &ApiClient) -> anyhow::Result<()
     Ok(())
 }
 
-fn start_application(processes: &mut Processes, workload: &Workload) -> anyhow::Result<()> {
+fn start_application(processes: &mut Processes, workload: &DemoWorkload) -> anyhow::Result<()> {
     let demo = binaries::find("weft-demo")?;
     let sidecar = workload.listener(15_001).to_string();
     processes.start(&workload.name(), &demo, |command| {
@@ -191,7 +197,7 @@ async fn start_weft_proxy(
     args: &Up,
     processes: &mut Processes,
     client: &ApiClient,
-    workload: &Workload,
+    workload: &DemoWorkload,
 ) -> anyhow::Result<()> {
     let request = TokenRequest {
         service: format!("shop/{}", workload.service),
@@ -218,11 +224,11 @@ async fn start_envoy(
     args: &Up,
     processes: &mut Processes,
     client: &ApiClient,
-    workload: &Workload,
+    workload: &DemoWorkload,
     envoy: &Path,
 ) -> anyhow::Result<()> {
     let out = identity_dir(args, workload)?;
-    let bootstrap = Bootstrap {
+    let bootstrap = BootstrapArgs {
         envoy: true,
         service: None,
         token: TokenSource::default(),
@@ -256,7 +262,7 @@ async fn start_envoy(
 }
 
 /// Each run joins anew: an identity of an earlier run would belong to a workload that the mesh may have forgotten.
-fn identity_dir(args: &Up, workload: &Workload) -> anyhow::Result<PathBuf> {
+fn identity_dir(args: &Up, workload: &DemoWorkload) -> anyhow::Result<PathBuf> {
     let dir = args.data_dir.join("workloads").join(workload.name());
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;

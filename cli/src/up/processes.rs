@@ -15,10 +15,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// All processes, in the order in which they were started.
 pub struct Processes {
     logs: PathBuf,
-    members: Vec<Process>,
+    members: Vec<ChildProcess>,
 }
 
-struct Process {
+struct ChildProcess {
     name: String,
     log: PathBuf,
     child: Child,
@@ -52,13 +52,13 @@ impl Processes {
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        self.members.push(Process { name: name.to_owned(), log, child });
+        self.members.push(ChildProcess { name: name.to_owned(), log, child });
         Ok(())
     }
 
     /// Fails when a process has ended, with its last words.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        self.members.iter_mut().try_for_each(Process::check)
+        self.members.iter_mut().try_for_each(ChildProcess::check)
     }
 
     /// Fails when the first one, the control plane, has ended. Of the others, says which have and where their logs are.
@@ -85,7 +85,7 @@ impl Processes {
     }
 }
 
-impl Process {
+impl ChildProcess {
     fn check(&mut self) -> anyhow::Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let (name, log) = (&self.name, self.log.display());
@@ -93,7 +93,7 @@ impl Process {
     }
 }
 
-async fn end_together(members: &mut [Process]) -> Vec<String> {
+async fn end_together(members: &mut [ChildProcess]) -> Vec<String> {
     for member in members.iter() {
         signal(member, Signal::TERM);
     }
@@ -109,7 +109,7 @@ async fn end_together(members: &mut [Process]) -> Vec<String> {
     stubborn
 }
 
-fn signal(member: &Process, signal: Signal) {
+fn signal(member: &ChildProcess, signal: Signal) {
     let pid = member.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Some(pid) = pid {
         // It may have ended meanwhile, which is what was wanted.

@@ -8,13 +8,13 @@ use weft_api::{Host, TrustDomain};
 
 use super::Membership;
 use super::merge::EnvoyTakes;
-use crate::args::Bootstrap;
+use crate::args::BootstrapArgs;
 
 /// How long an Envoy of its owner waits for clusters and listeners of the mesh before it starts with its own.
 const OWNER_WAITS: &str = "5s";
 
 /// The whole bootstrap: all but identity and control plane comes over xDS. `dir` holds the identity.
-pub fn bootstrap(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value {
+pub fn bootstrap(args: &BootstrapArgs, membership: &Membership, dir: &Path) -> Value {
     let mut whole = additions(args, membership, dir, EnvoyTakes::Everything);
     whole["admin"] =
         json!({"address": address(&args.admin_listen.ip().to_string(), args.admin_listen.port())});
@@ -26,7 +26,7 @@ pub fn bootstrap(args: &Bootstrap, membership: &Membership, dir: &Path) -> Value
 }
 
 /// What is added to the bootstrap of an Envoy that has its own.
-pub fn additions(args: &Bootstrap, membership: &Membership, dir: &Path, takes: EnvoyTakes) -> Value {
+pub fn additions(args: &BootstrapArgs, membership: &Membership, dir: &Path, takes: EnvoyTakes) -> Value {
     let grpc = json!({"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}});
     let stream = |api: &str| json!({"api_type": api, "transport_api_version": "V3", "grpc_services": [grpc]});
     let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": OWNER_WAITS});

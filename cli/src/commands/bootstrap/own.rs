@@ -11,12 +11,12 @@ use super::merge::{self, Plan};
 
 /// A file of somebody who has an Envoy already.
 #[derive(Debug)]
-pub struct Own {
+pub struct OwnBootstrap {
     path: PathBuf,
     bootstrap: Value,
 }
 
-impl Own {
+impl OwnBootstrap {
     /// Reads it, YAML or JSON. What is written for Envoy goes to `written`, which must be another file.
     ///
     /// # Errors
