@@ -74,7 +74,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> 
         let source = DocumentSource::new(Arc::clone(&name), index, tree);
         match read_one(value, &mut schemas) {
             Ok(policy) => documents.push(Document { policy, source }),
-            Err(Refused { object, found }) => {
+            Err(RefusedDocument { object, found }) => {
                 let shown = found.iter().take(structure::FINDINGS_MAX);
                 violations.extend(shown.map(|finding| source.violation(finding, &object)));
             }
@@ -102,22 +102,22 @@ fn spread(value: Value, tree: Tree) -> Vec<(Value, Tree)> {
     }
 }
 
-struct Refused {
+struct RefusedDocument {
     object: String,
     found: Vec<Finding>,
 }
 
-fn read_one(value: Value, schemas: &mut Schemas) -> Result<Policy, Refused> {
+fn read_one(value: Value, schemas: &mut Schemas) -> Result<Policy, RefusedDocument> {
     let Value::Object(mut fields) = value else {
         let message = format!("a document is a mapping, not {}", structure::describe(&value));
         let hint = "begin with apiVersion, kind, metadata and spec";
-        return Err(Refused {
+        return Err(RefusedDocument {
             object: String::new(),
             found: vec![Finding::new(Path::default(), Code::WrongType, message).hint(hint)],
         });
     };
     let object = name_of(&fields);
-    let refuse = |found: Vec<Finding>| Refused { object: object.clone(), found };
+    let refuse = |found: Vec<Finding>| RefusedDocument { object: object.clone(), found };
     let (kind, api_version) = read_kind(&fields).map_err(|one| refuse(vec![one]))?;
     if api_version == GATEWAY_API_VERSION {
         default_parents_to_gateway(&mut fields);

@@ -15,7 +15,7 @@ pub(crate) const FINDINGS_MAX: usize = 100;
 /// Everything in `value` that does not fit `schema`.
 pub(crate) fn check(value: &Value, schema: &Value) -> Vec<Finding> {
     let mut out = Findings::default();
-    Check { root: schema }.visit(value, schema, &mut out);
+    StructureCheck { root: schema }.visit(value, schema, &mut out);
     out.into_vec()
 }
 
@@ -31,11 +31,11 @@ pub(crate) fn describe(value: &Value) -> String {
     }
 }
 
-struct Check<'a> {
+struct StructureCheck<'a> {
     root: &'a Value,
 }
 
-impl<'a> Check<'a> {
+impl<'a> StructureCheck<'a> {
     fn visit(&self, value: &Value, schema: &'a Value, out: &mut Findings) {
         if out.len() >= FINDINGS_MAX {
             return;

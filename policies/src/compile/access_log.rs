@@ -41,13 +41,13 @@ const UNSERVED: &str = "connection.transport_failure_reason != '' || connection.
 
 /// On which side of a sidecar.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Side {
+pub(super) enum LogDirection {
     Inbound,
     Outbound,
 }
 
 /// Tells the control plane of requests that failed or were refused.
-pub(super) fn of_requests(side: Side) -> AccessLog {
+pub(super) fn of_requests(side: LogDirection) -> AccessLog {
     let grpc = [
         grpc_status_filter::Status::PermissionDenied,
         grpc_status_filter::Status::Unauthenticated,
@@ -70,7 +70,7 @@ pub(super) fn of_requests(side: Side) -> AccessLog {
 }
 
 /// Tells the control plane of connections that failed or were refused, in their handshake or after it.
-pub(super) fn of_connections(side: Side) -> AccessLog {
+pub(super) fn of_connections(side: LogDirection) -> AccessLog {
     let unserved = extension_filter::ConfigType::TypedConfig(wire::any(&ExpressionFilter {
         expression: UNSERVED.to_owned(),
         ..Default::default()
@@ -106,10 +106,10 @@ pub(super) fn flags(letters: &[&str]) -> AccessLogFilter {
     filter(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags }))
 }
 
-fn told(side: Side) -> CommonGrpcAccessLogConfig {
+fn told(side: LogDirection) -> CommonGrpcAccessLogConfig {
     let name = match side {
-        Side::Inbound => INBOUND_ACCESS_LOG,
-        Side::Outbound => OUTBOUND_ACCESS_LOG,
+        LogDirection::Inbound => INBOUND_ACCESS_LOG,
+        LogDirection::Outbound => OUTBOUND_ACCESS_LOG,
     };
     let target = grpc_service::TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
         cluster_name: CONTROL_PLANE_CLUSTER.to_owned(),

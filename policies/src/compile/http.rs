@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use weft_api::names::WorkloadId;
 
-use super::access_log::{self, Side};
+use super::access_log::{self, LogDirection};
 use super::{local_reply, wire};
 
 /// A connection lives no longer than this, so that an identity that was replaced goes away in time.
@@ -39,7 +39,7 @@ pub(super) fn outbound(
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
         http_filters,
-        access_log: vec![access_log::of_requests(Side::Outbound)],
+        access_log: vec![access_log::of_requests(LogDirection::Outbound)],
         local_reply_config,
         ..manager(stat_prefix, routes)
     };
@@ -68,7 +68,7 @@ pub(super) fn inbound(
             ..Default::default()
         }),
         upgrade_configs: upgrades(&["websocket"]),
-        access_log: vec![access_log::of_refusals(), access_log::of_requests(Side::Inbound)],
+        access_log: vec![access_log::of_refusals(), access_log::of_requests(LogDirection::Inbound)],
         local_reply_config: Some(local_reply::inbound(workload, port)),
         http_filters,
         ..manager(stat_prefix, routes)

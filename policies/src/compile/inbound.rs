@@ -25,7 +25,7 @@ use prost::Message;
 use weft_api::names::{INBOUND_LISTENER, ServiceId, inbound_cluster_name, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
-use super::access_log::{self, Side};
+use super::access_log::{self, LogDirection};
 use super::compiled::{Compiled, Origins};
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
@@ -91,7 +91,7 @@ fn listener(
             config_type: Some(listener_filter::ConfigType::TypedConfig(wire::any(&TlsInspector::default()))),
             ..Default::default()
         }],
-        access_log: vec![access_log::of_connections(Side::Inbound)],
+        access_log: vec![access_log::of_connections(LogDirection::Inbound)],
         default_filter_chain: default_chain(ports, &chains),
         filter_chains: chains,
         ..Default::default()

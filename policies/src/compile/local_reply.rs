@@ -9,7 +9,7 @@ use weft_api::cause::{Blank, CAUSES, Cause, fill};
 use weft_api::names::WorkloadId;
 use weft_api::rest::Hop;
 
-use super::access_log::{self, Side};
+use super::access_log::{self, LogDirection};
 use super::wire;
 
 /// The flags whose answers have a sentence of their own: what stands in no policy. Each sentence stands in each listener.
@@ -19,17 +19,21 @@ const ANSWERED: [&str; 10] = ["UF", "UH", "UO", "UPE", "UC", "UR", "UT", "NR", "
 /// 403: the details name the rule that refused, the route's name tells who is allowed.
 pub(super) fn inbound(workload: &WorkloadId, port: &str) -> LocalReplyConfig {
     let denied = format!("access to {} denied: %RESPONSE_CODE_DETAILS%; %ROUTE_NAME%", wire::literal(port));
-    config(Side::Inbound, workload, vec![(access_log::refused(), denied)])
+    config(LogDirection::Inbound, workload, vec![(access_log::refused(), denied)])
 }
 
 /// Answers to the application. With `forwarding`, what is no service is called as it is, but for some addresses.
 pub(super) fn outbound(workload: &WorkloadId, forwarding: bool) -> LocalReplyConfig {
     let own = "%REQ(:AUTHORITY):255% is an address of this machine, of its link or of a control plane: nothing is forwarded there";
     let own = forwarding.then(|| (access_log::refused(), own.to_owned()));
-    config(Side::Outbound, workload, own.into_iter().collect())
+    config(LogDirection::Outbound, workload, own.into_iter().collect())
 }
 
-fn config(side: Side, workload: &WorkloadId, special: Vec<(AccessLogFilter, String)>) -> LocalReplyConfig {
+fn config(
+    side: LogDirection,
+    workload: &WorkloadId,
+    special: Vec<(AccessLogFilter, String)>,
+) -> LocalReplyConfig {
     let special = special.into_iter().map(|(filter, body)| mapper(filter, &format!("{workload}: {body}")));
     let known = CAUSES.iter().filter(|cause| is_answered(cause, side)).map(|cause| {
         let value = |blank| command(blank, workload);
@@ -47,15 +51,15 @@ fn config(side: Side, workload: &WorkloadId, special: Vec<(AccessLogFilter, Stri
     LocalReplyConfig { mappers: known.chain(special).chain([rest]).collect(), ..Default::default() }
 }
 
-fn is_answered(cause: &Cause, side: Side) -> bool {
+fn is_answered(cause: &Cause, side: LogDirection) -> bool {
     let hop = match side {
-        Side::Inbound => Hop::Inbound,
-        Side::Outbound => Hop::Outbound,
+        LogDirection::Inbound => Hop::Inbound,
+        LogDirection::Outbound => Hop::Outbound,
     };
     // Other workloads are let in by a route that takes everything, and led to one application.
     let leads_on = match side {
-        Side::Inbound => !matches!(cause.flag, "UH" | "NR" | "NC" | "DF"),
-        Side::Outbound => true,
+        LogDirection::Inbound => !matches!(cause.flag, "UH" | "NR" | "NC" | "DF"),
+        LogDirection::Outbound => true,
     };
     ANSWERED.contains(&cause.flag) && cause.hop.is_none_or(|of| of == hop) && leads_on
 }

@@ -16,7 +16,7 @@ use prost::Message;
 use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
-use super::access_log::{self, Side};
+use super::access_log::{self, LogDirection};
 use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
@@ -139,7 +139,7 @@ fn specifier(mut clusters: Vec<(String, u32)>) -> ClusterSpecifier {
 
 /// A listener for connections: how they end is told once, by it.
 fn tcp(name: &str, bind: SocketAddr, filter: Filter, refs: Vec<ResourceRef>, origins: Origins) -> Compiled {
-    listener(name, bind, filter, refs, origins, vec![access_log::of_connections(Side::Outbound)])
+    listener(name, bind, filter, refs, origins, vec![access_log::of_connections(LogDirection::Outbound)])
 }
 
 fn listener(

@@ -13,24 +13,24 @@ use prost::Message;
 use super::wire;
 
 /// A message of a route configuration that may tell filters something.
-pub(super) trait Level: Message {
+pub(super) trait OverrideLevel: Message {
     /// The number of its field `typed_per_filter_config`.
     const FIELD: u32;
 }
 
-impl Level for RouteConfiguration {
+impl OverrideLevel for RouteConfiguration {
     const FIELD: u32 = 16;
 }
 
-impl Level for VirtualHost {
+impl OverrideLevel for VirtualHost {
     const FIELD: u32 = 15;
 }
 
-impl Level for Route {
+impl OverrideLevel for Route {
     const FIELD: u32 = 13;
 }
 
-impl Level for ClusterWeight {
+impl OverrideLevel for ClusterWeight {
     const FIELD: u32 = 10;
 }
 
@@ -46,7 +46,7 @@ impl FilterOverrides {
 
     /// Encodes a message with them, in the order of their names: a map of protobuf has none, and versions are hashes of
     /// bytes.
-    pub(super) fn encode<L: Level>(&self, level: &L) -> Vec<u8> {
+    pub(super) fn encode<L: OverrideLevel>(&self, level: &L) -> Vec<u8> {
         let mut body = level.encode_to_vec();
         let entries = self.0.iter().map(|(filter, config)| (filter, config.encode_to_vec()));
         wire::append_map(&mut body, L::FIELD, entries);
@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    fn read<L: Level + Default>(of: impl Fn(&L) -> &HashMap<String, Any>) {
+    fn read<L: OverrideLevel + Default>(of: impl Fn(&L) -> &HashMap<String, Any>) {
         let mut overrides = FilterOverrides::default();
         let config = |value: u8| Any { type_url: "t".to_owned(), value: vec![value] };
         overrides.insert("b", config(2));

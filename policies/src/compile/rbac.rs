@@ -40,14 +40,14 @@ const RBAC: u32 = 2;
 const STEPS: [&str; 2] = ["deny", "allow"];
 
 /// Compiled rules by their names, in the order in which Envoy evaluates them.
-type Rules = BTreeMap<String, Policy>;
+type CompiledRules = BTreeMap<String, Policy>;
 
 /// Who may call one port of a service.
 #[derive(Debug)]
 pub(super) struct PortRbac {
-    deny: Rules,
+    deny: CompiledRules,
     /// `None` passes everything that no Deny matches.
-    allow: Option<Rules>,
+    allow: Option<CompiledRules>,
     /// The Allow policies, `NAMESPACE/NAME`.
     allow_policies: Vec<String>,
     origins: Vec<PolicyKey>,
@@ -57,10 +57,10 @@ impl PortRbac {
     /// What all policies together say about a port.
     pub(super) fn of(service: &ServiceId, port: &Port, model: &Model<'_>) -> Self {
         let mut result =
-            Self { deny: Rules::new(), allow: None, allow_policies: Vec::new(), origins: Vec::new() };
+            Self { deny: CompiledRules::new(), allow: None, allow_policies: Vec::new(), origins: Vec::new() };
         let found = model.set.authorization_for(service, &port.name);
         if found.default == DefaultAction::Deny && found.allow.is_empty() {
-            result.allow = Some(Rules::new());
+            result.allow = Some(CompiledRules::new());
             result.origins.extend(found.default_origin);
         }
         for policy in &found.deny {
@@ -126,7 +126,7 @@ impl PortRbac {
         }
     }
 
-    fn rules(&self) -> impl Iterator<Item = (&'static str, envoy::rbac::Action, &Rules)> {
+    fn rules(&self) -> impl Iterator<Item = (&'static str, envoy::rbac::Action, &CompiledRules)> {
         let [first, second] = STEPS;
         let deny = (!self.deny.is_empty()).then_some((first, envoy::rbac::Action::Deny, &self.deny));
         let allow = self.allow.as_ref().map(|rules| (second, envoy::rbac::Action::Allow, rules));
@@ -148,8 +148,8 @@ fn filter_name(step: &str) -> String {
 }
 
 /// The rules of a policy that something arriving at the port can match, by name.
-fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -> Rules {
-    let context = rule::Context {
+fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -> CompiledRules {
+    let context = rule::RuleContext {
         action: policy.spec.action,
         namespace: &policy.metadata.namespace,
         trust_domain: model.trust_domain,
@@ -163,7 +163,7 @@ fn rules(policy: &Object<AuthorizationPolicy>, port: &Port, model: &Model<'_>) -
 }
 
 /// The rules as the bytes of one `RBAC` message, sorted by name, so that equal rules give equal bytes.
-fn encode(action: envoy::rbac::Action, rules: &Rules) -> Vec<u8> {
+fn encode(action: envoy::rbac::Action, rules: &CompiledRules) -> Vec<u8> {
     let mut bytes = envoy::Rbac { action: action as i32, ..Default::default() }.encode_to_vec();
     let entries = rules.iter().map(|(name, policy)| (name, policy.encode_to_vec()));
     wire::append_map(&mut bytes, POLICIES, entries);

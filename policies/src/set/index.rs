@@ -10,10 +10,10 @@ use crate::policy::Policy;
 
 /// All references, by what they name. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Index(OrdSet<Entry>);
+pub(super) struct Index(OrdSet<IndexEntry>);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct IndexEntry {
     target: Target,
     relation: Relation,
     by: PolicyKey,
@@ -42,7 +42,7 @@ impl Index {
     ) -> impl Iterator<Item = &'a PolicyKey> + use<'a> {
         let (first, target) = (first_of(Kind::ALL[0]), target.clone());
         self.0
-            .range(Entry { target: target.clone(), relation, by: first }..)
+            .range(IndexEntry { target: target.clone(), relation, by: first }..)
             .take_while(move |entry| entry.relation == relation && entry.target == target)
             .map(|entry| &entry.by)
     }
@@ -55,15 +55,15 @@ impl Index {
         let (first, key) = (first_of(Kind::ALL[0]), key.clone());
         let target = Target::Object(key.clone(), None);
         self.0
-            .range(Entry { target, relation: Relation::Parent, by: first }..)
+            .range(IndexEntry { target, relation: Relation::Parent, by: first }..)
             .take_while(move |entry| matches!(&entry.target, Target::Object(named, _) if *named == key))
             .map(|entry| &entry.by)
     }
 }
 
-fn entries(policy: &Policy) -> impl Iterator<Item = Entry> {
+fn entries(policy: &Policy) -> impl Iterator<Item = IndexEntry> {
     let by = policy.key();
-    policy.references().into_iter().map(move |reference| Entry {
+    policy.references().into_iter().map(move |reference| IndexEntry {
         target: reference.target,
         relation: reference.relation,
         by: by.clone(),

@@ -18,7 +18,7 @@ use crate::value::PortRef;
 
 /// What a rule is read in the light of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Context<'a> {
+pub(super) struct RuleContext<'a> {
     pub(super) action: Action,
     /// The policy's namespace, which services named without one belong to.
     pub(super) namespace: &'a Name,
@@ -28,7 +28,7 @@ pub(super) struct Context<'a> {
 }
 
 /// Compiles a rule for one port; `None` when nothing that arrives there can match it.
-pub(super) fn compile(rule: &AuthorizationRule, context: &Context<'_>) -> Option<Policy> {
+pub(super) fn compile(rule: &AuthorizationRule, context: &RuleContext<'_>) -> Option<Policy> {
     let is_http = context.port.protocol.is_http();
     if !rule.when.is_empty() && !is_http {
         return None;
@@ -111,7 +111,7 @@ fn condition(condition: &Condition, action: Action) -> Permission {
 }
 
 /// A caller: each field by one of its values.
-fn source(source: &Source, context: &Context<'_>) -> Principal {
+fn source(source: &Source, context: &RuleContext<'_>) -> Principal {
     let mut parts = Vec::new();
     if !source.services.is_empty() {
         let names = source.services.iter().map(|service| {
