@@ -5,7 +5,7 @@ use bytes::{Buf as _, BytesMut};
 use super::decoder::Piece;
 use super::error::Malformed;
 use super::fields;
-use super::lines::Limits;
+use super::lines::HeadLimits;
 
 /// Bytes of chunk extensions that a message may have beyond the data that it carries. They mean nothing to anyone,
 /// so a peer that sends more of them than of data only wants them to be read.
@@ -16,16 +16,16 @@ const PLAIN_END: &[u8] = b"\r\n0\r\n\r\n";
 /// A decoder of chunks.
 #[derive(Debug)]
 pub(super) struct Chunked {
-    state: State,
+    state: ChunkedState,
     /// Bytes of extensions that were not made up for by data.
     extensions: usize,
     /// Bytes of the trailers in which no end was found.
     seen: usize,
-    limits: Limits,
+    limits: HeadLimits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkedState {
     /// The digits of a chunk's size, of which some have come.
     Size {
         size: u64,
@@ -54,27 +54,27 @@ enum State {
 }
 
 impl Chunked {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { state: State::Size { size: 0, digits: 0 }, extensions: 0, seen: 0, limits }
+    pub(super) fn new(limits: HeadLimits) -> Self {
+        Self { state: ChunkedState::Size { size: 0, digits: 0 }, extensions: 0, seen: 0, limits }
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        self.state == State::Ended
+        self.state == ChunkedState::Ended
     }
 
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
         loop {
             match self.state {
-                State::Ended => return Ok(None),
-                State::Data(left) if !buffer.is_empty() => return Ok(Some(self.data(left, buffer))),
-                State::Trailers => return self.trailers(buffer),
-                State::Size { .. }
-                | State::Padding { .. }
-                | State::Extension { .. }
-                | State::SizeEnd { .. }
-                | State::Data(_)
-                | State::DataEnd
-                | State::DataLineFeed => {
+                ChunkedState::Ended => return Ok(None),
+                ChunkedState::Data(left) if !buffer.is_empty() => return Ok(Some(self.data(left, buffer))),
+                ChunkedState::Trailers => return self.trailers(buffer),
+                ChunkedState::Size { .. }
+                | ChunkedState::Padding { .. }
+                | ChunkedState::Extension { .. }
+                | ChunkedState::SizeEnd { .. }
+                | ChunkedState::Data(_)
+                | ChunkedState::DataEnd
+                | ChunkedState::DataLineFeed => {
                     let Some(byte) = buffer.first().copied() else { return Ok(None) };
                     buffer.advance(1);
                     self.state = self.step(byte)?;
@@ -91,57 +91,59 @@ impl Chunked {
         let data = buffer.split_to(take).freeze();
         let left = left - take as u64;
         self.state = if left > 0 {
-            State::Data(left)
+            ChunkedState::Data(left)
         } else if buffer.starts_with(PLAIN_END) {
             buffer.advance(PLAIN_END.len());
-            State::Ended
+            ChunkedState::Ended
         } else {
-            State::DataEnd
+            ChunkedState::DataEnd
         };
         Piece::Data(data)
     }
 
     /// One byte between the data.
-    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn step(&mut self, byte: u8) -> Result<ChunkedState, Malformed> {
         match (self.state, byte) {
-            (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 16 => {
+            (ChunkedState::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 16 => {
                 let digit = (byte as char).to_digit(16).map_or(0, u64::from);
-                Ok(State::Size { size: size << 4 | digit, digits: digits + 1 })
+                Ok(ChunkedState::Size { size: size << 4 | digit, digits: digits + 1 })
             }
             (
-                State::Size { size, digits: 1.. } | State::Padding { size } | State::Extension { size },
+                ChunkedState::Size { size, digits: 1.. }
+                | ChunkedState::Padding { size }
+                | ChunkedState::Extension { size },
                 b'\r',
-            ) => Ok(State::SizeEnd { size }),
-            (State::Size { size, digits: 1.. } | State::Padding { size }, b' ' | b'\t') => {
-                self.passed_over(State::Padding { size })
+            ) => Ok(ChunkedState::SizeEnd { size }),
+            (ChunkedState::Size { size, digits: 1.. } | ChunkedState::Padding { size }, b' ' | b'\t') => {
+                self.passed_over(ChunkedState::Padding { size })
             }
-            (State::Size { size, digits: 1.. } | State::Padding { size }, b';') => {
-                self.passed_over(State::Extension { size })
+            (ChunkedState::Size { size, digits: 1.. } | ChunkedState::Padding { size }, b';') => {
+                self.passed_over(ChunkedState::Extension { size })
             }
-            (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.passed_over(State::Extension { size })
+            (ChunkedState::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.passed_over(ChunkedState::Extension { size })
             }
-            (State::SizeEnd { size: 0 }, b'\n') => Ok(State::Trailers),
-            (State::SizeEnd { size }, b'\n') => Ok(State::Data(size)),
-            (State::DataEnd, b'\r') => Ok(State::DataLineFeed),
-            (State::DataLineFeed, b'\n') => Ok(State::Size { size: 0, digits: 0 }),
+            (ChunkedState::SizeEnd { size: 0 }, b'\n') => Ok(ChunkedState::Trailers),
+            (ChunkedState::SizeEnd { size }, b'\n') => Ok(ChunkedState::Data(size)),
+            (ChunkedState::DataEnd, b'\r') => Ok(ChunkedState::DataLineFeed),
+            (ChunkedState::DataLineFeed, b'\n') => Ok(ChunkedState::Size { size: 0, digits: 0 }),
             (
-                State::Size { .. }
-                | State::Padding { .. }
-                | State::Extension { .. }
-                | State::SizeEnd { .. }
-                | State::DataEnd
-                | State::DataLineFeed
-                | State::Data(_)
-                | State::Trailers
-                | State::Ended,
+                ChunkedState::Size { .. }
+                | ChunkedState::Padding { .. }
+                | ChunkedState::Extension { .. }
+                | ChunkedState::SizeEnd { .. }
+                | ChunkedState::DataEnd
+                | ChunkedState::DataLineFeed
+                | ChunkedState::Data(_)
+                | ChunkedState::Trailers
+                | ChunkedState::Ended,
                 _,
             ) => Err(Malformed::Chunk),
         }
     }
 
     /// One more byte that means nothing.
-    fn passed_over(&mut self, next: State) -> Result<State, Malformed> {
+    fn passed_over(&mut self, next: ChunkedState) -> Result<ChunkedState, Malformed> {
         self.extensions += 1;
         if self.extensions > EXTENSIONS { Err(Malformed::Chunk) } else { Ok(next) }
     }
@@ -149,7 +151,7 @@ impl Chunked {
     fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
         if buffer.starts_with(b"\r\n") {
             buffer.advance(2);
-            self.state = State::Ended;
+            self.state = ChunkedState::Ended;
             return Ok(None);
         }
         let section = &buffer[..buffer.len().min(self.limits.bytes)];
@@ -164,7 +166,7 @@ impl Chunked {
             return Err(Malformed::Syntax);
         }
         let headers = fields::trailers(&section, self.limits.fields)?;
-        self.state = State::Ended;
+        self.state = ChunkedState::Ended;
         Ok(Some(Piece::Trailers(headers)))
     }
 }

@@ -21,7 +21,7 @@ use super::encode::{self, Encoder, FieldCase};
 use super::error::Error;
 use super::framing::{BodyLength, Persistence};
 use super::head::HeadParser;
-use super::lines::Limits;
+use super::lines::HeadLimits;
 use super::outgoing::{Gathered, Outgoing};
 use super::response::{Asked, ResponseHead};
 use super::wire::frame;
@@ -33,13 +33,13 @@ const ANNOUNCEMENTS: u32 = 32;
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How large a head may be.
-    pub limits: Limits,
+    pub limits: HeadLimits,
     /// How names of fields are written.
     pub case: FieldCase,
 }
 
 /// A connection to a server.
-pub struct Connection<I, B> {
+pub struct ClientConnection<I, B> {
     io: I,
     options: Options,
     parser: HeadParser,
@@ -48,7 +48,7 @@ pub struct Connection<I, B> {
     request: Option<Outgoing<B>>,
     decoder: Decoder,
     asked: Asked,
-    stage: Stage,
+    stage: ClientStage,
     announcements: u32,
     persistence: Persistence,
     /// Whether any byte of a response has come.
@@ -58,7 +58,7 @@ pub struct Connection<I, B> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ClientStage {
     /// No request is under way.
     Idle,
     /// A request waits for its response.
@@ -69,13 +69,13 @@ enum Stage {
     Over,
 }
 
-impl<I, B> fmt::Debug for Connection<I, B> {
+impl<I, B> fmt::Debug for ClientConnection<I, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 
-impl<I, B> Connection<I, B>
+impl<I, B> ClientConnection<I, B>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     B: Body<Data = Bytes> + Unpin,
@@ -91,7 +91,7 @@ where
             request: None,
             decoder: Decoder::ended(),
             asked: Asked::Plain,
-            stage: Stage::Idle,
+            stage: ClientStage::Idle,
             announcements: 0,
             persistence: Persistence::KeepAlive,
             has_answered: false,
@@ -100,29 +100,29 @@ where
     }
 
     /// Whether the next request may be sent: the last request is over on both sides, and the server keeps the
-    /// connection. What the server has done since is seen by [`Connection::poll_idle`].
+    /// connection. What the server has done since is seen by [`ClientConnection::poll_idle`].
     pub fn is_reusable(&self) -> bool {
-        self.stage == Stage::Idle && self.request.is_none() && self.outbox.is_empty()
+        self.stage == ClientStage::Idle && self.request.is_none() && self.outbox.is_empty()
     }
 
     /// For a connection that waits: ready when it is of no use any more. A server that says something without being
     /// asked is not listened to: it would be taken for the answer to the next request. What is left of a request whose
     /// response came before it was sent is sent here.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let goes_on = self.stage == Stage::Idle
+        let goes_on = self.stage == ClientStage::Idle
             && self.inbox.bytes.is_empty()
             && self.poll_upload(cx).is_ok()
             && self.inbox.poll_read(&mut self.io, cx).is_pending();
         if goes_on {
             return Poll::Pending;
         }
-        self.stage = Stage::Over;
+        self.stage = ClientStage::Over;
         Poll::Ready(())
     }
 
     /// Whether the last request is over as far as the server is concerned, and it keeps the connection.
     pub fn is_idle(&self) -> bool {
-        self.stage == Stage::Idle
+        self.stage == ClientStage::Idle
     }
 
     /// Takes a request to be sent; it goes out when the response is polled. The connection must be reusable, and what
@@ -157,7 +157,7 @@ where
         };
         out.extend_from_slice(b"\r\n");
         self.request = (!is_empty).then_some(Outgoing { body, encoder, case });
-        self.stage = Stage::Waiting;
+        self.stage = ClientStage::Waiting;
         self.announcements = 0;
         self.has_answered = false;
     }
@@ -171,7 +171,7 @@ where
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
         let polled = self.poll_response(cx);
         if matches!(polled, Poll::Ready(Err(_))) {
-            self.stage = Stage::Over;
+            self.stage = ClientStage::Over;
         }
         polled
     }
@@ -210,7 +210,7 @@ where
     fn begin(&mut self, head: ResponseHead) -> Response<()> {
         self.decoder = Decoder::new(head.length, self.options.limits);
         self.persistence = head.persistence;
-        self.stage = if head.is_upgrade { Stage::Over } else { Stage::Receiving };
+        self.stage = if head.is_upgrade { ClientStage::Over } else { ClientStage::Receiving };
         self.settle();
         let mut response = Response::new(());
         *response.status_mut() = head.status;
@@ -230,7 +230,7 @@ where
         }
         let polled = ready!(self.poll_piece(cx)).transpose();
         if matches!(polled, Some(Err(_))) {
-            self.stage = Stage::Over;
+            self.stage = ClientStage::Over;
             self.decoder = Decoder::ended();
         } else {
             self.settle();
@@ -276,12 +276,12 @@ where
 
     /// The response is whole: the next request may follow, where both sides are done and wish it.
     fn settle(&mut self) {
-        if self.stage != Stage::Receiving || !self.decoder.is_ended() {
+        if self.stage != ClientStage::Receiving || !self.decoder.is_ended() {
             return;
         }
         let goes_on =
             !self.is_cut_short && self.persistence == Persistence::KeepAlive && self.inbox.bytes.is_empty();
-        self.stage = if goes_on { Stage::Idle } else { Stage::Over };
+        self.stage = if goes_on { ClientStage::Idle } else { ClientStage::Over };
     }
 
     /// Sends as much of the request as goes. One that cannot be sent whole is the connection's last.

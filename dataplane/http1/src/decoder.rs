@@ -6,7 +6,7 @@ use http::HeaderMap;
 use super::chunked::Chunked;
 use super::error::Malformed;
 use super::framing::BodyLength;
-use super::lines::Limits;
+use super::lines::HeadLimits;
 
 /// A part of a message's content.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,11 +20,11 @@ pub enum Piece {
 /// Finds the end of one message's content.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: DecoderState,
 }
 
 #[derive(Debug)]
-enum State {
+enum DecoderState {
     /// So many bytes are left.
     Exact(u64),
     Chunked(Chunked),
@@ -34,32 +34,32 @@ enum State {
 
 impl Decoder {
     /// Content of this length; trailers within `limits`.
-    pub fn new(length: BodyLength, limits: Limits) -> Self {
+    pub fn new(length: BodyLength, limits: HeadLimits) -> Self {
         let state = match length {
-            BodyLength::Exact(0) => State::Ended,
-            BodyLength::Exact(length) => State::Exact(length),
-            BodyLength::Chunked => State::Chunked(Chunked::new(limits)),
-            BodyLength::UntilClose => State::UntilClose,
+            BodyLength::Exact(0) => DecoderState::Ended,
+            BodyLength::Exact(length) => DecoderState::Exact(length),
+            BodyLength::Chunked => DecoderState::Chunked(Chunked::new(limits)),
+            BodyLength::UntilClose => DecoderState::UntilClose,
         };
         Self { state }
     }
 
     /// Content that is over.
     pub fn ended() -> Self {
-        Self { state: State::Ended }
+        Self { state: DecoderState::Ended }
     }
 
     /// Whether all of it was taken. With the last data this is often known already.
     pub fn is_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, DecoderState::Ended)
     }
 
     /// How many bytes are still to come, where that is known.
     pub fn remaining(&self) -> Option<u64> {
         match self.state {
-            State::Ended => Some(0),
-            State::Exact(left) => Some(left),
-            State::Chunked(_) | State::UntilClose => None,
+            DecoderState::Ended => Some(0),
+            DecoderState::Exact(left) => Some(left),
+            DecoderState::Chunked(_) | DecoderState::UntilClose => None,
         }
     }
 
@@ -70,21 +70,21 @@ impl Decoder {
     /// Where the bytes are not framed as they should be. The connection cannot go on then.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
         match &mut self.state {
-            State::Ended => Ok(None),
+            DecoderState::Ended => Ok(None),
             _ if buffer.is_empty() => Ok(None),
-            State::UntilClose => Ok(Some(Piece::Data(buffer.split().freeze()))),
-            State::Exact(left) => {
+            DecoderState::UntilClose => Ok(Some(Piece::Data(buffer.split().freeze()))),
+            DecoderState::Exact(left) => {
                 let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= take as u64;
                 if *left == 0 {
-                    self.state = State::Ended;
+                    self.state = DecoderState::Ended;
                 }
                 Ok(Some(Piece::Data(buffer.split_to(take).freeze())))
             }
-            State::Chunked(chunked) => {
+            DecoderState::Chunked(chunked) => {
                 let piece = chunked.decode(buffer)?;
                 if chunked.is_ended() {
-                    self.state = State::Ended;
+                    self.state = DecoderState::Ended;
                 }
                 Ok(piece)
             }
@@ -93,8 +93,8 @@ impl Decoder {
 
     /// The connection ended; whether the content did so with it.
     pub fn close(&mut self) -> bool {
-        if matches!(self.state, State::UntilClose) {
-            self.state = State::Ended;
+        if matches!(self.state, DecoderState::UntilClose) {
+            self.state = DecoderState::Ended;
         }
         self.is_ended()
     }

@@ -98,7 +98,7 @@ pub struct Encoder {
 
 /// Whether more content follows a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ChunkPosition {
     /// Perhaps.
     Middle,
     /// Nothing does.
@@ -157,7 +157,12 @@ impl Encoder {
     }
 
     /// Frames a piece; what comes before it is written to `out`.
-    pub(super) fn data(&mut self, out: &mut Vec<u8>, data: Bytes, place: Place) -> Result<Framed, Error> {
+    pub(super) fn data(
+        &mut self,
+        out: &mut Vec<u8>,
+        data: Bytes,
+        place: ChunkPosition,
+    ) -> Result<Framed, Error> {
         let tail: &'static [u8] = match &mut self.length {
             BodyLength::Exact(left) => {
                 *left = left.checked_sub(data.len() as u64).ok_or(Error::Body)?;
@@ -169,8 +174,8 @@ impl Encoder {
             BodyLength::Chunked => {
                 chunk_size(out, data.len());
                 match place {
-                    Place::Middle => b"\r\n",
-                    Place::Last => {
+                    ChunkPosition::Middle => b"\r\n",
+                    ChunkPosition::Last => {
                         self.length = BodyLength::EMPTY;
                         b"\r\n0\r\n\r\n"
                     }

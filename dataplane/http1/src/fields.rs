@@ -10,16 +10,16 @@ use http::header::{
 };
 
 use super::error::Malformed;
-use super::framing::Gathered;
+use super::framing::FramingFields;
 
 /// Where a field lies in its head. Heads are smaller than 4 GiB.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct FieldSpan {
     name: (u32, u32),
     value: (u32, u32),
 }
 
-impl Span {
+impl FieldSpan {
     /// Where `header`, which was parsed from `head`, lies in it.
     pub(super) fn of(head: &[u8], header: &httparse::Header<'_>) -> Self {
         let narrow = |range: Range<usize>| (range.start as u32, range.end as u32);
@@ -38,8 +38,12 @@ fn usizes((start, end): (u32, u32)) -> Range<usize> {
 }
 
 /// Puts fields into `headers`, without a copy of their values, and gathers what they say about framing.
-pub(super) fn collect(head: &Bytes, spans: &[Span], headers: &mut HeaderMap) -> Result<Gathered, Malformed> {
-    let mut gathered = Gathered::default();
+pub(super) fn collect(
+    head: &Bytes,
+    spans: &[FieldSpan],
+    headers: &mut HeaderMap,
+) -> Result<FramingFields, Malformed> {
+    let mut gathered = FramingFields::default();
     headers.reserve(spans.len());
     for span in spans {
         let name = HeaderName::from_bytes(&head[usizes(span.name)]).map_err(|_| Malformed::Syntax)?;

@@ -29,7 +29,7 @@ pub enum Persistence {
 
 /// What the fields of one head say about framing and the connection, gathered field by field.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct FramingFields {
     pub(super) length: Option<u64>,
     pub(super) chunked: bool,
     pub(super) hosts: u32,
@@ -39,7 +39,7 @@ pub(super) struct Gathered {
     pub(super) upgrade: bool,
 }
 
-impl Gathered {
+impl FramingFields {
     /// A `content-length`: digits only, and once even where two agree.
     pub(super) fn content_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
         if self.length.is_some() || value.is_empty() {

@@ -4,27 +4,27 @@ use bytes::BytesMut;
 use http::HeaderMap;
 
 use super::error::Malformed;
-use super::fields::Span;
-use super::lines::{Cut, Limits, Lines, ParsedHead, refusal, request_lines, response_lines};
-use super::request::RequestHead;
+use super::fields::FieldSpan;
+use super::lines::{Cut, HeadLimits, Lines, ParsedHead, refusal, request_lines, response_lines};
+use super::request::ParsedRequest;
 use super::response::{Asked, ResponseHead};
 
 /// Takes heads from the front of a buffer. The same bytes give the same heads and errors, however they were cut on
 /// their way here.
 #[derive(Debug)]
 pub struct HeadParser {
-    limits: Limits,
+    limits: HeadLimits,
     /// How much of the buffer belongs to a head that was looked at and found incomplete.
     seen: usize,
     /// Where the fields of the head lie; kept for its memory.
-    spans: Vec<Span>,
+    spans: Vec<FieldSpan>,
     /// An empty map; kept for its memory.
     spare: HeaderMap,
 }
 
 impl HeadParser {
     /// Heads within `limits`.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeadLimits) -> Self {
         Self { limits, seen: 0, spans: Vec::new(), spare: HeaderMap::new() }
     }
 
@@ -41,14 +41,14 @@ impl HeadParser {
     /// # Errors
     ///
     /// Where the bytes are no request, or one that is refused. The connection cannot go on then.
-    pub fn request(&mut self, buffer: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
+    pub fn request(&mut self, buffer: &mut BytesMut) -> Result<Option<ParsedRequest>, Malformed> {
         // What begins as no method does is not waited for: it may be another protocol, and have no lines.
         let first = buffer.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
         if first.is_some_and(|byte| !byte.is_ascii_graphic()) {
             return Err(Malformed::Syntax);
         }
         let Some(found) = self.find(buffer, request_lines)? else { return Ok(None) };
-        RequestHead::judge(self.cut(buffer, found.length), found.line).map(Some)
+        ParsedRequest::judge(self.cut(buffer, found.length), found.line).map(Some)
     }
 
     /// The next response's head; `None` while it is incomplete. `asked` is what the request was.

@@ -42,6 +42,6 @@ pub use encode::{Encoder, FieldCase};
 pub use error::{Error, Malformed};
 pub use framing::{BodyLength, Persistence};
 pub use head::HeadParser;
-pub use lines::Limits;
-pub use request::RequestHead;
+pub use lines::HeadLimits;
+pub use request::ParsedRequest;
 pub use response::{Asked, ResponseHead};

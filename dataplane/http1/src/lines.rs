@@ -7,15 +7,15 @@ use http::HeaderMap;
 use httparse::{Error as SyntaxError, Header, ParserConfig, Status};
 
 use super::error::Malformed;
-use super::fields::{self, Span};
-use super::framing::Gathered;
+use super::fields::{self, FieldSpan};
+use super::framing::FramingFields;
 
 /// Fields for which there is room on the stack: Envoy's default limit.
 const ON_STACK: usize = 100;
 
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Number of fields.
     pub fields: usize,
     /// Bytes, from the first line to the empty one.
@@ -25,19 +25,20 @@ pub struct Limits {
 /// A head that was cut off the buffer: its bytes, and what lies where.
 pub(super) struct Cut<'a> {
     pub(super) bytes: Bytes,
-    pub(super) spans: &'a [Span],
+    pub(super) spans: &'a [FieldSpan],
     pub(super) headers: HeaderMap,
 }
 
 impl Cut<'_> {
     /// The fields as a map, and what they say about framing.
-    pub(super) fn fields(&mut self) -> Result<Gathered, Malformed> {
+    pub(super) fn fields(&mut self) -> Result<FramingFields, Malformed> {
         fields::collect(&self.bytes, self.spans, &mut self.headers)
     }
 }
 
 /// Parses the lines of a head with so many fields at most, and leaves where they lie; `None` while it is incomplete.
-pub(super) type Lines<L> = fn(&[u8], usize, &mut Vec<Span>) -> Result<Option<ParsedHead<L>>, SyntaxError>;
+pub(super) type Lines<L> =
+    fn(&[u8], usize, &mut Vec<FieldSpan>) -> Result<Option<ParsedHead<L>>, SyntaxError>;
 
 /// A first line and how long the head is.
 pub(super) struct ParsedHead<L> {
@@ -62,7 +63,7 @@ pub(super) struct StatusLine {
 pub(super) fn request_lines(
     head: &[u8],
     fields: usize,
-    spans: &mut Vec<Span>,
+    spans: &mut Vec<FieldSpan>,
 ) -> Result<Option<ParsedHead<RequestLine>>, SyntaxError> {
     let mut stack = [const { MaybeUninit::uninit() }; ON_STACK];
     let mut heap = Vec::new();
@@ -71,7 +72,7 @@ pub(super) fn request_lines(
     let status = ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, room)?;
     let Status::Complete(length) = status else { return Ok(None) };
     spans.clear();
-    spans.extend(parsed.headers.iter().map(|header| Span::of(head, header)));
+    spans.extend(parsed.headers.iter().map(|header| FieldSpan::of(head, header)));
     let line = RequestLine {
         method: fields::range(head, parsed.method.unwrap_or_default().as_bytes()),
         target: fields::range(head, parsed.path.unwrap_or_default().as_bytes()),
@@ -83,7 +84,7 @@ pub(super) fn request_lines(
 pub(super) fn response_lines(
     head: &[u8],
     fields: usize,
-    spans: &mut Vec<Span>,
+    spans: &mut Vec<FieldSpan>,
 ) -> Result<Option<ParsedHead<StatusLine>>, SyntaxError> {
     let mut stack = [const { MaybeUninit::uninit() }; ON_STACK];
     let mut heap = Vec::new();
@@ -96,7 +97,7 @@ pub(super) fn response_lines(
     let status = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, room)?;
     let Status::Complete(length) = status else { return Ok(None) };
     spans.clear();
-    spans.extend(parsed.headers.iter().map(|header| Span::of(head, header)));
+    spans.extend(parsed.headers.iter().map(|header| FieldSpan::of(head, header)));
     let line =
         StatusLine { code: parsed.code.unwrap_or_default(), minor: parsed.version.unwrap_or_default() };
     Ok(Some(ParsedHead { line, length }))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::buffer::Outbox;
-use super::encode::{Encoder, FieldCase, Place};
+use super::encode::{ChunkPosition, Encoder, FieldCase};
 use super::error::Error;
 
 /// A body and how it is framed.
@@ -47,7 +47,7 @@ impl<B: Body<Data = Bytes> + Unpin> Outgoing<B> {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
                     let last = self.body.is_end_stream();
-                    let place = if last { Place::Last } else { Place::Middle };
+                    let place = if last { ChunkPosition::Last } else { ChunkPosition::Middle };
                     let framed = self.encoder.data(&mut outbox.head, data, place)?;
                     outbox.push(framed);
                     if last {

@@ -4,13 +4,13 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::error::Malformed;
-use super::framing::{BodyLength, Gathered, Persistence};
+use super::framing::{BodyLength, FramingFields, Persistence};
 use super::lines::{Cut, RequestLine};
 use super::target;
 
 /// A request's head that was found to be in order.
 #[derive(Debug)]
-pub struct RequestHead {
+pub struct ParsedRequest {
     /// One of those that Envoy knows.
     pub method: Method,
     /// A path, an absolute URI of `http` or `https`, for OPTIONS `*`, for CONNECT a host and a port.
@@ -29,7 +29,7 @@ pub struct RequestHead {
     pub upgrades: bool,
 }
 
-impl RequestHead {
+impl ParsedRequest {
     pub(super) fn judge(mut cut: Cut<'_>, line: RequestLine) -> Result<Self, Malformed> {
         let version = if line.minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         let method = target::method(&cut.bytes[line.method])?;
@@ -61,7 +61,7 @@ impl RequestHead {
 }
 
 /// One host, whose characters name a host and a port and nothing else.
-fn check_host(gathered: &Gathered, headers: &HeaderMap) -> Result<(), Malformed> {
+fn check_host(gathered: &FramingFields, headers: &HeaderMap) -> Result<(), Malformed> {
     match gathered.hosts {
         0 => Ok(()),
         1 if headers.get(HOST).is_none_or(|host| target::is_authority(host.as_bytes())) => Ok(()),
@@ -70,7 +70,7 @@ fn check_host(gathered: &Gathered, headers: &HeaderMap) -> Result<(), Malformed>
 }
 
 /// Content of a CONNECT has no meaning (RFC 9110, section 9.3.6): what follows its head is the tunnel's.
-fn check_connect(gathered: &Gathered, headers: &mut HeaderMap) -> Result<(), Malformed> {
+fn check_connect(gathered: &FramingFields, headers: &mut HeaderMap) -> Result<(), Malformed> {
     if gathered.chunked {
         return Err(Malformed::Coding);
     }

@@ -4,7 +4,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 
 use super::error::Malformed;
-use super::framing::{BodyLength, Gathered, Persistence};
+use super::framing::{BodyLength, FramingFields, Persistence};
 use super::lines::{Cut, StatusLine};
 
 /// What the request was, as far as that decides how its response is read.
@@ -71,7 +71,7 @@ impl ResponseHead {
     }
 }
 
-fn length(gathered: &Gathered) -> BodyLength {
+fn length(gathered: &FramingFields) -> BodyLength {
     match gathered.length {
         _ if gathered.chunked => BodyLength::Chunked,
         Some(length) => BodyLength::Exact(length),
@@ -80,7 +80,7 @@ fn length(gathered: &Gathered) -> BodyLength {
 }
 
 /// As in Envoy, a length of zero is passed over where there can be no content, and anything else is refused.
-fn check_no_content(gathered: &Gathered, headers: &mut HeaderMap) -> Result<(), Malformed> {
+fn check_no_content(gathered: &FramingFields, headers: &mut HeaderMap) -> Result<(), Malformed> {
     if gathered.chunked {
         return Err(Malformed::CodingNotAllowed);
     }

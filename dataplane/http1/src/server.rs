@@ -17,21 +17,21 @@ use super::encode::{self, Encoder, FieldCase};
 use super::error::{Error, Malformed};
 use super::framing::{BodyLength, Persistence};
 use super::head::HeadParser;
-use super::lines::Limits;
+use super::lines::HeadLimits;
 use super::outgoing::{Gathered, Outgoing};
-use super::request::RequestHead;
+use super::request::ParsedRequest;
 use super::wire::Wire;
-pub use super::wire::{RequestBody, Upgrade};
+pub use super::wire::{ReceivedBody, Upgrade};
 
 /// What answers requests.
-pub trait Service<I> {
+pub trait RequestHandler<I> {
     /// The content of its answers.
     type Body: Body<Data = Bytes> + Unpin;
     /// An answer on its way.
     type Answer: Future<Output = Response<Self::Body>>;
 
     /// Answers a request. A `connection: close` in the answer ends the connection after it.
-    fn answer(&mut self, request: Request<RequestBody<I>>) -> Self::Answer;
+    fn answer(&mut self, request: Request<ReceivedBody<I>>) -> Self::Answer;
 
     /// Answers bytes that are no request; the connection ends after it.
     fn refuse(&mut self, malformed: Malformed) -> Response<Self::Body>;
@@ -41,7 +41,7 @@ pub trait Service<I> {
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How large a head may be.
-    pub limits: Limits,
+    pub limits: HeadLimits,
     /// How names of fields are written.
     pub case: FieldCase,
 }
@@ -58,7 +58,7 @@ pub enum End {
 }
 
 /// A connection. Dropping it closes it, and the body of its request with it.
-pub struct Connection<I, S: Service<I>> {
+pub struct ServerConnection<I, S: RequestHandler<I>> {
     wire: Rc<RefCell<Wire<I>>>,
     service: S,
     options: Options,
@@ -66,13 +66,13 @@ pub struct Connection<I, S: Service<I>> {
     /// The answer that is being made; the memory is kept from one to the next.
     answer: Pin<Box<Option<S::Answer>>>,
     response: Option<Outgoing<S::Body>>,
-    stage: Stage,
+    stage: ServerStage,
     exchange: Exchange,
     is_finishing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ServerStage {
     /// Between two requests, or in a head.
     Head,
     /// A request waits for its answer.
@@ -110,16 +110,16 @@ struct Exchange {
     refused: Option<Malformed>,
 }
 
-impl<I, S: Service<I>> fmt::Debug for Connection<I, S> {
+impl<I, S: RequestHandler<I>> fmt::Debug for ServerConnection<I, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 
-impl<I, S> Connection<I, S>
+impl<I, S> ServerConnection<I, S>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<I>,
+    S: RequestHandler<I>,
 {
     /// A connection on which nothing was read yet.
     pub fn new(io: I, service: S, options: Options) -> Self {
@@ -130,7 +130,7 @@ where
             parser: HeadParser::new(options.limits),
             answer: Box::pin(None),
             response: None,
-            stage: Stage::Head,
+            stage: ServerStage::Head,
             exchange: Exchange {
                 method: Method::GET,
                 version: Version::HTTP_11,
@@ -150,13 +150,13 @@ where
 
     /// Whether no request is under way.
     pub fn is_idle(&self) -> bool {
-        self.stage == Stage::Head
+        self.stage == ServerStage::Head
     }
 
     /// Whether nothing is waited for but the client's closing: a connection that is closed with bytes unread is reset,
     /// and the client may lose the answer (RFC 9112, section 9.6). How long that may take is for the caller to say.
     pub fn is_lingering(&self) -> bool {
-        self.stage == Stage::Lingering
+        self.stage == ServerStage::Lingering
     }
 
     /// What was refused, of a head or of content.
@@ -172,13 +172,13 @@ where
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Error>> {
         loop {
             match self.stage {
-                Stage::Head => match ready!(self.poll_head(cx))? {
+                ServerStage::Head => match ready!(self.poll_head(cx))? {
                     Some(head) => self.begin(head),
                     // Else there is a refusal to write.
-                    None if self.stage == Stage::Head => return self.over(End::Closed),
+                    None if self.stage == ServerStage::Head => return self.over(End::Closed),
                     None => {}
                 },
-                Stage::Answering => {
+                ServerStage::Answering => {
                     let Some(answer) = self.answer.as_mut().as_pin_mut() else {
                         return self.over(End::Closed);
                     };
@@ -190,17 +190,17 @@ where
                         Poll::Pending => return self.watch(cx),
                     }
                 }
-                Stage::Responding => match self.poll_response(cx)? {
-                    Wrote::Whole => self.stage = Stage::Written,
+                ServerStage::Responding => match self.poll_response(cx)? {
+                    Wrote::Whole => self.stage = ServerStage::Written,
                     Wrote::Waiting => return self.watch(cx),
                     Wrote::Stalled => return Poll::Pending,
                 },
-                Stage::Written => {
+                ServerStage::Written => {
                     if let Some(end) = self.written() {
                         return self.over(end);
                     }
                 }
-                Stage::Closing => {
+                ServerStage::Closing => {
                     let mut wire = self.wire.borrow_mut();
                     if let Some(io) = &mut wire.io {
                         // The peer may have gone already, which is as well.
@@ -211,9 +211,9 @@ where
                     if is_read && self.refused().is_none() {
                         return self.over(End::Closed);
                     }
-                    self.stage = Stage::Lingering;
+                    self.stage = ServerStage::Lingering;
                 }
-                Stage::Lingering => {
+                ServerStage::Lingering => {
                     let mut wire = self.wire.borrow_mut();
                     loop {
                         wire.inbox.bytes.clear();
@@ -226,13 +226,13 @@ where
                     let end = self.refused().map_or(End::Closed, End::Refused);
                     return self.over(end);
                 }
-                Stage::Over => return Poll::Ready(Ok(End::Closed)),
+                ServerStage::Over => return Poll::Ready(Ok(End::Closed)),
             }
         }
     }
 
     /// The next head; `None` at the end of the connection, and where a refusal is to be written.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RequestHead>, Error>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<ParsedRequest>, Error>> {
         let mut wire = self.wire.borrow_mut();
         loop {
             match self.parser.request(&mut wire.inbox.bytes) {
@@ -254,14 +254,14 @@ where
         }
     }
 
-    fn begin(&mut self, head: RequestHead) {
+    fn begin(&mut self, head: ParsedRequest) {
         let mut wire = self.wire.borrow_mut();
         wire.message += 1;
         wire.malformed = None;
         wire.decoder = Decoder::new(head.length, self.options.limits);
         wire.continue_owed = head.expects_continue && !wire.decoder.is_ended();
         drop(wire);
-        let mut request = Request::new(RequestBody::new(&self.wire));
+        let mut request = Request::new(ReceivedBody::new(&self.wire));
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri;
         *request.version_mut() = head.version;
@@ -272,7 +272,7 @@ where
         self.exchange.upgrades = head.upgrades;
         let answer = self.service.answer(request);
         self.answer.set(Some(answer));
-        self.stage = Stage::Answering;
+        self.stage = ServerStage::Answering;
     }
 
     /// While an answer is made: a client that goes away takes the answer with it.
@@ -342,7 +342,7 @@ where
         drop(wire);
         parts.headers.clear();
         self.parser.recycle(parts.headers);
-        self.stage = Stage::Responding;
+        self.stage = ServerStage::Responding;
         self.response = (!bodiless).then_some(Outgoing { body, encoder, case });
     }
 
@@ -404,19 +404,19 @@ where
         let goes_on = self.exchange.persistence == Persistence::KeepAlive
             && wire.malformed.is_none()
             && wire.decoder.is_ended();
-        self.stage = if goes_on { Stage::Head } else { Stage::Closing };
+        self.stage = if goes_on { ServerStage::Head } else { ServerStage::Closing };
         None
     }
 
     fn over(&mut self, end: End) -> Poll<Result<End, Error>> {
-        self.stage = Stage::Over;
+        self.stage = ServerStage::Over;
         self.answer.set(None);
         self.response = None;
         Poll::Ready(Ok(end))
     }
 }
 
-impl<I, S: Service<I>> Drop for Connection<I, S> {
+impl<I, S: RequestHandler<I>> Drop for ServerConnection<I, S> {
     fn drop(&mut self) {
         let mut wire = self.wire.borrow_mut();
         if !wire.is_handed_over {

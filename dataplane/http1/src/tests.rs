@@ -11,10 +11,10 @@ mod serving;
 
 use bytes::BytesMut;
 
-use super::{Asked, BodyLength, Decoder, HeadParser, Limits, Malformed, Piece};
+use super::{Asked, BodyLength, Decoder, HeadLimits, HeadParser, Malformed, Piece};
 
 /// Envoy's defaults.
-const LIMITS: Limits = Limits { fields: 100, bytes: 60 * 1024 };
+const LIMITS: HeadLimits = HeadLimits { fields: 100, bytes: 60 * 1024 };
 
 /// What a side of a connection takes from bytes: messages one after the other, and why it stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ enum Side {
 }
 
 /// Feeds pieces to a side, one after the other.
-fn take<'a>(side: Side, limits: Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Taken {
+fn take<'a>(side: Side, limits: HeadLimits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Taken {
     let mut reader = Reader {
         side,
         parser: HeadParser::new(limits),
@@ -67,7 +67,7 @@ fn take<'a>(side: Side, limits: Limits, pieces: impl IntoIterator<Item = &'a [u8
 struct Reader {
     side: Side,
     parser: HeadParser,
-    limits: Limits,
+    limits: HeadLimits,
     decoder: Decoder,
     buffer: BytesMut,
     messages: Vec<Message>,

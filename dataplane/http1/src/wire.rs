@@ -112,33 +112,33 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
 }
 
 /// The content of a request, which is read from the connection when it is asked for.
-pub struct RequestBody<I> {
+pub struct ReceivedBody<I> {
     wire: Rc<RefCell<Wire<I>>>,
     message: u64,
-    progress: Progress,
+    progress: ReadState,
 }
 
 /// Known with the last piece: the connection may be with the next request already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum ReadState {
     Reading,
     Whole,
     Broken,
 }
 
-impl<I> fmt::Debug for RequestBody<I> {
+impl<I> fmt::Debug for ReceivedBody<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody").field("progress", &self.progress).finish_non_exhaustive()
     }
 }
 
-impl<I> RequestBody<I> {
+impl<I> ReceivedBody<I> {
     pub(super) fn new(wire: &Rc<RefCell<Wire<I>>>) -> Self {
         let (message, is_ended) = {
             let wire = wire.borrow();
             (wire.message, wire.decoder.is_ended())
         };
-        let progress = if is_ended { Progress::Whole } else { Progress::Reading };
+        let progress = if is_ended { ReadState::Whole } else { ReadState::Reading };
         Self { wire: wire.clone(), message, progress }
     }
 
@@ -148,7 +148,7 @@ impl<I> RequestBody<I> {
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> Body for ReceivedBody<I> {
     type Data = Bytes;
     type Error = Error;
 
@@ -156,7 +156,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<I> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.progress != Progress::Reading {
+        if self.progress != ReadState::Reading {
             return Poll::Ready(None);
         }
         let (polled, is_ended) = {
@@ -166,22 +166,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<I> {
             (polled, wire.decoder.is_ended())
         };
         self.progress = match polled {
-            Err(_) => Progress::Broken,
-            Ok(_) if is_ended => Progress::Whole,
-            Ok(_) => Progress::Reading,
+            Err(_) => ReadState::Broken,
+            Ok(_) if is_ended => ReadState::Whole,
+            Ok(_) => ReadState::Reading,
         };
         Poll::Ready(polled.map(|piece| piece.map(frame)).transpose())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.progress == Progress::Whole
+        self.progress == ReadState::Whole
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.progress {
-            Progress::Whole => return SizeHint::with_exact(0),
-            Progress::Broken => return SizeHint::default(),
-            Progress::Reading => {}
+            ReadState::Whole => return SizeHint::with_exact(0),
+            ReadState::Broken => return SizeHint::default(),
+            ReadState::Reading => {}
         }
         let wire = self.wire.borrow();
         wire.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -17,7 +17,7 @@ use super::serving::{Paths, options};
 use crate::{FieldCase, client, server};
 
 type Content = UnsyncBoxBody<Bytes, Infallible>;
-type Client = client::Connection<DuplexStream, Content>;
+type Client = client::ClientConnection<DuplexStream, Content>;
 
 /// Bytes in which no part is like another.
 fn bytes(length: usize) -> Bytes {
@@ -53,7 +53,7 @@ async fn ask(client: &mut Client, path: &'static str, content: Content) -> Bytes
 
 async fn echo_through(pipe: usize) {
     let (client, server) = duplex(pipe);
-    let mut server = server::Connection::new(server, Paths::default(), options());
+    let mut server = server::ServerConnection::new(server, Paths::default(), options());
     let mut client = Client::new(client, client::Options { limits: LIMITS, case: FieldCase::Lower });
     let asked = async {
         for path in ["/collect", "/echo"] {

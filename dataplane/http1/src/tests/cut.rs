@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::messages::{REQUESTS, RESPONSES};
 use super::{LIMITS, Side, take};
-use crate::{Asked, Limits};
+use crate::{Asked, HeadLimits};
 
-const SMALL: Limits = Limits { fields: 4, bytes: 120 };
+const SMALL: HeadLimits = HeadLimits { fields: 4, bytes: 120 };
 
-fn assert_cuts_alike(side: Side, limits: Limits, bytes: &[u8]) {
+fn assert_cuts_alike(side: Side, limits: HeadLimits, bytes: &[u8]) {
     let whole = take(side, limits, [bytes]);
     for at in 0..=bytes.len() {
         let (one, two) = bytes.split_at(at);

@@ -2,7 +2,7 @@
 
 use super::messages::REQUESTS;
 use super::{LIMITS, Side, Taken, requests, take};
-use crate::{Limits, Malformed};
+use crate::{HeadLimits, Malformed};
 
 fn one(bytes: &[u8]) -> super::Message {
     let Taken { mut messages, refused, left } = requests(bytes);
@@ -256,7 +256,7 @@ fn bounds_what_a_peer_may_send_beside_data() {
 
 #[test]
 fn bounds_heads() {
-    let small = Limits { fields: 3, bytes: 100 };
+    let small = HeadLimits { fields: 3, bytes: 100 };
     let of = |bytes: &[u8]| take(Side::Server, small, [bytes]).refused;
     assert_eq!(of(b"GET / HTTP/1.1\r\nhost: a\r\nb: c\r\nd: e\r\n\r\n"), None);
     assert_eq!(
@@ -266,7 +266,7 @@ fn bounds_heads() {
     let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(100));
     assert_eq!(of(long.as_bytes()), Some(Malformed::TooLarge));
     assert_eq!(of(&[b'G'; 100]), Some(Malformed::TooLarge));
-    let many = Limits { fields: 300, bytes: 60_000 };
+    let many = HeadLimits { fields: 300, bytes: 60_000 };
     let fields: String = (0..299).map(|n| format!("x-{n}: y\r\n")).collect();
     let bytes = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
     assert_eq!(

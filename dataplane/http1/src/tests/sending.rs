@@ -12,14 +12,14 @@ use http_body_util::{Full, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::LIMITS;
-use crate::client::{Connection, Options};
+use crate::client::{ClientConnection, Options};
 use crate::{Error, FieldCase};
 
-type Client<B = Full<Bytes>> = Connection<DuplexStream, B>;
+type Client<B = Full<Bytes>> = ClientConnection<DuplexStream, B>;
 
 fn pair<B: Body<Data = Bytes> + Unpin>() -> (Client<B>, DuplexStream) {
     let (client, server) = duplex(4096);
-    (Connection::new(client, Options { limits: LIMITS, case: FieldCase::Lower }), server)
+    (ClientConnection::new(client, Options { limits: LIMITS, case: FieldCase::Lower }), server)
 }
 
 fn request(method: Method, target: &str, body: &'static str) -> Request<Full<Bytes>> {
@@ -230,7 +230,7 @@ async fn hands_over_a_tunnel_with_what_was_read_ahead() {
 #[tokio::test]
 async fn writes_names_in_title_case_where_that_is_asked_for() {
     let (client, mut server) = duplex(4096);
-    let mut client = Connection::new(client, Options { limits: LIMITS, case: FieldCase::Title });
+    let mut client = ClientConnection::new(client, Options { limits: LIMITS, case: FieldCase::Title });
     let mut headers = HeaderMap::new();
     headers.insert("x-one-two", "a".parse().unwrap());
     client.send_parts(&Method::POST, &"/".parse().unwrap(), &headers, Full::new(Bytes::from_static(b"x")));

@@ -12,13 +12,13 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::LIMITS;
-use crate::server::{Connection, End, Options, RequestBody, Service, Upgrade};
+use crate::server::{End, Options, ReceivedBody, RequestHandler, ServerConnection, Upgrade};
 use crate::{Error, FieldCase, Malformed};
 
 /// The content of an answer: known, or that of the request.
 pub(super) enum Reply {
     Full(Full<Bytes>),
-    Echo(RequestBody<DuplexStream>),
+    Echo(ReceivedBody<DuplexStream>),
 }
 
 impl Body for Reply {
@@ -59,11 +59,11 @@ pub(super) struct Paths {
     upgrade: Rc<RefCell<Option<Upgrade<DuplexStream>>>>,
 }
 
-impl Service<DuplexStream> for Paths {
+impl RequestHandler<DuplexStream> for Paths {
     type Body = Reply;
     type Answer = Pin<Box<dyn Future<Output = Response<Reply>>>>;
 
-    fn answer(&mut self, request: Request<RequestBody<DuplexStream>>) -> Self::Answer {
+    fn answer(&mut self, request: Request<ReceivedBody<DuplexStream>>) -> Self::Answer {
         *self.upgrade.borrow_mut() = Some(request.body().upgrade());
         Box::pin(async move {
             match request.uri().path() {
@@ -99,7 +99,7 @@ async fn talk(sent: &[u8]) -> (String, Result<End, Error>) {
     let (mut client, server) = duplex(1024);
     let sent = sent.to_vec();
     let served = async move {
-        let mut connection = Connection::new(server, Paths::default(), options());
+        let mut connection = ServerConnection::new(server, Paths::default(), options());
         std::future::poll_fn(|cx| connection.poll(cx)).await
     };
     let asked = async move {
@@ -170,7 +170,7 @@ async fn asks_for_content_that_waits_to_be_asked_for() {
     let waiting = b"POST /collect HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     let (mut client, server) = duplex(1024);
     let served = async move {
-        let mut connection = Connection::new(server, Paths::default(), options());
+        let mut connection = ServerConnection::new(server, Paths::default(), options());
         std::future::poll_fn(|cx| connection.poll(cx)).await
     };
     let asked = async move {
@@ -208,7 +208,7 @@ async fn nothing_is_found_behind_content_that_is_refused() {
 async fn a_client_that_goes_away_ends_an_answer_that_waits() {
     let (mut client, server) = duplex(1024);
     client.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nab").await.unwrap();
-    let mut connection = Connection::new(server, Paths::default(), options());
+    let mut connection = ServerConnection::new(server, Paths::default(), options());
     let served = std::future::poll_fn(|cx| connection.poll(cx));
     let gone = async {
         let mut head = [0; 15];
@@ -246,7 +246,7 @@ async fn a_body_whose_connection_is_gone_ends_with_an_error() {
     let (mut client, server) = duplex(1024);
     client.write_all(b"POST /never HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc").await.unwrap();
     let kept = Rc::new(RefCell::new(None));
-    let mut connection = Connection::new(server, Keeps(kept.clone()), options());
+    let mut connection = ServerConnection::new(server, Keeps(kept.clone()), options());
     std::future::poll_fn(|cx| {
         assert!(connection.poll(cx).is_pending());
         Poll::Ready(())
@@ -260,13 +260,13 @@ async fn a_body_whose_connection_is_gone_ends_with_an_error() {
 }
 
 /// Keeps a request's content beyond its connection.
-struct Keeps(Rc<RefCell<Option<RequestBody<DuplexStream>>>>);
+struct Keeps(Rc<RefCell<Option<ReceivedBody<DuplexStream>>>>);
 
-impl Service<DuplexStream> for Keeps {
+impl RequestHandler<DuplexStream> for Keeps {
     type Body = Reply;
     type Answer = std::future::Pending<Response<Reply>>;
 
-    fn answer(&mut self, request: Request<RequestBody<DuplexStream>>) -> Self::Answer {
+    fn answer(&mut self, request: Request<ReceivedBody<DuplexStream>>) -> Self::Answer {
         *self.0.borrow_mut() = Some(request.into_body());
         std::future::pending()
     }
@@ -285,7 +285,7 @@ async fn becomes_a_tunnel_only_after_it_has_said_so() {
         .unwrap();
     let paths = Paths::default();
     let upgrade = paths.upgrade.clone();
-    let mut connection = Connection::new(server, paths, options());
+    let mut connection = ServerConnection::new(server, paths, options());
     let ended = std::future::poll_fn(|cx| connection.poll(cx)).await;
     assert!(matches!(ended, Ok(End::Upgraded)), "{ended:?}");
     drop(connection);
@@ -307,7 +307,7 @@ async fn a_refused_upgrade_leaves_what_follows_to_be_judged() {
 #[tokio::test]
 async fn finishes_when_idle_or_after_its_answer() {
     let (mut client, server) = duplex(1024);
-    let mut connection = Connection::new(server, Paths::default(), options());
+    let mut connection = ServerConnection::new(server, Paths::default(), options());
     connection.finish();
     client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     // It is idle, and nothing was read yet: it ends without a look.

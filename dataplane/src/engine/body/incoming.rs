@@ -13,7 +13,7 @@ use super::error::BodyError;
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// Read from the caller's connection when it is asked for.
-    Http1(weft_http1::server::RequestBody<ObservedStream>),
+    Http1(weft_http1::server::ReceivedBody<ObservedStream>),
     /// A stream's.
     Http2(hyper::body::Incoming),
 }

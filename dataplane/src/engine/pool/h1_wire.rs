@@ -16,16 +16,16 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use weft_http1::client::{Connection, Options};
-use weft_http1::{Error, FieldCase, Limits};
+use weft_http1::client::{ClientConnection, Options};
+use weft_http1::{Error, FieldCase, HeadLimits};
 
 use super::super::body::RequestBody;
 use super::super::stream::Stream;
 
 /// What a response's head may be at most: Envoy's defaults.
-const LIMITS: Limits = Limits { fields: 100, bytes: 80 * 1024 };
+const LIMITS: HeadLimits = HeadLimits { fields: 100, bytes: 80 * 1024 };
 
-type Http = Connection<Stream, RequestBody>;
+type Http = ClientConnection<Stream, RequestBody>;
 
 /// An h1 connection, shared by the request that uses it and the connection's own task.
 pub(super) struct H1Wire {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use weft_http1::server::{self, Connection, End, RequestBody};
+use weft_http1::server::{self, End, ReceivedBody, ServerConnection};
 use weft_http1::{FieldCase, Malformed};
 
 use super::super::body::Incoming;
@@ -28,9 +28,9 @@ where
     A: Future<Output = Response<ResponseBody>>,
 {
     let case = if manager.http1.title_case_headers { FieldCase::Title } else { FieldCase::Lower };
-    let heads = weft_http1::Limits { fields: manager.limits.headers, bytes: manager.limits.header_bytes };
+    let heads = weft_http1::HeadLimits { fields: manager.limits.headers, bytes: manager.limits.header_bytes };
     let service = Service { connection, limits, answer };
-    Connection::new(io, service, server::Options { limits: heads, case })
+    ServerConnection::new(io, service, server::Options { limits: heads, case })
 }
 
 struct Service<F> {
@@ -39,7 +39,7 @@ struct Service<F> {
     answer: F,
 }
 
-impl<F, A> server::Service<ObservedStream> for Service<F>
+impl<F, A> server::RequestHandler<ObservedStream> for Service<F>
 where
     F: FnMut(Request<Incoming>) -> A,
     A: Future<Output = Response<ResponseBody>>,
@@ -47,7 +47,7 @@ where
     type Body = ResponseBody;
     type Answer = A;
 
-    fn answer(&mut self, request: Request<RequestBody<ObservedStream>>) -> A {
+    fn answer(&mut self, request: Request<ReceivedBody<ObservedStream>>) -> A {
         (self.answer)(request.map(Incoming::Http1))
     }
 
@@ -56,7 +56,7 @@ where
     }
 }
 
-impl<S: server::Service<ObservedStream>> Driven for Connection<ObservedStream, S> {
+impl<S: server::RequestHandler<ObservedStream>> Driven for ServerConnection<ObservedStream, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         Self::poll(self, cx).map(|ended| match ended {
             Ok(End::Closed | End::Upgraded) => Ended::Well,
