@@ -23,7 +23,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use query::Query;
+use query::QueryParameters;
 use response::AdminResponse;
 
 /// Reading a request's head takes at most this long.
@@ -77,7 +77,7 @@ async fn answer(
     request: Request<Incoming>,
     handle: ControlHandle,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let query = QueryParameters::parse(request.uri().query().unwrap_or_default());
     let page = route(request.method(), request.uri().path(), &query, &handle).await;
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = page.status;
@@ -92,7 +92,7 @@ async fn answer(
 pub(crate) async fn route(
     method: &Method,
     path: &str,
-    query: &Query,
+    query: &QueryParameters,
     handle: &ControlHandle,
 ) -> AdminResponse {
     let changes = ["/logging", "/drain_listeners", "/quitquitquit", "/healthcheck/fail", "/healthcheck/ok"];

@@ -1,6 +1,6 @@
 //! Which endpoint gets the next request.
 //!
-//! A [`Balancer`] belongs to one worker and one cluster: its counts of active requests are plain cells. It looks at
+//! A [`Picker`] belongs to one worker and one cluster: its counts of active requests are plain cells. It looks at
 //! the cluster's [`Outliers`] by one relaxed load for each pick and sorts its endpoints anew only when something
 //! changed.
 //!
@@ -31,7 +31,7 @@ pub use options::{BalanceOptions, LbPolicy};
 
 /// One worker's view of one cluster's endpoints.
 #[derive(Debug)]
-pub struct Balancer {
+pub struct Picker {
     options: BalanceOptions,
     endpoints: Arc<Endpoints>,
     outliers: Arc<Outliers>,
@@ -42,7 +42,7 @@ pub struct Balancer {
     panics: u64,
 }
 
-impl Balancer {
+impl Picker {
     /// A balancer over `endpoints`; `outliers` has them in the same order. Different seeds keep workers from asking
     /// the same endpoint at the same time.
     pub fn new(
@@ -140,7 +140,7 @@ impl Drop for ActiveRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outlier::{Outcome, OutlierDetection};
+    use crate::outlier::{AttemptOutcome, OutlierDetection};
     use crate::runtime::{Endpoint, Health};
     use std::time::Instant;
 
@@ -156,21 +156,21 @@ mod tests {
         }
     }
 
-    fn active(balancer: &Balancer, at: usize) -> u32 {
+    fn active(balancer: &Picker, at: usize) -> u32 {
         balancer.loads[at].get()
     }
 
-    fn balancer(policy: LbPolicy, list: Vec<Endpoint>) -> Balancer {
+    fn balancer(policy: LbPolicy, list: Vec<Endpoint>) -> Picker {
         let outliers = Outliers::new(None, list.iter().map(|e| e.address), Instant::now());
         let endpoints = Arc::new(Endpoints { list, overprovisioning: 140 });
-        Balancer::new(BalanceOptions { policy, panic_threshold: 50 }, endpoints, Arc::new(outliers), 7)
+        Picker::new(BalanceOptions { policy, panic_threshold: 50 }, endpoints, Arc::new(outliers), 7)
     }
 
     fn healthy(weights: &[u32]) -> Vec<Endpoint> {
         weights.iter().zip(1..).map(|(weight, port)| endpoint(port, *weight, Health::Healthy, 0)).collect()
     }
 
-    fn tally(balancer: &mut Balancer, picks: usize) -> Vec<usize> {
+    fn tally(balancer: &mut Picker, picks: usize) -> Vec<usize> {
         let mut counts = vec![0; balancer.endpoints.list.len()];
         for _ in 0..picks {
             if let Some(at) = balancer.pick() {
@@ -285,10 +285,10 @@ mod tests {
         let outliers =
             Arc::new(Outliers::new(Some(OutlierDetection::default()), list.iter().map(|e| e.address), now));
         let endpoints = Arc::new(Endpoints { list, overprovisioning: 0 });
-        let mut balancer = Balancer::new(BalanceOptions::default(), endpoints, outliers.clone(), 1);
+        let mut balancer = Picker::new(BalanceOptions::default(), endpoints, outliers.clone(), 1);
         assert_eq!(tally(&mut balancer, 10)[4], 1);
         for _ in 0..5 {
-            outliers.report(4, Outcome::Answered(503), now);
+            outliers.report(4, AttemptOutcome::Answered(503), now);
         }
         assert_eq!(tally(&mut balancer, 90)[4], 0);
     }

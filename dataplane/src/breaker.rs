@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a breaker limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
+pub enum BreakerResource {
     /// Upstream connections.
     Connections,
     /// Requests that wait for a connection.
@@ -20,8 +20,12 @@ pub enum Resource {
     Retries,
 }
 
-const KINDS: [Resource; 4] =
-    [Resource::Connections, Resource::Pending, Resource::Requests, Resource::Retries];
+const KINDS: [BreakerResource; 4] = [
+    BreakerResource::Connections,
+    BreakerResource::Pending,
+    BreakerResource::Requests,
+    BreakerResource::Retries,
+];
 
 /// The limits of one cluster at one priority. The default is Envoy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +48,12 @@ impl Default for Thresholds {
 
 impl Thresholds {
     /// The limit on `resource`.
-    pub fn limit(&self, resource: Resource) -> u32 {
+    pub fn limit(&self, resource: BreakerResource) -> u32 {
         match resource {
-            Resource::Connections => self.max_connections,
-            Resource::Pending => self.max_pending,
-            Resource::Requests => self.max_requests,
-            Resource::Retries => self.max_retries,
+            BreakerResource::Connections => self.max_connections,
+            BreakerResource::Pending => self.max_pending,
+            BreakerResource::Requests => self.max_requests,
+            BreakerResource::Retries => self.max_retries,
         }
     }
 }
@@ -63,7 +67,7 @@ struct Padded(AtomicU32);
 pub struct Usage([Padded; 4]);
 
 impl Usage {
-    fn slot(&self, resource: Resource) -> &AtomicU32 {
+    fn slot(&self, resource: BreakerResource) -> &AtomicU32 {
         &self.0[resource as usize].0
     }
 }
@@ -89,7 +93,7 @@ impl Breaker {
 
     /// Claims one unit; false when the limit is reached. Each claim is given back by [`Breaker::release`].
     #[must_use]
-    pub fn try_claim(&self, resource: Resource) -> bool {
+    pub fn try_claim(&self, resource: BreakerResource) -> bool {
         let slot = self.usage.slot(resource);
         if slot.fetch_add(1, Ordering::Relaxed) < self.thresholds.limit(resource) {
             return true;
@@ -99,27 +103,27 @@ impl Breaker {
     }
 
     /// Claims one unit whatever the limit says: what Envoy does for the first connection to a host.
-    pub fn claim(&self, resource: Resource) {
+    pub fn claim(&self, resource: BreakerResource) {
         self.usage.slot(resource).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gives back a claim.
-    pub fn release(&self, resource: Resource) {
+    pub fn release(&self, resource: BreakerResource) {
         self.usage.slot(resource).fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Units in use.
-    pub fn in_use(&self, resource: Resource) -> u32 {
+    pub fn in_use(&self, resource: BreakerResource) -> u32 {
         self.usage.slot(resource).load(Ordering::Relaxed)
     }
 
     /// Units left below the limit.
-    pub fn remaining(&self, resource: Resource) -> u32 {
+    pub fn remaining(&self, resource: BreakerResource) -> u32 {
         self.thresholds.limit(resource).saturating_sub(self.in_use(resource))
     }
 
     /// Whether the next claim would be refused.
-    pub fn is_open(&self, resource: Resource) -> bool {
+    pub fn is_open(&self, resource: BreakerResource) -> bool {
         self.remaining(resource) == 0
     }
 
@@ -128,7 +132,7 @@ impl Breaker {
     }
 
     /// Every resource with its use and whether it is exhausted, for the gauges of a scrape.
-    pub fn readings(&self) -> impl Iterator<Item = (Resource, u32, bool)> + '_ {
+    pub fn readings(&self) -> impl Iterator<Item = (BreakerResource, u32, bool)> + '_ {
         KINDS.into_iter().map(|kind| (kind, self.in_use(kind), self.is_open(kind)))
     }
 }
@@ -138,18 +142,18 @@ impl Breaker {
 #[derive(Debug)]
 pub struct Permit<B: Deref<Target = Breaker>> {
     breaker: B,
-    resource: Resource,
+    resource: BreakerResource,
 }
 
 impl<B: Deref<Target = Breaker>> Permit<B> {
     /// Claims one unit of `resource`, or nothing when the limit is reached.
-    pub fn try_new(breaker: B, resource: Resource) -> Option<Self> {
+    pub fn try_new(breaker: B, resource: BreakerResource) -> Option<Self> {
         // Made only after the claim: dropping one gives a claim back.
         breaker.try_claim(resource).then(|| Self { breaker, resource })
     }
 
     /// Claims one unit whatever the limit says.
-    pub fn new(breaker: B, resource: Resource) -> Self {
+    pub fn new(breaker: B, resource: BreakerResource) -> Self {
         breaker.claim(resource);
         Self { breaker, resource }
     }
@@ -168,31 +172,31 @@ mod tests {
     #[test]
     fn refuses_the_claim_beyond_the_limit_and_accepts_after_a_release() {
         let breaker = Breaker::new(Thresholds { max_requests: 2, ..Thresholds::default() });
-        let first = Permit::try_new(&breaker, Resource::Requests).unwrap();
-        let _second = Permit::try_new(&breaker, Resource::Requests).unwrap();
-        assert!(Permit::try_new(&breaker, Resource::Requests).is_none());
-        assert!(breaker.is_open(Resource::Requests));
-        assert!(!breaker.is_open(Resource::Retries));
+        let first = Permit::try_new(&breaker, BreakerResource::Requests).unwrap();
+        let _second = Permit::try_new(&breaker, BreakerResource::Requests).unwrap();
+        assert!(Permit::try_new(&breaker, BreakerResource::Requests).is_none());
+        assert!(breaker.is_open(BreakerResource::Requests));
+        assert!(!breaker.is_open(BreakerResource::Retries));
         drop(first);
-        assert!(Permit::try_new(&breaker, Resource::Requests).is_some());
-        assert_eq!(breaker.in_use(Resource::Requests), 1);
+        assert!(Permit::try_new(&breaker, BreakerResource::Requests).is_some());
+        assert_eq!(breaker.in_use(BreakerResource::Requests), 1);
     }
 
     #[test]
     fn a_limit_of_zero_refuses_everything() {
         let breaker = Breaker::new(Thresholds { max_retries: 0, ..Thresholds::default() });
-        assert!(!breaker.try_claim(Resource::Retries));
-        assert_eq!(breaker.in_use(Resource::Retries), 0);
+        assert!(!breaker.try_claim(BreakerResource::Retries));
+        assert_eq!(breaker.in_use(BreakerResource::Retries), 0);
     }
 
     #[test]
     fn keeps_what_is_in_use_when_the_limits_change() {
         let breaker = Breaker::new(Thresholds::default());
-        breaker.claim(Resource::Connections);
+        breaker.claim(BreakerResource::Connections);
         let tighter = breaker.with_thresholds(Thresholds { max_connections: 1, ..Thresholds::default() });
-        assert!(!tighter.try_claim(Resource::Connections));
-        breaker.release(Resource::Connections);
-        assert!(tighter.try_claim(Resource::Connections));
+        assert!(!tighter.try_claim(BreakerResource::Connections));
+        breaker.release(BreakerResource::Connections);
+        assert!(tighter.try_claim(BreakerResource::Connections));
     }
 
     #[test]
@@ -203,17 +207,17 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
-                        if breaker.try_claim(Resource::Requests) {
+                        if breaker.try_claim(BreakerResource::Requests) {
                             most.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             held.fetch_sub(1, Ordering::SeqCst);
-                            breaker.release(Resource::Requests);
+                            breaker.release(BreakerResource::Requests);
                         }
                     }
                 });
             }
         });
         assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
-        assert_eq!(breaker.in_use(Resource::Requests), 0);
+        assert_eq!(breaker.in_use(BreakerResource::Requests), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::runtime::{RouteSource, Runtime, Terminal};
 
 /// What a caller wants to see.
 #[derive(Debug, Default)]
-pub struct Selection {
+pub struct DumpFilter {
     /// `resource`: one list, such as `dynamic_active_clusters`.
     pub resource: Option<String>,
     /// `name_regex`.
@@ -30,7 +30,7 @@ const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";
 
 /// The whole dump, or the part that was asked for.
 #[must_use]
-pub fn render(state: &ControlState<'_>, selection: &Selection) -> Value {
+pub fn render(state: &ControlState<'_>, selection: &DumpFilter) -> Value {
     let ControlState { world, bootstrap, runtime, started, .. } = *state;
     // Held for the whole dump, given back after it.
     let _descriptors = weft_api::json::descriptors();
@@ -60,11 +60,11 @@ pub fn render(state: &ControlState<'_>, selection: &Selection) -> Value {
     }
 }
 
-fn chosen(selection: &Selection, name: &str) -> bool {
+fn chosen(selection: &DumpFilter, name: &str) -> bool {
     selection.names.as_ref().is_none_or(|regex| regex.is_match(name))
 }
 
-fn clusters(world: &World, selection: &Selection) -> Value {
+fn clusters(world: &World, selection: &DumpFilter) -> Value {
     let (mut fixed, mut active, mut warming) = (Vec::new(), Vec::new(), Vec::new());
     for (name, entry) in world.clusters.iter().filter(|(name, _)| chosen(selection, name)) {
         let refused = entry.refused.as_ref().map(|refused| error_state(ResourceKind::Cluster, refused));
@@ -90,7 +90,7 @@ fn clusters(world: &World, selection: &Selection) -> Value {
     })
 }
 
-fn listeners(world: &World, selection: &Selection) -> Value {
+fn listeners(world: &World, selection: &DumpFilter) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
     for (name, entry) in world.listeners.iter().filter(|(name, _)| chosen(selection, name)) {
         if let Some(accepted) =
@@ -131,7 +131,7 @@ fn listener_state<T>(accepted: &Accepted<Arc<T>>) -> Value {
 }
 
 /// Each with the virtual hosts that came by themselves, as Envoy shows them; of those only what was refused stands alone.
-fn routes(world: &World, selection: &Selection) -> Value {
+fn routes(world: &World, selection: &DumpFilter) -> Value {
     let configurations = world.routes.iter().filter(|((_, name), _)| chosen(selection, name));
     let configurations = configurations.filter_map(|(key, child)| {
         let mut shown = child_state(ResourceKind::Route, "route_config", child)?;
@@ -169,7 +169,7 @@ fn with_virtual_hosts(world: &World, name: &str, configuration: &[u8]) -> Vec<u8
     whole
 }
 
-fn endpoints(world: &World, selection: &Selection) -> Value {
+fn endpoints(world: &World, selection: &DumpFilter) -> Value {
     let dynamic: Vec<Value> = world
         .endpoints
         .iter()
@@ -183,7 +183,7 @@ fn endpoints(world: &World, selection: &Selection) -> Value {
     })
 }
 
-fn secrets(world: &World, selection: &Selection) -> Value {
+fn secrets(world: &World, selection: &DumpFilter) -> Value {
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
     for ((_, name), child) in world.secrets.iter().filter(|((_, name), _)| chosen(selection, name)) {
         let Some(accepted) = &child.accepted else { continue };

@@ -24,8 +24,8 @@ use weft_api::ResourceKind;
 use weft_xds::transport::client::{Notice, XdsClient};
 
 use crate::bootstrap::Bootstrap;
-use crate::decode::{ClusterPlan, Secrets};
-use crate::dns::{Answer, Resolver};
+use crate::decode::{ClusterPlan, KnownSecrets};
+use crate::dns::{LookupResult, Resolver};
 use crate::engine::Engine;
 use crate::identity::{Identity, IdentityDir};
 use crate::rejection::Rejection;
@@ -161,7 +161,7 @@ pub struct Control {
     /// The certificate of a joined workload, renewed by the rotation task; `None` where a bootstrap file names secrets.
     identity: Option<watch::Receiver<Arc<Identity>>>,
     /// Publishes the secrets in use to connections that the control thread makes itself.
-    secrets: watch::Sender<Arc<Secrets>>,
+    secrets: watch::Sender<Arc<KnownSecrets>>,
     /// The xDS stream: what to subscribe to goes out, responses come in. `None` without one, and when it has ended.
     stream: Option<(XdsClient, mpsc::Receiver<Notice>)>,
     /// What the stream was asked for by name.
@@ -174,7 +174,7 @@ pub struct Control {
     queries: mpsc::Receiver<ControlQuery>,
     /// Resolves the names of DNS clusters; its answers come by `answers`.
     resolver: Resolver,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<LookupResult>,
     /// Watches files with discovery responses; their content comes by `file_updates`.
     watchers: Watchers,
     file_updates: mpsc::Receiver<FileUpdate>,
@@ -262,7 +262,7 @@ impl Control {
 
     /// The secrets of the moment, for connections that the control thread makes itself.
     #[must_use]
-    pub fn secrets(&self) -> watch::Receiver<Arc<Secrets>> {
+    pub fn secrets(&self) -> watch::Receiver<Arc<KnownSecrets>> {
         self.secrets.subscribe()
     }
 

@@ -23,7 +23,7 @@ use envoy_types::pb::envoy::config::core::v3::ConfigSource as PbConfigSource;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 
 use crate::rejection::{Notes, Rejection};
-use crate::stats::Registry;
+use crate::stats::StatsRegistry;
 
 mod access_log;
 mod balancing;
@@ -54,7 +54,7 @@ pub use fields::EndpointHost;
 pub use listener::ListenerPlan;
 pub use resource::{DecodedResource, decode, name_of};
 pub use route::{lone_virtual_host, route_config};
-pub use tls::{SecretPlan, Secrets};
+pub use tls::{KnownSecrets, SecretPlan};
 
 /// What decoding writes to besides its result.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct DecodeContext<'a> {
     /// Fields that have no effect.
     pub notes: Notes,
     /// Where statistics get their ids.
-    pub registry: &'a mut Registry,
+    pub registry: &'a mut StatsRegistry,
 }
 
 /// Where a referenced resource comes from.
@@ -76,7 +76,7 @@ pub enum ConfigSource {
 
 /// A resource that another one names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reference {
+pub struct ResourceReference {
     /// Where it comes from.
     pub source: ConfigSource,
     pub name: Arc<str>,
@@ -84,7 +84,7 @@ pub struct Reference {
     pub fetch_timeout: Option<Duration>,
 }
 
-impl Reference {
+impl ResourceReference {
     fn decode(name: &str, source: Option<&PbConfigSource>, field: &str) -> Result<Self, Rejection> {
         let missing = || Rejection::new(field, "a config source is needed");
         let config = source.ok_or_else(missing)?;

@@ -43,7 +43,7 @@ impl LookupFamily {
 
 /// A name to look up, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct Lookup {
     pub name: Arc<str>,
     /// The port that its addresses get.
     pub port: u16,
@@ -57,9 +57,9 @@ pub struct Question {
 
 /// What a look-up gave; no addresses when it failed and none were known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct LookupResult {
     /// What was asked.
-    pub question: Question,
+    pub question: Lookup,
     /// The addresses, in order.
     pub addresses: Vec<SocketAddr>,
 }
@@ -67,19 +67,19 @@ pub struct Answer {
 /// The tasks that look names up.
 #[derive(Debug)]
 pub struct Resolver {
-    running: HashMap<Question, AbortHandle>,
-    answers: mpsc::Sender<Answer>,
+    running: HashMap<Lookup, AbortHandle>,
+    answers: mpsc::Sender<LookupResult>,
 }
 
 impl Resolver {
     /// A resolver that reports to `answers`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<Answer>) -> Self {
+    pub fn new(answers: mpsc::Sender<LookupResult>) -> Self {
         Self { running: HashMap::new(), answers }
     }
 
     /// Looks a name up from now on.
-    pub fn ask(&mut self, question: Question) {
+    pub fn ask(&mut self, question: Lookup) {
         let answers = &self.answers;
         self.running.entry(question).or_insert_with_key(|question| {
             tokio::task::spawn(look_up(question.clone(), answers.clone())).abort_handle()
@@ -87,7 +87,7 @@ impl Resolver {
     }
 
     /// Looks it up no longer.
-    pub fn cease(&mut self, question: &Question) {
+    pub fn cease(&mut self, question: &Lookup) {
         if let Some(task) = self.running.remove(question) {
             task.abort();
         }
@@ -100,7 +100,7 @@ impl Drop for Resolver {
     }
 }
 
-async fn look_up(question: Question, answers: mpsc::Sender<Answer>) {
+async fn look_up(question: Lookup, answers: mpsc::Sender<LookupResult>) {
     let mut last: Option<Vec<SocketAddr>> = None;
     loop {
         let found = tokio::net::lookup_host((&*question.name, question.port)).await;
@@ -113,7 +113,7 @@ async fn look_up(question: Question, answers: mpsc::Sender<Answer>) {
         };
         if last.as_ref() != Some(&addresses) {
             last = Some(addresses.clone());
-            if answers.send(Answer { question: question.clone(), addresses }).await.is_err() {
+            if answers.send(LookupResult { question: question.clone(), addresses }).await.is_err() {
                 return;
             }
         }
@@ -121,7 +121,7 @@ async fn look_up(question: Question, answers: mpsc::Sender<Answer>) {
     }
 }
 
-fn choose(found: Vec<SocketAddr>, question: &Question) -> Vec<SocketAddr> {
+fn choose(found: Vec<SocketAddr>, question: &Lookup) -> Vec<SocketAddr> {
     let mut chosen = question.family.choose(found);
     if question.logical {
         chosen.truncate(1);
@@ -133,8 +133,8 @@ fn choose(found: Vec<SocketAddr>, question: &Question) -> Vec<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn question(family: LookupFamily, logical: bool) -> Question {
-        Question { name: "localhost".into(), port: 80, family, logical, refresh: Duration::from_secs(5) }
+    fn question(family: LookupFamily, logical: bool) -> Lookup {
+        Lookup { name: "localhost".into(), port: 80, family, logical, refresh: Duration::from_secs(5) }
     }
 
     fn both() -> Vec<SocketAddr> {

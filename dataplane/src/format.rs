@@ -1,6 +1,6 @@
 //! Envoy's format strings: access logs, header values and the bodies of local replies.
 //!
-//! A [`Format`] is parsed once; rendering reads a [`Context`] of borrowed facts and writes into a buffer that the
+//! A [`Format`] is parsed once; rendering reads a [`FormatContext`] of borrowed facts and writes into a buffer that the
 //! caller keeps. A command that Envoy has and whose subject does not exist in this proxy (dynamic metadata, filter
 //! state) parses and renders as absent; a command that is unknown is an error.
 
@@ -16,14 +16,14 @@ mod time;
 
 use std::borrow::Cow;
 
-pub use context::{Context, DownstreamInfo, Timing, UpstreamInfo};
+pub use context::{DownstreamInfo, FormatContext, Timing, UpstreamInfo};
 pub(crate) use filter::Comparison;
 pub use filter::{AccessLogFilter, ConnectionFact};
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
 pub(crate) use needs::LogNeeds;
 pub use parse::FormatError;
-use part::{Part, render_parts};
+use part::{FormatPart, render_parts};
 
 /// Envoy's default access log format.
 pub const DEFAULT_ACCESS_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% \
@@ -34,14 +34,14 @@ pub const DEFAULT_ACCESS_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENV
 /// A format that is ready to render.
 #[derive(Clone, Debug)]
 pub struct Format {
-    body: Body,
+    body: FormatBody,
     omit_empty: bool,
     content_type: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
-enum Body {
-    Text(Vec<Part>),
+enum FormatBody {
+    Text(Vec<FormatPart>),
     Json(Node),
 }
 
@@ -57,14 +57,14 @@ impl Format {
     /// # Errors
     /// A command that is unknown or cut off.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
-        Ok(Self { body: Body::Text(parse::parts(text)?), omit_empty: false, content_type: None })
+        Ok(Self { body: FormatBody::Text(parse::parts(text)?), omit_empty: false, content_type: None })
     }
 
     /// A JSON format, one object a line: a string that is one command becomes a number where the command is one, and
     /// null where it has no value.
     #[must_use]
     pub(crate) fn json(object: Node) -> Self {
-        Self { body: Body::Json(object), omit_empty: false, content_type: None }
+        Self { body: FormatBody::Json(object), omit_empty: false, content_type: None }
     }
 
     /// The same format, which leaves out what is absent: `omit_empty_values`.
@@ -81,10 +81,10 @@ impl Format {
 
     /// The text, where the format has no command.
     pub fn as_literal(&self) -> Option<Cow<'_, str>> {
-        let Body::Text(parts) = &self.body else { return None };
+        let FormatBody::Text(parts) = &self.body else { return None };
         match parts.as_slice() {
             [] => Some("".into()),
-            [Part::Literal(text)] => Some((&**text).into()),
+            [FormatPart::Literal(text)] => Some((&**text).into()),
             _ => None,
         }
     }
@@ -92,24 +92,26 @@ impl Format {
     /// The `content-type` of a body in this format.
     pub fn content_type(&self) -> &str {
         self.content_type.as_deref().unwrap_or(match self.body {
-            Body::Text(_) => "text/plain",
-            Body::Json(_) => "application/json",
+            FormatBody::Text(_) => "text/plain",
+            FormatBody::Json(_) => "application/json",
         })
     }
 
     /// What has to be kept of a request for it.
     pub(crate) fn needs(&self) -> LogNeeds {
         match &self.body {
-            Body::Text(parts) => LogNeeds::of_parts(parts),
-            Body::Json(node) => LogNeeds::of_node(node),
+            FormatBody::Text(parts) => LogNeeds::of_parts(parts),
+            FormatBody::Json(node) => LogNeeds::of_node(node),
         }
     }
 
     /// Appends the rendered text to `out`. A JSON format ends in a line feed, a text format in what it says.
-    pub fn render(&self, context: &Context<'_>, out: &mut String) {
+    pub fn render(&self, context: &FormatContext<'_>, out: &mut String) {
         match &self.body {
-            Body::Text(parts) => render_parts(parts, context, if self.omit_empty { "" } else { "-" }, out),
-            Body::Json(node) => {
+            FormatBody::Text(parts) => {
+                render_parts(parts, context, if self.omit_empty { "" } else { "-" }, out)
+            }
+            FormatBody::Json(node) => {
                 node.render(context, self.omit_empty, out);
                 out.push('\n');
             }
@@ -117,11 +119,11 @@ impl Format {
     }
 
     /// The value of a header: what is absent is empty.
-    pub fn render_header(&self, context: &Context<'_>) -> String {
+    pub fn render_header(&self, context: &FormatContext<'_>) -> String {
         let mut out = String::new();
         match &self.body {
-            Body::Text(parts) => render_parts(parts, context, "", &mut out),
-            Body::Json(node) => node.render(context, self.omit_empty, &mut out),
+            FormatBody::Text(parts) => render_parts(parts, context, "", &mut out),
+            FormatBody::Json(node) => node.render(context, self.omit_empty, &mut out),
         }
         out
     }

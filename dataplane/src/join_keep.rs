@@ -11,7 +11,7 @@ use weft_api::supervisor::{ServiceState, Supervisor};
 
 use crate::args::JoinArgs;
 use crate::identity::channel::Credentials;
-use crate::identity::join::ControlPlane;
+use crate::identity::join::ControlPlaneClient;
 use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
 use crate::joining::{self, JoinError};
@@ -44,7 +44,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     let (sender, receiver) = watch::channel(Arc::new(joined.identity));
     let credentials =
         Credentials::Joined { identity: receiver, trust_domain: membership.trust_domain.clone() };
-    let control_plane = ControlPlane::new(joined.replicas, credentials);
+    let control_plane = ControlPlaneClient::new(joined.replicas, credentials);
     let keep = move |identity: &Identity| keep_files(&directory, identity);
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
     rotate(sender, control_plane.clone(), WallClock::System, keep, stop).await;

@@ -24,7 +24,7 @@ use crate::args::{UsageError, WorkloadArgs};
 use crate::declare::{Declaration, NoRoute};
 use crate::identity::channel::Credentials;
 use crate::identity::files::FilesError;
-use crate::identity::join::{ControlPlane, IssueError, join};
+use crate::identity::join::{ControlPlaneClient, IssueError, join};
 use crate::identity::replicas::Replicas;
 use crate::identity::verify::spki_sha256;
 use crate::identity::{Identity, IdentityDir, Membership};
@@ -203,7 +203,7 @@ impl PreparedJoin {
 async fn refusal(membership: &Membership, identity: &Identity) -> Option<IssueError> {
     let (_sender, identity) = watch::channel(Arc::new(identity.clone()));
     let credentials = Credentials::Joined { identity, trust_domain: membership.trust_domain.clone() };
-    let control_plane = ControlPlane::new(Replicas::new(&membership.control_plane), credentials);
+    let control_plane = ControlPlaneClient::new(Replicas::new(&membership.control_plane), credentials);
     let asked = tokio::time::timeout(QUESTION, control_plane.is_taken()).await;
     // Removed or replaced. Any other answer may be a store that was restored, and what is kept serves on.
     asked.ok()?.err().filter(|error| matches!(error, IssueError::Denied(_)))

@@ -70,7 +70,7 @@ impl Default for OutlierDetection {
 
 /// How an attempt on an endpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It answered with this status; for gRPC see [`grpc_as_http`].
     Answered(u16),
     /// A connection was made.
@@ -200,7 +200,7 @@ impl Outliers {
     pub fn report(
         &self,
         host: usize,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         now: Instant,
     ) -> Option<(EjectionType, EjectionDecision)> {
         let config = self.config.as_ref()?;
@@ -283,22 +283,22 @@ impl Outliers {
 }
 
 /// Counts the outcome; names the kind whose limit it reached. A count starts anew once it reached its limit.
-fn detect(config: &OutlierDetection, host: &HostState, outcome: Outcome) -> Option<EjectionType> {
-    let local = !matches!(outcome, Outcome::Answered(_));
+fn detect(config: &OutlierDetection, host: &HostState, outcome: AttemptOutcome) -> Option<EjectionType> {
+    let local = !matches!(outcome, AttemptOutcome::Answered(_));
     if local && config.split_local_origin {
         return match outcome {
-            Outcome::Connected | Outcome::Answered(_) => clear(&host.local_failures),
-            Outcome::ConnectFailed | Outcome::TimedOut | Outcome::Reset => {
+            AttemptOutcome::Connected | AttemptOutcome::Answered(_) => clear(&host.local_failures),
+            AttemptOutcome::ConnectFailed | AttemptOutcome::TimedOut | AttemptOutcome::Reset => {
                 reached(&host.local_failures, config.consecutive_local_origin_failure)
                     .then_some(EjectionType::LocalOriginFailures)
             }
         };
     }
     let status = match outcome {
-        Outcome::Answered(status) => status,
-        Outcome::Connected => return None,
-        Outcome::ConnectFailed | Outcome::Reset => 503,
-        Outcome::TimedOut => 504,
+        AttemptOutcome::Answered(status) => status,
+        AttemptOutcome::Connected => return None,
+        AttemptOutcome::ConnectFailed | AttemptOutcome::Reset => 503,
+        AttemptOutcome::TimedOut => 504,
     };
     if status < 500 {
         clear(&host.gateway_failures);
@@ -366,7 +366,7 @@ mod tests {
         outliers: &Outliers,
         host: usize,
         times: usize,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         now: Instant,
     ) -> Option<(EjectionType, EjectionDecision)> {
         let mut last = None;
@@ -382,7 +382,7 @@ mod tests {
         times: usize,
         now: Instant,
     ) -> Option<(EjectionType, EjectionDecision)> {
-        repeat(outliers, host, times, Outcome::Answered(500), now)
+        repeat(outliers, host, times, AttemptOutcome::Answered(500), now)
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
     fn a_success_in_between_starts_the_count_anew() {
         let (outliers, now) = cluster(10, OutlierDetection::default());
         fail(&outliers, 0, 4, now);
-        outliers.report(0, Outcome::Answered(200), now);
+        outliers.report(0, AttemptOutcome::Answered(200), now);
         assert_eq!(fail(&outliers, 0, 4, now), None);
     }
 
@@ -458,10 +458,10 @@ mod tests {
     fn gateway_failures_are_detected_and_by_default_not_enforced() {
         let config = OutlierDetection { consecutive_5xx: 0, ..OutlierDetection::default() };
         let (outliers, now) = cluster(10, config.clone());
-        let last = repeat(&outliers, 0, 5, Outcome::Answered(503), now);
+        let last = repeat(&outliers, 0, 5, AttemptOutcome::Answered(503), now);
         assert_eq!(last, Some((EjectionType::GatewayFailures, EjectionDecision::NotEnforced)));
         let (outliers, now) = cluster(10, OutlierDetection { enforcing_gateway_failure: 100, ..config });
-        let last = repeat(&outliers, 0, 5, Outcome::TimedOut, now);
+        let last = repeat(&outliers, 0, 5, AttemptOutcome::TimedOut, now);
         assert_eq!(last, Some((EjectionType::GatewayFailures, EjectionDecision::Ejected)));
     }
 
@@ -470,10 +470,10 @@ mod tests {
         let config = OutlierDetection { split_local_origin: true, ..OutlierDetection::default() };
         let (outliers, now) = cluster(10, config);
         for _ in 0..4 {
-            outliers.report(0, Outcome::ConnectFailed, now);
+            outliers.report(0, AttemptOutcome::ConnectFailed, now);
         }
-        outliers.report(0, Outcome::Answered(500), now);
-        let fifth = outliers.report(0, Outcome::Reset, now);
+        outliers.report(0, AttemptOutcome::Answered(500), now);
+        let fifth = outliers.report(0, AttemptOutcome::Reset, now);
         assert_eq!(fifth, Some((EjectionType::LocalOriginFailures, EjectionDecision::Ejected)));
     }
 

@@ -14,7 +14,7 @@ const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').re
 
 /// A certificate that cannot be used to tell who its holder is.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
+pub enum PeerCertificateError {
     /// Not an X.509 certificate.
     #[error("certificate cannot be parsed: {0}")]
     Malformed(String),
@@ -25,7 +25,7 @@ pub enum PeerError {
 
 /// What a revocation list knows a certificate by.
 #[derive(Debug)]
-pub(crate) struct Issued {
+pub(crate) struct CertificateId {
     /// The issuer's name, encoded as in a list.
     pub(crate) issuer: Box<[u8]>,
     /// The identifier of the issuer's key, where the certificate has it.
@@ -34,7 +34,7 @@ pub(crate) struct Issued {
     pub(crate) serial: Box<[u8]>,
 }
 
-impl Issued {
+impl CertificateId {
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
         Self {
             issuer: name_of(certificate).into(),
@@ -69,7 +69,7 @@ pub struct PeerCertificate {
     pub not_after: SystemTime,
     /// Whether it may sign certificates; such a leaf is refused.
     pub is_ca: bool,
-    pub(crate) issued: Issued,
+    pub(crate) issued: CertificateId,
     pem: OnceLock<String>,
 }
 
@@ -78,10 +78,10 @@ impl PeerCertificate {
     ///
     /// # Errors
     /// The chain is empty or its first certificate is not X.509.
-    pub fn parse(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
-        let leaf = chain.first().ok_or(PeerError::Empty)?;
-        let (_, parsed) =
-            X509Certificate::from_der(leaf).map_err(|error| PeerError::Malformed(error.to_string()))?;
+    pub fn parse(chain: &[CertificateDer<'_>]) -> Result<Self, PeerCertificateError> {
+        let leaf = chain.first().ok_or(PeerCertificateError::Empty)?;
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|error| PeerCertificateError::Malformed(error.to_string()))?;
         let mut peer = Self {
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             uri_sans: Vec::new(),
@@ -95,7 +95,7 @@ impl PeerCertificate {
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
             is_ca: parsed.is_ca(),
-            issued: Issued::of(&parsed),
+            issued: CertificateId::of(&parsed),
             pem: OnceLock::new(),
         };
         for extension in parsed.extensions() {

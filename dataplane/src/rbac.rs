@@ -10,9 +10,9 @@ mod rule;
 use std::sync::Arc;
 
 use crate::matcher::UndecidedAs;
-use crate::stats::{RbacStats, Registry, Scope};
+use crate::stats::{RbacStats, StatsRegistry, StatsScope};
 pub use attributes::Attributes;
-pub(crate) use rule::Rule;
+pub(crate) use rule::RbacRule;
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum RbacAction {
 
 /// Policies with their action.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct RbacRules {
     action: RbacAction,
     policies: Vec<Policy>,
     nothing_matched: Arc<str>,
@@ -38,12 +38,12 @@ pub struct Rules {
 pub(crate) struct Policy {
     name: Arc<str>,
     details: Arc<str>,
-    permissions: Vec<Rule>,
-    principals: Vec<Rule>,
+    permissions: Vec<RbacRule>,
+    principals: Vec<RbacRule>,
 }
 
 impl Policy {
-    pub(crate) fn new(name: &str, permissions: Vec<Rule>, principals: Vec<Rule>) -> Self {
+    pub(crate) fn new(name: &str, permissions: Vec<RbacRule>, principals: Vec<RbacRule>) -> Self {
         Self { name: name.into(), details: details(name), permissions, principals }
     }
 }
@@ -72,7 +72,7 @@ impl<'a> RbacDecision<'a> {
     }
 }
 
-impl Rules {
+impl RbacRules {
     pub(crate) fn new(action: RbacAction, mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Self { action, policies, nothing_matched: details("none") }
@@ -109,15 +109,15 @@ impl Rules {
 /// `envoy.filters.http.rbac`.
 #[derive(Clone, Debug, Default)]
 pub struct HttpRbac {
-    pub(crate) rules: Option<Rules>,
-    pub(crate) shadow: Option<Rules>,
+    pub(crate) rules: Option<RbacRules>,
+    pub(crate) shadow: Option<RbacRules>,
     pub(crate) stat_prefix: String,
     pub(crate) shadow_stat_prefix: String,
 }
 
 impl HttpRbac {
     /// The enforced rules; `None` allows everything.
-    pub fn rules(&self) -> Option<&Rules> {
+    pub fn rules(&self) -> Option<&RbacRules> {
         self.rules.as_ref()
     }
 
@@ -132,7 +132,7 @@ impl HttpRbac {
     }
 
     /// The counters of this filter below its connection manager's scope, with the filter's stat prefixes.
-    pub fn register(&self, registry: &mut Registry, manager: &Scope) -> RbacStats {
+    pub fn register(&self, registry: &mut StatsRegistry, manager: &StatsScope) -> RbacStats {
         let enforced = prefixed(&manager.child("rbac"), &self.stat_prefix);
         let shadow = prefixed(&manager.child("rbac"), &self.shadow_stat_prefix);
         RbacStats {
@@ -146,8 +146,8 @@ impl HttpRbac {
 /// `envoy.filters.network.rbac`.
 #[derive(Clone, Debug)]
 pub struct NetworkRbac {
-    pub(crate) rules: Option<Rules>,
-    pub(crate) shadow: Option<Rules>,
+    pub(crate) rules: Option<RbacRules>,
+    pub(crate) shadow: Option<RbacRules>,
     pub(crate) stat_prefix: String,
 }
 
@@ -163,12 +163,12 @@ impl NetworkRbac {
     }
 
     /// The counters `STAT_PREFIX.rbac.*`.
-    pub fn register(&self, registry: &mut Registry) -> RbacStats {
-        RbacStats::register(registry, &Scope::plain(&self.stat_prefix).child("rbac"))
+    pub fn register(&self, registry: &mut StatsRegistry) -> RbacStats {
+        RbacStats::register(registry, &StatsScope::plain(&self.stat_prefix).child("rbac"))
     }
 }
 
-fn prefixed(scope: &Scope, prefix: &str) -> Scope {
+fn prefixed(scope: &StatsScope, prefix: &str) -> StatsScope {
     match prefix.trim_end_matches('.') {
         "" => scope.clone(),
         prefix => scope.child(prefix),

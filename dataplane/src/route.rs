@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use action::{
-    Action, Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteUpgrade,
+    Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteAction, RouteUpgrade,
     WeightedCluster,
 };
 pub(crate) use counts::RouteCounts;
@@ -38,7 +38,7 @@ pub use rewrite::{PathRewrite, Redirect, Substitution};
 use crate::filter::Override;
 use crate::matcher::RequestHead;
 use crate::rejection::Notes;
-use crate::stats::Registry;
+use crate::stats::StatsRegistry;
 
 /// `RouteConfiguration`, meant.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ pub struct Route {
     /// Its name, for `%ROUTE_NAME%`.
     pub name: Arc<str>,
     pub matches: RouteMatch,
-    pub action: Action,
+    pub action: RouteAction,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
     pub(crate) counts: Option<Box<RouteCounts>>,
@@ -241,7 +241,7 @@ impl RouteConfig {
     }
 
     /// Gives the statistics of all its routes their ids.
-    pub fn register(&self, registry: &mut Registry) {
+    pub fn register(&self, registry: &mut StatsRegistry) {
         self.virtual_hosts.iter().for_each(|host| host.register(registry));
     }
 
@@ -250,8 +250,8 @@ impl RouteConfig {
         let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
         let mut names: Vec<&Arc<str>> = routes
             .filter_map(|route| match &route.action {
-                Action::Forward(forward) => Some(forward.cluster.names()),
-                Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+                RouteAction::Forward(forward) => Some(forward.cluster.names()),
+                RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
             })
             .flatten()
             .collect();
@@ -263,7 +263,7 @@ impl RouteConfig {
 
 impl VirtualHost {
     /// Gives the statistics of its routes their ids.
-    pub(crate) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut StatsRegistry) {
         let counts = self.routes.iter().filter_map(|route| route.counts.as_ref());
         counts.for_each(|counts| counts.register(&self.name, registry));
     }
@@ -272,8 +272,8 @@ impl VirtualHost {
     pub fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
         let routes = self.routes.iter().flat_map(|route| {
             let members = match &route.action {
-                Action::Forward(forward) => forward.cluster.members(),
-                Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => &[],
+                RouteAction::Forward(forward) => forward.cluster.members(),
+                RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => &[],
             };
             members.iter().map(|member| &member.common).chain([&route.common])
         });

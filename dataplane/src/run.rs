@@ -23,7 +23,7 @@ use crate::bootstrap::{Bootstrap, BootstrapError, DiscoveryVariant};
 use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl, StartError};
 use crate::engine::{Engine, EngineConfig, Pinning};
 use crate::identity::channel::Credentials;
-use crate::identity::join::ControlPlane;
+use crate::identity::join::ControlPlaneClient;
 use crate::identity::replicas::Replicas;
 use crate::identity::rotation::{WallClock, rotate};
 use crate::identity::{Identity, IdentityDir};
@@ -188,14 +188,14 @@ fn start_engine(args: &RunArgs) -> Result<Engine, RunError> {
     Engine::start(&EngineConfig { workers, pinning: Pinning::Pinned }).map_err(RunError::Engine)
 }
 
-type OpenStream = (XdsClient, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
+type OpenClient = (XdsClient, tokio::sync::mpsc::Receiver<weft_xds::transport::client::Notice>);
 
 fn open_stream(
     bootstrap: &Bootstrap,
     control: &Control,
     links: &Links,
     replicas: Option<Replicas>,
-) -> Result<Option<OpenStream>, LinkError> {
+) -> Result<Option<OpenClient>, LinkError> {
     let Some(ads) = &bootstrap.ads else { return Ok(None) };
     let variant = match ads.variant {
         DiscoveryVariant::Sotw => StreamVariant::Sotw,
@@ -241,7 +241,7 @@ fn spawn_reports(
 }
 
 async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
-    let issuer = ControlPlane::new(joined.replicas.clone(), joined.credentials());
+    let issuer = ControlPlaneClient::new(joined.replicas.clone(), joined.credentials());
     let directory = joined.directory;
     let keep = move |identity: &Identity| {
         if let Err(error) = directory.store(identity) {
@@ -254,7 +254,8 @@ async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
 
 /// Says goodbye to the control plane, so that callers hear of it before the listeners close.
 fn leave_mesh(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use<> {
-    let control_plane = joined.map(|joined| ControlPlane::new(joined.replicas.clone(), joined.credentials()));
+    let control_plane =
+        joined.map(|joined| ControlPlaneClient::new(joined.replicas.clone(), joined.credentials()));
     async move {
         let Some(control_plane) = control_plane else { return };
         match tokio::time::timeout(LEAVE_TIMEOUT, control_plane.leave()).await {

@@ -26,6 +26,6 @@ pub use groups::{
 };
 pub use histogram::Histogram;
 pub use prometheus::{families, render_prometheus};
-pub use registry::{Reading, Registry, Scope, StatValue};
+pub use registry::{SeriesReading, StatValue, StatsRegistry, StatsScope};
 pub use shard::{CodesId, CounterId, GaugeId, HistogramId, Shard, ShardSnapshot, StatsSnapshot};
 pub use text::render_text;

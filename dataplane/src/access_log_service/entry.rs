@@ -21,7 +21,7 @@ use envoy_types::pb::google::protobuf::{self, UInt32Value};
 use http::{HeaderMap, HeaderName};
 use prost::Message as _;
 
-use crate::format::{Context, ResponseFlags};
+use crate::format::{FormatContext, ResponseFlags};
 use crate::peer::PeerCertificate;
 use crate::runtime::{EntryKind, LogService};
 
@@ -42,7 +42,7 @@ impl Entry {
     }
 
     /// What a service is told of these facts.
-    pub(crate) fn of(service: &LogService, at: &Context<'_>) -> Self {
+    pub(crate) fn of(service: &LogService, at: &FormatContext<'_>) -> Self {
         let common_properties = Some(common(at));
         match service.entries {
             EntryKind::Requests => Self::Request(Box::new(HttpAccessLogEntry {
@@ -62,7 +62,7 @@ impl Entry {
     }
 }
 
-fn common(at: &Context<'_>) -> AccessLogCommon {
+fn common(at: &FormatContext<'_>) -> AccessLogCommon {
     let (down, up, timing) = (&at.downstream, &at.upstream, &at.timing);
     let remote = down.remote.map(|ip| SocketAddr::new(ip, 0)).or(down.direct_remote);
     AccessLogCommon {
@@ -91,7 +91,7 @@ fn common(at: &Context<'_>) -> AccessLogCommon {
     }
 }
 
-fn request(service: &LogService, at: &Context<'_>) -> HttpRequestProperties {
+fn request(service: &LogService, at: &FormatContext<'_>) -> HttpRequestProperties {
     let Some(head) = &at.request else { return HttpRequestProperties::default() };
     let of = |name: &str| head.headers.get(name).map(|value| lossy(value.as_bytes())).unwrap_or_default();
     HttpRequestProperties {
@@ -110,7 +110,7 @@ fn request(service: &LogService, at: &Context<'_>) -> HttpRequestProperties {
     }
 }
 
-fn response(service: &LogService, at: &Context<'_>) -> HttpResponseProperties {
+fn response(service: &LogService, at: &FormatContext<'_>) -> HttpResponseProperties {
     let code = UInt32Value { value: at.response_code.into() };
     HttpResponseProperties {
         response_code: (at.response_code != 0).then_some(code),
@@ -131,7 +131,7 @@ fn named(names: &[HeaderName], headers: Option<&HeaderMap>) -> HashMap<String, S
     names.iter().filter_map(value).collect()
 }
 
-fn tls(at: &Context<'_>) -> TlsProperties {
+fn tls(at: &FormatContext<'_>) -> TlsProperties {
     let version = match at.downstream.tls_version {
         Some("TLSv1.2") => TlsVersion::TlSv12,
         Some(_) => TlsVersion::TlSv13,

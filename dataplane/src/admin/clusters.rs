@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::query::Query;
+use super::query::QueryParameters;
 use super::response::AdminResponse;
 use crate::breaker::Breaker;
 use crate::control::ControlHandle;
 use crate::runtime::{Cluster, Endpoint, Health};
 
-pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn render(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     let as_json = query.value("format") == Some("json");
     let page = handle.inspect(move |state| {
         let mut clusters: Vec<_> = state.runtime.clusters.values().collect();

@@ -6,9 +6,9 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::json;
 
-use super::query::Query;
+use super::query::QueryParameters;
 use super::response::AdminResponse;
-use crate::config_dump::{self, Selection};
+use crate::config_dump::{self, DumpFilter};
 use crate::control::{ControlHandle, Phase};
 
 const ENDPOINTS: [(&str, &str); 14] = [
@@ -68,7 +68,7 @@ pub(super) async fn server_info(handle: &ControlHandle) -> AdminResponse {
     page.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 
-pub(super) async fn config_dump(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn config_dump(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     let names = match query.value("name_regex").filter(|text| !text.is_empty()).map(Regex::new) {
         None => None,
         Some(Ok(regex)) => Some(regex),
@@ -78,12 +78,12 @@ pub(super) async fn config_dump(query: &Query, handle: &ControlHandle) -> AdminR
         }
     };
     let resource = query.value("resource").filter(|name| !name.is_empty()).map(str::to_owned);
-    let selection = Selection { resource, names, endpoints: query.has("include_eds") };
+    let selection = DumpFilter { resource, names, endpoints: query.has("include_eds") };
     let dump = handle.inspect(move |state| config_dump::render(state, &selection));
     dump.await.map_or_else(AdminResponse::gone, |value| AdminResponse::json(&value))
 }
 
-pub(super) async fn listeners(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn listeners(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     let listed = handle.inspect(|state| {
         let each = state.runtime.listeners.values();
         each.map(|listener| {
@@ -104,7 +104,7 @@ pub(super) async fn listeners(query: &Query, handle: &ControlHandle) -> AdminRes
     )
 }
 
-pub(super) fn logging(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) fn logging(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     let mut directives = Vec::new();
     for (name, level) in query.pairs() {
         match name {
@@ -122,7 +122,7 @@ pub(super) fn logging(query: &Query, handle: &ControlHandle) -> AdminResponse {
     }
 }
 
-pub(super) async fn drain(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn drain(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     if query.has("inboundonly") {
         let handle = handle.clone();
         let drained = tokio::spawn(async move { handle.drain_inbound().await });

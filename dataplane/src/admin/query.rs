@@ -4,9 +4,9 @@ use percent_encoding::percent_decode_str;
 
 /// Names and values, decoded, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct QueryParameters(Vec<(String, String)>);
 
-impl Query {
+impl QueryParameters {
     pub(crate) fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         Self(
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn values_are_unescaped() {
-        let query = Query::parse("filter=%5Ecluster%5c.&usedonly&a=b+c&bad=%zz");
+        let query = QueryParameters::parse("filter=%5Ecluster%5c.&usedonly&a=b+c&bad=%zz");
         assert_eq!(query.value("filter"), Some("^cluster\\."));
         assert!(query.has("usedonly") && !query.has("format"));
         assert_eq!(query.value("a"), Some("b c"));

@@ -4,12 +4,12 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value as Json, json};
 
-use super::query::Query;
+use super::query::QueryParameters;
 use super::response::AdminResponse;
 use crate::control::ControlHandle;
-use crate::stats::{Reading, StatValue, render_prometheus, render_text};
+use crate::stats::{SeriesReading, StatValue, render_prometheus, render_text};
 
-pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn render(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     if query.value("format") == Some("prometheus") {
         return prometheus(query, handle).await;
     }
@@ -19,7 +19,7 @@ pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminRespon
     };
     let (used, as_json) = (query.has("usedonly"), query.value("format") == Some("json"));
     let page = handle.stats(move |readings| {
-        let readings: Vec<Reading<'_>> =
+        let readings: Vec<SeriesReading<'_>> =
             readings.iter().filter(|reading| !used || is_used(reading)).cloned().collect();
         let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
         if as_json {
@@ -32,14 +32,14 @@ pub(super) async fn render(query: &Query, handle: &ControlHandle) -> AdminRespon
     page.await.unwrap_or_else(AdminResponse::gone)
 }
 
-pub(super) async fn prometheus(query: &Query, handle: &ControlHandle) -> AdminResponse {
+pub(super) async fn prometheus(query: &QueryParameters, handle: &ControlHandle) -> AdminResponse {
     let filter = match filter(query) {
         Ok(filter) => filter,
         Err(page) => return page,
     };
     let used = query.has("usedonly");
     let page = handle.stats(move |readings| {
-        let readings: Vec<Reading<'_>> =
+        let readings: Vec<SeriesReading<'_>> =
             readings.iter().filter(|reading| !used || is_used(reading)).cloned().collect();
         let keep = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
         let mut page = AdminResponse::text(render_prometheus(&readings, keep));
@@ -49,7 +49,7 @@ pub(super) async fn prometheus(query: &Query, handle: &ControlHandle) -> AdminRe
     page.await.unwrap_or_else(AdminResponse::gone)
 }
 
-fn filter(query: &Query) -> Result<Option<Regex>, AdminResponse> {
+fn filter(query: &QueryParameters) -> Result<Option<Regex>, AdminResponse> {
     match query.value("filter").filter(|text| !text.is_empty()).map(Regex::new) {
         None => Ok(None),
         Some(Ok(regex)) => Ok(Some(regex)),
@@ -59,11 +59,11 @@ fn filter(query: &Query) -> Result<Option<Regex>, AdminResponse> {
     }
 }
 
-fn is_used(reading: &Reading<'_>) -> bool {
+fn is_used(reading: &SeriesReading<'_>) -> bool {
     !matches!(reading.value, StatValue::Counter(0) | StatValue::Gauge(0) | StatValue::Histogram(None))
 }
 
-fn shown(reading: &Reading<'_>) -> Json {
+fn shown(reading: &SeriesReading<'_>) -> Json {
     let name = &*reading.name;
     match reading.value {
         StatValue::Counter(value) => json!({ "name": name, "value": value }),

@@ -4,7 +4,7 @@ use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::query::Query;
+use super::query::QueryParameters;
 use super::{AdminResponse, bind, route, serve};
 use crate::bootstrap::Bootstrap;
 use crate::control::{Config, Control, ControlHandle, DrainTimes, LogControl};
@@ -70,7 +70,7 @@ async fn with_listeners<F: Future<Output = ()>>(listeners: &str, test: impl FnOn
 }
 
 async fn get(handle: &ControlHandle, path: &str, query: &str) -> AdminResponse {
-    route(&Method::GET, path, &Query::parse(query), handle).await
+    route(&Method::GET, path, &QueryParameters::parse(query), handle).await
 }
 
 #[tokio::test]
@@ -174,10 +174,10 @@ async fn what_changes_something_wants_post() {
             assert_eq!(page.status, http::StatusCode::METHOD_NOT_ALLOWED, "{path}");
         }
         assert_eq!(get(&handle, "/ready", "").await.status, http::StatusCode::OK);
-        route(&Method::POST, "/healthcheck/fail", &Query::default(), &handle).await;
+        route(&Method::POST, "/healthcheck/fail", &QueryParameters::default(), &handle).await;
         let page = get(&handle, "/ready", "").await;
         assert_eq!((page.status, page.body.as_str()), (http::StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n"));
-        route(&Method::POST, "/healthcheck/ok", &Query::default(), &handle).await;
+        route(&Method::POST, "/healthcheck/ok", &QueryParameters::default(), &handle).await;
         assert_eq!(get(&handle, "/ready", "").await.body, "LIVE\n");
         assert_eq!(get(&handle, "/nowhere", "").await.status, http::StatusCode::NOT_FOUND);
     })

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use weft_api::names::CONTROL_PLANE_CLUSTER;
 
 use super::GrpcTarget;
-use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, Secrets};
+use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, KnownSecrets};
 use crate::identity::channel::{self, Credentials};
 use crate::identity::replicas::Replicas;
 use crate::runtime::{Transport, UpstreamTls};
@@ -27,7 +27,7 @@ pub struct Links {
     /// The clusters of the bootstrap.
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// The secrets of the moment, for clusters with TLS.
-    pub secrets: watch::Receiver<Arc<Secrets>>,
+    pub secrets: watch::Receiver<Arc<KnownSecrets>>,
 }
 
 /// Why there is no channel.
@@ -69,7 +69,7 @@ impl Links {
     }
 }
 
-fn to_cluster(plan: Arc<ClusterPlan>, secrets: watch::Receiver<Arc<Secrets>>) -> Channel {
+fn to_cluster(plan: Arc<ClusterPlan>, secrets: watch::Receiver<Arc<KnownSecrets>>) -> Channel {
     let next = Arc::new(AtomicUsize::new(0));
     let limit = plan.connect_timeout;
     let connector = tower::service_fn(move |_: Uri| {
@@ -96,7 +96,7 @@ fn to_cluster(plan: Arc<ClusterPlan>, secrets: watch::Receiver<Arc<Secrets>>) ->
 
 async fn dial(
     plan: &ClusterPlan,
-    secrets: &Secrets,
+    secrets: &KnownSecrets,
     turn: usize,
 ) -> std::io::Result<TokioIo<Box<dyn ByteStream>>> {
     let addresses = addresses(plan).await?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resource::ChildKey;
-use crate::decode::{ClusterPlan, EndpointSource, ListenerPlan, Reference};
-use crate::dns::Question;
+use crate::decode::{ClusterPlan, EndpointSource, ListenerPlan, ResourceReference};
+use crate::dns::Lookup;
 
 /// How long a DNS cluster warms until the first answer of the resolver.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -26,7 +26,7 @@ pub enum Dependency {
     /// A secret (SDS).
     Secret(ChildKey),
     /// The addresses of a DNS name.
-    Addresses(Question),
+    Addresses(Lookup),
     /// All virtual hosts that are resources of their own (VHDS).
     VirtualHosts,
 }
@@ -46,11 +46,11 @@ pub trait HasDependencies {
     fn dependencies(&self) -> impl Iterator<Item = (Dependency, Option<Duration>)> + '_;
 }
 
-fn key_of(reference: &Reference) -> ChildKey {
+fn key_of(reference: &ResourceReference) -> ChildKey {
     (reference.source.clone(), Arc::clone(&reference.name))
 }
 
-fn secret(reference: &Reference) -> (Dependency, Option<Duration>) {
+fn secret(reference: &ResourceReference) -> (Dependency, Option<Duration>) {
     (Dependency::Secret(key_of(reference)), reference.fetch_timeout)
 }
 

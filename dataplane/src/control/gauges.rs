@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use weft_api::ResourceKind;
 
 use super::world::World;
-use crate::breaker::{Breaker, Resource};
+use crate::breaker::{Breaker, BreakerResource};
 use crate::runtime::{Cluster, Health, Runtime};
-use crate::stats::{BreakerStats, CounterId, GaugeId, Registry, Scope, ServerStats, Shard, ShardSnapshot};
+use crate::stats::{
+    BreakerStats, CounterId, GaugeId, ServerStats, Shard, ShardSnapshot, StatsRegistry, StatsScope,
+};
 
 /// What the control thread counts, in a shard of its own.
 #[derive(Debug)]
@@ -26,9 +28,9 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let clusters = Scope::plain("cluster_manager");
-        let listeners = Scope::plain("listener_manager");
+    pub(super) fn register(registry: &mut StatsRegistry) -> Self {
+        let clusters = StatsScope::plain("cluster_manager");
+        let listeners = StatsScope::plain("listener_manager");
         let scope = |kind: ResourceKind| match kind {
             ResourceKind::Cluster => clusters.child("cds"),
             ResourceKind::Listener => listeners.child("lds"),
@@ -39,13 +41,13 @@ impl Gauges {
         };
         Self {
             shard: Shard::default(),
-            server: ServerStats::register(registry, &Scope::plain("server")),
-            connected: registry.gauge(&Scope::plain("control_plane"), "connected_state"),
+            server: ServerStats::register(registry, &StatsScope::plain("server")),
+            connected: registry.gauge(&StatsScope::plain("control_plane"), "connected_state"),
             active_clusters: registry.gauge(&clusters, "active_clusters"),
             warming_clusters: registry.gauge(&clusters, "warming_clusters"),
             active_listeners: registry.gauge(&listeners, "total_listeners_active"),
             warming_listeners: registry.gauge(&listeners, "total_listeners_warming"),
-            ignored_fields: registry.gauge(&Scope::plain("weft"), "ignored_fields"),
+            ignored_fields: registry.gauge(&StatsScope::plain("weft"), "ignored_fields"),
             accepted: ResourceKind::ALL.map(|kind| registry.counter(&scope(kind), "update_success")),
             rejected: ResourceKind::ALL.map(|kind| registry.counter(&scope(kind), "update_rejected")),
         }
@@ -116,10 +118,10 @@ fn membership(shard: &Shard, cluster: &Cluster) {
 fn breaker(shard: &Shard, stats: &BreakerStats, breaker: &Breaker) {
     for (resource, _, open) in breaker.readings() {
         let gauge = match resource {
-            Resource::Connections => stats.cx_open,
-            Resource::Pending => stats.rq_pending_open,
-            Resource::Requests => stats.rq_open,
-            Resource::Retries => stats.rq_retry_open,
+            BreakerResource::Connections => stats.cx_open,
+            BreakerResource::Pending => stats.rq_pending_open,
+            BreakerResource::Requests => stats.rq_open,
+            BreakerResource::Retries => stats.rq_retry_open,
         };
         shard.set(gauge, i64::from(open));
     }

@@ -15,7 +15,7 @@ use super::world::World;
 use crate::bootstrap::Bootstrap;
 use crate::engine::Engine;
 use crate::runtime::Runtime;
-use crate::stats::{CounterId, Reading};
+use crate::stats::{CounterId, SeriesReading};
 
 /// The proxy's state as Envoy's `/ready` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl ControlState<'_> {
 }
 
 type InspectFn = Box<dyn FnOnce(&ControlState<'_>) + Send>;
-type ReadStatsFn = Box<dyn FnOnce(&[Reading<'_>]) + Send>;
+type ReadStatsFn = Box<dyn FnOnce(&[SeriesReading<'_>]) + Send>;
 
 pub(super) enum ControlQuery {
     Inspect(InspectFn),
@@ -171,7 +171,7 @@ impl ControlHandle {
     /// Reads all statistics; `None` when the control thread has ended.
     pub async fn stats<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&[Reading<'_>]) -> T + Send + 'static,
+        read: impl FnOnce(&[SeriesReading<'_>]) -> T + Send + 'static,
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let read: ReadStatsFn = Box::new(move |readings| drop(reply.send(read(readings))));

@@ -16,7 +16,7 @@ use crate::outlier::Outliers;
 use crate::rejection::Rejection;
 use crate::route::{Overlap, RouteConfig};
 use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Shared, Transport};
-use crate::stats::{ClusterStats, DnsCacheStats, Registry, Scope};
+use crate::stats::{ClusterStats, DnsCacheStats, StatsRegistry, StatsScope};
 
 /// Remembers what was built last.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ impl RuntimeBuilder {
             None => {
                 self.transports.remove(&name);
                 let built = self.clusters.remove(&name)?;
-                world.registry.hide(&Scope::cluster(&built.plan.stat_name));
+                world.registry.hide(&StatsScope::cluster(&built.plan.stat_name));
                 self.runtime.clusters.remove(&name).map(|_| name)
             }
         }
@@ -189,7 +189,7 @@ impl RuntimeBuilder {
             None => {
                 self.checked.remove(&name);
                 let built = self.listeners.remove(&name)?;
-                world.registry.hide(&Scope::listener(&built.listener.stat_prefix));
+                world.registry.hide(&StatsScope::listener(&built.listener.stat_prefix));
                 self.runtime.listeners.remove(&name).map(|_| name)
             }
         }
@@ -299,7 +299,7 @@ fn make(
     endpoints: Arc<Endpoints>,
     transports: Vec<Transport>,
     before: Option<&Cluster>,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Cluster {
     let [default, high] = plan.thresholds;
     let breaker = |before: Option<&Arc<Breaker>>, thresholds| {
@@ -331,13 +331,13 @@ fn make(
         transports,
         breaker: breaker(before.map(|cluster| &cluster.breaker), default),
         high_breaker: breaker(before.map(|cluster| &cluster.high_breaker), high),
-        stats: ClusterStats::register(registry, &Scope::cluster(&plan.stat_name)),
+        stats: ClusterStats::register(registry, &StatsScope::cluster(&plan.stat_name)),
         outliers,
         keepalive: plan.keepalive,
         buffer_limit: plan.buffer_limit,
         dns_cache: match &plan.source {
             EndpointSource::OnDemand(cache) => {
-                let scope = Scope::plain("dns_cache").child(&cache.name);
+                let scope = StatsScope::plain("dns_cache").child(&cache.name);
                 Some((Arc::clone(cache), DnsCacheStats::register(registry, &scope)))
             }
             EndpointSource::Static(_) | EndpointSource::Eds(_) | EndpointSource::Dns(_) => None,

@@ -190,8 +190,8 @@ fn what_did_not_change_is_the_same_object() {
     assert!(Arc::ptr_eq(&first.clusters["b"], &second.clusters["b"]));
     assert!(!Arc::ptr_eq(&first.clusters["a"], &second.clusters["a"]));
     assert_eq!(first.clusters["a"].identity, second.clusters["a"].identity);
-    first.clusters["a"].breaker.claim(crate::breaker::Resource::Requests);
-    assert_eq!(second.clusters["a"].breaker.in_use(crate::breaker::Resource::Requests), 1);
+    first.clusters["a"].breaker.claim(crate::breaker::BreakerResource::Requests);
+    assert_eq!(second.clusters["a"].breaker.in_use(crate::breaker::BreakerResource::Requests), 1);
 }
 
 #[test]

@@ -22,14 +22,14 @@ use super::resource::{Accepted, ChildKey, ConfigOrigin, Now, ReceivedResource, R
 use super::table::{Absent, ChildTable, Table, WarmingTable};
 use super::virtual_hosts::VirtualHosts;
 use crate::decode::{
-    ClusterPlan, ConfigSource, DecodedResource, EndpointsPlan, ListenerPlan, Reference, SecretPlan, Secrets,
-    decode,
+    ClusterPlan, ConfigSource, DecodedResource, EndpointsPlan, KnownSecrets, ListenerPlan, ResourceReference,
+    SecretPlan, decode,
 };
-use crate::dns::Question;
+use crate::dns::Lookup;
 use crate::rejection::Rejection;
 use crate::route::RouteConfig;
 use crate::runtime::CertifiedIdentity;
-use crate::stats::Registry;
+use crate::stats::StatsRegistry;
 
 /// All resources that the control thread knows, by type: warming, in use, and refused last.
 #[derive(Debug)]
@@ -47,13 +47,13 @@ pub struct World {
     /// SDS.
     pub secrets: ChildTable<SecretPlan>,
     /// Ids of statistics.
-    pub registry: Registry,
+    pub registry: StatsRegistry,
     /// The secrets in use, shared with connections that the control thread makes itself.
-    pub(super) usable: Arc<Secrets>,
+    pub(super) usable: Arc<KnownSecrets>,
     /// How often each secret has changed, so that a TLS context is built anew when one of its secrets did.
     generations: HashMap<ChildKey, u64>,
     /// The newest addresses of each DNS name that a cluster in use or on its way names.
-    pub(super) resolved: HashMap<Question, Vec<SocketAddr>>,
+    pub(super) resolved: HashMap<Lookup, Vec<SocketAddr>>,
     /// Which cluster or listener names which child resource, and what is subscribed to because of that.
     pub(super) dependencies: Dependencies,
     /// Warming resources that have to be looked at: they are new, or something that they name has come.
@@ -87,7 +87,7 @@ impl Default for World {
             routes: ChildTable::new(Absent::KeepsServing),
             virtual_hosts: VirtualHosts::default(),
             secrets: ChildTable::new(Absent::IsNoWord),
-            registry: Registry::default(),
+            registry: StatsRegistry::default(),
             usable: Arc::default(),
             generations: HashMap::new(),
             resolved: HashMap::new(),
@@ -308,19 +308,19 @@ impl World {
 
     /// The secrets of the moment.
     #[must_use]
-    pub fn usable_secrets(&self) -> &Arc<Secrets> {
+    pub fn usable_secrets(&self) -> &Arc<KnownSecrets> {
         &self.usable
     }
 
     /// Takes the addresses of a name.
-    pub fn resolve(&mut self, question: Question, addresses: Vec<SocketAddr>) {
+    pub fn resolve(&mut self, question: Lookup, addresses: Vec<SocketAddr>) {
         self.resolved.insert(question.clone(), addresses);
         self.dependency_changed(Dependency::Addresses(question));
     }
 
     /// The addresses of a name; `None` before the first answer.
     #[must_use]
-    pub fn resolved(&self, question: &Question) -> Option<&[SocketAddr]> {
+    pub fn resolved(&self, question: &Lookup) -> Option<&[SocketAddr]> {
         self.resolved.get(question).map(Vec::as_slice)
     }
 
@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Grows with each change of a secret; 0 while it is missing.
-    pub(super) fn secret_generation(&self, reference: &Reference) -> u64 {
+    pub(super) fn secret_generation(&self, reference: &ResourceReference) -> u64 {
         let key = (reference.source.clone(), Arc::clone(&reference.name));
         self.generations.get(&key).copied().unwrap_or(0)
     }

@@ -24,7 +24,7 @@ use super::{DecodeContext, fields, format, log_filter};
 use crate::format::Format;
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
-use crate::stats::{AccessLogStats, Scope};
+use crate::stats::{AccessLogStats, StatsScope};
 
 /// Envoy's defaults.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ fn common(
         request_headers: Vec::new(),
         response_headers: Vec::new(),
         response_trailers: Vec::new(),
-        stats: AccessLogStats::register(context.registry, &Scope::plain("access_logs.grpc_access_log")),
+        stats: AccessLogStats::register(context.registry, &StatsScope::plain("access_logs.grpc_access_log")),
     })
 }
 

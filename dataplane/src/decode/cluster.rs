@@ -15,11 +15,11 @@ use super::balancing;
 use super::endpoints::EndpointsPlan;
 use super::fields::{self, EndpointHost, number};
 use super::identity::IdentityHash;
-use super::tls::{self, Secrets, Socket, UpstreamPlan};
-use super::{Reference, dns_cache, protocol};
+use super::tls::{self, KnownSecrets, Socket, UpstreamPlan};
+use super::{ResourceReference, dns_cache, protocol};
 use crate::balance::LbPolicy;
 use crate::breaker::Thresholds;
-use crate::dns::{LookupFamily, Question};
+use crate::dns::{Lookup, LookupFamily};
 use crate::outlier::OutlierDetection;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
@@ -64,7 +64,7 @@ pub enum EndpointSource {
     /// The resource itself.
     Static(Arc<EndpointsPlan>),
     /// EDS.
-    Eds(Reference),
+    Eds(ResourceReference),
     /// The names in the resource, to be resolved.
     Dns(DnsPlan),
     /// The hosts that requests name, when they name them.
@@ -86,7 +86,7 @@ pub struct DnsPlan {
 
 impl DnsPlan {
     /// The names to look up.
-    pub fn questions(&self) -> impl Iterator<Item = Question> {
+    pub fn questions(&self) -> impl Iterator<Item = Lookup> {
         self.endpoints.list.iter().filter_map(|endpoint| match &endpoint.host {
             EndpointHost::Name(name, port) => Some(self.question(name, *port)),
             EndpointHost::Address(_) => None,
@@ -95,8 +95,8 @@ impl DnsPlan {
 
     /// The question that a name stands for in this cluster.
     #[must_use]
-    pub fn question(&self, name: &Arc<str>, port: u16) -> Question {
-        Question {
+    pub fn question(&self, name: &Arc<str>, port: u16) -> Lookup {
+        Lookup {
             name: Arc::clone(name),
             port,
             family: self.family,
@@ -168,7 +168,7 @@ impl ClusterPlan {
     }
 
     /// The secrets that it names.
-    pub fn secrets(&self) -> impl Iterator<Item = &Reference> {
+    pub fn secrets(&self) -> impl Iterator<Item = &ResourceReference> {
         self.sockets
             .iter()
             .flat_map(|(_, socket)| match socket {
@@ -180,7 +180,7 @@ impl ClusterPlan {
 
     /// The prepared transport sockets, `None` while a secret is missing.
     #[must_use]
-    pub fn transports(&self, secrets: &Secrets) -> Option<Result<Vec<Transport>, Rejection>> {
+    pub fn transports(&self, secrets: &KnownSecrets) -> Option<Result<Vec<Transport>, Rejection>> {
         let mut ready = Vec::with_capacity(self.sockets.len());
         for (_, socket) in &self.sockets {
             ready.push(match socket {
@@ -311,7 +311,8 @@ fn source(resource: &Cluster, notes: &mut Notes) -> Result<EndpointSource, Rejec
         let name = config.map_or("", |config| config.service_name.as_str());
         let name = if name.is_empty() { &resource.name } else { name };
         let config = config.and_then(|config| config.eds_config.as_ref());
-        return Reference::decode(name, config, "eds_cluster_config.eds_config").map(EndpointSource::Eds);
+        return ResourceReference::decode(name, config, "eds_cluster_config.eds_config")
+            .map(EndpointSource::Eds);
     }
     let assignment = resource.load_assignment.clone().unwrap_or_default();
     let endpoints = Arc::new(EndpointsPlan::decode(&assignment, notes).within(|| "load_assignment")?);

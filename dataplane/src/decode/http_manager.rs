@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
 use super::fields::{self, number};
-use super::{DecodeContext, Reference, access_log, local_reply, protocol, route};
+use super::{DecodeContext, ResourceReference, access_log, local_reply, protocol, route};
 use crate::filter::{self, HttpFilter};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
@@ -21,20 +21,20 @@ use crate::runtime::{
     HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
     UpgradeConfig,
 };
-use crate::stats::{HttpStats, Scope};
+use crate::stats::{HttpStats, StatsScope};
 
 /// The manager, and the route configuration that it names.
 pub(super) fn decode(
     given: &HttpConnectionManager,
     context: &mut DecodeContext<'_>,
-) -> Result<(HttpManager, Option<Reference>), Rejection> {
+) -> Result<(HttpManager, Option<ResourceReference>), Rejection> {
     if given.stat_prefix.is_empty() {
         return Err(Rejection::new("stat_prefix", "must not be empty"));
     }
     unsupported(given, context)?;
     let (routes, named) = routes(given, context)?;
     let common = given.common_http_protocol_options.as_ref();
-    let scope = Scope::http(&given.stat_prefix);
+    let scope = StatsScope::http(&given.stat_prefix);
     let manager = HttpManager {
         stat_prefix: given.stat_prefix.as_str().into(),
         stats: HttpStats::register(context.registry, &scope),
@@ -138,11 +138,11 @@ fn unsupported(given: &HttpConnectionManager, context: &mut DecodeContext<'_>) -
 fn routes(
     given: &HttpConnectionManager,
     context: &mut DecodeContext<'_>,
-) -> Result<(RouteSource, Option<Reference>), Rejection> {
+) -> Result<(RouteSource, Option<ResourceReference>), Rejection> {
     match &given.route_specifier {
         Some(RouteSpecifier::Rds(rds)) => {
             let name = rds.route_config_name.as_str();
-            let reference = Reference::decode(name, rds.config_source.as_ref(), "rds.config_source")?;
+            let reference = ResourceReference::decode(name, rds.config_source.as_ref(), "rds.config_source")?;
             Ok((RouteSource::Rds(name.into()), Some(reference)))
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
@@ -171,7 +171,7 @@ enum DecodedHttpFilter {
 
 fn filters(
     given: &[PbFilter],
-    scope: &Scope,
+    scope: &StatsScope,
     context: &mut DecodeContext<'_>,
 ) -> Result<HttpFilters, Rejection> {
     let (mut filters, mut router) = (Vec::new(), None);
@@ -191,7 +191,7 @@ fn filters(
 
 fn decode_filter(
     given: &PbFilter,
-    scope: &Scope,
+    scope: &StatsScope,
     context: &mut DecodeContext<'_>,
 ) -> Result<Option<DecodedHttpFilter>, Rejection> {
     let config = match &given.config_type {

@@ -19,14 +19,14 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 
 use super::fields::{self, number};
 use super::identity::IdentityHash;
-use super::tls::{self, DownstreamPlan, Secrets, Socket};
-use super::{DecodeContext, Reference, access_log, http_manager, rbac, tcp_proxy};
+use super::tls::{self, DownstreamPlan, KnownSecrets, Socket};
+use super::{DecodeContext, ResourceReference, access_log, http_manager, rbac, tcp_proxy};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
     AccessLogs, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
     SourceType, Terminal, TrafficDirection, TransportProtocol,
 };
-use crate::stats::{ListenerStats, Scope};
+use crate::stats::{ListenerStats, StatsScope};
 
 /// A listener as its resource says it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: SocketAddr,
     /// Route configurations that it names.
-    pub routes: Vec<Reference>,
+    pub routes: Vec<ResourceReference>,
     stat_prefix: Arc<str>,
     stats: ListenerStats,
     binds: bool,
@@ -76,7 +76,7 @@ impl ListenerPlan {
             name: resource.name.as_str().into(),
             address,
             routes: Vec::new(),
-            stats: ListenerStats::register(context.registry, &Scope::listener(&stat_prefix)),
+            stats: ListenerStats::register(context.registry, &StatsScope::listener(&stat_prefix)),
             stat_prefix,
             binds: resource.bind_to_port.is_none_or(|bind| bind.value),
             inspection: Inspection {
@@ -172,7 +172,7 @@ impl ListenerPlan {
     }
 
     /// The secrets that it names.
-    pub fn secrets(&self) -> impl Iterator<Item = &Reference> {
+    pub fn secrets(&self) -> impl Iterator<Item = &ResourceReference> {
         self.all_chains()
             .flat_map(|chain| match &chain.socket {
                 Socket::Plaintext => None,
@@ -183,7 +183,7 @@ impl ListenerPlan {
 
     /// The listener, `None` while a secret is missing.
     #[must_use]
-    pub fn prepare(&self, secrets: &Secrets) -> Option<Result<Listener, Rejection>> {
+    pub fn prepare(&self, secrets: &KnownSecrets) -> Option<Result<Listener, Rejection>> {
         let mut chains = Vec::with_capacity(self.chains.len());
         for (index, chain) in self.chains.iter().enumerate() {
             match chain.prepare(secrets)?.within(|| format!("filter_chains[{index}]")) {
@@ -215,7 +215,7 @@ impl ListenerPlan {
 }
 
 impl ChainPlan {
-    fn prepare(&self, secrets: &Secrets) -> Option<Result<FilterChain, Rejection>> {
+    fn prepare(&self, secrets: &KnownSecrets) -> Option<Result<FilterChain, Rejection>> {
         let tls = match &self.socket {
             Socket::Plaintext => None,
             Socket::Tls(plan) => match plan.prepare(secrets)? {
@@ -271,7 +271,7 @@ fn unsupported(resource: &PbListener, context: &mut DecodeContext<'_>) -> Result
 
 fn decode_chain(
     chain: &PbFilterChain,
-    routes: &mut Vec<Reference>,
+    routes: &mut Vec<ResourceReference>,
     context: &mut DecodeContext<'_>,
 ) -> Result<ChainPlan, Rejection> {
     refuse(fields::flag(chain.use_proxy_proto.as_ref()), "use_proxy_proto")?;
@@ -331,7 +331,7 @@ enum DecodedNetworkFilter {
 
 fn decode_filter(
     filter: &Filter,
-    routes: &mut Vec<Reference>,
+    routes: &mut Vec<ResourceReference>,
     context: &mut DecodeContext<'_>,
 ) -> Result<DecodedNetworkFilter, Rejection> {
     let config = match &filter.config_type {

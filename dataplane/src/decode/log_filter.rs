@@ -104,7 +104,7 @@ mod tests {
     use prost::{Message as _, Name as _};
 
     use super::*;
-    use crate::format::Context;
+    use crate::format::FormatContext;
 
     #[test]
     fn a_filter_that_is_unknown_refuses_the_configuration() {
@@ -124,8 +124,8 @@ mod tests {
         };
         let both = "connection.transport_failure_reason != '' || connection.termination_details != \"\"";
         let both = filter(&given(both)).unwrap();
-        let told = Context { connection_termination_details: Some("x"), ..Context::default() };
-        assert!(both.accepts(&told) && !both.accepts(&Context::default()));
+        let told = FormatContext { connection_termination_details: Some("x"), ..FormatContext::default() };
+        assert!(both.accepts(&told) && !both.accepts(&FormatContext::default()));
         for other in ["response.code >= 400", "connection.termination_details == ''", ""] {
             let refused = filter(&given(other)).unwrap_err();
             assert_eq!(refused.field, "extension_filter.typed_config.expression", "{other}");

@@ -16,12 +16,12 @@ use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
 use super::{fields, matcher};
-use crate::rbac::{HttpRbac, NetworkRbac, Policy, RbacAction, Rule, Rules};
+use crate::rbac::{HttpRbac, NetworkRbac, Policy, RbacAction, RbacRule, RbacRules};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// Whether rules may look at a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Layer {
+enum FilterLayer {
     Http,
     Network,
 }
@@ -35,8 +35,8 @@ pub(crate) fn http(filter: &HttpFilter, notes: &mut Notes) -> Result<HttpRbac, R
     refuse(&filter.shadow_matcher, "shadow_matcher")?;
     notes.ignored(filter.track_per_rule_stats, "rbac.track_per_rule_stats");
     Ok(HttpRbac {
-        rules: rules(filter.rules.as_ref(), "rules", Layer::Http)?,
-        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Http)?,
+        rules: rules(filter.rules.as_ref(), "rules", FilterLayer::Http)?,
+        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", FilterLayer::Http)?,
         stat_prefix: filter.rules_stat_prefix.clone(),
         shadow_stat_prefix: filter.shadow_rules_stat_prefix.clone(),
     })
@@ -55,17 +55,21 @@ pub(crate) fn network(filter: &NetworkFilter, notes: &mut Notes) -> Result<Netwo
         return Err(Rejection::new("stat_prefix", "is empty"));
     }
     Ok(NetworkRbac {
-        rules: rules(filter.rules.as_ref(), "rules", Layer::Network)?,
-        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", Layer::Network)?,
+        rules: rules(filter.rules.as_ref(), "rules", FilterLayer::Network)?,
+        shadow: rules(filter.shadow_rules.as_ref(), "shadow_rules", FilterLayer::Network)?,
         stat_prefix: filter.stat_prefix.clone(),
     })
 }
 
-fn rules(rules: Option<&wire::Rbac>, field: &str, layer: Layer) -> Result<Option<Rules>, Rejection> {
+fn rules(
+    rules: Option<&wire::Rbac>,
+    field: &str,
+    layer: FilterLayer,
+) -> Result<Option<RbacRules>, Rejection> {
     rules.map(|rules| decode_rules(rules, layer).within(|| field)).transpose()
 }
 
-fn decode_rules(rules: &wire::Rbac, layer: Layer) -> Result<Rules, Rejection> {
+fn decode_rules(rules: &wire::Rbac, layer: FilterLayer) -> Result<RbacRules, Rejection> {
     let action = match wire::rbac::Action::try_from(rules.action) {
         Ok(wire::rbac::Action::Allow) => RbacAction::Allow,
         Ok(wire::rbac::Action::Deny) => RbacAction::Deny,
@@ -81,10 +85,10 @@ fn decode_rules(rules: &wire::Rbac, layer: Layer) -> Result<Rules, Rejection> {
         .iter()
         .map(|(name, policy)| decode_policy(name, policy, layer).within(|| format!("policies[{name}]")))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Rules::new(action, policies))
+    Ok(RbacRules::new(action, policies))
 }
 
-fn decode_policy(name: &str, policy: &wire::Policy, layer: Layer) -> Result<Policy, Rejection> {
+fn decode_policy(name: &str, policy: &wire::Policy, layer: FilterLayer) -> Result<Policy, Rejection> {
     refuse(&policy.condition, "condition")?;
     refuse(&policy.checked_condition, "checked_condition")?;
     refuse(&policy.cel_config, "cel_config")?;
@@ -96,31 +100,34 @@ fn decode_policy(name: &str, policy: &wire::Policy, layer: Layer) -> Result<Poli
 fn each<T>(
     items: &[T],
     field: &str,
-    decode: impl Fn(&T) -> Result<Rule, Rejection>,
-) -> Result<Vec<Rule>, Rejection> {
+    decode: impl Fn(&T) -> Result<RbacRule, Rejection>,
+) -> Result<Vec<RbacRule>, Rejection> {
     if items.is_empty() {
         return Err(Rejection::new(field, "is empty"));
     }
     items.iter().enumerate().map(|(i, item)| decode(item).within(|| format!("{field}[{i}]"))).collect()
 }
 
-fn permission(permission: &wire::Permission, layer: Layer) -> Result<Rule, Rejection> {
+fn permission(permission: &wire::Permission, layer: FilterLayer) -> Result<RbacRule, Rejection> {
     let nested = |p: &wire::Permission| self::permission(p, layer);
     match permission.rule.as_ref().ok_or_else(|| Rejection::new("rule", "is missing"))? {
         P::Any(any) => self::any(*any),
-        P::AndRules(set) => each(&set.rules, "and_rules", nested).map(Rule::And),
-        P::OrRules(set) => each(&set.rules, "or_rules", nested).map(Rule::Or),
-        P::NotRule(rule) => nested(rule).within(|| "not_rule").map(|rule| Rule::Not(Box::new(rule))),
+        P::AndRules(set) => each(&set.rules, "and_rules", nested).map(RbacRule::And),
+        P::OrRules(set) => each(&set.rules, "or_rules", nested).map(RbacRule::Or),
+        P::NotRule(rule) => nested(rule).within(|| "not_rule").map(|rule| RbacRule::Not(Box::new(rule))),
         P::Header(given) => header(given, layer),
         P::UrlPath(path) => url_path(path, layer),
-        P::DestinationIp(range) => fields::prefix(range).within(|| "destination_ip").map(Rule::DestinationIp),
-        P::DestinationPort(port) if *port <= 65_535 => Ok(Rule::DestinationPorts(*port..*port + 1)),
+        P::DestinationIp(range) => {
+            fields::prefix(range).within(|| "destination_ip").map(RbacRule::DestinationIp)
+        }
+        P::DestinationPort(port) if *port <= 65_535 => Ok(RbacRule::DestinationPorts(*port..*port + 1)),
         P::DestinationPort(port) => Err(Rejection::new("destination_port", format!("{port} is not a port"))),
         P::DestinationPortRange(range) => {
-            ports(range.start.into(), range.end.into(), "destination_port_range").map(Rule::DestinationPorts)
+            ports(range.start.into(), range.end.into(), "destination_port_range")
+                .map(RbacRule::DestinationPorts)
         }
         P::RequestedServerName(name) => {
-            matcher::string(name).within(|| "requested_server_name").map(Rule::ServerName)
+            matcher::string(name).within(|| "requested_server_name").map(RbacRule::ServerName)
         }
         P::Metadata(_) => Err(Rejection::unsupported("metadata")),
         P::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
@@ -129,22 +136,22 @@ fn permission(permission: &wire::Permission, layer: Layer) -> Result<Rule, Rejec
     }
 }
 
-fn principal(principal: &wire::Principal, layer: Layer) -> Result<Rule, Rejection> {
+fn principal(principal: &wire::Principal, layer: FilterLayer) -> Result<RbacRule, Rejection> {
     let nested = |p: &wire::Principal| self::principal(p, layer);
     match principal.identifier.as_ref().ok_or_else(|| Rejection::new("identifier", "is missing"))? {
         I::Any(any) => self::any(*any),
-        I::AndIds(set) => each(&set.ids, "and_ids", nested).map(Rule::And),
-        I::OrIds(set) => each(&set.ids, "or_ids", nested).map(Rule::Or),
-        I::NotId(id) => nested(id).within(|| "not_id").map(|rule| Rule::Not(Box::new(rule))),
+        I::AndIds(set) => each(&set.ids, "and_ids", nested).map(RbacRule::And),
+        I::OrIds(set) => each(&set.ids, "or_ids", nested).map(RbacRule::Or),
+        I::NotId(id) => nested(id).within(|| "not_id").map(|rule| RbacRule::Not(Box::new(rule))),
         I::Authenticated(authenticated) => {
             let name = authenticated.principal_name.as_ref().map(matcher::string).transpose();
-            name.within(|| "authenticated.principal_name").map(Rule::Authenticated)
+            name.within(|| "authenticated.principal_name").map(RbacRule::Authenticated)
         }
-        I::SourceIp(range) => fields::prefix(range).within(|| "source_ip").map(Rule::DirectRemoteIp),
+        I::SourceIp(range) => fields::prefix(range).within(|| "source_ip").map(RbacRule::DirectRemoteIp),
         I::DirectRemoteIp(range) => {
-            fields::prefix(range).within(|| "direct_remote_ip").map(Rule::DirectRemoteIp)
+            fields::prefix(range).within(|| "direct_remote_ip").map(RbacRule::DirectRemoteIp)
         }
-        I::RemoteIp(range) => fields::prefix(range).within(|| "remote_ip").map(Rule::RemoteIp),
+        I::RemoteIp(range) => fields::prefix(range).within(|| "remote_ip").map(RbacRule::RemoteIp),
         I::Header(given) => header(given, layer),
         I::UrlPath(path) => url_path(path, layer),
         I::Metadata(_) => Err(Rejection::unsupported("metadata")),
@@ -154,34 +161,34 @@ fn principal(principal: &wire::Principal, layer: Layer) -> Result<Rule, Rejectio
     }
 }
 
-fn any(any: bool) -> Result<Rule, Rejection> {
-    if any { Ok(Rule::Any) } else { Err(Rejection::new("any", "may only be true")) }
+fn any(any: bool) -> Result<RbacRule, Rejection> {
+    if any { Ok(RbacRule::Any) } else { Err(Rejection::new("any", "may only be true")) }
 }
 
-fn header(given: &HeaderMatcher, layer: Layer) -> Result<Rule, Rejection> {
-    if layer == Layer::Network {
+fn header(given: &HeaderMatcher, layer: FilterLayer) -> Result<RbacRule, Rejection> {
+    if layer == FilterLayer::Network {
         return Err(Rejection::new("header", "a connection has no headers; use the HTTP filter"));
     }
-    matcher::header(given).within(|| "header").map(Rule::Header)
+    matcher::header(given).within(|| "header").map(RbacRule::Header)
 }
 
-fn url_path(path: &PathMatcher, layer: Layer) -> Result<Rule, Rejection> {
-    if layer == Layer::Network {
+fn url_path(path: &PathMatcher, layer: FilterLayer) -> Result<RbacRule, Rejection> {
+    if layer == FilterLayer::Network {
         return Err(Rejection::new("url_path", "a connection has no path; use the HTTP filter"));
     }
     match &path.rule {
         Some(path_matcher::Rule::Path(text)) => {
-            matcher::string(text).within(|| "url_path.path").map(Rule::Path)
+            matcher::string(text).within(|| "url_path.path").map(RbacRule::Path)
         }
         None => Err(Rejection::new("url_path", "is empty")),
     }
 }
 
 /// `envoy.rbac.matchers.upstream_ip_port`, the one matcher that is known.
-fn upstream(extension: &TypedExtensionConfig, layer: Layer) -> Result<Rule, Rejection> {
+fn upstream(extension: &TypedExtensionConfig, layer: FilterLayer) -> Result<RbacRule, Rejection> {
     let known =
         extension.typed_config.as_ref().filter(|config| fields::holds::<UpstreamIpPortMatcher>(config));
-    let (Some(config), Layer::Http) = (known, layer) else {
+    let (Some(config), FilterLayer::Http) = (known, layer) else {
         return Err(fields::unknown_extension(&extension.name, extension.typed_config.as_ref(), ""));
     };
     let given: UpstreamIpPortMatcher = fields::unpack(config, "typed_config")?;
@@ -192,7 +199,7 @@ fn upstream(extension: &TypedExtensionConfig, layer: Layer) -> Result<Rule, Reje
         given.upstream_ip.as_ref().map(fields::prefix).transpose().within(|| "typed_config.upstream_ip")?;
     let ports = given.upstream_port_range.as_ref();
     let ports = ports.map(|range| self::ports(range.start, range.end, "typed_config.upstream_port_range"));
-    Ok(Rule::Upstream(range, ports.transpose()?))
+    Ok(RbacRule::Upstream(range, ports.transpose()?))
 }
 
 /// The ports from `start` up to `end`, which is not one of them.

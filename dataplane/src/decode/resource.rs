@@ -15,7 +15,7 @@ use super::{ClusterPlan, DecodeContext, EndpointHost, EndpointsPlan, ListenerPla
 use crate::filter;
 use crate::rejection::{Notes, Rejection};
 use crate::route;
-use crate::stats::Registry;
+use crate::stats::StatsRegistry;
 
 /// A resource, decoded.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub enum DecodedResource {
 pub fn decode(
     kind: ResourceKind,
     body: &[u8],
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Result<(DecodedResource, Notes), Rejection> {
     let mut context = DecodeContext { notes: Notes::default(), registry };
     let decoded = match kind {

@@ -19,10 +19,10 @@ use http::StatusCode;
 pub(crate) use headers::header_ops;
 
 use self::level_config::level_config;
-use super::{ConfigSource, Reference, fields, format};
+use super::{ConfigSource, ResourceReference, fields, format};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{
-    Action, DirectResponse, Domains, RetryPolicy, Route, RouteConfig, RouteCounts, Vhds, VirtualHost,
+    DirectResponse, Domains, RetryPolicy, Route, RouteAction, RouteConfig, RouteCounts, Vhds, VirtualHost,
 };
 
 const LARGEST_DIRECT_BODY: usize = 4096;
@@ -95,7 +95,8 @@ pub fn lone_virtual_host(wire: &wire::VirtualHost, notes: &mut Notes) -> Result<
 /// Where the virtual hosts come from that the configuration does not have itself.
 fn vhds(given: &wire::Vhds) -> Result<Vhds, Rejection> {
     let field = "vhds.config_source";
-    let Reference { source, fetch_timeout, .. } = Reference::decode("", given.config_source.as_ref(), field)?;
+    let ResourceReference { source, fetch_timeout, .. } =
+        ResourceReference::decode("", given.config_source.as_ref(), field)?;
     match source {
         ConfigSource::Ads => Ok(Vhds { fetch_timeout }),
         ConfigSource::File(path) => {
@@ -182,16 +183,16 @@ fn route(
     let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
     let matches = matching::route_match(matches, notes).within(|| "match")?;
     let action = match &route.action {
-        Some(wire::route::Action::Route(action)) => {
-            Action::Forward(Box::new(forward::forward(action, &matches, retry, notes).within(|| "route")?))
-        }
+        Some(wire::route::Action::Route(action)) => RouteAction::Forward(Box::new(
+            forward::forward(action, &matches, retry, notes).within(|| "route")?,
+        )),
         Some(wire::route::Action::Redirect(redirect)) => {
-            Action::Redirect(Box::new(rewrite::redirect(redirect).within(|| "redirect")?))
+            RouteAction::Redirect(Box::new(rewrite::redirect(redirect).within(|| "redirect")?))
         }
         Some(wire::route::Action::DirectResponse(direct)) => {
-            Action::Direct(direct_response(direct, body_limit).within(|| "direct_response")?)
+            RouteAction::Direct(direct_response(direct, body_limit).within(|| "direct_response")?)
         }
-        Some(wire::route::Action::NonForwardingAction(_)) => Action::NonForwarding,
+        Some(wire::route::Action::NonForwardingAction(_)) => RouteAction::NonForwarding,
         Some(wire::route::Action::FilterAction(_)) => return Err(Rejection::unsupported("filter_action")),
         None => return Err(Rejection::new("action", "is missing")),
     };

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use super::{DecodeContext, access_log, fields};
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{TcpClusterWeight, TcpProxy, TcpTarget};
-use crate::stats::{Scope, TcpStats};
+use crate::stats::{StatsScope, TcpStats};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -46,7 +46,7 @@ pub(super) fn decode(given: &PbTcpProxy, context: &mut DecodeContext<'_>) -> Res
     }
     Ok(TcpProxy {
         stat_prefix: given.stat_prefix.as_str().into(),
-        stats: TcpStats::register(context.registry, &Scope::tcp(&given.stat_prefix)),
+        stats: TcpStats::register(context.registry, &StatsScope::tcp(&given.stat_prefix)),
         target,
         idle_timeout: fields::timeout(given.idle_timeout.as_ref(), Some(HOUR), "idle_timeout")?,
         connect_attempts: fields::number(given.max_connect_attempts.as_ref()).unwrap_or(1).max(1),

@@ -28,7 +28,7 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(DecodedResource, Notes), Reje
         ResourceKind::Secret => encoded::<Secret>(yaml),
         ResourceKind::VirtualHost => encoded::<VirtualHost>(yaml),
     };
-    decode(kind, &body, &mut Registry::new())
+    decode(kind, &body, &mut StatsRegistry::new())
 }
 
 fn cluster(yaml: &str) -> ClusterPlan {
@@ -254,7 +254,7 @@ fn a_pattern_for_a_peers_name_cannot_leave_the_group_that_anchors_it() {
 
 #[test]
 fn bytes_that_are_no_message_are_refused() {
-    assert!(decode(ResourceKind::Cluster, b"\xff\xff\xff", &mut Registry::new()).is_err());
+    assert!(decode(ResourceKind::Cluster, b"\xff\xff\xff", &mut StatsRegistry::new()).is_err());
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_virtual_host_of_its_own_is_read_like_one_in_a_route_configuration() {
 #[test]
 fn filters_that_a_virtual_host_of_its_own_overrides_have_their_statistics() {
     let yaml = "name: r/web\ndomains: [a]\ntyped_per_filter_config:\n  limit: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: own, token_bucket: {max_tokens: 1, fill_interval: 1s}}\n";
-    let mut registry = Registry::new();
+    let mut registry = StatsRegistry::new();
     decode(ResourceKind::VirtualHost, &encoded::<VirtualHost>(yaml), &mut registry).unwrap();
     assert!(!registry.is_empty());
 }

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 
 use super::trust::trust;
-use super::{ConfigSource, Reference, fields};
+use super::{ConfigSource, ResourceReference, fields};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
@@ -31,7 +31,7 @@ pub enum SecretPlan {
 }
 
 /// The secrets that are known at the moment.
-pub type Secrets = HashMap<(ConfigSource, Arc<str>), SecretPlan>;
+pub type KnownSecrets = HashMap<(ConfigSource, Arc<str>), SecretPlan>;
 
 impl SecretPlan {
     /// Reads a secret.
@@ -66,7 +66,7 @@ pub(super) enum Socket<T> {
 enum OwnCertificate {
     None,
     Inline(CertifiedIdentity),
-    Sds(Reference),
+    Sds(ResourceReference),
 }
 
 /// A validation context, here, by reference, or a reference completed by what is here.
@@ -74,8 +74,8 @@ enum OwnCertificate {
 enum Validation {
     None,
     Inline(Arc<TrustSpec>),
-    Sds(Reference),
-    Combined(Arc<TrustSpec>, Reference),
+    Sds(ResourceReference),
+    Combined(Arc<TrustSpec>, ResourceReference),
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ pub(super) struct UpstreamPlan {
 }
 
 impl CommonPlan {
-    fn references(&self) -> impl Iterator<Item = &Reference> {
+    fn references(&self) -> impl Iterator<Item = &ResourceReference> {
         let own = match &self.certificate {
             OwnCertificate::Sds(reference) => Some(reference),
             OwnCertificate::None | OwnCertificate::Inline(_) => None,
@@ -114,8 +114,9 @@ impl CommonPlan {
     }
 
     /// Certificate and trust, `None` while a secret is missing.
-    fn resolve(&self, secrets: &Secrets) -> Option<(Option<CertifiedIdentity>, Option<TrustSpec>)> {
-        let find = |reference: &Reference| secrets.get(&(reference.source.clone(), reference.name.clone()));
+    fn resolve(&self, secrets: &KnownSecrets) -> Option<(Option<CertifiedIdentity>, Option<TrustSpec>)> {
+        let find =
+            |reference: &ResourceReference| secrets.get(&(reference.source.clone(), reference.name.clone()));
         let identity = match &self.certificate {
             OwnCertificate::None => None,
             OwnCertificate::Inline(identity) => Some(identity.clone()),
@@ -151,12 +152,12 @@ fn merge(own: &TrustSpec, sent: &TrustSpec) -> TrustSpec {
 }
 
 impl DownstreamPlan {
-    pub(super) fn references(&self) -> impl Iterator<Item = &Reference> {
+    pub(super) fn references(&self) -> impl Iterator<Item = &ResourceReference> {
         self.common.references()
     }
 
     /// The prepared context, `None` while a secret is missing.
-    pub(super) fn prepare(&self, secrets: &Secrets) -> Option<Result<DownstreamTls, Rejection>> {
+    pub(super) fn prepare(&self, secrets: &KnownSecrets) -> Option<Result<DownstreamTls, Rejection>> {
         let (identity, trust) = self.common.resolve(secrets)?;
         let spec = DownstreamTlsSpec {
             identity,
@@ -170,12 +171,12 @@ impl DownstreamPlan {
 }
 
 impl UpstreamPlan {
-    pub(super) fn references(&self) -> impl Iterator<Item = &Reference> {
+    pub(super) fn references(&self) -> impl Iterator<Item = &ResourceReference> {
         self.common.references()
     }
 
     /// The prepared context, `None` while a secret is missing.
-    pub(super) fn prepare(&self, secrets: &Secrets) -> Option<Result<UpstreamTls, Rejection>> {
+    pub(super) fn prepare(&self, secrets: &KnownSecrets) -> Option<Result<UpstreamTls, Rejection>> {
         let (identity, trust) = self.common.resolve(secrets)?;
         let spec = UpstreamTlsSpec {
             identity,
@@ -304,16 +305,16 @@ fn common(context: &CommonTlsContext, notes: &mut Notes) -> Result<CommonPlan, R
     })
 }
 
-fn reference(sds: &SdsSecretConfig) -> Result<Reference, Rejection> {
+fn reference(sds: &SdsSecretConfig) -> Result<ResourceReference, Rejection> {
     if sds.sds_config.is_none() {
         // Without a source the secret is one of the bootstrap's own, which share the table of sent ones.
-        return Ok(Reference {
+        return Ok(ResourceReference {
             source: ConfigSource::Ads,
             name: sds.name.as_str().into(),
             fetch_timeout: None,
         });
     }
-    Reference::decode(&sds.name, sds.sds_config.as_ref(), "sds_config")
+    ResourceReference::decode(&sds.name, sds.sds_config.as_ref(), "sds_config")
 }
 
 fn validation(context: Option<&ValidationContextType>, notes: &mut Notes) -> Result<Validation, Rejection> {

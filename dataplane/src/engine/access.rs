@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::access_log_service::entry::Entry;
 use crate::access_log_service::queue::EntryQueue;
-use crate::format::Context;
+use crate::format::FormatContext;
 use crate::runtime::{AccessLogs, LogSink, LogTarget};
 use crate::stats::Shard;
 
@@ -21,11 +21,11 @@ const FLUSH_BYTES: usize = 32 * 1024;
 /// are dropped and counted, since requests matter more.
 const WAITING: usize = 256;
 
-type Batch = (LogSink, Vec<u8>);
+type LogWrite = (LogSink, Vec<u8>);
 
 /// The writing thread's end for the workers.
 #[derive(Debug, Clone)]
-pub(crate) struct LogQueue(SyncSender<Batch>);
+pub(crate) struct LogQueue(SyncSender<LogWrite>);
 
 impl LogQueue {
     /// Starts the writing thread; it ends when all queues are gone.
@@ -56,7 +56,7 @@ impl LogWriter {
     }
 
     /// Tells each of the logs that wants to know.
-    pub(crate) fn write(&self, shard: &Shard, logs: &AccessLogs, context: &Context<'_>) {
+    pub(crate) fn write(&self, shard: &Shard, logs: &AccessLogs, context: &FormatContext<'_>) {
         for log in logs.iter().filter(|log| log.filter.as_ref().is_none_or(|filter| filter.accepts(context)))
         {
             match &log.to {
@@ -127,7 +127,7 @@ fn hand_over(queue: &LogQueue, dropped: &Cell<u64>, sink: LogSink, lines: Vec<u8
     }
 }
 
-fn write(batches: &Receiver<Batch>) {
+fn write(batches: &Receiver<LogWrite>) {
     let mut files: HashMap<std::path::PathBuf, std::fs::File> = HashMap::new();
     while let Ok((sink, lines)) = batches.recv() {
         let result = match &sink {

@@ -18,14 +18,14 @@ use super::cluster_info::BreakerOf;
 use super::dynamic::ResolvedHost;
 use super::ejection;
 use super::grpc;
-use super::http_connection::{HttpConnection, InFlight, Protocol};
-use super::limits::{Limits, TimedOut};
-use super::pool::Lease;
+use super::http_connection::{CodecType, HttpConnection, InFlight};
+use super::limits::{RequestLimits, TimedOut};
+use super::pool::ConnectionLease;
 use super::record::Record;
 use crate::breaker::Permit;
 use crate::filter::state::Remembered;
 use crate::format::ResponseFlags;
-use crate::outlier::Outcome;
+use crate::outlier::AttemptOutcome;
 use crate::route::RouteRef;
 use crate::stats::RouteStats;
 
@@ -35,7 +35,7 @@ pub(crate) struct UpstreamRequest {
     /// The endpoint, which counts the request as active while this lives.
     pub(crate) picked: Picked,
     /// The pooled connection, from the response's head on.
-    pub(crate) lease: Option<Lease>,
+    pub(crate) lease: Option<ConnectionLease>,
     /// When the endpoint was picked, for `upstream_rq_time`.
     pub(crate) started: Instant,
     /// This side's address of the connection, once there is one.
@@ -86,7 +86,7 @@ pub(crate) struct ActiveStream {
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
     /// The timeouts that apply to it.
-    pub(crate) limits: Rc<Limits>,
+    pub(crate) limits: Rc<RequestLimits>,
     /// What filters keep from the request for the response and its trailers.
     pub(crate) filters: Vec<Remembered>,
     /// The response's head has come from the server.
@@ -102,7 +102,7 @@ impl ActiveStream {
     pub(crate) fn begin(
         connection: &Rc<HttpConnection>,
         view: &Rc<HttpView>,
-        limits: Rc<Limits>,
+        limits: Rc<RequestLimits>,
     ) -> Box<Self> {
         let (start, manager) = (now(), &view.manager);
         limits.begin(&manager.timeouts, start);
@@ -110,8 +110,8 @@ impl ActiveStream {
         shard.inc(stats.downstream_rq_total);
         shard.up(stats.downstream_rq_active);
         shard.inc(match connection.protocol {
-            Protocol::Http1 => stats.downstream_rq_http1_total,
-            Protocol::Http2 => stats.downstream_rq_http2_total,
+            CodecType::Http1 => stats.downstream_rq_http1_total,
+            CodecType::Http2 => stats.downstream_rq_http2_total,
         });
         Box::new(Self {
             connection: connection.clone(),
@@ -216,11 +216,11 @@ impl ActiveStream {
         if let Some(upstream) = &self.upstream {
             self.connection.worker.shard.inc(upstream.picked.view.config.stats.upstream_rq_rx_reset);
         }
-        self.outcome(Outcome::Reset);
+        self.outcome(AttemptOutcome::Reset);
     }
 
     /// Tells outlier detection how a try ended.
-    pub(crate) fn outcome(&self, outcome: Outcome) {
+    pub(crate) fn outcome(&self, outcome: AttemptOutcome) {
         if let Some(upstream) = &self.upstream {
             ejection::report(&self.connection.worker.shard, &upstream.picked, outcome);
         }

@@ -22,11 +22,11 @@ use super::ejection;
 use super::grpc;
 use super::handshake::refused_by_server;
 use super::local::Local;
-use super::pool::{self, Content, Freshness, Lease};
+use super::pool::{self, ConnectionLease, Content, Freshness};
 use super::round_trip::{Reset, round_trip};
 use crate::balance::PreviousHosts;
-use crate::breaker::{Permit, Resource};
-use crate::outlier::{Outcome, grpc_as_http};
+use crate::breaker::{BreakerResource, Permit};
+use crate::outlier::{AttemptOutcome, grpc_as_http};
 use crate::runtime::UpstreamProtocol;
 
 /// How often a call is sent again on a fresh connection, since the server had closed the one from the pool.
@@ -52,7 +52,7 @@ pub(crate) struct Call {
 
 /// A whole answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CallResponse {
     pub(crate) head: response::Parts,
     pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
@@ -87,18 +87,18 @@ pub(crate) async fn call(
     worker: &Rc<Local>,
     cluster: &ClusterState,
     call: Call,
-) -> Result<Answer, CallError> {
+) -> Result<CallResponse, CallError> {
     let Some(picked) = cluster.pick(PreviousHosts::default()) else {
         worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
         return Err(CallError::NoHealthy);
     };
     let config = picked.view.config.clone();
     let breaker = BreakerOf::Default(config.clone());
-    let Some(permit) = Permit::try_new(breaker, Resource::Requests) else {
+    let Some(permit) = Permit::try_new(breaker, BreakerResource::Requests) else {
         worker.shard.inc(config.stats.upstream_rq_pending_overflow);
         return Err(CallError::Overflow);
     };
-    let mut counted = Counted::begin(worker, &picked, permit);
+    let mut counted = CountedCall::begin(worker, &picked, permit);
     let answering = counted.answer(&call);
     let answered =
         within(&worker.deadlines, call.timeout, answering).await.unwrap_or(Err(CallError::TimedOut));
@@ -107,7 +107,7 @@ pub(crate) async fn call(
 }
 
 /// A call on its way, which is counted as a request to its endpoint.
-struct Counted<'a> {
+struct CountedCall<'a> {
     worker: &'a Rc<Local>,
     picked: &'a Picked,
     started: Instant,
@@ -115,7 +115,7 @@ struct Counted<'a> {
     _permit: Permit<BreakerOf>,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> CountedCall<'a> {
     fn begin(worker: &'a Rc<Local>, picked: &'a Picked, permit: Permit<BreakerOf>) -> Self {
         let stats = &picked.view.config.stats;
         worker.shard.inc(stats.upstream_rq_total);
@@ -123,12 +123,12 @@ impl<'a> Counted<'a> {
         Self { worker, picked, started: now(), ended: false, _permit: permit }
     }
 
-    async fn answer(&self, call: &Call) -> Result<Answer, CallError> {
+    async fn answer(&self, call: &Call) -> Result<CallResponse, CallError> {
         let config = &self.picked.view.config;
         let version = match config.http.protocol {
-            UpstreamProtocol::Http1 | UpstreamProtocol::Downstream => pool::Version::Http1,
-            UpstreamProtocol::Http2 => pool::Version::Http2,
-            UpstreamProtocol::Auto => pool::Version::Auto,
+            UpstreamProtocol::Http1 | UpstreamProtocol::Downstream => pool::HttpChoice::Http1,
+            UpstreamProtocol::Http2 => pool::HttpChoice::Http2,
+            UpstreamProtocol::Auto => pool::HttpChoice::Auto,
         };
         let (mut fresh, mut repeats) = (Freshness::Any, 0);
         loop {
@@ -150,7 +150,7 @@ impl<'a> Counted<'a> {
         }
     }
 
-    fn end(&mut self, answered: &Result<Answer, CallError>) {
+    fn end(&mut self, answered: &Result<CallResponse, CallError>) {
         self.ended = true;
         let (shard, stats) = (&self.worker.shard, &self.picked.view.config.stats);
         let outcome = match answered {
@@ -159,20 +159,20 @@ impl<'a> Counted<'a> {
                 shard.inc(stats.upstream_rq_completed);
                 shard.response_code(stats.upstream_rq, status);
                 shard.record(stats.upstream_rq_time, now().saturating_duration_since(self.started));
-                Outcome::Answered(grpc::status(&answer.head.headers).map_or(status, grpc_as_http))
+                AttemptOutcome::Answered(grpc::status(&answer.head.headers).map_or(status, grpc_as_http))
             }
             Err(CallError::TimedOut) => {
                 shard.inc(stats.upstream_rq_timeout);
-                Outcome::TimedOut
+                AttemptOutcome::TimedOut
             }
             Err(CallError::Connect(ConnectError::Overflow)) => return,
             Err(CallError::Connect(_)) => {
                 shard.inc(stats.upstream_rq_pending_failure_eject);
-                Outcome::ConnectFailed
+                AttemptOutcome::ConnectFailed
             }
             Err(CallError::Reset(_) | CallError::Broke(_)) => {
                 shard.inc(stats.upstream_rq_rx_reset);
-                Outcome::Reset
+                AttemptOutcome::Reset
             }
             Err(CallError::TooLarge | CallError::NoCluster | CallError::NoHealthy | CallError::Overflow) => {
                 shard.inc(stats.upstream_rq_tx_reset);
@@ -183,7 +183,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountedCall<'_> {
     fn drop(&mut self) {
         let (shard, stats) = (&self.worker.shard, &self.picked.view.config.stats);
         shard.down(stats.upstream_rq_active);
@@ -195,7 +195,7 @@ impl Drop for Counted<'_> {
 
 impl Call {
     /// The request in the form of the connection.
-    fn request(&self, lease: &Lease) -> Request<RequestBody> {
+    fn request(&self, lease: &ConnectionLease) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::whole(self.body.clone()));
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
@@ -207,12 +207,12 @@ impl Call {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.path.clone());
         match lease {
-            Lease::Http1(_) => {
+            ConnectionLease::Http1(_) => {
                 if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
                     headers.insert(HOST, host);
                 }
             }
-            Lease::Http2(lease) => {
+            ConnectionLease::Http2(lease) => {
                 *request.version_mut() = Version::HTTP_2;
                 uri.authority = Some(self.authority.clone());
                 let secured = lease.connection().peer.is_some();
@@ -225,7 +225,11 @@ impl Call {
 }
 
 /// Reads the answer to its end; the connection goes back to the pool then.
-async fn collect(response: Response<Content>, lease: Lease, largest: usize) -> Result<Answer, CallError> {
+async fn collect(
+    response: Response<Content>,
+    lease: ConnectionLease,
+    largest: usize,
+) -> Result<CallResponse, CallError> {
     let (head, mut content) = response.into_parts();
     let (mut body, mut trailers) = (BytesMut::new(), None);
     while let Some(frame) = content.frame().await {
@@ -236,8 +240,8 @@ async fn collect(response: Response<Content>, lease: Lease, largest: usize) -> R
         }
     }
     match lease {
-        Lease::Http1(lease) => lease.give_back(),
-        Lease::Http2(lease) => lease.finish(),
+        ConnectionLease::Http1(lease) => lease.give_back(),
+        ConnectionLease::Http2(lease) => lease.finish(),
     }
-    Ok(Answer { head, body: body.freeze(), trailers })
+    Ok(CallResponse { head, body: body.freeze(), trailers })
 }

@@ -5,22 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cluster_info::ClusterInfo;
-use super::pool::Pool;
-use crate::balance::{ActiveRequest, Balancer, PreviousHosts};
+use super::pool::ConnectionPool;
+use crate::balance::{ActiveRequest, Picker, PreviousHosts};
 use crate::runtime::{Cluster, Endpoint};
 
 /// A cluster as one worker sees it. It outlives changes of its configuration.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     view: RefCell<Rc<ClusterView>>,
-    balancer: RefCell<Balancer>,
+    balancer: RefCell<Picker>,
 }
 
 /// A cluster's configuration with the pools of its endpoints, in the order of the endpoints.
 #[derive(Debug)]
 pub(crate) struct ClusterView {
     pub(crate) config: Rc<ClusterInfo>,
-    pools: Vec<Rc<Pool>>,
+    pools: Vec<Rc<ConnectionPool>>,
 }
 
 /// The endpoint that a request goes to.
@@ -36,15 +36,14 @@ impl Picked {
         &self.view.config.endpoints.list[self.index]
     }
 
-    pub(crate) fn pool(&self) -> &Rc<Pool> {
+    pub(crate) fn pool(&self) -> &Rc<ConnectionPool> {
         &self.view.pools[self.index]
     }
 }
 
 impl ClusterState {
     pub(crate) fn new(config: Arc<Cluster>, seed: u64) -> Rc<Self> {
-        let balancer =
-            Balancer::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
+        let balancer = Picker::new(config.balancing, config.endpoints.clone(), config.outliers.clone(), seed);
         let pools = pools(&config, &[]);
         Rc::new(Self {
             view: RefCell::new(Rc::new(ClusterView { config: ClusterInfo::new(config), pools })),
@@ -58,9 +57,10 @@ impl ClusterState {
         if old.config.is(&config) {
             return;
         }
-        let keep: &[Rc<Pool>] = if old.config.identity == config.identity { &old.pools } else { &[] };
+        let keep: &[Rc<ConnectionPool>] =
+            if old.config.identity == config.identity { &old.pools } else { &[] };
         let pools = pools(&config, keep);
-        let gone = |pool: &&Rc<Pool>| !pools.iter().any(|kept| Rc::ptr_eq(kept, pool));
+        let gone = |pool: &&Rc<ConnectionPool>| !pools.iter().any(|kept| Rc::ptr_eq(kept, pool));
         old.pools.iter().filter(gone).for_each(|pool| pool.retire());
         self.balancer.borrow_mut().update(
             config.balancing,
@@ -94,8 +94,8 @@ impl ClusterState {
     }
 }
 
-fn pools(config: &Cluster, known: &[Rc<Pool>]) -> Vec<Rc<Pool>> {
-    let by_address: std::collections::HashMap<_, &Rc<Pool>> =
+fn pools(config: &Cluster, known: &[Rc<ConnectionPool>]) -> Vec<Rc<ConnectionPool>> {
+    let by_address: std::collections::HashMap<_, &Rc<ConnectionPool>> =
         known.iter().map(|pool| (pool.address, pool)).collect();
     config
         .endpoints
@@ -103,7 +103,7 @@ fn pools(config: &Cluster, known: &[Rc<Pool>]) -> Vec<Rc<Pool>> {
         .iter()
         .map(|endpoint| match by_address.get(&endpoint.address) {
             Some(pool) if pool.fits(endpoint.address, endpoint.transport) => Rc::clone(pool),
-            Some(_) | None => Pool::new(endpoint.address, endpoint.transport),
+            Some(_) | None => ConnectionPool::new(endpoint.address, endpoint.transport),
         })
         .collect()
 }

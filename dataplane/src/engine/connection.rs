@@ -16,7 +16,7 @@ use crate::runtime::TrafficDirection;
 
 /// How urgently a connection should end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Ending {
+pub(crate) enum Urgency {
     /// Not at all.
     #[default]
     Stay,
@@ -85,23 +85,23 @@ impl Facts {
 
 /// A downstream connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct DownstreamConnection {
     pub(crate) chain: Rc<ChainState>,
     pub(crate) facts: Facts,
     /// Of the listener that accepted it.
     pub(crate) direction: TrafficDirection,
-    ending: Cell<Ending>,
+    ending: Cell<Urgency>,
     waker: RefCell<Option<Waker>>,
-    of: Weak<Connections>,
+    of: Weak<DownstreamConnections>,
 }
 
-impl Connection {
-    pub(crate) fn ending(&self) -> Ending {
+impl DownstreamConnection {
+    pub(crate) fn ending(&self) -> Urgency {
         self.ending.get()
     }
 
     /// Asks the connection to end; a request never becomes less urgent.
-    pub(crate) fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: Urgency) {
         if ending > self.ending.get() {
             self.ending.set(ending);
             if let Some(waker) = self.waker.borrow_mut().take() {
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// Remembers whom to wake when [`Connection::end`] is called.
+    /// Remembers whom to wake when [`DownstreamConnection::end`] is called.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
@@ -120,7 +120,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for DownstreamConnection {
     fn drop(&mut self) {
         if let Some(of) = self.of.upgrade() {
             of.live.borrow_mut().remove(&self.facts.id);
@@ -134,15 +134,15 @@ impl Drop for Connection {
 
 /// All downstream connections of a worker.
 #[derive(Debug)]
-pub(crate) struct Connections {
-    live: RefCell<HashMap<u64, Weak<Connection>>>,
+pub(crate) struct DownstreamConnections {
+    live: RefCell<HashMap<u64, Weak<DownstreamConnection>>>,
     /// How many of them are the application's own.
     outbound: Cell<usize>,
     fewer: tokio::sync::Notify,
     pub(crate) load: super::connection_balance::ConnectionCounts,
 }
 
-impl Connections {
+impl DownstreamConnections {
     pub(crate) fn new(load: super::connection_balance::ConnectionCounts) -> Rc<Self> {
         Rc::new(Self {
             live: RefCell::default(),
@@ -153,13 +153,13 @@ impl Connections {
     }
 
     /// Holds a connection until the returned handle is dropped. The load was counted when it was accepted.
-    pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<Connection> {
+    pub(crate) fn hold(self: &Rc<Self>, chain: Rc<ChainState>, facts: Facts) -> Rc<DownstreamConnection> {
         let id = facts.id;
         let direction = chain.view().listener.direction;
         if direction == TrafficDirection::Outbound {
             self.outbound.set(self.outbound.get() + 1);
         }
-        let connection = Rc::new(Connection {
+        let connection = Rc::new(DownstreamConnection {
             chain,
             facts,
             direction,
@@ -171,13 +171,14 @@ impl Connections {
         connection
     }
 
-    pub(crate) fn each(&self, mut act: impl FnMut(&Connection)) {
-        let all: Vec<Rc<Connection>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
+    pub(crate) fn each(&self, mut act: impl FnMut(&DownstreamConnection)) {
+        let all: Vec<Rc<DownstreamConnection>> =
+            self.live.borrow().values().filter_map(Weak::upgrade).collect();
         all.iter().for_each(|connection| act(connection));
     }
 
     /// Tells those to end that drain.
-    pub(crate) fn end(&self, of: Draining, ending: Ending) {
+    pub(crate) fn end(&self, of: Draining, ending: Urgency) {
         self.each(|connection| {
             if of.takes(connection.direction) {
                 connection.end(ending);
@@ -186,7 +187,10 @@ impl Connections {
     }
 
     /// The connections that `wanted` holds of.
-    pub(crate) fn find_all(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Weak<Connection>> {
+    pub(crate) fn find_all(
+        &self,
+        wanted: impl Fn(&DownstreamConnection) -> bool,
+    ) -> Vec<Weak<DownstreamConnection>> {
         let live = self.live.borrow();
         live.values()
             .filter(|connection| connection.upgrade().is_some_and(|connection| wanted(&connection)))

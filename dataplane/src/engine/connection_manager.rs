@@ -11,22 +11,22 @@ use super::active_stream::ActiveStream;
 use super::body::{Incoming, RequestContent};
 use super::chain::HttpView;
 use super::http_connection::HttpConnection;
-use super::limits::Limits;
+use super::limits::RequestLimits;
 use super::reply::{Reply, ReplyOrigin};
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
-use super::upgraded::Upgrade;
+use super::upgraded::DownstreamUpgrade;
 use super::{local_reply, router, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
-use crate::route::Action;
+use crate::route::RouteAction;
 
 /// Answers one request.
 pub(super) async fn handle(
     connection: Rc<HttpConnection>,
-    limits: Rc<Limits>,
+    limits: Rc<RequestLimits>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let view = connection.terminal.view();
@@ -41,7 +41,7 @@ pub(super) async fn handle(
 /// Answers bytes that are no request. As in Envoy they make a stream of their own, which is counted and logged.
 pub(super) fn refuse(
     connection: &Rc<HttpConnection>,
-    limits: Rc<Limits>,
+    limits: Rc<RequestLimits>,
     malformed: Malformed,
 ) -> Response<ResponseBody> {
     let view = connection.terminal.view();
@@ -60,7 +60,7 @@ pub(super) fn refuse(
 impl RequestContext {
     async fn answer(mut self, view: &HttpView, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let HttpView { manager, routes } = view;
-        let upgrade = router::wanted_upgrade(&request).then(|| Upgrade::of(&mut request));
+        let upgrade = router::wanted_upgrade(&request).then(|| DownstreamUpgrade::of(&mut request));
         let (mut parts, incoming) = request.into_parts();
         let mut content = RequestContent::Incoming(incoming);
         let prepared = self.prepare(manager, &mut parts);
@@ -86,11 +86,11 @@ impl RequestContext {
             return self.reply(&parts, missing.flag(ResponseFlags::NO_ROUTE));
         };
         match &routes.route(found).action {
-            Action::Forward(forward) => {
+            RouteAction::Forward(forward) => {
                 let routed = Routed { manager, router, routes, found, forward, upgrade };
                 router::forward(self, routed, parts, content).await
             }
-            Action::Redirect(redirect) => {
+            RouteAction::Redirect(redirect) => {
                 self.connection.worker.shard.inc(manager.stats.rq_redirect);
                 let location = redirect.location(&self.head(&parts), &routes.route(found).matches);
                 let mut reply = Reply::new(redirect.status, "direct_response");
@@ -100,14 +100,14 @@ impl RequestContext {
                 }
                 self.reply(&parts, reply)
             }
-            Action::Direct(direct) => {
+            RouteAction::Direct(direct) => {
                 self.connection.worker.shard.inc(manager.stats.rq_direct_response);
                 let mut reply = Reply::new(direct.status, "direct_response");
                 reply.origin = ReplyOrigin::Route;
                 reply.bytes = Some(local_reply::direct_body(&self.stream, &self.head(&parts), direct));
                 self.reply(&parts, reply)
             }
-            Action::NonForwarding => {
+            RouteAction::NonForwarding => {
                 let reply = Reply::new(StatusCode::INTERNAL_SERVER_ERROR, "non_forwarding_action");
                 self.reply(&parts, reply)
             }

@@ -23,14 +23,14 @@ pub(crate) struct Tunnelled {
     pub(crate) up: u64,
     /// Bytes from the endpoint to the caller.
     pub(crate) down: u64,
-    pub(crate) end: End,
+    pub(crate) end: TunnelEnd,
     /// What reading from the side that broke has brought.
     pub(crate) failure: Option<io::Error>,
 }
 
 /// Why a tunnel ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum TunnelEnd {
     /// Both sides said that they were done.
     #[default]
     Closed,
@@ -181,12 +181,12 @@ where
         };
         let end = match (&sent, &received) {
             (Poll::Ready(Err(CopyError::Reader(_))), _) | (_, Poll::Ready(Err(CopyError::Writer))) => {
-                End::DownstreamBroke
+                TunnelEnd::DownstreamBroke
             }
             (Poll::Ready(Err(CopyError::Writer)), _) | (_, Poll::Ready(Err(CopyError::Reader(_)))) => {
-                End::UpstreamBroke
+                TunnelEnd::UpstreamBroke
             }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => End::Closed,
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => TunnelEnd::Closed,
             (Poll::Pending, _) | (_, Poll::Pending) => {
                 let total = up.total + down.total;
                 if let Some((deadline, span)) = &idle {
@@ -198,7 +198,7 @@ where
                         return Poll::Ready(Tunnelled {
                             up: up.total,
                             down: down.total,
-                            end: End::Idle,
+                            end: TunnelEnd::Idle,
                             failure: None,
                         });
                     }
@@ -206,11 +206,11 @@ where
                 if stop(cx, Moved { up: up.total, down: down.total }).is_pending() {
                     return Poll::Pending;
                 }
-                End::Stopped
+                TunnelEnd::Stopped
             }
         };
         let failure = match (sent, received) {
-            (_, Poll::Ready(Err(CopyError::Reader(error)))) if end == End::UpstreamBroke => Some(error),
+            (_, Poll::Ready(Err(CopyError::Reader(error)))) if end == TunnelEnd::UpstreamBroke => Some(error),
             (Poll::Ready(Err(CopyError::Reader(error))), _) => Some(error),
             _ => None,
         };
@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(answer, "late answer");
         };
         let (done, ()) = tokio::join!(tunnel(ours, theirs, None, |_, _| Poll::Pending), talk);
-        assert_eq!((done.up, done.down, done.end), (8, 11, End::Closed));
+        assert_eq!((done.up, done.down, done.end), (8, 11, TunnelEnd::Closed));
     }
 
     #[tokio::test]

@@ -50,13 +50,13 @@ pub(crate) enum LookupError {
 /// The hosts that requests to one cluster named, on one worker.
 #[derive(Debug)]
 pub(crate) struct DynamicHosts {
-    hosts: RefCell<HashMap<Name, Rc<DynamicHost>>>,
+    hosts: RefCell<HashMap<HostKey, Rc<DynamicHost>>>,
     waiting: Cell<usize>,
     lookups: Arc<Semaphore>,
 }
 
 /// A host in lower case, and its port.
-type Name = (Box<str>, u16);
+type HostKey = (Box<str>, u16);
 
 #[derive(Debug)]
 struct DynamicHost {
@@ -153,7 +153,7 @@ impl DynamicHosts {
     fn host(
         &self,
         worker: &Local,
-        name: &Name,
+        name: &HostKey,
         cache: &DnsCache,
         stats: &DnsCacheStats,
     ) -> Result<Rc<DynamicHost>, LookupError> {
@@ -191,7 +191,7 @@ impl DynamicHosts {
     async fn look_up(
         &self,
         worker: &Local,
-        (host, port): &Name,
+        (host, port): &HostKey,
         cache: &DnsCache,
         stats: &DnsCacheStats,
     ) -> Vec<SocketAddr> {
@@ -257,7 +257,7 @@ async fn ask(lookups: Arc<Semaphore>, host: Box<str>, port: u16) -> std::io::Res
 }
 
 /// Host and port of an authority; an IPv6 address may stand in brackets.
-fn parse(authority: &str) -> Option<Name> {
+fn parse(authority: &str) -> Option<HostKey> {
     let host = without_port(authority);
     let port = match authority[host.len()..].strip_prefix(':') {
         Some(port) => port.parse().ok().filter(|port| *port > 0)?,

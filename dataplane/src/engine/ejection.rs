@@ -2,11 +2,11 @@
 
 use super::clock::now;
 use super::cluster::Picked;
-use crate::outlier::{EjectionDecision, EjectionType, Outcome};
+use crate::outlier::{AttemptOutcome, EjectionDecision, EjectionType};
 use crate::stats::{OutlierStats, Shard};
 
 /// Reports how a try at an endpoint ended, where the cluster looks at that.
-pub(super) fn report(shard: &Shard, picked: &Picked, outcome: Outcome) {
+pub(super) fn report(shard: &Shard, picked: &Picked, outcome: AttemptOutcome) {
     let config = &picked.view.config;
     if config.outliers.config().is_none() {
         return;

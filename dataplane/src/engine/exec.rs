@@ -5,15 +5,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::limits::Limits;
+use super::limits::RequestLimits;
 
 /// The limits of a stream on their way from the call that begins it, or that makes a tunnel of it, to the task that
 /// hyper makes right after that call.
 #[derive(Clone, Default)]
-pub(super) struct Handover(Rc<Cell<Option<Rc<Limits>>>>);
+pub(super) struct Handover(Rc<Cell<Option<Rc<RequestLimits>>>>);
 
 impl Handover {
-    pub(super) fn set(&self, limits: Option<Rc<Limits>>) {
+    pub(super) fn set(&self, limits: Option<Rc<RequestLimits>>) {
         self.0.set(limits);
     }
 }
@@ -27,9 +27,9 @@ impl std::fmt::Debug for Handover {
 /// Runs the streams of a downstream HTTP/2 connection. A stream whose limit is reached is dropped, and so reset,
 /// whatever hyper waits for.
 #[derive(Debug, Clone)]
-pub(super) struct Streams(pub(super) Handover);
+pub(super) struct StreamExecutor(pub(super) Handover);
 
-impl<F> hyper::rt::Executor<F> for Streams
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -46,7 +46,7 @@ pin_project_lite::pin_project! {
     struct Limited<F> {
         #[pin]
         stream: F,
-        limits: Rc<Limits>,
+        limits: Rc<RequestLimits>,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::chain::HttpTerminal;
 use super::clock::now;
 use super::clusters::Clusters;
-use super::connection::{Connection, Ending};
+use super::connection::{DownstreamConnection, Urgency};
 use super::exec::Handover;
 use super::local::Local;
 use super::observed_stream::StreamActivity;
@@ -18,10 +18,10 @@ use crate::runtime::HttpManager;
 pub(crate) struct HttpConnection {
     pub(crate) worker: Rc<Local>,
     pub(crate) clusters: Rc<Clusters>,
-    pub(crate) downstream: Rc<Connection>,
+    pub(crate) downstream: Rc<DownstreamConnection>,
     /// The connection manager.
     pub(crate) terminal: Rc<HttpTerminal>,
-    pub(crate) protocol: Protocol,
+    pub(crate) protocol: CodecType,
     pub(super) in_flight: Cell<u32>,
     pub(super) requests: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
@@ -33,7 +33,7 @@ pub(crate) struct HttpConnection {
 
 /// What is spoken on a downstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum CodecType {
     Http1,
     Http2,
 }
@@ -42,9 +42,9 @@ impl HttpConnection {
     pub(super) fn new(
         worker: Rc<Local>,
         clusters: Rc<Clusters>,
-        downstream: Rc<Connection>,
+        downstream: Rc<DownstreamConnection>,
         terminal: Rc<HttpTerminal>,
-        protocol: Protocol,
+        protocol: CodecType,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -69,21 +69,21 @@ impl HttpConnection {
     }
 
     pub(crate) fn speaks_http1(&self) -> bool {
-        self.protocol == Protocol::Http1
+        self.protocol == CodecType::Http1
     }
 
     /// Whether the response that is about to be sent should be the connection's last.
     pub(crate) fn should_close(&self, manager: &HttpManager) -> bool {
         if self.closing.get()
             || self.worker.draining.get().takes(self.downstream.direction)
-            || self.downstream.ending() != Ending::Stay
+            || self.downstream.ending() != Urgency::Stay
         {
             return true;
         }
         let most = manager.limits.requests_per_connection;
         if most.is_some_and(|most| self.requests.get() >= most) {
             self.worker.shard.inc(manager.stats.downstream_cx_max_requests_reached);
-            self.downstream.end(Ending::Announce);
+            self.downstream.end(Urgency::Announce);
             return true;
         }
         false

@@ -9,7 +9,7 @@
 //! Nobody polls a body whose bytes cannot be written. A limit that only the body looked at would never be reached
 //! while the caller does not read, and the request would hold its endpoint's connection and its places in the circuit
 //! breakers for as long as the caller likes. So the request's own task looks at its limits while it can still answer
-//! ([`Limits::answerable`]); what is reached in spite of it ends the stream from outside, wherever the request is.
+//! ([`RequestLimits::answerable`]); what is reached in spite of it ends the stream from outside, wherever the request is.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -79,7 +79,7 @@ impl TimedOut {
 
 /// The time limits of one request, shared by its own task and the one that drives its connection.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct RequestLimits {
     deadline: Deadline,
     /// Something may be reached; else nobody looks at the deadline.
     armed: Cell<bool>,
@@ -97,7 +97,7 @@ pub(crate) struct Limits {
     reached: Cell<Option<TimedOut>>,
 }
 
-impl Limits {
+impl RequestLimits {
     /// Limits that no request has yet.
     pub(super) fn new(deadlines: &Rc<Deadlines>) -> Rc<Self> {
         Rc::new(Self {
@@ -317,7 +317,7 @@ impl Limits {
 
 /// Runs `work` unless a limit of the request is reached first. Everything that a request waits for before it has a
 /// response runs in here: what is reached elsewhere cuts the stream without an answer.
-pub(crate) async fn limited<F: Future>(limits: &Limits, work: F) -> Result<F::Output, TimedOut> {
+pub(crate) async fn limited<F: Future>(limits: &RequestLimits, work: F) -> Result<F::Output, TimedOut> {
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),

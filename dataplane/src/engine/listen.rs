@@ -15,7 +15,7 @@ use super::chain::ChainState;
 use super::clock::{now, within};
 use super::clusters::Clusters;
 use super::command::WorkerCommand;
-use super::connection::{Connection, Ending, Facts, TlsFacts};
+use super::connection::{DownstreamConnection, Facts, TlsFacts, Urgency};
 use super::filter_chain_match;
 use super::handshake::inbound_failed;
 use super::inspect::Inspected;
@@ -144,13 +144,14 @@ impl ListenerState {
         if chains.is_empty() {
             return;
         }
-        let of_chains =
-            |connection: &Connection| chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain));
+        let of_chains = |connection: &DownstreamConnection| {
+            chains.iter().any(|chain| Rc::ptr_eq(chain, &connection.chain))
+        };
         let ending = self.worker.connections.find_all(of_chains);
-        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Finish));
+        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Urgency::Finish));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(DRAIN).await;
-            ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));
+            ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Urgency::Cut));
         });
     }
 
@@ -326,7 +327,7 @@ fn admitted(worker: &Local, opened: Opened) -> Option<Opened> {
 }
 
 /// Whether trust changed while the handshake ran, and the client would not be let in now.
-fn changed_meanwhile(worker: &Local, connection: &Connection, used: &Arc<DownstreamTls>) -> bool {
+fn changed_meanwhile(worker: &Local, connection: &DownstreamConnection, used: &Arc<DownstreamTls>) -> bool {
     let view = connection.chain.view();
     let (Some(newest), Some(peer)) = (&view.chain.tls, connection.facts.peer_certificate()) else {
         return false;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::access::LogWriter;
 use super::clock::Deadlines;
 use super::command::Draining;
-use super::connection::Connections;
+use super::connection::DownstreamConnections;
 use super::connection_balance::ConnectionCounts;
 use super::date::Date;
 use super::log_throttle::LogThrottle;
@@ -25,7 +25,7 @@ pub(crate) struct Local {
     pub(crate) shard: Shard,
     pub(crate) deadlines: Rc<Deadlines>,
     /// Downstream connections, to tell them to end.
-    pub(crate) connections: Rc<Connections>,
+    pub(crate) connections: Rc<DownstreamConnections>,
     /// Connections to servers over TLS, to end those whose server is not trusted any more.
     pub(super) servers: Rc<Servers>,
     /// Lines of access logs.
@@ -52,7 +52,7 @@ impl Local {
         Rc::new(Self {
             shard: Shard::default(),
             deadlines: Deadlines::new(),
-            connections: Connections::new(load),
+            connections: DownstreamConnections::new(load),
             servers: Servers::new(),
             logs,
             throttle,

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use super::active_stream::ActiveStream;
 use super::forwarded::REQUEST_ID;
 use super::reply::{Reply, ReplyOrigin};
-use super::response_body::{ContentBody, Source};
+use super::response_body::{ContentBody, ContentSource};
 use super::response_head::{date_header, server_header};
 use super::stream_info::context;
 use super::{grpc, stream_info};
@@ -76,7 +76,7 @@ pub(super) fn send(
         response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.len().into());
         bytes = Bytes::new();
     }
-    let source = if bytes.is_empty() { Source::Empty } else { Source::Full(Some(bytes)) };
+    let source = if bytes.is_empty() { ContentSource::Empty } else { ContentSource::Full(Some(bytes)) };
     stream.responding_locally();
     response.map(|()| ContentBody::new(source, stream))
 }

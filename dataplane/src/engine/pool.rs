@@ -35,15 +35,15 @@ use super::cluster_info::{BreakerOf, ClusterInfo};
 use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
 use super::handshake::outbound_failed;
 use super::local::Local;
-use crate::breaker::{Permit, Resource};
+use crate::breaker::{BreakerResource, Permit};
 use crate::runtime::Transport;
 use h1::{H1Connections, H1Lease};
-use h2::{H2Connections, H2Lease, Queued};
-use place::{Place, Places};
+use h2::{H2Connections, H2Lease, QueuedRequest};
+use place::{ConnectionPlace, Places};
 
 /// The HTTP connections to one endpoint.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct ConnectionPool {
     pub(crate) address: SocketAddr,
     transport: usize,
     places: Rc<Places>,
@@ -55,14 +55,14 @@ pub(crate) struct Pool {
 
 /// A connection for one request.
 #[derive(Debug)]
-pub(crate) enum Lease {
+pub(crate) enum ConnectionLease {
     /// A whole h1 connection.
     Http1(H1Lease),
     /// A stream of an h2 connection.
     Http2(H2Lease),
 }
 
-impl Lease {
+impl ConnectionLease {
     pub(crate) fn connection(&self) -> &Rc<UpstreamConnection> {
         match self {
             Self::Http1(lease) => lease.connection(),
@@ -78,14 +78,14 @@ impl Lease {
 
 /// Which HTTP a request wants to be sent with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum HttpChoice {
     Http1,
     Http2,
     /// Whatever ALPN picks; h2 connections are shared, h1 ones pooled.
     Auto,
 }
 
-impl Pool {
+impl ConnectionPool {
     pub(crate) fn new(address: SocketAddr, transport: usize) -> Rc<Self> {
         let places = Rc::<Places>::default();
         Rc::new(Self {
@@ -118,24 +118,24 @@ impl Pool {
         self: &Rc<Self>,
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
-        version: Version,
+        version: HttpChoice,
         fresh: Freshness,
-    ) -> Result<Lease, ConnectError> {
+    ) -> Result<ConnectionLease, ConnectError> {
         let mut waiting = None;
         loop {
             if fresh == Freshness::Any {
-                if version != Version::Http2
+                if version != HttpChoice::Http2
                     && let Some(lease) = self.h1.lease().await
                 {
-                    return Ok(Lease::Http1(lease));
+                    return Ok(ConnectionLease::Http1(lease));
                 }
-                if version != Version::Http1
+                if version != HttpChoice::Http1
                     && let Some(lease) = self.h2.lease()
                 {
-                    return Ok(Lease::Http2(lease));
+                    return Ok(ConnectionLease::Http2(lease));
                 }
             }
-            let must = fresh == Freshness::New || version == Version::Http1;
+            let must = fresh == Freshness::New || version == HttpChoice::Http1;
             if must || self.h2.needs_connection(cluster, waiting.is_some()) {
                 if let Some(place) = self.places.take(cluster) {
                     drop(waiting);
@@ -147,22 +147,22 @@ impl Pool {
                 }
             }
             if waiting.is_none() {
-                waiting = Some(Waiting::begin(self, worker, cluster, version)?);
+                waiting = Some(PendingRequest::begin(self, worker, cluster, version)?);
             }
             self.wait(version).await?;
         }
     }
 
     /// Waits until trying again is worth it. Who waits for a connection that others open fails with them.
-    async fn wait(&self, version: Version) -> Result<(), ConnectError> {
+    async fn wait(&self, version: HttpChoice) -> Result<(), ConnectError> {
         let failures = self.failures.get();
         match version {
-            Version::Http1 => {
+            HttpChoice::Http1 => {
                 self.places.connections.notified().await;
                 return Ok(());
             }
-            Version::Http2 => self.places.streams.notified().await,
-            Version::Auto => tokio::select! {
+            HttpChoice::Http2 => self.places.streams.notified().await,
+            HttpChoice::Auto => tokio::select! {
                 () = self.places.streams.notified() => {}
                 () = self.places.connections.notified() => {}
             },
@@ -177,26 +177,26 @@ impl Pool {
         self: &Rc<Self>,
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
-        version: Version,
-        place: Place,
-    ) -> Result<Lease, ConnectError> {
+        version: HttpChoice,
+        place: ConnectionPlace,
+    ) -> Result<ConnectionLease, ConnectError> {
         let protocol = match version {
-            Version::Http1 => {
+            HttpChoice::Http1 => {
                 let dialed = self.dial(worker, cluster, ApplicationProtocol::Http1).await?;
-                return Ok(Lease::Http1(self.h1.open(worker, cluster, dialed, place)));
+                return Ok(ConnectionLease::Http1(self.h1.open(worker, cluster, dialed, place)));
             }
-            Version::Http2 => ApplicationProtocol::Http2,
-            Version::Auto => ApplicationProtocol::Auto,
+            HttpChoice::Http2 => ApplicationProtocol::Http2,
+            HttpChoice::Auto => ApplicationProtocol::Auto,
         };
         let connecting = self.h2.connect();
         let opened = async {
             let dialed = self.dial(worker, cluster, protocol).await?;
-            if version == Version::Auto && !dialed.h2_chosen {
+            if version == HttpChoice::Auto && !dialed.h2_chosen {
                 self.h2.note_h1();
                 drop(connecting);
-                return Ok(Lease::Http1(self.h1.open(worker, cluster, dialed, place)));
+                return Ok(ConnectionLease::Http1(self.h1.open(worker, cluster, dialed, place)));
             }
-            self.h2.open(worker, cluster, dialed, place, connecting).await.map(Lease::Http2)
+            self.h2.open(worker, cluster, dialed, place, connecting).await.map(ConnectionLease::Http2)
         };
         let result = opened.await;
         if let Err(error) = &result {
@@ -256,34 +256,34 @@ impl Pool {
 }
 
 /// A request that waits for a connection.
-struct Waiting<'a> {
+struct PendingRequest<'a> {
     worker: &'a Local,
     cluster: &'a ClusterInfo,
-    _queued: Option<Queued>,
+    _queued: Option<QueuedRequest>,
     _permit: Permit<BreakerOf>,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> PendingRequest<'a> {
     fn begin(
-        pool: &Pool,
+        pool: &ConnectionPool,
         worker: &'a Local,
         cluster: &'a Rc<ClusterInfo>,
-        version: Version,
+        version: HttpChoice,
     ) -> Result<Self, ConnectError> {
         let (shard, stats) = (&worker.shard, &cluster.stats);
-        let permit = Permit::try_new(BreakerOf::Default(cluster.clone()), Resource::Pending);
+        let permit = Permit::try_new(BreakerOf::Default(cluster.clone()), BreakerResource::Pending);
         let Some(permit) = permit else {
             shard.inc(stats.upstream_rq_pending_overflow);
             return Err(ConnectError::Overflow);
         };
         shard.inc(stats.upstream_rq_pending_total);
         shard.up(stats.upstream_rq_pending_active);
-        let queued = (version != Version::Http1).then(|| pool.h2.queue());
+        let queued = (version != HttpChoice::Http1).then(|| pool.h2.queue());
         Ok(Self { worker, cluster, _queued: queued, _permit: permit })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.worker.shard.down(self.cluster.stats.upstream_rq_pending_active);
     }

@@ -8,15 +8,15 @@ use super::clock::Deadline;
 use super::cluster::{ClusterState, Picked};
 use super::cluster_info::BreakerOf;
 use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
-use super::connection::Connection;
+use super::connection::DownstreamConnection;
 use super::ejection;
 use super::handshake::outbound_failed;
 use super::local::Local;
 use super::trust::servers::Trusted;
 use crate::balance::PreviousHosts;
-use crate::breaker::{Permit, Resource};
+use crate::breaker::{BreakerResource, Permit};
 use crate::format::ResponseFlags;
-use crate::outlier::Outcome;
+use crate::outlier::AttemptOutcome;
 use crate::runtime::Transport;
 
 /// How many more picks are made to avoid endpoints to which no connection could be made.
@@ -68,7 +68,7 @@ pub(super) async fn reach(
         let config = picked.view.config.clone();
         let (shard, stats) = (&worker.shard, &config.stats);
         let breaker = BreakerOf::Default(config.clone());
-        let Some(permit) = Permit::try_new(breaker, Resource::Connections) else {
+        let Some(permit) = Permit::try_new(breaker, BreakerResource::Connections) else {
             shard.inc(stats.upstream_cx_overflow);
             return Err(Unreached::Overflow);
         };
@@ -85,7 +85,7 @@ pub(super) async fn reach(
         match dialed {
             Ok(dialed) => {
                 shard.record(stats.upstream_cx_connect_ms, start.elapsed());
-                ejection::report(&worker.shard, &picked, Outcome::Connected);
+                ejection::report(&worker.shard, &picked, AttemptOutcome::Connected);
                 if dialed.tls.is_some() {
                     shard.inc(stats.tls.handshake);
                 }
@@ -105,7 +105,7 @@ pub(super) async fn reach(
                     | ConnectError::Overflow
                     | ConnectError::Protocol(_) => {}
                 }
-                ejection::report(&worker.shard, &picked, Outcome::ConnectFailed);
+                ejection::report(&worker.shard, &picked, AttemptOutcome::ConnectFailed);
                 last = Unreached::Failed(error, endpoint.address);
             }
         }
@@ -117,7 +117,7 @@ pub(super) async fn reach(
 /// A tunnel may not outlive the certificates of its two connections.
 pub(super) fn certificate_end(
     worker: &Local,
-    connection: &Connection,
+    connection: &DownstreamConnection,
     upstream: Option<SystemTime>,
 ) -> Option<Deadline> {
     let end = [upstream, connection.facts.expires()].into_iter().flatten().min()?;

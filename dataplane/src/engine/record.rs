@@ -8,17 +8,17 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
 use super::forwarded::REQUEST_ID;
-use super::request_head::{Target, head_of, target};
+use super::request_head::{TargetForm, head_of, target};
 use crate::format::LogNeeds;
 use crate::matcher::RequestHead;
 
 /// A request's head as it came.
 #[derive(Debug)]
-struct Head {
+struct RecordedHead {
     method: Method,
     scheme: &'static str,
     uri: Uri,
-    target: Target,
+    target: TargetForm,
     host: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     /// Empty where no log needs them.
@@ -29,7 +29,7 @@ struct Head {
 #[derive(Debug)]
 pub(crate) struct Record {
     /// Of bytes that are no request nothing is known.
-    head: Option<Head>,
+    head: Option<RecordedHead>,
     needs: LogNeeds,
     pub(super) response: Option<HeaderMap>,
     pub(super) trailers: Option<HeaderMap>,
@@ -41,7 +41,7 @@ pub(crate) struct Record {
 impl Record {
     /// Of a request as it has come.
     pub(super) fn new(parts: &Parts, scheme: &'static str, remote: IpAddr, needs: LogNeeds) -> Self {
-        let head = Head {
+        let head = RecordedHead {
             method: parts.method.clone(),
             scheme,
             uri: parts.uri.clone(),

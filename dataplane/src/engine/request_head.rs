@@ -13,16 +13,16 @@ pub(crate) fn head<'a>(parts: &'a Parts, scheme: &'static str) -> RequestHead<'a
 
 /// What a request's URI names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum TargetForm {
     Path,
     /// CONNECT's has no path.
     Authority,
 }
 
-pub(super) fn target(parts: &Parts) -> Target {
+pub(super) fn target(parts: &Parts) -> TargetForm {
     let connects =
         parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none();
-    if connects { Target::Authority } else { Target::Path }
+    if connects { TargetForm::Authority } else { TargetForm::Path }
 }
 
 /// The same of a head in pieces.
@@ -30,7 +30,7 @@ pub(super) fn head_of<'a>(
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
-    target: Target,
+    target: TargetForm,
     scheme: &'static str,
 ) -> RequestHead<'a> {
     let authority = match uri.authority() {
@@ -38,8 +38,8 @@ pub(super) fn head_of<'a>(
         None => headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
     };
     let path = match target {
-        Target::Authority => "",
-        Target::Path => uri.path_and_query().map_or("/", |path| path.as_str()),
+        TargetForm::Authority => "",
+        TargetForm::Path => uri.path_and_query().map_or("/", |path| path.as_str()),
     };
     RequestHead { method: method.as_str(), scheme, authority, path, headers }
 }

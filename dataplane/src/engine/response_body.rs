@@ -54,13 +54,13 @@ impl http_body::Body for ResponseBody {
 }
 
 /// Where a response's bytes come from.
-pub(crate) enum Source {
+pub(crate) enum ContentSource {
     Empty,
     Full(Option<Bytes>),
     Upstream(Content),
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ContentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "Empty",
@@ -70,7 +70,7 @@ impl fmt::Debug for Source {
     }
 }
 
-impl Source {
+impl ContentSource {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -99,7 +99,7 @@ impl Source {
 /// A response's bytes; their end, or their being dropped, ends the stream.
 #[derive(Debug)]
 pub(crate) struct ContentBody {
-    source: Source,
+    source: ContentSource,
     pub(crate) stream: Box<ActiveStream>,
     /// The last byte of a large last piece; see [`ContentBody::hold_back`].
     last: Option<Bytes>,
@@ -109,7 +109,7 @@ pub(crate) struct ContentBody {
 const LARGE: usize = 16 * 1024;
 
 impl ContentBody {
-    pub(crate) fn new(source: Source, stream: Box<ActiveStream>) -> Self {
+    pub(crate) fn new(source: ContentSource, stream: Box<ActiveStream>) -> Self {
         Self { source, stream, last: None }
     }
 

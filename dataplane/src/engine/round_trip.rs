@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use http::{Method, Request, Response};
 
 use super::body::RequestBody;
-use super::pool::{Content, Lease, UploadBody};
+use super::pool::{ConnectionLease, Content, UploadBody};
 
 /// Why no response came on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +47,11 @@ pub(crate) struct Unanswered {
 /// # Errors
 /// Nothing came that is a response.
 pub(crate) async fn round_trip(
-    lease: &mut Lease,
+    lease: &mut ConnectionLease,
     request: Request<RequestBody>,
 ) -> Result<Response<Content>, Box<Unanswered>> {
     match lease {
-        Lease::Http1(h1) => {
+        ConnectionLease::Http1(h1) => {
             h1.send(request);
             match std::future::poll_fn(|cx| h1.poll_head(cx)).await {
                 Ok(response) => Ok(response.map(|()| Content::Http1(h1.content()))),
@@ -61,7 +61,7 @@ pub(crate) async fn round_trip(
                 }
             }
         }
-        Lease::Http2(h2) => {
+        ConnectionLease::Http2(h2) => {
             let (parts, body) = request.into_parts();
             let request = Request::from_parts(parts, h2.body(body));
             match h2.sender().try_send_request(request).await {

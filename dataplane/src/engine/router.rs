@@ -18,23 +18,23 @@ use super::cluster::ClusterState;
 use super::cluster_info::BreakerOf;
 use super::connect::ConnectError;
 use super::grpc;
-use super::http_connection::Protocol;
+use super::http_connection::CodecType;
 use super::limits::{TimedOut, limited};
-use super::pool::{Content, Freshness, Lease, Version};
+use super::pool::{ConnectionLease, Content, Freshness, HttpChoice};
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::round_trip::Reset;
 use crate::balance::PreviousHosts;
-use crate::breaker::{Permit, Resource};
+use crate::breaker::{BreakerResource, Permit};
 use crate::format::ResponseFlags;
-use crate::outlier::Outcome;
+use crate::outlier::AttemptOutcome;
 use crate::route::{Chosen, Failure, Forward, Priority, RetryPolicy, WeightedCluster};
 use crate::runtime::UpstreamProtocol;
 
 use attempt::{AttemptError, send};
 pub(super) use outgoing::wanted_upgrade;
-use outgoing::{Head, Outgoing};
+use outgoing::{HeadPlan, RepeatableRequest};
 pub(super) use routed::Routed;
 
 /// Sends a request to the route's cluster and answers with what comes back.
@@ -76,14 +76,15 @@ pub(super) async fn forward(
     let timeout = outgoing::timeout(routed.forward, &parts);
     let Forward { idle_timeout, max_stream_duration, .. } = routed.forward;
     context.stream.limits.route(context.stream.start, timeout, *idle_timeout, *max_stream_duration);
-    let head = Head::prepare(&context, &routed, weighted, &mut parts, timeout);
+    let head = HeadPlan::prepare(&context, &routed, weighted, &mut parts, timeout);
     let limit = outgoing::replay_limit(&routed, &config);
-    let outgoing = Outgoing::new(&mut context.stream, parts, head, content, limit, policy.is_some());
-    let mut run = Run { context, routed, cluster, policy, weighted, outgoing, tried: Vec::new(), retries: 0 };
+    let outgoing = RepeatableRequest::new(&mut context.stream, parts, head, content, limit, policy.is_some());
+    let mut run =
+        RoutedRequest { context, routed, cluster, policy, weighted, outgoing, tried: Vec::new(), retries: 0 };
     match run.send_until_done().await {
         Ok((response, lease)) => run.respond(response, lease),
         Err(reply) => {
-            let Run { context, outgoing, cluster, .. } = run;
+            let RoutedRequest { context, outgoing, cluster, .. } = run;
             fail(context, outgoing.parts(), &cluster, reply)
         }
     }
@@ -105,13 +106,13 @@ fn fail(
 }
 
 /// A request on its way, over one or several tries.
-struct Run<'a> {
+struct RoutedRequest<'a> {
     context: RequestContext,
     routed: Routed<'a>,
     cluster: Rc<ClusterState>,
     policy: Option<std::sync::Arc<RetryPolicy>>,
     weighted: Option<&'a WeightedCluster>,
-    outgoing: Outgoing,
+    outgoing: RepeatableRequest,
     tried: Vec<usize>,
     retries: u32,
 }
@@ -122,8 +123,8 @@ enum Next {
     GiveUp(Reply),
 }
 
-impl Run<'_> {
-    async fn send_until_done(&mut self) -> Result<(Response<Content>, Lease), Reply> {
+impl RoutedRequest<'_> {
+    async fn send_until_done(&mut self) -> Result<(Response<Content>, ConnectionLease), Reply> {
         let mut fresh = Freshness::Any;
         let mut safe_repeats = 0;
         loop {
@@ -140,12 +141,12 @@ impl Run<'_> {
                     drop(lease);
                     Box::pin(self.back_off()).await?;
                 }
-                Err(Failed::Reply(reply)) => return Err(reply),
+                Err(TryFailure::Reply(reply)) => return Err(reply),
                 // The connection sees it too, and drops this request.
-                Err(Failed::Attempt { .. }) if self.interrupted() == Some(RequestInterrupted::Gone) => {
+                Err(TryFailure::Attempt { .. }) if self.interrupted() == Some(RequestInterrupted::Gone) => {
                     return std::future::pending().await;
                 }
-                Err(Failed::Attempt { error, reused }) => {
+                Err(TryFailure::Attempt { error, reused }) => {
                     // Nothing came back on a connection that had been used before: the server closed it while
                     // the request was on its way. On a fresh connection that cannot be, so it is tried there.
                     if reused && safe_repeats < 2 && self.is_safe_to_repeat(&error) {
@@ -167,7 +168,10 @@ impl Run<'_> {
         self.context.stream.progress.as_ref()?.interrupted.get()
     }
 
-    async fn try_once(&mut self, fresh: Freshness) -> Result<(Response<Content>, Lease), Failed> {
+    async fn try_once(
+        &mut self,
+        fresh: Freshness,
+    ) -> Result<(Response<Content>, ConnectionLease), TryFailure> {
         let avoid = match &self.policy {
             Some(policy) if policy.avoid_previous_hosts => {
                 PreviousHosts { tried: &self.tried, attempts: policy.host_attempts }
@@ -189,7 +193,7 @@ impl Run<'_> {
             Priority::Default => BreakerOf::Default(view.config.clone()),
             Priority::High => BreakerOf::High(view.config.clone()),
         };
-        let Some(permit) = Permit::try_new(breaker, Resource::Requests) else {
+        let Some(permit) = Permit::try_new(breaker, BreakerResource::Requests) else {
             worker.shard.inc(stats.upstream_rq_pending_overflow);
             self.context.stream.unreached = Some(view.config.name.clone());
             return Err(attempt::overflow().into());
@@ -204,8 +208,8 @@ impl Run<'_> {
         let lease = match limited(&self.context.stream.limits, leasing).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(ConnectError::Overflow)) => return Err(attempt::overflow().into()),
-            Ok(Err(error)) => return Err(Failed::fresh(AttemptError::Connect(error))),
-            Err(reached) => return Err(Failed::fresh(AttemptError::TimedOut(reached))),
+            Ok(Err(error)) => return Err(TryFailure::fresh(AttemptError::Connect(error))),
+            Err(reached) => return Err(TryFailure::fresh(AttemptError::TimedOut(reached))),
         };
         if let Some(upstream) = &mut self.context.stream.upstream {
             upstream.local = lease.connection().local;
@@ -220,25 +224,25 @@ impl Run<'_> {
         );
         match send(&mut self.context.stream, lease, request, &mut self.outgoing).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(Failed::Attempt { error, reused }),
+            Err(error) => Err(TryFailure::Attempt { error, reused }),
         }
     }
 
-    fn version(&self, protocol: UpstreamProtocol) -> Version {
+    fn version(&self, protocol: UpstreamProtocol) -> HttpChoice {
         // An upgrade goes to HTTP/1.1 whatever the cluster's default, except where only h2 is spoken.
         match (protocol, self.context.connection.protocol) {
-            (UpstreamProtocol::Http1, _) => Version::Http1,
-            (UpstreamProtocol::Http2, _) => Version::Http2,
+            (UpstreamProtocol::Http1, _) => HttpChoice::Http1,
+            (UpstreamProtocol::Http2, _) => HttpChoice::Http2,
             (UpstreamProtocol::Downstream, _) if self.routed.upgrade.is_some() => {
                 match self.context.connection.protocol {
-                    Protocol::Http1 => Version::Http1,
-                    Protocol::Http2 => Version::Http2,
+                    CodecType::Http1 => HttpChoice::Http1,
+                    CodecType::Http2 => HttpChoice::Http2,
                 }
             }
-            (UpstreamProtocol::Downstream, Protocol::Http1) => Version::Http1,
-            (UpstreamProtocol::Downstream, Protocol::Http2) => Version::Http2,
-            (UpstreamProtocol::Auto, _) if self.routed.upgrade.is_some() => Version::Http1,
-            (UpstreamProtocol::Auto, _) => Version::Auto,
+            (UpstreamProtocol::Downstream, CodecType::Http1) => HttpChoice::Http1,
+            (UpstreamProtocol::Downstream, CodecType::Http2) => HttpChoice::Http2,
+            (UpstreamProtocol::Auto, _) if self.routed.upgrade.is_some() => HttpChoice::Http1,
+            (UpstreamProtocol::Auto, _) => HttpChoice::Auto,
         }
     }
 
@@ -268,9 +272,9 @@ impl Run<'_> {
             return Next::GiveUp(Reply::malformed_request());
         }
         self.context.stream.outcome(match error {
-            AttemptError::Connect(_) => Outcome::ConnectFailed,
-            AttemptError::TimedOut(_) => Outcome::TimedOut,
-            AttemptError::Reset(_) => Outcome::Reset,
+            AttemptError::Connect(_) => AttemptOutcome::ConnectFailed,
+            AttemptError::TimedOut(_) => AttemptOutcome::TimedOut,
+            AttemptError::Reset(_) => AttemptOutcome::Reset,
         });
         let failure = match error {
             AttemptError::Connect(_) => Some(Failure::Connect),
@@ -310,7 +314,7 @@ impl Run<'_> {
         if !self.outgoing.is_repeatable() {
             return false;
         }
-        if view.config.breaker.is_open(Resource::Retries) {
+        if view.config.breaker.is_open(BreakerResource::Retries) {
             shard.inc(stats.upstream_rq_retry_overflow);
             self.context.stream.count_route(|stats| shard.inc(stats.upstream_rq_retry_overflow));
             return false;
@@ -327,7 +331,7 @@ impl Run<'_> {
         let Some(policy) = &self.policy else { return Ok(()) };
         let wait: Duration = policy.back_off(self.retries, self.context.connection.worker.random());
         let breaker = BreakerOf::Default(self.cluster.view().config.clone());
-        let _retrying = Permit::new(breaker, Resource::Retries);
+        let _retrying = Permit::new(breaker, BreakerResource::Retries);
         self.context.stream.release_failed();
         let stream = &mut self.context.stream;
         let waiting = super::clock::Deadline::after(&stream.connection.worker.deadlines, wait);
@@ -335,8 +339,8 @@ impl Run<'_> {
         waited.map_err(|reached| attempt::reply(stream, &AttemptError::TimedOut(reached)))
     }
 
-    fn respond(self, response: Response<Content>, lease: Lease) -> Response<ResponseBody> {
-        let Run { mut context, routed, cluster, weighted, outgoing, .. } = self;
+    fn respond(self, response: Response<Content>, lease: ConnectionLease) -> Response<ResponseBody> {
+        let RoutedRequest { mut context, routed, cluster, weighted, outgoing, .. } = self;
         if context.stream.retried && !response.status().is_server_error() {
             let shard = &context.connection.worker.shard;
             shard.inc(cluster.view().config.stats.upstream_rq_retry_success);
@@ -354,13 +358,13 @@ impl Run<'_> {
     }
 }
 
-fn record_outcome(response: &Response<Content>) -> Outcome {
+fn record_outcome(response: &Response<Content>) -> AttemptOutcome {
     let grpc = grpc::status(response.headers()).map(crate::outlier::grpc_as_http);
-    Outcome::Answered(grpc.unwrap_or(response.status().as_u16()))
+    AttemptOutcome::Answered(grpc.unwrap_or(response.status().as_u16()))
 }
 
 /// Why a try has no response.
-enum Failed {
+enum TryFailure {
     /// It was not even begun.
     Reply(Reply),
     Attempt {
@@ -369,19 +373,19 @@ enum Failed {
     },
 }
 
-impl Failed {
+impl TryFailure {
     fn fresh(error: AttemptError) -> Self {
         Self::Attempt { error, reused: false }
     }
 }
 
-impl From<Reply> for Failed {
+impl From<Reply> for TryFailure {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
     }
 }
 
-impl From<ConnectError> for Failed {
+impl From<ConnectError> for TryFailure {
     fn from(error: ConnectError) -> Self {
         Self::fresh(AttemptError::Connect(error))
     }

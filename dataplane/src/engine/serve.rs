@@ -19,22 +19,22 @@ use super::body::Incoming;
 use super::chain::TerminalState;
 use super::clock::now;
 use super::clusters::Clusters;
-use super::connection::{Connection, Ending};
-use super::exec::Streams;
-use super::http_connection::{HttpConnection, Protocol};
-use super::limits::Limits;
+use super::connection::{DownstreamConnection, Urgency};
+use super::exec::StreamExecutor;
+use super::http_connection::{CodecType, HttpConnection};
+use super::limits::RequestLimits;
 use super::local::Local;
 use super::observed_stream::ObservedStream;
 use super::stream::Stream;
 use super::{connection_manager, tcp, tcp_log};
 use crate::preface;
 use crate::runtime::{Codec, HttpManager};
-use life::{HEAD_TIMEOUT, Life};
+use life::{ConnectionTimers, HEAD_TIMEOUT};
 
 /// A connection that is ready to be served.
 pub(super) struct Opened {
     pub(super) stream: Stream,
-    pub(super) connection: Rc<Connection>,
+    pub(super) connection: Rc<DownstreamConnection>,
     /// Whether ALPN or inspection settled the protocol.
     pub(super) h2: Option<bool>,
 }
@@ -63,7 +63,7 @@ pub(super) async fn serve(worker: Rc<Local>, clusters: Rc<Clusters>, opened: Ope
             h2
         }
     };
-    let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if h2 { CodecType::Http2 } else { CodecType::Http1 };
     let (start, downstream) = (now(), connection.clone());
     let connection = HttpConnection::new(worker.clone(), clusters, connection, terminal, protocol);
     serve_http(connection, stream, &manager).await;
@@ -85,20 +85,21 @@ async fn detect(mut stream: Stream) -> Option<(Stream, bool)> {
 
 async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &HttpManager) {
     let (worker, protocol) = (connection.worker.clone(), connection.protocol);
-    let counted = Counted::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
+    let counted =
+        ConnectionGauges::new(&worker, manager, protocol, connection.downstream.facts.tls.is_some());
     let io = ObservedStream { stream, activity: connection.activity.clone() };
     let ended = match protocol {
-        Protocol::Http1 => {
-            let limits = Limits::new(&worker.deadlines);
+        CodecType::Http1 => {
+            let limits = RequestLimits::new(&worker.deadlines);
             let (handler, of_request) = (connection.clone(), limits.clone());
             let answer =
                 move |request| connection_manager::handle(handler.clone(), of_request.clone(), request);
             let driver = http1::driver(connection.clone(), limits.clone(), io, manager, answer);
             drive(connection, Some(limits), driver, manager).await
         }
-        Protocol::Http2 => {
+        CodecType::Http2 => {
             let options = manager.http2;
-            let mut builder = http2::Builder::new(Streams(connection.handover.clone()));
+            let mut builder = http2::Builder::new(StreamExecutor(connection.handover.clone()));
             builder
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(options.stream_window)
@@ -114,7 +115,7 @@ async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &Ht
             let handler = connection.clone();
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 // hyper makes the stream's task as soon as this returns: it finds its limits there.
-                let limits = Limits::new(&handler.worker.deadlines);
+                let limits = RequestLimits::new(&handler.worker.deadlines);
                 handler.handover.set(Some(limits.clone()));
                 let answer =
                     connection_manager::handle(handler.clone(), limits, request.map(Incoming::Http2));
@@ -183,26 +184,26 @@ impl<C: Future<Output = hyper::Result<()>>> Driven for Http2<C> {
 /// reached a limit and cannot be answered any more.
 async fn drive(
     connection: Rc<HttpConnection>,
-    limits: Option<Rc<Limits>>,
+    limits: Option<Rc<RequestLimits>>,
     driver: impl Driven,
     manager: &HttpManager,
 ) -> Ended {
     let mut driver = Box::new(driver);
-    let mut life = Life::new(&connection, manager);
+    let mut life = ConnectionTimers::new(&connection, manager);
     let mut shut_down = false;
     std::future::poll_fn(|cx| {
         connection.downstream.watch(cx);
         match connection.downstream.ending() {
-            Ending::Stay => {}
+            Urgency::Stay => {}
             // An idle h1 connection is left to its peer until there is no choice: closing it could cross a
             // request on the wire. An h2 peer is told by GOAWAY, which crosses nothing.
-            Ending::Announce if connection.protocol == Protocol::Http1 => {}
-            Ending::Announce | Ending::Finish => {
+            Urgency::Announce if connection.protocol == CodecType::Http1 => {}
+            Urgency::Announce | Urgency::Finish => {
                 if !std::mem::replace(&mut shut_down, true) {
                     driver.finish();
                 }
             }
-            Ending::Cut => return Poll::Ready(driver.cut()),
+            Urgency::Cut => return Poll::Ready(driver.cut()),
         }
         if let Poll::Ready(ended) = driver.poll(cx) {
             return Poll::Ready(ended);
@@ -210,11 +211,11 @@ async fn drive(
         if driver.is_lingering() {
             life.linger(&connection);
         }
-        let overdue = |limits: &Rc<Limits>| limits.are_armed() && limits.overdue(cx).is_ready();
+        let overdue = |limits: &Rc<RequestLimits>| limits.are_armed() && limits.overdue(cx).is_ready();
         if limits.as_ref().is_some_and(overdue) || life.poll(&connection, cx).is_ready() {
             return Poll::Ready(driver.cut());
         }
-        if !shut_down && connection.downstream.ending() >= Ending::Finish {
+        if !shut_down && connection.downstream.ending() >= Urgency::Finish {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -223,26 +224,26 @@ async fn drive(
 }
 
 /// Connection counters and gauges of a manager, taken back at the end.
-struct Counted<'a> {
+struct ConnectionGauges<'a> {
     worker: &'a Local,
     manager: &'a HttpManager,
-    protocol: Protocol,
+    protocol: CodecType,
     tls: bool,
     opened: Instant,
     protocol_error: crate::stats::CounterId,
 }
 
-impl<'a> Counted<'a> {
-    fn new(worker: &'a Local, manager: &'a HttpManager, protocol: Protocol, tls: bool) -> Self {
+impl<'a> ConnectionGauges<'a> {
+    fn new(worker: &'a Local, manager: &'a HttpManager, protocol: CodecType, tls: bool) -> Self {
         let (shard, stats) = (&worker.shard, &manager.stats);
         shard.inc(stats.downstream_cx_total);
         shard.up(stats.downstream_cx_active);
         match protocol {
-            Protocol::Http1 => {
+            CodecType::Http1 => {
                 shard.inc(stats.downstream_cx_http1_total);
                 shard.up(stats.downstream_cx_http1_active);
             }
-            Protocol::Http2 => {
+            CodecType::Http2 => {
                 shard.inc(stats.downstream_cx_http2_total);
                 shard.up(stats.downstream_cx_http2_active);
             }
@@ -256,14 +257,14 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for ConnectionGauges<'_> {
     fn drop(&mut self) {
         let (shard, stats) = (&self.worker.shard, &self.manager.stats);
         shard.down(stats.downstream_cx_active);
         shard.inc(stats.downstream_cx_destroy);
         match self.protocol {
-            Protocol::Http1 => shard.down(stats.downstream_cx_http1_active),
-            Protocol::Http2 => shard.down(stats.downstream_cx_http2_active),
+            CodecType::Http1 => shard.down(stats.downstream_cx_http1_active),
+            CodecType::Http2 => shard.down(stats.downstream_cx_http2_active),
         }
         if self.tls {
             shard.down(stats.downstream_cx_ssl_active);

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::active_stream::ActiveStream;
 use super::clock::now;
-use super::http_connection::Protocol;
+use super::http_connection::CodecType;
 use super::limits::TimedOut;
-use super::pool::Lease;
+use super::pool::ConnectionLease;
 use super::stream_info;
 use crate::format::ResponseFlags;
 
@@ -19,16 +19,16 @@ impl ActiveStream {
         if let Some(upstream) = &mut self.upstream {
             // As in Envoy: what of the request is not there yet is not waited for.
             match upstream.lease.take().filter(|_| self.limits.request_ended()) {
-                Some(Lease::Http1(lease)) => lease.give_back(),
-                Some(Lease::Http2(lease)) => lease.finish(),
+                Some(ConnectionLease::Http1(lease)) => lease.give_back(),
+                Some(ConnectionLease::Http2(lease)) => lease.finish(),
                 None => {}
             }
         }
         self.report();
         match self.connection.protocol {
             // The codec has the rest, and the connection watches that it goes out.
-            Protocol::Http1 => self.limits.end(),
-            Protocol::Http2 => self.limits.flush(),
+            CodecType::Http1 => self.limits.end(),
+            CodecType::Http2 => self.limits.flush(),
         }
     }
 

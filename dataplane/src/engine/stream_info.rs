@@ -8,10 +8,10 @@ use http::{HeaderMap, StatusCode};
 
 use super::active_stream::ActiveStream;
 use super::clock::now;
-use super::http_connection::Protocol;
-use super::pool::Lease;
+use super::http_connection::CodecType;
+use super::pool::ConnectionLease;
 use super::record::Record;
-use crate::format::{Context, Timing, UpstreamInfo};
+use crate::format::{FormatContext, Timing, UpstreamInfo};
 use crate::matcher::RequestHead;
 use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
 use crate::runtime::AccessLog;
@@ -72,11 +72,11 @@ pub(crate) fn context<'a>(
     stream: &'a ActiveStream,
     request: Option<RequestHead<'a>>,
     response: Option<&'a HeaderMap>,
-) -> Context<'a> {
+) -> FormatContext<'a> {
     let connection = &stream.connection;
     let upstream = stream.upstream.as_ref().map(|upstream| {
         let endpoint = upstream.picked.endpoint();
-        let connection = upstream.lease.as_ref().map(Lease::connection);
+        let connection = upstream.lease.as_ref().map(ConnectionLease::connection);
         UpstreamInfo {
             host: Some(endpoint.address),
             host_name: endpoint.hostname.as_deref(),
@@ -89,14 +89,14 @@ pub(crate) fn context<'a>(
         }
     });
     let routes = &stream.view.routes;
-    Context {
+    FormatContext {
         request,
         response,
         route_name: stream.found.map_or("", |found| &routes.route(found).name),
         virtual_host: stream.found.map_or("", |found| &routes.virtual_host(found).name),
         protocol: Some(match connection.protocol {
-            Protocol::Http1 => "HTTP/1.1",
-            Protocol::Http2 => "HTTP/2",
+            CodecType::Http1 => "HTTP/1.1",
+            CodecType::Http2 => "HTTP/2",
         }),
         response_code: stream.status,
         response_code_details: (!stream.details.is_empty()).then_some(&*stream.details),
@@ -109,7 +109,7 @@ pub(crate) fn context<'a>(
             cluster: stream.unreached.as_deref(),
             ..UpstreamInfo::default()
         }),
-        ..Context::default()
+        ..FormatContext::default()
     }
 }
 

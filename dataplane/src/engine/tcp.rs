@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt;
 use super::clock::Deadline;
 use super::cluster::ClusterState;
 use super::clusters::Clusters;
-use super::connection::{Connection, Ending};
-use super::copy::{End, Moved, Tunnelled, tunnel};
+use super::connection::{DownstreamConnection, Urgency};
+use super::copy::{Moved, TunnelEnd, Tunnelled, tunnel};
 use super::handshake::refused_by_server;
 use super::local::Local;
 use super::reach::{Reached, Unreached, certificate_end, reach};
@@ -26,7 +26,7 @@ pub(super) async fn serve(
     clusters: &Clusters,
     proxy: &Arc<TcpProxy>,
     stream: Stream,
-    connection: &Rc<Connection>,
+    connection: &Rc<DownstreamConnection>,
 ) {
     let shard = &worker.shard;
     shard.inc(proxy.stats.downstream_cx_total);
@@ -63,7 +63,7 @@ async fn pass(
     worker: &Rc<Local>,
     proxy: &TcpProxy,
     stream: Stream,
-    connection: &Rc<Connection>,
+    connection: &Rc<DownstreamConnection>,
     reached: Reached,
     log: &mut TcpRecord<'_>,
 ) -> Tunnelled {
@@ -91,7 +91,7 @@ async fn pass(
         connection.watch(cx);
         let over = |deadline: &Option<Deadline>| deadline.as_ref().is_some_and(|end| end.poll(cx).is_ready());
         let refused = trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if connection.ending() >= Ending::Cut || refused || over(&longest) || over(&expiry) {
+        if connection.ending() >= Urgency::Cut || refused || over(&longest) || over(&expiry) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -99,14 +99,14 @@ async fn pass(
     })
     .await;
     match done.end {
-        End::Idle => shard.inc(proxy.stats.idle_timeout),
-        End::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
-        End::UpstreamBroke => {
+        TunnelEnd::Idle => shard.inc(proxy.stats.idle_timeout),
+        TunnelEnd::DownstreamBroke => log.flags.insert(ResponseFlags::DOWNSTREAM_TERMINATION),
+        TunnelEnd::UpstreamBroke => {
             if let Some(failure) = &done.failure {
                 refused_by_server(worker, &picked.view.config, picked.endpoint().address, failure);
             }
         }
-        End::Closed | End::Stopped => {}
+        TunnelEnd::Closed | TunnelEnd::Stopped => {}
     }
     count(Moved { up: done.up, down: done.down });
     shard.down(stats.upstream_cx_active);

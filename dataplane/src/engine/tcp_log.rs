@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::now;
-use super::connection::{Connection, Facts};
+use super::connection::{DownstreamConnection, Facts};
 use super::local::Local;
-use crate::format::{Context, DownstreamInfo, ResponseFlags, Timing, UpstreamInfo};
+use crate::format::{DownstreamInfo, FormatContext, ResponseFlags, Timing, UpstreamInfo};
 use crate::runtime::{AccessLogs, Listener};
 
 /// What a log is told of a TCP connection.
 pub(super) struct TcpRecord<'a> {
-    connection: &'a Connection,
+    connection: &'a DownstreamConnection,
     start: Instant,
     pub(super) flags: ResponseFlags,
     pub(super) cluster: Option<Arc<str>>,
@@ -24,7 +24,7 @@ pub(super) struct TcpRecord<'a> {
 }
 
 impl<'a> TcpRecord<'a> {
-    pub(super) fn new(connection: &'a Connection, start: Instant) -> Self {
+    pub(super) fn new(connection: &'a DownstreamConnection, start: Instant) -> Self {
         Self {
             connection,
             start,
@@ -46,7 +46,7 @@ pub(super) fn write(worker: &Local, of_proxy: &AccessLogs, record: &TcpRecord<'_
     if of_proxy.is_empty() && of_listener.is_empty() {
         return;
     }
-    let context = Context {
+    let context = FormatContext {
         flags: record.flags,
         bytes_received: record.up,
         bytes_sent: record.down,
@@ -65,7 +65,7 @@ pub(super) fn write(worker: &Local, of_proxy: &AccessLogs, record: &TcpRecord<'_
 }
 
 /// Writes the listener's access logs of a connection that carried requests.
-pub(super) fn write_http(worker: &Local, connection: &Connection, start: Instant) {
+pub(super) fn write_http(worker: &Local, connection: &DownstreamConnection, start: Instant) {
     let view = connection.chain.view();
     let logs = &view.listener.access_log;
     if !logs.is_empty() {
@@ -109,12 +109,12 @@ pub(super) fn write_unserved(
     worker.logs.write(&worker.shard, &listener.access_log, &context);
 }
 
-fn ended(downstream: DownstreamInfo<'_>, start: Instant) -> Context<'_> {
+fn ended(downstream: DownstreamInfo<'_>, start: Instant) -> FormatContext<'_> {
     let took: Duration = now().saturating_duration_since(start);
-    Context {
+    FormatContext {
         start: SystemTime::now().checked_sub(took),
         timing: Timing { total: Some(took), ..Timing::default() },
         downstream,
-        ..Context::default()
+        ..FormatContext::default()
     }
 }

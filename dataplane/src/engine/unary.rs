@@ -8,7 +8,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode};
 use prost::Message;
 
-use super::async_client::{Answer, Call};
+use super::async_client::{Call, CallResponse};
 use super::grpc;
 
 /// Which method is called, and within which bounds.
@@ -72,7 +72,7 @@ impl UnaryMethod {
 ///
 /// # Errors
 /// The call failed, by its status, or what came is no message.
-pub(crate) fn message<M: Message + Default>(answer: &Answer) -> Result<M, UnaryError> {
+pub(crate) fn message<M: Message + Default>(answer: &CallResponse) -> Result<M, UnaryError> {
     if answer.head.status != StatusCode::OK {
         return Err(UnaryError::Http(answer.head.status));
     }

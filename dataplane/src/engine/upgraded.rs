@@ -15,12 +15,12 @@ use super::stream::Stream;
 
 /// The caller's side, which is there once the answer has gone out.
 #[derive(Debug)]
-pub(super) enum Upgrade {
+pub(super) enum DownstreamUpgrade {
     Http1(weft_http1::server::Upgrade<ObservedStream>),
     Http2(OnUpgrade),
 }
 
-impl Upgrade {
+impl DownstreamUpgrade {
     /// Of a request that asks for it.
     pub(super) fn of(request: &mut Request<Incoming>) -> Self {
         match request.body() {

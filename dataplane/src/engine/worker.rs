@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::access::LogWriter;
 use super::clusters::Clusters;
 use super::command::{Draining, WorkerCommand};
-use super::connection::Ending;
+use super::connection::Urgency;
 use super::connection_balance::ConnectionCounts;
 use super::listen::ListenerState;
 use super::local::Local;
@@ -87,7 +87,7 @@ impl Worker {
             }
         }
         self.stop_listening(Draining::Everything);
-        self.local.connections.end(Draining::Everything, Ending::Cut);
+        self.local.connections.end(Draining::Everything, Urgency::Cut);
     }
 
     fn swap(&self, runtime: &Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>) {
@@ -172,14 +172,14 @@ impl Worker {
         // Who was told before has had the time.
         let minimum = if draining.get() >= what { Duration::ZERO } else { minimum };
         draining.set(draining.get().max(what));
-        connections.end(what, Ending::Announce);
+        connections.end(what, Urgency::Announce);
         tokio::time::sleep(minimum).await;
         self.stop_listening(what);
         tokio::task::yield_now().await;
-        connections.end(what, Ending::Finish);
+        connections.end(what, Urgency::Finish);
         let rest = limit.saturating_sub(minimum);
         if tokio::time::timeout(rest, connections.emptied(what)).await.is_err() {
-            connections.end(what, Ending::Cut);
+            connections.end(what, Urgency::Cut);
         }
     }
 

@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use super::fraction::Fraction;
 use crate::matcher::{StringMatch, UndecidedAs};
-use crate::stats::{CounterId, Registry, Scope};
+use crate::stats::{CounterId, StatsRegistry, StatsScope};
 
 /// `envoy.filters.http.cors`: has no policy of its own, those of routes and virtual hosts apply.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub(super) struct CorsStats {
 }
 
 impl CorsStats {
-    pub(super) fn register(registry: &mut Registry, manager: &Scope) -> Self {
+    pub(super) fn register(registry: &mut StatsRegistry, manager: &StatsScope) -> Self {
         let scope = manager.child("cors");
         Self {
             origin_valid: registry.counter(&scope, "origin_valid"),

@@ -14,7 +14,7 @@ use envoy_types::pb::google::protobuf::Any;
 use super::{Filter, Override, buffer, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac};
 use crate::decode::{dns_cache, fields};
 use crate::rejection::{Notes, Rejection, Within as _};
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
 /// Reads the `typed_config` of an HTTP filter; `None` where it is no filter that is known here.
 ///
@@ -22,9 +22,9 @@ use crate::stats::{Registry, Scope};
 /// A field that is wrong, or known and not supported.
 pub fn filter(
     config: &Any,
-    scope: &Scope,
+    scope: &StatsScope,
     notes: &mut Notes,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Result<Option<Filter>, Rejection> {
     Ok(Some(if fields::holds::<rbac_v3::Rbac>(config) {
         let given: rbac_v3::Rbac = fields::unpack(config, "")?;
@@ -102,7 +102,7 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
 /// Gives the statistics that routes have for filters of their own their ids.
 pub(crate) fn register<'a>(
     overrides: impl Iterator<Item = (&'a str, &'a Override)>,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) {
     for (_, special) in overrides {
         match special {

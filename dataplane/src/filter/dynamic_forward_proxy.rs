@@ -2,12 +2,14 @@
 
 use super::request::{Flow, Request};
 use crate::engine::dynamic::LookupError;
-use crate::route::{Action, ClusterChoice};
+use crate::route::{ClusterChoice, RouteAction};
 
 /// Finds the host, where the request's route leads to a cluster that needs it.
 pub(super) async fn on_request(request: &mut Request<'_>) -> Flow {
     let Some(found) = request.stream.found else { return Flow::Continue };
-    let Action::Forward(forward) = &request.view.routes.route(found).action else { return Flow::Continue };
+    let RouteAction::Forward(forward) = &request.view.routes.route(found).action else {
+        return Flow::Continue;
+    };
     // A cluster that is chosen later has no host then, and the request no endpoint.
     let ClusterChoice::Named(name) = &forward.cluster else { return Flow::Continue };
     let Some(hosts) = request.snapshot.dynamic_hosts(name) else { return Flow::Continue };

@@ -26,13 +26,13 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::fraction::Fraction;
 use crate::matcher::StringMatch;
 use crate::route::HeaderOps;
-use crate::stats::{CounterId, Registry, Scope};
+use crate::stats::{CounterId, StatsRegistry, StatsScope};
 use query::QueryChanges;
 
 /// `envoy.filters.http.ext_authz`.
 #[derive(Debug)]
 pub struct ExtAuthz {
-    pub(super) service: Service,
+    pub(super) service: AuthzService,
     /// Requests that are checked.
     pub(super) enabled: Fraction,
     /// What becomes of the others.
@@ -104,12 +104,12 @@ pub(super) enum BodySettings {
 
 /// Who decides.
 #[derive(Debug)]
-pub(super) enum Service {
+pub(super) enum AuthzService {
     Http(HttpService),
     Grpc(GrpcService),
 }
 
-impl Service {
+impl AuthzService {
     /// The cluster that the server is in.
     pub(super) fn cluster(&self) -> &str {
         match self {
@@ -160,8 +160,8 @@ pub(super) enum CheckPath {
 
 /// What a server decides.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    Ok(Changes),
+pub(super) enum CheckStatus {
+    Ok(HeadChanges),
     Denied(Denial),
     /// There is none; with the answer that the server wants where that is no reason to let the request on.
     Error(Option<Denial>),
@@ -171,7 +171,7 @@ pub(super) enum Verdict {
 
 /// What becomes of the heads of a request that goes on, and of its response.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct HeadChanges {
     /// In their order.
     pub(super) request: Vec<RequestChange>,
     /// Headers that go behind these changes.
@@ -208,8 +208,8 @@ impl ExtAuthz {
     /// Whether responses to requests that went on may be changed.
     pub(super) fn changes_responses(&self) -> bool {
         match &self.service {
-            Service::Http(service) => !service.client_headers_on_success.is_empty(),
-            Service::Grpc(_) => true,
+            AuthzService::Http(service) => !service.client_headers_on_success.is_empty(),
+            AuthzService::Grpc(_) => true,
         }
     }
 }
@@ -226,7 +226,7 @@ pub(super) struct ExtAuthzStats {
 }
 
 impl ExtAuthzStats {
-    pub(super) fn register(registry: &mut Registry, manager: &Scope, prefix: &str) -> Self {
+    pub(super) fn register(registry: &mut StatsRegistry, manager: &StatsScope, prefix: &str) -> Self {
         let scope = manager.child("ext_authz");
         let scope = if prefix.is_empty() { scope } else { scope.child(prefix) };
         Self {

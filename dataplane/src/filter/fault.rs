@@ -12,7 +12,7 @@ use http::StatusCode;
 
 use super::fraction::Fraction;
 use crate::matcher::HeaderMatch;
-use crate::stats::{CounterId, GaugeId, Registry, Scope};
+use crate::stats::{CounterId, GaugeId, StatsRegistry, StatsScope};
 
 /// `envoy.filters.http.fault`, with its own faults for routes that say nothing else.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub(super) struct FaultStats {
 }
 
 impl FaultStats {
-    pub(super) fn register(registry: &mut Registry, manager: &Scope) -> Self {
+    pub(super) fn register(registry: &mut StatsRegistry, manager: &StatsScope) -> Self {
         let scope = manager.child("fault");
         // Named by Envoy as well; responses are not slowed down here.
         registry.counter(&scope, "response_rl_injected");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::format::Context;
+use crate::format::FormatContext;
 use crate::matcher::{StringMatch, UndecidedAs};
 use crate::route::{Evaluated, HeaderOps};
 
@@ -63,7 +63,7 @@ impl Trailers {
 }
 
 impl Mutation {
-    fn evaluate(&self, context: &Context<'_>) -> Evaluated {
+    fn evaluate(&self, context: &FormatContext<'_>) -> Evaluated {
         match self {
             Self::Named(ops) => ops.evaluate(context),
             Self::RemoveMatching(_) => Evaluated::default(),

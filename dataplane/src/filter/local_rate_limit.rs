@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::fraction::Fraction;
 use crate::route::HeaderOps;
-use crate::stats::{CounterId, Registry, Scope, Shard};
+use crate::stats::{CounterId, Shard, StatsRegistry, StatsScope};
 use bucket::TokenBucket;
 
 /// The filter, or what a route says instead of it.
@@ -39,7 +39,7 @@ pub struct LocalRateLimit {
 
 impl LocalRateLimit {
     /// Gives its statistics their ids.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(&self, registry: &mut StatsRegistry) {
         self.stats.get_or_init(|| LocalRateLimitStats::register(registry, &self.stat_prefix));
     }
 
@@ -69,8 +69,8 @@ pub(super) struct LocalRateLimitStats {
 }
 
 impl LocalRateLimitStats {
-    fn register(registry: &mut Registry, prefix: &str) -> Self {
-        let scope = Scope::plain(prefix).child("http_local_rate_limit");
+    fn register(registry: &mut StatsRegistry, prefix: &str) -> Self {
+        let scope = StatsScope::plain(prefix).child("http_local_rate_limit");
         // Named by Envoy as well; no limit is only tried here.
         registry.counter(&scope, "shadow_mode");
         Self {

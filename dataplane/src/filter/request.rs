@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::Override;
 use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
-use crate::engine::async_client::{self, Answer, Call, CallError};
+use crate::engine::async_client::{self, Call, CallError, CallResponse};
 use crate::engine::body::{BodyError, RequestContent, RequestInterrupted};
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::ClusterSnapshot;
@@ -16,7 +16,7 @@ use crate::engine::limits::{TimedOut, limited};
 use crate::engine::reply::Reply;
 use crate::engine::request_head::head;
 use crate::matcher::RequestHead;
-use crate::route::{Action, RouteRef, WeightedCluster};
+use crate::route::{RouteAction, RouteRef, WeightedCluster};
 
 /// What becomes of a request after a filter.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Request<'_> {
         &mut self,
         cluster: &str,
         call: Call,
-    ) -> Result<Result<Answer, CallError>, Box<Reply>> {
+    ) -> Result<Result<CallResponse, CallError>, Box<Reply>> {
         let Some(cluster) = self.snapshot.cluster(cluster) else { return Ok(Err(CallError::NoCluster)) };
         let limits = &self.stream.limits;
         limits.watch();
@@ -139,8 +139,10 @@ impl Request<'_> {
             return Some(&member.name);
         }
         match &self.view.routes.route(found).action {
-            Action::Forward(forward) => forward.cluster.choose(&self.head(), 0).map(|chosen| chosen.name),
-            Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+            RouteAction::Forward(forward) => {
+                forward.cluster.choose(&self.head(), 0).map(|chosen| chosen.name)
+            }
+            RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
         }
     }
 
@@ -148,10 +150,10 @@ impl Request<'_> {
     pub(super) fn choose_member(&mut self) {
         let Some(found) = self.stream.found else { return };
         match &self.view.routes.route(found).action {
-            Action::Forward(forward) => {
+            RouteAction::Forward(forward) => {
                 self.stream.member = forward.cluster.choose_member(self.stream.connection.worker.random());
             }
-            Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => {}
+            RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => {}
         }
     }
 }
@@ -187,8 +189,8 @@ pub(super) fn levels<'a>(
 ) -> Option<(RouteRef, Option<&'a WeightedCluster>)> {
     let found = stream.found?;
     let weighted = match &view.routes.route(found).action {
-        Action::Forward(forward) => stream.member.and_then(|member| forward.cluster.member(member)),
-        Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => None,
+        RouteAction::Forward(forward) => stream.member.and_then(|member| forward.cluster.member(member)),
+        RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
     };
     Some((found, weighted))
 }

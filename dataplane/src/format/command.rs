@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use super::context::Context;
+use super::context::FormatContext;
 use super::time::TimeFormat;
 use crate::grpc::is_grpc;
 use crate::peer::PeerCertificate;
@@ -15,14 +15,14 @@ use crate::peer::PeerCertificate;
 /// One command with its limit of length.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandOperator {
-    pub(super) op: Op,
+    pub(super) op: FormatOp,
     pub(super) limit: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Op {
+pub(crate) enum FormatOp {
     Time(TimeOf, TimeFormat),
-    Header { side: Side, name: Box<str>, other: Option<Box<str>> },
+    Header { side: HeaderSource, name: Box<str>, other: Option<Box<str>> },
     QueryParameter(Box<str>),
     Fact(Fact),
     Number(Number),
@@ -52,7 +52,7 @@ pub(crate) enum TimeOf {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum HeaderSource {
     Request,
     RequestWithoutQuery,
     Response,
@@ -122,40 +122,44 @@ pub(crate) enum GrpcForm {
 
 impl CommandOperator {
     /// Appends the value; false, and nothing written, where it is absent.
-    pub(super) fn write(&self, at: &Context<'_>, out: &mut String) -> bool {
+    pub(super) fn write(&self, at: &FormatContext<'_>, out: &mut String) -> bool {
         if let Some(number) = self.number(at) {
             return write!(out, "{number}").is_ok();
         }
         match &self.op {
-            Op::Time(of, format) => time(*of, at).is_some_and(|time| format.write(time, out)),
-            Op::Header { side, name, other } => {
+            FormatOp::Time(of, format) => time(*of, at).is_some_and(|time| format.write(time, out)),
+            FormatOp::Header { side, name, other } => {
                 let first = header(*side, name, at, out);
                 first || other.as_ref().is_some_and(|other| header(*side, other, at, out))
             }
-            Op::QueryParameter(name) => push(out, query_parameter(name, at)),
-            Op::Fact(fact) => push(out, fact.read(at)),
+            FormatOp::QueryParameter(name) => push(out, query_parameter(name, at)),
+            FormatOp::Fact(fact) => push(out, fact.read(at)),
             // Envoy writes the dash itself, so that JSON has it too.
-            Op::Flags => joined(out, at.flags.short_names()) || push(out, Some("-")),
-            Op::FlagsLong => joined(out, at.flags.long_names()) || push(out, Some("-")),
-            Op::UpstreamHost(part) => address(out, at.upstream.host, *part),
-            Op::UpstreamLocal(part) => address(out, at.upstream.local, *part),
-            Op::DownstreamLocal(part) => address(out, at.downstream.local, *part),
-            Op::DownstreamRemote(part) => address(out, remote(at), *part),
-            Op::DownstreamDirect(part) => address(out, at.downstream.direct_remote, *part),
-            Op::Peer(field) => at.downstream.peer.is_some_and(|peer| field.write(peer, out)),
-            Op::UpstreamPeer(field) => at.upstream.peer.is_some_and(|peer| field.write(peer, out)),
-            Op::Certificate(field) => at.downstream.certificate.is_some_and(|own| field.write(own, out)),
-            Op::GrpcStatus(form) => grpc_status(at).is_some_and(|status| write_grpc(status, *form, out)),
-            Op::Fixed(text) => push(out, Some(text)),
-            Op::Number(_) | Op::Absent => false,
+            FormatOp::Flags => joined(out, at.flags.short_names()) || push(out, Some("-")),
+            FormatOp::FlagsLong => joined(out, at.flags.long_names()) || push(out, Some("-")),
+            FormatOp::UpstreamHost(part) => address(out, at.upstream.host, *part),
+            FormatOp::UpstreamLocal(part) => address(out, at.upstream.local, *part),
+            FormatOp::DownstreamLocal(part) => address(out, at.downstream.local, *part),
+            FormatOp::DownstreamRemote(part) => address(out, remote(at), *part),
+            FormatOp::DownstreamDirect(part) => address(out, at.downstream.direct_remote, *part),
+            FormatOp::Peer(field) => at.downstream.peer.is_some_and(|peer| field.write(peer, out)),
+            FormatOp::UpstreamPeer(field) => at.upstream.peer.is_some_and(|peer| field.write(peer, out)),
+            FormatOp::Certificate(field) => {
+                at.downstream.certificate.is_some_and(|own| field.write(own, out))
+            }
+            FormatOp::GrpcStatus(form) => {
+                grpc_status(at).is_some_and(|status| write_grpc(status, *form, out))
+            }
+            FormatOp::Fixed(text) => push(out, Some(text)),
+            FormatOp::Number(_) | FormatOp::Absent => false,
         }
     }
 
     /// The value of a command that is a number.
-    pub(super) fn number(&self, at: &Context<'_>) -> Option<u64> {
+    pub(super) fn number(&self, at: &FormatContext<'_>) -> Option<u64> {
         let millis = |duration: Option<Duration>| duration.map(|duration| duration.as_millis() as u64);
         match &self.op {
-            Op::Number(number) => match number {
+            FormatOp::Number(number) => match number {
                 Number::ResponseCode => Some(at.response_code.into()),
                 Number::BytesReceived => Some(at.bytes_received),
                 Number::BytesSent => Some(at.bytes_sent),
@@ -170,16 +174,20 @@ impl CommandOperator {
                 Number::UpstreamAttempts => Some(at.upstream.attempts.into()),
                 Number::ConnectionId => Some(at.downstream.connection_id),
             },
-            Op::UpstreamHost(AddressPart::Port) => at.upstream.host.map(|address| address.port().into()),
-            Op::UpstreamLocal(AddressPart::Port) => at.upstream.local.map(|address| address.port().into()),
-            Op::DownstreamLocal(AddressPart::Port) => {
+            FormatOp::UpstreamHost(AddressPart::Port) => {
+                at.upstream.host.map(|address| address.port().into())
+            }
+            FormatOp::UpstreamLocal(AddressPart::Port) => {
+                at.upstream.local.map(|address| address.port().into())
+            }
+            FormatOp::DownstreamLocal(AddressPart::Port) => {
                 at.downstream.local.map(|address| address.port().into())
             }
-            Op::DownstreamRemote(AddressPart::Port) => remote(at).map(|address| address.port().into()),
-            Op::DownstreamDirect(AddressPart::Port) => {
+            FormatOp::DownstreamRemote(AddressPart::Port) => remote(at).map(|address| address.port().into()),
+            FormatOp::DownstreamDirect(AddressPart::Port) => {
                 at.downstream.direct_remote.map(|address| address.port().into())
             }
-            Op::GrpcStatus(GrpcForm::Number) => grpc_status(at).map(u64::from),
+            FormatOp::GrpcStatus(GrpcForm::Number) => grpc_status(at).map(u64::from),
             _ => None,
         }
     }
@@ -198,7 +206,7 @@ impl CommandOperator {
 }
 
 impl Fact {
-    fn read<'a>(self, at: &Context<'a>) -> Option<&'a str> {
+    fn read<'a>(self, at: &FormatContext<'a>) -> Option<&'a str> {
         let named = |text: &'a str| (!text.is_empty()).then_some(text);
         match self {
             Self::Protocol => at.protocol,
@@ -269,7 +277,7 @@ fn address(out: &mut String, address: Option<SocketAddr>, part: AddressPart) -> 
 }
 
 /// An address that came by a header has no port: 0, as in Envoy.
-fn remote(at: &Context<'_>) -> Option<SocketAddr> {
+fn remote(at: &FormatContext<'_>) -> Option<SocketAddr> {
     match (at.downstream.remote, at.downstream.direct_remote) {
         (Some(ip), Some(direct)) if direct.ip() == ip => Some(direct),
         (Some(ip), _) => Some(SocketAddr::new(ip, 0)),
@@ -277,7 +285,7 @@ fn remote(at: &Context<'_>) -> Option<SocketAddr> {
     }
 }
 
-fn time(of: TimeOf, at: &Context<'_>) -> Option<SystemTime> {
+fn time(of: TimeOf, at: &FormatContext<'_>) -> Option<SystemTime> {
     match of {
         TimeOf::Start => at.start,
         TimeOf::Now => match (at.start, at.timing.total) {
@@ -291,7 +299,7 @@ fn time(of: TimeOf, at: &Context<'_>) -> Option<SystemTime> {
     }
 }
 
-fn header(side: Side, name: &str, at: &Context<'_>, out: &mut String) -> bool {
+fn header(side: HeaderSource, name: &str, at: &FormatContext<'_>, out: &mut String) -> bool {
     let found = |headers: Option<&HeaderMap>, out: &mut String| {
         let value = headers.and_then(|headers| headers.get(name));
         value.is_some_and(|value| {
@@ -300,7 +308,7 @@ fn header(side: Side, name: &str, at: &Context<'_>, out: &mut String) -> bool {
         })
     };
     match side {
-        Side::Request | Side::RequestWithoutQuery => {
+        HeaderSource::Request | HeaderSource::RequestWithoutQuery => {
             let Some(request) = &at.request else { return false };
             let start = out.len();
             let written = match name {
@@ -312,27 +320,27 @@ fn header(side: Side, name: &str, at: &Context<'_>, out: &mut String) -> bool {
                 ":path" => push(out, (!request.path.is_empty()).then_some(request.path)),
                 _ => found(Some(request.headers), out),
             };
-            if side == Side::RequestWithoutQuery
+            if side == HeaderSource::RequestWithoutQuery
                 && let Some(query) = out[start..].find('?')
             {
                 out.truncate(start + query);
             }
             written
         }
-        Side::Response if name == ":status" => {
+        HeaderSource::Response if name == ":status" => {
             at.response_code != 0 && write!(out, "{}", at.response_code).is_ok()
         }
-        Side::Response => found(at.response, out),
-        Side::Trailer => found(at.trailers, out),
+        HeaderSource::Response => found(at.response, out),
+        HeaderSource::Trailer => found(at.trailers, out),
     }
 }
 
-fn query_parameter<'a>(name: &str, at: &Context<'a>) -> Option<&'a str> {
+fn query_parameter<'a>(name: &str, at: &FormatContext<'a>) -> Option<&'a str> {
     let pairs = at.request?.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.into_iter().find_map(|(key, value)| (key == name).then_some(value))
 }
 
-fn grpc_status(at: &Context<'_>) -> Option<u32> {
+fn grpc_status(at: &FormatContext<'_>) -> Option<u32> {
     let is_grpc = at.request.is_some_and(|request| is_grpc(request.headers));
     let of = |headers: Option<&HeaderMap>| headers?.get("grpc-status")?.to_str().ok()?.parse().ok();
     if is_grpc { of(at.trailers).or_else(|| of(at.response)) } else { None }

@@ -11,7 +11,7 @@ use crate::peer::PeerCertificate;
 
 /// The facts of one request, or of one connection without the request. Fill in what is known; the rest is absent.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Context<'a> {
+pub struct FormatContext<'a> {
     /// The request's head as the caller sent it, normalised.
     pub request: Option<RequestHead<'a>>,
     /// Headers of the response.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::context::Context;
+use super::context::FormatContext;
 use super::flags::ResponseFlags;
 use super::needs::LogNeeds;
 use crate::matcher::{HeaderMatch, UndecidedAs};
@@ -43,7 +43,7 @@ pub enum ConnectionFact {
 }
 
 impl ConnectionFact {
-    fn read<'a>(self, at: &Context<'a>) -> Option<&'a str> {
+    fn read<'a>(self, at: &FormatContext<'a>) -> Option<&'a str> {
         match self {
             Self::TransportFailure => at.downstream.transport_failure,
             Self::TerminationDetails => at.connection_termination_details,
@@ -108,7 +108,7 @@ impl AccessLogFilter {
     }
 
     /// Whether a request with these properties is logged, or its local reply mapped.
-    pub fn accepts(&self, at: &Context<'_>) -> bool {
+    pub fn accepts(&self, at: &FormatContext<'_>) -> bool {
         match self {
             Self::Status(comparison) => comparison.holds(at.response_code.into()),
             Self::Duration(comparison) => {
@@ -151,7 +151,11 @@ mod tests {
     #[test]
     fn grpc_status_is_that_of_the_response_or_belongs_to_its_http_status() {
         let unavailable = AccessLogFilter::GrpcStatus { among: 1 << 14, exclude: false };
-        let at = |grpc_status, response_code| Context { grpc_status, response_code, ..Context::default() };
+        let at = |grpc_status, response_code| FormatContext {
+            grpc_status,
+            response_code,
+            ..FormatContext::default()
+        };
         assert!(unavailable.accepts(&at(Some(14), 200)) && unavailable.accepts(&at(None, 503)));
         assert!(!unavailable.accepts(&at(Some(0), 200)) && !unavailable.accepts(&at(Some(99), 200)));
         assert!(!unavailable.accepts(&at(None, 0)));

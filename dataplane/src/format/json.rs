@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::command::CommandOperator;
-use super::context::Context;
+use super::context::FormatContext;
 use super::parse::{FormatError, parts};
-use super::part::{Part, render_parts};
+use super::part::{FormatPart, render_parts};
 
 /// A JSON value with commands in its strings. Members are sorted by name.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub(crate) enum Node {
     Object(Vec<(Box<str>, Node)>),
     List(Vec<Node>),
     CommandOperator(CommandOperator),
-    Text(Vec<Part>),
+    Text(Vec<FormatPart>),
     Number(f64),
     Bool(bool),
     Null,
@@ -33,7 +33,7 @@ impl Node {
     pub(crate) fn string(text: &str) -> Result<Self, FormatError> {
         let mut parts = parts(text)?;
         Ok(match parts.pop() {
-            Some(Part::CommandOperator(command)) if parts.is_empty() => Self::CommandOperator(command),
+            Some(FormatPart::CommandOperator(command)) if parts.is_empty() => Self::CommandOperator(command),
             last => {
                 parts.extend(last);
                 Self::Text(parts)
@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// Appends the value as JSON.
-    pub(super) fn render(&self, at: &Context<'_>, omit_empty: bool, out: &mut String) {
+    pub(super) fn render(&self, at: &FormatContext<'_>, omit_empty: bool, out: &mut String) {
         match self {
             Self::Object(members) => {
                 out.push('{');
@@ -88,7 +88,7 @@ impl Node {
     }
 }
 
-fn render_command(command: &CommandOperator, at: &Context<'_>, out: &mut String) {
+fn render_command(command: &CommandOperator, at: &FormatContext<'_>, out: &mut String) {
     if let Some(number) = command.number(at) {
         let _ = write!(out, "{number}");
         return;

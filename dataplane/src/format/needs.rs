@@ -1,8 +1,8 @@
 //! What has to be kept of a request until its end, when its log is written.
 
-use super::command::{CommandOperator, GrpcForm, Op, Side};
+use super::command::{CommandOperator, FormatOp, GrpcForm, HeaderSource};
 use super::json::Node;
-use super::part::Part;
+use super::part::FormatPart;
 
 /// What beyond method, host, path and id. What nobody needs is not copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,10 +22,10 @@ impl LogNeeds {
         }
     }
 
-    pub(super) fn of_parts(parts: &[Part]) -> Self {
-        let needs = |part: &Part| match part {
-            Part::Literal(_) => Self::default(),
-            Part::CommandOperator(command) => Self::of_command(command),
+    pub(super) fn of_parts(parts: &[FormatPart]) -> Self {
+        let needs = |part: &FormatPart| match part {
+            FormatPart::Literal(_) => Self::default(),
+            FormatPart::CommandOperator(command) => Self::of_command(command),
         };
         parts.iter().map(needs).fold(Self::default(), Self::and)
     }
@@ -44,34 +44,34 @@ impl LogNeeds {
 
     fn of_command(command: &CommandOperator) -> Self {
         match &command.op {
-            Op::Header { side, name, other } => match side {
-                Side::Request | Side::RequestWithoutQuery => {
+            FormatOp::Header { side, name, other } => match side {
+                HeaderSource::Request | HeaderSource::RequestWithoutQuery => {
                     let plain = |name: &str| !name.starts_with(':') && name != "host";
                     let headers = plain(name) || other.as_deref().is_some_and(plain);
                     Self { request_headers: headers, ..Self::default() }
                 }
-                Side::Response => Self { response_headers: true, ..Self::default() },
-                Side::Trailer => Self { response_trailers: true, ..Self::default() },
+                HeaderSource::Response => Self { response_headers: true, ..Self::default() },
+                HeaderSource::Trailer => Self { response_trailers: true, ..Self::default() },
             },
-            Op::GrpcStatus(GrpcForm::Camel | GrpcForm::Snake | GrpcForm::Number) => {
+            FormatOp::GrpcStatus(GrpcForm::Camel | GrpcForm::Snake | GrpcForm::Number) => {
                 Self { request_headers: true, response_headers: true, response_trailers: true }
             }
-            Op::Time(..)
-            | Op::QueryParameter(_)
-            | Op::Fact(_)
-            | Op::Number(_)
-            | Op::Flags
-            | Op::FlagsLong
-            | Op::UpstreamHost(_)
-            | Op::UpstreamLocal(_)
-            | Op::DownstreamLocal(_)
-            | Op::DownstreamRemote(_)
-            | Op::DownstreamDirect(_)
-            | Op::Peer(_)
-            | Op::UpstreamPeer(_)
-            | Op::Certificate(_)
-            | Op::Fixed(_)
-            | Op::Absent => Self::default(),
+            FormatOp::Time(..)
+            | FormatOp::QueryParameter(_)
+            | FormatOp::Fact(_)
+            | FormatOp::Number(_)
+            | FormatOp::Flags
+            | FormatOp::FlagsLong
+            | FormatOp::UpstreamHost(_)
+            | FormatOp::UpstreamLocal(_)
+            | FormatOp::DownstreamLocal(_)
+            | FormatOp::DownstreamRemote(_)
+            | FormatOp::DownstreamDirect(_)
+            | FormatOp::Peer(_)
+            | FormatOp::UpstreamPeer(_)
+            | FormatOp::Certificate(_)
+            | FormatOp::Fixed(_)
+            | FormatOp::Absent => Self::default(),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From text to commands.
 
-use super::command::{AddressPart, CommandOperator, Fact, GrpcForm, Number, Op, PeerField, Side, TimeOf};
-use super::part::Part;
+use super::command::{
+    AddressPart, CommandOperator, Fact, FormatOp, GrpcForm, HeaderSource, Number, PeerField, TimeOf,
+};
+use super::part::FormatPart;
 use super::time::TimeFormat;
 
 /// Why a format does not parse.
@@ -73,7 +75,7 @@ const ABSENT: &[&str] = &[
 ];
 
 /// Splits a format into literals and commands.
-pub(super) fn parts(text: &str) -> Result<Vec<Part>, FormatError> {
+pub(super) fn parts(text: &str) -> Result<Vec<FormatPart>, FormatError> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
@@ -87,14 +89,14 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, FormatError> {
         }
         let (command, after) = command(rest)?;
         if !literal.is_empty() {
-            parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+            parts.push(FormatPart::Literal(std::mem::take(&mut literal).into()));
         }
-        parts.push(Part::CommandOperator(command));
+        parts.push(FormatPart::CommandOperator(command));
         rest = after;
     }
     literal.push_str(rest);
     if !literal.is_empty() {
-        parts.push(Part::Literal(literal.into()));
+        parts.push(FormatPart::Literal(literal.into()));
     }
     Ok(parts)
 }
@@ -123,131 +125,136 @@ fn command(text: &str) -> Result<(CommandOperator, &str), FormatError> {
     Ok((CommandOperator { op: op(name, argument)?, limit }, rest))
 }
 
-fn op(name: &str, argument: Option<&str>) -> Result<Op, FormatError> {
+fn op(name: &str, argument: Option<&str>) -> Result<FormatOp, FormatError> {
     let wrong = || FormatError::Argument(name.to_owned(), argument.unwrap_or_default().to_owned());
     let header = |side| header(side, argument.ok_or_else(wrong)?).ok_or_else(wrong);
     Ok(match name {
-        "START_TIME" => Op::Time(TimeOf::Start, TimeFormat::parse(argument.unwrap_or_default())),
-        "EMIT_TIME" => Op::Time(TimeOf::Now, TimeFormat::parse(argument.unwrap_or_default())),
+        "START_TIME" => FormatOp::Time(TimeOf::Start, TimeFormat::parse(argument.unwrap_or_default())),
+        "EMIT_TIME" => FormatOp::Time(TimeOf::Now, TimeFormat::parse(argument.unwrap_or_default())),
         "DOWNSTREAM_PEER_CERT_V_START" => certificate_time(TimeOf::PeerNotBefore, argument),
         "DOWNSTREAM_PEER_CERT_V_END" => certificate_time(TimeOf::PeerNotAfter, argument),
         "UPSTREAM_PEER_CERT_V_START" => certificate_time(TimeOf::UpstreamNotBefore, argument),
         "UPSTREAM_PEER_CERT_V_END" => certificate_time(TimeOf::UpstreamNotAfter, argument),
-        "REQ" | "REQUEST_HEADER" => header(Side::Request)?,
-        "RESP" | "RESPONSE_HEADER" => header(Side::Response)?,
-        "TRAILER" | "RESPONSE_TRAILER" => header(Side::Trailer)?,
-        "REQ_WITHOUT_QUERY" => header(Side::RequestWithoutQuery)?,
-        "GRPC_STATUS" => Op::GrpcStatus(match argument {
+        "REQ" | "REQUEST_HEADER" => header(HeaderSource::Request)?,
+        "RESP" | "RESPONSE_HEADER" => header(HeaderSource::Response)?,
+        "TRAILER" | "RESPONSE_TRAILER" => header(HeaderSource::Trailer)?,
+        "REQ_WITHOUT_QUERY" => header(HeaderSource::RequestWithoutQuery)?,
+        "GRPC_STATUS" => FormatOp::GrpcStatus(match argument {
             None | Some("CAMEL_STRING") => GrpcForm::Camel,
             Some("SNAKE_STRING") => GrpcForm::Snake,
             Some("NUMBER") => GrpcForm::Number,
             Some(_) => return Err(wrong()),
         }),
-        "GRPC_STATUS_NUMBER" => Op::GrpcStatus(GrpcForm::Number),
+        "GRPC_STATUS_NUMBER" => FormatOp::GrpcStatus(GrpcForm::Number),
         "ENVIRONMENT" => {
             let (variable, default) = match argument.ok_or_else(wrong)?.split_once('=') {
                 Some((variable, default)) => (variable, Some(default.to_owned())),
                 None => (argument.unwrap_or_default(), None),
             };
-            std::env::var(variable).ok().or(default).map_or(Op::Absent, |value| Op::Fixed(value.into()))
+            std::env::var(variable)
+                .ok()
+                .or(default)
+                .map_or(FormatOp::Absent, |value| FormatOp::Fixed(value.into()))
         }
         "PATH" => return Ok(path(argument)),
         "QUERY_PARAM" => {
-            Op::QueryParameter(argument.filter(|name| !name.is_empty()).ok_or_else(wrong)?.into())
+            FormatOp::QueryParameter(argument.filter(|name| !name.is_empty()).ok_or_else(wrong)?.into())
         }
-        _ if ABSENT.contains(&name) => Op::Absent,
+        _ if ABSENT.contains(&name) => FormatOp::Absent,
         _ => plain(name).ok_or_else(|| FormatError::Unknown(name.to_owned()))?,
     })
 }
 
-fn path(argument: Option<&str>) -> Op {
+fn path(argument: Option<&str>) -> FormatOp {
     match argument.and_then(|argument| argument.split(':').next()) {
-        Some("NQ") => Op::Header { side: Side::RequestWithoutQuery, name: ":path".into(), other: None },
-        _ => Op::Header { side: Side::Request, name: ":path".into(), other: None },
+        Some("NQ") => {
+            FormatOp::Header { side: HeaderSource::RequestWithoutQuery, name: ":path".into(), other: None }
+        }
+        _ => FormatOp::Header { side: HeaderSource::Request, name: ":path".into(), other: None },
     }
 }
 
 /// Validity of certificates has its own default form in Envoy.
-fn certificate_time(of: TimeOf, argument: Option<&str>) -> Op {
-    Op::Time(of, TimeFormat::parse(argument.unwrap_or_default()))
+fn certificate_time(of: TimeOf, argument: Option<&str>) -> FormatOp {
+    FormatOp::Time(of, TimeFormat::parse(argument.unwrap_or_default()))
 }
 
-fn header(side: Side, argument: &str) -> Option<Op> {
+fn header(side: HeaderSource, argument: &str) -> Option<FormatOp> {
     let lower = |name: &str| -> Option<Box<str>> {
         let name = name.to_ascii_lowercase();
         let bare = name.strip_prefix(':').unwrap_or(&name);
         http::HeaderName::try_from(bare).ok().map(|_| name.as_str().into())
     };
     Some(match argument.split_once('?') {
-        Some((name, other)) => Op::Header { side, name: lower(name)?, other: Some(lower(other)?) },
-        None => Op::Header { side, name: lower(argument)?, other: None },
+        Some((name, other)) => FormatOp::Header { side, name: lower(name)?, other: Some(lower(other)?) },
+        None => FormatOp::Header { side, name: lower(argument)?, other: None },
     })
 }
 
-fn plain(name: &str) -> Option<Op> {
+fn plain(name: &str) -> Option<FormatOp> {
     use AddressPart as A;
     use PeerField as P;
     Some(match name {
-        "PROTOCOL" => Op::Fact(Fact::Protocol),
-        "RESPONSE_CODE" => Op::Number(Number::ResponseCode),
-        "RESPONSE_CODE_DETAILS" => Op::Fact(Fact::ResponseCodeDetails),
-        "RESPONSE_FLAGS" => Op::Flags,
-        "RESPONSE_FLAGS_LONG" => Op::FlagsLong,
-        "CONNECTION_TERMINATION_DETAILS" => Op::Fact(Fact::ConnectionTerminationDetails),
-        "BYTES_RECEIVED" => Op::Number(Number::BytesReceived),
-        "BYTES_SENT" => Op::Number(Number::BytesSent),
-        "DURATION" => Op::Number(Number::Duration),
-        "REQUEST_DURATION" => Op::Number(Number::RequestDuration),
-        "REQUEST_TX_DURATION" => Op::Number(Number::RequestTxDuration),
-        "RESPONSE_DURATION" => Op::Number(Number::ResponseDuration),
-        "RESPONSE_TX_DURATION" => Op::Number(Number::ResponseTxDuration),
-        "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Op::UpstreamHost(A::Whole),
-        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Op::UpstreamHost(A::Ip),
-        "UPSTREAM_REMOTE_PORT" => Op::UpstreamHost(A::Port),
-        "UPSTREAM_LOCAL_ADDRESS" => Op::UpstreamLocal(A::Whole),
-        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Op::UpstreamLocal(A::Ip),
-        "UPSTREAM_LOCAL_PORT" => Op::UpstreamLocal(A::Port),
-        "UPSTREAM_HOST_NAME" => Op::Fact(Fact::UpstreamHostName),
-        "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Op::Fact(Fact::UpstreamCluster),
-        "UPSTREAM_TRANSPORT_FAILURE_REASON" => Op::Fact(Fact::UpstreamTransportFailure),
-        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Op::Number(Number::UpstreamAttempts),
-        "UPSTREAM_PROTOCOL" => Op::Fact(Fact::UpstreamProtocol),
-        "UPSTREAM_TLS_VERSION" => Op::Fact(Fact::UpstreamTlsVersion),
-        "UPSTREAM_TLS_CIPHER" => Op::Fact(Fact::UpstreamTlsCipher),
-        "UPSTREAM_PEER_URI_SAN" => Op::UpstreamPeer(P::UriSans),
-        "UPSTREAM_PEER_DNS_SAN" => Op::UpstreamPeer(P::DnsSans),
-        "UPSTREAM_PEER_SUBJECT" => Op::UpstreamPeer(P::Subject),
-        "UPSTREAM_PEER_ISSUER" => Op::UpstreamPeer(P::Issuer),
-        "DOWNSTREAM_LOCAL_ADDRESS" => Op::DownstreamLocal(A::Whole),
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Op::DownstreamLocal(A::Ip),
-        "DOWNSTREAM_LOCAL_PORT" => Op::DownstreamLocal(A::Port),
-        "DOWNSTREAM_REMOTE_ADDRESS" => Op::DownstreamRemote(A::Whole),
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Op::DownstreamRemote(A::Ip),
-        "DOWNSTREAM_REMOTE_PORT" => Op::DownstreamRemote(A::Port),
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Op::DownstreamDirect(A::Whole),
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Op::DownstreamDirect(A::Ip),
-        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Op::DownstreamDirect(A::Port),
-        "DOWNSTREAM_PEER_URI_SAN" => Op::Peer(P::UriSans),
-        "DOWNSTREAM_PEER_DNS_SAN" => Op::Peer(P::DnsSans),
-        "DOWNSTREAM_PEER_SUBJECT" => Op::Peer(P::Subject),
-        "DOWNSTREAM_PEER_ISSUER" => Op::Peer(P::Issuer),
-        "DOWNSTREAM_PEER_SERIAL" => Op::Peer(P::Serial),
-        "DOWNSTREAM_PEER_FINGERPRINT_256" => Op::Peer(P::Fingerprint),
-        "DOWNSTREAM_PEER_CERT" => Op::Peer(P::Pem),
-        "DOWNSTREAM_LOCAL_URI_SAN" => Op::Certificate(P::UriSans),
-        "DOWNSTREAM_LOCAL_DNS_SAN" => Op::Certificate(P::DnsSans),
-        "DOWNSTREAM_LOCAL_SUBJECT" => Op::Certificate(P::Subject),
-        "DOWNSTREAM_TLS_VERSION" => Op::Fact(Fact::TlsVersion),
-        "DOWNSTREAM_TLS_CIPHER" => Op::Fact(Fact::TlsCipher),
-        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Op::Fact(Fact::DownstreamTransportFailure),
-        "REQUESTED_SERVER_NAME" => Op::Fact(Fact::ServerName),
-        "ROUTE_NAME" => Op::Fact(Fact::RouteName),
-        "VIRTUAL_CLUSTER_NAME" => Op::Absent,
-        "VIRTUAL_HOST_NAME" => Op::Fact(Fact::VirtualHost),
-        "HOSTNAME" => Op::Fact(Fact::Hostname),
-        "LOCAL_REPLY_BODY" => Op::Fact(Fact::LocalReplyBody),
-        "STREAM_ID" => Op::Fact(Fact::StreamId),
-        "CONNECTION_ID" => Op::Number(Number::ConnectionId),
+        "PROTOCOL" => FormatOp::Fact(Fact::Protocol),
+        "RESPONSE_CODE" => FormatOp::Number(Number::ResponseCode),
+        "RESPONSE_CODE_DETAILS" => FormatOp::Fact(Fact::ResponseCodeDetails),
+        "RESPONSE_FLAGS" => FormatOp::Flags,
+        "RESPONSE_FLAGS_LONG" => FormatOp::FlagsLong,
+        "CONNECTION_TERMINATION_DETAILS" => FormatOp::Fact(Fact::ConnectionTerminationDetails),
+        "BYTES_RECEIVED" => FormatOp::Number(Number::BytesReceived),
+        "BYTES_SENT" => FormatOp::Number(Number::BytesSent),
+        "DURATION" => FormatOp::Number(Number::Duration),
+        "REQUEST_DURATION" => FormatOp::Number(Number::RequestDuration),
+        "REQUEST_TX_DURATION" => FormatOp::Number(Number::RequestTxDuration),
+        "RESPONSE_DURATION" => FormatOp::Number(Number::ResponseDuration),
+        "RESPONSE_TX_DURATION" => FormatOp::Number(Number::ResponseTxDuration),
+        "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => FormatOp::UpstreamHost(A::Whole),
+        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => FormatOp::UpstreamHost(A::Ip),
+        "UPSTREAM_REMOTE_PORT" => FormatOp::UpstreamHost(A::Port),
+        "UPSTREAM_LOCAL_ADDRESS" => FormatOp::UpstreamLocal(A::Whole),
+        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => FormatOp::UpstreamLocal(A::Ip),
+        "UPSTREAM_LOCAL_PORT" => FormatOp::UpstreamLocal(A::Port),
+        "UPSTREAM_HOST_NAME" => FormatOp::Fact(Fact::UpstreamHostName),
+        "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => FormatOp::Fact(Fact::UpstreamCluster),
+        "UPSTREAM_TRANSPORT_FAILURE_REASON" => FormatOp::Fact(Fact::UpstreamTransportFailure),
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => FormatOp::Number(Number::UpstreamAttempts),
+        "UPSTREAM_PROTOCOL" => FormatOp::Fact(Fact::UpstreamProtocol),
+        "UPSTREAM_TLS_VERSION" => FormatOp::Fact(Fact::UpstreamTlsVersion),
+        "UPSTREAM_TLS_CIPHER" => FormatOp::Fact(Fact::UpstreamTlsCipher),
+        "UPSTREAM_PEER_URI_SAN" => FormatOp::UpstreamPeer(P::UriSans),
+        "UPSTREAM_PEER_DNS_SAN" => FormatOp::UpstreamPeer(P::DnsSans),
+        "UPSTREAM_PEER_SUBJECT" => FormatOp::UpstreamPeer(P::Subject),
+        "UPSTREAM_PEER_ISSUER" => FormatOp::UpstreamPeer(P::Issuer),
+        "DOWNSTREAM_LOCAL_ADDRESS" => FormatOp::DownstreamLocal(A::Whole),
+        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => FormatOp::DownstreamLocal(A::Ip),
+        "DOWNSTREAM_LOCAL_PORT" => FormatOp::DownstreamLocal(A::Port),
+        "DOWNSTREAM_REMOTE_ADDRESS" => FormatOp::DownstreamRemote(A::Whole),
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => FormatOp::DownstreamRemote(A::Ip),
+        "DOWNSTREAM_REMOTE_PORT" => FormatOp::DownstreamRemote(A::Port),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => FormatOp::DownstreamDirect(A::Whole),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => FormatOp::DownstreamDirect(A::Ip),
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => FormatOp::DownstreamDirect(A::Port),
+        "DOWNSTREAM_PEER_URI_SAN" => FormatOp::Peer(P::UriSans),
+        "DOWNSTREAM_PEER_DNS_SAN" => FormatOp::Peer(P::DnsSans),
+        "DOWNSTREAM_PEER_SUBJECT" => FormatOp::Peer(P::Subject),
+        "DOWNSTREAM_PEER_ISSUER" => FormatOp::Peer(P::Issuer),
+        "DOWNSTREAM_PEER_SERIAL" => FormatOp::Peer(P::Serial),
+        "DOWNSTREAM_PEER_FINGERPRINT_256" => FormatOp::Peer(P::Fingerprint),
+        "DOWNSTREAM_PEER_CERT" => FormatOp::Peer(P::Pem),
+        "DOWNSTREAM_LOCAL_URI_SAN" => FormatOp::Certificate(P::UriSans),
+        "DOWNSTREAM_LOCAL_DNS_SAN" => FormatOp::Certificate(P::DnsSans),
+        "DOWNSTREAM_LOCAL_SUBJECT" => FormatOp::Certificate(P::Subject),
+        "DOWNSTREAM_TLS_VERSION" => FormatOp::Fact(Fact::TlsVersion),
+        "DOWNSTREAM_TLS_CIPHER" => FormatOp::Fact(Fact::TlsCipher),
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => FormatOp::Fact(Fact::DownstreamTransportFailure),
+        "REQUESTED_SERVER_NAME" => FormatOp::Fact(Fact::ServerName),
+        "ROUTE_NAME" => FormatOp::Fact(Fact::RouteName),
+        "VIRTUAL_CLUSTER_NAME" => FormatOp::Absent,
+        "VIRTUAL_HOST_NAME" => FormatOp::Fact(Fact::VirtualHost),
+        "HOSTNAME" => FormatOp::Fact(Fact::Hostname),
+        "LOCAL_REPLY_BODY" => FormatOp::Fact(Fact::LocalReplyBody),
+        "STREAM_ID" => FormatOp::Fact(Fact::StreamId),
+        "CONNECTION_ID" => FormatOp::Number(Number::ConnectionId),
         _ => return None,
     })
 }

@@ -9,7 +9,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
-fn rendered(format: &str, context: &Context<'_>) -> String {
+fn rendered(format: &str, context: &FormatContext<'_>) -> String {
     let mut out = String::new();
     Format::parse(format).unwrap().render(context, &mut out);
     out
@@ -24,7 +24,7 @@ fn the_default_format_gives_envoys_line() {
     let request =
         headers(&[("user-agent", "curl/8"), ("x-request-id", "abc"), ("x-forwarded-for", "10.1.1.1")]);
     let response = headers(&[("x-envoy-upstream-service-time", "7")]);
-    let context = Context {
+    let context = FormatContext {
         request: head("/items?page=2", &request),
         response: Some(&response),
         protocol: Some("HTTP/1.1"),
@@ -34,7 +34,7 @@ fn the_default_format_gives_envoys_line() {
         start: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_460_751_420_310)),
         timing: Timing { total: Some(Duration::from_micros(8_900)), ..Timing::default() },
         upstream: UpstreamInfo { host: Some("10.0.35.28:80".parse().unwrap()), ..UpstreamInfo::default() },
-        ..Context::default()
+        ..FormatContext::default()
     };
     let mut line = String::new();
     Format::default().render(&context, &mut line);
@@ -48,31 +48,31 @@ fn the_default_format_gives_envoys_line() {
 #[test]
 fn what_is_absent_is_a_dash() {
     let mut line = String::new();
-    Format::default().render(&Context::default(), &mut line);
+    Format::default().render(&FormatContext::default(), &mut line);
     assert_eq!(line, "[-] \"- - -\" 0 - 0 0 - - \"-\" \"-\" \"-\" \"-\" \"-\"\n");
 }
 
 #[test]
 fn a_header_gives_way_to_its_alternative_and_is_cut() {
     let request = headers(&[("x-envoy-original-path", "/before")]);
-    let with = Context { request: head("/after", &request), ..Context::default() };
+    let with = FormatContext { request: head("/after", &request), ..FormatContext::default() };
     assert_eq!(rendered("%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", &with), "/before");
     assert_eq!(rendered("%REQ(X-NONE?:PATH):4%|%REQUEST_HEADER(:method):1%", &with), "/aft|G");
     let none = HeaderMap::new();
-    let without = Context { request: head("/after?q", &none), ..Context::default() };
+    let without = FormatContext { request: head("/after?q", &none), ..FormatContext::default() };
     assert_eq!(rendered("%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", &without), "/after?q");
     assert_eq!(rendered("%REQ_WITHOUT_QUERY(:PATH)% %PATH(NQ)%", &without), "/after /after");
 }
 
 #[test]
 fn the_limit_does_not_cut_a_character_in_two() {
-    let context = Context { route_name: "aé", ..Context::default() };
+    let context = FormatContext { route_name: "aé", ..FormatContext::default() };
     assert_eq!(rendered("%ROUTE_NAME:2%", &context), "a");
 }
 
 #[test]
 fn percent_signs_are_written_twice() {
-    assert_eq!(rendered("100%% %%", &Context::default()), "100% %");
+    assert_eq!(rendered("100%% %%", &FormatContext::default()), "100% %");
     for wrong in ["50%", "%lower%", "%REQ(X%", "%PROTOCOL", "% PROTOCOL%", "%PROTOCOL:x%"] {
         assert!(matches!(Format::parse(wrong), Err(FormatError::Syntax(_))), "{wrong}");
     }
@@ -82,13 +82,13 @@ fn percent_signs_are_written_twice() {
 fn an_unknown_command_is_refused_and_one_without_a_subject_is_absent() {
     assert_eq!(Format::parse("%NO_SUCH%").unwrap_err(), FormatError::Unknown("NO_SUCH".into()));
     assert!(matches!(Format::parse("%REQ%"), Err(FormatError::Argument(..))));
-    assert_eq!(rendered("%DYNAMIC_METADATA(a:b)%", &Context::default()), "-");
+    assert_eq!(rendered("%DYNAMIC_METADATA(a:b)%", &FormatContext::default()), "-");
 }
 
 #[test]
 fn flags_are_joined_by_commas() {
     let flags = ResponseFlags::UPSTREAM_RETRY_LIMIT | ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
-    let context = Context { flags, ..Context::default() };
+    let context = FormatContext { flags, ..FormatContext::default() };
     assert_eq!(
         rendered("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%", &context),
         "UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded"
@@ -103,7 +103,7 @@ fn a_forwarded_caller_has_port_zero() {
         local: Some("[::1]:15006".parse().unwrap()),
         ..DownstreamInfo::default()
     };
-    let context = Context { downstream, ..Context::default() };
+    let context = FormatContext { downstream, ..FormatContext::default() };
     assert_eq!(
         rendered(
             "%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% \
@@ -118,12 +118,15 @@ fn a_forwarded_caller_has_port_zero() {
 fn a_grpc_status_has_three_forms_and_needs_grpc() {
     let request = headers(&[("content-type", "application/grpc+proto")]);
     let trailers = headers(&[("grpc-status", "14")]);
-    let context =
-        Context { request: head("/s/M", &request), trailers: Some(&trailers), ..Context::default() };
+    let context = FormatContext {
+        request: head("/s/M", &request),
+        trailers: Some(&trailers),
+        ..FormatContext::default()
+    };
     let format = "%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%";
     assert_eq!(rendered(format, &context), "Unavailable UNAVAILABLE 14 14");
     for other in [HeaderMap::new(), headers(&[("content-type", "application/grpc-web")])] {
-        let context = Context { request: head("/", &other), ..context };
+        let context = FormatContext { request: head("/", &other), ..context };
         assert_eq!(rendered("%GRPC_STATUS%", &context), "-");
     }
 }
@@ -131,5 +134,5 @@ fn a_grpc_status_has_three_forms_and_needs_grpc() {
 #[test]
 fn a_header_value_leaves_out_what_is_absent() {
     let format = Format::parse("<%PROTOCOL%>").unwrap();
-    assert_eq!(format.render_header(&Context::default()), "<>");
+    assert_eq!(format.render_header(&FormatContext::default()), "<>");
 }

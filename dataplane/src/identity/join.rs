@@ -162,12 +162,12 @@ pub trait Issuer {
 
 /// The control plane, spoken to with the identity of the moment.
 #[derive(Debug, Clone)]
-pub struct ControlPlane {
+pub struct ControlPlaneClient {
     replicas: Replicas,
     credentials: Credentials,
 }
 
-impl ControlPlane {
+impl ControlPlaneClient {
     /// The control plane, at any of its replicas.
     #[must_use]
     pub fn new(replicas: Replicas, credentials: Credentials) -> Self {
@@ -229,7 +229,7 @@ impl ControlPlane {
     }
 }
 
-impl Issuer for ControlPlane {
+impl Issuer for ControlPlaneClient {
     async fn issue(
         &self,
         csr: Vec<u8>,

@@ -11,10 +11,10 @@ use weft_api::{ControlPlanes, HostPort};
 
 /// The replicas, and the one that is used. Clones share the choice.
 #[derive(Debug, Clone)]
-pub struct Replicas(Arc<Inner>);
+pub struct Replicas(Arc<ReplicaList>);
 
 #[derive(Debug)]
-struct Inner {
+struct ReplicaList {
     addresses: Vec<HostPort>,
     /// Index of the one to begin with at the next connection.
     next: AtomicUsize,
@@ -26,7 +26,7 @@ impl Replicas {
     pub fn new(control_planes: &ControlPlanes) -> Self {
         let addresses: Vec<HostPort> = control_planes.iter().cloned().collect();
         let first = rand::rng().random_range(0..addresses.len());
-        Self(Arc::new(Inner { addresses, next: AtomicUsize::new(first) }))
+        Self(Arc::new(ReplicaList { addresses, next: AtomicUsize::new(first) }))
     }
 
     /// How many there are.

@@ -6,11 +6,11 @@ use crate::network::IpPrefix;
 
 /// A permission or a principal: both are trees of the same kind.
 #[derive(Clone, Debug)]
-pub(crate) enum Rule {
+pub(crate) enum RbacRule {
     Any,
-    And(Vec<Rule>),
-    Or(Vec<Rule>),
-    Not(Box<Rule>),
+    And(Vec<RbacRule>),
+    Or(Vec<RbacRule>),
+    Not(Box<RbacRule>),
     Header(HeaderMatch),
     Path(StringMatch),
     DestinationIp(IpPrefix),
@@ -23,7 +23,7 @@ pub(crate) enum Rule {
     Upstream(Option<IpPrefix>, Option<std::ops::Range<u32>>),
 }
 
-impl Rule {
+impl RbacRule {
     /// Whether the rule holds; `lean` is the safe answer in doubt.
     pub(super) fn matches(&self, at: &Attributes<'_>, undecided: UndecidedAs) -> bool {
         match self {

@@ -13,7 +13,7 @@ use crate::matcher::RequestHead;
 
 /// What a route does.
 #[derive(Debug)]
-pub enum Action {
+pub enum RouteAction {
     /// Sends the request on.
     Forward(Box<Forward>),
     /// Answers with another place.

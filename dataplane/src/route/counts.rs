@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::stats::{Registry, RouteStats, Scope};
+use crate::stats::{RouteStats, StatsRegistry, StatsScope};
 
 /// `stat_prefix` of a route: what follows it is counted below `vhost.HOST.route.PREFIX`. Routes of a virtual host with the
 /// same prefix count together.
@@ -19,8 +19,8 @@ impl RouteCounts {
     }
 
     /// Gives the statistics their ids.
-    pub(super) fn register(&self, host: &str, registry: &mut Registry) {
-        self.stats.get_or_init(|| RouteStats::register(registry, &Scope::route(host, &self.prefix)));
+    pub(super) fn register(&self, host: &str, registry: &mut StatsRegistry) {
+        self.stats.get_or_init(|| RouteStats::register(registry, &StatsScope::route(host, &self.prefix)));
     }
 
     /// The statistics, once they have ids.

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::format::{Context, Format};
+use crate::format::{Format, FormatContext};
 
 /// `*_headers_to_add` and `*_headers_to_remove` of one level.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ impl HeaderOps {
     }
 
     /// Makes the values that depend on the message, before the message is changed.
-    pub fn evaluate(&self, context: &Context<'_>) -> Evaluated {
+    pub fn evaluate(&self, context: &FormatContext<'_>) -> Evaluated {
         if self.dynamic == 0 {
             return Evaluated::default();
         }
@@ -124,7 +124,7 @@ mod tests {
         for value in before {
             headers.append("x-a", value.parse().unwrap());
         }
-        ops.apply(&mut headers, ops.evaluate(&Context::default()));
+        ops.apply(&mut headers, ops.evaluate(&FormatContext::default()));
         headers.get_all("x-a").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
@@ -145,10 +145,10 @@ mod tests {
         let empty = addition(made, AppendAction::OverwriteIfExistsOrAdd);
         let mut headers = HeaderMap::new();
         let ops = HeaderOps::new(Vec::new(), vec![empty.clone()]);
-        ops.apply(&mut headers, ops.evaluate(&Context::default()));
+        ops.apply(&mut headers, ops.evaluate(&FormatContext::default()));
         assert!(headers.is_empty());
         let ops = HeaderOps::new(Vec::new(), vec![Addition { keep_empty: true, ..empty }]);
-        ops.apply(&mut headers, ops.evaluate(&Context::default()));
+        ops.apply(&mut headers, ops.evaluate(&FormatContext::default()));
         assert_eq!(headers["x-a"], "");
     }
 }

@@ -1,6 +1,6 @@
 //! `local_reply_config`: what an answer of the proxy itself looks like.
 
-use crate::format::{AccessLogFilter, Context, Format};
+use crate::format::{AccessLogFilter, Format, FormatContext};
 use crate::route::HeaderOps;
 
 /// `LocalReplyConfig`: the first mapper whose filter holds changes the answer.
@@ -35,7 +35,7 @@ pub struct MappedReply<'a> {
 impl LocalReplies {
     /// The answer for the facts in `context`, whose `response_code` and `local_reply_body` are what would be sent
     /// without this configuration.
-    pub fn reply<'a>(&'a self, context: &Context<'_>) -> MappedReply<'a> {
+    pub fn reply<'a>(&'a self, context: &FormatContext<'_>) -> MappedReply<'a> {
         let mapper = self.mappers.iter().find(|mapper| mapper.filter.accepts(context));
         let status = mapper.and_then(|mapper| mapper.status).unwrap_or(context.response_code);
         let body = mapper.and_then(|mapper| mapper.body.as_deref()).unwrap_or(context.local_reply_body);
@@ -45,7 +45,10 @@ impl LocalReplies {
             return MappedReply { status, body: body.to_owned(), content_type: "text/plain", headers };
         };
         let mut rendered = String::new();
-        format.render(&Context { response_code: status, local_reply_body: body, ..*context }, &mut rendered);
+        format.render(
+            &FormatContext { response_code: status, local_reply_body: body, ..*context },
+            &mut rendered,
+        );
         MappedReply { status, body: rendered, content_type: format.content_type(), headers }
     }
 }

@@ -13,7 +13,7 @@ use webpki::{BorrowedCertRevocationList, CertRevocationList, OwnedCertRevocation
 use x509_parser::prelude::{CertificateRevocationList as ParsedList, FromDer, X509Certificate};
 
 use super::tls_error::{TlsError, unreadable};
-use crate::peer::{Issued, key_id};
+use crate::peer::{CertificateId, key_id};
 
 /// `crl` of a validation context.
 #[derive(Debug, Default)]
@@ -81,13 +81,13 @@ impl RevocationLists {
             return Vec::new();
         }
         let parsed = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok());
-        let issued: Vec<Issued> = parsed.map(|(_, parsed)| Issued::of(&parsed)).collect();
+        let issued: Vec<CertificateId> = parsed.map(|(_, parsed)| CertificateId::of(&parsed)).collect();
         let may_be = |list: &&List| issued.iter().any(|one| list.is_of_issuer_of(one));
         self.lists.iter().filter(may_be).map(|list| &list.list).collect()
     }
 
     /// Whether a certificate is on a list of its issuer's.
-    pub(crate) fn revoke(&self, certificate: &Issued) -> bool {
+    pub(crate) fn revoke(&self, certificate: &CertificateId) -> bool {
         self.lists.iter().any(|list| {
             list.is_of_issuer_of(certificate)
                 && matches!(list.list.find_serial(&certificate.serial), Ok(Some(_)))
@@ -96,7 +96,7 @@ impl RevocationLists {
 }
 
 impl List {
-    fn is_of_issuer_of(&self, certificate: &Issued) -> bool {
+    fn is_of_issuer_of(&self, certificate: &CertificateId) -> bool {
         *self.list.issuer() == *certificate.issuer && same_key(&self.key_id, &certificate.key_id)
     }
 }

@@ -1,6 +1,6 @@
 //! Why a TLS context cannot be prepared.
 
-use crate::peer::PeerError;
+use crate::peer::PeerCertificateError;
 
 /// A TLS context that cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum TlsError {
     },
     /// The leaf cannot be parsed.
     #[error(transparent)]
-    Certificate(#[from] PeerError),
+    Certificate(#[from] PeerCertificateError),
     /// The key does not fit the certificate, or rustls refuses the combination.
     #[error("TLS context is refused: {0}")]
     Refused(#[from] rustls::Error),

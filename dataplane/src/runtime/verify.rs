@@ -20,7 +20,7 @@ use webpki::{
 
 use super::revocation::RevocationLists;
 use super::san::SanMatch;
-use crate::peer::{PeerCertificate, PeerError};
+use crate::peer::{PeerCertificate, PeerCertificateError};
 use crate::stats::{CounterId, TlsStats};
 
 /// Why a peer is refused although its chain is good.
@@ -35,7 +35,7 @@ enum PeerRefusal {
     #[error("certificate's hash is not one of those that are pinned")]
     NotPinned,
     #[error("certificate cannot be read: {0}")]
-    Malformed(#[from] PeerError),
+    Malformed(#[from] PeerCertificateError),
 }
 
 /// Checks a peer's chain against roots, revocation lists and names, for either side of a handshake.

@@ -1,6 +1,6 @@
 //! The statistics of each kind of object, resolved together when it is prepared.
 
-use super::registry::{Registry, Scope};
+use super::registry::{StatsRegistry, StatsScope};
 use super::shard::{CodesId, CounterId, GaugeId, HistogramId, Shard};
 
 macro_rules! group {
@@ -23,7 +23,7 @@ macro_rules! group {
 
         impl $name {
             /// Resolves every statistic of the group below `scope`.
-            pub fn register(registry: &mut Registry, scope: &Scope) -> Self {
+            pub fn register(registry: &mut StatsRegistry, scope: &StatsScope) -> Self {
                 Self {
                     $($counter: registry.counter(scope, group!(@name $counter $($counter_name)?)),)*
                     $($gauge: registry.gauge(scope, group!(@name $gauge $($gauge_name)?)),)*
@@ -39,7 +39,7 @@ macro_rules! group {
 }
 
 group! {
-    /// `access_logs.grpc_access_log.*`, of all logs together; register with [`Scope::plain`].
+    /// `access_logs.grpc_access_log.*`, of all logs together; register with [`StatsScope::plain`].
     AccessLogStats {
         counters { logs_written, logs_dropped }
         gauges {}
@@ -50,7 +50,7 @@ group! {
 }
 
 group! {
-    /// `cluster.NAME.*`; register with [`Scope::cluster`].
+    /// `cluster.NAME.*`; register with [`StatsScope::cluster`].
     ClusterStats {
         counters {
             upstream_cx_total, upstream_cx_http1_total, upstream_cx_http2_total, upstream_cx_connect_fail,
@@ -103,7 +103,7 @@ pub struct ExtAuthzClusterStats {
 }
 
 impl ExtAuthzClusterStats {
-    fn register(registry: &mut Registry, scope: &Scope) -> Self {
+    fn register(registry: &mut StatsRegistry, scope: &StatsScope) -> Self {
         let mut counter = |name| registry.sparse_counter(scope, name);
         Self {
             ok: counter("ok"),
@@ -124,7 +124,7 @@ impl ClusterStats {
 }
 
 group! {
-    /// `vhost.HOST.route.PREFIX.*`; register with [`Scope::route`].
+    /// `vhost.HOST.route.PREFIX.*`; register with [`StatsScope::route`].
     RouteStats {
         counters {
             upstream_rq_total, upstream_rq_completed, upstream_rq_timeout, upstream_rq_retry,
@@ -205,7 +205,7 @@ group! {
 }
 
 group! {
-    /// `http.PREFIX.*`; register with [`Scope::http`].
+    /// `http.PREFIX.*`; register with [`StatsScope::http`].
     HttpStats {
         counters {
             downstream_cx_total, downstream_cx_ssl_total, downstream_cx_http1_total, downstream_cx_http2_total,
@@ -264,7 +264,7 @@ group! {
 }
 
 group! {
-    /// `listener.ADDRESS.*`; register with [`Scope::listener`].
+    /// `listener.ADDRESS.*`; register with [`StatsScope::listener`].
     ListenerStats {
         counters {
             downstream_cx_total, downstream_cx_destroy, downstream_cx_overflow,
@@ -280,7 +280,7 @@ group! {
 }
 
 group! {
-    /// `tcp.PREFIX.*`; register with [`Scope::tcp`].
+    /// `tcp.PREFIX.*`; register with [`StatsScope::tcp`].
     TcpStats {
         counters {
             downstream_cx_total, downstream_cx_no_route, downstream_cx_rx_bytes_total,
@@ -298,7 +298,7 @@ group! {
 }
 
 group! {
-    /// `server.*`; register with `Scope::plain("server")`.
+    /// `server.*`; register with `StatsScope::plain("server")`.
     ServerStats {
         counters { dynamic_unknown_fields, static_unknown_fields, envoy_bug_failures, debug_assertion_failures }
         gauges {
@@ -319,8 +319,8 @@ mod tests {
 
     #[test]
     fn a_cluster_has_envoys_names() {
-        let mut registry = Registry::new();
-        let stats = ClusterStats::register(&mut registry, &Scope::cluster("shop/web/http"));
+        let mut registry = StatsRegistry::new();
+        let stats = ClusterStats::register(&mut registry, &StatsScope::cluster("shop/web/http"));
         let shard = Shard::default();
         shard.inc(stats.tls.handshake);
         shard.inc(stats.outlier.ejections_enforced_total);
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_class_outside_http_has_no_counter() {
-        let stats = HttpStats::register(&mut Registry::new(), &Scope::http("in"));
+        let stats = HttpStats::register(&mut StatsRegistry::new(), &StatsScope::http("in"));
         assert_eq!(stats.downstream_rq_class(204), Some(stats.downstream_rq_2xx));
         assert_eq!(stats.downstream_rq_class(999), None);
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use envoy_types::pb::io::prometheus::client as wire;
 use weft_api::HISTOGRAM_BOUNDS;
 
-use super::registry::{Reading, StatValue};
+use super::registry::{SeriesReading, StatValue};
 use super::text::number;
 
 /// The text format: a `# TYPE` line for each family, then its series. `keep` chooses by Envoy's name.
-pub fn render_prometheus(readings: &[Reading<'_>], keep: impl Fn(&str) -> bool) -> String {
+pub fn render_prometheus(readings: &[SeriesReading<'_>], keep: impl Fn(&str) -> bool) -> String {
     let mut out = String::new();
     for (family, members) in grouped(readings, keep) {
         let Some(first) = members.first() else { continue };
@@ -27,12 +27,12 @@ pub fn render_prometheus(readings: &[Reading<'_>], keep: impl Fn(&str) -> bool) 
 /// The protobuf of Prometheus's client model, as the metrics service carries it: families by Envoy's name where
 /// `labelled` is false (Envoy's default), by the Prometheus name with labels where it is true.
 pub fn families(
-    readings: &[Reading<'_>],
+    readings: &[SeriesReading<'_>],
     labelled: bool,
     now_ms: i64,
     keep: impl Fn(&str) -> bool,
 ) -> Vec<wire::MetricFamily> {
-    let family = |name: &str, members: &[&Reading<'_>]| wire::MetricFamily {
+    let family = |name: &str, members: &[&SeriesReading<'_>]| wire::MetricFamily {
         name: Some(name.to_owned()),
         r#type: members.first().map(|first| wire_kind(&first.value) as i32),
         metric: members.iter().map(|reading| metric(reading, labelled, now_ms)).collect(),
@@ -45,10 +45,10 @@ pub fn families(
 }
 
 fn grouped<'a>(
-    readings: &'a [Reading<'a>],
+    readings: &'a [SeriesReading<'a>],
     keep: impl Fn(&str) -> bool,
-) -> BTreeMap<&'a Arc<str>, Vec<&'a Reading<'a>>> {
-    let mut families: BTreeMap<&Arc<str>, Vec<&Reading<'_>>> = BTreeMap::new();
+) -> BTreeMap<&'a Arc<str>, Vec<&'a SeriesReading<'a>>> {
+    let mut families: BTreeMap<&Arc<str>, Vec<&SeriesReading<'_>>> = BTreeMap::new();
     for reading in readings.iter().filter(|reading| keep(&reading.name)) {
         families.entry(&reading.family).or_default().push(reading);
     }
@@ -71,7 +71,7 @@ fn wire_kind(value: &StatValue<'_>) -> wire::MetricType {
     }
 }
 
-fn write_series(out: &mut String, family: &str, reading: &Reading<'_>) {
+fn write_series(out: &mut String, family: &str, reading: &SeriesReading<'_>) {
     let labels = labels(reading);
     let _ = match reading.value {
         StatValue::Counter(n) => writeln!(out, "{family}{{{labels}}} {n}"),
@@ -91,7 +91,7 @@ fn write_series(out: &mut String, family: &str, reading: &Reading<'_>) {
     };
 }
 
-fn labels(reading: &Reading<'_>) -> String {
+fn labels(reading: &SeriesReading<'_>) -> String {
     let mut out = String::new();
     for (name, value) in &reading.labels {
         let comma = if out.is_empty() { "" } else { "," };
@@ -101,7 +101,7 @@ fn labels(reading: &Reading<'_>) -> String {
     out
 }
 
-fn metric(reading: &Reading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
+fn metric(reading: &SeriesReading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
     let mut metric = wire::Metric { timestamp_ms: Some(now_ms), ..wire::Metric::default() };
     if labelled {
         metric.label = reading
@@ -137,20 +137,22 @@ fn metric(reading: &Reading<'_>, labelled: bool, now_ms: i64) -> wire::Metric {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Registry, Scope, Shard, StatsSnapshot};
+    use super::super::{Shard, StatsRegistry, StatsScope, StatsSnapshot};
     use super::*;
     use std::time::Duration;
 
-    fn sample() -> (Registry, StatsSnapshot) {
-        let mut registry = Registry::new();
+    fn sample() -> (StatsRegistry, StatsSnapshot) {
+        let mut registry = StatsRegistry::new();
         let shard = Shard::default();
         for name in ["a", "b"] {
-            let scope = Scope::cluster(name);
+            let scope = StatsScope::cluster(name);
             shard.inc(registry.counter(&scope, "upstream_cx_total"));
             shard.response_code(registry.codes(&scope, "upstream_rq"), 200);
         }
-        shard
-            .record(registry.histogram(&Scope::cluster("a"), "upstream_rq_time"), Duration::from_micros(700));
+        shard.record(
+            registry.histogram(&StatsScope::cluster("a"), "upstream_rq_time"),
+            Duration::from_micros(700),
+        );
         (registry, StatsSnapshot::sum([&shard.collect()]))
     }
 

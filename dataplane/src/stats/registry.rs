@@ -12,13 +12,13 @@ const MAX_SERIES: usize = 200_000;
 
 /// Where a statistic belongs: the prefix of its name and the labels Envoy extracts from it.
 #[derive(Clone, Debug)]
-pub struct Scope {
+pub struct StatsScope {
     prefix: String,
     family: String,
     labels: Vec<(&'static str, Arc<str>)>,
 }
 
-impl Scope {
+impl StatsScope {
     /// `cluster.NAME`.
     pub fn cluster(name: &str) -> Self {
         Self::tagged("cluster", "envoy_cluster_name", name)
@@ -113,32 +113,34 @@ struct Series {
 
 /// Gives each name its id. Lives on the control thread.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct StatsRegistry {
     series: Vec<Series>,
     by_name: HashMap<Arc<str>, usize>,
-    blocks: Vec<(Scope, String)>,
+    blocks: Vec<(StatsScope, String)>,
     blocks_by_name: HashMap<String, CodesId>,
     counters: u32,
     gauges: u32,
     histograms: u32,
 }
 
-impl Registry {
+impl StatsRegistry {
     /// A registry without series.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The counter `SCOPE.NAME`; the same id each time.
-    pub fn counter(&mut self, scope: &Scope, name: &str) -> CounterId {
+    pub fn counter(&mut self, scope: &StatsScope, name: &str) -> CounterId {
         match self.intern(scope, name, StatId::Counter(self.counters)) {
             StatId::Counter(id) => CounterId(id),
-            StatId::Gauge(_) | StatId::Histogram(_) => self.counter(&Scope::plain("stats.conflict"), name),
+            StatId::Gauge(_) | StatId::Histogram(_) => {
+                self.counter(&StatsScope::plain("stats.conflict"), name)
+            }
         }
     }
 
     /// The same, shown only when it is not zero.
-    pub fn sparse_counter(&mut self, scope: &Scope, name: &str) -> CounterId {
+    pub fn sparse_counter(&mut self, scope: &StatsScope, name: &str) -> CounterId {
         let id = self.counter(scope, name);
         if let Some(at) = self.by_name.get(join(&scope.prefix, name).as_str()) {
             self.series[*at].sparse = true;
@@ -147,27 +149,27 @@ impl Registry {
     }
 
     /// The gauge `SCOPE.NAME`.
-    pub fn gauge(&mut self, scope: &Scope, name: &str) -> GaugeId {
+    pub fn gauge(&mut self, scope: &StatsScope, name: &str) -> GaugeId {
         match self.intern(scope, name, StatId::Gauge(self.gauges)) {
             StatId::Gauge(id) => GaugeId(id),
             StatId::Counter(_) | StatId::Histogram(_) => {
-                self.gauge(&Scope::plain("stats.conflict_gauge"), name)
+                self.gauge(&StatsScope::plain("stats.conflict_gauge"), name)
             }
         }
     }
 
     /// The histogram `SCOPE.NAME`.
-    pub fn histogram(&mut self, scope: &Scope, name: &str) -> HistogramId {
+    pub fn histogram(&mut self, scope: &StatsScope, name: &str) -> HistogramId {
         match self.intern(scope, name, StatId::Histogram(self.histograms)) {
             StatId::Histogram(id) => HistogramId(id),
             StatId::Counter(_) | StatId::Gauge(_) => {
-                self.histogram(&Scope::plain("stats.conflict_histogram"), name)
+                self.histogram(&StatsScope::plain("stats.conflict_histogram"), name)
             }
         }
     }
 
     /// The response code counters `SCOPE.STEM_2xx` and `SCOPE.STEM_200`.
-    pub fn codes(&mut self, scope: &Scope, stem: &str) -> CodesId {
+    pub fn codes(&mut self, scope: &StatsScope, stem: &str) -> CodesId {
         let key = join(&scope.prefix, stem);
         if let Some(id) = self.blocks_by_name.get(&key).copied() {
             self.show(&key);
@@ -187,7 +189,7 @@ impl Registry {
     }
 
     /// Hides all series below `scope`, for a listener or cluster that is gone. Registering shows them again.
-    pub fn hide(&mut self, scope: &Scope) {
+    pub fn hide(&mut self, scope: &StatsScope) {
         let prefix = join(&scope.prefix, "");
         self.series
             .iter_mut()
@@ -206,8 +208,8 @@ impl Registry {
     }
 
     /// Every visible series with its value, sorted by name.
-    pub fn readings<'a>(&'a self, totals: &'a StatsSnapshot) -> Vec<Reading<'a>> {
-        let mut readings: Vec<Reading<'a>> = self
+    pub fn readings<'a>(&'a self, totals: &'a StatsSnapshot) -> Vec<SeriesReading<'a>> {
+        let mut readings: Vec<SeriesReading<'a>> = self
             .series
             .iter()
             .filter(|series| !series.hidden)
@@ -221,7 +223,12 @@ impl Registry {
                     return None;
                 }
                 let labels = series.labels.clone();
-                Some(Reading { name: series.name.clone(), family: series.family.clone(), labels, value })
+                Some(SeriesReading {
+                    name: series.name.clone(),
+                    family: series.family.clone(),
+                    labels,
+                    value,
+                })
             })
             .collect();
         readings.extend(self.rare_codes(totals));
@@ -229,7 +236,7 @@ impl Registry {
         readings
     }
 
-    fn rare_codes<'a>(&'a self, totals: &'a StatsSnapshot) -> impl Iterator<Item = Reading<'a>> + 'a {
+    fn rare_codes<'a>(&'a self, totals: &'a StatsSnapshot) -> impl Iterator<Item = SeriesReading<'a>> + 'a {
         totals.0.rare_codes.iter().filter_map(|((block, code), count)| {
             let (scope, stem) = self.blocks.get(*block as usize)?;
             let first = self.blocks_by_name.get(&join(&scope.prefix, stem))?.first;
@@ -237,7 +244,7 @@ impl Registry {
                 self.series.iter().any(|series| series.slot == StatId::Counter(first) && series.hidden);
             let (family, labels) = exposition(scope, &format!("{stem}_{code}"));
             let name = join(&scope.prefix, &format!("{stem}_{code}")).into();
-            (!hidden).then_some(Reading {
+            (!hidden).then_some(SeriesReading {
                 name,
                 family: family.into(),
                 labels,
@@ -254,7 +261,7 @@ impl Registry {
             .for_each(|s| s.hidden = false);
     }
 
-    fn intern(&mut self, scope: &Scope, name: &str, fresh: StatId) -> StatId {
+    fn intern(&mut self, scope: &StatsScope, name: &str, fresh: StatId) -> StatId {
         let full = join(&scope.prefix, name);
         if let Some(at) = self.by_name.get(full.as_str()) {
             let series = &mut self.series[*at];
@@ -275,11 +282,11 @@ impl Registry {
         };
         match self.by_name.get(join("stats", name).as_str()) {
             Some(at) => self.series[*at].slot,
-            None => self.push(&Scope::plain("stats"), name, wanted, true),
+            None => self.push(&StatsScope::plain("stats"), name, wanted, true),
         }
     }
 
-    fn push(&mut self, scope: &Scope, name: &str, slot: StatId, sparse: bool) -> StatId {
+    fn push(&mut self, scope: &StatsScope, name: &str, slot: StatId, sparse: bool) -> StatId {
         match slot {
             StatId::Counter(_) => self.counters += 1,
             StatId::Gauge(_) => self.gauges += 1,
@@ -295,7 +302,7 @@ impl Registry {
 
 /// One series at one moment.
 #[derive(Clone, Debug)]
-pub struct Reading<'a> {
+pub struct SeriesReading<'a> {
     /// Envoy's name: `cluster.web.upstream_rq_2xx`.
     pub name: Arc<str>,
     /// The Prometheus name: `envoy_cluster_upstream_rq_xx`.
@@ -318,7 +325,7 @@ pub enum StatValue<'a> {
 }
 
 /// The Prometheus name and labels: the response code and its class become labels, as Envoy's tag extraction does.
-fn exposition(scope: &Scope, name: &str) -> (String, Vec<(&'static str, Arc<str>)>) {
+fn exposition(scope: &StatsScope, name: &str) -> (String, Vec<(&'static str, Arc<str>)>) {
     let mut labels = Vec::with_capacity(scope.labels.len() + 1);
     let mut stem = name.to_owned();
     if let Some((head, tail)) = name.rsplit_once('_') {
@@ -346,36 +353,36 @@ mod tests {
     use super::super::shard::Shard;
     use super::*;
 
-    fn names(registry: &Registry, totals: &StatsSnapshot) -> Vec<String> {
+    fn names(registry: &StatsRegistry, totals: &StatsSnapshot) -> Vec<String> {
         registry.readings(totals).iter().map(|reading| reading.name.to_string()).collect()
     }
 
     #[test]
     fn gives_one_name_the_same_id_again() {
-        let mut registry = Registry::new();
-        let scope = Scope::cluster("web");
+        let mut registry = StatsRegistry::new();
+        let scope = StatsScope::cluster("web");
         let first = registry.counter(&scope, "upstream_cx_total");
         assert_eq!(registry.counter(&scope, "upstream_cx_total"), first);
-        assert_ne!(registry.counter(&Scope::cluster("cart"), "upstream_cx_total"), first);
+        assert_ne!(registry.counter(&StatsScope::cluster("cart"), "upstream_cx_total"), first);
         assert_eq!(registry.len(), 2);
     }
 
     #[test]
     fn turns_the_response_code_into_a_label() {
-        let (family, labels) = exposition(&Scope::cluster("a.b:c"), "upstream_rq_2xx");
+        let (family, labels) = exposition(&StatsScope::cluster("a.b:c"), "upstream_rq_2xx");
         assert_eq!(family, "envoy_cluster_upstream_rq_xx");
         assert_eq!(labels[0], ("envoy_response_code_class", "2".into()));
         assert_eq!(labels[1], ("envoy_cluster_name", "a.b_c".into()));
-        let (family, labels) = exposition(&Scope::cluster("w"), "upstream_rq_503");
+        let (family, labels) = exposition(&StatsScope::cluster("w"), "upstream_rq_503");
         assert_eq!((family.as_str(), &*labels[0].1), ("envoy_cluster_upstream_rq", "503"));
-        let (family, labels) = exposition(&Scope::http("in"), "downstream_cx_http1_total");
+        let (family, labels) = exposition(&StatsScope::http("in"), "downstream_cx_http1_total");
         assert_eq!((family.as_str(), labels.len()), ("envoy_http_downstream_cx_http1_total", 1));
     }
 
     #[test]
     fn the_inner_name_of_a_nested_scope_is_the_first_label() {
         let scope =
-            Scope::listener("127.0.0.1:80").tagged_child("http", "envoy_http_conn_manager_prefix", "in");
+            StatsScope::listener("127.0.0.1:80").tagged_child("http", "envoy_http_conn_manager_prefix", "in");
         let (family, labels) = exposition(&scope, "downstream_rq_5xx");
         assert_eq!(family, "envoy_listener_http_downstream_rq_xx");
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -391,8 +398,8 @@ mod tests {
 
     #[test]
     fn shows_a_response_code_only_after_it_came() {
-        let mut registry = Registry::new();
-        let codes = registry.codes(&Scope::cluster("web"), "upstream_rq");
+        let mut registry = StatsRegistry::new();
+        let codes = registry.codes(&StatsScope::cluster("web"), "upstream_rq");
         assert!(names(&registry, &StatsSnapshot::default()).is_empty());
         let shard = Shard::default();
         shard.response_code(codes, 200);
@@ -407,8 +414,8 @@ mod tests {
 
     #[test]
     fn hides_the_series_of_a_removed_cluster_and_shows_them_when_it_returns() {
-        let mut registry = Registry::new();
-        let (web, website) = (Scope::cluster("web"), Scope::cluster("website"));
+        let mut registry = StatsRegistry::new();
+        let (web, website) = (StatsScope::cluster("web"), StatsScope::cluster("website"));
         let id = registry.counter(&web, "upstream_cx_total");
         registry.counter(&website, "upstream_cx_total");
         registry.hide(&web);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::histogram::Histogram;
-use super::registry::{Reading, StatValue};
+use super::registry::{SeriesReading, StatValue};
 
 const QUANTILES: [(&str, f64); 10] = [
     ("P0", 0.0),
@@ -20,7 +20,7 @@ const QUANTILES: [(&str, f64); 10] = [
 
 /// One line a series: `name: value`, counters and gauges first, then histograms, each sorted by name. `keep` chooses
 /// by name.
-pub fn render_text(readings: &[Reading<'_>], keep: impl Fn(&str) -> bool) -> String {
+pub fn render_text(readings: &[SeriesReading<'_>], keep: impl Fn(&str) -> bool) -> String {
     let (mut plain, mut histograms) = (String::new(), String::new());
     for reading in readings.iter().filter(|reading| keep(&reading.name)) {
         let name = &reading.name;
@@ -52,14 +52,14 @@ pub(super) fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Registry, Scope, Shard, StatsSnapshot};
+    use super::super::{Shard, StatsRegistry, StatsScope, StatsSnapshot};
     use super::*;
     use std::time::Duration;
 
     #[test]
     fn prints_counters_then_histograms_as_envoy_does() {
-        let mut registry = Registry::new();
-        let scope = Scope::cluster("web");
+        let mut registry = StatsRegistry::new();
+        let scope = StatsScope::cluster("web");
         let time = registry.histogram(&scope, "upstream_rq_time");
         registry.histogram(&scope, "upstream_cx_length_ms");
         let total = registry.counter(&scope, "upstream_rq_total");

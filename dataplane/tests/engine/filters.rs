@@ -26,7 +26,7 @@ use weft_dataplane::decode::{DecodedResource, decode};
 use weft_dataplane::filter::{self, HttpFilter};
 use weft_dataplane::rejection::{Notes, Rejection};
 use weft_dataplane::runtime::{HttpFilters, Router, UpstreamProtocol};
-use weft_dataplane::stats::{Registry, Scope};
+use weft_dataplane::stats::{StatsRegistry, StatsScope};
 
 use crate::harness::{Answer, Client, Origin, Proxy, Setup, empty, prefix, protocol, to_cluster};
 use buffer::buffers;
@@ -46,8 +46,8 @@ fn overrides<M: Message + Name>(name: &str, message: &M) -> Overrides {
     HashMap::from([(name.to_owned(), any(message))])
 }
 
-fn read(config: &Any, registry: &mut Registry) -> Result<filter::Filter, Rejection> {
-    let filter = filter::decode::filter(config, &Scope::http("in"), &mut Notes::default(), registry)?;
+fn read(config: &Any, registry: &mut StatsRegistry) -> Result<filter::Filter, Rejection> {
+    let filter = filter::decode::filter(config, &StatsScope::http("in"), &mut Notes::default(), registry)?;
     Ok(filter.expect("a filter that is known"))
 }
 
@@ -158,7 +158,7 @@ fn appended(
 #[test]
 fn what_the_filters_cannot_do_is_refused_by_name() {
     let refused = |config: Any, field: &str| {
-        let error = read(&config, &mut Registry::new()).unwrap_err();
+        let error = read(&config, &mut StatsRegistry::new()).unwrap_err();
         assert_eq!(error.field, field, "{error}");
     };
     refused(

@@ -29,7 +29,7 @@ use weft_dataplane::runtime::{
     Underscores, UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
-    ClusterStats, HttpStats, ListenerStats, Registry, Scope, StatValue, StatsSnapshot, TcpStats,
+    ClusterStats, HttpStats, ListenerStats, StatValue, StatsRegistry, StatsScope, StatsSnapshot, TcpStats,
 };
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -160,14 +160,14 @@ async fn answer(mut request: Request<Incoming>, number: u32) -> Result<Response<
 
 /// Builds a runtime piece by piece.
 pub struct Setup {
-    pub registry: Registry,
+    pub registry: StatsRegistry,
     pub runtime: Runtime,
     revision: u64,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { registry: Registry::new(), runtime: Runtime::default(), revision: 0 }
+        Self { registry: StatsRegistry::new(), runtime: Runtime::default(), revision: 0 }
     }
 
     pub fn cluster(
@@ -190,7 +190,7 @@ impl Setup {
             transports: vec![Transport::Plaintext],
             breaker: Arc::new(Breaker::new(Thresholds::default())),
             high_breaker: Arc::new(Breaker::new(Thresholds::default())),
-            stats: ClusterStats::register(&mut self.registry, &Scope::cluster(name)),
+            stats: ClusterStats::register(&mut self.registry, &StatsScope::cluster(name)),
             keepalive: None,
             buffer_limit: 1024 * 1024,
             dns_cache: None,
@@ -220,7 +220,7 @@ impl Setup {
     pub fn manager(&mut self, change: impl FnOnce(&mut HttpManager)) -> Arc<HttpManager> {
         let mut manager = HttpManager {
             stat_prefix: "in".into(),
-            stats: HttpStats::register(&mut self.registry, &Scope::http("in")),
+            stats: HttpStats::register(&mut self.registry, &StatsScope::http("in")),
             codec: Codec::Auto,
             routes: RouteSource::Rds("routes".into()),
             filters: HttpFilters::new(Vec::new(), Some(Router::default())),
@@ -255,7 +255,7 @@ impl Setup {
             name: name.into(),
             address: "127.0.0.1:0".parse().unwrap(),
             stat_prefix: name.into(),
-            stats: ListenerStats::register(&mut self.registry, &Scope::listener(name)),
+            stats: ListenerStats::register(&mut self.registry, &StatsScope::listener(name)),
             binds: true,
             inspection: Inspection::default(),
             filter_chains: chains.into_iter().map(Arc::new).collect(),
@@ -277,7 +277,7 @@ impl Setup {
     pub fn tcp(&mut self, cluster: &str) -> Terminal {
         Terminal::Tcp(Arc::new(TcpProxy {
             stat_prefix: "tcp".into(),
-            stats: TcpStats::register(&mut self.registry, &Scope::tcp("tcp")),
+            stats: TcpStats::register(&mut self.registry, &StatsScope::tcp("tcp")),
             target: TcpTarget::Cluster(cluster.into()),
             idle_timeout: None,
             connect_attempts: 1,

@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::*;
 use crate::decode::local_reply::local_replies;
-use crate::format::Context;
+use crate::format::FormatContext;
 use crate::matcher::RequestHead;
 
 fn json(pairs: &[(&str, Kind)]) -> Struct {
@@ -31,7 +31,7 @@ fn json_keeps_types_sorts_names_and_escapes() {
     let none = HeaderMap::new();
     let head =
         RequestHead { method: "GET", scheme: "http", authority: "web.shop", path: "/\"q\"", headers: &none };
-    let context = Context { request: Some(head), response_code: 503, ..Context::default() };
+    let context = FormatContext { request: Some(head), response_code: 503, ..FormatContext::default() };
     let mut line = String::new();
     Format::json(super::object(&object).unwrap()).render(&context, &mut line);
     assert_eq!(
@@ -92,11 +92,11 @@ fn a_local_reply_takes_the_first_mapper_that_fits() {
     let replies = local_replies(&config).unwrap();
     let reply = |code, body| {
         let details = Some("rbac_access_denied_matched_policy[p]");
-        let context = Context {
+        let context = FormatContext {
             response_code: code,
             local_reply_body: body,
             response_code_details: details,
-            ..Context::default()
+            ..FormatContext::default()
         };
         let reply = replies.reply(&context);
         (reply.status, reply.body, reply.content_type)

@@ -17,7 +17,7 @@ use super::*;
 use crate::matcher::RequestHead;
 use crate::peer::PeerCertificate;
 use crate::rbac::Attributes;
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
 fn text(pattern: MatchPattern) -> StringMatcher {
     StringMatcher { ignore_case: false, match_pattern: Some(pattern) }
@@ -329,8 +329,8 @@ fn counts_below_the_prefixes_of_the_filter() {
         ..Default::default()
     };
     let rbac = http(&wire, &mut Default::default()).unwrap();
-    let mut registry = Registry::new();
-    rbac.register(&mut registry, &Scope::http("in"));
+    let mut registry = StatsRegistry::new();
+    rbac.register(&mut registry, &StatsScope::http("in"));
     let totals = crate::stats::StatsSnapshot::default();
     let names: Vec<_> =
         registry.readings(&totals).into_iter().map(|reading| reading.name.to_string()).collect();

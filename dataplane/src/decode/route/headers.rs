@@ -70,7 +70,7 @@ fn header_name(name: &str) -> Result<HeaderName, Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Context;
+    use crate::format::FormatContext;
     use envoy_types::pb::envoy::config::core::v3::HeaderValue as Header;
     use http::HeaderMap;
 
@@ -86,7 +86,7 @@ mod tests {
                 .unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-a", "old".parse().unwrap());
-        ops.apply(&mut headers, ops.evaluate(&Context::default()));
+        ops.apply(&mut headers, ops.evaluate(&FormatContext::default()));
         assert_eq!(headers.get_all("x-a").iter().collect::<Vec<_>>(), ["%new"]);
     }
 

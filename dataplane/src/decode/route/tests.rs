@@ -13,7 +13,7 @@ use wire::route_match::PathSpecifier;
 
 use super::*;
 use crate::filter::Override;
-use crate::format::Context;
+use crate::format::FormatContext;
 use crate::matcher::RequestHead;
 use crate::route::Direction;
 
@@ -213,7 +213,7 @@ fn weights_split_evenly_spread_random_numbers() {
     let headers = HeaderMap::new();
     let head = head("h", "/", &headers);
     let route = config.route(config.find(&head, 0).unwrap());
-    let Action::Forward(forward) = &route.action else { panic!("not forwarded") };
+    let RouteAction::Forward(forward) = &route.action else { panic!("not forwarded") };
     let step = u64::MAX / 10_000;
     let second =
         (0..10_000).filter(|n| forward.cluster.choose(&head, n * step).unwrap().name == "v2").count();
@@ -228,7 +228,7 @@ fn timeouts_default_to_envoys_and_zero_is_none() {
         route.action = Some(WireAction::Route(action));
         let mut config = decode(&one(route));
         match Arc::into_inner(config.virtual_hosts.remove(0)).unwrap().routes.remove(0).action {
-            Action::Forward(forward) => *forward,
+            RouteAction::Forward(forward) => *forward,
             other => panic!("{other:?}"),
         }
     };
@@ -252,7 +252,9 @@ fn a_route_without_a_retry_policy_has_its_hosts() {
         ..Default::default()
     });
     let config = decode(&wire);
-    let Action::Forward(forward) = &config.virtual_hosts[0].routes[0].action else { panic!("not forwarded") };
+    let RouteAction::Forward(forward) = &config.virtual_hosts[0].routes[0].action else {
+        panic!("not forwarded")
+    };
     assert_eq!(forward.retry.as_ref().unwrap().num_retries, 3);
 }
 
@@ -266,7 +268,7 @@ fn rewritten(path: PathSpecifier, action: wire::RouteAction, request: &str) -> S
     let config = decode(&one(wire));
     let headers = HeaderMap::new();
     let route = config.route(config.find(&head("h", request, &headers), 0).expect("a route"));
-    let Action::Forward(forward) = &route.action else { panic!("not forwarded") };
+    let RouteAction::Forward(forward) = &route.action else { panic!("not forwarded") };
     forward.path_rewrite.as_ref().unwrap().apply(request, &route.matches)
 }
 
@@ -309,7 +311,7 @@ fn location(redirect: wire::RedirectAction, authority: &str, path: &str) -> (u16
     let headers = HeaderMap::new();
     let head = head(authority, path, &headers);
     let route = config.route(config.find(&head, 0).unwrap());
-    let Action::Redirect(redirect) = &route.action else { panic!("not redirected") };
+    let RouteAction::Redirect(redirect) = &route.action else { panic!("not redirected") };
     (redirect.status.as_u16(), redirect.location(&head, &route.matches))
 }
 
@@ -352,7 +354,7 @@ fn headers_are_changed_from_the_most_specific_level_outwards() {
         let mut headers = HeaderMap::new();
         let found = config.find(&head("h", "/", &HeaderMap::new()), 0).unwrap();
         for ops in config.header_ops(found, None, Direction::Request) {
-            ops.apply(&mut headers, ops.evaluate(&Context::default()));
+            ops.apply(&mut headers, ops.evaluate(&FormatContext::default()));
         }
         assert_eq!(headers["x-level"], wanted);
         assert_eq!(config.header_ops(found, None, Direction::Response).count(), 0);
@@ -449,7 +451,9 @@ fn a_direct_response_has_status_and_body_within_its_limit() {
         |status, size| wire::DirectResponseAction { status, body: Some(body(size)), ..Default::default() };
     wire.action = Some(WireAction::DirectResponse(direct(404, 4096)));
     let config = decode(&one(wire.clone()));
-    let Action::Direct(response) = &config.virtual_hosts[0].routes[0].action else { panic!("not direct") };
+    let RouteAction::Direct(response) = &config.virtual_hosts[0].routes[0].action else {
+        panic!("not direct")
+    };
     assert_eq!((response.status.as_u16(), response.body.len()), (404, 4096));
     wire.action = Some(WireAction::DirectResponse(direct(200, 4097)));
     assert!(route_config(&one(wire.clone())).is_err());

@@ -15,7 +15,7 @@ use super::error::BodyError;
 use super::progress::Progress;
 use super::request_content::RequestContent;
 
-struct Kept {
+struct ReplayBuffer {
     content: RequestContent,
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
@@ -29,7 +29,7 @@ struct Kept {
 /// The original of a body.
 #[derive(Clone)]
 pub(crate) struct Replay {
-    kept: Rc<RefCell<Kept>>,
+    kept: Rc<RefCell<ReplayBuffer>>,
     progress: Rc<Progress>,
 }
 
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Replay {
 
 impl Replay {
     pub(crate) fn new(content: RequestContent, limit: usize, progress: Rc<Progress>) -> Self {
-        let kept = Kept {
+        let kept = ReplayBuffer {
             content,
             chunks: Vec::new(),
             trailers: None,
@@ -140,7 +140,7 @@ impl Replayed {
 }
 
 /// Keeps a frame for later attempts; answers how many chunks that added.
-fn keep(kept: &mut Kept, frame: &Frame<Bytes>) -> usize {
+fn keep(kept: &mut ReplayBuffer, frame: &Frame<Bytes>) -> usize {
     if let Some(trailers) = frame.trailers_ref() {
         kept.trailers = Some(trailers.clone());
         kept.ended = true;

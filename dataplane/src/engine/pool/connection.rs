@@ -13,7 +13,7 @@ use super::super::connect::Dialed;
 use super::super::local::Local;
 use super::super::trust::GRACE;
 use super::super::trust::servers::Trusted;
-use super::place::Place;
+use super::place::ConnectionPlace;
 use crate::peer::PeerCertificate;
 
 /// No request begins on a connection this long before a certificate expires: before the server announces its end, so
@@ -45,7 +45,7 @@ pub(crate) struct UpstreamConnection {
     idle_since: Cell<Instant>,
     ends: Option<Instant>,
     deadline: Deadline,
-    _place: Place,
+    _place: ConnectionPlace,
 }
 
 impl UpstreamConnection {
@@ -53,7 +53,7 @@ impl UpstreamConnection {
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
         dialed: &Dialed,
-        place: Place,
+        place: ConnectionPlace,
     ) -> Rc<Self> {
         let opened = now();
         let life = [cluster.http.max_connection, certificate_life(dialed)].into_iter().flatten().min();

@@ -15,7 +15,7 @@ use super::super::local::Local;
 use super::super::stream::Stream;
 use super::connection::UpstreamConnection;
 use super::h1_wire::{H1Body, H1Wire};
-use super::place::{Place, Places};
+use super::place::{ConnectionPlace, Places};
 
 /// A connection that waited for longer than this is looked at before it is used again: the event loop gets one
 /// turn to notice that the server has closed it.
@@ -173,7 +173,7 @@ impl H1Connections {
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
         dialed: Dialed,
-        place: Place,
+        place: ConnectionPlace,
     ) -> H1Lease {
         worker.shard.inc(cluster.stats.upstream_cx_http1_total);
         let connection = UpstreamConnection::new(worker, cluster, &dialed, place);

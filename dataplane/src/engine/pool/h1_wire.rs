@@ -25,12 +25,12 @@ use super::super::stream::Stream;
 /// What a response's head may be at most: Envoy's defaults.
 const LIMITS: HeadLimits = HeadLimits { fields: 100, bytes: 80 * 1024 };
 
-type Http = ClientConnection<Stream, RequestBody>;
+type Http1Connection = ClientConnection<Stream, RequestBody>;
 
 /// An h1 connection, shared by the request that uses it and the connection's own task.
 pub(super) struct H1Wire {
     /// Gone when it is closed, or has become a tunnel.
-    http: RefCell<Option<Http>>,
+    http: RefCell<Option<Http1Connection>>,
     /// A request uses it.
     in_use: Cell<bool>,
     /// It ends when what is left of its last request was sent.
@@ -49,7 +49,7 @@ impl fmt::Debug for H1Wire {
 
 impl H1Wire {
     pub(super) fn new(stream: Stream) -> Rc<Self> {
-        let http = Http::new(stream, Options { limits: LIMITS, case: FieldCase::Lower });
+        let http = Http1Connection::new(stream, Options { limits: LIMITS, case: FieldCase::Lower });
         Rc::new(Self {
             http: RefCell::new(Some(http)),
             in_use: Cell::new(false),
@@ -94,7 +94,7 @@ impl H1Wire {
 
     /// Whether the next request may be sent.
     pub(super) fn is_reusable(&self) -> bool {
-        self.http.borrow().as_ref().is_some_and(Http::is_reusable)
+        self.http.borrow().as_ref().is_some_and(Http1Connection::is_reusable)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -156,7 +156,7 @@ impl H1Wire {
         Some(stream.rewind(ahead.into()))
     }
 
-    fn take(&self) -> Option<Http> {
+    fn take(&self) -> Option<Http1Connection> {
         let http = self.http.borrow_mut().take();
         if let Some(request_waker) = self.request_waker.take() {
             request_waker.wake();
@@ -180,11 +180,11 @@ fn store_waker(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
 /// A response's content. The connection may be with the next request as soon as it has ended.
 #[derive(Debug)]
 pub(crate) struct H1Body {
-    state: State,
+    state: ReadingState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ReadingState {
     Reading(Rc<H1Wire>),
     Ended,
     Broken,
@@ -193,28 +193,28 @@ enum State {
 impl H1Body {
     /// Of a response whose head has just come.
     pub(super) fn new(wire: &Rc<H1Wire>) -> Self {
-        let mut this = Self { state: State::Reading(wire.clone()) };
+        let mut this = Self { state: ReadingState::Reading(wire.clone()) };
         this.look_for_the_end();
         this
     }
 
     fn look_for_the_end(&mut self) {
-        if let State::Reading(wire) = &self.state
-            && wire.http.borrow().as_ref().is_some_and(Http::is_end_stream)
+        if let ReadingState::Reading(wire) = &self.state
+            && wire.http.borrow().as_ref().is_some_and(Http1Connection::is_end_stream)
         {
-            self.state = State::Ended;
+            self.state = ReadingState::Ended;
         }
     }
 
     #[inline]
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = match &self.state {
-            State::Reading(wire) => wire.poll_frame(cx),
-            State::Ended => return Poll::Ready(None),
-            State::Broken => return Poll::Ready(Some(Err(Error::Gone))),
+            ReadingState::Reading(wire) => wire.poll_frame(cx),
+            ReadingState::Ended => return Poll::Ready(None),
+            ReadingState::Broken => return Poll::Ready(Some(Err(Error::Gone))),
         };
         match &polled {
-            Poll::Ready(Some(Err(_))) => self.state = State::Broken,
+            Poll::Ready(Some(Err(_))) => self.state = ReadingState::Broken,
             Poll::Ready(Some(Ok(_)) | None) => self.look_for_the_end(),
             Poll::Pending => {}
         }
@@ -223,14 +223,14 @@ impl H1Body {
 
     #[inline]
     pub(super) fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, ReadingState::Ended)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         let length = match &self.state {
-            State::Reading(wire) => wire.http.borrow().as_ref().and_then(Http::remaining),
-            State::Ended => Some(0),
-            State::Broken => None,
+            ReadingState::Reading(wire) => wire.http.borrow().as_ref().and_then(Http1Connection::remaining),
+            ReadingState::Ended => Some(0),
+            ReadingState::Broken => None,
         };
         length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }

@@ -16,10 +16,10 @@ use super::super::local::Local;
 use super::super::stream::Stream;
 use super::connection::UpstreamConnection;
 use super::opening::Opening;
-use super::place::{Place, Places};
+use super::place::{ConnectionPlace, Places};
 use super::upload::{Stop, UploadBody, Uploads};
 
-type Sender = http2::SendRequest<UploadBody>;
+type RequestSender = http2::SendRequest<UploadBody>;
 type Driver = http2::Connection<TokioIo<Opening<Stream>>, UploadBody, Uploads>;
 
 /// What of a body waits for the window of one stream, at most.
@@ -30,7 +30,7 @@ const UNSAID: usize = 0x4000_0001;
 /// One h2 connection.
 #[derive(Debug)]
 struct Multiplexed {
-    sender: Sender,
+    sender: RequestSender,
     connection: Rc<UpstreamConnection>,
     most: u32,
     /// How many streams the server takes at once, as its settings say; `None` until they come.
@@ -78,7 +78,7 @@ impl Drop for StreamPlace {
 /// A stream of an h2 connection; dropping it frees the place, and ends what still sends the request.
 #[derive(Debug)]
 pub(crate) struct H2Lease {
-    sender: Sender,
+    sender: RequestSender,
     place: Option<StreamPlace>,
     upload: Option<Rc<Stop>>,
 }
@@ -92,7 +92,7 @@ impl H2Lease {
         &self.multi().connection
     }
 
-    pub(crate) fn sender(&mut self) -> &mut Sender {
+    pub(crate) fn sender(&mut self) -> &mut RequestSender {
         &mut self.sender
     }
 
@@ -139,9 +139,9 @@ impl Drop for Connecting {
 
 /// A request that waits for a stream, or for a connection that has one.
 #[derive(Debug)]
-pub(super) struct Queued(Rc<H2Connections>);
+pub(super) struct QueuedRequest(Rc<H2Connections>);
 
-impl Drop for Queued {
+impl Drop for QueuedRequest {
     fn drop(&mut self) {
         self.0.queued.set(self.0.queued.get() - 1);
     }
@@ -197,9 +197,9 @@ impl H2Connections {
     }
 
     /// A request begins to wait.
-    pub(super) fn queue(self: &Rc<Self>) -> Queued {
+    pub(super) fn queue(self: &Rc<Self>) -> QueuedRequest {
         self.queued.set(self.queued.get() + 1);
-        Queued(self.clone())
+        QueuedRequest(self.clone())
     }
 
     /// The server speaks HTTP/1.1: each of those who wait needs a connection of its own.
@@ -224,7 +224,7 @@ impl H2Connections {
         worker: &Rc<Local>,
         cluster: &Rc<ClusterInfo>,
         dialed: Dialed,
-        place: Place,
+        place: ConnectionPlace,
         connecting: Connecting,
     ) -> Result<H2Lease, ConnectError> {
         worker.shard.inc(cluster.stats.upstream_cx_http2_total);
@@ -255,7 +255,7 @@ impl H2Connections {
         });
         let lease = multi.lease();
         let settings_timeout = Deadline::after(&worker.deadlines, cluster.connect_timeout);
-        let life = Life {
+        let life = H2ConnectionTask {
             driver: Some(driver),
             wire: multi.uploads.take_wire(),
             connection: multi.connection.clone(),
@@ -273,7 +273,7 @@ impl H2Connections {
 }
 
 /// What drives a connection to its end, and tells the pool what the server allows.
-struct Life {
+struct H2ConnectionTask {
     /// hyper's task that hands over requests.
     driver: Option<Driver>,
     /// hyper's task that reads and writes. It is driven from here, so that what it reads is known at once.
@@ -287,7 +287,7 @@ struct Life {
     ended: bool,
 }
 
-impl Life {
+impl H2ConnectionTask {
     async fn run(mut self) {
         std::future::poll_fn(|cx| self.poll(cx)).await;
     }

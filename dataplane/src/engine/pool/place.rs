@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use super::super::cluster_info::{BreakerOf, ClusterInfo};
-use crate::breaker::{Permit, Resource};
+use crate::breaker::{BreakerResource, Permit};
 
 /// The places for connections to one endpoint.
 #[derive(Debug, Default)]
@@ -22,15 +22,15 @@ pub(super) struct Places {
 impl Places {
     /// A place for one more connection. The first to an endpoint is always allowed, as in Envoy: else a cluster
     /// whose connections all go to other endpoints could never reach this one.
-    pub(super) fn take(self: &Rc<Self>, cluster: &Rc<ClusterInfo>) -> Option<Place> {
+    pub(super) fn take(self: &Rc<Self>, cluster: &Rc<ClusterInfo>) -> Option<ConnectionPlace> {
         let breaker = BreakerOf::Default(cluster.clone());
         let permit = if self.open.get() == 0 {
-            Permit::new(breaker, Resource::Connections)
+            Permit::new(breaker, BreakerResource::Connections)
         } else {
-            Permit::try_new(breaker, Resource::Connections)?
+            Permit::try_new(breaker, BreakerResource::Connections)?
         };
         self.open.set(self.open.get() + 1);
-        Some(Place { of: self.clone(), _permit: permit })
+        Some(ConnectionPlace { of: self.clone(), _permit: permit })
     }
 
     /// Wakes all who wait.
@@ -42,12 +42,12 @@ impl Places {
 
 /// An open connection's part of the cluster's limit.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPlace {
     of: Rc<Places>,
     _permit: Permit<BreakerOf>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.of.open.set(self.of.open.get() - 1);
         self.of.connections.notify_one();

@@ -68,12 +68,12 @@ pub(super) struct Uploads(Rc<Tasks>);
 
 #[derive(Default)]
 struct Tasks {
-    wire: RefCell<Wire>,
+    wire: RefCell<ConnectionDriver>,
     next: Cell<Option<Rc<Stop>>>,
 }
 
 #[derive(Default)]
-enum Wire {
+enum ConnectionDriver {
     #[default]
     NotMade,
     Made(Task),
@@ -107,9 +107,9 @@ pub(super) struct Stop {
 impl Uploads {
     /// The task that reads and writes.
     pub(super) fn take_wire(&self) -> Option<Task> {
-        match self.0.wire.replace(Wire::Taken) {
-            Wire::Made(task) => Some(task),
-            Wire::NotMade | Wire::Taken => None,
+        match self.0.wire.replace(ConnectionDriver::Taken) {
+            ConnectionDriver::Made(task) => Some(task),
+            ConnectionDriver::NotMade | ConnectionDriver::Taken => None,
         }
     }
 
@@ -148,8 +148,8 @@ where
 {
     fn execute(&self, task: F) {
         let mut wire = self.0.wire.borrow_mut();
-        if matches!(*wire, Wire::NotMade) {
-            *wire = Wire::Made(Box::pin(async { drop(task.await) }));
+        if matches!(*wire, ConnectionDriver::NotMade) {
+            *wire = ConnectionDriver::Made(Box::pin(async { drop(task.await) }));
             return;
         }
         drop(wire);

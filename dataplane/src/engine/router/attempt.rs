@@ -7,10 +7,10 @@ use super::super::body::RequestBody;
 use super::super::connect::ConnectError;
 use super::super::handshake::refused_by_server;
 use super::super::limits::{TimedOut, limited};
-use super::super::pool::{Content, Lease};
+use super::super::pool::{ConnectionLease, Content};
 use super::super::reply::Reply;
 use super::super::round_trip::{Reset, round_trip};
-use super::outgoing::Outgoing;
+use super::outgoing::RepeatableRequest;
 use crate::format::ResponseFlags;
 
 /// Why a try brought no response.
@@ -27,10 +27,10 @@ pub(super) enum AttemptError {
 /// Sends a request over a connection and waits for the response's head.
 pub(super) async fn send(
     stream: &mut ActiveStream,
-    mut lease: Lease,
+    mut lease: ConnectionLease,
     request: Request<RequestBody>,
-    outgoing: &mut Outgoing,
-) -> Result<(Response<Content>, Lease), AttemptError> {
+    outgoing: &mut RepeatableRequest,
+) -> Result<(Response<Content>, ConnectionLease), AttemptError> {
     match limited(&stream.limits, round_trip(&mut lease, request)).await {
         Ok(Ok(response)) => Ok((response, lease)),
         Ok(Err(unanswered)) => {

@@ -9,7 +9,7 @@ use http::{Method, Request, Uri, Version};
 
 use super::super::active_stream::ActiveStream;
 use super::super::body::{OnceBody, Replay, RequestBody, RequestContent};
-use super::super::pool::Lease;
+use super::super::pool::ConnectionLease;
 use super::super::request_context::RequestContext;
 use super::super::request_head::{set_authority, set_path, with_authority};
 use super::super::stream_info;
@@ -26,14 +26,14 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What has been decided of the request's head before any endpoint is known.
-pub(super) struct Head {
+pub(super) struct HeadPlan {
     /// `auto_host_rewrite`: the endpoint decides.
     auto_host: bool,
     counts_attempts: bool,
     upgrades: bool,
 }
 
-impl Head {
+impl HeadPlan {
     /// Applies the route's rewrites and header operations.
     pub(super) fn prepare(
         context: &RequestContext,
@@ -98,9 +98,9 @@ fn host(
 }
 
 /// A request that can be made several times.
-pub(super) struct Outgoing {
+pub(super) struct RepeatableRequest {
     parts: Parts,
-    head: Head,
+    head: HeadPlan,
     body: Kind,
     /// The request may have to be sent again, by the retry policy.
     keeps: bool,
@@ -115,11 +115,11 @@ enum Kind {
     Replay(Replay),
 }
 
-impl Outgoing {
+impl RepeatableRequest {
     pub(super) fn new(
         stream: &mut ActiveStream,
         parts: Parts,
-        head: Head,
+        head: HeadPlan,
         content: RequestContent,
         limit: usize,
         keeps: bool,
@@ -174,7 +174,7 @@ impl Outgoing {
     /// The request for a connection.
     pub(super) fn request(
         &mut self,
-        lease: &Lease,
+        lease: &ConnectionLease,
         scheme: &'static str,
         hostname: Option<&str>,
         attempt: u32,
@@ -207,8 +207,8 @@ impl Outgoing {
             set_request_authority(&mut request, host);
         }
         match lease {
-            Lease::Http1(_) => for_http1(&mut request),
-            Lease::Http2(_) => self.for_http2(&mut request, scheme),
+            ConnectionLease::Http1(_) => for_http1(&mut request),
+            ConnectionLease::Http2(_) => self.for_http2(&mut request, scheme),
         }
         request
     }

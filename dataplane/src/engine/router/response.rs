@@ -7,14 +7,14 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 
 use super::super::clock::now;
 use super::super::forwarded::REQUEST_ID;
-use super::super::http_connection::Protocol;
+use super::super::http_connection::CodecType;
 use super::super::pool::Content;
 use super::super::request_context::RequestContext;
-use super::super::response_body::{ContentBody, ResponseBody, Source};
+use super::super::response_body::{ContentBody, ContentSource, ResponseBody};
 use super::super::response_head::{SERVICE_TIME, date_header, server_header};
 use super::super::{grpc, stream_info};
 use super::hop_by_hop;
-use super::outgoing::Outgoing;
+use super::outgoing::RepeatableRequest;
 use super::routed::Routed;
 use crate::filter;
 use crate::route::WeightedCluster;
@@ -24,7 +24,7 @@ pub(super) fn respond(
     mut context: RequestContext,
     routed: &Routed<'_>,
     weighted: Option<&WeightedCluster>,
-    outgoing: &Outgoing,
+    outgoing: &RepeatableRequest,
     response: Response<Content>,
 ) -> Response<ResponseBody> {
     let (mut parts, content) = response.into_parts();
@@ -34,7 +34,7 @@ pub(super) fn respond(
     *response.headers_mut() = parts.headers;
     context.stream.responded(parts.status);
     context.stream.details = Cow::Borrowed("via_upstream");
-    let source = Source::Upstream(content);
+    let source = ContentSource::Upstream(content);
     let body = ContentBody::new(source, context.stream);
     response.map(|()| ResponseBody::Content(body))
 }
@@ -44,7 +44,7 @@ pub(super) fn head(
     context: &mut RequestContext,
     routed: &Routed<'_>,
     weighted: Option<&WeightedCluster>,
-    outgoing: &Outgoing,
+    outgoing: &RepeatableRequest,
     status: StatusCode,
     headers: &mut HeaderMap,
 ) {
@@ -75,7 +75,7 @@ pub(super) fn head(
         headers.insert(REQUEST_ID, id.clone());
     }
     if context.connection.should_close(manager)
-        && context.connection.protocol == Protocol::Http1
+        && context.connection.protocol == CodecType::Http1
         && status != StatusCode::SWITCHING_PROTOCOLS
     {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,6 @@
 //! A request on a route that forwards.
 
-use super::super::upgraded::Upgrade;
+use super::super::upgraded::DownstreamUpgrade;
 use crate::route::{Forward, RouteConfig, RouteRef};
 use crate::runtime::{HttpManager, Router};
 
@@ -12,5 +12,5 @@ pub(in super::super) struct Routed<'a> {
     pub(in super::super) found: RouteRef,
     pub(in super::super) forward: &'a Forward,
     /// The caller's side of an upgrade, where one is asked for.
-    pub(in super::super) upgrade: Option<Upgrade>,
+    pub(in super::super) upgrade: Option<DownstreamUpgrade>,
 }

@@ -12,11 +12,11 @@ use super::super::active_stream::ActiveStream;
 use super::super::body::{BodyError, RequestContent};
 use super::super::clock::Deadline;
 use super::super::cluster::ClusterState;
-use super::super::connection::Ending;
-use super::super::copy::{End, tunnel};
-use super::super::http_connection::Protocol;
+use super::super::connection::Urgency;
+use super::super::copy::{TunnelEnd, tunnel};
+use super::super::http_connection::CodecType;
 use super::super::limits::{TimedOut, limited};
-use super::super::pool::{Content, Lease};
+use super::super::pool::{ConnectionLease, Content};
 use super::super::reach::{self, Unreached};
 use super::super::reply::Reply;
 use super::super::request_context::RequestContext;
@@ -24,7 +24,7 @@ use super::super::response_body::ResponseBody;
 use super::super::trust::servers::Trusted;
 use super::super::upgraded::Upgraded;
 use super::attempt::{self, AttemptError};
-use super::outgoing::Outgoing;
+use super::outgoing::RepeatableRequest;
 use super::response;
 use super::routed::Routed;
 use crate::runtime::HttpManager;
@@ -58,17 +58,21 @@ pub(super) fn has_content(parts: &Parts, content: &RequestContent) -> bool {
 }
 
 /// Whether a response accepts an extended CONNECT that we sent.
-pub(super) fn is_extended(outgoing: &Outgoing, lease: &Lease, response: &Response<Content>) -> bool {
-    outgoing.upgrades() && matches!(lease, Lease::Http2(_)) && response.status() == StatusCode::OK
+pub(super) fn is_extended(
+    outgoing: &RepeatableRequest,
+    lease: &ConnectionLease,
+    response: &Response<Content>,
+) -> bool {
+    outgoing.upgrades() && matches!(lease, ConnectionLease::Http2(_)) && response.status() == StatusCode::OK
 }
 
 /// The upstream accepted the upgrade: both connections become one tunnel.
 pub(super) fn accept(
     mut context: RequestContext,
     mut routed: Routed<'_>,
-    outgoing: &Outgoing,
+    outgoing: &RepeatableRequest,
     mut response: Response<Content>,
-    lease: Lease,
+    lease: ConnectionLease,
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
@@ -84,7 +88,7 @@ pub(super) fn accept(
     let mut answer = Response::new(ResponseBody::Tunnel);
     *answer.headers_mut() = parts.headers;
     match context.connection.protocol {
-        Protocol::Http1 => {
+        CodecType::Http1 => {
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = answer.headers_mut();
             headers.remove(CONTENT_LENGTH);
@@ -92,7 +96,7 @@ pub(super) fn accept(
             let asked = protocol.or_else(|| outgoing.parts().headers.get(UPGRADE).cloned());
             headers.insert(UPGRADE, asked.unwrap_or(HeaderValue::from_static("websocket")));
         }
-        Protocol::Http2 => *answer.status_mut() = StatusCode::OK,
+        CodecType::Http2 => *answer.status_mut() = StatusCode::OK,
     }
     context.stream.responded(answer.status());
     context.stream.details = "via_upstream".into();
@@ -106,17 +110,19 @@ pub(super) fn accept(
         );
         // An HTTP/2 connection to the server ends its streams itself.
         let trusted = match &lease {
-            Lease::Http1(lease) => lease.connection().trusted(),
-            Lease::Http2(_) => None,
+            ConnectionLease::Http1(lease) => lease.connection().trusted(),
+            ConnectionLease::Http2(_) => None,
         };
         let both = async {
             let downstream = downstream.stream().await?;
             let upstream = match &lease {
-                Lease::Http1(lease) => {
+                ConnectionLease::Http1(lease) => {
                     let stream = lease.take_stream().ok_or(BodyError::Http1(weft_http1::Error::Gone))?;
                     Upgraded::Connection(stream)
                 }
-                Lease::Http2(_) => upstream.await.map(Upgraded::stream_of).map_err(BodyError::Http2)?,
+                ConnectionLease::Http2(_) => {
+                    upstream.await.map(Upgraded::stream_of).map_err(BodyError::Http2)?
+                }
             };
             Ok::<_, BodyError>((downstream, upstream))
         };
@@ -137,7 +143,7 @@ fn begin(context: &RequestContext, manager: &HttpManager) {
     context.connection.worker.shard.inc(manager.stats.downstream_cx_upgrades_total);
     let limits = &context.stream.limits;
     limits.flush();
-    if context.connection.protocol == Protocol::Http2 {
+    if context.connection.protocol == CodecType::Http2 {
         // hyper makes a task that writes the tunnel's bytes, which must end with it.
         context.connection.handover.set(Some(limits.clone()));
     }
@@ -219,7 +225,7 @@ where
         connection.downstream.watch(cx);
         too_long = due(&longest, cx);
         let refused = ends.trusted.as_ref().is_some_and(|trusted| trusted.poll_refused(cx).is_ready());
-        if too_long || refused || due(&ends.expiry, cx) || connection.downstream.ending() >= Ending::Cut {
+        if too_long || refused || due(&ends.expiry, cx) || connection.downstream.ending() >= Urgency::Cut {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -229,8 +235,10 @@ where
     stream.sent = done.down;
     stream.tunnelled(done.up);
     match done.end {
-        End::Idle => limits.cut(TimedOut::Idle),
-        End::Stopped if too_long => limits.cut(TimedOut::Duration),
-        End::Closed | End::DownstreamBroke | End::UpstreamBroke | End::Stopped => stream.complete(),
+        TunnelEnd::Idle => limits.cut(TimedOut::Idle),
+        TunnelEnd::Stopped if too_long => limits.cut(TimedOut::Duration),
+        TunnelEnd::Closed | TunnelEnd::DownstreamBroke | TunnelEnd::UpstreamBroke | TunnelEnd::Stopped => {
+            stream.complete()
+        }
     }
 }

@@ -10,7 +10,7 @@ use weft_http1::{FieldCase, Malformed};
 use super::super::body::Incoming;
 use super::super::connection_manager;
 use super::super::http_connection::HttpConnection;
-use super::super::limits::Limits;
+use super::super::limits::RequestLimits;
 use super::super::observed_stream::ObservedStream;
 use super::super::response_body::ResponseBody;
 use super::{Driven, Ended};
@@ -19,7 +19,7 @@ use crate::runtime::HttpManager;
 /// A connection whose requests are answered by `answer`. One request at a time: its limits are the connection's.
 pub(super) fn driver<A>(
     connection: Rc<HttpConnection>,
-    limits: Rc<Limits>,
+    limits: Rc<RequestLimits>,
     io: ObservedStream,
     manager: &HttpManager,
     answer: impl FnMut(Request<Incoming>) -> A,
@@ -29,17 +29,17 @@ where
 {
     let case = if manager.http1.title_case_headers { FieldCase::Title } else { FieldCase::Lower };
     let heads = weft_http1::HeadLimits { fields: manager.limits.headers, bytes: manager.limits.header_bytes };
-    let service = Service { connection, limits, answer };
+    let service = StreamHandler { connection, limits, answer };
     ServerConnection::new(io, service, server::Options { limits: heads, case })
 }
 
-struct Service<F> {
+struct StreamHandler<F> {
     connection: Rc<HttpConnection>,
-    limits: Rc<Limits>,
+    limits: Rc<RequestLimits>,
     answer: F,
 }
 
-impl<F, A> server::RequestHandler<ObservedStream> for Service<F>
+impl<F, A> server::RequestHandler<ObservedStream> for StreamHandler<F>
 where
     F: FnMut(Request<Incoming>) -> A,
     A: Future<Output = Response<ResponseBody>>,

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::clock::{Deadline, now};
-use super::super::connection::Ending;
-use super::super::http_connection::{HttpConnection, Protocol};
+use super::super::connection::Urgency;
+use super::super::http_connection::{CodecType, HttpConnection};
 use crate::runtime::HttpManager;
 
 /// A request's head has to be complete this long after its first byte, or after the connection was opened.
@@ -20,7 +20,7 @@ const ANNOUNCED: Duration = Duration::from_secs(3);
 const LINGERS: Duration = Duration::from_secs(1);
 
 /// The timers of a downstream connection.
-pub(super) struct Life {
+pub(super) struct ConnectionTimers {
     deadline: Deadline,
     idle: Option<Duration>,
     /// From then on responses say that the connection ends.
@@ -43,7 +43,7 @@ pub(super) struct Life {
     timed_out: bool,
 }
 
-impl Life {
+impl ConnectionTimers {
     pub(super) fn new(connection: &HttpConnection, manager: &HttpManager) -> Self {
         let at = now();
         let certificate = connection
@@ -92,14 +92,14 @@ impl Life {
         }
         let since = connection.idle_since.get();
         // A peer that connects and never sends a request head is not kept for the idle timeout's hour.
-        let unused = connection.requests.get() == 0 && connection.protocol == Protocol::Http1;
+        let unused = connection.requests.get() == 0 && connection.protocol == CodecType::Http1;
         let unused = self.first_head.filter(|_| unused);
         [self.idle.map(|idle| since + idle), unused, self.head_ends].into_iter().flatten().min()
     }
 
     /// Bytes between two requests begin a head, which has to be complete in time.
     fn look_for_a_head(&mut self, connection: &HttpConnection) {
-        if connection.protocol == Protocol::Http2 || !connection.activity.take_received() {
+        if connection.protocol == CodecType::Http2 || !connection.activity.take_received() {
             return;
         }
         let requests = connection.requests.get();
@@ -149,19 +149,19 @@ impl Life {
             if self.announce_at.take_if(|announce| at >= *announce).is_some() {
                 // The certificate's or the connection's time is nearly over: a peer that hears of it in a response
                 // sends no request that would cross the end.
-                connection.downstream.end(Ending::Announce);
+                connection.downstream.end(Urgency::Announce);
                 cx.waker().wake_by_ref();
             }
             if self.finish_at.take_if(|finish| at >= *finish).is_some() {
                 self.cut_at = Some(at + self.grace);
-                connection.downstream.end(Ending::Finish);
+                connection.downstream.end(Urgency::Finish);
                 cx.waker().wake_by_ref();
             } else if self.idle_end(connection).is_some_and(|end| at >= end) {
                 // Said once: said again, it would put off the end for as long as the peer sends anything.
                 (self.idle, self.first_head, self.head_ends) = (None, None, None);
                 self.timed_out = true;
                 self.cut_at = Some(at + LINGERS);
-                connection.downstream.end(Ending::Finish);
+                connection.downstream.end(Urgency::Finish);
                 cx.waker().wake_by_ref();
             }
             self.arm(connection, at);

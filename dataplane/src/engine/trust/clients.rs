@@ -3,7 +3,7 @@
 use std::rc::{Rc, Weak};
 
 use super::super::chain::{ChainState, TerminalState};
-use super::super::connection::{Connection, Ending};
+use super::super::connection::{DownstreamConnection, Urgency};
 use super::super::local::Local;
 use super::super::log_throttle::LogThrottle;
 use super::GRACE;
@@ -26,8 +26,8 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
         let Some(reason) = reason else { return };
         note(&worker.throttle, connection, peer, &reason);
         match connection.chain.terminal {
-            TerminalState::Http(_) => connection.end(Ending::Finish),
-            TerminalState::Tcp(_) => connection.end(Ending::Cut),
+            TerminalState::Http(_) => connection.end(Urgency::Finish),
+            TerminalState::Tcp(_) => connection.end(Urgency::Cut),
         }
         ending.push(connection.facts.id);
     });
@@ -38,7 +38,7 @@ pub(in super::super) fn recheck(worker: &Local, chains: &[Rc<ChainState>], news:
     let ending = worker.connections.find_all(|connection| ending.contains(&connection.facts.id));
     tokio::task::spawn_local(async move {
         tokio::time::sleep(GRACE).await;
-        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Ending::Cut));
+        ending.iter().filter_map(Weak::upgrade).for_each(|connection| connection.end(Urgency::Cut));
     });
 }
 
@@ -49,7 +49,7 @@ fn refusal(chain: &ChainState, peer: &PeerCertificate) -> Option<String> {
 /// Says whose connections end, and why.
 pub(in super::super) fn note(
     throttle: &LogThrottle,
-    connection: &Connection,
+    connection: &DownstreamConnection,
     peer: &PeerCertificate,
     reason: &str,
 ) {

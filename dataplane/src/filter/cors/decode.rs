@@ -10,9 +10,9 @@ use super::super::fraction::Fraction;
 use super::{Cors, CorsPolicy, CorsStats};
 use crate::decode::matcher;
 use crate::rejection::{Notes, Rejection, Within as _};
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
-pub(in super::super) fn filter(scope: &Scope, registry: &mut Registry) -> Cors {
+pub(in super::super) fn filter(scope: &StatsScope, registry: &mut StatsRegistry) -> Cors {
     Cors { stats: CorsStats::register(registry, scope) }
 }
 

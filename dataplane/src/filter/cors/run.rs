@@ -14,7 +14,7 @@ use super::super::request::{Flow, Request, Response, levels};
 use super::super::state::FilterState;
 use super::{AllowedOrigin, Cors, CorsPolicy};
 use crate::engine::reply::{Reply, ReplyOrigin};
-use crate::route::Action;
+use crate::route::RouteAction;
 
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -56,8 +56,8 @@ impl Cors {
 fn policies(name: &str, request: &Request<'_>) -> Vec<Arc<CorsPolicy>> {
     let Some((found, weighted)) = levels(request.view, request.stream) else { return Vec::new() };
     match &request.view.routes.route(found).action {
-        Action::Forward(_) => {}
-        Action::Redirect(_) | Action::Direct(_) | Action::NonForwarding => return Vec::new(),
+        RouteAction::Forward(_) => {}
+        RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => return Vec::new(),
     }
     let special = request.view.routes.filter_overrides(found, weighted, name);
     special.filter_map(Override::cors).cloned().collect()

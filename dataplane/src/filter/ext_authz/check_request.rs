@@ -14,7 +14,7 @@ use wire::attribute_context as attributes;
 
 use super::super::Override;
 use super::super::request::{Request, levels};
-use super::told::{Body, matches};
+use super::told::{CheckBody, matches};
 use super::{ExtAuthz, GrpcService};
 use crate::engine::stream_info::context;
 use crate::peer::PeerCertificate;
@@ -24,7 +24,7 @@ pub(super) fn check_request(
     filter: &ExtAuthz,
     name: &str,
     request: &Request<'_>,
-    body: &Body,
+    body: &CheckBody,
 ) -> wire::CheckRequest {
     let facts = &request.stream.connection.downstream.facts;
     let headers = &request.parts.headers;
@@ -76,7 +76,7 @@ fn peer(address: SocketAddr, certificate: Option<&PeerCertificate>) -> attribute
     }
 }
 
-fn http_request(filter: &ExtAuthz, request: &Request<'_>, body: &Body) -> attributes::HttpRequest {
+fn http_request(filter: &ExtAuthz, request: &Request<'_>, body: &CheckBody) -> attributes::HttpRequest {
     let head = request.head();
     let mut headers = head.headers.clone();
     body.announce(&mut headers);

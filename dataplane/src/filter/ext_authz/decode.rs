@@ -17,15 +17,15 @@ use wire_core::{HeaderValue, HeaderValueOption, HttpUri};
 use super::super::Override;
 use super::super::fraction::Fraction;
 use super::{
-    BodySettings, CheckPath, CheckSettings, ExtAuthz, ExtAuthzStats, GrpcService, HttpService, OnError,
-    Service, WhenDisabled, WithBody,
+    AuthzService, BodySettings, CheckPath, CheckSettings, ExtAuthz, ExtAuthzStats, GrpcService, HttpService,
+    OnError, WhenDisabled, WithBody,
 };
 use crate::decode::route::header_ops;
 use crate::decode::{fields, matcher};
 use crate::matcher::StringMatch;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::HeaderOps;
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
 /// Of a call to the server, where none is given.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -34,17 +34,17 @@ const LARGEST_MESSAGE: usize = 1024 * 1024;
 
 pub(in super::super) fn filter(
     given: &wire::ExtAuthz,
-    scope: &Scope,
+    scope: &StatsScope,
     notes: &mut Notes,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Result<Arc<ExtAuthz>, Rejection> {
     unsupported(given, notes)?;
     let service = match &given.services {
         Some(Services::HttpService(service)) => {
-            Service::Http(http_service(service).within(|| "http_service")?)
+            AuthzService::Http(http_service(service).within(|| "http_service")?)
         }
         Some(Services::GrpcService(service)) => {
-            Service::Grpc(grpc_service(given, service, notes).within(|| "grpc_service")?)
+            AuthzService::Grpc(grpc_service(given, service, notes).within(|| "grpc_service")?)
         }
         None => return Err(Rejection::new("services", "grpc_service or http_service is needed")),
     };

@@ -11,9 +11,9 @@ use wire::check_response::HttpResponse;
 use super::super::request::Request;
 use super::check_request::check_request;
 use super::query::QueryChanges;
-use super::told::{Body, OF_THE_MESSAGE};
-use super::{Changes, Denial, ExtAuthz, GrpcService, RequestChange, Verdict};
-use crate::engine::async_client::{Answer, Call};
+use super::told::{CheckBody, OF_THE_MESSAGE};
+use super::{CheckStatus, Denial, ExtAuthz, GrpcService, HeadChanges, RequestChange};
+use crate::engine::async_client::{Call, CallResponse};
 use crate::engine::stream_info::context;
 use crate::engine::unary::{self, UnaryMethod};
 use crate::route::{Addition, AppendAction, HeaderOps, HeaderTemplate};
@@ -23,7 +23,13 @@ struct Invalid;
 
 impl GrpcService {
     /// What the server is asked about a request.
-    pub(super) fn call(&self, filter: &ExtAuthz, name: &str, request: &Request<'_>, body: &Body) -> Call {
+    pub(super) fn call(
+        &self,
+        filter: &ExtAuthz,
+        name: &str,
+        request: &Request<'_>,
+        body: &CheckBody,
+    ) -> Call {
         let mut headers = HeaderMap::new();
         let values = self.metadata.evaluate(&context(request.stream, Some(request.head()), None));
         self.metadata.apply(&mut headers, values);
@@ -37,31 +43,31 @@ impl GrpcService {
     }
 
     /// What an answer means.
-    pub(super) fn verdict(&self, answer: &Answer, status_on_error: StatusCode) -> Verdict {
+    pub(super) fn verdict(&self, answer: &CallResponse, status_on_error: StatusCode) -> CheckStatus {
         let response: wire::CheckResponse = match unary::message(answer) {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(cluster = %self.cluster, %error, "no verdict on a request");
-                return Verdict::Error(None);
+                return CheckStatus::Error(None);
             }
         };
         let refused = response.status.is_some_and(|status| status.code != 0);
         let verdict = match (refused, response.http_response) {
-            (false, Some(HttpResponse::OkResponse(ok))) => changes(ok).map(Verdict::Ok),
+            (false, Some(HttpResponse::OkResponse(ok))) => changes(ok).map(CheckStatus::Ok),
             (false, Some(HttpResponse::DeniedResponse(_) | HttpResponse::ErrorResponse(_)) | None) => {
-                Ok(Verdict::Ok(Changes::default()))
+                Ok(CheckStatus::Ok(HeadChanges::default()))
             }
             (true, Some(HttpResponse::ErrorResponse(error))) => {
-                denial(error, status_on_error).map(|denial| Verdict::Error(Some(denial)))
+                denial(error, status_on_error).map(|denial| CheckStatus::Error(Some(denial)))
             }
             (true, Some(HttpResponse::DeniedResponse(denied))) => {
-                denial(denied, StatusCode::FORBIDDEN).map(Verdict::Denied)
+                denial(denied, StatusCode::FORBIDDEN).map(CheckStatus::Denied)
             }
             (true, Some(HttpResponse::OkResponse(_)) | None) => {
-                Ok(Verdict::Denied(Denial::of(StatusCode::FORBIDDEN)))
+                Ok(CheckStatus::Denied(Denial::of(StatusCode::FORBIDDEN)))
             }
         };
-        verdict.unwrap_or(Verdict::Invalid)
+        verdict.unwrap_or(CheckStatus::Invalid)
     }
 }
 
@@ -79,7 +85,7 @@ fn denial(given: wire::DeniedHttpResponse, otherwise: StatusCode) -> Result<Deni
     Ok(Denial { status, headers, body: given.body.into() })
 }
 
-fn changes(given: wire::OkHttpResponse) -> Result<Changes, Invalid> {
+fn changes(given: wire::OkHttpResponse) -> Result<HeadChanges, Invalid> {
     let mut request = Vec::with_capacity(given.headers.len());
     for option in &given.headers {
         let (name, value) = field(option)?;
@@ -98,7 +104,7 @@ fn changes(given: wire::OkHttpResponse) -> Result<Changes, Invalid> {
         given.response_headers_to_add.iter().map(addition).collect::<Result<_, _>>()?;
     let set = given.query_parameters_to_set.into_iter().map(|one| (one.key, one.value)).collect();
     let query = QueryChanges { set, remove: given.query_parameters_to_remove };
-    Ok(Changes { request, remove, query, response: HeaderOps::new(Vec::new(), response) })
+    Ok(HeadChanges { request, remove, query, response: HeaderOps::new(Vec::new(), response) })
 }
 
 fn appends(option: &HeaderValueOption) -> bool {

@@ -7,9 +7,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::super::request::Request;
-use super::told::{Body, OF_THE_MESSAGE, matches};
-use super::{Changes, CheckPath, Denial, ExtAuthz, HttpService, RequestChange, Verdict};
-use crate::engine::async_client::{Answer, Call};
+use super::told::{CheckBody, OF_THE_MESSAGE, matches};
+use super::{CheckPath, CheckStatus, Denial, ExtAuthz, HeadChanges, HttpService, RequestChange};
+use crate::engine::async_client::{Call, CallResponse};
 use crate::engine::stream_info::context;
 use crate::matcher::StringMatch;
 use crate::route::{Addition, AppendAction, HeaderOps, HeaderTemplate};
@@ -21,7 +21,7 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 
 impl HttpService {
     /// What the server is asked about a request; `None` where its head cannot be told.
-    pub(super) fn call(&self, filter: &ExtAuthz, request: &Request<'_>, body: Body) -> Option<Call> {
+    pub(super) fn call(&self, filter: &ExtAuthz, request: &Request<'_>, body: CheckBody) -> Option<Call> {
         let head = request.head();
         if head.method == Method::CONNECT.as_str() {
             // The answer would make a tunnel of the connection to the server.
@@ -54,10 +54,10 @@ impl HttpService {
     }
 
     /// What an answer means.
-    pub(super) fn verdict(&self, answer: Answer) -> Verdict {
-        let Answer { mut head, body, .. } = answer;
+    pub(super) fn verdict(&self, answer: CallResponse) -> CheckStatus {
+        let CallResponse { mut head, body, .. } = answer;
         if head.status.is_server_error() {
-            return Verdict::Error(None);
+            return CheckStatus::Error(None);
         }
         let remove = listed(&head.headers);
         head.headers.remove(HEADERS_TO_REMOVE);
@@ -71,7 +71,7 @@ impl HttpService {
             };
             let headers = head.headers.iter().filter(|(name, _)| kept(name));
             let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-            return Verdict::Denied(Denial { status: head.status, headers, body });
+            return CheckStatus::Denied(Denial { status: head.status, headers, body });
         }
         let chosen = |matchers: &[StringMatch]| -> Vec<(HeaderName, HeaderValue)> {
             let headers = head.headers.iter().filter(|(name, _)| matches(matchers, name));
@@ -82,11 +82,11 @@ impl HttpService {
         let appended = chosen(&self.upstream_headers_to_append).into_iter();
         let appended = appended.map(|(name, value)| RequestChange::Append(name, value));
         let response = chosen(&self.client_headers_on_success).into_iter().map(addition).collect();
-        Verdict::Ok(Changes {
+        CheckStatus::Ok(HeadChanges {
             request: set.chain(appended).collect(),
             remove,
             response: HeaderOps::new(Vec::new(), response),
-            ..Changes::default()
+            ..HeadChanges::default()
         })
     }
 }

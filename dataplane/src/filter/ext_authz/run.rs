@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::super::Override;
 use super::super::request::{Flow, Request, Response};
 use super::super::state::FilterState;
-use super::told::Body;
+use super::told::CheckBody;
 use super::{
-    BodySettings, Changes, Denial, ExtAuthz, OnError, RequestChange, Service, Verdict, WhenDisabled, WithBody,
+    AuthzService, BodySettings, CheckStatus, Denial, ExtAuthz, HeadChanges, OnError, RequestChange,
+    WhenDisabled, WithBody,
 };
 use crate::engine::cluster_info::ClusterInfo;
 use crate::engine::reply::Reply;
@@ -42,16 +43,16 @@ impl ExtAuthz {
             };
         }
         match self.check(name, request, special).await {
-            Ok(Verdict::Ok(changes)) => self.let_on(request, changes),
-            Ok(Verdict::Denied(denial)) => {
+            Ok(CheckStatus::Ok(changes)) => self.let_on(request, changes),
+            Ok(CheckStatus::Denied(denial)) => {
                 self.count(request, self.stats.denied, |stats| stats.denied);
                 self.deny(request, denial)
             }
-            Ok(Verdict::Error(answer)) => {
+            Ok(CheckStatus::Error(answer)) => {
                 self.count(request, self.stats.error, |stats| stats.error);
                 self.without_verdict(request, answer)
             }
-            Ok(Verdict::Invalid) => self.invalid(request),
+            Ok(CheckStatus::Invalid) => self.invalid(request),
             Err(reply) => Flow::Reply(reply),
         }
     }
@@ -63,23 +64,23 @@ impl ExtAuthz {
         name: &str,
         request: &mut Request<'_>,
         special: Option<&Override>,
-    ) -> Result<Verdict, Box<Reply>> {
+    ) -> Result<CheckStatus, Box<Reply>> {
         let body = match self.body_settings(special).filter(|_| request.has_body()) {
             Some(settings) => read(request, settings).await?,
-            None => Body::default(),
+            None => CheckBody::default(),
         };
         let call = match &self.service {
-            Service::Http(service) => service.call(self, request, body),
-            Service::Grpc(service) => Some(service.call(self, name, request, &body)),
+            AuthzService::Http(service) => service.call(self, request, body),
+            AuthzService::Grpc(service) => Some(service.call(self, name, request, &body)),
         };
-        let Some(call) = call else { return Ok(Verdict::Error(None)) };
+        let Some(call) = call else { return Ok(CheckStatus::Error(None)) };
         let cluster = self.service.cluster();
         Ok(match (request.call(cluster, call).await?, &self.service) {
-            (Ok(answer), Service::Http(service)) => service.verdict(answer),
-            (Ok(answer), Service::Grpc(service)) => service.verdict(&answer, self.status_on_error),
+            (Ok(answer), AuthzService::Http(service)) => service.verdict(answer),
+            (Ok(answer), AuthzService::Grpc(service)) => service.verdict(&answer, self.status_on_error),
             (Err(error), _) => {
                 tracing::debug!(%cluster, %error, "no verdict on a request");
-                Verdict::Error(None)
+                CheckStatus::Error(None)
             }
         })
     }
@@ -93,8 +94,8 @@ impl ExtAuthz {
         }
     }
 
-    fn let_on(&self, request: &mut Request<'_>, changes: Changes) -> Flow {
-        let Changes { request: all, remove, query, response } = changes;
+    fn let_on(&self, request: &mut Request<'_>, changes: HeadChanges) -> Flow {
+        let HeadChanges { request: all, remove, query, response } = changes;
         let changed = !(all.is_empty() && remove.is_empty() && query.is_empty());
         if !query.is_empty() {
             let path = query.applied(request.head().path);
@@ -209,7 +210,7 @@ fn cluster(request: &Request<'_>) -> Option<Rc<ClusterInfo>> {
     Some(cluster.view().config.clone())
 }
 
-async fn read(request: &mut Request<'_>, settings: WithBody) -> Result<Body, Box<Reply>> {
+async fn read(request: &mut Request<'_>, settings: WithBody) -> Result<CheckBody, Box<Reply>> {
     let most = settings.most;
     let enough = if settings.partial { most } else { most.saturating_add(1) };
     let size = request.read_body(enough).await?;
@@ -222,5 +223,5 @@ async fn read(request: &mut Request<'_>, settings: WithBody) -> Result<Body, Box
         content.extend_from_slice(&piece[..piece.len().min(left)]);
     }
     let partial = (!content.is_empty()).then_some(size > most);
-    Ok(Body { content: content.freeze(), partial, as_bytes: settings.as_bytes })
+    Ok(CheckBody { content: content.freeze(), partial, as_bytes: settings.as_bytes })
 }

@@ -14,7 +14,7 @@ pub(super) const OF_THE_MESSAGE: [HeaderName; 7] =
 
 /// The content that a server is told.
 #[derive(Debug, Default)]
-pub(super) struct Body {
+pub(super) struct CheckBody {
     pub(super) content: Bytes,
     /// Whether there is more; `None` where there is no content, or the server is not told of it.
     pub(super) partial: Option<bool>,
@@ -22,7 +22,7 @@ pub(super) struct Body {
     pub(super) as_bytes: bool,
 }
 
-impl Body {
+impl CheckBody {
     /// Says whether there is more.
     pub(super) fn announce(&self, headers: &mut HeaderMap) {
         if let Some(partial) = self.partial {

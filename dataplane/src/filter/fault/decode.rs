@@ -13,13 +13,13 @@ use super::super::fraction::Fraction;
 use super::{Abort, AbortStatus, Delay, Fault, FaultSettings, FaultStats, Given};
 use crate::decode::{fields, matcher};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
 pub(in super::super) fn filter(
     given: &wire::HttpFault,
-    scope: &Scope,
+    scope: &StatsScope,
     notes: &mut Notes,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Result<Fault, Rejection> {
     let stats = FaultStats::register(registry, scope);
     Ok(Fault { settings: Arc::new(settings(given, notes)?), stats, active: Arc::default() })

@@ -19,7 +19,7 @@ pub(in super::super) struct TokenBucket {
 
 /// What a request finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum TokenResult {
     Token,
     /// There is none; the next one comes after this long.
     Nothing(Duration),
@@ -35,17 +35,17 @@ impl TokenBucket {
     }
 
     /// Takes a token, or says when the next one comes.
-    pub(super) fn take(&self, now: Instant) -> Taken {
+    pub(super) fn take(&self, now: Instant) -> TokenResult {
         let now = self.moment(now);
         let taken = self.empty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |empty| {
             let after = self.floor(empty, now) + self.interval;
             (after <= now && self.most > 0).then_some(after)
         });
         match taken {
-            Ok(_) => Taken::Token,
+            Ok(_) => TokenResult::Token,
             Err(empty) => {
                 let next = self.floor(empty, now) + self.interval;
-                Taken::Nothing(Duration::from_nanos(next.saturating_sub(now)))
+                TokenResult::Nothing(Duration::from_nanos(next.saturating_sub(now)))
             }
         }
     }
@@ -89,12 +89,12 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(bucket.left(at(0)), 3);
         for left in [2, 1, 0] {
-            assert_eq!(bucket.take(at(0)), Taken::Token);
+            assert_eq!(bucket.take(at(0)), TokenResult::Token);
             assert_eq!(bucket.left(at(0)), left);
         }
-        assert_eq!(bucket.take(at(100)), Taken::Nothing(Duration::from_millis(400)));
-        assert_eq!(bucket.take(at(500)), Taken::Token);
-        assert_eq!(bucket.take(at(500)), Taken::Nothing(Duration::from_millis(500)));
+        assert_eq!(bucket.take(at(100)), TokenResult::Nothing(Duration::from_millis(400)));
+        assert_eq!(bucket.take(at(500)), TokenResult::Token);
+        assert_eq!(bucket.take(at(500)), TokenResult::Nothing(Duration::from_millis(500)));
         assert_eq!(bucket.next(at(600)), Duration::from_millis(400));
         assert_eq!(bucket.left(at(60_000)), 3, "a bucket does not overflow");
         assert_eq!(bucket.next(at(60_000)), Duration::ZERO);
@@ -104,6 +104,6 @@ mod tests {
     fn an_empty_bucket_lets_nothing_through() {
         let start = Instant::now() + Duration::from_secs(1000);
         let bucket = TokenBucket::new(0, 1, Duration::from_secs(1), start);
-        assert_eq!(bucket.take(start + Duration::from_secs(9)), Taken::Nothing(Duration::from_secs(1)));
+        assert_eq!(bucket.take(start + Duration::from_secs(9)), TokenResult::Nothing(Duration::from_secs(1)));
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::super::Override;
 use super::super::request::{Flow, Request, Response};
 use super::super::state::FilterState;
-use super::bucket::Taken;
+use super::bucket::TokenResult;
 use super::{Announcement, LocalRateLimit};
 use crate::engine::clock::now;
 use crate::engine::reply::Reply;
@@ -35,12 +35,12 @@ pub(in super::super) fn on_request(
     if limit.announces == Announcement::Draft03 {
         request.remember(FilterState::RateLimit(limit.clone()));
     }
-    let next = match limit.bucket.as_ref().map_or(Taken::Token, |bucket| bucket.take(now())) {
-        Taken::Token => {
+    let next = match limit.bucket.as_ref().map_or(TokenResult::Token, |bucket| bucket.take(now())) {
+        TokenResult::Token => {
             limit.count(&worker.shard, |stats| stats.ok);
             return Flow::Continue;
         }
-        Taken::Nothing(next) => next,
+        TokenResult::Nothing(next) => next,
     };
     limit.count(&worker.shard, |stats| stats.rate_limited);
     if !limit.enforced.holds(worker.random()) {

@@ -8,13 +8,13 @@ use super::super::Override;
 use super::Rbac;
 use crate::decode::rbac;
 use crate::rejection::{Notes, Rejection, Within as _};
-use crate::stats::{Registry, Scope};
+use crate::stats::{StatsRegistry, StatsScope};
 
 pub(in super::super) fn filter(
     given: &wire::Rbac,
-    scope: &Scope,
+    scope: &StatsScope,
     notes: &mut Notes,
-    registry: &mut Registry,
+    registry: &mut StatsRegistry,
 ) -> Result<Rbac, Rejection> {
     let policies = rbac::http(given, notes)?;
     let stats = policies.register(registry, scope);
