@@ -17,9 +17,9 @@ mod load;
 mod serve;
 mod tcp;
 
-pub use call::{CallArgs, Caller, Dialer, run as run_call};
+pub use call::{CallArgs, DemoCaller, Dialer, run as run_call};
 pub use collect::{CollectArgs, run as run_collector};
-pub use fault::{Fault, Faults};
+pub use fault::{Faults, InjectedFault};
 pub use grpc::{EchoServer, echo};
 pub use http::{CallTree, router};
 pub use load::{LoadArgs, run as run_load};

@@ -42,10 +42,10 @@ pub use etcd::Etcd;
 pub use forge::{Forger, leaf_params};
 pub use impostor::{Impostor, Visits};
 pub use joiner::{Joined, NewKey, channel, described, join, join_with};
-pub use machines::{Machine, Place, Wire};
+pub use machines::{Machine, MachineNetwork, Place};
 pub use mesh::{CONVERGES, Mesh, Options, StoreKind};
 pub use owned::OwnerEnvoy;
-pub use page::{Page, Stage};
+pub use page::{DocPage, Walkthrough};
 pub use process::{Process, tails as process_tails};
 pub use program::{
     Age, envoy as envoy_program, envoys as envoy_programs, etcd as etcd_program, ours, system,
@@ -53,7 +53,7 @@ pub use program::{
 pub use responder::Responder;
 pub use standalone::Standalone;
 pub use stream::XdsStream;
-pub use supervisor::Supervisor;
+pub use supervisor::SupervisorSocket;
 pub use tls::{Presented, dial, serial};
 pub use wait::until;
 pub use workload::{Builder, Pair, Sidecar, Workload, envoy_flags};

@@ -27,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::demo::Dialer;
 
-pub use tally::{Era, Failure, Tally};
+pub use tally::{Era, FailedRequest, Tally};
 
 /// A request that has no answer by then has failed: longer than anything takes on a busy machine, and short enough that
 /// nobody waits for a change in silence.
@@ -39,7 +39,7 @@ const WORKLOAD: &str = "x-echo-workload";
 
 /// Where a load goes.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct LoadTarget {
     /// How the test calls it.
     pub name: String,
     /// The caller's sidecar.
@@ -53,13 +53,13 @@ pub struct Target {
 /// A load that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Load {
-    target: Target,
-    shared: Arc<Shared>,
+    target: LoadTarget,
+    shared: Arc<LoadState>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct LoadState {
     /// A lock because requests end on any thread; nothing is awaited under it.
     tally: Mutex<Tally>,
     era: AtomicUsize,
@@ -70,8 +70,8 @@ struct Shared {
 impl Load {
     /// Starts sending.
     #[must_use]
-    pub fn start(target: Target) -> Self {
-        let shared = Arc::new(Shared {
+    pub fn start(target: LoadTarget) -> Self {
+        let shared = Arc::new(LoadState {
             tally: Mutex::default(),
             era: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -83,7 +83,7 @@ impl Load {
 
     /// Where it goes.
     #[must_use]
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &LoadTarget {
         &self.target
     }
 
@@ -137,7 +137,7 @@ impl Drop for Load {
     }
 }
 
-impl Shared {
+impl LoadState {
     fn lock(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +145,7 @@ impl Shared {
 
 type Http = Client<Dialer, Empty<Bytes>>;
 
-async fn send_steadily(target: Target, shared: Arc<Shared>) {
+async fn send_steadily(target: LoadTarget, shared: Arc<LoadState>) {
     let client: Http = Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(30))
         .build(Dialer { sidecar: Some(target.sidecar), tunnel: false });

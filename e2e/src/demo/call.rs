@@ -113,7 +113,7 @@ impl hyper::rt::Write for Plain {
 
 /// Calls other services and reads their trees.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct DemoCaller {
     http1: Client<Dialer, Full<Bytes>>,
     http2: Client<Dialer, Full<Bytes>>,
     timeout: Duration,
@@ -123,7 +123,7 @@ const MAX_TREE: usize = 1 << 20;
 /// Of an answer to CONNECT.
 const MAX_HEAD: usize = 4096;
 
-impl Caller {
+impl DemoCaller {
     /// Calls through a sidecar, or directly without one.
     #[must_use]
     pub fn new(dialer: Dialer) -> Self {
@@ -188,7 +188,7 @@ pub struct CallArgs {
 /// # Errors
 /// When there is no answer in time, or its status is no success.
 pub async fn run(args: CallArgs) -> anyhow::Result<()> {
-    let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: args.tunnel });
+    let caller = DemoCaller::new(Dialer { sidecar: args.sidecar, tunnel: args.tunnel });
     let body = tokio::time::timeout(caller.timeout, caller.body(&args.method, &args.url))
         .await
         .context("no answer in 10 s")??;

@@ -42,7 +42,7 @@ pub struct CollectArgs {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Taken {
+struct Collected {
     spans: Arc<AtomicUsize>,
     points: Arc<AtomicUsize>,
 }
@@ -52,7 +52,7 @@ struct Taken {
 /// # Errors
 /// When an address cannot be bound.
 pub async fn run(args: CollectArgs) -> anyhow::Result<()> {
-    let taken = Taken::default();
+    let taken = Collected::default();
     let otlp = TcpListener::bind(args.otlp).await.with_context(|| args.otlp.to_string())?;
     let metrics = TcpListener::bind(args.metrics).await.with_context(|| args.metrics.to_string())?;
     let shown = taken.clone();
@@ -69,7 +69,7 @@ pub async fn run(args: CollectArgs) -> anyhow::Result<()> {
     }
 }
 
-impl Taken {
+impl Collected {
     fn page(&self) -> String {
         let counter = |what: &str, count: &AtomicUsize| {
             let name = format!("otelcol_receiver_accepted_{what}");
@@ -80,7 +80,7 @@ impl Taken {
 }
 
 #[tonic::async_trait]
-impl TraceService for Taken {
+impl TraceService for Collected {
     async fn export(
         &self,
         request: Request<ExportTraceServiceRequest>,
@@ -92,7 +92,7 @@ impl TraceService for Taken {
 }
 
 #[tonic::async_trait]
-impl MetricsService for Taken {
+impl MetricsService for Collected {
     async fn export(
         &self,
         request: Request<ExportMetricsServiceRequest>,

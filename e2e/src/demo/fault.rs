@@ -8,7 +8,7 @@ use http::StatusCode;
 
 /// What to do to how many requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fault {
+pub struct InjectedFault {
     /// Answer with this in place of the work; none leaves the answer alone.
     pub status: Option<StatusCode>,
     /// Share of requests, from 0 to 1.
@@ -21,9 +21,9 @@ pub struct Fault {
 ///
 /// A lock because requests read it all the time and a person writes it now and then; nothing is awaited under it.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Arc<RwLock<Option<Fault>>>);
+pub struct Faults(Arc<RwLock<Option<InjectedFault>>>);
 
-impl fmt::Display for Fault {
+impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}% of requests", self.rate * 100.0)?;
         if !self.delay.is_zero() {
@@ -36,7 +36,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Fault {
+impl InjectedFault {
     /// Reads `status=503&rate=0.3&delay=200ms`. Nothing at all, or `rate=0`, lifts the fault.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Fault {
 
 impl Faults {
     /// Replaces the fault.
-    pub fn plant(&self, fault: Option<Fault>) {
+    pub fn plant(&self, fault: Option<InjectedFault>) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
     }
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn reads_the_documented_form() {
-        let fault = Fault::parse("status=503&rate=0.3&delay=200ms").unwrap().unwrap();
+        let fault = InjectedFault::parse("status=503&rate=0.3&delay=200ms").unwrap().unwrap();
         assert_eq!(fault.status, Some(StatusCode::SERVICE_UNAVAILABLE));
         assert_eq!(fault.delay, Duration::from_millis(200));
         assert_eq!(fault.to_string(), "30% of requests wait 200ms, are answered 503 Service Unavailable");
@@ -101,17 +101,17 @@ mod tests {
 
     #[test]
     fn nothing_lifts_the_fault_and_nonsense_is_named() {
-        assert_eq!(Fault::parse(""), Ok(None));
-        assert_eq!(Fault::parse("rate=0&status=500"), Ok(None));
-        assert!(Fault::parse("rate=2").unwrap_err().contains("rate"));
-        assert!(Fault::parse("speed=2").unwrap_err().contains("speed"));
+        assert_eq!(InjectedFault::parse(""), Ok(None));
+        assert_eq!(InjectedFault::parse("rate=0&status=500"), Ok(None));
+        assert!(InjectedFault::parse("rate=2").unwrap_err().contains("rate"));
+        assert!(InjectedFault::parse("speed=2").unwrap_err().contains("speed"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn full_rate_strikes_every_request() {
         let faults = Faults::default();
         assert_eq!(faults.strike().await, None);
-        faults.plant(Fault::parse("status=503&delay=1s").unwrap());
+        faults.plant(InjectedFault::parse("status=503&delay=1s").unwrap());
         assert_eq!(faults.strike().await, Some(StatusCode::SERVICE_UNAVAILABLE));
     }
 }

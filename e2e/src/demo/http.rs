@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Fault, Faults, Instance, peer_of};
+use super::{DemoCaller, Faults, InjectedFault, Instance, peer_of};
 
 /// What a service answers: itself, who it saw calling, and the trees of those it called.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,12 +53,12 @@ impl CallTree {
 struct Face {
     instance: Instance,
     faults: Faults,
-    caller: Caller,
+    caller: DemoCaller,
     calls: Vec<String>,
 }
 
 /// The routes of one instance, which calls `calls` on each `GET /`.
-pub fn router(instance: Instance, faults: Faults, caller: Caller, calls: Vec<String>) -> Router {
+pub fn router(instance: Instance, faults: Faults, caller: DemoCaller, calls: Vec<String>) -> Router {
     let face = Face { instance, faults, caller, calls };
     Router::new()
         .route("/", any(tree))
@@ -176,7 +176,7 @@ async fn status(Path(code): Path<u16>) -> Response {
 }
 
 async fn plant(State(face): State<Face>, RawQuery(query): RawQuery) -> Response {
-    match Fault::parse(&query.unwrap_or_default()) {
+    match InjectedFault::parse(&query.unwrap_or_default()) {
         Ok(fault) => {
             face.faults.plant(fault);
             let shown = fault.map_or("no fault".to_owned(), |fault| fault.to_string());

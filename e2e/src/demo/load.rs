@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Caller, Dialer};
+use super::{DemoCaller, Dialer};
 
 /// A load generator.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +32,7 @@ pub struct LoadArgs {
 /// When the rate is not above zero.
 pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
     anyhow::ensure!(args.rate > 0.0 && args.rate <= 100_000.0, "--rate must be above 0 and at most 100000");
-    let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: false });
+    let caller = DemoCaller::new(Dialer { sidecar: args.sidecar, tunnel: false });
     let (sent, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / args.rate));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::grpc::echo::DESCRIPTORS;
 use super::grpc::echo::echo_service_server::EchoServiceServer;
-use super::{Caller, Dialer, EchoServer, Faults, Instance, router, tcp};
+use super::{DemoCaller, Dialer, EchoServer, Faults, Instance, router, tcp};
 
 /// One instance of a service.
 #[derive(Clone, Debug, Args)]
@@ -51,7 +51,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let instance =
         Instance { service: args.service.into(), version: args.version.into(), workload: workload.into() };
     let faults = Faults::default();
-    let caller = Caller::new(Dialer { sidecar: args.sidecar, tunnel: false });
+    let caller = DemoCaller::new(Dialer { sidecar: args.sidecar, tunnel: false });
     let mut faces = tokio::task::JoinSet::new();
     if let Some(address) = args.http {
         let listener = bind(address).await?;

@@ -105,15 +105,15 @@ impl Place {
 
 /// The wire, which ends with the test.
 #[derive(Debug)]
-pub struct Wire {
+pub struct MachineNetwork {
     dir: PathBuf,
-    holder: Holder,
+    holder: NamespaceHolder,
     machines: u8,
 }
 
 /// A namespace that lives as long as a process in it.
 #[derive(Debug)]
-struct Holder {
+struct NamespaceHolder {
     place: Place,
     process: Process,
 }
@@ -122,7 +122,7 @@ struct Holder {
 #[derive(Debug)]
 pub struct Machine {
     address: Ipv4Addr,
-    holder: Holder,
+    holder: NamespaceHolder,
 }
 
 /// Whether the namespaces are within a user namespace.
@@ -132,7 +132,7 @@ enum Privilege {
     OfRoot,
 }
 
-impl Wire {
+impl MachineNetwork {
     /// Makes the bridge. `dir` takes logs.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Wire {
             enter.extend(["--user", "--preserve-credentials"]);
         }
         let around = Place(words.into_iter().map(OsString::from).collect());
-        let holder = Holder::start(dir, "wire", &around, &enter).await?;
+        let holder = NamespaceHolder::start(dir, "wire", &around, &enter).await?;
         let wire = Self { dir: dir.to_owned(), holder, machines: 0 };
         wire.ip("link add name bridge type bridge").await?;
         wire.ip("link set bridge up").await?;
@@ -166,7 +166,7 @@ impl Wire {
         if self.holder.place.prefix().iter().any(|word| word == "--user") {
             enter.extend(["--user", "--preserve-credentials"]);
         }
-        let holder = Holder::start(&self.dir, name, &Place(words), &enter).await?;
+        let holder = NamespaceHolder::start(&self.dir, name, &Place(words), &enter).await?;
         let (cable, inside) = (format!("to-{name}"), holder.process.id());
         self.ip(&format!("link add name {cable} type veth peer name eth0 netns {inside}")).await?;
         self.ip(&format!("link set {cable} master bridge up")).await?;
@@ -219,7 +219,7 @@ impl Machine {
     }
 }
 
-impl Holder {
+impl NamespaceHolder {
     /// `enter` are the flags of nsenter for the namespaces that `around` makes.
     async fn start(dir: &Path, name: &str, around: &Place, enter: &[&str]) -> anyhow::Result<Self> {
         let sleep = Path::new("/usr/bin/sleep");

@@ -16,12 +16,12 @@ const ENVOY_FLAGS: &str = "--concurrency 1 --disable-hot-restart --log-level war
 
 /// The named blocks of a page.
 #[derive(Debug)]
-pub struct Page {
+pub struct DocPage {
     text: String,
     blocks: BTreeMap<String, String>,
 }
 
-impl Page {
+impl DocPage {
     /// Reads a page, by its path in the repository.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Page {
 
 /// A directory in which somebody does what a page says.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Walkthrough {
     dir: PathBuf,
     envoy: PathBuf,
     api: (String, PathBuf),
@@ -68,7 +68,7 @@ pub struct Stage {
     proxy: Option<Process>,
 }
 
-impl Stage {
+impl Walkthrough {
     /// An empty directory beside a mesh, and an Envoy.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Stage {
     ///
     /// # Errors
     /// When there is no such block, or the file cannot be written.
-    pub fn write(&self, page: &Page, name: &str) -> anyhow::Result<()> {
+    pub fn write(&self, page: &DocPage, name: &str) -> anyhow::Result<()> {
         Ok(std::fs::write(self.dir.join(name), self.translated(page.block(name)?))?)
     }
 
@@ -111,7 +111,7 @@ impl Stage {
     ///
     /// # Errors
     /// When a command fails or cannot be started.
-    pub async fn run(&mut self, page: &Page, name: &str) -> anyhow::Result<String> {
+    pub async fn run(&mut self, page: &DocPage, name: &str) -> anyhow::Result<String> {
         let block = self.translated(page.block(name)?);
         let mut printed = String::new();
         for line in block.lines() {

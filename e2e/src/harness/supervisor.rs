@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 /// Hears one service.
 #[derive(Debug)]
-pub struct Supervisor {
+pub struct SupervisorSocket {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
-impl Supervisor {
+impl SupervisorSocket {
     /// Listens on `DIR/NAME.notify`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ const KEPT: usize = 20;
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedRequest {
     /// When it was started, since the load began.
     pub at: Duration,
     /// How long it took.
@@ -53,7 +53,7 @@ impl Era {
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     eras: BTreeMap<usize, Era>,
-    failures: Vec<Failure>,
+    failures: Vec<FailedRequest>,
     failed: u64,
     started: u64,
     ended: u64,
@@ -81,7 +81,7 @@ impl Tally {
 
     /// The first failures, word for word.
     #[must_use]
-    pub fn failures(&self) -> &[Failure] {
+    pub fn failures(&self) -> &[FailedRequest] {
         &self.failures
     }
 
@@ -111,7 +111,7 @@ impl Tally {
                 entry.failed += 1;
                 self.failed += 1;
                 if self.failures.len() < KEPT {
-                    self.failures.push(Failure { at, took, era, reason });
+                    self.failures.push(FailedRequest { at, took, era, reason });
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} answered, {} failed, slowest {:?}", self.answered(), self.failed, self.slowest)?;
-        for Failure { at, took, era, reason } in &self.failures {
+        for FailedRequest { at, took, era, reason } in &self.failures {
             write!(f, "\n  at {at:.1?} (era {era}, took {took:.1?}): {reason}")?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use weft_e2e::harness::{
-    ControlPlane, Machine, Process, Wire, envoy_flags, envoy_program, ours, process_tails, until,
+    ControlPlane, Machine, MachineNetwork, Process, envoy_flags, envoy_program, ours, process_tails, until,
 };
 
 const START: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub struct Site {
     machines: BTreeMap<&'static str, Machine>,
     control_plane: ControlPlane,
     processes: Vec<Process>,
-    _wire: Wire,
+    _wire: MachineNetwork,
     dir: TempDir,
 }
 
@@ -46,7 +46,7 @@ impl Site {
     }
 
     async fn start(dir: TempDir) -> anyhow::Result<Self> {
-        let mut wire = Wire::start(dir.path()).await?;
+        let mut wire = MachineNetwork::start(dir.path()).await?;
         let mut machines = BTreeMap::new();
         for name in ["alpha", "beta", "gamma"] {
             machines.insert(name, wire.machine(name).await?);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use weft_e2e::harness::{Calls, Mesh, Options, Process, StoreKind, child, free_port, marked_by, ours, until};
-use weft_e2e::load::{Load, Target};
+use weft_e2e::load::{Load, LoadTarget};
 
 use crate::shop::service;
 use crate::steady::rate;
@@ -149,7 +149,7 @@ async fn stop_under_load_loses_no_request() {
             Ok(())
         })
         .await?;
-        let load = Load::start(Target {
+        let load = Load::start(LoadTarget {
             name: "stop".to_owned(),
             sidecar: caller.outbound(),
             url: "http://web/echo".to_owned(),

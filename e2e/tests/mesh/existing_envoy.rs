@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use weft_api::OLDEST_ENVOY;
 use weft_e2e::harness::{
-    CONVERGES, Calls, Mesh, Options, Page, Responder, Sidecar, Stage, StoreKind, Workload, envoy_programs,
-    free_port, until,
+    CONVERGES, Calls, DocPage, Mesh, Options, Responder, Sidecar, StoreKind, Walkthrough, Workload,
+    envoy_programs, free_port, until,
 };
 
 const PAGE: &str = "docs/envoy.md";
@@ -29,8 +29,8 @@ spec:
 
 /// A mesh with a cart, and somebody's Envoy on an address of its own with a service of old behind it.
 struct Scene {
-    page: Page,
-    stage: Stage,
+    page: DocPage,
+    stage: Walkthrough,
     cart: Workload,
     address: std::net::Ipv4Addr,
     _legacy: Responder,
@@ -39,13 +39,13 @@ struct Scene {
 impl Scene {
     async fn start(mesh: &mut Mesh, envoy: &(String, std::path::PathBuf)) -> anyhow::Result<Self> {
         let (version, program) = envoy;
-        let page = Page::read(PAGE)?;
+        let page = DocPage::read(PAGE)?;
         mesh.apply(SERVICES).await?;
         let name = format!("cart-{}", version.replace('.', "-"));
         let cart = mesh.workload("shop/cart").named(&name).serving().beside(Sidecar::Weft).start().await?;
         let address = mesh.next_address();
         let xds = mesh.xds();
-        let stage = Stage::new(mesh, &format!("envoy-{version}"), program)?
+        let stage = Walkthrough::new(mesh, &format!("envoy-{version}"), program)?
             .with("127.0.0.1", &address.to_string())
             .with("10.0.0.1", &xds.ip().to_string());
         let by_hand = stage.dir().join("by-hand").display().to_string();
@@ -334,7 +334,7 @@ async fn conflicts_are_named_and_nothing_is_joined() {
 
 #[test]
 fn page_tells_the_oldest_envoy() {
-    let page = Page::read(PAGE).unwrap();
+    let page = DocPage::read(PAGE).unwrap();
     let oldest = format!("Envoy {}.{} is the oldest", OLDEST_ENVOY.0, OLDEST_ENVOY.1);
     assert!(page.text().contains(&oldest), "{PAGE} does not say: {oldest}");
 }

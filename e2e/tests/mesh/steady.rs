@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Pair, Sidecar, StoreKind, Workload, short_or_long, until};
-use weft_e2e::load::{Era, Load, Target};
+use weft_e2e::load::{Era, Load, LoadTarget};
 
 use crate::shop::{Callers, catalog, service, start_catalog};
 
@@ -76,7 +76,7 @@ impl Loads {
                 Ok(())
             })
             .await?;
-            let target = Target { name: pair.to_string(), sidecar: caller.outbound(), url, rate: rate() };
+            let target = LoadTarget { name: pair.to_string(), sidecar: caller.outbound(), url, rate: rate() };
             loads.insert(pair, Load::start(target));
         }
         Ok(Self(loads))

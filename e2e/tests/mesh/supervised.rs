@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
-use weft_e2e::harness::{Mesh, Options, Process, StoreKind, Supervisor, ours};
+use weft_e2e::harness::{Mesh, Options, Process, StoreKind, SupervisorSocket, ours};
 
 use crate::shop::service;
 
@@ -15,7 +15,7 @@ const AWAY: &str = "STATUS=cannot join yet: ";
 #[tokio::test]
 async fn control_plane_is_ready_once_it_has_read_its_store_and_alive_until_it_ends() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let supervisor = Supervisor::listen(dir.path(), "control-plane")?;
+    let supervisor = SupervisorSocket::listen(dir.path(), "control-plane")?;
     let process = Process::start(dir.path(), "control-plane", &ours("weft-control-plane")?, |command| {
         supervisor.watch(command, SILENCE);
         command.arg("--data-dir").arg(dir.path().join("data"));
@@ -42,7 +42,7 @@ async fn proxy_is_ready_with_its_first_configuration_and_without_a_control_plane
             .map(|(flag, port)| format!("--{flag}={address}:{port}"))
             .into();
 
-        let supervisor = Supervisor::listen(mesh.dir(), "first")?;
+        let supervisor = SupervisorSocket::listen(mesh.dir(), "first")?;
         let proxy = start(mesh.dir(), "first", &["run", "--workers=1"], &flags, &supervisor, &token)?;
         let before = supervisor.hears(AWAY, SOON).await?;
         ensure!(before.iter().all(|line| line.starts_with("STATUS=")), "{before:?}");
@@ -55,7 +55,7 @@ async fn proxy_is_ready_with_its_first_configuration_and_without_a_control_plane
         supervisor.hears("STOPPING=1", SOON).await?;
 
         mesh.control_plane().kill()?;
-        let supervisor = Supervisor::listen(mesh.dir(), "second")?;
+        let supervisor = SupervisorSocket::listen(mesh.dir(), "second")?;
         let proxy = start(mesh.dir(), "second", &["run", "--workers=1"], &flags, &supervisor, &token)?;
         supervisor.hears("READY=1\n", SOON).await?;
         ensure!(proxy.end(SOON).await?.success());
@@ -70,7 +70,7 @@ async fn joiner_beside_an_envoy_is_ready_once_the_identity_is_there() {
         mesh.apply(&service("web")).await?;
         let token = mesh.token("shop/web").await?.token;
         mesh.control_plane().kill()?;
-        let supervisor = Supervisor::listen(mesh.dir(), "keep")?;
+        let supervisor = SupervisorSocket::listen(mesh.dir(), "keep")?;
         let joiner = start(mesh.dir(), "keep", &["join", "--keep"], &[], &supervisor, &token)?;
         supervisor.hears(AWAY, SOON).await?;
         let identity = mesh.dir().join("identity/identity.sds.json");
@@ -92,7 +92,7 @@ fn start(
     name: &str,
     command: &[&str],
     flags: &[String],
-    supervisor: &Supervisor,
+    supervisor: &SupervisorSocket,
     token: &str,
 ) -> anyhow::Result<Process> {
     Process::start(dir, name, &ours("weft-proxy")?, |program| {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use weft_e2e::harness::{Machine, Process, Wire, envoy_program, ours, process_tails};
+use weft_e2e::harness::{Machine, MachineNetwork, Process, envoy_program, ours, process_tails};
 
 use crate::page::{self, Block, Content, Note, Section, Step};
 use crate::shell::Shell;
@@ -39,7 +39,7 @@ async fn workloads_are_added_as_the_page_says() {
 async fn go_through(dir: &Path) -> anyhow::Result<()> {
     let page = page::readme()?;
     let section = Section::find(&page, WORKLOAD)?;
-    let mut wire = Wire::start(dir).await?;
+    let mut wire = MachineNetwork::start(dir).await?;
     let mut desks = BTreeMap::new();
     for (number, name) in (1..).zip([HERE, "beta", "gamma"]) {
         let machine = wire.machine(name).await?;
