@@ -17,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::{Inbox, Outbox};
 use super::decoder::Decoder;
-use super::encode::{self, Encoder, FieldCase};
+use super::encode::{self, Encoder};
 use super::error::Error;
 use super::framing::{BodyLength, Persistence};
 use super::head::HeadParser;
-use super::lines::HeadLimits;
+use super::options::CodecOptions;
 use super::outgoing::{Gathered, Outgoing};
 use super::response::{Asked, ResponseHead};
 use super::wire::frame;
@@ -29,19 +29,10 @@ use super::wire::frame;
 /// Announcements (status 1xx) that may come before a response.
 const ANNOUNCEMENTS: u32 = 32;
 
-/// How requests are written and responses read.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How large a head may be.
-    pub limits: HeadLimits,
-    /// How names of fields are written.
-    pub case: FieldCase,
-}
-
 /// A connection to a server.
 pub struct ClientConnection<I, B> {
     io: I,
-    options: Options,
+    options: CodecOptions,
     parser: HeadParser,
     inbox: Inbox,
     outbox: Outbox,
@@ -81,7 +72,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     /// A connection on which nothing was sent yet.
-    pub fn new(io: I, options: Options) -> Self {
+    pub fn new(io: I, options: CodecOptions) -> Self {
         Self {
             io,
             options,

@@ -17,7 +17,7 @@ use super::encode::{self, Encoder, FieldCase};
 use super::error::{Error, Malformed};
 use super::framing::{BodyLength, Persistence};
 use super::head::HeadParser;
-use super::lines::HeadLimits;
+use super::options::CodecOptions;
 use super::outgoing::{Gathered, Outgoing};
 use super::request::ParsedRequest;
 use super::wire::Wire;
@@ -37,15 +37,6 @@ pub trait RequestHandler<I> {
     fn refuse(&mut self, malformed: Malformed) -> Response<Self::Body>;
 }
 
-/// How requests are read and answers written.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How large a head may be.
-    pub limits: HeadLimits,
-    /// How names of fields are written.
-    pub case: FieldCase,
-}
-
 /// How a connection ended.
 #[derive(Debug)]
 pub enum End {
@@ -61,7 +52,7 @@ pub enum End {
 pub struct ServerConnection<I, S: RequestHandler<I>> {
     wire: Rc<RefCell<Wire<I>>>,
     service: S,
-    options: Options,
+    options: CodecOptions,
     parser: HeadParser,
     /// The answer that is being made; the memory is kept from one to the next.
     answer: Pin<Box<Option<S::Answer>>>,
@@ -122,7 +113,7 @@ where
     S: RequestHandler<I>,
 {
     /// A connection on which nothing was read yet.
-    pub fn new(io: I, service: S, options: Options) -> Self {
+    pub fn new(io: I, service: S, options: CodecOptions) -> Self {
         Self {
             wire: Rc::new(RefCell::new(Wire::new(io))),
             service,

@@ -14,7 +14,7 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::LIMITS;
 use super::serving::{Paths, options};
-use crate::{FieldCase, client, server};
+use crate::{CodecOptions, FieldCase, client, server};
 
 type Content = UnsyncBoxBody<Bytes, Infallible>;
 type Client = client::ClientConnection<DuplexStream, Content>;
@@ -54,7 +54,7 @@ async fn ask(client: &mut Client, path: &'static str, content: Content) -> Bytes
 async fn echo_through(pipe: usize) {
     let (client, server) = duplex(pipe);
     let mut server = server::ServerConnection::new(server, Paths::default(), options());
-    let mut client = Client::new(client, client::Options { limits: LIMITS, case: FieldCase::Lower });
+    let mut client = Client::new(client, CodecOptions { limits: LIMITS, case: FieldCase::Lower });
     let asked = async {
         for path in ["/collect", "/echo"] {
             // A pipe of some bytes is only interesting where there is little to go through it.

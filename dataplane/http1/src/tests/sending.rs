@@ -12,14 +12,14 @@ use http_body_util::{Full, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::LIMITS;
-use crate::client::{ClientConnection, Options};
-use crate::{Error, FieldCase};
+use crate::client::ClientConnection;
+use crate::{CodecOptions, Error, FieldCase};
 
 type Client<B = Full<Bytes>> = ClientConnection<DuplexStream, B>;
 
 fn pair<B: Body<Data = Bytes> + Unpin>() -> (Client<B>, DuplexStream) {
     let (client, server) = duplex(4096);
-    (ClientConnection::new(client, Options { limits: LIMITS, case: FieldCase::Lower }), server)
+    (ClientConnection::new(client, CodecOptions { limits: LIMITS, case: FieldCase::Lower }), server)
 }
 
 fn request(method: Method, target: &str, body: &'static str) -> Request<Full<Bytes>> {
@@ -230,7 +230,7 @@ async fn hands_over_a_tunnel_with_what_was_read_ahead() {
 #[tokio::test]
 async fn writes_names_in_title_case_where_that_is_asked_for() {
     let (client, mut server) = duplex(4096);
-    let mut client = ClientConnection::new(client, Options { limits: LIMITS, case: FieldCase::Title });
+    let mut client = ClientConnection::new(client, CodecOptions { limits: LIMITS, case: FieldCase::Title });
     let mut headers = HeaderMap::new();
     headers.insert("x-one-two", "a".parse().unwrap());
     client.send_parts(&Method::POST, &"/".parse().unwrap(), &headers, Full::new(Bytes::from_static(b"x")));
@@ -297,7 +297,7 @@ async fn half_of_a_request_is_never_ended() {
 #[tokio::test]
 async fn a_connection_is_used_again_when_the_rest_of_its_request_has_gone_out() {
     let (client, mut server) = duplex(64);
-    let mut client = Client::new(client, Options { limits: LIMITS, case: FieldCase::Lower });
+    let mut client = Client::new(client, CodecOptions { limits: LIMITS, case: FieldCase::Lower });
     client.send(Request::post("/").body(Full::new(Bytes::from_static(&[b'x'; 500]))).unwrap());
     server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     assert_eq!(poll_fn(|cx| client.poll_head(cx)).await.unwrap().status(), 200);

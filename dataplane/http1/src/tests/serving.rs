@@ -12,8 +12,8 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::LIMITS;
-use crate::server::{End, Options, ReceivedBody, RequestHandler, ServerConnection, Upgrade};
-use crate::{Error, FieldCase, Malformed};
+use crate::server::{End, ReceivedBody, RequestHandler, ServerConnection, Upgrade};
+use crate::{CodecOptions, Error, FieldCase, Malformed};
 
 /// The content of an answer: known, or that of the request.
 pub(super) enum Reply {
@@ -90,8 +90,8 @@ impl RequestHandler<DuplexStream> for Paths {
     }
 }
 
-pub(super) fn options() -> Options {
-    Options { limits: LIMITS, case: FieldCase::Lower }
+pub(super) fn options() -> CodecOptions {
+    CodecOptions { limits: LIMITS, case: FieldCase::Lower }
 }
 
 /// What a connection writes in answer to `sent`, after which the client says no more, and how it ended.

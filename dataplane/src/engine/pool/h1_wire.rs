@@ -16,8 +16,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use weft_http1::client::{ClientConnection, Options};
-use weft_http1::{Error, FieldCase, HeadLimits};
+use weft_http1::client::ClientConnection;
+use weft_http1::{CodecOptions, Error, FieldCase, HeadLimits};
 
 use super::super::body::RequestBody;
 use super::super::stream::Stream;
@@ -49,7 +49,7 @@ impl fmt::Debug for H1Wire {
 
 impl H1Wire {
     pub(super) fn new(stream: Stream) -> Rc<Self> {
-        let http = Http1Connection::new(stream, Options { limits: LIMITS, case: FieldCase::Lower });
+        let http = Http1Connection::new(stream, CodecOptions { limits: LIMITS, case: FieldCase::Lower });
         Rc::new(Self {
             http: RefCell::new(Some(http)),
             in_use: Cell::new(false),

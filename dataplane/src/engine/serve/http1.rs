@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use weft_http1::server::{self, End, ReceivedBody, ServerConnection};
-use weft_http1::{FieldCase, Malformed};
+use weft_http1::server::{End, ReceivedBody, RequestHandler, ServerConnection};
+use weft_http1::{CodecOptions, FieldCase, Malformed};
 
 use super::super::body::Incoming;
 use super::super::connection_manager;
@@ -30,7 +30,7 @@ where
     let case = if manager.http1.title_case_headers { FieldCase::Title } else { FieldCase::Lower };
     let heads = weft_http1::HeadLimits { fields: manager.limits.headers, bytes: manager.limits.header_bytes };
     let service = StreamHandler { connection, limits, answer };
-    ServerConnection::new(io, service, server::Options { limits: heads, case })
+    ServerConnection::new(io, service, CodecOptions { limits: heads, case })
 }
 
 struct StreamHandler<F> {
@@ -39,7 +39,7 @@ struct StreamHandler<F> {
     answer: F,
 }
 
-impl<F, A> server::RequestHandler<ObservedStream> for StreamHandler<F>
+impl<F, A> RequestHandler<ObservedStream> for StreamHandler<F>
 where
     F: FnMut(Request<Incoming>) -> A,
     A: Future<Output = Response<ResponseBody>>,
@@ -56,7 +56,7 @@ where
     }
 }
 
-impl<S: server::RequestHandler<ObservedStream>> Driven for ServerConnection<ObservedStream, S> {
+impl<S: RequestHandler<ObservedStream>> Driven for ServerConnection<ObservedStream, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         Self::poll(self, cx).map(|ended| match ended {
             Ok(End::Closed | End::Upgraded) => Ended::Well,
