@@ -109,7 +109,7 @@ impl Format {
     pub fn render(&self, context: &FormatContext<'_>, out: &mut String) {
         match &self.body {
             FormatBody::Text(parts) => {
-                render_parts(parts, context, if self.omit_empty { "" } else { "-" }, out)
+                render_parts(parts, context, if self.omit_empty { "" } else { "-" }, out);
             }
             FormatBody::Json(node) => {
                 node.render(context, self.omit_empty, out);

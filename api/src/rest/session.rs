@@ -28,7 +28,8 @@ pub enum SessionMode {
 /// A browser's session, whose cookie no script can read.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Session {
+#[schemars(rename = "Session")]
+pub struct BrowserSession {
     /// The page sends it along with each call, as `X-Weft-Session-Key`: the cookie alone opens nothing. Only the answer to a
     /// sign-in has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,9 +66,9 @@ impl std::fmt::Debug for SignIn {
     }
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for BrowserSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("BrowserSession").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 

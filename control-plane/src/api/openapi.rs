@@ -27,7 +27,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RequestList>();
     generator.subschema_for::<rest::RevokedProxy>();
-    generator.subschema_for::<rest::Session>();
+    generator.subschema_for::<rest::BrowserSession>();
     generator.subschema_for::<rest::SessionChange>();
     generator.subschema_for::<rest::SignIn>();
     generator.subschema_for::<rest::TokenList>();

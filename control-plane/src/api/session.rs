@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::{Extension, RequestExt as _};
-use weft_api::rest::{LoginCode, Session, SessionChange, SessionMode, SignIn};
+use weft_api::rest::{BrowserSession, LoginCode, SessionChange, SessionMode, SignIn};
 
 use super::access::{ApiCaller, source};
 use super::error::ApiError;
@@ -36,7 +36,7 @@ pub async fn sign_in(State(api): State<Api>, request: Request) -> Result<Respons
     let source = source.map(|source| source.to_string()).unwrap_or_default();
     tracing::info!(source, "a browser was signed in to the page");
     let mode = SessionMode::ReadOnly;
-    let session = Session { key: Some(started.key), mode, expires_at: after(&api, LIFE) };
+    let session = BrowserSession { key: Some(started.key), mode, expires_at: after(&api, LIFE) };
     let cookie = cookie(&api, &cookie_name, &started.cookie, LIFE.as_secs());
     Ok(with_cookie(answer(&session), cookie))
 }
@@ -56,7 +56,7 @@ pub async fn read(
     Extension(caller): Extension<ApiCaller>,
 ) -> Result<Response, ApiError> {
     let Found { mode, left, .. } = browser(caller)?;
-    Ok(answer(&Session { key: None, mode, expires_at: after(&api, left) }))
+    Ok(answer(&BrowserSession { key: None, mode, expires_at: after(&api, left) }))
 }
 
 /// `PATCH /v1/session`: reads only, or may change.
@@ -72,7 +72,7 @@ pub async fn change(
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this session has ended"));
     }
     tracing::info!(?mode, "a browser's session changes what it may do");
-    Ok(answer(&Session { key: None, mode, expires_at: after(&api, left) }))
+    Ok(answer(&BrowserSession { key: None, mode, expires_at: after(&api, left) }))
 }
 
 /// `DELETE /v1/session`: signs out.

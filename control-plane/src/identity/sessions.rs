@@ -82,7 +82,7 @@ pub struct Found {
 }
 
 #[derive(Debug)]
-struct BrowserSession {
+struct SignedIn {
     key: Print,
     operator: OperatorId,
     mode: SessionMode,
@@ -97,7 +97,7 @@ struct PendingLogin {
 
 #[derive(Debug, Default)]
 struct SessionTable {
-    sessions: HashMap<Print, BrowserSession>,
+    sessions: HashMap<Print, SignedIn>,
     codes: HashMap<Print, PendingLogin>,
 }
 
@@ -131,12 +131,8 @@ impl Sessions {
         let mut kept = self.lock();
         kept.sessions.retain(|_, session| session.began.elapsed() < LIFE);
         let displaced = make_room(&mut kept.sessions, MOST_SESSIONS, |session| session.began);
-        let session = BrowserSession {
-            key: Print::of(&key),
-            operator,
-            mode: SessionMode::ReadOnly,
-            began: Instant::now(),
-        };
+        let session =
+            SignedIn { key: Print::of(&key), operator, mode: SessionMode::ReadOnly, began: Instant::now() };
         kept.sessions.insert(Print::of(&cookie), session);
         Started { cookie, key, displaced }
     }

@@ -27,12 +27,12 @@ use crate::runtime::{EntryKind, LogService};
 
 /// One entry of either kind.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum LogEntry {
     Request(Box<HttpAccessLogEntry>),
     Connection(Box<TcpAccessLogEntry>),
 }
 
-impl Entry {
+impl LogEntry {
     /// Its bytes on the wire.
     pub(super) fn encoded_len(&self) -> usize {
         match self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::entry::Entry;
+use super::entry::LogEntry;
 use crate::runtime::LogService;
 
 /// Entries that wait for the task.
@@ -28,7 +28,7 @@ pub struct EntryReceiver(Receiver<Queued>);
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) service: Arc<LogService>,
-    pub(super) entry: Entry,
+    pub(super) entry: LogEntry,
     _room: OwnedSemaphorePermit,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn queue() -> (EntryQueue, EntryReceiver) {
 
 impl EntryQueue {
     /// Hands an entry over; false where there is no room for it.
-    pub(crate) fn offer(&self, service: &Arc<LogService>, entry: Entry) -> bool {
+    pub(crate) fn offer(&self, service: &Arc<LogService>, entry: LogEntry) -> bool {
         let Ok(bytes) = u32::try_from(entry.encoded_len()) else { return false };
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else { return false };
         self.sender.try_send(Queued { service: Arc::clone(service), entry, _room: room }).is_ok()

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use weft_api::Backoff;
 
-use super::entry::Entry;
+use super::entry::LogEntry;
 use crate::bootstrap::link::Links;
 use crate::control::ControlHandle;
 use crate::runtime::LogService;
@@ -52,7 +52,7 @@ pub(super) struct LogStream {
     not_before: Instant,
     buffer_bytes: usize,
     dropped: CounterId,
-    entries: Vec<Entry>,
+    entries: Vec<LogEntry>,
     bytes: usize,
     /// When what waits is sent.
     due: Option<Instant>,
@@ -83,7 +83,7 @@ impl LogStream {
     }
 
     /// Takes an entry; false where there is no room for it.
-    pub(super) fn add(&mut self, service: &Arc<LogService>, entry: Entry) -> bool {
+    pub(super) fn add(&mut self, service: &Arc<LogService>, entry: LogEntry) -> bool {
         if self.channel.is_none() || self.bytes >= BUFFERS * self.buffer_bytes {
             return false;
         }
@@ -158,12 +158,12 @@ impl LogStream {
     }
 }
 
-fn message(identifier: &Identifier, entries: Vec<Entry>) -> StreamAccessLogsMessage {
+fn message(identifier: &Identifier, entries: Vec<LogEntry>) -> StreamAccessLogsMessage {
     let (mut requests, mut connections) = (Vec::new(), Vec::new());
     for entry in entries {
         match entry {
-            Entry::Request(entry) => requests.push(*entry),
-            Entry::Connection(entry) => connections.push(*entry),
+            LogEntry::Request(entry) => requests.push(*entry),
+            LogEntry::Connection(entry) => connections.push(*entry),
         }
     }
     // A log has entries of one kind.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use crate::access_log_service::entry::Entry;
+use crate::access_log_service::entry::LogEntry;
 use crate::access_log_service::queue::EntryQueue;
 use crate::format::FormatContext;
 use crate::runtime::{AccessLogs, LogSink, LogTarget};
@@ -66,7 +66,7 @@ impl LogWriter {
                     self.line(sink, line.as_bytes());
                 }
                 LogTarget::Service(service) => {
-                    let taken = self.entries.offer(service, Entry::of(service, context));
+                    let taken = self.entries.offer(service, LogEntry::of(service, context));
                     let stats = &service.stats;
                     shard.inc(if taken { stats.logs_written } else { stats.logs_dropped });
                 }

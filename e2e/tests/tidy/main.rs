@@ -10,6 +10,7 @@ mod features;
 mod files;
 mod floors;
 mod layers;
+mod names;
 mod rules;
 mod source;
 

@@ -238,7 +238,7 @@ where
         TunnelEnd::Idle => limits.cut(TimedOut::Idle),
         TunnelEnd::Stopped if too_long => limits.cut(TimedOut::Duration),
         TunnelEnd::Closed | TunnelEnd::DownstreamBroke | TunnelEnd::UpstreamBroke | TunnelEnd::Stopped => {
-            stream.complete()
+            stream.complete();
         }
     }
 }
