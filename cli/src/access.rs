@@ -38,7 +38,12 @@ pub fn client(access: &Access) -> anyhow::Result<ApiClient> {
 
 /// The control plane, as what is given or found names its replicas.
 pub fn replicas(access: &Access) -> anyhow::Result<ReplicaClients> {
-    clients(&find(access)?).map(ReplicaClients::new)
+    all_of(&find(access)?)
+}
+
+/// All replicas of that control plane.
+pub fn all_of(context: &Context) -> anyhow::Result<ReplicaClients> {
+    clients(context).map(ReplicaClients::new)
 }
 
 /// A client of the first replica of that control plane.

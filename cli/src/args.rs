@@ -48,6 +48,8 @@ pub struct Access {
 pub enum Command {
     /// Run a local mesh: control plane, demo services, sidecars, load; Ctrl-C ends it
     Up(Up),
+    /// Watch the mesh: traffic, proxies, what fails; on a terminal with keys, else a line for each change
+    Top,
     /// Run an application beside its sidecar, in the mesh of a control plane
     Run(Box<Run>),
     /// Run several applications in a mesh of their own, with nothing prepared; Ctrl-C ends it

@@ -14,6 +14,7 @@ mod lines;
 mod output;
 mod replicas;
 mod run;
+mod top;
 mod up;
 
 use std::process::ExitCode;
@@ -49,6 +50,10 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
     let access = || access::replicas(&args.access);
     match args.command {
         Command::Up(up) => up::run(up).await,
+        Command::Top => {
+            let found = access::find(&args.access)?;
+            top::run(&access::all_of(&found)?.quietly(), &found.api).await
+        }
         Command::Run(run) => run::run(|| access::client(&args.access), *run).await,
         Command::Dev(dev) => dev::run(dev).await,
         Command::Login(login) => commands::login::run(&args.access, login).await,

@@ -3,6 +3,7 @@
 //! Every replica takes every change and knows what all share, so the first that answers is asked. What a replica knows
 //! alone, the proxies that are connected to it, is asked of all and put together.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
@@ -14,6 +15,8 @@ use weft_api::rest::{
 /// A client of each replica, one at least.
 pub struct ReplicaClients {
     each: Vec<ApiClient>,
+    /// What was to be warned of and is not said yet, where somebody else says it.
+    unsaid: Option<RefCell<Vec<String>>>,
 }
 
 impl ReplicaClients {
@@ -21,7 +24,24 @@ impl ReplicaClients {
     /// Without any.
     pub fn new(each: Vec<ApiClient>) -> Self {
         assert!(!each.is_empty(), "a control plane has a replica");
-        Self { each }
+        Self { each, unsaid: None }
+    }
+
+    /// The same, for whoever draws on the terminal: warnings wait for [`take_warnings`](Self::take_warnings).
+    pub fn quietly(self) -> Self {
+        Self { unsaid: Some(RefCell::default()), ..self }
+    }
+
+    /// The warnings since the last time.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.unsaid.as_ref().map(RefCell::take).unwrap_or_default()
+    }
+
+    fn warn(&self, words: String) {
+        match &self.unsaid {
+            Some(unsaid) => unsaid.borrow_mut().push(words),
+            None => eprintln!("warning: {words}"),
+        }
     }
 
     /// Asks one replica after the other until one answers.
@@ -63,7 +83,7 @@ impl ReplicaClients {
         }
         match silent {
             Some(error) if heard.is_empty() => return Err(error),
-            Some(error) => eprintln!("warning: {error}; the others answer for their proxies"),
+            Some(error) => self.warn(format!("{error}; the others answer for their proxies")),
             None => {}
         }
         Ok(heard)
@@ -73,10 +93,10 @@ impl ReplicaClients {
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         let list = self.any(async |client: &ApiClient| client.edges().await).await?;
         if list.unheard > 0 {
-            eprintln!(
-                "warning: {} control planes were not heard; their proxies' traffic is missing",
+            self.warn(format!(
+                "{} control planes were not heard; their proxies' traffic is missing",
                 list.unheard
-            );
+            ));
         }
         Ok(list)
     }
@@ -135,13 +155,13 @@ impl ReplicaClients {
             match answer {
                 Ok(other) => add(wait, other.wait.unwrap_or_default()),
                 Err(ClientError::Refused(problem)) if problem.code == CHANGED_MEANWHILE => {
-                    eprintln!(
-                        "warning: a later change came before every replica had this one: {}",
+                    self.warn(format!(
+                        "a later change came before every replica had this one: {}",
                         problem.detail
-                    );
+                    ));
                 }
                 Err(error) if is_silence(&error) => {
-                    eprintln!("warning: {error}; its proxies are not counted");
+                    self.warn(format!("{error}; its proxies are not counted"));
                 }
                 Err(error) => return Err(error),
             }

@@ -3,24 +3,22 @@
 //! ```text
 //! control plane ◀── apply shop.yaml
 //!   ├─ token, demo service, sidecar   for each workload of `mesh::WORKLOADS`
-//!   └─ live table, from the API, until Ctrl-C; then everything ends
+//!   └─ the screen of `weft top`, until Ctrl-C; then everything ends
 //! ```
 
 pub mod binaries;
 pub mod mesh;
-mod picture;
 pub mod processes;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Up;
+use crate::replicas::Replicas;
+use crate::top;
 use mesh::LocalMesh;
-use picture::Screen;
 use processes::Processes;
 
 /// Runs until Ctrl-C, SIGTERM, the end of `--duration`, or the death of the control plane; that of another part shows.
@@ -42,17 +40,13 @@ pub async fn run(args: Up) -> anyhow::Result<ExitCode> {
 }
 
 async fn live(args: &Up, processes: &mut Processes) -> anyhow::Result<()> {
-    let started = Instant::now();
+    let started = std::time::Instant::now();
     let mesh = LocalMesh::start(args, processes).await?;
-    let mut screen = Screen::new(std::io::stdout().is_terminal());
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        seconds.tick().await;
-        let fallen = processes.fallen()?;
-        screen.show(&mesh.client, &mesh.greeting, &fallen).await;
-        if args.duration.is_some_and(|duration| started.elapsed() >= duration) {
-            return Ok(());
-        }
-    }
+    let around = top::Surroundings {
+        title: mesh.title,
+        hints: mesh.hints,
+        duration: args.duration.map(|duration| duration.saturating_sub(started.elapsed())),
+    };
+    let replicas = Replicas::new(vec![mesh.client]).quietly();
+    top::show(&replicas, around, || processes.fallen()).await
 }

@@ -34,7 +34,7 @@ async fn one(replicas: &ReplicaClients, id: &str, format: OutputFormat) -> anyho
 }
 
 /// A hop in a few lines: who saw what, why, and what to look at.
-fn hop(record: &RequestRecord) -> String {
+pub fn hop(record: &RequestRecord) -> String {
     let side = match record.hop {
         Hop::Outbound => "outbound",
         Hop::Inbound => "inbound",

@@ -50,7 +50,7 @@ fn elsewhere(proxy: &ProxyStatus) -> Option<String> {
 }
 
 /// What is wrong with a proxy, the worst first; nothing of one that is well.
-fn reason(proxy: &ProxyStatus) -> Option<String> {
+pub fn reason(proxy: &ProxyStatus) -> Option<String> {
     let refused =
         proxy.types.iter().flat_map(|(name, status)| status.refused.iter().map(move |one| (name, one)));
     if let Some((name, refusal)) = refused.into_iter().next() {

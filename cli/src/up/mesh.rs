@@ -88,9 +88,17 @@ impl DemoWorkload {
 
 /// A mesh that runs.
 pub struct LocalMesh {
+<<<<<<< HEAD
     pub client: ApiClient,
     /// What to tell people above the table.
     pub greeting: Vec<String>,
+=======
+    pub client: Client,
+    /// What it is, in a line.
+    pub title: String,
+    /// What to try next.
+    pub hints: Vec<String>,
+>>>>>>> 68a9d50 (weft top: the mesh on a terminal, and the screen of weft up)
 }
 
 impl LocalMesh {
@@ -118,7 +126,7 @@ impl LocalMesh {
         if !in_sync(&client, processes, WORKLOADS.len()).await? {
             say("not all sidecars are in sync after 30 s; the table shows which");
         }
-        Ok(Self { client, greeting: greeting(envoy.is_some()) })
+        Ok(Self { client, title: title(envoy.is_some()), hints: hints() })
     }
 }
 
@@ -288,16 +296,19 @@ pub async fn in_sync(client: &ApiClient, processes: &mut Processes, sidecars: us
     }
 }
 
-fn greeting(with_envoy: bool) -> Vec<String> {
+fn title(with_envoy: bool) -> String {
     let title = if with_envoy {
-        "Weft: a local mesh, all of it mutual TLS. Ctrl-C ends it."
+        "Weft: a local mesh, all of it mutual TLS"
     } else {
-        "Weft: a local mesh, all of it mutual TLS, without Envoy (`make up` gets one). Ctrl-C ends it."
+        "Weft: a local mesh without Envoy (`make up` gets one)"
     };
+    title.to_owned()
+}
+
+fn hints() -> Vec<String> {
     let weft = std::env::args().next().unwrap_or_else(|| "weft".to_owned());
     let lines = [
-        title,
-        "Try next, in another terminal; README.md says more:",
+        "Try next, in another terminal; README.md says more. Ctrl-C ends the mesh.",
         // The same picture and more, in a browser.
         &format!("  {weft} ui"),
         // The tree of calls behind one request, as the load sends it.
