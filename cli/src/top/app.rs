@@ -165,7 +165,16 @@ impl App {
             format!("{} {} {}", end(&record.source), end(&record.destination), record.reason)
                 .contains(&self.filter)
         };
-        self.picture.failures.iter().filter(named).collect()
+        let mut failures: Vec<&FailureGroup> = self.picture.failures.iter().filter(named).collect();
+        match self.sort {
+            // The newest first would have rows change places each second.
+            SortBy::Name => failures.sort_by_key(|group| {
+                let record = &group.newest;
+                (&record.source, &record.destination, record.status, &record.reason)
+            }),
+            SortBy::Trouble | SortBy::Rate | SortBy::Latency => {}
+        }
+        failures
     }
 
     fn count(&self, pane: Pane) -> usize {

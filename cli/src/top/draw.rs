@@ -226,7 +226,7 @@ fn keys(app: &App) -> Line<'static> {
     }
     let filter = if app.filter.is_empty() { String::new() } else { format!(" ({})", app.filter) };
     let words = format!(
-        "q quit  Tab table  ↑↓ row  Enter details  s sort ({})  / filter{filter}  space pause  ? help",
+        "q quit  Tab table  Enter details  s sort ({})  / filter{filter}  p pause  ? help",
         app.sort.word()
     );
     Line::styled(words, Style::new().add_modifier(Modifier::DIM))
