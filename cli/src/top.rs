@@ -1,7 +1,7 @@
 //! `weft top`: the mesh as it is now, on a terminal; without one, a line for each change.
 //!
 //! ```text
-//! Replicas ── once a second ──▶ Picture ──▶ App (what is chosen, sorted, filtered) ──▶ draw
+//! ReplicaClients ── once a second ──▶ Picture ──▶ App (what is chosen, sorted, filtered) ──▶ draw
 //!                               keys ──────▲
 //! ```
 //!
@@ -24,7 +24,7 @@ use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::StreamExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 use app::{App, KeyOutcome};
 use picture::Picture;
 
@@ -43,7 +43,7 @@ pub struct Surroundings {
 }
 
 /// Runs until somebody ends it.
-pub async fn run(replicas: &Replicas, api: &str) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &ReplicaClients, api: &str) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let around = Surroundings { title: format!("weft top  {api}"), ..Surroundings::default() };
@@ -57,7 +57,7 @@ pub async fn run(replicas: &Replicas, api: &str) -> anyhow::Result<ExitCode> {
 
 /// Shows the mesh until a key, the end of `duration`, or an error of `fallen`, which says what of one's own has ended.
 pub async fn show(
-    replicas: &Replicas,
+    replicas: &ReplicaClients,
     around: Surroundings,
     fallen: impl FnMut() -> anyhow::Result<Vec<String>>,
 ) -> anyhow::Result<()> {
@@ -69,7 +69,7 @@ pub async fn show(
 }
 
 async fn on_terminal(
-    replicas: &Replicas,
+    replicas: &ReplicaClients,
     around: Surroundings,
     mut fallen: impl FnMut() -> anyhow::Result<Vec<String>>,
 ) -> anyhow::Result<()> {
@@ -108,7 +108,7 @@ async fn on_terminal(
 }
 
 async fn as_lines(
-    replicas: &Replicas,
+    replicas: &ReplicaClients,
     around: &Surroundings,
     mut fallen: impl FnMut() -> anyhow::Result<Vec<String>>,
 ) -> anyhow::Result<()> {
@@ -133,7 +133,7 @@ async fn as_lines(
     }
 }
 
-async fn after(pause: Duration, replicas: &Replicas) -> Picture {
+async fn after(pause: Duration, replicas: &ReplicaClients) -> Picture {
     tokio::time::sleep(pause).await;
     picture::ask(replicas).await
 }

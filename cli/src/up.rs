@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Up;
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 use crate::top;
 use mesh::LocalMesh;
 use processes::Processes;
@@ -47,6 +47,6 @@ async fn live(args: &Up, processes: &mut Processes) -> anyhow::Result<()> {
         hints: mesh.hints,
         duration: args.duration.map(|duration| duration.saturating_sub(started.elapsed())),
     };
-    let replicas = Replicas::new(vec![mesh.client]).quietly();
+    let replicas = ReplicaClients::new(vec![mesh.client]).quietly();
     top::show(&replicas, around, || processes.fallen()).await
 }

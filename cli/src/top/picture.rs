@@ -4,7 +4,7 @@ use weft_api::client::ClientError;
 use weft_api::rest::{Edge, EdgeState, ProxyStatus, Sync};
 
 use super::failure_group::{self, FailureGroup};
-use crate::replicas::Replicas;
+use crate::replicas::ReplicaClients;
 
 /// The mesh at one moment.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Picture {
 }
 
 /// Asks the API.
-pub async fn ask(replicas: &Replicas) -> Picture {
+pub async fn ask(replicas: &ReplicaClients) -> Picture {
     let (edges, proxies, requests) =
         tokio::join!(replicas.edges(), replicas.proxies(), replicas.requests(None, None));
     let mut picture = Picture { is_answered: true, ..Picture::default() };

@@ -88,17 +88,11 @@ impl DemoWorkload {
 
 /// A mesh that runs.
 pub struct LocalMesh {
-<<<<<<< HEAD
     pub client: ApiClient,
-    /// What to tell people above the table.
-    pub greeting: Vec<String>,
-=======
-    pub client: Client,
     /// What it is, in a line.
     pub title: String,
     /// What to try next.
     pub hints: Vec<String>,
->>>>>>> 68a9d50 (weft top: the mesh on a terminal, and the screen of weft up)
 }
 
 impl LocalMesh {
@@ -124,7 +118,7 @@ impl LocalMesh {
         }
         say("waiting until all sidecars have their configuration");
         if !in_sync(&client, processes, WORKLOADS.len()).await? {
-            say("not all sidecars are in sync after 30 s; the table shows which");
+            say("not all sidecars are in sync after 30 s; the screen shows which");
         }
         Ok(Self { client, title: title(envoy.is_some()), hints: hints() })
     }

@@ -1,11 +1,12 @@
 //! `weft up` and the commands beside it, as a person in two terminals uses them.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use weft_api::JoinToken;
 use weft_api::rest::{Edge, EdgeList, ProxyList, ProxyStatus, Sync};
@@ -114,6 +115,7 @@ async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
     })
     .await?;
 
+    watch_it(person).await?;
     let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/examples/canary-50.yaml");
     let applied = person.weft(&["apply", "-f", &canary.to_string_lossy(), "--wait"]).await?;
     ensure!(applied.status.success() && text(&applied).contains("6 of 6 proxies have it"), "{applied:?}");
@@ -137,6 +139,43 @@ async fn use_it(person: &Person, dir: &Path) -> anyhow::Result<()> {
     let status = person.weft(&["proxy", "status", "shop/web-v1"]).await?;
     ensure!(status.status.success() && text(&status).contains("CDS"), "{status:?}");
     Ok(())
+}
+
+/// `weft top` on a terminal of 80x24: the whole mesh, and the terminal given back on `q`.
+async fn watch_it(person: &Person) -> anyhow::Result<()> {
+    let weft = ours("weft")?;
+    let line = format!(
+        "stty rows 24 cols 80; exec {} --token-file {} top",
+        weft.display(),
+        person.token_file.display()
+    );
+    let mut script = Command::new("script");
+    script
+        .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm-256color");
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let (mut keys, mut screen) =
+        (child.stdin.take().context("stdin")?, child.stdout.take().context("stdout")?);
+    let watched = async {
+        let (mut seen, mut piece) = (String::new(), [0; 4096]);
+        // Words that stand together are drawn together; the name of a row is one word.
+        while !(seen.contains("in sync") && seen.contains("shop/payments-v1") && seen.contains("shop/web-v1"))
+        {
+            let read = screen.read(&mut piece).await?;
+            ensure!(read > 0, "it ended: {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+        keys.write_all(b"q").await?;
+        screen.read_to_string(&mut seen).await?;
+        ensure!(child.wait().await?.success(), "{seen:?}");
+        // The alternate screen is entered and left, and the cursor shown again.
+        ensure!(
+            seen.contains("\x1b[?1049h") && seen.contains("\x1b[?1049l") && seen.contains("\x1b[?25h"),
+            "{seen:?}"
+        );
+        Ok(())
+    };
+    tokio::time::timeout(STARTS, watched).await.context("the screen in time")?
 }
 
 fn goes_well(edge: &Edge) -> anyhow::Result<()> {
