@@ -122,7 +122,6 @@ pub struct EngineConfig {
 pub enum Pinning {
     /// The n-th worker runs on the n-th processor that this process may use.
     Pinned,
-    /// The kernel decides.
     Free,
 }
 
@@ -152,11 +151,8 @@ struct Bound {
 #[derive(Debug, thiserror::Error)]
 #[error("listener {name}: cannot listen on {address}: {error}; is another process using the address?")]
 pub struct BindError {
-    /// The listener's name.
     pub name: Arc<str>,
-    /// Its address.
     pub address: SocketAddr,
-    /// The kernel's answer.
     pub error: io::Error,
 }
 
