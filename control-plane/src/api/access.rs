@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
+use weft_api::LogThrottle;
 use weft_api::rest::SessionMode;
 use weft_xds::transport::buckets::{Buckets, Rate};
 
@@ -27,7 +28,6 @@ use super::state::Api;
 use crate::ca::ServerName;
 use crate::identity::operator::OperatorId;
 use crate::identity::sessions::{Found, Sessions};
-use crate::log_throttle::LogThrottle;
 use crate::source::SourceAddress;
 
 /// The page's half of a session.
