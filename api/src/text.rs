@@ -3,10 +3,13 @@
 /// Characters of a value that a message repeats.
 const SHORT: usize = 80;
 
-/// The beginning of a value that somebody gave and that a message repeats: its first 80 characters.
+/// A value that somebody gave and that a message repeats: its first 80 characters, with `…` where there are more.
 #[must_use]
 pub fn shorten(text: &str) -> String {
-    text.chars().take(SHORT).collect()
+    match text.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -16,6 +19,6 @@ mod tests {
     #[test]
     fn long_values_are_cut_between_characters() {
         assert_eq!(shorten("short"), "short");
-        assert_eq!(shorten(&"\u{fc}".repeat(100)), "\u{fc}".repeat(80));
+        assert_eq!(shorten(&"\u{fc}".repeat(100)), format!("{}…", "\u{fc}".repeat(80)));
     }
 }

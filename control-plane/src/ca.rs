@@ -84,7 +84,7 @@ pub struct IssuedLeaf {
     pub workload: WorkloadId,
     /// When it was made.
     pub issued_at: OffsetDateTime,
-    /// Its last second.
+    /// The last second in which it is valid.
     pub not_after: OffsetDateTime,
 }
 
@@ -97,7 +97,7 @@ pub struct ServerIdentity {
     pub key: PrivateKeyDer<'static>,
     /// When it was made.
     pub issued_at: OffsetDateTime,
-    /// Its last second.
+    /// The last second in which it is valid.
     pub not_after: OffsetDateTime,
 }
 
@@ -126,7 +126,7 @@ impl Authority {
         &self.settings.trust_domain
     }
 
-    /// What signs now.
+    /// The chain that signs at this moment.
     #[must_use]
     pub fn chain(&self) -> Arc<SigningChain> {
         Arc::clone(&self.chain.borrow())

@@ -14,7 +14,6 @@ use time::OffsetDateTime;
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
         Self::from_fn(SystemTime::now)

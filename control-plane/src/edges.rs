@@ -91,7 +91,6 @@ struct ProxyReports {
 }
 
 impl Moment {
-    /// Now.
     #[must_use]
     pub fn now(clock: &Clock) -> Self {
         Self { at: Instant::now(), millis: clock.unix_millis() }

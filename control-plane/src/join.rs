@@ -26,7 +26,7 @@ use weft_api::join::{
     JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse, ReturnRequest,
     ReturnResponse,
 };
-use weft_api::{Name, ServiceId, WorkloadId, names};
+use weft_api::{LogThrottle, Name, ServiceId, WorkloadId, names};
 use weft_store::{CommitError, Store, Txn};
 use weft_xds::transport::PeerIdentity;
 
@@ -41,7 +41,6 @@ use crate::clock::Clock;
 use crate::identity::instances::{Instances, Member};
 use crate::identity::revocation;
 use crate::identity::tokens::{PresentedToken, TokenError, Tokens};
-use crate::log_throttle::LogThrottle;
 use crate::presence::workloads::{Stored, WorkloadRecord, WorkloadStore};
 use crate::source::SourceAddress;
 

@@ -27,7 +27,6 @@ pub mod edges;
 pub mod identity;
 pub mod join;
 pub mod listener;
-mod log_throttle;
 pub mod metrics;
 pub mod policy;
 pub mod presence;

@@ -33,10 +33,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weft_api::{TrustDomain, WorkloadId};
+use weft_api::{LogThrottle, TrustDomain, WorkloadId};
 
 use crate::clock::Clock;
-use crate::log_throttle::LogThrottle;
 use crate::metrics::{Closed, HandshakeFailure, ListenerMetrics};
 use crate::source::SourceAddress;
 

@@ -39,13 +39,11 @@ struct ApplyLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "label values are lower case")]
 pub enum ApplyOutcome {
-    /// Written.
     committed,
     /// Nothing had to change.
     unchanged,
     /// Invalid or in conflict.
     refused,
-    /// The store failed.
     failed,
 }
 
@@ -79,7 +77,6 @@ pub enum Limit {
     EdgeHistories,
     /// Bytes that the histories of edges take.
     EdgeHistoryBytes,
-    /// Who watches edges.
     EdgeWatchers,
     /// Streams of statistics of one workload.
     MetricStreamsOfAWorkload,
@@ -99,7 +96,6 @@ pub enum Limit {
     PresenceHealth,
     /// Tokens and codes that sign nobody in, from one source.
     BadSignInsOfASource,
-    /// Sessions of browsers.
     BrowserSessions,
 }
 
@@ -248,7 +244,6 @@ impl Inner {
 }
 
 impl Metrics {
-    /// Counters at zero.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner::new()))
@@ -329,7 +324,6 @@ impl Metrics {
         self.0.listeners.of(name)
     }
 
-    /// An apply ended.
     pub fn applied(&self, outcome: ApplyOutcome) {
         self.0.applies.get_or_create(&ApplyLabel { outcome }).inc();
     }

@@ -88,7 +88,6 @@ async fn answer(
     Ok(response)
 }
 
-/// Answers one request.
 pub(crate) async fn route(
     method: &Method,
     path: &str,

@@ -60,7 +60,6 @@ pub enum ListSource {
     File(PathBuf),
 }
 
-/// The discovery stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveryStream {
     pub variant: DiscoveryVariant,
@@ -72,7 +71,6 @@ pub struct DiscoveryStream {
 pub enum DiscoveryVariant {
     /// State of the world.
     Sotw,
-    /// Incremental.
     Delta,
 }
 
@@ -85,7 +83,6 @@ pub enum GrpcTarget {
     Cluster(String),
 }
 
-/// A metrics service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsSink {
     pub target: GrpcTarget,
@@ -100,7 +97,7 @@ pub struct MetricsSink {
 /// How counters are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CounterReports {
-    /// Since the start.
+    /// Counted since the start.
     Totals,
     /// Since the last report.
     Deltas,
@@ -109,7 +106,6 @@ pub enum CounterReports {
 /// How series are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricNaming {
-    /// Envoy's dotted name.
     Full,
     /// The name without the parts that become labels.
     Labelled,

@@ -10,13 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What a breaker limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerResource {
-    /// Upstream connections.
     Connections,
     /// Requests that wait for a connection.
     Pending,
-    /// Requests in flight.
     Requests,
-    /// Retries in flight.
     Retries,
 }
 
@@ -112,7 +109,6 @@ impl Breaker {
         self.usage.slot(resource).fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Units in use.
     pub fn in_use(&self, resource: BreakerResource) -> u32 {
         self.usage.slot(resource).load(Ordering::Relaxed)
     }

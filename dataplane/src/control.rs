@@ -152,7 +152,6 @@ pub struct Control {
     world: World,
     /// Turns resources into a [`Runtime`], and keeps the parts that did not change.
     builder: RuntimeBuilder,
-    /// The worker threads.
     engine: Engine,
     /// What every worker serves by.
     runtime: Arc<Runtime>,

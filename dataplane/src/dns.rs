@@ -47,7 +47,6 @@ pub struct Lookup {
     pub name: Arc<str>,
     /// The port that its addresses get.
     pub port: u16,
-    /// Which addresses count.
     pub family: LookupFamily,
     /// Only the first address counts.
     pub logical: bool,
@@ -58,7 +57,6 @@ pub struct Lookup {
 /// What a look-up gave; no addresses when it failed and none were known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupResult {
-    /// What was asked.
     pub question: Lookup,
     /// The addresses, in order.
     pub addresses: Vec<SocketAddr>,

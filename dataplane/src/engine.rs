@@ -46,6 +46,7 @@ mod date;
 pub(crate) mod dynamic;
 mod ejection;
 mod exec;
+mod failure_log;
 mod filter_chain_match;
 mod forwarded;
 mod grpc;
@@ -56,7 +57,6 @@ pub(crate) mod limits;
 mod listen;
 pub(crate) mod local;
 mod local_reply;
-mod log_throttle;
 mod observed_stream;
 mod pool;
 mod prepare;
@@ -99,7 +99,7 @@ use crate::stats::{ShardSnapshot, StatsSnapshot};
 use access::{LogQueue, LogWriter};
 use command::{Draining, WorkerCommand};
 use connection_balance::ConnectionCounts;
-use log_throttle::LogThrottle;
+use failure_log::FailureLog;
 use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
@@ -122,7 +122,6 @@ pub struct EngineConfig {
 pub enum Pinning {
     /// The n-th worker runs on the n-th processor that this process may use.
     Pinned,
-    /// The kernel decides.
     Free,
 }
 
@@ -152,11 +151,8 @@ struct Bound {
 #[derive(Debug, thiserror::Error)]
 #[error("listener {name}: cannot listen on {address}: {error}; is another process using the address?")]
 pub struct BindError {
-    /// The listener's name.
     pub name: Arc<str>,
-    /// Its address.
     pub address: SocketAddr,
-    /// The kernel's answer.
     pub error: io::Error,
 }
 
@@ -168,7 +164,7 @@ impl Engine {
     pub fn start(config: &EngineConfig) -> io::Result<Self> {
         let count = config.workers.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
-        let (logs, log_throttle) = (LogQueue::start()?, Arc::<LogThrottle>::default());
+        let (logs, failure_log) = (LogQueue::start()?, Arc::<FailureLog>::default());
         let (queue, entries) = queue();
         let processors = match config.pinning {
             Pinning::Pinned => processors(),
@@ -181,8 +177,8 @@ impl Engine {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
             let (logs, queue) = (logs.clone(), queue.clone());
-            let (log_throttle, peers) = (log_throttle.clone(), senders.clone());
-            let worker = move || Worker::new(index, load, LogWriter::new(logs, queue), log_throttle, peers);
+            let (failure_log, peers) = (failure_log.clone(), senders.clone());
+            let worker = move || Worker::new(index, load, LogWriter::new(logs, queue), failure_log, peers);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;

@@ -101,13 +101,9 @@ impl Filter {
 pub enum Override {
     /// The filter is left out.
     Disabled,
-    /// Other policies.
     Rbac(Arc<HttpRbac>),
-    /// More mutations.
     HeaderMutation(Arc<Mutations>),
-    /// Other faults.
     Fault(Arc<FaultSettings>),
-    /// Another limit.
     LocalRateLimit(Arc<LocalRateLimit>),
     /// What pages of other origins may do.
     Cors(Arc<CorsPolicy>),

@@ -117,13 +117,11 @@ impl Identity {
         &self.serial
     }
 
-    /// Start of validity.
     #[must_use]
     pub fn not_before(&self) -> SystemTime {
         self.not_before
     }
 
-    /// End of validity.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after

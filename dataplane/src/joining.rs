@@ -78,7 +78,6 @@ pub struct PreparedJoin {
 enum JoinMethod {
     /// By the identity of an earlier join, or by a token if that is refused.
     Kept(Box<(Membership, Identity)>, Option<Box<TokenJoin>>),
-    /// By a token.
     Join(Box<TokenJoin>),
 }
 

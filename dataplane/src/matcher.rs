@@ -24,7 +24,6 @@ pub struct RequestHead<'a> {
     pub authority: &'a str,
     /// `:path`; empty for CONNECT.
     pub path: &'a str,
-    /// All other headers.
     pub headers: &'a HeaderMap,
 }
 

@@ -83,7 +83,6 @@ pub enum AttemptOutcome {
     Reset,
 }
 
-/// What was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EjectionType {
     /// `consecutive_5xx`.

@@ -65,7 +65,6 @@ pub struct PeerCertificate {
     pub fingerprint: String,
     /// When it becomes valid.
     pub not_before: SystemTime,
-    /// When it expires.
     pub not_after: SystemTime,
     /// Whether it may sign certificates; such a leaf is refused.
     pub is_ca: bool,

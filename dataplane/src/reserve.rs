@@ -40,7 +40,6 @@ impl OwnListeners {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
-    /// The kernel refuses.
     #[error("error: {flag} {address}: cannot listen there: {source}; {}", remedy(source))]
     Bind {
         /// Which flag says so.
@@ -93,7 +92,6 @@ impl Reservations {
         self.0.remove(&address);
     }
 
-    /// Lets everything go.
     pub fn release_all(&mut self) {
         self.0.clear();
     }

@@ -124,9 +124,7 @@ pub struct RouteRef {
 /// Which way headers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To the upstream.
     Request,
-    /// To the caller.
     Response,
 }
 

@@ -64,7 +64,6 @@ use crate::route::RouteConfig;
 pub struct Runtime {
     /// Which build of the configuration this is; grows by one with each swap.
     pub revision: u64,
-    /// Listeners by name.
     pub listeners: OrdMap<Arc<str>, Shared<Listener>>,
     /// Route configurations that listeners name (RDS), by name.
     pub routes: OrdMap<Arc<str>, Shared<RouteConfig>>,

@@ -19,7 +19,6 @@ const FILE: &str = "snapshot.bin";
 /// The resources that every worker served last.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ConfigSnapshot {
-    /// Without private keys.
     #[prost(message, repeated, tag = "1")]
     pub resources: Vec<SavedResource>,
     /// `node.id` that they were computed for.
@@ -40,7 +39,6 @@ pub struct SavedResource {
     /// The version that the control plane gave it.
     #[prost(string, tag = "3")]
     pub version: String,
-    /// The encoded message.
     #[prost(bytes = "bytes", tag = "4")]
     pub body: Bytes,
 }
@@ -48,7 +46,6 @@ pub struct SavedResource {
 /// Why a snapshot is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Reading failed.
     #[error("{FILE} cannot be read: {0}")]
     Io(#[from] std::io::Error),
     /// The file is of another format.

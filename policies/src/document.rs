@@ -137,7 +137,7 @@ fn read_one(value: Value, schemas: &mut Schemas) -> Result<Policy, RefusedDocume
 
 /// `KIND NAMESPACE/NAME`, as far as it is written.
 fn name_of(fields: &Map<String, Value>) -> String {
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(crate::finding::shorten);
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(weft_api::text::shorten);
     let metadata = fields.get("metadata");
     let of_metadata = |field: &str| text(metadata.and_then(|metadata| metadata.get(field)));
     match (text(fields.get("kind")), of_metadata("name")) {
@@ -177,7 +177,7 @@ fn read_kind(fields: &Map<String, Value>) -> Result<(Kind, &'static str), Findin
             let message = format!("kind {written} is not supported yet");
             return Err(Finding::new(steps!["kind"], Code::NotSupported, message));
         }
-        let message = format!("unknown kind {:?}", crate::finding::shorten(written));
+        let message = format!("unknown kind {:?}", weft_api::text::shorten(written));
         let names = Kind::ALL.map(Kind::name);
         let hint = match Kind::named(written).map(Kind::name).or_else(|| suggest(written, names)) {
             Some(name) => format!("did you mean {name}?"),
@@ -188,7 +188,7 @@ fn read_kind(fields: &Map<String, Value>) -> Result<(Kind, &'static str), Findin
     let written = word("apiVersion")?;
     let versions = kind.api_versions();
     let version = versions.iter().find(|version| **version == written).ok_or_else(|| {
-        let message = format!("unknown apiVersion {:?} of a {kind}", crate::finding::shorten(written));
+        let message = format!("unknown apiVersion {:?} of a {kind}", weft_api::text::shorten(written));
         Finding::new(steps!["apiVersion"], Code::UnknownKind, message)
             .hint(format!("use {}", versions.join(" or ")))
     })?;

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use weft_api::text::shorten;
+
 /// The stable code of a finding. Scripts match on its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
@@ -213,14 +215,6 @@ impl Finding {
 /// The name of an object that does not exist, with what that means until it does.
 pub(crate) fn missing(path: Path, what: &str, effect: &str) -> Finding {
     Finding::new(path, Code::MissingReference, format!("{what} does not exist")).hint(effect)
-}
-
-/// At most 80 characters of `text`.
-pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// Findings of one document, gathered while walking down its paths.

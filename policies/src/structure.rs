@@ -25,7 +25,7 @@ pub(crate) fn describe(value: &Value) -> String {
         Value::Null => "nothing".to_owned(),
         Value::Bool(flag) => format!("the word {flag}"),
         Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text {:?}", crate::finding::shorten(text)),
+        Value::String(text) => format!("the text {:?}", weft_api::text::shorten(text)),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a mapping".to_owned(),
     }
@@ -186,7 +186,7 @@ fn name_of_form(form: &Value) -> String {
 }
 
 fn unknown_field(name: &str, known: &Map<String, Value>, written: &Map<String, Value>, out: &mut Findings) {
-    let message = format!("unknown field {:?}", crate::finding::shorten(name));
+    let message = format!("unknown field {:?}", weft_api::text::shorten(name));
     let free = known.keys().map(String::as_str).filter(|field| !written.contains_key(*field));
     let hint = match suggest(name, free) {
         Some(field) => format!("did you mean {field}?"),
@@ -216,7 +216,7 @@ fn check_word(value: &Value, words: &[&str], out: &mut Findings) {
     match value {
         Value::String(text) if words.contains(&text.as_str()) => {}
         Value::String(text) => {
-            let message = format!("{:?} is not one of {}", crate::finding::shorten(text), words.join(", "));
+            let message = format!("{:?} is not one of {}", weft_api::text::shorten(text), words.join(", "));
             let note = out.add(Code::InvalidValue, message).value(text);
             if let Some(word) = suggest(text, words.iter().copied()) {
                 note.hint(format!("did you mean {word}?"));

@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
+use weft_api::LogThrottle;
 use weft_api::rest::SessionMode;
 use weft_xds::transport::buckets::{Buckets, Rate};
 
@@ -27,7 +28,6 @@ use super::state::Api;
 use crate::ca::ServerName;
 use crate::identity::operator::OperatorId;
 use crate::identity::sessions::{Found, Sessions};
-use crate::log_throttle::LogThrottle;
 use crate::source::SourceAddress;
 
 /// The page's half of a session.
@@ -57,7 +57,6 @@ pub struct Browsers {
 }
 
 impl Browsers {
-    /// No session yet.
     pub fn new(is_secure: bool, names: Arc<[ServerName]>) -> Self {
         let bad = Mutex::new(Buckets::new(BAD_SIGN_INS, Instant::now().into_std()));
         Self { sessions: Sessions::default(), is_secure, names, bad, said: LogThrottle::default() }
@@ -100,7 +99,7 @@ impl Browsers {
         self.bad().look(&source, Instant::now().into_std())
     }
 
-    /// A sign-in failed.
+    /// Counts a sign-in that failed against its source.
     pub fn note_bad(&self, source: Option<SourceAddress>) {
         let Some(source) = source else { return };
         // What is below nothing is not counted.

@@ -32,7 +32,6 @@ pub struct Admin {
     pub names: Arc<[ServerName]>,
 }
 
-/// The endpoints.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))

@@ -25,7 +25,6 @@ const ATTEMPTS: usize = 16;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-/// How to apply.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyQuery {

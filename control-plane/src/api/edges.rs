@@ -22,7 +22,6 @@ use crate::replicas::traffic::Traffic;
 
 /// Who may watch at the same time. Each holds a connection and is sent the whole picture every two seconds.
 pub const WATCHERS: usize = 64;
-/// Between two pictures.
 const PACE: Duration = Duration::from_secs(2);
 
 /// Which edges are wanted.
@@ -35,7 +34,7 @@ pub struct EdgesQuery {
     destination: Option<String>,
 }
 
-/// The same, read.
+/// What an [`EdgesQuery`] asks for, with its names parsed.
 #[derive(Debug)]
 struct EdgesSelection {
     by: EdgesBy,

@@ -116,7 +116,6 @@ pub fn problem_response(problem: &Problem) -> Response {
     response
 }
 
-/// No such path.
 pub async fn not_found(uri: Uri) -> ApiError {
     ApiError::missing(format!("there is no {}; /openapi.json lists what there is", uri.path()))
 }

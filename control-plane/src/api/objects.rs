@@ -26,7 +26,6 @@ use crate::reconciler::{MeshSnapshot, is_given_its_key};
 
 const PAGE: usize = 500;
 
-/// How to list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {

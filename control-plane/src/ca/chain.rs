@@ -37,7 +37,6 @@ impl Serial {
         bytes.into_iter().skip_while(|byte| *byte == 0).collect()
     }
 
-    /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,9 +60,8 @@ impl fmt::Debug for Serial {
 pub struct ValidCertificate {
     pub certificate: CertificateDer<'static>,
     pub serial: Serial,
-    /// The first second.
     pub not_before: OffsetDateTime,
-    /// The last second.
+    /// The last second in which it is valid.
     pub not_after: OffsetDateTime,
     /// SHA-256 of its `SubjectPublicKeyInfo`.
     pub spki_sha256: [u8; 32],

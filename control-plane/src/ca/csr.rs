@@ -22,7 +22,6 @@ pub struct CheckedCsr {
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsrError {
-    /// Over the limit.
     #[error("the certificate request has {0} bytes; the most is {MAX_CSR_BYTES}")]
     TooLarge(usize),
     /// Not PKCS #10.

@@ -22,7 +22,6 @@ pub enum CaError {
     /// The clock is before the issuer's first second.
     #[error("this machine's clock is before the issuer's first second, {0}; set the clock")]
     ClockBehind(OffsetDateTime),
-    /// Another mesh's store.
     #[error("the store holds the mesh {stored}, not {wanted}; correct --trust-domain or use another store")]
     OtherMesh {
         stored: TrustDomain,

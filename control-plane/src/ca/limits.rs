@@ -42,7 +42,6 @@ pub const LEAVES_OF_AN_INSTANCE: usize = 16;
 /// every other minute for a day.
 pub const LEAVES_OF_A_NAME: usize = 1024;
 
-/// Too many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many {}; try again in {} ms", limit.what(), retry_after.as_millis())]
 pub struct Limited {

@@ -29,9 +29,8 @@ pub const BACKDATE: Duration = Duration::seconds(120);
 /// From when to when a certificate holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// The first second.
     pub not_before: OffsetDateTime,
-    /// The last second.
+    /// The last second in which it is valid.
     pub not_after: OffsetDateTime,
 }
 

@@ -30,7 +30,6 @@ pub struct EdgeFlow {
 }
 
 impl EdgeFlow {
-    /// Adds another caller's.
     pub fn add(&mut self, other: &Self) {
         self.seconds = self.seconds.max(other.seconds);
         self.flown.add(&other.flown);

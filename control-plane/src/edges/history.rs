@@ -40,16 +40,15 @@ pub struct TrafficHistory {
 /// A stretch of time.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeRange {
-    /// Begins.
+    /// When it begins, in milliseconds since 1970.
     pub from: u64,
-    /// Ends.
+    /// When it ends, in milliseconds since 1970.
     pub to: u64,
 }
 
 /// What became of something that was to be kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Retained {
-    /// It is.
     Whole,
     /// It is, and older points of others are not any more.
     InPlaceOfOlder,
@@ -62,7 +61,6 @@ pub enum Retained {
 pub struct Selection {
     /// The calling service; all together without one.
     pub source: Option<ServiceId>,
-    /// The called service.
     pub destination: ServiceId,
     /// Its port; all together without one.
     pub port: Option<Name>,

@@ -34,7 +34,6 @@ impl Latencies {
         read
     }
 
-    /// Adds others.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
             *mine = mine.saturating_add(*theirs);

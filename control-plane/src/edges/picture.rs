@@ -15,7 +15,6 @@ pub enum EdgesBy {
     /// Subsets, where calls name them.
     #[default]
     Subset,
-    /// Rules of routes.
     Route,
 }
 

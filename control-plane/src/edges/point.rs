@@ -30,7 +30,6 @@ const HAS_LATENCIES: u64 = 1 << FIGURES;
 #[cfg(test)]
 pub const MOST_BYTES: usize = 10 + 2 + FIGURES * 10 + 3 + BUCKETS * 10;
 
-/// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     figures: [u64; FIGURES],

@@ -37,7 +37,6 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Without points.
     #[must_use]
     pub fn new(grain: Grain) -> Self {
         Self { grain, chunks: VecDeque::new() }

@@ -13,7 +13,6 @@ const REPORTS: u64 = 5;
 /// The steps that are shown, which are all whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Steps {
-    /// The first.
     pub first: u64,
     /// The one behind the last.
     pub end: u64,

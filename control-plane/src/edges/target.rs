@@ -17,7 +17,6 @@ use super::sample::Sample;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "StoredTarget", into = "StoredTarget")]
 pub struct EdgeTarget {
-    /// What is called.
     pub destination: Destination,
     /// `KIND/NAMESPACE/NAME/RULE`, or what stands for the rules that are counted together.
     rule: Option<Arc<str>>,

@@ -25,7 +25,6 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Totals(HashMap<ServiceId, ServiceTotals>);
 
-/// By target.
 #[derive(Debug, Default)]
 pub(super) struct ServiceTotals(HashMap<EdgeTarget, Total>);
 

@@ -56,7 +56,6 @@ pub enum NotAMember {
     /// No such leaf was issued, or it ended so long ago that it is forgotten.
     #[error("the client certificate is not one that this mesh's ledger knows; join again with a new token")]
     Unknown,
-    /// No record.
     #[error("the workload {0} was removed from the mesh; join again with a new token")]
     Removed(WorkloadId),
     /// Another instance of the same name.

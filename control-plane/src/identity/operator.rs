@@ -33,13 +33,11 @@ const TOKEN_LENGTH: usize = TOKEN_PREFIX.len() + 43;
 /// Why there is no operator token.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// The file.
     #[error(transparent)]
     File(#[from] PrivateFileError),
     /// The file holds something else.
     #[error("{0} does not hold an operator token; remove it to have a new one made")]
     Malformed(PathBuf),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -39,7 +39,6 @@ struct RevokedInstance {
     until: i64,
 }
 
-/// What was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revoked {
@@ -52,7 +51,6 @@ pub struct Revoked {
 /// Why nothing was revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum RevocationError {
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A list could not be signed.
@@ -77,7 +75,6 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Over these parts.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,

@@ -39,7 +39,6 @@ pub const MOST_CODES: usize = 16;
 pub struct Print([u8; 32]);
 
 impl Print {
-    /// Of a secret.
     #[must_use]
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
@@ -54,9 +53,9 @@ impl fmt::Debug for Print {
 
 /// The two halves of a new session, the only time that they are known.
 pub struct Started {
-    /// For the cookie.
+    /// What the cookie holds.
     pub cookie: String,
-    /// For the page.
+    /// What the page sends along with each call.
     pub key: String,
     /// Whether the oldest session had to end for it.
     pub displaced: bool,
@@ -71,7 +70,6 @@ impl fmt::Debug for Started {
 /// A session that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Names it.
     pub cookie: Print,
     /// Whose token began it.
     pub operator: OperatorId,
@@ -152,7 +150,6 @@ impl Sessions {
         self.lock().sessions.get_mut(&cookie).map(|session| session.mode = mode).is_some()
     }
 
-    /// Ends a session.
     pub fn end(&self, cookie: Print) {
         self.lock().sessions.remove(&cookie);
     }

@@ -103,18 +103,15 @@ pub enum TokenError {
     /// No such id, or not its secret: strangers learn no more.
     #[error("the join token is not valid; make a new one with `weft token create`")]
     Invalid,
-    /// Too late.
     #[error("the join token has expired; make a new one with `weft token create`")]
     Expired,
     /// Used as often as it may be.
     #[error("the join token is used up; make a new one with `weft token create`")]
     UsedUp,
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All join tokens.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     store: Arc<dyn Store>,
@@ -240,7 +237,6 @@ impl Tokens {
 }
 
 impl PresentedToken {
-    /// What it permits.
     #[must_use]
     pub fn record(&self) -> &TokenRecord {
         &self.record

@@ -15,22 +15,17 @@ use crate::presence::grants::NotGranted;
 /// A refusal, in words for the person at the other end.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinRefusal {
-    /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The certificate request.
     #[error(transparent)]
     Csr(#[from] CsrError),
-    /// The workload's name.
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// The workload's name, together with its service.
     #[error("the DNS name {0} has more than 253 bytes; use a shorter workload name")]
     NameTooLong(String),
-    /// Nothing declared.
     #[error("the request declares no workload")]
     NoWorkload,
-    /// A declaration.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),
     /// The name belongs to another service.
@@ -47,7 +42,6 @@ pub enum JoinRefusal {
          (`weft proxy revoke {0}` ends it for good)"
     )]
     Alive(WorkloadId),
-    /// Too many.
     #[error(transparent)]
     Limited(#[from] Limited),
     /// An instance has enough certificates.
@@ -62,7 +56,6 @@ pub enum JoinRefusal {
     /// Others were always faster.
     #[error("others use the same token or name at the same moment; try again")]
     Contended,
-    /// Not mTLS.
     #[error("this call needs the client certificate of a joined workload")]
     NoCertificate,
     /// The control plane's own certificate, say.
@@ -71,16 +64,12 @@ pub enum JoinRefusal {
     /// A certificate that does not count any more.
     #[error(transparent)]
     NotAMember(#[from] NotAMember),
-    /// Signing.
     #[error(transparent)]
     Authority(#[from] CaError),
-    /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),
-    /// Reading the store.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Writing the store.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }

@@ -32,9 +32,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct ConnectionLimits {
     /// In the TLS handshake, or before it.
     pub greeting: usize,
-    /// Without a certificate.
+    /// For callers without a certificate.
     pub strangers: usize,
-    /// With one.
+    /// For callers with a certificate.
     pub members: usize,
 }
 

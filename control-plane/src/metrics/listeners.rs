@@ -35,7 +35,6 @@ pub enum Closed {
     no_room,
     /// Its workload has too many others.
     too_many_of_a_workload,
-    /// Its certificate ended.
     certificate_ended,
     /// Its certificate is no longer believed.
     cut,
@@ -67,7 +66,6 @@ pub enum HandshakeFailure {
     timed_out,
     /// Another one took its place.
     made_room,
-    /// What is left.
     other,
 }
 

@@ -82,7 +82,6 @@ impl LogSnapshot {
         self.head.as_ref().map_or(0, |head| head.sequence)
     }
 
-    /// The documents.
     #[must_use]
     pub fn documents(&self) -> &Documents {
         &self.documents

@@ -193,7 +193,6 @@ impl Policies {
         }
     }
 
-    /// The log below.
     #[must_use]
     pub fn log(&self) -> &PolicyLog {
         &self.log

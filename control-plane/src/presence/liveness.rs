@@ -114,7 +114,6 @@ impl Liveness {
         std::mem::replace(&mut entry.life, LivenessState::Alive) != LivenessState::Alive
     }
 
-    /// A stream closed.
     pub fn disconnected(&mut self, now: Instant, id: &WorkloadId) {
         let Some(streams) = self.streams.get_mut(id) else { return };
         *streams -= 1;

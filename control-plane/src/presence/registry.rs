@@ -90,7 +90,6 @@ impl Registry {
         &self.records
     }
 
-    /// The joined workloads.
     pub fn joined(&self) -> impl Iterator<Item = &WorkloadRecord> {
         self.records.values().map(AsRef::as_ref)
     }

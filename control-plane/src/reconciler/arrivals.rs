@@ -12,7 +12,6 @@ const QUEUE: usize = 1024;
 /// Writes under way: a mesh that starts all at once is not written one after the other.
 const AT_ONCE: usize = 16;
 
-/// Where arrivals go.
 #[derive(Debug)]
 pub(super) struct Arrivals(mpsc::Sender<(WorkloadId, String)>);
 

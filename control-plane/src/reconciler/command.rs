@@ -13,7 +13,6 @@ use super::stream::{Connected, StreamId};
 use crate::presence::registry::{PortHealth, PresenceReport};
 use crate::presence::workloads::WorkloadRecord;
 
-/// Something that happened.
 #[derive(Debug)]
 pub enum ReconcilerCommand {
     /// The log of policies has a new head.

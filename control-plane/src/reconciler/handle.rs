@@ -45,7 +45,6 @@ impl ReconcilerHandle {
         }
     }
 
-    /// What is published.
     #[must_use]
     pub fn published(&self) -> watch::Receiver<Published> {
         self.published.clone()

@@ -93,7 +93,6 @@ pub enum Concerned {
 }
 
 impl MeshState {
-    /// An empty mesh.
     #[must_use]
     pub fn new(trust_domain: TrustDomain) -> Self {
         Self {
@@ -114,13 +113,11 @@ impl MeshState {
         }
     }
 
-    /// The policies.
     #[must_use]
     pub fn set(&self) -> &Arc<PolicySet> {
         &self.set
     }
 
-    /// The workloads.
     #[must_use]
     pub fn workloads(&self) -> &Workloads {
         &self.workloads

@@ -6,18 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weft_api::{Backoff, HostPort};
+use weft_api::HostPort;
 use weft_store::{Entry, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
+use super::telling::{LEASE_LOST, tell_under_leases};
+
 const PREFIX: &str = "replicas/";
-const LEASE: Duration = Duration::from_secs(10);
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(4);
 
 /// The other replicas, by their ids, which are new at each start.
 pub type Others = BTreeMap<String, HostPort>;
@@ -39,29 +37,18 @@ pub fn spawn_directory(
 }
 
 async fn tell(store: Arc<dyn Store>, key: String, address: HostPort) {
-    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-    loop {
-        match store.lease(LEASE).await {
-            Ok(lease) => {
-                retry.reset();
-                let reason = tell_under(&store, &lease, &key, &address).await;
-                tracing::warn!(reason, "other replicas may not ask this one for traffic");
+    let (store, key, address) = (&store, &key, &address);
+    let write = move |lease: Lease| async move {
+        let told = Txn::new().put_leased(key.clone(), address.to_string(), lease.id());
+        match store.commit(told).await {
+            Ok(_) => {
+                lease.lost().await;
+                LEASE_LOST.to_owned()
             }
-            Err(error) => tracing::debug!(%error, "the directory of replicas waits for the store"),
+            Err(error) => error.to_string(),
         }
-        tokio::time::sleep(retry.next_wait()).await;
-    }
-}
-
-async fn tell_under(store: &Arc<dyn Store>, lease: &Lease, key: &str, address: &HostPort) -> String {
-    let told = Txn::new().put_leased(key.to_owned(), address.to_string(), lease.id());
-    match store.commit(told).await {
-        Ok(_) => {
-            lease.lost().await;
-            "the lease is lost".to_owned()
-        }
-        Err(error) => error.to_string(),
-    }
+    };
+    tell_under_leases(store, "other replicas may not ask this one for traffic", write).await;
 }
 
 async fn follow(store: Arc<dyn Store>, own: String, others: watch::Sender<Others>) {

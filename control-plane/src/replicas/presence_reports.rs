@@ -18,22 +18,18 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use weft_api::{Backoff, ServiceId, Version, WorkloadId};
+use weft_api::{LogThrottle, ServiceId, Version, WorkloadId};
 use weft_policies::compile::Health;
 use weft_store::{CommitError, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
-use crate::log_throttle::LogThrottle;
+use super::telling::{LEASE_LOST, tell_under_leases};
 use crate::metrics::{Limit, Metrics};
 use crate::presence::registry::{PortHealth, PresenceReport, RemotePresence};
 use crate::reconciler::{ReconcilerCommand, ReconcilerHandle};
 
 const PREFIX: &str = "presence/";
-/// How long the others believe in a replica that says nothing.
-const LEASE: Duration = Duration::from_secs(10);
 /// What happens within this long is told at once.
 const PACE: Duration = Duration::from_secs(1);
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(4);
 /// Parts of what one replica says. Fewer than the operations of one transaction of any store.
 const PARTITIONS: u64 = 64;
 /// What a transaction needs beside its values: keys and frames of all parts.
@@ -159,36 +155,26 @@ struct ReportWriter {
 
 impl ReportWriter {
     async fn tell_for_ever(&self) {
-        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        loop {
-            match self.writer.store.lease(LEASE).await {
-                Ok(lease) => {
-                    retry.reset();
-                    let reason = self.tell_under(&lease).await;
-                    tracing::warn!(reason, "other replicas may not know which workloads are connected here");
-                }
-                Err(error) => tracing::debug!(%error, "presence waits for the store"),
-            }
-            tokio::time::sleep(retry.next_wait()).await;
-        }
+        let ignorant = "other replicas may not know which workloads are connected here";
+        tell_under_leases(&self.writer.store, ignorant, |lease| self.tell_under(lease)).await;
     }
 
     /// Tells what is here for as long as the lease lives.
-    async fn tell_under(&self, lease: &Lease) -> String {
+    async fn tell_under(&self, lease: Lease) -> String {
         let mut written: HashMap<u64, StoredReport> = HashMap::new();
         loop {
             let Some(here) = self.reconciler.local_presence().await else {
                 return "the reconciler has ended".to_owned();
             };
-            if let Err(reason) = self.writer.write(lease, &here, &mut written).await {
+            if let Err(reason) = self.writer.write(&lease, &here, &mut written).await {
                 return reason;
             }
             tokio::select! {
-                () = lease.lost() => return "the lease is lost".to_owned(),
+                () = lease.lost() => return LEASE_LOST.to_owned(),
                 () = tokio::time::sleep(PACE) => {}
             }
             tokio::select! {
-                () = lease.lost() => return "the lease is lost".to_owned(),
+                () = lease.lost() => return LEASE_LOST.to_owned(),
                 () = self.reconciler.presence_changed() => {}
             }
         }

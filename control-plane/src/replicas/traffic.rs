@@ -39,10 +39,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// What one replica asks another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum TrafficQuestion {
-    /// What flows now.
     Flows,
     /// What a selection has carried since a step.
-    Points { selection: Selection, since: u64 },
+    Points {
+        selection: Selection,
+        since: u64,
+    },
 }
 
 /// What it is answered.
@@ -56,7 +58,6 @@ struct TrafficAnswer {
 /// An answer of all replicas that were heard.
 #[derive(Clone, Debug)]
 pub struct Heard<T> {
-    /// Their figures together.
     pub all: T,
     /// Replicas that did not answer in time.
     pub unheard: usize,
@@ -81,7 +82,6 @@ impl Traffic {
         Self { edges, others, last: Arc::default() }
     }
 
-    /// What flows now.
     pub async fn flows(&self) -> Heard<Flows> {
         let mut all = self.edges.flows(Instant::now());
         let Some(others) = &self.others else { return Heard { all, unheard: 0 } };

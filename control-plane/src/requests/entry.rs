@@ -29,9 +29,9 @@ const SHORT: usize = 128;
 /// Whose report it is, and of which of its sides.
 #[derive(Debug, Clone)]
 pub struct Reporter {
-    /// By its certificate.
+    /// As its certificate says.
     pub workload: WorkloadId,
-    /// By its certificate.
+    /// As its certificate says.
     pub service: ServiceId,
     /// By the name of the log.
     pub hop: Hop,

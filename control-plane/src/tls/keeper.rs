@@ -31,7 +31,6 @@ pub struct ListenerTls {
 /// Why a listener has no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerTlsError {
-    /// No certificate.
     #[error(transparent)]
     Authority(#[from] CaError),
     /// A certificate that rustls refuses.

@@ -38,7 +38,6 @@ impl Peer {
 /// Why a certificate, though signed by the mesh, is no identity in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// Unreadable.
     #[error("the certificate is malformed")]
     Malformed,
     /// A CA's certificate.

@@ -43,7 +43,6 @@ pub struct AccessLogReceiver {
 }
 
 impl AccessLogReceiver {
-    /// Keeps what comes.
     #[must_use]
     pub fn new(
         requests: Requests,

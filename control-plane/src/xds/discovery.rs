@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tonic::Status;
 use weft_api::names::{BUNDLE_SECRET, INBOUND_LISTENER};
-use weft_api::{ResourceKind, Version, WorkloadId};
+use weft_api::{LogThrottle, ResourceKind, Version, WorkloadId};
 use weft_xds::server::SessionEvent;
 use weft_xds::transport::server::{Publisher, StreamKind, StreamSetup};
 use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
@@ -13,7 +13,6 @@ use weft_xds::transport::{Excess, NodeClaim, PeerIdentity};
 use super::client_version;
 use super::config_source;
 use super::refusals::{ClientKey, Refusals};
-use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
 use crate::reconciler::{Connected, ReconcilerCommand, ReconcilerHandle, StreamId, StreamProgress};
 

@@ -25,7 +25,6 @@ const KEPT: Duration = Duration::from_secs(5 * 60);
 /// What a refusal costs beside its words.
 const OVERHEAD: usize = 160;
 
-/// Whose refusals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKey {
     pub workload: WorkloadId,
@@ -122,7 +121,6 @@ impl Refusals {
         self.memory().count
     }
 
-    /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

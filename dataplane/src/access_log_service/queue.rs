@@ -13,14 +13,12 @@ const WAITING: usize = 1024;
 /// Their bytes.
 const WAITING_BYTES: usize = 1 << 20;
 
-/// The workers' end.
 #[derive(Debug, Clone)]
 pub(crate) struct EntryQueue {
     sender: Sender<Queued>,
     room: Arc<Semaphore>,
 }
 
-/// The task's end.
 #[derive(Debug)]
 pub struct EntryReceiver(Receiver<Queued>);
 
@@ -32,7 +30,6 @@ pub(super) struct Queued {
     _room: OwnedSemaphorePermit,
 }
 
-/// Both ends.
 pub(crate) fn queue() -> (EntryQueue, EntryReceiver) {
     let (sender, receiver) = channel(WAITING);
     (EntryQueue { sender, room: Arc::new(Semaphore::new(WAITING_BYTES)) }, EntryReceiver(receiver))

@@ -107,7 +107,6 @@ impl LogStream {
         }
     }
 
-    /// Sends what waits.
     pub(super) fn flush_all(&mut self) {
         self.send(Instant::now());
     }

@@ -14,7 +14,6 @@ pub enum LbPolicy {
         /// `active_request_bias`, 1.0 by default: how much active requests lower a weight.
         bias: f32,
     },
-    /// Any.
     Random,
 }
 

@@ -59,7 +59,6 @@ impl<K: Clone + Eq + Hash + Ord> DeadlineQueue<K> {
         self.of.get(key).copied()
     }
 
-    /// The first deadline.
     pub(super) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(until, _)| *until)
     }
@@ -69,7 +68,6 @@ impl<K: Clone + Eq + Hash + Ord> DeadlineQueue<K> {
         self.of.contains_key(key)
     }
 
-    /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.of.is_empty()
     }

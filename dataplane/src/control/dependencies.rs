@@ -125,7 +125,6 @@ impl Dependencies {
         }
     }
 
-    /// Who names it.
     pub(super) fn dependents(&self, dependency: &Dependency) -> impl Iterator<Item = &Dependent> {
         self.dependents.get(dependency).into_iter().flatten()
     }

@@ -24,9 +24,7 @@ pub enum Phase {
     PreInitializing,
     /// Some of it is there.
     Initializing,
-    /// Serving.
     Live,
-    /// Ending.
     Draining,
 }
 

@@ -32,7 +32,6 @@ pub struct Accepted<T> {
     pub ignored: Vec<String>,
     /// When it was accepted.
     pub updated: SystemTime,
-    /// Who configured it.
     pub origin: ConfigOrigin,
 }
 
@@ -109,9 +108,9 @@ pub type RefusedName = (Arc<str>, Rejection);
 /// The time of an event, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For waiting.
+    /// What waits are measured by.
     pub instant: Instant,
-    /// For people.
+    /// What people are shown.
     pub wall: SystemTime,
 }
 

@@ -164,7 +164,6 @@ impl VirtualHosts {
         ends.then_some(DependencyChange::Ended(Dependency::VirtualHosts))
     }
 
-    /// Nobody takes them.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }

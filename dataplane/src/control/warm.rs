@@ -25,7 +25,6 @@ pub(super) struct Promoted {
 #[derive(Debug, Clone)]
 pub(super) struct Unusable {
     pub(super) kind: ResourceKind,
-    /// Who configured it.
     pub(super) origin: ConfigOrigin,
     /// Its name, and why.
     pub(super) refusal: RefusedName,

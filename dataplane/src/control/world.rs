@@ -46,7 +46,6 @@ pub struct World {
     pub virtual_hosts: VirtualHosts,
     /// SDS.
     pub secrets: ChildTable<SecretPlan>,
-    /// Ids of statistics.
     pub registry: StatsRegistry,
     /// The secrets in use, shared with connections that the control thread makes itself.
     pub(super) usable: Arc<KnownSecrets>,

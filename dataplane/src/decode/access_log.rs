@@ -26,7 +26,6 @@ use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
 use crate::stats::{AccessLogStats, StatsScope};
 
-/// Envoy's defaults.
 const FLUSH: Duration = Duration::from_secs(1);
 const BUFFER: u32 = 16 * 1024;
 

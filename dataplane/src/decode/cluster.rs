@@ -61,7 +61,6 @@ type MatchedSocket = (Option<Struct>, Socket<UpstreamPlan>);
 /// Where a cluster's endpoints come from.
 #[derive(Debug, Clone)]
 pub enum EndpointSource {
-    /// The resource itself.
     Static(Arc<EndpointsPlan>),
     /// EDS.
     Eds(ResourceReference),
@@ -74,7 +73,6 @@ pub enum EndpointSource {
 /// How a DNS cluster is resolved.
 #[derive(Debug, Clone)]
 pub struct DnsPlan {
-    /// Endpoints with names.
     pub endpoints: Arc<EndpointsPlan>,
     /// Whether only the first address counts.
     pub logical: bool,

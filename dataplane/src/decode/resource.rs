@@ -17,7 +17,6 @@ use crate::rejection::{Notes, Rejection};
 use crate::route;
 use crate::stats::StatsRegistry;
 
-/// A resource, decoded.
 #[derive(Debug)]
 pub enum DecodedResource {
     /// CDS.

@@ -35,13 +35,11 @@ const REPEATS: u32 = 2;
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
-/// What is asked.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) authority: Authority,
     pub(crate) path: PathAndQuery,
-    /// All other headers.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// How long the whole call may take.
@@ -50,7 +48,6 @@ pub(crate) struct Call {
     pub(crate) largest: usize,
 }
 
-/// A whole answer.
 #[derive(Debug)]
 pub(crate) struct CallResponse {
     pub(crate) head: response::Parts,

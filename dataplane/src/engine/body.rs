@@ -1,7 +1,7 @@
 //! Request bodies on their way to a server: streamed, counted, watched for silence, kept for a retry.
 
+mod codec_body;
 mod error;
-mod incoming;
 mod progress;
 mod read_ahead;
 mod replay;
@@ -14,16 +14,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+pub(crate) use codec_body::{CodecBody, Incoming};
 pub(crate) use error::BodyError;
-pub(crate) use incoming::Incoming;
 pub(crate) use progress::{Progress, RequestInterrupted};
 pub(crate) use replay::{Replay, Replayed};
 pub(crate) use request_content::RequestContent;
 
-/// A request's body.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
-    /// Nothing.
     Empty,
     /// What is sent once.
     Once(Box<OnceBody>),

@@ -136,7 +136,6 @@ impl Deadline {
         self.of.arm(at);
     }
 
-    /// Disarms it.
     pub(crate) fn clear(&self) {
         self.of.slots.borrow_mut()[self.slot as usize].at = NEVER;
     }

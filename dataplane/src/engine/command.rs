@@ -12,16 +12,28 @@ use crate::stats::ShardSnapshot;
 /// What the control thread asks of one worker, in the order in which it is sent.
 pub(super) enum WorkerCommand {
     /// Serve by this configuration from now on.
-    Swap { runtime: Arc<Runtime>, sockets: Vec<(Arc<str>, std::net::TcpListener)>, done: oneshot::Sender<()> },
+    Swap {
+        runtime: Arc<Runtime>,
+        sockets: Vec<(Arc<str>, std::net::TcpListener)>,
+        done: oneshot::Sender<()>,
+    },
     /// A copy of all numbers.
     Stats(oneshot::Sender<ShardSnapshot>),
     /// How many connections are open.
     Connections(oneshot::Sender<usize>),
     /// A connection that another worker accepted.
-    Serve { listener: Arc<str>, tcp: std::net::TcpStream, peer: SocketAddr },
+    Serve {
+        listener: Arc<str>,
+        tcp: std::net::TcpStream,
+        peer: SocketAddr,
+    },
     /// Announce the end, stop listening after `minimum`, and wait for what is in flight until `limit`.
-    Drain { what: Draining, minimum: Duration, limit: Duration, done: oneshot::Sender<()> },
-    /// End now.
+    Drain {
+        what: Draining,
+        minimum: Duration,
+        limit: Duration,
+        done: oneshot::Sender<()>,
+    },
     Stop,
 }
 

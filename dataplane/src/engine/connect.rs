@@ -51,7 +51,6 @@ fn words(error: &io::Error) -> String {
     of_tls(error).map_or_else(|| error.to_string(), runtime::reason)
 }
 
-/// A fresh connection.
 pub(crate) struct Dialed {
     pub(crate) stream: Stream,
     /// The server's certificate, where there is TLS.

@@ -17,14 +17,12 @@ use crate::runtime::TrafficDirection;
 /// How urgently a connection should end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
-    /// Not at all.
     #[default]
     Stay,
     /// Say so with the next response (GOAWAY, `connection: close`), and wait for the peer to act on it.
     Announce,
     /// End when nothing is in flight.
     Finish,
-    /// End now.
     Cut,
 }
 
@@ -83,7 +81,6 @@ impl Facts {
     }
 }
 
-/// A downstream connection.
 #[derive(Debug)]
 pub(crate) struct DownstreamConnection {
     pub(crate) chain: Rc<ChainState>,

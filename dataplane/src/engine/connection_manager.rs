@@ -23,7 +23,6 @@ use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
 use crate::route::RouteAction;
 
-/// Answers one request.
 pub(super) async fn handle(
     connection: Rc<HttpConnection>,
     limits: Rc<RequestLimits>,

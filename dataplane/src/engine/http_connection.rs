@@ -19,7 +19,6 @@ pub(crate) struct HttpConnection {
     pub(crate) worker: Rc<Local>,
     pub(crate) clusters: Rc<Clusters>,
     pub(crate) downstream: Rc<DownstreamConnection>,
-    /// The connection manager.
     pub(crate) terminal: Rc<HttpTerminal>,
     pub(crate) protocol: CodecType,
     pub(super) in_flight: Cell<u32>,

@@ -27,7 +27,6 @@ use crate::runtime::HttpTimeouts;
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimedOut {
-    /// The route's timeout.
     Route,
     /// The retry policy's limit of one try.
     PerTry,

@@ -129,7 +129,6 @@ impl ListenerState {
         self.config.borrow().direction
     }
 
-    /// Its chains.
     pub(super) fn chains(&self) -> Vec<Rc<ChainState>> {
         self.chains.borrow().clone()
     }

@@ -13,7 +13,7 @@ use super::command::Draining;
 use super::connection::DownstreamConnections;
 use super::connection_balance::ConnectionCounts;
 use super::date::Date;
-use super::log_throttle::LogThrottle;
+use super::failure_log::FailureLog;
 use super::trust::servers::Servers;
 use crate::random;
 use crate::stats::Shard;
@@ -30,7 +30,7 @@ pub(crate) struct Local {
     pub(super) servers: Rc<Servers>,
     /// Lines of access logs.
     pub(crate) logs: LogWriter,
-    pub(crate) throttle: Arc<LogThrottle>,
+    pub(crate) throttle: Arc<FailureLog>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
     /// The `date` of responses.
@@ -47,7 +47,7 @@ impl Local {
         workers: usize,
         load: ConnectionCounts,
         logs: LogWriter,
-        throttle: Arc<LogThrottle>,
+        throttle: Arc<FailureLog>,
     ) -> Rc<Self> {
         Rc::new(Self {
             shard: Shard::default(),

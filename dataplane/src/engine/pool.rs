@@ -15,7 +15,6 @@
 //! certificate of either side expires. A connection that is dropped here while requests use it finishes them first.
 
 mod connection;
-mod content;
 mod h1;
 mod h1_wire;
 mod h2;
@@ -28,9 +27,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub(crate) use connection::UpstreamConnection;
-pub(crate) use content::Content;
 pub(crate) use upload::UploadBody;
 
+use super::body::CodecBody;
 use super::cluster_info::{BreakerOf, ClusterInfo};
 use super::connect::{ApplicationProtocol, ConnectError, Dialed, dial};
 use super::handshake::outbound_failed;
@@ -38,6 +37,7 @@ use super::local::Local;
 use crate::breaker::{BreakerResource, Permit};
 use crate::runtime::Transport;
 use h1::{H1Connections, H1Lease};
+use h1_wire::H1Body;
 use h2::{H2Connections, H2Lease, QueuedRequest};
 use place::{ConnectionPlace, Places};
 
@@ -52,6 +52,9 @@ pub(crate) struct ConnectionPool {
     failures: Cell<u64>,
     last_failure: RefCell<Option<ConnectError>>,
 }
+
+/// The content of a response.
+pub(crate) type Content = CodecBody<H1Body>;
 
 /// A connection for one request.
 #[derive(Debug)]
@@ -292,7 +295,6 @@ impl Drop for PendingRequest<'_> {
 /// Whether a pooled connection will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Any.
     Any,
     /// Only a new one: a pooled one has just failed before any byte came back.
     New,

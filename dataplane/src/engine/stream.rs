@@ -86,7 +86,6 @@ impl AsyncWrite for Rewound {
 /// Either end of a connection.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// Plaintext.
     Plain(Rewound),
     /// TLS that a client began.
     Accepted(Box<tokio_rustls::server::TlsStream<Rewound>>),

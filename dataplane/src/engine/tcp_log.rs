@@ -77,8 +77,9 @@ pub(super) fn write_http(worker: &Local, connection: &DownstreamConnection, star
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unserved<'a> {
     /// No filter chain is for it. It may be so because it is not TLS.
-    NoChain { plaintext: bool },
-    /// Its handshake failed.
+    NoChain {
+        plaintext: bool,
+    },
     Handshake(&'a str),
     /// A filter refused it.
     Refused(&'a str),

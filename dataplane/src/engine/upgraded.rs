@@ -29,7 +29,6 @@ impl DownstreamUpgrade {
         }
     }
 
-    /// Waits for it.
     pub(super) async fn stream(self) -> Result<Upgraded, BodyError> {
         match self {
             Self::Http1(upgrade) => {
@@ -44,7 +43,6 @@ impl DownstreamUpgrade {
 /// A tunnel's bytes.
 #[derive(Debug)]
 pub(super) enum Upgraded {
-    /// A whole connection.
     Connection(Stream),
     /// One stream of an HTTP/2 connection.
     Stream(TokioIo<hyper::upgrade::Upgraded>),

@@ -24,9 +24,9 @@ use super::clusters::Clusters;
 use super::command::{Draining, WorkerCommand};
 use super::connection::Urgency;
 use super::connection_balance::ConnectionCounts;
+use super::failure_log::FailureLog;
 use super::listen::ListenerState;
 use super::local::Local;
-use super::log_throttle::LogThrottle;
 use super::trust::{clients, servers};
 use crate::runtime::Runtime;
 
@@ -45,7 +45,7 @@ impl Worker {
         index: usize,
         load: ConnectionCounts,
         logs: LogWriter,
-        throttle: Arc<LogThrottle>,
+        throttle: Arc<FailureLog>,
         peers: Vec<mpsc::Sender<WorkerCommand>>,
     ) -> Rc<Self> {
         Rc::new(Self {

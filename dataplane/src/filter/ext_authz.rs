@@ -66,7 +66,6 @@ pub(super) enum WhenDisabled {
 /// What becomes of a request on which there is no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnError {
-    /// It is answered.
     Deny,
     Allow,
     /// It goes on with a header that says so.
@@ -102,7 +101,6 @@ pub(super) enum BodySettings {
     With(WithBody),
 }
 
-/// Who decides.
 #[derive(Debug)]
 pub(super) enum AuthzService {
     Http(HttpService),
@@ -172,7 +170,6 @@ pub(super) enum CheckStatus {
 /// What becomes of the heads of a request that goes on, and of its response.
 #[derive(Debug, Default)]
 pub(super) struct HeadChanges {
-    /// In their order.
     pub(super) request: Vec<RequestChange>,
     /// Headers that go behind these changes.
     pub(super) remove: Vec<HeaderName>,
@@ -198,7 +195,6 @@ pub(super) struct Denial {
 }
 
 impl Denial {
-    /// An empty one.
     pub(super) fn of(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new() }
     }

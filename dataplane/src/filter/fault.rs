@@ -45,7 +45,6 @@ pub(super) struct Delay {
     pub(super) span: Given<Duration>,
 }
 
-/// Requests are answered.
 #[derive(Debug)]
 pub(super) struct Abort {
     pub(super) share: Fraction,

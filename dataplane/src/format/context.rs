@@ -24,7 +24,6 @@ pub struct FormatContext<'a> {
     pub response_code: u16,
     /// Why the response is what it is, such as `via_upstream` or `route_not_found`.
     pub response_code_details: Option<&'a str>,
-    /// What went wrong.
     pub flags: ResponseFlags,
     /// Bytes of the request's body.
     pub bytes_received: u64,
@@ -34,15 +33,12 @@ pub struct FormatContext<'a> {
     pub start: Option<SystemTime>,
     /// How long things took from there.
     pub timing: Timing,
-    /// The caller's side.
     pub downstream: DownstreamInfo<'a>,
-    /// The endpoint's side.
     pub upstream: UpstreamInfo<'a>,
     /// Name of the route.
     pub route_name: &'a str,
     /// Name of the virtual host.
     pub virtual_host: &'a str,
-    /// This machine's name.
     pub hostname: &'a str,
     /// The text that the proxy answers by itself.
     pub local_reply_body: &'a str,
@@ -57,7 +53,6 @@ pub struct FormatContext<'a> {
 /// Times since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
-    /// To the end.
     pub total: Option<Duration>,
     /// To the last byte of the request.
     pub request: Option<Duration>,
@@ -80,9 +75,9 @@ pub struct DownstreamInfo<'a> {
     pub remote: Option<IpAddr>,
     /// Server name of the TLS handshake.
     pub server_name: Option<&'a str>,
-    /// The caller's certificate.
+    /// The caller's certificate, where it showed one.
     pub peer: Option<&'a PeerCertificate>,
-    /// The proxy's certificate.
+    /// The certificate that the proxy showed.
     pub certificate: Option<&'a PeerCertificate>,
     /// For instance `TLSv1.3`.
     pub tls_version: Option<&'a str>,
@@ -108,7 +103,7 @@ pub struct UpstreamInfo<'a> {
     pub attempts: u32,
     /// `HTTP/1.1` or `HTTP/2`.
     pub protocol: Option<&'a str>,
-    /// The endpoint's certificate.
+    /// The endpoint's certificate, where TLS is spoken.
     pub peer: Option<&'a PeerCertificate>,
     /// As for the caller's side.
     pub tls_version: Option<&'a str>,

@@ -15,13 +15,11 @@ macro_rules! flags {
 
 // In Envoy's order, which is the order of the letters in a log.
 flags! {
-    /// No healthy upstream.
     NO_HEALTHY_UPSTREAM = 0, "UH", "NoHealthyUpstream";
     /// The upstream could not be connected to.
     UPSTREAM_CONNECTION_FAILURE = 1, "UF", "UpstreamConnectionFailure";
     /// A circuit breaker is open.
     UPSTREAM_OVERFLOW = 2, "UO", "UpstreamOverflow";
-    /// No route.
     NO_ROUTE = 3, "NR", "NoRouteFound";
     /// Retries or connection attempts are used up.
     UPSTREAM_RETRY_LIMIT = 4, "URX", "UpstreamRetryLimitExceeded";

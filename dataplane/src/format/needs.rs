@@ -13,7 +13,6 @@ pub(crate) struct LogNeeds {
 }
 
 impl LogNeeds {
-    /// What both need.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             request_headers: self.request_headers || other.request_headers,

@@ -86,7 +86,6 @@ pub struct JoinOutcome {
     /// The service that the token named.
     pub service: ServiceId,
     pub workload: WorkloadId,
-    /// Key and certificate.
     pub identity: Identity,
 }
 

@@ -18,7 +18,6 @@ pub enum RouteAction {
     Forward(Box<Forward>),
     /// Answers with another place.
     Redirect(Box<Redirect>),
-    /// Answers itself.
     Direct(DirectResponse),
     /// `non_forwarding_action`: for servers that answer themselves; here an error.
     NonForwarding,
@@ -57,7 +56,6 @@ pub struct Forward {
 /// Where a request is sent.
 #[derive(Debug)]
 pub enum ClusterChoice {
-    /// One cluster.
     Named(Arc<str>),
     /// The cluster that a header names.
     Header(HeaderName),

@@ -70,7 +70,6 @@ impl HeaderOps {
         Evaluated(made.collect())
     }
 
-    /// Removes, then adds.
     pub fn apply(&self, headers: &mut HeaderMap, evaluated: Evaluated) {
         for name in &self.remove {
             headers.remove(name);

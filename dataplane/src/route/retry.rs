@@ -66,7 +66,6 @@ impl RetryOn {
         self.0 & conditions.0 != 0
     }
 
-    /// Both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -145,7 +145,6 @@ pub enum UpstreamProtocol {
     Auto,
 }
 
-/// A transport socket.
 #[derive(Debug, Clone)]
 pub enum Transport {
     /// `raw_buffer`.
@@ -169,7 +168,6 @@ impl Transport {
 pub struct TcpKeepalive {
     /// Idle time before the first probe.
     pub time: Option<Duration>,
-    /// Time between probes.
     pub interval: Option<Duration>,
     /// Probes before the connection is given up.
     pub probes: Option<u32>,
@@ -196,7 +194,6 @@ pub struct Endpoint {
     pub health: Health,
     /// 0 is the highest priority.
     pub priority: u32,
-    /// Where it runs.
     pub locality: Arc<Locality>,
     /// Index into [`Cluster::transports`], resolved from `transport_socket_matches`.
     pub transport: usize,

@@ -118,7 +118,6 @@ pub struct Router {
 /// `server_header_transformation`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ServerHeader {
-    /// Always ours.
     #[default]
     Overwrite,
     /// Ours where the upstream sent none.
@@ -158,7 +157,6 @@ impl Default for RequestIds {
 /// `forward_client_cert_details`: what happens to `x-forwarded-client-cert`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ForwardClientCert {
-    /// Remove it.
     #[default]
     Sanitize,
     /// Pass on what came over a mutual TLS connection, else remove it.
@@ -214,12 +212,10 @@ pub enum EscapedSlashes {
 /// Whether the port of `host` is removed before routing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StripPort {
-    /// Keep it.
     #[default]
     Keep,
     /// Remove it where it is the listener's own.
     Matching,
-    /// Remove any.
     Any,
 }
 
@@ -279,12 +275,10 @@ impl Default for HttpLimits {
 /// `headers_with_underscores_action`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Underscores {
-    /// Leave them.
     #[default]
     Allow,
     /// Answer 400.
     RejectRequest,
-    /// Remove such headers.
     DropHeader,
 }
 

@@ -53,7 +53,6 @@ impl Listener {
 /// `traffic_direction`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TrafficDirection {
-    /// Not said.
     #[default]
     Unspecified,
     /// Traffic to the local application.
@@ -89,7 +88,6 @@ impl Default for Inspection {
 /// What happens to a connection that says nothing until the inspection's timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInspectionTimeout {
-    /// Close it.
     Close,
     /// Choose a chain by what is known without it.
     Continue,
@@ -154,16 +152,13 @@ pub struct FilterChainMatch {
     pub direct_source_prefix_ranges: Vec<IpPrefix>,
     /// Local or external callers.
     pub source_type: SourceType,
-    /// The caller's address.
     pub source_prefix_ranges: Vec<IpPrefix>,
-    /// The caller's port.
     pub source_ports: Vec<u16>,
 }
 
 /// `transport_protocol` of a filter chain match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransportProtocol {
-    /// Plaintext.
     RawBuffer,
     /// The connection began with a ClientHello.
     Tls,
@@ -172,12 +167,11 @@ pub enum TransportProtocol {
 /// `source_type` of a filter chain match.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SourceType {
-    /// Any.
     #[default]
     Any,
     /// Loopback, or the same address on both sides.
     SameIpOrLoopback,
-    /// Everything else.
+    /// Callers that are not of this machine.
     External,
 }
 
@@ -188,7 +182,6 @@ pub struct TcpProxy {
     pub stat_prefix: Arc<str>,
     /// Where its statistics are counted.
     pub stats: TcpStats,
-    /// Where connections go.
     pub target: TcpTarget,
     /// `idle_timeout`, 1 h by default; `None` is off.
     pub idle_timeout: Option<Duration>,
@@ -203,7 +196,6 @@ pub struct TcpProxy {
 /// The clusters that a TCP proxy sends connections to.
 #[derive(Debug, Clone)]
 pub enum TcpTarget {
-    /// One cluster.
     Cluster(Arc<str>),
     /// One of several, in proportion to their weights; the sum of the weights is not zero.
     Weighted(Vec<TcpClusterWeight>),
@@ -212,7 +204,6 @@ pub enum TcpTarget {
 /// A cluster and its share.
 #[derive(Debug, Clone)]
 pub struct TcpClusterWeight {
-    /// The cluster's name.
     pub name: Arc<str>,
     /// Its share of the sum of all weights.
     pub weight: u32,

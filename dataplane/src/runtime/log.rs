@@ -17,7 +17,6 @@ pub struct AccessLogs {
 }
 
 impl AccessLogs {
-    /// These logs.
     #[must_use]
     pub fn new(logs: Vec<AccessLog>) -> Self {
         let needs = logs.iter().map(AccessLog::needs).fold(LogNeeds::default(), LogNeeds::and);
@@ -30,7 +29,6 @@ impl AccessLogs {
         self.logs.is_empty()
     }
 
-    /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, AccessLog> {
         self.logs.iter()
     }
@@ -64,12 +62,9 @@ impl AccessLog {
     }
 }
 
-/// Who is told.
 #[derive(Debug, Clone)]
 pub enum LogTarget {
-    /// A line each.
     Lines {
-        /// Where lines go.
         sink: LogSink,
         /// How a line looks.
         format: Arc<Format>,
@@ -115,8 +110,6 @@ pub enum EntryKind {
 pub enum LogSink {
     /// A file, opened for append. Lines are dropped and counted where it cannot keep up.
     File(PathBuf),
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }

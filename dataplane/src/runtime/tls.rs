@@ -61,7 +61,6 @@ impl CertifiedIdentity {
         Self::from_der(chain, &key)
     }
 
-    /// The parsed leaf.
     pub fn certificate(&self) -> &Arc<PeerCertificate> {
         &self.certificate
     }
@@ -199,7 +198,6 @@ impl DownstreamTls {
 /// `UpstreamTlsContext` with its secrets.
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamTlsSpec {
-    /// The client certificate.
     pub identity: Option<CertifiedIdentity>,
     /// What servers are checked against. Without it any certificate is accepted, as Envoy does.
     pub trust: Option<TrustSpec>,

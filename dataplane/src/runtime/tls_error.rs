@@ -7,12 +7,7 @@ use crate::peer::PeerCertificateError;
 pub enum TlsError {
     /// A certificate, key or revocation list is not what it should be.
     #[error("{what} cannot be read: {reason}")]
-    Unreadable {
-        /// Which input.
-        what: &'static str,
-        /// The parser's words.
-        reason: String,
-    },
+    Unreadable { what: &'static str, reason: String },
     /// The leaf cannot be parsed.
     #[error(transparent)]
     Certificate(#[from] PeerCertificateError),

@@ -217,7 +217,6 @@ impl PeerVerifier {
         Err(PeerRefusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
     }
 
-    /// Its revocation lists.
     pub(super) fn revocations(&self) -> &Arc<RevocationLists> {
         &self.revocations
     }

@@ -309,16 +309,13 @@ pub struct SeriesReading<'a> {
     pub family: Arc<str>,
     /// The labels, in Envoy's order.
     pub labels: Vec<(&'static str, Arc<str>)>,
-    /// The value.
     pub value: StatValue<'a>,
 }
 
 /// A value of a series.
 #[derive(Clone, Copy, Debug)]
 pub enum StatValue<'a> {
-    /// Only rises.
     Counter(u64),
-    /// Rises and falls.
     Gauge(i64),
     /// A distribution; `None` when nothing was recorded.
     Histogram(Option<&'a Histogram>),

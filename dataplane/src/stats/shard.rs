@@ -43,7 +43,6 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Adds one.
     #[inline]
     pub fn inc(&self, id: CounterId) {
         self.add(id, 1);

@@ -21,7 +21,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["listener"],
     &["tls"],
     &["ca"],
-    &["args", "clock", "log_throttle", "metrics", "private_file", "source", "store_error", "store_location"],
+    &["args", "clock", "metrics", "private_file", "source", "store_error", "store_location"],
 ];
 
 /// The floors of `dataplane/src/engine`, from the top, as its first page has them. What stands in none of them is the

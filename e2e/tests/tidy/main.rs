@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read what it checks has failed")]
 
 mod circles;
+mod comments;
 mod documents;
 mod features;
 mod files;

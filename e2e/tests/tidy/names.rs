@@ -53,11 +53,6 @@ const MORE_THAN_ONCE: &[(&str, &[&str], &str)] = &[
         &["cli", "e2e"],
         "a block of loopback addresses: the harness uses nothing of the program that it tests",
     ),
-    (
-        "LogThrottle LastLogged",
-        &["control-plane", "dataplane"],
-        "a process says a thing once a minute: the planes share no crate but the words that travel",
-    ),
 ];
 
 /// The crates in which each type stands, by the type's name.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that are made, not written.
+/// What is made, not written. In a second working tree of one repository `.git` is a file.
 const MADE: [&str; 6] = [".git", ".tools", ".venv", "target", "weft-data", "node_modules"];
 
 pub struct SourceFile {
@@ -35,10 +35,11 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<SourceFile>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if MADE.contains(&entry.file_name().to_string_lossy().as_ref()) {
+            continue;
+        }
         if kind.is_dir() {
-            if !MADE.contains(&entry.file_name().to_string_lossy().as_ref()) {
-                walk(root, &path, found);
-            }
+            walk(root, &path, found);
         } else if kind.is_file()
             && let Ok(text) = fs::read_to_string(&path)
         {

@@ -21,12 +21,10 @@ pub struct DocumentChange {
 }
 
 impl DocumentChange {
-    /// Puts a document.
     pub fn put(key: impl Into<Arc<str>>, document: impl Into<Bytes>) -> Self {
         Self { key: key.into(), document: Some(document.into()) }
     }
 
-    /// Deletes a document.
     pub fn delete(key: impl Into<Arc<str>>) -> Self {
         Self { key: key.into(), document: None }
     }

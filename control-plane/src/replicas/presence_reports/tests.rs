@@ -98,7 +98,7 @@ impl Store for Narrow {
 #[tokio::test]
 async fn mesh_that_is_larger_than_a_transaction_is_told_whole() {
     let store: Arc<dyn Store> = Arc::new(Narrow(weft_store::open(Location::Memory).await.unwrap()));
-    let lease = store.lease(LEASE).await.unwrap();
+    let lease = store.lease(Duration::from_secs(10)).await.unwrap();
     let left_out = LogThrottle::default();
     let writer =
         Writer { store: Arc::clone(&store), replica: "r1".to_owned(), metrics: Metrics::new(), left_out };

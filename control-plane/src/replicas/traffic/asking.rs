@@ -16,11 +16,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use weft_api::{HostPort, SpiffeId};
+use weft_api::{HostPort, LogThrottle, SpiffeId};
 
 use super::{PATH, REPLICA, TrafficAnswer, TrafficQuestion};
 use crate::ca::Authority;
-use crate::log_throttle::LogThrottle;
 use crate::replicas::directory::Others;
 use crate::tls::{identify, provider};
 

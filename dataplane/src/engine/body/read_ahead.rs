@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::codec_body::Incoming;
 use super::error::BodyError;
-use super::incoming::Incoming;
 use super::progress::Progress;
 
 /// Pieces that are smaller than this are put together: each would cost more than its bytes, and hold the whole buffer

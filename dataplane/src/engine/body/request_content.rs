@@ -6,12 +6,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::codec_body::Incoming;
 use super::error::BodyError;
-use super::incoming::Incoming;
 use super::progress::Progress;
 use super::read_ahead::ReadAhead;
 
-/// A request's content.
 #[derive(Debug)]
 pub(crate) enum RequestContent {
     /// As it comes from the caller.
@@ -26,7 +25,6 @@ impl From<Bytes> for RequestContent {
     }
 }
 
-/// None.
 impl Default for RequestContent {
     fn default() -> Self {
         Self::ReadAhead(Box::default())
@@ -70,7 +68,6 @@ impl RequestContent {
         ahead.into_iter().flat_map(|ahead| ahead.pieces())
     }
 
-    /// Whether nothing follows.
     #[inline]
     pub(crate) fn is_end_stream(&self) -> bool {
         match self {

@@ -68,11 +68,9 @@ pub(crate) struct H1Lease {
 /// What becomes of a connection after its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeaseEnd {
-    /// Closed now.
     BrokenOff,
     /// Closed when all of the request was sent.
     Closing,
-    /// In the pool.
     Kept,
 }
 
@@ -145,7 +143,6 @@ impl H1Connections {
         Rc::new(Self { idle: RefCell::default(), places: places.clone(), retired: Cell::new(false) })
     }
 
-    /// One that waits.
     pub(super) async fn lease(self: &Rc<Self>) -> Option<H1Lease> {
         while let Some(idle) = self.take_idle() {
             if let Some(lease) = idle.check(self).await {

@@ -10,12 +10,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use weft_http1::client::ClientConnection;
 use weft_http1::{CodecOptions, Error, FieldCase, HeadLimits};
 
@@ -205,28 +206,34 @@ impl H1Body {
             self.state = ReadingState::Ended;
         }
     }
+}
+
+impl Body for H1Body {
+    type Data = Bytes;
+    type Error = Error;
 
     #[inline]
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = match &self.state {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let polled = match &this.state {
             ReadingState::Reading(wire) => wire.poll_frame(cx),
             ReadingState::Ended => return Poll::Ready(None),
             ReadingState::Broken => return Poll::Ready(Some(Err(Error::Gone))),
         };
         match &polled {
-            Poll::Ready(Some(Err(_))) => self.state = ReadingState::Broken,
-            Poll::Ready(Some(Ok(_)) | None) => self.look_for_the_end(),
+            Poll::Ready(Some(Err(_))) => this.state = ReadingState::Broken,
+            Poll::Ready(Some(Ok(_)) | None) => this.look_for_the_end(),
             Poll::Pending => {}
         }
         polled
     }
 
     #[inline]
-    pub(super) fn is_end_stream(&self) -> bool {
+    fn is_end_stream(&self) -> bool {
         matches!(self.state, ReadingState::Ended)
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         let length = match &self.state {
             ReadingState::Reading(wire) => wire.http.borrow().as_ref().and_then(Http1Connection::remaining),
             ReadingState::Ended => Some(0),

@@ -16,7 +16,6 @@ use crate::format::ResponseFlags;
 /// Why a try brought no response.
 #[derive(Debug)]
 pub(super) enum AttemptError {
-    /// No connection.
     Connect(ConnectError),
     /// Nothing came on the connection.
     Reset(Reset),

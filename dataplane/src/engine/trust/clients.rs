@@ -4,8 +4,8 @@ use std::rc::{Rc, Weak};
 
 use super::super::chain::{ChainState, TerminalState};
 use super::super::connection::{DownstreamConnection, Urgency};
+use super::super::failure_log::FailureLog;
 use super::super::local::Local;
-use super::super::log_throttle::LogThrottle;
 use super::GRACE;
 use crate::peer::PeerCertificate;
 use crate::runtime::{RevocationListSet, TrustChange};
@@ -48,7 +48,7 @@ fn refusal(chain: &ChainState, peer: &PeerCertificate) -> Option<String> {
 
 /// Says whose connections end, and why.
 pub(in super::super) fn note(
-    throttle: &LogThrottle,
+    throttle: &FailureLog,
     connection: &DownstreamConnection,
     peer: &PeerCertificate,
     reason: &str,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use imbl::ordmap::DiffItem;
 
 use super::super::connect::Dialed;
-use super::super::log_throttle::LogThrottle;
+use super::super::failure_log::FailureLog;
 use crate::peer::PeerCertificate;
 use crate::runtime::{RevocationListSet, Runtime, Transport, UpstreamTls};
 
@@ -47,7 +47,7 @@ impl Trusted {
         Poll::Pending
     }
 
-    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &RevocationListSet, throttle: &LogThrottle) {
+    fn check(&self, newest: Option<Arc<UpstreamTls>>, lists: &RevocationListSet, throttle: &FailureLog) {
         if self.refused.get() {
             return;
         }
@@ -96,7 +96,7 @@ impl Servers {
     /// Holds a new connection, where its server has a certificate. What changed while the handshake ran counts.
     pub(in super::super) fn hold(
         self: &Rc<Self>,
-        throttle: &LogThrottle,
+        throttle: &FailureLog,
         cluster: &Arc<str>,
         dialed: &Dialed,
     ) -> Option<Rc<Trusted>> {
@@ -122,7 +122,7 @@ impl Servers {
 
     /// Looks at all of them again, after a cluster's contexts changed. One whose context says the same as before costs a
     /// comparison.
-    pub(in super::super) fn check(&self, throttle: &LogThrottle, lists: &RevocationListSet) {
+    pub(in super::super) fn check(&self, throttle: &FailureLog, lists: &RevocationListSet) {
         let all: Vec<Rc<Trusted>> = self.live.borrow().values().filter_map(Weak::upgrade).collect();
         for trusted in all {
             let newest = self.newest(&trusted.cluster, &trusted.tls.borrow());

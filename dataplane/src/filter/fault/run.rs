@@ -65,7 +65,6 @@ pub(in super::super) struct Injection<'a> {
 }
 
 impl Injection<'_> {
-    /// Waits, and answers.
     pub(in super::super) async fn run(self, request: &mut Request<'_>) -> Flow {
         let worker = request.stream.connection.worker.clone();
         if let Some(span) = self.delay {

@@ -1,25 +1,30 @@
-//! A response's content as it comes from a server.
+//! The content of a message as it comes from a peer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::super::body::BodyError;
-use super::h1_wire::H1Body;
+use super::super::observed_stream::ObservedStream;
+use super::error::BodyError;
 
-/// What a server sends after a response's head.
+/// What a peer sends after a message's head.
 #[derive(Debug)]
-pub(crate) enum Content {
-    /// Read from the server's connection when it is asked for.
-    Http1(H1Body),
-    /// A stream's.
-    Http2(Incoming),
+pub(crate) enum CodecBody<H> {
+    /// Read from the peer's connection when it is asked for.
+    Http1(H),
+    /// A stream of HTTP/2.
+    Http2(hyper::body::Incoming),
 }
 
-impl Body for Content {
+/// The content of a request.
+pub(crate) type Incoming = CodecBody<weft_http1::server::ReceivedBody<ObservedStream>>;
+
+impl<H> Body for CodecBody<H>
+where
+    H: Body<Data = Bytes, Error = weft_http1::Error> + Unpin,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -29,7 +34,7 @@ impl Body for Content {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http1),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http2),
         }
     }
