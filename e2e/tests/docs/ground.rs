@@ -17,6 +17,7 @@ pub const GRPC: &str = "docs/tasks/grpc.md";
 pub const BACKUP: &str = "docs/tasks/backup.md";
 pub const AUTHORIZATION: &str = "docs/tasks/authorization.md";
 pub const SCRAPE: &str = "docs/tasks/scrape.md";
+pub const ROTATION: &str = "docs/tasks/rotation.md";
 pub const TROUBLESHOOTING: &str = "docs/tasks/troubleshooting.md";
 const ENDS: Duration = Duration::from_secs(60);
 
@@ -26,14 +27,18 @@ async fn tutorial_goes_as_it_says() {
 }
 
 #[tokio::test]
-async fn tasks_from_nothing_go_as_they_say() {
+async fn grpc_goes_as_it_says() {
     on_a_machine(&[GRPC], Beside::Nothing).await;
+}
+
+#[tokio::test]
+async fn backup_goes_as_it_says() {
     on_a_machine(&[BACKUP], Beside::Nothing).await;
 }
 
 #[tokio::test]
 async fn tasks_in_the_local_mesh_go_as_they_say() {
-    on_a_machine(&[AUTHORIZATION, SCRAPE, TROUBLESHOOTING], Beside::LocalMesh).await;
+    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING], Beside::LocalMesh).await;
 }
 
 /// What runs on the machine when the pages begin.

@@ -26,7 +26,7 @@ const README: &str = "README.md";
 /// Sections of README.md with something to do, each gone through by a test here.
 const OF_README: [&str; 3] = ["Two commands", local::TOUR, local::WRITING];
 /// Pages that a test here goes through, from the first block to the last.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     containers::PAGE,
     machines::PAGE,
     ground::TUTORIAL,
@@ -34,10 +34,12 @@ const PAGES: [&str; 8] = [
     ground::BACKUP,
     ground::AUTHORIZATION,
     ground::SCRAPE,
+    ground::ROTATION,
     ground::TROUBLESHOOTING,
 ];
 /// Pages whose commands other tests run, by their names there.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("docs/observe.md", "e2e/tests/mesh/numbers.rs asks for all of it"),
     ("docs/envoy.md", "e2e/tests/mesh/existing_envoy.rs goes through it"),
     (
         "docs/operate.md",

@@ -24,12 +24,7 @@ fn commands_that_are_not_run_are_written_as_programs_take_them() {
 
 fn not_run(path: &str, elsewhere: bool) -> Vec<(usize, String)> {
     if elsewhere {
-        let text = std::fs::read_to_string(root().join(path)).expect("a page");
-        let joined = text.replace("\\\n", " ");
-        let lines = joined.lines().enumerate().map(|(index, line)| (index + 1, line.trim().to_owned()));
-        return lines
-            .filter(|(_, line)| PROGRAMS.contains(&line.split(' ').next().unwrap_or_default()))
-            .collect();
+        return shown(&std::fs::read_to_string(root().join(path)).expect("a page"));
     }
     let page = Page::read(path).unwrap_or_else(|error| panic!("{error:#}"));
     let blocks = page.blocks().filter(|block| matches!(block.note, Some(Note::NotRun(_))));
@@ -40,12 +35,30 @@ fn not_run(path: &str, elsewhere: bool) -> Vec<(usize, String)> {
     steps.map(|step| (step.at.line, step.command.replace("\\\n", " "))).collect()
 }
 
+/// Lines with one of our programs at their beginning, in blocks that are indented or fenced.
+fn shown(text: &str) -> Vec<(usize, String)> {
+    let (mut is_fenced, mut found) = (false, Vec::new());
+    let joined = text.replace("\\\n", " ");
+    for (index, line) in joined.lines().enumerate() {
+        is_fenced ^= line.starts_with("```");
+        let command = if is_fenced { Some(line) } else { line.strip_prefix("    ") };
+        let command = command.map(|command| command.strip_prefix("$ ").unwrap_or(command).trim());
+        found
+            .extend(command.filter(|command| begins(command)).map(|command| (index + 1, command.to_owned())));
+    }
+    found
+}
+
+/// What a program prints begins with its name too, and a colon.
+fn begins(command: &str) -> bool {
+    PROGRAMS.contains(&command.split(' ').next().unwrap_or_default())
+}
+
 fn flaws(command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let mut found = Vec::new();
     for (at, word) in words.iter().enumerate() {
         let Some(program) = PROGRAMS.iter().find(|program| *program == word) else { continue };
-        // A word before it makes it an argument, as in `docker compose run … weft`.
         let reference =
             std::fs::read_to_string(root().join(format!("docs/reference/{program}.md"))).unwrap_or_default();
         let arguments =
