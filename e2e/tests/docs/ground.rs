@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
-use weft_e2e::harness::{Process, Wire, envoy_program, ours, process_tails};
+use weft_e2e::harness::{MachineNetwork, Process, envoy_program, ours, process_tails};
 
 use crate::follow;
 use crate::page::{Page, root};
@@ -56,7 +56,7 @@ async fn on_a_machine(pages: &[&str], beside: Beside) {
 }
 
 async fn go_through(dir: &Path, pages: &[&str], beside: Beside) -> anyhow::Result<()> {
-    let mut wire = Wire::start(dir).await?;
+    let mut wire = MachineNetwork::start(dir).await?;
     let machine = wire.machine("alpha").await?;
     let clone = dir.join("weft");
     std::fs::create_dir(&clone)?;

@@ -37,14 +37,8 @@ async fn workloads_are_added_as_the_page_says() {
 }
 
 async fn go_through(dir: &Path) -> anyhow::Result<()> {
-<<<<<<< HEAD:e2e/tests/readme/machines.rs
-    let page = page::readme()?;
-    let section = Section::find(&page, WORKLOAD)?;
-    let mut wire = MachineNetwork::start(dir).await?;
-=======
     let page = Page::read(PAGE)?;
-    let mut wire = Wire::start(dir).await?;
->>>>>>> 9f1257d (Make a site of docs/: tutorial, tasks, generated reference):e2e/tests/docs/machines.rs
+    let mut wire = MachineNetwork::start(dir).await?;
     let mut desks = BTreeMap::new();
     for (number, name) in (1..).zip([HERE, "beta", "gamma"]) {
         let machine = wire.machine(name).await?;
