@@ -13,7 +13,7 @@ ifneq ($(TOOLCHAIN),)
 export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 
-.PHONY: help up build test soak check page page-test compose packages packages-test bench clean
+.PHONY: help up build test soak check docs page page-test compose packages packages-test bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -44,6 +44,10 @@ check: ## format, lints, documentation, dependencies, tidiness; what CI runs fir
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --profile $(PROFILE) --workspace --no-deps
 	@scripts/deny
 	cargo test --locked --quiet --profile $(PROFILE) --workspace --test tidy
+
+docs: ## make the site of docs/ into target/docs, and check its links
+	@scripts/install build docs
+	@scripts/docs
 
 page: ## make the page's bundle, which is committed, from control-plane/ui
 	@scripts/install page

@@ -73,7 +73,10 @@ pub enum Command {
     /// A link to the page that shows the mesh; it signs one browser in, within a minute
     Ui(Ui),
     /// Write a completion script
-    Completion { shell: clap_complete::Shell },
+    Completion {
+        /// For this shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How results are printed.
@@ -100,6 +103,7 @@ pub struct Up {
 
 #[derive(Debug, ClapArgs)]
 pub struct Dev {
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
     /// Each application: NAME:PORT[/PROTOCOL] COMMAND ARG…, and `--` before the next. PROTOCOL is HTTP (the default),
@@ -135,9 +139,15 @@ pub enum ContextCommand {
     /// List contexts, without their tokens
     List(ListArgs),
     /// Use that one from now on
-    Use { name: ContextName },
+    Use {
+        /// As `weft context list` shows it
+        name: ContextName,
+    },
     /// Forget one, and its token with it
-    Remove { name: ContextName },
+    Remove {
+        /// As `weft context list` shows it
+        name: ContextName,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -154,6 +164,7 @@ pub struct Apply {
     /// Return when every connected proxy concerned has the change
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -162,10 +173,12 @@ pub struct Apply {
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
     pub kind: String,
+    /// One object, which is shown whole; all of the kind without it
     pub name: Option<String>,
     /// Namespace; all for a list, `default` for one object
     #[arg(short, long, env = "WEFT_NAMESPACE")]
     pub namespace: Option<String>,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -184,6 +197,7 @@ pub struct Explain {
     /// Only calls to this service
     #[arg(requires = "recent")]
     pub to: Option<String>,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -192,9 +206,12 @@ pub struct Explain {
 pub struct Delete {
     /// Kind: singular, plural or short name
     pub kind: Kind,
+    /// Its name
     pub name: String,
+    /// Its namespace
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: String,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -239,17 +256,20 @@ pub struct TokenCreate {
     /// Joiners may say that no proxy stands beside them: peers then reach them in plain text
     #[arg(long)]
     pub allow_no_proxy: bool,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct TokenRevoke {
+    /// As `weft token list` shows it
     pub id: String,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -278,6 +298,7 @@ pub enum ProxyCommand {
 pub struct ProxyStatusArgs {
     /// NAMESPACE/WORKLOAD
     pub id: String,
+    /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

@@ -16,7 +16,7 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         "proxies" | "proxy" => return super::proxy::list(replicas, ListArgs { output: args.output }).await,
         _ => {}
     }
-    let kind: Kind = args.kind.parse()?;
+    let kind: Kind = args.kind.parse().map_err(|error| anyhow::anyhow!("{error}; and edges, proxies"))?;
     if let Some(name) = &args.name {
         let namespace = args.namespace.as_deref().unwrap_or("default");
         let read = async |client: &ApiClient| client.object(kind.plural(), namespace, name).await;

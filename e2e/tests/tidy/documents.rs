@@ -87,15 +87,71 @@ fn make_targets_in_the_documentation_exist() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let link = Regex::new(r"\]\(([^)#:]+)(#[^)]*)?\)").unwrap();
+    let link = Regex::new(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)").unwrap();
     let mut found = Vec::new();
-    for file in markdown() {
-        let folder = source::root().join(&file.path).parent().unwrap().to_owned();
-        for target in link.captures_iter(&file.text).map(|link| link.get(1).unwrap().as_str()) {
-            if !folder.join(target).exists() {
-                found.push(format!("{}: {target}", file.path));
-            }
-        }
+    for page in markdown() {
+        let links =
+            link.captures_iter(&page.text).filter(|link| !link[1].is_empty() || link.get(2).is_some());
+        found.extend(
+            links.filter_map(|link| dead(&page.path, &link[1], link.get(2).map(|anchor| anchor.as_str()))),
+        );
     }
     nothing_in(&found, "dead links:");
+}
+
+/// Why a link leads nowhere. Those of a page of the site stay within it: the site is built of `docs` alone.
+fn dead(page: &str, target: &str, anchor: Option<&str>) -> Option<String> {
+    let own = source::root().join(page);
+    let file = if target.is_empty() { own } else { own.parent().unwrap().join(target) };
+    let Ok(file) = file.canonicalize() else { return Some(format!("{page}: {target}")) };
+    if page.starts_with("docs/") && !file.starts_with(source::root().join("docs").canonicalize().unwrap()) {
+        return Some(format!("{page}: {target} is outside docs, and not on the site"));
+    }
+    let anchor = anchor?;
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let is_there = anchors(&text).any(|known| known == anchor);
+    (!is_there).then(|| format!("{page}: {target} has no heading #{anchor}"))
+}
+
+/// The anchors of a page's headings, as mdBook and most others make them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let heading = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    heading.map(|heading| {
+        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " _-".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
+}
+
+#[test]
+fn every_page_of_the_site_is_in_its_summary() {
+    let summary = std::fs::read_to_string(source::root().join("docs/SUMMARY.md")).unwrap();
+    let mut found = Vec::new();
+    for page in markdown() {
+        if let Some(path) = page.path.strip_prefix("docs/")
+            && path != "SUMMARY.md"
+            && !summary.contains(&format!("]({path})"))
+        {
+            found.push(page.path);
+        }
+    }
+    nothing_in(&found, "docs/SUMMARY.md does not name:");
+}
+
+/// Rows and claims with figures stand in BENCHMARKS.md word for word, so that they are of a run that was made.
+#[test]
+fn figures_of_what_it_costs_are_measured() {
+    let measured = std::fs::read_to_string(source::root().join("BENCHMARKS.md")).unwrap();
+    let page = std::fs::read_to_string(source::root().join("docs/costs.md")).unwrap();
+    let figures = page.lines().filter(|line| line.starts_with('|') || line.starts_with("- CPU"));
+    let (mut found, mut rows) = (Vec::new(), 0);
+    for line in figures.filter(|line| line.contains(|c: char| c.is_ascii_digit())) {
+        rows += 1;
+        if !measured.lines().any(|known| known == line) {
+            found.push(line.to_owned());
+        }
+    }
+    assert!(rows > 10, "only {rows} rows of figures in docs/costs.md");
+    nothing_in(&found, "docs/costs.md says what BENCHMARKS.md does not:");
 }

@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for Kind {
 
 /// A word that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kind {0:?}")]
+#[error("unknown kind {0:?}: there are {names}", names = Kind::ALL.map(Kind::plural).join(", "))]
 pub struct UnknownKind(pub String);
 
 #[cfg(test)]

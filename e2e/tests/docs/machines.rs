@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{Machine, MachineNetwork, Process, envoy_program, ours, process_tails};
 
-use crate::page::{self, Block, Content, Note, Section, Step};
+use crate::page::{At, Block, Content, Note, Page, Step};
 use crate::shell::Shell;
 use crate::{follow_block, take};
 
-pub const WORKLOAD: &str = "Add a workload";
+pub const PAGE: &str = "docs/tasks/machines.md";
 
 /// Commands that run on, in a terminal of their own.
 const RUN_ON: [&str; 3] = ["weft-control-plane", "weft-proxy run", "envoy"];
@@ -31,14 +31,13 @@ struct Desk {
 
 #[tokio::test]
 async fn workloads_are_added_as_the_page_says() {
-    let dir = tempfile::Builder::new().prefix("weft-readme-").tempdir().expect("a directory");
+    let dir = tempfile::Builder::new().prefix("weft-docs-").tempdir().expect("a directory");
     let gone = go_through(dir.path()).await;
     gone.unwrap_or_else(|error| panic!("{error:#}\n{}", process_tails(dir.path())));
 }
 
 async fn go_through(dir: &Path) -> anyhow::Result<()> {
-    let page = page::readme()?;
-    let section = Section::find(&page, WORKLOAD)?;
+    let page = Page::read(PAGE)?;
     let mut wire = MachineNetwork::start(dir).await?;
     let mut desks = BTreeMap::new();
     for (number, name) in (1..).zip([HERE, "beta", "gamma"]) {
@@ -47,7 +46,7 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
         machine.add_address(Ipv4Addr::new(10, 0, 0, number)).await?;
         desks.insert(name, sit_down(dir, name, machine).await?);
     }
-    for block in &section.blocks {
+    for block in page.blocks() {
         let at = if let Some(Note::On(machine)) = &block.note { machine.as_str() } else { HERE };
         if at != HERE {
             carry(&mut desks, at).await?;
@@ -60,7 +59,7 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
     std::fs::write(here.dir.join("payments.yaml"), SERVICE)?;
     ensure!(here.shell.run("weft apply -f payments.yaml").await?.status == 0, "no service");
     let listed = Step {
-        line: 0,
+        at: At { page: page.path.clone(), line: 0 },
         command: "weft proxy list".to_owned(),
         output: Some(
             "PROXY …shop/payments-beta shop/payments Weft synced Healthy…shop/payments-gamma shop/payments Envoy \
@@ -108,10 +107,14 @@ async fn carry(desks: &mut BTreeMap<&str, Desk>, to: &str) -> anyhow::Result<()>
 
 /// A command that runs on goes to a log; another start of the same program ends the first.
 async fn start_or_follow(block: &Block, dir: &Path, at: &str, desk: &mut Desk) -> anyhow::Result<()> {
-    let Content::Commands(steps) = &block.content else { return follow_block(block, &mut desk.shell).await };
+    let is_run = !matches!(block.note, Some(Note::NotRun(_)));
+    let (true, Content::Commands(steps)) = (is_run, &block.content) else {
+        return follow_block(block, &mut desk.shell).await;
+    };
     for step in steps {
         let Some(program) = RUN_ON.iter().find(|program| step.command.starts_with(**program)) else {
-            let reads = Step { line: step.line, command: step.command.clone(), output: step.output.clone() };
+            let reads =
+                Step { at: step.at.clone(), command: step.command.clone(), output: step.output.clone() };
             take(&reads, &mut desk.shell).await?;
             continue;
         };
@@ -123,9 +126,9 @@ async fn start_or_follow(block: &Block, dir: &Path, at: &str, desk: &mut Desk) -
         }
         if *program == RUN_ON[0] {
             let health = "weft-control-plane health".to_owned();
-            take(&Step { line: step.line, command: health, output: None }, &mut desk.shell).await?;
+            take(&Step { at: step.at.clone(), command: health, output: None }, &mut desk.shell).await?;
         }
-        println!("README.md:{}: {}", step.line, step.command);
+        println!("{}: {}", step.at, step.command);
     }
     Ok(())
 }

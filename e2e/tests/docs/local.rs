@@ -1,16 +1,16 @@
 //! The quick tour and what one writes, beside `weft up`.
 
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rustix::process::Signal;
 use weft_e2e::harness::{Place, Process, envoy_program, ours};
 
-use crate::follow;
-use crate::page::{self, Section};
+use crate::ground::clone_into;
+use crate::page::Page;
 use crate::shell::Shell;
+use crate::{README, follow};
 
 pub const TOUR: &str = "A quick tour";
 pub const WRITING: &str = "What you write";
@@ -32,19 +32,11 @@ async fn quick_tour_goes_as_the_page_says() {
 }
 
 async fn go_through(dir: &Path) -> anyhow::Result<()> {
-    let page = page::readme()?;
+    let page = Page::read(README)?;
     let mut shell = Shell::start(&Place::here(), dir)?;
-    follow(Section::find(&page, TOUR)?, &mut shell).await?;
+    follow(&page.section(TOUR)?.blocks, &mut shell).await?;
     write_mistakes(dir)?;
-    follow(Section::find(&page, WRITING)?, &mut shell).await
-}
-
-/// The part of a clone that the page speaks of, with the programs where `make up` puts them.
-fn clone_into(dir: &Path) -> anyhow::Result<()> {
-    symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies"), dir.join("policies"))?;
-    std::fs::create_dir(dir.join("target"))?;
-    symlink(ours("weft")?.parent().context("no directory")?, dir.join("target/fast"))?;
-    Ok(())
+    follow(&page.section(WRITING)?.blocks, &mut shell).await
 }
 
 /// The route whose mistakes the page shows: an example, with a number written out and a letter too few.
