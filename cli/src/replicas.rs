@@ -7,10 +7,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError};
-use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult, in_order,
-};
+use weft_api::client::{ApplyOptions, ApiClient, ClientError};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, Sync, WaitResult};
 
 /// A client of each replica, one at least.
 pub struct ReplicaClients {
@@ -123,25 +121,6 @@ impl ReplicaClients {
         Ok(found.into_iter().nth(connected.unwrap_or_default()).expect("one answered"))
     }
 
-    /// The hops of one request, each as the replica that its sidecar is connected to was told.
-    pub async fn request(&self, id: &str) -> Result<RequestList, ClientError> {
-        let lists = self.all(async |client: &ApiClient| client.request_by_id(id).await).await?;
-        let RequestList { items, dropped } = joined(lists);
-        Ok(RequestList { items: in_order(items), dropped })
-    }
-
-    /// Requests that failed, of all replicas, the newest first.
-    pub async fn requests(
-        &self,
-        source: Option<&str>,
-        destination: Option<&str>,
-    ) -> Result<RequestList, ClientError> {
-        let ask = async |client: &ApiClient| client.requests(source, destination).await;
-        let mut list = joined(self.all(ask).await?);
-        list.items.sort_by_key(|record| std::cmp::Reverse(record.at));
-        Ok(list)
-    }
-
     /// Applies by one replica. A wait is for the proxies of all of them.
     pub async fn apply(&self, text: &str, options: &ApplyOptions) -> Result<ApplyResult, ClientError> {
         let apply = async |client: &ApiClient| client.apply(text, options).await;
@@ -179,11 +158,6 @@ fn is_silence(error: &ClientError) -> bool {
         | ClientError::Refused(_)
         | ClientError::Garbled { .. } => false,
     }
-}
-
-fn joined(lists: Vec<RequestList>) -> RequestList {
-    let dropped = lists.iter().map(|list| list.dropped).sum();
-    RequestList { items: lists.into_iter().flat_map(|list| list.items).collect(), dropped }
 }
 
 fn add(wait: &mut WaitResult, other: WaitResult) {

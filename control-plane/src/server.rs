@@ -52,6 +52,7 @@ use crate::listener::{
 use crate::metrics::Metrics;
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
+use crate::presence::clock_offsets::ClockOffsets;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
@@ -203,6 +204,7 @@ struct ServerParts {
     traffic: Traffic,
     replica: Arc<str>,
     requests: Requests,
+    clock_offsets: ClockOffsets,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
@@ -254,7 +256,7 @@ impl ServerParts {
         let (xds, api) = (listeners.xds.local_addr()?, listeners.api.local_addr()?);
         spawn_addresses(listeners.reach.everywhere(xds, api), reconciler.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
-        let edges = Edges::default();
+        let (edges, requests) = (Edges::default(), Requests::default());
         let others = (!args.etcd.is_empty()).then(|| {
             let own = listeners.reach.for_replicas(xds);
             let known = spawn_directory(Arc::clone(&store), &replica, own, shutdown.clone());
@@ -275,10 +277,11 @@ impl ServerParts {
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::beside(edges.clone()),
-            traffic: Traffic::new(edges.clone(), others),
+            traffic: Traffic::new(edges.clone(), requests.clone(), others),
             replica: replica.as_str().into(),
             edges,
-            requests: Requests::default(),
+            requests,
+            clock_offsets: ClockOffsets::default(),
             connections,
             refusals,
             store,
@@ -407,6 +410,7 @@ impl ServerParts {
             self.reconciler.clone(),
             self.metrics.clone(),
             self.clock.clone(),
+            self.clock_offsets.clone(),
         );
         let trust_domain = self.authority.trust_domain().clone();
         let logs = AccessLogReceiver::new(
@@ -414,6 +418,7 @@ impl ServerParts {
             self.metrics.clone(),
             trust_domain,
             self.reconciler.published(),
+            self.clock_offsets.clone(),
         );
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
@@ -423,7 +428,7 @@ impl ServerParts {
             .add_service(MetricsServiceServer::new(edges))
             .add_service(logs.into_server())
             .into_axum_router()
-            .merge(traffic::router(self.edges.clone(), &self.replica))
+            .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
     }
 
@@ -454,7 +459,7 @@ impl ServerParts {
             ledger: self.ledger,
             traffic: self.traffic,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
-            requests: self.requests,
+            clock_offsets: self.clock_offsets,
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use weft_api::rest::{ProxyStatus, Sync};
+use weft_api::cause::clock_in_words;
+use weft_api::rest::{CertificateStatus, ProxyStatus, Sync};
 
 use crate::args::{ListArgs, OutputFormat, ProxyStatusArgs as StatusArgs};
 use crate::output;
@@ -57,10 +58,14 @@ pub fn reason(proxy: &ProxyStatus) -> Option<String> {
         let names = refusal.resources.join(", ");
         return Some(format!("{name} refused {names}: {}", first_line(&refusal.message)));
     }
-    if let Some(certificate) = &proxy.certificate
-        && output::is_past(certificate.expires_at)
-    {
-        return Some("its certificate has expired: look into its log, or let it join again".to_owned());
+    if let Some(offset) = proxy.clock_offset_ms {
+        return Some(format!(
+            "{}: certificates are refused; set it by NTP",
+            clock_in_words(&proxy.id, offset)
+        ));
+    }
+    if let Some(reason) = proxy.certificate.as_ref().and_then(end_of) {
+        return Some(reason);
     }
     if let Some(reason) = &proxy.health_reason {
         return Some(reason.clone());
@@ -74,6 +79,20 @@ pub fn reason(proxy: &ProxyStatus) -> Option<String> {
         ),
         Sync::Synced | Sync::Pending | Sync::Refused => None,
     }
+}
+
+/// What is to be said of a certificate that ended, or that should have been renewed by now: that is done at 50 to 60 % of its
+/// life.
+fn end_of(certificate: &CertificateStatus) -> Option<String> {
+    if output::is_past(certificate.expires_at) {
+        return Some("its certificate has expired: look into its log, or let it join again".to_owned());
+    }
+    let life = certificate.expires_at - certificate.issued_at;
+    let is_late = output::is_past(certificate.expires_at - life / 5);
+    is_late.then(|| {
+        let left = output::until(certificate.expires_at);
+        format!("its certificate ends in {left} and was not renewed: is `weft-proxy join --keep` running, or what does its log say?")
+    })
 }
 
 /// An Envoy with listeners of its own, that joined as one that others call.

@@ -50,16 +50,16 @@ pub(super) fn outbound_failed(
 }
 
 /// With TLS 1.3 a server looks at our certificate after the handshake is over for us: its refusal is the first thing that
-/// is read.
+/// is read. Says why it refused, where it did.
 pub(super) fn refused_by_server(
     worker: &Local,
     cluster: &Cluster,
     address: SocketAddr,
     error: &(dyn std::error::Error + 'static),
-) {
+) -> Option<String> {
     let mut source = Some(error);
     let alert = loop {
-        let Some(cause) = source else { return };
+        let cause = source?;
         let io = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).or(cause.downcast_ref());
         match io.and_then(of_tls) {
             Some(alert @ rustls::Error::AlertReceived(_)) => break alert,
@@ -72,6 +72,7 @@ pub(super) fn refused_by_server(
         let cluster = &cluster.name;
         tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
     });
+    Some(format!("TLS_error: {reason}"))
 }
 
 /// Counts a handshake that failed, and says why it did.

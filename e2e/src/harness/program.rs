@@ -123,6 +123,19 @@ pub fn system(name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// The library that makes a program see another time of day, from the distribution.
+///
+/// # Errors
+/// When there is none; the text says how to get one.
+pub(super) fn faketime() -> anyhow::Result<PathBuf> {
+    let architectures = Path::new("/usr/lib").read_dir().into_iter().flatten().flatten();
+    let mut found = architectures.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    match found.find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("there is no libfaketime: run the tests by `make test`, which installs it"),
+    }
+}
+
 /// The repository.
 pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::process::Signal;
 
 use super::{Calls, Mesh, Process, free_port, program, until};
@@ -78,6 +79,8 @@ pub struct Builder<'a> {
     is_client: bool,
     sidecar: Sidecar,
     upstreams: Vec<String>,
+    app_ports: Vec<(&'static str, u16)>,
+    clock: Option<&'static str>,
     token: Option<String>,
 }
 
@@ -92,6 +95,8 @@ impl<'a> Builder<'a> {
             is_client: false,
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
+            app_ports: Vec::new(),
+            clock: None,
             token: None,
         }
     }
@@ -114,6 +119,20 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn serving(mut self) -> Self {
         self.serves = true;
+        self
+    }
+
+    /// An application of the test's own, or nobody, answers on a port of 127.0.0.1.
+    #[must_use]
+    pub fn app_port(mut self, name: &'static str, port: u16) -> Self {
+        self.app_ports.push((name, port));
+        self
+    }
+
+    /// The clock of the sidecar's machine is off by this much: `+1h`.
+    #[must_use]
+    pub fn clock(mut self, offset: &'static str) -> Self {
+        self.clock = Some(offset);
         self
     }
 
@@ -160,7 +179,8 @@ impl<'a> Builder<'a> {
             address,
             sidecar: self.sidecar,
             identity_dir: mesh.dir().join(&name),
-            app_ports: Vec::new(),
+            app_ports: self.app_ports,
+            clock: self.clock,
             flags: Vec::new(),
             app: None,
             keep: None,
@@ -200,6 +220,7 @@ pub struct Workload {
     sidecar: Sidecar,
     identity_dir: PathBuf,
     app_ports: Vec<(&'static str, u16)>,
+    clock: Option<&'static str>,
     flags: Vec<String>,
     app: Option<Process>,
     keep: Option<Process>,
@@ -342,6 +363,22 @@ impl Workload {
         Ok(())
     }
 
+    /// Ends what renews Envoy's certificate; Envoy stays.
+    ///
+    /// # Errors
+    /// When there is nothing of the kind.
+    pub fn stop_renewing(&mut self) -> anyhow::Result<()> {
+        self.keep.take().context("nothing renews it")?.kill();
+        Ok(())
+    }
+
+    /// Kills the sidecar at once; the application stays.
+    pub fn kill_proxy(&mut self) {
+        for process in [self.proxy.take(), self.keep.take()].into_iter().flatten() {
+            process.kill();
+        }
+    }
+
     /// Kills everything at once, as a machine that loses power does.
     pub fn kill(&mut self) {
         for process in [self.proxy.take(), self.keep.take(), self.app.take()].into_iter().flatten() {
@@ -386,9 +423,9 @@ impl Workload {
 
     /// With a token it joins; without, it finds the identity of an earlier start.
     fn start_weft(&mut self, mesh: &Mesh, process: &str, token: Option<&str>) -> anyhow::Result<()> {
-        let program = mesh.proxies_age().program("weft-proxy")?;
+        let (program, clock) = (mesh.proxies_age().program("weft-proxy")?, self.clock_variables()?);
         let proxy = Process::start(mesh.dir(), process, &program, |c| {
-            c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token)));
+            c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token))).envs(clock);
             c.arg("--identity-dir").arg(&self.identity_dir);
             c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
         })?;
@@ -408,12 +445,21 @@ impl Workload {
         let status = bootstrap.ended(START).await?;
         anyhow::ensure!(status.success(), "weft proxy bootstrap failed ({status}): {log}");
         self.keep = Some(self.keep_identity(mesh)?);
+        let clock = self.clock_variables()?;
         self.proxy =
             Some(Process::start(mesh.dir(), &format!("{name}-envoy"), &program::envoy()?, |command| {
-                command.arg("-c").arg(self.identity_dir.join("envoy.yaml"));
+                command.arg("-c").arg(self.identity_dir.join("envoy.yaml")).envs(clock);
                 envoy_flags(command);
             })?);
         Ok(())
+    }
+
+    /// What makes a program see another time of day; how time passes stays as it is.
+    fn clock_variables(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let Some(offset) = self.clock else { return Ok(Vec::new()) };
+        let library = program::faketime()?.display().to_string();
+        let preload = [("LD_PRELOAD", library), ("FAKETIME", offset.to_owned())];
+        Ok(preload.into_iter().chain([("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]).collect())
     }
 
     fn keep_identity(&self, mesh: &Mesh) -> anyhow::Result<Process> {
@@ -429,7 +475,7 @@ impl Workload {
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let calls = Calls::direct();
         let ready = format!("{}/ready", self.admin());
-        let app = (!self.app_ports.is_empty()).then(|| format!("{}/healthz", self.app()));
+        let app = self.app.is_some().then(|| format!("{}/healthz", self.app()));
         until(&format!("{} is ready", self.id), START, async || {
             for process in [&mut self.app, &mut self.keep, &mut self.proxy].into_iter().flatten() {
                 process.check()?;
