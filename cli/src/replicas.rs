@@ -7,8 +7,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApplyOptions, ApiClient, ClientError};
-use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, Sync, WaitResult};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError};
+use weft_api::rest::{
+    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult,
+};
 
 /// A client of each replica, one at least.
 pub struct ReplicaClients {
@@ -90,13 +92,32 @@ impl ReplicaClients {
     /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         let list = self.any(async |client: &ApiClient| client.edges().await).await?;
-        if list.unheard > 0 {
-            self.warn(format!(
-                "{} control planes were not heard; their proxies' traffic is missing",
-                list.unheard
-            ));
-        }
+        self.warn_of_unheard(list.unheard);
         Ok(list)
+    }
+
+    /// The hops of one request, which each replica asks of all others.
+    pub async fn request(&self, id: &str) -> Result<RequestList, ClientError> {
+        let list = self.any(async |client: &ApiClient| client.request_by_id(id).await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
+    }
+
+    /// Requests that failed, which each replica asks of all others; the newest first.
+    pub async fn requests(
+        &self,
+        source: Option<&str>,
+        destination: Option<&str>,
+    ) -> Result<RequestList, ClientError> {
+        let list = self.any(async |client: &ApiClient| client.requests(source, destination).await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
+    }
+
+    fn warn_of_unheard(&self, count: usize) {
+        if count > 0 {
+            self.warn(format!("{count} control planes were not heard; what their proxies told is missing"));
+        }
     }
 
     /// All proxies, each as the replica that it is connected to knows it.

@@ -49,7 +49,7 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{EventCounts, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
@@ -102,16 +102,16 @@ impl RunningControlPlane {
         self.shutdown.cancel();
         self.listeners.close();
         if tokio::time::timeout(GRACE, self.listeners.wait()).await.is_err() {
-            tracing::warn!("some connections did not end in time and are cut");
+            tracing::warn!(event = "connections_cut", "some connections did not end in time and are cut");
         }
     }
 }
 
-/// Starts everything; returns once the store was read and the listeners are bound.
+/// Starts everything; returns once the store was read and the listeners are bound. `events` counts what is logged.
 ///
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
-pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPlane> {
+pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Result<RunningControlPlane> {
     let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
@@ -130,7 +130,8 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPl
     let for_operators = args.api_cert.is_none().then_some(for_operators);
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
-    let parts = ServerParts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
+    let opened = OpenedMesh { store, authority, operators };
+    let parts = ServerParts::start(args, opened, clock, events, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = RunningControlPlane {
         api: listeners.api.local_addr()?,
@@ -188,6 +189,13 @@ struct ListenerSettings {
     room: ConnectionLimits,
 }
 
+/// What stands in the store, opened.
+struct OpenedMesh {
+    store: Arc<dyn Store>,
+    authority: Arc<Authority>,
+    operators: Arc<Operators>,
+}
+
 /// The tasks, and what the listeners serve.
 struct ServerParts {
     store: Arc<dyn Store>,
@@ -218,10 +226,9 @@ struct ServerParts {
 impl ServerParts {
     async fn start(
         args: &Args,
-        store: Arc<dyn Store>,
-        authority: Arc<Authority>,
-        operators: Arc<Operators>,
+        OpenedMesh { store, authority, operators }: OpenedMesh,
         clock: Clock,
+        events: EventCounts,
         listeners: &Listeners,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -276,7 +283,7 @@ impl ServerParts {
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
-            metrics: Metrics::beside(edges.clone()),
+            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(events)]),
             traffic: Traffic::new(edges.clone(), requests.clone(), others),
             replica: replica.as_str().into(),
             edges,

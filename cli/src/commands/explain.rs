@@ -17,7 +17,7 @@ pub async fn run(replicas: &ReplicaClients, args: Explain) -> anyhow::Result<Exi
 }
 
 async fn one(replicas: &ReplicaClients, id: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {
-    let list = replicas.any(async |client| client.request_by_id(id).await).await?;
+    let list = replicas.request(id).await?;
     if !matches!(format, OutputFormat::Table | OutputFormat::Wide) {
         output::print(format, &list, &[], Vec::new)?;
     } else if list.items.is_empty() {
@@ -29,7 +29,7 @@ async fn one(replicas: &ReplicaClients, id: &str, format: OutputFormat) -> anyho
         let hops: Vec<String> = list.items.iter().map(hop).collect();
         print!("{}", hops.join("\n"));
     }
-    note_missing(&list);
+    note_dropped(&list);
     Ok(if list.items.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -73,14 +73,13 @@ fn summary(record: &RequestRecord) -> String {
 async fn recent(replicas: &ReplicaClients, args: &Explain) -> anyhow::Result<ExitCode> {
     let of = |service: &Option<String>| service.clone().filter(|service| service != "-");
     let (source, destination) = (of(&args.from), of(&args.to));
-    let (source, destination) = (source.as_deref(), destination.as_deref());
-    let list = replicas.any(async |client| client.requests(source, destination).await).await?;
+    let list = replicas.requests(source.as_deref(), destination.as_deref()).await?;
     if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         println!("no request has failed within the last ten minutes");
     } else {
         output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
     }
-    note_missing(&list);
+    note_dropped(&list);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,13 +99,7 @@ fn row(record: &RequestRecord) -> Vec<String> {
     ]
 }
 
-fn note_missing(list: &RequestList) {
-    if list.unheard > 0 {
-        eprintln!(
-            "warning: {} control planes were not heard; what their proxies told is missing",
-            list.unheard
-        );
-    }
+fn note_dropped(list: &RequestList) {
     if list.dropped > 0 {
         eprintln!(
             "{} more failures of the last ten minutes were not kept: there were too many",

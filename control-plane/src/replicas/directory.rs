@@ -45,7 +45,11 @@ async fn tell(store: Arc<dyn Store>, key: String, address: HostPort) {
             Ok(lease) => {
                 retry.reset();
                 let reason = tell_under(&store, &lease, &key, &address).await;
-                tracing::warn!(reason, "other replicas may not ask this one for traffic");
+                tracing::warn!(
+                    event = "replica_not_listed",
+                    reason,
+                    "other replicas may not ask this one for traffic"
+                );
             }
             Err(error) => tracing::debug!(%error, "the directory of replicas waits for the store"),
         }

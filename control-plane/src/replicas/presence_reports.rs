@@ -165,7 +165,11 @@ impl ReportWriter {
                 Ok(lease) => {
                     retry.reset();
                     let reason = self.tell_under(&lease).await;
-                    tracing::warn!(reason, "other replicas may not know which workloads are connected here");
+                    tracing::warn!(
+                        event = "presence_not_told",
+                        reason,
+                        "other replicas may not know which workloads are connected here"
+                    );
                 }
                 Err(error) => tracing::debug!(%error, "presence waits for the store"),
             }
@@ -246,7 +250,11 @@ impl Writer {
             Ok(_) => {}
             // To ask again would not help, and to give up the lease would take all workloads here for lost.
             Err(error @ (CommitError::TooLarge { .. } | CommitError::Invalid { .. })) => {
-                tracing::error!(%error, partitions = part.reports.len(), "other replicas are not told of a part of the mesh");
+                tracing::error!(
+                    event = "presence_incomplete",
+                    %error, partitions = part.reports.len(),
+                    "other replicas are not told of a part of the mesh"
+                );
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -258,6 +266,7 @@ impl Writer {
         self.metrics.limited(Limit::PresenceHealth);
         if self.left_out.speaks(partition).is_some() {
             tracing::warn!(
+                event = "presence_incomplete",
                 partition,
                 workloads,
                 "the store cannot take what sidecars report of so many ports; other replicas are not told of these"
@@ -310,9 +319,13 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHa
 fn decode(value: &[u8]) -> PresenceReport {
     let stored = serde_json::from_slice::<StoredReport>(value);
     stored
-        .inspect_err(
-            |error| tracing::error!(%error, "what another replica says cannot be read and is passed over"),
-        )
+        .inspect_err(|error| {
+            tracing::error!(
+                event = "presence_unreadable",
+                %error,
+                "what another replica says cannot be read and is passed over"
+            );
+        })
         .unwrap_or_default()
         .into_report()
 }

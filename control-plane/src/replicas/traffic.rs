@@ -30,7 +30,7 @@ use weft_xds::transport::PeerIdentity;
 
 pub use asking::OtherReplicas;
 
-use crate::edges::{Edges, EdgeFlow, Flows, Point, Selection, EdgeTarget};
+use crate::edges::{EdgeFlow, EdgeTarget, Edges, Flows, Point, Selection};
 use crate::requests::{LONGEST_ANSWER, Requests, Wanted};
 
 /// Where a replica is asked.
@@ -206,7 +206,9 @@ async fn answer(
             points: edges.points(&selection, since).into_iter().collect(),
             ..TrafficAnswer::default()
         },
-        TrafficQuestion::Request(id) => TrafficAnswer { requests: requests.of(Instant::now(), &id), ..TrafficAnswer::default() },
+        TrafficQuestion::Request(id) => {
+            TrafficAnswer { requests: requests.of(Instant::now(), &id), ..TrafficAnswer::default() }
+        }
         TrafficQuestion::Failures(mut wanted) => {
             wanted.limit = wanted.limit.min(LONGEST_ANSWER);
             TrafficAnswer { requests: requests.list(Instant::now(), &wanted), ..TrafficAnswer::default() }
@@ -252,7 +254,11 @@ mod tests {
         requests
     }
 
-    async fn ask(question: &TrafficQuestion, replica: &str, peer: Option<PeerIdentity>) -> (StatusCode, Vec<u8>) {
+    async fn ask(
+        question: &TrafficQuestion,
+        replica: &str,
+        peer: Option<PeerIdentity>,
+    ) -> (StatusCode, Vec<u8>) {
         let body = Body::from(serde_json::to_vec(question).unwrap());
         let request = Request::post(PATH).header("content-type", "application/json").header(REPLICA, replica);
         let mut request = request.body(body).unwrap();
@@ -303,7 +309,10 @@ mod tests {
         for (question, ids) in [
             (TrafficQuestion::Request("one".to_owned()), vec!["one"]),
             (TrafficQuestion::Failures(Wanted { limit: 1, ..Wanted::default() }), vec!["two"]),
-            (TrafficQuestion::Failures(Wanted { limit: usize::MAX, ..Wanted::default() }), vec!["two", "one"]),
+            (
+                TrafficQuestion::Failures(Wanted { limit: usize::MAX, ..Wanted::default() }),
+                vec!["two", "one"],
+            ),
         ] {
             let (_, body) = ask(&question, "one", replica()).await;
             let answer: TrafficAnswer = serde_json::from_slice(&body).unwrap();

@@ -11,7 +11,7 @@ use weft_api::{ServiceId, WorkloadId};
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::clock::Clock;
-use crate::edges::{Edges, Moment, EdgeTarget, read};
+use crate::edges::{EdgeTarget, Edges, Moment, read};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
 use crate::presence::clock_offsets::{ClockOffsets, made_at};
@@ -69,7 +69,11 @@ impl MetricsReceiver {
             && let Some(more) = self.clocks_told.speaks(workload.clone())
         {
             let clock = clock_in_words(&workload.to_string(), offset);
-            tracing::warn!(%workload, clock, more, "a clock is off: certificates are refused; set it by NTP");
+            tracing::warn!(
+                event = "clock_off",
+                %workload, clock, more,
+                "a clock is off: certificates are refused; set it by NTP"
+            );
         }
     }
 }

@@ -27,7 +27,11 @@ pub(super) fn inbound_failed(
     // Not by what its certificate says, which a stranger makes up.
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
-        tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
+        tracing::warn!(
+            event = "handshake_failed",
+            %listener, %address, certificate, reason, unsaid,
+            "a client's TLS handshake failed"
+        );
     });
     told
 }
@@ -45,7 +49,11 @@ pub(super) fn outbound_failed(
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         let cluster = &cluster.name;
-        tracing::warn!(%cluster, %address, certificate, reason, unsaid, "a TLS handshake with a server failed");
+        tracing::warn!(
+            event = "upstream_handshake_failed",
+            %cluster, %address, certificate, reason, unsaid,
+            "a TLS handshake with a server failed"
+        );
     });
 }
 
@@ -70,7 +78,11 @@ pub(super) fn refused_by_server(
     let reason = reason(alert);
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let cluster = &cluster.name;
-        tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
+        tracing::warn!(
+            event = "certificate_refused",
+            %cluster, %address, reason, unsaid,
+            "a server refused our certificate"
+        );
     });
     Some(format!("TLS_error: {reason}"))
 }

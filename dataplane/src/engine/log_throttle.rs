@@ -52,7 +52,11 @@ impl LogThrottle {
             LogDecision::Silent => {}
             LogDecision::Log { unsaid } => say(unsaid),
             LogDecision::Others { unsaid } => {
-                tracing::warn!(unsaid, "more failures of other kinds or peers than are told apart");
+                tracing::warn!(
+                    event = "failures_unsaid",
+                    unsaid,
+                    "more failures of other kinds or peers than are told apart"
+                );
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod circles;
 mod documents;
+mod events;
 mod features;
 mod files;
 mod floors;
