@@ -185,3 +185,62 @@ pub async fn config(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Resu
     output::print(format, &config, &[], Vec::new)?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use weft_api::rest::{Refusal, TypeStatus};
+
+    use super::*;
+
+    fn certificate(issued: i64, expires: i64) -> Option<CertificateStatus> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        Some(CertificateStatus {
+            issued_at: now + issued,
+            expires_at: now + expires,
+            ..CertificateStatus::default()
+        })
+    }
+
+    #[test]
+    fn reason_names_what_is_wrong_with_a_proxy_and_nothing_of_one_that_is_well() {
+        let id = "shop/web-1".to_owned();
+        let well = ProxyStatus {
+            id,
+            sync: Sync::Synced,
+            certificate: certificate(-3600, 3600),
+            ..Default::default()
+        };
+        assert_eq!(reason(&well), None);
+        let refusal =
+            Refusal { resources: vec!["a".to_owned()], message: "no\nway".to_owned(), ..Default::default() };
+        let refused = TypeStatus { refused: vec![refusal], ..TypeStatus::default() };
+        for (proxy, words) in [
+            (
+                ProxyStatus { types: [("CDS".to_owned(), refused)].into(), ..well.clone() },
+                "CDS refused a: no",
+            ),
+            (
+                ProxyStatus { clock_offset_ms: Some(-600_000), ..well.clone() },
+                "the clock of shop/web-1 is 10m behind",
+            ),
+            (
+                ProxyStatus { certificate: certificate(-3600, -60), ..well.clone() },
+                "its certificate has expired",
+            ),
+            (ProxyStatus { certificate: certificate(-3600, 600), ..well.clone() }, "and was not renewed"),
+            (
+                ProxyStatus {
+                    health_reason: Some("the application of port http fails".to_owned()),
+                    ..well.clone()
+                },
+                "the application of port http fails",
+            ),
+            (ProxyStatus { sync: Sync::Disconnected, ..well.clone() }, "it has no stream"),
+        ] {
+            let said = reason(&proxy).unwrap_or_default();
+            assert!(said.contains(words), "{said:?} does not say {words:?}");
+        }
+    }
+}
