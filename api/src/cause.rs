@@ -150,7 +150,9 @@ pub fn clock_in_words(workload: &str, offset_ms: i64) -> String {
 fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];
     let unit = units.into_iter().find(|(length, _)| seconds >= 2 * length);
-    unit.map_or(format!("{seconds}s"), |(length, letter)| format!("{}{letter}", seconds / length))
+    unit.map_or(format!("{seconds}s"), |(length, letter)| {
+        format!("{}{letter}", (seconds + length / 2) / length)
+    })
 }
 
 fn why(ending: &Ending<'_>) -> Explanation {

@@ -67,17 +67,20 @@ pub fn reason(proxy: &ProxyStatus) -> Option<String> {
     if let Some(reason) = proxy.certificate.as_ref().and_then(end_of) {
         return Some(reason);
     }
+    // Without a stream its word on its application is void. One that is taken out of service goes on purpose.
+    if proxy.sync == Sync::Disconnected && proxy.health != "Draining" {
+        return Some("it has no stream: it is down, or cannot reach the control plane".to_owned());
+    }
     if let Some(reason) = &proxy.health_reason {
         return Some(reason.clone());
     }
     match proxy.sync {
-        Sync::Disconnected => Some("it has no stream: it is down, or cannot reach the control plane".to_owned()),
         Sync::HeldBack => Some("a part is held back; weft proxy status tells more".to_owned()),
         Sync::Synced if takes_no_listener(proxy) => Some(
             "takes no listener from the control plane, so peers are not told of it; join with --client if it only calls"
                 .to_owned(),
         ),
-        Sync::Synced | Sync::Pending | Sync::Refused => None,
+        Sync::Synced | Sync::Pending | Sync::Refused | Sync::Disconnected => None,
     }
 }
 

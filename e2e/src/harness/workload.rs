@@ -80,7 +80,6 @@ pub struct Builder<'a> {
     sidecar: Sidecar,
     upstreams: Vec<String>,
     app_ports: Vec<(&'static str, u16)>,
-    clock: Option<&'static str>,
     token: Option<String>,
 }
 
@@ -96,7 +95,6 @@ impl<'a> Builder<'a> {
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
             app_ports: Vec::new(),
-            clock: None,
             token: None,
         }
     }
@@ -126,13 +124,6 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn app_port(mut self, name: &'static str, port: u16) -> Self {
         self.app_ports.push((name, port));
-        self
-    }
-
-    /// The clock of the sidecar's machine is off by this much: `+1h`.
-    #[must_use]
-    pub fn clock(mut self, offset: &'static str) -> Self {
-        self.clock = Some(offset);
         self
     }
 
@@ -180,7 +171,6 @@ impl<'a> Builder<'a> {
             sidecar: self.sidecar,
             identity_dir: mesh.dir().join(&name),
             app_ports: self.app_ports,
-            clock: self.clock,
             flags: Vec::new(),
             app: None,
             keep: None,
@@ -220,7 +210,6 @@ pub struct Workload {
     sidecar: Sidecar,
     identity_dir: PathBuf,
     app_ports: Vec<(&'static str, u16)>,
-    clock: Option<&'static str>,
     flags: Vec<String>,
     app: Option<Process>,
     keep: Option<Process>,
@@ -280,10 +269,13 @@ impl Workload {
     /// `http://…` of the application itself, past the sidecar.
     #[must_use]
     pub fn app(&self) -> String {
-        format!(
-            "http://127.0.0.1:{}",
-            self.app_ports.iter().find(|(name, _)| *name == "http").map_or(0, |p| p.1)
-        )
+        format!("http://127.0.0.1:{}", self.port_of("http"))
+    }
+
+    /// Where its application listens for a port of the service, on 127.0.0.1.
+    #[must_use]
+    pub fn port_of(&self, name: &str) -> u16 {
+        self.app_ports.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number)
     }
 
     /// Key, certificate and bundle of the sidecar.
@@ -423,9 +415,9 @@ impl Workload {
 
     /// With a token it joins; without, it finds the identity of an earlier start.
     fn start_weft(&mut self, mesh: &Mesh, process: &str, token: Option<&str>) -> anyhow::Result<()> {
-        let (program, clock) = (mesh.proxies_age().program("weft-proxy")?, self.clock_variables()?);
+        let program = mesh.proxies_age().program("weft-proxy")?;
         let proxy = Process::start(mesh.dir(), process, &program, |c| {
-            c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token))).envs(clock);
+            c.arg("run").envs(token.map(|token| ("WEFT_JOIN", token)));
             c.arg("--identity-dir").arg(&self.identity_dir);
             c.args(["--workers", "1", "--log-format", "text"]).args(&self.flags);
         })?;
@@ -445,21 +437,12 @@ impl Workload {
         let status = bootstrap.ended(START).await?;
         anyhow::ensure!(status.success(), "weft proxy bootstrap failed ({status}): {log}");
         self.keep = Some(self.keep_identity(mesh)?);
-        let clock = self.clock_variables()?;
         self.proxy =
             Some(Process::start(mesh.dir(), &format!("{name}-envoy"), &program::envoy()?, |command| {
-                command.arg("-c").arg(self.identity_dir.join("envoy.yaml")).envs(clock);
+                command.arg("-c").arg(self.identity_dir.join("envoy.yaml"));
                 envoy_flags(command);
             })?);
         Ok(())
-    }
-
-    /// What makes a program see another time of day; how time passes stays as it is.
-    fn clock_variables(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let Some(offset) = self.clock else { return Ok(Vec::new()) };
-        let library = program::faketime()?.display().to_string();
-        let preload = [("LD_PRELOAD", library), ("FAKETIME", offset.to_owned())];
-        Ok(preload.into_iter().chain([("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]).collect())
     }
 
     fn keep_identity(&self, mesh: &Mesh) -> anyhow::Result<Process> {

@@ -6,12 +6,14 @@ mod certificates;
 mod notebook;
 mod requests;
 
-use weft_e2e::harness::{Mesh, Options, StoreKind};
+use weft_e2e::harness::{Mesh, Options, Pair, Sidecar, StoreKind};
 
 use notebook::Notebook;
 
+use crate::shop::Callers;
+
 /// What is planted in a mesh whose certificates live long.
-const PLANTED: [&str; 25] = [
+const PLANTED: [&str; 24] = [
     "denied by a rule",
     "allowed by no rule",
     "no such service",
@@ -35,7 +37,6 @@ const PLANTED: [&str; 25] = [
     "plain text at the port of mutual TLS",
     "application down",
     "TCP application down",
-    "clock off",
     "sidecar gone",
 ];
 
@@ -57,6 +58,21 @@ async fn cause_of_each_planted_failure_is_found_with_two_commands() {
         requests::plant(mesh, &mut notebook).await?;
         applications::plant(mesh, &mut notebook).await?;
         notebook.has_all(&PLANTED)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clock_that_is_off_is_found_with_one_command() {
+    // All machines are ahead of one that is behind: Envoy does not start with another clock than the machine's.
+    Mesh::run(Options::new(StoreKind::Embedded).clock("-1h"), async |mesh| {
+        let (callers, mut notebook) = (Callers::start(mesh).await?, Notebook::default());
+        for beside in Sidecar::ALL {
+            let caller = callers.of(Pair { caller: beside, server: beside });
+            let words = format!("the clock of {} is 60m ahead of the control plane's", caller.id());
+            notebook.find(mesh, ("clock off", beside), &[&["proxy", "list"]], &[&words, "NTP"]).await?;
+        }
+        notebook.has_all(&["clock off"])
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{
-    Door, Impostor, Mesh, NewKey, Pair, Presented, Responder, Sidecar, Workload, described, join,
+    CONVERGES, Door, Mesh, NewKey, Pair, Presented, Responder, Sidecar, Workload, described, join, until,
 };
 
 use super::notebook::Notebook;
@@ -104,12 +104,19 @@ impl Scene<'_> {
             ("server of another mesh", &forged, "unknown root"),
             ("server of another service", &other, &*wrong),
         ] {
-            let impostor = Impostor::start(self.address, presented).await?;
+            let _other = self.in_its_place(Some(presented)).await?;
             self.refused(failure, words).await?;
-            drop(impostor);
         }
-        let _plain = Responder::start(self.address, None, "hello").await?;
+        let _plain = self.in_its_place(None).await?;
         self.refused("server without TLS", "plain text where TLS is expected").await
+    }
+
+    /// Somebody who answers where the server was, once whoever did so before is gone.
+    async fn in_its_place(&self, presented: Option<&Presented>) -> anyhow::Result<Responder> {
+        until("the place of the server is free", CONVERGES, async || {
+            Responder::start(self.address, presented, "hello").await
+        })
+        .await
     }
 
     async fn refused(&mut self, failure: &'static str, words: &str) -> anyhow::Result<()> {

@@ -204,7 +204,8 @@ impl Scene<'_> {
         .await?;
         let failure = ("TCP application down", self.beside);
         let recent = ["explain", "--recent", "-", &format!("shop/{}", catalog(self.beside))];
-        self.notebook.find(self.mesh, failure, &[&recent], &words[..2]).await
+        let address = format!("does not answer on 127.0.0.1:{}", server.port_of("tcp"));
+        self.notebook.find(self.mesh, failure, &[&recent], &[server.id(), &address]).await
     }
 
     async fn sidecar_that_is_gone(&mut self, server: &Workload) -> anyhow::Result<()> {
