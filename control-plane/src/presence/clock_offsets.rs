@@ -16,10 +16,10 @@ const LIFE: Duration = Duration::from_secs(60);
 
 /// The clocks of the workloads that report to this replica. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct ClockOffsets(Arc<Mutex<Seen>>);
+pub struct ClockOffsets(Arc<Mutex<SeenClocks>>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenClocks {
     by_workload: HashMap<WorkloadId, (Instant, i64)>,
     swept_at: Option<Instant>,
 }
@@ -52,7 +52,7 @@ impl ClockOffsets {
     }
 
     // A lock because each stream of statistics has a task of its own; held for a look at the map.
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, SeenClocks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
