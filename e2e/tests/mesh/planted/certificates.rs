@@ -98,7 +98,8 @@ impl Scene<'_> {
         let expected = format!("spiffe://mesh.local/ns/shop/svc/{}", catalog(Sidecar::Weft));
         let forged = Presented::forged(&expected)?;
         let other = Presented::load(self.caller.identity_dir())?;
-        let wrong = format!("the other side has the wrong identity: expected {expected}");
+        let found = self.caller.spiffe();
+        let wrong = format!("the other side has the wrong identity: expected {expected}, got {found}");
         for (failure, presented, words) in [
             ("server with an expired certificate", expired, "the certificate of the other side has expired"),
             ("server of another mesh", &forged, "unknown root"),
