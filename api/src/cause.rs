@@ -21,6 +21,8 @@ pub struct Cause {
     pub flag: &'static str,
     /// What stands in the response code details; anything where it is empty. No sidecar can tell by them.
     pub details: &'static str,
+    /// Only where it is known why the connection failed. No sidecar can tell by that.
+    pub needs_failure: bool,
     /// The sentence, with [`Blank`]s.
     pub reason: &'static str,
     /// What to look at, with [`Blank`]s.
@@ -98,6 +100,10 @@ pub struct Ending<'a> {
     pub downstream_failure: &'a str,
     /// The identity that the server should have.
     pub expected: Option<&'a str>,
+    /// The policies by which members of the destination that fail are left alone for a while.
+    pub ejecting: Option<&'a str>,
+    /// How far the clock of the sidecar's machine is off, in milliseconds; ahead of the control plane's where it is positive.
+    pub clock_offset: Option<i64>,
 }
 
 /// Why a request ended as it did.
@@ -111,12 +117,45 @@ pub struct Explanation {
     pub policy: Option<String>,
 }
 
+/// The flag of a request for which there was no member that would take it.
+const NO_HEALTHY: &str = "UH";
+/// What a machine finds whose clock is off.
+const TIMES: [&str; 2] = ["has expired", "not valid yet"];
 /// What stands before the name of a rule in the details of a refusal.
 const REFUSED: &str = "rbac_access_denied_matched_policy[";
 
 /// Says why.
 #[must_use]
 pub fn explain(ending: &Ending<'_>) -> Explanation {
+    let mut said = why(ending);
+    if let Some(policies) = ending.ejecting.filter(|_| ending.flags.iter().any(|flag| flag == NO_HEALTHY)) {
+        said.reason
+            .push_str(&format!("; outlier detection of {policies} leaves those that fail alone for a while"));
+    }
+    let is_of_time = TIMES.iter().any(|words| said.reason.contains(words));
+    if let Some(offset) = ending.clock_offset.filter(|_| is_of_time) {
+        said.reason.push_str(&format!("; {}", clock_in_words(ending.workload, offset)));
+    }
+    said
+}
+
+/// That a machine's clock is off, and how far.
+#[must_use]
+pub fn clock_in_words(workload: &str, offset_ms: i64) -> String {
+    let side = if offset_ms < 0 { "behind" } else { "ahead of" };
+    format!("the clock of {workload} is {} {side} the control plane's", span(offset_ms.unsigned_abs() / 1000))
+}
+
+/// A span in one unit: two would be one too many.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= 2 * length);
+    unit.map_or(format!("{seconds}s"), |(length, letter)| {
+        format!("{}{letter}", (seconds + length / 2) / length)
+    })
+}
+
+fn why(ending: &Ending<'_>) -> Explanation {
     if let Some(rule) = refused_by(ending.details) {
         return refusal(ending, rule);
     }
@@ -136,6 +175,7 @@ impl Cause {
         self.hop.is_none_or(|hop| hop == ending.hop)
             && (self.flag.is_empty() || ending.flags.iter().any(|flag| flag == self.flag))
             && (self.details.is_empty() || ending.details.contains(self.details))
+            && (!self.needs_failure || !ending.upstream_failure.is_empty())
     }
 }
 
@@ -193,6 +233,11 @@ fn handshake(ending: &Ending<'_>) -> Explanation {
     }
 }
 
+/// Whether the name of a route is that of a rule, `NAMESPACE/NAME/RULE`.
+fn is_rule(route: &str) -> bool {
+    route.contains('/') && !route.contains(' ')
+}
+
 /// Answers that are nobody's failure but the application's, or that a route gives.
 fn other(ending: &Ending<'_>) -> Explanation {
     let Ending { workload, details, .. } = *ending;
@@ -208,6 +253,13 @@ fn other(ending: &Ending<'_>) -> Explanation {
             Some(
                 "the next hop says why, if its sidecar refused; else look into its application's log"
                     .to_owned(),
+            ),
+        ),
+        // Of what is compiled, nothing else answers so; a name of words is a sentence.
+        ("direct_response", _) if ending.status == Some(500) && is_rule(ending.route) => (
+            format!("{workload}: rule {} has no backend that exists", ending.route),
+            Some(
+                "weft get httproutes and weft get services show where it leads, and what there is".to_owned(),
             ),
         ),
         ("direct_response", _) if !ending.route.is_empty() => (format!("{workload}: {}", ending.route), None),

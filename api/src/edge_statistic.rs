@@ -62,6 +62,8 @@ pub enum EdgeStatistic {
     Open,
     /// Connections that are open; a gauge.
     OpenConnections,
+    /// Members that outlier detection leaves alone for a while, since they failed; a gauge.
+    Ejected,
     /// Time to the answer, in milliseconds; a histogram.
     Latency,
 }
@@ -79,7 +81,7 @@ pub enum StatisticKind {
 
 impl EdgeStatistic {
     /// All of them; each stands at its own place, `statistic as usize`.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Begun,
         Self::Completed,
         Self::ServerErrors,
@@ -92,6 +94,7 @@ impl EdgeStatistic {
         Self::BytesReceived,
         Self::Open,
         Self::OpenConnections,
+        Self::Ejected,
         Self::Latency,
     ];
 
@@ -111,6 +114,7 @@ impl EdgeStatistic {
             Self::BytesReceived => "upstream_cx_rx_bytes_total",
             Self::Open => "upstream_rq_active",
             Self::OpenConnections => "upstream_cx_active",
+            Self::Ejected => "outlier_detection.ejections_active",
             Self::Latency => "upstream_rq_time",
         }
     }
@@ -129,7 +133,7 @@ impl EdgeStatistic {
             | Self::Handshakes
             | Self::BytesSent
             | Self::BytesReceived => StatisticKind::Counter,
-            Self::Open | Self::OpenConnections => StatisticKind::Gauge,
+            Self::Open | Self::OpenConnections | Self::Ejected => StatisticKind::Gauge,
             Self::Latency => StatisticKind::Histogram,
         }
     }

@@ -16,6 +16,7 @@ pub mod edge_statistic;
 pub mod flags;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod log_event;
 mod log_throttle;
 pub mod names;
 pub mod probe;
@@ -45,6 +46,7 @@ pub use address::{ControlPlanes, Host, HostPort, host_and_port};
 pub use backoff::Backoff;
 pub use context::{CONTEXT_FILE, Context};
 pub use edge_statistic::{EdgeStatistic, HISTOGRAM_BOUNDS, Measured, StatisticKind};
+pub use log_event::{LOG_EVENTS, LogEvent};
 pub use log_throttle::LogThrottle;
 pub use names::{Destination, Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 pub use resource::{Resource, ResourceKey, ResourceKind, ResourceRef, Version};

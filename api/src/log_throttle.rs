@@ -44,7 +44,11 @@ impl<K: Eq + Hash> LogThrottle<K> {
         if is_told_apart {
             return Some(unsaid);
         }
-        tracing::warn!(unsaid, "more happens than is told apart; what is over the bound has this line alone");
+        tracing::warn!(
+            event = "failures_unsaid",
+            unsaid,
+            "more happens than is told apart; what is over the bound has this line alone"
+        );
         None
     }
 

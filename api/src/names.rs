@@ -444,8 +444,9 @@ pub fn vhds_route_configuration_name(namespace: &Name) -> String {
 /// own (VHDS), all of them by a wildcard, over delta ADS.
 pub const VIRTUAL_HOSTS_FEATURE: &str = "weft.virtual_hosts";
 
-/// In `client_features` of a weft-proxy: it takes access logs that go to an access log service. One of before refuses them.
-pub const ACCESS_LOG_SERVICE_FEATURE: &str = "weft.access_log_service";
+/// In `client_features` of a weft-proxy: it takes access logs that go to an access log service, with the filters that they
+/// have here. One of before refuses them.
+pub const ACCESS_LOG_SERVICE_FEATURE: &str = "weft.access_log_service.own_answers";
 
 /// Virtual host of one service port in a route configuration, as a resource of its own (VHDS):
 /// `outbound/NAMESPACE/vhds/SERVICE.NAMESPACE2:PORT`. `host` has no slash: Envoy takes everything before the last one for the

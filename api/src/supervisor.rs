@@ -57,7 +57,7 @@ impl Supervisor {
         let silence = variable(SILENCE_VARIABLE).filter(|_| is_watched);
         let known = silence.as_deref().map(micros).transpose();
         known.and_then(|silence| Self::try_new(&socket, silence)).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the supervisor is told nothing");
+            tracing::warn!(event = "supervisor_not_told", %error, "the supervisor is told nothing");
             Self::default()
         })
     }
@@ -84,7 +84,7 @@ impl Supervisor {
     /// Tells. Waits a second at most for a supervisor that is busy.
     pub fn tell(&self, state: ServiceState<'_>) {
         if let Err(error) = self.send(state) {
-            tracing::warn!(%error, ?state, "the supervisor cannot be told");
+            tracing::warn!(event = "supervisor_not_told", %error, ?state, "the supervisor cannot be told");
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult, in_order,
+    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult,
 };
 
 /// A client of each replica, one at least.
@@ -92,13 +92,32 @@ impl ReplicaClients {
     /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         let list = self.any(async |client: &ApiClient| client.edges().await).await?;
-        if list.unheard > 0 {
-            self.warn(format!(
-                "{} control planes were not heard; their proxies' traffic is missing",
-                list.unheard
-            ));
-        }
+        self.warn_of_unheard(list.unheard);
         Ok(list)
+    }
+
+    /// The hops of one request, which each replica asks of all others.
+    pub async fn request(&self, id: &str) -> Result<RequestList, ClientError> {
+        let list = self.any(async |client: &ApiClient| client.request_by_id(id).await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
+    }
+
+    /// Requests that failed, which each replica asks of all others; the newest first.
+    pub async fn requests(
+        &self,
+        source: Option<&str>,
+        destination: Option<&str>,
+    ) -> Result<RequestList, ClientError> {
+        let list = self.any(async |client: &ApiClient| client.requests(source, destination).await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
+    }
+
+    fn warn_of_unheard(&self, count: usize) {
+        if count > 0 {
+            self.warn(format!("{count} control planes were not heard; what their proxies told is missing"));
+        }
     }
 
     /// All proxies, each as the replica that it is connected to knows it.
@@ -121,25 +140,6 @@ impl ReplicaClients {
         let found = self.all(async |client: &ApiClient| client.proxy(id).await).await?;
         let connected = found.iter().position(|proxy| proxy.sync != Sync::Disconnected);
         Ok(found.into_iter().nth(connected.unwrap_or_default()).expect("one answered"))
-    }
-
-    /// The hops of one request, each as the replica that its sidecar is connected to was told.
-    pub async fn request(&self, id: &str) -> Result<RequestList, ClientError> {
-        let lists = self.all(async |client: &ApiClient| client.request_by_id(id).await).await?;
-        let RequestList { items, dropped } = joined(lists);
-        Ok(RequestList { items: in_order(items), dropped })
-    }
-
-    /// Requests that failed, of all replicas, the newest first.
-    pub async fn requests(
-        &self,
-        source: Option<&str>,
-        destination: Option<&str>,
-    ) -> Result<RequestList, ClientError> {
-        let ask = async |client: &ApiClient| client.requests(source, destination).await;
-        let mut list = joined(self.all(ask).await?);
-        list.items.sort_by_key(|record| std::cmp::Reverse(record.at));
-        Ok(list)
     }
 
     /// Applies by one replica. A wait is for the proxies of all of them.
@@ -179,11 +179,6 @@ fn is_silence(error: &ClientError) -> bool {
         | ClientError::Refused(_)
         | ClientError::Garbled { .. } => false,
     }
-}
-
-fn joined(lists: Vec<RequestList>) -> RequestList {
-    let dropped = lists.iter().map(|list| list.dropped).sum();
-    RequestList { items: lists.into_iter().flat_map(|list| list.items).collect(), dropped }
 }
 
 fn add(wait: &mut WaitResult, other: WaitResult) {

@@ -151,7 +151,11 @@ impl JoinServer {
         let txn = entry.put(record.put(txn, previous.map(|stored| stored.revision)));
         self.store.commit(txn).await?;
         self.ledger.issued().note(entry);
-        tracing::info!(workload = %wanted.id, service = %wanted.service, token = %record.token, "joined");
+        tracing::info!(
+            event = "workload_joined",
+            workload = %wanted.id, service = %wanted.service, token = %record.token,
+            "joined"
+        );
         Ok(leaf)
     }
 
@@ -206,7 +210,7 @@ impl JoinService for JoinServer {
             // A stranger asks as often as it likes; the log has one line a minute of each source and kind.
             if let Some(more) = self.refused.speaks((source, refusal.code())) {
                 let token = request.get_ref().token_id.escape_debug();
-                tracing::info!(%token, ?source, %refusal, more, "refused a join");
+                tracing::info!(event = "join_refused", %token, ?source, %refusal, more, "refused a join");
             }
             refusal.into()
         })
@@ -216,7 +220,7 @@ impl JoinService for JoinServer {
         let member = member(&request)?;
         let answer = self.renew_for(&member, &request.get_ref().csr_der).await;
         answer.map(Response::new).map_err(|refusal| {
-            tracing::info!(workload = %member.id, %refusal, "refused a renewal");
+            tracing::info!(event = "renewal_refused", workload = %member.id, %refusal, "refused a renewal");
             refusal.into()
         })
     }
@@ -225,7 +229,7 @@ impl JoinService for JoinServer {
         let member = member(&request)?;
         self.limits.admit_mark(&member.id).map_err(JoinRefusal::from)?;
         self.workloads.drain(&member.id, Some(&member.instance)).await.map_err(JoinRefusal::from)?;
-        tracing::info!(workload = %member.id, "said goodbye");
+        tracing::info!(event = "workload_left", workload = %member.id, "said goodbye");
         Ok(Response::new(LeaveResponse {}))
     }
 
@@ -237,7 +241,7 @@ impl JoinService for JoinServer {
         }
         self.limits.admit_mark(&member.id).map_err(JoinRefusal::from)?;
         if self.workloads.take_back(&member.id, &member.instance).await.map_err(JoinRefusal::from)? {
-            tracing::info!(workload = %member.id, "is back");
+            tracing::info!(event = "workload_returned", workload = %member.id, "is back");
         }
         Ok(Response::new(ReturnResponse {}))
     }

@@ -142,7 +142,11 @@ impl BoundListener {
         drop(self.socket);
         connections.close();
         if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
-            tracing::info!(open = connections.len(), "connections are still open at shutdown; they are cut");
+            tracing::info!(
+                event = "connections_cut",
+                open = connections.len(),
+                "connections are still open at shutdown; they are cut"
+            );
         }
     }
 }
@@ -161,7 +165,11 @@ async fn accept(listener: &TcpListener, metrics: &ListenerMetrics) -> (TcpStream
                     continue;
                 }
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: asking again at once would only spin.
-                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this stays");
+                tracing::warn!(
+                    event = "connection_not_accepted",
+                    %error,
+                    "cannot accept a connection; raise the limit of open files if this stays"
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -70,10 +70,10 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let supervisor = Supervisor::of_this_process();
     supervisor.tell(ServiceState::Waiting("opens the store"));
     let running = tokio::select! {
-        running = server::start(args, Clock::system()) => running?,
+        running = server::start(args, Clock::system(), telemetry.events.clone()) => running?,
         // What is stored is whole after every write, as it must be after a crash.
         why = signals.end() => {
-            tracing::info!(why, "ended before it served");
+            tracing::info!(event = "ended_early", why, "ended before it served");
             supervisor.tell(ServiceState::Stopping("ends before it served"));
             telemetry.end();
             return Ok(());
@@ -82,20 +82,25 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     telemetry.observe(&running.reconciler);
     tokio::spawn(supervise(supervisor.clone(), running.reconciler.clone()));
     tracing::info!(
+        event = "serving",
         api = %running.api, xds = %running.xds, admin = %running.admin,
         trust_domain = %args.trust_domain, data_dir = %args.data_dir.display(),
         "the control plane serves"
     );
     if !running.api.ip().is_loopback() && args.api_cert.is_none() {
         let file = args.data_dir.join(CONTEXT_FILE);
-        tracing::info!(file = %file.display(), "to use weft elsewhere, take this file there: weft login operator.context");
+        tracing::info!(
+            event = "operator_context_written",
+            file = %file.display(),
+            "to use weft elsewhere, take this file there: weft login operator.context"
+        );
     }
     let why = signals.end().await;
-    tracing::info!(why, "ending");
+    tracing::info!(event = "ending", why, "ending");
     supervisor.tell(ServiceState::Stopping("finishes what is under way"));
     running.end().await;
     telemetry.end();
-    tracing::info!("ended");
+    tracing::info!(event = "ended", "ended");
     Ok(())
 }
 
@@ -123,7 +128,10 @@ impl ServerSignals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "Ctrl-C",
                 _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
+                    tracing::info!(
+                        event = "signal_ignored",
+                        "SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process"
+                    );
                 }
             }
         }

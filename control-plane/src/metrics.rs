@@ -1,6 +1,7 @@
 //! What the control plane counts, for `/metrics`.
 
 mod listeners;
+mod log_events;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
+pub use log_events::EventCounts;
 
 use listeners::Families;
 
@@ -249,11 +251,11 @@ impl Metrics {
         Self(Arc::new(Inner::new()))
     }
 
-    /// The same, beside what somebody else counts.
+    /// The same, beside what others count.
     #[must_use]
-    pub fn beside(others: impl Collector) -> Self {
+    pub fn beside(others: Vec<Box<dyn Collector>>) -> Self {
         let mut inner = Inner::new();
-        inner.registry.register_collector(Box::new(others));
+        others.into_iter().for_each(|other| inner.registry.register_collector(other));
         Self(Arc::new(inner))
     }
 

@@ -358,13 +358,14 @@ impl Reconciler {
         let (sweep, silent) = self.registry.sweep(now);
         if sweep.held_back > 0 && self.now.held_back == 0 {
             tracing::warn!(
+                event = "drain_held_back",
                 workloads = sweep.held_back,
                 "more than a third of the mesh lost its streams at once; nothing is drained until they are fewer"
             );
         }
         self.now.held_back = sweep.held_back;
         for (id, life) in sweep.changed {
-            tracing::info!(workload = %id, ?life, "stream is lost");
+            tracing::info!(event = "proxy_disconnected", workload = %id, ?life, "stream is lost");
             self.refresh(&id);
         }
         for id in silent {
@@ -397,7 +398,11 @@ impl Reconciler {
     fn cut(&mut self, workload: &WorkloadId, keep: Option<&str>) {
         for id in self.streams.of_others(workload, keep) {
             if let Some(open) = self.streams.remove(id) {
-                tracing::info!(%workload, instance = %open.instance, "its stream is cut: it is not part of the mesh any more");
+                tracing::info!(
+                    event = "proxy_cut",
+                    %workload, instance = %open.instance,
+                    "its stream is cut: it is not part of the mesh any more"
+                );
                 self.registry.disconnected(Instant::now(), workload);
                 open.close(tonic::Status::permission_denied(match keep {
                     Some(_) => {

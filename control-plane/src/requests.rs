@@ -14,6 +14,7 @@ mod kept;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use weft_api::WorkloadId;
 use weft_api::rest::{RequestList, RequestRecord, in_order};
 
@@ -32,7 +33,7 @@ pub const USUAL_ANSWER: usize = 100;
 pub const LONGEST_ANSWER: usize = 1000;
 
 /// Which records are asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// Of calls from this service, `NAMESPACE/SERVICE`.
     pub source: Option<String>,
@@ -78,7 +79,7 @@ impl Requests {
     pub fn of(&self, now: Instant, id: &str) -> RequestList {
         let kept = self.lock();
         let found = kept.newest_first(now).filter(|record| record.id == id).take(LONGEST_ANSWER).cloned();
-        RequestList { items: in_order(found.collect()), dropped: kept.dropped(now) }
+        RequestList { items: in_order(found.collect()), dropped: kept.dropped(now), unheard: 0 }
     }
 
     /// What is asked for, the newest first.
@@ -86,7 +87,7 @@ impl Requests {
     pub fn list(&self, now: Instant, wanted: &Wanted) -> RequestList {
         let kept = self.lock();
         let found = kept.newest_first(now).filter(|record| wanted.takes(record)).take(wanted.limit).cloned();
-        RequestList { items: found.collect(), dropped: kept.dropped(now) }
+        RequestList { items: found.collect(), dropped: kept.dropped(now), unheard: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

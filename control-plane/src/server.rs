@@ -49,9 +49,10 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{EventCounts, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
+use crate::presence::clock_offsets::ClockOffsets;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
@@ -101,16 +102,16 @@ impl RunningControlPlane {
         self.shutdown.cancel();
         self.listeners.close();
         if tokio::time::timeout(GRACE, self.listeners.wait()).await.is_err() {
-            tracing::warn!("some connections did not end in time and are cut");
+            tracing::warn!(event = "connections_cut", "some connections did not end in time and are cut");
         }
     }
 }
 
-/// Starts everything; returns once the store was read and the listeners are bound.
+/// Starts everything; returns once the store was read and the listeners are bound. `events` counts what is logged.
 ///
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
-pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPlane> {
+pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Result<RunningControlPlane> {
     let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
@@ -129,7 +130,8 @@ pub async fn start(args: &Args, clock: Clock) -> anyhow::Result<RunningControlPl
     let for_operators = args.api_cert.is_none().then_some(for_operators);
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
-    let parts = ServerParts::start(args, store, authority, operators, clock, &listeners, &shutdown).await?;
+    let opened = OpenedMesh { store, authority, operators };
+    let parts = ServerParts::start(args, opened, clock, events, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = RunningControlPlane {
         api: listeners.api.local_addr()?,
@@ -187,6 +189,13 @@ struct ListenerSettings {
     room: ConnectionLimits,
 }
 
+/// What stands in the store, opened.
+struct OpenedMesh {
+    store: Arc<dyn Store>,
+    authority: Arc<Authority>,
+    operators: Arc<Operators>,
+}
+
 /// The tasks, and what the listeners serve.
 struct ServerParts {
     store: Arc<dyn Store>,
@@ -203,6 +212,7 @@ struct ServerParts {
     traffic: Traffic,
     replica: Arc<str>,
     requests: Requests,
+    clock_offsets: ClockOffsets,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
@@ -216,10 +226,9 @@ struct ServerParts {
 impl ServerParts {
     async fn start(
         args: &Args,
-        store: Arc<dyn Store>,
-        authority: Arc<Authority>,
-        operators: Arc<Operators>,
+        OpenedMesh { store, authority, operators }: OpenedMesh,
         clock: Clock,
+        events: EventCounts,
         listeners: &Listeners,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -254,7 +263,7 @@ impl ServerParts {
         let (xds, api) = (listeners.xds.local_addr()?, listeners.api.local_addr()?);
         spawn_addresses(listeners.reach.everywhere(xds, api), reconciler.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
-        let edges = Edges::default();
+        let (edges, requests) = (Edges::default(), Requests::default());
         let others = (!args.etcd.is_empty()).then(|| {
             let own = listeners.reach.for_replicas(xds);
             let known = spawn_directory(Arc::clone(&store), &replica, own, shutdown.clone());
@@ -274,11 +283,12 @@ impl ServerParts {
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
-            metrics: Metrics::beside(edges.clone()),
-            traffic: Traffic::new(edges.clone(), others),
+            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(events)]),
+            traffic: Traffic::new(edges.clone(), requests.clone(), others),
             replica: replica.as_str().into(),
             edges,
-            requests: Requests::default(),
+            requests,
+            clock_offsets: ClockOffsets::default(),
             connections,
             refusals,
             store,
@@ -407,6 +417,7 @@ impl ServerParts {
             self.reconciler.clone(),
             self.metrics.clone(),
             self.clock.clone(),
+            self.clock_offsets.clone(),
         );
         let trust_domain = self.authority.trust_domain().clone();
         let logs = AccessLogReceiver::new(
@@ -414,6 +425,7 @@ impl ServerParts {
             self.metrics.clone(),
             trust_domain,
             self.reconciler.published(),
+            self.clock_offsets.clone(),
         );
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))
@@ -423,7 +435,7 @@ impl ServerParts {
             .add_service(MetricsServiceServer::new(edges))
             .add_service(logs.into_server())
             .into_axum_router()
-            .merge(traffic::router(self.edges.clone(), &self.replica))
+            .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
     }
 
@@ -454,7 +466,7 @@ impl ServerParts {
             ledger: self.ledger,
             traffic: self.traffic,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
-            requests: self.requests,
+            clock_offsets: self.clock_offsets,
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),

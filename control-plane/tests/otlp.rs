@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 use weft_api::client::{ApiClient, ApplyOptions};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
+use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server::{self, telemetry};
 
 /// A collector: tells the names of what it is sent.
@@ -92,7 +93,7 @@ async fn collector_is_sent_spans_and_metrics() {
     ])
     .unwrap();
     let telemetry = telemetry::start(&args).unwrap();
-    let running = server::start(&args, Clock::system()).await.unwrap();
+    let running = server::start(&args, Clock::system(), EventCounts::default()).await.unwrap();
     telemetry.observe(&running.reconciler);
     let token = std::fs::read_to_string(directory.path().join("operator.token")).unwrap();
     let client = ApiClient::try_new(&format!("http://{}", running.api), token.trim(), &[]).unwrap();

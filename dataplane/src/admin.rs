@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, handle: ControlHandle, stop: Cancellat
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
+                tracing::warn!(event = "connection_not_accepted", %error, "the admin listener cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -402,7 +402,7 @@ impl Control {
     /// Drains: no longer ready, peers are told, what is in flight finishes.
     async fn end(mut self, times: DrainTimes) {
         self.phase.send_replace(Phase::Draining);
-        tracing::info!(limit = ?times.limit, "draining");
+        tracing::info!(event = "draining", limit = ?times.limit, "draining");
         let (_, mut queries) = mpsc::channel(1);
         std::mem::swap(&mut queries, &mut self.queries);
         self.save_now();
@@ -416,13 +416,16 @@ impl Control {
             tokio::select! {
                 drained = &mut capped => {
                     if drained.is_err() {
-                        tracing::warn!("the drain limit is over; what is in flight is cut");
+                        tracing::warn!(
+                            event = "connections_cut",
+                            "the drain limit is over; what is in flight is cut"
+                        );
                     }
                     break;
                 }
                 Some(query) = queries.recv() => self.answer(query).await,
             }
         }
-        tracing::info!("drained");
+        tracing::info!(event = "drained", "drained");
     }
 }

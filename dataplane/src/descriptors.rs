@@ -8,16 +8,22 @@ pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if limit.current == limit.maximum {
-        tracing::info!(open_files = shown(limit.current), "the limit of open files is at its most");
+        tracing::info!(
+            event = "open_files_limited",
+            open_files = shown(limit.current),
+            "the limit of open files is at its most"
+        );
         return;
     }
     match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => tracing::info!(
+            event = "open_files_limited",
             before = shown(limit.current),
             open_files = shown(wanted.current),
             "the limit of open files is raised"
         ),
         Err(error) => tracing::warn!(
+            event = "open_files_not_raised",
             %error,
             open_files = shown(limit.current),
             wanted = shown(wanted.current),

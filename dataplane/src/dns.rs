@@ -105,7 +105,11 @@ async fn look_up(question: Lookup, answers: mpsc::Sender<LookupResult>) {
         let addresses = match found {
             Ok(found) => choose(found.collect(), &question),
             Err(error) => {
-                tracing::warn!(name = &*question.name, %error, "the name cannot be resolved");
+                tracing::warn!(
+                    event = "name_not_resolved",
+                    name = &*question.name, %error,
+                    "the name cannot be resolved"
+                );
                 last.clone().unwrap_or_default()
             }
         };

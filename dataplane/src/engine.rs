@@ -334,7 +334,7 @@ impl Drop for Engine {
             if let Some(thread) = worker.thread.take()
                 && thread.join().is_err()
             {
-                tracing::error!("a worker thread had panicked");
+                tracing::error!(event = "worker_failed", "a worker thread had panicked");
             }
         }
     }
@@ -353,7 +353,7 @@ fn run(
     let event_loop = match event_loop.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
         Ok(event_loop) => event_loop,
         Err(error) => {
-            tracing::error!(worker = index, %error, "event loop cannot be started");
+            tracing::error!(event = "worker_failed", worker = index, %error, "event loop cannot be started");
             return;
         }
     };
@@ -394,6 +394,6 @@ fn pin(processor: usize) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(processor);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(processor, %error, "worker runs unpinned");
+        tracing::warn!(event = "worker_unpinned", processor, %error, "worker runs unpinned");
     }
 }

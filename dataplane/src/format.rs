@@ -18,7 +18,7 @@ use std::borrow::Cow;
 
 pub use context::{DownstreamInfo, FormatContext, Timing, UpstreamInfo};
 pub(crate) use filter::Comparison;
-pub use filter::{AccessLogFilter, ConnectionFact};
+pub use filter::{AccessLogFilter, TextAttribute};
 pub use flags::ResponseFlags;
 pub(crate) use json::Node;
 pub(crate) use needs::LogNeeds;

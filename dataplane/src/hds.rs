@@ -44,7 +44,7 @@ pub async fn serve(channel: Channel, node: Node, stop: CancellationToken) {
             None => return,
             Some(Ok(())) => tracing::debug!("the health discovery stream ended"),
             Some(Err(status)) if status.code() == tonic::Code::Unimplemented => {
-                tracing::info!("the control plane orders no health checks");
+                tracing::info!(event = "service_not_offered", "the control plane orders no health checks");
                 return;
             }
             Some(Err(status)) => {
@@ -146,7 +146,11 @@ impl HdsDelegate {
                             endpoints.push(subject);
                         }
                         Err(rejection) => {
-                            tracing::warn!(cluster = cluster.cluster_name, %rejection, "a health check is refused");
+                            tracing::warn!(
+                                event = "health_check_refused",
+                                cluster = cluster.cluster_name, %rejection,
+                                "a health check is refused"
+                            );
                         }
                     }
                 }
@@ -157,7 +161,7 @@ impl HdsDelegate {
 
     async fn next_change(&mut self) {
         let (subject, status) = self.changes.recv().await.expect("the delegate holds a sender");
-        tracing::info!(%subject, status = status.as_str_name(), "health changed");
+        tracing::info!(event = "health_changed", %subject, status = status.as_str_name(), "health changed");
         self.results.insert(subject, status);
     }
 

@@ -31,6 +31,7 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     directory.store_sds(&joined.identity)?;
     let membership = joined.membership;
     tracing::info!(
+        event = "identity_joined",
         workload = %membership.workload,
         identity = %joined.identity.spiffe(),
         files = %directory.path("identity.sds.json").display(),
@@ -49,9 +50,9 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
     tokio::spawn(control_plane.clone().come_back(stop.clone()));
     rotate(sender, control_plane.clone(), WallClock::System, keep, stop).await;
     match tokio::time::timeout(FAREWELL, control_plane.leave()).await {
-        Ok(Ok(())) => tracing::info!("said goodbye"),
-        Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),
-        Err(_) => tracing::warn!("could not say goodbye in time"),
+        Ok(Ok(())) => tracing::info!(event = "goodbye_said", "said goodbye"),
+        Ok(Err(error)) => tracing::warn!(event = "goodbye_failed", %error, "could not say goodbye"),
+        Err(_) => tracing::warn!(event = "goodbye_failed", "could not say goodbye in time"),
     }
     Ok(())
 }
@@ -59,6 +60,6 @@ pub async fn run(args: &JoinArgs, stop: CancellationToken, supervisor: Superviso
 fn keep_files(directory: &IdentityDir, identity: &Identity) {
     let stored = directory.store(identity).and_then(|()| directory.store_sds(identity));
     if let Err(error) = stored {
-        tracing::error!(%error, "the renewed identity is not written");
+        tracing::error!(event = "identity_not_written", %error, "the renewed identity is not written");
     }
 }

@@ -148,7 +148,11 @@ impl PreparedJoin {
         let method = match refusal(&kept.0, &kept.1).await {
             None => JoinMethod::Kept(kept, Some(join)),
             Some(refusal) => {
-                tracing::warn!(%refusal, "the identity found is not taken any more; joining again");
+                tracing::warn!(
+                    event = "identity_rejected",
+                    %refusal,
+                    "the identity found is not taken any more; joining again"
+                );
                 JoinMethod::Join(join)
             }
         };
@@ -191,7 +195,11 @@ impl PreparedJoin {
                 let Some((membership, identity)) = joined else { return Ok(None) };
                 directory.store(&identity)?;
                 directory.store_membership(&membership)?;
-                tracing::info!(workload = %membership.workload, identity = %identity.spiffe(), "joined");
+                tracing::info!(
+                    event = "identity_joined",
+                    workload = %membership.workload, identity = %identity.spiffe(),
+                    "joined"
+                );
                 Ok(Some(JoinedIdentity { membership, identity, directory, replicas }))
             }
         }
@@ -225,7 +233,7 @@ impl TokenJoin {
                 Some(Err(NotJoined::Later(reason))) => reason,
             };
             let pause = retry.next_wait();
-            tracing::warn!(%error, ?pause, "cannot join yet");
+            tracing::warn!(event = "join_waits", %error, ?pause, "cannot join yet");
             supervisor.tell(ServiceState::Waiting(&format!("cannot join yet: {error}")));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(None);
@@ -274,7 +282,7 @@ fn known(
     let loaded = match directory.load() {
         Ok(loaded) => loaded,
         Err(error) if token.is_some() => {
-            tracing::warn!(%error, "joining again");
+            tracing::warn!(event = "identity_rejected", %error, "joining again");
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
@@ -287,7 +295,12 @@ fn known(
     match (same_mesh && !expired, token) {
         (true, _) => Ok(Some((membership, identity))),
         (false, Some(_)) => {
-            tracing::info!(expired, same_mesh, "the identity found is not used; joining again");
+            tracing::info!(
+                event = "identity_rejected",
+                expired,
+                same_mesh,
+                "the identity found is not used; joining again"
+            );
             Ok(None)
         }
         (false, None) => Err(JoinError::Expired(directory.path("identity.pem").display().to_string())),

@@ -96,7 +96,10 @@ fn stop_on_signals(stop: &CancellationToken, supervisor: &Supervisor) -> std::io
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
-                    tracing::info!("SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process");
+                    tracing::info!(
+                        event = "signal_ignored",
+                        "SIGHUP is ignored: there is nothing to reload; SIGTERM ends the process"
+                    );
                     continue;
                 }
             }

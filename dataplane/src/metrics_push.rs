@@ -43,7 +43,7 @@ pub async fn push(
         match stop.run_until_cancelled(session).await {
             None => return,
             Some(Err(status)) if status.code() == tonic::Code::Unimplemented => {
-                tracing::info!("the control plane takes no statistics");
+                tracing::info!(event = "service_not_offered", "the control plane takes no statistics");
                 return;
             }
             Some(Err(status)) => {

@@ -130,7 +130,11 @@ pub async fn run(
         }
     };
     let node = bootstrap.node.id.clone();
-    tracing::info!(%admin_address, workers = engine.workers(), node, "weft-proxy starts");
+    tracing::info!(
+        event = "proxy_starts",
+        %admin_address, workers = engine.workers(), node,
+        "weft-proxy starts"
+    );
     let config = Config {
         bootstrap: bootstrap.clone(),
         config_path: args.config_path.clone(),
@@ -245,7 +249,7 @@ async fn keep_identity(joined: JoinedWorkload, stop: CancellationToken) {
     let directory = joined.directory;
     let keep = move |identity: &Identity| {
         if let Err(error) = directory.store(identity) {
-            tracing::error!(%error, "the renewed identity is not written");
+            tracing::error!(event = "identity_not_written", %error, "the renewed identity is not written");
         }
     };
     tokio::spawn(issuer.clone().come_back(stop.clone()));
@@ -259,9 +263,9 @@ fn leave_mesh(joined: Option<&JoinedWorkload>) -> impl Future<Output = ()> + use
     async move {
         let Some(control_plane) = control_plane else { return };
         match tokio::time::timeout(LEAVE_TIMEOUT, control_plane.leave()).await {
-            Ok(Ok(())) => tracing::info!("said goodbye"),
-            Ok(Err(error)) => tracing::warn!(%error, "could not say goodbye"),
-            Err(_) => tracing::warn!("could not say goodbye in time"),
+            Ok(Ok(())) => tracing::info!(event = "goodbye_said", "said goodbye"),
+            Ok(Err(error)) => tracing::warn!(event = "goodbye_failed", %error, "could not say goodbye"),
+            Err(_) => tracing::warn!(event = "goodbye_failed", "could not say goodbye in time"),
         }
     }
 }

@@ -4,15 +4,19 @@ use super::Cause;
 use crate::rest::Hop::{self, Inbound, Outbound};
 
 const fn cause(hop: Option<Hop>, flag: &'static str, reason: &'static str, remedy: &'static str) -> Cause {
-    Cause { hop, flag, details: "", reason, remedy }
+    Cause { hop, flag, details: "", needs_failure: false, reason, remedy }
+}
+
+const fn failed_with(hop: Hop, flag: &'static str, reason: &'static str, remedy: &'static str) -> Cause {
+    Cause { needs_failure: true, ..cause(Some(hop), flag, reason, remedy) }
 }
 
 const fn known_by(details: &'static str, reason: &'static str, remedy: &'static str) -> Cause {
-    Cause { hop: None, flag: "", details, reason, remedy }
+    Cause { details, ..cause(None, "", reason, remedy) }
 }
 
 /// All of them, in the order in which they are tried.
-pub const CAUSES: [Cause; 31] = [
+pub const CAUSES: [Cause; 36] = [
     cause(
         Some(Inbound),
         "UF",
@@ -54,6 +58,12 @@ pub const CAUSES: [Cause; 31] = [
         "UC",
         "{workload}: the application on {upstream} closed the connection before it had answered",
         "does it crash or restart, or speak another protocol than its Service declares?",
+    ),
+    failed_with(
+        Outbound,
+        "UC",
+        "{workload}: {destination} at {upstream} broke the connection off before it had answered ({failure})",
+        "weft proxy list shows whether the certificates and clocks of both are well",
     ),
     cause(
         Some(Outbound),
@@ -133,6 +143,26 @@ pub const CAUSES: [Cause; 31] = [
         "{workload}: the sidecar is out of memory or of files",
         "give it more, or start more of them",
     ),
+    known_by(
+        "headers_too_large",
+        "{workload}: the head of the request is too large, and is refused",
+        "send smaller headers, often cookies or tokens: 60 KiB are taken, 100 of them",
+    ),
+    known_by(
+        "too_many_headers",
+        "{workload}: the request has too many headers, and is refused",
+        "send smaller headers, often cookies or tokens: 60 KiB are taken, 100 of them",
+    ),
+    known_by(
+        "missing_host_header",
+        "{workload}: the request names no host, and is refused",
+        "send a Host header with the name of the service",
+    ),
+    known_by(
+        "invalid_url",
+        "{workload}: the target of the request is no URL, and is refused",
+        "call it by a plain path",
+    ),
     cause(
         None,
         "DPE",
@@ -153,7 +183,7 @@ pub const CAUSES: [Cause; 31] = [
     ),
     known_by(
         "path_normalization_failed",
-        "{workload}: the path has an escaped slash or cannot be normalised, and is refused since servers read it differently",
+        "{workload}: the path has an escaped slash or cannot be normalised, and is refused since servers read it in more ways than one",
         "call it by a plain path",
     ),
     cause(None, "IH", "{workload}: a header of the request that begins with x-envoy- cannot be read", ""),

@@ -59,8 +59,8 @@ const WORDS: [(&[&str], &str); 17] = [
 /// Which texts mean that the certificate is good, and somebody else's.
 const OTHER_IDENTITY: [&str; 3] = ["verify SAN list", "SAN matcher", "certificate names"];
 
-/// What is written before the names that a certificate has, and after them.
-const NAMES: (&str, &str) = ("certificate names [", "]");
+/// What weft-proxy and Envoy write before the names that a certificate has, and after them.
+const NAMES: ([&str; 2], &str) = (["certificate names [", "certificate SANs are ["], "]");
 
 /// A failure in words. One that is not known stays as it is. `expected` is who should have been there.
 #[must_use]
@@ -85,7 +85,7 @@ fn whose(failure: &str) -> Option<&str> {
 
 /// The names of the certificate that was there, where the failure tells them.
 fn names(failure: &str) -> Option<String> {
-    let (_, rest) = failure.split_once(NAMES.0)?;
+    let (_, rest) = NAMES.0.into_iter().find_map(|before| failure.split_once(before))?;
     let (names, _) = rest.split_once(NAMES.1)?;
     Some(names.replace('"', ""))
 }

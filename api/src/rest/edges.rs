@@ -81,6 +81,9 @@ pub struct Edge {
     /// Requests that are under way now, or connections that are open.
     #[serde(default)]
     pub open: u64,
+    /// Members that failed, and that outlier detection leaves alone for a while: each caller's sidecar counts its own.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ejected: u64,
     /// Tries after the first, a second.
     #[serde(default)]
     pub retries: f64,
@@ -118,6 +121,11 @@ pub struct EdgeList {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(count: &u64) -> bool {
     *count == 0
 }
 

@@ -151,6 +151,10 @@ pub struct ProxyStatus {
     /// Why its health is that, where there is more to say: the Service that it joined as does not exist, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_reason: Option<String>,
+    /// How far its machine's clock is off, in milliseconds, where that is more than reports take on their way; positive when
+    /// it is ahead of the control plane's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
     /// The newest certificate issued to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,

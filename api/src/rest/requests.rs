@@ -82,6 +82,9 @@ pub struct RequestList {
     pub items: Vec<RequestRecord>,
     /// How many records of the last ten minutes were not kept, of all requests.
     pub dropped: u64,
+    /// Control planes that did not answer in time: what their proxies told is missing.
+    #[serde(default)]
+    pub unheard: usize,
 }
 
 /// The hops of one request, from the caller on: each call as the caller's sidecar saw it, and after it as the called ones

@@ -79,6 +79,7 @@ pub fn edge_row(edge: &Edge) -> Vec<String> {
         EdgeState::Silent => format!("silent, {} open", edge.open),
         EdgeState::Flowing | EdgeState::Idle | EdgeState::Failing => percent(edge.success),
     };
+    let success = if edge.ejected > 0 { format!("{success}, {} ejected", edge.ejected) } else { success };
     vec![
         edge.source.clone(),
         format!("{}:{}{subset}", edge.destination, edge.port),
@@ -101,5 +102,7 @@ mod tests {
         assert_eq!(edge_row(&answers)[2..4], ["2.0/s", "100.0%"]);
         let hangs = Edge { state: EdgeState::Silent, open: 12, ..Edge::default() };
         assert_eq!(edge_row(&hangs)[2..4], ["0.0/s", "silent, 12 open"]);
+        let ejects = Edge { ejected: 1, ..answers };
+        assert_eq!(edge_row(&ejects)[3], "100.0%, 1 ejected");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use weft_api::rest::{ProxyStatus, Sync};
+use weft_api::cause::clock_in_words;
+use weft_api::rest::{CertificateStatus, ProxyStatus, Sync};
 
 use crate::args::{ListArgs, OutputFormat, ProxyStatusArgs as StatusArgs};
 use crate::output;
@@ -57,23 +58,44 @@ pub fn reason(proxy: &ProxyStatus) -> Option<String> {
         let names = refusal.resources.join(", ");
         return Some(format!("{name} refused {names}: {}", first_line(&refusal.message)));
     }
-    if let Some(certificate) = &proxy.certificate
-        && output::is_past(certificate.expires_at)
-    {
-        return Some("its certificate has expired: look into its log, or let it join again".to_owned());
+    if let Some(offset) = proxy.clock_offset_ms {
+        return Some(format!(
+            "{}: certificates are refused; set it by NTP",
+            clock_in_words(&proxy.id, offset)
+        ));
+    }
+    if let Some(reason) = proxy.certificate.as_ref().and_then(end_of) {
+        return Some(reason);
+    }
+    // Without a stream its word on its application is void. One that is taken out of service goes on purpose.
+    if proxy.sync == Sync::Disconnected && proxy.health != "Draining" {
+        return Some("it has no stream: it is down, or cannot reach the control plane".to_owned());
     }
     if let Some(reason) = &proxy.health_reason {
         return Some(reason.clone());
     }
     match proxy.sync {
-        Sync::Disconnected => Some("it has no stream: it is down, or cannot reach the control plane".to_owned()),
         Sync::HeldBack => Some("a part is held back; weft proxy status tells more".to_owned()),
         Sync::Synced if takes_no_listener(proxy) => Some(
             "takes no listener from the control plane, so peers are not told of it; join with --client if it only calls"
                 .to_owned(),
         ),
-        Sync::Synced | Sync::Pending | Sync::Refused => None,
+        Sync::Synced | Sync::Pending | Sync::Refused | Sync::Disconnected => None,
     }
+}
+
+/// What is to be said of a certificate that ended, or that should have been renewed by now: that is done at 50 to 60 % of its
+/// life.
+fn end_of(certificate: &CertificateStatus) -> Option<String> {
+    if output::is_past(certificate.expires_at) {
+        return Some("its certificate has expired: look into its log, or let it join again".to_owned());
+    }
+    let life = certificate.expires_at - certificate.issued_at;
+    let is_late = output::is_past(certificate.expires_at - life / 5);
+    is_late.then(|| {
+        let left = output::until(certificate.expires_at);
+        format!("its certificate ends in {left} and was not renewed: is `weft-proxy join --keep` running, or what does its log say?")
+    })
 }
 
 /// An Envoy with listeners of its own, that joined as one that others call.
@@ -165,4 +187,63 @@ pub async fn config(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Resu
     let format = if args.output == OutputFormat::Json { OutputFormat::Json } else { OutputFormat::Yaml };
     output::print(format, &config, &[], Vec::new)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use weft_api::rest::{Refusal, TypeStatus};
+
+    use super::*;
+
+    fn certificate(issued: i64, expires: i64) -> Option<CertificateStatus> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        Some(CertificateStatus {
+            issued_at: now + issued,
+            expires_at: now + expires,
+            ..CertificateStatus::default()
+        })
+    }
+
+    #[test]
+    fn reason_names_what_is_wrong_with_a_proxy_and_nothing_of_one_that_is_well() {
+        let id = "shop/web-1".to_owned();
+        let well = ProxyStatus {
+            id,
+            sync: Sync::Synced,
+            certificate: certificate(-3600, 3600),
+            ..Default::default()
+        };
+        assert_eq!(reason(&well), None);
+        let refusal =
+            Refusal { resources: vec!["a".to_owned()], message: "no\nway".to_owned(), ..Default::default() };
+        let refused = TypeStatus { refused: vec![refusal], ..TypeStatus::default() };
+        for (proxy, words) in [
+            (
+                ProxyStatus { types: [("CDS".to_owned(), refused)].into(), ..well.clone() },
+                "CDS refused a: no",
+            ),
+            (
+                ProxyStatus { clock_offset_ms: Some(-600_000), ..well.clone() },
+                "the clock of shop/web-1 is 10m behind",
+            ),
+            (
+                ProxyStatus { certificate: certificate(-3600, -60), ..well.clone() },
+                "its certificate has expired",
+            ),
+            (ProxyStatus { certificate: certificate(-3600, 600), ..well.clone() }, "and was not renewed"),
+            (
+                ProxyStatus {
+                    health_reason: Some("the application of port http fails".to_owned()),
+                    ..well.clone()
+                },
+                "the application of port http fails",
+            ),
+            (ProxyStatus { sync: Sync::Disconnected, ..well.clone() }, "it has no stream"),
+        ] {
+            let said = reason(&proxy).unwrap_or_default();
+            assert!(said.contains(words), "{said:?} does not say {words:?}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ impl Browsers {
         // What is below nothing is not counted.
         let _ = self.bad().take(source, Instant::now().into_std());
         if let Some(unsaid) = self.said.speaks(source) {
-            tracing::warn!(%source, unsaid, "a sign-in to the page was refused");
+            tracing::warn!(event = "sign_in_refused", %source, unsaid, "a sign-in to the page was refused");
         }
     }
 

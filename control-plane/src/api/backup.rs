@@ -25,7 +25,11 @@ pub async fn take(State(api): State<Api>) -> Result<Response, ApiError> {
     let snapshot = api.store.list_all("").await?;
     let (revision, mesh) = (snapshot.revision, api.authority.trust_domain());
     let backup = Backup::new(mesh.as_str(), api.clock.unix_seconds(), snapshot);
-    tracing::info!(%revision, records = backup.snapshot.entries.len(), "a backup is taken");
+    tracing::info!(
+        event = "backup_taken",
+        %revision, records = backup.snapshot.entries.len(),
+        "a backup is taken"
+    );
     let pieces = backup.encode().map(move |piece| {
         let _until_the_end = &place;
         Ok::<_, Infallible>(piece)

@@ -70,7 +70,11 @@ impl LocalAccess {
                     continue;
                 }
                 while let Err(error) = self.write_roots(&roots) {
-                    tracing::error!(%error, "the file of the mesh's roots is out of date");
+                    tracing::error!(
+                        event = "roots_file_not_written",
+                        %error,
+                        "the file of the mesh's roots is out of date"
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
                 written = roots;

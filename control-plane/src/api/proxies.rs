@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -97,6 +97,7 @@ async fn describe(
         types,
         health: health_word(state).to_owned(),
         health_reason: health_reason(state, &snapshot.published.set),
+        clock_offset_ms: api.clock_offsets.of(Instant::now(), id),
         certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
         version: state.labels.get("version").or_else(|| state.declared_labels.get("version")).cloned(),
         zone: Some(state.locality.zone.clone()).filter(|zone| !zone.is_empty()),

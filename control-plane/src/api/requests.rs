@@ -1,7 +1,5 @@
 //! Requests that failed or were refused, and why.
 
-use std::time::Instant;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
@@ -34,10 +32,10 @@ pub async fn list(
     }
     let limit = query.limit.unwrap_or(USUAL_ANSWER).min(LONGEST_ANSWER);
     let wanted = Wanted { source: query.source, destination: query.destination, limit };
-    Ok(Json(api.requests.list(Instant::now(), &wanted)))
+    Ok(Json(api.traffic.failures(&wanted).await))
 }
 
-/// `GET /v1/requests/{id}`. An id that nobody knows has no hops: nothing failed that this replica was told of.
+/// `GET /v1/requests/{id}`. An id that nobody knows has no hops: nothing failed that a replica was told of.
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Json<RequestList> {
-    Json(api.requests.of(Instant::now(), &id))
+    Json(api.traffic.request(&id).await)
 }

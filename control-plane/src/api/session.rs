@@ -34,7 +34,7 @@ pub async fn sign_in(State(api): State<Api>, request: Request) -> Result<Respons
         api.metrics.limited(Limit::BrowserSessions);
     }
     let source = source.map(|source| source.to_string()).unwrap_or_default();
-    tracing::info!(source, "a browser was signed in to the page");
+    tracing::info!(event = "sign_in", source, "a browser was signed in to the page");
     let mode = SessionMode::ReadOnly;
     let session = BrowserSession { key: Some(started.key), mode, expires_at: after(&api, LIFE) };
     let cookie = cookie(&api, &cookie_name, &started.cookie, LIFE.as_secs());
@@ -71,7 +71,7 @@ pub async fn change(
     if !api.browsers.sessions.set_mode(cookie, mode) {
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", "this session has ended"));
     }
-    tracing::info!(?mode, "a browser's session changes what it may do");
+    tracing::info!(event = "session_mode_changed", ?mode, "a browser's session changes what it may do");
     Ok(answer(&BrowserSession { key: None, mode, expires_at: after(&api, left) }))
 }
 

@@ -13,9 +13,9 @@ use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
+use crate::presence::clock_offsets::ClockOffsets;
 use crate::reconciler::ReconcilerHandle;
 use crate::replicas::traffic::Traffic;
-use crate::requests::Requests;
 
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
@@ -38,12 +38,12 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Leaves that were issued.
     pub ledger: Ledger,
-    /// What flows between services.
+    /// What flows between services, and what of it failed.
     pub traffic: Traffic,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
-    /// What failed or was refused.
-    pub requests: Requests,
+    /// How far the clocks of workloads are off.
+    pub clock_offsets: ClockOffsets,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

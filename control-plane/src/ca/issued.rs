@@ -143,8 +143,12 @@ impl Leaves {
 fn decode(entry: &Entry) -> Option<LedgerEntry> {
     let decoded = serde_json::from_slice(&entry.value);
     decoded
-        .inspect_err(
-            |error| tracing::error!(%error, key = %entry.key, "an entry of the ledger cannot be read"),
-        )
+        .inspect_err(|error| {
+            tracing::error!(
+                event = "ledger_entry_unreadable",
+                %error, key = %entry.key,
+                "an entry of the ledger cannot be read"
+            );
+        })
         .ok()
 }

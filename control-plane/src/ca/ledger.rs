@@ -122,7 +122,10 @@ impl Ledger {
     pub async fn append(&self, entry: LedgerEntry) -> Result<(), LedgerFull> {
         let confirmed = self.enqueue(entry)?;
         if tokio::time::timeout(CONFIRM, confirmed).await.is_err() {
-            tracing::warn!("the store does not take the ledger's entry; it waits in memory");
+            tracing::warn!(
+                event = "ledger_entry_waits",
+                "the store does not take the ledger's entry; it waits in memory"
+            );
         }
         Ok(())
     }
@@ -220,7 +223,11 @@ async fn write(
         }
         let mut retry = Backoff::new(RETRY_FIRST, RETRY_MOST);
         while let Err(error) = put_all(store.as_ref(), &batch).await {
-            tracing::warn!(%error, entries = batch.len(), "cannot write the ledger of issued certificates");
+            tracing::warn!(
+                event = "ledger_not_written",
+                %error, entries = batch.len(),
+                "cannot write the ledger of issued certificates"
+            );
             tokio::select! {
                 () = tokio::time::sleep(retry.next_wait()) => {}
                 () = shutdown.cancelled() => return,

@@ -92,9 +92,14 @@ pub async fn open(
         let seal = SealKey::load_or_create(seal_key)?;
         let txn = creation(&settings, &seal, &clock)?;
         match store.commit(txn).await {
-            Ok(_) => tracing::info!(trust_domain = %settings.trust_domain, "created the mesh"),
+            Ok(_) => tracing::info!(
+                event = "mesh_created",
+                trust_domain = %settings.trust_domain,
+                "created the mesh"
+            ),
             Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => {
                 tracing::info!(
+                    event = "mesh_created_elsewhere",
                     "another control plane created the mesh at the same moment, or the store did not confirm; reading it"
                 );
             }
@@ -152,6 +157,7 @@ impl Authority {
             Some(next) if is_late || (is_acknowledged && self.has_list_of(&next)?) => {
                 if !is_acknowledged {
                     tracing::warn!(
+                        event = "issuer_promoted_early",
                         "the new issuer signs now, though not every proxy has acknowledged its revocation list"
                     );
                 }
@@ -172,7 +178,12 @@ impl Authority {
         };
         store.commit(txn.guard(leader.guard())).await?;
         self.reload(store).await?;
-        tracing::info!(generation = old.generation + 1, ?renewal, "renewing the issuer");
+        tracing::info!(
+            event = "issuer_renewed",
+            generation = old.generation + 1,
+            ?renewal,
+            "renewing the issuer"
+        );
         Ok(renewal)
     }
 
@@ -212,7 +223,11 @@ impl Authority {
         }
         let known = |issuer: &Serial| records.list_of(issuer).is_some();
         for (issuer, leaf) in leaves.iter().filter(|(issuer, _)| !known(issuer)) {
-            tracing::warn!(%leaf, %issuer, "its issuer has no revocation list any more: the leaf passes at peers until its end");
+            tracing::warn!(
+                event = "leaf_not_listed",
+                %leaf, %issuer,
+                "its issuer has no revocation list any more: the leaf passes at peers until its end"
+            );
         }
         Ok((txn, is_changed))
     }
@@ -274,7 +289,11 @@ pub fn spawn_follow(authority: Arc<Authority>, store: Arc<dyn Store>, shutdown: 
             }
             let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
             while let Err(error) = authority.reload(store.as_ref()).await {
-                tracing::warn!(%error, "cannot read the issuer; the one we have signs on");
+                tracing::warn!(
+                    event = "issuer_not_read",
+                    %error,
+                    "cannot read the issuer; the one we have signs on"
+                );
                 tokio::select! {
                     () = tokio::time::sleep(retry.next_wait()) => {}
                     () = shutdown.cancelled() => return,

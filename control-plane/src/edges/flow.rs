@@ -80,6 +80,7 @@ impl EdgeFlow {
             failed: self.flown.failed(),
             denied: self.flown.denied(),
             open: count(self.flown.open()),
+            ejected: count(self.flown.of(EdgeStatistic::Ejected)),
             retries: of(EdgeStatistic::Retries),
             bytes_sent: is_tcp.then(|| of(EdgeStatistic::BytesSent)),
             bytes_received: is_tcp.then(|| of(EdgeStatistic::BytesReceived)),

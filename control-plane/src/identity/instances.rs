@@ -158,7 +158,11 @@ impl Instances {
         let record = match self.workloads.find(&member.id).await {
             Ok(stored) => stored.map(|stored| stored.record),
             Err(ReadError::Unavailable { reason }) => {
-                tracing::warn!(%reason, workload = %member.id, "the store is away; trusting what was last known");
+                tracing::warn!(
+                    event = "workload_trusted_from_memory",
+                    %reason, workload = %member.id,
+                    "the store is away; trusting what was last known"
+                );
                 Some(self.known.record(&member.id).ok_or(ReadError::Unavailable { reason })?)
             }
             Err(error) => return Err(error.into()),
@@ -199,7 +203,11 @@ impl Instances {
             issued_at: lost_time::issued_at(peer).unix_timestamp(),
             expires_at: peer.not_after.unix_timestamp(),
         };
-        tracing::info!(workload = %id, serial = %peer.serial, "its certificate was issued after the backup was taken");
+        tracing::info!(
+            event = "certificate_adopted",
+            workload = %id, serial = %peer.serial,
+            "its certificate was issued after the backup was taken"
+        );
         // Known here from now on; that it is written down soon is all that is needed.
         let waiting = self.ledger.enqueue(entry.clone());
         drop(waiting.map_err(|full| ReadError::Unavailable { reason: full.to_string() })?);

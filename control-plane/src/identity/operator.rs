@@ -158,7 +158,10 @@ async fn register(
                 txn = put(txn.expect_at(&entry.key, entry.mod_revision), record.created_at);
             }
         } else if is_ours {
-            tracing::info!("the operator token of before is not accepted any more");
+            tracing::info!(
+                event = "operator_token_replaced",
+                "the operator token of before is not accepted any more"
+            );
             is_changed = true;
             txn = txn.expect_at(&entry.key, entry.mod_revision).delete(&entry.key);
         }

@@ -114,7 +114,7 @@ impl Revocations {
         }
         let revoked = instances.iter().map(|one| one.instance.clone()).collect();
         self.remove_record(id, &revoked, None).await?;
-        tracing::info!(workload = %id, leaves = own.len(), "revoked");
+        tracing::info!(event = "workload_revoked", workload = %id, leaves = own.len(), "revoked");
         let listed = async {
             self.catch_up(None).await?;
             self.authority.reload(self.store.as_ref()).await.map_err(RevocationError::from)

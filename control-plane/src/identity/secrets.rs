@@ -240,7 +240,11 @@ impl Keeper {
                 self.publish(Some(&holder), resource).await;
             }
             Err(error) => {
-                tracing::warn!(%error, %workload, "cannot make an identity; the old one serves on");
+                tracing::warn!(
+                    event = "identity_not_made",
+                    %error, %workload,
+                    "cannot make an identity; the old one serves on"
+                );
                 let old = self.held.remove(&workload).filter(|held| held.holder == holder);
                 let resource = old.and_then(|held| held.resource);
                 self.held

@@ -117,7 +117,7 @@ impl From<JoinRefusal> for Status {
         let code = refusal.code();
         if code == Code::Internal {
             // Which of our own parts failed is for our log, not for the wire.
-            tracing::error!(%refusal, "cannot issue a certificate");
+            tracing::error!(event = "certificate_not_issued", %refusal, "cannot issue a certificate");
             return Self::internal("the control plane cannot issue a certificate now; its log says why");
         }
         Self::new(code, refusal.to_string())

@@ -96,7 +96,11 @@ impl ListenerShared {
             None => address.ip().to_canonical().to_string(),
         };
         let listener = self.metrics.listener;
-        tracing::warn!(listener, peer, reason = %failed, more, "a TLS handshake failed");
+        tracing::warn!(
+            event = "handshake_failed",
+            listener, peer, reason = %failed, more,
+            "a TLS handshake failed"
+        );
     }
 }
 

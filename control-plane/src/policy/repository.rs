@@ -186,7 +186,11 @@ impl Policies {
             match self.head().await {
                 Ok(head) => return head,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read the policies; the last ones stay in force");
+                    tracing::warn!(
+                        event = "policies_not_read",
+                        %error,
+                        "cannot read the policies; the last ones stay in force"
+                    );
                     tokio::time::sleep(retry.next_wait()).await;
                 }
             }
@@ -219,7 +223,15 @@ fn write(policy: &Policy) -> Bytes {
 fn readable(key: &str, document: &Bytes) -> Option<Policy> {
     let value = serde_json::from_slice(document).map_err(|error| error.to_string());
     let policy = value.and_then(|value| Policy::from_value(value).map_err(|error| error.to_string()));
-    policy.inspect_err(|error| tracing::error!(key, %error, "a stored policy is passed over")).ok()
+    policy
+        .inspect_err(|error| {
+            tracing::error!(
+                event = "policy_unreadable",
+                key, %error,
+                "a stored policy is passed over"
+            );
+        })
+        .ok()
 }
 
 fn read(documents: &Documents) -> PolicySet {

@@ -34,10 +34,18 @@ pub(super) fn spawn_arrivals(workloads: WorkloadStore) -> Arrivals {
 
 async fn write(workloads: &WorkloadStore, id: &WorkloadId, instance: &str) {
     match workloads.arrived(id, instance).await {
-        Ok(true) => tracing::info!(workload = %id, "its sidecar listens: peers are told of it"),
+        Ok(true) => tracing::info!(
+            event = "workload_listens",
+            workload = %id,
+            "its sidecar listens: peers are told of it"
+        ),
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(workload = %id, %error, "peers cannot be told yet that its sidecar listens");
+            tracing::warn!(
+                event = "workload_listens_not_written",
+                workload = %id, %error,
+                "peers cannot be told yet that its sidecar listens"
+            );
         }
     }
 }

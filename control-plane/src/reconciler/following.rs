@@ -53,7 +53,11 @@ fn of_event(event: &Event) -> Option<ReconcilerCommand> {
 fn readable(entry: &weft_store::Entry) -> Option<WorkloadRecord> {
     let record = WorkloadRecord::decode(entry);
     if record.is_none() {
-        tracing::error!(key = %entry.key, "the record of a workload cannot be read and is passed over");
+        tracing::error!(
+            event = "workload_unreadable",
+            key = %entry.key,
+            "the record of a workload cannot be read and is passed over"
+        );
     }
     record
 }

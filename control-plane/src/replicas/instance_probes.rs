@@ -84,7 +84,11 @@ impl InstanceProbes {
             return false;
         }
         self.shown_on_another_replica(record).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, workload = %record.id, "cannot ask the other replicas whether it answers");
+            tracing::warn!(
+                event = "instance_probe_failed",
+                %error, workload = %record.id,
+                "cannot ask the other replicas whether it answers"
+            );
             true
         })
     }
@@ -112,7 +116,11 @@ impl InstanceProbes {
         let question = match serde_json::from_slice::<StoredQuestion>(&entry.value) {
             Ok(question) => question,
             Err(error) => {
-                tracing::warn!(%error, key = %entry.key, "what another replica asks cannot be read");
+                tracing::warn!(
+                    event = "instance_probe_unreadable",
+                    %error, key = %entry.key,
+                    "what another replica asks cannot be read"
+                );
                 return;
             }
         };
@@ -126,7 +134,11 @@ impl InstanceProbes {
             self.tell_silence(&entry.key).await
         };
         if let Err(error) = answered {
-            tracing::warn!(%error, workload = %question.workload, "cannot tell another replica whether it answers");
+            tracing::warn!(
+                event = "instance_probe_not_answered",
+                %error, workload = %question.workload,
+                "cannot tell another replica whether it answers"
+            );
         }
     }
 

@@ -50,9 +50,9 @@ impl Duties {
     async fn lead_for_ever(&self, candidate: &str) {
         loop {
             let leader = self.store.elect(KEY, candidate, LEASE).await;
-            tracing::info!(candidate, "this replica leads");
+            tracing::info!(event = "leadership_won", candidate, "this replica leads");
             self.lead(&leader).await;
-            tracing::warn!(candidate, "leadership is lost");
+            tracing::warn!(event = "leadership_lost", candidate, "leadership is lost");
         }
     }
 
@@ -93,7 +93,11 @@ impl Duties {
         for record in self.reconciler.expired().await {
             let removed = self.workloads.expire(&record, leader).await;
             if matches!(removed, Ok(true)) {
-                tracing::info!(workload = %record.id, "removed: its stream is lost for hours");
+                tracing::info!(
+                    event = "workload_removed",
+                    workload = %record.id,
+                    "removed: its stream is lost for hours"
+                );
             }
             note("removing a lost workload", removed);
         }
@@ -113,7 +117,7 @@ impl Duties {
         if let Some(revision) = last_seen
             && let Err(error) = self.store.compact(revision).await
         {
-            tracing::warn!(%error, "cannot compact the store");
+            tracing::warn!(event = "store_not_compacted", %error, "cannot compact the store");
         }
         let newest = self.store.list(KEY, weft_store::Page::default()).await;
         newest.ok().map(|listing| listing.revision).or(last_seen)
@@ -122,6 +126,10 @@ impl Duties {
 
 fn note<T, E: std::fmt::Display>(duty: &str, done: Result<T, E>) {
     if let Err(error) = done {
-        tracing::warn!(duty, %error, "one of the leader's duties failed; it is tried again");
+        tracing::warn!(
+            event = "duty_failed",
+            duty, %error,
+            "one of the leader's duties failed; it is tried again"
+        );
     }
 }

@@ -232,7 +232,11 @@ impl Writer {
             Ok(_) => {}
             // To ask again would not help, and to give up the lease would take all workloads here for lost.
             Err(error @ (CommitError::TooLarge { .. } | CommitError::Invalid { .. })) => {
-                tracing::error!(%error, partitions = part.reports.len(), "other replicas are not told of a part of the mesh");
+                tracing::error!(
+                    event = "presence_incomplete",
+                    %error, partitions = part.reports.len(),
+                    "other replicas are not told of a part of the mesh"
+                );
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -244,6 +248,7 @@ impl Writer {
         self.metrics.limited(Limit::PresenceHealth);
         if self.left_out.speaks(partition).is_some() {
             tracing::warn!(
+                event = "presence_incomplete",
                 partition,
                 workloads,
                 "the store cannot take what sidecars report of so many ports; other replicas are not told of these"
@@ -296,9 +301,13 @@ async fn follow(store: Arc<dyn Store>, replica: String, reconciler: ReconcilerHa
 fn decode(value: &[u8]) -> PresenceReport {
     let stored = serde_json::from_slice::<StoredReport>(value);
     stored
-        .inspect_err(
-            |error| tracing::error!(%error, "what another replica says cannot be read and is passed over"),
-        )
+        .inspect_err(|error| {
+            tracing::error!(
+                event = "presence_unreadable",
+                %error,
+                "what another replica says cannot be read and is passed over"
+            );
+        })
         .unwrap_or_default()
         .into_report()
 }

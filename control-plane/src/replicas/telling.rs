@@ -26,7 +26,7 @@ where
             Ok(lease) => {
                 retry.reset();
                 let reason = tell(lease).await;
-                tracing::warn!(reason, "{meanwhile}");
+                tracing::warn!(event = "presence_not_told", reason, "{meanwhile}");
             }
             Err(error) => tracing::debug!(%error, "the store gives no lease: {meanwhile}"),
         }

@@ -1,12 +1,14 @@
-//! The traffic of the whole mesh: each replica keeps what its own streams reported, and a question asks all.
+//! The traffic of the whole mesh, and what of it failed: each replica keeps what its own streams reported, and a question
+//! asks all.
 //!
 //! ```text
-//! GET /v1/edges ─▶ Traffic ─┬─ Edges of this replica
-//!                           └─ POST /replica/traffic at each other, over the port for xDS, with the control plane's own
-//!                              identity on both ends; all at once, for 2 s at most
+//! GET /v1/edges    ─▶ Traffic ─┬─ Edges, Requests of this replica
+//! GET /v1/requests             └─ POST /replica/traffic at each other, over the port for xDS, with the control plane's own
+//!                                 identity on both ends; all at once, for 2 s at most
 //! ```
 //!
-//! A replica that does not answer in time is counted in the answer: its callers' traffic is missing from it.
+//! A replica that does not answer in time is counted in the answer: what its proxies told is missing from it. So is one of an
+//! older release that does not know the question.
 
 mod asking;
 
@@ -22,12 +24,14 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use weft_api::rest::{RequestList, in_order};
 use weft_api::{ServiceId, SpiffeId};
 use weft_xds::transport::PeerIdentity;
 
 pub use asking::OtherReplicas;
 
 use crate::edges::{EdgeFlow, EdgeTarget, Edges, Flows, Point, Selection};
+use crate::requests::{LONGEST_ANSWER, Requests, Wanted};
 
 /// Where a replica is asked.
 const PATH: &str = "/replica/traffic";
@@ -45,6 +49,10 @@ enum TrafficQuestion {
         selection: Selection,
         since: u64,
     },
+    /// The hops of the request that has this id.
+    Request(String),
+    /// Requests that failed.
+    Failures(Wanted),
 }
 
 /// What it is answered.
@@ -53,6 +61,7 @@ enum TrafficQuestion {
 struct TrafficAnswer {
     flows: Vec<(ServiceId, EdgeTarget, EdgeFlow)>,
     points: Vec<(u64, Point)>,
+    requests: RequestList,
 }
 
 /// An answer of all replicas that were heard.
@@ -70,6 +79,7 @@ type LastAnswer = (Instant, Arc<Heard<Flows>>);
 #[derive(Clone, Debug)]
 pub struct Traffic {
     edges: Edges,
+    requests: Requests,
     others: Option<OtherReplicas>,
     /// What the others said last. Held while they are asked: who else wants to know waits for that answer.
     last: Arc<Mutex<Option<LastAnswer>>>,
@@ -78,8 +88,8 @@ pub struct Traffic {
 impl Traffic {
     /// Of this replica, and of the others where there may be any.
     #[must_use]
-    pub fn new(edges: Edges, others: Option<OtherReplicas>) -> Self {
-        Self { edges, others, last: Arc::default() }
+    pub fn new(edges: Edges, requests: Requests, others: Option<OtherReplicas>) -> Self {
+        Self { edges, requests, others, last: Arc::default() }
     }
 
     pub async fn flows(&self) -> Heard<Flows> {
@@ -111,6 +121,33 @@ impl Traffic {
         }
         Heard { all, unheard }
     }
+
+    /// The hops of one request, in their order.
+    pub async fn request(&self, id: &str) -> RequestList {
+        let own = self.requests.of(Instant::now(), id);
+        let list = self.with_others(own, &TrafficQuestion::Request(id.to_owned())).await;
+        RequestList { items: in_order(list.items), ..list }
+    }
+
+    /// Requests that failed, the newest first.
+    pub async fn failures(&self, wanted: &Wanted) -> RequestList {
+        let own = self.requests.list(Instant::now(), wanted);
+        let mut list = self.with_others(own, &TrafficQuestion::Failures(wanted.clone())).await;
+        // Each replica has them in the order in which they came.
+        list.items.sort_by_key(|record| std::cmp::Reverse(record.at));
+        list.items.truncate(wanted.limit);
+        list
+    }
+
+    async fn with_others(&self, mut list: RequestList, question: &TrafficQuestion) -> RequestList {
+        let Some(others) = &self.others else { return list };
+        let (answers, unheard) = others.ask(question).await;
+        for theirs in answers.into_iter().map(|answer| answer.requests) {
+            list.items.extend(theirs.items);
+            list.dropped += theirs.dropped;
+        }
+        RequestList { unheard, ..list }
+    }
 }
 
 async fn flows_of(others: &OtherReplicas) -> Heard<Flows> {
@@ -132,12 +169,13 @@ fn add_flows(all: &mut Flows, more: &Flows) {
 #[derive(Clone)]
 struct Answering {
     edges: Edges,
+    requests: Requests,
     replica: Arc<str>,
 }
 
 /// Where other replicas ask this one. The caller's identity has been looked at before.
-pub fn router(edges: Edges, replica: &str) -> Router {
-    let answering = Answering { edges, replica: replica.into() };
+pub fn router(edges: Edges, requests: Requests, replica: &str) -> Router {
+    let answering = Answering { edges, requests, replica: replica.into() };
     Router::new().route(PATH, post(answer)).route_layer(from_fn(only_replicas)).with_state(answering)
 }
 
@@ -151,7 +189,7 @@ async fn only_replicas(request: Request, next: Next) -> Response {
 }
 
 async fn answer(
-    State(Answering { edges, replica }): State<Answering>,
+    State(Answering { edges, requests, replica }): State<Answering>,
     headers: HeaderMap,
     Json(question): Json<TrafficQuestion>,
 ) -> Response {
@@ -168,6 +206,13 @@ async fn answer(
             points: edges.points(&selection, since).into_iter().collect(),
             ..TrafficAnswer::default()
         },
+        TrafficQuestion::Request(id) => {
+            TrafficAnswer { requests: requests.of(Instant::now(), &id), ..TrafficAnswer::default() }
+        }
+        TrafficQuestion::Failures(mut wanted) => {
+            wanted.limit = wanted.limit.min(LONGEST_ANSWER);
+            TrafficAnswer { requests: requests.list(Instant::now(), &wanted), ..TrafficAnswer::default() }
+        }
     };
     Json(answer).into_response()
 }
@@ -177,6 +222,7 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use tower::ServiceExt as _;
     use weft_api::EdgeStatistic;
+    use weft_api::rest::RequestRecord;
 
     use super::*;
     use crate::clock::Clock;
@@ -200,6 +246,14 @@ mod tests {
         edges
     }
 
+    fn failed() -> Requests {
+        let (requests, workload) = (Requests::default(), "shop/web-1".parse().unwrap());
+        let record = |id: &str| RequestRecord { id: id.to_owned(), ..RequestRecord::default() };
+        requests.record(Instant::now(), &workload, vec![record("one"), record("two")]);
+        requests.note_dropped(Instant::now(), 3);
+        requests
+    }
+
     async fn ask(
         question: &TrafficQuestion,
         replica: &str,
@@ -211,7 +265,7 @@ mod tests {
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
-        let answer = router(used(), "one").oneshot(request).await.unwrap();
+        let answer = router(used(), failed(), "one").oneshot(request).await.unwrap();
         (answer.status(), to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec())
     }
 
@@ -252,5 +306,18 @@ mod tests {
         let (_, body) = ask(&TrafficQuestion::Points { selection, since: 0 }, "one", replica()).await;
         let answer: TrafficAnswer = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer.points.iter().map(|(_, point)| point.events()).sum::<u64>(), 7);
+        for (question, ids) in [
+            (TrafficQuestion::Request("one".to_owned()), vec!["one"]),
+            (TrafficQuestion::Failures(Wanted { limit: 1, ..Wanted::default() }), vec!["two"]),
+            (
+                TrafficQuestion::Failures(Wanted { limit: usize::MAX, ..Wanted::default() }),
+                vec!["two", "one"],
+            ),
+        ] {
+            let (_, body) = ask(&question, "one", replica()).await;
+            let answer: TrafficAnswer = serde_json::from_slice(&body).unwrap();
+            let told: Vec<&str> = answer.requests.items.iter().map(|record| &*record.id).collect();
+            assert_eq!((told, answer.requests.dropped), (ids, 3), "{question:?}");
+        }
     }
 }

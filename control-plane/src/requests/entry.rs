@@ -3,6 +3,7 @@
 //! What a sidecar reports is its word: texts are cut, control characters and queries taken out. Whose report it is, the
 //! certificate says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
@@ -39,6 +40,8 @@ pub struct Reporter {
     pub trust_domain: TrustDomain,
     /// The services that there are.
     pub set: Arc<PolicySet>,
+    /// How far its clock is off, in milliseconds.
+    pub clock_offset: Option<i64>,
 }
 
 /// Reads as many entries of a report as `limit` says.
@@ -138,6 +141,7 @@ impl Reporter {
         let downstream_failure = text(&common.downstream_transport_failure_reason);
         let from = common.downstream_direct_remote_address.as_ref().and_then(address);
         let expected = expected.map(|id| id.to_string());
+        let ejecting = called.as_ref().and_then(|called| self.ejecting(called));
         let called = called.map(|called| format!("{} port {}", called.service, called.port));
         let called = called.or_else(|| called_service.map(|service| service.to_string()));
         let ending = Ending {
@@ -154,6 +158,8 @@ impl Reporter {
             upstream_failure: &upstream_failure,
             downstream_failure: &downstream_failure,
             expected: expected.as_deref(),
+            ejecting: ejecting.as_deref(),
+            clock_offset: self.clock_offset,
         };
         let Explanation { reason, remedy, policy } = explain(&ending);
         RequestRecord { reason, remedy, policy, ..record }
@@ -161,6 +167,13 @@ impl Reporter {
 }
 
 impl Reporter {
+    /// The policies by which members of a destination that fail are left alone.
+    fn ejecting(&self, called: &Destination) -> Option<String> {
+        let traffic = self.set.traffic_for(&called.service, &called.port, None);
+        let policies: BTreeSet<String> = traffic.outlier_origins().map(ToString::to_string).collect();
+        (!policies.is_empty()).then(|| policies.into_iter().collect::<Vec<_>>().join(", "))
+    }
+
     /// The service that a host name means to the caller: an Envoy that found no endpoint does not say in which cluster.
     fn by_host(&self, authority: &str) -> Option<ServiceId> {
         let host = authority.split(':').next().unwrap_or_default();

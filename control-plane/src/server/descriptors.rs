@@ -17,14 +17,15 @@ pub fn raise_limit() -> u64 {
     if before.current != before.maximum {
         let raised = Rlimit { current: before.maximum, maximum: before.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files stays as it is");
+            tracing::warn!(event = "open_files_not_raised", %error, "the limit of open files stays as it is");
         }
     }
     let now = limit();
     let was = before.current.unwrap_or(u64::MAX);
-    tracing::info!(limit = now, was, "open files");
+    tracing::info!(event = "open_files_limited", limit = now, was, "open files");
     if now < 1024 {
         tracing::warn!(
+            event = "open_files_few",
             limit = now,
             "so few open files are enough for a small mesh only; raise the limit (ulimit -n)"
         );

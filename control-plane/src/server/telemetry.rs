@@ -16,6 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use weft_api::flags::LogFormat;
 
 use crate::args::Args;
+use crate::metrics::EventCounts;
 use crate::reconciler::ReconcilerHandle;
 use exporter::Collector;
 
@@ -25,6 +26,8 @@ const DEFAULT_FILTER: &str = "info,h2=error";
 /// Flushes what is waiting when the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
+    /// How often each event was logged.
+    pub events: EventCounts,
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
 }
@@ -53,7 +56,8 @@ pub fn start(args: &Args) -> anyhow::Result<Telemetry> {
         .traces
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("weft-control-plane")));
-    tracing_subscriber::registry().with(filter).with(logs).with(spans).init();
+    let events = telemetry.events.clone();
+    tracing_subscriber::registry().with(filter).with(logs).with(spans).with(events).init();
     Ok(telemetry)
 }
 
@@ -78,7 +82,7 @@ fn exporters(endpoint: &str) -> anyhow::Result<Telemetry> {
         .with_resource(resource)
         .with_periodic_exporter(collector.patient(metrics))
         .build();
-    Ok(Telemetry { traces: Some(traces), metrics: Some(metrics) })
+    Ok(Telemetry { events: EventCounts::default(), traces: Some(traces), metrics: Some(metrics) })
 }
 
 impl Telemetry {

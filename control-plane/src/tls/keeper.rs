@@ -67,7 +67,11 @@ pub fn spawn_keeper(
                     sender.send_replace(Arc::new(config));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot renew the control plane's certificate; the old one serves on");
+                    tracing::warn!(
+                        event = "server_certificate_not_renewed",
+                        %error,
+                        "cannot renew the control plane's certificate; the old one serves on"
+                    );
                     renew_at = clock.now() + retry.next_wait();
                 }
             }

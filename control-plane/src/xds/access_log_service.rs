@@ -18,6 +18,7 @@ use weft_xds::transport::buckets::{Buckets, Rate};
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::metrics::{Limit, Metrics};
+use crate::presence::clock_offsets::ClockOffsets;
 use crate::reconciler::Published;
 use crate::requests::{self, Reporter, Requests};
 
@@ -37,6 +38,7 @@ pub struct AccessLogReceiver {
     metrics: Metrics,
     trust_domain: TrustDomain,
     published: watch::Receiver<Published>,
+    clock_offsets: ClockOffsets,
     streams: StreamLimit,
     // A lock because streams come in tasks of their own; held for a look at one bucket.
     rates: Arc<Mutex<Buckets<WorkloadId>>>,
@@ -49,9 +51,11 @@ impl AccessLogReceiver {
         metrics: Metrics,
         trust_domain: TrustDomain,
         published: watch::Receiver<Published>,
+        clock_offsets: ClockOffsets,
     ) -> Self {
         let rates = Arc::new(Mutex::new(Buckets::new(RATE, Instant::now())));
-        Self { requests, metrics, trust_domain, published, streams: StreamLimit::new(MOST_STREAMS), rates }
+        let streams = StreamLimit::new(MOST_STREAMS);
+        Self { requests, metrics, trust_domain, published, clock_offsets, streams, rates }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -93,7 +97,8 @@ impl AccessLogService for AccessLogReceiver {
         }
         let trust_domain = self.trust_domain.clone();
         let set = Arc::default();
-        let mut reporter = Reporter { workload, service, hop: Hop::Outbound, trust_domain, set };
+        let hop = Hop::Outbound;
+        let mut reporter = Reporter { workload, service, hop, trust_domain, set, clock_offset: None };
         let mut reports = request.into_inner();
         loop {
             let report = tokio::time::timeout(SILENCE, reports.message());
@@ -102,9 +107,10 @@ impl AccessLogService for AccessLogReceiver {
                     let Ok(report) = report else { break };
                     let Some(report) = report? else { break };
                     if let Some(identifier) = &report.identifier {
-                        reporter.hop = hop(&identifier.log_name);
+                        reporter.hop = side(&identifier.log_name);
                     }
                     reporter.set = Arc::clone(&self.published.borrow().set);
+                    reporter.clock_offset = self.clock_offsets.of(Instant::now(), &reporter.workload);
                     if let Some(entries) = report.log_entries {
                         self.take(&reporter, entries);
                     }
@@ -119,7 +125,7 @@ impl AccessLogService for AccessLogReceiver {
 }
 
 /// Which side of a sidecar a log is of.
-fn hop(log_name: &str) -> Hop {
+fn side(log_name: &str) -> Hop {
     if log_name == INBOUND_ACCESS_LOG { Hop::Inbound } else { Hop::Outbound }
 }
 
@@ -140,14 +146,20 @@ mod tests {
         let (requests, metrics) = (Requests::default(), Metrics::new());
         let trust_domain = TrustDomain::try_new("mesh.local").unwrap();
         let (_publish, published) = watch::channel(Published::default());
-        let receiver =
-            AccessLogReceiver::new(requests.clone(), metrics.clone(), trust_domain.clone(), published);
+        let receiver = AccessLogReceiver::new(
+            requests.clone(),
+            metrics.clone(),
+            trust_domain.clone(),
+            published,
+            ClockOffsets::default(),
+        );
         let reporter = |workload: &str| Reporter {
             workload: workload.parse().unwrap(),
             service: "shop/cart".parse().unwrap(),
-            hop: hop("inbound"),
+            hop: side("inbound"),
             trust_domain: trust_domain.clone(),
             set: Arc::default(),
+            clock_offset: None,
         };
         receiver.take(&reporter("shop/loud"), entries(1200));
         receiver.take(&reporter("shop/quiet"), entries(1));

@@ -50,7 +50,7 @@ impl Publisher for Discovery {
         if let Err(old) = client_version::check(&node) {
             // Envoy comes back for ever; the log has one line a minute of each.
             if let Some(more) = self.too_old.speaks(workload.clone()) {
-                tracing::warn!(%workload, %old, more, "discovery stream refused");
+                tracing::warn!(event = "stream_refused", %workload, %old, more, "discovery stream refused");
             }
             return Err(Status::failed_precondition(old.to_string()));
         }
@@ -87,7 +87,11 @@ impl Publisher for Discovery {
             setup.without_access_log_services()
         };
         self.metrics.stream_opened();
-        tracing::info!(workload = %workload, user_agent, ?stream, "discovery stream opened");
+        tracing::info!(
+            event = "proxy_connected",
+            workload = %workload, user_agent, ?stream,
+            "discovery stream opened"
+        );
         let kind = stream;
         let opened = ReconcilerCommand::Opened(Connected {
             id,
@@ -143,7 +147,11 @@ impl StreamGuard {
                 let (workload, count) = (&self.client.workload, resources.len());
                 // Of a large response the first few names tell where to look.
                 let resources = &resources[..count.min(SHOWN_NAMES)];
-                tracing::warn!(%workload, r#type = %kind, count, ?resources, message = &**message, "configuration refused");
+                tracing::warn!(
+                    event = "resource_refused",
+                    %workload, r#type = %kind, count, ?resources, message = &**message,
+                    "configuration refused"
+                );
             }
             SessionEvent::Synced { revision, .. } => {
                 if let Some(took) = self.progress.synced(Instant::now(), *revision) {

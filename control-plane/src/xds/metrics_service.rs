@@ -5,13 +5,16 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsService;
 use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamMetricsResponse};
 use tonic::{Request, Response, Status, Streaming};
+use weft_api::cause::clock_in_words;
 use weft_api::{ServiceId, WorkloadId};
 
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::clock::Clock;
 use crate::edges::{EdgeTarget, Edges, Moment, read};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
+use crate::presence::clock_offsets::{ClockOffsets, made_at};
 use crate::reconciler::ReconcilerHandle;
 
 /// Streams of one workload: a proxy has one, and a second while it comes back.
@@ -24,17 +27,27 @@ pub struct MetricsReceiver {
     reconciler: ReconcilerHandle,
     metrics: Metrics,
     clock: Clock,
+    clock_offsets: ClockOffsets,
+    clocks_told: Arc<LogThrottle<WorkloadId>>,
     streams: StreamLimit,
 }
 
 impl MetricsReceiver {
     /// Feeds a picture of the mesh, of the services that are published.
     #[must_use]
-    pub fn new(edges: Edges, reconciler: ReconcilerHandle, metrics: Metrics, clock: Clock) -> Self {
-        Self { edges, reconciler, metrics, clock, streams: StreamLimit::new(MOST_STREAMS) }
+    pub fn new(
+        edges: Edges,
+        reconciler: ReconcilerHandle,
+        metrics: Metrics,
+        clock: Clock,
+        clock_offsets: ClockOffsets,
+    ) -> Self {
+        let (clocks_told, streams) = (Arc::default(), StreamLimit::new(MOST_STREAMS));
+        Self { edges, reconciler, metrics, clock, clock_offsets, clocks_told, streams }
     }
 
     fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
+        self.compare_clocks(workload, report);
         let set = Arc::clone(&self.reconciler.published().borrow().set);
         let samples = read(&report.envoy_metrics, |measured| EdgeTarget::of(measured, &set));
         let excess = self.edges.record(Moment::now(&self.clock), workload, service, samples);
@@ -45,6 +58,22 @@ impl MetricsReceiver {
         ];
         for (_, limit) in limits.into_iter().filter(|(count, _)| *count > 0) {
             self.metrics.limited(limit);
+        }
+    }
+
+    fn compare_clocks(&self, workload: &WorkloadId, report: &StreamMetricsMessage) {
+        let Some(made_at) = made_at(&report.envoy_metrics) else { return };
+        let now = Moment::now(&self.clock);
+        let offset = self.clock_offsets.note(now.at, workload, made_at, now.millis);
+        if let Some(offset) = offset
+            && let Some(more) = self.clocks_told.speaks(workload.clone())
+        {
+            let clock = clock_in_words(&workload.to_string(), offset);
+            tracing::warn!(
+                event = "clock_off",
+                %workload, clock, more,
+                "a clock is off: certificates are refused; set it by NTP"
+            );
         }
     }
 }

@@ -126,7 +126,12 @@ impl Follower {
                 RoundEnd::Dropped => return,
                 RoundEnd::Relist => {}
                 RoundEnd::Unavailable(reason) => {
-                    tracing::warn!(prefix = self.prefix, reason, "cannot follow the store, trying again");
+                    tracing::warn!(
+                        event = "store_not_followed",
+                        prefix = self.prefix,
+                        reason,
+                        "cannot follow the store, trying again"
+                    );
                     self.mark_stale(reason);
                     sleep(pauses.next()).await;
                 }
@@ -187,6 +192,7 @@ impl Follower {
             }
             Some(mirror) => {
                 tracing::warn!(
+                    event = "store_went_back",
                     prefix = self.prefix, before = %mirror.revision, now = %snapshot.revision,
                     "the store went back in time: was it restored from a backup?"
                 );

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
+use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -44,7 +45,8 @@ async fn listening_for_other_machines_without_a_name_for_them_is_refused_and_lea
     let data = directory.path().join("data");
     let flags = ["weft-control-plane", "--data-dir", data.to_str().unwrap(), "--xds-listen", "0.0.0.0:0"];
     let args = Args::try_parse_from(flags).unwrap();
-    let refused = server::start(&args, Clock::system()).await.unwrap_err().to_string();
+    let refused =
+        server::start(&args, Clock::system(), EventCounts::default()).await.unwrap_err().to_string();
     assert!(refused.contains("--xds-listen") && refused.contains("--advertise"), "{refused}");
     assert!(!data.exists());
 }

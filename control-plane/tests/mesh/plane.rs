@@ -13,6 +13,7 @@ use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::rest::{ApplyResult, Problem, ProxyStatus, TokenRequest};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
+use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server::{self, RunningControlPlane};
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -45,7 +46,7 @@ impl Plane {
         let ports =
             ["--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let args = Args::try_parse_from(own.iter().chain(&ports).chain(flags)).unwrap();
-        let running = server::start(&args, clock).await?;
+        let running = server::start(&args, clock, EventCounts::default()).await?;
         let token =
             std::fs::read_to_string(directory.path().join("operator.token")).unwrap().trim().to_owned();
         let client = ApiClient::try_new(&format!("http://{}", running.api), &token, &[]).unwrap();

@@ -63,7 +63,11 @@ impl LogStream {
         let channel = links.to_cluster_named(&service.cluster);
         if channel.is_none() {
             let (cluster, log) = (&service.cluster, &service.log_name);
-            tracing::warn!(%cluster, %log, "the bootstrap has no such cluster: entries of this access log are dropped");
+            tracing::warn!(
+                event = "access_log_without_cluster",
+                %cluster, %log,
+                "the bootstrap has no such cluster: entries of this access log are dropped"
+            );
         }
         let now = Instant::now();
         Self {

@@ -97,7 +97,11 @@ async fn follow(path: PathBuf, updates: mpsc::Sender<FileUpdate>) {
                 Err(reason) => {
                     // Reported once for each state of the file; what was read before stays.
                     seen = mark;
-                    tracing::warn!(path = %path.display(), reason, "the file cannot be used");
+                    tracing::warn!(
+                        event = "file_unusable",
+                        path = %path.display(), reason,
+                        "the file cannot be used"
+                    );
                 }
             }
         }

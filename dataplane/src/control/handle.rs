@@ -185,7 +185,10 @@ impl ControlHandle {
 
     pub(crate) fn drain_listeners(&self) {
         if self.queries.try_send(ControlQuery::DrainListeners).is_err() {
-            tracing::warn!("the control thread is busy; the listeners are not drained");
+            tracing::warn!(
+                event = "drain_refused",
+                "the control thread is busy; the listeners are not drained"
+            );
         }
     }
 

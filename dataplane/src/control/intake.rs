@@ -18,13 +18,17 @@ impl Control {
     pub(super) fn take_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Connected => {
-                tracing::info!("connected to the control plane");
+                tracing::info!(event = "control_plane_connected", "connected to the control plane");
                 self.gauges.set_connected(true);
             }
             Notice::Disconnected { reason, retry_in } => {
                 self.gauges.set_connected(false);
                 if self.startup.give_up() {
-                    tracing::warn!(%reason, "the control plane is away: serving the last good configuration");
+                    tracing::warn!(
+                        event = "control_plane_away",
+                        %reason,
+                        "the control plane is away: serving the last good configuration"
+                    );
                 } else {
                     tracing::debug!(%reason, ?retry_in, "the control plane is away");
                 }

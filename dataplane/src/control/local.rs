@@ -64,7 +64,11 @@ impl Control {
                 self.world.set_own_secret(IDENTITY_SECRET, own, now);
                 self.world.set_fallback_secret(BUNDLE_SECRET, bundle, now);
             }
-            Err(error) => tracing::error!(%error, "the new identity cannot be used; the old one serves"),
+            Err(error) => tracing::error!(
+                event = "identity_unusable",
+                %error,
+                "the new identity cannot be used; the old one serves"
+            ),
         }
     }
 
@@ -75,7 +79,7 @@ impl Control {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "starting without a snapshot");
+                tracing::warn!(event = "snapshot_unreadable", %error, "starting without a snapshot");
                 return;
             }
         };
@@ -113,7 +117,7 @@ impl Control {
         // Writing waits for the disk, which must not hold up the control thread.
         let write = move || {
             if let Err(error) = snapshot.store(&directory) {
-                tracing::warn!(%error, "the snapshot is not written");
+                tracing::warn!(event = "snapshot_not_written", %error, "the snapshot is not written");
             }
         };
         match tokio::runtime::Handle::try_current() {

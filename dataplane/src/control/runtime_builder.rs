@@ -154,7 +154,11 @@ impl RuntimeBuilder {
         let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| &before.overlaps).collect();
         for overlap in whole.overlaps.iter().filter(|overlap| !told.contains(overlap)) {
             let Overlap { domain, host, holder } = overlap;
-            tracing::warn!(routes = name, %domain, %host, %holder, "the domain belongs to another virtual host");
+            tracing::warn!(
+                event = "domain_taken",
+                routes = name, %domain, %host, %holder,
+                "the domain belongs to another virtual host"
+            );
         }
         Arc::new(whole)
     }
@@ -203,7 +207,11 @@ impl RuntimeBuilder {
             Ok(None) => return self.clusters.get(&plan.name).map(|built| Arc::clone(&built.cluster)),
             Err(rejection) => {
                 // A new secret does not fit: the connections go on with the one before.
-                tracing::error!(cluster = &*plan.name, %rejection, "the new secret cannot be used");
+                tracing::error!(
+                    event = "secret_unusable",
+                    cluster = &*plan.name, %rejection,
+                    "the new secret cannot be used"
+                );
                 return self.clusters.get(&plan.name).map(|built| Arc::clone(&built.cluster));
             }
         };
@@ -249,7 +257,11 @@ impl RuntimeBuilder {
         match checked.map(Ok).or_else(|| prepare(plan, world)) {
             None => before,
             Some(Err(rejection)) => {
-                tracing::error!(listener = &*plan.name, %rejection, "the new secret cannot be used");
+                tracing::error!(
+                    event = "secret_unusable",
+                    listener = &*plan.name, %rejection,
+                    "the new secret cannot be used"
+                );
                 before
             }
             Some(Ok(built)) => {

@@ -20,7 +20,11 @@ impl Control {
         let now = Self::now();
         let promoted = self.world.promote(&mut self.builder, now);
         for Unusable { kind, refusal, .. } in &promoted.refusals {
-            tracing::warn!(kind = kind.short(), name = &*refusal.0, rejection = %refusal.1, "resource refused");
+            tracing::warn!(
+                event = "resource_refused",
+                kind = kind.short(), name = &*refusal.0, rejection = %refusal.1,
+                "resource refused"
+            );
             self.pending.iter_mut().for_each(|pending| pending.refuse(*kind, refusal));
         }
         // A file that was never in use as a whole has to be corrected; once everything serves, a secret that stops
@@ -37,7 +41,10 @@ impl Control {
         );
         self.ask_for(changes);
         if self.startup.end_hold(now.instant) {
-            tracing::warn!("no word from the control plane: serving the last good configuration");
+            tracing::warn!(
+                event = "control_plane_away",
+                "no word from the control plane: serving the last good configuration"
+            );
         }
         self.dirty |= self.bind_retries.take_retry(now.instant);
         if self.has_changes() && !self.startup.holds() {
@@ -90,7 +97,7 @@ impl Control {
             self.bind_retries.succeeded();
         }
         for failure in failures {
-            tracing::error!("{failure}");
+            tracing::error!(event = "listener_not_bound", "{failure}");
             let rejection = Rejection::new("address", failure.to_string());
             let refusal = (Arc::clone(&failure.name), rejection);
             self.world.note_unbound(&failure.name, &refusal.1, now);
@@ -144,6 +151,7 @@ impl Control {
             self.startup.incomplete();
             self.engine.release_reserved();
             tracing::info!(
+                event = "ready",
                 listeners = self.runtime.listeners.len(),
                 clusters = self.runtime.clusters.len(),
                 "ready"

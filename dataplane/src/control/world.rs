@@ -208,7 +208,11 @@ impl World {
                 continue;
             }
             if let Err(rejection) = self.take(kind, source, origin, incoming, now) {
-                tracing::warn!(kind = kind.short(), name = &*name, %rejection, "resource refused");
+                tracing::warn!(
+                    event = "resource_refused",
+                    kind = kind.short(), name = &*name, %rejection,
+                    "resource refused"
+                );
                 refusals.push((name, rejection));
             }
         }

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::Expres
 use wire::extension_filter::ConfigType;
 
 use super::{fields, matcher};
-use crate::format::{AccessLogFilter, Comparison, ConnectionFact, ResponseFlags};
+use crate::format::{AccessLogFilter, Comparison, ResponseFlags, TextAttribute};
 use crate::rejection::{Rejection, Within as _};
 
 /// Reads which requests or connections are logged, or which local replies are changed.
@@ -57,32 +57,40 @@ pub(super) fn filter(given: &wire::AccessLogFilter) -> Result<AccessLogFilter, R
     }
 }
 
-/// CEL is not evaluated here: of it, these questions are understood.
-const FACTS: [(&str, ConnectionFact); 2] = [
-    ("connection.transport_failure_reason", ConnectionFact::TransportFailure),
-    ("connection.termination_details", ConnectionFact::TerminationDetails),
-];
-
 fn extension(given: &wire::ExtensionFilter) -> Result<AccessLogFilter, Rejection> {
     let config = given.config_type.as_ref().map(|ConfigType::TypedConfig(config)| config);
     let Some(config) = config.filter(|config| fields::holds::<ExpressionFilter>(config)) else {
         return Err(fields::unknown_extension(&given.name, config, ""));
     };
     let expression: ExpressionFilter = fields::unpack(config, "typed_config")?;
-    let asks = |part: &str| {
-        let (name, value) = part.split_once("!=")?;
-        let empty = matches!(value.trim(), "''" | "\"\"");
-        let known = FACTS.into_iter().find(|(known, _)| empty && *known == name.trim());
-        known.map(|(_, fact)| AccessLogFilter::Says(fact))
-    };
-    let parts: Option<Vec<_>> = expression.expression.split("||").map(asks).collect();
-    parts.map(AccessLogFilter::Or).ok_or_else(|| {
-        let names = FACTS.map(|(name, _)| format!("{name} != ''")).join(" || ");
-        Rejection::new(
-            "typed_config.expression",
-            format!("this proxy understands only {names}, or one of them"),
-        )
+    compared(&expression.expression).ok_or_else(|| {
+        let names = TextAttribute::ALL.map(|(name, _)| name).join(", ");
+        let reason =
+            format!("this proxy compares only {names} with texts, by == and !=, joined by && within ||");
+        Rejection::new("typed_config.expression", reason)
     })
+}
+
+/// CEL is not evaluated here: of it, comparisons of some attributes with texts are understood.
+fn compared(expression: &str) -> Option<AccessLogFilter> {
+    let all = |parts: &str| {
+        let parts: Option<Vec<_>> = parts.split("&&").map(comparison_of_text).collect();
+        parts.map(AccessLogFilter::And)
+    };
+    let any: Option<Vec<_>> = expression.split("||").map(all).collect();
+    any.map(AccessLogFilter::Or)
+}
+
+fn comparison_of_text(part: &str) -> Option<AccessLogFilter> {
+    let split = |operator| part.split_once(operator);
+    let ((name, value), other) =
+        split("!=").map(|sides| (sides, true)).or_else(|| split("==").map(|sides| (sides, false)))?;
+    let attribute = TextAttribute::ALL.into_iter().find(|(known, _)| *known == name.trim())?.1;
+    let quoted = |quote| value.trim().strip_prefix(quote)?.strip_suffix(quote);
+    let text = quoted('\'').or_else(|| quoted('"'))?;
+    // What would have to be unescaped is not understood.
+    let is_plain = !text.contains(['\'', '"', '\\']);
+    is_plain.then(|| AccessLogFilter::Text { attribute, text: text.into(), other })
 }
 
 fn comparison(given: Option<&wire::ComparisonFilter>) -> Result<Comparison, Rejection> {
@@ -114,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_about_a_connection_are_understood_and_other_expressions_refused() {
+    fn comparisons_of_texts_are_understood_and_other_expressions_refused() {
         let given = |expression: &str| {
             let config = ExpressionFilter { expression: expression.to_owned(), ..Default::default() };
             let any = Any { type_url: ExpressionFilter::type_url(), value: config.encode_to_vec() };
@@ -126,7 +134,21 @@ mod tests {
         let both = filter(&given(both)).unwrap();
         let told = FormatContext { connection_termination_details: Some("x"), ..FormatContext::default() };
         assert!(both.accepts(&told) && !both.accepts(&FormatContext::default()));
-        for other in ["response.code >= 400", "connection.termination_details == ''", ""] {
+        let own = "response.code_details != 'via_upstream' && response.code_details != 'direct_response'";
+        let own = filter(&given(own)).unwrap();
+        let detailed = |details| FormatContext { response_code_details: details, ..FormatContext::default() };
+        assert!(own.accepts(&detailed(Some("path_normalization_failed"))));
+        assert!(!own.accepts(&detailed(Some("via_upstream"))) && !own.accepts(&detailed(None)));
+        let bad = filter(&given("response.code_details == 'x'")).unwrap();
+        assert!(bad.accepts(&detailed(Some("x"))) && !bad.accepts(&detailed(Some("y"))));
+        for other in [
+            "response.code >= 400",
+            "connection.termination_details",
+            "connection.id == ''",
+            "response.code_details != 'a\\'b'",
+            "response.code_details == 'x' || true",
+            "",
+        ] {
             let refused = filter(&given(other)).unwrap_err();
             assert_eq!(refused.field, "extension_filter.typed_config.expression", "{other}");
         }

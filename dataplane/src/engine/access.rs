@@ -136,7 +136,7 @@ fn write(batches: &Receiver<LogWrite>) {
             LogSink::File(path) => append(&mut files, path, &lines),
         };
         if let Err(error) = result {
-            tracing::warn!(?sink, %error, "access log cannot be written");
+            tracing::warn!(event = "access_log_not_written", ?sink, %error, "access log cannot be written");
             if let LogSink::File(path) = &sink {
                 files.remove(path);
             }

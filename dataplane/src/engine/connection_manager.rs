@@ -17,7 +17,7 @@ use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
 use super::upgraded::DownstreamUpgrade;
-use super::{local_reply, router, stream_info};
+use super::{forwarded, local_reply, router, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
@@ -37,7 +37,8 @@ pub(super) async fn handle(
     context.answer(&view, request).await
 }
 
-/// Answers bytes that are no request. As in Envoy they make a stream of their own, which is counted and logged.
+/// Answers bytes that are no request. As in Envoy they make a stream of their own, which is counted and logged; unlike there,
+/// it has an id.
 pub(super) fn refuse(
     connection: &Rc<HttpConnection>,
     limits: Rc<RequestLimits>,
@@ -46,12 +47,17 @@ pub(super) fn refuse(
     let view = connection.terminal.view();
     let mut stream = ActiveStream::begin(connection, &view, limits);
     connection.closing.set(true);
-    stream_info::note_refused(&mut stream, connection.downstream.facts.peer.ip());
+    let mut headers = HeaderMap::new();
+    forwarded::identify(&view.manager, &connection.worker, &mut headers);
+    let id = headers.get(&forwarded::REQUEST_ID).cloned();
+    if view.manager.request_ids.in_response {
+        stream.request_id.clone_from(&id);
+    }
+    stream_info::note_refused(&mut stream, connection.downstream.facts.peer.ip(), id);
     let status = malformed.status();
     let reply = Reply::new(status, malformed.details())
         .body(status.canonical_reason().unwrap_or_default())
         .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-    let headers = HeaderMap::new();
     let head = RequestHead { method: "", scheme: "", authority: "", path: "", headers: &headers };
     local_reply::send(reply, stream, &head).map(ResponseBody::Content)
 }

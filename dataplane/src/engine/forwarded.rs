@@ -63,14 +63,18 @@ pub(super) fn apply(
     if !headers.contains_key(&FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
+    remote
+}
+
+/// Sees to it that the request has an id, where it is to have one. What comes after may refuse it by that id.
+pub(super) fn identify(manager: &HttpManager, worker: &Local, headers: &mut HeaderMap) {
     let ids = manager.request_ids;
     if ids.generate {
         let replace = manager.forwarding.use_remote_address && !ids.preserve_external;
         if replace || !headers.contains_key(&REQUEST_ID) {
-            headers.insert(REQUEST_ID, request_id(&connection.worker));
+            headers.insert(REQUEST_ID, request_id(worker));
         }
     }
-    remote
 }
 
 /// An edge proxy believes its own eyes: it appends the address, and removes what only insiders may say.

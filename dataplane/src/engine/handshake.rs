@@ -27,7 +27,11 @@ pub(super) fn inbound_failed(
     // Not by what its certificate says, which a stranger makes up.
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
-        tracing::warn!(%listener, %address, certificate, reason, unsaid, "a client's TLS handshake failed");
+        tracing::warn!(
+            event = "handshake_failed",
+            %listener, %address, certificate, reason, unsaid,
+            "a client's TLS handshake failed"
+        );
     });
     told
 }
@@ -45,21 +49,25 @@ pub(super) fn outbound_failed(
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let certificate = who.as_deref().unwrap_or("none that was looked at");
         let cluster = &cluster.name;
-        tracing::warn!(%cluster, %address, certificate, reason, unsaid, "a TLS handshake with a server failed");
+        tracing::warn!(
+            event = "upstream_handshake_failed",
+            %cluster, %address, certificate, reason, unsaid,
+            "a TLS handshake with a server failed"
+        );
     });
 }
 
 /// With TLS 1.3 a server looks at our certificate after the handshake is over for us: its refusal is the first thing that
-/// is read.
+/// is read. Says why it refused, where it did.
 pub(super) fn refused_by_server(
     worker: &Local,
     cluster: &Cluster,
     address: SocketAddr,
     error: &(dyn std::error::Error + 'static),
-) {
+) -> Option<String> {
     let mut source = Some(error);
     let alert = loop {
-        let Some(cause) = source else { return };
+        let cause = source?;
         let io = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).or(cause.downcast_ref());
         match io.and_then(of_tls) {
             Some(alert @ rustls::Error::AlertReceived(_)) => break alert,
@@ -70,8 +78,13 @@ pub(super) fn refused_by_server(
     let reason = reason(alert);
     worker.throttle.note(&address.to_string(), &reason, |unsaid| {
         let cluster = &cluster.name;
-        tracing::warn!(%cluster, %address, reason, unsaid, "a server refused our certificate");
+        tracing::warn!(
+            event = "certificate_refused",
+            %cluster, %address, reason, unsaid,
+            "a server refused our certificate"
+        );
     });
+    Some(format!("TLS_error: {reason}"))
 }
 
 /// Counts a handshake that failed, and says why it did.

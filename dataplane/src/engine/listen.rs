@@ -106,7 +106,11 @@ impl ListenerState {
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(listener = %self.config.borrow().name, %error, "socket cannot be watched");
+                tracing::error!(
+                    event = "listener_failed",
+                    listener = %self.config.borrow().name, %error,
+                    "socket cannot be watched"
+                );
                 return;
             }
         };
@@ -161,7 +165,11 @@ impl ListenerState {
                 Err(error) => {
                     let listener = self.config.borrow().name.clone();
                     self.worker.throttle.note(&listener, &error.to_string(), |unsaid| {
-                        tracing::warn!(%listener, %error, unsaid, "accept failed; tried again all the time");
+                        tracing::warn!(
+                            event = "connection_not_accepted",
+                            %listener, %error, unsaid,
+                            "accept failed; tried again all the time"
+                        );
                     });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -17,6 +17,10 @@ use crate::stats::Shard;
 impl RequestContext {
     /// Checks the head and brings it into the form that routing, authorization and the upstream see.
     pub(super) fn prepare(&mut self, manager: &HttpManager, parts: &mut Parts) -> Result<(), Reply> {
+        forwarded::identify(manager, &self.connection.worker, &mut parts.headers);
+        if manager.request_ids.in_response {
+            self.stream.request_id = parts.headers.get(&forwarded::REQUEST_ID).cloned();
+        }
         if parts.version < Version::HTTP_11 && !manager.http1.accept_http_10 {
             let reply = Reply::new(StatusCode::UPGRADE_REQUIRED, "low_version").body("Upgrade Required");
             return Err(reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
@@ -32,9 +36,6 @@ impl RequestContext {
             normalize_path(manager, parts, &self.connection.worker.shard)?;
         }
         self.remote = forwarded::apply(manager, &self.connection, &mut parts.headers, self.scheme);
-        if manager.request_ids.in_response {
-            self.stream.request_id = parts.headers.get(&forwarded::REQUEST_ID).cloned();
-        }
         xfcc::apply(manager, &self.connection.downstream.facts, &mut parts.headers);
         Ok(())
     }

@@ -20,7 +20,6 @@ struct RecordedHead {
     uri: Uri,
     target: TargetForm,
     host: Option<HeaderValue>,
-    request_id: Option<HeaderValue>,
     /// Empty where no log needs them.
     headers: HeaderMap,
 }
@@ -30,6 +29,7 @@ struct RecordedHead {
 pub(crate) struct Record {
     /// Of bytes that are no request nothing is known.
     head: Option<RecordedHead>,
+    request_id: Option<HeaderValue>,
     needs: LogNeeds,
     pub(super) response: Option<HeaderMap>,
     pub(super) trailers: Option<HeaderMap>,
@@ -47,16 +47,17 @@ impl Record {
             uri: parts.uri.clone(),
             target: target(parts),
             host: parts.headers.get(HOST).cloned(),
-            request_id: parts.headers.get(&REQUEST_ID).cloned(),
             headers: if needs.request_headers { parts.headers.clone() } else { HeaderMap::new() },
         };
-        Self { head: Some(head), needs, ..Self::refused(remote) }
+        let request_id = parts.headers.get(&REQUEST_ID).cloned();
+        Self { head: Some(head), needs, ..Self::refused(remote, request_id) }
     }
 
-    /// Of bytes that are no request.
-    pub(super) fn refused(remote: IpAddr) -> Self {
+    /// Of bytes that are no request, by the id that they were given.
+    pub(super) fn refused(remote: IpAddr, request_id: Option<HeaderValue>) -> Self {
         Self {
             head: None,
+            request_id,
             needs: LogNeeds::default(),
             response: None,
             trailers: None,
@@ -88,7 +89,6 @@ impl Record {
 
     /// `x-request-id`.
     pub(super) fn request_id(&self) -> &str {
-        let id = self.head.as_ref().and_then(|head| head.request_id.as_ref());
-        id.and_then(|id| id.to_str().ok()).unwrap_or_default()
+        self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 }

@@ -104,6 +104,10 @@ fn of_http2(error: &hyper::Error) -> Reset {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
             return match h2.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => Reset::Refused,
+                // Found here: a server of HTTP/1.1, say, whose answer is no frame.
+                Some(h2::Reason::FRAME_SIZE_ERROR | h2::Reason::PROTOCOL_ERROR) if h2.is_library() => {
+                    Reset::Malformed
+                }
                 Some(_) | None if h2.is_io() || h2.is_go_away() => Reset::Broken,
                 Some(_) | None => Reset::Stream,
             };

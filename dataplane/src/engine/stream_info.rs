@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
@@ -27,9 +28,9 @@ pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'s
 }
 
 /// The same where what came was no request.
-pub(super) fn note_refused(stream: &mut ActiveStream, remote: IpAddr) {
+pub(super) fn note_refused(stream: &mut ActiveStream, remote: IpAddr, id: Option<HeaderValue>) {
     if !stream.view.manager.access_log.is_empty() {
-        stream.record = Some(Box::new(Record::refused(remote)));
+        stream.record = Some(Box::new(Record::refused(remote, id)));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Filters of access logs and of local replies.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::context::FormatContext;
@@ -25,28 +27,45 @@ pub enum AccessLogFilter {
         /// Whether it must not be among them.
         exclude: bool,
     },
-    /// There is something to say of the connection.
-    Says(ConnectionFact),
+    /// What is known is this text, or is another one. Of what is not known, neither holds.
+    Text {
+        /// What is compared.
+        attribute: TextAttribute,
+        /// The text.
+        text: Arc<str>,
+        /// Whether it must be another one.
+        other: bool,
+    },
     /// Every request that is no health check: all of them, since no filter here answers health checks.
     NotHealthCheck,
     And(Vec<AccessLogFilter>),
     Or(Vec<AccessLogFilter>),
 }
 
-/// What a filter may ask of a connection.
+/// Of Envoy's attributes, those that a filter may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionFact {
-    /// Why its handshake failed.
+pub enum TextAttribute {
+    /// Why the handshake of the connection failed.
     TransportFailure,
-    /// Why the proxy ended it.
+    /// Why the proxy ended the connection.
     TerminationDetails,
+    /// Why the answer is what it is.
+    ResponseCodeDetails,
 }
 
-impl ConnectionFact {
+impl TextAttribute {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("connection.transport_failure_reason", Self::TransportFailure),
+        ("connection.termination_details", Self::TerminationDetails),
+        ("response.code_details", Self::ResponseCodeDetails),
+    ];
+
     fn read<'a>(self, at: &FormatContext<'a>) -> Option<&'a str> {
         match self {
             Self::TransportFailure => at.downstream.transport_failure,
             Self::TerminationDetails => at.connection_termination_details,
+            Self::ResponseCodeDetails => at.response_code_details,
         }
     }
 }
@@ -86,7 +105,7 @@ impl AccessLogFilter {
             | Self::Flags(_)
             | Self::Header(_)
             | Self::GrpcStatus { .. }
-            | Self::Says(_)
+            | Self::Text { .. }
             | Self::NotHealthCheck => false,
         }
     }
@@ -102,7 +121,7 @@ impl AccessLogFilter {
             | Self::Duration(_)
             | Self::Flags(_)
             | Self::GrpcStatus { .. }
-            | Self::Says(_)
+            | Self::Text { .. }
             | Self::NotHealthCheck => LogNeeds::default(),
         }
     }
@@ -123,7 +142,9 @@ impl AccessLogFilter {
                 let status = at.grpc_status.or_else(|| grpc_status_of(at.response_code));
                 status.is_some_and(|status| (1_u32.checked_shl(status).unwrap_or(0) & among != 0) != *exclude)
             }
-            Self::Says(fact) => fact.read(at).is_some_and(|text| !text.is_empty()),
+            Self::Text { attribute, text, other } => {
+                attribute.read(at).is_some_and(|known| (known == &**text) != *other)
+            }
             Self::NotHealthCheck => true,
             Self::And(filters) => filters.iter().all(|filter| filter.accepts(at)),
             Self::Or(filters) => filters.iter().any(|filter| filter.accepts(at)),

@@ -200,6 +200,7 @@ impl ControlPlaneClient {
                 }
                 Some(Err(error)) => {
                     tracing::error!(
+                        event = "return_refused",
                         %error,
                         "the control plane does not take this workload back: stop it, remove its --identity-dir, and start \
                          it with a new token"

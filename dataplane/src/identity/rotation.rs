@@ -95,14 +95,22 @@ pub async fn rotate(
                 retry.reset();
                 due = renewal_point(&renewed).max(now + SHORTEST_WAIT);
                 keep(&renewed);
-                tracing::info!(serial = renewed.serial(), "certificate renewed");
+                tracing::info!(
+                    event = "certificate_renewed",
+                    serial = renewed.serial(),
+                    "certificate renewed"
+                );
                 identity.send_replace(Arc::new(renewed));
             }
             Err(error) => {
                 let wait = not_too_late(retry.next_wait(), &current, now);
                 due = now + wait;
                 let left = current.not_after().duration_since(now).unwrap_or_default();
-                tracing::warn!(%error, ?wait, expires_in = ?left, "the certificate is not renewed, trying again");
+                tracing::warn!(
+                    event = "certificate_not_renewed",
+                    %error, ?wait, expires_in = ?left,
+                    "the certificate is not renewed, trying again"
+                );
             }
         }
     }

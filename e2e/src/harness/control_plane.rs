@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use weft_api::client::ApiClient;
 
+use super::program::clock_off_by;
 use super::{Age, Etcd, Machine, Place, Process, until};
 
 const START: Duration = Duration::from_secs(30);
@@ -23,6 +24,7 @@ pub struct ControlPlane {
     place: Place,
     flags: Vec<String>,
     age: Age,
+    clock: Option<String>,
     process: Option<Process>,
 }
 
@@ -32,8 +34,8 @@ impl ControlPlane {
     pub fn new(dir: &Path, address: Ipv4Addr, etcd: Option<String>, flags: Vec<String>) -> Self {
         let (data, name, place) = (dir.join("data"), "control-plane".to_owned(), Place::here());
         let dir = dir.to_owned();
-        let age = Age::Now;
-        let mut described = Self { name, dir, data, address, etcd, place, flags, age, process: None };
+        let (age, clock, process) = (Age::Now, None, None);
+        let mut described = Self { name, dir, data, address, etcd, place, flags, age, clock, process };
         described.flags.extend([
             format!("--api-listen={}", described.at(7400)),
             format!("--xds-listen={}", described.at(7401)),
@@ -67,14 +69,22 @@ impl ControlPlane {
         self
     }
 
+    /// Its machine's clock is off by so much: `-1h`.
+    #[must_use]
+    pub fn with_clock(mut self, offset: Option<String>) -> Self {
+        self.clock = offset;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
     /// When it ends or is not ready in time.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let program = self.age.program("weft-control-plane")?;
+        let clock = self.clock.as_deref().map(clock_off_by).transpose()?;
         let process = Process::start_at(&self.place, &self.dir, &self.name, &program, |command| {
-            command.env("RUST_LOG", "info").args(["--log-format", "text"]);
+            command.envs(clock.into_iter().flatten()).env("RUST_LOG", "info").args(["--log-format", "text"]);
             command.arg("--data-dir").arg(&self.data);
             if let Some(etcd) = &self.etcd {
                 command.args(["--etcd", etcd]);

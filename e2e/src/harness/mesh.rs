@@ -32,13 +32,14 @@ pub struct Options {
     flags: Vec<String>,
     replicas: usize,
     age: Age,
+    clock: Option<String>,
 }
 
 impl Options {
     /// With everything at its default.
     #[must_use]
     pub fn new(store: StoreKind) -> Self {
-        Self { store, flags: Vec::new(), replicas: 1, age: Age::Now }
+        Self { store, flags: Vec::new(), replicas: 1, age: Age::Now, clock: None }
     }
 
     /// That many control planes on one etcd, all of them told to workloads.
@@ -52,6 +53,13 @@ impl Options {
     #[must_use]
     pub fn of(mut self, age: Age) -> Self {
         self.age = age;
+        self
+    }
+
+    /// The clocks of the control planes' machines are off by so much: `-1h`.
+    #[must_use]
+    pub fn clock(mut self, offset: &str) -> Self {
+        self.clock = Some(offset.to_owned());
         self
     }
 
@@ -132,7 +140,10 @@ impl Mesh {
             StoreKind::Etcd => Some(Etcd::start(dir, subnet.first()).await?),
         };
         let endpoint = etcd.as_ref().map(|etcd| etcd.endpoint().to_owned());
-        let describe = |address| ControlPlane::new(dir, address, endpoint.clone(), options.flags.clone());
+        let describe = |address| {
+            let flags = options.flags.clone();
+            ControlPlane::new(dir, address, endpoint.clone(), flags).with_clock(options.clock.clone())
+        };
         let mut replicas = vec![describe(subnet.first())];
         for number in 2..=options.replicas {
             replicas.push(describe(subnet.next_address()).replica(number));

@@ -123,6 +123,25 @@ pub fn system(name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// What makes a program see a time of day that is off by so much; how time passes stays as it is. Envoy does not start so.
+///
+/// # Errors
+/// When the library for it is missing; the text says how to get it.
+pub(super) fn clock_off_by(offset: &str) -> anyhow::Result<[(&'static str, String); 3]> {
+    let library = faketime()?.display().to_string();
+    let monotonic = ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned());
+    Ok([("LD_PRELOAD", library), ("FAKETIME", offset.to_owned()), monotonic])
+}
+
+fn faketime() -> anyhow::Result<PathBuf> {
+    let architectures = Path::new("/usr/lib").read_dir().into_iter().flatten().flatten();
+    let mut found = architectures.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    match found.find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("there is no libfaketime: run the tests by `make test`, which installs it"),
+    }
+}
+
 /// The repository.
 pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))

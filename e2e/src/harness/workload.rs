@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::process::Signal;
 
 use super::{Calls, Mesh, Process, free_port, program, until};
@@ -78,6 +79,7 @@ pub struct Builder<'a> {
     is_client: bool,
     sidecar: Sidecar,
     upstreams: Vec<String>,
+    app_ports: Vec<(&'static str, u16)>,
     token: Option<String>,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Builder<'a> {
             is_client: false,
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
+            app_ports: Vec::new(),
             token: None,
         }
     }
@@ -114,6 +117,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn serving(mut self) -> Self {
         self.serves = true;
+        self
+    }
+
+    /// An application of the test's own, or nobody, answers on a port of 127.0.0.1.
+    #[must_use]
+    pub fn app_port(mut self, name: &'static str, port: u16) -> Self {
+        self.app_ports.push((name, port));
         self
     }
 
@@ -160,7 +170,7 @@ impl<'a> Builder<'a> {
             address,
             sidecar: self.sidecar,
             identity_dir: mesh.dir().join(&name),
-            app_ports: Vec::new(),
+            app_ports: self.app_ports,
             flags: Vec::new(),
             app: None,
             keep: None,
@@ -259,10 +269,13 @@ impl Workload {
     /// `http://…` of the application itself, past the sidecar.
     #[must_use]
     pub fn app(&self) -> String {
-        format!(
-            "http://127.0.0.1:{}",
-            self.app_ports.iter().find(|(name, _)| *name == "http").map_or(0, |p| p.1)
-        )
+        format!("http://127.0.0.1:{}", self.port_of("http"))
+    }
+
+    /// Where its application listens for a port of the service, on 127.0.0.1.
+    #[must_use]
+    pub fn port_of(&self, name: &str) -> u16 {
+        self.app_ports.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number)
     }
 
     /// Key, certificate and bundle of the sidecar.
@@ -340,6 +353,22 @@ impl Workload {
             app.end(END).await?;
         }
         Ok(())
+    }
+
+    /// Ends what renews Envoy's certificate; Envoy stays.
+    ///
+    /// # Errors
+    /// When there is nothing of the kind.
+    pub fn stop_renewing(&mut self) -> anyhow::Result<()> {
+        self.keep.take().context("nothing renews it")?.kill();
+        Ok(())
+    }
+
+    /// Kills the sidecar at once; the application stays.
+    pub fn kill_proxy(&mut self) {
+        for process in [self.proxy.take(), self.keep.take()].into_iter().flatten() {
+            process.kill();
+        }
     }
 
     /// Kills everything at once, as a machine that loses power does.
@@ -429,7 +458,7 @@ impl Workload {
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let calls = Calls::direct();
         let ready = format!("{}/ready", self.admin());
-        let app = (!self.app_ports.is_empty()).then(|| format!("{}/healthz", self.app()));
+        let app = self.app.is_some().then(|| format!("{}/healthz", self.app()));
         until(&format!("{} is ready", self.id), START, async || {
             for process in [&mut self.app, &mut self.keep, &mut self.proxy].into_iter().flatten() {
                 process.check()?;

@@ -40,6 +40,37 @@ async fn failures_are_explained(mesh: &mut Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn failures_are_told_by_every_replica() {
+    Mesh::run(Options::new(StoreKind::Etcd).replicas(2), told_by_every_replica).await;
+}
+
+/// Each sidecar tells the replica that it is connected to, and whichever is asked answers for all.
+async fn told_by_every_replica(mesh: &mut Mesh) -> anyhow::Result<()> {
+    let callers = Callers::start(mesh).await?;
+    let mut servers = Vec::new();
+    for beside in Sidecar::ALL {
+        servers.push(start_catalog(mesh, beside, "v1").await?);
+    }
+    mesh.apply(&Sidecar::ALL.map(deny).join("\n---\n")).await?;
+    for pair in Pair::ALL {
+        let answer = callers.of(pair).calls().get(&format!("http://{}/admin", catalog(pair.server))).await?;
+        ensure!(answer.status == 403, "{} {}", answer.status, answer.body);
+        let id = id(&answer.headers)?;
+        for replica in [0, 1] {
+            mesh.use_api_of(replica)?;
+            let told = hops(mesh, &id, 2).await.with_context(|| format!("{pair} at replica {replica}"))?;
+            ensure!((told[0].hop, told[1].hop) == (Hop::Outbound, Hop::Inbound), "{told:#?}");
+            let list = mesh.client().requests(None, None).await?;
+            ensure!(
+                list.unheard == 0 && list.items.iter().filter(|one| one.id == id).count() == 2,
+                "{list:#?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn deny(server: Sidecar) -> String {
     let name = catalog(server);
     format!(

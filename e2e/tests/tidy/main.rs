@@ -7,6 +7,7 @@
 mod circles;
 mod comments;
 mod documents;
+mod events;
 mod features;
 mod files;
 mod floors;

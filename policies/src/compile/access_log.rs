@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ComparisonFilter, ExtensionFilter, GrpcStatusFilter, OrFilter,
+    AccessLog, AccessLogFilter, AndFilter, ComparisonFilter, ExtensionFilter, GrpcStatusFilter, OrFilter,
     ResponseFlagFilter, StatusCodeFilter, access_log, access_log_filter::FilterSpecifier, comparison_filter,
     extension_filter, grpc_status_filter,
 };
@@ -38,6 +38,9 @@ const FAILED: [&str; 24] = [
 const BROKEN: [&str; 7] = ["UH", "UF", "UO", "NR", "NC", "UAEX", "OM"];
 /// Connections that ended in their handshake, and those that a filter refused: neither has a flag.
 const UNSERVED: &str = "connection.transport_failure_reason != '' || connection.termination_details != ''";
+/// What a sidecar answers itself. Many of these have no flag: a head that is refused before a route is looked for.
+const OWN_ANSWER: &str =
+    "response.code_details != 'via_upstream' && response.code_details != 'direct_response'";
 
 /// On which side of a sidecar.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +62,7 @@ pub(super) fn of_requests(side: LogDirection) -> AccessLog {
         status(comparison_filter::Op::Ge, 500, "weft.failed"),
         status(comparison_filter::Op::Eq, 401, "weft.unauthenticated"),
         refused(),
+        all(vec![refused_or_failed(), attributes(OWN_ANSWER)]),
         flags(&FAILED),
         filter(FilterSpecifier::GrpcStatusFilter(GrpcStatusFilter {
             statuses: grpc.map(|status| status as i32).into(),
@@ -71,16 +75,9 @@ pub(super) fn of_requests(side: LogDirection) -> AccessLog {
 
 /// Tells the control plane of connections that failed or were refused, in their handshake or after it.
 pub(super) fn of_connections(side: LogDirection) -> AccessLog {
-    let unserved = extension_filter::ConfigType::TypedConfig(wire::any(&ExpressionFilter {
-        expression: UNSERVED.to_owned(),
-        ..Default::default()
-    }));
-    let unserved = FilterSpecifier::ExtensionFilter(ExtensionFilter {
-        name: "envoy.access_loggers.extension_filters.cel".to_owned(),
-        config_type: Some(unserved),
-    });
     let config = TcpGrpcAccessLogConfig { common_config: Some(told(side)) };
-    log("envoy.access_loggers.tcp_grpc", any(vec![flags(&BROKEN), filter(unserved)]), wire::any(&config))
+    let filter = any(vec![flags(&BROKEN), attributes(UNSERVED)]);
+    log("envoy.access_loggers.tcp_grpc", filter, wire::any(&config))
 }
 
 /// A line for each request that was answered 403: who asked what, and which rule refused it.
@@ -93,6 +90,11 @@ pub(super) fn of_refusals() -> AccessLog {
 /// Requests that were answered 403.
 pub(super) fn refused() -> AccessLogFilter {
     status(comparison_filter::Op::Eq, 403, "weft.refused")
+}
+
+/// Requests whose head is refused, before they have an id beside an Envoy.
+pub(super) fn of_a_bad_head() -> [AccessLogFilter; 2] {
+    [(400, "weft.bad"), (431, "weft.large")].map(|(code, key)| status(comparison_filter::Op::Eq, code, key))
 }
 
 /// Requests that were not answered well, for whatever reason.
@@ -137,6 +139,19 @@ fn status(op: comparison_filter::Op, value: u32, key: &str) -> AccessLogFilter {
     let value = RuntimeUInt32 { default_value: value, runtime_key: key.to_owned() };
     let comparison = Some(ComparisonFilter { op: op as i32, value: Some(value) });
     filter(FilterSpecifier::StatusCodeFilter(StatusCodeFilter { comparison }))
+}
+
+/// What Envoy's attributes are compared with, in CEL. weft-proxy understands what stands in this file.
+fn attributes(expression: &str) -> AccessLogFilter {
+    let config = ExpressionFilter { expression: expression.to_owned(), ..Default::default() };
+    filter(FilterSpecifier::ExtensionFilter(ExtensionFilter {
+        name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+        config_type: Some(extension_filter::ConfigType::TypedConfig(wire::any(&config))),
+    }))
+}
+
+fn all(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
+    filter(FilterSpecifier::AndFilter(AndFilter { filters }))
 }
 
 fn any(filters: Vec<AccessLogFilter>) -> AccessLogFilter {

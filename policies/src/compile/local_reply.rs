@@ -44,11 +44,12 @@ fn config(
         }
         mapper(access_log::flags(&[cause.flag]), &body)
     });
-    let rest = mapper(
-        access_log::refused_or_failed(),
-        &format!("{workload}: %LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"),
-    );
-    LocalReplyConfig { mappers: known.chain(special).chain([rest]).collect(), ..Default::default() }
+    let other = format!("{workload}: %LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)");
+    let heads = access_log::of_a_bad_head()
+        .map(|filter| ending_in(filter, &format!("{other}; weft explain --recent")));
+    let rest = mapper(access_log::refused_or_failed(), &other);
+    let mappers = known.chain(special).chain(heads).chain([rest]).collect();
+    LocalReplyConfig { mappers, ..Default::default() }
 }
 
 fn is_answered(cause: &Cause, side: LogDirection) -> bool {
@@ -77,12 +78,15 @@ fn command(blank: Blank, workload: &WorkloadId) -> String {
 
 /// A body that ends in the command that tells more. What the caller chose, it is told in bounds.
 fn mapper(filter: AccessLogFilter, body: &str) -> ResponseMapper {
-    let body = format!("{body}; weft explain --request-id %REQ(X-REQUEST-ID):64%");
+    ending_in(filter, &format!("{body}; weft explain --request-id %REQ(X-REQUEST-ID):64%"))
+}
+
+fn ending_in(filter: AccessLogFilter, body: &str) -> ResponseMapper {
     ResponseMapper {
         filter: Some(filter),
         body_format_override: Some(SubstitutionFormatString {
             content_type: "text/plain; charset=utf-8".to_owned(),
-            ..wire::text_format(body)
+            ..wire::text_format(body.to_owned())
         }),
         ..Default::default()
     }

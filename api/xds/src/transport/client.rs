@@ -177,7 +177,11 @@ impl ClientTask {
                         backoff.reset();
                     }
                     let retry_in = backoff.next_wait();
-                    tracing::info!(%reason, ?retry_in, "discovery stream lost; serving what is held");
+                    tracing::info!(
+                        event = "control_plane_lost",
+                        %reason, ?retry_in,
+                        "discovery stream lost; serving what is held"
+                    );
                     if self.notices.send(Notice::Disconnected { reason, retry_in }).await.is_err()
                         || !self.pause(retry_in).await
                     {

@@ -113,7 +113,11 @@ pub(super) async fn sweep(
             let record: PendingRecord = match serde_json::from_slice(&entry.value) {
                 Ok(record) => record,
                 Err(error) => {
-                    tracing::warn!(key = %entry.key, %error, "cannot read a pending record; leaving it");
+                    tracing::warn!(
+                        event = "pending_change_unreadable",
+                        key = %entry.key, %error,
+                        "cannot read a pending record; leaving it"
+                    );
                     continue;
                 }
             };

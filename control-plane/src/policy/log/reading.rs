@@ -100,7 +100,11 @@ impl PolicyLog {
                         return Some((advance, (log, moves, snapshot, false)));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot read new changesets; the last ones stay in force");
+                        tracing::warn!(
+                            event = "policies_not_read",
+                            %error,
+                            "cannot read new changesets; the last ones stay in force"
+                        );
                         tokio::time::sleep(retry.next_wait()).await;
                     }
                 }

@@ -83,7 +83,11 @@ impl OtherReplicas {
         if let Err(error) = &answer
             && let Some(more) = self.unheard.speaks(address.clone())
         {
-            tracing::warn!(%error, replica = id, %address, more, "a replica was not heard: traffic of its callers is missing");
+            tracing::warn!(
+                event = "replica_unheard",
+                %error, replica = id, %address, more,
+                "a replica was not heard: what its proxies told is missing"
+            );
         }
         answer.ok()
     }

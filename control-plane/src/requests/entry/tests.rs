@@ -18,6 +18,7 @@ fn reporter(hop: Hop) -> Reporter {
         hop,
         trust_domain: TrustDomain::try_new("mesh.local").unwrap(),
         set: Arc::default(),
+        clock_offset: None,
     }
 }
 

@@ -53,13 +53,18 @@ impl Collector {
             Some(CollectorChange::Away) => {
                 let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(
+                    event = "telemetry_not_exported",
                     endpoint = %self.endpoint,
                     reason,
                     "no OTLP collector answers; traces and metrics are dropped until one does"
                 );
             }
             Some(CollectorChange::Back) => {
-                tracing::info!(endpoint = %self.endpoint, "the OTLP collector answers");
+                tracing::info!(
+                    event = "telemetry_exported",
+                    endpoint = %self.endpoint,
+                    "the OTLP collector answers"
+                );
             }
             None => {}
         }

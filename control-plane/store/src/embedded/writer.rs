@@ -139,7 +139,11 @@ impl StoreWriter {
             self.publish(group);
             return Ok(());
         };
-        tracing::error!(path = %self.path.display(), %error, "writing the store failed");
+        tracing::error!(
+            event = "store_write_failed",
+            path = %self.path.display(), %error,
+            "writing the store failed"
+        );
         // Only the file knows now what it holds: look.
         let wanted = group.state.revision;
         self.file = None;

@@ -44,11 +44,11 @@ pub(super) async fn send(
 }
 
 /// Says so where a server refused our certificate, which is known only now.
-fn note_refusal(stream: &ActiveStream, error: &(dyn std::error::Error + 'static)) {
-    if let Some(upstream) = &stream.upstream {
-        let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
-        refused_by_server(worker, config, upstream.picked.endpoint().address, error);
-    }
+fn note_refusal(stream: &mut ActiveStream, error: &(dyn std::error::Error + 'static)) {
+    let Some(upstream) = &stream.upstream else { return };
+    let (worker, config) = (&stream.connection.worker, &upstream.picked.view.config);
+    let refusal = refused_by_server(worker, config, upstream.picked.endpoint().address, error);
+    stream.failure = refusal.map(Into::into);
 }
 
 /// The answer to a request that nobody answered.
@@ -83,9 +83,11 @@ pub(super) fn reply(stream: &mut ActiveStream, error: &AttemptError) -> Reply {
         }
         AttemptError::Reset(Reset::NotSent | Reset::Broken) => {
             count(|stats| stats.upstream_cx_destroy_remote_with_active_rq);
+            let told = stream.failure.as_deref().map(|failure| format!("|{}", failure.replace(' ', "_")));
+            let told = told.unwrap_or_default();
             unavailable(
                 "connection termination",
-                "upstream_reset_before_response_started{connection_termination}".into(),
+                format!("upstream_reset_before_response_started{{connection_termination{told}}}"),
                 ResponseFlags::UPSTREAM_TERMINATION,
             )
         }

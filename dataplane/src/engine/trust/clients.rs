@@ -55,6 +55,10 @@ pub(in super::super) fn note(
 ) {
     let (address, peer) = (connection.facts.peer.ip(), peer.described());
     throttle.note(&peer, reason, |unsaid| {
-        tracing::warn!(%address, %peer, reason, unsaid, "connections of a client that is not trusted any more end");
+        tracing::warn!(
+            event = "client_distrusted",
+            %address, %peer, reason, unsaid,
+            "connections of a client that is not trusted any more end"
+        );
     });
 }

@@ -65,7 +65,11 @@ impl Trusted {
         let Some(reason) = refusal else { return };
         let (cluster, peer) = (&self.cluster, self.peer.described());
         throttle.note(&peer, &reason, |unsaid| {
-            tracing::warn!(%cluster, %peer, reason, unsaid, "connections to a server that is not trusted any more end");
+            tracing::warn!(
+                event = "server_distrusted",
+                %cluster, %peer, reason, unsaid,
+                "connections to a server that is not trusted any more end"
+            );
         });
         self.refused.set(true);
         if let Some(waker) = self.waker.take() {

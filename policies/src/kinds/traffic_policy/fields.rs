@@ -68,10 +68,14 @@ impl EffectiveTraffic {
     /// Whether any field of outlier detection is set, which switches it on.
     #[must_use]
     pub fn detects_outliers(&self) -> bool {
-        self.consecutive_5xx.is_some()
-            || self.consecutive_gateway_failures.is_some()
-            || self.outlier_interval.is_some()
-            || self.base_ejection_time.is_some()
-            || self.max_ejection_percent.is_some()
+        self.outlier_origins().next().is_some()
+    }
+
+    /// The objects that set a field of outlier detection, once for each; none where it is off.
+    pub fn outlier_origins(&self) -> impl Iterator<Item = &PolicyKey> {
+        let counts = [&self.consecutive_5xx, &self.consecutive_gateway_failures, &self.max_ejection_percent];
+        let counts = counts.into_iter().flatten().map(|set| &set.origin);
+        let spans = [&self.outlier_interval, &self.base_ejection_time];
+        counts.chain(spans.into_iter().flatten().map(|set| &set.origin))
     }
 }
