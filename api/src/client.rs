@@ -20,12 +20,17 @@ use crate::rest::{
     RequestList, RevokedProxy, TokenList, TokenRequest,
 };
 
+mod changes;
 mod failure;
+
+pub use changes::HistoryPart;
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A large set of documents takes its time to be checked and written.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client says of itself that was not told what it is part of.
+const USER_AGENT: &str = concat!("weft-api/", env!("CARGO_PKG_VERSION"));
 /// Answers larger than this are refused: 64 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -71,6 +76,7 @@ pub struct ApiClient {
     uri: Uri,
     has_roots: bool,
     token: String,
+    user_agent: String,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -101,7 +107,20 @@ impl ApiClient {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { api, uri, has_roots: !roots.is_empty(), token: token.to_owned(), pool })
+        Ok(Self {
+            api,
+            uri,
+            has_roots: !roots.is_empty(),
+            token: token.to_owned(),
+            user_agent: USER_AGENT.to_owned(),
+            pool,
+        })
+    }
+
+    /// Says of itself what program it is part of, `NAME/VERSION`: the history tells it of each change.
+    #[must_use]
+    pub fn with_user_agent(self, user_agent: &str) -> Self {
+        Self { user_agent: user_agent.to_owned(), ..self }
     }
 
     /// Where the API is.
@@ -127,6 +146,9 @@ impl ApiClient {
         }
         if let Some(revision) = options.if_revision {
             query.push(format!("ifRevision={revision}"));
+        }
+        if let Some(message) = &options.message {
+            query.push(format!("message={}", encode(message)));
         }
         let path = format!("/v1/apply?{}", query.join("&"));
         let limit = APPLY_TIMEOUT + options.wait.as_deref().map_or(Duration::ZERO, wait);
@@ -349,6 +371,7 @@ impl ApiClient {
             .uri(format!("{}{path}", self.api))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, &self.user_agent)
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.garbled(&error))
     }
@@ -410,6 +433,8 @@ pub struct ApplyOptions {
     /// Refuse ([`CHANGED_MEANWHILE`](crate::rest::CHANGED_MEANWHILE)) when this is not the newest revision; 0 is that of
     /// a mesh that never held a policy.
     pub if_revision: Option<u64>,
+    /// Why, in one line; the history tells it.
+    pub message: Option<String>,
 }
 
 fn object_path(kind: &str, namespace: &str, name: &str) -> String {

@@ -1,12 +1,14 @@
 //! The documents of the REST API, as server and clients share them.
 
 mod edges;
+mod history;
 mod mesh;
 mod problem;
 mod requests;
 mod session;
 
 pub use edges::*;
+pub use history::*;
 pub use mesh::*;
 pub use problem::*;
 pub use requests::*;

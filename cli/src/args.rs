@@ -62,6 +62,10 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// What was changed, by whom and why
+    History(History),
+    /// Make the policies what they were after an earlier revision, as a new change
+    Rollback(Rollback),
     /// Say why requests failed or were refused
     Explain(Explain),
     /// Delete an object
@@ -154,6 +158,56 @@ pub struct Apply {
     /// Return when every connected proxy concerned has the change
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft history
+  weft history route cart -n shop
+  weft history --revision 12")]
+pub struct History {
+    /// Only changes of objects of this kind
+    pub kind: Option<Kind>,
+    /// Only changes of the object of this name: NAME, or NAMESPACE/NAME
+    pub name: Option<String>,
+    /// Only changes in this namespace
+    #[arg(short, long, env = "WEFT_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// How many changes at most
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Only changes before this revision
+    #[arg(long, value_name = "REVISION")]
+    pub before: Option<u64>,
+    /// This change alone, with what it changed in each document
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["kind", "name", "namespace", "before"])]
+    pub revision: Option<u64>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft rollback --to 12 --dry-run
+  weft rollback --to 12 --wait -m 'the canary fails'")]
+pub struct Rollback {
+    /// The policies as they were after this revision; `weft history` lists them
+    #[arg(long, value_name = "REVISION")]
+    pub to: u64,
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

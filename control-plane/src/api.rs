@@ -10,6 +10,7 @@
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
+//! | `/v1/history`, `/v1/rollback` | what was changed, and going back |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
@@ -20,17 +21,21 @@
 mod access;
 pub mod admin;
 mod apply;
+mod author;
 mod authority;
 mod backup;
+mod document_diff;
 mod edges;
 mod error;
 mod extract;
+mod history;
 mod host;
 pub mod local_access;
 mod objects;
 mod openapi;
 mod proxies;
 mod requests;
+mod rollback;
 mod session;
 mod state;
 mod tokens;
@@ -76,6 +81,9 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/watch/edges", get(edges::watch))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{id}", get(requests::one))
+        .route("/v1/history", get(history::list))
+        .route("/v1/history/{revision}", get(history::one))
+        .route("/v1/rollback", post(rollback::rollback))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, ClientError};
-use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation};
 
 use crate::args::{Apply, OutputFormat};
 use crate::output;
@@ -27,6 +27,7 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         wait: args.wait.clone(),
         source: None,
         if_revision: args.if_new.then_some(0),
+        message: args.message.clone(),
     };
     let result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
@@ -52,9 +53,18 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         }
         Err(error) => return Err(error.into()),
     };
-    output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(&result))?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        epilogue(&result);
+    let mut result = result;
+    for warning in &mut result.warnings {
+        relocate_one(warning, &sources);
+    }
+    show(&result, args.output)
+}
+
+/// Shows what became of each document, and who has it; a failure where a proxy has not.
+pub fn show(result: &ApplyResult, format: OutputFormat) -> anyhow::Result<ExitCode> {
+    output::print(format, result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(result))?;
+    if matches!(format, OutputFormat::Table | OutputFormat::Wide) {
+        epilogue(result);
     }
     let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -150,22 +160,29 @@ fn yaml_below(path: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
 /// Turns positions in what was sent into positions in the files.
 fn relocate(mut problem: Problem, sources: &[InputFile]) -> Problem {
     for violation in &mut problem.violations {
-        let at = |source: &&InputFile| match violation.line {
-            0 => source.first_document <= violation.document,
-            line => source.first_line < line,
-        };
-        if let Some(source) = sources.iter().rev().find(at) {
-            violation.source.clone_from(&source.name);
-            violation.line = violation.line.saturating_sub(source.first_line);
-        }
+        relocate_one(violation, sources);
     }
     problem
+}
+
+fn relocate_one(violation: &mut Violation, sources: &[InputFile]) {
+    // About an object that is none of these files'.
+    if violation.source.is_empty() {
+        return;
+    }
+    let at = |source: &&InputFile| match violation.line {
+        0 => source.first_document <= violation.document,
+        line => source.first_line < line,
+    };
+    if let Some(source) = sources.iter().rev().find(at) {
+        violation.source.clone_from(&source.name);
+        violation.line = violation.line.saturating_sub(source.first_line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_api::rest::Violation;
 
     #[test]
     fn violations_point_into_the_file_they_come_from() {
@@ -175,7 +192,8 @@ mod tests {
         std::fs::write(&b, "kind: C\nbad: x\n").unwrap();
         let (text, sources) = gather(&[folder.path().display().to_string()]).unwrap();
         let line = text.lines().position(|line| line == "bad: x").unwrap() + 1;
-        let violation = Violation { line, ..Violation::default() };
+        let source = "request".to_owned();
+        let violation = Violation { line, source, ..Violation::default() };
         let problem = Problem { violations: vec![violation], ..Problem::default() };
         let moved = &relocate(problem, &sources).violations[0];
         assert_eq!((moved.source.as_str(), moved.line), (b.to_str().unwrap(), 2));

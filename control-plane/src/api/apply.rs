@@ -12,11 +12,12 @@ use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_xds::server::StreamTypeStatus;
 
+use super::author::{Author, read_message};
 use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
-use crate::policy::log::LogError;
+use crate::policy::log::{Authorship, LogError};
 use crate::policy::repository::Head;
 use crate::reconciler::{Publication, ServedStream};
 
@@ -35,14 +36,18 @@ pub struct ApplyQuery {
     source: Option<String>,
     /// The revision that the caller saw; 0 is a mesh that never held a policy.
     if_revision: Option<u64>,
+    /// Why; the history tells it.
+    message: Option<String>,
 }
 
 /// `POST /v1/apply`
 pub async fn apply(
     State(api): State<Api>,
+    author: Author,
     Parameters(query): Parameters<ApplyQuery>,
     Text(body): Text,
 ) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
@@ -55,7 +60,7 @@ pub async fn apply(
         check_revision(query.if_revision, head.revision())?;
         head.set.apply(&documents).map_err(|found| refused(&api, found))
     };
-    let mut result = write(&api, mode, change).await?;
+    let mut result = write(&api, mode, &by, change).await?;
     if let Some(limit) = wait.filter(|_| !query.dry_run) {
         let applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
         result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
@@ -63,7 +68,7 @@ pub async fn apply(
     Ok(Json(result))
 }
 
-fn read_wait(text: &str) -> Result<Duration, ApiError> {
+pub fn read_wait(text: &str) -> Result<Duration, ApiError> {
     let wait = humantime::parse_duration(text);
     wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
         ApiError::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
@@ -71,7 +76,7 @@ fn read_wait(text: &str) -> Result<Duration, ApiError> {
 }
 
 /// Refuses when the caller saw another revision than the newest.
-fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
+pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
         Some(wanted) if wanted != now => {
             let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
@@ -81,7 +86,7 @@ fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     }
 }
 
-fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
+pub fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
     ApiError::violations(violations)
 }
@@ -100,6 +105,7 @@ pub enum ApplyMode {
 pub async fn write(
     api: &Api,
     mode: ApplyMode,
+    by: &Authorship,
     change: impl Fn(&Head) -> Result<Applied, ApiError>,
 ) -> Result<ApplyResult, ApiError> {
     let _turn = match mode {
@@ -117,7 +123,7 @@ pub async fn write(
             api.metrics.applied(ApplyOutcome::unchanged);
             return Ok(describe(applied, head.revision(), mode));
         }
-        match api.policies.commit(&head, &applied.set, "operator").await {
+        match api.policies.commit(&head, &applied.set, by).await {
             Ok(committed) => {
                 api.metrics.applied(ApplyOutcome::committed);
                 tracing::Span::current().record("revision", committed.revision());
@@ -157,7 +163,12 @@ fn describe(applied: Applied, revision: u64, mode: ApplyMode) -> ApplyResult {
 }
 
 /// Waits until every connected proxy that the revision concerns has answered for it.
-async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], limit: Duration) -> WaitResult {
+pub async fn until_acknowledged(
+    api: &Api,
+    revision: u64,
+    applied: &[PolicyKey],
+    limit: Duration,
+) -> WaitResult {
     let deadline = tokio::time::Instant::now() + limit;
     let mut published = api.reconciler.published();
     let compiled = published.wait_for(|published| published.policy_revision >= revision);

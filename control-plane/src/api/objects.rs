@@ -17,6 +17,7 @@ use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
 use super::apply::{self, ApplyMode};
+use super::author::{Author, read_message};
 use super::error::ApiError;
 use super::extract::{Parameters, Text};
 use super::state::Api;
@@ -37,7 +38,7 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-fn kind_of(word: &str) -> Result<Kind, ApiError> {
+pub fn kind_of(word: &str) -> Result<Kind, ApiError> {
     Kind::named(word).ok_or_else(|| {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
         ApiError::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
@@ -274,13 +275,24 @@ fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiE
     ))
 }
 
+/// How to write one object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WriteQuery {
+    /// Why; the history tells it.
+    message: Option<String>,
+}
+
 /// `PUT /v1/namespaces/{ns}/{kinds}/{name}`
 pub async fn replace(
     State(api): State<Api>,
     Path(path): ObjectPath,
+    author: Author,
+    Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
     Text(body): Text,
 ) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
     let key = key_of(path)?;
     let documents = weft_policies::parse("request", &body).map_err(ApiError::violations)?;
     let [document] = &documents[..] else {
@@ -297,22 +309,25 @@ pub async fn replace(
         check_match(&headers, head.set.get(&key))?;
         head.set.apply(&documents).map_err(ApiError::violations)
     };
-    Ok(Json(apply::write(&api, ApplyMode::Commit, change).await?))
+    Ok(Json(apply::write(&api, ApplyMode::Commit, &by, change).await?))
 }
 
 /// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
 pub async fn delete(
     State(api): State<Api>,
     Path(path): ObjectPath,
+    author: Author,
+    Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
     let key = key_of(path)?;
     let keys = [key.clone()];
     let change = |head: &Head| {
         check_match(&headers, head.set.get(&key))?;
         head.set.delete(&keys).map_err(ApiError::violations)
     };
-    let mut result = apply::write(&api, ApplyMode::Commit, change).await?;
+    let mut result = apply::write(&api, ApplyMode::Commit, &by, change).await?;
     // The document first: where that is refused, the workload stays whole.
     if key.kind == Kind::Workload {
         let id = WorkloadId::new(key.namespace.clone(), key.name.clone());

@@ -20,13 +20,16 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::ApplyResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
+    generator.subschema_for::<rest::HistoryList>();
     generator.subschema_for::<rest::LoginCode>();
     generator.subschema_for::<rest::NewToken>();
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RequestList>();
+    generator.subschema_for::<rest::RevisionChanges>();
     generator.subschema_for::<rest::RevokedProxy>();
+    generator.subschema_for::<rest::RollbackRequest>();
     generator.subschema_for::<rest::BrowserSession>();
     generator.subschema_for::<rest::SessionChange>();
     generator.subschema_for::<rest::SignIn>();
@@ -43,7 +46,7 @@ const BYTES: &str = "";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [ApiCall; 25] = [
+const CALLS: &[ApiCall] = &[
     (
         "post",
         "/v1/apply",
@@ -82,6 +85,21 @@ const CALLS: [ApiCall; 25] = [
     ("get", "/v1/edges/series", "Traffic to a service over time", None, "EdgeSeries"),
     ("get", "/v1/requests", "Requests that failed or were refused lately, newest first", None, "RequestList"),
     ("get", "/v1/requests/{id}", "The hops of one of them, by its x-request-id", None, "RequestList"),
+    ("get", "/v1/history", "What was changed, by whom, the newest first", None, "HistoryList"),
+    (
+        "get",
+        "/v1/history/{revision}",
+        "One change: each document before and after, and with `wait` which proxies have it",
+        None,
+        "RevisionChanges",
+    ),
+    (
+        "post",
+        "/v1/rollback",
+        "Make the policies what they were after an earlier revision, as a new change",
+        Some("RollbackRequest"),
+        "ApplyResult",
+    ),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
@@ -119,7 +137,7 @@ fn describe() -> Value {
     });
     schemas.insert("Documents".to_owned(), documents);
     let mut paths = serde_json::Map::new();
-    for (method, path, summary, body, answer) in CALLS {
+    for &(method, path, summary, body, answer) in CALLS {
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[method] = operation((method, path), summary, body, answer);
     }
@@ -172,6 +190,8 @@ fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
+const MESSAGE: &str = "Why, in one line; the history tells it";
+
 /// What may stand in the query of a call: name, schema, and what it means.
 fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'static str)] {
     match (method, path) {
@@ -188,7 +208,19 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
                 "integer",
                 "Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy",
             ),
+            ("message", "string", MESSAGE),
         ],
+        ("put" | "delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
+        ("get", "/v1/history") => &[
+            ("limit", "integer", "How many at most; 20 where it is not said, 100 at most"),
+            ("before", "integer", "Only changes before this revision"),
+            ("kind", "string", "Only changes of objects of this kind"),
+            ("namespace", "string", "Only changes of objects in this namespace"),
+            ("name", "string", "Only changes of objects of this name"),
+        ],
+        ("get", "/v1/history/{revision}") => {
+            &[("wait", "string", "Answer when the proxies concerned have it, or after so long, such as 30s")]
+        }
         ("get", "/v1/{kinds}") => &[
             ("namespace", "string", "Only this namespace"),
             ("labelSelector", "string", "Only objects with these labels: KEY=VALUE[,KEY=VALUE]"),

@@ -8,6 +8,7 @@ mod bounds;
 mod configuration;
 mod entrance;
 mod health;
+mod history;
 mod liveness;
 mod peer;
 mod plane;

@@ -20,6 +20,7 @@ mod planted;
 mod protocols;
 mod refusal;
 mod replicas;
+mod rollback;
 mod shop;
 mod steady;
 mod supervised;

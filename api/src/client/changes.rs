@@ -1,0 +1,63 @@
+//! What was changed, and going back.
+
+use http::Method;
+
+use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
+use crate::rest::{ApplyResult, HistoryList, RevisionChanges, RollbackRequest};
+
+/// Which part of the history; by default the newest changes, of everything.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryPart {
+    /// How many changes at most; 100 at most.
+    pub limit: Option<usize>,
+    /// Only changes before this revision.
+    pub before: Option<u64>,
+    /// Only changes of this kind.
+    pub kind: Option<String>,
+    /// Only changes in this namespace.
+    pub namespace: Option<String>,
+    /// Only changes of objects of this name.
+    pub name: Option<String>,
+}
+
+impl ApiClient {
+    /// What was changed, the newest first. A part of it may be empty and have more before it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn history(&self, part: &HistoryPart) -> Result<HistoryList, ClientError> {
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let limit = part.limit.map(|limit| limit.to_string());
+        let parameters = [
+            ("limit", limit),
+            ("before", number(part.before)),
+            ("kind", part.kind.clone()),
+            ("namespace", part.namespace.clone()),
+            ("name", part.name.clone()),
+        ];
+        let query =
+            parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
+        self.get(&format!("/v1/history?{}", query.collect::<Vec<_>>().join("&"))).await
+    }
+
+    /// One change, each document before and after; with `limit` (`30s`) which of the proxies have it by then.
+    ///
+    /// # Errors
+    /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where it was pruned; see [`ClientError`].
+    pub async fn revision(&self, revision: u64, limit: Option<&str>) -> Result<RevisionChanges, ClientError> {
+        let query = limit.map(|limit| format!("?wait={}", encode(limit))).unwrap_or_default();
+        let path = format!("/v1/history/{revision}{query}");
+        let answer = self.answer(Method::GET, &path, "application/json", String::new());
+        self.within(APPLY_TIMEOUT + limit.map(wait).unwrap_or_default(), answer).await
+    }
+
+    /// Makes the policies what they were after an earlier revision, as a new one.
+    ///
+    /// # Errors
+    /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where that was pruned; see [`ClientError`].
+    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
+        let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
+        let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
+        self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+    }
+}
