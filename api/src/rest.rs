@@ -1,5 +1,6 @@
 //! The documents of the REST API, as server and clients share them.
 
+mod diff;
 mod edges;
 mod history;
 mod mesh;
@@ -7,6 +8,7 @@ mod problem;
 mod requests;
 mod session;
 
+pub use diff::*;
 pub use edges::*;
 pub use history::*;
 pub use mesh::*;

@@ -62,6 +62,8 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// Say what an apply would change: documents, proxies, whose requests are refused
+    Diff(Diff),
     /// What was changed, by whom and why
     History(History),
     /// Make the policies what they were after an earlier revision, as a new change
@@ -161,6 +163,22 @@ pub struct Apply {
     /// Why, in one line: `weft history` tells it
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Ends with 2 where something would change, 0 where nothing would, 1 where it would be refused.
+
+Examples:
+  weft diff -f policies/
+  weft diff -f cart.yaml -o json | jq '.edges[] | select(.effect == \"Refused\")'"
+)]
+pub struct Diff {
+    /// File, directory (read recursively), or - for standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<String>,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

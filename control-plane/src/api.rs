@@ -6,6 +6,7 @@
 //! | path | |
 //! | --- | --- |
 //! | `POST /v1/apply` | a set of documents, one transaction |
+//! | `POST /v1/diff` | what an apply would change |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
@@ -24,6 +25,7 @@ mod apply;
 mod author;
 mod authority;
 mod backup;
+mod diff;
 mod document_diff;
 mod edges;
 mod error;
@@ -72,6 +74,7 @@ pub fn router(api: Api) -> Router {
 fn signed_in(api: Api) -> Router {
     Router::new()
         .route("/v1/apply", post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)))
+        .route("/v1/diff", post(diff::diff).layer(DefaultBodyLimit::max(MAX_APPLY)))
         .route("/v1/proxies", get(proxies::list))
         .route("/v1/proxies/{id}", get(proxies::one))
         .route("/v1/proxies/{id}/config", get(proxies::config))

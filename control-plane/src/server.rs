@@ -454,6 +454,7 @@ impl ServerParts {
             ledger: self.ledger,
             traffic: self.traffic,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
+            rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),
             requests: self.requests,
             metrics: self.metrics,
             clock: self.clock,

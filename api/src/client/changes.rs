@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
-use crate::rest::{ApplyResult, HistoryList, RevisionChanges, RollbackRequest};
+use crate::rest::{ApplyResult, DiffResult, HistoryList, RevisionChanges, RollbackRequest};
 
 /// Which part of the history; by default the newest changes, of everything.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,15 @@ pub struct HistoryPart {
 }
 
 impl ApiClient {
+    /// What an apply of these documents would change. Nothing is written.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] lists every violation that an apply would be refused for.
+    pub async fn diff(&self, documents: &str) -> Result<DiffResult, ClientError> {
+        let answer = self.answer(Method::POST, "/v1/diff", "application/yaml", documents.to_owned());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
     /// What was changed, the newest first. A part of it may be empty and have more before it.
     ///
     /// # Errors

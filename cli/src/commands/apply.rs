@@ -14,7 +14,7 @@ use crate::output;
 use crate::replicas::ReplicaClients;
 
 /// One file and where its first line stands in what is sent.
-struct InputFile {
+pub struct InputFile {
     name: String,
     first_line: usize,
     first_document: usize,
@@ -29,7 +29,7 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         if_revision: args.if_new.then_some(0),
         message: args.message.clone(),
     };
-    let result = match replicas.apply(&text, &options).await {
+    let mut result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
             match args.output {
@@ -42,22 +42,24 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
             }
             return Ok(ExitCode::SUCCESS);
         }
-        Err(ClientError::Refused(problem)) => {
-            let problem = relocate(*problem, &sources);
-            if args.output == OutputFormat::Json {
-                println!("{}", serde_json::to_string_pretty(&problem)?);
-            } else {
-                eprintln!("weft: {problem}");
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return refused(error, &sources, args.output),
     };
-    let mut result = result;
     for warning in &mut result.warnings {
         relocate_one(warning, &sources);
     }
     show(&result, args.output)
+}
+
+/// Shows why documents were refused, by the places in the files that they came from.
+pub fn refused(error: ClientError, sources: &[InputFile], format: OutputFormat) -> anyhow::Result<ExitCode> {
+    let ClientError::Refused(problem) = error else { return Err(error.into()) };
+    let problem = relocate(*problem, sources);
+    if format == OutputFormat::Json {
+        println!("{}", serde_json::to_string_pretty(&problem)?);
+    } else {
+        eprintln!("weft: {problem}");
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 /// Shows what became of each document, and who has it; a failure where a proxy has not.
@@ -96,7 +98,7 @@ fn epilogue(result: &ApplyResult) {
 }
 
 /// Joins all files into one stream of documents, and remembers where each begins.
-fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
+pub fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
     let mut text = String::new();
     let mut sources = Vec::new();
     let mut documents = 0;
@@ -165,7 +167,7 @@ fn relocate(mut problem: Problem, sources: &[InputFile]) -> Problem {
     problem
 }
 
-fn relocate_one(violation: &mut Violation, sources: &[InputFile]) {
+pub fn relocate_one(violation: &mut Violation, sources: &[InputFile]) {
     // About an object that is none of these files'.
     if violation.source.is_empty() {
         return;

@@ -145,12 +145,7 @@ fn describe(applied: Applied, revision: u64, mode: ApplyMode) -> ApplyResult {
         kind: outcome.key.kind.to_string(),
         namespace: outcome.key.namespace.to_string(),
         name: outcome.key.name.to_string(),
-        outcome: match outcome.action {
-            ApplyAction::Created => Outcome::Created,
-            ApplyAction::Updated => Outcome::Updated,
-            ApplyAction::Unchanged => Outcome::Unchanged,
-            ApplyAction::Deleted => Outcome::Deleted,
-        },
+        outcome: self::outcome(outcome.action),
         generation: outcome.generation,
     };
     ApplyResult {
@@ -159,6 +154,16 @@ fn describe(applied: Applied, revision: u64, mode: ApplyMode) -> ApplyResult {
         documents: applied.outcomes.iter().map(document).collect(),
         warnings: applied.warnings,
         wait: None,
+    }
+}
+
+/// As answers tell it.
+pub fn outcome(action: ApplyAction) -> Outcome {
+    match action {
+        ApplyAction::Created => Outcome::Created,
+        ApplyAction::Updated => Outcome::Updated,
+        ApplyAction::Unchanged => Outcome::Unchanged,
+        ApplyAction::Deleted => Outcome::Deleted,
     }
 }
 

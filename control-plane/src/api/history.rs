@@ -42,13 +42,13 @@ pub struct HistoryQuery {
 }
 
 /// Whose history is wanted.
-struct Wanted {
+struct HistoryFilter {
     kind: Option<Kind>,
     namespace: Option<Name>,
     name: Option<Name>,
 }
 
-impl Wanted {
+impl HistoryFilter {
     fn includes(&self, (kind, namespace, name): (&str, &str, &str)) -> bool {
         self.kind.is_none_or(|wanted| wanted.name() == kind)
             && self.namespace.as_ref().is_none_or(|wanted| wanted.as_str() == namespace)
@@ -69,7 +69,7 @@ pub async fn list(
         let read = text.map(|text| Name::try_new(&text)).transpose();
         read.map_err(|error| ApiError::bad_request(format!("{parameter}: {error}")))
     };
-    let wanted = Wanted {
+    let wanted = HistoryFilter {
         kind: query.kind.as_deref().map(kind_of).transpose()?,
         namespace: name("namespace", query.namespace)?,
         name: name("name", query.name)?,

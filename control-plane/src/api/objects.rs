@@ -123,7 +123,7 @@ fn objects_of(
     objects
 }
 
-fn show(policy: &Policy) -> Object {
+pub fn show(policy: &Policy) -> Object {
     let mut value = policy.to_value();
     let mut take = |key: &str| value.get_mut(key).map(Value::take).unwrap_or_default();
     let text = |value: Value| value.as_str().unwrap_or_default().to_owned();

@@ -18,6 +18,7 @@ fn settings() -> SchemaSettings {
 fn schemas() -> serde_json::Map<String, Value> {
     let mut generator = settings().into_generator();
     generator.subschema_for::<rest::ApplyResult>();
+    generator.subschema_for::<rest::DiffResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
     generator.subschema_for::<rest::HistoryList>();
@@ -53,6 +54,13 @@ const CALLS: &[ApiCall] = &[
         "Apply YAML or JSON documents as one transaction",
         Some("Documents"),
         "ApplyResult",
+    ),
+    (
+        "post",
+        "/v1/diff",
+        "What an apply would change: documents, what proxies are given, whose requests are refused",
+        Some("Documents"),
+        "DiffResult",
     ),
     ("get", "/v1/{kinds}", "List objects of a kind", None, "ObjectList"),
     ("get", "/v1/namespaces/{namespace}/{kinds}/{name}", "Read an object", None, "Object"),
@@ -210,6 +218,7 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ),
             ("message", "string", MESSAGE),
         ],
+        ("post", "/v1/diff") => &[("source", "string", "Where the documents come from, for messages")],
         ("put" | "delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
         ("get", "/v1/history") => &[
             ("limit", "integer", "How many at most; 20 where it is not said, 100 at most"),

@@ -42,6 +42,8 @@ pub struct Api {
     pub traffic: Traffic,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
+    /// A place for a change that is tried.
+    pub rehearsals: Arc<tokio::sync::Semaphore>,
     /// What failed or was refused.
     pub requests: Requests,
     pub metrics: Metrics,

@@ -6,6 +6,7 @@ mod arrival;
 mod backup;
 mod bounds;
 mod configuration;
+mod diff;
 mod entrance;
 mod health;
 mod history;

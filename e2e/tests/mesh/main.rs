@@ -5,6 +5,7 @@ mod backup;
 mod beside;
 mod dashboards;
 mod dev;
+mod diff;
 mod entry;
 mod existing_envoy;
 mod explain;
