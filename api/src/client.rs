@@ -23,7 +23,7 @@ use crate::rest::{
 mod changes;
 mod failure;
 
-pub use changes::HistoryPart;
+pub use changes::{DeleteOptions, HistoryPart};
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,6 +147,9 @@ impl ApiClient {
         if let Some(revision) = options.if_revision {
             query.push(format!("ifRevision={revision}"));
         }
+        if let Some(selector) = &options.prune {
+            query.push(format!("prune={}", encode(selector)));
+        }
         if let Some(message) = &options.message {
             query.push(format!("message={}", encode(message)));
         }
@@ -161,11 +164,27 @@ impl ApiClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn list(&self, kind: &str, namespace: Option<&str>) -> Result<ObjectList, ClientError> {
+        self.list_labelled(kind, namespace, None).await
+    }
+
+    /// The same, of those whose labels a selector takes: `app=web,tier in (front,back)`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn list_labelled(
+        &self,
+        kind: &str,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<ObjectList, ClientError> {
         let mut all = ObjectList::default();
         loop {
             let mut path = format!("/v1/{kind}?");
             if let Some(namespace) = namespace {
                 path.push_str(&format!("namespace={}&", encode(namespace)));
+            }
+            if let Some(selector) = selector {
+                path.push_str(&format!("labelSelector={}&", encode(selector)));
             }
             if let Some(next) = &all.next {
                 path.push_str(&format!("continue={}", encode(next)));
@@ -193,8 +212,7 @@ impl ApiClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<ApplyResult, ClientError> {
-        self.call(Method::DELETE, &object_path(kind, namespace, name), "application/json", String::new())
-            .await
+        self.delete_with(kind, namespace, name, &DeleteOptions::default()).await
     }
 
     /// Lists proxies.
@@ -435,6 +453,8 @@ pub struct ApplyOptions {
     pub if_revision: Option<u64>,
     /// Why, in one line; the history tells it.
     pub message: Option<String>,
+    /// Delete all objects whose labels this selector takes and that are not among the documents.
+    pub prune: Option<String>,
 }
 
 fn object_path(kind: &str, namespace: &str, name: &str) -> String {

@@ -72,6 +72,8 @@ pub enum Command {
     Explain(Explain),
     /// Delete an object
     Delete(Delete),
+    /// Say what is wrong with documents, without a control plane
+    Validate(Validate),
     /// Tokens that workloads join with
     Token(Token),
     /// Proxies: who is connected and what each took
@@ -147,6 +149,10 @@ pub enum ContextCommand {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft apply -f policies/ --dry-run
+  weft apply -f policies/ --wait -m 'canary to 50 %'
+  weft apply -f shop/ --prune -l app=shop")]
 pub struct Apply {
     /// File, directory (read recursively), or - for standard input
     #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
@@ -160,9 +166,27 @@ pub struct Apply {
     /// Return when every connected proxy concerned has the change
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,
+    /// Delete all objects with the labels of -l that are in none of the files
+    #[arg(long, requires = "selector")]
+    pub prune: bool,
+    /// Labels of what is pruned: `app=web`, `tier in (front,back)`, `!legacy`
+    #[arg(short = 'l', long, value_name = "SELECTOR", requires = "prune")]
+    pub selector: Option<String>,
     /// Why, in one line: `weft history` tells it
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft validate -f policies/
+  cat cart.yaml | weft validate -f -")]
+pub struct Validate {
+    /// File, directory (read recursively), or - for standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<String>,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -231,13 +255,22 @@ pub struct Rollback {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft get services
+  weft get route cart -n shop
+  weft get svc shop/cart -o json
+  weft get wl -l 'version in (v1,v2)'")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
     pub kind: String,
+    /// NAME, or NAMESPACE/NAME; of edges a service that calls or is called
     pub name: Option<String>,
     /// Namespace; all for a list, `default` for one object
     #[arg(short, long, env = "WEFT_NAMESPACE")]
     pub namespace: Option<String>,
+    /// Only objects with these labels: `app=web`, `tier in (front,back)`, `!legacy`
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "name")]
+    pub selector: Option<String>,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -261,10 +294,26 @@ pub struct Explain {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft delete svc cart -n shop --dry-run
+  weft delete svc shop/cart --wait")]
 pub struct Delete {
     /// Kind: singular, plural or short name
     pub kind: Kind,
+    /// NAME, or NAMESPACE/NAME
     pub name: String,
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    /// Do not ask, on a terminal, before something is deleted that others use
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: String,
     #[arg(short, long, default_value = "table")]
@@ -348,8 +397,11 @@ pub enum ProxyCommand {
 
 #[derive(Debug, ClapArgs)]
 pub struct ProxyStatusArgs {
-    /// NAMESPACE/WORKLOAD
+    /// NAMESPACE/WORKLOAD, or WORKLOAD
     pub id: String,
+    /// Namespace of a WORKLOAD
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

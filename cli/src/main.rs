@@ -69,6 +69,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::Rollback(rollback) => commands::rollback::run(&access()?, rollback).await,
         Command::Explain(explain) => commands::explain::run(&access()?, explain).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
+        Command::Validate(validate) => commands::validate::run(&validate),
         Command::Token(token) => match token.command {
             TokenCommand::Create(create) => commands::token::create(&access()?, create).await,
             TokenCommand::List(list) => commands::token::list(&access()?, list).await,

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions};
 use weft_api::rest::{
     ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, RollbackRequest, Sync,
     WaitResult, in_order,
@@ -167,6 +167,19 @@ impl ReplicaClients {
                 Err(error) => return Err(error),
             }
         }
+        Ok(result)
+    }
+
+    /// Deletes by one replica. A wait is for the proxies of all of them.
+    pub async fn delete(
+        &self,
+        kind: &str,
+        (namespace, name): (&str, &str),
+        options: &DeleteOptions,
+    ) -> Result<ApplyResult, ClientError> {
+        let delete = async |client: &ApiClient| client.delete_with(kind, namespace, name, options).await;
+        let (at, mut result) = self.any_at(delete).await?;
+        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
         Ok(result)
     }
 

@@ -96,7 +96,7 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/{kinds}", get(objects::list))
         .route(
             "/v1/namespaces/{namespace}/{kinds}/{name}",
-            get(objects::read).put(objects::replace).delete(objects::delete),
+            get(objects::read).put(objects::replace).patch(objects::patch).delete(objects::delete),
         )
         .route("/openapi.json", get(openapi::document))
         .fallback(error::not_found)

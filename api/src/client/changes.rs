@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
+use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, object_path, wait};
 use crate::rest::{ApplyResult, DiffResult, HistoryList, RevisionChanges, RollbackRequest};
 
 /// Which part of the history; by default the newest changes, of everything.
@@ -20,7 +20,55 @@ pub struct HistoryPart {
     pub name: Option<String>,
 }
 
+/// What a delete is asked to do beside deleting; by default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Say what would happen and write nothing.
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change, or after this long (`30s`).
+    pub wait: Option<String>,
+    /// Why, in one line; the history tells it.
+    pub message: Option<String>,
+}
+
 impl ApiClient {
+    /// Deletes one object.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_with(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<ApplyResult, ClientError> {
+        let parameters = [
+            ("dryRun", options.dry_run.then(|| "true".to_owned())),
+            ("wait", options.wait.clone()),
+            ("message", options.message.clone()),
+        ];
+        let path = format!("{}?{}", object_path(kind, namespace, name), query(parameters));
+        let answer = self.answer(Method::DELETE, &path, "application/json", String::new());
+        self.within(APPLY_TIMEOUT + options.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+    }
+
+    /// Changes a part of one object, by a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn patch(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<ApplyResult, ClientError> {
+        let path = object_path(kind, namespace, name);
+        let answer = self.answer(Method::PATCH, &path, "application/merge-patch+json", patch.to_string());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
     /// What an apply of these documents would change. Nothing is written.
     ///
     /// # Errors
@@ -44,9 +92,7 @@ impl ApiClient {
             ("namespace", part.namespace.clone()),
             ("name", part.name.clone()),
         ];
-        let query =
-            parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
-        self.get(&format!("/v1/history?{}", query.collect::<Vec<_>>().join("&"))).await
+        self.get(&format!("/v1/history?{}", query(parameters))).await
     }
 
     /// One change, each document before and after; with `limit` (`30s`) which of the proxies have it by then.
@@ -69,4 +115,11 @@ impl ApiClient {
         let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
         self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
     }
+}
+
+/// The parameters that are given, as a query.
+fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
+    let given =
+        parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
+    given.collect::<Vec<_>>().join("&")
 }

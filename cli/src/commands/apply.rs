@@ -28,6 +28,7 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         source: None,
         if_revision: args.if_new.then_some(0),
         message: args.message.clone(),
+        prune: args.selector.clone(),
     };
     let mut result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
@@ -82,6 +83,9 @@ fn rows(result: &ApplyResult) -> Vec<Vec<String>> {
 fn epilogue(result: &ApplyResult) {
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
+    }
+    if let Some(count) = result.warning_count {
+        eprintln!("{} of {count} warnings are shown", result.warnings.len());
     }
     if result.dry_run {
         println!("dry run: nothing was written");

@@ -126,6 +126,9 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    if request.headers().get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(ApiError::bad_request("there are several Authorization headers: send one"));
+    }
     let bearer = request
         .headers()
         .get(header::AUTHORIZATION)

@@ -18,7 +18,7 @@ use weft_policies::set::{ApplyAction, PolicyKey, Reach};
 use super::apply::outcome;
 use super::document_diff;
 use super::error::ApiError;
-use super::extract::{Parameters, Text};
+use super::extract::{DocumentText, Parameters};
 use super::objects::show;
 use super::state::Api;
 use crate::reconciler::{Rehearsed, ServedStream};
@@ -43,7 +43,7 @@ pub struct DiffQuery {
 pub async fn diff(
     State(api): State<Api>,
     Parameters(query): Parameters<DiffQuery>,
-    Text(body): Text,
+    DocumentText(body): DocumentText,
 ) -> Result<Json<DiffResult>, ApiError> {
     let source = query.source.as_deref().unwrap_or("request");
     let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;

@@ -44,6 +44,8 @@ type ApiCall = (&'static str, &'static str, &'static str, Option<&'static str>, 
 
 /// In place of a schema: an answer that is no JSON.
 const BYTES: &str = "";
+/// In place of a schema: a part of any document.
+const PATCH: &str = "merge patch";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
@@ -69,6 +71,13 @@ const CALLS: &[ApiCall] = &[
         "/v1/namespaces/{namespace}/{kinds}/{name}",
         "Replace an object",
         Some("Documents"),
+        "ApplyResult",
+    ),
+    (
+        "patch",
+        "/v1/namespaces/{namespace}/{kinds}/{name}",
+        "Change a part of an object, by a JSON merge patch (RFC 7396)",
+        Some(PATCH),
         "ApplyResult",
     ),
     ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}", "Delete an object", None, "ApplyResult"),
@@ -198,6 +207,7 @@ fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
+const SELECTOR: &str = "Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY, with commas between";
 const MESSAGE: &str = "Why, in one line; the history tells it";
 
 /// What may stand in the query of a call: name, schema, and what it means.
@@ -217,9 +227,19 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
                 "Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy",
             ),
             ("message", "string", MESSAGE),
+            (
+                "prune",
+                "string",
+                "Delete all objects with these labels that are not in the request, as labelSelector",
+            ),
         ],
         ("post", "/v1/diff") => &[("source", "string", "Where the documents come from, for messages")],
-        ("put" | "delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
+        ("put" | "patch", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
+        ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[
+            ("dryRun", "boolean", "Say what would happen, and write nothing"),
+            ("wait", "string", "Answer when the proxies concerned have it, or after so long, such as 30s"),
+            ("message", "string", MESSAGE),
+        ],
         ("get", "/v1/history") => &[
             ("limit", "integer", "How many at most; 20 where it is not said, 100 at most"),
             ("before", "integer", "Only changes before this revision"),
@@ -232,7 +252,7 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
         }
         ("get", "/v1/{kinds}") => &[
             ("namespace", "string", "Only this namespace"),
-            ("labelSelector", "string", "Only objects with these labels: KEY=VALUE[,KEY=VALUE]"),
+            ("labelSelector", "string", SELECTOR),
             ("limit", "integer", "How many at most"),
             ("continue", "string", "Where the page before ended"),
         ],
@@ -300,6 +320,11 @@ fn operation((method, path): (&str, &str), summary: &str, body: Option<&str>, an
             operation["requestBody"] = json!({"required": true, "content": {
                 "application/yaml": {"schema": {"type": "string"}},
                 "application/json": {"schema": reference("Documents")},
+            }});
+        }
+        Some(PATCH) => {
+            operation["requestBody"] = json!({"required": true, "content": {
+                "application/merge-patch+json": {"schema": {"type": "object"}},
             }});
         }
         Some(schema) => operation["requestBody"] = json!({"required": true, "content": json_of(schema)}),

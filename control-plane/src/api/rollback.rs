@@ -3,16 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use weft_api::rest::{ApplyResult, RollbackRequest, Violation};
-use weft_policies::set::PolicyKey;
 
-use super::apply::{self, ApplyMode, check_revision, read_wait, refused, until_acknowledged};
+use super::apply::{self, ApplyMode, changed_by, check_revision, read_wait, refused, until_acknowledged};
 use super::author::{Author, read_message};
 use super::error::ApiError;
-use super::extract::Text;
+use super::extract::JsonText;
 use super::history::not_kept;
 use super::state::Api;
 use crate::policy::log::LogError;
-use crate::policy::repository::{EarlierPolicies, Head, policy_key};
+use crate::policy::repository::{EarlierPolicies, Head};
 
 /// `POST /v1/rollback`
 ///
@@ -20,7 +19,7 @@ use crate::policy::repository::{EarlierPolicies, Head, policy_key};
 pub async fn rollback(
     State(api): State<Api>,
     author: Author,
-    Text(body): Text,
+    JsonText(body): JsonText,
 ) -> Result<Json<ApplyResult>, ApiError> {
     let request: RollbackRequest = serde_json::from_str(&body).map_err(|error| {
         ApiError::bad_request(format!("send {{\"to\": REVISION}}, which counts from 1: {error}"))
@@ -66,10 +65,4 @@ fn unreadable(earlier: &EarlierPolicies, to: u64) -> Vec<Violation> {
         ..Violation::default()
     };
     earlier.unreadable.iter().map(violation).collect()
-}
-
-/// The policies that a revision changed.
-pub async fn changed_by(api: &Api, revision: u64) -> Result<Vec<PolicyKey>, ApiError> {
-    let changeset = api.policies.log().changeset(revision).await?;
-    Ok(changeset.changes.iter().filter_map(|change| policy_key(&change.key)).collect())
 }

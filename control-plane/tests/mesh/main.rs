@@ -11,6 +11,7 @@ mod entrance;
 mod health;
 mod history;
 mod liveness;
+mod objects;
 mod peer;
 mod plane;
 mod proxy;

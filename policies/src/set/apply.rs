@@ -55,7 +55,7 @@ pub struct AppliedObject {
 pub struct Applied {
     /// The set with all of it; the old one is as it was.
     pub set: PolicySet,
-    /// One outcome for each document or key, in their order.
+    /// One outcome for each document or key, in their order, then one for each object that was pruned.
     pub outcomes: Vec<AppliedObject>,
     /// What people should look at.
     pub warnings: Vec<Violation>,
@@ -105,6 +105,19 @@ impl PolicySet {
     /// # Errors
     /// All violations of the new set, when it has any that this apply is to blame for.
     pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
+        self.apply_and_prune(documents, |_| false)
+    }
+
+    /// As [`PolicySet::apply`], and takes out the objects that are to be pruned and are in none of the documents; their
+    /// outcomes follow those of the documents.
+    ///
+    /// # Errors
+    /// As [`PolicySet::apply`].
+    pub fn apply_and_prune(
+        &self,
+        documents: &[Document],
+        is_to_be_pruned: impl Fn(&Policy) -> bool,
+    ) -> Result<Applied, Vec<Violation>> {
         let mut changes = Vec::new();
         let mut sources = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(documents.len());
@@ -133,6 +146,13 @@ impl PolicySet {
                 changes.push((key.clone(), Some(policy)));
             }
             outcomes.push(AppliedObject { key, action, generation });
+        }
+        let pruned =
+            self.iter().filter(|policy| is_to_be_pruned(policy) && !sources.contains_key(&policy.key()));
+        for policy in pruned {
+            let (key, generation) = (policy.key(), policy.metadata().generation);
+            changes.push((key.clone(), None));
+            outcomes.push(AppliedObject { key, action: ApplyAction::Deleted, generation });
         }
         let set = self.with(changes);
         let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &sources);
