@@ -22,8 +22,10 @@ use crate::rest::{
 
 mod changes;
 mod failure;
+mod watch;
 
 pub use changes::{DeleteOptions, HistoryPart};
+pub use watch::{ObjectEvent, ObjectEvents};
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
 const TIMEOUT: Duration = Duration::from_secs(10);

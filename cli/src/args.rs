@@ -259,6 +259,7 @@ pub struct Rollback {
   weft get services
   weft get route cart -n shop
   weft get svc shop/cart -o json
+  weft get routes -n shop -w
   weft get wl -l 'version in (v1,v2)'")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
@@ -271,6 +272,9 @@ pub struct Get {
     /// Only objects with these labels: `app=web`, `tier in (front,back)`, `!legacy`
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "name")]
     pub selector: Option<String>,
+    /// Stay, and show each change as it comes
+    #[arg(short, long, conflicts_with_all = ["name", "selector"])]
+    pub watch: bool,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

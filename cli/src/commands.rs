@@ -15,3 +15,4 @@ pub mod rollback;
 pub mod token;
 pub mod ui;
 pub mod validate;
+pub mod watch;

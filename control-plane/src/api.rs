@@ -8,6 +8,7 @@
 //! | `POST /v1/apply` | a set of documents, one transaction |
 //! | `POST /v1/diff` | what an apply would change |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
+//! | `/v1/watch/{kinds}` | objects as they change |
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
@@ -42,6 +43,7 @@ mod session;
 mod state;
 mod tokens;
 mod ui;
+mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -82,6 +84,7 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/edges", get(edges::list))
         .route("/v1/edges/series", get(edges::series))
         .route("/v1/watch/edges", get(edges::watch))
+        .route("/v1/watch/{kinds}", get(watch::watch))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{id}", get(requests::one))
         .route("/v1/history", get(history::list))

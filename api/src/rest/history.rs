@@ -111,6 +111,33 @@ pub struct RevisionChanges {
     pub wait: Option<WaitResult>,
 }
 
+/// What became of an object, for one who watches.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectChange {
+    /// Its namespace; empty for kinds without one.
+    #[serde(default)]
+    pub namespace: String,
+    /// Its name, unique for its kind in its namespace.
+    pub name: String,
+    /// What happened to it.
+    pub outcome: Outcome,
+    /// What it says now; absent where it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<Object>,
+}
+
+/// The data of an event `changes` of `GET /v1/watch/{kinds}`, whose id is the revision. An event `snapshot` carries an
+/// `ObjectList`; after an event `gone` changes are missing, and the stream ends.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectChanges {
+    /// The revision that changed them.
+    pub revision: u64,
+    /// The objects of the kind that it changed.
+    pub documents: Vec<ObjectChange>,
+}
+
 /// Asks for the policies as they were after an earlier revision.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -18,6 +18,9 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         _ => {}
     }
     let kind: Kind = args.kind.parse()?;
+    if args.watch {
+        return super::watch::run(replicas, kind, &args).await;
+    }
     if let Some(name) = &args.name {
         let (namespace, name) = full_name(name, args.namespace.as_deref().unwrap_or("default"));
         let read = async |client: &ApiClient| client.object(kind.plural(), namespace, name).await;
@@ -39,9 +42,9 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
+pub const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
 
-fn row(object: &Object) -> Vec<String> {
+pub fn row(object: &Object) -> Vec<String> {
     let text = |key: &str| match &object.metadata[key] {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => String::new(),

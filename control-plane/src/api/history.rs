@@ -126,7 +126,7 @@ fn info_of(info: ChangesetInfo) -> RevisionInfo {
 }
 
 /// What a document says, whether or not this version knows its kind.
-fn object(document: &Bytes) -> Option<Object> {
+pub fn object(document: &Bytes) -> Option<Object> {
     serde_json::from_slice(document).ok()
 }
 
@@ -136,7 +136,7 @@ fn generation(object: &Object) -> u64 {
 
 /// Generations count from 1 whenever an object is made, so that the first is told from the others without a look at what
 /// was there before.
-fn outcome_of((kind, namespace, name): (&str, &str, &str), change: &DocumentChange) -> AppliedDocument {
+pub fn outcome_of((kind, namespace, name): (&str, &str, &str), change: &DocumentChange) -> AppliedDocument {
     let generation = change.document.as_ref().and_then(object).map(|object| generation(&object));
     AppliedDocument {
         kind: kind.to_owned(),

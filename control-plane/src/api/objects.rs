@@ -84,7 +84,7 @@ async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
 }
 
 /// The newest policies; while the store is away, those that are served.
-async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
+pub async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
     match api.policies.head().await {
         Ok(head) => Ok((head.revision(), head.set)),
         Err(error) => {
@@ -100,7 +100,7 @@ async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
 }
 
 /// Objects by namespace and name. Workloads that joined are there though no document describes them.
-fn objects_of(
+pub fn objects_of(
     kind: Kind,
     set: &PolicySet,
     snapshot: Option<&MeshSnapshot>,

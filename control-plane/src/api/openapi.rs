@@ -24,6 +24,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::HistoryList>();
     generator.subschema_for::<rest::LoginCode>();
     generator.subschema_for::<rest::NewToken>();
+    generator.subschema_for::<rest::ObjectChanges>();
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
@@ -96,6 +97,13 @@ const CALLS: &[ApiCall] = &[
         "get",
         "/v1/watch/edges",
         "Traffic between services as it goes: an event `edges` each 2 s",
+        None,
+        EVENTS,
+    ),
+    (
+        "get",
+        "/v1/watch/{kinds}",
+        "Objects of a kind as they change: events `snapshot`, `changes`, `gone`, to be resumed by `last-event-id`",
         None,
         EVENTS,
     ),
@@ -260,6 +268,10 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("by", "string", "`route` tells the rules of routes apart, in place of subsets"),
             ("source", "string", "Only calls of this service, NAMESPACE/SERVICE"),
             ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+        ],
+        ("get", "/v1/watch/{kinds}") => &[
+            ("namespace", "string", "Only this namespace"),
+            ("revision", "integer", "Only what changes after this revision, in place of all that there is"),
         ],
         ("get", "/v1/edges/series") => &[
             ("destination", "string", "The called service, NAMESPACE/SERVICE"),

@@ -22,6 +22,7 @@ mod stored;
 mod strangers;
 mod supervision;
 mod takedown;
+mod watch;
 
 #[path = "../../store/tests/store/etcd_server.rs"]
 #[allow(dead_code, reason = "the store's own tests use the rest of it")]
