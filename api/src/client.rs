@@ -20,12 +20,19 @@ use crate::rest::{
     RequestList, RevokedProxy, TokenList, TokenRequest,
 };
 
+mod changes;
 mod failure;
+mod watch;
+
+pub use changes::{DeleteOptions, HistoryPart};
+pub use watch::{ObjectEvent, ObjectEvents};
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A large set of documents takes its time to be checked and written.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client says of itself that was not told what it is part of.
+const USER_AGENT: &str = concat!("weft-api/", env!("CARGO_PKG_VERSION"));
 /// Answers larger than this are refused: 64 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -71,6 +78,7 @@ pub struct ApiClient {
     uri: Uri,
     has_roots: bool,
     token: String,
+    user_agent: String,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -101,7 +109,20 @@ impl ApiClient {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { api, uri, has_roots: !roots.is_empty(), token: token.to_owned(), pool })
+        Ok(Self {
+            api,
+            uri,
+            has_roots: !roots.is_empty(),
+            token: token.to_owned(),
+            user_agent: USER_AGENT.to_owned(),
+            pool,
+        })
+    }
+
+    /// Says of itself what program it is part of, `NAME/VERSION`: the history tells it of each change.
+    #[must_use]
+    pub fn with_user_agent(self, user_agent: &str) -> Self {
+        Self { user_agent: user_agent.to_owned(), ..self }
     }
 
     /// Where the API is.
@@ -128,6 +149,12 @@ impl ApiClient {
         if let Some(revision) = options.if_revision {
             query.push(format!("ifRevision={revision}"));
         }
+        if let Some(selector) = &options.prune {
+            query.push(format!("prune={}", encode(selector)));
+        }
+        if let Some(message) = &options.message {
+            query.push(format!("message={}", encode(message)));
+        }
         let path = format!("/v1/apply?{}", query.join("&"));
         let limit = APPLY_TIMEOUT + options.wait.as_deref().map_or(Duration::ZERO, wait);
         let call = self.answer(Method::POST, &path, "application/yaml", documents.to_owned());
@@ -139,11 +166,27 @@ impl ApiClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn list(&self, kind: &str, namespace: Option<&str>) -> Result<ObjectList, ClientError> {
+        self.list_labelled(kind, namespace, None).await
+    }
+
+    /// The same, of those whose labels a selector takes: `app=web,tier in (front,back)`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn list_labelled(
+        &self,
+        kind: &str,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<ObjectList, ClientError> {
         let mut all = ObjectList::default();
         loop {
             let mut path = format!("/v1/{kind}?");
             if let Some(namespace) = namespace {
                 path.push_str(&format!("namespace={}&", encode(namespace)));
+            }
+            if let Some(selector) = selector {
+                path.push_str(&format!("labelSelector={}&", encode(selector)));
             }
             if let Some(next) = &all.next {
                 path.push_str(&format!("continue={}", encode(next)));
@@ -171,8 +214,7 @@ impl ApiClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<ApplyResult, ClientError> {
-        self.call(Method::DELETE, &object_path(kind, namespace, name), "application/json", String::new())
-            .await
+        self.delete_with(kind, namespace, name, &DeleteOptions::default()).await
     }
 
     /// Lists proxies.
@@ -349,6 +391,7 @@ impl ApiClient {
             .uri(format!("{}{path}", self.api))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, &self.user_agent)
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.garbled(&error))
     }
@@ -410,6 +453,10 @@ pub struct ApplyOptions {
     /// Refuse ([`CHANGED_MEANWHILE`](crate::rest::CHANGED_MEANWHILE)) when this is not the newest revision; 0 is that of
     /// a mesh that never held a policy.
     pub if_revision: Option<u64>,
+    /// Why, in one line; the history tells it.
+    pub message: Option<String>,
+    /// Delete all objects whose labels this selector takes and that are not among the documents.
+    pub prune: Option<String>,
 }
 
 fn object_path(kind: &str, namespace: &str, name: &str) -> String {

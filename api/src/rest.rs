@@ -1,12 +1,16 @@
 //! The documents of the REST API, as server and clients share them.
 
+mod diff;
 mod edges;
+mod history;
 mod mesh;
 mod problem;
 mod requests;
 mod session;
 
+pub use diff::*;
 pub use edges::*;
+pub use history::*;
 pub use mesh::*;
 pub use problem::*;
 pub use requests::*;

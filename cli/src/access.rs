@@ -28,6 +28,8 @@ const LOCAL_DATA: &str = "weft-data";
 const TOKEN: &str = "operator.token";
 const ROOTS: &str = "ca.pem";
 const API: &str = "api.url";
+/// What the history of the policies says that a change was made with.
+const USER_AGENT: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 /// Where a control plane that was started without flags serves.
 const DEFAULT_API: &str = "http://127.0.0.1:7400";
 
@@ -53,7 +55,9 @@ pub fn connect(context: &Context) -> anyhow::Result<ApiClient> {
 
 fn clients(context: &Context) -> anyhow::Result<Vec<ApiClient>> {
     let roots: Vec<_> = CertificateDer::pem_slice_iter(context.roots.as_bytes()).collect::<Result<_, _>>()?;
-    parts(&context.api).map(|api| Ok(ApiClient::try_new(api, &context.token, &roots)?)).collect()
+    parts(&context.api)
+        .map(|api| Ok(ApiClient::try_new(api, &context.token, &roots)?.with_user_agent(USER_AGENT)))
+        .collect()
 }
 
 /// The API that applies here, with its token and roots.

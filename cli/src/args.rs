@@ -62,10 +62,18 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// Say what an apply would change: documents, proxies, whose requests are refused
+    Diff(Diff),
+    /// What was changed, by whom and why
+    History(History),
+    /// Make the policies what they were after an earlier revision, as a new change
+    Rollback(Rollback),
     /// Say why requests failed or were refused
     Explain(Explain),
     /// Delete an object
     Delete(Delete),
+    /// Say what is wrong with documents, without a control plane
+    Validate(Validate),
     /// Tokens that workloads join with
     Token(Token),
     /// Proxies: who is connected and what each took
@@ -151,6 +159,10 @@ pub enum ContextCommand {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft apply -f policies/ --dry-run
+  weft apply -f policies/ --wait -m 'canary to 50 %'
+  weft apply -f shop/ --prune -l app=shop")]
 pub struct Apply {
     /// File, directory (read recursively), or - for standard input
     #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
@@ -164,20 +176,116 @@ pub struct Apply {
     /// Return when every connected proxy concerned has the change
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
     pub wait: Option<String>,
+    /// Delete all objects with the labels of -l that are in none of the files
+    #[arg(long, requires = "selector")]
+    pub prune: bool,
+    /// Labels of what is pruned: `app=web`, `tier in (front,back)`, `!legacy`
+    #[arg(short = 'l', long, value_name = "SELECTOR", requires = "prune")]
+    pub selector: Option<String>,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft validate -f policies/
+  cat cart.yaml | weft validate -f -")]
+pub struct Validate {
+    /// File, directory (read recursively), or - for standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Ends with 2 where something would change, 0 where nothing would, 1 where it would be refused.
+
+Examples:
+  weft diff -f policies/
+  weft diff -f cart.yaml -o json | jq '.edges[] | select(.effect == \"Refused\")'"
+)]
+pub struct Diff {
+    /// File, directory (read recursively), or - for standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft history
+  weft history route cart -n shop
+  weft history --revision 12")]
+pub struct History {
+    /// Only changes of objects of this kind
+    pub kind: Option<Kind>,
+    /// Only changes of the object of this name: NAME, or NAMESPACE/NAME
+    pub name: Option<String>,
+    /// Only changes in this namespace
+    #[arg(short, long, env = "WEFT_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// How many changes at most
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Only changes before this revision
+    #[arg(long, value_name = "REVISION")]
+    pub before: Option<u64>,
+    /// This change alone, with what it changed in each document
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["kind", "name", "namespace", "before"])]
+    pub revision: Option<u64>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft rollback --to 12 --dry-run
+  weft rollback --to 12 --wait -m 'the canary fails'")]
+pub struct Rollback {
+    /// The policies as they were after this revision; `weft history` lists them
+    #[arg(long, value_name = "REVISION")]
+    pub to: u64,
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft get services
+  weft get route cart -n shop
+  weft get svc shop/cart -o json
+  weft get routes -n shop -w
+  weft get wl -l 'version in (v1,v2)'")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
     pub kind: String,
-    /// One object, which is shown whole; all of the kind without it
+    /// NAME, or NAMESPACE/NAME; of edges a service that calls or is called
     pub name: Option<String>,
     /// Namespace; all for a list, `default` for one object
     #[arg(short, long, env = "WEFT_NAMESPACE")]
     pub namespace: Option<String>,
+    /// Only objects with these labels: `app=web`, `tier in (front,back)`, `!legacy`
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "name")]
+    pub selector: Option<String>,
+    /// Stay, and show each change as it comes
+    #[arg(short, long, conflicts_with_all = ["name", "selector"])]
+    pub watch: bool,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
@@ -203,11 +311,26 @@ pub struct Explain {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft delete svc cart -n shop --dry-run
+  weft delete svc shop/cart --wait")]
 pub struct Delete {
     /// Kind: singular, plural or short name
     pub kind: Kind,
-    /// Its name
+    /// NAME, or NAMESPACE/NAME
     pub name: String,
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    /// Do not ask, on a terminal, before something is deleted that others use
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     /// Its namespace
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: String,
@@ -296,8 +419,11 @@ pub enum ProxyCommand {
 
 #[derive(Debug, ClapArgs)]
 pub struct ProxyStatusArgs {
-    /// NAMESPACE/WORKLOAD
+    /// NAMESPACE/WORKLOAD, or WORKLOAD
     pub id: String,
+    /// Namespace of a WORKLOAD
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,

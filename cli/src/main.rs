@@ -64,8 +64,12 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         },
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
+        Command::Diff(diff) => commands::diff::run(&access()?, diff).await,
+        Command::History(history) => commands::history::run(&access()?, history).await,
+        Command::Rollback(rollback) => commands::rollback::run(&access()?, rollback).await,
         Command::Explain(explain) => commands::explain::run(&access()?, explain).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
+        Command::Validate(validate) => commands::validate::run(&validate),
         Command::Token(token) => match token.command {
             TokenCommand::Create(create) => commands::token::create(&access()?, create).await,
             TokenCommand::List(list) => commands::token::list(&access()?, list).await,

@@ -1,5 +1,6 @@
 //! Printing: tables for people, YAML and JSON for programs.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -19,6 +20,40 @@ pub fn print<T: Serialize>(
         OutputFormat::Table | OutputFormat::Wide => print!("{}", table(head, &rows())),
     }
     Ok(())
+}
+
+/// Whether what is printed has colours: on a terminal, unless `NO_COLOR` is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Palette {
+    Plain,
+    Coloured,
+}
+
+impl Palette {
+    /// That of standard output.
+    pub fn of_stdout() -> Self {
+        let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if std::io::stdout().is_terminal() && !is_unwanted { Self::Coloured } else { Self::Plain }
+    }
+
+    pub fn added(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    pub fn removed(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    pub fn changed(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Coloured => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+        }
+    }
 }
 
 /// Columns as wide as their widest cell, two spaces between.

@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions};
 use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult,
+    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, RollbackRequest, Sync,
+    WaitResult,
 };
 
 /// A client of each replica, one at least.
@@ -167,6 +168,49 @@ impl ReplicaClients {
             }
         }
         Ok(result)
+    }
+
+    /// Deletes by one replica. A wait is for the proxies of all of them.
+    pub async fn delete(
+        &self,
+        kind: &str,
+        (namespace, name): (&str, &str),
+        options: &DeleteOptions,
+    ) -> Result<ApplyResult, ClientError> {
+        let delete = async |client: &ApiClient| client.delete_with(kind, namespace, name, options).await;
+        let (at, mut result) = self.any_at(delete).await?;
+        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
+        Ok(result)
+    }
+
+    /// Goes back by one replica. A wait is for the proxies of all of them.
+    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
+        let rollback = async |client: &ApiClient| client.rollback(request).await;
+        let (at, mut result) = self.any_at(rollback).await?;
+        self.wait_at_others(at, &mut result, request.wait.as_deref()).await?;
+        Ok(result)
+    }
+
+    /// Adds to what the replica at `at` found of a wait what the others find.
+    async fn wait_at_others(
+        &self,
+        at: usize,
+        result: &mut ApplyResult,
+        limit: Option<&str>,
+    ) -> Result<(), ClientError> {
+        let Some(wait) = &mut result.wait else { return Ok(()) };
+        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
+        let others = others.map(|(_, client)| client.revision(result.revision, limit));
+        for answer in join_all(others).await {
+            match answer {
+                Ok(other) => add(wait, other.wait.unwrap_or_default()),
+                Err(error) if is_silence(&error) => {
+                    eprintln!("warning: {error}; its proxies are not counted");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

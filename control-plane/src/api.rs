@@ -6,10 +6,13 @@
 //! | path | |
 //! | --- | --- |
 //! | `POST /v1/apply` | a set of documents, one transaction |
+//! | `POST /v1/diff` | what an apply would change |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
+//! | `/v1/watch/{kinds}` | objects as they change |
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
+//! | `/v1/history`, `/v1/rollback` | what was changed, and going back |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
@@ -20,21 +23,27 @@
 mod access;
 pub mod admin;
 mod apply;
+mod author;
 mod authority;
 mod backup;
+mod diff;
+mod document_diff;
 mod edges;
 mod error;
 mod extract;
+mod history;
 mod host;
 pub mod local_access;
 mod objects;
 mod openapi;
 mod proxies;
 mod requests;
+mod rollback;
 mod session;
 mod state;
 mod tokens;
 mod ui;
+mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -67,6 +76,7 @@ pub fn router(api: Api) -> Router {
 fn signed_in(api: Api) -> Router {
     Router::new()
         .route("/v1/apply", post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)))
+        .route("/v1/diff", post(diff::diff).layer(DefaultBodyLimit::max(MAX_APPLY)))
         .route("/v1/proxies", get(proxies::list))
         .route("/v1/proxies/{id}", get(proxies::one))
         .route("/v1/proxies/{id}/config", get(proxies::config))
@@ -74,8 +84,12 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/edges", get(edges::list))
         .route("/v1/edges/series", get(edges::series))
         .route("/v1/watch/edges", get(edges::watch))
+        .route("/v1/watch/{kinds}", get(watch::watch))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{id}", get(requests::one))
+        .route("/v1/history", get(history::list))
+        .route("/v1/history/{revision}", get(history::one))
+        .route("/v1/rollback", post(rollback::rollback))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))
@@ -85,7 +99,7 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/{kinds}", get(objects::list))
         .route(
             "/v1/namespaces/{namespace}/{kinds}/{name}",
-            get(objects::read).put(objects::replace).delete(objects::delete),
+            get(objects::read).put(objects::replace).patch(objects::patch).delete(objects::delete),
         )
         .route("/openapi.json", get(openapi::document))
         .fallback(error::not_found)

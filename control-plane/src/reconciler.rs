@@ -21,6 +21,7 @@ mod identities;
 pub mod mesh_state;
 mod published;
 mod query;
+mod rehearsal;
 mod scopes;
 mod stream;
 mod streams;
@@ -49,6 +50,7 @@ pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
 pub use query::{MeshSnapshot, MissingBundle};
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 
 use arrivals::{Arrivals, spawn_arrivals};

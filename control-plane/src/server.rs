@@ -467,6 +467,7 @@ impl ServerParts {
             traffic: self.traffic,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             clock_offsets: self.clock_offsets,
+            rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod document;
 pub mod finding;
 pub mod kinds;
+pub mod label_query;
 pub mod metadata;
 pub mod object;
 pub mod policy;
@@ -21,6 +22,7 @@ pub mod value;
 
 pub use document::{Document, parse};
 pub use kinds::Kind;
+pub use label_query::LabelQuery;
 pub use policy::{Object, Policy};
 pub use schema::schema;
 pub use set::{PolicyKey, PolicySet};

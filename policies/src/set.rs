@@ -13,6 +13,8 @@ mod checks;
 mod conflicts;
 mod findings;
 mod index;
+mod passage;
+mod reach;
 mod routes;
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;
 pub use crate::object::PolicyKey;
 pub use apply::{Applied, AppliedObject, ApplyAction};
 pub use findings::Report;
+pub use passage::{Circumstance, Passage, PassageChange, PassageVerdict, Refuser, RuleAtPort};
+pub use reach::Reach;
 pub use routes::HttpRouteMatch;
 
 use findings::SetFindings;

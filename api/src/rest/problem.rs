@@ -93,7 +93,7 @@ pub struct Problem {
     /// What happened this time and what to do.
     #[serde(default)]
     pub detail: String,
-    /// Everything that is wrong, all at once.
+    /// Everything that is wrong, all at once, the first hundred; the title counts all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
 }
@@ -206,6 +206,9 @@ pub struct ApplyResult {
     /// What people should look at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Violation>,
+    /// How many warnings there are, where that is more than are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning_count: Option<usize>,
     /// Present when the request asked to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<WaitResult>,

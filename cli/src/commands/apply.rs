@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, ClientError};
-use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation};
 
 use crate::args::{Apply, OutputFormat};
 use crate::output;
 use crate::replicas::ReplicaClients;
 
 /// One file and where its first line stands in what is sent.
-struct InputFile {
+pub struct InputFile {
     name: String,
     first_line: usize,
     first_document: usize,
@@ -27,8 +27,10 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         wait: args.wait.clone(),
         source: None,
         if_revision: args.if_new.then_some(0),
+        message: args.message.clone(),
+        prune: args.selector.clone(),
     };
-    let result = match replicas.apply(&text, &options).await {
+    let mut result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
             match args.output {
@@ -41,20 +43,31 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
             }
             return Ok(ExitCode::SUCCESS);
         }
-        Err(ClientError::Refused(problem)) => {
-            let problem = relocate(*problem, &sources);
-            if args.output == OutputFormat::Json {
-                println!("{}", serde_json::to_string_pretty(&problem)?);
-            } else {
-                eprintln!("weft: {problem}");
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return refused(error, &sources, args.output),
     };
-    output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(&result))?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        epilogue(&result);
+    for warning in &mut result.warnings {
+        relocate_one(warning, &sources);
+    }
+    show(&result, args.output)
+}
+
+/// Shows why documents were refused, by the places in the files that they came from.
+pub fn refused(error: ClientError, sources: &[InputFile], format: OutputFormat) -> anyhow::Result<ExitCode> {
+    let ClientError::Refused(problem) = error else { return Err(error.into()) };
+    let problem = relocate(*problem, sources);
+    if format == OutputFormat::Json {
+        println!("{}", serde_json::to_string_pretty(&problem)?);
+    } else {
+        eprintln!("weft: {problem}");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Shows what became of each document, and who has it; a failure where a proxy has not.
+pub fn show(result: &ApplyResult, format: OutputFormat) -> anyhow::Result<ExitCode> {
+    output::print(format, result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(result))?;
+    if matches!(format, OutputFormat::Table | OutputFormat::Wide) {
+        epilogue(result);
     }
     let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -71,6 +84,9 @@ fn epilogue(result: &ApplyResult) {
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
+    if let Some(count) = result.warning_count {
+        eprintln!("{} of {count} warnings are shown", result.warnings.len());
+    }
     if result.dry_run {
         println!("dry run: nothing was written");
     } else if result.revision > 0 {
@@ -86,7 +102,7 @@ fn epilogue(result: &ApplyResult) {
 }
 
 /// Joins all files into one stream of documents, and remembers where each begins.
-fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
+pub fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
     let mut text = String::new();
     let mut sources = Vec::new();
     let mut documents = 0;
@@ -150,22 +166,29 @@ fn yaml_below(path: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
 /// Turns positions in what was sent into positions in the files.
 fn relocate(mut problem: Problem, sources: &[InputFile]) -> Problem {
     for violation in &mut problem.violations {
-        let at = |source: &&InputFile| match violation.line {
-            0 => source.first_document <= violation.document,
-            line => source.first_line < line,
-        };
-        if let Some(source) = sources.iter().rev().find(at) {
-            violation.source.clone_from(&source.name);
-            violation.line = violation.line.saturating_sub(source.first_line);
-        }
+        relocate_one(violation, sources);
     }
     problem
+}
+
+pub fn relocate_one(violation: &mut Violation, sources: &[InputFile]) {
+    // About an object that is none of these files'.
+    if violation.source.is_empty() {
+        return;
+    }
+    let at = |source: &&InputFile| match violation.line {
+        0 => source.first_document <= violation.document,
+        line => source.first_line < line,
+    };
+    if let Some(source) = sources.iter().rev().find(at) {
+        violation.source.clone_from(&source.name);
+        violation.line = violation.line.saturating_sub(source.first_line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_api::rest::Violation;
 
     #[test]
     fn violations_point_into_the_file_they_come_from() {
@@ -175,7 +198,8 @@ mod tests {
         std::fs::write(&b, "kind: C\nbad: x\n").unwrap();
         let (text, sources) = gather(&[folder.path().display().to_string()]).unwrap();
         let line = text.lines().position(|line| line == "bad: x").unwrap() + 1;
-        let violation = Violation { line, ..Violation::default() };
+        let source = "request".to_owned();
+        let violation = Violation { line, source, ..Violation::default() };
         let problem = Problem { violations: vec![violation], ..Problem::default() };
         let moved = &relocate(problem, &sources).violations[0];
         assert_eq!((moved.source.as_str(), moved.line), (b.to_str().unwrap(), 2));

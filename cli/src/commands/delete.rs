@@ -1,16 +1,41 @@
 //! `weft delete`.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use crate::args::Delete;
-use crate::output;
+use weft_api::client::DeleteOptions;
+
+use super::apply;
+use super::name::full_name;
+use crate::args::{Delete, OutputFormat};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<ExitCode> {
-    let (kind, namespace, name) = (args.kind.plural(), &args.namespace, &args.name);
-    let result = replicas.any(async |client| client.delete(kind, namespace, name).await).await?;
-    output::print(args.output, &result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || {
-        vec![vec![args.kind.to_string(), args.namespace.clone(), args.name.clone(), "deleted".to_owned()]]
-    })?;
-    Ok(ExitCode::SUCCESS)
+    let (namespace, name) = full_name(&args.name, &args.namespace);
+    let kind = args.kind.plural();
+    let is_table = matches!(args.output, OutputFormat::Table | OutputFormat::Wide);
+    if !args.dry_run && !args.yes && is_table && std::io::stdin().is_terminal() {
+        let tried = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+        let would = replicas.delete(kind, (namespace, name), &tried).await?;
+        if !would.warnings.is_empty() {
+            for warning in &would.warnings {
+                eprintln!("warning: {warning}");
+            }
+            if !is_confirmed(&format!("delete {} {namespace}/{name} all the same?", args.kind))? {
+                println!("nothing was deleted");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    let options = DeleteOptions { dry_run: args.dry_run, wait: args.wait, message: args.message };
+    let result = replicas.delete(kind, (namespace, name), &options).await?;
+    apply::show(&result, args.output)
+}
+
+fn is_confirmed(question: &str) -> anyhow::Result<bool> {
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

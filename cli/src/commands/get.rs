@@ -6,27 +6,33 @@ use weft_api::client::ApiClient;
 use weft_api::rest::{Edge, EdgeState, Object};
 use weft_policies::kinds::Kind;
 
+use super::name::full_name;
 use crate::args::{Get, ListArgs, OutputFormat};
 use crate::output;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCode> {
     match args.kind.as_str() {
-        "edges" | "edge" => return edges(replicas, args.output).await,
+        "edges" | "edge" => return edges(replicas, &args).await,
         "proxies" | "proxy" => return super::proxy::list(replicas, ListArgs { output: args.output }).await,
         _ => {}
     }
     let kind: Kind = args.kind.parse().map_err(|error| anyhow::anyhow!("{error}; and edges, proxies"))?;
+    if args.watch {
+        return super::watch::run(replicas, kind, &args).await;
+    }
     if let Some(name) = &args.name {
-        let namespace = args.namespace.as_deref().unwrap_or("default");
+        let (namespace, name) = full_name(name, args.namespace.as_deref().unwrap_or("default"));
         let read = async |client: &ApiClient| client.object(kind.plural(), namespace, name).await;
         let object = replicas.any(read).await?;
         // One object is worth reading whole.
         let format = if args.output == OutputFormat::Table { OutputFormat::Yaml } else { args.output };
         output::print(format, &object, &HEAD, || vec![row(&object)])?;
     } else {
-        let namespace = args.namespace.as_deref();
-        let list = replicas.any(async |client| client.list(kind.plural(), namespace).await).await?;
+        let (namespace, selector) = (args.namespace.as_deref(), args.selector.as_deref());
+        let list = replicas
+            .any(async |client| client.list_labelled(kind.plural(), namespace, selector).await)
+            .await?;
         if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
             println!("no {}", kind.plural());
         } else {
@@ -36,9 +42,9 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
+pub const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
 
-fn row(object: &Object) -> Vec<String> {
+pub fn row(object: &Object) -> Vec<String> {
     let text = |key: &str| match &object.metadata[key] {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => String::new(),
@@ -58,9 +64,19 @@ fn status(object: &Object) -> String {
     holding.collect::<Vec<_>>().join(",")
 }
 
-async fn edges(replicas: &ReplicaClients, format: OutputFormat) -> anyhow::Result<ExitCode> {
-    let edges = replicas.edges().await?;
-    output::print(format, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+/// Those of a service, or of a namespace, where one is named.
+async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode> {
+    let mut edges = replicas.edges().await?;
+    let is_wanted = |service: &str| match (&args.name, &args.namespace) {
+        (Some(name), namespace) => {
+            let (namespace, name) = full_name(name, namespace.as_deref().unwrap_or("default"));
+            service == format!("{namespace}/{name}")
+        }
+        (None, Some(namespace)) => service.split('/').next() == Some(namespace),
+        (None, None) => true,
+    };
+    edges.items.retain(|edge| is_wanted(&edge.source) || is_wanted(&edge.destination));
+    output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use weft_api::cause::clock_in_words;
 use weft_api::rest::{CertificateStatus, ProxyStatus, Sync};
 
+use super::name::full_name;
 use crate::args::{ListArgs, OutputFormat, ProxyStatusArgs as StatusArgs};
 use crate::output;
 use crate::replicas::ReplicaClients;
@@ -113,7 +114,8 @@ fn first_line(message: &str) -> String {
 }
 
 pub async fn revoke(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let revoked = replicas.any(async |client| client.revoke_proxy(&args.id).await).await?;
+    let id = id_of(&args);
+    let revoked = replicas.any(async |client| client.revoke_proxy(&id).await).await?;
     if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
         println!(
             "{} is revoked: {} certificate(s) on the revocation list; it may join again with a new token",
@@ -123,6 +125,12 @@ pub async fn revoke(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Resu
         output::print(args.output, &revoked, &[], Vec::new)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `NAMESPACE/WORKLOAD`, in whichever form it was given.
+fn id_of(args: &StatusArgs) -> String {
+    let (namespace, name) = full_name(&args.id, &args.namespace);
+    format!("{namespace}/{name}")
 }
 
 /// Head of the table of proxies.
@@ -157,7 +165,8 @@ fn wide_row(proxy: &ProxyStatus) -> Vec<String> {
 }
 
 pub async fn status(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let proxy = replicas.proxy(&args.id).await?;
+    let id = id_of(&args);
+    let proxy = replicas.proxy(&id).await?;
     output::print(args.output, &proxy, &["TYPE", "SENT", "TAKEN", "SYNC"], || {
         let row = |(name, status): (&String, &weft_api::rest::TypeStatus)| {
             vec![name.clone(), status.sent.to_string(), status.acked.to_string(), status.sync.to_string()]
@@ -183,7 +192,8 @@ pub async fn status(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Resu
 }
 
 pub async fn config(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let config = replicas.any(async |client| client.proxy_config(&args.id).await).await?;
+    let id = id_of(&args);
+    let config = replicas.any(async |client| client.proxy_config(&id).await).await?;
     let format = if args.output == OutputFormat::Json { OutputFormat::Json } else { OutputFormat::Yaml };
     output::print(format, &config, &[], Vec::new)?;
     Ok(ExitCode::SUCCESS)

@@ -125,6 +125,9 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    if request.headers().get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(ApiError::bad_request("there are several Authorization headers: send one"));
+    }
     let bearer = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -184,7 +187,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// What changes nothing of the mesh: reading, trying out, and what concerns the session itself.
 fn only_reads(method: &Method, uri: &Uri) -> bool {
     match (method, uri.path()) {
-        (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") => true,
+        (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") | (&Method::POST, "/v1/diff") => true,
         (&Method::POST, "/v1/apply") => {
             let pairs = uri.query().unwrap_or_default().split('&');
             let tries = pairs.filter(|pair| *pair == "dryRun=true").count();
@@ -255,6 +258,7 @@ mod tests {
     fn session_that_reads_only_may_try_and_not_write() {
         let reads = |method: Method, uri: &str| only_reads(&method, &uri.parse().unwrap());
         assert!(reads(Method::GET, "/v1/edges") && reads(Method::DELETE, "/v1/session"));
+        assert!(reads(Method::POST, "/v1/diff") && !reads(Method::PUT, "/v1/diff"));
         assert!(
             reads(Method::POST, "/v1/apply?dryRun=true")
                 && reads(Method::POST, "/v1/apply?source=x&dryRun=true")

@@ -9,15 +9,18 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
+use weft_policies::kinds::Kind;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
+use weft_policies::{LabelQuery, Policy};
 use weft_xds::server::StreamTypeStatus;
 
-use super::error::ApiError;
-use super::extract::{Parameters, Text};
+use super::author::{Author, read_message};
+use super::error::{ApiError, VIOLATIONS};
+use super::extract::{DocumentText, Parameters};
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
-use crate::policy::log::LogError;
-use crate::policy::repository::Head;
+use crate::policy::log::{Authorship, LogError};
+use crate::policy::repository::{Head, policy_key};
 use crate::reconciler::{Publication, ServedStream};
 
 /// Another apply may move the head in between; more often than this is no accident.
@@ -34,15 +37,22 @@ pub struct ApplyQuery {
     source: Option<String>,
     /// The revision that the caller saw; 0 is a mesh that never held a policy.
     if_revision: Option<u64>,
+    /// Why; the history tells it.
+    message: Option<String>,
+    /// Delete all objects with these labels that are not in the request.
+    prune: Option<String>,
 }
 
 /// `POST /v1/apply`
 pub async fn apply(
     State(api): State<Api>,
+    author: Author,
     Parameters(query): Parameters<ApplyQuery>,
-    Text(body): Text,
+    DocumentText(body): DocumentText,
 ) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
+    let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
     drop(body);
@@ -52,17 +62,51 @@ pub async fn apply(
     let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
-        head.set.apply(&documents).map_err(|found| refused(&api, found))
+        let is_left_out =
+            |policy: &Policy| prune.as_ref().is_some_and(|wanted| wanted.matches(&policy.metadata().labels));
+        head.set.apply_and_prune(&documents, is_left_out).map_err(|found| refused(&api, found))
     };
-    let mut result = write(&api, mode, change).await?;
+    let mut result = write(&api, mode, &by, change).await?;
+    if mode == ApplyMode::Commit {
+        take_out_workloads(&api, &result).await?;
+    }
     if let Some(limit) = wait.filter(|_| !query.dry_run) {
-        let applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
+        let mut applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
+        if prune.is_some() {
+            applied = changed_by(&api, result.revision).await?;
+        }
         result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
     }
     Ok(Json(result))
 }
 
-fn read_wait(text: &str) -> Result<Duration, ApiError> {
+/// Reads a label selector; `parameter` is what it was given as.
+pub fn read_selector(parameter: &str, text: &str) -> Result<LabelQuery, ApiError> {
+    text.parse().map_err(|error| ApiError::bad_request(format!("{parameter}: {error}")))
+}
+
+/// Revokes the workloads whose documents were deleted. A change that says it was written, and ends before this, is made
+/// whole by deleting the workload again.
+async fn take_out_workloads(api: &Api, result: &ApplyResult) -> Result<(), ApiError> {
+    let gone = result
+        .documents
+        .iter()
+        .filter(|one| one.outcome == Outcome::Deleted && one.kind == Kind::Workload.name());
+    for document in gone {
+        if let Ok(id) = format!("{}/{}", document.namespace, document.name).parse::<WorkloadId>() {
+            api.revocations.revoke(&id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The policies that a revision changed.
+pub async fn changed_by(api: &Api, revision: u64) -> Result<Vec<PolicyKey>, ApiError> {
+    let changeset = api.policies.log().changeset(revision).await?;
+    Ok(changeset.changes.iter().filter_map(|change| policy_key(&change.key)).collect())
+}
+
+pub fn read_wait(text: &str) -> Result<Duration, ApiError> {
     let wait = humantime::parse_duration(text);
     wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
         ApiError::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
@@ -70,7 +114,7 @@ fn read_wait(text: &str) -> Result<Duration, ApiError> {
 }
 
 /// Refuses when the caller saw another revision than the newest.
-fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
+pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
         Some(wanted) if wanted != now => {
             let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
@@ -80,7 +124,7 @@ fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     }
 }
 
-fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
+pub fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
     ApiError::violations(violations)
 }
@@ -99,6 +143,7 @@ pub enum ApplyMode {
 pub async fn write(
     api: &Api,
     mode: ApplyMode,
+    by: &Authorship,
     change: impl Fn(&Head) -> Result<Applied, ApiError>,
 ) -> Result<ApplyResult, ApiError> {
     let _turn = match mode {
@@ -116,7 +161,7 @@ pub async fn write(
             api.metrics.applied(ApplyOutcome::unchanged);
             return Ok(describe(applied, head.revision(), mode));
         }
-        match api.policies.commit(&head, &applied.set, "operator").await {
+        match api.policies.commit(&head, &applied.set, by).await {
             Ok(committed) => {
                 api.metrics.applied(ApplyOutcome::committed);
                 tracing::Span::current().record("revision", committed.revision());
@@ -138,25 +183,39 @@ fn describe(applied: Applied, revision: u64, mode: ApplyMode) -> ApplyResult {
         kind: outcome.key.kind.to_string(),
         namespace: outcome.key.namespace.to_string(),
         name: outcome.key.name.to_string(),
-        outcome: match outcome.action {
-            ApplyAction::Created => Outcome::Created,
-            ApplyAction::Updated => Outcome::Updated,
-            ApplyAction::Unchanged => Outcome::Unchanged,
-            ApplyAction::Deleted => Outcome::Deleted,
-        },
+        outcome: self::outcome(outcome.action),
         generation: outcome.generation,
     };
+    let count = applied.warnings.len();
+    let mut warnings = applied.warnings;
+    warnings.truncate(VIOLATIONS);
     ApplyResult {
         revision,
         dry_run: mode == ApplyMode::DryRun,
         documents: applied.outcomes.iter().map(document).collect(),
-        warnings: applied.warnings,
+        warnings,
+        warning_count: (count > VIOLATIONS).then_some(count),
         wait: None,
     }
 }
 
+/// As answers tell it.
+pub fn outcome(action: ApplyAction) -> Outcome {
+    match action {
+        ApplyAction::Created => Outcome::Created,
+        ApplyAction::Updated => Outcome::Updated,
+        ApplyAction::Unchanged => Outcome::Unchanged,
+        ApplyAction::Deleted => Outcome::Deleted,
+    }
+}
+
 /// Waits until every connected proxy that the revision concerns has answered for it.
-async fn until_acknowledged(api: &Api, revision: u64, applied: &[PolicyKey], limit: Duration) -> WaitResult {
+pub async fn until_acknowledged(
+    api: &Api,
+    revision: u64,
+    applied: &[PolicyKey],
+    limit: Duration,
+) -> WaitResult {
     let deadline = tokio::time::Instant::now() + limit;
     let mut published = api.reconciler.published();
     let compiled = published.wait_for(|published| published.policy_revision >= revision);

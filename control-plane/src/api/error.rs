@@ -9,6 +9,9 @@ use crate::StoreError;
 use crate::identity::revocation::RevocationError;
 use crate::policy::log::LogError;
 
+/// Violations that an answer lists, and warnings; its title counts all.
+pub const VIOLATIONS: usize = 100;
+
 /// Why a call was not carried out.
 #[derive(Debug)]
 pub struct ApiError(Box<Problem>);
@@ -33,7 +36,11 @@ impl ApiError {
         let plural = if count == 1 { "" } else { "s" };
         let title = format!("nothing was applied: {count} problem{plural}");
         let mut problem = Problem::new(status.as_u16(), code, &title, "");
+        if count > VIOLATIONS {
+            problem.detail = format!("these are the first {VIOLATIONS}");
+        }
         problem.violations = violations;
+        problem.violations.truncate(VIOLATIONS);
         Self(Box::new(problem))
     }
 

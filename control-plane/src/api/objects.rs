@@ -1,28 +1,32 @@
-//! Reading, replacing and deleting single objects.
+//! Objects: listed, read, replaced, patched and deleted.
+
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Object, ObjectList, Outcome};
+use weft_api::rest::{Object, ObjectList};
+use weft_api::text::shorten;
 use weft_api::{Name, ServiceId, WorkloadId};
 use weft_policies::compile::WorkloadState;
 use weft_policies::kinds::{Kind, Registration};
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
-use super::apply::{self, ApplyMode};
+use super::apply;
 use super::error::ApiError;
-use super::extract::{Parameters, Text};
+use super::extract::Parameters;
 use super::state::Api;
 use crate::ca::KeyOrigin;
-use crate::policy::repository::Head;
 use crate::reconciler::{MeshSnapshot, is_given_its_key};
+
+pub use writing::{delete, patch, replace};
 
 const PAGE: usize = 500;
 
@@ -36,7 +40,7 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-fn kind_of(word: &str) -> Result<Kind, ApiError> {
+pub fn kind_of(word: &str) -> Result<Kind, ApiError> {
     Kind::named(word).ok_or_else(|| {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
         ApiError::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
@@ -50,16 +54,18 @@ pub async fn list(
     Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<ObjectList>, ApiError> {
     let kind = kind_of(&kinds)?;
-    let selector = query.label_selector.as_deref().map(read_selector).transpose()?.unwrap_or_default();
+    let selector = query.label_selector.as_deref();
+    let selector = selector.map(|text| apply::read_selector("labelSelector", text)).transpose()?;
+    let after = query.after.as_deref().map(read_place).transpose()?;
     let (revision, set) = newest(&api).await?;
     let snapshot = picture_for(&api, kind).await;
     let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
-        query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace) && matches(object, &selector)
+        query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace)
+            && selector.as_ref().is_none_or(|selector| selector.matches(&labels_of(object)))
     });
-    let after = query.after.as_deref().and_then(|after| after.split_once('/'));
     if let Some((namespace, name)) = after {
-        objects = objects.split_off(&(namespace.to_owned(), format!("{name}\0")));
+        objects = objects.split_off(&(namespace, format!("{name}\0")));
     }
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let next = (objects.len() > limit)
@@ -77,7 +83,7 @@ async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
 }
 
 /// The newest policies; while the store is away, those that are served.
-async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
+pub async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
     match api.policies.head().await {
         Ok(head) => Ok((head.revision(), head.set)),
         Err(error) => {
@@ -93,7 +99,7 @@ async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
 }
 
 /// Objects by namespace and name. Workloads that joined are there though no document describes them.
-fn objects_of(
+pub fn objects_of(
     kind: Kind,
     set: &PolicySet,
     snapshot: Option<&MeshSnapshot>,
@@ -121,7 +127,7 @@ fn objects_of(
     objects
 }
 
-fn show(policy: &Policy) -> Object {
+pub fn show(policy: &Policy) -> Object {
     let mut value = policy.to_value();
     let mut take = |key: &str| value.get_mut(key).map(Value::take).unwrap_or_default();
     let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
@@ -192,17 +198,21 @@ fn service_status(id: &ServiceId, set: &PolicySet, snapshot: &MeshSnapshot) -> O
     (!found.is_empty()).then(|| json!({"notMembers": found}))
 }
 
-fn read_selector(text: &str) -> Result<Vec<(String, String)>, ApiError> {
-    let pair = |pair: &str| {
-        let (key, value) = pair.split_once('=')?;
-        Some((key.trim().to_owned(), value.trim().to_owned()))
-    };
-    let pairs: Option<Vec<_>> = text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect();
-    pairs.ok_or_else(|| ApiError::bad_request(format!("labelSelector {text:?}: write KEY=VALUE[,KEY=VALUE]")))
+/// Where a page ended: the name of its last object.
+fn read_place(text: &str) -> Result<(String, String), ApiError> {
+    let ids = text.split_once('/').map(|(namespace, name)| (Name::try_new(namespace), Name::try_new(name)));
+    match ids {
+        Some((Ok(namespace), Ok(name))) => Ok((namespace.to_string(), name.to_string())),
+        Some(_) | None => Err(ApiError::bad_request(format!(
+            "continue={:?} is not what a page ended with: begin again without it",
+            shorten(text)
+        ))),
+    }
 }
 
-fn matches(object: &Object, selector: &[(String, String)]) -> bool {
-    selector.iter().all(|(key, value)| object.metadata["labels"][key] == *value)
+fn labels_of(object: &Object) -> BTreeMap<String, String> {
+    let labels = object.metadata["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 type ObjectPath = Path<(String, String, String)>;
@@ -213,8 +223,19 @@ fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKe
     Ok(PolicyKey::new(kind, read(&namespace)?, read(&name)?))
 }
 
-fn missing(key: &PolicyKey) -> ApiError {
-    ApiError::missing(format!("there is no {key}"))
+/// Says where else the name exists.
+fn missing(key: &PolicyKey, set: &PolicySet, snapshot: Option<&MeshSnapshot>) -> ApiError {
+    let objects = objects_of(key.kind, set, snapshot).into_keys();
+    let elsewhere: Vec<String> = objects
+        .filter(|(_, name)| *name == key.name.as_str())
+        .map(|(namespace, _)| namespace)
+        .take(5)
+        .collect();
+    ApiError::missing(if elsewhere.is_empty() {
+        format!("there is no {key}")
+    } else {
+        format!("there is no {key}; {} is in namespace {}", key.name, elsewhere.join(", "))
+    })
 }
 
 fn id_of(key: &PolicyKey) -> (String, String) {
@@ -240,7 +261,7 @@ pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Resp
         (Some(policy), None) => show(policy),
         (None, _) => objects_of(key.kind, &PolicySet::default(), snapshot.as_ref())
             .remove(&id_of(&key))
-            .ok_or_else(|| missing(&key))?,
+            .ok_or_else(|| missing(&key, &set, snapshot.as_ref()))?,
     };
     let tag = tag_of(&object);
     let mut response = Json(object).into_response();
@@ -254,76 +275,4 @@ pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Resp
 fn tag_of(object: &Object) -> String {
     let uid = object.metadata["uid"].as_str().unwrap_or_default();
     format!("\"{uid}.{}\"", object.metadata["generation"])
-}
-
-/// Refuses when the caller saw another version than the one that is there.
-fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiError> {
-    let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
-        return Ok(());
-    };
-    let tag = current.map(|policy| tag_of(&show(policy)));
-    if tag.as_deref() == Some(wanted) || (wanted == "*" && tag.is_some()) {
-        return Ok(());
-    }
-    let now = tag.unwrap_or_else(|| "nothing".to_owned());
-    Err(ApiError::new(
-        StatusCode::PRECONDITION_FAILED,
-        CHANGED_MEANWHILE,
-        format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
-    ))
-}
-
-/// `PUT /v1/namespaces/{ns}/{kinds}/{name}`
-pub async fn replace(
-    State(api): State<Api>,
-    Path(path): ObjectPath,
-    headers: HeaderMap,
-    Text(body): Text,
-) -> Result<Json<ApplyResult>, ApiError> {
-    let key = key_of(path)?;
-    let documents = weft_policies::parse("request", &body).map_err(ApiError::violations)?;
-    let [document] = &documents[..] else {
-        return Err(ApiError::bad_request(format!(
-            "one document is replaced; the request has {}",
-            documents.len()
-        )));
-    };
-    if document.policy.key() != key {
-        let found = document.policy.key();
-        return Err(ApiError::bad_request(format!("the path names {key}, but the document is {found}")));
-    }
-    let change = |head: &Head| {
-        check_match(&headers, head.set.get(&key))?;
-        head.set.apply(&documents).map_err(ApiError::violations)
-    };
-    Ok(Json(apply::write(&api, ApplyMode::Commit, change).await?))
-}
-
-/// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
-pub async fn delete(
-    State(api): State<Api>,
-    Path(path): ObjectPath,
-    headers: HeaderMap,
-) -> Result<Json<ApplyResult>, ApiError> {
-    let key = key_of(path)?;
-    let keys = [key.clone()];
-    let change = |head: &Head| {
-        check_match(&headers, head.set.get(&key))?;
-        head.set.delete(&keys).map_err(ApiError::violations)
-    };
-    let mut result = apply::write(&api, ApplyMode::Commit, change).await?;
-    // The document first: where that is refused, the workload stays whole.
-    if key.kind == Kind::Workload {
-        let id = WorkloadId::new(key.namespace.clone(), key.name.clone());
-        if api.revocations.revoke(&id).await?.is_some() && result.documents.is_empty() {
-            result.documents.push(AppliedDocument {
-                kind: key.kind.to_string(),
-                namespace: key.namespace.to_string(),
-                name: key.name.to_string(),
-                outcome: Outcome::Deleted,
-                generation: 0,
-            });
-        }
-    }
-    if result.documents.is_empty() { Err(missing(&key)) } else { Ok(Json(result)) }
 }

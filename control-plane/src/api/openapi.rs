@@ -18,15 +18,20 @@ fn settings() -> SchemaSettings {
 fn schemas() -> serde_json::Map<String, Value> {
     let mut generator = settings().into_generator();
     generator.subschema_for::<rest::ApplyResult>();
+    generator.subschema_for::<rest::DiffResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
+    generator.subschema_for::<rest::HistoryList>();
     generator.subschema_for::<rest::LoginCode>();
     generator.subschema_for::<rest::NewToken>();
+    generator.subschema_for::<rest::ObjectChanges>();
     generator.subschema_for::<rest::ObjectList>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RequestList>();
+    generator.subschema_for::<rest::RevisionChanges>();
     generator.subschema_for::<rest::RevokedProxy>();
+    generator.subschema_for::<rest::RollbackRequest>();
     generator.subschema_for::<rest::BrowserSession>();
     generator.subschema_for::<rest::SessionChange>();
     generator.subschema_for::<rest::SignIn>();
@@ -40,16 +45,25 @@ type ApiCall = (&'static str, &'static str, &'static str, Option<&'static str>, 
 
 /// In place of a schema: an answer that is no JSON.
 const BYTES: &str = "";
+/// In place of a schema: a part of any document.
+const PATCH: &str = "merge patch";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [ApiCall; 25] = [
+const CALLS: &[ApiCall] = &[
     (
         "post",
         "/v1/apply",
         "Apply YAML or JSON documents as one transaction",
         Some("Documents"),
         "ApplyResult",
+    ),
+    (
+        "post",
+        "/v1/diff",
+        "What an apply would change: documents, what proxies are given, whose requests are refused",
+        Some("Documents"),
+        "DiffResult",
     ),
     ("get", "/v1/{kinds}", "List objects of a kind", None, "ObjectList"),
     ("get", "/v1/namespaces/{namespace}/{kinds}/{name}", "Read an object", None, "Object"),
@@ -58,6 +72,13 @@ const CALLS: [ApiCall; 25] = [
         "/v1/namespaces/{namespace}/{kinds}/{name}",
         "Replace an object",
         Some("Documents"),
+        "ApplyResult",
+    ),
+    (
+        "patch",
+        "/v1/namespaces/{namespace}/{kinds}/{name}",
+        "Change a part of an object, by a JSON merge patch (RFC 7396)",
+        Some(PATCH),
         "ApplyResult",
     ),
     ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}", "Delete an object", None, "ApplyResult"),
@@ -79,9 +100,31 @@ const CALLS: [ApiCall; 25] = [
         None,
         EVENTS,
     ),
+    (
+        "get",
+        "/v1/watch/{kinds}",
+        "Objects of a kind as they change: events `snapshot`, `changes`, `gone`, to be resumed by `last-event-id`",
+        None,
+        EVENTS,
+    ),
     ("get", "/v1/edges/series", "Traffic to a service over time", None, "EdgeSeries"),
     ("get", "/v1/requests", "Requests that failed or were refused lately, newest first", None, "RequestList"),
     ("get", "/v1/requests/{id}", "The hops of one of them, by its x-request-id", None, "RequestList"),
+    ("get", "/v1/history", "What was changed, by whom, the newest first", None, "HistoryList"),
+    (
+        "get",
+        "/v1/history/{revision}",
+        "One change: each document before and after, and with `wait` which proxies have it",
+        None,
+        "RevisionChanges",
+    ),
+    (
+        "post",
+        "/v1/rollback",
+        "Make the policies what they were after an earlier revision, as a new change",
+        Some("RollbackRequest"),
+        "ApplyResult",
+    ),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
@@ -119,7 +162,7 @@ fn describe() -> Value {
     });
     schemas.insert("Documents".to_owned(), documents);
     let mut paths = serde_json::Map::new();
-    for (method, path, summary, body, answer) in CALLS {
+    for &(method, path, summary, body, answer) in CALLS {
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[method] = operation((method, path), summary, body, answer);
     }
@@ -172,6 +215,9 @@ fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
+const SELECTOR: &str = "Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY, with commas between";
+const MESSAGE: &str = "Why, in one line; the history tells it";
+
 /// What may stand in the query of a call: name, schema, and what it means.
 fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'static str)] {
     match (method, path) {
@@ -188,10 +234,33 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
                 "integer",
                 "Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy",
             ),
+            ("message", "string", MESSAGE),
+            (
+                "prune",
+                "string",
+                "Delete all objects with these labels that are not in the request, as labelSelector",
+            ),
         ],
+        ("post", "/v1/diff") => &[("source", "string", "Where the documents come from, for messages")],
+        ("put" | "patch", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
+        ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[
+            ("dryRun", "boolean", "Say what would happen, and write nothing"),
+            ("wait", "string", "Answer when the proxies concerned have it, or after so long, such as 30s"),
+            ("message", "string", MESSAGE),
+        ],
+        ("get", "/v1/history") => &[
+            ("limit", "integer", "How many at most; 20 where it is not said, 100 at most"),
+            ("before", "integer", "Only changes before this revision"),
+            ("kind", "string", "Only changes of objects of this kind"),
+            ("namespace", "string", "Only changes of objects in this namespace"),
+            ("name", "string", "Only changes of objects of this name"),
+        ],
+        ("get", "/v1/history/{revision}") => {
+            &[("wait", "string", "Answer when the proxies concerned have it, or after so long, such as 30s")]
+        }
         ("get", "/v1/{kinds}") => &[
             ("namespace", "string", "Only this namespace"),
-            ("labelSelector", "string", "Only objects with these labels: KEY=VALUE[,KEY=VALUE]"),
+            ("labelSelector", "string", SELECTOR),
             ("limit", "integer", "How many at most"),
             ("continue", "string", "Where the page before ended"),
         ],
@@ -199,6 +268,10 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("by", "string", "`route` tells the rules of routes apart, in place of subsets"),
             ("source", "string", "Only calls of this service, NAMESPACE/SERVICE"),
             ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+        ],
+        ("get", "/v1/watch/{kinds}") => &[
+            ("namespace", "string", "Only this namespace"),
+            ("revision", "integer", "Only what changes after this revision, in place of all that there is"),
         ],
         ("get", "/v1/edges/series") => &[
             ("destination", "string", "The called service, NAMESPACE/SERVICE"),
@@ -259,6 +332,11 @@ fn operation((method, path): (&str, &str), summary: &str, body: Option<&str>, an
             operation["requestBody"] = json!({"required": true, "content": {
                 "application/yaml": {"schema": {"type": "string"}},
                 "application/json": {"schema": reference("Documents")},
+            }});
+        }
+        Some(PATCH) => {
+            operation["requestBody"] = json!({"required": true, "content": {
+                "application/merge-patch+json": {"schema": {"type": "object"}},
             }});
         }
         Some(schema) => operation["requestBody"] = json!({"required": true, "content": json_of(schema)}),

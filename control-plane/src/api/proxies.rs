@@ -54,7 +54,13 @@ async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiErro
     if snapshot.workloads.contains_key(&id) {
         Ok((id, snapshot))
     } else {
-        Err(ApiError::missing(format!("there is no workload {id}; `weft proxy list` shows them")))
+        let named = snapshot.workloads.keys().filter(|other| other.name == id.name).take(5);
+        let elsewhere: Vec<String> = named.map(|other| other.namespace.to_string()).collect();
+        Err(ApiError::missing(if elsewhere.is_empty() {
+            format!("there is no workload {id}; `weft proxy list` shows them")
+        } else {
+            format!("there is no workload {id}; {} is in namespace {}", id.name, elsewhere.join(", "))
+        }))
     }
 }
 

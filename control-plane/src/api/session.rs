@@ -8,7 +8,7 @@ use weft_api::rest::{BrowserSession, LoginCode, SessionChange, SessionMode, Sign
 
 use super::access::{ApiCaller, source};
 use super::error::ApiError;
-use super::extract::Text;
+use super::extract::JsonText;
 use super::state::Api;
 use crate::identity::operator::OperatorId;
 use crate::identity::sessions::{CODE_LIFE, Found, LIFE};
@@ -23,7 +23,7 @@ pub async fn sign_in(State(api): State<Api>, request: Request) -> Result<Respons
         let detail = format!("too many sign-ins from here failed; try again in {} s", wait.as_secs() + 1);
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
     }
-    let Text(body) = request.extract().await?;
+    let JsonText(body) = request.extract().await?;
     let Some(operator) = operator(&api, &body).await? else {
         api.browsers.note_bad(source);
         let detail = "this token, or this link, signs nobody in; a link is good once, for a minute";
@@ -63,7 +63,7 @@ pub async fn read(
 pub async fn change(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
-    Text(body): Text,
+    JsonText(body): JsonText,
 ) -> Result<Response, ApiError> {
     let Found { cookie, left, .. } = browser(caller)?;
     let SessionChange { mode } = serde_json::from_str(&body)

@@ -44,6 +44,8 @@ pub struct Api {
     pub watchers: Arc<tokio::sync::Semaphore>,
     /// How far the clocks of workloads are off.
     pub clock_offsets: ClockOffsets,
+    /// A place for a change that is tried.
+    pub rehearsals: Arc<tokio::sync::Semaphore>,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

@@ -8,12 +8,12 @@ use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
 use weft_policies::value::Cidr;
 
 use super::error::ApiError;
-use super::extract::Text;
+use super::extract::JsonText;
 use super::state::Api;
 use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
 
 /// `POST /v1/tokens`
-pub async fn create(State(api): State<Api>, Text(body): Text) -> Result<Json<NewToken>, ApiError> {
+pub async fn create(State(api): State<Api>, JsonText(body): JsonText) -> Result<Json<NewToken>, ApiError> {
     let request: TokenRequest = serde_json::from_str(&body)
         .map_err(|error| ApiError::bad_request(format!("the request: {error}")))?;
     let grant = read(&request).map_err(ApiError::bad_request)?;

@@ -26,7 +26,7 @@ use weft_store::{CommitError, Revision, Store, Txn};
 pub use changeset::{DocumentChange, Documents};
 pub use error::LogError;
 pub use reading::{Advance, UnreadChangeset};
-pub use record::ChangesetInfo;
+pub use record::{Authorship, ChangesetInfo};
 pub use upkeep::{LogRetention, Upkeep};
 
 use crate::clock::Clock;
@@ -55,9 +55,7 @@ pub struct LogHead {
 /// What is to be committed.
 #[derive(Clone, Debug)]
 pub struct Changeset {
-    pub author: String,
-    /// Why; may be empty.
-    pub message: String,
+    pub by: Authorship,
     /// What changes, at most once a key.
     pub changes: Vec<DocumentChange>,
 }
@@ -112,8 +110,7 @@ impl PolicyLog {
             sequence: base.sequence() + 1,
             id: format!("c-{:016x}", rand::random::<u64>()),
             parent: base.head.as_ref().map(|head| head.id.to_string()),
-            author: changeset.author,
-            message: changeset.message,
+            by: changeset.by,
             at_millis: now,
             changes: changeset.changes.len(),
         };

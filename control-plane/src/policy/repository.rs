@@ -17,7 +17,9 @@ use weft_api::Backoff;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
-use super::log::{Advance, Changeset, DocumentChange, Documents, LogError, LogSnapshot, PolicyLog};
+use super::log::{
+    Advance, Authorship, Changeset, DocumentChange, Documents, LogError, LogSnapshot, PolicyLog,
+};
 use crate::clock::Clock;
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -65,6 +67,14 @@ impl PolicyUpdate {
     }
 }
 
+/// The policies after an earlier revision.
+#[derive(Clone, Debug)]
+pub struct EarlierPolicies {
+    pub set: PolicySet,
+    /// Documents that this version cannot read, by key, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
 /// Reads and commits policies. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Policies {
@@ -97,15 +107,14 @@ impl Policies {
     ///
     /// # Errors
     /// [`LogError::Moved`] when someone else committed since; nothing is stored then.
-    pub async fn commit(&self, base: &Head, set: &PolicySet, author: &str) -> Result<Head, LogError> {
+    pub async fn commit(&self, base: &Head, set: &PolicySet, by: &Authorship) -> Result<Head, LogError> {
         let changed = base.set.differences(set);
         let set = self.with_server_metadata(base, set, &changed);
         let changes = changed.iter().map(|key| match set.get(key) {
             Some(policy) => DocumentChange::put(document_key(key), write(policy)),
             None => DocumentChange::delete(document_key(key)),
         });
-        let changeset =
-            Changeset { author: author.to_owned(), message: String::new(), changes: changes.collect() };
+        let changeset = Changeset { by: by.clone(), changes: changes.collect() };
         let snapshot = self.log.commit(&base.snapshot, changeset).await?;
         let head = Head { snapshot, set: Arc::new(set) };
         self.note(&head).await;
@@ -197,6 +206,25 @@ impl Policies {
         }
     }
 
+    /// The policies after an earlier revision.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`] when that is not kept.
+    pub async fn at(&self, revision: u64) -> Result<EarlierPolicies, LogError> {
+        let mut unreadable = Vec::new();
+        let documents = self.log.at(revision).await?;
+        let policies = documents.iter().filter_map(|(key, document)| match try_read(document) {
+            Ok(policy) => Some(policy),
+            Err(reason) => {
+                unreadable.push((key.to_string(), reason));
+                None
+            }
+        });
+        let set = PolicySet::from_policies(policies);
+        Ok(EarlierPolicies { set, unreadable })
+    }
+
+    /// The log below.
     #[must_use]
     pub fn log(&self) -> &PolicyLog {
         &self.log
@@ -207,11 +235,17 @@ fn document_key(key: &PolicyKey) -> String {
     format!("{}/{}/{}", key.kind, key.namespace, key.name)
 }
 
-/// The policy that a document is; none of a kind that this version does not know.
-fn policy_key(document: &str) -> Option<PolicyKey> {
+/// Kind, namespace and name of a document of the log, whether or not this version knows the kind.
+#[must_use]
+pub fn parts_of_key(document: &str) -> Option<(&str, &str, &str)> {
     let mut parts = document.splitn(3, '/');
-    let mut next = || parts.next();
-    let (kind, namespace, name) = (next()?, next()?, next()?);
+    Some((parts.next()?, parts.next()?, parts.next()?))
+}
+
+/// The policy that a document is; none of a kind that this version does not know.
+#[must_use]
+pub fn policy_key(document: &str) -> Option<PolicyKey> {
+    let (kind, namespace, name) = parts_of_key(document)?;
     Some(PolicyKey::new(kind.parse().ok()?, namespace.parse().ok()?, name.parse().ok()?))
 }
 
@@ -221,9 +255,7 @@ fn write(policy: &Policy) -> Bytes {
 
 /// A document that this version cannot read is passed over, loudly: one of them must not take the whole mesh down.
 fn readable(key: &str, document: &Bytes) -> Option<Policy> {
-    let value = serde_json::from_slice(document).map_err(|error| error.to_string());
-    let policy = value.and_then(|value| Policy::from_value(value).map_err(|error| error.to_string()));
-    policy
+    try_read(document)
         .inspect_err(|error| {
             tracing::error!(
                 event = "policy_unreadable",
@@ -232,6 +264,11 @@ fn readable(key: &str, document: &Bytes) -> Option<Policy> {
             );
         })
         .ok()
+}
+
+fn try_read(document: &Bytes) -> Result<Policy, String> {
+    let value = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    Policy::from_value(value).map_err(|error| error.to_string())
 }
 
 fn read(documents: &Documents) -> PolicySet {
@@ -268,7 +305,7 @@ mod tests {
         let policies = policies().await;
         let head = policies.head().await.unwrap();
         let applied = head.set.apply(&service("web", 80)).unwrap();
-        policies.commit(&head, &applied.set, "me").await.unwrap();
+        policies.commit(&head, &applied.set, &Authorship::default()).await.unwrap();
         let other = Policies::new(policies.log().clone(), Clock::system());
         let read = other.head().await.unwrap();
         assert_eq!(read.revision(), 1);
@@ -283,8 +320,8 @@ mod tests {
         let head = policies.head().await.unwrap();
         let one = head.set.apply(&service("a", 80)).unwrap();
         let two = head.set.apply(&service("b", 80)).unwrap();
-        policies.commit(&head, &one.set, "me").await.unwrap();
-        let refused = policies.commit(&head, &two.set, "me").await.unwrap_err();
+        policies.commit(&head, &one.set, &Authorship::default()).await.unwrap();
+        let refused = policies.commit(&head, &two.set, &Authorship::default()).await.unwrap_err();
         assert!(matches!(refused, LogError::Moved { .. }), "{refused}");
     }
 
@@ -297,7 +334,7 @@ mod tests {
         for (revision, name) in [(1, "a"), (2, "b")] {
             let head = policies.head().await.unwrap();
             let applied = head.set.apply(&service(name, 80)).unwrap();
-            policies.commit(&head, &applied.set, "me").await.unwrap();
+            policies.commit(&head, &applied.set, &Authorship::default()).await.unwrap();
             let update = updates.next().await.unwrap();
             assert_eq!(update.revision, revision);
             assert_eq!(update.changed.len(), 1);

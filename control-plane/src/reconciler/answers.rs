@@ -27,6 +27,11 @@ impl Reconciler {
                 drop(reply.send(self.registry.expired(Instant::now()).cloned().collect()));
             }
             ReconcilerQuery::WithoutBundle(version, reply) => drop(reply.send(self.without_bundle(version))),
+            ReconcilerQuery::Rehearsal(set, reply) => {
+                if self.now.ready {
+                    drop(reply.send(self.rehearsal(set)));
+                }
+            }
             ReconcilerQuery::IsOnAnotherReplica(workload, reply) => {
                 let _ = reply.send(self.registry.is_on_another_replica(&workload));
             }

@@ -7,7 +7,7 @@ use weft_policies::compile::{RouteForm, Scope, Visibility};
 use weft_xds::Changes;
 
 /// Which resources changed, by the layer that they stand in.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayerChanges {
     /// Seen by all proxies.
     pub shared: Vec<ResourceKey>,

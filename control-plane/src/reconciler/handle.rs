@@ -10,6 +10,7 @@ use weft_xds::View;
 use super::command::ReconcilerCommand;
 use super::published::Published;
 use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::rehearsal::Rehearsal;
 use super::stream::ServedStream;
 use crate::identity::instances::InstanceLookup;
 use crate::presence::registry::{PresenceReport, Records};
@@ -105,6 +106,12 @@ impl ReconcilerHandle {
     /// What one workload's proxy should have; none while nothing is served.
     pub async fn view(&self, workload: &WorkloadId) -> Option<View> {
         self.ask(|reply| ReconcilerQuery::View(workload.clone(), reply)).await
+    }
+
+    /// A copy of the mesh, to try these policies on; none while nothing is served. For people's questions: it copies what
+    /// there is of every unit, if not the resources.
+    pub async fn rehearsal(&self, set: Arc<PolicySet>) -> Option<Rehearsal> {
+        self.ask(|reply| ReconcilerQuery::Rehearsal(set, reply)).await
     }
 
     /// The policies that resources of a workload's view come from.

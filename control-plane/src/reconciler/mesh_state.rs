@@ -33,8 +33,8 @@ use super::scopes::ScopeState;
 mod tests;
 mod visibility;
 
-/// Policies, workloads, and what is compiled from them.
-#[derive(Debug)]
+/// Policies, workloads, and what is compiled from them. A copy shares the resources.
+#[derive(Clone, Debug)]
 pub struct MeshState {
     trust_domain: TrustDomain,
     /// The policies of the newest revision that was read.
@@ -68,7 +68,7 @@ pub struct MeshState {
 type CompiledKey = (Option<RouteForm>, ResourceKey);
 
 /// The layers of one sidecar.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct SidecarLayers {
     table: Arc<Layer>,
     virtual_hosts: Arc<Layer>,
@@ -121,6 +121,12 @@ impl MeshState {
     #[must_use]
     pub fn workloads(&self) -> &Workloads {
         &self.workloads
+    }
+
+    /// Clusters and endpoints of all services.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Layer> {
+        &self.catalog
     }
 
     /// What the compiler reads.

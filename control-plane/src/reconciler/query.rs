@@ -1,14 +1,16 @@
 //! What the reconciler is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use weft_api::{ResourceKey, Version, WorkloadId};
 use weft_policies::compile::Workloads;
-use weft_policies::set::PolicyKey;
+use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
 use super::published::Published;
+use super::rehearsal::Rehearsal;
 use super::stream::ServedStream;
 use crate::presence::grants::NotGranted;
 use crate::presence::registry::{OverruledField, PresenceReport, Records};
@@ -28,6 +30,8 @@ pub(super) enum ReconcilerQuery {
     Expired(oneshot::Sender<Vec<WorkloadRecord>>),
     /// Who does not have this bundle.
     WithoutBundle(Version, oneshot::Sender<MissingBundle>),
+    /// A copy of the mesh, to try these policies on; no answer while nothing is served.
+    Rehearsal(Arc<PolicySet>, oneshot::Sender<Rehearsal>),
     /// Whether another replica has a stream of a workload.
     IsOnAnotherReplica(WorkloadId, oneshot::Sender<bool>),
     /// Whether commands are taken at all.

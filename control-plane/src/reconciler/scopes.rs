@@ -9,7 +9,7 @@ use weft_policies::set::PolicyKey;
 use weft_xds::Layer;
 
 /// The callers of one scope.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ScopeState {
     pub users: BTreeSet<WorkloadId>,
     /// The route configuration of those that take virtual hosts by VHDS.
@@ -21,14 +21,14 @@ pub(super) struct ScopeState {
 }
 
 /// One RouteConfiguration with all virtual hosts, and the policies that shaped it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RouteTable {
     pub layer: Arc<Layer>,
     pub origins: Vec<PolicyKey>,
 }
 
 /// A part of the mesh: some virtual hosts, and the clusters that anything there leads to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct DeclaredView {
     pub hosts: Arc<Layer>,
     pub clusters: Arc<Layer>,

@@ -6,9 +6,12 @@ mod arrival;
 mod backup;
 mod bounds;
 mod configuration;
+mod diff;
 mod entrance;
 mod health;
+mod history;
 mod liveness;
+mod objects;
 mod peer;
 mod plane;
 mod proxy;
@@ -19,6 +22,7 @@ mod stored;
 mod strangers;
 mod supervision;
 mod takedown;
+mod watch;
 
 #[path = "../../store/tests/store/etcd_server.rs"]
 #[allow(dead_code, reason = "the store's own tests use the rest of it")]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use weft_control_plane::clock::Clock;
 use weft_control_plane::policy::log::{
-    Advance, Changeset, DocumentChange, LogError, LogRetention, LogSnapshot, PolicyLog,
+    Advance, Authorship, Changeset, DocumentChange, LogError, LogRetention, LogSnapshot, PolicyLog,
 };
 use weft_store::{Store, StoreExt, Txn};
 
@@ -17,7 +17,8 @@ fn log(store: &Arc<dyn Store>) -> PolicyLog {
 }
 
 fn changeset(changes: Vec<DocumentChange>) -> Changeset {
-    Changeset { author: "tests".to_owned(), message: "because".to_owned(), changes }
+    let (author, message) = ("tests".to_owned(), "because".to_owned());
+    Changeset { by: Authorship { author, client: String::new(), message }, changes }
 }
 
 fn put(key: &str, text: &str) -> Changeset {
@@ -58,7 +59,7 @@ pub async fn log_is_loaded_as_it_was_committed(store: Arc<dyn Store>) {
     let history = log.history(None, 3).await.unwrap();
     assert_eq!(history.iter().map(|info| info.sequence).collect::<Vec<_>>(), [20, 19, 18]);
     assert_eq!(history[0].parent.as_ref(), Some(&history[1].id));
-    assert_eq!((history[0].author.as_str(), history[0].message.as_str()), ("tests", "because"));
+    assert_eq!((history[0].by.author.as_str(), history[0].by.message.as_str()), ("tests", "because"));
     let earlier = log.history(Some(3), 10).await.unwrap();
     assert_eq!(earlier.iter().map(|info| info.sequence).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(log.at(7).await.unwrap().keys().map(|key| &**key).collect::<Vec<_>>(), ["doc-7"]);
@@ -161,6 +162,7 @@ pub async fn checkpoint_bounds_loading_and_pruning_keeps_what_is_promised(store:
         assert_eq!(done.pruned, 0, "all are young");
     }
     assert_stored(&store, &snapshot).await;
+    assert_eq!(log.oldest().await.unwrap(), 1);
     let at_35 = log.at(35).await.unwrap();
 
     hours.fetch_add(31 * 24, Ordering::Relaxed);
@@ -171,6 +173,7 @@ pub async fn checkpoint_bounds_loading_and_pruning_keeps_what_is_promised(store:
     assert_eq!(log.at(35).await.unwrap(), at_35);
     assert_eq!(log.at(30).await.unwrap().len(), 20, "the checkpoint itself");
     assert_eq!(log.at(29).await, Err(LogError::Unknown(29)));
+    assert_eq!((log.oldest().await.unwrap(), log.newest().await.unwrap()), (30, 45));
     assert_eq!(log.history(None, 100).await.unwrap().len(), 15);
     // Five large changesets of one chunk, and two checkpoints with seven large documents each: two chunks of 1 MiB.
     assert_eq!(store.list_all("policies/blobs/").await.unwrap().entries.len(), 5 + 2 * 2);

@@ -163,9 +163,18 @@ impl<'de> Deserialize<'de> for Kind {
     }
 }
 
+/// All kinds, with what is quicker to type.
+fn known() -> String {
+    let name = |kind: Kind| match kind.short() {
+        [] => kind.plural().to_owned(),
+        short => format!("{} ({})", kind.plural(), short.join(", ")),
+    };
+    Kind::ALL.map(name).join(", ")
+}
+
 /// A word that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kind {0:?}: there are {names}", names = Kind::ALL.map(Kind::plural).join(", "))]
+#[error("unknown kind {0:?}: the kinds are {}", known())]
 pub struct UnknownKind(pub String);
 
 #[cfg(test)]

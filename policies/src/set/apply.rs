@@ -55,7 +55,7 @@ pub struct AppliedObject {
 pub struct Applied {
     /// The set with all of it; the old one is as it was.
     pub set: PolicySet,
-    /// One outcome for each document or key, in their order.
+    /// One outcome for each document or key, in their order, then one for each object that was pruned.
     pub outcomes: Vec<AppliedObject>,
     /// What people should look at.
     pub warnings: Vec<Violation>,
@@ -105,6 +105,19 @@ impl PolicySet {
     /// # Errors
     /// All violations of the new set, when it has any that this apply is to blame for.
     pub fn apply(&self, documents: &[Document]) -> Result<Applied, Vec<Violation>> {
+        self.apply_and_prune(documents, |_| false)
+    }
+
+    /// As [`PolicySet::apply`], and takes out the objects that are to be pruned and are in none of the documents; their
+    /// outcomes follow those of the documents.
+    ///
+    /// # Errors
+    /// As [`PolicySet::apply`].
+    pub fn apply_and_prune(
+        &self,
+        documents: &[Document],
+        is_to_be_pruned: impl Fn(&Policy) -> bool,
+    ) -> Result<Applied, Vec<Violation>> {
         let mut changes = Vec::new();
         let mut sources = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(documents.len());
@@ -121,13 +134,8 @@ impl PolicySet {
                     (ApplyAction::Unchanged, old.metadata().generation)
                 }
                 Some(old) => {
-                    let kept = old.metadata().clone();
-                    let metadata = policy.metadata_mut();
-                    metadata.uid = kept.uid;
-                    metadata.created_at = kept.created_at;
-                    metadata.resource_version = kept.resource_version;
-                    metadata.generation = kept.generation + 1;
-                    (ApplyAction::Updated, kept.generation + 1)
+                    let created_at = old.metadata().created_at.clone();
+                    (ApplyAction::Updated, succeed(old, &mut policy, created_at))
                 }
                 None => {
                     policy.metadata_mut().generation = 1;
@@ -139,9 +147,53 @@ impl PolicySet {
             }
             outcomes.push(AppliedObject { key, action, generation });
         }
+        let pruned =
+            self.iter().filter(|policy| is_to_be_pruned(policy) && !sources.contains_key(&policy.key()));
+        for policy in pruned {
+            let (key, generation) = (policy.key(), policy.metadata().generation);
+            changes.push((key.clone(), None));
+            outcomes.push(AppliedObject { key, action: ApplyAction::Deleted, generation });
+        }
         let set = self.with(changes);
         let Report { mut errors, warnings } = set.findings.report_since(&self.findings, &sources);
         errors.extend(twice);
+        if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
+    }
+
+    /// Makes this set what another one says, an earlier one of the same mesh, all or none. Objects that say the same are not
+    /// mentioned in the outcomes. Among routes of equal specificity the older goes first, so that the time of creation comes
+    /// back too; what was deleted meanwhile comes back under a new uid.
+    ///
+    /// # Errors
+    /// All violations that the earlier set has by the checks of today and this one does not have.
+    pub fn restore(&self, earlier: &Self) -> Result<Applied, Vec<Violation>> {
+        let (mut changes, mut outcomes) = (Vec::new(), Vec::new());
+        for key in self.differences(earlier) {
+            let (action, generation, policy) = match (self.policies.get(&key), earlier.policies.get(&key)) {
+                (Some(now), Some(then))
+                    if now.says_the_same(then) && now.metadata().created_at == then.metadata().created_at =>
+                {
+                    continue;
+                }
+                (Some(now), Some(then)) => {
+                    let mut policy = then.clone();
+                    let generation = succeed(now, &mut policy, then.metadata().created_at.clone());
+                    (ApplyAction::Updated, generation, Some(policy))
+                }
+                (None, Some(then)) => {
+                    let mut policy = then.clone();
+                    let metadata = policy.metadata_mut();
+                    (metadata.uid, metadata.generation) = (None, 1);
+                    (ApplyAction::Created, 1, Some(policy))
+                }
+                (Some(now), None) => (ApplyAction::Deleted, now.metadata().generation, None),
+                (None, None) => continue,
+            };
+            changes.push((key.clone(), policy));
+            outcomes.push(AppliedObject { key, action, generation });
+        }
+        let set = self.with(changes);
+        let Report { errors, warnings } = set.findings.report_since(&self.findings, &BTreeMap::new());
         if errors.is_empty() { Ok(Applied { set, outcomes, warnings }) } else { Err(errors) }
     }
 
@@ -175,6 +227,17 @@ impl PolicySet {
     pub fn report(&self, sources: &BTreeMap<PolicyKey, &DocumentSource>) -> Report {
         self.findings.report(sources)
     }
+}
+
+/// Gives an object what the server keeps of the one that it replaces, and the next generation, which is returned.
+fn succeed(old: &Policy, new: &mut Policy, created_at: Option<String>) -> u64 {
+    let kept = old.metadata().clone();
+    let metadata = new.metadata_mut();
+    metadata.uid = kept.uid;
+    metadata.created_at = created_at;
+    metadata.resource_version = kept.resource_version;
+    metadata.generation = kept.generation + 1;
+    metadata.generation
 }
 
 fn written_twice(key: &PolicyKey, first: &DocumentSource, second: &DocumentSource) -> Violation {

@@ -43,21 +43,18 @@ impl SetFindings {
         self.report_of(self.iter(), sources)
     }
 
-    /// As [`SetFindings::report`], but of the errors only those that are new since `before`, or stand in a document that is
-    /// known: a set stored by an older version must not block every change.
+    /// As [`SetFindings::report`], but only what is new since `before`, or stands in a document that is known: a set stored by
+    /// an older version must not block every change, and nobody reads what each change repeats.
     pub(super) fn report_since(
         &self,
         before: &Self,
         sources: &BTreeMap<PolicyKey, &DocumentSource>,
     ) -> Report {
-        let is_error = |(_, finding): &(&PolicyKey, &Finding)| !finding.code.is_warning();
         let identity = |(key, finding): (&PolicyKey, &Finding)| {
             (key.clone(), finding.path.clone(), finding.message.clone())
         };
-        let old: BTreeSet<_> = before.iter().filter(is_error).map(identity).collect();
-        let shown = self.iter().filter(|one| {
-            one.1.code.is_warning() || sources.contains_key(one.0) || !old.contains(&identity(*one))
-        });
+        let old: BTreeSet<_> = before.iter().map(identity).collect();
+        let shown = self.iter().filter(|one| sources.contains_key(one.0) || !old.contains(&identity(*one)));
         self.report_of(shown, sources)
     }
 

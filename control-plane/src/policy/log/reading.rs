@@ -117,11 +117,32 @@ impl PolicyLog {
     /// # Errors
     /// When the store fails or a record is unreadable.
     pub async fn history(&self, before: Option<u64>, limit: usize) -> Result<Vec<ChangesetInfo>, LogError> {
-        let newest = self.head().await?.map_or(0, |(head, _)| head.sequence);
+        let newest = self.newest().await?;
         let end = before.map_or(newest, |before| before.saturating_sub(1).min(newest));
         let start = end.saturating_sub(limit as u64);
         let records = self.changesets(start, end).await?;
         Ok(records.into_iter().rev().map(|record| record.info).collect())
+    }
+
+    /// The sequence of the newest changeset; 0 before the first.
+    ///
+    /// # Errors
+    /// When the store fails or the record is unreadable.
+    pub async fn newest(&self) -> Result<u64, LogError> {
+        Ok(self.head().await?.map_or(0, |(head, _)| head.sequence))
+    }
+
+    /// The oldest changeset of which all documents can still be had; 0 before the first.
+    ///
+    /// # Errors
+    /// When the store fails or a record is unreadable.
+    pub async fn oldest(&self) -> Result<u64, LogError> {
+        let first = self.store.list(HISTORY, Page { limit: 1, ..Page::default() }).await?;
+        let first: Option<StoredRecord<ChangesetInfo>> =
+            first.entries.first().map(StoredRecord::decode).transpose()?;
+        let checkpoint = self.checkpoints().await?.first().map(|checkpoint| checkpoint.info.sequence);
+        let first = first.map(|record| record.info.sequence);
+        Ok(first.into_iter().chain(checkpoint).min().unwrap_or(0))
     }
 
     /// One changeset.

@@ -24,6 +24,19 @@ pub(super) struct HeadRecord {
     pub(super) id: String,
 }
 
+/// Who commits, by what, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorship {
+    /// Whose right to change was used.
+    pub author: String,
+    /// What the author used, in that program's own words. Older versions did not write it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client: String,
+    /// Why, in the author's words; may be empty.
+    pub message: String,
+}
+
 /// Who changed what, when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,9 +47,8 @@ pub struct ChangesetInfo {
     pub id: String,
     /// The changeset before it; none for the first.
     pub parent: Option<String>,
-    pub author: String,
-    /// Why, in the author's words; may be empty.
-    pub message: String,
+    #[serde(flatten)]
+    pub by: Authorship,
     /// Unix milliseconds.
     pub at_millis: u64,
     /// How many documents it puts and deletes.

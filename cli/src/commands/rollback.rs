@@ -1,0 +1,25 @@
+//! `weft rollback`: the policies as they were.
+
+use std::process::ExitCode;
+
+use weft_api::rest::RollbackRequest;
+
+use super::apply;
+use crate::args::{OutputFormat, Rollback};
+use crate::replicas::ReplicaClients;
+
+pub async fn run(replicas: &ReplicaClients, args: Rollback) -> anyhow::Result<ExitCode> {
+    let request = RollbackRequest {
+        to: args.to,
+        dry_run: args.dry_run,
+        wait: args.wait,
+        message: args.message,
+        if_revision: None,
+    };
+    let result = replicas.rollback(&request).await?;
+    if result.documents.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+        println!("nothing differs from revision {}", args.to);
+        return Ok(ExitCode::SUCCESS);
+    }
+    apply::show(&result, args.output)
+}

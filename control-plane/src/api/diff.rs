@@ -1,0 +1,175 @@
+//! What an apply would change: documents, what proxies are given, and whose requests are refused.
+
+mod edges;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use weft_api::rest::{DiffResult, DocumentDiff, ProxyDiff, ResourceDiff};
+use weft_api::{ResourceKind, WorkloadId};
+use weft_policies::PolicySet;
+use weft_policies::set::{ApplyAction, PolicyKey, Reach};
+
+use super::apply::outcome;
+use super::document_diff;
+use super::error::ApiError;
+use super::extract::{DocumentText, Parameters};
+use super::objects::show;
+use super::state::Api;
+use crate::reconciler::{Rehearsed, ServedStream};
+use edges::ProposedChange;
+
+/// Resources that an answer lists, and proxies of each of them.
+const RESOURCES: usize = 1000;
+const PROXIES: usize = 100;
+/// Proxies that are asked what they refuse.
+const ASKED: usize = 100;
+/// How long the newest policies may take to be compiled: what is compared with is what proxies have.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// Where the documents come from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffQuery {
+    source: Option<String>,
+}
+
+/// `POST /v1/diff`
+pub async fn diff(
+    State(api): State<Api>,
+    Parameters(query): Parameters<DiffQuery>,
+    DocumentText(body): DocumentText,
+) -> Result<Json<DiffResult>, ApiError> {
+    let source = query.source.as_deref().unwrap_or("request");
+    let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
+    drop(body);
+    if documents.is_empty() {
+        return Err(ApiError::bad_request("there is no document in the request"));
+    }
+    let head = api.policies.head().await?;
+    let applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+    let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
+    let changed = before.differences(&after);
+    let mut result = DiffResult {
+        revision: head.revision(),
+        changes: !changed.is_empty(),
+        documents: changed.iter().map(|key| document(key, &before, &after)).collect(),
+        warnings: applied.warnings,
+        ..DiffResult::default()
+    };
+    let rehearsed = rehearse(&api, head.revision(), Arc::clone(&after)).await?;
+    result.resource_count = rehearsed.resources.len();
+    result.resources = rehearsed.resources.iter().take(RESOURCES).map(resource).collect();
+    result.proxies = proxies(&rehearsed).await;
+    let heard = api.traffic.flows().await;
+    result.unheard = heard.unheard;
+    let change = ProposedChange {
+        before: &before,
+        after: &after,
+        reach: Reach::of(&before, &after, &changed),
+        workloads: &rehearsed.workloads,
+        trust_domain: api.authority.trust_domain(),
+    };
+    let whole = heard.all.keys().filter(|(_, target)| !target.is_of_rule());
+    let seen: BTreeSet<_> = whole
+        .map(|(source, target)| (source, &target.destination.service, &target.destination.port))
+        .collect();
+    result.edges = seen.into_iter().map(|(source, service, port)| change.of(source, service, port)).collect();
+    result.edges.sort_by_key(|edge| edge.effect);
+    Ok(Json(result))
+}
+
+fn document(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> DocumentDiff {
+    let (before, after) = (before.get(key).map(show), after.get(key).map(show));
+    let action = match (&before, &after) {
+        (None, _) => ApplyAction::Created,
+        (Some(_), Some(_)) => ApplyAction::Updated,
+        (Some(_), None) => ApplyAction::Deleted,
+    };
+    let fields = match (&before, &after) {
+        (Some(before), Some(after)) => document_diff::fields(before, after),
+        (None, _) | (_, None) => Vec::new(),
+    };
+    DocumentDiff {
+        kind: key.kind.to_string(),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        outcome: outcome(action),
+        before,
+        after,
+        fields,
+    }
+}
+
+/// Tries the set, one question after the other: each takes a copy of the mesh, and a processor.
+async fn rehearse(api: &Api, revision: u64, set: Arc<PolicySet>) -> Result<Rehearsed, ApiError> {
+    let not_now =
+        |why: &str| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("{why}; try again"));
+    let mut published = api.reconciler.published();
+    let settled = published.wait_for(|published| published.ready && published.policy_revision >= revision);
+    match tokio::time::timeout(SETTLES, settled).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) | Err(_) => return Err(not_now("the newest policies are not compiled yet")),
+    }
+    let Ok(_turn) = api.rehearsals.acquire().await else {
+        return Err(not_now("the control plane ends"));
+    };
+    let Some(rehearsal) = api.reconciler.rehearsal(set).await else {
+        return Err(not_now("the control plane ends"));
+    };
+    let rehearsed = tokio::task::spawn_blocking(|| rehearsal.run()).await;
+    rehearsed.map_err(|error| {
+        tracing::error!(%error, "a diff failed");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the change could not be tried")
+    })
+}
+
+fn resource(
+    ((kind, name, action), workloads): (&(ResourceKind, Arc<str>, ApplyAction), &BTreeSet<WorkloadId>),
+) -> ResourceDiff {
+    let url = kind.type_url();
+    ResourceDiff {
+        kind: url.rsplit('.').next().unwrap_or(url).to_owned(),
+        name: name.to_string(),
+        outcome: outcome(*action),
+        proxies: workloads.iter().take(PROXIES).map(ToString::to_string).collect(),
+        proxy_count: workloads.len(),
+    }
+}
+
+/// Whom it concerns, with what those refuse already.
+async fn proxies(rehearsed: &Rehearsed) -> Vec<ProxyDiff> {
+    let mut counts: BTreeMap<&WorkloadId, usize> = BTreeMap::new();
+    for workload in rehearsed.resources.values().flatten() {
+        *counts.entry(workload).or_default() += 1;
+    }
+    let mut proxies = Vec::new();
+    for (index, (id, resources)) in counts.into_iter().enumerate() {
+        let streams = rehearsed.streams.get(id).map_or(&[][..], Vec::as_slice);
+        let user_agent = streams.first().map(|stream| stream.user_agent.clone()).unwrap_or_default();
+        let warnings = if index < ASKED { refusals(streams).await } else { Vec::new() };
+        proxies.push(ProxyDiff { id: id.to_string(), user_agent, resources, warnings });
+    }
+    proxies
+}
+
+async fn refusals(streams: &[ServedStream]) -> Vec<String> {
+    let mut words = Vec::new();
+    for stream in streams {
+        let Some(status) = stream.status().await else { continue };
+        for entry in &status.types {
+            let refused = entry.rejected.iter();
+            words.extend(refused.map(|one| format!("it refuses {} at present: {}", one.name, one.message)));
+            if !entry.held_back.is_empty() {
+                let count = entry.held_back.len();
+                words.push(format!("{count} {} are held back from it at present", entry.kind.short()));
+            }
+        }
+    }
+    words
+}

@@ -1,0 +1,203 @@
+//! Replacing, patching and deleting one object.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_api::WorkloadId;
+use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Outcome};
+use weft_policies::kinds::Kind;
+use weft_policies::set::PolicyKey;
+use weft_policies::{Document, Policy};
+
+use super::super::apply::{self, ApplyMode};
+use super::super::author::{Author, read_message};
+use super::super::error::ApiError;
+use super::super::extract::{DocumentText, Parameters, PatchText};
+use super::super::state::Api;
+use super::{ObjectPath, key_of, missing, newest, picture_for, show, tag_of};
+use crate::policy::repository::Head;
+
+/// Refuses when the caller saw another version than the one that is there.
+fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiError> {
+    let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
+        return Ok(());
+    };
+    let tag = current.map(|policy| tag_of(&show(policy)));
+    if tag.as_deref() == Some(wanted) || (wanted == "*" && tag.is_some()) {
+        return Ok(());
+    }
+    let now = tag.unwrap_or_else(|| "nothing".to_owned());
+    Err(ApiError::new(
+        StatusCode::PRECONDITION_FAILED,
+        CHANGED_MEANWHILE,
+        format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
+    ))
+}
+
+/// How to delete one object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteQuery {
+    /// Say what would happen, and write nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Answer when the proxies concerned have it.
+    wait: Option<String>,
+    /// Why; the history tells it.
+    message: Option<String>,
+}
+
+/// How to write one object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WriteQuery {
+    /// Why; the history tells it.
+    message: Option<String>,
+}
+
+/// `PUT /v1/namespaces/{ns}/{kinds}/{name}`
+pub async fn replace(
+    State(api): State<Api>,
+    Path(path): ObjectPath,
+    author: Author,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+    DocumentText(body): DocumentText,
+) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
+    let key = key_of(path)?;
+    let documents = one_document(&key, &body)?;
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.apply(&documents).map_err(ApiError::violations)
+    };
+    Ok(Json(apply::write(&api, ApplyMode::Commit, &by, change).await?))
+}
+
+/// Reads the one document of an object, which its path names.
+fn one_document(key: &PolicyKey, text: &str) -> Result<Vec<Document>, ApiError> {
+    let documents = weft_policies::parse("request", text).map_err(ApiError::violations)?;
+    let [document] = &documents[..] else {
+        return Err(ApiError::bad_request(format!(
+            "one document is replaced; the request has {}",
+            documents.len()
+        )));
+    };
+    if document.policy.key() != *key {
+        let found = document.policy.key();
+        return Err(ApiError::bad_request(format!("the path names {key}, but the document is {found}")));
+    }
+    Ok(documents)
+}
+
+/// `PATCH /v1/namespaces/{ns}/{kinds}/{name}`: a JSON merge patch (RFC 7396) of what people wrote.
+pub async fn patch(
+    State(api): State<Api>,
+    Path(path): ObjectPath,
+    author: Author,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+    PatchText(body): PatchText,
+) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
+    let key = key_of(path)?;
+    let patch: Value = serde_json::from_str(&body)
+        .map_err(|error| ApiError::bad_request(format!("the patch is not JSON: {error}")))?;
+    let change = |head: &Head| {
+        let current = head.set.get(&key);
+        check_match(&headers, current)?;
+        let mut document = written(current.ok_or_else(|| missing(&key, &head.set, None))?);
+        merge(&mut document, &patch);
+        let documents = one_document(&key, &document.to_string())?;
+        head.set.apply(&documents).map_err(ApiError::violations)
+    };
+    Ok(Json(apply::write(&api, ApplyMode::Commit, &by, change).await?))
+}
+
+/// An object as a document, without what the server keeps of it.
+fn written(policy: &Policy) -> Value {
+    let mut document = policy.to_value();
+    if let Some(metadata) = document["metadata"].as_object_mut() {
+        metadata.retain(|field, _| matches!(field.as_str(), "name" | "namespace" | "labels" | "annotations"));
+    }
+    document
+}
+
+/// RFC 7396, section 2: null takes a field away, an object is merged field by field, anything else takes its place.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(target) = target.as_object_mut() else { return };
+    for (name, value) in fields {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
+pub async fn delete(
+    State(api): State<Api>,
+    Path(path): ObjectPath,
+    author: Author,
+    Parameters(query): Parameters<DeleteQuery>,
+    headers: HeaderMap,
+) -> Result<Json<ApplyResult>, ApiError> {
+    let by = author.saying(read_message(query.message)?);
+    let wait = query.wait.as_deref().map(apply::read_wait).transpose()?;
+    let key = key_of(path)?;
+    let keys = [key.clone()];
+    let change = |head: &Head| {
+        check_match(&headers, head.set.get(&key))?;
+        head.set.delete(&keys).map_err(ApiError::violations)
+    };
+    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
+    let mut result = apply::write(&api, mode, &by, change).await?;
+    // The document first: where that is refused, the workload stays whole.
+    if key.kind == Kind::Workload {
+        take_out(&api, &key, mode, &mut result).await?;
+    }
+    if result.documents.is_empty() {
+        let (_, set) = newest(&api).await?;
+        return Err(missing(&key, &set, picture_for(&api, key.kind).await.as_ref()));
+    }
+    if let Some(limit) = wait.filter(|_| !query.dry_run) {
+        result.wait = Some(apply::until_acknowledged(&api, result.revision, &keys, limit).await);
+    }
+    Ok(Json(result))
+}
+
+/// Takes a workload out of the mesh, whether or not a document described it.
+async fn take_out(
+    api: &Api,
+    key: &PolicyKey,
+    mode: ApplyMode,
+    result: &mut ApplyResult,
+) -> Result<(), ApiError> {
+    let id = WorkloadId::new(key.namespace.clone(), key.name.clone());
+    let is_there = match mode {
+        ApplyMode::Commit => api.revocations.revoke(&id).await?.is_some(),
+        ApplyMode::DryRun => {
+            picture_for(api, key.kind).await.is_some_and(|snapshot| snapshot.records.contains_key(&id))
+        }
+    };
+    if is_there && result.documents.is_empty() {
+        result.documents.push(AppliedDocument {
+            kind: key.kind.to_string(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            outcome: Outcome::Deleted,
+            generation: 0,
+        });
+    }
+    Ok(())
+}
