@@ -20,10 +20,12 @@ use crate::rest::{
     RequestList, RevokedProxy, TokenList, TokenRequest,
 };
 
+mod access;
 mod changes;
 mod failure;
 mod watch;
 
+pub use access::AuditPart;
 pub use changes::{DeleteOptions, HistoryPart};
 pub use watch::{ObjectEvent, ObjectEvents};
 

@@ -1,5 +1,6 @@
 //! The documents of the REST API, as server and clients share them.
 
+mod access;
 mod diff;
 mod edges;
 mod history;
@@ -8,6 +9,7 @@ mod problem;
 mod requests;
 mod session;
 
+pub use access::*;
 pub use diff::*;
 pub use edges::*;
 pub use history::*;

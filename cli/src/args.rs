@@ -78,6 +78,10 @@ pub enum Command {
     Token(Token),
     /// Proxies: who is connected and what each took
     Proxy(ProxyArgs),
+    /// People and programs with tokens of their own; Roles say what each may do
+    Operator(Operator),
+    /// Who did what: calls that changed something, and those that were refused
+    Audit(Audit),
     /// A link to the page that shows the mesh; it signs one browser in, within a minute
     Ui(Ui),
     /// Write a completion script
@@ -380,6 +384,58 @@ pub struct TokenCreate {
     #[arg(long)]
     pub allow_no_proxy: bool,
     /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Operator {
+    #[command(subcommand)]
+    pub command: OperatorCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Make a principal; its token is shown once
+    Create(OperatorCreate),
+    /// Another token, in place of the one before
+    Rotate(OperatorCreate),
+    /// List principals and their roles
+    List(ListArgs),
+    /// Remove a principal: its token opens nothing any more
+    Revoke(OperatorName),
+    /// What the token in use may do
+    Whoami(ListArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct OperatorCreate {
+    /// Name of the principal, as RoleBindings name it
+    pub name: String,
+    /// Write the token to this file, mode 0600, for --token-file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct OperatorName {
+    /// Name of the principal
+    pub name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Audit {
+    /// Only calls of this principal, or of `operator`
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Only calls before this moment, in milliseconds since 1970
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub before: Option<u64>,
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

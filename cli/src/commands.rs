@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod apply;
+pub mod audit;
 pub mod bootstrap;
 pub mod context;
 pub mod delete;
@@ -10,6 +11,7 @@ pub mod get;
 pub mod history;
 pub mod login;
 pub mod name;
+pub mod operator;
 pub mod proxy;
 pub mod rollback;
 pub mod token;

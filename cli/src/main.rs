@@ -19,7 +19,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use args::{Args, Command, ContextCommand, ProxyCommand, TokenCommand};
+use args::{Args, Command, ContextCommand, OperatorCommand, ProxyCommand, TokenCommand};
 use weft_api::flags::UsageError;
 
 #[tokio::main(flavor = "current_thread")]
@@ -84,6 +84,14 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
                 commands::bootstrap::run(|| access::client(&args.access), *bootstrap).await
             }
         },
+        Command::Operator(operator) => match operator.command {
+            OperatorCommand::Create(create) => commands::operator::create(&access()?, create).await,
+            OperatorCommand::Rotate(rotate) => commands::operator::rotate(&access()?, rotate).await,
+            OperatorCommand::List(list) => commands::operator::list(&access()?, list).await,
+            OperatorCommand::Revoke(revoke) => commands::operator::revoke(&access()?, revoke).await,
+            OperatorCommand::Whoami(whoami) => commands::operator::whoami(&access()?, whoami).await,
+        },
+        Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
         Command::Ui(ui) => commands::ui::run(&access::client(&args.access)?, &ui).await,
         Command::Completion { shell } => {
             use clap::CommandFactory as _;

@@ -99,6 +99,10 @@ pub enum Limit {
     /// Tokens and codes that sign nobody in, from one source.
     BadSignInsOfASource,
     BrowserSessions,
+    /// Calls of one principal.
+    CallsOfAPrincipal,
+    /// Records of calls, which the store did not take.
+    AuditRecords,
 }
 
 impl Limit {
@@ -128,6 +132,8 @@ impl Limit {
             Self::PresenceHealth => "reports for the store",
             Self::BadSignInsOfASource => "sign-ins from this address that failed",
             Self::BrowserSessions => "sessions of browsers",
+            Self::CallsOfAPrincipal => "calls of this principal",
+            Self::AuditRecords => "records of calls for the store",
         }
     }
 }
@@ -157,6 +163,8 @@ impl EncodeLabelValue for Limit {
             Self::PresenceHealth => "presence_health",
             Self::BadSignInsOfASource => "bad_sign_ins_of_a_source",
             Self::BrowserSessions => "browser_sessions",
+            Self::CallsOfAPrincipal => "calls_of_a_principal",
+            Self::AuditRecords => "audit_records",
         };
         EncodeLabelValue::encode(&name, encoder)
     }

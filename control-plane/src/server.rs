@@ -34,14 +34,17 @@ use weft_xds::transport::server::DiscoveryServer;
 
 use crate::api::admin::{self, Admin};
 use crate::api::local_access::LocalAccess;
-use crate::api::{self, Api, Browsers};
+use crate::api::{self, Api, Browsers, CallPace};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
 use crate::edges::Edges;
+use crate::identity::audit::AuditLog;
+use crate::identity::holders::TokenHolders;
 use crate::identity::instances::{Instances, identify};
 use crate::identity::lost_time::LostTime;
 use crate::identity::operator::Operators;
+use crate::identity::principals::Principals;
 use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::{KnownTokens, Tokens};
@@ -122,7 +125,9 @@ pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Re
         issuer_life: time::Duration::try_from(args.issuer_ttl).context("--issuer-ttl")?,
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
-    let operators = Arc::new(Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?);
+    let operators = Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?;
+    let principals = Principals::new(Arc::clone(&store), clock.clone());
+    let holders = Arc::new(TokenHolders::new(operators, principals));
     let listeners = Listeners::bind(args, reach)?;
     let api = listeners.api.local_addr()?;
     let (dir, from_here) = (args.data_dir.clone(), api_url(args, api));
@@ -130,7 +135,7 @@ pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Re
     let for_operators = args.api_cert.is_none().then_some(for_operators);
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
-    let opened = OpenedMesh { store, authority, operators };
+    let opened = OpenedMesh { store, authority, holders };
     let parts = ServerParts::start(args, opened, clock, events, &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = RunningControlPlane {
@@ -193,14 +198,14 @@ struct ListenerSettings {
 struct OpenedMesh {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
-    operators: Arc<Operators>,
+    holders: Arc<TokenHolders>,
 }
 
 /// The tasks, and what the listeners serve.
 struct ServerParts {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
-    operators: Arc<Operators>,
+    holders: Arc<TokenHolders>,
     clock: Clock,
     ledger: Ledger,
     policies: Policies,
@@ -226,7 +231,7 @@ struct ServerParts {
 impl ServerParts {
     async fn start(
         args: &Args,
-        OpenedMesh { store, authority, operators }: OpenedMesh,
+        OpenedMesh { store, authority, holders }: OpenedMesh,
         clock: Clock,
         events: EventCounts,
         listeners: &Listeners,
@@ -293,7 +298,7 @@ impl ServerParts {
             refusals,
             store,
             authority,
-            operators,
+            holders,
             clock,
             ledger,
             policies,
@@ -326,6 +331,7 @@ impl ServerParts {
             authority: Arc::clone(&self.authority),
             ledger: self.ledger.clone(),
             tokens: self.tokens.clone(),
+            audit: AuditLog::new(Arc::clone(&self.store), self.clock.clone()),
             workloads: self.workloads.clone(),
             revocations: self.revocations(),
             log: self.policies.log().clone(),
@@ -452,9 +458,13 @@ impl ServerParts {
         let port = ListenerSettings { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
         let listener = self.listener(socket, security, port);
         let revocations = self.revocations();
+        let audit = AuditLog::new(Arc::clone(&self.store), self.clock.clone());
         let api = api::router(Api {
             revocations,
-            operators: self.operators,
+            holders: self.holders,
+            pace: Arc::new(CallPace::default()),
+            audit,
+            refusals: Arc::default(),
             browsers: Arc::new(browsers),
             store: self.store,
             backups: Arc::new(tokio::sync::Semaphore::new(api::BACKUPS_AT_ONCE)),

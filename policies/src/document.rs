@@ -150,7 +150,7 @@ fn name_of(fields: &Map<String, Value>) -> String {
 }
 
 /// Kinds that are documented and come later.
-const PLANNED: [&str; 9] = [
+const PLANNED: [&str; 7] = [
     "ExternalService",
     "Gateway",
     "RateLimitPolicy",
@@ -158,8 +158,6 @@ const PLANNED: [&str; 9] = [
     "AuthenticationPolicy",
     "TelemetryPolicy",
     "ProxyPatch",
-    "Role",
-    "RoleBinding",
 ];
 
 fn read_kind(fields: &Map<String, Value>) -> Result<(Kind, &'static str), Finding> {

@@ -125,6 +125,17 @@ impl PolicySet {
         self.of_kind(Kind::Service).filter_map(Policy::of)
     }
 
+    /// All objects of kind `S`, in order of their keys.
+    pub fn objects_of<S: Spec>(&self) -> impl Iterator<Item = &Arc<Object<S>>> {
+        self.of_kind(S::KIND).filter_map(Policy::of)
+    }
+
+    /// The object of kind `S` that is the mesh's, in no namespace.
+    #[must_use]
+    pub fn of_the_mesh<S: Spec>(&self, name: &Name) -> Option<&S> {
+        self.find::<S>(&ServiceId::new(default_namespace(), name.clone())).map(|object| &object.spec)
+    }
+
     /// What holds where no policy says otherwise, and whether a Mesh object says so.
     #[must_use]
     pub fn defaults(&self) -> (Defaults, Option<PolicyKey>) {

@@ -25,7 +25,7 @@ pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Res
         let token = replicas.any(async |client| client.create_token(&request).await).await?;
         let path = out.path(&token.info.service);
         if let Some(path) = &path {
-            write(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
+            write_secret(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
         }
         if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
             // The token alone on standard output, so that it can be captured.
@@ -81,7 +81,8 @@ impl Out {
 }
 
 /// For its owner only, and whole or not at all.
-fn write(path: &Path, token: &str) -> anyhow::Result<()> {
+/// Into a file of mode 0600, whole or not at all.
+pub fn write_secret(path: &Path, token: &str) -> anyhow::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
     writeln!(file, "{token}")?;

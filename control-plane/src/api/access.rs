@@ -1,4 +1,4 @@
-//! Who is let in: programs by the operator's token in each call, browsers by a session that began with one.
+//! Who is let in: programs by a token in each call, an operator's or a principal's, browsers by a session that began with one.
 //!
 //! A browser sends what it has to whoever asks, so that its calls are looked at more closely than those of programs:
 //!
@@ -18,16 +18,20 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
-use weft_api::LogThrottle;
 use weft_api::rest::SessionMode;
+use weft_api::{LogThrottle, Name};
+use weft_policies::kinds::role::effect::Rights;
 use weft_xds::transport::buckets::{Buckets, Rate};
 
 use super::error::ApiError;
 use super::host;
+use super::needs::CallerRights;
+use super::objects::newest;
 use super::state::Api;
 use crate::ca::ServerName;
-use crate::identity::operator::OperatorId;
+use crate::identity::holders::TokenHolder;
 use crate::identity::sessions::{Found, Sessions};
+use crate::metrics::Limit;
 use crate::source::SourceAddress;
 
 /// The page's half of a session.
@@ -36,12 +40,22 @@ pub const KEY_HEADER: &str = "x-weft-session-key";
 const BAD_SIGN_INS: Rate = Rate { per_second: 0.5, burst: 10.0 };
 
 /// Who makes a call; an extension of each request that was let in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum ApiCaller {
-    /// Whoever carries this token.
-    Token(OperatorId),
+    /// Whoever carries a token.
+    Token(TokenHolder),
     /// A browser that was signed in.
     Browser(Found),
+}
+
+impl ApiCaller {
+    /// Whose token it is, or began with.
+    pub fn holder(&self) -> &TokenHolder {
+        match self {
+            Self::Token(holder) => holder,
+            Self::Browser(found) => &found.holder,
+        }
+    }
 }
 
 /// What is known of browsers.
@@ -119,7 +133,7 @@ pub fn source(request: &Request) -> Option<SourceAddress> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|source| source.0.ip().into())
 }
 
-/// Lets through whoever carries the operator token, and browsers that were signed in with one.
+/// Lets through whoever carries a token, and browsers that were signed in with one; says who it is, and what they may do.
 pub async fn authenticate(
     State(api): State<Api>,
     mut request: Request,
@@ -134,13 +148,13 @@ pub async fn authenticate(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
     let caller = match bearer {
-        Some(token) => match api.operators.identify(token).await? {
-            Some(operator) => ApiCaller::Token(operator),
+        Some(token) => match api.holders.identify(token).await? {
+            Some(holder) => ApiCaller::Token(holder),
             None => return Err(unauthenticated("this token is not known here")),
         },
         None => {
             let found = browser(&api, &request)?;
-            if !api.operators.knows(found.operator).await? {
+            if !api.holders.knows(&found.holder).await? {
                 api.browsers.sessions.end(found.cookie);
                 return Err(unauthenticated(
                     "the token that this session began with is not accepted any more",
@@ -149,8 +163,45 @@ pub async fn authenticate(
             ApiCaller::Browser(found)
         }
     };
+    let rights = rights(&api, caller.holder()).await?;
+    request.extensions_mut().insert(CallerRights(Arc::new(rights)));
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// What the holder of a token may do now: a binding that was deleted gives nothing from the next call on.
+async fn rights(api: &Api, holder: &TokenHolder) -> Result<Rights, ApiError> {
+    let TokenHolder::Principal(principal) = holder else { return Ok(Rights::All) };
+    if let Err(wait) = api.pace.take(&principal.name) {
+        api.metrics.limited(Limit::CallsOfAPrincipal);
+        let detail = format!("{} calls too often; try again in {} s", principal.name, wait.as_secs() + 1);
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
+    }
+    let (_, set) = newest(api).await?;
+    Ok(set.rights_of(&principal.name))
+}
+
+/// How often one principal may call.
+const CALLS: Rate = Rate { per_second: 50.0, burst: 200.0 };
+
+/// The calls of principals, of whom none may take the control plane from the others.
+#[derive(Debug)]
+pub struct CallPace {
+    // A lock because any connection asks; held for a map look-up. As many as there are principals.
+    calls: Mutex<Buckets<Name>>,
+}
+
+impl Default for CallPace {
+    fn default() -> Self {
+        Self { calls: Mutex::new(Buckets::new(CALLS, Instant::now().into_std())) }
+    }
+}
+
+impl CallPace {
+    fn take(&self, principal: &Name) -> Result<(), Duration> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.take(principal.clone(), Instant::now().into_std())
+    }
 }
 
 /// The session of a request, which may do what it asks for.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
@@ -14,12 +15,13 @@ use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_policies::{LabelQuery, Policy};
 use weft_xds::server::StreamTypeStatus;
 
-use super::author::{Author, read_message};
+use super::author::{Author, ChangeAuthor, read_message};
 use super::error::{ApiError, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
+use super::needs::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
-use crate::policy::log::{Authorship, LogError};
+use crate::policy::log::LogError;
 use crate::policy::repository::{Head, policy_key};
 use crate::reconciler::{Publication, ServedStream};
 
@@ -49,7 +51,7 @@ pub async fn apply(
     author: Author,
     Parameters(query): Parameters<ApplyQuery>,
     DocumentText(body): DocumentText,
-) -> Result<Json<ApplyResult>, ApiError> {
+) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
@@ -77,7 +79,39 @@ pub async fn apply(
         }
         result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
     }
-    Ok(Json(result))
+    Ok(ChangeAnswer::of(result))
+}
+
+/// The answer to a change, with what is recorded of it.
+#[derive(Debug)]
+pub struct ChangeAnswer {
+    result: ApplyResult,
+    detail: Option<AuditDetail>,
+}
+
+impl ChangeAnswer {
+    /// Of an apply, a rollback or a deletion. A trial, and what changed nothing, is not recorded.
+    pub fn of(result: ApplyResult) -> Self {
+        let is_change = result.documents.iter().any(|document| document.outcome != Outcome::Unchanged);
+        let detail = (is_change && !result.dry_run)
+            .then(|| AuditDetail { revision: Some(result.revision), ..AuditDetail::default() });
+        Self { result, detail }
+    }
+
+    /// Of what changed something that is no document.
+    pub fn about(result: ApplyResult, about: &str) -> Self {
+        Self { result, detail: Some(AuditDetail { about: about.to_owned(), revision: None }) }
+    }
+}
+
+impl IntoResponse for ChangeAnswer {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.result).into_response();
+        if let Some(detail) = self.detail {
+            response.extensions_mut().insert(detail);
+        }
+        response
+    }
 }
 
 /// Reads a label selector; `parameter` is what it was given as.
@@ -143,7 +177,7 @@ pub enum ApplyMode {
 pub async fn write(
     api: &Api,
     mode: ApplyMode,
-    by: &Authorship,
+    by: &ChangeAuthor,
     change: impl Fn(&Head) -> Result<Applied, ApiError>,
 ) -> Result<ApplyResult, ApiError> {
     let _turn = match mode {
@@ -153,6 +187,8 @@ pub async fn write(
     for _ in 0..ATTEMPTS {
         let head: Head = api.policies.head().await?;
         let applied = change(&head)?;
+        // Whatever led to it, an apply, a rollback or a deletion: each document is looked at, in a trial too.
+        by.rights.0.check_change(&head.set, &applied)?;
         let unchanged = applied.outcomes.iter().all(|outcome| outcome.action == ApplyAction::Unchanged);
         if mode == ApplyMode::DryRun {
             return Ok(describe(applied, 0, mode));
@@ -161,7 +197,7 @@ pub async fn write(
             api.metrics.applied(ApplyOutcome::unchanged);
             return Ok(describe(applied, head.revision(), mode));
         }
-        match api.policies.commit(&head, &applied.set, by).await {
+        match api.policies.commit(&head, &applied.set, &by.by).await {
             Ok(committed) => {
                 api.metrics.applied(ApplyOutcome::committed);
                 tracing::Span::current().record("revision", committed.revision());

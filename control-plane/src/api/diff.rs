@@ -13,12 +13,14 @@ use serde::Deserialize;
 use weft_api::rest::{DiffResult, DocumentDiff, ProxyDiff, ResourceDiff};
 use weft_api::{ResourceKind, WorkloadId};
 use weft_policies::PolicySet;
+use weft_policies::kinds::role::ApiKind;
 use weft_policies::set::{ApplyAction, PolicyKey, Reach};
 
 use super::apply::outcome;
 use super::document_diff;
 use super::error::ApiError;
 use super::extract::{DocumentText, Parameters};
+use super::needs::CallerRights;
 use super::objects::show;
 use super::state::Api;
 use crate::reconciler::{Rehearsed, ServedStream};
@@ -42,6 +44,7 @@ pub struct DiffQuery {
 /// `POST /v1/diff`
 pub async fn diff(
     State(api): State<Api>,
+    rights: CallerRights,
     Parameters(query): Parameters<DiffQuery>,
     DocumentText(body): DocumentText,
 ) -> Result<Json<DiffResult>, ApiError> {
@@ -53,6 +56,7 @@ pub async fn diff(
     }
     let head = api.policies.head().await?;
     let applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+    rights.0.check_change(&head.set, &applied)?;
     let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
     let changed = before.differences(&after);
     let mut result = DiffResult {
@@ -81,7 +85,18 @@ pub async fn diff(
         .collect();
     result.edges = seen.into_iter().map(|(source, service, port)| change.of(source, service, port)).collect();
     result.edges.sort_by_key(|edge| edge.effect);
+    leave_out(&mut result, &rights);
     Ok(Json(result))
+}
+
+/// Leaves out what the caller may not look at elsewhere; numbers stay.
+fn leave_out(result: &mut DiffResult, rights: &CallerRights) {
+    let is_seen = |id: &String| rights.may_read_of(ApiKind::Proxy, id);
+    result.proxies.retain(|proxy| is_seen(&proxy.id));
+    result.resources.iter_mut().for_each(|resource| resource.proxies.retain(is_seen));
+    result.edges.retain(|edge| {
+        [&edge.source, &edge.destination].iter().any(|end| rights.may_read_of(ApiKind::Traffic, end))
+    });
 }
 
 fn document(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> DocumentDiff {

@@ -3,20 +3,24 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::{Extension, Json};
 use futures::Stream;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use weft_api::rest::{EdgeList, EdgeSeries, SeriesStep};
 use weft_api::{Name, ServiceId};
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
+use super::access::ApiCaller;
 use super::error::ApiError;
 use super::extract::Parameters;
+use super::needs::{CallerRights, rights_now};
 use super::state::Api;
 use crate::edges::{COARSE, EdgesBy, FINE, Moment, Selection, Steps, shown, shown_series};
+use crate::identity::holders::TokenHolder;
 use crate::metrics::Limit;
 use crate::replicas::traffic::Traffic;
 
@@ -40,29 +44,35 @@ struct EdgesSelection {
     by: EdgesBy,
     source: Option<ServiceId>,
     destination: Option<ServiceId>,
+    rights: CallerRights,
 }
 
-impl TryFrom<EdgesQuery> for EdgesSelection {
-    type Error = ApiError;
-
-    fn try_from(wanted: EdgesQuery) -> Result<Self, ApiError> {
+impl EdgesSelection {
+    fn try_new(wanted: EdgesQuery, rights: CallerRights) -> Result<Self, ApiError> {
         let service =
             |parameter, text: Option<String>| text.map(|text| service(parameter, &text)).transpose();
         Ok(Self {
             by: wanted.by,
             source: service("source", wanted.source)?,
             destination: service("destination", wanted.destination)?,
+            rights,
         })
     }
-}
 
-impl EdgesSelection {
+    /// An edge is seen from both of its ends.
+    fn may_see(&self, source: &ServiceId, destination: &ServiceId) -> bool {
+        [source, destination].iter().any(|end| self.rights.may_read(ApiKind::Traffic, end.namespace.as_str()))
+    }
+
     async fn of(&self, traffic: &Traffic) -> EdgeList {
         let mut heard = traffic.flows().await;
         let is =
             |wanted: &Option<ServiceId>, id: &ServiceId| wanted.as_ref().is_none_or(|wanted| wanted == id);
         heard.all.retain(|(source, target), _| {
-            is(&self.source, source) && is(&self.destination, &target.destination.service)
+            let destination = &target.destination.service;
+            is(&self.source, source)
+                && is(&self.destination, destination)
+                && self.may_see(source, destination)
         });
         EdgeList { items: shown(&heard.all, self.by), unheard: heard.unheard }
     }
@@ -71,39 +81,48 @@ impl EdgesSelection {
 /// `GET /v1/edges`
 pub async fn list(
     State(api): State<Api>,
+    rights: CallerRights,
     Parameters(wanted): Parameters<EdgesQuery>,
 ) -> Result<Json<EdgeList>, ApiError> {
-    Ok(Json(EdgesSelection::try_from(wanted)?.of(&api.traffic).await))
+    Ok(Json(EdgesSelection::try_new(wanted, rights)?.of(&api.traffic).await))
 }
 
 /// `GET /v1/watch/edges`: the list, again and again, for as long as the client stays.
 pub async fn watch(
     State(api): State<Api>,
+    Extension(caller): Extension<ApiCaller>,
+    rights: CallerRights,
     Parameters(wanted): Parameters<EdgesQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let view = EdgesSelection::try_from(wanted)?;
+    let view = EdgesSelection::try_new(wanted, rights)?;
     let Ok(place) = api.watchers.clone().try_acquire_owned() else {
         api.metrics.limited(Limit::EdgeWatchers);
         let detail = format!("{WATCHERS} watch already; ask /v1/edges now and then");
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", detail));
     };
-    Ok(Sse::new(pictures(api.traffic, view, place)).keep_alive(KeepAlive::default()))
+    let pictures = pictures(api, caller.holder().clone(), view, place);
+    Ok(Sse::new(pictures).keep_alive(KeepAlive::default()))
 }
 
 fn pictures(
-    traffic: Traffic,
+    api: Api,
+    holder: TokenHolder,
     view: EdgesSelection,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = tokio::time::interval(PACE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    futures::stream::unfold((traffic, view, place, ticks), async |(traffic, view, place, mut ticks)| {
-        ticks.tick().await;
-        let event = Event::default().event("edges");
-        // A picture that cannot be written would be a fault of ours; the next one may do.
-        let event = event.json_data(view.of(&traffic).await).unwrap_or_default();
-        Some((Ok(event), (traffic, view, place, ticks)))
-    })
+    futures::stream::unfold(
+        (api, holder, view, place, ticks),
+        async |(api, holder, mut view, place, mut ticks)| {
+            ticks.tick().await;
+            view.rights = rights_now(&api, &holder).await?;
+            let event = Event::default().event("edges");
+            // A picture that cannot be written would be a fault of ours; the next one may do.
+            let event = event.json_data(view.of(&api.traffic).await).unwrap_or_default();
+            Some((Ok(event), (api, holder, view, place, ticks)))
+        },
+    )
 }
 
 /// Whose series is wanted, how fine, and how far back.
@@ -123,6 +142,7 @@ pub struct WantedSeries {
 /// `GET /v1/edges/series`
 pub async fn series(
     State(api): State<Api>,
+    rights: CallerRights,
     Parameters(wanted): Parameters<WantedSeries>,
 ) -> Result<Json<EdgeSeries>, ApiError> {
     let grain = match wanted.step {
@@ -137,6 +157,12 @@ pub async fn series(
         route: wanted.route,
         grain,
     };
+    // Of all callers together only those of the called service's namespace are told.
+    let of_source =
+        selection.source.as_ref().is_some_and(|id| rights.may_read(ApiKind::Traffic, id.namespace.as_str()));
+    if !of_source {
+        rights.demand(RoleVerb::Read, ApiKind::Traffic, Some(&selection.destination.namespace))?;
+    }
     let seconds = wanted.since.unwrap_or(grain.step * grain.kept);
     let steps = Steps::until(Moment::now(&api.clock).millis, grain, seconds);
     let heard = api.traffic.points(&selection, steps.first).await;

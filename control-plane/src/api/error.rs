@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use weft_api::rest::{PROBLEM_JSON, Problem, Violation};
 use weft_store::ReadError;
 
+use super::needs::Forbidden;
 use crate::StoreError;
 use crate::identity::revocation::RevocationError;
 use crate::policy::log::LogError;
@@ -17,6 +18,9 @@ pub const VIOLATIONS: usize = 100;
 pub struct ApiError(Box<Problem>);
 
 impl ApiError {
+    /// The code of a refusal for want of a right.
+    pub const FORBIDDEN: &str = "forbidden";
+
     /// A refusal; its title is the status's own.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
@@ -103,7 +107,11 @@ impl From<RevocationError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        problem_response(&self.0)
+        let mut response = problem_response(&self.0);
+        if self.0.code == Self::FORBIDDEN {
+            response.extensions_mut().insert(Forbidden(self.0.detail));
+        }
+        response
     }
 }
 

@@ -11,12 +11,15 @@ use weft_api::rest::{
     RevisionInfo,
 };
 use weft_policies::kinds::Kind;
+use weft_policies::kinds::role::ApiKind;
+use weft_policies::kinds::role::effect::Rights;
 use weft_policies::set::PolicyKey;
 
 use super::apply::{read_wait, until_acknowledged};
 use super::document_diff::fields;
 use super::error::ApiError;
 use super::extract::Parameters;
+use super::needs::{CallerRights, forbidden};
 use super::objects::kind_of;
 use super::state::Api;
 use crate::policy::log::{ChangesetInfo, DocumentChange, LogError};
@@ -63,6 +66,7 @@ impl HistoryFilter {
 /// `GET /v1/history`
 pub async fn list(
     State(api): State<Api>,
+    rights: CallerRights,
     Parameters(query): Parameters<HistoryQuery>,
 ) -> Result<Json<HistoryList>, ApiError> {
     let name = |parameter: &str, text: Option<String>| {
@@ -81,7 +85,7 @@ pub async fn list(
     let log = api.policies.log();
     let (newest, oldest) = (log.newest().await?, log.oldest().await?);
     let mut list = HistoryList { newest, oldest, ..HistoryList::default() };
-    let looked_at = if wanted.is_everything() { limit } else { LOOKED_AT };
+    let looked_at = if wanted.is_everything() && *rights.0 == Rights::All { limit } else { LOOKED_AT };
     let infos = log.history(query.before, looked_at).await?;
     let count = infos.len();
     for (index, info) in infos.into_iter().enumerate() {
@@ -99,7 +103,7 @@ pub async fn list(
         list.before = (info.sequence > 1 && !is_last).then_some(info.sequence);
         let parts = changeset.changes.iter().filter_map(|change| Some((parts_of_key(&change.key)?, change)));
         let documents: Vec<AppliedDocument> = parts
-            .filter(|(parts, _)| wanted.includes(*parts))
+            .filter(|(parts, _)| wanted.includes(*parts) && may_read(&rights, *parts))
             .take(DOCUMENTS)
             .map(|(parts, change)| outcome_of(parts, change))
             .collect();
@@ -161,6 +165,7 @@ pub struct RevisionQuery {
 /// `GET /v1/history/{revision}`
 pub async fn one(
     State(api): State<Api>,
+    rights: CallerRights,
     Path(revision): Path<String>,
     Parameters(query): Parameters<RevisionQuery>,
 ) -> Result<Json<RevisionChanges>, ApiError> {
@@ -179,9 +184,13 @@ pub async fn one(
     };
     let diff = |change: &DocumentChange| {
         let before = before.get(&change.key).and_then(object);
-        Some(diff_of(parts_of_key(&change.key)?, before, change.document.as_ref().and_then(object)))
+        let parts = parts_of_key(&change.key).filter(|parts| may_read(&rights, *parts))?;
+        Some(diff_of(parts, before, change.document.as_ref().and_then(object)))
     };
-    let documents = changeset.changes.iter().filter_map(diff).collect();
+    let documents: Vec<DocumentDiff> = changeset.changes.iter().filter_map(diff).collect();
+    if documents.is_empty() && *rights.0 != Rights::All {
+        return Err(forbidden(format!("no role of yours lets you read what revision {revision} changed")));
+    }
     let mut changes = RevisionChanges { info: info_of(changeset.info), documents, wait: None };
     if let Some(limit) = wait {
         let changed: Vec<PolicyKey> =
@@ -209,6 +218,14 @@ fn diff_of(
         before,
         after,
         fields,
+    }
+}
+
+/// Whether a document's history may be looked at; of a kind that this version does not know, by operators alone.
+fn may_read(rights: &CallerRights, (kind, namespace, _): (&str, &str, &str)) -> bool {
+    match Kind::named(kind) {
+        Some(kind) => rights.may_read(ApiKind::Document(kind), namespace),
+        None => *rights.0 == Rights::All,
     }
 }
 

@@ -15,6 +15,7 @@ use weft_api::rest::{Object, ObjectList};
 use weft_api::text::shorten;
 use weft_api::{Name, ServiceId, WorkloadId};
 use weft_policies::compile::WorkloadState;
+use weft_policies::kinds::role::ApiKind;
 use weft_policies::kinds::{Kind, Registration};
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
@@ -22,6 +23,7 @@ use weft_policies::{Policy, PolicySet};
 use super::apply;
 use super::error::ApiError;
 use super::extract::Parameters;
+use super::needs::CallerRights;
 use super::state::Api;
 use crate::ca::KeyOrigin;
 use crate::reconciler::{MeshSnapshot, is_given_its_key};
@@ -50,6 +52,7 @@ pub fn kind_of(word: &str) -> Result<Kind, ApiError> {
 /// `GET /v1/{kinds}`
 pub async fn list(
     State(api): State<Api>,
+    rights: CallerRights,
     Path(kinds): Path<String>,
     Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<ObjectList>, ApiError> {
@@ -61,7 +64,8 @@ pub async fn list(
     let snapshot = picture_for(&api, kind).await;
     let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
-        query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace)
+        rights.may_read(ApiKind::Document(kind), &name.0)
+            && query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace)
             && selector.as_ref().is_none_or(|selector| selector.matches(&labels_of(object)))
     });
     if let Some((namespace, name)) = after {
@@ -224,10 +228,17 @@ fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKe
 }
 
 /// Says where else the name exists.
-fn missing(key: &PolicyKey, set: &PolicySet, snapshot: Option<&MeshSnapshot>) -> ApiError {
+fn missing(
+    key: &PolicyKey,
+    rights: &CallerRights,
+    set: &PolicySet,
+    snapshot: Option<&MeshSnapshot>,
+) -> ApiError {
     let objects = objects_of(key.kind, set, snapshot).into_keys();
     let elsewhere: Vec<String> = objects
-        .filter(|(_, name)| *name == key.name.as_str())
+        .filter(|(namespace, name)| {
+            *name == key.name.as_str() && rights.may_read(ApiKind::Document(key.kind), namespace)
+        })
         .map(|(namespace, _)| namespace)
         .take(5)
         .collect();
@@ -243,7 +254,11 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 }
 
 /// `GET /v1/namespaces/{ns}/{kinds}/{name}`
-pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Response, ApiError> {
+pub async fn read(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Path(path): ObjectPath,
+) -> Result<Response, ApiError> {
     let key = key_of(path)?;
     let (_, set) = newest(&api).await?;
     let snapshot = picture_for(&api, key.kind).await;
@@ -261,7 +276,7 @@ pub async fn read(State(api): State<Api>, Path(path): ObjectPath) -> Result<Resp
         (Some(policy), None) => show(policy),
         (None, _) => objects_of(key.kind, &PolicySet::default(), snapshot.as_ref())
             .remove(&id_of(&key))
-            .ok_or_else(|| missing(&key, &set, snapshot.as_ref()))?,
+            .ok_or_else(|| missing(&key, &rights, &set, snapshot.as_ref()))?,
     };
     let tag = tag_of(&object);
     let mut response = Json(object).into_response();

@@ -17,15 +17,20 @@ fn settings() -> SchemaSettings {
 /// The documents of the API by name. What they contain is named along with them.
 fn schemas() -> serde_json::Map<String, Value> {
     let mut generator = settings().into_generator();
+    generator.subschema_for::<rest::AccessInfo>();
     generator.subschema_for::<rest::ApplyResult>();
+    generator.subschema_for::<rest::AuditList>();
     generator.subschema_for::<rest::DiffResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
     generator.subschema_for::<rest::HistoryList>();
     generator.subschema_for::<rest::LoginCode>();
+    generator.subschema_for::<rest::NewPrincipal>();
     generator.subschema_for::<rest::NewToken>();
     generator.subschema_for::<rest::ObjectChanges>();
     generator.subschema_for::<rest::ObjectList>();
+    generator.subschema_for::<rest::PrincipalList>();
+    generator.subschema_for::<rest::PrincipalRequest>();
     generator.subschema_for::<rest::Problem>();
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RequestList>();
@@ -128,6 +133,18 @@ const CALLS: &[ApiCall] = &[
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
+    ("get", "/v1/principals", "Who has a token beside the operators, and which roles", None, "PrincipalList"),
+    ("post", "/v1/principals", "Make a principal, and its token", Some("PrincipalRequest"), "NewPrincipal"),
+    ("delete", "/v1/principals/{name}", "Remove a principal: its token opens nothing any more", None, "Any"),
+    (
+        "post",
+        "/v1/principals/{name}/token",
+        "Another token, in place of the one before",
+        None,
+        "NewPrincipal",
+    ),
+    ("get", "/v1/access", "What the caller may do", None, "AccessInfo"),
+    ("get", "/v1/audit", "Who did what, the newest first", None, "AuditList"),
     ("get", "/v1/ca", "State of the certificate authority", None, "Any"),
     ("get", "/v1/backup", "The whole state of the mesh, for `weft-control-plane restore`", None, BYTES),
     ("post", "/v1/session", "Sign a browser in: the answer sets its cookie", Some("SignIn"), "Session"),
@@ -171,7 +188,7 @@ fn describe() -> Value {
         "info": {
             "title": "Weft",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Policies in, the state of the mesh out. Every call needs the operator token.",
+            "description": "Policies in, the state of the mesh out. Every call needs a token: an operator's, or that of a principal with a Role for it.",
         },
         "security": [{"operator": []}],
         "paths": paths,
@@ -281,6 +298,11 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("route", "string", "Only calls that follow this rule, named as an edge by route names it"),
             ("step", "string", "5s, for the last 10 minutes (the default), or 1m, for the last 24 hours"),
             ("since", "integer", "Only the last so many seconds"),
+        ],
+        ("get", "/v1/audit") => &[
+            ("limit", "integer", "How many at most; 50 where it is not said, 1000 at most"),
+            ("before", "integer", "Only calls before this moment, milliseconds since 1970"),
+            ("who", "string", "Only calls of this principal, or of `operator`"),
         ],
         ("get", "/v1/requests") => &[
             ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),

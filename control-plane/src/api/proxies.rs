@@ -13,19 +13,22 @@ use weft_api::rest::{
 };
 use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
 use super::error::ApiError;
+use super::needs::CallerRights;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
 use crate::reconciler::{MeshSnapshot, ServedStream};
 
 /// `GET /v1/proxies`
-pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
+pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<ProxyList>, ApiError> {
     let snapshot = snapshot(&api).await?;
     let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
+    let ids = ids.filter(|id| rights.may_read(ApiKind::Proxy, id.namespace.as_str()));
     let mut streams: HashMap<&WorkloadId, Vec<&ServedStream>> = HashMap::new();
     for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
@@ -37,8 +40,12 @@ pub async fn list(State(api): State<Api>) -> Result<Json<ProxyList>, ApiError> {
 }
 
 /// `GET /v1/proxies/{id}`
-pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ProxyStatus>, ApiError> {
-    let (id, snapshot) = find(&api, &id).await?;
+pub async fn one(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Path(id): Path<String>,
+) -> Result<Json<ProxyStatus>, ApiError> {
+    let (id, snapshot) = find(&api, &rights, &id).await?;
     let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
     Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
@@ -47,9 +54,10 @@ async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
     api.reconciler.snapshot().await.ok_or_else(|| ApiError::unavailable("the control plane is ending"))
 }
 
-async fn find(api: &Api, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
+async fn find(api: &Api, rights: &CallerRights, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    rights.demand(RoleVerb::Read, ApiKind::Proxy, Some(&id.namespace))?;
     let snapshot = snapshot(api).await?;
     if snapshot.workloads.contains_key(&id) {
         Ok((id, snapshot))
@@ -227,9 +235,14 @@ fn health_reason(state: &WorkloadState, set: &PolicySet) -> Option<String> {
 }
 
 /// `POST /v1/proxies/{id}/revoke`: out of the mesh at once, and its certificates on a revocation list.
-pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RevokedProxy>, ApiError> {
+pub async fn revoke(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Path(id): Path<String>,
+) -> Result<Json<RevokedProxy>, ApiError> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    rights.demand(RoleVerb::Delete, ApiKind::Proxy, Some(&id.namespace))?;
     match api.revocations.revoke(&id).await? {
         Some(Revoked { instances, leaves }) => {
             Ok(Json(RevokedProxy { workload: id.to_string(), instances, leaves }))
@@ -241,8 +254,12 @@ pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Js
 }
 
 /// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
-pub async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let (id, _) = find(&api, &id).await?;
+pub async fn config(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (id, _) = find(&api, &rights, &id).await?;
     let view = api.reconciler.view(&id).await;
     let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
     let _descriptors = weft_api::json::descriptors();

@@ -1,10 +1,11 @@
 //! Going back: the policies as they were after an earlier revision, as a new changeset.
 
-use axum::Json;
 use axum::extract::State;
-use weft_api::rest::{ApplyResult, RollbackRequest, Violation};
+use weft_api::rest::{RollbackRequest, Violation};
 
-use super::apply::{self, ApplyMode, changed_by, check_revision, read_wait, refused, until_acknowledged};
+use super::apply::{
+    self, ApplyMode, ChangeAnswer, changed_by, check_revision, read_wait, refused, until_acknowledged,
+};
 use super::author::{Author, read_message};
 use super::error::ApiError;
 use super::extract::JsonText;
@@ -20,7 +21,7 @@ pub async fn rollback(
     State(api): State<Api>,
     author: Author,
     JsonText(body): JsonText,
-) -> Result<Json<ApplyResult>, ApiError> {
+) -> Result<ChangeAnswer, ApiError> {
     let request: RollbackRequest = serde_json::from_str(&body).map_err(|error| {
         ApiError::bad_request(format!("send {{\"to\": REVISION}}, which counts from 1: {error}"))
     })?;
@@ -48,7 +49,7 @@ pub async fn rollback(
         let changed = changed_by(&api, result.revision).await?;
         result.wait = Some(until_acknowledged(&api, result.revision, &changed, limit).await);
     }
-    Ok(Json(result))
+    Ok(ChangeAnswer::of(result))
 }
 
 fn reason(to: u64, message: &str) -> String {

@@ -10,7 +10,7 @@ use super::access::{ApiCaller, source};
 use super::error::ApiError;
 use super::extract::JsonText;
 use super::state::Api;
-use crate::identity::operator::OperatorId;
+use crate::identity::holders::TokenHolder;
 use crate::identity::sessions::{CODE_LIFE, Found, LIFE};
 use crate::metrics::Limit;
 
@@ -24,12 +24,12 @@ pub async fn sign_in(State(api): State<Api>, request: Request) -> Result<Respons
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
     }
     let JsonText(body) = request.extract().await?;
-    let Some(operator) = operator(&api, &body).await? else {
+    let Some(holder) = holder(&api, &body).await? else {
         api.browsers.note_bad(source);
         let detail = "this token, or this link, signs nobody in; a link is good once, for a minute";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail));
     };
-    let started = api.browsers.sessions.start(operator);
+    let started = api.browsers.sessions.start(holder);
     if started.displaced {
         api.metrics.limited(Limit::BrowserSessions);
     }
@@ -41,9 +41,9 @@ pub async fn sign_in(State(api): State<Api>, request: Request) -> Result<Respons
     Ok(with_cookie(answer(&session), cookie))
 }
 
-async fn operator(api: &Api, body: &str) -> Result<Option<OperatorId>, ApiError> {
+async fn holder(api: &Api, body: &str) -> Result<Option<TokenHolder>, ApiError> {
     match serde_json::from_str(body) {
-        Ok(SignIn { token: Some(token), code: None }) => Ok(api.operators.identify(&token).await?),
+        Ok(SignIn { token: Some(token), code: None }) => Ok(api.holders.identify(&token).await?),
         Ok(SignIn { token: None, code: Some(code) }) => Ok(api.browsers.sessions.redeem(&code)),
         // What was sent may hold a secret, so that nothing of it is said again.
         Ok(_) | Err(_) => Err(ApiError::bad_request("send {\"token\": TOKEN}, or {\"code\": CODE}")),
@@ -77,7 +77,7 @@ pub async fn change(
 
 /// `DELETE /v1/session`: signs out.
 pub async fn end(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
-    let caller = request.extensions().get::<ApiCaller>().copied();
+    let caller = request.extensions().get::<ApiCaller>().cloned();
     let found = browser(caller.ok_or_else(no_browser)?)?;
     api.browsers.sessions.end(found.cookie);
     let name = api.browsers.cookie_name(&request);
@@ -89,11 +89,11 @@ pub async fn make_code(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
 ) -> Result<Response, ApiError> {
-    let ApiCaller::Token(operator) = caller else {
-        let detail = "a session signs no other browser in; use the operator's token";
+    let ApiCaller::Token(holder) = caller else {
+        let detail = "a session signs no other browser in; use a token";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "token_needed", detail));
     };
-    let code = api.browsers.sessions.make_code(operator);
+    let code = api.browsers.sessions.make_code(holder);
     Ok(answer(&LoginCode { code, expires_at: after(&api, CODE_LIFE) }))
 }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use weft_api::ControlPlanes;
 use weft_store::Store;
 
-use super::access::Browsers;
+use super::access::{Browsers, CallPace};
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
-use crate::identity::operator::Operators;
+use crate::identity::audit::AuditLog;
+use crate::identity::holders::TokenHolders;
 use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
+use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
@@ -20,8 +22,14 @@ use crate::replicas::traffic::Traffic;
 /// The state of the API, in axum's sense: what each handler is lent.
 #[derive(Clone, Debug)]
 pub struct Api {
-    pub operators: Arc<Operators>,
-    /// Those that operators signed in.
+    pub holders: Arc<TokenHolders>,
+    /// How often principals call.
+    pub pace: Arc<CallPace>,
+    /// Who did what.
+    pub audit: AuditLog,
+    /// Refusals of one kind are recorded once a minute: who, and what was missing.
+    pub refusals: Arc<LogThrottle<(String, String)>>,
+    /// Those that were signed in.
     pub browsers: Arc<Browsers>,
     /// Everything, for a backup.
     pub store: Arc<dyn Store>,

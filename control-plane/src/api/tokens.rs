@@ -1,28 +1,37 @@
 //! Join tokens.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::value::Cidr;
 
 use super::error::ApiError;
 use super::extract::JsonText;
+use super::needs::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
 
 /// `POST /v1/tokens`
-pub async fn create(State(api): State<Api>, JsonText(body): JsonText) -> Result<Json<NewToken>, ApiError> {
+pub async fn create(
+    State(api): State<Api>,
+    rights: CallerRights,
+    JsonText(body): JsonText,
+) -> Result<Response, ApiError> {
     let request: TokenRequest = serde_json::from_str(&body)
         .map_err(|error| ApiError::bad_request(format!("the request: {error}")))?;
     let grant = read(&request).map_err(ApiError::bad_request)?;
+    rights.demand(RoleVerb::Write, ApiKind::JoinToken, Some(&grant.service.namespace))?;
     let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
     let (token, record) = created.map_err(|error| match error {
         TokenError::Store(error) => ApiError::from(error),
         other => ApiError::bad_request(other.to_string()),
     })?;
-    Ok(Json(NewToken { info: info(&record), token: token.to_string() }))
+    let detail = AuditDetail { about: format!("{} for {}", record.id, record.service), revision: None };
+    Ok((Extension(detail), Json(NewToken { info: info(&record), token: token.to_string() })).into_response())
 }
 
 fn read(request: &TokenRequest) -> Result<TokenGrant, String> {
@@ -56,12 +65,22 @@ fn info(record: &TokenRecord) -> TokenInfo {
 }
 
 /// `GET /v1/tokens`
-pub async fn list(State(api): State<Api>) -> Result<Json<TokenList>, ApiError> {
-    Ok(Json(TokenList { items: api.tokens.list().await?.iter().map(info).collect() }))
+pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<TokenList>, ApiError> {
+    let tokens = api.tokens.list().await?;
+    let seen = |record: &&TokenRecord| rights.may_read(ApiKind::JoinToken, record.service.namespace.as_str());
+    Ok(Json(TokenList { items: tokens.iter().filter(seen).map(info).collect() }))
 }
 
 /// `DELETE /v1/tokens/{id}`
-pub async fn revoke(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub async fn revoke(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let known = api.tokens.list().await?.into_iter().find(|record| record.id == id);
+    // Whether there is one of that id, only those learn who may revoke it.
+    let namespace = known.as_ref().map(|record| &record.service.namespace);
+    rights.demand(RoleVerb::Delete, ApiKind::JoinToken, namespace)?;
     if api.tokens.revoke(&id).await? {
         Ok(Json(json!({"id": id, "outcome": "Deleted"})))
     } else {

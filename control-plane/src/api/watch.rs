@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -15,13 +16,17 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use weft_api::rest::{ObjectChange, ObjectChanges, ObjectList};
 use weft_policies::PolicySet;
 use weft_policies::kinds::Kind;
+use weft_policies::kinds::role::ApiKind;
 
+use super::access::ApiCaller;
 use super::edges::WATCHERS;
 use super::error::ApiError;
 use super::extract::Parameters;
 use super::history::{not_kept, object, outcome_of};
+use super::needs::{CallerRights, rights_now};
 use super::objects::{kind_of, newest, objects_of};
 use super::state::Api;
+use crate::identity::holders::TokenHolder;
 use crate::metrics::Limit;
 use crate::policy::log::{LogError, UnreadChangeset};
 use crate::policy::repository::parts_of_key;
@@ -43,6 +48,8 @@ pub struct WatchQuery {
 /// `GET /v1/watch/{kinds}`
 pub async fn watch(
     State(api): State<Api>,
+    Extension(caller): Extension<ApiCaller>,
+    rights: CallerRights,
     Path(kinds): Path<String>,
     Parameters(query): Parameters<WatchQuery>,
     headers: HeaderMap,
@@ -64,12 +71,13 @@ pub async fn watch(
         }
         None => {
             let (revision, set) = newest(&api).await?;
-            (revision, Some(snapshot(kind, query.namespace.as_deref(), revision, &set)))
+            (revision, Some(snapshot(kind, query.namespace.as_deref(), &rights, revision, &set)))
         }
     };
     let published = api.reconciler.published();
+    let holder = caller.holder().clone();
     let watcher =
-        ObjectWatcher { kind, namespace: query.namespace, at, first, published, api, _place: place };
+        ObjectWatcher { kind, namespace: query.namespace, holder, at, first, published, api, _place: place };
     let events =
         futures::stream::unfold(Some(watcher), async |watcher: Option<ObjectWatcher>| watcher?.next().await);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(PULSE)))
@@ -92,9 +100,17 @@ async fn check_kept(api: &Api, revision: u64) -> Result<(), ApiError> {
     }
 }
 
-fn snapshot(kind: Kind, namespace: Option<&str>, revision: u64, set: &PolicySet) -> Event {
+fn snapshot(
+    kind: Kind,
+    namespace: Option<&str>,
+    rights: &CallerRights,
+    revision: u64,
+    set: &PolicySet,
+) -> Event {
     let objects = objects_of(kind, set, None).into_iter();
-    let wanted = objects.filter(|((of, _), _)| namespace.is_none_or(|namespace| namespace == of));
+    let wanted = objects.filter(|((of, _), _)| {
+        namespace.is_none_or(|namespace| namespace == of) && rights.may_read(ApiKind::Document(kind), of)
+    });
     let list = ObjectList { items: wanted.map(|(_, object)| object).collect(), revision, next: None };
     event("snapshot", revision, &list)
 }
@@ -109,6 +125,8 @@ fn event<T: serde::Serialize>(name: &str, revision: u64, data: &T) -> Event {
 struct ObjectWatcher {
     kind: Kind,
     namespace: Option<String>,
+    /// Who it is: what was taken from them meanwhile, they are not told of.
+    holder: TokenHolder,
     /// The revision that was told last.
     at: u64,
     /// What there is at the beginning.
@@ -130,7 +148,8 @@ impl ObjectWatcher {
             match self.api.policies.log().changeset(at + 1).await {
                 Ok(changeset) => {
                     self.at += 1;
-                    let changes = self.wanted(&changeset);
+                    let rights = rights_now(&self.api, &self.holder).await?;
+                    let changes = self.wanted(&changeset, &rights);
                     if !changes.documents.is_empty() {
                         return Some((Ok(event("changes", self.at, &changes)), Some(self)));
                     }
@@ -146,10 +165,12 @@ impl ObjectWatcher {
         }
     }
 
-    fn wanted(&self, changeset: &UnreadChangeset) -> ObjectChanges {
+    fn wanted(&self, changeset: &UnreadChangeset, rights: &CallerRights) -> ObjectChanges {
         let parts = changeset.changes.iter().filter_map(|change| Some((parts_of_key(&change.key)?, change)));
         let wanted = parts.filter(|((kind, namespace, _), _)| {
-            *kind == self.kind.name() && self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+            *kind == self.kind.name()
+                && self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                && rights.may_read(ApiKind::Document(self.kind), namespace)
         });
         let documents = wanted.map(|(parts, change)| ObjectChange {
             namespace: parts.1.to_owned(),

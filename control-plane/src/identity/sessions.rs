@@ -1,4 +1,4 @@
-//! Browsers that an operator has signed in.
+//! Browsers that were signed in with a token.
 //!
 //! ```text
 //! token ──────────────────────┐
@@ -7,7 +7,7 @@
 //!
 //! A session has two halves. The cookie goes wherever the browser thinks that it belongs, which on loopback is every port of
 //! this machine; the key is known to the page's origin alone. Neither is good without the other, so that who gets hold of
-//! cookies has nothing, and a page of another origin cannot write in the operator's name.
+//! cookies has nothing, and a page of another origin cannot write in the holder's name.
 //!
 //! All of it is in memory: a session ends with this process, and another replica does not know it. Only hashes are kept.
 
@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use weft_api::rest::SessionMode;
 
-use super::operator::OperatorId;
+use super::holders::TokenHolder;
 
 /// How long a session lasts, whatever happens in it.
 pub const LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -68,11 +68,11 @@ impl fmt::Debug for Started {
 }
 
 /// A session that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub cookie: Print,
     /// Whose token began it.
-    pub operator: OperatorId,
+    pub holder: TokenHolder,
     /// What it may do now.
     pub mode: SessionMode,
     /// How long it lasts still.
@@ -82,14 +82,14 @@ pub struct Found {
 #[derive(Debug)]
 struct SignedIn {
     key: Print,
-    operator: OperatorId,
+    holder: TokenHolder,
     mode: SessionMode,
     began: Instant,
 }
 
 #[derive(Debug)]
 struct PendingLogin {
-    operator: OperatorId,
+    holder: TokenHolder,
     made: Instant,
 }
 
@@ -108,29 +108,29 @@ pub struct Sessions {
 
 impl Sessions {
     /// A code that begins one session for whoever shows it first.
-    pub fn make_code(&self, operator: OperatorId) -> String {
+    pub fn make_code(&self, holder: TokenHolder) -> String {
         let secret = secret();
         let mut kept = self.lock();
         kept.codes.retain(|_, code| code.made.elapsed() < CODE_LIFE);
         make_room(&mut kept.codes, MOST_CODES, |code| code.made);
-        kept.codes.insert(Print::of(&secret), PendingLogin { operator, made: Instant::now() });
+        kept.codes.insert(Print::of(&secret), PendingLogin { holder, made: Instant::now() });
         secret
     }
 
     /// Whose code this is; it is none afterwards.
-    pub fn redeem(&self, code: &str) -> Option<OperatorId> {
+    pub fn redeem(&self, code: &str) -> Option<TokenHolder> {
         let code = self.lock().codes.remove(&Print::of(code))?;
-        (code.made.elapsed() < CODE_LIFE).then_some(code.operator)
+        (code.made.elapsed() < CODE_LIFE).then_some(code.holder)
     }
 
     /// Begins a session, which reads only.
-    pub fn start(&self, operator: OperatorId) -> Started {
+    pub fn start(&self, holder: TokenHolder) -> Started {
         let (cookie, key) = (secret(), secret());
         let mut kept = self.lock();
         kept.sessions.retain(|_, session| session.began.elapsed() < LIFE);
         let displaced = make_room(&mut kept.sessions, MOST_SESSIONS, |session| session.began);
         let session =
-            SignedIn { key: Print::of(&key), operator, mode: SessionMode::ReadOnly, began: Instant::now() };
+            SignedIn { key: Print::of(&key), holder, mode: SessionMode::ReadOnly, began: Instant::now() };
         kept.sessions.insert(Print::of(&cookie), session);
         Started { cookie, key, displaced }
     }
@@ -142,7 +142,7 @@ impl Sessions {
         let session = kept.sessions.get(&cookie)?;
         verify_slices_are_equal(&session.key.0, &Print::of(key).0).ok()?;
         let left = LIFE.checked_sub(session.began.elapsed()).filter(|left| !left.is_zero())?;
-        Some(Found { cookie, operator: session.operator, mode: session.mode, left })
+        Some(Found { cookie, holder: session.holder.clone(), mode: session.mode, left })
     }
 
     /// What a session may do from now on; false when it has ended.
@@ -176,9 +176,10 @@ fn make_room<T>(held: &mut HashMap<Print, T>, most: usize, since: impl Fn(&T) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::operator::OperatorId;
 
-    fn operator() -> OperatorId {
-        OperatorId::of("weftop.test")
+    fn operator() -> TokenHolder {
+        TokenHolder::Operator(OperatorId::of("weftop.test"))
     }
 
     #[tokio::test(start_paused = true)]
@@ -186,7 +187,7 @@ mod tests {
         let sessions = Sessions::default();
         let (one, other) = (sessions.start(operator()), sessions.start(operator()));
         let found = sessions.find(&one.cookie, &one.key).unwrap();
-        assert_eq!((found.operator, found.mode, found.left), (operator(), SessionMode::ReadOnly, LIFE));
+        assert_eq!((found.holder, found.mode, found.left), (operator(), SessionMode::ReadOnly, LIFE));
         assert_eq!(sessions.find(&one.cookie, &other.key), None);
         assert_eq!(sessions.find(&one.cookie, ""), None);
         assert_eq!(sessions.find(&one.key, &one.cookie), None);

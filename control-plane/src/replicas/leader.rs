@@ -10,6 +10,7 @@ use weft_store::{Leadership, Revision, Store, StoreExt};
 
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
+use crate::identity::audit::AuditLog;
 use crate::identity::revocation::Revocations;
 use crate::identity::secrets;
 use crate::identity::tokens::Tokens;
@@ -30,6 +31,8 @@ pub struct Duties {
     pub authority: Arc<Authority>,
     pub ledger: Ledger,
     pub tokens: Tokens,
+    /// Who did what with the API.
+    pub audit: AuditLog,
     pub workloads: WorkloadStore,
     /// Instances whose leaves are not to be believed.
     pub revocations: Revocations,
@@ -89,6 +92,7 @@ impl Duties {
         note("pruning revocations", self.revocations.prune(leader).await);
         note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);
         note("pruning tokens", self.tokens.prune(leader).await);
+        note("pruning the audit records", self.audit.prune(leader).await);
         note("tidying the policies", self.log.upkeep(&LogRetention::default(), leader).await);
         for record in self.reconciler.expired().await {
             let removed = self.workloads.expire(&record, leader).await;

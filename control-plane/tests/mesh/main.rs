@@ -17,6 +17,7 @@ mod plane;
 mod proxy;
 mod replicas;
 mod restart;
+mod roles;
 mod sessions;
 mod stored;
 mod strangers;

@@ -79,6 +79,24 @@ macro_rules! with_kinds {
                 level: None,
                 registration: Registration::Nobody,
             }
+            /// What a principal may do with the API.
+            Role role {
+                name: "Role",
+                plural: "roles",
+                short: &[],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
+            /// Which principals have a Role.
+            RoleBinding role_binding {
+                name: "RoleBinding",
+                plural: "rolebindings",
+                short: &["rb"],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
         }
     };
 }

@@ -1,6 +1,5 @@
 //! Replacing, patching and deleting one object.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use weft_policies::kinds::Kind;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Document, Policy};
 
-use super::super::apply::{self, ApplyMode};
+use super::super::apply::{self, ApplyMode, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, Parameters, PatchText};
@@ -65,7 +64,7 @@ pub async fn replace(
     Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
     DocumentText(body): DocumentText,
-) -> Result<Json<ApplyResult>, ApiError> {
+) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
     let key = key_of(path)?;
     let documents = one_document(&key, &body)?;
@@ -73,7 +72,7 @@ pub async fn replace(
         check_match(&headers, head.set.get(&key))?;
         head.set.apply(&documents).map_err(ApiError::violations)
     };
-    Ok(Json(apply::write(&api, ApplyMode::Commit, &by, change).await?))
+    Ok(ChangeAnswer::of(apply::write(&api, ApplyMode::Commit, &by, change).await?))
 }
 
 /// Reads the one document of an object, which its path names.
@@ -100,7 +99,7 @@ pub async fn patch(
     Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
     PatchText(body): PatchText,
-) -> Result<Json<ApplyResult>, ApiError> {
+) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
     let key = key_of(path)?;
     let patch: Value = serde_json::from_str(&body)
@@ -108,12 +107,12 @@ pub async fn patch(
     let change = |head: &Head| {
         let current = head.set.get(&key);
         check_match(&headers, current)?;
-        let mut document = written(current.ok_or_else(|| missing(&key, &head.set, None))?);
+        let mut document = written(current.ok_or_else(|| missing(&key, &by.rights, &head.set, None))?);
         merge(&mut document, &patch);
         let documents = one_document(&key, &document.to_string())?;
         head.set.apply(&documents).map_err(ApiError::violations)
     };
-    Ok(Json(apply::write(&api, ApplyMode::Commit, &by, change).await?))
+    Ok(ChangeAnswer::of(apply::write(&api, ApplyMode::Commit, &by, change).await?))
 }
 
 /// An object as a document, without what the server keeps of it.
@@ -151,7 +150,7 @@ pub async fn delete(
     author: Author,
     Parameters(query): Parameters<DeleteQuery>,
     headers: HeaderMap,
-) -> Result<Json<ApplyResult>, ApiError> {
+) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(apply::read_wait).transpose()?;
     let key = key_of(path)?;
@@ -162,18 +161,22 @@ pub async fn delete(
     };
     let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let mut result = apply::write(&api, mode, &by, change).await?;
+    let is_described = !result.documents.is_empty();
     // The document first: where that is refused, the workload stays whole.
     if key.kind == Kind::Workload {
         take_out(&api, &key, mode, &mut result).await?;
     }
     if result.documents.is_empty() {
         let (_, set) = newest(&api).await?;
-        return Err(missing(&key, &set, picture_for(&api, key.kind).await.as_ref()));
+        return Err(missing(&key, &by.rights, &set, picture_for(&api, key.kind).await.as_ref()));
     }
     if let Some(limit) = wait.filter(|_| !query.dry_run) {
         result.wait = Some(apply::until_acknowledged(&api, result.revision, &keys, limit).await);
     }
-    Ok(Json(result))
+    if !is_described && mode == ApplyMode::Commit {
+        return Ok(ChangeAnswer::about(result, "a workload that joined"));
+    }
+    Ok(ChangeAnswer::of(result))
 }
 
 /// Takes a workload out of the mesh, whether or not a document described it.

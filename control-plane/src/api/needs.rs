@@ -1,0 +1,240 @@
+//! What a call needs: which right, and whether it is recorded.
+//!
+//! Each route of the API is given its need where it is declared, so that none is without one. What a need cannot say, because it
+//! depends on what the call is about, the handler asks of [`CallerRights`]; a refusal by either is answered and recorded alike.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::MethodRouter;
+use axum::{Extension, RequestExt as _};
+use weft_api::Name;
+use weft_api::rest::{AuditOutcome, AuditRecord};
+use weft_policies::kinds::Kind;
+use weft_policies::kinds::role::effect::{MissingRight, Rights};
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
+
+use super::access::{ApiCaller, source};
+use super::author::client_of;
+use super::error::ApiError;
+use super::state::Api;
+use crate::identity::holders::TokenHolder;
+
+/// What a call needs beside a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it is about the caller, or tells what all may know.
+    Nothing,
+    /// The operator's token.
+    Operator,
+    /// A right in one namespace at least; the handler leaves out what is in others.
+    Somewhere(RoleVerb, ApiKind),
+    /// A right for the kind that the path names, in one namespace at least.
+    SomewhereOfKind(RoleVerb),
+    /// A right for the object that the path names.
+    Object(RoleVerb),
+    /// Whatever the documents are: the change is looked at as a whole, where it is made.
+    EachDocument,
+}
+
+/// Where a call is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nowhere: it reads.
+    No,
+    /// Among the records, when it was carried out.
+    Yes,
+    /// Where it made a revision, and not otherwise.
+    Revision,
+}
+
+/// The methods of a path, for those who have what they need.
+pub fn needs(api: &Api, need: Need, recorded: Recorded, methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    let check =
+        move |State(api): State<Api>, request: Request, next: Next| call(api, need, recorded, request, next);
+    methods.route_layer(from_fn_with_state(api.clone(), check))
+}
+
+/// What a record says beside method and path; an extension of answers.
+#[derive(Clone, Debug, Default)]
+pub struct AuditDetail {
+    /// What it was about.
+    pub about: String,
+    /// The revision that was made.
+    pub revision: Option<u64>,
+}
+
+/// Why a call was refused for want of a right; an extension of answers.
+#[derive(Clone, Debug)]
+pub struct Forbidden(pub String);
+
+async fn call(api: Api, need: Need, recorded: Recorded, mut request: Request, next: Next) -> Response {
+    let Some(mut record) = begin(&request) else {
+        return ApiError::unavailable("this call was not authenticated").into_response();
+    };
+    let allowed = check(need, &mut request).await;
+    let mut response = match allowed {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    if let Some(Forbidden(about)) = response.extensions_mut().remove() {
+        record.about = about;
+        refused(&api, record).await;
+        return response;
+    }
+    let detail = response.extensions_mut().remove::<AuditDetail>();
+    let is_done = response.status().is_success();
+    if is_done
+        && match recorded {
+            Recorded::No => false,
+            Recorded::Yes => true,
+            Recorded::Revision => detail.is_some(),
+        }
+    {
+        let AuditDetail { about, revision } = detail.unwrap_or_default();
+        write(&api, AuditRecord { about, revision, ..record }).await;
+    }
+    response
+}
+
+/// A record of this call as far as it is known at its beginning.
+fn begin(request: &Request) -> Option<AuditRecord> {
+    let caller = request.extensions().get::<ApiCaller>()?;
+    Some(AuditRecord {
+        who: caller.holder().to_string(),
+        client: client_of(caller, request.headers()),
+        from: source(request).map(|source| source.to_string()).unwrap_or_default(),
+        call: format!("{} {}", request.method(), request.uri().path()),
+        count: 1,
+        ..AuditRecord::default()
+    })
+}
+
+/// What somebody tries again and again is one record a minute, with its number.
+async fn refused(api: &Api, record: AuditRecord) {
+    let key = (record.who.clone(), record.about.clone());
+    if let Some(unsaid) = api.refusals.speaks(key) {
+        tracing::warn!(
+            who = record.who,
+            call = record.call,
+            missing = record.about,
+            unsaid,
+            "a call was refused: a right is missing"
+        );
+        write(api, AuditRecord { outcome: AuditOutcome::Refused, count: unsaid + 1, ..record }).await;
+    }
+}
+
+/// The call was carried out, whatever becomes of its record.
+async fn write(api: &Api, record: AuditRecord) {
+    let (who, call) = (record.who.clone(), record.call.clone());
+    if let Err(error) = api.audit.write(record).await {
+        api.metrics.limited(crate::metrics::Limit::AuditRecords);
+        tracing::error!(%error, who, call, "a call could not be recorded");
+    }
+}
+
+async fn check(need: Need, request: &mut Request) -> Result<(), ApiError> {
+    let CallerRights(rights) = request.extract_parts().await?;
+    match need {
+        Need::Nothing | Need::EachDocument => Ok(()),
+        Need::Operator if *rights == Rights::All => Ok(()),
+        Need::Operator => Err(forbidden("this takes the operator's token")),
+        Need::Somewhere(verb, kind) => somewhere(&rights, verb, kind),
+        Need::SomewhereOfKind(verb) => match kind_in_path(request).await {
+            Some(kind) => somewhere(&rights, verb, ApiKind::Document(kind)),
+            // Which kinds there are is no secret.
+            None => Ok(()),
+        },
+        Need::Object(verb) => {
+            let (kind, namespace) = (kind_in_path(request).await, param(request, "namespace").await);
+            match (kind, namespace.map(|text| Name::try_new(&text))) {
+                (Some(kind), Some(Ok(namespace))) => {
+                    Ok(rights.demand(verb, ApiKind::Document(kind), Some(&namespace))?)
+                }
+                // The handler says what is wrong with the path.
+                (None, _) | (_, None | Some(Err(_))) => Ok(()),
+            }
+        }
+    }
+}
+
+fn somewhere(rights: &Rights, verb: RoleVerb, kind: ApiKind) -> Result<(), ApiError> {
+    if rights.may_somewhere(verb, kind) {
+        return Ok(());
+    }
+    Err(forbidden(format!("no role of yours allows {verb} {kind}")))
+}
+
+async fn kind_in_path(request: &mut Request) -> Option<Kind> {
+    Kind::named(&param(request, "kinds").await?)
+}
+
+async fn param(request: &mut Request, name: &str) -> Option<String> {
+    let params = request.extract_parts::<RawPathParams>().await.ok()?;
+    params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+}
+
+/// A refusal for want of a right.
+pub fn forbidden(what: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, ApiError::FORBIDDEN, what)
+}
+
+impl From<MissingRight> for ApiError {
+    fn from(missing: MissingRight) -> Self {
+        forbidden(format!(
+            "no role of yours allows {missing}; an operator gives it by a Role and a RoleBinding (weft operator whoami shows what \
+             you may)"
+        ))
+    }
+}
+
+/// What a caller may do whose call goes on; nothing more once the token is not accepted. While the store is away, what is
+/// served last says it.
+pub async fn rights_now(api: &Api, holder: &TokenHolder) -> Option<CallerRights> {
+    if !api.holders.knows(holder).await.unwrap_or(true) {
+        return None;
+    }
+    let rights = match holder {
+        TokenHolder::Operator(_) => Rights::All,
+        TokenHolder::Principal(principal) => {
+            api.reconciler.published().borrow().set.rights_of(&principal.name)
+        }
+    };
+    Some(CallerRights(Arc::new(rights)))
+}
+
+/// What the caller may do.
+#[derive(Clone, Debug)]
+pub struct CallerRights(pub Arc<Rights>);
+
+impl CallerRights {
+    /// Allows it, or refuses the call.
+    pub fn demand(&self, verb: RoleVerb, kind: ApiKind, namespace: Option<&Name>) -> Result<(), ApiError> {
+        Ok(self.0.demand(verb, kind, namespace)?)
+    }
+
+    /// Whether something in a namespace may be looked at; what names none is an operator's to see.
+    pub fn may_read(&self, kind: ApiKind, namespace: &str) -> bool {
+        let namespace = Name::try_new(namespace).ok();
+        self.0.may(RoleVerb::Read, kind, namespace.as_ref())
+    }
+
+    /// The same of something that is told as `NAMESPACE/NAME`.
+    pub fn may_read_of(&self, kind: ApiKind, id: &str) -> bool {
+        self.may_read(kind, id.split_once('/').map_or("", |(namespace, _)| namespace))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CallerRights {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let found = Extension::<Self>::from_request_parts(parts, state).await;
+        found.map(|Extension(rights)| rights).map_err(|_| forbidden("this call was not authenticated"))
+    }
+}

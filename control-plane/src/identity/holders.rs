@@ -1,0 +1,65 @@
+//! Who may hold a token of the API: operators, who rule the mesh, and principals, who may do what their roles say.
+
+use std::fmt;
+
+use weft_store::ReadError;
+
+use super::operator::{OperatorId, Operators};
+use super::principals::{Principal, Principals};
+
+/// Whose token it was that somebody showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TokenHolder {
+    Operator(OperatorId),
+    Principal(Principal),
+}
+
+/// What people are told of operators, who have no names.
+const OPERATOR: &str = "operator";
+
+impl fmt::Display for TokenHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(_) => f.write_str(OPERATOR),
+            Self::Principal(principal) => principal.name.fmt(f),
+        }
+    }
+}
+
+/// All holders of tokens.
+#[derive(Debug)]
+pub struct TokenHolders {
+    operators: Operators,
+    /// Those with roles.
+    pub principals: Principals,
+}
+
+impl TokenHolders {
+    /// Of both kinds.
+    #[must_use]
+    pub fn new(operators: Operators, principals: Principals) -> Self {
+        Self { operators, principals }
+    }
+
+    /// Whose token this is, if it is one.
+    ///
+    /// # Errors
+    /// When the store has to be asked and cannot be.
+    pub async fn identify(&self, token: &str) -> Result<Option<TokenHolder>, ReadError> {
+        if let Some(operator) = self.operators.identify(token).await? {
+            return Ok(Some(TokenHolder::Operator(operator)));
+        }
+        Ok(self.principals.identify(token).await?.map(TokenHolder::Principal))
+    }
+
+    /// Whether a token that was good still is.
+    ///
+    /// # Errors
+    /// When the store has to be asked and cannot be.
+    pub async fn knows(&self, holder: &TokenHolder) -> Result<bool, ReadError> {
+        match holder {
+            TokenHolder::Operator(operator) => self.operators.knows(*operator).await,
+            TokenHolder::Principal(principal) => self.principals.knows(principal).await,
+        }
+    }
+}
