@@ -18,13 +18,15 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 107] = [
+pub const LOG_EVENTS: [LogEvent; 109] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
         "An access log goes to a cluster that the bootstrap does not have: its entries are dropped.",
     ),
     event("backup_taken", "A backup was asked for."),
+    event("call_not_recorded", "A call changed something, and the store did not take its audit record."),
+    event("call_refused", "A call of a principal was refused: a right is missing; once a minute of each."),
     event(
         "certificate_adopted",
         "After a restore, a certificate that was issued since the backup is written into the ledger.",

@@ -119,6 +119,7 @@ async fn refused(api: &Api, record: AuditRecord) {
     let key = (record.who.clone(), record.about.clone());
     if let Some(unsaid) = api.refusals.speaks(key) {
         tracing::warn!(
+            event = "call_refused",
             who = record.who,
             call = record.call,
             missing = record.about,
@@ -134,7 +135,7 @@ async fn write(api: &Api, record: AuditRecord) {
     let (who, call) = (record.who.clone(), record.call.clone());
     if let Err(error) = api.audit.write(record).await {
         api.metrics.limited(crate::metrics::Limit::AuditRecords);
-        tracing::error!(%error, who, call, "a call could not be recorded");
+        tracing::error!(event = "call_not_recorded", %error, who, call, "a call could not be recorded");
     }
 }
 

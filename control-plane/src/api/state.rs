@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_api::ControlPlanes;
+use weft_api::{ControlPlanes, LogThrottle};
 use weft_store::Store;
 
 use super::access::{Browsers, CallPace};
@@ -12,7 +12,6 @@ use crate::identity::audit::AuditLog;
 use crate::identity::holders::TokenHolders;
 use crate::identity::revocation::Revocations;
 use crate::identity::tokens::Tokens;
-use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;

@@ -6,13 +6,12 @@ use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::Metric
 use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamMetricsResponse};
 use tonic::{Request, Response, Status, Streaming};
 use weft_api::cause::clock_in_words;
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::{LogThrottle, ServiceId, WorkloadId};
 
 use super::peer;
 use super::stream_limit::StreamLimit;
 use crate::clock::Clock;
 use crate::edges::{EdgeTarget, Edges, Moment, read};
-use crate::log_throttle::LogThrottle;
 use crate::metrics::{Limit, Metrics};
 use crate::presence::clock_offsets::{ClockOffsets, made_at};
 use crate::reconciler::ReconcilerHandle;
