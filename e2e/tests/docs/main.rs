@@ -48,7 +48,7 @@ const ELSEWHERE: [(&str, &str); 3] = [
 ];
 
 /// Commands that change nothing. What they show may have to settle first.
-const ONLY_READ: [&str; 9] = [
+const ONLY_READ: [&str; 10] = [
     "weft get",
     "weft proxy list",
     "weft explain",
@@ -57,6 +57,7 @@ const ONLY_READ: [&str; 9] = [
     "weft-demo call",
     "curl",
     "until",
+    "sleep",
     "docker compose exec",
 ];
 /// How long that takes: a few windows of the rates.
