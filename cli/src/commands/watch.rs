@@ -67,7 +67,7 @@ async fn follow(
                         changes.documents.iter().for_each(|change| println!("{}", line(change)));
                     }
                     OutputFormat::Json | OutputFormat::Yaml => {
-                        output::print(format, &changes, &[], Vec::new)?
+                        output::print(format, &changes, &[], Vec::new)?;
                     }
                 }
             }

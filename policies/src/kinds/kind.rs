@@ -174,7 +174,7 @@ fn known() -> String {
 
 /// A word that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kind {0:?}: the kinds are {}", known())]
+#[error("unknown kind {0:?}: the kinds are {known}", known = known())]
 pub struct UnknownKind(pub String);
 
 #[cfg(test)]
