@@ -65,7 +65,7 @@ pub enum Command {
     /// Say what an apply would change: documents, proxies, whose requests are refused
     Diff(Diff),
     /// What was changed, by whom and why
-    History(History),
+    History(HistoryArgs),
     /// Make the policies what they were after an earlier revision, as a new change
     Rollback(Rollback),
     /// Say why requests failed or were refused
@@ -225,9 +225,9 @@ pub struct Diff {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft history
-  weft history route cart -n shop
+  weft history httproute cart -n shop
   weft history --revision 12")]
-pub struct History {
+pub struct HistoryArgs {
     /// Only changes of objects of this kind
     pub kind: Option<Kind>,
     /// Only changes of the object of this name: NAME, or NAMESPACE/NAME
@@ -272,9 +272,9 @@ pub struct Rollback {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft get services
-  weft get route cart -n shop
+  weft get httproute cart -n shop
   weft get svc shop/cart -o json
-  weft get routes -n shop -w
+  weft get httproutes -n shop -w
   weft get wl -l 'version in (v1,v2)'")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`

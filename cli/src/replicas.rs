@@ -205,7 +205,7 @@ impl ReplicaClients {
             match answer {
                 Ok(other) => add(wait, other.wait.unwrap_or_default()),
                 Err(error) if is_silence(&error) => {
-                    eprintln!("warning: {error}; its proxies are not counted");
+                    self.warn(format!("{error}; its proxies are not counted"));
                 }
                 Err(error) => return Err(error),
             }

@@ -7,11 +7,11 @@ use weft_api::client::HistoryPart;
 use weft_api::rest::{AppliedDocument, HistoryEntry, HistoryList, Outcome, RevisionInfo};
 
 use super::diff::documents;
-use crate::args::{History, OutputFormat};
+use crate::args::{HistoryArgs, OutputFormat};
 use crate::output;
 use crate::replicas::ReplicaClients;
 
-pub async fn run(replicas: &ReplicaClients, args: History) -> anyhow::Result<ExitCode> {
+pub async fn run(replicas: &ReplicaClients, args: HistoryArgs) -> anyhow::Result<ExitCode> {
     if let Some(revision) = args.revision {
         return one(replicas, revision, args.output).await;
     }
@@ -35,7 +35,7 @@ pub async fn run(replicas: &ReplicaClients, args: History) -> anyhow::Result<Exi
 }
 
 /// So many changes as are wanted. An answer may have fewer, and yet not be the last.
-async fn gather(replicas: &ReplicaClients, args: &History) -> anyhow::Result<HistoryList> {
+async fn gather(replicas: &ReplicaClients, args: &HistoryArgs) -> anyhow::Result<HistoryList> {
     let (namespace, name) = match args.name.as_deref().and_then(|name| name.split_once('/')) {
         Some((namespace, name)) => (Some(namespace.to_owned()), Some(name.to_owned())),
         None => (args.namespace.clone(), args.name.clone()),

@@ -30,7 +30,11 @@ pub fn run(args: &Validate) -> anyhow::Result<ExitCode> {
         for warning in warnings {
             eprintln!("warning: {warning}");
         }
-        if count == 0 { println!("{problem}") } else { eprintln!("weft: {problem}") }
+        if count == 0 {
+            println!("{problem}");
+        } else {
+            eprintln!("weft: {problem}");
+        }
     }
     Ok(if count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::kinds::Kind;
+use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_policies::{LabelQuery, Policy};
 use weft_xds::server::StreamTypeStatus;
@@ -116,7 +117,7 @@ impl IntoResponse for ChangeAnswer {
 
 /// Reads a label selector; `parameter` is what it was given as.
 pub fn read_selector(parameter: &str, text: &str) -> Result<LabelQuery, ApiError> {
-    text.parse().map_err(|error| ApiError::bad_request(format!("{parameter}: {error}")))
+    text.parse().map_err(|error: InvalidLabelQuery| ApiError::bad_request(format!("{parameter}: {error}")))
 }
 
 /// Revokes the workloads whose documents were deleted. A change that says it was written, and ends before this, is made

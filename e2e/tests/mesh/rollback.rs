@@ -50,7 +50,7 @@ async fn rolls_back(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.weft(&["rollback", "--to", &(without + 2).to_string(), "--wait"]).await?;
     gets_all(&loads, "v2").await.context("forth to the second route")?;
 
-    let history = mesh.weft(&["history", "route", "--limit", "2"]).await?;
+    let history = mesh.weft(&["history", "httproute", "--limit", "2"]).await?;
     ensure!(history.contains("rollback to") && history.contains("no route at all"), "{history}");
     loads.end_without_failure().await
 }
