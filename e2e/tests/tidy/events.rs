@@ -12,9 +12,11 @@ use crate::nothing_in;
 use crate::source;
 
 /// Where the lines are that people read.
-const LOGGING: [(&str, &[Program]); 3] = [
+const LOGGING: [(&str, &[Program]); 4] = [
     ("control-plane/", &[Program::ControlPlane]),
     ("dataplane/", &[Program::Proxy]),
+    // Of the discovery protocol both ends are there, and the client's has a log.
+    ("api/xds/", &[Program::Proxy]),
     ("api/", &[Program::ControlPlane, Program::Proxy]),
 ];
 const PAGE: &str = "docs/reference/events.md";
