@@ -79,6 +79,21 @@ impl Filter {
         }
     }
 
+    /// The cluster that it calls about a request.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::ExtAuthz(authz) => Some(authz.service.cluster()),
+            Self::Rbac(_)
+            | Self::DynamicForwardProxy
+            | Self::HeaderMutation(_)
+            | Self::Fault(_)
+            | Self::LocalRateLimit(_)
+            | Self::Cors(_)
+            | Self::Buffer(_) => None,
+        }
+    }
+
     /// Whether an override is of this filter's type. One of another type has no effect, as in Envoy: a route
     /// configuration does not know which filters the listeners that use it have, so that it cannot be refused.
     #[must_use]

@@ -27,7 +27,7 @@ use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::{Changes, Layer, View};
 
 use super::delta::LayerChanges;
-use super::scopes::ScopeState;
+use super::scopes::{ScopeState, ScopesByCluster};
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +51,8 @@ pub struct MeshState {
     hosts: HashMap<Name, Arc<Layer>>,
     /// What callers are told of, by scope.
     scopes: BTreeMap<Scope, ScopeState>,
+    /// Whom a change of a cluster or its endpoints concerns, of those that are not told of everything.
+    scopes_by_cluster: ScopesByCluster,
     /// The scope of each workload.
     scope_of: HashMap<WorkloadId, Scope>,
     /// Resources of one sidecar only: its listeners, its secrets.
@@ -104,6 +106,7 @@ impl MeshState {
             catalog: Arc::default(),
             hosts: HashMap::new(),
             scopes: BTreeMap::new(),
+            scopes_by_cluster: ScopesByCluster::default(),
             scope_of: HashMap::new(),
             own: HashMap::new(),
             made: HashMap::new(),
@@ -378,10 +381,10 @@ impl MeshState {
         match place {
             ResourcePlace::Shared => self.delta.shared.push(key),
             ResourcePlace::Catalog => {
-                for (scope, state) in &mut self.scopes {
-                    if let Some(declared) = &mut state.declared
-                        && declared.follow(&key, after)
-                    {
+                for scope in self.scopes_by_cluster.of(&key.name) {
+                    let state = self.scopes.get_mut(scope);
+                    if let Some(declared) = state.and_then(|state| state.declared.as_mut()) {
+                        declared.follow(&key, after);
                         self.delta.scopes.entry(scope.clone()).or_default().push(key.clone());
                     }
                 }

@@ -36,6 +36,40 @@ pub(super) struct DeclaredView {
     uses: HashMap<Arc<str>, usize>,
 }
 
+/// What a resource that leads elsewhere changed in a view.
+#[derive(Debug, Default)]
+pub(super) struct ReferenceChanges {
+    /// Clusters and endpoints that came and went with that.
+    pub keys: Vec<ResourceKey>,
+    /// Clusters that something leads to now, and nothing did before.
+    pub begun: Vec<Arc<str>>,
+    /// Clusters that nothing leads to any more.
+    pub ended: Vec<Arc<str>>,
+}
+
+/// The scopes with a declared view in which something leads to a cluster, by its name: a change of the cluster is looked
+/// at for them and for no other.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ScopesByCluster(HashMap<Arc<str>, BTreeSet<Scope>>);
+
+impl ScopesByCluster {
+    pub fn of(&self, cluster: &str) -> impl Iterator<Item = &Scope> {
+        self.0.get(cluster).into_iter().flatten()
+    }
+
+    pub fn insert(&mut self, cluster: Arc<str>, scope: &Scope) {
+        self.0.entry(cluster).or_default().insert(scope.clone());
+    }
+
+    pub fn remove(&mut self, cluster: &str, scope: &Scope) {
+        let Some(scopes) = self.0.get_mut(cluster) else { return };
+        scopes.remove(scope);
+        if scopes.is_empty() {
+            self.0.remove(cluster);
+        }
+    }
+}
+
 impl ScopeState {
     pub fn new(scope: &Scope) -> Self {
         let declared = match scope.sees {
@@ -47,19 +81,18 @@ impl ScopeState {
 }
 
 impl DeclaredView {
-    /// Puts what a resource leads to now in place of what it led to before. Gives the clusters and endpoints that came
-    /// and went with that.
+    /// Puts what a resource leads to now in place of what it led to before.
     pub fn follow_references(
         &mut self,
         before: Option<&Resource>,
         after: Option<&Resource>,
         catalog: &Layer,
-    ) -> Vec<ResourceKey> {
+    ) -> ReferenceChanges {
         let clusters = |resource: Option<&Resource>| -> Vec<Arc<str>> {
             let refs = resource.into_iter().flat_map(|resource| &resource.refs);
             refs.filter(|key| key.kind == ResourceKind::Cluster).map(|key| key.name.clone()).collect()
         };
-        let mut changed = Vec::new();
+        let mut changes = ReferenceChanges::default();
         for name in clusters(after) {
             let uses = self.uses.entry(name.clone()).or_default();
             *uses += 1;
@@ -67,9 +100,10 @@ impl DeclaredView {
                 for kind in [ResourceKind::Cluster, ResourceKind::Endpoint] {
                     if let Some(resource) = catalog.lookup(kind, &name) {
                         Arc::make_mut(&mut self.clusters).insert(resource.clone());
-                        changed.push(resource.key());
+                        changes.keys.push(resource.key());
                     }
                 }
+                changes.begun.push(name);
             }
         }
         for name in clusters(before) {
@@ -79,23 +113,25 @@ impl DeclaredView {
                 self.uses.remove(&name);
                 for kind in [ResourceKind::Cluster, ResourceKind::Endpoint] {
                     let gone = Arc::make_mut(&mut self.clusters).remove(kind, &name);
-                    changed.extend(gone.map(|resource| resource.key()));
+                    changes.keys.extend(gone.map(|resource| resource.key()));
                 }
+                changes.ended.push(name);
             }
         }
-        changed
+        changes
     }
 
-    /// Takes a cluster or endpoints as they are now in the catalog. Whether anything here leads there.
-    pub fn follow(&mut self, key: &ResourceKey, now: Option<&Arc<Resource>>) -> bool {
-        if !self.uses.contains_key(&key.name) {
-            return false;
-        }
+    /// Takes a cluster or endpoints, to which something here leads, as they are now in the catalog.
+    pub fn follow(&mut self, key: &ResourceKey, now: Option<&Arc<Resource>>) {
         let clusters = Arc::make_mut(&mut self.clusters);
         match now {
             Some(resource) => clusters.insert(resource.clone()),
             None => clusters.remove(key.kind, &key.name),
         };
-        true
+    }
+
+    /// The clusters that something here leads to, whether or not they exist.
+    pub fn used(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.uses.keys()
     }
 }

@@ -15,6 +15,8 @@ use crate::dns::Lookup;
 
 /// How long a DNS cluster warms until the first answer of the resolver.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// How long a listener warms until a cluster is in use whose server decides on its requests.
+const DECIDING_CLUSTER: Duration = Duration::from_secs(15);
 
 /// What a cluster or listener names and needs before it can be used, and what does not come with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ pub enum Dependency {
     Secret(ChildKey),
     /// The addresses of a DNS name.
     Addresses(Lookup),
+    /// A cluster that a filter calls, by name. It comes with all others (CDS).
+    Cluster(Arc<str>),
     /// All virtual hosts that are resources of their own (VHDS).
     VirtualHosts,
 }
@@ -74,7 +78,9 @@ impl HasDependencies for ListenerPlan {
             .routes
             .iter()
             .map(|reference| (Dependency::Route(key_of(reference)), reference.fetch_timeout));
-        routes.chain(self.secrets().map(secret))
+        let clusters =
+            self.clusters().map(|name| (Dependency::Cluster(Arc::clone(name)), Some(DECIDING_CLUSTER)));
+        routes.chain(clusters).chain(self.secrets().map(secret))
     }
 }
 

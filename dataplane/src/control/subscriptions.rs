@@ -41,6 +41,7 @@ impl Control {
             Dependency::Secret(key) if self.is_local_secret(&key) => {}
             Dependency::Secret(key) => self.follow(ResourceKind::Secret, key),
             Dependency::Addresses(question) => self.resolver.ask(question),
+            Dependency::Cluster(_) => {}
             Dependency::VirtualHosts => {
                 if let Some((client, _)) = &self.stream {
                     client.subscribe_all(ResourceKind::VirtualHost);
@@ -56,6 +57,7 @@ impl Control {
             Dependency::Route(key) => self.unfollow(ResourceKind::Route, key),
             Dependency::Secret(key) => self.unfollow(ResourceKind::Secret, key),
             Dependency::Addresses(question) => self.resolver.cease(question),
+            Dependency::Cluster(_) => {}
             Dependency::VirtualHosts => {
                 if let Some((client, _)) = &self.stream {
                     client.unsubscribe_all(ResourceKind::VirtualHost);

@@ -49,6 +49,14 @@ fn rds_listener(route: &str) -> Bytes {
     ))
 }
 
+/// A listener whose requests are decided on by a server of the cluster `authz`.
+fn authz_listener() -> Bytes {
+    let filters = "http_filters: [{name: authz, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, http_service: {server_uri: {uri: authz, cluster: authz, timeout: 1s}}}}, {name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]";
+    encoded::<Listener>(&format!(
+        "{{name: l, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: [{{filters: [{{name: h, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, route_config: {{name: r}}, {filters}}}}}]}}]}}"
+    ))
+}
+
 struct Bench {
     world: World,
     builder: RuntimeBuilder,
@@ -201,6 +209,34 @@ fn a_listener_waits_for_its_routes_until_its_fetch_timeout_ends() {
     assert!(bench.build().listeners.is_empty());
     assert_eq!(bench.world.next_deadline(), Some(bench.now.instant + Duration::from_secs(5)));
     bench.now.instant += Duration::from_secs(5);
+    bench.promote();
+    assert!(bench.build().listeners.contains_key("l"));
+    assert!(bench.world.is_warm());
+}
+
+/// Without it each request would be refused, or let on unchecked where `failure_mode_allow` says so.
+#[test]
+fn a_listener_waits_for_the_cluster_that_decides_on_its_requests() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Listener, vec![incoming("l", "1", authz_listener())]);
+    bench.take(ResourceKind::Cluster, vec![incoming("authz", "1", eds_cluster("authz", "1s"))]);
+    bench.take(ResourceKind::Cluster, vec![incoming("other", "1", eds_cluster("other", "1s"))]);
+    assert!(bench.build().listeners.is_empty(), "a cluster that warms itself decides nothing");
+    assert!(!bench.world.is_settled(ResourceKind::Listener, "l", "1"), "its ACK waits");
+    bench.take(ResourceKind::Endpoint, vec![incoming("authz", "1", endpoints("authz", 81))]);
+    let runtime = bench.build();
+    assert!(runtime.clusters.contains_key("authz") && runtime.listeners.contains_key("l"), "both at once");
+
+    bench.take(ResourceKind::Cluster, vec![incoming("authz", "2", eds_cluster("authz", "2s"))]);
+    assert!(Arc::ptr_eq(&runtime.listeners["l"], &bench.build().listeners["l"]), "it is not built of it");
+}
+
+#[test]
+fn a_listener_whose_deciding_cluster_never_comes_serves_in_the_end() {
+    let mut bench = Bench::new();
+    bench.take(ResourceKind::Listener, vec![incoming("l", "1", authz_listener())]);
+    assert_eq!(bench.world.next_deadline(), Some(bench.now.instant + Duration::from_secs(15)));
+    bench.now.instant += Duration::from_secs(15);
     bench.promote();
     assert!(bench.build().listeners.contains_key("l"));
     assert!(bench.world.is_warm());

@@ -51,6 +51,7 @@ impl World {
             Dependency::Route(key) => self.routes.is_known(key) && !self.virtual_hosts.keeps_waiting(key),
             Dependency::Secret(key) => self.usable.contains_key(key),
             Dependency::Addresses(question) => self.resolved.contains_key(question),
+            Dependency::Cluster(name) => self.clusters.active(name).is_some(),
             Dependency::VirtualHosts => self.virtual_hosts.is_answered(),
         }
     }
@@ -68,6 +69,7 @@ impl World {
             Dependency::Endpoints(_)
             | Dependency::Secret(_)
             | Dependency::Addresses(_)
+            | Dependency::Cluster(_)
             | Dependency::VirtualHosts => None,
         };
         own.unwrap_or_else(|| Some(since + fetch_timeout?))
@@ -94,10 +96,12 @@ impl World {
         for key in self.virtual_hosts.expired(now.instant) {
             self.route_came(key);
         }
-        let mut due = std::mem::take(&mut self.due);
-        due.extend(self.warming_deadlines.expired(now.instant));
-        let mut promoted = Promoted { examined: due.len(), refusals: Vec::new() };
-        for dependent in due {
+        let expired = self.warming_deadlines.expired(now.instant);
+        self.due.extend(expired);
+        let mut promoted = Promoted::default();
+        // A cluster that is in use now may be what a listener waited for, which is looked at behind it.
+        while let Some(dependent) = self.due.pop_first() {
+            promoted.examined += 1;
             let Some(until) = self.warms_until(&dependent) else { continue };
             if until.is_none_or(|until| now.instant < until) {
                 self.warming_deadlines.set(dependent, until);
@@ -185,7 +189,7 @@ impl World {
                 self.stale.routes.insert(key.clone());
             }
             // The next who names it finds it there.
-            Dependency::Secret(_) => {}
+            Dependency::Secret(_) | Dependency::Cluster(_) => {}
             Dependency::Addresses(question) => drop(self.resolved.remove(question)),
             Dependency::VirtualHosts => self.virtual_hosts.forget(),
         }

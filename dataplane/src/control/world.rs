@@ -160,6 +160,9 @@ impl World {
                 (self.listeners.dependencies(name), self.listeners.warming(name).is_some())
             }
         };
+        if let Dependent::Cluster(name) = &dependent {
+            self.wake(&Dependency::Cluster(Arc::clone(name)));
+        }
         self.dependencies.link(&dependent, dependencies);
         self.warming_deadlines.remove(&dependent);
         self.stale.dependents.insert(dependent.clone());
@@ -167,6 +170,15 @@ impl World {
             self.due.insert(dependent);
         } else {
             self.due.remove(&dependent);
+        }
+    }
+
+    /// Something that listeners name, and are not built of, came, changed or went.
+    fn wake(&mut self, dependency: &Dependency) {
+        for dependent in self.dependencies.dependents(dependency) {
+            if self.warming_deadlines.remove(dependent) {
+                self.due.insert(dependent.clone());
+            }
         }
     }
 

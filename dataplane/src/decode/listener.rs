@@ -171,6 +171,15 @@ impl ListenerPlan {
         self.chains.iter().chain(&self.default_chain)
     }
 
+    /// The clusters that its filters call. Those that routes lead to are not its own.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let managers = self.all_chains().filter_map(|chain| match &chain.terminal {
+            Terminal::Http(manager) => Some(manager),
+            Terminal::Tcp(_) => None,
+        });
+        managers.flat_map(|manager| manager.filters.before_router()).filter_map(|one| one.filter.cluster())
+    }
+
     /// The secrets that it names.
     pub fn secrets(&self) -> impl Iterator<Item = &ResourceReference> {
         self.all_chains()

@@ -109,7 +109,7 @@ pub(super) enum AuthzService {
 
 impl AuthzService {
     /// The cluster that the server is in.
-    pub(super) fn cluster(&self) -> &str {
+    pub(super) fn cluster(&self) -> &Arc<str> {
         match self {
             Self::Http(service) => &service.cluster,
             Self::Grpc(service) => &service.cluster,

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use weft_e2e::harness::{CONVERGES, Sidecar, Standalone, until};
 
 /// Method, path, and the other fields of a request.
-type Request = (&'static str, &'static str, &'static str);
+pub type Request = (&'static str, &'static str, &'static str);
 
 const REQUESTS: &[Request] = &[
     ("GET", "/", ""),
@@ -162,8 +162,8 @@ struct Ground {
 
 /// Status, fields and content of an answer, less what is of the time and of the proxy's name.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    status: String,
+pub struct Seen {
+    pub status: String,
     fields: Vec<String>,
     content: Vec<String>,
 }
@@ -171,6 +171,25 @@ struct Seen {
 /// Fields that say when, how long, and who.
 const OF_THE_MOMENT: [&str; 5] =
     ["date:", "server:", "x-envoy-upstream-service-time:", "x-request-id:", "connection:"];
+
+impl Seen {
+    pub fn of(answer: &str) -> anyhow::Result<Self> {
+        let (head, content) = answer.split_once("\r\n\r\n").context("no head")?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        let lasting = |line: &&str| !OF_THE_MOMENT.iter().any(|field| line.starts_with(field));
+        let sorted = |lines: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+            let mut lines: Vec<String> = lines.filter(lasting).map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        Ok(Self {
+            status: status.get(9..12).unwrap_or_default().to_owned(),
+            fields: sorted(&mut lines),
+            content: sorted(&mut content.lines()),
+        })
+    }
+}
 
 impl Ground {
     async fn start(sidecar: Sidecar) -> anyhow::Result<Self> {
@@ -196,22 +215,7 @@ impl Ground {
         let mut answer = Vec::new();
         let read = tokio::time::timeout(CONVERGES, stream.read_to_end(&mut answer));
         read.await.with_context(|| format!("no end of the answer to {method} {path}"))??;
-        let answer = String::from_utf8(answer)?;
-        let (head, content) = answer.split_once("\r\n\r\n").context("no head")?;
-        let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap_or_default();
-        let lasting = |line: &&str| !OF_THE_MOMENT.iter().any(|field| line.starts_with(field));
-        let sorted = |lines: &mut dyn Iterator<Item = &str>| -> Vec<String> {
-            let mut lines: Vec<String> = lines.filter(lasting).map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
-        let seen = Seen {
-            status: status.get(9..12).unwrap_or_default().to_owned(),
-            fields: sorted(&mut lines),
-            content: sorted(&mut content.lines()),
-        };
-        Ok(less_what_differs_on_purpose(self.sidecar, seen))
+        Ok(less_what_differs_on_purpose(self.sidecar, Seen::of(&String::from_utf8(answer)?)?))
     }
 
     /// Counters of the filters.
@@ -240,7 +244,7 @@ impl Ground {
 }
 
 /// Answers each request with its head, a field a line, and its content behind; and closes.
-async fn serve(listener: TcpListener) {
+pub async fn serve(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             let Some((head, content)) = read(&mut stream).await else { return };

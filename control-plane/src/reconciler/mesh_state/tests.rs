@@ -9,6 +9,7 @@ use weft_policies::kinds::workload::ProxyType;
 use weft_policies::parse;
 use weft_policies::value::{PeerAddress, PortRef};
 
+use super::super::scopes::DeclaredView;
 use super::*;
 
 const FORMS: [RouteForm; 2] = [RouteForm::Table, RouteForm::VirtualHosts];
@@ -159,6 +160,12 @@ fn an_endpoint_change_compiles_one_assignment_and_concerns_those_who_see_it() {
     let key = ResourceKey::new(ResourceKind::Endpoint, "shop/a/http");
     let changes = bench.mesh.changes(&delta, &id("b"), RouteForm::VirtualHosts);
     assert_eq!(changes, Changes::Keys(vec![key]));
+    let looked_at = bench.mesh.scopes_by_cluster.of("shop/a/http").count();
+    assert_eq!(
+        (looked_at, bench.mesh.scopes.len()),
+        (1, 3),
+        "b and c are of one scope; the others are left alone"
+    );
 }
 
 #[test]
@@ -320,6 +327,13 @@ proptest! {
                         }
                     }
                     known.retain(|(workload, _), _| bench.mesh.workloads().contains_key(workload));
+                    let mut used = ScopesByCluster::default();
+                    for (scope, state) in &bench.mesh.scopes {
+                        for cluster in state.declared.iter().flat_map(DeclaredView::used) {
+                            used.insert(Arc::clone(cluster), scope);
+                        }
+                    }
+                    prop_assert_eq!(&bench.mesh.scopes_by_cluster, &used);
                 }
             }
         }

@@ -7,7 +7,7 @@ use weft_policies::compile::{Compiled, Scope, Unit, Viewers, Visibility, route_t
 use weft_policies::kinds::mesh::DefaultView;
 use weft_xds::Layer;
 
-use super::super::scopes::{RouteTable, ScopeState};
+use super::super::scopes::{DeclaredView, RouteTable, ScopeState};
 use super::{MeshState, ResourcePlace, SidecarLayers};
 
 impl MeshState {
@@ -55,9 +55,15 @@ impl MeshState {
         let state = self.scopes.get_mut(scope);
         let Some(declared) = state.and_then(|state| state.declared.as_mut()) else { return };
         let (before, after) = (before.map(AsRef::as_ref), after.map(AsRef::as_ref));
-        let changed = declared.follow_references(before, after, &self.catalog);
-        if !changed.is_empty() {
-            self.delta.scopes.entry(scope.clone()).or_default().extend(changed);
+        let changes = declared.follow_references(before, after, &self.catalog);
+        if !changes.keys.is_empty() {
+            self.delta.scopes.entry(scope.clone()).or_default().extend(changes.keys);
+        }
+        for cluster in changes.ended {
+            self.scopes_by_cluster.remove(&cluster, scope);
+        }
+        for cluster in changes.begun {
+            self.scopes_by_cluster.insert(cluster, scope);
         }
     }
 
@@ -94,6 +100,9 @@ impl MeshState {
         let Some(state) = self.scopes.get_mut(scope) else { return };
         state.users.remove(id);
         if state.users.is_empty() {
+            for cluster in state.declared.iter().flat_map(DeclaredView::used) {
+                self.scopes_by_cluster.remove(cluster, scope);
+            }
             self.scopes.remove(scope);
             self.delta.scopes.remove(scope);
             let place = ResourcePlace::Scope(scope.clone());
