@@ -12,6 +12,7 @@
 
 mod address;
 mod calls;
+mod collector;
 mod control_plane;
 mod descent;
 mod door;
@@ -35,6 +36,7 @@ mod workload;
 
 pub use address::{Subnet, free_port};
 pub use calls::{Answer, Calls, GrpcFinding};
+pub use collector::{Collector, ReceivedLog, ReceivedSpan};
 pub use control_plane::ControlPlane;
 pub use descent::{child, children, marked_by};
 pub use door::{Door, Visit};
@@ -48,7 +50,8 @@ pub use owned::OwnerEnvoy;
 pub use page::{DocPage, Walkthrough};
 pub use process::{Process, tails as process_tails};
 pub use program::{
-    Age, envoy as envoy_program, envoys as envoy_programs, etcd as etcd_program, ours, system,
+    Age, collector as collector_program, envoy as envoy_program, envoys as envoy_programs,
+    etcd as etcd_program, ours, system,
 };
 pub use responder::Responder;
 pub use standalone::Standalone;
