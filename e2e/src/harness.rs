@@ -36,7 +36,7 @@ mod workload;
 
 pub use address::{Subnet, free_port};
 pub use calls::{Answer, Calls, GrpcFinding};
-pub use collector::{Collector, ReceivedLog, ReceivedSpan};
+pub use collector::{OtelCollector, ReceivedLog, ReceivedSpan};
 pub use control_plane::ControlPlane;
 pub use descent::{child, children, marked_by};
 pub use door::{Door, Visit};

@@ -33,7 +33,7 @@ const END: Duration = Duration::from_secs(15);
 
 /// A collector that runs.
 #[derive(Debug)]
-pub struct Collector {
+pub struct OtelCollector {
     process: Option<Process>,
     dir: PathBuf,
     otlp: SocketAddr,
@@ -84,7 +84,7 @@ impl ReceivedLog {
     }
 }
 
-impl Collector {
+impl OtelCollector {
     /// Starts it beside a mesh.
     ///
     /// # Errors

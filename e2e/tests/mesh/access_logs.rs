@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use weft_e2e::harness::{CONVERGES, Collector, Mesh, Options, Sidecar, StoreKind, Workload, until};
+use weft_e2e::harness::{CONVERGES, Mesh, Options, OtelCollector, Sidecar, StoreKind, Workload, until};
 
 use crate::shop::{Callers, catalog, start_catalog};
 
@@ -17,7 +17,7 @@ async fn requests_are_written_down(mesh: &mut Mesh) -> anyhow::Result<()> {
     for beside in Sidecar::ALL {
         servers.push((beside, start_catalog(mesh, beside, "v1").await?));
     }
-    let collector = Collector::start(mesh).await?;
+    let collector = OtelCollector::start(mesh).await?;
     let ids: Vec<&str> =
         callers.ids().into_iter().chain(servers.iter().map(|(_, server)| server.id())).collect();
     mesh.in_sync(&ids).await?;
@@ -97,7 +97,7 @@ async fn a_collector_is_told(
     caller: &Workload,
     beside: Sidecar,
     server: &Workload,
-    collector: &Collector,
+    collector: &OtelCollector,
 ) -> anyhow::Result<()> {
     let id = ask(caller, beside, 404).await?;
     let entry = until("the collector is told", CONVERGES, async || {

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use weft_e2e::harness::{
-    Answer, CONVERGES, Calls, Collector, Mesh, Options, ReceivedSpan, Sidecar, StoreKind, Workload, until,
+    Answer, CONVERGES, Calls, Mesh, Options, OtelCollector, ReceivedSpan, Sidecar, StoreKind, Workload, until,
 };
 
 /// Who calls whom, and what stands beside them. `edge` calls as `front` does, so that each proxy calls each.
@@ -31,7 +31,7 @@ async fn one_request_is_one_trace_on_the_embedded_store() {
 
 struct Shop {
     workloads: BTreeMap<&'static str, Workload>,
-    collector: Collector,
+    collector: OtelCollector,
 }
 
 async fn one_request_is_one_trace(mesh: &mut Mesh) -> anyhow::Result<()> {
@@ -46,7 +46,7 @@ async fn one_request_is_one_trace(mesh: &mut Mesh) -> anyhow::Result<()> {
         };
         workloads.insert(name, builder.start().await?);
     }
-    let collector = Collector::start(mesh).await?;
+    let collector = OtelCollector::start(mesh).await?;
     let ids: Vec<&str> = workloads.values().map(Workload::id).collect();
     mesh.in_sync(&ids).await?;
     let mut shop = Shop { workloads, collector };
@@ -58,6 +58,7 @@ async fn one_request_is_one_trace(mesh: &mut Mesh) -> anyhow::Result<()> {
         shop.callers_decide(caller).await.with_context(|| format!("{caller}: who has decided"))?;
     }
     shop.sampling_changes(mesh).await.context("sampling is changed")?;
+    shop.services_differ(mesh).await.context("a policy of one service")?;
     shop.nobody_waits_for_a_collector(mesh).await.context("the collector is away")?;
     Ok(())
 }
@@ -236,7 +237,35 @@ impl Shop {
         Ok(())
     }
 
+    async fn services_differ(&self, mesh: &Mesh) -> anyhow::Result<()> {
+        self.sample(mesh, 0.0).await?;
+        mesh.apply(
+            "{apiVersion: weft.dev/v1, kind: TelemetryPolicy, metadata: {name: cart, namespace: shop}, \
+             spec: {targetRefs: [{kind: Service, name: cart}], tracing: {sampling: 100, \
+             tags: [{name: team, value: checkout}, {name: tenant, header: x-tenant}]}}}",
+        )
+        .await?;
+        for caller in CALLERS {
+            let calls = self.calls(caller);
+            let untraced = calls.get("http://prices/").await?;
+            let request = Request::get("http://cart/echo").header("x-tenant", "acme").body(Full::default())?;
+            let answer = calls.send(request).await?;
+            for span in self.trace_of(header(&answer, "x-request-id")?, 2).await? {
+                let said = [span.attribute("team"), span.attribute("tenant")];
+                ensure!(said == [Some("checkout"), Some("acme")], "{caller}: {span:#?}");
+            }
+            let id = header(&untraced, "x-request-id")?;
+            let spans = self.collector.spans();
+            ensure!(
+                spans.iter().all(|span| span.attribute("guid:x-request-id") != Some(id)),
+                "{caller}: {id}"
+            );
+        }
+        Ok(())
+    }
+
     async fn nobody_waits_for_a_collector(&mut self, mesh: &mut Mesh) -> anyhow::Result<()> {
+        self.sample(mesh, 100.0).await?;
         self.collector.end().await?;
         let front = &self.workloads["front"];
         let dropped = "tracing.opentelemetry.spans_dropped";
@@ -252,7 +281,7 @@ impl Shop {
         self.collector.start_again().await?;
         self.traces_arrive().await.context("it is back")?;
         // Another one, while all of it runs.
-        self.collector = Collector::start(mesh).await?;
+        self.collector = OtelCollector::start(mesh).await?;
         self.sample(mesh, 100.0).await?;
         self.traces_arrive().await.context("another one")
     }

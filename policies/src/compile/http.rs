@@ -60,7 +60,7 @@ pub(super) fn inbound(
     logs: Vec<AccessLog>,
     model: &Model<'_>,
 ) -> Filter {
-    let access_log = logs.into_iter().chain([access_log::of_requests(Side::Inbound)]).collect();
+    let access_log = logs.into_iter().chain([access_log::of_requests(LogDirection::Inbound)]).collect();
     let mut http_filters = authorization;
     http_filters.push(router());
     let manager = HttpConnectionManager {

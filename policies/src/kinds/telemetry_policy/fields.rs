@@ -3,7 +3,7 @@
 use super::{RequestLog, SpanTag, TelemetryPolicy};
 use crate::kinds::kind::Level;
 use crate::kinds::merge::{Effective, Merged, merged_fields};
-use crate::kinds::mesh::Share;
+use crate::kinds::mesh::TraceShare;
 use crate::object::PolicyKey;
 
 merged_fields! {
