@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType;
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, AccessRequestLogFilter};
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, AccessLogFilter};
 use envoy_types::pb::envoy::config::core::v3::{ApiVersion, SubstitutionFormatString};
 use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::CommonGrpcAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
@@ -107,14 +107,14 @@ fn one(log: &policy::RequestLog, workload: &WorkloadState, service: &ServiceId, 
     }
 }
 
-fn stdout(filter: Option<AccessRequestLogFilter>, format: &[u8]) -> AccessLog {
+fn stdout(filter: Option<AccessLogFilter>, format: &[u8]) -> AccessLog {
     let mut body = Vec::new();
     wire::append_message(&mut body, LOG_FORMAT, format);
     log_to("envoy.access_loggers.stdout", filter, wire::packed::<StdoutAccessLog>(body))
 }
 
 fn otlp(
-    filter: Option<AccessRequestLogFilter>,
+    filter: Option<AccessLogFilter>,
     log: &policy::RequestLog,
     endpoint: &CollectorUrl,
     workload: &WorkloadState,
@@ -146,7 +146,7 @@ fn otlp(
     log_to("envoy.access_loggers.open_telemetry", filter, wire::any(&config))
 }
 
-fn log_to(name: &str, filter: Option<AccessRequestLogFilter>, config: Any) -> AccessLog {
+fn log_to(name: &str, filter: Option<AccessLogFilter>, config: Any) -> AccessLog {
     let config_type = Some(ConfigType::TypedConfig(config));
     AccessLog { name: name.to_owned(), filter, config_type }
 }
