@@ -38,6 +38,7 @@ mod listener;
 mod local_reply;
 mod log_filter;
 pub(crate) mod matcher;
+mod otlp_log;
 mod protocol;
 pub(crate) mod rbac;
 mod resource;

@@ -14,10 +14,10 @@
 //!   listen, serve, tcp                        connections, from accept to their end
 //!   connection_manager, prepare               a request: its head, route, filters (crate::filter), router
 //!   router, response_head, local_reply, request_context
-//!   active_stream, response_body, stream_end, stream_info, record, forwarded, tcp_log
+//!   active_stream, response_body, stream_end, stream_info, span, record, forwarded, tcp_log
 //!                                             what one request or connection holds, counts and logs
 //!   http_connection                           what all requests of one connection share
-//!   unary, async_client                       calls of the proxy's own to a cluster, for filters
+//!   otlp_exporter, unary, async_client        calls of the proxy's own to a cluster, for filters and for telemetry
 //!   clusters, cluster, pool, dynamic, ejection, reach, round_trip    endpoints and connections to them
 //!   local, trust, handshake                   what every task may use: counters, deadlines, logs, draining, connections
 //!   all else                                  the ground: knows none of the floors
@@ -58,6 +58,8 @@ mod listen;
 pub(crate) mod local;
 mod local_reply;
 mod observed_stream;
+mod otlp_buffers;
+mod otlp_exporter;
 mod pool;
 mod prepare;
 mod reach;
@@ -70,6 +72,7 @@ mod response_head;
 mod round_trip;
 mod router;
 mod serve;
+mod span;
 mod stream;
 mod stream_end;
 pub(crate) mod stream_info;

@@ -20,7 +20,6 @@ pub mod decode;
 mod dynamic_forward_proxy;
 pub mod ext_authz;
 pub mod fault;
-mod fraction;
 pub mod header_mutation;
 pub mod local_rate_limit;
 pub mod rbac;

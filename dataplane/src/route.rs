@@ -39,6 +39,7 @@ use crate::filter::Override;
 use crate::matcher::RequestHead;
 use crate::rejection::Notes;
 use crate::stats::StatsRegistry;
+use crate::tracer::RouteTracing;
 
 /// `RouteConfiguration`, meant.
 #[derive(Debug, Default)]
@@ -102,6 +103,7 @@ pub struct Route {
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
     pub(crate) counts: Option<Box<RouteCounts>>,
+    pub(crate) tracing: Option<Box<RouteTracing>>,
     pub(crate) common: LevelConfig,
 }
 

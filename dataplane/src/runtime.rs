@@ -47,7 +47,7 @@ pub use listener::{
 };
 pub(crate) use local_reply::Mapper;
 pub use local_reply::{LocalReplies, MappedReply};
-pub use log::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
+pub use log::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget, OtlpLog};
 pub use revocation::RevocationLists;
 pub use revocation_list_set::RevocationListSet;
 pub use san::SanMatch;

@@ -22,7 +22,8 @@ mod text;
 
 pub use groups::{
     AccessLogStats, BreakerStats, ClusterStats, DnsCacheStats, ExtAuthzClusterStats, HttpStats,
-    ListenerStats, OutlierStats, RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,
+    ListenerStats, OtlpStats, OutlierStats, RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,
+    TracingStats,
 };
 pub use histogram::Histogram;
 pub use prometheus::{families, render_prometheus};

@@ -12,6 +12,7 @@
 
 mod address;
 mod calls;
+mod collector;
 mod control_plane;
 mod descent;
 mod door;
@@ -36,6 +37,7 @@ mod workload;
 
 pub use address::{Subnet, free_port};
 pub use calls::{Answer, Calls, GrpcFinding};
+pub use collector::{OtelCollector, ReceivedLog, ReceivedSpan};
 pub use control_plane::ControlPlane;
 pub use descent::{child, children, marked_by};
 pub use door::{Door, Visit};
@@ -50,7 +52,8 @@ pub use owned::OwnerEnvoy;
 pub use page::{DocPage, Walkthrough};
 pub use process::{Process, tails as process_tails};
 pub use program::{
-    Age, envoy as envoy_program, envoys as envoy_programs, etcd as etcd_program, ours, system,
+    Age, collector as collector_program, envoy as envoy_program, envoys as envoy_programs,
+    etcd as etcd_program, ours, system,
 };
 pub use responder::Responder;
 pub use standalone::Standalone;

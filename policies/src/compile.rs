@@ -18,6 +18,7 @@
 
 mod access_log;
 mod cluster;
+mod collector;
 mod compiled;
 mod endpoints;
 mod health;
@@ -29,9 +30,11 @@ mod model;
 mod outbound;
 mod overrides;
 mod rbac;
+mod request_log;
 mod route;
 mod scope;
 mod tls;
+mod tracing;
 mod traffic;
 mod units;
 mod unknown_hosts;

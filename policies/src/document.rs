@@ -150,13 +150,12 @@ fn name_of(fields: &Map<String, Value>) -> String {
 }
 
 /// Kinds that are documented and come later.
-const PLANNED: [&str; 7] = [
+const PLANNED: [&str; 6] = [
     "ExternalService",
     "Gateway",
     "RateLimitPolicy",
     "FaultPolicy",
     "AuthenticationPolicy",
-    "TelemetryPolicy",
     "ProxyPatch",
 ];
 

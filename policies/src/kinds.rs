@@ -30,6 +30,7 @@ pub mod spec;
 pub(crate) mod table;
 pub mod target;
 pub mod tcp_route;
+pub mod telemetry_policy;
 pub mod traffic_policy;
 pub mod workload;
 
@@ -43,5 +44,6 @@ pub use role_binding::RoleBinding;
 pub use service::Service;
 pub use spec::Spec;
 pub use tcp_route::TcpRoute;
+pub use telemetry_policy::TelemetryPolicy;
 pub use traffic_policy::TrafficPolicy;
 pub use workload::Workload;

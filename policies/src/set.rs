@@ -21,19 +21,20 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use weft_api::{Name, ServiceId, WorkloadId};
+use weft_api::{ServiceId, WorkloadId};
 
 use crate::kinds::kind::{Kind, Level};
 use crate::kinds::merge::Merged;
-use crate::kinds::mesh::{Defaults, MESH_NAME, Mesh};
+use crate::kinds::mesh::{self, Defaults, Mesh};
 use crate::kinds::service::Service;
 use crate::kinds::spec::{Objects, Relation, Spec, Target};
 use crate::kinds::workload::Workload;
-use crate::metadata::{Metadata, default_namespace};
+use crate::metadata::Metadata;
 use crate::object::{AnyObject, Object};
 use crate::policy::Policy;
 
 pub use crate::kinds::merge::Effective;
+pub use crate::kinds::telemetry_policy::fields::EffectiveTelemetry;
 pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;
 pub use crate::object::PolicyKey;
 pub use apply::{Applied, AppliedObject, ApplyAction};
@@ -125,6 +126,12 @@ impl PolicySet {
         self.of_kind(Kind::Service).filter_map(Policy::of)
     }
 
+    /// The Mesh object, if a document describes it.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&Arc<Object<Mesh>>> {
+        self.find(&mesh::key().id())
+    }
+
     /// All objects of kind `S`, in order of their keys.
     pub fn objects_of<S: Spec>(&self) -> impl Iterator<Item = &Arc<Object<S>>> {
         self.of_kind(S::KIND).filter_map(Policy::of)
@@ -139,8 +146,7 @@ impl PolicySet {
     /// What holds where no policy says otherwise, and whether a Mesh object says so.
     #[must_use]
     pub fn defaults(&self) -> (Defaults, Option<PolicyKey>) {
-        let name = Name::try_new(MESH_NAME).expect("a valid label");
-        match self.find::<Mesh>(&ServiceId::new(default_namespace(), name)) {
+        match self.mesh() {
             Some(mesh) => (mesh.spec.defaults, Some(mesh.key())),
             None => (Defaults::default(), None),
         }

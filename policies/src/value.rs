@@ -1,5 +1,6 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
+mod collector;
 mod network;
 mod span;
 
@@ -11,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
+pub use collector::{CollectorHost, CollectorUrl};
 pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
 
@@ -261,6 +263,7 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "header-name" => read::<HeaderName>(text),
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
+        "collector" => read::<CollectorUrl>(text),
         "status-range" => read::<StatusRange>(text),
         "spiffe-id" => read::<weft_api::SpiffeId>(text),
         "ip" => read::<std::net::IpAddr>(text)

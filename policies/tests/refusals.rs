@@ -215,11 +215,42 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: other}\nspec:\n  defaults: {view: OnDemand, outbound: Allow}\n  tracing: {}\n",
+        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: other}\nspec:\n  defaults: {view: OnDemand, outbound: Allow}\n",
         expected: &[
             ("invalid_value", "spec", 5, 3, "there is one Mesh"),
             ("not_supported", "spec.defaults.view", 5, 14, "view: OnDemand is not supported yet"),
-            ("not_supported", "spec.tracing", 6, 3, "tracing is not supported yet"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec:\n  tracing: {}\n",
+        expected: &[("required", "spec.tracing.endpoint", 5, 3, "endpoint is missing")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec:\n  tracing:\n    endpoint: https://otel.example:4317\n    sampling: 101\n",
+        expected: &[
+            ("invalid_value", "spec.tracing.endpoint", 6, 15, "write http://HOST:PORT"),
+            ("invalid_value", "spec.tracing.sampling", 7, 15, "from 0 to 100"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec:\n  tracing: {endpoint: 127.0.0.1, sampling: 0.001}\n",
+        expected: &[("invalid_value", "spec.tracing.endpoint", 5, 23, "such as http://127.0.0.1:4317")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec:\n  tracing: {endpoint: \"http://127.0.0.1\", sampling: 0.001}\n",
+        expected: &[("invalid_value", "spec.tracing.sampling", 5, 53, "write 0.01, or 0 for none")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: TelemetryPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  accessLogs:\n  - {sink: File, path: /etc/cron.d/x}\n  - {sink: Otlp}\n  - {sink: Stdout, endpoint: \"http://a:1\", fields: {a: \"%NOTHING%\"}}\n  tracing: {tags: [{name: a}]}\n  metrics: {labels: [a]}\n",
+        expected: &[
+            ("invalid_value", "spec.targetRefs[0].kind", 5, 23, "target the Service"),
+            ("not_supported", "spec.accessLogs[0].sink", 7, 6, "use Stdout"),
+            ("required", "spec.accessLogs[1].endpoint", 8, 5, "write endpoint"),
+            ("inconsistent", "spec.accessLogs[2].endpoint", 9, 30, "sink: Otlp only"),
+            ("inconsistent", "spec.accessLogs[2].fields", 9, 52, "format: Json only"),
+            ("invalid_value", "spec.accessLogs[2].fields.a", 9, 56, "both proxies know"),
+            ("required", "spec.tracing.tags[0]", 10, 20, "write value: TEXT, or header: NAME"),
+            ("not_supported", "spec.metrics", 11, 3, "metrics is not supported yet"),
         ],
     },
     Case {

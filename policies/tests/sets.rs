@@ -209,6 +209,37 @@ fn one_field_set_twice_at_one_level_is_a_conflict_that_names_both() {
 }
 
 #[test]
+fn access_logs_of_one_target_are_written_by_one_policy_and_taken_whole() {
+    let policy = |name: &str, target: &str, spec: &str| {
+        object("TelemetryPolicy", name, &format!("targetRefs: [{{{target}}}]\n{spec}"))
+    };
+    let everywhere = policy(
+        "everywhere",
+        "kind: Namespace, name: shop",
+        "accessLogs: [{sink: Stdout, filter: All}]\ntracing: {sampling: 50}",
+    );
+    let web = policy("web", "kind: Service, name: web", "accessLogs: []");
+    let applied = shop(&format!("{everywhere}{web}"));
+    let telemetry = applied.set.telemetry_for(&id("shop/web"), &name("http"));
+    assert_eq!(level(&telemetry.access_logs), Some(("web".to_owned(), Level::Service)));
+    assert_eq!(telemetry.access_logs.unwrap().value, []);
+    assert_eq!(level(&telemetry.sampling), Some(("everywhere".to_owned(), Level::Namespace)));
+    let warned: Vec<_> = applied.warnings.iter().map(|one| (one.code.as_str(), one.path.as_str())).collect();
+    assert_eq!(warned, [("missing_reference", "spec.tracing")], "{}", list(&applied.warnings));
+
+    let more = policy("more", "kind: Service, name: web", "accessLogs: [{sink: Stdout}]");
+    let found = refused(&format!("{web}{more}"));
+    assert!(
+        found.iter().all(|one| one.code == "conflict" && one.path == "spec.accessLogs"),
+        "{}",
+        list(&found)
+    );
+    let tcp = policy("tcp", "kind: Service, name: catalog, sectionName: db", "accessLogs: []");
+    let found = refused(&tcp);
+    assert_eq!(found[0].code, "protocol_mismatch", "{}", list(&found));
+}
+
+#[test]
 fn routes_of_two_kinds_on_one_port_are_a_conflict_that_names_both() {
     let chat = object(
         "Service",

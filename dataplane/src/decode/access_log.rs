@@ -20,7 +20,7 @@ use envoy_types::pb::google::protobuf::{Any, Struct};
 
 use http::HeaderName;
 
-use super::{DecodeContext, fields, format, log_filter};
+use super::{DecodeContext, fields, format, log_filter, otlp_log};
 use crate::format::Format;
 use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
@@ -45,12 +45,13 @@ fn decode_one(given: &PbAccessLog, context: &mut DecodeContext<'_>) -> Result<Ac
     let Some(ConfigType::TypedConfig(config)) = &given.config_type else {
         return Err(fields::unknown_extension(&given.name, None, ""));
     };
-    let to = match service(config, context)? {
-        Some(service) => LogTarget::Service(Arc::new(service)),
-        None => {
-            let (sink, format) = sink(&given.name, config)?;
-            LogTarget::Lines { sink, format: Arc::new(format) }
-        }
+    let to = if let Some(service) = service(config, context)? {
+        LogTarget::Service(Arc::new(service))
+    } else if let Some(log) = otlp_log::decode(config, context)? {
+        LogTarget::Otlp(Arc::new(log))
+    } else {
+        let (sink, format) = sink(&given.name, config)?;
+        LogTarget::Lines { sink, format: Arc::new(format) }
     };
     let filter = match &given.filter {
         Some(filter) => Some(log_filter::filter(filter).within(|| "filter")?),

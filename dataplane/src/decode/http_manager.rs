@@ -22,6 +22,7 @@ use crate::runtime::{
     UpgradeConfig,
 };
 use crate::stats::{HttpStats, StatsScope};
+use crate::tracer;
 
 /// The manager, and the route configuration that it names.
 pub(super) fn decode(
@@ -88,6 +89,7 @@ pub(super) fn decode(
             .within(|| "http2_protocol_options")?,
         upgrades: upgrades(given)?,
         access_log: access_log::decode(&given.access_log, context)?,
+        tracing: tracer::decode::tracing(given, context)?,
         local_replies: match &given.local_reply_config {
             Some(config) => {
                 let replies = local_reply::local_replies(config).within(|| "local_reply_config")?;
@@ -116,10 +118,8 @@ fn unsupported(given: &HttpConnectionManager, context: &mut DecodeContext<'_>) -
     // Only the list of internal addresses is missing: without it nothing is internal but what Envoy's default
     // makes so, and headers of callers from outside are cleaned either way.
     context.notes.ignored(&given.internal_address_config, "internal_address_config");
-    context.notes.ignored(&given.tracing, "tracing");
     context.notes.ignored(&given.delayed_close_timeout, "delayed_close_timeout");
     context.notes.ignored(&given.proxy_status_config, "proxy_status_config");
-    context.notes.ignored(&given.request_id_extension, "request_id_extension");
     context.notes.ignored(&given.access_log_flush_interval, "access_log_flush_interval");
     context.notes.ignored(given.flush_access_log_on_new_request, "flush_access_log_on_new_request");
     context.notes.ignored(&given.access_log_options, "access_log_options");

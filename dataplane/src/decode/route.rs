@@ -24,6 +24,7 @@ use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{
     DirectResponse, Domains, RetryPolicy, Route, RouteAction, RouteConfig, RouteCounts, Vhds, VirtualHost,
 };
+use crate::tracer;
 
 const LARGEST_DIRECT_BODY: usize = 4096;
 
@@ -179,7 +180,6 @@ fn route(
     refuse(&route.route_specifiers, "route_specifiers")?;
     notes.ignored(&route.metadata, "routes.metadata");
     notes.ignored(&route.decorator, "routes.decorator");
-    notes.ignored(&route.tracing, "routes.tracing");
     let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
     let matches = matching::route_match(matches, notes).within(|| "match")?;
     let action = match &route.action {
@@ -196,6 +196,7 @@ fn route(
         Some(wire::route::Action::FilterAction(_)) => return Err(Rejection::unsupported("filter_action")),
         None => return Err(Rejection::new("action", "is missing")),
     };
+    let tracing = route.tracing.as_ref().map(|tracing| tracer::decode::of_route(tracing, notes));
     Ok(Route {
         name: route.name.as_str().into(),
         matches,
@@ -205,6 +206,7 @@ fn route(
             route.request_body_buffer_limit.as_ref(),
         ),
         counts: RouteCounts::of_prefix(&route.stat_prefix),
+        tracing: tracing.transpose().within(|| "tracing")?.map(Box::new),
         common: level_config(
             &route.request_headers_to_add,
             &route.request_headers_to_remove,

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use super::otlp_buffers::OtlpBuffers;
 use crate::access_log_service::entry::LogEntry;
 use crate::access_log_service::queue::EntryQueue;
 use crate::format::FormatContext;
+use crate::otlp::OtlpRecord;
 use crate::runtime::{AccessLogs, LogSink, LogTarget};
 use crate::stats::Shard;
 
@@ -56,7 +58,13 @@ impl LogWriter {
     }
 
     /// Tells each of the logs that wants to know.
-    pub(crate) fn write(&self, shard: &Shard, logs: &AccessLogs, context: &FormatContext<'_>) {
+    pub(crate) fn write(
+        &self,
+        shard: &Shard,
+        otlp: &OtlpBuffers,
+        logs: &AccessLogs,
+        context: &FormatContext<'_>,
+    ) {
         for log in logs.iter().filter(|log| log.filter.as_ref().is_none_or(|filter| filter.accepts(context)))
         {
             match &log.to {
@@ -64,6 +72,11 @@ impl LogWriter {
                     let mut line = String::with_capacity(256);
                     format.render(context, &mut line);
                     self.line(sink, line.as_bytes());
+                }
+                LogTarget::Otlp(log) => {
+                    if !otlp.offer(&log.collector, OtlpRecord::Log(Box::new(log.record(context)))) {
+                        shard.inc(log.collector.stats.dropped);
+                    }
                 }
                 LogTarget::Service(service) => {
                     let taken = self.entries.offer(service, LogEntry::of(service, context));

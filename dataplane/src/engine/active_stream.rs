@@ -28,6 +28,7 @@ use crate::format::ResponseFlags;
 use crate::outlier::AttemptOutcome;
 use crate::route::RouteRef;
 use crate::stats::RouteStats;
+use crate::tracer::ActiveSpan;
 
 /// The newest attempt of a request on an endpoint.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub(crate) struct ActiveStream {
     pub(crate) upstream: Option<UpstreamRequest>,
     /// What the access log is told of the head; `None` where there is no log.
     pub(crate) record: Option<Box<Record>>,
+    /// Its span, where it is part of a trace that is recorded.
+    pub(crate) span: Option<Box<ActiveSpan>>,
     /// The route that `view.routes` has for the request.
     pub(crate) found: Option<RouteRef>,
     /// The member of the route's weighted clusters, where a filter had to know it before the router.
@@ -123,6 +126,7 @@ impl ActiveStream {
             progress: None,
             upstream: None,
             record: None,
+            span: None,
             found: None,
             member: None,
             host: None,

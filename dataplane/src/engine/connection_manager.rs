@@ -17,7 +17,7 @@ use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
 use super::router::Routed;
 use super::upgraded::DownstreamUpgrade;
-use super::{forwarded, local_reply, router, stream_info};
+use super::{forwarded, local_reply, router, span, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
 use crate::matcher::RequestHead;
@@ -74,6 +74,9 @@ impl RequestContext {
             return self.reply(&parts, reply);
         }
         self.stream.found = routes.find(&self.head(&parts), self.connection.worker.random());
+        if let Some(tracing) = &manager.tracing {
+            span::begin(&mut self.stream, tracing, &mut parts, self.scheme);
+        }
         let filters = manager.filters.before_router();
         if !filters.is_empty() {
             // What follows a request for an upgrade is the tunnel's.

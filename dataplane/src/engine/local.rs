@@ -14,6 +14,7 @@ use super::connection::DownstreamConnections;
 use super::connection_balance::ConnectionCounts;
 use super::date::Date;
 use super::failure_log::FailureLog;
+use super::otlp_buffers::OtlpBuffers;
 use super::trust::servers::Servers;
 use crate::random;
 use crate::stats::Shard;
@@ -30,6 +31,8 @@ pub(crate) struct Local {
     pub(super) servers: Rc<Servers>,
     /// Lines of access logs.
     pub(crate) logs: LogWriter,
+    /// Spans, and entries of access logs, for OpenTelemetry collectors.
+    pub(crate) otlp: OtlpBuffers,
     pub(crate) throttle: Arc<FailureLog>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
@@ -55,6 +58,7 @@ impl Local {
             connections: DownstreamConnections::new(load),
             servers: Servers::new(),
             logs,
+            otlp: OtlpBuffers::default(),
             throttle,
             draining: Cell::default(),
             date: Date::new(),

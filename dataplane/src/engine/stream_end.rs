@@ -7,7 +7,7 @@ use super::clock::now;
 use super::http_connection::CodecType;
 use super::limits::TimedOut;
 use super::pool::ConnectionLease;
-use super::stream_info;
+use super::{span, stream_info};
 use crate::format::ResponseFlags;
 
 impl ActiveStream {
@@ -48,7 +48,7 @@ impl ActiveStream {
     }
 
     /// Counts and logs; once.
-    fn report(&self) {
+    fn report(&mut self) {
         let took = now().saturating_duration_since(self.start);
         let (shard, manager) = (&self.connection.worker.shard, &self.view.manager);
         let stats = &manager.stats;
@@ -60,6 +60,9 @@ impl ActiveStream {
         shard.record(stats.downstream_rq_time, took);
         if !manager.access_log.is_empty() {
             stream_info::log(self, took);
+        }
+        if let Some(active) = self.span.take() {
+            span::end(self, *active, took);
         }
         if let Some(upstream) = &self.upstream {
             let stats = &upstream.picked.view.config.stats;

@@ -65,7 +65,7 @@ pub(super) fn log(stream: &ActiveStream, took: Duration) {
         ..Timing::default()
     };
     let worker = &stream.connection.worker;
-    worker.logs.write(&worker.shard, &stream.view.manager.access_log, &context);
+    worker.logs.write(&worker.shard, &worker.otlp, &stream.view.manager.access_log, &context);
 }
 
 /// The facts of a stream at this moment.
@@ -105,6 +105,7 @@ pub(crate) fn context<'a>(
         bytes_received: stream.progress.as_ref().map_or(0, |progress| progress.bytes.get()),
         bytes_sent: stream.sent,
         grpc_status: stream.grpc_status,
+        trace_id: stream.span.as_ref().map_or("", |active| &active.trace_id),
         downstream: connection.downstream.facts.for_formats(),
         upstream: upstream.unwrap_or_else(|| UpstreamInfo {
             cluster: stream.unreached.as_deref(),

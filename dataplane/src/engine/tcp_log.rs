@@ -60,7 +60,7 @@ pub(super) fn write(worker: &Local, of_proxy: &AccessLogs, record: &TcpRecord<'_
         ..ended(record.connection.facts.for_formats(), record.start)
     };
     for logs in [of_proxy, of_listener] {
-        worker.logs.write(&worker.shard, logs, &context);
+        worker.logs.write(&worker.shard, &worker.otlp, logs, &context);
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn write_http(worker: &Local, connection: &DownstreamConnection, star
     let view = connection.chain.view();
     let logs = &view.listener.access_log;
     if !logs.is_empty() {
-        worker.logs.write(&worker.shard, logs, &ended(connection.facts.for_formats(), start));
+        worker.logs.write(&worker.shard, &worker.otlp, logs, &ended(connection.facts.for_formats(), start));
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn write_unserved(
         Unserved::Handshake(reason) => context.downstream.transport_failure = Some(reason),
         Unserved::Refused(details) => context.connection_termination_details = Some(details),
     }
-    worker.logs.write(&worker.shard, &listener.access_log, &context);
+    worker.logs.write(&worker.shard, &worker.otlp, &listener.access_log, &context);
 }
 
 fn ended(downstream: DownstreamInfo<'_>, start: Instant) -> FormatContext<'_> {

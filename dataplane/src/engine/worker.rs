@@ -27,6 +27,7 @@ use super::connection_balance::ConnectionCounts;
 use super::failure_log::FailureLog;
 use super::listen::ListenerState;
 use super::local::Local;
+use super::otlp_exporter;
 use super::trust::{clients, servers};
 use crate::runtime::Runtime;
 
@@ -59,6 +60,7 @@ impl Worker {
     /// Serves commands until the engine is gone.
     pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<WorkerCommand>) {
         tokio::task::spawn_local(self.local.deadlines.clone().tick());
+        tokio::task::spawn_local(otlp_exporter::export(self.local.clone(), self.clusters.clone()));
         while let Some(command) = commands.recv().await {
             match command {
                 WorkerCommand::Swap { runtime, sockets, done } => {
@@ -180,6 +182,9 @@ impl Worker {
         let rest = limit.saturating_sub(minimum);
         if tokio::time::timeout(rest, connections.emptied(what)).await.is_err() {
             connections.end(what, Urgency::Cut);
+        }
+        if what == Draining::Everything {
+            otlp_exporter::flush(&self.local, &self.clusters).await;
         }
     }
 

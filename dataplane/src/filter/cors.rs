@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::fraction::Fraction;
+use crate::fraction::Fraction;
 use crate::matcher::{StringMatch, UndecidedAs};
 use crate::stats::{CounterId, StatsRegistry, StatsScope};
 

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::fraction::Fraction;
+use crate::fraction::Fraction;
 use crate::matcher::StringMatch;
 use crate::route::HeaderOps;
 use crate::stats::{CounterId, StatsRegistry, StatsScope};

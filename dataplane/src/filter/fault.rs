@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::fraction::Fraction;
+use crate::fraction::Fraction;
 use crate::matcher::HeaderMatch;
 use crate::stats::{CounterId, GaugeId, StatsRegistry, StatsScope};
 

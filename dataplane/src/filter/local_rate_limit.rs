@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 
-use super::fraction::Fraction;
+use crate::fraction::Fraction;
 use crate::route::HeaderOps;
 use crate::stats::{CounterId, Shard, StatsRegistry, StatsScope};
 use bucket::TokenBucket;

@@ -79,6 +79,7 @@ pub(crate) enum Fact {
     Hostname,
     LocalReplyBody,
     StreamId,
+    TraceId,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +228,7 @@ impl Fact {
             Self::Hostname => named(at.hostname),
             Self::LocalReplyBody => Some(at.local_reply_body),
             Self::StreamId => named(at.stream_id),
+            Self::TraceId => named(at.trace_id),
         }
     }
 }

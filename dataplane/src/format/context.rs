@@ -46,6 +46,8 @@ pub struct FormatContext<'a> {
     pub connection_termination_details: Option<&'a str>,
     /// `x-request-id`, else a number.
     pub stream_id: &'a str,
+    /// The trace that the request is part of, where that is recorded, in hexadecimal digits.
+    pub trace_id: &'a str,
     /// `grpc-status` of the response, from its head or its trailers.
     pub grpc_status: Option<u32>,
 }

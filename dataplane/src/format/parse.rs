@@ -29,7 +29,6 @@ const ABSENT: &[&str] = &[
     "FILTER_STATE",
     "UPSTREAM_FILTER_STATE",
     "CUSTOM_FLAGS",
-    "TRACE_ID",
     "SPAN_ID",
     "DOWNSTREAM_TLS_SESSION_ID",
     "UPSTREAM_TLS_SESSION_ID",
@@ -254,6 +253,7 @@ fn plain(name: &str) -> Option<FormatOp> {
         "HOSTNAME" => FormatOp::Fact(Fact::Hostname),
         "LOCAL_REPLY_BODY" => FormatOp::Fact(Fact::LocalReplyBody),
         "STREAM_ID" => FormatOp::Fact(Fact::StreamId),
+        "TRACE_ID" => FormatOp::Fact(Fact::TraceId),
         "CONNECTION_ID" => FormatOp::Number(Number::ConnectionId),
         _ => return None,
     })

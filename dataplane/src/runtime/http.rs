@@ -8,6 +8,7 @@ use super::local_reply::LocalReplies;
 use crate::filter::HttpFilter;
 use crate::route::RouteConfig;
 use crate::stats::HttpStats;
+use crate::tracer::HttpTracing;
 
 /// `HttpConnectionManager`, meant.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct HttpManager {
     pub upgrades: Vec<UpgradeConfig>,
     /// Written when a request ends.
     pub access_log: AccessLogs,
+    /// `tracing`.
+    pub tracing: Option<HttpTracing>,
     /// `local_reply_config`.
     pub local_replies: Option<Arc<LocalReplies>>,
 }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use http::HeaderName;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::format::{AccessLogFilter, Format, LogNeeds};
+use crate::format::{AccessLogFilter, Format, FormatContext, LogNeeds};
+use crate::otlp::{self, OtlpCollector};
 use crate::stats::AccessLogStats;
 
 /// The access logs of one place, and what has to be kept of a request for them.
@@ -58,6 +61,10 @@ impl AccessLog {
                 response_headers: !service.response_headers.is_empty(),
                 response_trailers: !service.response_trailers.is_empty(),
             },
+            LogTarget::Otlp(log) => {
+                let formats = log.body.iter().chain(log.attributes.iter().map(|(_, format)| format));
+                formats.map(Format::needs).fold(LogNeeds::default(), LogNeeds::and)
+            }
         })
     }
 }
@@ -71,6 +78,8 @@ pub enum LogTarget {
     },
     /// Envoy's access log service: an entry each.
     Service(Arc<LogService>),
+    /// An OpenTelemetry collector: a log record each.
+    Otlp(Arc<OtlpLog>),
 }
 
 /// `CommonGrpcAccessLogConfig`, and what is told beside.
@@ -94,6 +103,38 @@ pub struct LogService {
     pub response_trailers: Vec<HeaderName>,
     /// Where what is written and dropped is counted.
     pub stats: AccessLogStats,
+}
+
+/// `OpenTelemetryAccessLogConfig`.
+#[derive(Debug)]
+pub struct OtlpLog {
+    pub(crate) collector: Arc<OtlpCollector>,
+    /// The record's body; none where the attributes tell all.
+    pub(crate) body: Option<Format>,
+    pub(crate) attributes: Vec<(Box<str>, Format)>,
+}
+
+impl OtlpLog {
+    /// What is told of these facts.
+    pub(crate) fn record(&self, at: &FormatContext<'_>) -> LogRecord {
+        let text = |format: &Format| {
+            let mut text = String::new();
+            format.render(at, &mut text);
+            text
+        };
+        let began = at.start.and_then(|start| start.duration_since(SystemTime::UNIX_EPOCH).ok());
+        LogRecord {
+            time_unix_nano: began.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default(),
+            body: self.body.as_ref().map(|format| otlp::text(text(format))),
+            attributes: self
+                .attributes
+                .iter()
+                .map(|(name, format)| otlp::attribute(&**name, text(format)))
+                .collect(),
+            trace_id: HEXLOWER.decode(at.trace_id.as_bytes()).unwrap_or_default(),
+            ..Default::default()
+        }
+    }
 }
 
 /// The kinds of entries of an access log service.

@@ -50,6 +50,50 @@ group! {
 }
 
 group! {
+    /// `http.PREFIX.tracing.*`: why requests began a trace, or did not; register below [`StatsScope::http`].
+    TracingStats {
+        counters { random_sampling, client_enabled, service_forced, not_traceable, health_check }
+        gauges {}
+        histograms {}
+        codes {}
+        groups {}
+    }
+}
+
+/// What was told to OpenTelemetry collectors, of all together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpStats {
+    /// Records that were taken.
+    pub sent: CounterId,
+    /// Those that were not, for want of room or of a collector.
+    pub dropped: CounterId,
+    /// Batches that were sent because it was time, where that is counted.
+    pub timer_flushed: Option<CounterId>,
+}
+
+impl OtlpStats {
+    /// `tracing.opentelemetry.*`.
+    pub fn of_spans(registry: &mut StatsRegistry) -> Self {
+        let scope = StatsScope::plain("tracing.opentelemetry");
+        Self {
+            sent: registry.counter(&scope, "spans_sent"),
+            dropped: registry.counter(&scope, "spans_dropped"),
+            timer_flushed: Some(registry.counter(&scope, "timer_flushed")),
+        }
+    }
+
+    /// `access_logs.open_telemetry_access_log.*`.
+    pub fn of_logs(registry: &mut StatsRegistry) -> Self {
+        let scope = StatsScope::plain("access_logs.open_telemetry_access_log");
+        Self {
+            sent: registry.counter(&scope, "logs_written"),
+            dropped: registry.counter(&scope, "logs_dropped"),
+            timer_flushed: None,
+        }
+    }
+}
+
+group! {
     /// `cluster.NAME.*`; register with [`StatsScope::cluster`].
     ClusterStats {
         counters {

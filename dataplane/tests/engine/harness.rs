@@ -239,6 +239,7 @@ impl Setup {
             http2: Http2Options::default(),
             upgrades: vec![UpgradeConfig { protocol: "websocket".into(), enabled: true }],
             access_log: AccessLogs::default(),
+            tracing: None,
             local_replies: None,
         };
         change(&mut manager);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::{Method, Request, Uri};
+use http::{HeaderMap, HeaderName, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -120,6 +120,9 @@ pub struct DemoCaller {
 }
 
 const MAX_TREE: usize = 1 << 20;
+/// What W3C Trace Context passes on.
+const OF_THE_TRACE: [HeaderName; 2] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 /// Of an answer to CONNECT.
 const MAX_HEAD: usize = 4096;
 
@@ -136,26 +139,31 @@ impl DemoCaller {
         }
     }
 
-    /// Gets a URL; `h2://` asks for HTTP/2 with prior knowledge. The answer is a tree, or what went wrong.
-    pub async fn tree(&self, url: &str) -> CallTree {
-        match tokio::time::timeout(self.timeout, self.get(url)).await {
+    /// Gets a URL; `h2://` asks for HTTP/2 with prior knowledge. The answer is a tree, or what went wrong. Of what is being
+    /// answered, `headers` say which trace the call belongs to: no sidecar can know that.
+    pub async fn tree(&self, url: &str, headers: &HeaderMap) -> CallTree {
+        match tokio::time::timeout(self.timeout, self.get(url, headers)).await {
             Ok(Ok(tree)) => tree,
             Ok(Err(error)) => CallTree::failed(url, &format!("{error:#}")),
             Err(_) => CallTree::failed(url, "no answer in 10 s"),
         }
     }
 
-    async fn get(&self, url: &str) -> anyhow::Result<CallTree> {
-        serde_json::from_slice(&self.body(&Method::GET, url).await?).context("the answer is not a call tree")
+    async fn get(&self, url: &str, headers: &HeaderMap) -> anyhow::Result<CallTree> {
+        let body = self.body(&Method::GET, url, headers).await?;
+        serde_json::from_slice(&body).context("the answer is not a call tree")
     }
 
-    async fn body(&self, method: &Method, url: &str) -> anyhow::Result<Bytes> {
+    async fn body(&self, method: &Method, url: &str, headers: &HeaderMap) -> anyhow::Result<Bytes> {
         let (client, uri) = match url.strip_prefix("h2://") {
             Some(rest) => (&self.http2, format!("http://{rest}")),
             None => (&self.http1, url.to_owned()),
         };
         let uri: Uri = uri.parse().context("not a URL")?;
-        let request = Request::builder().method(method).uri(uri).body(Full::default())?;
+        let mut request = Request::builder().method(method).uri(uri).body(Full::default())?;
+        for name in &OF_THE_TRACE {
+            request.headers_mut().extend(headers.get(name).map(|value| (name.clone(), value.clone())));
+        }
         let answer = client.request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_TREE);
@@ -189,7 +197,7 @@ pub struct CallArgs {
 /// When there is no answer in time, or its status is no success.
 pub async fn run(args: CallArgs) -> anyhow::Result<()> {
     let caller = DemoCaller::new(Dialer { sidecar: args.sidecar, tunnel: args.tunnel });
-    let body = tokio::time::timeout(caller.timeout, caller.body(&args.method, &args.url))
+    let body = tokio::time::timeout(caller.timeout, caller.body(&args.method, &args.url, &HeaderMap::new()))
         .await
         .context("no answer in 10 s")??;
     println!("{}", String::from_utf8_lossy(&body).trim_end());

@@ -83,7 +83,7 @@ async fn strike(State(face): State<Face>, request: Request, next: Next) -> Respo
 }
 
 async fn tree(State(face): State<Face>, request: Request) -> Response {
-    let calls = face.calls.iter().map(|url| face.caller.tree(url));
+    let calls = face.calls.iter().map(|url| face.caller.tree(url, request.headers()));
     let calls = futures::future::join_all(calls).await;
     let failed = calls.iter().any(|call| call.error.is_some());
     let tree = CallTree {

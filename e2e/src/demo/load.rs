@@ -48,7 +48,7 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
         }
         let (caller, url, sent, failed) = (caller.clone(), url.clone(), sent.clone(), failed.clone());
         tokio::spawn(async move {
-            let tree = caller.tree(&url).await;
+            let tree = caller.tree(&url, &http::HeaderMap::new()).await;
             sent.fetch_add(1, Ordering::Relaxed);
             if tree.error.is_some() {
                 failed.fetch_add(1, Ordering::Relaxed);

@@ -111,6 +111,19 @@ pub fn etcd() -> anyhow::Result<PathBuf> {
     }
 }
 
+/// The OpenTelemetry collector, Rotel.
+///
+/// # Errors
+/// When there is none; the text says how to get one.
+pub fn collector() -> anyhow::Result<PathBuf> {
+    let path = root().join(".tools/rotel/rotel/rotel-agent");
+    anyhow::ensure!(
+        path.is_file(),
+        "there is no OpenTelemetry collector in .tools/rotel: run the tests by `make test`, which installs it"
+    );
+    Ok(path)
+}
+
 /// A program of the system, which may be among those of the administrator.
 ///
 /// # Errors

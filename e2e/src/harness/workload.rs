@@ -80,6 +80,7 @@ pub struct Builder<'a> {
     sidecar: Sidecar,
     upstreams: Vec<String>,
     app_ports: Vec<(&'static str, u16)>,
+    calls: Vec<String>,
     token: Option<String>,
 }
 
@@ -95,6 +96,7 @@ impl<'a> Builder<'a> {
             sidecar: Sidecar::Weft,
             upstreams: Vec::new(),
             app_ports: Vec::new(),
+            calls: Vec::new(),
             token: None,
         }
     }
@@ -141,6 +143,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// The application calls this URL through its sidecar, for each request that it answers.
+    #[must_use]
+    pub fn calling(mut self, url: &str) -> Self {
+        self.calls.push(url.to_owned());
+        self
+    }
+
     /// Joins with this token in place of one that is made now; for weft-proxy.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
@@ -177,7 +186,7 @@ impl<'a> Builder<'a> {
             proxy: None,
         };
         if self.serves {
-            workload.start_app(mesh, service, &self.version)?;
+            workload.start_app(mesh, service, &self.version, &self.calls)?;
         }
         let upstreams: Vec<String> =
             self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
@@ -384,7 +393,13 @@ impl Workload {
         self.proxy.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    fn start_app(&mut self, mesh: &Mesh, service: &str, version: &str) -> anyhow::Result<()> {
+    fn start_app(
+        &mut self,
+        mesh: &Mesh,
+        service: &str,
+        version: &str,
+        calls: &[String],
+    ) -> anyhow::Result<()> {
         let (http, grpc, tcp) = (free_port()?, free_port()?, free_port()?);
         self.app_ports = vec![("http", http), ("h2", http), ("grpc", grpc), ("tcp", tcp)];
         let outbound = self.outbound();
@@ -393,6 +408,7 @@ impl Workload {
                 c.args(["serve", "--service", service, "--version", version, "--workload", self.name()]);
                 c.args(["--http", &format!("127.0.0.1:{http}"), "--grpc", &format!("127.0.0.1:{grpc}")]);
                 c.args(["--tcp", &format!("127.0.0.1:{tcp}"), "--sidecar", &outbound.to_string()]);
+                c.args(calls.iter().map(|url| format!("--call={url}")));
             })?;
         self.app = Some(app);
         Ok(())

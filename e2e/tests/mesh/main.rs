@@ -1,5 +1,6 @@
 //! Whole meshes of real processes: the control plane on a real store, weft-proxy and stock Envoy beside applications.
 
+mod access_logs;
 mod authorization;
 mod backup;
 mod beside;
@@ -25,5 +26,6 @@ mod rollback;
 mod shop;
 mod steady;
 mod supervised;
+mod tracing;
 mod upgrade;
 mod visibility;

@@ -15,20 +15,13 @@ use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::Expres
 use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::{
     CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig,
 };
-use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
-use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::stdout_access_log::AccessLogFormat;
 use envoy_types::pb::google::protobuf::Any;
 use weft_api::names::{CONTROL_PLANE_CLUSTER, INBOUND_ACCESS_LOG, OUTBOUND_ACCESS_LOG};
 
 use super::wire;
 
-/// The line for a refused request.
-const REFUSED: &str = concat!(
-    "[%START_TIME%] refused \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% ",
-    "from %DOWNSTREAM_PEER_URI_SAN% to %REQUESTED_SERVER_NAME%\n"
-);
 /// An entry waits so long at most for others that go with it.
-const FLUSH: Duration = Duration::from_secs(1);
+pub(super) const FLUSH: Duration = Duration::from_secs(1);
 /// What says that a request failed, whatever its status. Delays that were planted do not.
 const FAILED: [&str; 24] = [
     "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI",
@@ -51,24 +44,7 @@ pub(super) enum LogDirection {
 
 /// Tells the control plane of requests that failed or were refused.
 pub(super) fn of_requests(side: LogDirection) -> AccessLog {
-    let grpc = [
-        grpc_status_filter::Status::PermissionDenied,
-        grpc_status_filter::Status::Unauthenticated,
-        grpc_status_filter::Status::Unavailable,
-        grpc_status_filter::Status::DeadlineExceeded,
-        grpc_status_filter::Status::ResourceExhausted,
-    ];
-    let filter = any(vec![
-        status(comparison_filter::Op::Ge, 500, "weft.failed"),
-        status(comparison_filter::Op::Eq, 401, "weft.unauthenticated"),
-        refused(),
-        all(vec![refused_or_failed(), attributes(OWN_ANSWER)]),
-        flags(&FAILED),
-        filter(FilterSpecifier::GrpcStatusFilter(GrpcStatusFilter {
-            statuses: grpc.map(|status| status as i32).into(),
-            exclude: false,
-        })),
-    ]);
+    let filter = failed();
     let config = HttpGrpcAccessLogConfig { common_config: Some(told(side)), ..Default::default() };
     log("envoy.access_loggers.http_grpc", filter, wire::any(&config))
 }
@@ -80,11 +56,26 @@ pub(super) fn of_connections(side: LogDirection) -> AccessLog {
     log("envoy.access_loggers.tcp_grpc", filter, wire::any(&config))
 }
 
-/// A line for each request that was answered 403: who asked what, and which rule refused it.
-pub(super) fn of_refusals() -> AccessLog {
-    let log_format = AccessLogFormat::LogFormat(wire::text_format(REFUSED.to_owned()));
-    let config = StdoutAccessLog { access_log_format: Some(log_format) };
-    log("envoy.access_loggers.stdout", refused(), wire::any(&config))
+/// Requests that failed or were refused.
+pub(super) fn failed() -> AccessLogFilter {
+    let grpc = [
+        grpc_status_filter::Status::PermissionDenied,
+        grpc_status_filter::Status::Unauthenticated,
+        grpc_status_filter::Status::Unavailable,
+        grpc_status_filter::Status::DeadlineExceeded,
+        grpc_status_filter::Status::ResourceExhausted,
+    ];
+    any(vec![
+        status(comparison_filter::Op::Ge, 500, "weft.failed"),
+        status(comparison_filter::Op::Eq, 401, "weft.unauthenticated"),
+        refused(),
+        all(vec![refused_or_failed(), attributes(OWN_ANSWER)]),
+        flags(&FAILED),
+        filter(FilterSpecifier::GrpcStatusFilter(GrpcStatusFilter {
+            statuses: grpc.map(|status| status as i32).into(),
+            exclude: false,
+        })),
+    ])
 }
 
 /// Requests that were answered 403.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -9,10 +10,10 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
 };
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
-use weft_api::names::WorkloadId;
 
 use super::access_log::{self, LogDirection};
-use super::{local_reply, wire};
+use super::model::{Model, WorkloadState};
+use super::{local_reply, tracing, wire};
 
 /// A connection lives no longer than this, so that an identity that was replaced goes away in time.
 const CONNECTION_LIFE: Duration = Duration::from_secs(3600);
@@ -28,13 +29,14 @@ pub(super) fn by_rds(name: String) -> http_connection_manager::RouteSpecifier {
 
 /// Requests of the application beside the sidecar. With `forwarding` they may go to hosts that are no services.
 pub(super) fn outbound(
-    workload: &WorkloadId,
+    workload: &WorkloadState,
     stat_prefix: &str,
     routes: http_connection_manager::RouteSpecifier,
     forwarding: Vec<HttpFilter>,
+    model: &Model<'_>,
 ) -> Filter {
     let mut http_filters = forwarding;
-    let local_reply_config = Some(local_reply::outbound(workload, !http_filters.is_empty()));
+    let local_reply_config = Some(local_reply::outbound(&workload.id, !http_filters.is_empty()));
     http_filters.push(router());
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
@@ -43,18 +45,22 @@ pub(super) fn outbound(
         local_reply_config,
         ..manager(stat_prefix, routes)
     };
+    let manager = tracing::of_manager(manager, workload, model);
     network_filter("envoy.filters.network.http_connection_manager", wire::any(&manager))
 }
 
-/// Requests of other workloads, to a port as people call it. Nothing here changes with policies: a new listener would
-/// drain the connections of the old one, and they would go on under the old policies meanwhile.
+/// Requests of other workloads, to a port as people call it. Nothing here changes with who may do what: a new listener
+/// would drain the connections of the old one, and they would go on under the old policies meanwhile.
 pub(super) fn inbound(
-    workload: &WorkloadId,
+    workload: &WorkloadState,
     stat_prefix: &str,
     port: &str,
     routes: http_connection_manager::RouteSpecifier,
     authorization: Vec<HttpFilter>,
+    logs: Vec<AccessLog>,
+    model: &Model<'_>,
 ) -> Filter {
+    let access_log = logs.into_iter().chain([access_log::of_requests(LogDirection::Inbound)]).collect();
     let mut http_filters = authorization;
     http_filters.push(router());
     let manager = HttpConnectionManager {
@@ -68,11 +74,12 @@ pub(super) fn inbound(
             ..Default::default()
         }),
         upgrade_configs: upgrades(&["websocket"]),
-        access_log: vec![access_log::of_refusals(), access_log::of_requests(LogDirection::Inbound)],
-        local_reply_config: Some(local_reply::inbound(workload, port)),
+        access_log,
+        local_reply_config: Some(local_reply::inbound(&workload.id, port)),
         http_filters,
         ..manager(stat_prefix, routes)
     };
+    let manager = tracing::of_manager(manager, workload, model);
     network_filter("envoy.filters.network.http_connection_manager", wire::any(&manager))
 }
 

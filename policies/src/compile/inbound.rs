@@ -30,7 +30,7 @@ use super::compiled::{Compiled, Origins};
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
 use super::rbac::PortRbac;
-use super::{cluster, http, rbac, route, tls, wire};
+use super::{cluster, http, rbac, request_log, route, tls, tracing, wire};
 use crate::kinds::service::{Port, Protocol};
 
 /// Field `virtual_hosts` of a route configuration.
@@ -43,13 +43,15 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
     let mut origins = Origins::default();
     let mut ports = Vec::new();
     let mut chains = Vec::new();
+    let mut telemetry = Vec::new();
     for (service, spec) in model.services_of(workload) {
         origins.service(&service);
         for port in &spec.ports {
             compiled.push(application_cluster(workload, &service, port));
             let authorization = PortRbac::of(&service, port, model);
             if port.protocol.is_http() {
-                compiled.push(routes(&service, port, &authorization));
+                compiled.push(routes(&service, port, &authorization, model));
+                telemetry.push(model.set.telemetry_for(&service, &port.name));
             } else {
                 origins.extend(authorization.origins());
             }
@@ -57,8 +59,12 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
             ports.push(port);
         }
     }
+    origins.extend(tracing::origin(model));
+    origins.extend(telemetry.iter().filter_map(request_log::origin));
+    compiled.extend(request_log::clusters(&telemetry));
     if !chains.is_empty() {
-        let behind = compiled.iter().map(|compiled| compiled.resource.key()).collect();
+        let behind =
+            compiled.iter().map(|compiled| compiled.resource.key()).chain(tracing::refs(model)).collect();
         compiled.push(listener(workload, &ports, chains, behind, origins));
     }
     compiled
@@ -112,8 +118,9 @@ fn chain(
     let name = inbound_cluster_name(service, port.name.as_str());
     let (filters, alpn) = if port.protocol.is_http() {
         let called = format!("{service} port {}", port.name);
-        let filter =
-            http::inbound(&workload.id, &name, &called, http::by_rds(name.clone()), rbac::http_filters());
+        let logs = request_log::of_port(workload, service, port, model);
+        let by_rds = http::by_rds(name.clone());
+        let filter = http::inbound(workload, &name, &called, by_rds, rbac::http_filters(), logs, model);
         (vec![filter], &tls::HTTP_ALPN[..])
     } else {
         (tcp_filters(&name, authorization), &[][..])
@@ -132,18 +139,21 @@ fn chain(
 }
 
 /// The routes of a port: everything to the application, and who may call it. Equal for all members of the service.
-fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac) -> Compiled {
+fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac, model: &Model<'_>) -> Compiled {
     let name = inbound_cluster_name(service, port.name.as_str());
     let action = RouteAction { cluster_specifier: Some(route::to_cluster(&name)), ..route::defaults() };
+    let mut routes = vec![Route {
+        name: authorization.posture(),
+        r#match: Some(route::any_path()),
+        action: Some(Action::Route(action)),
+        ..Default::default()
+    }];
+    let telemetry = model.set.telemetry_for(service, &port.name);
+    tracing::sample(&mut routes, &telemetry, model);
     let host = VirtualHost {
         name: "application".to_owned(),
         domains: vec!["*".to_owned()],
-        routes: vec![Route {
-            name: authorization.posture(),
-            r#match: Some(route::any_path()),
-            action: Some(Action::Route(action)),
-            ..Default::default()
-        }],
+        routes,
         ..Default::default()
     };
     let mut overrides = FilterOverrides::default();
@@ -152,6 +162,7 @@ fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac) -> Compile
     wire::append_message(&mut body, VIRTUAL_HOSTS, &overrides.encode(&host));
     let mut origins = Origins::of_service(service);
     origins.extend(authorization.origins());
+    origins.extend(tracing::origins(&telemetry, model));
     let refs = vec![ResourceRef::new(ResourceKind::Cluster, name.as_str())];
     Compiled::new(Resource::new(ResourceKind::Route, name, body, refs), origins.into_vec())
 }

@@ -20,7 +20,7 @@ use super::access_log::{self, LogDirection};
 use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
-use super::{hosts, http, route, unknown_hosts, wire};
+use super::{hosts, http, route, tracing, unknown_hosts, wire};
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.
@@ -33,15 +33,18 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
     let namespace = &workload.id.namespace;
     let by_host = [RouteForm::Table, RouteForm::VirtualHosts].map(|form| {
         let routes = form.route_configuration(namespace);
-        let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
+        let mut refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
+        refs.extend(tracing::refs(model));
         let filters = unknown_hosts::http_filters(model);
-        let filter = http::outbound(&workload.id, OUTBOUND_LISTENER, http::by_rds(routes), filters);
-        let compiled =
-            listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default(), Vec::new());
+        let filter = http::outbound(workload, OUTBOUND_LISTENER, http::by_rds(routes), filters, model);
+        let mut origins = Origins::default();
+        origins.extend(tracing::origin(model));
+        let compiled = listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, origins, Vec::new());
         Compiled { form: Some(form), ..compiled }
     });
     let mut compiled = Vec::from(by_host);
     compiled.extend(unknown_hosts::compile(model));
+    compiled.extend(tracing::compile(model));
     let scope = Scope::of(workload, model.set.defaults().0.view);
     let mut names = BTreeSet::new();
     for upstream in &workload.upstreams {
@@ -73,9 +76,10 @@ fn compile_upstream(
         } else {
             hosts::refusing_upstream(&name, upstream, scope)
         };
-        let refs = vec![routes.resource.key()];
-        let filter = http::outbound(&workload.id, &name, http::by_rds(name.clone()), Vec::new());
-        let origins = Origins::of_service(&upstream.service);
+        let refs = [routes.resource.key()].into_iter().chain(tracing::refs(model)).collect();
+        let filter = http::outbound(workload, &name, http::by_rds(name.clone()), Vec::new(), model);
+        let mut origins = Origins::of_service(&upstream.service);
+        origins.extend(tracing::origin(model));
         return vec![routes, listener(&name, upstream.bind, filter, refs, origins, Vec::new())];
     }
     if is_seen {

@@ -17,7 +17,7 @@ use weft_api::names::{Name, ServiceId, cluster_name};
 
 use super::compiled::Origins;
 use super::model::Model;
-use super::{traffic, wire};
+use super::{tracing, traffic, wire};
 use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
@@ -42,8 +42,11 @@ impl Routes {
     ) -> Self {
         let mut result =
             Self { routes: Vec::new(), clusters: BTreeSet::new(), origins: Origins::of_service(service) };
+        let telemetry = model.set.telemetry_for(service, &port.name);
+        result.origins.extend(tracing::origins(&telemetry, model));
         if rules.is_empty() {
             result.forward_all(service, port, model);
+            tracing::sample(&mut result.routes, &telemetry, model);
             return result;
         }
         let mut counted = counting::CountedRules::new(service, port);
@@ -69,6 +72,7 @@ impl Routes {
             let tunnel = tunnel(action);
             result.routes.insert(0, tunnel);
         }
+        tracing::sample(&mut result.routes, &telemetry, model);
         result
     }
 

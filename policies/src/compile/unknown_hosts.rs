@@ -36,9 +36,10 @@ use super::compiled::{Compiled, Origins};
 use super::model::Model;
 use super::overrides::FilterOverrides;
 use super::scope::{Scope, Visibility};
-use super::{cluster, http, route, wire};
+use super::{cluster, http, route, tracing, wire};
 use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
+use crate::set::EffectiveTelemetry;
 
 /// Cluster, cache of names, and what is common in the names of filters. No service's cluster is called so: those have
 /// slashes.
@@ -93,7 +94,10 @@ pub(super) fn reason(scope: &Scope, model: &Model<'_>) -> (u32, String) {
 
 /// The encoded virtual host without its domains, and the cluster that it needs.
 pub(super) fn virtual_host(scope: &Scope, model: &Model<'_>) -> (Vec<u8>, Option<&'static str>) {
-    let host = |routes| VirtualHost { name: "unknown".to_owned(), routes, ..Default::default() };
+    let host = |mut routes: Vec<_>| {
+        tracing::sample(&mut routes, &EffectiveTelemetry::default(), model);
+        VirtualHost { name: "unknown".to_owned(), routes, ..Default::default() }
+    };
     if !are_forwarded(model) {
         let (status, text) = reason(scope, model);
         let answer = |matched| route::answer(matched, status, &text);

@@ -2,14 +2,30 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weft_api::Name;
 
-use crate::value::Timespan;
+use super::kind::Kind;
+use crate::metadata::default_namespace;
+use crate::object::PolicyKey;
+use crate::value::{CollectorUrl, Timespan};
 
 mod check;
 mod spec;
 
+pub(crate) use check::check_sampling;
+
 /// The name that the one Mesh object has.
 pub const MESH_NAME: &str = "mesh";
+
+/// The key of the one Mesh object.
+///
+/// # Panics
+/// Never: its name is a label.
+#[must_use]
+pub fn key() -> PolicyKey {
+    let name = Name::try_new(MESH_NAME).expect("a valid label");
+    PolicyKey::new(Kind::Mesh, default_namespace(), name)
+}
 
 /// Posture and trust of the whole mesh.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -106,11 +122,42 @@ pub struct CertificateLifetimes {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tracing {
-    /// Where traces go, an OTLP endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Percentage of requests that are traced.
+    /// The collector that spans are sent to, by OTLP over gRPC.
+    pub endpoint: CollectorUrl,
+    /// Percentage of requests that begin a trace, 10 when it is left out. Where a caller has begun one already, what it
+    /// decided holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub sampling: Option<f64>,
+}
+
+impl Tracing {
+    /// The share that holds: one request of ten is seen at once by who tries it, and cheap enough to be left on.
+    #[must_use]
+    pub fn share(&self) -> TraceShare {
+        TraceShare::of_percent(self.sampling.unwrap_or(10.0))
+    }
+}
+
+/// A share of requests, in parts of ten thousand: proxies count no finer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct TraceShare(u32);
+
+impl TraceShare {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// A percentage of 0 to 100.
+    #[must_use]
+    pub fn of_percent(percent: f64) -> Self {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 100")]
+        Self((percent.clamp(0.0, 100.0) * 100.0).round() as u32)
+    }
+
+    /// So many of ten thousand.
+    #[must_use]
+    pub const fn per_ten_thousand(self) -> u32 {
+        self.0
+    }
 }

@@ -79,6 +79,15 @@ macro_rules! with_kinds {
                 level: None,
                 registration: Registration::Nobody,
             }
+            /// What services tell of the requests that they are asked.
+            TelemetryPolicy telemetry_policy {
+                name: "TelemetryPolicy",
+                plural: "telemetrypolicies",
+                short: &["tel"],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
             /// What a principal may do with the API.
             Role role {
                 name: "Role",

@@ -6,9 +6,9 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as wire;
 use http::HeaderValue;
 
 use super::super::Override;
-use super::super::fraction::Fraction;
 use super::{Cors, CorsPolicy, CorsStats};
 use crate::decode::matcher;
+use crate::fraction::Fraction;
 use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{StatsRegistry, StatsScope};
 

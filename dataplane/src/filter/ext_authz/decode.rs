@@ -15,13 +15,13 @@ use wire_core::http_uri::HttpUpstreamType;
 use wire_core::{HeaderValue, HeaderValueOption, HttpUri};
 
 use super::super::Override;
-use super::super::fraction::Fraction;
 use super::{
     AuthzService, BodySettings, CheckPath, CheckSettings, ExtAuthz, ExtAuthzStats, GrpcService, HttpService,
     OnError, WhenDisabled, WithBody,
 };
 use crate::decode::route::header_ops;
 use crate::decode::{fields, matcher};
+use crate::fraction::Fraction;
 use crate::matcher::StringMatch;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::HeaderOps;

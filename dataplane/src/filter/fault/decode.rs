@@ -9,9 +9,9 @@ use http::StatusCode;
 use wire::fault_abort::ErrorType;
 
 use super::super::Override;
-use super::super::fraction::Fraction;
 use super::{Abort, AbortStatus, Delay, Fault, FaultSettings, FaultStats, Given};
 use crate::decode::{fields, matcher};
+use crate::fraction::Fraction;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::stats::{StatsRegistry, StatsScope};
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::super::Override;
-use super::super::fraction::Fraction;
 use super::super::request::{Flow, Request};
 use super::super::state::FilterState;
 use super::active::ActiveFault;
@@ -15,6 +14,7 @@ use crate::engine::clock::Deadline;
 use crate::engine::limits::limited;
 use crate::engine::reply::Reply;
 use crate::format::ResponseFlags;
+use crate::fraction::Fraction;
 use crate::matcher::UndecidedAs;
 
 impl Fault {

@@ -9,11 +9,11 @@ use envoy_types::pb::envoy::r#type::v3::TokenBucket as WireBucket;
 use http::StatusCode;
 
 use super::super::Override;
-use super::super::fraction::Fraction;
 use super::bucket::TokenBucket;
 use super::{Announcement, LocalRateLimit};
 use crate::decode::fields;
 use crate::decode::route::header_ops;
+use crate::fraction::Fraction;
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// Tokens that come back more often than this are refused, as by Envoy.

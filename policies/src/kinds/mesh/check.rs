@@ -22,7 +22,16 @@ pub(super) fn check(mesh: &Mesh, metadata: &Metadata, out: &mut Findings) {
         out.not_supported("identity", "identity")
             .hint("set the life of certificates with the control plane's --leaf-ttl");
     }
-    if mesh.tracing.is_some() {
-        out.not_supported("tracing", "tracing");
+    if let Some(tracing) = &mesh.tracing {
+        out.at("tracing", |out| check_sampling(tracing.sampling.unwrap_or_default(), out));
+    }
+}
+
+/// Notes a share that proxies cannot tell from none: they count in parts of ten thousand.
+pub(crate) fn check_sampling(percent: f64, out: &mut Findings) {
+    if percent > 0.0 && percent < 0.01 {
+        out.add_at("sampling", Code::InvalidValue, "proxies take shares of 0.01 % and more")
+            .value(percent)
+            .hint("write 0.01, or 0 for none");
     }
 }

@@ -139,6 +139,7 @@ fn granted_by(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> Vec<Rol
         | Kind::GrpcRoute
         | Kind::TcpRoute
         | Kind::TrafficPolicy
+        | Kind::TelemetryPolicy
         | Kind::AuthorizationPolicy => Vec::new(),
     }
 }

@@ -3,23 +3,25 @@
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 
-use super::Fraction;
+use super::{Fraction, WHOLE};
 use crate::decode::fields;
 use crate::rejection::{Notes, Rejection};
 
 impl Fraction {
     /// Reads a share; one that is absent is none.
-    pub(in crate::filter) fn decode(
-        given: Option<&FractionalPercent>,
-        field: &str,
-    ) -> Result<Self, Rejection> {
+    pub(crate) fn decode(given: Option<&FractionalPercent>, field: &str) -> Result<Self, Rejection> {
         let Some(given) = given else { return Ok(Self::NONE) };
         Ok(Self { numerator: given.numerator, unit: fields::parts_of_a_million(given, field)? })
     }
 
+    /// This percentage, 0 to 100, to a hundredth of a percent.
+    pub(crate) fn of_percent(percent: f64) -> Self {
+        Self { numerator: (percent * 100.0).round() as u32, unit: WHOLE / 10_000 }
+    }
+
     /// Reads the default value of a share that Envoy's runtime may change, and there is no runtime here; `absent` where
     /// none is given.
-    pub(in crate::filter) fn of_runtime(
+    pub(crate) fn of_runtime(
         given: Option<&RuntimeFractionalPercent>,
         absent: Self,
         field: &str,

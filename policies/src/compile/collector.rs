@@ -1,0 +1,95 @@
+//! OpenTelemetry collectors as sidecars reach them, and who a sidecar tells them it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, GrpcService, SocketAddress, address, grpc_service, grpc_service::EnvoyGrpc, socket_address,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+};
+use prost::Message;
+use weft_api::resource::{Resource, ResourceKind};
+
+use super::model::WorkloadState;
+use super::{cluster, wire};
+use crate::kinds::service::Protocol;
+use crate::value::{CollectorHost, CollectorUrl};
+
+/// How long a collector may take for what it is sent at once.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A resource in OpenTelemetry's sense: who it is that has something to tell.
+pub(super) struct TelemetryResource {
+    /// `service.name`.
+    pub(super) name: String,
+    /// Further attributes.
+    pub(super) more: Vec<(&'static str, String)>,
+}
+
+/// The workload, by OpenTelemetry's conventions: a service's name, the namespace that it is unique in, its instance.
+pub(super) fn resource(workload: &WorkloadState) -> TelemetryResource {
+    let service = workload.identity.as_ref().map_or(&workload.id.name, |service| &service.name);
+    TelemetryResource {
+        name: service.to_string(),
+        more: vec![
+            ("service.namespace", workload.id.namespace.to_string()),
+            ("service.instance.id", workload.id.name.to_string()),
+        ],
+    }
+}
+
+/// The collector's service, by the cluster of this name.
+pub(super) fn grpc_service(cluster: &str) -> GrpcService {
+    let target = EnvoyGrpc { cluster_name: cluster.to_owned(), ..Default::default() };
+    GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(target)),
+        timeout: Some(wire::duration(TIMEOUT)),
+        ..Default::default()
+    }
+}
+
+/// The cluster of a collector, of this name.
+pub(super) fn cluster(name: &str, collector: &CollectorUrl) -> Arc<Resource> {
+    let (discovery, host) = match &collector.host {
+        CollectorHost::Address(address) => (DiscoveryType::Static, address.ip().to_string()),
+        CollectorHost::Name(host) => (DiscoveryType::StrictDns, host.to_string()),
+    };
+    let socket = SocketAddress {
+        address: host,
+        port_specifier: Some(socket_address::PortSpecifier::PortValue(collector.port.into())),
+        ..Default::default()
+    };
+    let endpoint = Endpoint {
+        address: Some(Address { address: Some(address::Address::SocketAddress(socket)) }),
+        ..Default::default()
+    };
+    let endpoint = LbEndpoint {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+        ..Default::default()
+    };
+    let cluster = Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        connect_timeout: Some(wire::duration(cluster::CONNECT_TIMEOUT)),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
+            ..Default::default()
+        }),
+        // One entry, so the order of the map cannot show.
+        typed_extension_protocol_options: HashMap::from_iter(cluster::protocol_options(
+            Protocol::Grpc,
+            Some(cluster::IDLE_TIMEOUT),
+        )),
+        ..Default::default()
+    };
+    Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), vec![])
+}
