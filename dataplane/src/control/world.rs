@@ -46,6 +46,8 @@ pub struct World {
     pub virtual_hosts: VirtualHosts,
     /// SDS.
     pub secrets: ChildTable<SecretPlan>,
+    /// RTDS, which is not asked for: holds what was refused.
+    runtimes: ChildTable<()>,
     /// Ids of statistics.
     pub registry: StatsRegistry,
     /// The secrets in use, shared with connections that the control thread makes itself.
@@ -87,6 +89,7 @@ impl Default for World {
             routes: ChildTable::new(Absent::KeepsServing),
             virtual_hosts: VirtualHosts::default(),
             secrets: ChildTable::new(Absent::IsNoWord),
+            runtimes: ChildTable::new(Absent::Goes),
             registry: StatsRegistry::default(),
             usable: Arc::default(),
             generations: HashMap::new(),
@@ -109,6 +112,7 @@ impl World {
             ResourceKind::Route => &self.routes,
             ResourceKind::Secret => &self.secrets,
             ResourceKind::VirtualHost => self.virtual_hosts.table(),
+            ResourceKind::Runtime => &self.runtimes,
         }
     }
 
@@ -120,6 +124,7 @@ impl World {
             ResourceKind::Route => &mut self.routes,
             ResourceKind::Secret => &mut self.secrets,
             ResourceKind::VirtualHost => self.virtual_hosts.table_mut(),
+            ResourceKind::Runtime => &mut self.runtimes,
         }
     }
 
@@ -135,6 +140,8 @@ impl World {
             ResourceKind::VirtualHost => {
                 self.stale.routes.extend(self.virtual_hosts.routes_of(&key.1).cloned());
             }
+            // None is ever accepted.
+            ResourceKind::Runtime => {}
         }
     }
 
