@@ -46,3 +46,4 @@ pub mod runtime;
 pub mod snapshot;
 pub mod stats;
 pub mod supervision;
+pub mod tap;

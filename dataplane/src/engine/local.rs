@@ -14,9 +14,17 @@ use super::connection::DownstreamConnections;
 use super::connection_balance::ConnectionCounts;
 use super::date::Date;
 use super::log_throttle::LogThrottle;
+use super::tap_point::TapPoint;
 use super::trust::servers::Servers;
 use crate::random;
 use crate::stats::Shard;
+
+/// Where a worker tells of requests that ended.
+#[derive(Debug)]
+pub(super) struct WorkerReports {
+    pub(super) logs: LogWriter,
+    pub(super) taps: TapPoint,
+}
 
 /// The part of a worker that requests and connections need.
 #[derive(Debug)]
@@ -30,6 +38,8 @@ pub(crate) struct Local {
     pub(super) servers: Rc<Servers>,
     /// Lines of access logs.
     pub(crate) logs: LogWriter,
+    /// Who looks on requests as they end.
+    pub(super) taps: TapPoint,
     pub(crate) throttle: Arc<LogThrottle>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
@@ -46,7 +56,7 @@ impl Local {
         index: usize,
         workers: usize,
         load: ConnectionCounts,
-        logs: LogWriter,
+        WorkerReports { logs, taps }: WorkerReports,
         throttle: Arc<LogThrottle>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -55,6 +65,7 @@ impl Local {
             connections: DownstreamConnections::new(load),
             servers: Servers::new(),
             logs,
+            taps,
             throttle,
             draining: Cell::default(),
             date: Date::new(),

@@ -58,9 +58,7 @@ impl ActiveStream {
             shard.inc(class);
         }
         shard.record(stats.downstream_rq_time, took);
-        if !manager.access_log.is_empty() {
-            stream_info::log(self, took);
-        }
+        stream_info::log(self, took);
         if let Some(upstream) = &self.upstream {
             let stats = &upstream.picked.view.config.stats;
             shard.down(stats.upstream_rq_active);
