@@ -31,6 +31,7 @@ mod overrides;
 mod rbac;
 mod route;
 mod scope;
+mod tap;
 mod tls;
 mod traffic;
 mod units;

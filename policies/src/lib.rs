@@ -24,3 +24,4 @@ pub use kinds::Kind;
 pub use policy::{Object, Policy};
 pub use schema::schema;
 pub use set::{PolicyKey, PolicySet};
+pub use suggest::suggest;

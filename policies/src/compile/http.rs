@@ -9,10 +9,10 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
 };
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
-use weft_api::names::WorkloadId;
 
 use super::access_log::{self, LogDirection};
-use super::{local_reply, wire};
+use super::model::WorkloadState;
+use super::{local_reply, tap, wire};
 
 /// A connection lives no longer than this, so that an identity that was replaced goes away in time.
 const CONNECTION_LIFE: Duration = Duration::from_secs(3600);
@@ -28,18 +28,20 @@ pub(super) fn by_rds(name: String) -> http_connection_manager::RouteSpecifier {
 
 /// Requests of the application beside the sidecar. With `forwarding` they may go to hosts that are no services.
 pub(super) fn outbound(
-    workload: &WorkloadId,
+    workload: &WorkloadState,
     stat_prefix: &str,
     routes: http_connection_manager::RouteSpecifier,
     forwarding: Vec<HttpFilter>,
 ) -> Filter {
     let mut http_filters = forwarding;
-    let local_reply_config = Some(local_reply::outbound(workload, !http_filters.is_empty()));
+    let local_reply_config = Some(local_reply::outbound(&workload.id, !http_filters.is_empty()));
     http_filters.push(router());
+    let mut access_log = vec![access_log::of_requests(LogDirection::Outbound)];
+    access_log.extend(tap::of_requests(workload, LogDirection::Outbound));
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
         http_filters,
-        access_log: vec![access_log::of_requests(LogDirection::Outbound)],
+        access_log,
         local_reply_config,
         ..manager(stat_prefix, routes)
     };
@@ -49,7 +51,7 @@ pub(super) fn outbound(
 /// Requests of other workloads, to a port as people call it. Nothing here changes with policies: a new listener would
 /// drain the connections of the old one, and they would go on under the old policies meanwhile.
 pub(super) fn inbound(
-    workload: &WorkloadId,
+    workload: &WorkloadState,
     stat_prefix: &str,
     port: &str,
     routes: http_connection_manager::RouteSpecifier,
@@ -57,6 +59,8 @@ pub(super) fn inbound(
 ) -> Filter {
     let mut http_filters = authorization;
     http_filters.push(router());
+    let mut access_log = vec![access_log::of_refusals(), access_log::of_requests(LogDirection::Inbound)];
+    access_log.extend(tap::of_requests(workload, LogDirection::Inbound));
     let manager = HttpConnectionManager {
         use_remote_address: Some(BoolValue { value: true }),
         // Callers are workloads of the mesh: a request has one id on its whole way.
@@ -68,8 +72,8 @@ pub(super) fn inbound(
             ..Default::default()
         }),
         upgrade_configs: upgrades(&["websocket"]),
-        access_log: vec![access_log::of_refusals(), access_log::of_requests(LogDirection::Inbound)],
-        local_reply_config: Some(local_reply::inbound(workload, port)),
+        access_log,
+        local_reply_config: Some(local_reply::inbound(&workload.id, port)),
         http_filters,
         ..manager(stat_prefix, routes)
     };

@@ -113,7 +113,7 @@ fn chain(
     let (filters, alpn) = if port.protocol.is_http() {
         let called = format!("{service} port {}", port.name);
         let filter =
-            http::inbound(&workload.id, &name, &called, http::by_rds(name.clone()), rbac::http_filters());
+            http::inbound(workload, &name, &called, http::by_rds(name.clone()), rbac::http_filters());
         (vec![filter], &tls::HTTP_ALPN[..])
     } else {
         (tcp_filters(&name, authorization), &[][..])

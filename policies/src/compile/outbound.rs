@@ -35,7 +35,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
         let routes = form.route_configuration(namespace);
         let refs = vec![ResourceRef::new(ResourceKind::Route, routes.as_str())];
         let filters = unknown_hosts::http_filters(model);
-        let filter = http::outbound(&workload.id, OUTBOUND_LISTENER, http::by_rds(routes), filters);
+        let filter = http::outbound(workload, OUTBOUND_LISTENER, http::by_rds(routes), filters);
         let compiled =
             listener(OUTBOUND_LISTENER, workload.outbound, filter, refs, Origins::default(), Vec::new());
         Compiled { form: Some(form), ..compiled }
@@ -74,7 +74,7 @@ fn compile_upstream(
             hosts::refusing_upstream(&name, upstream, scope)
         };
         let refs = vec![routes.resource.key()];
-        let filter = http::outbound(&workload.id, &name, http::by_rds(name.clone()), Vec::new());
+        let filter = http::outbound(workload, &name, http::by_rds(name.clone()), Vec::new());
         let origins = Origins::of_service(&upstream.service);
         return vec![routes, listener(&name, upstream.bind, filter, refs, origins, Vec::new())];
     }
