@@ -10,6 +10,7 @@
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
+//! | `/v1/taps` | requests as they end, for who looks on |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/ca` | the certificate authority |
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
@@ -33,6 +34,7 @@ mod proxies;
 mod requests;
 mod session;
 mod state;
+mod taps;
 mod tokens;
 mod ui;
 
@@ -46,6 +48,7 @@ pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
 pub use state::Api;
+pub use taps::VIEWERS as TAP_VIEWERS;
 
 /// Body of an ordinary call: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
@@ -76,6 +79,7 @@ fn signed_in(api: Api) -> Router {
         .route("/v1/watch/edges", get(edges::watch))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{id}", get(requests::one))
+        .route("/v1/taps", get(taps::watch))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/v1/ca", get(authority::status))

@@ -6,4 +6,5 @@ pub mod directory;
 pub mod instance_probes;
 pub mod leader;
 pub mod presence_reports;
+pub mod taps;
 pub mod traffic;

@@ -9,6 +9,7 @@
 //! | on loopback, the host is an address, `localhost`, or a name of this control plane | a name that its owner has pointed here |
 //! | a session of mode `Changes` for all that writes | a slip, and a page that somebody left open |
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub enum ApiCaller {
     Token(OperatorId),
     /// A browser that was signed in.
     Browser(Found),
+}
+
+impl fmt::Display for ApiCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(operator) => write!(f, "token {operator}"),
+            Self::Browser(found) => write!(f, "browser of token {}", found.operator),
+        }
+    }
 }
 
 /// What is known of browsers.

@@ -30,6 +30,9 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::BrowserSession>();
     generator.subschema_for::<rest::SessionChange>();
     generator.subschema_for::<rest::SignIn>();
+    generator.subschema_for::<rest::TapLine>();
+    generator.subschema_for::<rest::TapListening>();
+    generator.subschema_for::<rest::TapNotShown>();
     generator.subschema_for::<rest::TokenList>();
     generator.subschema_for::<rest::TokenRequest>();
     generator.take_definitions(true)
@@ -43,7 +46,7 @@ const BYTES: &str = "";
 /// In place of a schema: server-sent events, whose data is JSON.
 const EVENTS: &str = "events";
 
-const CALLS: [ApiCall; 25] = [
+const CALLS: [ApiCall; 26] = [
     (
         "post",
         "/v1/apply",
@@ -82,6 +85,13 @@ const CALLS: [ApiCall; 25] = [
     ("get", "/v1/edges/series", "Traffic to a service over time", None, "EdgeSeries"),
     ("get", "/v1/requests", "Requests that failed or were refused lately, newest first", None, "RequestList"),
     ("get", "/v1/requests/{id}", "The hops of one of them, by its x-request-id", None, "RequestList"),
+    (
+        "get",
+        "/v1/taps",
+        "Requests as they end, while one looks on: events `listening` (TapListening), `request` (TapLine), `notShown` (TapNotShown)",
+        None,
+        EVENTS,
+    ),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
     ("delete", "/v1/tokens/{id}", "Revoke a join token", None, "Any"),
@@ -213,6 +223,19 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),
             ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
             ("limit", "integer", "How many at most; 100 where it is not said, 1000 at most"),
+        ],
+        ("get", "/v1/taps") => &[
+            ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),
+            ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+            ("method", "string", "Only with this method"),
+            ("path", "string", "Only where the path begins so"),
+            ("status", "string", "Only answered so: 503, or 5xx"),
+            ("onlyFailures", "boolean", "Only what failed or was refused"),
+            (
+                "headers",
+                "string",
+                "Headers to be shown: NAME[,NAME]; a name that may not be shown is refused",
+            ),
         ],
         _ => &[],
     }

@@ -14,6 +14,7 @@ use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::reconciler::ReconcilerHandle;
+use crate::replicas::taps::MeshTaps;
 use crate::replicas::traffic::Traffic;
 use crate::requests::Requests;
 
@@ -44,6 +45,10 @@ pub struct Api {
     pub watchers: Arc<tokio::sync::Semaphore>,
     /// What failed or was refused.
     pub requests: Requests,
+    /// Requests as they end.
+    pub taps: MeshTaps,
+    /// Places for those who look on.
+    pub tap_viewers: Arc<tokio::sync::Semaphore>,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

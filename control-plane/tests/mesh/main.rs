@@ -19,6 +19,7 @@ mod stored;
 mod strangers;
 mod supervision;
 mod takedown;
+mod taps;
 
 #[path = "../../store/tests/store/etcd_server.rs"]
 #[allow(dead_code, reason = "the store's own tests use the rest of it")]
