@@ -8,5 +8,6 @@ pub mod explain;
 pub mod get;
 pub mod login;
 pub mod proxy;
+pub mod tap;
 pub mod token;
 pub mod ui;

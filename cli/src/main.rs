@@ -65,6 +65,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
         Command::Explain(explain) => commands::explain::run(&access()?, explain).await,
+        Command::Tap(tap) => commands::tap::run(&access()?, tap).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
         Command::Token(token) => match token.command {
             TokenCommand::Create(create) => commands::token::create(&access()?, create).await,

@@ -23,5 +23,6 @@ mod replicas;
 mod shop;
 mod steady;
 mod supervised;
+mod tap;
 mod upgrade;
 mod visibility;
