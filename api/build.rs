@@ -1,4 +1,4 @@
-//! Compiles the join protocol, and makes Envoy's descriptors available to the JSON mapping.
+//! Compiles the protocols of ours, and makes Envoy's descriptors available to the JSON mapping.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["weft/join/v1/join.proto"], ["proto"])?;
+    let files = protox::compile(["weft/join/v1/join.proto", "weft/tap/v1/tap.proto"], ["proto"])?;
     tonic_prost_build::configure().compile_fds(files)?;
 
     if std::env::var_os("CARGO_FEATURE_JSON").is_some() {

@@ -23,10 +23,12 @@ use crate::rest::{
 mod access;
 mod changes;
 mod failure;
+mod taps;
 mod watch;
 
 pub use access::AuditPart;
 pub use changes::{DeleteOptions, HistoryPart};
+pub use taps::{TapFeed, TapNews, TapQuery};
 pub use watch::{ObjectEvent, ObjectEvents};
 
 /// An answer that is not whole after this time will not come. Waiting for proxies comes on top of it.
@@ -265,7 +267,12 @@ impl ApiClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn backup(&self) -> Result<BodyPieces, ClientError> {
-        let request = self.request(Method::GET, "/v1/backup", "application/json", String::new())?;
+        self.pieces("/v1/backup").await
+    }
+
+    /// An answer that comes piece by piece.
+    async fn pieces(&self, path: &str) -> Result<BodyPieces, ClientError> {
+        let request = self.request(Method::GET, path, "application/json", String::new())?;
         let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
         let answer = self.within(APPLY_TIMEOUT, asking).await?;
         if !answer.status().is_success() {

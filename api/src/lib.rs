@@ -38,6 +38,18 @@ pub mod join {
     tonic::include_proto!("weft.join.v1");
 }
 
+/// How weft-proxies tell of requests that somebody looks on, generated from `proto/weft/tap/v1/tap.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::all,
+    clippy::too_many_lines
+)]
+pub mod tapping {
+    tonic::include_proto!("weft.tap.v1");
+}
+
 /// Major and minor version of the oldest Envoy that is served; an older one is refused with a sentence.
 pub const OLDEST_ENVOY: (u32, u32) = (1, 36);
 

@@ -331,6 +331,13 @@ pub const INBOUND_ACCESS_LOG: &str = "inbound";
 /// Name of the access log of the calls of a sidecar's application.
 pub const OUTBOUND_ACCESS_LOG: &str = "outbound";
 
+/// Names of the access logs of a stock Envoy's requests that somebody looks on: inbound, outbound.
+pub const TAP_ACCESS_LOGS: [&str; 2] = ["tap.inbound", "tap.outbound"];
+/// Keys of Envoy's runtime that say which part of its requests it tells of: inbound, outbound.
+pub const TAP_RUNTIME_KEYS: [&str; 2] = ["weft.tap.inbound", "weft.tap.outbound"];
+/// The layer of a stock Envoy's runtime that the control plane gives (RTDS).
+pub const RUNTIME_LAYER: &str = "weft";
+
 /// Server name of one port of a service: `PORT.SERVICE.NAMESPACE.TRUST-DOMAIN`.
 #[must_use]
 pub fn sni(port: &str, service: &ServiceId, trust_domain: &TrustDomain) -> String {

@@ -22,15 +22,24 @@ pub enum ResourceKind {
     VirtualHost,
     /// A certificate with its key, or roots, `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
     Secret,
+    /// A layer of a stock Envoy's runtime, `envoy.service.runtime.v3.Runtime` (RTDS).
+    Runtime,
 }
 
 impl ResourceKind {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
 
     /// All kinds in the order in which additions are sent (make before break).
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route, Self::VirtualHost];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Secret,
+        Self::Listener,
+        Self::Route,
+        Self::VirtualHost,
+        Self::Runtime,
+    ];
 
     /// The type URL on the wire.
     #[must_use]
@@ -42,6 +51,7 @@ impl ResourceKind {
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
         }
     }
 
@@ -61,6 +71,7 @@ impl ResourceKind {
             Self::Route => "RDS",
             Self::VirtualHost => "VHDS",
             Self::Secret => "SDS",
+            Self::Runtime => "RTDS",
         }
     }
 
@@ -74,6 +85,7 @@ impl ResourceKind {
             Self::Listener => 3,
             Self::Route => 4,
             Self::VirtualHost => 5,
+            Self::Runtime => 6,
         }
     }
 }

@@ -8,6 +8,7 @@ mod mesh;
 mod problem;
 mod requests;
 mod session;
+mod taps;
 
 pub use access::*;
 pub use diff::*;
@@ -17,3 +18,4 @@ pub use mesh::*;
 pub use problem::*;
 pub use requests::*;
 pub use session::*;
+pub use taps::*;

@@ -70,6 +70,8 @@ pub enum Command {
     Rollback(Rollback),
     /// Say why requests failed or were refused
     Explain(Explain),
+    /// Show requests as they end; Ctrl-C ends it
+    Tap(Tap),
     /// Delete an object
     Delete(Delete),
     /// Say what is wrong with documents, without a control plane
@@ -310,6 +312,37 @@ pub struct Explain {
     #[arg(requires = "recent")]
     pub to: Option<String>,
     /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Tap {
+    /// Calls from this service, [NAMESPACE/]SERVICE; `-` for any
+    #[arg(allow_hyphen_values = true)]
+    pub from: String,
+    /// Calls to this service; `-` for any
+    #[arg(allow_hyphen_values = true)]
+    pub to: String,
+    /// Namespace of services that are named without one
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// With this method
+    #[arg(long)]
+    pub method: Option<String>,
+    /// Whose path begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub path: Option<String>,
+    /// Answered so: 503, or 5xx
+    #[arg(long)]
+    pub status: Option<String>,
+    /// What failed or was refused
+    #[arg(long)]
+    pub failed: bool,
+    /// Show this header of request and response; may be repeated
+    #[arg(long = "header", value_name = "NAME", value_delimiter = ',')]
+    pub headers: Vec<String>,
+    /// `wide` shows all that is known of each; `json` one document a line
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
 }

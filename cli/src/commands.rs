@@ -14,6 +14,7 @@ pub mod name;
 pub mod operator;
 pub mod proxy;
 pub mod rollback;
+pub mod tap;
 pub mod token;
 pub mod ui;
 pub mod validate;

@@ -68,6 +68,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::History(history) => commands::history::run(&access()?, history).await,
         Command::Rollback(rollback) => commands::rollback::run(&access()?, rollback).await,
         Command::Explain(explain) => commands::explain::run(&access()?, explain).await,
+        Command::Tap(tap) => commands::tap::run(&access()?, tap).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
         Command::Validate(validate) => commands::validate::run(&validate),
         Command::Token(token) => match token.command {

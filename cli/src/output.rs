@@ -85,6 +85,12 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// The time of day of a moment (milliseconds since 1970), UTC.
+pub fn time_of_day(moment: u64) -> String {
+    let seconds = moment / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
 /// How long ago a moment (seconds since 1970) was; `-` for none.
 pub fn since(moment: i64) -> String {
     distance(moment, |now, then| now.checked_sub(then))

@@ -14,6 +14,7 @@
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
 //! | `/v1/history`, `/v1/rollback` | what was changed, and going back |
+//! | `/v1/taps` | requests as they end, for who looks on |
 //! | `/v1/tokens` | what workloads join with |
 //! | `/v1/principals`, `/v1/access`, `/v1/audit` | who has a token, what the caller may do, who did what |
 //! | `/v1/ca` | the certificate authority |
@@ -46,6 +47,7 @@ mod requests;
 mod rollback;
 mod session;
 mod state;
+mod taps;
 mod tokens;
 mod ui;
 mod watch;
@@ -63,6 +65,7 @@ pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
 pub use state::Api;
+pub use taps::VIEWERS as TAP_VIEWERS;
 
 /// Body of an ordinary call: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
@@ -96,7 +99,7 @@ fn signed_in(api: Api) -> Router {
 
 /// Every call with what it needs, and whether it is recorded.
 fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
-    use ApiKind::{Audit, JoinToken, Proxy, Traffic};
+    use ApiKind::{Audit, JoinToken, Proxy, Tap, Traffic};
     use Need::{EachDocument, Nothing, Object, Operator, Somewhere, SomewhereOfKind};
     use RoleVerb::{Delete, Read, Write};
     let object = "/v1/namespaces/{namespace}/{kinds}/{name}";
@@ -127,6 +130,7 @@ fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
         ("/v1/watch/{kinds}", SomewhereOfKind(Read), Recorded::No, get(watch::watch)),
         ("/v1/requests", Somewhere(Read, Traffic), Recorded::No, get(requests::list)),
         ("/v1/requests/{id}", Somewhere(Read, Traffic), Recorded::No, get(requests::one)),
+        ("/v1/taps", Somewhere(Read, Tap), Recorded::Yes, get(taps::watch)),
         ("/v1/tokens", Somewhere(Read, JoinToken), Recorded::No, get(tokens::list)),
         ("/v1/tokens", Somewhere(Write, JoinToken), Recorded::Yes, post(tokens::create)),
         ("/v1/tokens/{id}", Somewhere(Delete, JoinToken), Recorded::Yes, delete(tokens::revoke)),

@@ -9,7 +9,7 @@
 //! reconciler                the one owner of the mesh as it is now
 //! identity                  whose a certificate is; tokens, secrets, revocation
 //! presence  policy  edges   who is there; the policies and their log; who calls whom
-//! requests                  what failed or was refused on the way
+//! requests, taps            what failed or was refused on the way; requests as they end, for who looks on
 //! listener, tls, ca         connections, what they are secured with, the certificate authority
 //! ```
 
@@ -38,6 +38,7 @@ pub mod server;
 pub mod source;
 pub mod store_error;
 pub mod store_location;
+pub mod taps;
 pub mod tls;
 pub mod xds;
 

@@ -92,6 +92,12 @@ pub enum Limit {
     AccessLogEntriesOfAWorkload,
     /// Streams of access logs of one workload.
     AccessLogStreamsOfAWorkload,
+    /// Streams for taps of one workload.
+    TapStreamsOfAWorkload,
+    /// Requests that one workload tells taps of.
+    TappedRequestsOfAWorkload,
+    /// Who looks on requests.
+    TapViewers,
     /// Records of requests that failed.
     RequestsKept,
     /// Workloads of which other replicas are told no health, because the store takes no more.
@@ -128,6 +134,9 @@ impl Limit {
             Self::RefusalsRemembered => "refusals",
             Self::AccessLogEntriesOfAWorkload => "entries of access logs of this workload",
             Self::AccessLogStreamsOfAWorkload => "streams of access logs of this workload",
+            Self::TapStreamsOfAWorkload => "streams for taps of this workload",
+            Self::TappedRequestsOfAWorkload => "requests for taps of this workload",
+            Self::TapViewers => "taps",
             Self::RequestsKept => "records of requests that failed",
             Self::PresenceHealth => "reports for the store",
             Self::BadSignInsOfASource => "sign-ins from this address that failed",
@@ -159,6 +168,9 @@ impl EncodeLabelValue for Limit {
             Self::RefusalsRemembered => "refusals_remembered",
             Self::AccessLogEntriesOfAWorkload => "access_log_entries_of_a_workload",
             Self::AccessLogStreamsOfAWorkload => "access_log_streams_of_a_workload",
+            Self::TapStreamsOfAWorkload => "tap_streams_of_a_workload",
+            Self::TappedRequestsOfAWorkload => "tapped_requests_of_a_workload",
+            Self::TapViewers => "tap_viewers",
             Self::RequestsKept => "requests_kept",
             Self::PresenceHealth => "presence_health",
             Self::BadSignInsOfASource => "bad_sign_ins_of_a_source",

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use weft_api::names::IDENTITY_SECRET;
+use weft_api::names::{IDENTITY_SECRET, RUNTIME_LAYER};
 use weft_api::{ResourceKey, ResourceKind, TrustDomain, WorkloadId};
 use weft_policies::kinds::Registration;
 use weft_policies::set::{PolicyKey, PolicySet};
@@ -189,6 +189,13 @@ impl Reconciler {
                     self.mesh.put(Some(&id), resource);
                 }
             }
+            ReconcilerCommand::Runtime { workload, resource: Some(resource) } => {
+                self.mesh.put(workload.as_ref(), resource);
+            }
+            ReconcilerCommand::Runtime { workload: Some(workload), resource: None } => {
+                self.mesh.take_out(&workload, &ResourceKey::new(ResourceKind::Runtime, RUNTIME_LAYER));
+            }
+            ReconcilerCommand::Runtime { workload: None, resource: None } => {}
             ReconcilerCommand::Opened(connected) => self.open(connected),
             ReconcilerCommand::Arrived(workload) => self.note_arrival(&workload),
             ReconcilerCommand::Closed(id) => self.close(id),

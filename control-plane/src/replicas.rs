@@ -6,5 +6,6 @@ pub mod directory;
 pub mod instance_probes;
 pub mod leader;
 pub mod presence_reports;
+pub mod taps;
 mod telling;
 pub mod traffic;

@@ -64,15 +64,19 @@ use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
 use crate::replicas::leader::{Duties, spawn_leader};
 use crate::replicas::presence_reports::spawn_presence;
+use crate::replicas::taps::{self, MeshTaps};
 use crate::replicas::traffic::{self, OtherReplicas, Traffic};
 use crate::requests::Requests;
 use crate::store_location::{StoreLocation, make_data_dir};
+use crate::taps::Taps;
 use crate::tls::{ClientCertificates, ListenerTls, spawn_keeper};
 use crate::xds::access_log_service::AccessLogReceiver;
 use crate::xds::discovery::Discovery;
 use crate::xds::health_discovery::HealthReceiver;
 use crate::xds::metrics_service::MetricsReceiver;
 use crate::xds::refusals::Refusals;
+use crate::xds::tap_runtimes::spawn_tap_runtimes;
+use crate::xds::tap_service::TapReceiver;
 
 use advertised::Advertised;
 use descriptors::DescriptorShares;
@@ -218,6 +222,7 @@ struct ServerParts {
     replica: Arc<str>,
     requests: Requests,
     clock_offsets: ClockOffsets,
+    taps: MeshTaps,
     metrics: Metrics,
     lost_time: Option<LostTime>,
     connections: Connections,
@@ -289,6 +294,7 @@ impl ServerParts {
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(events)]),
+            taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
             traffic: Traffic::new(edges.clone(), requests.clone(), others),
             replica: replica.as_str().into(),
             edges,
@@ -428,6 +434,13 @@ impl ServerParts {
         let trust_domain = self.authority.trust_domain().clone();
         let logs = AccessLogReceiver::new(
             self.requests.clone(),
+            self.taps.here().clone(),
+            self.metrics.clone(),
+            trust_domain.clone(),
+            self.reconciler.published(),
+        );
+        let taps = TapReceiver::new(
+            self.taps.here().clone(),
             self.metrics.clone(),
             trust_domain,
             self.reconciler.published(),
@@ -440,8 +453,10 @@ impl ServerParts {
             .add_service(health.into_server())
             .add_service(MetricsServiceServer::new(edges))
             .add_service(logs.into_server())
+            .add_service(taps.into_server())
             .into_axum_router()
             .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
+            .merge(taps::router(self.taps.here().clone(), self.reconciler.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
     }
 
@@ -478,6 +493,8 @@ impl ServerParts {
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             clock_offsets: self.clock_offsets,
             rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),
+            taps: self.taps,
+            tap_viewers: Arc::new(tokio::sync::Semaphore::new(api::TAP_VIEWERS)),
             metrics: self.metrics,
             clock: self.clock,
             writing: Arc::default(),
@@ -499,6 +516,13 @@ impl ServerParts {
         };
         Ok(Security::Tls { config, trust_domain: self.authority.trust_domain().clone() })
     }
+}
+
+/// Requests as they end, and the runtimes by which Envoys are made to tell of them.
+fn spawn_taps(reconciler: &ReconcilerHandle, shutdown: &CancellationToken) -> Taps {
+    let taps = Taps::default();
+    spawn_tap_runtimes(taps.clone(), reconciler.clone(), shutdown.clone());
+    taps
 }
 
 /// What a lost stream means, and when.

@@ -1,5 +1,5 @@
 //! What proxies are served: the discovery service, the health discovery service, and the receiving ends of the metrics
-//! service and of the access log service.
+//! service, of the access log service and of taps.
 
 pub mod access_log_service;
 pub mod client_version;
@@ -10,3 +10,5 @@ pub mod metrics_service;
 mod peer;
 pub mod refusals;
 mod stream_limit;
+pub mod tap_runtimes;
+pub mod tap_service;

@@ -127,7 +127,10 @@ impl StartError {
             ResourceKind::Secret => "secret",
             ResourceKind::Cluster => "cluster",
             ResourceKind::Listener => "listener",
-            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::VirtualHost => kind.short(),
+            ResourceKind::Endpoint
+            | ResourceKind::Route
+            | ResourceKind::VirtualHost
+            | ResourceKind::Runtime => kind.short(),
         };
         Self::Static { kind, name: name.to_string(), rejection }
     }

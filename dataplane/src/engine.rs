@@ -76,6 +76,8 @@ mod span;
 mod stream;
 mod stream_end;
 pub(crate) mod stream_info;
+pub(crate) mod tap_point;
+pub mod tapping;
 mod tcp;
 mod tcp_log;
 mod trust;
@@ -103,6 +105,9 @@ use access::{LogQueue, LogWriter};
 use command::{Draining, WorkerCommand};
 use connection_balance::ConnectionCounts;
 use failure_log::FailureLog;
+use local::WorkerReports;
+use tap_point::TapPoint;
+use tapping::Tapping;
 use worker::Worker;
 
 /// Commands that wait for a worker. A worker answers within microseconds; more than this many waiting means that
@@ -135,6 +140,7 @@ pub struct Engine {
     bound: BTreeMap<Arc<str>, Bound>,
     reserved: Reservations,
     entries: Option<EntryReceiver>,
+    tapping: Option<Tapping>,
 }
 
 #[derive(Debug)]
@@ -169,6 +175,7 @@ impl Engine {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
         let (logs, failure_log) = (LogQueue::start()?, Arc::<FailureLog>::default());
         let (queue, entries) = queue();
+        let (ended, ended_requests) = mpsc::channel(tapping::WAITING);
         let processors = match config.pinning {
             Pinning::Pinned => processors(),
             Pinning::Free => Vec::new(),
@@ -180,20 +187,30 @@ impl Engine {
             let event_loop = tokio::runtime::Builder::new_current_thread();
             let processor = processors.get(index % processors.len().max(1)).copied();
             let (logs, queue) = (logs.clone(), queue.clone());
-            let (failure_log, peers) = (failure_log.clone(), senders.clone());
-            let worker = move || Worker::new(index, load, LogWriter::new(logs, queue), failure_log, peers);
+            let (failure_log, peers, ended) = (failure_log.clone(), senders.clone(), ended.clone());
+            let worker = move || {
+                let reports = WorkerReports { logs: LogWriter::new(logs, queue), taps: TapPoint::new(ended) };
+                Worker::new(index, load, reports, failure_log, peers)
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run(event_loop, index, processor, worker, commands))?;
             workers.push(WorkerHandle { commands: senders[index].clone(), thread: Some(thread) });
         }
         let (bound, reserved) = (BTreeMap::new(), Reservations::default());
-        Ok(Self { workers, bound, reserved, entries: Some(entries) })
+        let commands = senders.iter().map(mpsc::Sender::downgrade).collect();
+        let tapping = Some(Tapping { workers: commands, ended: ended_requests });
+        Ok(Self { workers, bound, reserved, entries: Some(entries), tapping })
     }
 
     /// What workers log for access log services; once. Where nobody takes it, it is dropped and counted.
     pub fn take_log_entries(&mut self) -> Option<EntryReceiver> {
         self.entries.take()
+    }
+
+    /// What workers tell of requests that somebody looks on; once.
+    pub fn take_tapping(&mut self) -> Option<Tapping> {
+        self.tapping.take()
     }
 
     /// Keeps addresses until the listeners that are for them come.

@@ -48,4 +48,5 @@ pub mod runtime;
 pub mod snapshot;
 pub mod stats;
 pub mod supervision;
+pub mod tap;
 pub mod tracer;

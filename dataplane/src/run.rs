@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::TrustDomain;
 use weft_api::join::ProxyType;
+use weft_api::names::CONTROL_PLANE_CLUSTER;
 use weft_api::supervisor::Supervisor;
 use weft_xds::client::Session;
 use weft_xds::server::{ServedTypes, Variant as StreamVariant};
@@ -30,7 +31,7 @@ use crate::identity::{Identity, IdentityDir};
 use crate::joining::{self, JoinError, JoinedIdentity, PreparedJoin};
 use crate::reserve::{Reservations, ReserveError, remedy};
 use crate::supervision::supervise;
-use crate::{access_log_service, admin, hds, metrics_push};
+use crate::{access_log_service, admin, hds, metrics_push, tap};
 
 const ADMIN_PORT: u16 = 15000;
 /// A goodbye takes at most this long of the time for draining.
@@ -143,7 +144,7 @@ pub async fn run(
         log,
         stop: stop.clone(),
     };
-    let log_entries = engine.take_log_entries();
+    let (log_entries, tapping) = (engine.take_log_entries(), engine.take_tapping());
     let (control, handle) = Control::try_new(config, engine)?;
     let links = Links {
         control_plane: joined.as_ref().map(|joined| (joined.replicas.clone(), joined.credentials())),
@@ -153,6 +154,11 @@ pub async fn run(
     let replicas = joined.as_ref().map(|joined| joined.replicas.clone());
     let stream = open_stream(&bootstrap, &control, &links, replicas)?;
     spawn_reports(&bootstrap, &links, &handle, &stop)?;
+    if let Some(tapping) = tapping
+        && let Some(channel) = links.to_cluster_named(CONTROL_PLANE_CLUSTER)
+    {
+        tokio::spawn(tap::stream::serve(channel, tapping, stop.clone()));
+    }
     if let Some(entries) = log_entries {
         tokio::spawn(access_log_service::serve(links, bootstrap.node.clone(), entries, handle.clone()));
     }

@@ -16,6 +16,7 @@ use crate::rig::build::Build;
 use crate::rig::configs::installed;
 use crate::rig::origin::{self, Size};
 use crate::rig::process::PinnedProcess;
+use crate::viewer::look_on;
 
 const PROCESSOR: usize = 0;
 const WARM_UP: u32 = 300;
@@ -26,6 +27,19 @@ pub struct Counting {
     /// Requests of each size that are counted
     #[arg(long, default_value_t = 2000)]
     requests: u32,
+    /// Count what a tap costs too: with the access log that every sidecar of a mesh has, without and with somebody who looks on
+    #[arg(long)]
+    tapped: bool,
+}
+
+/// Who is told of requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nobody,
+    /// The control plane is told what failed.
+    Failures,
+    /// Somebody looks on as well, and each request is looked at for him.
+    Viewer,
 }
 
 /// Counts for each build, and prints a table.
@@ -34,19 +48,33 @@ pub fn run(counting: &Counting, builds: &[Build]) -> anyhow::Result<()> {
     let origin_port = free_port()?;
     let _origin = origin::start(dir.path(), origin_port)?;
     println!("| instructions a request | 64 byte answers | 64 KiB answers |\n| --- | --- | --- |");
-    for build in builds {
-        let counts = Size::ALL.map(|size| count(dir.path(), build, origin_port, size, counting.requests));
+    let told = if counting.tapped { &[Told::Failures, Told::Viewer][..] } else { &[Told::Nobody] };
+    for (build, told) in builds.iter().flat_map(|build| told.iter().map(move |told| (build, *told))) {
+        let counts =
+            Size::ALL.map(|size| count(dir.path(), build, told, origin_port, size, counting.requests));
         let [small, large] = counts;
-        println!("| {} | **{:.0}** | **{:.0}** |", build.name, small?, large?);
+        let told = match told {
+            Told::Nobody => "",
+            Told::Failures => ", failures told",
+            Told::Viewer => ", failures told, looked on",
+        };
+        println!("| {}{told} | **{:.0}** | **{:.0}** |", build.name, small?, large?);
     }
     Ok(())
 }
 
 /// Instructions of one request, on the average.
-fn count(dir: &Path, build: &Build, origin: u16, size: Size, requests: u32) -> anyhow::Result<f64> {
+fn count(
+    dir: &Path,
+    build: &Build,
+    told: Told,
+    origin: u16,
+    size: Size,
+    requests: u32,
+) -> anyhow::Result<f64> {
     let port = free_port()?;
     let config = dir.join("bootstrap.yaml");
-    std::fs::write(&config, plain(port, free_port()?, origin))?;
+    std::fs::write(&config, configuration(told, port, origin)?)?;
     let (program, config) = (build.program.display().to_string(), config.display().to_string());
     let args = [
         "--tool=callgrind",
@@ -78,6 +106,48 @@ fn count(dir: &Path, build: &Build, origin: u16, size: Size, requests: u32) -> a
     }
     ensure!(sum > 0.0, "valgrind has written no counts into {}", dir.display());
     Ok(sum / f64::from(requests))
+}
+
+fn configuration(told: Told, port: u16, origin: u16) -> anyhow::Result<String> {
+    let admin = free_port()?;
+    if told == Told::Nobody {
+        return Ok(plain(port, admin, origin, "", ""));
+    }
+    let control_plane = free_port()?;
+    if told == Told::Viewer {
+        look_on(control_plane);
+    }
+    Ok(plain(port, admin, origin, FAILURES, &cluster_of(control_plane)))
+}
+
+/// As the listeners of a mesh have it.
+const FAILURES: &str = "
+          access_log:
+          - name: envoy.access_loggers.http_grpc
+            filter: {or_filter: {filters: [
+              {status_code_filter: {comparison: {op: GE, value: {default_value: 500, runtime_key: a}}}},
+              {status_code_filter: {comparison: {op: EQ, value: {default_value: 403, runtime_key: b}}}}]}}
+            typed_config:
+              '@type': type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
+              common_config:
+                log_name: outbound
+                transport_api_version: V3
+                grpc_service: {envoy_grpc: {cluster_name: weft_control_plane}}";
+
+fn cluster_of(port: u16) -> String {
+    format!(
+        "
+  - name: weft_control_plane
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}
+    load_assignment:
+      cluster_name: weft_control_plane
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]
+"
+    )
 }
 
 fn outputs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -5,6 +5,7 @@
 
 mod instructions;
 mod rig;
+mod viewer;
 
 use std::path::Path;
 
@@ -65,7 +66,7 @@ fn ready(name: &str, port: u16, mut process: PinnedProcess) -> anyhow::Result<Pe
 
 fn envoy_like(dir: &Path, name: &str, program: &Path, args: &[&str], origin: u16) -> anyhow::Result<Peer> {
     let port = free_port()?;
-    let config = plain(port, free_port()?, origin);
+    let config = plain(port, free_port()?, origin, "", "");
     let file = dir.join(format!("{}.yaml", name.replace(' ', "-")));
     std::fs::write(&file, config)?;
     let file = file.display().to_string();
@@ -122,8 +123,9 @@ backend origin
     )
 }
 
-/// A bootstrap that forwards all of HTTP from one port to another, without TLS or a filter but the router.
-fn plain(port: u16, admin: u16, origin: u16) -> String {
+/// A bootstrap that forwards all of HTTP from one port to another, without TLS or a filter but the router; with these logs,
+/// and these clusters beside.
+fn plain(port: u16, admin: u16, origin: u16, logs: &str, clusters: &str) -> String {
     let listener = format!(
         "  listeners:
   - name: plain
@@ -133,7 +135,7 @@ fn plain(port: u16, admin: u16, origin: u16) -> String {
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: plain
+          stat_prefix: plain{logs}
           route_config:
             name: plain
             virtual_hosts:
@@ -148,5 +150,5 @@ fn plain(port: u16, admin: u16, origin: u16) -> String {
               '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
 "
     );
-    bootstrap(admin, &(listener + &cluster("origin", origin, "")))
+    bootstrap(admin, &(listener + &cluster("origin", origin, clusters)))
 }

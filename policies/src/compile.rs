@@ -33,6 +33,7 @@ mod rbac;
 mod request_log;
 mod route;
 mod scope;
+mod tap;
 mod tls;
 mod tracing;
 mod traffic;

@@ -26,3 +26,4 @@ pub use label_query::LabelQuery;
 pub use policy::{Object, Policy};
 pub use schema::schema;
 pub use set::{PolicyKey, PolicySet};
+pub use suggest::suggest;

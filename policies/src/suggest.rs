@@ -1,7 +1,8 @@
 //! "Did you mean": the known word that is nearest to an unknown one.
 
 /// The nearest of `known`, when it is near enough to be a slip of the hand.
-pub(crate) fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written: String = written.chars().take(64).flat_map(char::to_lowercase).collect();
     let allowed = (written.chars().count() / 3).clamp(1, 3);
     known

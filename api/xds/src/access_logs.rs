@@ -35,7 +35,8 @@ pub(crate) fn without_services(resource: &Resource, body: Bytes) -> Bytes {
         | ResourceKind::Route
         | ResourceKind::VirtualHost
         | ResourceKind::Endpoint
-        | ResourceKind::Secret => body,
+        | ResourceKind::Secret
+        | ResourceKind::Runtime => body,
     }
 }
 

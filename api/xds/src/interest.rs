@@ -16,7 +16,7 @@ pub enum Interest {
     #[default]
     Everything,
     /// What is asked for of each type, by `ResourceKind::index`.
-    Subscribed([TypeInterest; ResourceKind::COUNT]),
+    Subscribed(Box<[TypeInterest; ResourceKind::COUNT]>),
 }
 
 /// What is asked for of one type.

@@ -78,7 +78,8 @@ impl GrpcSource {
             ResourceKind::Route
             | ResourceKind::VirtualHost
             | ResourceKind::Endpoint
-            | ResourceKind::Secret => {
+            | ResourceKind::Secret
+            | ResourceKind::Runtime => {
                 return resource.body.clone();
             }
         };

@@ -9,6 +9,7 @@
 //! | on loopback, the host is an address, `localhost`, or a name of this control plane | a name that its owner has pointed here |
 //! | a session of mode `Changes` for all that writes | a slip, and a page that somebody left open |
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,6 +55,19 @@ impl ApiCaller {
         match self {
             Self::Token(holder) => holder,
             Self::Browser(found) => &found.holder,
+        }
+    }
+}
+
+impl fmt::Display for ApiCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.holder() {
+            TokenHolder::Operator(operator) => write!(f, "operator of token {operator}")?,
+            TokenHolder::Principal(principal) => write!(f, "{}", principal.name)?,
+        }
+        match self {
+            Self::Token(_) => Ok(()),
+            Self::Browser(_) => f.write_str(", in a browser"),
         }
     }
 }

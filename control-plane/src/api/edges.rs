@@ -169,7 +169,7 @@ pub async fn series(
     Ok(Json(EdgeSeries { unheard: heard.unheard, ..shown_series(&heard.all, steps, grain) }))
 }
 
-fn service(parameter: &str, text: &str) -> Result<ServiceId, ApiError> {
+pub(super) fn service(parameter: &str, text: &str) -> Result<ServiceId, ApiError> {
     text.parse().map_err(|_| {
         ApiError::bad_request(format!("{parameter}: {text:?} is no service; write NAMESPACE/SERVICE"))
     })

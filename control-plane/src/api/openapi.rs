@@ -40,6 +40,9 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::BrowserSession>();
     generator.subschema_for::<rest::SessionChange>();
     generator.subschema_for::<rest::SignIn>();
+    generator.subschema_for::<rest::TapLine>();
+    generator.subschema_for::<rest::TapListening>();
+    generator.subschema_for::<rest::TapNotShown>();
     generator.subschema_for::<rest::TokenList>();
     generator.subschema_for::<rest::TokenRequest>();
     generator.take_definitions(true)
@@ -129,6 +132,13 @@ const CALLS: &[ApiCall] = &[
         "Make the policies what they were after an earlier revision, as a new change",
         Some("RollbackRequest"),
         "ApplyResult",
+    ),
+    (
+        "get",
+        "/v1/taps",
+        "Requests as they end, while one looks on: events `listening` (TapListening), `request` (TapLine), `notShown` (TapNotShown)",
+        None,
+        EVENTS,
     ),
     ("get", "/v1/tokens", "List join tokens", None, "TokenList"),
     ("post", "/v1/tokens", "Make a join token", Some("TokenRequest"), "NewToken"),
@@ -308,6 +318,19 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),
             ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
             ("limit", "integer", "How many at most; 100 where it is not said, 1000 at most"),
+        ],
+        ("get", "/v1/taps") => &[
+            ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),
+            ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
+            ("method", "string", "Only with this method"),
+            ("path", "string", "Only where the path begins so"),
+            ("status", "string", "Only answered so: 503, or 5xx"),
+            ("onlyFailures", "boolean", "Only what failed or was refused"),
+            (
+                "headers",
+                "string",
+                "Headers to be shown: NAME[,NAME]; a name that may not be shown is refused",
+            ),
         ],
         _ => &[],
     }

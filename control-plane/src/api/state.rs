@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
 use crate::reconciler::ReconcilerHandle;
+use crate::replicas::taps::MeshTaps;
 use crate::replicas::traffic::Traffic;
 
 /// The state of the API, in axum's sense: what each handler is lent.
@@ -53,6 +54,10 @@ pub struct Api {
     pub clock_offsets: ClockOffsets,
     /// A place for a change that is tried.
     pub rehearsals: Arc<tokio::sync::Semaphore>,
+    /// Requests as they end.
+    pub taps: MeshTaps,
+    /// Places for those who look on.
+    pub tap_viewers: Arc<tokio::sync::Semaphore>,
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,

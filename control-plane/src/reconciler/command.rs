@@ -37,6 +37,11 @@ pub enum ReconcilerCommand {
         holder: Option<(WorkloadId, String)>,
         resource: Arc<Resource>,
     },
+    /// A layer of the runtime of one workload's Envoy, or of all that have none of their own; one workload's may go.
+    Runtime {
+        workload: Option<WorkloadId>,
+        resource: Option<Arc<Resource>>,
+    },
     /// A discovery stream opened.
     Opened(Connected),
     /// A sidecar of this workload has its listener for other workloads: the stream's [`super::StreamProgress`] says so.

@@ -65,7 +65,8 @@ impl LayerChanges {
                     | ResourceKind::Cluster
                     | ResourceKind::Endpoint
                     | ResourceKind::Listener
-                    | ResourceKind::Secret,
+                    | ResourceKind::Secret
+                    | ResourceKind::Runtime,
                 ) => keys.push(key.clone()),
             }
         }

@@ -51,6 +51,12 @@ impl ReconcilerHandle {
         self.published.clone()
     }
 
+    /// The records of joined workloads.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        self.records.borrow().clone()
+    }
+
     /// Has other replicas told what is here.
     pub fn tell_presence(&self) {
         self.presence.notify_one();

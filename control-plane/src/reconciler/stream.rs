@@ -32,6 +32,8 @@ pub struct StreamProgress {
     bundle: AtomicU64,
     /// It has the listener for other workloads.
     listens: AtomicBool,
+    /// It takes a layer of its runtime.
+    takes_runtime: AtomicBool,
     // A lock, because both tasks write the pair; nothing but moves happens under it.
     waiting: Mutex<Unacknowledged>,
 }
@@ -57,6 +59,11 @@ impl StreamProgress {
     /// It has its listener for other workloads. Whether that is new.
     pub fn took_listener(&self) -> bool {
         !self.listens.swap(true, Ordering::AcqRel)
+    }
+
+    /// It took a layer of its runtime.
+    pub fn took_runtime(&self) {
+        self.takes_runtime.store(true, Ordering::Release);
     }
 
     /// Notes a view that the stream was woken for. The stream may have answered already, where it holds all of it.
@@ -190,6 +197,12 @@ impl ServedStream {
     #[must_use]
     pub fn listens(&self) -> bool {
         self.progress.listens.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes a layer of its runtime from here.
+    #[must_use]
+    pub fn takes_runtime(&self) -> bool {
+        self.progress.takes_runtime.load(Ordering::Acquire)
     }
 
     /// What it looks like now.

@@ -180,7 +180,7 @@ pub fn router(edges: Edges, requests: Requests, replica: &str) -> Router {
 }
 
 /// Before a body is read: nobody but a control plane of this mesh may ask.
-async fn only_replicas(request: Request, next: Next) -> Response {
+pub(super) async fn only_replicas(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerIdentity>();
     match peer.map(|peer| &peer.spiffe) {
         Some(SpiffeId::ControlPlane { .. }) => next.run(request).await,
@@ -188,12 +188,17 @@ async fn only_replicas(request: Request, next: Next) -> Response {
     }
 }
 
+/// Whether a question is for this replica.
+pub(super) fn is_meant(headers: &HeaderMap, replica: &str) -> bool {
+    headers.get(REPLICA).is_some_and(|meant| meant.as_bytes() == replica.as_bytes())
+}
+
 async fn answer(
     State(Answering { edges, requests, replica }): State<Answering>,
     headers: HeaderMap,
     Json(question): Json<TrafficQuestion>,
 ) -> Response {
-    if headers.get(REPLICA).is_none_or(|meant| meant.as_bytes() != replica.as_bytes()) {
+    if !is_meant(&headers, &replica) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
     let answer = match question {

@@ -67,7 +67,8 @@ pub fn count(entries: &LogEntries) -> usize {
 }
 
 impl Reporter {
-    fn request(&self, entry: &HttpAccessLogEntry) -> RequestRecord {
+    /// A request of it.
+    pub fn request(&self, entry: &HttpAccessLogEntry) -> RequestRecord {
         let request = entry.request.clone().unwrap_or_default();
         let response = entry.response.clone().unwrap_or_default();
         let path = match request.original_path.as_str() {

@@ -1,4 +1,5 @@
-//! The receiving end of Envoy's access log service: what failed, or was refused, at each sidecar.
+//! The receiving end of Envoy's access log service: what failed, or was refused, at each sidecar; and what stock Envoys tell
+//! of all requests while somebody looks on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
 use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
-use weft_api::names::INBOUND_ACCESS_LOG;
+use weft_api::names::{INBOUND_ACCESS_LOG, TAP_ACCESS_LOGS};
 use weft_api::rest::Hop;
 use weft_api::{TrustDomain, WorkloadId};
 use weft_xds::transport::buckets::{Buckets, Rate};
@@ -21,6 +22,7 @@ use crate::metrics::{Limit, Metrics};
 use crate::presence::clock_offsets::ClockOffsets;
 use crate::reconciler::Published;
 use crate::requests::{self, Reporter, Requests};
+use crate::taps::{Taps, read_tapped};
 
 /// Streams of one workload. Each worker thread of an Envoy has up to four: of requests and of connections, of either side.
 const MOST_STREAMS: usize = 512;
@@ -28,6 +30,8 @@ const MOST_STREAMS: usize = 512;
 pub const MAX_REPORT_BYTES: usize = 1 << 20;
 /// Entries that are taken of one workload; more are counted.
 const RATE: Rate = Rate { per_second: 200.0, burst: 1000.0 };
+/// The same for requests that somebody looks on. What an Envoy is to tell falls when it tells more than is shown.
+const TAP_RATE: Rate = Rate { per_second: 1000.0, burst: 2000.0 };
 /// A stream without reports ends, and its connection with it: a sidecar opens another one when it has something to say.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct AccessLogReceiver {
     requests: Requests,
+    taps: Taps,
     metrics: Metrics,
     trust_domain: TrustDomain,
     published: watch::Receiver<Published>,
@@ -42,20 +47,23 @@ pub struct AccessLogReceiver {
     streams: StreamLimit,
     // A lock because streams come in tasks of their own; held for a look at one bucket.
     rates: Arc<Mutex<Buckets<WorkloadId>>>,
+    tap_rates: Arc<Mutex<Buckets<WorkloadId>>>,
 }
 
 impl AccessLogReceiver {
     #[must_use]
     pub fn new(
         requests: Requests,
+        taps: Taps,
         metrics: Metrics,
         trust_domain: TrustDomain,
         published: watch::Receiver<Published>,
         clock_offsets: ClockOffsets,
     ) -> Self {
-        let rates = Arc::new(Mutex::new(Buckets::new(RATE, Instant::now())));
+        let [rates, tap_rates] =
+            [RATE, TAP_RATE].map(|rate| Arc::new(Mutex::new(Buckets::new(rate, Instant::now()))));
         let streams = StreamLimit::new(MOST_STREAMS);
-        Self { requests, metrics, trust_domain, published, clock_offsets, streams, rates }
+        Self { requests, taps, metrics, trust_domain, published, clock_offsets, streams, rates, tap_rates }
     }
 
     /// The tonic service, with the limit on what it reads.
@@ -66,7 +74,7 @@ impl AccessLogReceiver {
 
     fn take(&self, reporter: &Reporter, entries: LogEntries) {
         let (now, reported) = (Instant::now(), requests::count(&entries));
-        let taken = self.admitted(&reporter.workload, reported, now);
+        let taken = admitted(&self.rates, &reporter.workload, reported, now);
         let records = requests::read(reporter, entries, taken);
         let gone = self.requests.record(now, &reporter.workload, records);
         let refused = (reported - taken) as u64;
@@ -76,11 +84,33 @@ impl AccessLogReceiver {
         self.metrics.limited_by(Limit::RequestsKept, gone);
     }
 
-    /// How many of so many entries the workload may have taken now.
-    fn admitted(&self, workload: &WorkloadId, reported: usize, now: Instant) -> usize {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..reported).take_while(|_| rates.take(workload.clone(), now).is_ok()).count()
+    /// Requests of an Envoy that somebody looks on.
+    fn show(&self, reporter: &Reporter, entries: LogEntries) {
+        let LogEntries::HttpLogs(logs) = entries else { return };
+        let reported = logs.log_entry.len();
+        let read = admitted(&self.tap_rates, &reporter.workload, reported, Instant::now());
+        let (refused, workload) = ((reported - read) as u64, &reporter.workload);
+        let weight = self.taps.with_sampling(|sampling| sampling.told(workload, reported as u64));
+        for entry in logs.log_entry.iter().take(read) {
+            self.taps.tell(&read_tapped(reporter, entry), weight);
+        }
+        if refused > 0 {
+            self.metrics.limited_by(Limit::TappedRequestsOfAWorkload, refused);
+            let refused = f64::from(u32::try_from(refused).unwrap_or(u32::MAX));
+            self.taps.not_read(reporter.hop, weight * refused);
+        }
     }
+}
+
+/// How many of so many entries the workload may have taken now.
+fn admitted(
+    rates: &Mutex<Buckets<WorkloadId>>,
+    workload: &WorkloadId,
+    reported: usize,
+    now: Instant,
+) -> usize {
+    let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+    (0..reported).take_while(|_| rates.take(workload.clone(), now).is_ok()).count()
 }
 
 #[tonic::async_trait]
@@ -99,7 +129,7 @@ impl AccessLogService for AccessLogReceiver {
         let set = Arc::default();
         let hop = Hop::Outbound;
         let mut reporter = Reporter { workload, service, hop, trust_domain, set, clock_offset: None };
-        let mut reports = request.into_inner();
+        let (mut reports, mut is_tap) = (request.into_inner(), false);
         loop {
             let report = tokio::time::timeout(SILENCE, reports.message());
             tokio::select! {
@@ -107,12 +137,14 @@ impl AccessLogService for AccessLogReceiver {
                     let Ok(report) = report else { break };
                     let Some(report) = report? else { break };
                     if let Some(identifier) = &report.identifier {
-                        reporter.hop = side(&identifier.log_name);
+                        (reporter.hop, is_tap) = log_of(&identifier.log_name);
                     }
                     reporter.set = Arc::clone(&self.published.borrow().set);
                     reporter.clock_offset = self.clock_offsets.of(Instant::now(), &reporter.workload);
-                    if let Some(entries) = report.log_entries {
-                        self.take(&reporter, entries);
+                    match report.log_entries {
+                        Some(entries) if is_tap => self.show(&reporter, entries),
+                        Some(entries) => self.take(&reporter, entries),
+                        None => {}
                     }
                 }
                 () = permit.replaced.cancelled() => {
@@ -124,9 +156,10 @@ impl AccessLogService for AccessLogReceiver {
     }
 }
 
-/// Which side of a sidecar a log is of.
-fn side(log_name: &str) -> Hop {
-    if log_name == INBOUND_ACCESS_LOG { Hop::Inbound } else { Hop::Outbound }
+/// Which side of a sidecar a log is of, and whether it is one for who looks on.
+fn log_of(name: &str) -> (Hop, bool) {
+    let is_inbound = [INBOUND_ACCESS_LOG, TAP_ACCESS_LOGS[0]].contains(&name);
+    (if is_inbound { Hop::Inbound } else { Hop::Outbound }, TAP_ACCESS_LOGS.contains(&name))
 }
 
 #[cfg(test)]
@@ -148,6 +181,7 @@ mod tests {
         let (_publish, published) = watch::channel(Published::default());
         let receiver = AccessLogReceiver::new(
             requests.clone(),
+            Taps::default(),
             metrics.clone(),
             trust_domain.clone(),
             published,
@@ -156,7 +190,7 @@ mod tests {
         let reporter = |workload: &str| Reporter {
             workload: workload.parse().unwrap(),
             service: "shop/cart".parse().unwrap(),
-            hop: side("inbound"),
+            hop: log_of("inbound").0,
             trust_domain: trust_domain.clone(),
             set: Arc::default(),
             clock_offset: None,

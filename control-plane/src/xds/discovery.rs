@@ -168,6 +168,10 @@ impl StreamGuard {
             {
                 self.arrived();
             }
+            SessionEvent::Acked { kind: ResourceKind::Runtime, .. }
+            | SessionEvent::Resumed { kind: ResourceKind::Runtime, .. } => {
+                self.progress.took_runtime();
+            }
             SessionEvent::Acked { kind: ResourceKind::Secret, resources } => {
                 if let Some(version) = resources.iter().find_map(bundle) {
                     self.progress.took_bundle(version);

@@ -23,6 +23,7 @@ mod stored;
 mod strangers;
 mod supervision;
 mod takedown;
+mod taps;
 mod watch;
 
 #[path = "../../store/tests/store/etcd_server.rs"]

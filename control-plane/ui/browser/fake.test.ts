@@ -147,6 +147,30 @@ describe("with a shop", () => {
   });
 });
 
+describe("a tap", () => {
+  it("shows the last requests and what it does not show, by the filters in its address", async () => {
+    const server = await fake(shop(), { isNew: true });
+    const opened = await open(browser);
+    const { page } = opened;
+    await enter(page, server.url);
+    await page.goto(`${server.url}tap?destination=shop%2Fpayments&status=403`);
+    expect(await page.getByLabel("503 or 5xx").inputValue()).toBe("403");
+    await page.getByRole("button", { name: "Listen" }).click();
+    await page.getByText("Listening at 5 sidecars.").waitFor();
+    await page.getByText("412 more requests not shown").waitFor();
+    const lines = page.locator("table.tap tbody tr");
+    await expect.poll(() => lines.count(), { timeout: 10_000 }).toBeGreaterThan(20);
+    await lines.first().getByText("more").click();
+    await picture(page, "light-tap-listening");
+    expect(await faults(page)).toEqual([]);
+    await expect.poll(() => lines.count(), { timeout: 30_000 }).toBe(200);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Listen" }).waitFor();
+    await opened.context.close();
+    await server.close();
+  });
+});
+
 describe("looks", () => {
   it.each([
     ["dark", { dark: true }],

@@ -104,6 +104,9 @@ function events(mesh: FakeMesh, { every = 2_000 }: Options, response: ServerResp
 
 function taps(mesh: FakeMesh, response: ServerResponse): void {
   response.writeHead(200, { "Content-Type": "text/event-stream" });
+  const unheard = [{ workload: "shop/payments-1", reason: "it is not connected: see `weft proxy list`" }];
+  response.write(`event: listening\ndata: ${JSON.stringify({ heard: 5, unheard })}\n\n`);
+  response.write(`event: notShown\ndata: ${JSON.stringify({ requests: 412 })}\n\n`);
   const timer = setInterval(() => {
     for (const record of mesh.requests) {
       response.write(`event: request\ndata: ${JSON.stringify({ ...record, at: Date.now() })}\n\n`);

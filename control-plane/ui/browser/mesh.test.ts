@@ -116,6 +116,22 @@ it("an apply from the editor lands", async () => {
   expect(await weft("get", "httproute", "catalog-split", "-n", "shop", "-o", "yaml")).toContain("weight: 50");
 });
 
+it("a tap shows requests as they end, and stops", async () => {
+  const { page } = opened;
+  await page.goto(`${API}/ui/tap?destination=shop%2Fcatalog`);
+  await page.getByRole("button", { name: "Listen" }).click();
+  await page.getByText(/Listening at \d sidecars/).waitFor({ timeout: 10_000 });
+  const line = page.locator("table.tap tbody tr").first();
+  await line.getByRole("link", { name: /shop\/catalog-v/ }).waitFor({ timeout: 10_000 });
+  expect(await line.textContent()).toContain("GET");
+  await picture(page, "tap");
+  await page.getByLabel("path begins").fill("/nothing/is/here");
+  await page.getByLabel("path begins").press("Enter");
+  await expect.poll(() => new URL(page.url()).searchParams.get("path")).toBe("/nothing/is/here");
+  await page.getByRole("button", { name: "Stop" }).click();
+  await page.getByRole("button", { name: "Listen" }).waitFor();
+});
+
 it("every view shows this mesh, and nothing complains", async () => {
   const { page, complaints } = opened;
   for (const [path, text] of [

@@ -25,6 +25,10 @@ use crate::format::{FormatContext, ResponseFlags};
 use crate::peer::PeerCertificate;
 use crate::runtime::{EntryKind, LogService};
 
+/// Bytes of a text that a tap is told.
+const LONGEST_SHOWN: usize = 1024;
+const GRPC_STATUS: &str = "grpc-status";
+
 /// One entry of either kind.
 #[derive(Debug)]
 pub(crate) enum LogEntry {
@@ -43,16 +47,15 @@ impl LogEntry {
 
     /// What a service is told of these facts.
     pub(crate) fn of(service: &LogService, at: &FormatContext<'_>) -> Self {
-        let common_properties = Some(common(at));
         match service.entries {
             EntryKind::Requests => Self::Request(Box::new(HttpAccessLogEntry {
-                common_properties,
+                common_properties: Some(common(at)),
                 protocol_version: version(at.protocol).into(),
-                request: Some(request(service, at)),
-                response: Some(response(service, at)),
+                request: Some(request(&service.request_headers, at)),
+                response: Some(response(&service.response_headers, &service.response_trailers, at)),
             })),
             EntryKind::Connections => Self::Connection(Box::new(TcpAccessLogEntry {
-                common_properties,
+                common_properties: Some(common(at)),
                 connection_properties: Some(ConnectionProperties {
                     received_bytes: at.bytes_received,
                     sent_bytes: at.bytes_sent,
@@ -60,6 +63,30 @@ impl LogEntry {
             })),
         }
     }
+}
+
+impl LogEntry {
+    /// What a tap is told of these facts: whatever it is, it is short.
+    pub(crate) fn shown(headers: &[HeaderName], at: &FormatContext<'_>) -> Self {
+        let (mut request, mut response) = (request(headers, at), response(headers, headers, at));
+        let texts = [&mut request.path, &mut request.original_path, &mut request.authority];
+        let headers =
+            [&mut request.request_headers, &mut response.response_headers, &mut response.response_trailers];
+        let values = headers.into_iter().flat_map(HashMap::values_mut);
+        texts.into_iter().chain(values).for_each(cut);
+        let status = at.grpc_status.map(|status| (GRPC_STATUS.to_owned(), status.to_string()));
+        response.response_trailers.extend(status);
+        Self::Request(Box::new(HttpAccessLogEntry {
+            common_properties: Some(common(at)),
+            protocol_version: version(at.protocol).into(),
+            request: Some(request),
+            response: Some(response),
+        }))
+    }
+}
+
+fn cut(text: &mut String) {
+    text.truncate(weft_api::text::cut(text, LONGEST_SHOWN).len());
 }
 
 fn common(at: &FormatContext<'_>) -> AccessLogCommon {
@@ -91,7 +118,7 @@ fn common(at: &FormatContext<'_>) -> AccessLogCommon {
     }
 }
 
-fn request(service: &LogService, at: &FormatContext<'_>) -> HttpRequestProperties {
+fn request(headers: &[HeaderName], at: &FormatContext<'_>) -> HttpRequestProperties {
     let Some(head) = &at.request else { return HttpRequestProperties::default() };
     let of = |name: &str| head.headers.get(name).map(|value| lossy(value.as_bytes())).unwrap_or_default();
     HttpRequestProperties {
@@ -105,19 +132,23 @@ fn request(service: &LogService, at: &FormatContext<'_>) -> HttpRequestPropertie
         original_path: of("x-envoy-original-path"),
         request_id: at.stream_id.to_owned(),
         request_body_bytes: at.bytes_received,
-        request_headers: named(&service.request_headers, Some(head.headers)),
+        request_headers: named(headers, Some(head.headers)),
         ..Default::default()
     }
 }
 
-fn response(service: &LogService, at: &FormatContext<'_>) -> HttpResponseProperties {
+fn response(
+    headers: &[HeaderName],
+    trailers: &[HeaderName],
+    at: &FormatContext<'_>,
+) -> HttpResponseProperties {
     let code = UInt32Value { value: at.response_code.into() };
     HttpResponseProperties {
         response_code: (at.response_code != 0).then_some(code),
         response_code_details: text(at.response_code_details),
         response_body_bytes: at.bytes_sent,
-        response_headers: named(&service.response_headers, at.response),
-        response_trailers: named(&service.response_trailers, at.trailers),
+        response_headers: named(headers, at.response),
+        response_trailers: named(trailers, at.trailers),
         ..Default::default()
     }
 }

@@ -38,6 +38,7 @@ impl Gauges {
             ResourceKind::Route => listeners.child("rds"),
             ResourceKind::Secret => clusters.child("sds"),
             ResourceKind::VirtualHost => listeners.child("vhds"),
+            ResourceKind::Runtime => StatsScope::plain("runtime"),
         };
         Self {
             shard: Shard::default(),

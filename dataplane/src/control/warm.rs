@@ -152,7 +152,8 @@ impl World {
             | ResourceKind::Listener
             | ResourceKind::Endpoint
             | ResourceKind::Secret
-            | ResourceKind::VirtualHost => self.table(kind).is_settled(name, version),
+            | ResourceKind::VirtualHost
+            | ResourceKind::Runtime => self.table(kind).is_settled(name, version),
         }
     }
 

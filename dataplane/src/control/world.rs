@@ -46,6 +46,8 @@ pub struct World {
     pub virtual_hosts: VirtualHosts,
     /// SDS.
     pub secrets: ChildTable<SecretPlan>,
+    /// RTDS, which is not asked for: holds what was refused.
+    runtimes: ChildTable<()>,
     pub registry: StatsRegistry,
     /// The secrets in use, shared with connections that the control thread makes itself.
     pub(super) usable: Arc<KnownSecrets>,
@@ -86,6 +88,7 @@ impl Default for World {
             routes: ChildTable::new(Absent::KeepsServing),
             virtual_hosts: VirtualHosts::default(),
             secrets: ChildTable::new(Absent::IsNoWord),
+            runtimes: ChildTable::new(Absent::Goes),
             registry: StatsRegistry::default(),
             usable: Arc::default(),
             generations: HashMap::new(),
@@ -108,6 +111,7 @@ impl World {
             ResourceKind::Route => &self.routes,
             ResourceKind::Secret => &self.secrets,
             ResourceKind::VirtualHost => self.virtual_hosts.table(),
+            ResourceKind::Runtime => &self.runtimes,
         }
     }
 
@@ -119,6 +123,7 @@ impl World {
             ResourceKind::Route => &mut self.routes,
             ResourceKind::Secret => &mut self.secrets,
             ResourceKind::VirtualHost => self.virtual_hosts.table_mut(),
+            ResourceKind::Runtime => &mut self.runtimes,
         }
     }
 
@@ -134,6 +139,8 @@ impl World {
             ResourceKind::VirtualHost => {
                 self.stale.routes.extend(self.virtual_hosts.routes_of(&key.1).cloned());
             }
+            // None is ever accepted.
+            ResourceKind::Runtime => {}
         }
     }
 

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use envoy_types::pb::envoy::service::runtime::v3::Runtime;
 use prost::Message;
 use weft_api::ResourceKind;
 
@@ -76,6 +77,9 @@ pub fn decode(
             host.register(context.registry);
             DecodedResource::VirtualHost(Arc::new(host))
         }
+        ResourceKind::Runtime => {
+            return Err(Rejection::new("", "this proxy has no runtime layers, and asks for none".to_owned()));
+        }
     };
     Ok((decoded, context.notes))
 }
@@ -96,5 +100,6 @@ pub fn name_of(kind: ResourceKind, body: &[u8]) -> Option<String> {
         ResourceKind::Route => RouteConfiguration::decode(body).ok().map(|message| message.name),
         ResourceKind::VirtualHost => VirtualHost::decode(body).ok().map(|message| message.name),
         ResourceKind::Secret => Secret::decode(body).ok().map(|message| message.name),
+        ResourceKind::Runtime => Runtime::decode(body).ok().map(|message| message.name),
     }
 }

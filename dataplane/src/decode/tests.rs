@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use envoy_types::pb::envoy::service::runtime::v3::Runtime;
 use prost::{Message, Name};
 use weft_api::ResourceKind;
 
@@ -27,6 +28,7 @@ fn read(kind: ResourceKind, yaml: &str) -> Result<(DecodedResource, Notes), Reje
         ResourceKind::Route => encoded::<RouteConfiguration>(yaml),
         ResourceKind::Secret => encoded::<Secret>(yaml),
         ResourceKind::VirtualHost => encoded::<VirtualHost>(yaml),
+        ResourceKind::Runtime => encoded::<Runtime>(yaml),
     };
     decode(kind, &body, &mut StatsRegistry::new())
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::runtime::{Runtime, TrafficDirection};
 use crate::stats::ShardSnapshot;
+use crate::tap::set::TapSet;
 
 /// What the control thread asks of one worker, in the order in which it is sent.
 pub(super) enum WorkerCommand {
@@ -21,6 +22,8 @@ pub(super) enum WorkerCommand {
     Stats(oneshot::Sender<ShardSnapshot>),
     /// How many connections are open.
     Connections(oneshot::Sender<usize>),
+    /// Tell of the requests that these want.
+    Tap(Arc<TapSet>),
     /// A connection that another worker accepted.
     Serve {
         listener: Arc<str>,
@@ -43,6 +46,7 @@ impl std::fmt::Debug for WorkerCommand {
             Self::Swap { .. } => "Swap",
             Self::Stats(_) => "Stats",
             Self::Connections(_) => "Connections",
+            Self::Tap(_) => "Tap",
             Self::Serve { .. } => "Serve",
             Self::Drain { .. } => "Drain",
             Self::Stop => "Stop",

@@ -15,9 +15,17 @@ use super::connection_balance::ConnectionCounts;
 use super::date::Date;
 use super::failure_log::FailureLog;
 use super::otlp_buffers::OtlpBuffers;
+use super::tap_point::TapPoint;
 use super::trust::servers::Servers;
 use crate::random;
 use crate::stats::Shard;
+
+/// Where a worker tells of requests that ended.
+#[derive(Debug)]
+pub(super) struct WorkerReports {
+    pub(super) logs: LogWriter,
+    pub(super) taps: TapPoint,
+}
 
 /// The part of a worker that requests and connections need.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub(crate) struct Local {
     pub(crate) logs: LogWriter,
     /// Spans, and entries of access logs, for OpenTelemetry collectors.
     pub(crate) otlp: OtlpBuffers,
+    /// Who looks on requests as they end.
+    pub(super) taps: TapPoint,
     pub(crate) throttle: Arc<FailureLog>,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
@@ -49,7 +59,7 @@ impl Local {
         index: usize,
         workers: usize,
         load: ConnectionCounts,
-        logs: LogWriter,
+        WorkerReports { logs, taps }: WorkerReports,
         throttle: Arc<FailureLog>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -59,6 +69,7 @@ impl Local {
             servers: Servers::new(),
             logs,
             otlp: OtlpBuffers::default(),
+            taps,
             throttle,
             draining: Cell::default(),
             date: Date::new(),

@@ -24,7 +24,7 @@ struct RecordedHead {
     headers: HeaderMap,
 }
 
-/// What is kept of a request for its log line; made only where there is a log.
+/// What is kept of a request for its log line; made only where there is a log, or somebody looks on.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// Of bytes that are no request nothing is known.
@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(super) response: Option<HeaderMap>,
     pub(super) trailers: Option<HeaderMap>,
     pub(super) remote: IpAddr,
+    /// Whether a log may take it.
+    pub(super) is_logged: bool,
     /// When the response's head came.
     pub(super) responded: Option<Duration>,
 }
@@ -62,6 +64,7 @@ impl Record {
             response: None,
             trailers: None,
             remote,
+            is_logged: true,
             responded: None,
         }
     }
@@ -75,6 +78,11 @@ impl Record {
     /// The response's trailers have come.
     pub(super) fn trail(&mut self, trailers: &HeaderMap) {
         self.trailers = self.needs.response_trailers.then(|| trailers.clone());
+    }
+
+    /// So much was kept.
+    pub(super) fn needs(&self) -> LogNeeds {
+        self.needs
     }
 
     pub(super) fn head(&self) -> Option<RequestHead<'_>> {

@@ -58,9 +58,7 @@ impl ActiveStream {
             shard.inc(class);
         }
         shard.record(stats.downstream_rq_time, took);
-        if !manager.access_log.is_empty() {
-            stream_info::log(self, took);
-        }
+        stream_info::log(self, took);
         if let Some(active) = self.span.take() {
             span::end(self, *active, took);
         }

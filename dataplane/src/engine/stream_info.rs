@@ -19,11 +19,11 @@ use crate::runtime::AccessLog;
 
 /// Keeps what a log will want of the request, before it changes.
 pub(super) fn note_request(stream: &mut ActiveStream, parts: &Parts, scheme: &'static str, remote: IpAddr) {
-    let logs = &stream.view.manager.access_log;
-    if logs.is_empty() {
+    let (logs, taps) = (&stream.view.manager.access_log, &stream.connection.worker.taps);
+    if logs.is_empty() && !taps.is_on() {
         return;
     }
-    let record = Record::new(parts, scheme, remote, logs.needs());
+    let record = Record::new(parts, scheme, remote, logs.needs().and(taps.needs()));
     stream.record = Some(Box::new(record));
 }
 
@@ -34,23 +34,20 @@ pub(super) fn note_refused(stream: &mut ActiveStream, remote: IpAddr, id: Option
     }
 }
 
-/// Keeps the response's headers for the log; forgets the request's where no log will take a response like this.
+/// Keeps the response's headers for the log; forgets the request's where no log will take a response like this, and nobody
+/// looks on.
 pub(super) fn note_response(stream: &mut ActiveStream, status: StatusCode, headers: &HeaderMap) {
-    if stream.record.is_none() {
-        return;
-    }
+    let Some(record) = &mut stream.record else { return };
     let rules_out = |log: &AccessLog| log.filter.as_ref().is_some_and(|filter| filter.rules_out(status));
-    if stream.view.manager.access_log.iter().all(rules_out) {
+    record.is_logged = !stream.view.manager.access_log.iter().all(rules_out);
+    if !record.is_logged && !stream.connection.worker.taps.is_on() {
         stream.record = None;
         return;
     }
-    let responded = now().saturating_duration_since(stream.start);
-    if let Some(record) = &mut stream.record {
-        record.respond(headers, responded);
-    }
+    record.respond(headers, now().saturating_duration_since(stream.start));
 }
 
-/// Writes the access logs of a request.
+/// Writes the access logs of a request, and tells those who look on.
 pub(super) fn log(stream: &ActiveStream, took: Duration) {
     let Some(record) = &stream.record else { return };
     let mut context = context(stream, record.head(), record.response.as_ref());
@@ -65,7 +62,12 @@ pub(super) fn log(stream: &ActiveStream, took: Duration) {
         ..Timing::default()
     };
     let worker = &stream.connection.worker;
-    worker.logs.write(&worker.shard, &worker.otlp, &stream.view.manager.access_log, &context);
+    if record.is_logged {
+        worker.logs.write(&worker.shard, &worker.otlp, &stream.view.manager.access_log, &context);
+    }
+    if worker.taps.is_on() {
+        worker.taps.tell(stream.connection.downstream.direction, record.needs(), &context);
+    }
 }
 
 /// The facts of a stream at this moment.

@@ -19,14 +19,13 @@ use std::time::Duration;
 use imbl::ordmap::DiffItem;
 use tokio::sync::mpsc;
 
-use super::access::LogWriter;
 use super::clusters::Clusters;
 use super::command::{Draining, WorkerCommand};
 use super::connection::Urgency;
 use super::connection_balance::ConnectionCounts;
 use super::failure_log::FailureLog;
 use super::listen::ListenerState;
-use super::local::Local;
+use super::local::{Local, WorkerReports};
 use super::otlp_exporter;
 use super::trust::{clients, servers};
 use crate::runtime::Runtime;
@@ -45,12 +44,12 @@ impl Worker {
     pub(super) fn new(
         index: usize,
         load: ConnectionCounts,
-        logs: LogWriter,
+        reports: WorkerReports,
         throttle: Arc<FailureLog>,
         peers: Vec<mpsc::Sender<WorkerCommand>>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            local: Local::new(index, peers.len(), load, logs, throttle),
+            local: Local::new(index, peers.len(), load, reports, throttle),
             clusters: Clusters::new(),
             peers: peers.into(),
             listeners: RefCell::default(),
@@ -77,6 +76,7 @@ impl Worker {
                 WorkerCommand::Connections(reply) => {
                     let _ = reply.send(self.local.connections.len());
                 }
+                WorkerCommand::Tap(set) => self.local.taps.set(set),
                 WorkerCommand::Serve { listener, tcp, peer } => self.adopt(&listener, tcp, peer),
                 WorkerCommand::Drain { what, minimum, limit, done } => {
                     let worker = self.clone();

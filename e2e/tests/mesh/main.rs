@@ -26,6 +26,7 @@ mod rollback;
 mod shop;
 mod steady;
 mod supervised;
+mod tap;
 mod tracing;
 mod upgrade;
 mod visibility;

@@ -17,7 +17,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["reconciler"],
     &["identity"],
     &["presence"],
-    &["policy", "edges", "requests"],
+    &["policy", "edges", "requests", "taps"],
     &["listener"],
     &["tls"],
     &["ca"],

@@ -135,8 +135,8 @@ fn is_excepted(path: &str, by: &str) -> bool {
 }
 
 /// What a request passes through, without its tests: nobody waits for a lock there.
-const REQUEST_PATH: [&str; 9] =
-    ["balance", "breaker", "engine", "filter", "format", "matcher", "outlier", "rbac", "route"];
+const REQUEST_PATH: [&str; 10] =
+    ["balance", "breaker", "engine", "filter", "format", "matcher", "outlier", "rbac", "route", "tap"];
 
 #[test]
 fn no_request_waits_for_a_lock() {

@@ -99,7 +99,7 @@ pub(super) fn flags(letters: &[&str]) -> AccessLogFilter {
     filter(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags }))
 }
 
-fn told(side: LogDirection) -> CommonGrpcAccessLogConfig {
+pub(super) fn told(side: LogDirection) -> CommonGrpcAccessLogConfig {
     let name = match side {
         LogDirection::Inbound => INBOUND_ACCESS_LOG,
         LogDirection::Outbound => OUTBOUND_ACCESS_LOG,
@@ -117,7 +117,7 @@ fn told(side: LogDirection) -> CommonGrpcAccessLogConfig {
     }
 }
 
-fn log(name: &str, filter: AccessLogFilter, config: Any) -> AccessLog {
+pub(super) fn log(name: &str, filter: AccessLogFilter, config: Any) -> AccessLog {
     AccessLog {
         name: name.to_owned(),
         filter: Some(filter),

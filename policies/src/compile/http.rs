@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf::{Any, BoolValue};
 
 use super::access_log::{self, LogDirection};
 use super::model::{Model, WorkloadState};
-use super::{local_reply, tracing, wire};
+use super::{local_reply, tap, tracing, wire};
 
 /// A connection lives no longer than this, so that an identity that was replaced goes away in time.
 const CONNECTION_LIFE: Duration = Duration::from_secs(3600);
@@ -38,10 +38,12 @@ pub(super) fn outbound(
     let mut http_filters = forwarding;
     let local_reply_config = Some(local_reply::outbound(&workload.id, !http_filters.is_empty()));
     http_filters.push(router());
+    let mut access_log = vec![access_log::of_requests(LogDirection::Outbound)];
+    access_log.extend(tap::of_requests(workload, LogDirection::Outbound));
     let manager = HttpConnectionManager {
         upgrade_configs: upgrades(&["websocket", "CONNECT"]),
         http_filters,
-        access_log: vec![access_log::of_requests(LogDirection::Outbound)],
+        access_log,
         local_reply_config,
         ..manager(stat_prefix, routes)
     };
@@ -60,9 +62,11 @@ pub(super) fn inbound(
     logs: Vec<AccessLog>,
     model: &Model<'_>,
 ) -> Filter {
-    let access_log = logs.into_iter().chain([access_log::of_requests(LogDirection::Inbound)]).collect();
+    let mut access_log = logs;
+    access_log.push(access_log::of_requests(LogDirection::Inbound));
     let mut http_filters = authorization;
     http_filters.push(router());
+    access_log.extend(tap::of_requests(workload, LogDirection::Inbound));
     let manager = HttpConnectionManager {
         use_remote_address: Some(BoolValue { value: true }),
         // Callers are workloads of the mesh: a request has one id on its whole way.

@@ -47,7 +47,7 @@ pub fn of_sidecar(workload: &WorkloadState, units: &Units, checks: Option<&Healt
                     "name": format!("endpoints of {}", resource.name), "type": "STATIC", "load_assignment": body,
                 })),
                 ResourceKind::Route => listeners.push(routed(&resource.name, body)),
-                ResourceKind::VirtualHost | ResourceKind::Secret => panic!("not compiled: {resource:?}"),
+                ResourceKind::VirtualHost | ResourceKind::Secret | ResourceKind::Runtime => panic!("not compiled: {resource:?}"),
             }
         }
     }

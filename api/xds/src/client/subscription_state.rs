@@ -185,7 +185,9 @@ impl SubscriptionState {
         // A wildcard alone is said by naming nothing, which servers of every age understand, for these types (U1).
         let legacy = match kind {
             ResourceKind::Listener | ResourceKind::Cluster | ResourceKind::VirtualHost => !self.named,
-            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::Secret => false,
+            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::Secret | ResourceKind::Runtime => {
+                false
+            }
         };
         let star = (self.wildcard && !legacy).then(|| WILDCARD.to_owned());
         self.named |= star.is_some();

@@ -90,7 +90,8 @@ impl Session {
             ResourceKind::Route
             | ResourceKind::Cluster
             | ResourceKind::Listener
-            | ResourceKind::VirtualHost => Decision::Remove,
+            | ResourceKind::VirtualHost
+            | ResourceKind::Runtime => Decision::Remove,
         }
     }
 
@@ -133,7 +134,7 @@ impl Session {
             ResourceKind::Secret => &[ResourceKind::Cluster, ResourceKind::Listener],
             ResourceKind::Route => &[ResourceKind::Listener],
             ResourceKind::VirtualHost => &[ResourceKind::Route],
-            ResourceKind::Listener => &[],
+            ResourceKind::Listener | ResourceKind::Runtime => &[],
         }
     }
 }

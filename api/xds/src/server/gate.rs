@@ -57,7 +57,9 @@ impl Session {
     pub(super) fn gate_of(&mut self, resource: &Resource, now: Instant) -> GateState {
         let gated = match resource.kind {
             ResourceKind::Listener | ResourceKind::Route | ResourceKind::VirtualHost => true,
-            ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret => false,
+            ResourceKind::Cluster | ResourceKind::Endpoint | ResourceKind::Secret | ResourceKind::Runtime => {
+                false
+            }
         };
         if !gated || self.served != ServedTypes::Aggregated {
             return GateState::Open;

@@ -87,7 +87,9 @@ impl Session {
             ResourceKind::Listener | ResourceKind::Cluster | ResourceKind::VirtualHost => {
                 self.empty_first == EmptyFirst::Wildcard
             }
-            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::Secret => false,
+            ResourceKind::Endpoint | ResourceKind::Route | ResourceKind::Secret | ResourceKind::Runtime => {
+                false
+            }
         }
     }
 

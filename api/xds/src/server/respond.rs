@@ -37,9 +37,11 @@ impl ResponseContents {
 pub(super) fn is_full_state(kind: ResourceKind) -> bool {
     match kind {
         ResourceKind::Listener | ResourceKind::Cluster => true,
-        ResourceKind::Route | ResourceKind::VirtualHost | ResourceKind::Endpoint | ResourceKind::Secret => {
-            false
-        }
+        ResourceKind::Route
+        | ResourceKind::VirtualHost
+        | ResourceKind::Endpoint
+        | ResourceKind::Secret
+        | ResourceKind::Runtime => false,
     }
 }
 

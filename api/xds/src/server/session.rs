@@ -114,7 +114,7 @@ impl Session {
         if self.view.is_none() {
             return Interest::Everything;
         }
-        Interest::Subscribed(self.types.each_ref().map(|state| state.subscription.interest()))
+        Interest::Subscribed(Box::new(self.types.each_ref().map(|state| state.subscription.interest())))
     }
 
     /// The next response to send at `now`, if there is one. Call until it returns `None`, and again after each

@@ -70,7 +70,8 @@ impl Purpose {
                 ResourceKind::Endpoint
                 | ResourceKind::Route
                 | ResourceKind::VirtualHost
-                | ResourceKind::Secret,
+                | ResourceKind::Secret
+                | ResourceKind::Runtime,
             ) => Self::Child,
         }
     }

@@ -171,7 +171,7 @@ impl StreamHandle {
     }
 }
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "envoy.service.discovery.v3.AggregatedDiscoveryService",
     "envoy.service.cluster.v3.ClusterDiscoveryService",
     "envoy.service.endpoint.v3.EndpointDiscoveryService",
@@ -179,6 +179,7 @@ const SERVICES: [&str; 7] = [
     "envoy.service.route.v3.RouteDiscoveryService",
     "envoy.service.route.v3.VirtualHostDiscoveryService",
     "envoy.service.secret.v3.SecretDiscoveryService",
+    "envoy.service.runtime.v3.RuntimeDiscoveryService",
 ];
 
 /// The service of a stream that serves these types, and its methods in state of the world and delta. `Fetch*` is not served.
@@ -193,6 +194,7 @@ fn methods(served: ServedTypes) -> (&'static str, Option<&'static str>, &'static
         ServedTypes::Only(ResourceKind::Route) => (SERVICES[4], Some("StreamRoutes"), "DeltaRoutes"),
         ServedTypes::Only(ResourceKind::VirtualHost) => (SERVICES[5], None, "DeltaVirtualHosts"),
         ServedTypes::Only(ResourceKind::Secret) => (SERVICES[6], Some("StreamSecrets"), "DeltaSecrets"),
+        ServedTypes::Only(ResourceKind::Runtime) => (SERVICES[7], Some("StreamRuntime"), "DeltaRuntime"),
     }
 }
 
@@ -251,7 +253,8 @@ impl<P: Publisher> DiscoveryServer<P> {
             .add_service(ServiceRoute::<P, 3>(self.clone()))
             .add_service(ServiceRoute::<P, 4>(self.clone()))
             .add_service(ServiceRoute::<P, 5>(self.clone()))
-            .add_service(ServiceRoute::<P, 6>(self))
+            .add_service(ServiceRoute::<P, 6>(self.clone()))
+            .add_service(ServiceRoute::<P, 7>(self))
     }
 
     async fn serve(self, request: http::Request<Body>) -> http::Response<Body> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weft_api::names::CONTROL_PLANE_CLUSTER;
+use weft_api::names::{CONTROL_PLANE_CLUSTER, RUNTIME_LAYER};
 use weft_api::{Host, TrustDomain};
 
 use super::Membership;
@@ -12,12 +12,18 @@ use crate::args::BootstrapArgs;
 
 /// How long an Envoy of its owner waits for clusters and listeners of the mesh before it starts with its own.
 const OWNER_WAITS: &str = "5s";
+/// How long any Envoy waits for its runtime layer: a control plane that knows none does not answer.
+const RUNTIME_WAITS: &str = "2s";
 
 /// The whole bootstrap: all but identity and control plane comes over xDS. `dir` holds the identity.
 pub fn bootstrap(args: &BootstrapArgs, membership: &Membership, dir: &Path) -> Value {
     let mut whole = additions(args, membership, dir, EnvoyTakes::Everything);
     whole["admin"] =
         json!({"address": address(&args.admin_listen.ip().to_string(), args.admin_listen.port())});
+    // As an Envoy has it that is told of no layers.
+    if let Some(layers) = whole["layered_runtime"]["layers"].as_array_mut() {
+        layers.push(json!({"name": "admin", "admin_layer": {}}));
+    }
     // Without a configuration of the mesh it has none at all.
     for list in ["cds_config", "lds_config"] {
         whole["dynamic_resources"][list]["initial_fetch_timeout"] = json!("0s");
@@ -48,7 +54,10 @@ pub fn additions(args: &BootstrapArgs, membership: &Membership, dir: &Path, take
         "static_resources": {"clusters": [control_plane(membership, dir)]},
     });
     match takes {
-        EnvoyTakes::Everything => added["dynamic_resources"]["lds_config"] = over_ads,
+        EnvoyTakes::Everything => {
+            added["dynamic_resources"]["lds_config"] = over_ads;
+            added["layered_runtime"] = runtime();
+        }
         EnvoyTakes::Clusters => {}
     }
     // Where nobody calls, nothing is checked.
@@ -56,6 +65,15 @@ pub fn additions(args: &BootstrapArgs, membership: &Membership, dir: &Path, take
         added["hds_config"] = stream("GRPC");
     }
     added
+}
+
+/// A layer that the control plane gives: by it somebody may look on requests.
+fn runtime() -> Value {
+    let source = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": RUNTIME_WAITS});
+    json!({"layers": [{
+        "name": RUNTIME_LAYER,
+        "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": source},
+    }]})
 }
 
 fn control_plane(membership: &Membership, dir: &Path) -> Value {

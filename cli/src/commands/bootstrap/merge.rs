@@ -1,14 +1,14 @@
 //! An owner's Envoy bootstrap with what Weft adds to it. Values in, values out.
 //!
-//! What the owner wrote stays as it is. Weft adds fields that are not there and entries to two lists, the clusters and the
-//! sinks of statistics. Where both would have to say something else in one place, that is a conflict, named by its path.
+//! What the owner wrote stays as it is. Weft adds fields that are not there and entries to three lists, the clusters, the sinks
+//! of statistics and the layers of the runtime. Where both would have to say something else in one place, that is a conflict, named by its path.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde_yaml::{Mapping, Value};
 use weft_api::WorkloadId;
-use weft_api::names::CONTROL_PLANE_CLUSTER;
+use weft_api::names::{CONTROL_PLANE_CLUSTER, RUNTIME_LAYER};
 
 /// What an Envoy takes from the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,7 @@ pub fn conflicts(own: &Value, plan: &Plan) -> Vec<Conflict> {
     found.sources(bootstrap, plan);
     found.reports(bootstrap, plan);
     found.clusters(bootstrap);
+    found.runtime(bootstrap);
     match plan.takes {
         EnvoyTakes::Everything => found.listeners(bootstrap, plan),
         EnvoyTakes::Clusters => {}
@@ -99,12 +100,13 @@ impl Conflicts {
 
     /// What is added to must be what Envoy takes there.
     fn shapes(&mut self, own: &Mapping) {
-        for path in ["node", "dynamic_resources", "static_resources"] {
+        for path in ["node", "dynamic_resources", "static_resources", "layered_runtime"] {
             if at(own, &[path]).is_some_and(|value| !value.is_mapping()) {
                 self.add(path, "is no mapping, as Envoy wants it to be");
             }
         }
-        for path in [&["stats_sinks"][..], &["static_resources", "clusters"]] {
+        for path in [&["stats_sinks"][..], &["static_resources", "clusters"], &["layered_runtime", "layers"]]
+        {
             if at(own, path).is_some_and(|value| !value.is_sequence()) {
                 self.add(path.join("."), "is no list, as Envoy wants it to be");
             }
@@ -204,6 +206,18 @@ impl Conflicts {
                     format!(
                         "{CONTROL_PLANE_CLUSTER} is the name of the cluster that is added: give this one another"
                     ),
+                );
+            }
+        }
+    }
+
+    fn runtime(&mut self, own: &Mapping) {
+        for (index, layer) in entries(own, &["layered_runtime", "layers"]).enumerate() {
+            if name(layer) == Some(RUNTIME_LAYER) {
+                let path = format!("layered_runtime.layers[{index}].name");
+                self.add(
+                    path,
+                    format!("{RUNTIME_LAYER} is the name of the layer that is added: give this one another"),
                 );
             }
         }
@@ -372,6 +386,7 @@ hds_config: {api_type: GRPC}
                 "dynamic_resources.lds_config",
             ),
             ("hds_config: {api_type: GRPC}", "hds_config"),
+            ("layered_runtime: {layers: [{name: weft}]}", "layered_runtime.layers[0].name"),
             ("stats_flush_on_admin: true", "stats_flush_on_admin"),
             (
                 "static_resources: {clusters: [{name: a}, {name: weft_control_plane}]}",

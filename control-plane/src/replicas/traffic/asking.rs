@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 use weft_api::{HostPort, LogThrottle, SpiffeId};
 
 use super::{PATH, REPLICA, TrafficAnswer, TrafficQuestion};
@@ -36,8 +38,31 @@ pub struct OtherReplicas {
     unheard: Arc<LogThrottle<HostPort>>,
 }
 
+/// An answer that comes as long as it is read.
+#[derive(Debug)]
+pub struct LongAnswer {
+    body: Incoming,
+    /// Drives the connection, and ends with the answer.
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl LongAnswer {
+    /// The next piece; none when the answer has ended.
+    pub async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        loop {
+            match self.body.frame().await?.map(Frame::into_data) {
+                Ok(Ok(piece)) => return Some(Ok(piece)),
+                // Trailers.
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Why a replica does not answer.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub enum AskError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("no identity to ask with: {0}")]
@@ -56,11 +81,56 @@ enum AskError {
     Late,
 }
 
+fn question_for(
+    id: &str,
+    address: &HostPort,
+    path: &str,
+    question: Bytes,
+) -> Result<Request<Full<Bytes>>, AskError> {
+    Request::post(format!("https://{address}{path}"))
+        .header(REPLICA, id)
+        .header("content-type", "application/json")
+        .body(Full::new(question))
+        .map_err(|error| AskError::Garbled(error.to_string()))
+}
+
 impl OtherReplicas {
     /// Those of a directory. `authority` gives the identity to ask with.
     #[must_use]
     pub fn new(known: watch::Receiver<Others>, authority: Arc<Authority>) -> Self {
         Self { known, authority, unheard: Arc::default() }
+    }
+
+    /// Which there are now.
+    #[must_use]
+    pub fn known(&self) -> Others {
+        self.known.borrow().clone()
+    }
+
+    /// Asks one for an answer that goes on.
+    ///
+    /// # Errors
+    /// When it does not begin to answer.
+    pub async fn open(
+        &self,
+        id: &str,
+        address: &HostPort,
+        path: &str,
+        question: Bytes,
+    ) -> Result<LongAnswer, AskError> {
+        let stream = self.connect(address).await?;
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let driving = async {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a replica was lost");
+            }
+        };
+        let connection = AbortOnDropHandle::new(tokio::spawn(driving));
+        let answer = sender.send_request(question_for(id, address, path, question)?).await?;
+        if !answer.status().is_success() {
+            return Err(AskError::Status(answer.status()));
+        }
+        Ok(LongAnswer { body: answer.into_body(), _connection: connection })
     }
 
     /// Asks all at once. Gives the answers that came in time, and how many did not.
@@ -95,11 +165,7 @@ impl OtherReplicas {
     async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<TrafficAnswer, AskError> {
         let stream = self.connect(address).await?;
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        let asked = Request::post(format!("https://{address}{PATH}"))
-            .header(REPLICA, id)
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(|error| AskError::Garbled(error.to_string()))?;
+        let asked = question_for(id, address, PATH, body)?;
         let conversation = async {
             let answer = sender.send_request(asked).await?;
             if !answer.status().is_success() {

@@ -120,7 +120,7 @@ export interface Series {
   points: Point[];
 }
 
-/** A request that ended, as tap shows it, or why it failed. */
+/** A request that failed, and why; of a tap, one that ended. */
 export interface RequestRecord {
   id: string;
   /** Milliseconds since 1970. */
@@ -144,6 +144,22 @@ export interface RequestRecord {
   upstream?: string;
   peer?: string;
   durationMs?: number;
+}
+
+/** A request that ended, as a tap shows it. */
+export interface TapLine extends RequestRecord {
+  /** What the sidecar of the called workload knows besides. */
+  server?: { workload: string; status?: number; route?: string; durationMs: number };
+  attempts?: number;
+  requestHeaders?: Record<string, string>;
+  responseHeaders?: Record<string, string>;
+}
+
+/** Whose requests a tap hears. */
+export interface TapListening {
+  heard: number;
+  unheard?: { workload: string; reason: string }[];
+  unheardReplicas?: number;
 }
 
 export interface RequestList {

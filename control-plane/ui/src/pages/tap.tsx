@@ -1,81 +1,119 @@
 /** Requests as they end. They come while this is open, and from the moment that somebody asks for them. */
 
-import { useSignal } from "@preact/signals";
-import type { JSX } from "preact";
+import { type Signal, useSignal } from "@preact/signals";
+import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
-import { follow } from "../api/client";
-import type { RequestRecord } from "../api/documents";
-import { milliseconds, timeOfDay } from "../format";
+import { follow, type StreamEvent } from "../api/client";
+import type { TapLine, TapListening } from "../api/documents";
+import { milliseconds, plural, timeOfDay } from "../format";
 import { Icon } from "../parts/icons";
 import { Empty, Mark, Trouble } from "../parts/marks";
-import { ServiceLink } from "../parts/names";
-import { query } from "../router";
+import { PolicyLink, ProxyLink, ServiceLink } from "../parts/names";
+import { ask, query } from "../router";
+import { askedBy, ends, type Heard, hear, NOTHING } from "../tapping";
 import { Ends } from "./ends";
 
-const MOST = 300;
 /** Lines are shown together this often, however fast they come. */
 const SHOWN_EVERY = 250;
+/** Sidecars that are named where they cannot be heard. */
+const NAMED = 5;
 
 export function Tap(): JSX.Element {
   const running = useSignal(false);
-  const records = useSignal<RequestRecord[]>([]);
+  const heard = useSignal<Heard>(NOTHING);
   const error = useSignal<unknown>(null);
-  const source = query.value.get("source");
-  const destination = query.value.get("destination");
+  const asked = askedBy(query.value);
   useEffect(() => {
     if (!running.value) return undefined;
-    return listen(
-      { source, destination },
-      (fresh) => {
-        records.value = [...fresh.reverse(), ...records.value].slice(0, MOST);
-      },
-      (failure) => {
-        error.value = failure;
-        running.value = false;
-      },
-    );
-  }, [running.value, source, destination, running, records, error]);
+    return listen(asked, heard, (failure) => {
+      error.value = failure;
+      running.value = false;
+    });
+  }, [running.value, asked, running, heard, error]);
   const toggle = () => {
     error.value = null;
+    if (!running.value) heard.value = NOTHING;
     running.value = !running.value;
   };
+  const { lines, notShown, listening } = heard.value;
   return (
     <article class="page">
       <header class="title">
         <h1>Tap</h1>
         <Ends />
+        <Filters />
         <button type="button" class="primary" onClick={toggle}>
           <Icon name={running.value ? "stop" : "tap"} /> {running.value ? "Stop" : "Listen"}
         </button>
       </header>
       {error.value !== null && <Trouble error={error.value} />}
-      {records.value.length === 0 ? (
+      <div class="said">
+        {listening && <Listening to={listening} />}
+        {notShown > 0 && <p>{plural(notShown, "more request")} not shown: at most 200 a second are.</p>}
+      </div>
+      {lines.length === 0 ? (
         <Empty>{running.value ? "Nothing yet." : "Shows requests as they end, until it is stopped."}</Empty>
       ) : (
-        <Lines records={records.value} />
+        <Lines heard={heard.value} />
       )}
     </article>
   );
 }
 
-type Asked = { source: string | null; destination: string | null };
+/** What stands in the address beside the two ends. */
+function Filters(): JSX.Element {
+  const field = (name: string, label: string) => (
+    <input
+      aria-label={label}
+      placeholder={label}
+      size={9}
+      value={query.value.get(name) ?? ""}
+      onChange={(event) => ask(name, event.currentTarget.value.trim())}
+    />
+  );
+  return (
+    <span class="filters">
+      {field("method", "method")}
+      {field("path", "path begins")}
+      {field("status", "503 or 5xx")}
+      {field("headers", "headers")}
+      <label>
+        <input
+          type="checkbox"
+          checked={query.value.get("onlyFailures") === "true"}
+          onChange={(event) => ask("onlyFailures", event.currentTarget.checked ? "true" : null)}
+        />{" "}
+        failures only
+      </label>
+    </span>
+  );
+}
 
-function listen(
-  { source, destination }: Asked,
-  heard: (records: RequestRecord[]) => void,
-  failed: (error: unknown) => void,
-): () => void {
+function Listening({ to }: { to: TapListening }): JSX.Element {
+  const unheard = to.unheard ?? [];
+  return (
+    <>
+      <p>Listening at {plural(to.heard, "sidecar")}.</p>
+      {unheard.slice(0, NAMED).map(({ workload, reason }) => (
+        <p key={workload}>
+          Not heard: <ProxyLink id={workload} />: {reason}
+        </p>
+      ))}
+      {unheard.length > NAMED && <p>Not heard: {unheard.length - NAMED} more.</p>}
+    </>
+  );
+}
+
+/** Listens until what is returned is called. */
+function listen(asked: string, heard: Signal<Heard>, failed: (error: unknown) => void): () => void {
   const ending = new AbortController();
-  const words = new URLSearchParams();
-  if (source) words.set("source", source);
-  if (destination) words.set("destination", destination);
-  let waiting: RequestRecord[] = [];
+  let waiting: StreamEvent[] = [];
   const timer = setInterval(() => {
-    if (waiting.length > 0) heard(waiting);
+    if (waiting.length > 0) heard.value = hear(heard.value, waiting);
     waiting = [];
   }, SHOWN_EVERY);
-  follow(`/v1/taps?${words}`, ending.signal, ({ data }) => {
-    waiting = [...waiting.slice(1 - MOST), JSON.parse(data) as RequestRecord];
+  follow(`/v1/taps?${asked}`, ending.signal, (event) => {
+    waiting.push(event);
   })
     .then(() => failed(new Error("the control plane ended the tap")))
     .catch((error) => {
@@ -87,7 +125,7 @@ function listen(
   };
 }
 
-function Lines({ records }: { records: RequestRecord[] }): JSX.Element {
+function Lines({ heard: { lines, first } }: { heard: Heard }): JSX.Element {
   return (
     <div class="scroll">
       <table class="tap">
@@ -101,28 +139,82 @@ function Lines({ records }: { records: RequestRecord[] }): JSX.Element {
             <th scope="col" class="numeric">
               Took
             </th>
-            <th scope="col">Why</th>
+            <th scope="col">What is known</th>
           </tr>
         </thead>
         <tbody>
-          {records.map((record, index) => (
-            <tr key={`${record.id} ${record.at} ${records.length - index}`}>
-              <td class="mono">{timeOfDay(record.at)}</td>
-              <td>{record.source && <ServiceLink id={record.source} />}</td>
-              <td>{record.destination && <ServiceLink id={record.destination} />}</td>
-              <td class="mono">
-                {record.method} {record.authority}
-                {record.path}
-              </td>
-              <td>
-                <Mark colour={(record.status ?? 500) < 400 ? "good" : "bad"}>{record.status ?? "none"}</Mark>
-              </td>
-              <td class="numeric">{milliseconds(record.durationMs)}</td>
-              <td>{record.reason}</td>
-            </tr>
+          {lines.map((line, index) => (
+            <Line key={first - index} line={line} />
           ))}
         </tbody>
       </table>
     </div>
+  );
+}
+
+function Line({ line }: { line: TapLine }): JSX.Element {
+  const { from, to } = ends(line);
+  const flags = [line.flags ?? []].flat().join(" ");
+  return (
+    <tr>
+      <td class="mono">{timeOfDay(line.at)}</td>
+      <td>{from && <End name={from} isWorkload={line.hop !== "Inbound"} />}</td>
+      <td>{to && <End name={to} isWorkload={line.hop === "Inbound" || line.server !== undefined} />}</td>
+      <td class="mono">
+        {line.method} {line.authority}
+        {line.path}
+      </td>
+      <td>
+        <Mark colour={(line.status ?? 500) < 400 ? "good" : "bad"}>{line.status ?? "none"}</Mark> {flags}
+      </td>
+      <td class="numeric">{milliseconds(line.durationMs ?? 0)}</td>
+      <td>
+        <Known line={line} />
+      </td>
+    </tr>
+  );
+}
+
+function End({ name, isWorkload }: { name: string; isWorkload: boolean }): JSX.Element {
+  return isWorkload ? <ProxyLink id={name} /> : <ServiceLink id={name} />;
+}
+
+/** Why it failed, in sight; all else where somebody asks for it. */
+function Known({ line }: { line: TapLine }): JSX.Element {
+  const headers = [
+    ...Object.entries(line.requestHeaders ?? {}).map(([name, value]) => `> ${name}: ${value}`),
+    ...Object.entries(line.responseHeaders ?? {}).map(([name, value]) => `< ${name}: ${value}`),
+  ];
+  const facts: [string, ComponentChildren][] = [
+    ["id", line.id],
+    ["caller", line.peer],
+    ["route", line.route],
+    ["rules", line.server?.route],
+    ["policy", line.policy && <PolicyLink name={line.policy} />],
+    ["endpoint", line.upstream],
+    ["attempts", (line.attempts ?? 0) > 1 ? line.attempts : undefined],
+  ];
+  return (
+    <>
+      {line.reason}
+      {headers.map((header) => (
+        <div key={header} class="mono">
+          {header}
+        </div>
+      ))}
+      <details>
+        <summary>more</summary>
+        <dl class="facts">
+          {facts
+            .filter(([, value]) => value)
+            .map(([name, value]) => (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd class="mono">{value}</dd>
+              </div>
+            ))}
+        </dl>
+      </details>
+    </>
   );
 }
