@@ -18,7 +18,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 109] = [
+pub const LOG_EVENTS: [LogEvent; 114] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
@@ -52,6 +52,8 @@ pub const LOG_EVENTS: [LogEvent; 109] = [
         "clock_off",
         "The clock of a proxy's machine is off by more than half a minute; once a minute for each.",
     ),
+    event("collector_away", "A collector takes no spans or log records, which are dropped and counted."),
+    event("collector_back", "A collector takes spans and log records again."),
     event(
         "connection_not_accepted",
         "The system gives no socket for a connection; mostly too few open files.",
@@ -62,6 +64,10 @@ pub const LOG_EVENTS: [LogEvent; 109] = [
     event(
         "control_plane_lost",
         "The stream to the control plane ended, and why; the sidecar serves on and connects again.",
+    ),
+    event(
+        "diff_failed",
+        "What an apply would change could not be computed, for a reason within the control plane.",
     ),
     event("domain_taken", "Two virtual hosts claim one domain; the first keeps it."),
     event(
@@ -192,6 +198,8 @@ pub const LOG_EVENTS: [LogEvent; 109] = [
     event("store_write_failed", "The file of the store could not be written: often a full disk."),
     event("stream_refused", "A proxy was refused configuration, as it is too old."),
     event("supervisor_not_told", "systemd cannot be told how the process is."),
+    event("tap_closed", "Somebody looks no longer: how much was shown, and how much was not."),
+    event("tap_opened", "Somebody looks at requests as they end: who, from where, at which."),
     event("telemetry_exported", "The collector takes traces and metrics again."),
     event(
         "telemetry_not_exported",

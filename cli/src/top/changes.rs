@@ -18,6 +18,11 @@ pub fn between(before: &Picture, now: &Picture) -> Vec<String> {
         lines.push("the control plane answers again".to_owned());
     }
     lines.extend(of_proxies(&before.proxies, &now.proxies));
+    let counts = |picture: &Picture| (picture.in_sync(), picture.proxies.len());
+    if counts(before) != counts(now) {
+        let (synced, all) = counts(now);
+        lines.push(format!("{synced} of {all} proxies in sync"));
+    }
     lines.extend(of_edges(&before.edges, &now.edges));
     lines
 }
@@ -94,7 +99,7 @@ mod tests {
     #[test]
     fn says_what_changed_and_nothing_else() {
         let well = picture(Sync::Synced, EdgeState::Flowing);
-        assert_eq!(between(&Picture::default(), &well).len(), 2);
+        assert_eq!(between(&Picture::default(), &well).len(), 3);
         assert_eq!(between(&well, &well), Vec::<String>::new());
         let ill = picture(Sync::Disconnected, EdgeState::Failing);
         let lines = between(&well, &ill);
@@ -102,7 +107,8 @@ mod tests {
             lines[0].starts_with("proxy shop/cart-1 away, Healthy (before: synced, Healthy): "),
             "{lines:?}"
         );
-        assert_eq!(lines[1], "edge shop/web to shop/cart:http failing (before: flowing), 3.0/s");
+        assert_eq!(lines[1], "0 of 1 proxies in sync");
+        assert_eq!(lines[2], "edge shop/web to shop/cart:http failing (before: flowing), 3.0/s");
     }
 
     #[test]

@@ -139,7 +139,7 @@ async fn rehearse(api: &Api, revision: u64, set: Arc<PolicySet>) -> Result<Rehea
     };
     let rehearsed = tokio::task::spawn_blocking(|| rehearsal.run()).await;
     rehearsed.map_err(|error| {
-        tracing::error!(%error, "a diff failed");
+        tracing::error!(event = "diff_failed", %error, "a diff failed");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the change could not be tried")
     })
 }

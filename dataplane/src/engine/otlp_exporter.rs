@@ -79,10 +79,10 @@ async fn send(worker: Rc<Local>, clusters: Rc<Clusters>, batch: OtlpBatch) {
     shard.add(to.stats.dropped, dropped);
     match (worker.otlp.sent(&to, rejected.is_ok()), rejected) {
         (Some(CollectorTurn::Failing), Err(error)) => {
-            tracing::warn!(cluster = %to.cluster, %error, "the collector takes nothing: what it is told is dropped");
+            tracing::warn!(event = "collector_away", cluster = %to.cluster, %error, "the collector takes nothing: what it is told is dropped");
         }
         (Some(CollectorTurn::Recovered), _) => {
-            tracing::info!(cluster = %to.cluster, "the collector takes what it is told again");
+            tracing::info!(event = "collector_back", cluster = %to.cluster, "the collector takes what it is told again");
         }
         (Some(CollectorTurn::Failing) | None, _) => {}
     }
