@@ -251,8 +251,7 @@ impl ServerParts {
         let (secrets, updates) =
             secrets::spawn(Arc::clone(&authority), ledger.clone(), clock.clone(), shutdown.clone());
         let trust_domain = authority.trust_domain().clone();
-        let connections = Connections::default();
-        let refusals = Refusals::default();
+        let (connections, refusals) = (Connections::default(), Refusals::default());
         let (cutting, forgetting, issued) = (connections.clone(), refusals.clone(), ledger.issued().clone());
         let cut = Box::new(move |id: &WorkloadId, keep: Option<&str>| {
             forgetting.forget(id, keep);
@@ -438,13 +437,13 @@ impl ServerParts {
             self.metrics.clone(),
             trust_domain.clone(),
             self.reconciler.published(),
+            self.clock_offsets.clone(),
         );
         let taps = TapReceiver::new(
             self.taps.here().clone(),
             self.metrics.clone(),
             trust_domain,
             self.reconciler.published(),
-            self.clock_offsets.clone(),
         );
         let discovery = Discovery::new(self.reconciler.clone(), self.refusals.clone(), self.metrics.clone());
         DiscoveryServer::new(Arc::new(discovery))

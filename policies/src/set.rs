@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use weft_api::{ServiceId, WorkloadId};
+use weft_api::{Name, ServiceId, WorkloadId};
 
 use crate::kinds::kind::{Kind, Level};
 use crate::kinds::merge::Merged;
@@ -30,6 +30,7 @@ use crate::kinds::service::Service;
 use crate::kinds::spec::{Objects, Relation, Spec, Target};
 use crate::kinds::workload::Workload;
 use crate::metadata::Metadata;
+use crate::metadata::default_namespace;
 use crate::object::{AnyObject, Object};
 use crate::policy::Policy;
 

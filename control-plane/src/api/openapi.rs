@@ -245,8 +245,11 @@ fn reference(schema: &str) -> Value {
 const SELECTOR: &str = "Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY, with commas between";
 const MESSAGE: &str = "Why, in one line; the history tells it";
 
-/// What may stand in the query of a call: name, schema, and what it means.
-fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'static str)] {
+/// What may stand in a query: name, schema, and what it means.
+type QueryParameters = &'static [(&'static str, &'static str, &'static str)];
+
+/// What may stand in the query of a call.
+fn query(method: &str, path: &str) -> QueryParameters {
     match (method, path) {
         ("post", "/v1/apply") => &[
             ("dryRun", "boolean", "Say what would happen, and write nothing"),
@@ -291,14 +294,26 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("limit", "integer", "How many at most"),
             ("continue", "string", "Where the page before ended"),
         ],
+        ("get", "/v1/watch/{kinds}") => &[
+            ("namespace", "string", "Only this namespace"),
+            ("revision", "integer", "Only what changes after this revision, in place of all that there is"),
+        ],
+        ("get", "/v1/audit") => &[
+            ("limit", "integer", "How many at most; 50 where it is not said, 1000 at most"),
+            ("before", "integer", "Only calls before this moment, milliseconds since 1970"),
+            ("who", "string", "Only calls of this principal, or of `operator`"),
+        ],
+        (method, path) => query_of_traffic(method, path),
+    }
+}
+
+/// The same of what flows and has flown.
+fn query_of_traffic(method: &str, path: &str) -> QueryParameters {
+    match (method, path) {
         ("get", "/v1/edges" | "/v1/watch/edges") => &[
             ("by", "string", "`route` tells the rules of routes apart, in place of subsets"),
             ("source", "string", "Only calls of this service, NAMESPACE/SERVICE"),
             ("destination", "string", "Only calls to this service, NAMESPACE/SERVICE"),
-        ],
-        ("get", "/v1/watch/{kinds}") => &[
-            ("namespace", "string", "Only this namespace"),
-            ("revision", "integer", "Only what changes after this revision, in place of all that there is"),
         ],
         ("get", "/v1/edges/series") => &[
             ("destination", "string", "The called service, NAMESPACE/SERVICE"),
@@ -308,11 +323,6 @@ fn query(method: &str, path: &str) -> &'static [(&'static str, &'static str, &'s
             ("route", "string", "Only calls that follow this rule, named as an edge by route names it"),
             ("step", "string", "5s, for the last 10 minutes (the default), or 1m, for the last 24 hours"),
             ("since", "integer", "Only the last so many seconds"),
-        ],
-        ("get", "/v1/audit") => &[
-            ("limit", "integer", "How many at most; 50 where it is not said, 1000 at most"),
-            ("before", "integer", "Only calls before this moment, milliseconds since 1970"),
-            ("who", "string", "Only calls of this principal, or of `operator`"),
         ],
         ("get", "/v1/requests") => &[
             ("source", "string", "Only calls from this service, NAMESPACE/SERVICE"),

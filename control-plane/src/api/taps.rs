@@ -95,7 +95,8 @@ pub async fn watch(
     let events = api.taps.open(filter.clone()).map_err(|_| too_many())?;
     let viewer =
         TapViewer { api, holder: caller.holder().clone(), filter: filter.clone(), checked: Instant::now() };
-    let log = ViewerLog::begin(caller, source.map(|Extension(ConnectInfo(source))| source), &filter, &events);
+    let log =
+        ViewerLog::begin(&caller, source.map(|Extension(ConnectInfo(source))| source), &filter, &events);
     Ok(Sse::new(events_of(viewer, events, place, log)).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
 }
 
@@ -172,7 +173,7 @@ struct ViewerLog {
 }
 
 impl ViewerLog {
-    fn begin(caller: ApiCaller, source: Option<SocketAddr>, filter: &TapFilter, events: &TapEvents) -> Self {
+    fn begin(caller: &ApiCaller, source: Option<SocketAddr>, filter: &TapFilter, events: &TapEvents) -> Self {
         let who = caller.to_string();
         let source = source.map_or_else(|| "unknown".to_owned(), |source| source.to_string());
         tracing::info!(event = "tap_opened", who, source, %filter, "a tap is opened");

@@ -49,7 +49,7 @@ pub(super) struct ReferenceChanges {
 
 /// The scopes with a declared view in which something leads to a cluster, by its name: a change of the cluster is looked
 /// at for them and for no other.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ScopesByCluster(HashMap<Arc<str>, BTreeSet<Scope>>);
 
 impl ScopesByCluster {

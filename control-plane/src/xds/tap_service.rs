@@ -83,6 +83,7 @@ impl TapService for TapReceiver {
                 hop: Hop::Outbound,
                 trust_domain: self.trust_domain.clone(),
                 set: Arc::default(),
+                clock_offset: None,
             },
             bucket: Bucket::full(RATE, Instant::now()),
             orders,
