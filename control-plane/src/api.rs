@@ -39,11 +39,13 @@ mod history;
 mod host;
 pub mod local_access;
 mod needs;
+mod newest;
 mod objects;
 mod openapi;
 mod principals;
 mod proxies;
 mod requests;
+mod rights;
 mod rollback;
 mod session;
 mod state;
@@ -100,7 +102,7 @@ fn signed_in(api: Api) -> Router {
 /// Every call with what it needs, and whether it is recorded.
 fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
     use ApiKind::{Audit, JoinToken, Proxy, Tap, Traffic};
-    use Need::{EachDocument, Nothing, Object, Operator, Somewhere, SomewhereOfKind};
+    use Need::{EachDocument, Everywhere, Nothing, Object, Operator, Somewhere, SomewhereOfKind};
     use RoleVerb::{Delete, Read, Write};
     let object = "/v1/namespaces/{namespace}/{kinds}/{name}";
     vec![
@@ -138,7 +140,7 @@ fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
         ("/v1/principals", Operator, Recorded::Yes, post(principals::create)),
         ("/v1/principals/{name}", Operator, Recorded::Yes, delete(principals::revoke)),
         ("/v1/principals/{name}/token", Operator, Recorded::Yes, post(principals::rotate)),
-        ("/v1/audit", Somewhere(Read, Audit), Recorded::No, get(audit::list)),
+        ("/v1/audit", Everywhere(Read, Audit), Recorded::No, get(audit::list)),
         // It holds sealed keys and hashes of tokens.
         ("/v1/backup", Operator, Recorded::Yes, get(backup::take)),
         ("/v1/ca", Nothing, Recorded::No, get(authority::status)),

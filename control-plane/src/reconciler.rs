@@ -20,6 +20,7 @@ mod handle;
 mod identities;
 pub mod mesh_state;
 mod published;
+mod publishing;
 mod query;
 mod rehearsal;
 mod scopes;
@@ -54,7 +55,6 @@ pub use rehearsal::{Rehearsal, Rehearsed};
 pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 
 use arrivals::{Arrivals, spawn_arrivals};
-use delta::LayerChanges;
 use handle::Message;
 use identities::{IdentityOrder, spawn_identities};
 use mesh_state::MeshState;
@@ -66,8 +66,6 @@ const QUEUE: usize = 1024;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How many commands are taken before their effect is published: a storm becomes one publication.
 const BATCH: usize = 256;
-/// How many policy revisions are remembered with their publication, for those who wait for one.
-const REMEMBERED: usize = 128;
 /// How long a stream may wait for the record of its workload, which may still be on its way from the store.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -422,65 +420,5 @@ impl Reconciler {
             }
         }
         (self.cut_connections)(workload, keep);
-    }
-
-    fn ready(&self) -> bool {
-        self.loaded.policies && self.loaded.workloads && self.loaded.bundle
-    }
-
-    /// Compiles what is stale, and gives every stream concerned its new view. Nothing is compiled against a half-read
-    /// world (rule S14).
-    fn publish(&mut self) {
-        if !self.ready() {
-            return;
-        }
-        let first = !self.now.ready;
-        if first {
-            self.registry.start_clocks(Instant::now());
-            self.mesh.outdate_all();
-        }
-        let delta = self.compile();
-        let moved = std::mem::take(&mut self.moved);
-        if first || moved || !delta.is_empty() {
-            self.now.revision += 1;
-        }
-        self.now.ready = true;
-        let (registry, set) = (&self.registry, self.mesh.set());
-        let is_current = |open: &ServedStream| {
-            registry.record(&open.workload).is_some_and(|record| {
-                *record.instance == *open.instance && grants::check(&record.id, &record.service, set).is_ok()
-            })
-        };
-        self.streams.serve_waiting(self.now.revision, &self.mesh, is_current);
-        let targets = self.streams.publish(self.now.revision, &self.mesh, &delta);
-        if moved {
-            let publications = Arc::make_mut(&mut self.now.publications);
-            let (policies, number) = (self.now.policy_revision, self.now.revision);
-            publications.push_back(Publication { policies, number, targets: targets.into_iter().collect() });
-            if publications.len() > REMEMBERED {
-                publications.pop_front();
-            }
-        }
-        for id in &delta.compiled {
-            self.assign_checks(id);
-        }
-        let now = &self.now;
-        self.publish.send_if_modified(|published| {
-            let differs = !published.ready
-                || (published.revision, published.held_back) != (now.revision, now.held_back);
-            if differs {
-                published.clone_from(now);
-            }
-            differs
-        });
-    }
-
-    fn compile(&mut self) -> LayerChanges {
-        let units = self.mesh.stale().len();
-        if units == 0 {
-            return self.mesh.settle();
-        }
-        let _entered = tracing::info_span!("compile", units).entered();
-        self.mesh.settle()
     }
 }

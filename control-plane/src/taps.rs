@@ -27,7 +27,7 @@ use weft_policies::PolicySet;
 
 pub use filter::{InvalidTapFilter, TapFilter};
 pub use pairing::Pairing;
-pub use sampling::Sampling;
+pub use sampling::TapSampling;
 pub use seen::{Seen, read_tapped};
 
 /// A viewer who takes nothing for so long has gone, whatever his connection says; and a sidecar that hears nothing of the
@@ -74,7 +74,7 @@ struct TapState {
     viewers: BTreeMap<u64, Viewer>,
     /// Workloads whose weft-proxy has a stream for taps, with how many.
     telling: BTreeMap<WorkloadId, usize>,
-    sampling: Sampling,
+    sampling: TapSampling,
 }
 
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl Taps {
     }
 
     /// Looks at, or changes, how much Envoys tell.
-    pub fn with_sampling<T>(&self, work: impl FnOnce(&mut Sampling) -> T) -> T {
+    pub fn with_sampling<T>(&self, work: impl FnOnce(&mut TapSampling) -> T) -> T {
         work(&mut self.lock().sampling)
     }
 

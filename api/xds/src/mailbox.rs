@@ -12,6 +12,8 @@ use std::task::Poll;
 
 use futures::task::AtomicWaker;
 
+use weft_api::ResourceKey;
+
 use crate::interest::Interest;
 use crate::view::{Changes, View};
 
@@ -92,6 +94,12 @@ impl Sender {
             Delivery::Kept => {}
         }
         delivery
+    }
+
+    /// Whether a change of this resource would wake the stream, as far as its client has asked by now.
+    #[must_use]
+    pub fn is_asked_for(&self, key: &ResourceKey) -> bool {
+        self.0.with(|slot| slot.interest.covers(key))
     }
 }
 

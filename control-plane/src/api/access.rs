@@ -26,8 +26,8 @@ use weft_xds::transport::buckets::{Buckets, Rate};
 
 use super::error::ApiError;
 use super::host;
-use super::needs::CallerRights;
-use super::objects::newest;
+use super::newest::newest;
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::ServerName;
 use crate::identity::holders::TokenHolder;

@@ -19,7 +19,7 @@ use weft_xds::server::StreamTypeStatus;
 use super::author::{Author, ChangeAuthor, read_message};
 use super::error::{ApiError, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
-use super::needs::AuditDetail;
+use super::rights::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;

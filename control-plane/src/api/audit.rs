@@ -14,7 +14,6 @@ use crate::identity::audit::AuditSelection;
 const PAGE: usize = 50;
 const PAGE_MOST: usize = 1000;
 
-/// Which records.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {

@@ -7,7 +7,7 @@ use weft_api::text::shorten;
 
 use super::access::ApiCaller;
 use super::error::ApiError;
-use super::needs::{CallerRights, forbidden};
+use super::rights::{CallerRights, forbidden};
 use crate::policy::log::Authorship;
 
 /// The most characters of a message.

@@ -5,13 +5,16 @@ use axum::response::{IntoResponse, Response};
 use weft_api::rest::{PROBLEM_JSON, Problem, Violation};
 use weft_store::ReadError;
 
-use super::needs::Forbidden;
 use crate::StoreError;
 use crate::identity::revocation::RevocationError;
 use crate::policy::log::LogError;
 
 /// Violations that an answer lists, and warnings; its title counts all.
 pub const VIOLATIONS: usize = 100;
+
+/// Why a call was refused for want of a right; an extension of answers.
+#[derive(Clone, Debug)]
+pub struct Forbidden(pub String);
 
 /// Why a call was not carried out.
 #[derive(Debug)]

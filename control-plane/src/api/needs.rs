@@ -5,22 +5,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
-use axum::http::StatusCode;
-use axum::http::request::Parts;
+use axum::RequestExt as _;
+use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
-use axum::{Extension, RequestExt as _};
 use weft_api::Name;
 use weft_api::rest::{AuditOutcome, AuditRecord};
 use weft_policies::kinds::Kind;
-use weft_policies::kinds::role::effect::{MissingRight, Rights};
+use weft_policies::kinds::role::effect::Rights;
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::{ApiCaller, source};
 use super::author::client_of;
-use super::error::ApiError;
+use super::error::{ApiError, Forbidden};
+use super::rights::{AuditDetail, CallerRights, forbidden};
 use super::state::Api;
 use crate::identity::holders::TokenHolder;
 
@@ -29,10 +28,11 @@ use crate::identity::holders::TokenHolder;
 pub enum Need {
     /// Nothing: it is about the caller, or tells what all may know.
     Nothing,
-    /// The operator's token.
     Operator,
     /// A right in one namespace at least; the handler leaves out what is in others.
     Somewhere(RoleVerb, ApiKind),
+    /// A right in all namespaces: for what is of none.
+    Everywhere(RoleVerb, ApiKind),
     /// A right for the kind that the path names, in one namespace at least.
     SomewhereOfKind(RoleVerb),
     /// A right for the object that the path names.
@@ -44,7 +44,6 @@ pub enum Need {
 /// Where a call is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// Nowhere: it reads.
     No,
     /// Among the records, when it was carried out.
     Yes,
@@ -58,19 +57,6 @@ pub fn needs(api: &Api, need: Need, recorded: Recorded, methods: MethodRouter<Ap
         move |State(api): State<Api>, request: Request, next: Next| call(api, need, recorded, request, next);
     methods.route_layer(from_fn_with_state(api.clone(), check))
 }
-
-/// What a record says beside method and path; an extension of answers.
-#[derive(Clone, Debug, Default)]
-pub struct AuditDetail {
-    /// What it was about.
-    pub about: String,
-    /// The revision that was made.
-    pub revision: Option<u64>,
-}
-
-/// Why a call was refused for want of a right; an extension of answers.
-#[derive(Clone, Debug)]
-pub struct Forbidden(pub String);
 
 async fn call(api: Api, need: Need, recorded: Recorded, mut request: Request, next: Next) -> Response {
     let Some(mut record) = begin(&request) else {
@@ -145,6 +131,7 @@ async fn check(need: Need, request: &mut Request) -> Result<(), ApiError> {
         Need::Nothing | Need::EachDocument => Ok(()),
         Need::Operator if *rights == Rights::All => Ok(()),
         Need::Operator => Err(forbidden("this takes the operator's token")),
+        Need::Everywhere(verb, kind) => Ok(rights.demand(verb, kind, None)?),
         Need::Somewhere(verb, kind) => somewhere(&rights, verb, kind),
         Need::SomewhereOfKind(verb) => match kind_in_path(request).await {
             Some(kind) => somewhere(&rights, verb, ApiKind::Document(kind)),
@@ -180,20 +167,6 @@ async fn param(request: &mut Request, name: &str) -> Option<String> {
     params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
-/// A refusal for want of a right.
-pub fn forbidden(what: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::FORBIDDEN, ApiError::FORBIDDEN, what)
-}
-
-impl From<MissingRight> for ApiError {
-    fn from(missing: MissingRight) -> Self {
-        forbidden(format!(
-            "no role of yours allows {missing}; an operator gives it by a Role and a RoleBinding (weft operator whoami shows what \
-             you may)"
-        ))
-    }
-}
-
 /// What a caller may do whose call goes on; nothing more once the token is not accepted. While the store is away, what is
 /// served last says it.
 pub async fn rights_now(api: &Api, holder: &TokenHolder) -> Option<CallerRights> {
@@ -207,35 +180,4 @@ pub async fn rights_now(api: &Api, holder: &TokenHolder) -> Option<CallerRights>
         }
     };
     Some(CallerRights(Arc::new(rights)))
-}
-
-/// What the caller may do.
-#[derive(Clone, Debug)]
-pub struct CallerRights(pub Arc<Rights>);
-
-impl CallerRights {
-    /// Allows it, or refuses the call.
-    pub fn demand(&self, verb: RoleVerb, kind: ApiKind, namespace: Option<&Name>) -> Result<(), ApiError> {
-        Ok(self.0.demand(verb, kind, namespace)?)
-    }
-
-    /// Whether something in a namespace may be looked at; what names none is an operator's to see.
-    pub fn may_read(&self, kind: ApiKind, namespace: &str) -> bool {
-        let namespace = Name::try_new(namespace).ok();
-        self.0.may(RoleVerb::Read, kind, namespace.as_ref())
-    }
-
-    /// The same of something that is told as `NAMESPACE/NAME`.
-    pub fn may_read_of(&self, kind: ApiKind, id: &str) -> bool {
-        self.may_read(kind, id.split_once('/').map_or("", |(namespace, _)| namespace))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for CallerRights {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let found = Extension::<Self>::from_request_parts(parts, state).await;
-        found.map(|Extension(rights)| rights).map_err(|_| forbidden("this call was not authenticated"))
-    }
 }

@@ -3,7 +3,6 @@
 mod writing;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -23,7 +22,8 @@ use weft_policies::{Policy, PolicySet};
 use super::apply;
 use super::error::ApiError;
 use super::extract::Parameters;
-use super::needs::CallerRights;
+use super::newest::newest;
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::KeyOrigin;
 use crate::reconciler::{MeshSnapshot, is_given_its_key};
@@ -83,22 +83,6 @@ async fn picture_for(api: &Api, kind: Kind) -> Option<MeshSnapshot> {
     match kind.registration() {
         Registration::Nobody => None,
         Registration::Itself | Registration::Members => api.reconciler.snapshot().await,
-    }
-}
-
-/// The newest policies; while the store is away, those that are served.
-pub async fn newest(api: &Api) -> Result<(u64, Arc<PolicySet>), ApiError> {
-    match api.policies.head().await {
-        Ok(head) => Ok((head.revision(), head.set)),
-        Err(error) => {
-            let published = api.reconciler.published();
-            let published = published.borrow();
-            if published.ready {
-                Ok((published.policy_revision, Arc::clone(&published.set)))
-            } else {
-                Err(error.into())
-            }
-        }
     }
 }
 

@@ -246,10 +246,10 @@ const SELECTOR: &str = "Only objects with these labels: KEY=VALUE, KEY!=VALUE, K
 const MESSAGE: &str = "Why, in one line; the history tells it";
 
 /// What may stand in a query: name, schema, and what it means.
-type QueryParameters = &'static [(&'static str, &'static str, &'static str)];
+type DescribedParameters = &'static [(&'static str, &'static str, &'static str)];
 
 /// What may stand in the query of a call.
-fn query(method: &str, path: &str) -> QueryParameters {
+fn query(method: &str, path: &str) -> DescribedParameters {
     match (method, path) {
         ("post", "/v1/apply") => &[
             ("dryRun", "boolean", "Say what would happen, and write nothing"),
@@ -308,7 +308,7 @@ fn query(method: &str, path: &str) -> QueryParameters {
 }
 
 /// The same of what flows and has flown.
-fn query_of_traffic(method: &str, path: &str) -> QueryParameters {
+fn query_of_traffic(method: &str, path: &str) -> DescribedParameters {
     match (method, path) {
         ("get", "/v1/edges" | "/v1/watch/edges") => &[
             ("by", "string", "`route` tells the rules of routes apart, in place of subsets"),

@@ -18,7 +18,7 @@ use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
 use super::error::ApiError;
-use super::needs::CallerRights;
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;

@@ -9,7 +9,7 @@ use weft_policies::kinds::role::ApiKind;
 
 use super::error::ApiError;
 use super::extract::Parameters;
-use super::needs::CallerRights;
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::requests::{LONGEST_ANSWER, USUAL_ANSWER, Wanted};
 

@@ -25,7 +25,6 @@ pub struct Api {
     pub holders: Arc<TokenHolders>,
     /// How often principals call.
     pub pace: Arc<CallPace>,
-    /// Who did what.
     pub audit: AuditLog,
     /// Refusals of one kind are recorded once a minute: who, and what was missing.
     pub refusals: Arc<LogThrottle<(String, String)>>,

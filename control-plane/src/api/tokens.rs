@@ -11,7 +11,7 @@ use weft_policies::value::Cidr;
 
 use super::error::ApiError;
 use super::extract::JsonText;
-use super::needs::{AuditDetail, CallerRights};
+use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
 

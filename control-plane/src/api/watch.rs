@@ -23,8 +23,10 @@ use super::edges::WATCHERS;
 use super::error::ApiError;
 use super::extract::Parameters;
 use super::history::{not_kept, object, outcome_of};
-use super::needs::{CallerRights, rights_now};
-use super::objects::{kind_of, newest, objects_of};
+use super::needs::rights_now;
+use super::newest::newest;
+use super::objects::{kind_of, objects_of};
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::identity::holders::TokenHolder;
 use crate::metrics::Limit;
@@ -121,7 +123,6 @@ fn event<T: serde::Serialize>(name: &str, revision: u64, data: &T) -> Event {
     event.clone().json_data(data).unwrap_or(event)
 }
 
-/// One who watches.
 struct ObjectWatcher {
     kind: Kind,
     namespace: Option<String>,

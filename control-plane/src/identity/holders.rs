@@ -30,12 +30,10 @@ impl fmt::Display for TokenHolder {
 #[derive(Debug)]
 pub struct TokenHolders {
     operators: Operators,
-    /// Those with roles.
     pub principals: Principals,
 }
 
 impl TokenHolders {
-    /// Of both kinds.
     #[must_use]
     pub fn new(operators: Operators, principals: Principals) -> Self {
         Self { operators, principals }

@@ -57,15 +57,12 @@ pub enum PrincipalError {
     /// The name is taken.
     #[error("there is a principal {0} already; `weft operator rotate {0}` gives it another token")]
     Exists(Name),
-    /// There are enough.
     #[error("there are {MOST} principals already; revoke those that are not used")]
     TooMany,
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All principals.
 #[derive(Clone, Debug)]
 pub struct Principals {
     store: Arc<dyn Store>,

@@ -224,7 +224,6 @@ impl Policies {
         Ok(EarlierPolicies { set, unreadable })
     }
 
-    /// The log below.
     #[must_use]
     pub fn log(&self) -> &PolicyLog {
         &self.log

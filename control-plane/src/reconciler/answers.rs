@@ -1,12 +1,16 @@
 //! What the reconciler answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
-use weft_api::Version;
+use weft_api::{Version, WorkloadId};
+use weft_policies::PolicySet;
+use weft_policies::kinds::Registration;
 
 use super::Reconciler;
 use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::rehearsal::{ConnectedSidecar, Rehearsal};
 use crate::presence::grants;
 use crate::presence::registry::{PresenceReport, RemotePresence};
 
@@ -41,6 +45,38 @@ impl Reconciler {
                 drop(reply.send(origins.collect()));
             }
         }
+    }
+
+    /// Prepares to try a set of policies.
+    fn rehearsal(&self, set: Arc<PolicySet>) -> Rehearsal {
+        let mut ids = BTreeSet::new();
+        for key in self.mesh.set().differences(&set) {
+            match key.kind.registration() {
+                Registration::Nobody => {}
+                Registration::Itself => drop(ids.insert(WorkloadId::new(key.namespace, key.name))),
+                Registration::Members => {
+                    ids.extend(self.registry.reporters(&key.id()));
+                    ids.extend(self.registry.described_in(&key.namespace, &set));
+                }
+            }
+        }
+        let registered = ids.into_iter().map(|id| {
+            let state = self.registry.state(&id, &set);
+            (id, state)
+        });
+        let registered = registered.collect();
+        let mut connected: BTreeMap<WorkloadId, ConnectedSidecar> = BTreeMap::new();
+        for id in self.mesh.workloads().keys().filter(|id| self.registry.is_on_another_replica(id)) {
+            let form = self.streams.form(id);
+            connected.insert(id.clone(), ConnectedSidecar::new(form));
+        }
+        for stream in self.streams.all() {
+            let form = self.streams.form(&stream.workload);
+            let sidecar =
+                connected.entry(stream.workload.clone()).or_insert_with(|| ConnectedSidecar::new(form));
+            sidecar.add(stream.clone());
+        }
+        Rehearsal::new(self.mesh.clone(), set, registered, connected)
     }
 
     fn local_presence(&self) -> PresenceReport {

@@ -8,11 +8,9 @@ use std::sync::Arc;
 
 use weft_api::{Resource, ResourceKey, ResourceKind, WorkloadId};
 use weft_policies::compile::{RouteForm, WorkloadState, Workloads};
-use weft_policies::kinds::Registration;
 use weft_policies::set::{ApplyAction, PolicySet};
 use weft_xds::{Changes, View};
 
-use super::Reconciler;
 use super::mesh_state::MeshState;
 use super::stream::ServedStream;
 
@@ -29,7 +27,7 @@ pub struct Rehearsal {
 
 /// How a workload's proxy is connected.
 #[derive(Debug)]
-struct ConnectedSidecar {
+pub(super) struct ConnectedSidecar {
     form: RouteForm,
     /// Its streams to this replica; none of those to others are known.
     here: Vec<ServedStream>,
@@ -47,46 +45,33 @@ pub struct Rehearsed {
     pub streams: BTreeMap<WorkloadId, Vec<ServedStream>>,
 }
 
-impl Reconciler {
-    /// Prepares to try a set of policies.
-    pub(super) fn rehearsal(&self, set: Arc<PolicySet>) -> Rehearsal {
-        let mut ids = BTreeSet::new();
-        for key in self.mesh.set().differences(&set) {
-            match key.kind.registration() {
-                Registration::Nobody => {}
-                Registration::Itself => drop(ids.insert(WorkloadId::new(key.namespace, key.name))),
-                Registration::Members => {
-                    ids.extend(self.registry.reporters(&key.id()));
-                    ids.extend(self.registry.described_in(&key.namespace, &set));
-                }
-            }
-        }
-        let registered = ids.into_iter().map(|id| {
-            let state = self.registry.state(&id, &set);
-            (id, state)
-        });
-        let registered = registered.collect();
-        let mut connected: BTreeMap<WorkloadId, ConnectedSidecar> = BTreeMap::new();
-        for id in self.mesh.workloads().keys().filter(|id| self.registry.is_on_another_replica(id)) {
-            let form = self.streams.form(id);
-            connected.insert(id.clone(), ConnectedSidecar { form, here: Vec::new() });
-        }
-        for stream in self.streams.all() {
-            let form = self.streams.form(&stream.workload);
-            let new = || ConnectedSidecar { form, here: Vec::new() };
-            connected.entry(stream.workload.clone()).or_insert_with(new).here.push(stream.clone());
-        }
-        Rehearsal { mesh: self.mesh.clone(), set, registered, connected }
-    }
-}
-
 impl ConnectedSidecar {
+    /// Of a form, with no stream yet.
+    pub(super) fn new(form: RouteForm) -> Self {
+        Self { form, here: Vec::new() }
+    }
+
+    /// One more stream to this replica.
+    pub(super) fn add(&mut self, stream: ServedStream) {
+        self.here.push(stream);
+    }
+
     fn carry(&self, key: &ResourceKey) -> bool {
-        self.here.is_empty() || self.here.iter().any(|stream| stream.carries(key))
+        self.here.is_empty() || self.here.iter().any(|stream| stream.takes(key))
     }
 }
 
 impl Rehearsal {
+    /// Of a copy of the mesh, with the workloads whose registration the change alters and all that are connected.
+    pub(super) fn new(
+        mesh: MeshState,
+        set: Arc<PolicySet>,
+        registered: Vec<(WorkloadId, Option<WorkloadState>)>,
+        connected: BTreeMap<WorkloadId, ConnectedSidecar>,
+    ) -> Self {
+        Self { mesh, set, registered, connected }
+    }
+
     /// Compiles what the change affects. It may take a while: this is nothing for a thread that others wait for.
     #[must_use]
     pub fn run(self) -> Rehearsed {

@@ -180,6 +180,11 @@ impl ServedStream {
         }
     }
 
+    /// Whether a change of this resource goes out to it.
+    pub(super) fn takes(&self, key: &ResourceKey) -> bool {
+        self.carries(key) && self.handle.is_asked_for(key)
+    }
+
     /// The newest revision of which it has answered everything.
     #[must_use]
     pub fn answered(&self) -> u64 {

@@ -130,7 +130,6 @@ struct AskedReplica {
     _task: AbortOnDropHandle<()>,
 }
 
-/// One viewer's tap.
 struct ViewerTap {
     mesh: MeshTaps,
     filter: TapFilter,

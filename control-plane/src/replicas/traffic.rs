@@ -51,7 +51,6 @@ enum TrafficQuestion {
     },
     /// The hops of the request that has this id.
     Request(String),
-    /// Requests that failed.
     Failures(Wanted),
 }
 

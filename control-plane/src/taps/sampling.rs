@@ -21,9 +21,9 @@ struct ToldPart {
 
 /// The part that each Envoy tells.
 #[derive(Debug, Default)]
-pub struct Sampling(HashMap<WorkloadId, ToldPart>);
+pub struct TapSampling(HashMap<WorkloadId, ToldPart>);
 
-impl Sampling {
+impl TapSampling {
     /// An Envoy told of so many requests. Each stands for as many as are returned.
     pub fn told(&mut self, workload: &WorkloadId, requests: u64) -> f64 {
         let Some(part) = self.0.get_mut(workload) else { return 1.0 };
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn part_falls_with_what_is_told_and_grows_again() {
-        let (mut sampling, start) = (Sampling::default(), Instant::now());
+        let (mut sampling, start) = (TapSampling::default(), Instant::now());
         let workload = WorkloadId::try_new("shop", "web-1").unwrap();
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(sampling.adapt(start, &workload), ALL);

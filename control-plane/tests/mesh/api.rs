@@ -268,7 +268,7 @@ async fn description_for_programs_is_whole() {
     let apply = &described["paths"]["/v1/apply"]["post"]["parameters"];
     let names: BTreeSet<_> =
         apply.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["dryRun", "ifRevision", "source", "wait"]));
+    assert_eq!(names, BTreeSet::from(["dryRun", "ifRevision", "message", "prune", "source", "wait"]));
 }
 
 fn collect_references(value: &Value, found: &mut BTreeSet<String>) {

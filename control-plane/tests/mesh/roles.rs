@@ -62,7 +62,7 @@ async fn principal_without_a_role_is_refused_by_every_call() {
     for (method, path) in calls(&plane).await {
         let document = service("web").into_bytes();
         let body = match path.as_str() {
-            "/v1/apply" => document,
+            "/v1/apply" | "/v1/diff" => document,
             "/v1/rollback" => br#"{"to": 1}"#.to_vec(),
             "/v1/tokens" => br#"{"service": "shop/web"}"#.to_vec(),
             _ => Vec::new(),

@@ -26,7 +26,7 @@ use tonic::service::Routes;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::Service;
-use weft_api::resource::ResourceKind;
+use weft_api::resource::{ResourceKey, ResourceKind};
 
 use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, ProtocolVariant, Sotw};
@@ -149,6 +149,12 @@ impl StreamHandle {
     /// was woken for it: it is not where the client asked for nothing of what changed.
     pub fn publish(&self, view: View, changes: Changes) -> Delivery {
         self.updates.send(view, changes)
+    }
+
+    /// Whether the client has asked for this resource by now, so that a change of it goes out.
+    #[must_use]
+    pub fn is_asked_for(&self, key: &ResourceKey) -> bool {
+        self.updates.is_asked_for(key)
     }
 
     /// What the stream looks like now; none if it has ended or is too busy to say.

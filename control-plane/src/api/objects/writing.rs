@@ -14,8 +14,9 @@ use super::super::apply::{self, ApplyMode, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, Parameters, PatchText};
+use super::super::newest::newest;
 use super::super::state::Api;
-use super::{ObjectPath, key_of, missing, newest, picture_for, show, tag_of};
+use super::{ObjectPath, key_of, missing, picture_for, show, tag_of};
 use crate::policy::repository::Head;
 
 /// Refuses when the caller saw another version than the one that is there.

@@ -161,11 +161,7 @@ fn an_endpoint_change_compiles_one_assignment_and_concerns_those_who_see_it() {
     let changes = bench.mesh.changes(&delta, &id("b"), RouteForm::VirtualHosts);
     assert_eq!(changes, Changes::Keys(vec![key]));
     let looked_at = bench.mesh.scopes_by_cluster.of("shop/a/http").count();
-    assert_eq!(
-        (looked_at, bench.mesh.scopes.len()),
-        (1, 3),
-        "b and c are of one scope; the others are left alone"
-    );
+    assert_eq!((looked_at, bench.mesh.scopes.len()), (2, 4), "those of b and c; the others are left alone");
 }
 
 #[test]

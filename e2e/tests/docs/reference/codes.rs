@@ -88,6 +88,9 @@ fn of_calls() -> BTreeMap<String, Vec<String>> {
             let code = match (one.get(2), constant) {
                 (Some(code), _) => code.as_str(),
                 (None, Some("CHANGED_MEANWHILE")) => weft_api::rest::CHANGED_MEANWHILE,
+                (None, Some("NOT_KEPT")) => weft_api::rest::NOT_KEPT,
+                // A constant of the errors' own, so that it can be told from others.
+                (None, Some("ApiError")) => "forbidden",
                 (None, other) => panic!("what is the code {other:?}?"),
             };
             let status = one[1].to_lowercase().replace('_', " ");

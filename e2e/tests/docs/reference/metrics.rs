@@ -9,6 +9,7 @@ use super::{keep, table};
 const METRICS: &str = "control-plane/src/metrics.rs";
 const LISTENERS: &str = "control-plane/src/metrics/listeners.rs";
 const EDGES: &str = "control-plane/src/edges/totals.rs";
+const EVENTS: &str = "control-plane/src/metrics/log_events.rs";
 const GROUPS: &str = "dataplane/src/stats/groups.rs";
 
 /// One family of metrics.
@@ -77,6 +78,18 @@ fn of_edges() -> Vec<Metric> {
     found
 }
 
+/// The collector of events of the log.
+fn of_events() -> Vec<Metric> {
+    let text = read(EVENTS);
+    let family =
+        Regex::new(r#"let meaning = "([^"]*)";\s*let mut \w+ = encoder\.encode_descriptor\("(\w+)""#)
+            .expect("a pattern");
+    let one =
+        family.captures(&text).unwrap_or_else(|| panic!("{EVENTS} has no family that can be read here"));
+    let labels = vec!["event".to_owned()];
+    vec![Metric { name: one[2].to_owned(), kind: "counter".to_owned(), labels, meaning: one[1].to_owned() }]
+}
+
 fn rows(metrics: &[Metric]) -> String {
     let rows = metrics.iter().map(|metric| {
         let total = if metric.kind == "counter" { "_total" } else { "" };
@@ -109,6 +122,8 @@ all, and sum. What the edges mean stands in [Seeing the traffic](../observe.md).
     text += &rows(&registered(METRICS));
     text += "\n## Its listeners\n\n";
     text += &rows(&registered(LISTENERS));
+    text += "\n## Events of the log\n\n[Events](events.md) tells what they mean.\n\n";
+    text += &rows(&of_events());
     text += "\n## Edges\n\n";
     text += &rows(&of_edges());
     text += "\n## Values of labels\n\n`limit` of `weft_limited_total`: what was refused or left out because there is a bound.\n\n";

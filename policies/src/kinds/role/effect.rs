@@ -173,6 +173,3 @@ impl PolicySet {
         self.of_the_mesh::<RoleBinding>(name)
     }
 }
-
-#[cfg(test)]
-mod tests;

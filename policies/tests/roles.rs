@@ -1,7 +1,14 @@
+//! What roles allow, and that nobody gives what they do not have.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
 use proptest::prelude::*;
 
-use super::*;
-use crate::parse;
+use weft_api::Name;
+use weft_policies::kinds::Kind;
+use weft_policies::kinds::role::effect::MissingRight;
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
+use weft_policies::{PolicySet, parse};
 
 fn name(text: &str) -> Name {
     Name::try_new(text).unwrap()
