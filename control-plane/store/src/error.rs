@@ -122,7 +122,7 @@ pub enum CommitError {
         what: &'static str,
         /// What the transaction has.
         actual: usize,
-        /// What the engine takes, see [`Limits`](crate::Limits).
+        /// What the engine takes, see [`TxnLimits`](crate::TxnLimits).
         limit: usize,
     },
     /// The transaction makes no sense; nothing was written.

@@ -1,10 +1,15 @@
 //! Services write their requests down as policies say, whichever proxy stands beside them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use weft_e2e::harness::{CONVERGES, Mesh, Options, OtelCollector, Sidecar, StoreKind, Workload, until};
 
 use crate::shop::{Callers, catalog, start_catalog};
+
+/// Both proxies and the collector gather what they tell for a second at most.
+const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn requests_are_written_down_as_policies_say_on_the_embedded_store() {
@@ -60,6 +65,22 @@ async fn ask(caller: &Workload, beside: Sidecar, status: u16) -> anyhow::Result<
     Ok(answer.headers.get("x-request-id").context("no x-request-id")?.to_str()?.to_owned())
 }
 
+/// Asks until a request is told of as `found` looks for it: a policy that was applied takes a moment to be in force, and what
+/// was asked before is told as it was before.
+async fn told<T>(
+    caller: &Workload,
+    beside: Sidecar,
+    status: u16,
+    found: impl AsyncFn(String) -> anyhow::Result<T>,
+) -> anyhow::Result<(String, T)> {
+    until("a request is told of", CONVERGES, async || {
+        let id = ask(caller, beside, status).await?;
+        let told = until("it is told", SOON, async || found(id.clone()).await).await?;
+        Ok((id, told))
+    })
+    .await
+}
+
 /// The line about a request.
 async fn line(server: &Workload, id: &str) -> anyhow::Result<String> {
     until("the request is written down", CONVERGES, async || {
@@ -84,8 +105,11 @@ async fn failures_are_lines(caller: &Workload, beside: Sidecar, server: &Workloa
 }
 
 async fn all_are_json(caller: &Workload, beside: Sidecar, server: &Workload) -> anyhow::Result<()> {
-    let id = ask(caller, beside, 200).await?;
-    let line = line(server, &id).await?;
+    let written = async |id: String| {
+        let log = server.proxy_log();
+        log.lines().find(|line| line.contains(&id)).map(str::to_owned).context("it is not written down")
+    };
+    let (id, line) = told(caller, beside, 200, written).await?;
     let entry: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
     ensure!(entry["status"] == 200 && entry["method"] == "GET" && entry["path"] == "/status/200", "{line}");
     ensure!(entry["caller"] == caller.spiffe() && entry["request_id"] == id, "{line}");
@@ -99,12 +123,11 @@ async fn a_collector_is_told(
     server: &Workload,
     collector: &OtelCollector,
 ) -> anyhow::Result<()> {
-    let id = ask(caller, beside, 404).await?;
-    let entry = until("the collector is told", CONVERGES, async || {
+    let heard = async |id: String| {
         let logs = collector.logs();
-        logs.into_iter().find(|log| log.attribute("request_id") == Some(&id)).context("it is not")
-    })
-    .await?;
+        logs.into_iter().find(|log| log.attribute("request_id") == Some(&id)).context("it is not heard")
+    };
+    let (id, entry) = told(caller, beside, 404, heard).await?;
     ensure!(entry.service == format!("shop/{}", catalog(beside)), "{entry:#?}");
     ensure!(entry.attribute("status") == Some("404") && entry.record.time_unix_nano > 0, "{entry:#?}");
     // The more specific list is taken whole.
