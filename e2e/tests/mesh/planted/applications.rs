@@ -1,5 +1,7 @@
 //! Applications that answer wrongly, or not at all.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{
     CONVERGES, Calls, Manner, Mesh, OddApplication, Sidecar, Workload, free_port, until,
@@ -149,8 +151,11 @@ impl Scene<'_> {
         let waits = |port: u16| {
             let url = format!("http://odd-{word}:{port}/");
             tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-                // A call gives up after a while; then there is another.
-                while Calls::through(outbound).get(&url).await.is_err() {}
+                // A call gives up after a while, and one of those that come at once may be refused: then there is another.
+                for _ in 0..600 {
+                    let _ = Calls::through(outbound).get(&url).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }))
         };
         let waiting = [85, 86, 86].map(waits);
@@ -158,7 +163,7 @@ impl Scene<'_> {
         until("a request is one too many", CONVERGES, async || {
             let asked = self.caller.calls();
             let url = format!("http://odd-{word}:86/");
-            let answer = tokio::time::timeout(std::time::Duration::from_secs(2), asked.get(&url)).await??;
+            let answer = tokio::time::timeout(Duration::from_secs(2), asked.get(&url)).await??;
             ensure!(answer.status == 503, "{} {}", answer.status, answer.body);
             refused = Some(answer);
             Ok(())
