@@ -171,6 +171,8 @@ async fn filters(mesh: &Mesh, callers: &Callers, pair: Pair) -> anyhow::Result<(
 async fn bounded(mesh: &Mesh, callers: &Callers, pair: Pair) -> anyhow::Result<()> {
     let (calls, url) = (callers.of(pair).calls(), format!("http://{}/status/200", catalog(pair.server)));
     let mut feed = mesh.client().tap(&TapQuery { path: Some("/status".to_owned()), ..between(pair) }).await?;
+    // Until its caller's sidecar is heard, what the called side does not show is counted too.
+    heard(&mut feed, 2).await?;
     seen(&mut feed, &calls, &url, None).await?;
     let one = async || {
         for _ in 0..150 {
