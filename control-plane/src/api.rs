@@ -39,7 +39,6 @@ mod history;
 mod host;
 pub mod local_access;
 mod needs;
-mod newest;
 mod objects;
 mod openapi;
 mod principals;

@@ -41,10 +41,12 @@ const WAITING: usize = 1024;
 /// What somebody who looks on is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ViewerNews {
-    /// A request ended.
     Seen(Box<Seen>),
     /// Requests that were wanted and too many, as the sidecars of this side count them.
-    NotShown { hop: Hop, requests: f64 },
+    NotShown {
+        hop: Hop,
+        requests: f64,
+    },
 }
 
 /// A tap that is there, as those see it who make sidecars tell.

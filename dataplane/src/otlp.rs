@@ -21,7 +21,6 @@ use crate::stats::OtlpStats;
 /// How this program names itself, as the scope of what it tells and as the SDK that tells it.
 pub(crate) const SCOPE: &str = "weft-proxy";
 
-/// Who is told.
 #[derive(Debug, Clone)]
 pub struct OtlpCollector {
     /// The cluster that it is reached by.
@@ -29,7 +28,6 @@ pub struct OtlpCollector {
     pub(crate) authority: Authority,
     /// How long it may take for what it is sent at once; `None` is no limit.
     pub(crate) timeout: Option<Duration>,
-    /// Who tells.
     pub(crate) resource: Resource,
     /// Records that may wait for it in one worker.
     pub(crate) most: usize,

@@ -26,7 +26,6 @@ use weft_xds::transport::buckets::{Buckets, Rate};
 
 use super::error::ApiError;
 use super::host;
-use super::newest::newest;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::ServerName;
@@ -191,7 +190,7 @@ async fn rights(api: &Api, holder: &TokenHolder) -> Result<Rights, ApiError> {
         let detail = format!("{} calls too often; try again in {} s", principal.name, wait.as_secs() + 1);
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
     }
-    let (_, set) = newest(api).await?;
+    let (_, set) = api.newest().await?;
     Ok(set.rights_of(&principal.name))
 }
 

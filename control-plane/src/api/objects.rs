@@ -22,7 +22,6 @@ use weft_policies::{Policy, PolicySet};
 use super::apply;
 use super::error::ApiError;
 use super::extract::Parameters;
-use super::newest::newest;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::KeyOrigin;
@@ -60,7 +59,7 @@ pub async fn list(
     let selector = query.label_selector.as_deref();
     let selector = selector.map(|text| apply::read_selector("labelSelector", text)).transpose()?;
     let after = query.after.as_deref().map(read_place).transpose()?;
-    let (revision, set) = newest(&api).await?;
+    let (revision, set) = api.newest().await?;
     let snapshot = picture_for(&api, kind).await;
     let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
@@ -244,7 +243,7 @@ pub async fn read(
     Path(path): ObjectPath,
 ) -> Result<Response, ApiError> {
     let key = key_of(path)?;
-    let (_, set) = newest(&api).await?;
+    let (_, set) = api.newest().await?;
     let snapshot = picture_for(&api, key.kind).await;
     let object = match (set.get(&key), &snapshot) {
         (Some(policy), Some(snapshot)) => {

@@ -14,7 +14,6 @@ use weft_policies::kinds::role::effect::Rights;
 use super::access::ApiCaller;
 use super::error::ApiError;
 use super::extract::JsonText;
-use super::newest::newest;
 use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::identity::holders::TokenHolder;
@@ -25,7 +24,7 @@ const TAKEN: [&str; 2] = ["operator", "page"];
 
 /// `GET /v1/principals`
 pub async fn list(State(api): State<Api>) -> Result<Json<PrincipalList>, ApiError> {
-    let (_, set) = newest(&api).await?;
+    let (_, set) = api.newest().await?;
     let items = api.holders.principals.list().await?.iter().map(|record| info(record, &set)).collect();
     Ok(Json(PrincipalList { items }))
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use weft_api::{ControlPlanes, LogThrottle};
+use weft_policies::PolicySet;
 use weft_store::Store;
 
 use super::access::{Browsers, CallPace};
+use super::error::ApiError;
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::identity::audit::AuditLog;
@@ -63,4 +65,22 @@ pub struct Api {
     /// Held while one change of the policies is made and committed: those of this replica wait for each other instead
     /// of overtaking each other again and again. Other replicas are met by the commit's own guard.
     pub writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Api {
+    /// The newest policies; while the store is away, those that are served.
+    pub async fn newest(&self) -> Result<(u64, Arc<PolicySet>), ApiError> {
+        match self.policies.head().await {
+            Ok(head) => Ok((head.revision(), head.set)),
+            Err(error) => {
+                let published = self.reconciler.published();
+                let published = published.borrow();
+                if published.ready {
+                    Ok((published.policy_revision, Arc::clone(&published.set)))
+                } else {
+                    Err(error.into())
+                }
+            }
+        }
+    }
 }

@@ -24,7 +24,6 @@ use super::error::ApiError;
 use super::extract::Parameters;
 use super::history::{not_kept, object, outcome_of};
 use super::needs::rights_now;
-use super::newest::newest;
 use super::objects::{kind_of, objects_of};
 use super::rights::CallerRights;
 use super::state::Api;
@@ -72,7 +71,7 @@ pub async fn watch(
             (revision, None)
         }
         None => {
-            let (revision, set) = newest(&api).await?;
+            let (revision, set) = api.newest().await?;
             (revision, Some(snapshot(kind, query.namespace.as_deref(), &rights, revision, &set)))
         }
     };

@@ -45,7 +45,6 @@ pub struct TapReceiver {
 }
 
 impl TapReceiver {
-    /// Feeds these taps.
     #[must_use]
     pub fn new(
         taps: Taps,
@@ -93,7 +92,6 @@ impl TapService for TapReceiver {
     }
 }
 
-/// One sidecar's conversation.
 #[derive(Debug)]
 struct TapStream {
     _telling: TellingSidecar,

@@ -65,8 +65,8 @@ async fn proxies_that_a_diff_names_are_those_that_the_apply_goes_to() {
                 spec: {targetRefs: [{kind: Service, name: cart}], action: Deny, rules: [{}]}\n";
     let declared_view = "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\n\
                          spec: {defaults: {view: Declared}}\n";
-    let workload = "apiVersion: weft.dev/v1\nkind: Workload\nmetadata: {name: cart-1, namespace: shop}\n\
-                    spec: {address: 127.0.0.3, services: [cart], labels: {a: b}}\n";
+    let workload = "apiVersion: weft.dev/v1\nkind: Workload\nmetadata: {name: cart-1, namespace: shop, labels: {a: b}}\n\
+                    spec: {address: 127.0.0.3, services: [cart]}\n";
     let steps = [
         route("web", "cart"),
         service("more"),

@@ -29,9 +29,7 @@ pub enum AccessLogFilter {
     },
     /// What is known is this text, or is another one. Of what is not known, neither holds.
     Text {
-        /// What is compared.
         attribute: TextAttribute,
-        /// The text.
         text: Arc<str>,
         /// Whether it must be another one.
         other: bool,

@@ -30,7 +30,6 @@ struct SharedCount(AtomicU64);
 struct ArmedTap {
     order: Tap,
     room: SharedCount,
-    /// Outbound, inbound.
     beyond: [SharedCount; 2],
 }
 

@@ -24,7 +24,6 @@ use crate::otlp::{OtlpCollector, SCOPE, attribute};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::stats::{OtlpStats, StatsScope, TracingStats};
 
-/// Envoy's defaults.
 const PATH_LENGTH: u32 = 256;
 const MOST_WAITING: u32 = 1024;
 /// Less than Envoy's 5 s: who looks for a trace has just made a request.

@@ -20,7 +20,6 @@ const PER_PART: u64 = 100;
 pub struct Sampling {
     /// Of those that have `x-client-trace-id`.
     pub(crate) client: Fraction,
-    /// Of all.
     pub(crate) random: Fraction,
     /// Of those that the others have chosen.
     pub(crate) overall: Fraction,

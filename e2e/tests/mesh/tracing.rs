@@ -1,6 +1,7 @@
 //! One request through four services is one trace at a real OpenTelemetry collector, whichever proxies stand on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -20,6 +21,9 @@ const CHAIN: [(&str, Option<&str>, Sidecar); 5] = [
     ("front", None, Sidecar::Weft),
     ("edge", None, Sidecar::Envoy),
 ];
+/// Envoy sends its spans every 5 s, and the collector passes on what it has.
+const TOLD: Duration = Duration::from_secs(12);
+
 const CALLERS: [&str; 2] = ["front", "edge"];
 /// What Envoy says of itself, and weft-proxy in the resource.
 const OF_ENVOY_ALONE: [&str; 2] = ["node_id", "zone"];
@@ -99,7 +103,16 @@ impl Shop {
 
     /// The spans of the trace that the request with this id belongs to, once there are so many.
     async fn trace_of(&self, id: &str, count: usize) -> anyhow::Result<Vec<ReceivedSpan>> {
-        until(&format!("{count} spans of the trace of {id} have come"), CONVERGES, async || {
+        self.trace_within(CONVERGES, id, count).await
+    }
+
+    async fn trace_within(
+        &self,
+        limit: Duration,
+        id: &str,
+        count: usize,
+    ) -> anyhow::Result<Vec<ReceivedSpan>> {
+        until(&format!("{count} spans of the trace of {id} have come"), limit, async || {
             let spans = self.collector.spans();
             let of_it = spans.iter().find(|span| span.attribute("guid:x-request-id") == Some(id));
             let trace = &of_it.context("no span of it")?.span.trace_id;
@@ -120,9 +133,13 @@ impl Shop {
     }
 
     async fn whole_traces(&self, caller: &str) -> anyhow::Result<()> {
-        let answer = self.calls(caller).get("http://cart/").await?;
-        answer.tree()?;
-        let trace = self.trace_of(header(&answer, "x-request-id")?, 6).await?;
+        // A listener of Envoy's that was taken serves once it has its routes; until then the one before does.
+        let trace = until("a request is traced on its whole way", 2 * CONVERGES, async || {
+            let answer = self.calls(caller).get("http://cart/").await?;
+            answer.tree()?;
+            self.trace_within(TOLD, header(&answer, "x-request-id")?, 6).await
+        })
+        .await?;
         let by_id: BTreeMap<_, _> = trace.iter().map(|span| (&span.span.span_id, span)).collect();
         let roots = trace.iter().filter(|span| span.span.parent_span_id.is_empty());
         ensure!(roots.count() == 1, "{trace:#?}");

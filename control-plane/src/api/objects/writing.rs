@@ -14,7 +14,6 @@ use super::super::apply::{self, ApplyMode, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, Parameters, PatchText};
-use super::super::newest::newest;
 use super::super::state::Api;
 use super::{ObjectPath, key_of, missing, picture_for, show, tag_of};
 use crate::policy::repository::Head;
@@ -168,7 +167,7 @@ pub async fn delete(
         take_out(&api, &key, mode, &mut result).await?;
     }
     if result.documents.is_empty() {
-        let (_, set) = newest(&api).await?;
+        let (_, set) = api.newest().await?;
         return Err(missing(&key, &by.rights, &set, picture_for(&api, key.kind).await.as_ref()));
     }
     if let Some(limit) = wait.filter(|_| !query.dry_run) {

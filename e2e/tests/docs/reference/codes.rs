@@ -11,7 +11,7 @@ use crate::page::root;
 const FINDINGS: &str = "policies/src/finding.rs";
 
 /// What each code of the API means.
-const OF_THE_API: [(&str, &str); 18] = [
+const OF_THE_API: [(&str, &str); 25] = [
     ("bad_request", "the request cannot be read: a parameter, the body, a name in the path"),
     ("busy", "another backup is being taken by this replica; try again"),
     ("changed_meanwhile", "what the caller saw (`If-Match`, `ifRevision`) is not what is there any more"),
@@ -28,11 +28,21 @@ const OF_THE_API: [(&str, &str); 18] = [
     ("store_unavailable", "the store does not answer; nothing was written, proxies keep what they have"),
     ("token_needed", "a browser's session may not do this: an operator's token is needed"),
     ("too_large", "the body or the set of documents is beyond the limit"),
-    ("too_many", "too many sign-ins from this address failed; wait"),
+    (
+        "too_many",
+        "too many sign-ins from this address failed, or one principal calls too often; wait. There are enough principals",
+    ),
     ("too_many_watchers", "so many watch this replica already"),
     ("unauthenticated", "no operator's token, one that is not good, or a session that has ended"),
     ("wrong_host", "the request names a host that is not the control plane's; `--xds-name` adds one"),
     ("unexpected", "made by the client: the answer was no problem document"),
+    ("exists", "there is a principal of that name already"),
+    ("forbidden", "a right is missing; `detail` says which, and `weft operator whoami` what there is"),
+    ("internal", "a fault of the control plane's own; its log says more"),
+    ("not_kept", "that revision is not kept any more; the oldest that is stands in `detail`"),
+    ("not_ready", "the newest policies are not compiled yet, or the control plane ends; try again"),
+    ("too_many_taps", "so many taps are open at this replica already"),
+    ("unsupported_media_type", "the body is of a type, or an encoding, that this call does not take"),
 ];
 
 #[test]
