@@ -364,15 +364,6 @@ impl Workload {
         Ok(())
     }
 
-    /// Ends what renews Envoy's certificate; Envoy stays.
-    ///
-    /// # Errors
-    /// When there is nothing of the kind.
-    pub fn stop_renewing(&mut self) -> anyhow::Result<()> {
-        self.keep.take().context("nothing renews it")?.kill();
-        Ok(())
-    }
-
     /// Kills the sidecar at once; the application stays.
     pub fn kill_proxy(&mut self) {
         for process in [self.proxy.take(), self.keep.take()].into_iter().flatten() {

@@ -45,9 +45,10 @@ pub(super) fn resource(workload: &WorkloadState) -> TelemetryResource {
     }
 }
 
-/// The collector's service, by the cluster of this name.
-pub(super) fn grpc_service(cluster: &str) -> GrpcService {
-    let target = EnvoyGrpc { cluster_name: cluster.to_owned(), ..Default::default() };
+/// The collector's service, by the cluster of this name. What it is called by is the cluster's name, unless `authority` says
+/// otherwise.
+pub(super) fn grpc_service(cluster: &str, authority: String) -> GrpcService {
+    let target = EnvoyGrpc { cluster_name: cluster.to_owned(), authority, ..Default::default() };
     GrpcService {
         target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(target)),
         timeout: Some(wire::duration(TIMEOUT)),

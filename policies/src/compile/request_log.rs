@@ -132,7 +132,7 @@ fn otlp(
     let config = OpenTelemetryAccessLogConfig {
         common_config: Some(CommonGrpcAccessLogConfig {
             log_name: format!("{service}/{}", port.name),
-            grpc_service: Some(collector::grpc_service(&cluster_of(endpoint))),
+            grpc_service: Some(collector::grpc_service(&cluster_of(endpoint), endpoint.authority())),
             transport_api_version: ApiVersion::V3 as i32,
             buffer_flush_interval: Some(wire::duration(access_log::FLUSH)),
             ..Default::default()

@@ -116,7 +116,7 @@ fn configured<'a>(model: &Model<'a>) -> Option<&'a mesh::Tracing> {
 fn tracer(workload: &WorkloadState) -> OpenTelemetryConfig {
     let resource = collector::resource(workload);
     OpenTelemetryConfig {
-        grpc_service: Some(collector::grpc_service(COLLECTOR)),
+        grpc_service: Some(collector::grpc_service(COLLECTOR, String::new())),
         service_name: resource.name,
         resource_detectors: resource.more.into_iter().map(|(key, value)| attribute(key, value)).collect(),
         ..Default::default()

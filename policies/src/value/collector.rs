@@ -37,6 +37,14 @@ impl fmt::Display for CollectorHost {
     }
 }
 
+impl CollectorUrl {
+    /// Host and port, as a request names them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 impl fmt::Display for CollectorUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}:{}", self.host, self.port)
