@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rustix::process::Signal;
 
 use super::{Calls, Mesh, Process, free_port, program, until};
