@@ -155,7 +155,10 @@ impl Told {
             source_certificate: source.certificate,
             destination_principal: destination.principal,
             request: [http.method, http.path, http.host, http.scheme, http.protocol],
-            headers: http.headers.into_iter().collect(),
+            // Told by weft-proxy alone, as PARITY.md has it.
+            headers: (http.headers.into_iter())
+                .filter(|(name, _)| !["connection", "transfer-encoding"].contains(&name.as_str()))
+                .collect(),
             size: http.size,
             content: (http.body, http.raw_body),
             extensions: told.context_extensions.into_iter().collect(),
