@@ -307,9 +307,8 @@ impl ApiClient {
         destination: Option<&str>,
     ) -> Result<RequestList, ClientError> {
         let given = [("source", source), ("destination", destination)];
-        let query: Vec<String> =
-            given.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode((*value)?)))).collect();
-        self.get(&format!("/v1/requests?{}", query.join("&"))).await
+        let given = given.map(|(name, value)| (name, value.map(str::to_owned)));
+        self.get(&format!("/v1/requests?{}", query(given))).await
     }
 
     /// Makes a join token.
@@ -486,6 +485,13 @@ fn wait(text: &str) -> Duration {
 
 /// What is not one of RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The parameters that are given, as a query.
+fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
+    let given =
+        parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
+    given.collect::<Vec<_>>().join("&")
+}
 
 /// Percent-encodes one path segment or query value.
 fn encode(text: &str) -> String {

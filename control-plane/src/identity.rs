@@ -7,6 +7,7 @@ pub mod instances;
 pub mod lost_time;
 pub mod operator;
 pub mod principals;
+mod removal;
 pub mod revocation;
 pub mod secrets;
 pub mod sessions;

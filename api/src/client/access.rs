@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{ApiClient, ClientError, encode};
+use super::{ApiClient, ClientError, encode, query};
 use crate::rest::{AccessInfo, AuditList, NewPrincipal, PrincipalList, PrincipalRequest};
 
 /// Which records of calls; by default the newest, of everybody.
@@ -73,8 +73,6 @@ impl ApiClient {
             ("before", part.before.map(|before| before.to_string())),
             ("who", part.who.clone()),
         ];
-        let query =
-            parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
-        self.get(&format!("/v1/audit?{}", query.collect::<Vec<_>>().join("&"))).await
+        self.get(&format!("/v1/audit?{}", query(parameters))).await
     }
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, object_path, wait};
+use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, object_path, query, wait};
 use crate::rest::{ApplyResult, DiffResult, HistoryList, RevisionChanges, RollbackRequest};
 
 /// Which part of the history; by default the newest changes, of everything.
@@ -115,11 +115,4 @@ impl ApiClient {
         let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
         self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
     }
-}
-
-/// The parameters that are given, as a query.
-fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
-    let given =
-        parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(&value?))));
-    given.collect::<Vec<_>>().join("&")
 }

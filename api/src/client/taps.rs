@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::{ApiClient, BodyPieces, ClientError, encode};
+use super::{ApiClient, BodyPieces, ClientError, query};
 use crate::rest::{TapLine, TapListening, TapNotShown};
 
 /// Bytes of one event: a request with all its headers.
@@ -32,17 +32,15 @@ impl TapQuery {
         let headers = (!self.headers.is_empty()).then(|| self.headers.join(","));
         let failures = self.only_failures.then(|| "true".to_owned());
         let given = [
-            ("source", &self.source),
-            ("destination", &self.destination),
-            ("method", &self.method),
-            ("path", &self.path),
-            ("status", &self.status),
-            ("onlyFailures", &failures),
-            ("headers", &headers),
+            ("source", self.source.clone()),
+            ("destination", self.destination.clone()),
+            ("method", self.method.clone()),
+            ("path", self.path.clone()),
+            ("status", self.status.clone()),
+            ("onlyFailures", failures),
+            ("headers", headers),
         ];
-        let words =
-            given.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_ref()?))));
-        format!("/v1/taps?{}", words.collect::<Vec<_>>().join("&"))
+        format!("/v1/taps?{}", query(given))
     }
 }
 

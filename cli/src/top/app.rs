@@ -25,7 +25,8 @@ impl Pane {
         }
     }
 
-    fn index(self) -> usize {
+    /// Its place in [`Pane::ALL`].
+    pub fn index(self) -> usize {
         match self {
             Self::Edges => 0,
             Self::Proxies => 1,

@@ -118,7 +118,7 @@ fn shares(height: u16, wanted: [u16; 3], focus: Pane) -> [u16; 3] {
     let mut given = wanted.map(|wanted| wanted.min(LEAST));
     let order = [focus, Pane::Edges, Pane::Proxies, Pane::Failures];
     for pane in order {
-        let index = Pane::ALL.iter().position(|one| *one == pane).unwrap_or_default();
+        let index = pane.index();
         let left = height.saturating_sub(given.iter().sum());
         // The first takes half of what is left at most, so that the others are more than their heads.
         let most = if pane == focus { left.div_ceil(2).max(left.saturating_sub(2 * LEAST)) } else { left };
@@ -126,7 +126,7 @@ fn shares(height: u16, wanted: [u16; 3], focus: Pane) -> [u16; 3] {
     }
     // What is still left, the one in focus takes.
     let left = height.saturating_sub(given.iter().sum());
-    let index = Pane::ALL.iter().position(|one| *one == focus).unwrap_or_default();
+    let index = focus.index();
     given[index] += left.min(wanted[index] - given[index]);
     // A window that is lower than three heads shows from above what it can.
     let mut room = height;

@@ -191,7 +191,7 @@ async fn rights(api: &Api, holder: &TokenHolder) -> Result<Rights, ApiError> {
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
     }
     let (_, set) = api.newest().await?;
-    Ok(set.rights_of(&principal.name))
+    Ok(holder.rights(&set))
 }
 
 /// How often one principal may call.

@@ -173,11 +173,6 @@ pub async fn rights_now(api: &Api, holder: &TokenHolder) -> Option<CallerRights>
     if !api.holders.knows(holder).await.unwrap_or(true) {
         return None;
     }
-    let rights = match holder {
-        TokenHolder::Operator(_) => Rights::All,
-        TokenHolder::Principal(principal) => {
-            api.reconciler.published().borrow().set.rights_of(&principal.name)
-        }
-    };
+    let rights = holder.rights(&api.reconciler.published().borrow().set);
     Some(CallerRights(Arc::new(rights)))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use weft_policies::PolicySet;
+use weft_policies::kinds::role::effect::Rights;
 use weft_store::ReadError;
 
 use super::operator::{OperatorId, Operators};
@@ -22,6 +24,17 @@ impl fmt::Display for TokenHolder {
         match self {
             Self::Operator(_) => f.write_str(OPERATOR),
             Self::Principal(principal) => principal.name.fmt(f),
+        }
+    }
+}
+
+impl TokenHolder {
+    /// What it may do by these policies.
+    #[must_use]
+    pub fn rights(&self, set: &PolicySet) -> Rights {
+        match self {
+            Self::Operator(_) => Rights::All,
+            Self::Principal(principal) => set.rights_of(&principal.name),
         }
     }
 }

@@ -15,6 +15,7 @@ use weft_api::Name;
 use weft_store::{CommitError, ReadError, Store, StoreExt, Txn};
 use zeroize::Zeroizing;
 
+use super::removal::remove;
 use crate::StoreError;
 use crate::clock::Clock;
 
@@ -120,18 +121,7 @@ impl Principals {
     /// # Errors
     /// When the store fails.
     pub async fn revoke(&self, name: &Name) -> Result<bool, StoreError> {
-        loop {
-            let Some(entry) = self.store.get(&key(name)).await? else { return Ok(false) };
-            match self
-                .store
-                .commit(Txn::new().expect_at(&entry.key, entry.mod_revision).delete(&entry.key))
-                .await
-            {
-                Ok(_) => return Ok(true),
-                Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        remove(self.store.as_ref(), &key(name)).await
     }
 
     /// All, ordered by name.

@@ -14,11 +14,12 @@ use sha2::{Digest as _, Sha256};
 use time::Duration;
 use weft_api::{ControlPlanes, JoinToken, ServiceId};
 use weft_policies::value::Cidr;
-use weft_store::{CommitError, Leadership, ReadError, Revision, Store, StoreExt, Txn};
+use weft_store::{Leadership, ReadError, Revision, Store, StoreExt, Txn};
 
 pub use known::KnownTokens;
 pub use labels::{InvalidPattern, LabelPattern, is_label_key, is_label_value};
 
+use super::removal::remove;
 use crate::StoreError;
 use crate::clock::Clock;
 
@@ -186,16 +187,7 @@ impl Tokens {
     /// # Errors
     /// When the store fails.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
-        loop {
-            let Some(entry) = self.store.get(&key(id)).await? else { return Ok(false) };
-            let txn = Txn::new().expect_at(&entry.key, entry.mod_revision).delete(&entry.key);
-            match self.store.commit(txn).await {
-                Ok(_) => return Ok(true),
-                // Used in between: the newer record goes too.
-                Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        remove(self.store.as_ref(), &key(id)).await
     }
 
     /// Checks id and secret. The comparison takes as long for a wrong secret as for the right one.
