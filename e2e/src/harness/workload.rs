@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::process::Signal;
 
 use super::{Calls, Mesh, Process, free_port, program, until};
@@ -360,6 +361,15 @@ impl Workload {
         if let Some(app) = self.app.take() {
             app.end(END).await?;
         }
+        Ok(())
+    }
+
+    /// Ends what renews Envoy's certificate; Envoy stays.
+    ///
+    /// # Errors
+    /// When there is nothing of the kind.
+    pub fn stop_renewing(&mut self) -> anyhow::Result<()> {
+        self.keep.take().context("nothing renews it")?.kill();
         Ok(())
     }
 

@@ -37,7 +37,7 @@ pub struct TelemetryPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestLog {
-    /// Where entries go.
+    /// Where the proxy writes its entries.
     pub sink: RequestLogSink,
     /// With sink Otlp, the collector that takes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub struct RequestLog {
     pub filter: RequestLogFilter,
 }
 
-/// Where entries go.
+/// Where a proxy writes the entries of its access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RequestLogSink {
     /// The proxy's standard output, a line each.
@@ -87,7 +87,7 @@ pub enum RequestLogFilter {
     /// did not end as it should.
     #[default]
     Failures,
-    /// All.
+    /// Every request that ended, and every connection.
     All,
 }
 
@@ -108,7 +108,7 @@ pub struct ServiceTracing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SpanTag {
-    /// The attribute's name.
+    /// Name of the span's attribute.
     pub name: String,
     /// Its value, always the same; this or `header`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
