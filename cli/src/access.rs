@@ -212,7 +212,13 @@ mod tests {
     use super::*;
 
     fn access(token_file: Option<&Path>) -> Access {
-        Access { api: None, token_file: token_file.map(Path::to_owned), ca: None, context: None }
+        Access {
+            api: None,
+            token_file: token_file.map(Path::to_owned),
+            ca: None,
+            context: None,
+            timeout: None,
+        }
     }
 
     fn to(api: &str) -> Access {
@@ -242,7 +248,8 @@ mod tests {
         let given = Access { api: Some("http://127.0.0.1:9".to_owned()), ..access(Some(&token)) };
         assert_eq!(found(&given).unwrap(), "http://127.0.0.1:9");
         let two = Access { api: Some("http://127.0.0.1:9,http://127.0.0.1:10".to_owned()), ..given };
-        let two = clients(&find(&two).unwrap()).unwrap().into_iter().map(|client| client.api().to_owned());
+        let two =
+            clients(&find(&two).unwrap(), None).unwrap().into_iter().map(|client| client.api().to_owned());
         assert_eq!(two.collect::<Vec<_>>(), ["http://127.0.0.1:9", "http://127.0.0.1:10"]);
     }
 

@@ -102,6 +102,9 @@ pub struct BootstrapArgs {
     /// TCP service that gets a local port
     #[arg(long = "upstream", value_name = "NS/SERVICE:PORT=IP:PORT")]
     pub upstreams: Vec<String>,
+    /// Directory that Envoy writes access logs with sink File into; standard output takes them by default
+    #[arg(long, value_name = "DIR")]
+    pub access_log_dir: Option<PathBuf>,
     /// Envoy's admin endpoint
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_listen: SocketAddr,

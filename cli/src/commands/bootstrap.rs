@@ -192,6 +192,7 @@ async fn join(args: &BootstrapArgs, token: Option<&str>) -> anyhow::Result<()> {
         ("--name", args.name.as_ref().map(ToString::to_string)),
         ("--address", args.address.map(|address| address.to_string())),
         ("--locality", args.locality.clone()),
+        ("--access-log-dir", args.access_log_dir.as_ref().map(|dir| dir.display().to_string())),
         ("--control-plane", args.control_plane.as_ref().map(ToString::to_string)),
     ];
     for (flag, value) in optional {

@@ -289,7 +289,7 @@ mod tests {
 
     fn selection(grain: Grain) -> Selection {
         let destination = "shop/cart".parse().unwrap();
-        Selection { source: None, destination, port: None, subset: None, route: None, grain }
+        Selection { source: None, destination, port: None, subset: None, route: None, version: None, grain }
     }
 
     fn flown(requests: f64) -> Sample {
