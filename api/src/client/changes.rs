@@ -50,7 +50,8 @@ impl ApiClient {
         ];
         let path = format!("{}?{}", object_path(kind, namespace, name), query(parameters));
         let answer = self.answer(Method::DELETE, &path, "application/json", String::new());
-        self.within(APPLY_TIMEOUT + options.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer)
+            .await
     }
 
     /// Changes a part of one object, by a JSON merge patch (RFC 7396).
@@ -66,7 +67,7 @@ impl ApiClient {
     ) -> Result<ApplyResult, ClientError> {
         let path = object_path(kind, namespace, name);
         let answer = self.answer(Method::PATCH, &path, "application/merge-patch+json", patch.to_string());
-        self.within(APPLY_TIMEOUT, answer).await
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
     }
 
     /// What an apply of these documents would change. Nothing is written.
@@ -75,7 +76,7 @@ impl ApiClient {
     /// [`ClientError::Refused`] lists every violation that an apply would be refused for.
     pub async fn diff(&self, documents: &str) -> Result<DiffResult, ClientError> {
         let answer = self.answer(Method::POST, "/v1/diff", "application/yaml", documents.to_owned());
-        self.within(APPLY_TIMEOUT, answer).await
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
     }
 
     /// What was changed, the newest first. A part of it may be empty and have more before it.
@@ -103,7 +104,7 @@ impl ApiClient {
         let query = limit.map(|limit| format!("?wait={}", encode(limit))).unwrap_or_default();
         let path = format!("/v1/history/{revision}{query}");
         let answer = self.answer(Method::GET, &path, "application/json", String::new());
-        self.within(APPLY_TIMEOUT + limit.map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + limit.map(wait).unwrap_or_default(), answer).await
     }
 
     /// Makes the policies what they were after an earlier revision, as a new one.
@@ -113,6 +114,7 @@ impl ApiClient {
     pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
         let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
         let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
-        self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + request.wait.as_deref().map(wait).unwrap_or_default(), answer)
+            .await
     }
 }

@@ -36,7 +36,7 @@ pub struct RevisionInfo {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// Who, when, why.
+    /// Who made the change, when, and why.
     #[serde(flatten)]
     pub info: RevisionInfo,
     /// The documents that were asked for, the first hundred of them: `changes` counts all.
@@ -101,7 +101,7 @@ pub struct DocumentDiff {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionChanges {
-    /// Who, when, why.
+    /// Who made the change, when, and why.
     #[serde(flatten)]
     pub info: RevisionInfo,
     /// Each document that it changed, before and after.

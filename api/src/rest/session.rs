@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignIn {
-    /// The operator's token.
+    /// An operator's token, or that of a principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// A code of `POST /v1/login-codes`, which is good once.
@@ -44,7 +44,7 @@ pub struct BrowserSession {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionChange {
-    /// From now on.
+    /// What the session may do from now on.
     pub mode: SessionMode,
 }
 

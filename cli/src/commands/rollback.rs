@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use weft_api::rest::RollbackRequest;
 
 use super::apply;
-use crate::args::{OutputFormat, Rollback};
+use crate::args::Rollback;
+use crate::output::outln;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Rollback) -> anyhow::Result<ExitCode> {
@@ -17,8 +18,8 @@ pub async fn run(replicas: &ReplicaClients, args: Rollback) -> anyhow::Result<Ex
         if_revision: None,
     };
     let result = replicas.rollback(&request).await?;
-    if result.documents.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        println!("nothing differs from revision {}", args.to);
+    if result.documents.is_empty() && args.output.is_table() {
+        outln!("nothing differs from revision {}", args.to);
         return Ok(ExitCode::SUCCESS);
     }
     apply::show(&result, args.output)

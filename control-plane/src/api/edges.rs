@@ -135,6 +135,7 @@ pub struct WantedSeries {
     port: Option<String>,
     subset: Option<String>,
     route: Option<String>,
+    version: Option<String>,
     #[serde(default)]
     step: SeriesStep,
     since: Option<u64>,
@@ -156,6 +157,7 @@ pub async fn series(
         port: wanted.port.as_deref().map(|text| name("port", text)).transpose()?,
         subset: wanted.subset.as_deref().map(|text| name("subset", text)).transpose()?,
         route: wanted.route,
+        version: wanted.version,
         grain,
     };
     // Of all callers together only those of the called service's namespace are told.
