@@ -10,8 +10,10 @@ use weft_policies::kinds::Kind;
 
 use crate::contexts::ContextName;
 
+mod diff;
 mod run;
 
+pub use diff::Diff;
 pub use run::{Run, SidecarFlags};
 
 /// The Weft service mesh, from the command line.
@@ -201,22 +203,6 @@ pub struct Apply {
   weft validate -f policies/
   cat cart.yaml | weft validate -f -")]
 pub struct Validate {
-    /// File, directory (read recursively), or - for standard input
-    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
-    pub files: Vec<String>,
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Ends with 2 where something would change, 0 where nothing would, 1 where it would be refused.
-
-Examples:
-  weft diff -f policies/
-  weft diff -f cart.yaml -o json | jq '.edges[] | select(.effect == \"Refused\")'"
-)]
-pub struct Diff {
     /// File, directory (read recursively), or - for standard input
     #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<String>,
