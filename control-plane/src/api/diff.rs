@@ -39,7 +39,9 @@ const SETTLES: Duration = Duration::from_secs(5);
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
+    /// What the documents are called in messages.
     source: Option<String>,
+    /// The revision to go back to, in place of documents.
     to: Option<u64>,
 }
 

@@ -19,10 +19,14 @@ use crate::policy::repository::{EarlierPolicies, Head};
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackQuery {
+    /// Say what would happen, and write nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Answer when the proxies concerned have the change, or after so long.
     wait: Option<String>,
+    /// Why; the history tells it.
     message: Option<String>,
+    /// Refuse when this is not the newest revision.
     if_revision: Option<u64>,
 }
 

@@ -2,9 +2,9 @@
 
 import type {
   AuditRecord,
+  CheckResult,
   DiffResult,
   DocumentDiff,
-  Finding,
   HistoryEntry,
   HistoryList,
   Outcome,
@@ -216,22 +216,28 @@ export function audit(words: URLSearchParams): { items: AuditRecord[]; before?: 
   return { items, ...(last && items.length < matching.length ? { before: last.at } : {}) };
 }
 
-export const FINDINGS: Finding[] = [
-  {
-    code: "selects_nothing",
-    severity: "Warning",
-    what: "this policy selects nothing",
-    where: "TrafficPolicy shop/old",
-    remedy: "delete it, or name a Service that exists",
-  },
-  {
-    code: "certificate_ends",
-    severity: "Error",
-    what: "a certificate ends in 2 h and nobody renews it",
-    where: "shop/cart-v1",
-    remedy: "look at `weft proxy status shop/cart-v1`",
-  },
-];
+export const CHECK: CheckResult = {
+  findings: [
+    {
+      code: "policy_selects_nothing",
+      severity: "Warning",
+      what: "selects nothing",
+      where: "TrafficPolicy shop/old",
+      remedy: "delete it, or name a Service that exists",
+    },
+    {
+      code: "certificate_ends",
+      severity: "Failure",
+      what: "its certificate ends in 2 h and nobody renews it",
+      where: "shop/cart-v1",
+      remedy: "look at `weft proxy status shop/cart-v1`",
+    },
+    { code: "application_sockets", severity: "NotKnown", what: "no sidecar tells", where: "shop/web-v1" },
+    { code: "store", severity: "Ok", what: "answers in 2 ms" },
+  ],
+  omitted: { policy_selects_nothing: 3 },
+  complete: false,
+};
 
 export function configuration(): Record<string, unknown> {
   const cluster = (timeout: string) => ({ name: "shop/cart:http", connectTimeout: timeout, type: "EDS" });

@@ -171,11 +171,19 @@ function withStatus(object: WeftObject): WeftObject {
         type: "Programmed",
         status: isWell ? "True" : "False",
         reason: isWell ? "Programmed" : "RefusedByProxy",
-        message: isWell ? "6 of 6 proxies have it" : "shop/web-v1: no such filter",
+        message: isWell ? "6 of 6 proxies have it" : "1 of 6 proxies refused it",
         observedGeneration: 1,
       },
     ],
-    proxies: { concerned: 6, acknowledged: isWell ? 6 : 5, refused: isWell ? 0 : 1, pending: 0 },
+    observedGeneration: 1,
+    proxies: {
+      targeted: 6,
+      acked: isWell ? 6 : 5,
+      nacked: isWell ? 0 : 1,
+      pending: 0,
+      away: 0,
+      laggards: isWell ? [] : [{ proxy: "shop/web-v1", error: "no such filter" }],
+    },
   };
   return object;
 }

@@ -52,7 +52,7 @@ const WHOLE: Record<string, string> = {
   rollback: "Traffic",
   access: "Principals",
   audit: "Older",
-  check: "findings",
+  check: "1 failure",
 };
 
 async function show(page: Page, url: string, name: string): Promise<void> {

@@ -177,7 +177,7 @@ const OF_CHANGES: Record<string, Answer> = {
   "/v1/access": () => ({ name: "operator", isOperator: true, rules: [] }),
   "/v1/principals": () => changes.PRINCIPALS,
   "/v1/audit": ({ searchParams }) => changes.audit(searchParams),
-  "/v1/check": () => changes.FINDINGS,
+  "/v1/check": () => changes.CHECK,
 };
 
 function rolledBack({ searchParams }: URL): unknown {

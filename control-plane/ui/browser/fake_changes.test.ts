@@ -159,7 +159,7 @@ describe("an object's status", () => {
     await page.goto(`${server.url}policies`);
     await inMain().getByText("RefusedByProxy").waitFor();
     await page.getByRole("link", { name: /no-payments-for-load/ }).click();
-    await inMain().getByText("shop/web-v1: no such filter").waitFor();
+    await inMain().getByText("shop/web-v1 no such filter").waitFor();
     await inMain().getByText("5 acknowledged").waitFor();
   });
 });
@@ -168,9 +168,12 @@ describe("what is not well", () => {
   it("stands with what to do, the worst first", async () => {
     await page.goto(`${server.url}check`);
     const found = page.locator(".finding");
-    await expect.poll(() => found.count()).toBe(2);
-    expect(await found.first().textContent()).toContain("a certificate ends in 2 h");
-    expect(await found.last().textContent()).toContain("delete it, or name a Service that exists");
+    await expect.poll(() => found.count()).toBe(4);
+    expect(await found.first().textContent()).toContain("shop/cart-v1 its certificate ends in 2 h");
+    expect(await found.nth(1).textContent()).toContain("delete it, or name a Service that exists");
+    expect(await found.last().textContent()).toContain("ok");
+    await inMain().getByText("1 failure, 1 warning").waitFor();
+    await inMain().getByText("And 3 more of policy_selects_nothing.").waitFor();
   });
 });
 

@@ -101,7 +101,7 @@ const PLACES: Place[] = [
     name: "Check",
     icon: "check",
     roots: ["check"],
-    isThere: () => features.value.findings,
+    isThere: () => features.value.findings && mayRead("Proxy"),
   },
 ];
 

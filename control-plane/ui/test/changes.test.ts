@@ -2,9 +2,9 @@ import { describe, expect, it } from "vitest";
 import { allows } from "../src/access";
 import { featuresOf } from "../src/api/features";
 import { nameOf, summary } from "../src/history";
-import { rank } from "../src/pages/findings";
+import { countWords, worstFirst } from "../src/pages/findings";
+import { conditionColour } from "../src/parts/condition";
 import { differs } from "../src/parts/configuration_words";
-import { conditionColour } from "../src/parts/object_status";
 
 describe("what a control plane can do with changes", () => {
   it("is what its description says: an older rollback cannot be tried by a session that only reads", () => {
@@ -82,12 +82,14 @@ describe("a resource of a proxy", () => {
 
 describe("findings", () => {
   it("stand in the order of what is at stake, and a word that is not known at the end", () => {
-    const order = ["info", "odd", "Error", "Warning"].map((severity) => ({ code: "c", severity, what: "w" }));
-    expect(order.sort((one, other) => rank(one) - rank(other)).map(({ severity }) => severity)).toEqual([
-      "Error",
-      "Warning",
-      "info",
-      "odd",
-    ]);
+    const found = ["Ok", "Odd", "Failure", "Warning", "Warning"].map((severity) => ({
+      code: "c",
+      severity,
+      what: "w",
+    }));
+    const order = ["Failure", "Warning", "Warning", "Ok", "Odd"];
+    expect(worstFirst(found).map(({ severity }) => severity)).toEqual(order);
+    expect(countWords(found)).toBe("1 failure, 2 warnings");
+    expect(countWords(found.slice(0, 1))).toBe("nothing is wrong that can be seen");
   });
 });

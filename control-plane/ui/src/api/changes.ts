@@ -139,6 +139,15 @@ export interface Finding {
   remedy?: string;
 }
 
+/** What all control planes know to be wrong. */
+export interface CheckResult {
+  findings: Finding[];
+  /** How many more there are, by code. */
+  omitted?: Record<string, number>;
+  /** Whether the caller may read all that was looked at. */
+  complete?: boolean;
+}
+
 /** Where a resource stands at a proxy; absent where the control plane does not say. */
 export type DeliveryState =
   | "Acknowledged"

@@ -2,24 +2,23 @@
 
 import type { JSX } from "preact";
 import type { Condition, ObjectStatus, WeftObject } from "../api/documents";
+import { conditionColour } from "./condition";
 import { type Colour, Mark } from "./marks";
+import { ProxyLink } from "./names";
 import { Text } from "./scroll";
 import { ScrolledTable } from "./table";
 
-/** Conditions that are well where they are not so. */
-const BAD_IF_TRUE = /^(Conflicted|Overridden|Refused|Degraded|Failed)$/;
-/** The counts of proxies, in the order in which they are read; others follow. */
-const COUNTS: Record<string, Colour> = {
-  concerned: "quiet",
-  acknowledged: "good",
-  pending: "warn",
-  refused: "bad",
+/** The counts of proxies, in the order in which they are read, as people say them; others follow as they are. */
+const COUNTS: Record<string, [Colour, string]> = {
+  targeted: ["quiet", "concerned"],
+  concerned: ["quiet", "concerned"],
+  acked: ["good", "acknowledged"],
+  acknowledged: ["good", "acknowledged"],
+  pending: ["warn", "pending"],
+  nacked: ["bad", "refused"],
+  refused: ["bad", "refused"],
+  away: ["quiet", "away"],
 };
-
-export function conditionColour({ type, status }: Condition): Colour {
-  if (status === "Unknown") return "warn";
-  return (status === "True") !== BAD_IF_TRUE.test(type) ? "good" : "bad";
-}
 
 /** What is wrong with it, in a word, for a list of many; nothing where all is well or nothing is said. */
 export function StatusMark({ object }: { object: WeftObject }): JSX.Element | null {
@@ -35,7 +34,7 @@ function conditionsOf(status: ObjectStatus | undefined): Condition[] {
 export function StatusOf({ object }: { object: WeftObject }): JSX.Element | null {
   const { status } = object;
   if (!status || Object.keys(status).length === 0) return null;
-  const { conditions: _, proxies, ...others } = status;
+  const { conditions: _, observedGeneration: __, proxies, ...others } = status;
   const conditions = conditionsOf(status);
   return (
     <section>
@@ -59,16 +58,35 @@ function Counts({ proxies }: { proxies: Record<string, unknown> }): JSX.Element 
   const counts = Object.entries(proxies)
     .filter((entry): entry is [string, number] => typeof entry[1] === "number")
     .sort(([one], [other]) => order(one) - order(other));
+  const laggards = Array.isArray(proxies.laggards) ? (proxies.laggards as Laggard[]) : [];
   return (
-    <p class="counts">
-      Proxies:{" "}
-      {counts.map(([name, count]) => (
-        <Mark key={name} colour={count > 0 ? (COUNTS[name] ?? "quiet") : "quiet"}>
-          {count} {name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)}
-        </Mark>
-      ))}
-    </p>
+    <>
+      <p class="counts">
+        Proxies:{" "}
+        {counts.map(([name, count]) => {
+          const [colour, word] = COUNTS[name] ?? ["quiet", name];
+          return (
+            <Mark key={name} colour={count > 0 ? colour : "quiet"}>
+              {count} {word}
+            </Mark>
+          );
+        })}
+      </p>
+      <ul class="plain">
+        {laggards.map(({ proxy, error }) => (
+          <li key={proxy}>
+            <ProxyLink id={proxy} /> {error ?? "has not answered yet"}
+          </li>
+        ))}
+      </ul>
+    </>
   );
+}
+
+/** One that has not what it should have; with its words where it refused it. */
+interface Laggard {
+  proxy: string;
+  error?: string;
 }
 
 interface ConditionsProps {
