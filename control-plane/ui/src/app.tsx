@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { mayRead } from "./access";
 import { duration, plural } from "./format";
 import { authority, features, heardAt, isIntroduced, SILENCE, trouble, unheard, watchMesh } from "./live";
@@ -107,13 +107,18 @@ const PLACES: Place[] = [
 
 function Header(): JSX.Element {
   const root = parts.value[0] ?? "";
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a small screen not all places are in sight; the one where somebody is has to be.
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [root]);
   return (
     <header class="top">
       <Link class="brand" to="">
         <span class="logo" aria-hidden="true" />
         <b>weft</b> <small>{authority.value?.trustDomain}</small>
       </Link>
-      <nav aria-label="Pages">
+      <nav aria-label="Pages" ref={nav}>
         {PLACES.filter((place) => place.isThere?.() ?? true).map(({ to, name, icon, roots }) => (
           <Link key={to} to={to} current={roots.includes(root)}>
             <Icon name={icon} /> <span>{name}</span>
