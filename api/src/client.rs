@@ -27,7 +27,7 @@ mod taps;
 mod watch;
 
 pub use access::AuditPart;
-pub use changes::{DeleteOptions, HistoryPart};
+pub use changes::{DeleteOptions, HistoryPart, RollbackOptions};
 pub use taps::{TapFeed, TapNews, TapQuery};
 pub use watch::{ObjectEvent, ObjectEvents};
 

@@ -10,6 +10,7 @@ use crate::completion;
 use crate::contexts::ContextName;
 
 mod access;
+mod diff;
 mod policies;
 mod proxies;
 mod run;
@@ -19,7 +20,8 @@ pub use access::{
     Audit, ContextArgs, ContextCommand, Login, Operator, OperatorCommand, OperatorCreate, OperatorName,
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
-pub use policies::{Apply, Delete, Diff, EdgesBy, Get, HistoryArgs, Rollback, Validate};
+pub use diff::Diff;
+pub use policies::{Apply, Delete, EdgesBy, Get, HistoryArgs, Rollback, Validate};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
 pub use traffic::{Explain, Tap};

@@ -7,10 +7,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions, RollbackOptions};
 use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, RollbackRequest, Sync,
-    WaitResult,
+    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult,
 };
 
 use crate::progress;
@@ -199,10 +198,10 @@ impl ReplicaClients {
     }
 
     /// Goes back by one replica. A wait is for the proxies of all of them.
-    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
-        let rollback = async |client: &ApiClient| client.rollback(request).await;
+    pub async fn rollback(&self, to: u64, options: &RollbackOptions) -> Result<ApplyResult, ClientError> {
+        let rollback = async |client: &ApiClient| client.rollback(to, options).await;
         let (at, mut result) = self.any_at(rollback).await?;
-        self.wait_at_others(at, &mut result, request.wait.as_deref()).await?;
+        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
         Ok(result)
     }
 

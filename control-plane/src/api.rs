@@ -30,6 +30,7 @@ mod audit;
 mod author;
 mod authority;
 mod backup;
+mod configuration;
 mod diff;
 mod document_diff;
 mod edges;
@@ -123,7 +124,7 @@ fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
         ("/v1/history/{revision}", Nothing, Recorded::No, get(history::one)),
         ("/v1/proxies", Somewhere(Read, Proxy), Recorded::No, get(proxies::list)),
         ("/v1/proxies/{id}", Somewhere(Read, Proxy), Recorded::No, get(proxies::one)),
-        ("/v1/proxies/{id}/config", Somewhere(Read, Proxy), Recorded::No, get(proxies::config)),
+        ("/v1/proxies/{id}/config", Somewhere(Read, Proxy), Recorded::No, get(configuration::of_proxy)),
         ("/v1/proxies/{id}/revoke", Somewhere(Delete, Proxy), Recorded::Yes, post(proxies::revoke)),
         ("/v1/edges", Somewhere(Read, Traffic), Recorded::No, get(edges::list)),
         ("/v1/edges/series", Somewhere(Read, Traffic), Recorded::No, get(edges::series)),

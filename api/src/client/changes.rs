@@ -31,6 +31,19 @@ pub struct DeleteOptions {
     pub message: Option<String>,
 }
 
+/// What a rollback is asked to do beside going back; by default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct RollbackOptions {
+    /// Say what would happen and write nothing.
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change, or after this long (`30s`).
+    pub wait: Option<String>,
+    /// Why, in one line; the history tells it.
+    pub message: Option<String>,
+    /// Refuse when this is not the newest revision.
+    pub if_revision: Option<u64>,
+}
+
 impl ApiClient {
     /// Deletes one object.
     ///
@@ -79,6 +92,16 @@ impl ApiClient {
         self.within(self.limit(APPLY_TIMEOUT), answer).await
     }
 
+    /// What going back to a revision would change. Nothing is written.
+    ///
+    /// # Errors
+    /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where that was pruned; see [`ClientError`].
+    pub async fn diff_to(&self, revision: u64) -> Result<DiffResult, ClientError> {
+        let path = format!("/v1/diff?to={revision}");
+        let answer = self.answer(Method::POST, &path, "application/yaml", String::new());
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
+    }
+
     /// What was changed, the newest first. A part of it may be empty and have more before it.
     ///
     /// # Errors
@@ -107,14 +130,20 @@ impl ApiClient {
         self.within(self.limit(APPLY_TIMEOUT) + limit.map(wait).unwrap_or_default(), answer).await
     }
 
-    /// Makes the policies what they were after an earlier revision, as a new one.
+    /// Makes the policies what they were after revision `to`, as a new one.
     ///
     /// # Errors
     /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where that was pruned; see [`ClientError`].
-    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
-        let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
-        let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
-        self.within(self.limit(APPLY_TIMEOUT) + request.wait.as_deref().map(wait).unwrap_or_default(), answer)
-            .await
+    pub async fn rollback(&self, to: u64, options: &RollbackOptions) -> Result<ApplyResult, ClientError> {
+        let parameters = [
+            ("dryRun", options.dry_run.then(|| "true".to_owned())),
+            ("wait", options.wait.clone()),
+            ("message", options.message.clone()),
+            ("ifRevision", options.if_revision.map(|revision| revision.to_string())),
+        ];
+        let body = serde_json::to_string(&RollbackRequest { to }).map_err(|error| self.garbled(&error))?;
+        let path = format!("/v1/rollback?{}", query(parameters));
+        let answer = self.answer(Method::POST, &path, "application/json", body);
+        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer).await
     }
 }

@@ -138,22 +138,10 @@ pub struct ObjectChanges {
     pub documents: Vec<ObjectChange>,
 }
 
-/// Asks for the policies as they were after an earlier revision.
+/// Asks for the policies as they were after an earlier revision. How, the query says.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The revision to go back to, 1 at least.
     pub to: u64,
-    /// Say what would happen, and write nothing.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// Answer when the proxies concerned have the change, or after so long, such as `30s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<String>,
-    /// Why; the history tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// Refuse with 412 when this is not the newest revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_revision: Option<u64>,
 }

@@ -51,22 +51,6 @@ pub struct Validate {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Ends with 2 where something would change, 0 where nothing would, 1 where it would be refused.
-
-Examples:
-  weft diff -f policies/
-  weft diff -f cart.yaml -o json | jq '.edges[] | select(.effect == \"Refused\")'"
-)]
-pub struct Diff {
-    /// File, directory (read recursively), or - for standard input
-    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
-    pub files: Vec<String>,
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
-}
-
-#[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft history
   weft history httproute cart -n shop

@@ -19,8 +19,12 @@ const CHANGES: u8 = 2;
 const SHOWN: usize = 6;
 
 pub async fn run(replicas: &ReplicaClients, args: Diff) -> anyhow::Result<ExitCode> {
-    let (text, sources) = gather(&args.files)?;
-    let mut result = match replicas.any(async |client| client.diff(&text).await).await {
+    let (text, sources) = if args.to.is_some() { Default::default() } else { gather(&args.files)? };
+    let asked = replicas.any(async |client| match args.to {
+        Some(revision) => client.diff_to(revision).await,
+        None => client.diff(&text).await,
+    });
+    let mut result = match asked.await {
         Ok(result) => result,
         Err(error) => return refused(error, &sources, args.output),
     };

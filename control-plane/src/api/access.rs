@@ -252,7 +252,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn only_reads(method: &Method, uri: &Uri) -> bool {
     match (method, uri.path()) {
         (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") | (&Method::POST, "/v1/diff") => true,
-        (&Method::POST, "/v1/apply") => {
+        (&Method::POST, "/v1/apply" | "/v1/rollback") => {
             let pairs = uri.query().unwrap_or_default().split('&');
             let tries = pairs.filter(|pair| *pair == "dryRun=true").count();
             // Written in any other way, it may be read in any other way.
@@ -326,6 +326,7 @@ mod tests {
         assert!(
             reads(Method::POST, "/v1/apply?dryRun=true")
                 && reads(Method::POST, "/v1/apply?source=x&dryRun=true")
+                && reads(Method::POST, "/v1/rollback?dryRun=true")
         );
         for uri in [
             "/v1/apply",
@@ -333,6 +334,8 @@ mod tests {
             "/v1/apply?dryRun=true&dryRun=false",
             "/v1/apply?dryRun=true&dryRu%6e=false",
             "/v1/apply?xdryRun=true",
+            "/v1/rollback",
+            "/v1/rollback?dryRun=false",
             "/v1/tokens",
             "/v1/tokens?dryRun=true",
             "/v1/session/",

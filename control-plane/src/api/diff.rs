@@ -22,6 +22,7 @@ use super::error::ApiError;
 use super::extract::{DocumentText, Parameters};
 use super::objects::show;
 use super::rights::CallerRights;
+use super::rollback;
 use super::state::Api;
 use crate::reconciler::{Rehearsed, ServedStream};
 use edges::ProposedChange;
@@ -34,28 +35,42 @@ const ASKED: usize = 100;
 /// How long the newest policies may take to be compiled: what is compared with is what proxies have.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// Where the documents come from.
+/// Where the documents come from, or which revision's they are.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
+    /// What the documents are called in messages.
     source: Option<String>,
+    /// The revision to go back to, in place of documents.
+    to: Option<u64>,
 }
 
-/// `POST /v1/diff`
+/// `POST /v1/diff`: what an apply of the documents would change, or going back to a revision.
 pub async fn diff(
     State(api): State<Api>,
     rights: CallerRights,
     Parameters(query): Parameters<DiffQuery>,
     DocumentText(body): DocumentText,
 ) -> Result<Json<DiffResult>, ApiError> {
-    let source = query.source.as_deref().unwrap_or("request");
-    let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
-    drop(body);
-    if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request"));
-    }
     let head = api.policies.head().await?;
-    let applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+    let applied = match query.to {
+        Some(to) if body.trim().is_empty() => {
+            let earlier = rollback::earlier(&api, to).await?;
+            head.set.restore(&earlier.set).map_err(ApiError::violations)?
+        }
+        Some(_) => {
+            return Err(ApiError::bad_request("a diff is of documents or to a revision, not of both"));
+        }
+        None => {
+            let source = query.source.as_deref().unwrap_or("request");
+            let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
+            if documents.is_empty() {
+                return Err(ApiError::bad_request("there is no document in the request"));
+            }
+            head.set.apply(&documents).map_err(ApiError::violations)?
+        }
+    };
+    drop(body);
     rights.0.check_change(&head.set, &applied)?;
     let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
     let changed = before.differences(&after);

@@ -32,6 +32,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::PrincipalList>();
     generator.subschema_for::<rest::PrincipalRequest>();
     generator.subschema_for::<rest::Problem>();
+    generator.subschema_for::<rest::ProxyConfig>();
     generator.subschema_for::<rest::ProxyList>();
     generator.subschema_for::<rest::RequestList>();
     generator.subschema_for::<rest::RevisionChanges>();
@@ -92,7 +93,13 @@ const CALLS: &[ApiCall] = &[
     ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}", "Delete an object", None, "ApplyResult"),
     ("get", "/v1/proxies", "Who is connected, and what each took", None, "ProxyList"),
     ("get", "/v1/proxies/{id}", "One proxy", None, "ProxyStatus"),
-    ("get", "/v1/proxies/{id}/config", "What a proxy should have, secrets redacted", None, "Any"),
+    (
+        "get",
+        "/v1/proxies/{id}/config",
+        "What a proxy should have, was sent and acknowledged, secrets redacted",
+        None,
+        "ProxyConfig",
+    ),
     (
         "post",
         "/v1/proxies/{id}/revoke",
@@ -271,7 +278,20 @@ fn query(method: &str, path: &str) -> DescribedParameters {
                 "Delete all objects with these labels that are not in the request, as labelSelector",
             ),
         ],
-        ("post", "/v1/diff") => &[("source", "string", "Where the documents come from, for messages")],
+        ("post", "/v1/rollback") => &[
+            ("dryRun", "boolean", "Say what would happen, and write nothing"),
+            (
+                "wait",
+                "string",
+                "Answer when the proxies concerned have the change, or after so long, such as 30s",
+            ),
+            ("message", "string", MESSAGE),
+            ("ifRevision", "integer", "Refuse with 412 when this is not the newest revision"),
+        ],
+        ("post", "/v1/diff") => &[
+            ("source", "string", "Where the documents come from, for messages"),
+            ("to", "integer", "What going back to this revision would change; the body is empty then"),
+        ],
         ("put" | "patch", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[("message", "string", MESSAGE)],
         ("delete", "/v1/namespaces/{namespace}/{kinds}/{name}") => &[
             ("dryRun", "boolean", "Say what would happen, and write nothing"),

@@ -1,6 +1,7 @@
 //! Going back: the policies as they were after an earlier revision, as a new changeset.
 
 use axum::extract::State;
+use serde::Deserialize;
 use weft_api::rest::{RollbackRequest, Violation};
 
 use super::apply::{
@@ -8,11 +9,26 @@ use super::apply::{
 };
 use super::author::{Author, read_message};
 use super::error::ApiError;
-use super::extract::JsonText;
+use super::extract::{JsonText, Parameters};
 use super::history::not_kept;
 use super::state::Api;
 use crate::policy::log::LogError;
 use crate::policy::repository::{EarlierPolicies, Head};
+
+/// What is asked beside going back, as an apply is asked it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RollbackQuery {
+    /// Say what would happen, and write nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Answer when the proxies concerned have the change, or after so long.
+    wait: Option<String>,
+    /// Why; the history tells it.
+    message: Option<String>,
+    /// Refuse when this is not the newest revision.
+    if_revision: Option<u64>,
+}
 
 /// `POST /v1/rollback`
 ///
@@ -20,36 +36,39 @@ use crate::policy::repository::{EarlierPolicies, Head};
 pub async fn rollback(
     State(api): State<Api>,
     author: Author,
+    Parameters(query): Parameters<RollbackQuery>,
     JsonText(body): JsonText,
 ) -> Result<ChangeAnswer, ApiError> {
-    let request: RollbackRequest = serde_json::from_str(&body).map_err(|error| {
+    let RollbackRequest { to } = serde_json::from_str(&body).map_err(|error| {
         ApiError::bad_request(format!("send {{\"to\": REVISION}}, which counts from 1: {error}"))
     })?;
-    let to = request.to;
-    let wait = request.wait.as_deref().map(read_wait).transpose()?;
-    let by = author.saying(reason(to, &read_message(request.message)?));
-    if to == 0 {
-        return Err(not_kept(&api, to, LogError::Unknown(to)).await);
-    }
-    let earlier = match api.policies.at(to).await {
-        Ok(earlier) => earlier,
-        Err(error) => return Err(not_kept(&api, to, error).await),
-    };
-    let unreadable = unreadable(&earlier, to);
-    if !unreadable.is_empty() {
-        return Err(refused(&api, unreadable));
-    }
-    let mode = if request.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
+    let wait = query.wait.as_deref().map(read_wait).transpose()?;
+    let by = author.saying(reason(to, &read_message(query.message)?));
+    let earlier = earlier(&api, to).await?;
+    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
-        check_revision(request.if_revision, head.revision())?;
+        check_revision(query.if_revision, head.revision())?;
         head.set.restore(&earlier.set).map_err(|found| refused(&api, found))
     };
     let mut result = apply::write(&api, mode, &by, change).await?;
-    if let Some(limit) = wait.filter(|_| !request.dry_run) {
+    if let Some(limit) = wait.filter(|_| !query.dry_run) {
         let changed = changed_by(&api, result.revision).await?;
         result.wait = Some(until_acknowledged(&api, result.revision, &changed, limit).await);
     }
     Ok(ChangeAnswer::of(result))
+}
+
+/// The policies as they were after a revision, all of them.
+pub async fn earlier(api: &Api, to: u64) -> Result<EarlierPolicies, ApiError> {
+    if to == 0 {
+        return Err(not_kept(api, to, LogError::Unknown(to)).await);
+    }
+    let earlier = match api.policies.at(to).await {
+        Ok(earlier) => earlier,
+        Err(error) => return Err(not_kept(api, to, error).await),
+    };
+    let unreadable = unreadable(&earlier, to);
+    if unreadable.is_empty() { Ok(earlier) } else { Err(refused(api, unreadable)) }
 }
 
 fn reason(to: u64, message: &str) -> String {

@@ -19,8 +19,9 @@ const ALONE: [&str; 3] = ["weft up", "weft dev", "weft run"];
 /// What ends something that other examples need comes last.
 const END_THINGS: [&str; 3] = ["weft delete", "revoke", "weft context remove"];
 /// What cannot be known when the help is written, and what stands here in its place.
-const KNOWN_LATER: [(&str, &str); 4] = [
+const KNOWN_LATER: [(&str, &str); 5] = [
     ("--to 12", "--to 1"),
+    ("--to 11", "--to 1"),
     ("--revision 12", "--revision 1"),
     ("token revoke ID", "token revoke $(weft token list -o name | head -n 1)"),
     ("--before ID", "--before 1"),
