@@ -52,7 +52,9 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
     })?;
     let mut shells = [Shell::start(mesh, &home)?, Shell::start(other, &home)?];
     for shell in &mut shells {
-        shell.run("export HOME=$PWD; unset XDG_CONFIG_HOME").await?;
+        let programs = ours("weft")?;
+        let programs = programs.parent().context("no directory")?.display();
+        run(shell, &format!("export HOME=$PWD PATH={programs}:$PATH; unset XDG_CONFIG_HOME")).await?;
     }
     let [shell, alone] = &mut shells;
     run(shell, "until [ $(weft get edges -o name | wc -l) -ge 6 ]; do sleep 0.5; done").await?;
