@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::completion;
 use crate::contexts::ContextName;
 
 mod access;
@@ -21,7 +20,7 @@ pub use access::{
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
 pub use diff::Diff;
-pub use policies::{Apply, Delete, EdgesBy, Get, HistoryArgs, Rollback, Validate};
+pub use policies::{Apply, Delete, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
 pub use traffic::{Explain, Tap};
@@ -52,7 +51,7 @@ pub struct Access {
     #[arg(long, global = true, env = "WEFT_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Context of an earlier `weft login`, whatever else is found
-    #[arg(long, global = true, env = "WEFT_CONTEXT", value_name = "NAME", add = completion::contexts())]
+    #[arg(long, global = true, env = "WEFT_CONTEXT", value_name = "NAME")]
     pub context: Option<ContextName>,
     /// How long one answer may take, beside what `--wait` allows; 10s by default, 30s for what is applied
     #[arg(long, global = true, env = "WEFT_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]

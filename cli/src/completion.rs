@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use weft_api::client::ApiClient;
@@ -25,9 +25,51 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What `weft get` shows beside kinds.
 const VIEWS: [&str; 2] = ["edges", "proxies"];
 
+/// What is completed by more than the command line's description: the command, its argument, and by what.
+const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 18] = [
+    ("", "context", contexts),
+    ("context remove", "name", contexts),
+    ("context use", "name", contexts),
+    ("delete", "kind", kinds),
+    ("delete", "name", objects),
+    ("explain", "from", services),
+    ("explain", "to", services),
+    ("get", "kind", kinds),
+    ("get", "name", objects),
+    ("history", "kind", kinds),
+    ("history", "name", objects),
+    ("operator revoke", "name", principals),
+    ("operator rotate", "name", principals),
+    ("proxy config", "id", proxies),
+    ("proxy revoke", "id", proxies),
+    ("proxy status", "id", proxies),
+    ("tap", "from", services),
+    ("tap", "to", services),
+];
+
 /// Answers the shell and ends the program, where a shell asks; else nothing happens.
 pub fn answer_the_shell() {
-    CompleteEnv::with_factory(Args::command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+}
+
+fn command() -> Command {
+    COMPLETED.iter().fold(Args::command(), |command, (verbs, argument, completer)| {
+        completed(command, &verbs.split_whitespace().collect::<Vec<_>>(), argument, *completer)
+    })
+}
+
+fn completed(
+    command: Command,
+    verbs: &[&str],
+    argument: &str,
+    completer: fn() -> ArgValueCompleter,
+) -> Command {
+    match verbs {
+        [] => command.mut_arg(argument, |argument| argument.add(completer())),
+        [verb, below @ ..] => {
+            command.mut_subcommand(verb, |command| completed(command, below, argument, completer))
+        }
+    }
 }
 
 /// The script by which a shell asks.
@@ -40,14 +82,14 @@ pub fn script(shell: clap_complete::Shell) -> anyhow::Result<String> {
 }
 
 /// Kinds, and what `weft get` shows beside them.
-pub fn kinds() -> ArgValueCompleter {
+fn kinds() -> ArgValueCompleter {
     let kinds = Kind::ALL.into_iter().map(|kind| kind.plural().to_owned());
     let all: Vec<String> = kinds.chain(VIEWS.map(str::to_owned)).collect();
     ArgValueCompleter::new(move |current: &OsStr| matching(current, all.clone()))
 }
 
 /// Names of objects of the kind that stands before.
-pub fn objects() -> ArgValueCompleter {
+fn objects() -> ArgValueCompleter {
     asking(async |replicas, line| {
         let words = line.words();
         if words.iter().any(|word| VIEWS[1] == *word || *word == "proxy") {
@@ -59,17 +101,17 @@ pub fn objects() -> ArgValueCompleter {
 }
 
 /// Names of workloads with a proxy.
-pub fn proxies() -> ArgValueCompleter {
+fn proxies() -> ArgValueCompleter {
     asking(async |replicas, _| proxy_ids(&replicas).await)
 }
 
 /// Names of services.
-pub fn services() -> ArgValueCompleter {
+fn services() -> ArgValueCompleter {
     asking(async |replicas, _| names_of(&replicas, Kind::Service).await)
 }
 
 /// Names of principals.
-pub fn principals() -> ArgValueCompleter {
+fn principals() -> ArgValueCompleter {
     asking(async |replicas, _| {
         let list = replicas.any(async |client: &ApiClient| client.principals().await).await.ok()?;
         Some(list.items.into_iter().map(|principal| principal.name).collect())
@@ -77,7 +119,7 @@ pub fn principals() -> ArgValueCompleter {
 }
 
 /// Names of contexts of `weft login`.
-pub fn contexts() -> ArgValueCompleter {
+fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let names = Contexts::of_user().and_then(|contexts| contexts.names().ok()).unwrap_or_default();
         matching(current, names.iter().map(ToString::to_string).collect())
@@ -139,4 +181,18 @@ fn matching(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let begins = |name: &&String| name.starts_with(current);
     names.iter().filter(begins).map(CompletionCandidate::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_completed_is_there() {
+        // It panics at an argument that its command does not have, and makes a command that is none of ours.
+        let verbs: Vec<String> = command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        let known: Vec<String> =
+            Args::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        assert_eq!(verbs, known);
+    }
 }

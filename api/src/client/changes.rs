@@ -144,6 +144,7 @@ impl ApiClient {
         let body = serde_json::to_string(&RollbackRequest { to }).map_err(|error| self.garbled(&error))?;
         let path = format!("/v1/rollback?{}", query(parameters));
         let answer = self.answer(Method::POST, &path, "application/json", body);
-        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer)
+            .await
     }
 }

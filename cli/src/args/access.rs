@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::{ListArgs, OutputFormat};
-use crate::completion;
 use crate::contexts::ContextName;
 
 #[derive(Debug, ClapArgs)]
@@ -46,7 +45,6 @@ pub enum ContextCommand {
   weft context use here")]
     Use {
         /// As `weft context list` shows it
-        #[arg(add = completion::contexts())]
         name: ContextName,
     },
     /// Forget one, and its token with it
@@ -54,7 +52,6 @@ pub enum ContextCommand {
   weft context remove here")]
     Remove {
         /// As `weft context list` shows it
-        #[arg(add = completion::contexts())]
         name: ContextName,
     },
 }
@@ -85,8 +82,7 @@ pub enum TokenCommand {
   weft token create --service shop/cart --allow-label 'version=*' --out cart.token")]
 pub struct TokenCreate {
     /// Service of the joiners; may be repeated where --out is a directory
-    #[arg(long = "service", value_name = "NAMESPACE/SERVICE", required = true, value_delimiter = ',',
-        add = completion::services())]
+    #[arg(long = "service", value_name = "NAMESPACE/SERVICE", required = true, value_delimiter = ',')]
     pub services: Vec<String>,
     /// Life of the token
     #[arg(long, default_value = "10m")]
@@ -156,7 +152,6 @@ pub struct OperatorCreate {
   weft operator revoke alice")]
 pub struct OperatorName {
     /// Name of the principal
-    #[arg(add = completion::principals())]
     pub name: String,
 }
 

@@ -4,7 +4,6 @@ use clap::{Args as ClapArgs, ValueEnum};
 use weft_policies::kinds::Kind;
 
 use super::OutputFormat;
-use crate::completion;
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
@@ -57,10 +56,8 @@ pub struct Validate {
   weft history --revision 12")]
 pub struct HistoryArgs {
     /// Only changes of objects of this kind
-    #[arg(add = completion::kinds())]
     pub kind: Option<Kind>,
     /// Only changes of the object of this name: NAME, or NAMESPACE/NAME
-    #[arg(add = completion::objects())]
     pub name: Option<String>,
     /// Only changes in this namespace
     #[arg(short, long, env = "WEFT_NAMESPACE")]
@@ -110,10 +107,8 @@ pub struct Rollback {
   weft get edges shop/catalog --by version")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
-    #[arg(add = completion::kinds())]
     pub kind: String,
     /// NAME, or NAMESPACE/NAME; of edges a service that calls or is called
-    #[arg(add = completion::objects())]
     pub name: Option<String>,
     /// Namespace; all for a list, `default` for one object
     #[arg(short, long, env = "WEFT_NAMESPACE")]
@@ -123,7 +118,7 @@ pub struct Get {
     pub selector: Option<String>,
     /// What edges are told apart by
     #[arg(long, value_enum, default_value = "subset")]
-    pub by: EdgesBy,
+    pub by: EdgeGrouping,
     /// Stay, and show each change as it comes
     #[arg(short, long, conflicts_with_all = ["name", "selector"])]
     pub watch: bool,
@@ -138,10 +133,8 @@ pub struct Get {
   weft delete svc shop/cart --wait")]
 pub struct Delete {
     /// Kind: singular, plural or short name
-    #[arg(add = completion::kinds())]
     pub kind: Kind,
     /// NAME, or NAMESPACE/NAME
-    #[arg(add = completion::objects())]
     pub name: String,
     /// Say what would happen and write nothing
     #[arg(long)]
@@ -165,7 +158,7 @@ pub struct Delete {
 
 /// What edges are told apart by, beside their ends and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EdgesBy {
+pub enum EdgeGrouping {
     /// Subsets, where calls name them
     Subset,
     /// Rules of routes that requests follow

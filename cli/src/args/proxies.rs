@@ -7,7 +7,6 @@ use clap::{Args as ClapArgs, Subcommand};
 use weft_api::flags::TokenSource;
 
 use super::{ListArgs, OutputFormat};
-use crate::completion;
 
 #[derive(Debug, ClapArgs)]
 pub struct ProxyArgs {
@@ -42,7 +41,6 @@ pub enum ProxyCommand {
 #[derive(Debug, ClapArgs)]
 pub struct ProxyStatusArgs {
     /// NAMESPACE/WORKLOAD, or WORKLOAD
-    #[arg(add = completion::proxies())]
     pub id: String,
     /// Namespace of a WORKLOAD
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]

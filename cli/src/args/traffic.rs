@@ -3,7 +3,6 @@
 use clap::Args as ClapArgs;
 
 use super::OutputFormat;
-use crate::completion;
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
@@ -17,10 +16,10 @@ pub struct Explain {
     #[arg(long)]
     pub recent: bool,
     /// Only calls from this service, NAMESPACE/SERVICE; `-` for any
-    #[arg(requires = "recent", add = completion::services())]
+    #[arg(requires = "recent")]
     pub from: Option<String>,
     /// Only calls to this service
-    #[arg(requires = "recent", add = completion::services())]
+    #[arg(requires = "recent")]
     pub to: Option<String>,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
@@ -34,10 +33,10 @@ pub struct Explain {
   weft tap shop/web - --header user-agent -o json | jq .path")]
 pub struct Tap {
     /// Calls from this service, [NAMESPACE/]SERVICE; `-` for any
-    #[arg(allow_hyphen_values = true, add = completion::services())]
+    #[arg(allow_hyphen_values = true)]
     pub from: String,
     /// Calls to this service; `-` for any
-    #[arg(allow_hyphen_values = true, add = completion::services())]
+    #[arg(allow_hyphen_values = true)]
     pub to: String,
     /// Namespace of services that are named without one
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]

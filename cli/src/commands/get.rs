@@ -7,7 +7,7 @@ use weft_api::rest::{Edge, EdgeState, Object};
 use weft_policies::kinds::Kind;
 
 use super::name::full_name;
-use crate::args::{EdgesBy, Get, ListArgs, OutputFormat};
+use crate::args::{EdgeGrouping, Get, ListArgs, OutputFormat};
 use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
@@ -67,9 +67,9 @@ fn status(object: &Object) -> String {
 /// Those of a service, or of a namespace, where one is named.
 async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode> {
     let mut edges = match args.by {
-        EdgesBy::Subset => replicas.edges().await?,
-        EdgesBy::Route => replicas.edges_by("route").await?,
-        EdgesBy::Version => replicas.edges_by("version").await?,
+        EdgeGrouping::Subset => replicas.edges().await?,
+        EdgeGrouping::Route => replicas.edges_by("route").await?,
+        EdgeGrouping::Version => replicas.edges_by("version").await?,
     };
     let is_wanted = |service: &str| match (&args.name, &args.namespace) {
         (Some(name), namespace) => {
@@ -81,15 +81,15 @@ async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode
     };
     edges.items.retain(|edge| is_wanted(&edge.source) || is_wanted(&edge.destination));
     match args.by {
-        EdgesBy::Subset => {
+        EdgeGrouping::Subset => {
             output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
         }
-        EdgesBy::Route => {
+        EdgeGrouping::Route => {
             let head: Vec<&str> = EDGE_HEAD.into_iter().chain(["ROUTE"]).collect();
             let row = |edge: &Edge| [edge_row(edge), vec![edge.route.clone().unwrap_or_default()]].concat();
             output::print(args.output, &edges, &head, || edges.items.iter().map(row).collect())?;
         }
-        EdgesBy::Version => {
+        EdgeGrouping::Version => {
             output::print(args.output, &edges, &VERSION_HEAD, || {
                 edges.items.iter().map(version_row).collect()
             })?;

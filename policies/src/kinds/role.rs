@@ -122,7 +122,7 @@ impl fmt::Display for ApiKind {
 pub enum KindPattern {
     /// `*`
     All,
-    /// Only this kind.
+    /// Only what is of this kind.
     One(ApiKind),
 }
 
@@ -166,7 +166,7 @@ impl FromStr for KindPattern {
 pub enum NamespacePattern {
     /// `*`
     All,
-    /// Only this namespace.
+    /// Only what is in this namespace.
     One(Name),
 }
 
