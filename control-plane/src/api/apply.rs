@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
+use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
 use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::kinds::Kind;
 use weft_policies::label_query::InvalidLabelQuery;
@@ -17,8 +17,10 @@ use weft_policies::{LabelQuery, Policy};
 use weft_xds::server::StreamTypeStatus;
 
 use super::author::{Author, ChangeAuthor, read_message};
-use super::error::{ApiError, VIOLATIONS};
+use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
+use super::parameter::{Count, Message, Selector, Wait};
+use super::problem_code::ProblemCode;
 use super::rights::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
@@ -31,18 +33,27 @@ const ATTEMPTS: usize = 16;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Deserialize)]
+/// How to apply.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct ApplyQuery {
+    /// Say what would happen, and write nothing
     #[serde(default)]
     dry_run: bool,
+    /// Answer when the proxies concerned have the change, or after so long, such as 30s
+    #[schemars(with = "Option<Wait>")]
     wait: Option<String>,
+    /// Where the documents come from, for messages
     source: Option<String>,
-    /// The revision that the caller saw; 0 is a mesh that never held a policy.
+    /// Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy
+    #[schemars(with = "Option<Count>")]
     if_revision: Option<u64>,
-    /// Why; the history tells it.
+    /// Why, in one line; the history tells it
+    #[schemars(with = "Option<Message>")]
     message: Option<String>,
-    /// Delete all objects with these labels that are not in the request.
+    /// Delete all objects with these labels that are not in the request, as labelSelector
+    #[schemars(with = "Option<Selector>")]
     prune: Option<String>,
 }
 
@@ -52,7 +63,7 @@ pub async fn apply(
     author: Author,
     Parameters(query): Parameters<ApplyQuery>,
     DocumentText(body): DocumentText,
-) -> Result<ChangeAnswer, ApiError> {
+) -> Result<ChangeAnswer, Refuses<412>> {
     let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
@@ -60,7 +71,7 @@ pub async fn apply(
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
     drop(body);
     if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request"));
+        return Err(ApiError::bad_request("there is no document in the request").into());
     }
     let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
@@ -153,7 +164,7 @@ pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
         Some(wanted) if wanted != now => {
             let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
-            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
+            Err(ApiError::new(ProblemCode::ChangedMeanwhile, detail))
         }
         Some(_) | None => Ok(()),
     }

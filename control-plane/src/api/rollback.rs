@@ -7,8 +7,8 @@ use super::apply::{
     self, ApplyMode, ChangeAnswer, changed_by, check_revision, read_wait, refused, until_acknowledged,
 };
 use super::author::{Author, read_message};
-use super::error::ApiError;
-use super::extract::JsonText;
+use super::error::Refuses;
+use super::extract::JsonBody;
 use super::history::not_kept;
 use super::state::Api;
 use crate::policy::log::LogError;
@@ -20,24 +20,21 @@ use crate::policy::repository::{EarlierPolicies, Head};
 pub async fn rollback(
     State(api): State<Api>,
     author: Author,
-    JsonText(body): JsonText,
-) -> Result<ChangeAnswer, ApiError> {
-    let request: RollbackRequest = serde_json::from_str(&body).map_err(|error| {
-        ApiError::bad_request(format!("send {{\"to\": REVISION}}, which counts from 1: {error}"))
-    })?;
+    JsonBody(request): JsonBody<RollbackRequest>,
+) -> Result<ChangeAnswer, Refuses<404, 410, 412>> {
     let to = request.to;
     let wait = request.wait.as_deref().map(read_wait).transpose()?;
     let by = author.saying(reason(to, &read_message(request.message)?));
     if to == 0 {
-        return Err(not_kept(&api, to, LogError::Unknown(to)).await);
+        return Err(not_kept(&api, to, LogError::Unknown(to)).await.into());
     }
     let earlier = match api.policies.at(to).await {
         Ok(earlier) => earlier,
-        Err(error) => return Err(not_kept(&api, to, error).await),
+        Err(error) => return Err(not_kept(&api, to, error).await.into()),
     };
     let unreadable = unreadable(&earlier, to);
     if !unreadable.is_empty() {
-        return Err(refused(&api, unreadable));
+        return Err(refused(&api, unreadable).into());
     }
     let mode = if request.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {

@@ -4,6 +4,7 @@ mod access_logs;
 mod authorization;
 mod backup;
 mod beside;
+mod conformance;
 mod dashboards;
 mod dev;
 mod diff;
