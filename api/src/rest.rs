@@ -9,6 +9,7 @@ mod mesh;
 mod problem;
 mod requests;
 mod session;
+mod status;
 mod taps;
 
 pub use access::*;
@@ -20,4 +21,5 @@ pub use mesh::*;
 pub use problem::*;
 pub use requests::*;
 pub use session::*;
+pub use status::*;
 pub use taps::*;

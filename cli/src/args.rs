@@ -62,6 +62,8 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// Show one object with its status: what holds, which proxies have it, which refused it and why, its latest changes
+    Describe(Describe),
     /// Say what an apply would change: documents, proxies, whose requests are refused
     Diff(Diff),
     /// What was changed, by whom and why
@@ -277,7 +279,8 @@ pub struct Rollback {
   weft get httproute cart -n shop
   weft get svc shop/cart -o json
   weft get httproutes -n shop -w
-  weft get wl -l 'version in (v1,v2)'")]
+  weft get wl -l 'version in (v1,v2)'
+  weft get authorizationpolicies -o wide")]
 pub struct Get {
     /// Kind: singular, plural or short name; or `edges`, `proxies`
     pub kind: String,
@@ -292,6 +295,27 @@ pub struct Get {
     /// Stay, and show each change as it comes
     #[arg(short, long, conflicts_with_all = ["name", "selector"])]
     pub watch: bool,
+    /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft describe httproute cart -n shop
+  weft describe ap shop/payments-callers
+  weft describe svc shop/cart -o json | jq .status.proxies")]
+pub struct Describe {
+    /// Kind: singular, plural or short name
+    pub kind: Kind,
+    /// NAME, or NAMESPACE/NAME
+    pub name: String,
+    /// Namespace of a name without one
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// How many of its latest changes are shown
+    #[arg(long, default_value_t = 5)]
+    pub changes: usize,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,

@@ -57,6 +57,7 @@ mod rollback;
 mod schemas;
 mod session;
 mod state;
+mod status;
 mod taps;
 mod tokens;
 mod ui;

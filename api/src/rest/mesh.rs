@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Outcome;
+use super::status::ObjectStatus;
 use crate::ServiceId;
 
 /// A stored object as the API shows it.
@@ -21,8 +22,9 @@ pub struct Object {
     pub metadata: Value,
     /// What was applied, in the form in which it is kept.
     pub spec: Value,
-    /// Computed when read; never stored.
+    /// Computed when read; never stored. Of a Service or a Workload it has more fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ObjectStatus>")]
     pub status: Option<Value>,
 }
 

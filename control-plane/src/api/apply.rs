@@ -8,13 +8,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weft_api::WorkloadId;
 use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
-use weft_api::{ResourceKey, WorkloadId};
 use weft_policies::kinds::Kind;
 use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_policies::{LabelQuery, Policy};
-use weft_xds::server::StreamTypeStatus;
 
 use super::author::{Author, ChangeAuthor, read_message};
 use super::error::{ApiError, Refuses, VIOLATIONS};
@@ -27,6 +26,7 @@ use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;
 use crate::policy::repository::{Head, policy_key};
 use crate::reconciler::{Publication, ServedStream};
+use crate::replicas::acknowledgements::{self, RefusedResource};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
@@ -302,9 +302,8 @@ async fn answers(
     let mut laggards = Vec::new();
     for workload in publication.targets.iter() {
         let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
-        let has_answered = |stream: &&ServedStream| {
-            stream.answered() >= publication.number || stream.published < publication.number
-        };
+        let has_answered =
+            |stream: &&ServedStream| acknowledgements::has_answered(stream, publication.number);
         let error = if streams.is_empty() || !streams.iter().all(has_answered) {
             None
         } else {
@@ -327,29 +326,9 @@ async fn refusal(
     streams: &[&ServedStream],
     applied: &[PolicyKey],
 ) -> Option<String> {
-    for stream in streams {
-        let Some(status) = stream.status().await else { continue };
-        for entry in &status.types {
-            let refused =
-                entry.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
-            let held_back = entry.held_back.iter().map(|name| (name, held_back(name, entry)));
-            let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
-            if names.is_empty() {
-                continue;
-            }
-            let keys = names.into_iter().map(|name| ResourceKey::new(entry.kind, name.clone())).collect();
-            let origins = api.reconciler.origins(workload, keys).await;
-            for (words, origins) in words.into_iter().zip(origins) {
-                if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
-                    return Some(words);
-                }
-            }
-        }
-    }
-    None
-}
-
-fn held_back(name: &str, entry: &StreamTypeStatus) -> String {
-    let words = entry.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
-    format!("{name}: held back until what the proxy refused changes: {words}")
+    let refused = acknowledgements::refusals(&api.reconciler, workload, streams).await;
+    let is_of_change = |one: &RefusedResource| {
+        one.origins.is_empty() || one.origins.iter().any(|origin| applied.contains(origin))
+    };
+    refused.into_iter().find(is_of_change).map(|one| one.words)
 }

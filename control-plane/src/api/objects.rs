@@ -25,8 +25,10 @@ use super::extract::{InPath, Parameters};
 use super::parameter::{KindWord, Selector, kind_of, read_limit, read_name};
 use super::rights::CallerRights;
 use super::state::Api;
+use super::status;
 use crate::ca::KeyOrigin;
 use crate::reconciler::{MeshSnapshot, is_given_its_key};
+use crate::replicas::acknowledgements::NamedProxies;
 
 pub use writing::{delete, patch, replace};
 
@@ -86,7 +88,12 @@ pub async fn list(
     }
     let next = (objects.len() > limit)
         .then(|| objects.keys().nth(limit - 1).map(|(ns, name)| format!("{ns}/{name}")));
-    let items = objects.into_values().take(limit).collect();
+    let mut page: Vec<((String, String), Object)> = objects.into_iter().take(limit).collect();
+    let keyed = page.iter_mut().filter_map(|((namespace, name), object)| {
+        Some((PolicyKey::new(kind, namespace.parse().ok()?, name.parse().ok()?), object))
+    });
+    status::add(&api, &rights, &set, keyed, NamedProxies::Laggards(status::NAMED_IN_LISTS)).await;
+    let items = page.into_iter().map(|(_, object)| object).collect();
     Ok(Json(ObjectList { items, revision, next: next.flatten() }))
 }
 
@@ -227,6 +234,16 @@ pub struct ObjectPath {
     name: String,
 }
 
+/// How to read one object.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct ReadQuery {
+    /// Name every proxy that the status counts, those that have the object too
+    #[serde(default)]
+    proxies: bool,
+}
+
 fn key_of(path: &ObjectPath) -> Result<PolicyKey, ApiError> {
     let kind = kind_of(&path.kinds)?;
     let (namespace, name) = (read_name("namespace", &path.namespace)?, read_name("name", &path.name)?);
@@ -264,11 +281,12 @@ pub async fn read(
     State(api): State<Api>,
     rights: CallerRights,
     InPath(path): InPath<ObjectPath>,
+    Parameters(query): Parameters<ReadQuery>,
 ) -> Result<Tagged<Object>, ApiError> {
     let key = key_of(&path)?;
     let (_, set) = api.newest().await?;
     let snapshot = picture_for(&api, key.kind).await;
-    let object = match (set.get(&key), &snapshot) {
+    let mut object = match (set.get(&key), &snapshot) {
         (Some(policy), Some(snapshot)) => {
             let mut object = show(policy);
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
@@ -284,6 +302,9 @@ pub async fn read(
             .remove(&id_of(&key))
             .ok_or_else(|| missing(&key, &rights, &set, snapshot.as_ref()))?,
     };
+    let named =
+        if query.proxies { NamedProxies::Everyone } else { NamedProxies::Laggards(status::NAMED_OF_ONE) };
+    status::add(&api, &rights, &set, [(key, &mut object)], named).await;
     Ok(Tagged { tag: tag_of(&object), document: object })
 }
 

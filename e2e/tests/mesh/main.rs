@@ -25,6 +25,7 @@ mod refusal;
 mod replicas;
 mod rollback;
 mod shop;
+mod status;
 mod steady;
 mod supervised;
 mod tap;
