@@ -2,6 +2,7 @@
 
 mod access;
 mod authority;
+mod configuration;
 mod diff;
 mod edges;
 mod history;
@@ -14,6 +15,7 @@ mod taps;
 
 pub use access::*;
 pub use authority::*;
+pub use configuration::*;
 pub use diff::*;
 pub use edges::*;
 pub use history::*;

@@ -34,6 +34,7 @@ mod author;
 mod authority;
 mod backup;
 mod calls;
+mod configuration;
 mod described;
 mod diff;
 mod docs;

@@ -18,7 +18,7 @@ use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
-pub use log_events::EventCounts;
+pub use log_events::EventMetrics;
 
 use listeners::Families;
 

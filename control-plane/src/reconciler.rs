@@ -398,6 +398,7 @@ impl Reconciler {
         self.registry.disconnected(Instant::now(), &open.workload);
         if self.streams.of(&open.workload).next().is_none() {
             self.presence.notify_one();
+            drop(self.identities.send(IdentityOrder::LetLapse(open.workload)));
         }
     }
 

@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use weft_api::log_event::EventCounts;
 use weft_api::{ControlPlanes, WorkloadId};
 use weft_store::Store;
 use weft_xds::transport::server::DiscoveryServer;
@@ -52,7 +53,7 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::{EventCounts, Metrics};
+use crate::metrics::{EventMetrics, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
@@ -294,7 +295,7 @@ impl ServerParts {
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
-            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(events)]),
+            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(events))]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
             acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),
             traffic: Traffic::new(edges.clone(), requests.clone(), others),

@@ -88,9 +88,9 @@ pub struct EdgeReason {
 pub struct EdgeDiff {
     /// Calling service, `NAMESPACE/SERVICE`.
     pub source: String,
-    /// Called service.
+    /// Called service, `NAMESPACE/SERVICE`.
     pub destination: String,
-    /// Called port.
+    /// Called port of the service, by its name.
     pub port: String,
     /// What the change does to its requests.
     pub effect: EdgeEffect,

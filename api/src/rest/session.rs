@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["token"]}, {"required": ["code"]}]))]
 pub struct SignIn {
-    /// The operator's token.
+    /// An operator's token, or that of a principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub token: Option<String>,
@@ -47,7 +47,7 @@ pub struct BrowserSession {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionChange {
-    /// From now on.
+    /// What the session may do from now on.
     pub mode: SessionMode,
 }
 

@@ -11,7 +11,7 @@ use super::get::status_of;
 use super::history::{ago, by};
 use super::name::full_name;
 use crate::args::{Describe, OutputFormat};
-use crate::output;
+use crate::output::{self, out};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<ExitCode> {
@@ -20,7 +20,9 @@ pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<Ex
     let read = async |client: &ApiClient| client.object_with_proxies(kind, namespace, name).await;
     let object = replicas.any(read).await?;
     match args.output {
-        OutputFormat::Json | OutputFormat::Yaml => output::print(args.output, &object, &[], Vec::new)?,
+        OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name => {
+            output::print(args.output, &object, &[], Vec::new)?;
+        }
         OutputFormat::Table | OutputFormat::Wide => {
             let part = HistoryPart {
                 limit: Some(args.changes.clamp(1, 100)),
@@ -30,7 +32,7 @@ pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<Ex
                 ..HistoryPart::default()
             };
             let history = replicas.any(async |client| client.history(&part).await).await?;
-            print!("{}", text(&object, &history.items)?);
+            out!("{}", text(&object, &history.items)?);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -7,8 +7,8 @@ use weft_api::rest::{ConditionStatus, Edge, EdgeState, Object, ObjectStatus, Sta
 use weft_policies::kinds::Kind;
 
 use super::name::full_name;
-use crate::args::{Get, ListArgs, OutputFormat};
-use crate::output;
+use crate::args::{EdgesBy, Get, ListArgs, OutputFormat};
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCode> {
@@ -33,8 +33,8 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         let list = replicas
             .any(async |client| client.list_labelled(kind.plural(), namespace, selector).await)
             .await?;
-        if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-            println!("no {}", kind.plural());
+        if list.items.is_empty() && args.output.is_table() {
+            outln!("no {}", kind.plural());
         } else {
             print_objects(args.output, &list, &list.items)?;
         }
@@ -54,7 +54,7 @@ fn print_objects<T: serde::Serialize>(
         OutputFormat::Wide => {
             output::print(format, value, &WIDE_HEAD, || objects.iter().map(wide_row).collect())
         }
-        OutputFormat::Table | OutputFormat::Yaml | OutputFormat::Json => {
+        OutputFormat::Table | OutputFormat::Yaml | OutputFormat::Json | OutputFormat::Name => {
             output::print(format, value, &HEAD, || objects.iter().map(row).collect())
         }
     }
@@ -102,7 +102,11 @@ fn status(object: &Object) -> String {
 
 /// Those of a service, or of a namespace, where one is named.
 async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode> {
-    let mut edges = replicas.edges().await?;
+    let mut edges = match args.by {
+        EdgesBy::Subset => replicas.edges().await?,
+        EdgesBy::Route => replicas.edges_by("route").await?,
+        EdgesBy::Version => replicas.edges_by("version").await?,
+    };
     let is_wanted = |service: &str| match (&args.name, &args.namespace) {
         (Some(name), namespace) => {
             let (namespace, name) = full_name(name, namespace.as_deref().unwrap_or("default"));
@@ -112,12 +116,39 @@ async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode
         (None, None) => true,
     };
     edges.items.retain(|edge| is_wanted(&edge.source) || is_wanted(&edge.destination));
-    output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+    match args.by {
+        EdgesBy::Subset => {
+            output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+        }
+        EdgesBy::Route => {
+            let head: Vec<&str> = EDGE_HEAD.into_iter().chain(["ROUTE"]).collect();
+            let row = |edge: &Edge| [edge_row(edge), vec![edge.route.clone().unwrap_or_default()]].concat();
+            output::print(args.output, &edges, &head, || edges.items.iter().map(row).collect())?;
+        }
+        EdgesBy::Version => {
+            output::print(args.output, &edges, &VERSION_HEAD, || {
+                edges.items.iter().map(version_row).collect()
+            })?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Head of the table of edges.
 pub const EDGE_HEAD: [&str; 8] = ["FROM", "TO", "RATE", "SUCCESS", "DENIED", "P50", "P99", "MTLS"];
+
+const VERSION_HEAD: [&str; 6] = ["SERVICE", "VERSION", "RATE", "SUCCESS", "P50", "P99"];
+
+/// What the instances of a version answer, as their own sidecars tell it.
+fn version_row(edge: &Edge) -> Vec<String> {
+    let mut row = edge_row(edge);
+    // Nobody in particular calls, what is refused does not come so far, and it is on the instance's own machine.
+    row.remove(7);
+    row.remove(4);
+    row[0] = row.remove(1);
+    row.insert(1, edge.version.clone().unwrap_or_default());
+    row
+}
 
 fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |share| format!("{:.1}%", share * 100.0))

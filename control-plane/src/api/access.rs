@@ -253,7 +253,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn only_reads(method: &Method, uri: &Uri) -> bool {
     match (method, uri.path()) {
         (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") | (&Method::POST, "/v1/diff") => true,
-        (&Method::POST, "/v1/apply") => {
+        (&Method::POST, "/v1/apply" | "/v1/rollback") => {
             let pairs = uri.query().unwrap_or_default().split('&');
             let tries = pairs.filter(|pair| *pair == "dryRun=true").count();
             // Written in any other way, it may be read in any other way.
@@ -327,6 +327,7 @@ mod tests {
         assert!(
             reads(Method::POST, "/v1/apply?dryRun=true")
                 && reads(Method::POST, "/v1/apply?source=x&dryRun=true")
+                && reads(Method::POST, "/v1/rollback?dryRun=true")
         );
         for uri in [
             "/v1/apply",
@@ -334,6 +335,8 @@ mod tests {
             "/v1/apply?dryRun=true&dryRun=false",
             "/v1/apply?dryRun=true&dryRu%6e=false",
             "/v1/apply?xdryRun=true",
+            "/v1/rollback",
+            "/v1/rollback?dryRun=false",
             "/v1/tokens",
             "/v1/tokens?dryRun=true",
             "/v1/session/",

@@ -33,7 +33,7 @@ const ATTEMPTS: usize = 16;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-/// How to apply.
+/// What an apply is asked beside its documents.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(inline)]

@@ -16,7 +16,7 @@ use crate::identity::audit::AuditSelection;
 const PAGE: usize = 50;
 const PAGE_MOST: usize = 1000;
 
-/// Which records.
+/// Which of the records are wanted.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]

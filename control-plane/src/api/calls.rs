@@ -7,8 +7,8 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use super::needs::{Need, Recorded};
 use super::state::Api;
 use super::{
-    apply, audit, authority, backup, diff, edges, history, objects, openapi, principals, proxies, requests,
-    rollback, schemas, session, taps, tokens, watch,
+    apply, audit, authority, backup, configuration, diff, edges, history, objects, openapi, principals,
+    proxies, requests, rollback, schemas, session, taps, tokens, watch,
 };
 
 /// Body of an apply: 8 MiB.
@@ -36,7 +36,7 @@ pub fn signed_in() -> Vec<ApiCall> {
     rows.into_iter().flatten().map(call).collect()
 }
 
-/// What needs neither.
+/// What a caller without a token and without a session may ask.
 pub fn open() -> Vec<ApiCall> {
     let sign_in = post(session::sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN));
     let summary = "Sign a browser in: the answer sets its cookie";
@@ -132,8 +132,8 @@ fn proxies() -> Vec<CallRow> {
             "/v1/proxies/{id}/config",
             Somewhere(Read, Proxy),
             Recorded::No,
-            "What a proxy should have, secrets redacted",
-            get(proxies::config),
+            "What a proxy should have, was sent and acknowledged, secrets redacted",
+            get(configuration::of_proxy),
         ),
         (
             "/v1/proxies/{id}/revoke",

@@ -226,13 +226,13 @@ impl OperationOutput for ApiError {
     }
 }
 
-impl<const FIRST: u16, const SECOND: u16, const THIRD: u16> OperationOutput
-    for Refuses<FIRST, SECOND, THIRD>
+impl<const FIRST: u16, const SECOND: u16, const THIRD: u16, const FOURTH: u16, const FIFTH: u16>
+    OperationOutput for Refuses<FIRST, SECOND, THIRD, FOURTH, FIFTH>
 {
     type Inner = Problem;
 
     fn inferred_responses(ctx: &mut GenContext, _: &mut Operation) -> DescribedAnswers {
-        problems(ctx, &[FIRST, SECOND, THIRD, 503])
+        problems(ctx, &[FIRST, SECOND, THIRD, FOURTH, FIFTH, 503])
     }
 }
 

@@ -21,8 +21,10 @@ use super::document_diff;
 use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
 use super::objects::show;
+use super::parameter::Count;
 use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
+use super::rollback;
 use super::state::Api;
 use crate::reconciler::{Rehearsed, ServedStream};
 use edges::ProposedChange;
@@ -35,30 +37,44 @@ const ASKED: usize = 100;
 /// How long the newest policies may take to be compiled: what is compared with is what proxies have.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// Where the documents come from.
+/// Where the documents come from, or which revision's they are.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct DiffQuery {
     /// Where the documents come from, for messages
     source: Option<String>,
+    /// What going back to this revision would change; the body is empty then
+    #[schemars(with = "Option<Count>")]
+    to: Option<u64>,
 }
 
-/// `POST /v1/diff`
+/// `POST /v1/diff`: what an apply of the documents would change, or going back to a revision.
 pub async fn diff(
     State(api): State<Api>,
     rights: CallerRights,
     Parameters(query): Parameters<DiffQuery>,
     DocumentText(body): DocumentText,
-) -> Result<Json<DiffResult>, Refuses<409, 422, 500>> {
-    let source = query.source.as_deref().unwrap_or("request");
-    let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
-    drop(body);
-    if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request").into());
-    }
+) -> Result<Json<DiffResult>, Refuses<404, 409, 410, 422, 500>> {
     let head = api.policies.head().await?;
-    let applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+    let applied = match query.to {
+        Some(to) if body.trim().is_empty() => {
+            let earlier = rollback::earlier(&api, to).await?;
+            head.set.restore(&earlier.set).map_err(ApiError::violations)?
+        }
+        Some(_) => {
+            return Err(ApiError::bad_request("a diff is of documents or to a revision, not of both").into());
+        }
+        None => {
+            let source = query.source.as_deref().unwrap_or("request");
+            let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
+            if documents.is_empty() {
+                return Err(ApiError::bad_request("there is no document in the request").into());
+            }
+            head.set.apply(&documents).map_err(ApiError::violations)?
+        }
+    };
+    drop(body);
     rights.0.check_change(&head.set, &applied)?;
     let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
     let changed = before.differences(&after);

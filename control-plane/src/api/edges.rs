@@ -154,6 +154,8 @@ pub struct WantedSeries {
     subset: Option<String>,
     /// Only calls that follow this rule, named as an edge by route names it
     route: Option<String>,
+    /// Only calls to members of this version; `-` for those without one
+    version: Option<String>,
     /// 5s, for the last 10 minutes (the default), or 1m, for the last 24 hours
     #[serde(default)]
     step: SeriesStep,
@@ -178,6 +180,7 @@ pub async fn series(
         port: wanted.port.as_deref().map(|text| read_name("port", text)).transpose()?,
         subset: wanted.subset.as_deref().map(|text| read_name("subset", text)).transpose()?,
         route: wanted.route,
+        version: wanted.version,
         grain,
     };
     // Of all callers together only those of the called service's namespace are told.

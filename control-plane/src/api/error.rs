@@ -130,17 +130,31 @@ impl IntoResponse for ApiError {
 /// What a call is refused with that may be refused in these ways too: statuses that neither what it takes nor what it answers
 /// says. The description of the API has them from here.
 #[derive(Debug)]
-pub struct Refuses<const FIRST: u16, const SECOND: u16 = 0, const THIRD: u16 = 0>(ApiError);
+pub struct Refuses<
+    const FIRST: u16,
+    const SECOND: u16 = 0,
+    const THIRD: u16 = 0,
+    const FOURTH: u16 = 0,
+    const FIFTH: u16 = 0,
+>(ApiError);
 
-impl<const FIRST: u16, const SECOND: u16, const THIRD: u16, E: Into<ApiError>> From<E>
-    for Refuses<FIRST, SECOND, THIRD>
+impl<
+    const FIRST: u16,
+    const SECOND: u16,
+    const THIRD: u16,
+    const FOURTH: u16,
+    const FIFTH: u16,
+    E: Into<ApiError>,
+> From<E> for Refuses<FIRST, SECOND, THIRD, FOURTH, FIFTH>
 {
     fn from(error: E) -> Self {
         Self(error.into())
     }
 }
 
-impl<const FIRST: u16, const SECOND: u16, const THIRD: u16> IntoResponse for Refuses<FIRST, SECOND, THIRD> {
+impl<const FIRST: u16, const SECOND: u16, const THIRD: u16, const FOURTH: u16, const FIFTH: u16> IntoResponse
+    for Refuses<FIRST, SECOND, THIRD, FOURTH, FIFTH>
+{
     fn into_response(self) -> Response {
         self.0.into_response()
     }

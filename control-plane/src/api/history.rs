@@ -171,7 +171,7 @@ pub struct RevisionQuery {
     wait: Option<String>,
 }
 
-/// One change.
+/// The change that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct RevisionPath {

@@ -39,7 +39,7 @@ const PAGE: usize = 500;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(inline)]
 pub struct ListQuery {
-    /// Only this namespace
+    /// Only objects in this namespace
     #[schemars(with = "Option<Name>")]
     namespace: Option<String>,
     /// Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY, with commas between
@@ -54,7 +54,7 @@ pub struct ListQuery {
     after: Option<String>,
 }
 
-/// A kind.
+/// The kind that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct KindPath {
@@ -222,7 +222,7 @@ fn labels_of(object: &Object) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// One object.
+/// The object that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ObjectPath {

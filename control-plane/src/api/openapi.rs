@@ -17,7 +17,7 @@ use super::described::{DescribedAnswers, problems};
 use super::needs::{Need, needs};
 use super::state::Api;
 
-/// The whole description.
+/// The whole description, as it is served.
 #[derive(Clone)]
 pub struct ApiDescription(pub Arc<Value>);
 

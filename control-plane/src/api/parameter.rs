@@ -36,7 +36,7 @@ text_parameter! {
     Wait {"type": "string", "pattern": WAIT_PATTERN}
 }
 text_parameter! {
-    /// A label selector.
+    /// A selector of objects by their labels.
     Selector {"type": "string", "pattern": SELECTOR_PATTERN}
 }
 text_parameter! {

@@ -27,7 +27,7 @@ use crate::identity::principals::{PrincipalError, PrincipalRecord};
 /// Words that stand for others where a principal is named.
 const TAKEN: [&str; 2] = ["operator", "page"];
 
-/// One principal.
+/// The principal that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct PrincipalPath {

@@ -14,7 +14,7 @@ macro_rules! problem_codes {
             /// All of them, by status.
             pub const ALL: &[Self] = &[$(Self::$code,)*];
 
-            /// As it travels.
+            /// The word that travels.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

@@ -9,11 +9,10 @@ use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use weft_api::rest::{
     CertificateStatus, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
-use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
+use weft_api::{ResourceKey, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::set::PolicySet;
@@ -27,12 +26,12 @@ use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
 use crate::reconciler::{MeshSnapshot, ServedStream};
 
-/// One workload.
+/// The workload that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ProxyPath {
     #[schemars(with = "WorkloadId")]
-    id: String,
+    pub id: String,
 }
 
 /// `GET /v1/proxies`
@@ -65,7 +64,11 @@ async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
     api.reconciler.snapshot().await.ok_or_else(|| ApiError::unavailable("the control plane is ending"))
 }
 
-async fn find(api: &Api, rights: &CallerRights, id: &str) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
+pub async fn find(
+    api: &Api,
+    rights: &CallerRights,
+    id: &str,
+) -> Result<(WorkloadId, MeshSnapshot), ApiError> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
     rights.demand(RoleVerb::Read, ApiKind::Proxy, Some(&id.namespace))?;
@@ -262,26 +265,4 @@ pub async fn revoke(
             "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
         ))),
     }
-}
-
-/// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
-pub async fn config(
-    State(api): State<Api>,
-    rights: CallerRights,
-    InPath(ProxyPath { id }): InPath<ProxyPath>,
-) -> Result<Json<Value>, ApiError> {
-    let (id, _) = find(&api, &rights, &id).await?;
-    let view = api.reconciler.view(&id).await;
-    let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
-    let _descriptors = weft_api::json::descriptors();
-    let mut shown = serde_json::Map::new();
-    shown.insert("revision".to_owned(), json!(view.revision));
-    for kind in ResourceKind::ALL {
-        let resources = view.of_kind(kind).map(|resource| {
-            let body = weft_api::json::to_json_redacted(kind.type_url(), &resource.body);
-            json!({"name": resource.name, "version": resource.version.to_string(), "resource": body.unwrap_or_default()})
-        });
-        shown.insert(kind.short().to_owned(), resources.collect());
-    }
-    Ok(Json(Value::Object(shown)))
 }

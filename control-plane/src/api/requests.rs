@@ -31,11 +31,11 @@ pub struct Query {
     limit: Option<usize>,
 }
 
-/// One request.
+/// The request that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct RequestPath {
-    /// Its x-request-id
+    /// The x-request-id that its answer carried
     id: String,
 }
 

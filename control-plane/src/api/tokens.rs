@@ -70,7 +70,7 @@ pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<T
     Ok(Json(TokenList { items: tokens.iter().filter(seen).map(info).collect() }))
 }
 
-/// One join token.
+/// The join token that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct TokenPath {

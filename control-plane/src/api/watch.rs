@@ -46,7 +46,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct WatchQuery {
-    /// Only this namespace
+    /// Only objects in this namespace
     #[schemars(with = "Option<Name>")]
     namespace: Option<String>,
     /// Only what changes after this revision, in place of all that there is

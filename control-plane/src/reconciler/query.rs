@@ -48,7 +48,7 @@ pub(super) enum ReconcilerQuery {
 pub struct ShapedPolicies {
     /// By policy; those of which nothing is compiled have none.
     pub resources: BTreeMap<PolicyKey, Vec<ShapedResource>>,
-    /// The open streams.
+    /// The streams that are open here.
     pub streams: Vec<ServedStream>,
     /// Workloads with a proxy that has no stream to any replica.
     pub away: BTreeSet<WorkloadId>,

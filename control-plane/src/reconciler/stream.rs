@@ -215,6 +215,11 @@ impl ServedStream {
     pub async fn status(&self) -> Option<weft_xds::server::StreamStatus> {
         self.handle.status().await
     }
+
+    /// What its client was sent and took, resource by resource.
+    pub async fn deliveries(&self) -> Option<Vec<weft_xds::server::ResourceDelivery>> {
+        self.handle.deliveries().await
+    }
 }
 
 #[cfg(test)]

@@ -305,6 +305,7 @@ mod tests {
             port: None,
             subset: None,
             route: None,
+            version: None,
             grain: FINE,
         };
         let (_, body) = ask(&TrafficQuestion::Points { selection, since: 0 }, "one", replica()).await;

@@ -14,9 +14,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 use weft_api::flags::LogFormat;
+use weft_api::log_event::EventCounts;
 
 use crate::args::Args;
-use crate::metrics::EventCounts;
 use crate::reconciler::ReconcilerHandle;
 use exporter::Collector;
 

@@ -1,8 +1,8 @@
 //! Who may do what with the API: each call refuses those who have no right to it, and nobody gets more than they were given.
 
 use serde_json::{Value, json};
-use weft_api::client::{ApiClient, ApplyOptions, AuditPart, ClientError, HistoryPart};
-use weft_api::rest::{AuditOutcome, RollbackRequest, TokenRequest};
+use weft_api::client::{ApiClient, ApplyOptions, AuditPart, ClientError, HistoryPart, RollbackOptions};
+use weft_api::rest::{AuditOutcome, TokenRequest};
 
 use crate::plane::{Plane, problem, route, service};
 
@@ -165,8 +165,8 @@ async fn nobody_gives_themselves_more_by_any_way() {
     ] {
         assert_eq!(problem(apply(&ann, &more).await).code, "forbidden", "{more}");
     }
-    let back = RollbackRequest { to: was_admin, ..RollbackRequest::default() };
-    assert_eq!(problem(ann.rollback(&back).await).code, "forbidden");
+    let back = RollbackOptions::default();
+    assert_eq!(problem(ann.rollback(was_admin, &back).await).code, "forbidden");
     let path = "/v1/namespaces/default/rolebindings/mine";
     let (status, _, _) =
         plane.raw("PUT", path, Some(&token), binding("mine", "admin", "ann").into_bytes()).await;

@@ -18,14 +18,19 @@ async fn both_replicas_say_which_proxies_refused_an_object_and_why() {
 async fn told_by_both(mesh: &mut Mesh) -> anyhow::Result<()> {
     let server = catalog(Sidecar::Weft);
     mesh.apply(&[SERVICES, &service(&server)].join("\n---\n")).await?;
-    let instance = start_catalog(mesh, Sidecar::Weft, "v1").await?;
+    let _instance = start_catalog(mesh, Sidecar::Weft, "v1").await?;
     let mut callers = Vec::new();
     for sidecar in Sidecar::ALL {
         let name = format!("web-{}", sidecar.word());
         callers.push((name.clone(), mesh.workload(&format!("shop/{name}")).beside(sidecar).start().await?));
     }
-    let ids: Vec<&str> = callers.iter().map(|(_, caller)| caller.id()).chain([instance.id()]).collect();
-    mesh.in_sync(&ids).await?;
+    // Three proxies, each connected to one of the two: what one replica counts alone would be less.
+    until("all three have it", CONVERGES, async || {
+        let counts = status_of(mesh, &server).await?.proxies.context("no counts")?;
+        ensure!(counts.targeted == 3 && counts.acked == 3, "{counts:?}");
+        Ok(())
+    })
+    .await?;
     for (service, caller) in &callers {
         let workload = caller.id().trim_start_matches("shop/");
         mesh.apply(&format!(
@@ -38,8 +43,7 @@ async fn told_by_both(mesh: &mut Mesh) -> anyhow::Result<()> {
     for replica in [0, 1] {
         mesh.use_api_of(replica)?;
         until(&format!("replica {replica} tells both refusals"), CONVERGES, async || {
-            let object = mesh.client().object("services", "shop", &server).await?;
-            let status: ObjectStatus = serde_json::from_value(object.status.context("no status")?)?;
+            let status = status_of(mesh, &server).await?;
             let programmed =
                 status.conditions.iter().find(|one| one.kind == "Programmed").context("no condition")?;
             let is_refused = programmed.status == ConditionStatus::False && programmed.reason == "Refused";
@@ -57,4 +61,9 @@ async fn told_by_both(mesh: &mut Mesh) -> anyhow::Result<()> {
         .await?;
     }
     Ok(())
+}
+
+async fn status_of(mesh: &Mesh, service: &str) -> anyhow::Result<ObjectStatus> {
+    let object = mesh.client().object("services", "shop", service).await?;
+    Ok(serde_json::from_value(object.status.context("no status")?)?)
 }
