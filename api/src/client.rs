@@ -223,6 +223,19 @@ impl ApiClient {
         self.get(&object_path(kind, namespace, name)).await
     }
 
+    /// Reads one object, whose status names every proxy that it counts.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn object_with_proxies(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Object, ClientError> {
+        self.get(&format!("{}?proxies=true", object_path(kind, namespace, name))).await
+    }
+
     /// Deletes one object.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The documents of the REST API, as server and clients share them.
 
 mod access;
+mod authority;
 mod configuration;
 mod diff;
 mod edges;
@@ -9,9 +10,11 @@ mod mesh;
 mod problem;
 mod requests;
 mod session;
+mod status;
 mod taps;
 
 pub use access::*;
+pub use authority::*;
 pub use configuration::*;
 pub use diff::*;
 pub use edges::*;
@@ -20,4 +23,5 @@ pub use mesh::*;
 pub use problem::*;
 pub use requests::*;
 pub use session::*;
+pub use status::*;
 pub use taps::*;

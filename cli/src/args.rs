@@ -20,7 +20,7 @@ pub use access::{
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
 pub use diff::Diff;
-pub use policies::{Apply, Delete, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
+pub use policies::{Apply, Delete, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
 pub use traffic::{Explain, Tap};
@@ -78,6 +78,8 @@ pub enum Command {
     Apply(Apply),
     /// Show objects
     Get(Get),
+    /// Show one object with its status: what holds, which proxies have it, which refused it and why, its latest changes
+    Describe(Describe),
     /// Say what an apply would change: documents, proxies, whose requests are refused
     Diff(Diff),
     /// What was changed, by whom and why

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bootstrap;
 pub mod context;
 pub mod delete;
+pub mod describe;
 pub mod diff;
 pub mod explain;
 pub mod get;

@@ -77,6 +77,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         },
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
+        Command::Describe(describe) => commands::describe::run(&access()?, describe).await,
         Command::Diff(diff) => commands::diff::run(&access()?, diff).await,
         Command::History(history) => commands::history::run(&access()?, history).await,
         Command::Rollback(rollback) => commands::rollback::run(&access()?, rollback).await,

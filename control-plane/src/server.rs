@@ -60,6 +60,7 @@ use crate::presence::clock_offsets::ClockOffsets;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
+use crate::replicas::acknowledgements::{self, MeshAcknowledgements};
 use crate::replicas::addresses::spawn_addresses;
 use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
@@ -220,6 +221,7 @@ struct ServerParts {
     reconciler: ReconcilerHandle,
     edges: Edges,
     traffic: Traffic,
+    acknowledgements: MeshAcknowledgements,
     replica: Arc<str>,
     requests: Requests,
     clock_offsets: ClockOffsets,
@@ -295,6 +297,7 @@ impl ServerParts {
             lost_time: LostTime::read(store.as_ref()).await?,
             metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(events))]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
+            acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),
             traffic: Traffic::new(edges.clone(), requests.clone(), others),
             replica: replica.as_str().into(),
             edges,
@@ -311,11 +314,8 @@ impl ServerParts {
             reconciler,
             freshness,
         };
-        spawn_leader(
-            parts.duties(),
-            format!("{}#{replica}", listeners.reach.own_name(xds)),
-            shutdown.clone(),
-        );
+        let name = format!("{}#{replica}", listeners.reach.own_name(xds));
+        spawn_leader(parts.duties(), name, shutdown.clone());
         if !args.etcd.is_empty() {
             let reconciler = parts.reconciler.clone();
             let metrics = parts.metrics.clone();
@@ -456,6 +456,7 @@ impl ServerParts {
             .add_service(taps.into_server())
             .into_axum_router()
             .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
+            .merge(acknowledgements::router(self.reconciler.clone(), &self.replica))
             .merge(taps::router(self.taps.here().clone(), self.reconciler.clone(), &self.replica))
             .layer(from_fn_with_state(instances, identify))
     }
@@ -490,6 +491,7 @@ impl ServerParts {
             authority: self.authority,
             ledger: self.ledger,
             traffic: self.traffic,
+            acknowledgements: self.acknowledgements,
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             clock_offsets: self.clock_offsets,
             rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),

@@ -3,11 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problem::Outcome;
+use crate::Name;
+
 /// A principal that shall be made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrincipalRequest {
     /// Its name, as RoleBindings name it; `operator` and `page` are taken.
+    #[schemars(with = "Name")]
     pub name: String,
 }
 
@@ -41,6 +45,16 @@ pub struct PrincipalInfo {
 pub struct PrincipalList {
     /// All principals, ordered by name.
     pub items: Vec<PrincipalInfo>,
+}
+
+/// The answer to a principal's removal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedPrincipal {
+    /// Its name.
+    pub name: String,
+    /// `Deleted`.
+    pub outcome: Outcome,
 }
 
 /// What the caller may do.

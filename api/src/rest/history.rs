@@ -143,5 +143,6 @@ pub struct ObjectChanges {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The revision to go back to, 1 at least.
+    #[schemars(range(min = 1, max = 18_446_744_073_709_551_615_u64))]
     pub to: u64,
 }

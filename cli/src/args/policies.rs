@@ -103,6 +103,7 @@ pub struct Rollback {
   weft get svc shop/cart -o json
   weft get httproutes -n shop -w
   weft get wl -l 'version in (v1,v2)'
+  weft get authorizationpolicies -o wide
   weft get edges --by route
   weft get edges shop/catalog --by version")]
 pub struct Get {
@@ -122,6 +123,29 @@ pub struct Get {
     /// Stay, and show each change as it comes
     #[arg(short, long, conflicts_with_all = ["name", "selector"])]
     pub watch: bool,
+    /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft describe httproute catalog-split -n shop
+  weft describe ap shop/no-payments-for-load
+  weft describe svc shop/cart -o json | jq .status.proxies")]
+pub struct Describe {
+    /// Kind: singular, plural or short name
+    #[arg(add = completion::kinds())]
+    pub kind: Kind,
+    /// NAME, or NAMESPACE/NAME
+    #[arg(add = completion::objects())]
+    pub name: String,
+    /// Namespace of a name without one
+    #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// How many of its latest changes are shown
+    #[arg(long, default_value_t = 5)]
+    pub changes: usize,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,

@@ -45,6 +45,9 @@ fn show(result: &DiffResult, format: OutputFormat) {
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
+    if let Some(count) = result.warning_count {
+        eprintln!("warning: these are the first {} of {count} warnings", result.warnings.len());
+    }
     if !result.changes {
         outln!("nothing would change");
         return;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use weft_api::client::ApiClient;
-use weft_api::rest::{Edge, EdgeState, Object};
+use weft_api::rest::{ConditionStatus, Edge, EdgeState, Object, ObjectStatus, StatusCondition};
 use weft_policies::kinds::Kind;
 
 use super::name::full_name;
@@ -27,7 +27,7 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         let object = replicas.any(read).await?;
         // One object is worth reading whole.
         let format = if args.output == OutputFormat::Table { OutputFormat::Yaml } else { args.output };
-        output::print(format, &object, &HEAD, || vec![row(&object)])?;
+        print_objects(format, &object, std::slice::from_ref(&object))?;
     } else {
         let (namespace, selector) = (args.namespace.as_deref(), args.selector.as_deref());
         let list = replicas
@@ -36,13 +36,50 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         if list.items.is_empty() && args.output.is_table() {
             outln!("no {}", kind.plural());
         } else {
-            output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
+            print_objects(args.output, &list, &list.items)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
+const WIDE_HEAD: [&str; 6] = ["NAMESPACE", "NAME", "GENERATION", "STATUS", "PROXIES", "MESSAGE"];
+
+fn print_objects<T: serde::Serialize>(
+    format: OutputFormat,
+    value: &T,
+    objects: &[Object],
+) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Wide => {
+            output::print(format, value, &WIDE_HEAD, || objects.iter().map(wide_row).collect())
+        }
+        OutputFormat::Table | OutputFormat::Yaml | OutputFormat::Json | OutputFormat::Name => {
+            output::print(format, value, &HEAD, || objects.iter().map(row).collect())
+        }
+    }
+}
+
+/// With who has it, and what is said against it.
+fn wide_row(object: &Object) -> Vec<String> {
+    let mut cells = row(object);
+    let status = status_of(object);
+    let proxies = status.proxies.as_ref().map(|counts| format!("{}/{}", counts.acked, counts.targeted));
+    cells.push(proxies.unwrap_or_default());
+    cells.push(failing(&status).map(|condition| condition.message.clone()).unwrap_or_default());
+    cells
+}
+
+/// The status of an object, as far as it is one that documents have.
+pub fn status_of(object: &Object) -> ObjectStatus {
+    let status = object.status.clone().unwrap_or_default();
+    serde_json::from_value(status).unwrap_or_default()
+}
+
+/// The first condition that does not hold. That no proxy is concerned is no trouble.
+fn failing(status: &ObjectStatus) -> Option<&StatusCondition> {
+    status.conditions.iter().find(|condition| condition.status == ConditionStatus::False)
+}
 
 pub fn row(object: &Object) -> Vec<String> {
     let text = |key: &str| match &object.metadata[key] {
@@ -53,15 +90,14 @@ pub fn row(object: &Object) -> Vec<String> {
     vec![text("namespace"), text("name"), text("generation"), status(object)]
 }
 
-/// The health of a workload, or the names of the conditions that hold.
+/// The health of a workload; else the reason of the condition that does not hold, or of the last one, which needs the others.
 fn status(object: &Object) -> String {
-    let Some(status) = &object.status else { return String::new() };
-    if let Some(health) = status["health"].as_str() {
+    if let Some(health) = object.status.as_ref().and_then(|status| status["health"].as_str()) {
         return health.to_owned();
     }
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let holding = conditions.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str());
-    holding.collect::<Vec<_>>().join(",")
+    let status = status_of(object);
+    let told = failing(&status).or(status.conditions.last());
+    told.map(|condition| condition.reason.clone()).unwrap_or_default()
 }
 
 /// Those of a service, or of a namespace, where one is named.

@@ -70,12 +70,14 @@ fn row(entry: &HistoryEntry) -> Vec<String> {
     vec![info.revision.to_string(), ago(info.at), by(info), changed(entry), info.message.clone()]
 }
 
-fn ago(millis: u64) -> String {
+/// How long ago, in milliseconds since 1970, a change was made.
+pub fn ago(millis: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     output::span(now.saturating_sub(Duration::from_millis(millis)))
 }
 
-fn by(info: &RevisionInfo) -> String {
+/// Who made a change, and with what.
+pub fn by(info: &RevisionInfo) -> String {
     if info.client.is_empty() { info.author.clone() } else { format!("{} ({})", info.author, info.client) }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::Value;
 use weft_api::rest::{DeliveryState, ProxyConfig, ProxyResource, ToldVersion};
 use weft_api::{Resource, ResourceKind};
@@ -12,7 +12,8 @@ use weft_xds::View;
 use weft_xds::server::{DeliveredVersion, ResourceDelivery, StreamStatus};
 
 use super::error::ApiError;
-use super::proxies::find;
+use super::extract::InPath;
+use super::proxies::{ProxyPath, find};
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::reconciler::ServedStream;
@@ -22,7 +23,7 @@ use crate::reconciler::ServedStream;
 pub async fn of_proxy(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<ProxyConfig>, ApiError> {
     let (id, snapshot) = find(&api, &rights, &id).await?;
     let view = api.reconciler.view(&id).await;

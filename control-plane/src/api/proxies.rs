@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use weft_api::rest::{
     CertificateStatus, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
@@ -17,11 +19,20 @@ use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
 use super::error::ApiError;
+use super::extract::InPath;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
 use crate::reconciler::{MeshSnapshot, ServedStream};
+
+/// The workload that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ProxyPath {
+    #[schemars(with = "WorkloadId")]
+    pub id: String,
+}
 
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<ProxyList>, ApiError> {
@@ -42,7 +53,7 @@ pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<P
 pub async fn one(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<ProxyStatus>, ApiError> {
     let (id, snapshot) = find(&api, &rights, &id).await?;
     let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
@@ -241,7 +252,7 @@ fn health_reason(state: &WorkloadState, set: &PolicySet) -> Option<String> {
 pub async fn revoke(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<RevokedProxy>, ApiError> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Going back: the policies as they were after an earlier revision, as a new changeset.
 
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::rest::{RollbackRequest, Violation};
 
@@ -8,25 +9,30 @@ use super::apply::{
     self, ApplyMode, ChangeAnswer, changed_by, check_revision, read_wait, refused, until_acknowledged,
 };
 use super::author::{Author, read_message};
-use super::error::ApiError;
-use super::extract::{JsonText, Parameters};
+use super::error::{ApiError, Refuses};
+use super::extract::{JsonBody, Parameters};
 use super::history::not_kept;
+use super::parameter::{Count, Message, Wait};
 use super::state::Api;
 use crate::policy::log::LogError;
 use crate::policy::repository::{EarlierPolicies, Head};
 
 /// What is asked beside going back, as an apply is asked it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct RollbackQuery {
-    /// Say what would happen, and write nothing.
+    /// Say what would happen, and write nothing
     #[serde(default)]
     dry_run: bool,
-    /// Answer when the proxies concerned have the change, or after so long.
+    /// Answer when the proxies concerned have the change, or after so long, such as 30s
+    #[schemars(with = "Option<Wait>")]
     wait: Option<String>,
-    /// Why; the history tells it.
+    /// Why, in one line; the history tells it
+    #[schemars(with = "Option<Message>")]
     message: Option<String>,
-    /// Refuse when this is not the newest revision.
+    /// Refuse with 412 when this is not the newest revision
+    #[schemars(with = "Option<Count>")]
     if_revision: Option<u64>,
 }
 
@@ -37,11 +43,8 @@ pub async fn rollback(
     State(api): State<Api>,
     author: Author,
     Parameters(query): Parameters<RollbackQuery>,
-    JsonText(body): JsonText,
-) -> Result<ChangeAnswer, ApiError> {
-    let RollbackRequest { to } = serde_json::from_str(&body).map_err(|error| {
-        ApiError::bad_request(format!("send {{\"to\": REVISION}}, which counts from 1: {error}"))
-    })?;
+    JsonBody(RollbackRequest { to }): JsonBody<RollbackRequest>,
+) -> Result<ChangeAnswer, Refuses<404, 410, 412>> {
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let by = author.saying(reason(to, &read_message(query.message)?));
     let earlier = earlier(&api, to).await?;

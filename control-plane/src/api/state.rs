@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
 use crate::reconciler::ReconcilerHandle;
+use crate::replicas::acknowledgements::MeshAcknowledgements;
 use crate::replicas::taps::MeshTaps;
 use crate::replicas::traffic::Traffic;
 
@@ -49,6 +50,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// What flows between services, and what of it failed.
     pub traffic: Traffic,
+    /// How proxies took policies, at all replicas.
+    pub acknowledgements: MeshAcknowledgements,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
     /// How far the clocks of workloads are off.

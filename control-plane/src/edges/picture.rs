@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::ServiceId;
 use weft_api::rest::Edge;
@@ -9,8 +10,9 @@ use weft_api::rest::Edge;
 use super::Flows;
 
 /// What is told apart beside source, destination and port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub enum EdgesBy {
     /// Subsets, where calls name them.
     #[default]

@@ -181,7 +181,8 @@ impl ServedStream {
     }
 
     /// Whether a change of this resource goes out to it.
-    pub(super) fn takes(&self, key: &ResourceKey) -> bool {
+    #[must_use]
+    pub fn takes(&self, key: &ResourceKey) -> bool {
         self.carries(key) && self.handle.is_asked_for(key)
     }
 

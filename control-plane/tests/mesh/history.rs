@@ -85,7 +85,7 @@ async fn questions_and_reasons_that_make_no_sense_are_refused() {
         ("/v1/history?limit=0", 400),
         ("/v1/history?limit=101", 400),
         ("/v1/history?before=x", 400),
-        ("/v1/history?kind=pods", 404),
+        ("/v1/history?kind=pods", 400),
         ("/v1/history?name=A%2FB", 400),
         ("/v1/history/x", 400),
         ("/v1/history/0", 404),
