@@ -26,12 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const VIEWS: [&str; 2] = ["edges", "proxies"];
 
 /// What is completed by more than the command line's description: the command, its argument, and by what.
-const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 18] = [
+const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 20] = [
     ("", "context", contexts),
     ("context remove", "name", contexts),
     ("context use", "name", contexts),
     ("delete", "kind", kinds),
     ("delete", "name", objects),
+    ("describe", "kind", kinds),
+    ("describe", "name", objects),
     ("explain", "from", services),
     ("explain", "to", services),
     ("get", "kind", kinds),

@@ -135,10 +135,8 @@ pub struct Get {
   weft describe svc shop/cart -o json | jq .status.proxies")]
 pub struct Describe {
     /// Kind: singular, plural or short name
-    #[arg(add = completion::kinds())]
     pub kind: Kind,
     /// NAME, or NAMESPACE/NAME
-    #[arg(add = completion::objects())]
     pub name: String,
     /// Namespace of a name without one
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
