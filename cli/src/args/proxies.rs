@@ -52,8 +52,8 @@ pub struct ProxyStatusArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 #[command(after_help = "Examples:
-  weft proxy bootstrap --envoy --service shop/cart --name cart-9 --app-port http=8080 --out cart-9/
-  weft proxy bootstrap --envoy --service shop/cart --token-file cart.token --merge envoy.yaml --client --out cart-8/")]
+  weft proxy bootstrap --envoy --service shop/cart --app-port http=8080 --out cart-9/
+  weft proxy bootstrap --envoy --token-file cart.token --merge envoy.yaml --client --out cart-8/")]
 pub struct BootstrapArgs {
     /// For a stock Envoy
     #[arg(long, required = true)]
