@@ -1,6 +1,7 @@
 //! The documents of the REST API, as server and clients share them.
 
 mod access;
+mod check;
 mod diff;
 mod edges;
 mod history;
@@ -11,6 +12,7 @@ mod session;
 mod taps;
 
 pub use access::*;
+pub use check::*;
 pub use diff::*;
 pub use edges::*;
 pub use history::*;

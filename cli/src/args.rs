@@ -10,8 +10,10 @@ use weft_policies::kinds::Kind;
 
 use crate::contexts::ContextName;
 
+mod operation;
 mod run;
 
+pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, Ui, VersionArgs};
 pub use run::{Run, SidecarFlags};
 
 /// The Weft service mesh, from the command line.
@@ -58,6 +60,8 @@ pub enum Command {
     Login(Login),
     /// Control planes that this machine has logged in to
     Context(ContextArgs),
+    /// Say what is wrong with the mesh, and what to do about it
+    Check(CheckArgs),
     /// Apply YAML documents as one transaction
     Apply(Apply),
     /// Show objects
@@ -76,6 +80,8 @@ pub enum Command {
     Delete(Delete),
     /// Say what is wrong with documents, without a control plane
     Validate(Validate),
+    /// Take one workload out of balancing for everybody, or back
+    Drain(DrainArgs),
     /// Tokens that workloads join with
     Token(Token),
     /// Proxies: who is connected and what each took
@@ -86,6 +92,10 @@ pub enum Command {
     Audit(Audit),
     /// A link to the page that shows the mesh; it signs one browser in, within a minute
     Ui(Ui),
+    /// What helps somebody else to see what is wrong
+    Debug(DebugArgs),
+    /// Versions of this program, the control planes and the proxies
+    Version(VersionArgs),
     /// Write a completion script
     Completion {
         /// For this shell
@@ -133,13 +143,6 @@ pub struct Login {
     /// Name of the context; the host of the API by default
     #[arg(long)]
     pub name: Option<ContextName>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Ui {
-    /// Open it, with $BROWSER or xdg-open. For a moment the link stands among this machine's processes
-    #[arg(long)]
-    pub open: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,9 +3,12 @@
 pub mod apply;
 pub mod audit;
 pub mod bootstrap;
+pub mod bundle;
+pub mod check;
 pub mod context;
 pub mod delete;
 pub mod diff;
+pub mod drain;
 pub mod explain;
 pub mod get;
 pub mod history;
@@ -18,4 +21,5 @@ pub mod tap;
 pub mod token;
 pub mod ui;
 pub mod validate;
+pub mod version;
 pub mod watch;

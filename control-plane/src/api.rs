@@ -13,6 +13,7 @@
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
+//! | `/v1/check`, `/v1/version`, `/v1/debug` | what is wrong, which versions there are, control planes from inside |
 //! | `/v1/history`, `/v1/rollback` | what was changed, and going back |
 //! | `/v1/taps` | requests as they end, for who looks on |
 //! | `/v1/tokens` | what workloads join with |
@@ -30,8 +31,10 @@ mod audit;
 mod author;
 mod authority;
 mod backup;
+mod check;
 mod diff;
 mod document_diff;
+mod drain;
 mod edges;
 mod error;
 mod extract;
@@ -41,8 +44,10 @@ pub mod local_access;
 mod needs;
 mod objects;
 mod openapi;
+mod own;
 mod principals;
 mod proxies;
+mod replica;
 mod requests;
 mod rights;
 mod rollback;
@@ -51,6 +56,7 @@ mod state;
 mod taps;
 mod tokens;
 mod ui;
+mod version;
 mod watch;
 
 use axum::Router;
@@ -65,6 +71,8 @@ pub use access::{Browsers, CallPace};
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
+pub use own::OwnReplica;
+pub use replica::router as replica_router;
 pub use state::Api;
 pub use taps::VIEWERS as TAP_VIEWERS;
 
@@ -125,6 +133,12 @@ fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
         ("/v1/proxies/{id}", Somewhere(Read, Proxy), Recorded::No, get(proxies::one)),
         ("/v1/proxies/{id}/config", Somewhere(Read, Proxy), Recorded::No, get(proxies::config)),
         ("/v1/proxies/{id}/revoke", Somewhere(Delete, Proxy), Recorded::Yes, post(proxies::revoke)),
+        ("/v1/proxies/{id}/drain", Somewhere(Write, Proxy), Recorded::Revision, post(drain::drain)),
+        // What is not the caller's to read is left out, finding by finding.
+        ("/v1/check", Somewhere(Read, Proxy), Recorded::No, get(check::check)),
+        ("/v1/version", Nothing, Recorded::No, get(version::version)),
+        // It holds log lines and metrics of the whole mesh.
+        ("/v1/debug", Operator, Recorded::Yes, get(version::of_control_planes)),
         ("/v1/edges", Somewhere(Read, Traffic), Recorded::No, get(edges::list)),
         ("/v1/edges/series", Somewhere(Read, Traffic), Recorded::No, get(edges::series)),
         ("/v1/watch/edges", Somewhere(Read, Traffic), Recorded::No, get(edges::watch)),

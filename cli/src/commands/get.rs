@@ -56,6 +56,9 @@ pub fn row(object: &Object) -> Vec<String> {
 /// The health of a workload, or the names of the conditions that hold.
 fn status(object: &Object) -> String {
     let Some(status) = &object.status else { return String::new() };
+    if status["drained"].is_object() {
+        return "Drained".to_owned();
+    }
     if let Some(health) = status["health"].as_str() {
         return health.to_owned();
     }

@@ -20,7 +20,11 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::AccessInfo>();
     generator.subschema_for::<rest::ApplyResult>();
     generator.subschema_for::<rest::AuditList>();
+    generator.subschema_for::<rest::CheckResult>();
+    generator.subschema_for::<rest::DebugInfo>();
     generator.subschema_for::<rest::DiffResult>();
+    generator.subschema_for::<rest::DrainRequest>();
+    generator.subschema_for::<rest::DrainResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
     generator.subschema_for::<rest::HistoryList>();
@@ -45,6 +49,7 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::TapNotShown>();
     generator.subschema_for::<rest::TokenList>();
     generator.subschema_for::<rest::TokenRequest>();
+    generator.subschema_for::<rest::VersionInfo>();
     generator.take_definitions(true)
 }
 
@@ -100,6 +105,16 @@ const CALLS: &[ApiCall] = &[
         None,
         "RevokedProxy",
     ),
+    (
+        "post",
+        "/v1/proxies/{id}/drain",
+        "Take a workload out of balancing for everybody, or back",
+        Some("DrainRequest"),
+        "DrainResult",
+    ),
+    ("get", "/v1/check", "What is wrong with the mesh, each with its remedy", None, "CheckResult"),
+    ("get", "/v1/version", "Versions of control planes and proxies", None, "VersionInfo"),
+    ("get", "/v1/debug", "Control planes from inside: dump, metrics, newest log lines", None, "DebugInfo"),
     ("get", "/v1/edges", "Traffic between services", None, "EdgeList"),
     (
         "get",

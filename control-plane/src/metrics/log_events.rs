@@ -14,13 +14,26 @@ use tracing_subscriber::layer::Context;
 use weft_api::LOG_EVENTS;
 use weft_api::log_event::place_of;
 
-/// Counts events as they are logged, and shows the counts to Prometheus. Clones are the same.
+use super::log_lines::LogLines;
+
+/// Counts events as they are logged, shows the counts to Prometheus, and keeps the newest lines. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct EventCounts(Arc<[AtomicU64]>);
+pub struct EventCounts {
+    counts: Arc<[AtomicU64]>,
+    lines: LogLines,
+}
 
 impl Default for EventCounts {
     fn default() -> Self {
-        Self(LOG_EVENTS.iter().map(|_| AtomicU64::default()).collect())
+        let counts = LOG_EVENTS.iter().map(|_| AtomicU64::default()).collect();
+        Self { counts, lines: LogLines::default() }
+    }
+}
+
+impl EventCounts {
+    #[must_use]
+    pub fn lines(&self) -> &LogLines {
+        &self.lines
     }
 }
 
@@ -28,9 +41,10 @@ impl<S: tracing::Subscriber> Layer<S> for EventCounts {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut found = FoundEvent(None);
         event.record(&mut found);
-        if let Some(count) = found.0.and_then(|place| self.0.get(place)) {
+        if let Some(count) = found.0.and_then(|place| self.counts.get(place)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.lines.note(event);
     }
 }
 
@@ -51,7 +65,7 @@ impl Collector for EventCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let meaning = "Events, by the names that the log has of them";
         let mut family = encoder.encode_descriptor("events", meaning, None, MetricType::Counter)?;
-        for (event, count) in LOG_EVENTS.iter().zip(self.0.iter()) {
+        for (event, count) in LOG_EVENTS.iter().zip(self.counts.iter()) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
                 let labels = [("event", event.name)];

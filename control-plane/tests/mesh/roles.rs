@@ -51,8 +51,8 @@ async fn calls(plane: &Plane) -> Vec<(String, String)> {
 }
 
 /// What anybody with a token may call: it is about themselves, or tells what all may know.
-const OF_ALL: [&str; 6] =
-    ["/v1/session", "/v1/login-codes", "/v1/ca", "/v1/access", "/openapi.json", "/v1/history"];
+const OF_ALL: [&str; 7] =
+    ["/v1/session", "/v1/login-codes", "/v1/ca", "/v1/access", "/openapi.json", "/v1/history", "/v1/version"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn principal_without_a_role_is_refused_by_every_call() {

@@ -13,6 +13,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -77,7 +78,7 @@ pub enum AskError {
     Status(hyper::StatusCode),
     #[error("its answer cannot be read: {0}")]
     Garbled(String),
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("no answer in time")]
     Late,
 }
 
@@ -148,7 +149,7 @@ impl OtherReplicas {
     }
 
     async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<TrafficAnswer> {
-        let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, body)).await;
+        let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, PATH, body)).await;
         let answer = asking.unwrap_or(Err(AskError::Late));
         if let Err(error) = &answer
             && let Some(more) = self.unheard.speaks(address.clone())
@@ -162,10 +163,31 @@ impl OtherReplicas {
         answer.ok()
     }
 
-    async fn answer_of(&self, id: &str, address: &HostPort, body: Bytes) -> Result<TrafficAnswer, AskError> {
+    /// Asks all others something at once, each for as long as `limit`: what each answers, or why it does not.
+    pub async fn ask_each<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Bytes,
+        limit: Duration,
+    ) -> Vec<(HostPort, Result<T, AskError>)> {
+        let asked = self.known().into_iter().map(|(id, address)| async move {
+            let answer =
+                tokio::time::timeout(limit, self.answer_of(&id, &address, path, question.clone())).await;
+            (address, answer.unwrap_or(Err(AskError::Late)))
+        });
+        join_all(asked).await
+    }
+
+    async fn answer_of<T: DeserializeOwned>(
+        &self,
+        id: &str,
+        address: &HostPort,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, AskError> {
         let stream = self.connect(address).await?;
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        let asked = question_for(id, address, PATH, body)?;
+        let asked = question_for(id, address, path, body)?;
         let conversation = async {
             let answer = sender.send_request(asked).await?;
             if !answer.status().is_success() {
@@ -187,31 +209,44 @@ impl OtherReplicas {
     }
 
     async fn connect(&self, address: &HostPort) -> Result<TlsStream<TcpStream>, AskError> {
-        let host = address.host.bare();
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = TcpStream::connect((host, address.port)).await?;
-        stream.set_nodelay(true)?;
-        let stream = TlsConnector::from(Arc::new(self.client_config()?)).connect(name, stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let peer = shown.and_then(|leaf| identify(leaf, self.authority.trust_domain()).ok());
-        match peer.map(|peer| peer.spiffe) {
-            Some(SpiffeId::ControlPlane { .. }) => Ok(stream),
-            Some(SpiffeId::Service { .. }) | None => Err(AskError::Stranger),
-        }
+        connect(&self.authority, address).await
     }
+}
 
-    /// An identity of its own for each question: nothing has to be renewed.
-    fn client_config(&self) -> Result<ClientConfig, AskError> {
-        let mut roots = RootCertStore::empty();
-        for root in self.authority.bundle() {
-            roots.add(root)?;
-        }
-        let identity = self.authority.issue_control_plane(&[])?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(identity.chain, identity.key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+/// Whether a control plane of this mesh answers at an address, within `limit`.
+///
+/// # Errors
+/// When nobody does, or somebody else.
+pub async fn reach(authority: &Authority, address: &HostPort, limit: Duration) -> Result<(), AskError> {
+    let connected = tokio::time::timeout(limit, connect(authority, address)).await;
+    connected.unwrap_or(Err(AskError::Late)).map(drop)
+}
+
+async fn connect(authority: &Authority, address: &HostPort) -> Result<TlsStream<TcpStream>, AskError> {
+    let host = address.host.bare();
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    let stream = TcpStream::connect((host, address.port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = TlsConnector::from(Arc::new(client_config(authority)?)).connect(name, stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = shown.and_then(|leaf| identify(leaf, authority.trust_domain()).ok());
+    match peer.map(|peer| peer.spiffe) {
+        Some(SpiffeId::ControlPlane { .. }) => Ok(stream),
+        Some(SpiffeId::Service { .. }) | None => Err(AskError::Stranger),
     }
+}
+
+/// An identity of its own for each question: nothing has to be renewed.
+fn client_config(authority: &Authority) -> Result<ClientConfig, AskError> {
+    let mut roots = RootCertStore::empty();
+    for root in authority.bundle() {
+        roots.add(root)?;
+    }
+    let identity = authority.issue_control_plane(&[])?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(identity.chain, identity.key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }

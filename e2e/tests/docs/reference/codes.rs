@@ -9,9 +9,10 @@ use super::{keep, table};
 use crate::page::root;
 
 const FINDINGS: &str = "policies/src/finding.rs";
+const CHECKS: &str = "control-plane/src/api/check/code.rs";
 
 /// What each code of the API means.
-const OF_THE_API: [(&str, &str); 25] = [
+const OF_THE_API: [(&str, &str); 26] = [
     ("bad_request", "the request cannot be read: a parameter, the body, a name in the path"),
     ("busy", "another backup is being taken by this replica; try again"),
     ("changed_meanwhile", "what the caller saw (`If-Match`, `ifRevision`) is not what is there any more"),
@@ -22,6 +23,7 @@ const OF_THE_API: [(&str, &str); 25] = [
         "a page of another origin sent it; changes are taken from the control plane's own page only",
     ),
     ("invalid", "documents are not right; `violations` has each, with line and column"),
+    ("last_instance", "nobody else would be left to take a service's requests; `force` does it all the same"),
     ("method_not_allowed", "the path exists, the method does not apply to it"),
     ("not_found", "there is no such path, object, proxy or token"),
     ("read_only", "this browser's session only reads; switch changes on first"),
@@ -82,7 +84,42 @@ documents from being taken.
         [format!("`{}`", written(&source, "fn as_str", &variant)), weight.to_owned(), meaning]
     });
     text += &table(["code", "weight", "meaning"], rows);
+    text += "
+## Of weft check
+
+What `weft check` finds, and `GET /v1/check` tells: `findings` with `code`, `severity` (Failure, Warning, NotKnown, Ok), `where`, `what`
+and `remedy`. Where nothing is wrong in an area, its name stands in place of a code, with severity Ok.
+
+";
+    let source = read(CHECKS);
+    let rows = variants(&source, "CheckCode").into_iter().map(|(variant, meaning)| {
+        let area = source.split("pub const fn area").nth(1).expect("areas");
+        let before = area.split("CheckArea::").collect::<Vec<_>>();
+        let at = before.iter().position(|part| mentions(part, &variant)).expect("an area");
+        let area = before[at + 1].split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        [format!("`{}`", written(&source, "fn as_str", &variant)), area.to_lowercase(), meaning]
+    });
+    let own = [
+        (
+            weft_api::rest::CLI_VERSION,
+            "versions",
+            "`weft` is of another minor version than the control plane.",
+        ),
+        (weft_api::rest::MACHINE_CLOCK, "clocks", "The clock of the machine that `weft` runs on is off."),
+        (
+            weft_api::rest::CONTROL_PLANE_AWAY,
+            "replicas",
+            "A control plane that `weft` was told of does not answer.",
+        ),
+    ]
+    .map(|(code, area, meaning)| [format!("`{code}`"), area.to_owned(), meaning.to_owned()]);
+    text += &table(["code", "area", "meaning"], rows.chain(own));
     keep("docs/reference/codes.md", &text);
+}
+
+/// Whether a part of a `match` names a variant, and not one that begins alike.
+fn mentions(part: &str, variant: &str) -> bool {
+    part.split(|c: char| !c.is_alphanumeric()).any(|word| word == variant)
 }
 
 /// Codes with the statuses that they come with.
