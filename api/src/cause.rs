@@ -74,7 +74,7 @@ pub fn fill(sentence: &str, mut value: impl FnMut(Blank) -> String) -> String {
 /// How a request ended at one hop, as far as it is known.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ending<'a> {
-    /// At which hop.
+    /// The sidecar that saw it: the caller's, or that of the called workload.
     pub hop: Hop,
     /// The workload beside that sidecar.
     pub workload: &'a str,
@@ -109,7 +109,7 @@ pub struct Ending<'a> {
 /// Why a request ended as it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// One sentence.
+    /// What went wrong, in one sentence that begins with the workload.
     pub reason: String,
     /// What to look at, or to change.
     pub remedy: Option<String>,
@@ -124,7 +124,7 @@ const TIMES: [&str; 2] = ["has expired", "not valid yet"];
 /// What stands before the name of a rule in the details of a refusal.
 const REFUSED: &str = "rbac_access_denied_matched_policy[";
 
-/// Says why.
+/// Says why a request ended as it did, and what to look at.
 #[must_use]
 pub fn explain(ending: &Ending<'_>) -> Explanation {
     let mut said = why(ending);

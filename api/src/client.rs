@@ -28,7 +28,7 @@ mod taps;
 mod watch;
 
 pub use access::AuditPart;
-pub use changes::{DeleteOptions, HistoryPart};
+pub use changes::{DeleteOptions, HistoryPart, RollbackOptions};
 pub use taps::{TapFeed, TapNews, TapQuery};
 pub use watch::{ObjectEvent, ObjectEvents};
 
@@ -54,7 +54,7 @@ pub enum ClientError {
     #[error("{0}")]
     Unreachable(String),
     /// There was none in time.
-    #[error("no answer from the control plane at {api} within {} s: is --api right?", .limit.as_secs())]
+    #[error("no answer from the control plane at {api} within {} s: is --api right? --timeout waits longer", .limit.as_secs_f64())]
     TimedOut {
         /// Where it was sought.
         api: String,
@@ -84,6 +84,8 @@ pub struct ApiClient {
     has_roots: bool,
     token: String,
     user_agent: String,
+    /// In place of the usual limits of an answer.
+    timeout: Option<Duration>,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -120,6 +122,7 @@ impl ApiClient {
             has_roots: !roots.is_empty(),
             token: token.to_owned(),
             user_agent: USER_AGENT.to_owned(),
+            timeout: None,
             pool,
         })
     }
@@ -128,6 +131,13 @@ impl ApiClient {
     #[must_use]
     pub fn with_user_agent(self, user_agent: &str) -> Self {
         Self { user_agent: user_agent.to_owned(), ..self }
+    }
+
+    /// Waits so long for an answer, beside what a call is asked to wait for; by default 10 s, and 30 s where documents are
+    /// checked or written.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
     }
 
     /// Where the API is.
@@ -161,7 +171,7 @@ impl ApiClient {
             query.push(format!("message={}", encode(message)));
         }
         let path = format!("/v1/apply?{}", query.join("&"));
-        let limit = APPLY_TIMEOUT + options.wait.as_deref().map_or(Duration::ZERO, wait);
+        let limit = self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map_or(Duration::ZERO, wait);
         let call = self.answer(Method::POST, &path, "application/yaml", documents.to_owned());
         self.within(limit, call).await
     }
@@ -212,6 +222,19 @@ impl ApiClient {
     /// See [`ClientError`].
     pub async fn object(&self, kind: &str, namespace: &str, name: &str) -> Result<Object, ClientError> {
         self.get(&object_path(kind, namespace, name)).await
+    }
+
+    /// Reads one object, whose status names every proxy that it counts.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn object_with_proxies(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Object, ClientError> {
+        self.get(&format!("{}?proxies=true", object_path(kind, namespace, name))).await
     }
 
     /// Deletes one object.
@@ -275,7 +298,7 @@ impl ApiClient {
     async fn pieces(&self, path: &str) -> Result<BodyPieces, ClientError> {
         let request = self.request(Method::GET, path, "application/json", String::new())?;
         let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
-        let answer = self.within(APPLY_TIMEOUT, asking).await?;
+        let answer = self.within(self.limit(APPLY_TIMEOUT), asking).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer).await?);
         }
@@ -288,6 +311,14 @@ impl ApiClient {
     /// See [`ClientError`].
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         self.get("/v1/edges").await
+    }
+
+    /// The same, told apart by `subset`, `route` or `version`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn edges_by(&self, by: &str) -> Result<EdgeList, ClientError> {
+        self.get(&format!("/v1/edges?by={}", encode(by))).await
     }
 
     /// What is known of one request that failed or was refused, by its `x-request-id`: its hops in their order.
@@ -359,7 +390,12 @@ impl ApiClient {
         content_type: &str,
         body: String,
     ) -> Result<T, ClientError> {
-        self.within(TIMEOUT, self.answer(method, path, content_type, body)).await
+        self.within(self.limit(TIMEOUT), self.answer(method, path, content_type, body)).await
+    }
+
+    /// How long an answer may take that usually has `usual`.
+    fn limit(&self, usual: Duration) -> Duration {
+        self.timeout.unwrap_or(usual)
     }
 
     async fn within<T>(
@@ -441,7 +477,7 @@ impl BodyPieces {
         let Self { client, body } = self;
         loop {
             let frame = async { Ok(body.frame().await) };
-            let Some(frame) = client.within(TIMEOUT, frame).await? else { return Ok(None) };
+            let Some(frame) = client.within(client.limit(TIMEOUT), frame).await? else { return Ok(None) };
             let frame = frame.map_err(|error| client.garbled(&error))?;
             if let Ok(piece) = frame.into_data() {
                 return Ok(Some(piece));

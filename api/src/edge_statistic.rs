@@ -48,7 +48,7 @@ pub enum EdgeStatistic {
     Denied,
     /// Tries after the first.
     Retries,
-    /// Connections begun.
+    /// Connections that the caller's sidecar opened, whether or not they came about.
     Connections,
     /// Connections that could not be opened.
     FailedConnections,
@@ -75,7 +75,7 @@ pub enum StatisticKind {
     Counter,
     /// It rises and falls.
     Gauge,
-    /// A distribution.
+    /// A distribution, in buckets by the bounds of `HISTOGRAM_BOUNDS`.
     Histogram,
 }
 

@@ -4,12 +4,18 @@
 //! fields of a line stand where it is written, and from both `docs/reference/events.md` is made. A name stays when the words
 //! of its line change.
 
-/// Something that happens.
+#[cfg(feature = "event-counts")]
+mod counts;
+
+#[cfg(feature = "event-counts")]
+pub use counts::EventCounts;
+
+/// A name of the list, with its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEvent {
     /// The value of the field `event`.
     pub name: &'static str,
-    /// What has happened.
+    /// What has happened when a line has that name, in one sentence for `docs/reference/events.md`.
     pub meaning: &'static str,
 }
 

@@ -1,7 +1,9 @@
 //! The documents of the REST API, as server and clients share them.
 
 mod access;
+mod authority;
 mod check;
+mod configuration;
 mod diff;
 mod edges;
 mod history;
@@ -9,10 +11,13 @@ mod mesh;
 mod problem;
 mod requests;
 mod session;
+mod status;
 mod taps;
 
 pub use access::*;
+pub use authority::*;
 pub use check::*;
+pub use configuration::*;
 pub use diff::*;
 pub use edges::*;
 pub use history::*;
@@ -20,4 +25,5 @@ pub use mesh::*;
 pub use problem::*;
 pub use requests::*;
 pub use session::*;
+pub use status::*;
 pub use taps::*;

@@ -11,6 +11,7 @@
 //! A token that was not given is sent to the API that it was found with, and to nobody else.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rustls::pki_types::CertificateDer;
@@ -35,28 +36,34 @@ const DEFAULT_API: &str = "http://127.0.0.1:7400";
 
 /// A client of the first replica, with the token that applies here.
 pub fn client(access: &Access) -> anyhow::Result<ApiClient> {
-    connect(&find(access)?)
+    Ok(clients(&find(access)?, access.timeout)?.swap_remove(0))
 }
 
 /// The control plane, as what is given or found names its replicas.
 pub fn replicas(access: &Access) -> anyhow::Result<ReplicaClients> {
-    all_of(&find(access)?)
+    clients(&find(access)?, access.timeout).map(ReplicaClients::new)
 }
 
 /// All replicas of that control plane.
 pub fn all_of(context: &Context) -> anyhow::Result<ReplicaClients> {
-    clients(context).map(ReplicaClients::new)
+    clients(context, None).map(ReplicaClients::new)
 }
 
 /// A client of the first replica of that control plane.
 pub fn connect(context: &Context) -> anyhow::Result<ApiClient> {
-    Ok(clients(context)?.swap_remove(0))
+    Ok(clients(context, None)?.swap_remove(0))
 }
 
-fn clients(context: &Context) -> anyhow::Result<Vec<ApiClient>> {
+fn clients(context: &Context, timeout: Option<Duration>) -> anyhow::Result<Vec<ApiClient>> {
     let roots: Vec<_> = CertificateDer::pem_slice_iter(context.roots.as_bytes()).collect::<Result<_, _>>()?;
     parts(&context.api)
-        .map(|api| Ok(ApiClient::try_new(api, &context.token, &roots)?.with_user_agent(USER_AGENT)))
+        .map(|api| {
+            let client = ApiClient::try_new(api, &context.token, &roots)?.with_user_agent(USER_AGENT);
+            Ok(match timeout {
+                Some(timeout) => client.with_timeout(timeout),
+                None => client,
+            })
+        })
         .collect()
 }
 
@@ -205,7 +212,13 @@ mod tests {
     use super::*;
 
     fn access(token_file: Option<&Path>) -> Access {
-        Access { api: None, token_file: token_file.map(Path::to_owned), ca: None, context: None }
+        Access {
+            api: None,
+            token_file: token_file.map(Path::to_owned),
+            ca: None,
+            context: None,
+            timeout: None,
+        }
     }
 
     fn to(api: &str) -> Access {
@@ -235,7 +248,8 @@ mod tests {
         let given = Access { api: Some("http://127.0.0.1:9".to_owned()), ..access(Some(&token)) };
         assert_eq!(found(&given).unwrap(), "http://127.0.0.1:9");
         let two = Access { api: Some("http://127.0.0.1:9,http://127.0.0.1:10".to_owned()), ..given };
-        let two = clients(&find(&two).unwrap()).unwrap().into_iter().map(|client| client.api().to_owned());
+        let two =
+            clients(&find(&two).unwrap(), None).unwrap().into_iter().map(|client| client.api().to_owned());
         assert_eq!(two.collect::<Vec<_>>(), ["http://127.0.0.1:9", "http://127.0.0.1:10"]);
     }
 

@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod check;
 pub mod context;
 pub mod delete;
+pub mod describe;
 pub mod diff;
 pub mod drain;
 pub mod explain;

@@ -11,6 +11,7 @@ mod loopback;
 mod mesh;
 mod plan;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -114,11 +115,16 @@ async fn still_silent(members: Vec<&DevService>) -> Vec<&DevService> {
 }
 
 fn tell(mesh: &DevMesh, format: OutputFormat) -> anyhow::Result<()> {
-    match format {
-        OutputFormat::Json => println!("{}", summary(mesh)),
-        OutputFormat::Yaml => print!("{}", serde_yaml::to_string(&summary(mesh))?),
-        OutputFormat::Table | OutputFormat::Wide => print!("{}", picture(mesh)),
-    }
+    let text = match format {
+        OutputFormat::Json => format!("{}\n", summary(mesh)),
+        OutputFormat::Yaml => serde_yaml::to_string(&summary(mesh))?,
+        OutputFormat::Name => {
+            mesh.members.iter().map(|member| format!("{}\n", member.planned.name)).collect()
+        }
+        OutputFormat::Table | OutputFormat::Wide => picture(mesh),
+    };
+    // The mesh goes on, whether or not somebody reads this.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 

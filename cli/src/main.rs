@@ -8,10 +8,12 @@
 mod access;
 mod args;
 mod commands;
+mod completion;
 mod contexts;
 mod dev;
 mod lines;
 mod output;
+mod progress;
 mod replicas;
 mod run;
 mod top;
@@ -22,8 +24,19 @@ use std::process::ExitCode;
 use args::{Args, Command, ContextCommand, DebugCommand, OperatorCommand, ProxyCommand, TokenCommand};
 use weft_api::flags::UsageError;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    completion::answer_the_shell();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weft: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(run_as_told())
+}
+
+async fn run_as_told() -> ExitCode {
     let args: Args = match weft_api::flags::try_read(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
@@ -73,6 +86,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::Version(version) => commands::version::run(access(), &version).await,
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
+        Command::Describe(describe) => commands::describe::run(&access()?, describe).await,
         Command::Diff(diff) => commands::diff::run(&access()?, diff).await,
         Command::History(history) => commands::history::run(&access()?, history).await,
         Command::Rollback(rollback) => commands::rollback::run(&access()?, rollback).await,
@@ -104,8 +118,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
         Command::Ui(ui) => commands::ui::run(&access::client(&args.access)?, &ui).await,
         Command::Completion { shell } => {
-            use clap::CommandFactory as _;
-            clap_complete::generate(shell, &mut Args::command(), "weft", &mut std::io::stdout());
+            output::write(format_args!("{}", completion::script(shell)?));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -7,11 +7,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions, RollbackOptions};
 use weft_api::rest::{
     ApplyResult, CHANGED_MEANWHILE, CheckResult, DrainRequest, DrainResult, EdgeList, ProxyList, ProxyStatus,
-    RequestList, RollbackRequest, Sync, WaitResult,
+    RequestList, Sync, WaitResult,
 };
+
+use crate::progress;
 
 /// A client of each replica, one at least.
 pub struct ReplicaClients {
@@ -45,6 +47,11 @@ impl ReplicaClients {
         }
     }
 
+    /// Shows that somebody is waited for, unless somebody else draws on the terminal.
+    async fn shown<T>(&self, whom: &'static str, work: impl Future<Output = T>) -> T {
+        if self.unsaid.is_some() { work.await } else { progress::shown(whom, work).await }
+    }
+
     /// Asks one replica after the other until one answers.
     pub async fn any<T>(
         &self,
@@ -60,7 +67,7 @@ impl ReplicaClients {
     ) -> Result<(usize, T), ClientError> {
         let mut silent = None;
         for (index, client) in self.each.iter().enumerate() {
-            match call(client).await {
+            match self.shown("the control plane", call(client)).await {
                 Err(error) if is_silence(&error) => silent = silent.or(Some(error)),
                 answer => return answer.map(|answer| (index, answer)),
             }
@@ -73,7 +80,8 @@ impl ReplicaClients {
         &self,
         call: impl AsyncFn(&ApiClient) -> Result<T, ClientError>,
     ) -> Result<Vec<T>, ClientError> {
-        let answers = join_all(self.each.iter().map(|client| call(client))).await;
+        let answers = join_all(self.each.iter().map(|client| call(client)));
+        let answers = self.shown("the control plane", answers).await;
         let (mut heard, mut silent) = (Vec::new(), None);
         for answer in answers {
             match answer {
@@ -93,6 +101,13 @@ impl ReplicaClients {
     /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         let list = self.any(async |client: &ApiClient| client.edges().await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
+    }
+
+    /// The same, told apart by something else than subsets.
+    pub async fn edges_by(&self, by: &str) -> Result<EdgeList, ClientError> {
+        let list = self.any(async |client: &ApiClient| client.edges_by(by).await).await?;
         self.warn_of_unheard(list.unheard);
         Ok(list)
     }
@@ -180,7 +195,7 @@ impl ReplicaClients {
         let again = ApplyOptions { if_revision: Some(result.revision), ..options.clone() };
         let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
         let others = others.map(|(_, client)| client.apply(text, &again));
-        for answer in join_all(others).await {
+        for answer in self.shown("the other control planes", join_all(others)).await {
             match answer {
                 Ok(other) => add(wait, other.wait.unwrap_or_default()),
                 Err(ClientError::Refused(problem)) if problem.code == CHANGED_MEANWHILE => {
@@ -212,10 +227,10 @@ impl ReplicaClients {
     }
 
     /// Goes back by one replica. A wait is for the proxies of all of them.
-    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
-        let rollback = async |client: &ApiClient| client.rollback(request).await;
+    pub async fn rollback(&self, to: u64, options: &RollbackOptions) -> Result<ApplyResult, ClientError> {
+        let rollback = async |client: &ApiClient| client.rollback(to, options).await;
         let (at, mut result) = self.any_at(rollback).await?;
-        self.wait_at_others(at, &mut result, request.wait.as_deref()).await?;
+        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
         Ok(result)
     }
 
@@ -229,7 +244,7 @@ impl ReplicaClients {
         let Some(wait) = &mut result.wait else { return Ok(()) };
         let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
         let others = others.map(|(_, client)| client.revision(result.revision, limit));
-        for answer in join_all(others).await {
+        for answer in self.shown("the other control planes", join_all(others)).await {
             match answer {
                 Ok(other) => add(wait, other.wait.unwrap_or_default()),
                 Err(error) if is_silence(&error) => {

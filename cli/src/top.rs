@@ -16,6 +16,7 @@ mod picture;
 mod rows;
 
 use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -113,8 +114,12 @@ async fn as_lines(
     mut fallen: impl FnMut() -> anyhow::Result<Vec<String>>,
 ) -> anyhow::Result<()> {
     let ends = around.duration.map(|duration| Instant::now() + duration);
+    // Whoever reads no more has seen enough.
+    let mut out = std::io::stdout();
     for line in std::iter::once(&around.title).chain(&around.hints) {
-        println!("{line}");
+        if writeln!(out, "{line}").is_err() {
+            return Ok(());
+        }
     }
     let (mut before, mut ended) = (Picture::default(), Vec::new());
     let mut ticks = ticks();
@@ -124,7 +129,10 @@ async fn as_lines(
         let news = now_ended.iter().filter(|line| !ended.contains(*line)).cloned();
         let now = picture::ask(replicas).await.after(before.clone());
         for line in news.chain(changes::between(&before, &now)) {
-            println!("{}  {line}", humantime::format_rfc3339_seconds(std::time::SystemTime::now()));
+            let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+            if writeln!(out, "{now}  {line}").is_err() {
+                return Ok(());
+            }
         }
         (before, ended) = (now, now_ended);
         if ends.is_some_and(|ends| Instant::now() >= ends) {

@@ -2,7 +2,8 @@
 //! endpoints and the files that `weft` finds.
 //!
 //! Every call needs a token, on loopback too, or a browser's session that began with one (`access`); what beside it is declared
-//! with the call's path (`needs`). Every error is a problem document with a stable code.
+//! with the call's path (`calls`), from which the description is made too (`openapi`). Every error is a problem document with a
+//! stable code.
 //!
 //! | path | |
 //! | --- | --- |
@@ -22,17 +23,23 @@
 //! | `/v1/backup` | the whole state, for `weft-control-plane restore` |
 //! | `/v1/session`, `/v1/login-codes` | signing a browser in |
 //! | `/ui/` | the page |
-//! | `/openapi.json` | this, for programs |
+//! | `/docs` | this, for people |
+//! | `/openapi.json`, `/v1/schemas/{kind}` | this, for programs |
 
 mod access;
 pub mod admin;
+mod answer;
 mod apply;
 mod audit;
 mod author;
 mod authority;
 mod backup;
+mod calls;
 mod check;
+mod configuration;
+mod described;
 mod diff;
+mod docs;
 mod document_diff;
 mod drain;
 mod edges;
@@ -45,126 +52,50 @@ mod needs;
 mod objects;
 mod openapi;
 mod own;
+mod parameter;
 mod principals;
+mod problem_code;
 mod proxies;
 mod replica;
 mod requests;
 mod rights;
 mod rollback;
+mod schemas;
 mod session;
 mod state;
+mod status;
 mod taps;
 mod tokens;
 mod ui;
 mod version;
 mod watch;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
-use weft_policies::kinds::role::{ApiKind, RoleVerb};
-
-use needs::{Need, Recorded, needs};
+use axum::{Extension, Router};
 
 pub use access::{Browsers, CallPace};
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
 pub use own::OwnReplica;
+pub use problem_code::ProblemCode;
 pub use replica::router as replica_router;
 pub use state::Api;
 pub use taps::VIEWERS as TAP_VIEWERS;
 
 /// Body of an ordinary call: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
-/// Body of an apply: 8 MiB.
-const MAX_APPLY: usize = 8 << 20;
-
-/// Body of a sign-in: 4 KiB.
-const MAX_SIGN_IN: usize = 4 << 10;
 
 /// The whole API, and the page.
 pub fn router(api: Api) -> Router {
-    let signing_in = Router::new()
-        .route("/v1/session", post(session::sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN)))
-        .with_state(api.clone());
-    signed_in(api).merge(signing_in).merge(ui::router())
-}
-
-/// What needs a token or a session.
-fn signed_in(api: Api) -> Router {
-    let mut router = Router::new();
-    for (path, need, recorded, methods) in calls() {
-        router = router.route(path, needs(&api, need, recorded, methods));
-    }
-    router
+    let (signed_in, open, description) = openapi::routes(&api);
+    let docs = docs::router(&description);
+    let signed_in = signed_in
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(Extension(description))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(api.clone(), access::authenticate))
-        .with_state(api)
-}
-
-/// Every call with what it needs, and whether it is recorded.
-fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
-    use ApiKind::{Audit, JoinToken, Proxy, Tap, Traffic};
-    use Need::{EachDocument, Everywhere, Nothing, Object, Operator, Somewhere, SomewhereOfKind};
-    use RoleVerb::{Delete, Read, Write};
-    let object = "/v1/namespaces/{namespace}/{kinds}/{name}";
-    vec![
-        (
-            "/v1/apply",
-            EachDocument,
-            Recorded::Revision,
-            post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)),
-        ),
-        ("/v1/diff", EachDocument, Recorded::No, post(diff::diff).layer(DefaultBodyLimit::max(MAX_APPLY))),
-        ("/v1/rollback", EachDocument, Recorded::Revision, post(rollback::rollback)),
-        ("/v1/{kinds}", SomewhereOfKind(Read), Recorded::No, get(objects::list)),
-        (object, Object(Read), Recorded::No, get(objects::read)),
-        (object, Object(Write), Recorded::Revision, put(objects::replace)),
-        (object, Object(Write), Recorded::Revision, patch(objects::patch)),
-        (object, Object(Delete), Recorded::Revision, delete(objects::delete)),
-        // What is not the caller's to read is left out, document by document.
-        ("/v1/history", Nothing, Recorded::No, get(history::list)),
-        ("/v1/history/{revision}", Nothing, Recorded::No, get(history::one)),
-        ("/v1/proxies", Somewhere(Read, Proxy), Recorded::No, get(proxies::list)),
-        ("/v1/proxies/{id}", Somewhere(Read, Proxy), Recorded::No, get(proxies::one)),
-        ("/v1/proxies/{id}/config", Somewhere(Read, Proxy), Recorded::No, get(proxies::config)),
-        ("/v1/proxies/{id}/revoke", Somewhere(Delete, Proxy), Recorded::Yes, post(proxies::revoke)),
-        ("/v1/proxies/{id}/drain", Somewhere(Write, Proxy), Recorded::Revision, post(drain::drain)),
-        // What is not the caller's to read is left out, finding by finding.
-        ("/v1/check", Somewhere(Read, Proxy), Recorded::No, get(check::check)),
-        ("/v1/version", Nothing, Recorded::No, get(version::version)),
-        // It holds log lines and metrics of the whole mesh.
-        ("/v1/debug", Operator, Recorded::Yes, get(version::of_control_planes)),
-        ("/v1/edges", Somewhere(Read, Traffic), Recorded::No, get(edges::list)),
-        ("/v1/edges/series", Somewhere(Read, Traffic), Recorded::No, get(edges::series)),
-        ("/v1/watch/edges", Somewhere(Read, Traffic), Recorded::No, get(edges::watch)),
-        ("/v1/watch/{kinds}", SomewhereOfKind(Read), Recorded::No, get(watch::watch)),
-        ("/v1/requests", Somewhere(Read, Traffic), Recorded::No, get(requests::list)),
-        ("/v1/requests/{id}", Somewhere(Read, Traffic), Recorded::No, get(requests::one)),
-        ("/v1/taps", Somewhere(Read, Tap), Recorded::Yes, get(taps::watch)),
-        ("/v1/tokens", Somewhere(Read, JoinToken), Recorded::No, get(tokens::list)),
-        ("/v1/tokens", Somewhere(Write, JoinToken), Recorded::Yes, post(tokens::create)),
-        ("/v1/tokens/{id}", Somewhere(Delete, JoinToken), Recorded::Yes, delete(tokens::revoke)),
-        ("/v1/principals", Operator, Recorded::No, get(principals::list)),
-        ("/v1/principals", Operator, Recorded::Yes, post(principals::create)),
-        ("/v1/principals/{name}", Operator, Recorded::Yes, delete(principals::revoke)),
-        ("/v1/principals/{name}/token", Operator, Recorded::Yes, post(principals::rotate)),
-        ("/v1/audit", Everywhere(Read, Audit), Recorded::No, get(audit::list)),
-        // It holds sealed keys and hashes of tokens.
-        ("/v1/backup", Operator, Recorded::Yes, get(backup::take)),
-        ("/v1/ca", Nothing, Recorded::No, get(authority::status)),
-        ("/v1/access", Nothing, Recorded::No, get(principals::of_caller)),
-        (
-            "/v1/session",
-            Nothing,
-            Recorded::No,
-            get(session::read).patch(session::change).delete(session::end),
-        ),
-        ("/v1/login-codes", Nothing, Recorded::Yes, post(session::make_code)),
-        ("/openapi.json", Nothing, Recorded::No, get(openapi::document)),
-    ]
+        .layer(from_fn_with_state(api.clone(), access::authenticate));
+    signed_in.with_state(api.clone()).merge(open.with_state(api)).merge(docs).merge(ui::router())
 }

@@ -41,7 +41,7 @@ pub use target::EdgeTarget;
 use totals::Totals;
 use window::{SILENT, WINDOW, Window};
 
-/// Destinations that are kept of one caller, and rules as many. Only those that exist and were used count.
+/// Destinations that are kept of one caller, and rules and ports of its own as many. Only those that exist and were used count.
 const MOST_EDGES: usize = 1000;
 
 /// What flows now, by calling service and target.
@@ -221,7 +221,7 @@ impl ProxyReport {
         if !sample.used() {
             return SampleOutcome::Unused;
         }
-        let of_its_kind = self.windows.keys().filter(|known| known.is_of_rule() == target.is_of_rule());
+        let of_its_kind = self.windows.keys().filter(|known| known.is_as(target));
         if self.windows.len() >= MOST_EDGES && of_its_kind.count() >= MOST_EDGES {
             return SampleOutcome::NoRoom;
         }

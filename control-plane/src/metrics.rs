@@ -19,8 +19,8 @@ use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
-pub use log_events::EventCounts;
-pub use log_lines::LogLines;
+pub use log_events::EventMetrics;
+pub use log_lines::{LogLines, LoggedEvents};
 
 use listeners::Families;
 

@@ -49,8 +49,9 @@ pub use command::ReconcilerCommand;
 pub use following::{spawn_policies, spawn_workloads};
 pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
+pub use mesh_state::ShapedResource;
 pub use published::{Publication, Published};
-pub use query::{MeshSnapshot, MissingBundle};
+pub use query::{MeshSnapshot, MissingBundle, ShapedPolicies};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 
@@ -397,6 +398,7 @@ impl Reconciler {
         self.registry.disconnected(Instant::now(), &open.workload);
         if self.streams.of(&open.workload).next().is_none() {
             self.presence.notify_one();
+            drop(self.identities.send(IdentityOrder::LetLapse(open.workload)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the replicas of one mesh tell each other, through the store and where that is too slow directly, and which of them
 //! leads.
 
+pub mod acknowledgements;
 pub mod addresses;
 pub mod directory;
 pub mod instance_probes;

@@ -52,7 +52,7 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::{EventCounts, LogLines, Metrics};
+use crate::metrics::{EventMetrics, LogLines, LoggedEvents, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
@@ -60,6 +60,7 @@ use crate::presence::listening_applications::ListeningApplications;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
+use crate::replicas::acknowledgements::{self, MeshAcknowledgements};
 use crate::replicas::addresses::spawn_addresses;
 use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
@@ -119,7 +120,11 @@ impl RunningControlPlane {
 ///
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
-pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Result<RunningControlPlane> {
+pub async fn start(
+    args: &Args,
+    clock: Clock,
+    events: impl Into<LoggedEvents>,
+) -> anyhow::Result<RunningControlPlane> {
     let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
@@ -141,7 +146,7 @@ pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Re
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
     let opened = OpenedMesh { store, authority, holders };
-    let parts = ServerParts::start(args, opened, clock, events, &listeners, &shutdown).await?;
+    let parts = ServerParts::start(args, opened, clock, events.into(), &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = RunningControlPlane {
         api: listeners.api.local_addr()?,
@@ -220,6 +225,7 @@ struct ServerParts {
     reconciler: ReconcilerHandle,
     edges: Edges,
     traffic: Traffic,
+    acknowledgements: MeshAcknowledgements,
     replica: Arc<str>,
     requests: Requests,
     clock_offsets: ClockOffsets,
@@ -243,7 +249,7 @@ impl ServerParts {
         args: &Args,
         OpenedMesh { store, authority, holders }: OpenedMesh,
         clock: Clock,
-        events: EventCounts,
+        logged: LoggedEvents,
         listeners: &Listeners,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -295,9 +301,10 @@ impl ServerParts {
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
-            log: events.lines().clone(),
-            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(events)]),
+            log: logged.lines,
+            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(logged.counts))]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
+            acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),
             traffic: Traffic::new(edges.clone(), requests.clone(), others.clone()),
             others,
             address,
@@ -472,6 +479,7 @@ impl ServerParts {
             .add_service(taps.into_server())
             .into_axum_router()
             .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
+            .merge(acknowledgements::router(self.reconciler.clone(), &self.replica))
             .merge(taps::router(self.taps.here().clone(), self.reconciler.clone(), &self.replica))
             .merge(api::replica_router(api))
             .layer(from_fn_with_state(instances, identify))
@@ -515,6 +523,7 @@ impl ServerParts {
             authority: Arc::clone(&self.authority),
             ledger: self.ledger.clone(),
             traffic: self.traffic.clone(),
+            acknowledgements: self.acknowledgements.clone(),
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             clock_offsets: self.clock_offsets.clone(),
             rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),

@@ -19,9 +19,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 use weft_api::client::{ApiClient, ApplyOptions};
+use weft_api::log_event::EventCounts;
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server::{self, telemetry};
 
 /// A collector: tells the names of what it is sent.

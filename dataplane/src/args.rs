@@ -128,6 +128,10 @@ pub struct WorkloadArgs {
     /// Where the listener for the application's requests binds
     #[arg(long, env = "WEFT_OUTBOUND", value_name = "IP:PORT", default_value = "127.0.0.1:15001")]
     pub outbound: SocketAddr,
+    /// Directory that access logs with sink File are written into, and nothing outside of it; standard output takes them by
+    /// default
+    #[arg(long, env = "WEFT_ACCESS_LOG_DIR", value_name = "DIR")]
+    pub access_log_dir: Option<PathBuf>,
 }
 
 impl Args {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::ResourceKind;
+use weft_api::log_event::EventCounts;
 use weft_xds::transport::client::{Notice, XdsClient};
 
 use crate::bootstrap::Bootstrap;
@@ -31,6 +32,7 @@ use crate::identity::{Identity, IdentityDir};
 use crate::rejection::Rejection;
 use crate::runtime::Runtime;
 use crate::snapshot::ConfigSnapshot;
+use crate::stats::event_readings;
 
 mod bind_retries;
 mod deadlines;
@@ -160,6 +162,8 @@ pub struct Control {
     runtime: Arc<Runtime>,
     /// When the proxy started, for `server.uptime` and `/server_info`.
     started: SystemTime,
+    /// What was logged, counted for `/stats`.
+    events: EventCounts,
     /// The certificate of a joined workload, renewed by the rotation task; `None` where a bootstrap file names secrets.
     identity: Option<watch::Receiver<Arc<Identity>>>,
     /// Publishes the secrets in use to connections that the control thread makes itself.
@@ -212,6 +216,7 @@ impl Control {
         let (answer_sender, answers) = mpsc::channel(ANSWERS);
         let (file_sender, file_updates) = mpsc::channel(ANSWERS);
         let (phase, phase_receiver) = watch::channel(Phase::PreInitializing);
+        let events = config.log.events.clone();
         let handle = ControlHandle::new(query_sender, phase_receiver, config.log, config.stop.clone());
         let mut world = World::default();
         let gauges = Gauges::register(&mut world.registry);
@@ -223,6 +228,7 @@ impl Control {
             engine,
             runtime: Runtime::empty(),
             started: SystemTime::now(),
+            events,
             identity: config.identity,
             secrets: watch::channel(Arc::default()).0,
             stream: None,
@@ -382,7 +388,10 @@ impl Control {
                 let mut totals = self.engine.stats().await;
                 let age = SystemTime::now().duration_since(self.started).unwrap_or_default();
                 totals.merge(&self.gauges.read(&self.runtime, &self.world, age, self.engine.workers()));
-                read(&self.world.registry.readings(&totals));
+                let mut readings = self.world.registry.readings(&totals);
+                readings.extend(event_readings(&self.events));
+                readings.sort_by(|a, b| a.name.cmp(&b.name));
+                read(&readings);
             }
             ControlQuery::Count(counter, count) => self.gauges.count(counter, count),
             ControlQuery::DrainListeners => {

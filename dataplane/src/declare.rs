@@ -1,6 +1,7 @@
 //! What a workload says about itself when it joins, and what is filled in where nobody said it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,8 @@ pub struct Declaration {
     address: Option<IpAddr>,
     args: WorkloadArgs,
     proxy: ProxyType,
+    /// Absolute, as it is told.
+    access_log_dir: Option<String>,
 }
 
 /// There is no way to the control plane now.
@@ -58,7 +61,9 @@ impl Declaration {
             None => default_name(service, &host_name())
                 .ok_or_else(|| wrong("--name", "the host has no name; give the workload one".to_owned()))?,
         };
-        Ok(Self { name, address: args.address, args: args.clone(), proxy })
+        let access_log_dir = args.access_log_dir.as_deref().map(log_dir).transpose();
+        let access_log_dir = access_log_dir.map_err(|reason| wrong("--access-log-dir", reason))?;
+        Ok(Self { name, address: args.address, args: args.clone(), proxy, access_log_dir })
     }
 
     /// The address that others reach this workload on: as given, else the one that the control plane sees.
@@ -110,6 +115,7 @@ impl Declaration {
             inbound: self.inbound(address).map(|inbound| inbound.to_string()).unwrap_or_default(),
             outbound: args.outbound.to_string(),
             client: args.client,
+            access_log_dir: self.access_log_dir.clone().unwrap_or_default(),
         }
     }
 }
@@ -120,6 +126,16 @@ fn inbound(given: SocketAddr, address: IpAddr) -> SocketAddr {
         (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, given.port()).into(),
         _ => given,
     }
+}
+
+/// The directory by its whole name, links resolved: what the control plane names a file below must be what is meant here. A
+/// proxy refuses a file that it cannot open, and with it the listener.
+fn log_dir(given: &Path) -> Result<String, String> {
+    let whole = given.canonicalize().map_err(|error| format!("{}: {error}", given.display()))?;
+    if !whole.is_dir() {
+        return Err(format!("{} is no directory", given.display()));
+    }
+    whole.into_os_string().into_string().map_err(|_| format!("{} is not UTF-8", given.display()))
 }
 
 fn host_name() -> String {

@@ -226,7 +226,7 @@ impl TokenJoin {
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         supervisor.tell(ServiceState::Waiting(&format!("joins at {}", self.control_planes)));
         loop {
-            let error = match stop.run_until_cancelled(self.once(replicas)).await {
+            let error = match Box::pin(stop.run_until_cancelled(self.once(replicas))).await {
                 None => return Ok(None),
                 Some(Ok(joined)) => return Ok(Some(joined)),
                 Some(Err(NotJoined::Refused(error))) => return Err(error.into()),

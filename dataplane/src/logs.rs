@@ -3,10 +3,12 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
 use weft_api::flags::LogFormat;
+use weft_api::log_event::EventCounts;
 
 use crate::control::LogControl;
 
@@ -26,10 +28,14 @@ pub fn start(filter: Option<&str>, format: Option<LogFormat>) -> Result<LogContr
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    // What is finer has no name to count by; a level without an end would have every library say all that it does.
+    let events = EventCounts::default();
+    let counting = events.clone().with_filter(LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter)).with(counting);
     subscriber.try_init().map_err(|error| error.to_string())?;
     let shown = handle.clone();
     Ok(LogControl {
+        events,
         set: Arc::new(move |text| handle.reload(parse(text)?).map_err(|error| error.to_string())),
         show: Arc::new(move || shown.with_current(ToString::to_string).unwrap_or_default()),
     })

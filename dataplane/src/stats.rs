@@ -13,6 +13,7 @@
 //! thread keeps a [`Shard`] of its own for what it counts (membership, configuration updates). A series that is
 //! hidden keeps its id, so a worker that still runs the older Runtime never writes into somebody else's number.
 
+mod events;
 mod groups;
 mod histogram;
 mod prometheus;
@@ -20,6 +21,7 @@ mod registry;
 mod shard;
 mod text;
 
+pub use events::event_readings;
 pub use groups::{
     AccessLogStats, BreakerStats, ClusterStats, DnsCacheStats, ExtAuthzClusterStats, HttpStats,
     ListenerStats, OtlpStats, OutlierStats, RbacStats, RouteStats, ServerStats, TcpStats, TlsStats,

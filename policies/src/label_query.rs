@@ -32,7 +32,7 @@ pub struct InvalidLabelQuery {
 }
 
 impl LabelQuery {
-    /// Whether labels fit.
+    /// Whether an object with these labels is asked for.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|requirement| match requirement {

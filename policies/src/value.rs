@@ -1,6 +1,7 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
 mod collector;
+mod log_file;
 mod network;
 mod span;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
 pub use collector::{CollectorHost, CollectorUrl};
+pub use log_file::LogFileName;
 pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
 
@@ -264,6 +266,7 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
         "collector" => read::<CollectorUrl>(text),
+        "log-file" => read::<LogFileName>(text),
         "status-range" => read::<StatusRange>(text),
         "spiffe-id" => read::<weft_api::SpiffeId>(text),
         "ip" => read::<std::net::IpAddr>(text)

@@ -241,10 +241,14 @@ const CASES: &[Case] = &[
         expected: &[("invalid_value", "spec.tracing.sampling", 5, 53, "write 0.01, or 0 for none")],
     },
     Case {
-        text: "apiVersion: weft.dev/v1\nkind: TelemetryPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  accessLogs:\n  - {sink: File, path: /etc/cron.d/x}\n  - {sink: Otlp}\n  - {sink: Stdout, endpoint: \"http://a:1\", fields: {a: \"%NOTHING%\"}}\n  tracing: {tags: [{name: a}]}\n  metrics: {labels: [a]}\n",
+        text: "apiVersion: weft.dev/v1\nkind: TelemetryPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Service, name: s}]\n  accessLogs:\n  - {sink: File, file: ../cron.d/x}\n",
+        expected: &[("invalid_value", "spec.accessLogs[0].file", 7, 24, "such as access.log")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: TelemetryPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  accessLogs:\n  - {sink: Stdout, file: a.log}\n  - {sink: Otlp}\n  - {sink: Stdout, endpoint: \"http://a:1\", fields: {a: \"%NOTHING%\"}}\n  tracing: {tags: [{name: a}]}\n  metrics: {labels: [a]}\n",
         expected: &[
             ("invalid_value", "spec.targetRefs[0].kind", 5, 23, "target the Service"),
-            ("not_supported", "spec.accessLogs[0].sink", 7, 6, "use Stdout"),
+            ("inconsistent", "spec.accessLogs[0].file", 7, 26, "sink: File only"),
             ("required", "spec.accessLogs[1].endpoint", 8, 5, "write endpoint"),
             ("inconsistent", "spec.accessLogs[2].endpoint", 9, 30, "sink: Otlp only"),
             ("inconsistent", "spec.accessLogs[2].fields", 9, 52, "format: Json only"),

@@ -31,6 +31,19 @@ pub struct DeleteOptions {
     pub message: Option<String>,
 }
 
+/// What a rollback is asked to do beside going back; by default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct RollbackOptions {
+    /// Say what would happen and write nothing.
+    pub dry_run: bool,
+    /// Return when every connected proxy concerned has the change, or after this long (`30s`).
+    pub wait: Option<String>,
+    /// Why, in one line; the history tells it.
+    pub message: Option<String>,
+    /// Refuse when this is not the newest revision.
+    pub if_revision: Option<u64>,
+}
+
 impl ApiClient {
     /// Deletes one object.
     ///
@@ -50,7 +63,8 @@ impl ApiClient {
         ];
         let path = format!("{}?{}", object_path(kind, namespace, name), query(parameters));
         let answer = self.answer(Method::DELETE, &path, "application/json", String::new());
-        self.within(APPLY_TIMEOUT + options.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer)
+            .await
     }
 
     /// Changes a part of one object, by a JSON merge patch (RFC 7396).
@@ -66,7 +80,7 @@ impl ApiClient {
     ) -> Result<ApplyResult, ClientError> {
         let path = object_path(kind, namespace, name);
         let answer = self.answer(Method::PATCH, &path, "application/merge-patch+json", patch.to_string());
-        self.within(APPLY_TIMEOUT, answer).await
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
     }
 
     /// What an apply of these documents would change. Nothing is written.
@@ -75,7 +89,17 @@ impl ApiClient {
     /// [`ClientError::Refused`] lists every violation that an apply would be refused for.
     pub async fn diff(&self, documents: &str) -> Result<DiffResult, ClientError> {
         let answer = self.answer(Method::POST, "/v1/diff", "application/yaml", documents.to_owned());
-        self.within(APPLY_TIMEOUT, answer).await
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
+    }
+
+    /// What going back to a revision would change. Nothing is written.
+    ///
+    /// # Errors
+    /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where that was pruned; see [`ClientError`].
+    pub async fn diff_to(&self, revision: u64) -> Result<DiffResult, ClientError> {
+        let path = format!("/v1/diff?to={revision}");
+        let answer = self.answer(Method::POST, &path, "application/yaml", String::new());
+        self.within(self.limit(APPLY_TIMEOUT), answer).await
     }
 
     /// What was changed, the newest first. A part of it may be empty and have more before it.
@@ -103,16 +127,24 @@ impl ApiClient {
         let query = limit.map(|limit| format!("?wait={}", encode(limit))).unwrap_or_default();
         let path = format!("/v1/history/{revision}{query}");
         let answer = self.answer(Method::GET, &path, "application/json", String::new());
-        self.within(APPLY_TIMEOUT + limit.map(wait).unwrap_or_default(), answer).await
+        self.within(self.limit(APPLY_TIMEOUT) + limit.map(wait).unwrap_or_default(), answer).await
     }
 
-    /// Makes the policies what they were after an earlier revision, as a new one.
+    /// Makes the policies what they were after revision `to`, as a new one.
     ///
     /// # Errors
     /// [`NOT_KEPT`](crate::rest::NOT_KEPT) where that was pruned; see [`ClientError`].
-    pub async fn rollback(&self, request: &RollbackRequest) -> Result<ApplyResult, ClientError> {
-        let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
-        let answer = self.answer(Method::POST, "/v1/rollback", "application/json", body);
-        self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+    pub async fn rollback(&self, to: u64, options: &RollbackOptions) -> Result<ApplyResult, ClientError> {
+        let parameters = [
+            ("dryRun", options.dry_run.then(|| "true".to_owned())),
+            ("wait", options.wait.clone()),
+            ("message", options.message.clone()),
+            ("ifRevision", options.if_revision.map(|revision| revision.to_string())),
+        ];
+        let body = serde_json::to_string(&RollbackRequest { to }).map_err(|error| self.garbled(&error))?;
+        let path = format!("/v1/rollback?{}", query(parameters));
+        let answer = self.answer(Method::POST, &path, "application/json", body);
+        self.within(self.limit(APPLY_TIMEOUT) + options.wait.as_deref().map(wait).unwrap_or_default(), answer)
+            .await
     }
 }

@@ -15,13 +15,13 @@ pub struct TapQuery {
     pub source: Option<String>,
     /// Of calls to this service.
     pub destination: Option<String>,
-    /// With this method.
+    /// Of requests with this method.
     pub method: Option<String>,
     /// Whose path begins so.
     pub path: Option<String>,
     /// Answered so: `503`, or `5xx`.
     pub status: Option<String>,
-    /// Failed or refused.
+    /// Of requests that failed or were refused.
     pub only_failures: bool,
     /// Headers to be shown.
     pub headers: Vec<String>,
@@ -49,7 +49,7 @@ impl TapQuery {
 pub enum TapNews {
     /// Whose requests are heard, at the beginning and when it changes.
     Listening(TapListening),
-    /// A request ended.
+    /// A request ended, and was asked for.
     Request(Box<TapLine>),
     /// So many were too many.
     NotShown(TapNotShown),

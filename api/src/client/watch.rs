@@ -49,7 +49,7 @@ impl ApiClient {
         }
         let request = self.request(Method::GET, &path, "application/json", String::new())?;
         let asking = async { self.pool.request(request).await.map_err(|error| self.unreachable(&error)) };
-        let answer = self.within(APPLY_TIMEOUT, asking).await?;
+        let answer = self.within(self.limit(APPLY_TIMEOUT), asking).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer).await?);
         }

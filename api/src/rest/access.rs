@@ -3,11 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problem::Outcome;
+use crate::Name;
+
 /// A principal that shall be made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrincipalRequest {
     /// Its name, as RoleBindings name it; `operator` and `page` are taken.
+    #[schemars(with = "Name")]
     pub name: String,
 }
 
@@ -15,7 +19,7 @@ pub struct PrincipalRequest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewPrincipal {
-    /// Its name.
+    /// Name of the principal, as RoleBindings have it.
     pub name: String,
     /// Whoever has it may do what the principal's roles say.
     pub token: String,
@@ -25,7 +29,7 @@ pub struct NewPrincipal {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PrincipalInfo {
-    /// Its name.
+    /// Name of the principal, as RoleBindings have it.
     pub name: String,
     /// Seconds since 1970.
     pub created_at: i64,
@@ -35,12 +39,22 @@ pub struct PrincipalInfo {
     pub roles: Vec<String>,
 }
 
-/// All principals.
+/// The answer of `GET /v1/principals`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PrincipalList {
-    /// Ordered by name.
+    /// All principals, ordered by name.
     pub items: Vec<PrincipalInfo>,
+}
+
+/// The answer to a principal's removal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedPrincipal {
+    /// Its name.
+    pub name: String,
+    /// `Deleted`.
+    pub outcome: Outcome,
 }
 
 /// What the caller may do.
@@ -79,7 +93,7 @@ pub struct AuditRecord {
     /// Address that the call came from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub from: String,
-    /// Method and path.
+    /// Method and path of the call, `POST /v1/apply`.
     pub call: String,
     /// What it was about, where the path does not say: a token's service, a missing right.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -87,7 +101,7 @@ pub struct AuditRecord {
     /// The revision that it made; `weft history --revision` shows each document before and after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-    /// How it ended.
+    /// Whether the call was carried out, and if not, why.
     #[serde(default)]
     pub outcome: AuditOutcome,
     /// How many calls the record stands for: refusals of one kind are written once a minute.

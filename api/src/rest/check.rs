@@ -125,6 +125,7 @@ pub struct DrainRequest {
     pub force: bool,
     /// Return when the connected proxies have it, or after this long (`30s`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = super::WAIT_PATTERN))]
     pub wait: Option<String>,
 }
 

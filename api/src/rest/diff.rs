@@ -88,9 +88,9 @@ pub struct EdgeReason {
 pub struct EdgeDiff {
     /// Calling service, `NAMESPACE/SERVICE`.
     pub source: String,
-    /// Called service.
+    /// Called service, `NAMESPACE/SERVICE`.
     pub destination: String,
-    /// Called port.
+    /// Called port of the service, by its name.
     pub port: String,
     /// What the change does to its requests.
     pub effect: EdgeEffect,
@@ -109,9 +109,12 @@ pub struct DiffResult {
     pub changes: bool,
     /// Documents that would change; the others are not named.
     pub documents: Vec<DocumentDiff>,
-    /// What people should look at.
+    /// What people should look at, the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Violation>,
+    /// How many warnings there are, where that is more than are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning_count: Option<usize>,
     /// Resources that would change, the first thousand.
     pub resources: Vec<ResourceDiff>,
     /// How many those are.

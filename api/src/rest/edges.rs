@@ -20,7 +20,7 @@ pub enum EdgeProtocol {
 pub enum EdgeState {
     /// Requests are answered, or connections carry bytes.
     Flowing,
-    /// Nothing happens.
+    /// No request and no byte in the whole window.
     #[default]
     Idle,
     /// Requests wait for an answer, and none was answered through the whole window: the server hangs.
@@ -47,11 +47,11 @@ impl fmt::Display for EdgeState {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
-    /// Calling service, `NAMESPACE/SERVICE`.
+    /// Calling service, `NAMESPACE/SERVICE`; `-` for any.
     pub source: String,
-    /// Called service.
+    /// Called service, `NAMESPACE/SERVICE`.
     pub destination: String,
-    /// Called port.
+    /// Called port of the service, by its name.
     pub port: String,
     /// Called subset, when the calls name one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +60,10 @@ pub struct Edge {
     /// of a port beyond fifty. Such an edge has requests, retries and latencies; what is open nobody counts by rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// The label `version` of the instances that answer, when versions are told apart: their own sidecars tell of it, so that
+    /// `source` is `-`, for any, what a policy refuses is not in it, and `mtls` says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What the port carries.
     #[serde(default)]
     pub protocol: EdgeProtocol,
@@ -108,7 +112,7 @@ pub struct Edge {
     pub window_seconds: f64,
 }
 
-/// All edges.
+/// The answer of `GET /v1/edges`: all edges that the caller may see.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeList {

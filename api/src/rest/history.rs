@@ -36,7 +36,7 @@ pub struct RevisionInfo {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// Who, when, why.
+    /// Who made the change, when, and why.
     #[serde(flatten)]
     pub info: RevisionInfo,
     /// The documents that were asked for, the first hundred of them: `changes` counts all.
@@ -101,7 +101,7 @@ pub struct DocumentDiff {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionChanges {
-    /// Who, when, why.
+    /// Who made the change, when, and why.
     #[serde(flatten)]
     pub info: RevisionInfo,
     /// Each document that it changed, before and after.
@@ -138,22 +138,11 @@ pub struct ObjectChanges {
     pub documents: Vec<ObjectChange>,
 }
 
-/// Asks for the policies as they were after an earlier revision.
+/// Asks for the policies as they were after an earlier revision. How, the query says.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The revision to go back to, 1 at least.
+    #[schemars(range(min = 1, max = 18_446_744_073_709_551_615_u64))]
     pub to: u64,
-    /// Say what would happen, and write nothing.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// Answer when the proxies concerned have the change, or after so long, such as `30s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<String>,
-    /// Why; the history tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// Refuse with 412 when this is not the newest revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_revision: Option<u64>,
 }

@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::problem::Outcome;
+use super::status::ObjectStatus;
+use crate::ServiceId;
+
 /// A stored object as the API shows it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -18,8 +22,9 @@ pub struct Object {
     pub metadata: Value,
     /// What was applied, in the form in which it is kept.
     pub spec: Value,
-    /// Computed when read; never stored.
+    /// Computed when read; never stored. Of a Service or a Workload it has more fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ObjectStatus>")]
     pub status: Option<Value>,
 }
 
@@ -202,18 +207,25 @@ pub struct ProxyList {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRequest {
     /// `NAMESPACE/SERVICE` that joiners will belong to.
+    #[schemars(with = "ServiceId")]
     pub service: String,
-    /// Life of the token, `10m` by default.
+    /// Life of the token, `10m` by default, 30 days at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(
+        pattern = r"^([1-9][0-9]{0,4}s|[1-9][0-9]{0,3}m|[1-9][0-9]{0,1}h|([1-9]|[12][0-9]|30)d)$"
+    ))]
     pub ttl: Option<String>,
     /// How often it may be used, once by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
     pub uses: Option<u32>,
     /// Labels that joiners may declare, `KEY=VALUE` or `KEY=*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = r"^[A-Za-z0-9._/-]{1,253}=[A-Za-z0-9._-]{0,63}\*?$")))]
     pub allow_labels: Vec<String>,
     /// Addresses that joiners may declare, `10.0.0.0/8` or one address; any when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")))]
     pub allow_addresses: Vec<String>,
     /// Whether joiners may declare that no proxy stands beside them, so that peers reach them in plain text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -252,6 +264,16 @@ pub struct NewToken {
     pub info: TokenInfo,
     /// The token: give it to `weft-proxy run --join-file`.
     pub token: String,
+}
+
+/// The answer to a join token's revocation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedToken {
+    /// What it was listed by.
+    pub id: String,
+    /// `Deleted`.
+    pub outcome: Outcome,
 }
 
 /// The answer of `GET /v1/tokens`.

@@ -11,6 +11,12 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// Code of a problem: what the caller saw is not what is there any more (`If-Match`, `ifRevision`).
 pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
+/// How long a call may be asked to wait, 5 minutes at most: `30s`.
+pub const WAIT_PATTERN: &str = "^([0-9]{1,5}ms|[0-9]{1,2}s|[12][0-9]{2}s|[0-5]m)$";
+
+/// The reason for a change: one line, without control characters.
+pub const MESSAGE_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 /// How much a violation weighs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Severity {

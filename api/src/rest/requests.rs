@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Hop {
-    /// The caller's own.
+    /// The caller's own sidecar.
     #[default]
     Outbound,
     /// That of the workload that was called.
@@ -29,13 +29,13 @@ pub struct RequestRecord {
     pub workload: String,
     /// Its service, by the same certificate: `NAMESPACE/SERVICE`.
     pub service: String,
-    /// The calling service.
+    /// The calling service, `NAMESPACE/SERVICE`, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The called service.
+    /// The called service, `NAMESPACE/SERVICE`, where a route led to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// The request's method.
+    /// The request's method; absent of a connection that is not HTTP, or that failed before a head was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The host that was called.
@@ -76,7 +76,7 @@ pub struct RequestRecord {
     pub duration_ms: f64,
 }
 
-/// Records of requests.
+/// The answer of `GET /v1/requests`, the newest first.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestList {

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 /// What signs a browser in: one of the two.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["token"]}, {"required": ["code"]}]))]
 pub struct SignIn {
-    /// The operator's token.
+    /// An operator's token, or that of a principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub token: Option<String>,
     /// A code of `POST /v1/login-codes`, which is good once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub code: Option<String>,
 }
 
@@ -44,7 +47,7 @@ pub struct BrowserSession {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionChange {
-    /// From now on.
+    /// What the session may do from now on.
     pub mode: SessionMode,
 }
 

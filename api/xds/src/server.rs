@@ -20,6 +20,7 @@
 mod ack;
 mod complete_set;
 mod decide;
+mod delivery;
 mod event;
 mod gate;
 mod limits;
@@ -33,6 +34,7 @@ mod subscription;
 mod tests;
 mod watched_type;
 
+pub use delivery::{DeliveredVersion, ResourceDelivery};
 pub use event::{Blame, Rejected, SessionEvent};
 pub use limits::{ACK_TIMEOUT, MAX_NAMES, MAX_RESPONSE};
 pub use message::{ClientMessage, EmptyFirst, ServedTypes, ServerMessage, Variant};

@@ -1,4 +1,4 @@
-//! Flags of the verbs that run a mesh: `check`, `drain`, `debug`, `version`, `ui`.
+//! Flags of the verbs that run a mesh: `check`, `drain`, `debug`, `version`.
 
 use std::path::PathBuf;
 
@@ -24,9 +24,9 @@ pub struct CheckArgs {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
-  weft drain shop/web-1 --wait
-  weft drain web-1 -n shop --force
-  weft drain shop/web-1 --undo")]
+  weft drain shop/catalog-v2 --wait
+  weft drain catalog-v2 -n shop --force
+  weft drain shop/catalog-v2 --undo")]
 pub struct DrainArgs {
     /// NAMESPACE/WORKLOAD, or WORKLOAD
     pub id: String,
@@ -55,13 +55,6 @@ pub struct VersionArgs {
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Ui {
-    /// Open it, with $BROWSER or xdg-open. For a moment the link stands among this machine's processes
-    #[arg(long)]
-    pub open: bool,
 }
 
 #[derive(Debug, ClapArgs)]

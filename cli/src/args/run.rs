@@ -10,6 +10,9 @@ use weft_api::flags::TokenSource;
 use weft_api::{ControlPlanes, Name, ServiceId};
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  weft run --service shop/cart --app-port http=8080 -- ./cart --verbose
+  weft run --token-file cart.token --app-port http=8080 -- ./cart")]
 pub struct Run {
     /// Service that the workload belongs to; a token is made for it, unless one is given
     #[arg(long, env = "WEFT_SERVICE", value_name = "NAMESPACE/SERVICE")]
@@ -65,6 +68,9 @@ pub struct SidecarFlags {
     /// Region and zone of the workload
     #[arg(long, env = "WEFT_LOCALITY", value_name = "REGION/ZONE")]
     pub locality: Option<String>,
+    /// Directory that access logs with sink File are written into; standard output takes them by default
+    #[arg(long, env = "WEFT_ACCESS_LOG_DIR", value_name = "DIR")]
+    pub access_log_dir: Option<PathBuf>,
     /// Where xDS is, each replica; the token says it by default
     #[arg(long, env = "WEFT_CONTROL_PLANE", value_name = "HOST:PORT[,HOST:PORT…]")]
     pub control_plane: Option<ControlPlanes>,
@@ -116,6 +122,7 @@ impl SidecarFlags {
             ("--address", self.address.map(|address| address.to_string())),
             ("--locality", self.locality.clone()),
             ("--control-plane", self.control_plane.as_ref().map(ToString::to_string)),
+            ("--access-log-dir", self.access_log_dir.as_ref().map(|dir| dir.display().to_string())),
             ("--workers", self.workers.map(|count| count.to_string())),
         ];
         let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));

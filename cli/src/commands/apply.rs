@@ -10,7 +10,7 @@ use weft_api::client::{ApplyOptions, ClientError};
 use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation};
 
 use crate::args::{Apply, OutputFormat};
-use crate::output;
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 /// One file and where its first line stands in what is sent.
@@ -33,13 +33,10 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
     let mut result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
-            match args.output {
-                OutputFormat::Table | OutputFormat::Wide => {
-                    println!("this mesh is not new: its policies stay as they are");
-                }
-                OutputFormat::Json | OutputFormat::Yaml => {
-                    output::print(args.output, &problem, &[], Vec::new)?;
-                }
+            if args.output.is_table() {
+                outln!("this mesh is not new: its policies stay as they are");
+            } else {
+                output::print(args.output, &problem, &[], Vec::new)?;
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -56,7 +53,7 @@ pub fn refused(error: ClientError, sources: &[InputFile], format: OutputFormat) 
     let ClientError::Refused(problem) = error else { return Err(error.into()) };
     let problem = relocate(*problem, sources);
     if format == OutputFormat::Json {
-        println!("{}", serde_json::to_string_pretty(&problem)?);
+        outln!("{}", serde_json::to_string_pretty(&problem)?);
     } else {
         eprintln!("weft: {problem}");
     }
@@ -66,7 +63,7 @@ pub fn refused(error: ClientError, sources: &[InputFile], format: OutputFormat) 
 /// Shows what became of each document, and who has it; a failure where a proxy has not.
 pub fn show(result: &ApplyResult, format: OutputFormat) -> anyhow::Result<ExitCode> {
     output::print(format, result, &["KIND", "NAMESPACE", "NAME", "RESULT"], || rows(result))?;
-    if matches!(format, OutputFormat::Table | OutputFormat::Wide) {
+    if format.is_table() {
         epilogue(result);
     }
     let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
@@ -88,15 +85,15 @@ fn epilogue(result: &ApplyResult) {
         eprintln!("{} of {count} warnings are shown", result.warnings.len());
     }
     if result.dry_run {
-        println!("dry run: nothing was written");
+        outln!("dry run: nothing was written");
     } else if result.revision > 0 {
-        println!("revision {}", result.revision);
+        outln!("revision {}", result.revision);
     }
     if let Some(wait) = &result.wait {
-        println!("{} of {} proxies have it", wait.acked, wait.targeted);
+        outln!("{} of {} proxies have it", wait.acked, wait.targeted);
         for laggard in &wait.laggards {
             let words = laggard.error.as_deref().unwrap_or("no answer in time");
-            println!("  {}: {words}", laggard.proxy);
+            outln!("  {}: {words}", laggard.proxy);
         }
     }
 }

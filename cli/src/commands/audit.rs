@@ -5,21 +5,21 @@ use std::process::ExitCode;
 use weft_api::client::AuditPart;
 use weft_api::rest::{AuditOutcome, AuditRecord};
 
-use crate::args::{Audit, OutputFormat};
-use crate::output;
+use crate::args::Audit;
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Audit) -> anyhow::Result<ExitCode> {
     let part = AuditPart { limit: Some(args.limit), before: args.before, who: args.who };
     let list = replicas.any(async |client| client.audit(&part).await).await?;
-    let is_table = matches!(args.output, OutputFormat::Table | OutputFormat::Wide);
+    let is_table = args.output.is_table();
     if list.items.is_empty() && is_table {
-        println!("no call is recorded{}", if part.who.is_some() { " of that one" } else { "" });
+        outln!("no call is recorded{}", if part.who.is_some() { " of that one" } else { "" });
         return Ok(ExitCode::SUCCESS);
     }
     output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
     if let Some(before) = list.before.filter(|_| is_table) {
-        println!("there are older ones: --before {before}");
+        outln!("there are older ones: --before {before}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,7 +27,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use self::merge::{EnvoyTakes, Plan};
 use self::own::OwnBootstrap;
 use crate::args::BootstrapArgs;
-use crate::output;
+use crate::output::{self, out, outln};
 use crate::up::binaries;
 
 /// Joins with the token that is given, else with one that is made for `--service`, else by the identity of an earlier run;
@@ -61,16 +61,16 @@ pub async fn run(
     let until = expiry(&args.out.join("identity.pem"))?;
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
     if args.keep {
-        println!("{} written. Start Envoy with it; this process keeps its identity fresh.", file.display());
+        outln!("{} written. Start Envoy with it; this process keeps its identity fresh.", file.display());
         let mut keeping = std::process::Command::new(binaries::find("weft-proxy")?);
         keeping.args(["join", "--keep", "--identity-dir"]).arg(&args.out).env_remove(JOIN_VARIABLE);
         // In the place of this process, so that signals find it.
         return Err(keeping.exec()).context("weft-proxy join --keep");
     }
-    println!("{} written. Start Envoy, and beside it what keeps its identity fresh:", file.display());
-    println!("  envoy -c {}", file.display());
-    println!("  weft-proxy join --keep --identity-dir {dir}");
-    println!(
+    outln!("{} written. Start Envoy, and beside it what keeps its identity fresh:", file.display());
+    outln!("  envoy -c {}", file.display());
+    outln!("  weft-proxy join --keep --identity-dir {dir}");
+    outln!(
         "Without the second the certificate ends at {}, in {}, and Envoy is out of the mesh.",
         humantime::format_rfc3339_seconds(until),
         output::span(left)
@@ -123,7 +123,7 @@ pub async fn write(
         Some(own) => {
             let added = envoy::additions(args, &membership, &out, takes(args));
             let (merged, difference) = own.with(serde_yaml::to_value(added)?, &file)?;
-            print!("{difference}");
+            out!("{difference}");
             serde_yaml::to_string(&merged)?
         }
     };
@@ -192,6 +192,7 @@ async fn join(args: &BootstrapArgs, token: Option<&str>) -> anyhow::Result<()> {
         ("--name", args.name.as_ref().map(ToString::to_string)),
         ("--address", args.address.map(|address| address.to_string())),
         ("--locality", args.locality.clone()),
+        ("--access-log-dir", args.access_log_dir.as_ref().map(|dir| dir.display().to_string())),
         ("--control-plane", args.control_plane.as_ref().map(ToString::to_string)),
     ];
     for (flag, value) in optional {

@@ -14,7 +14,7 @@ use weft_policies::kinds::Kind;
 
 use super::check;
 use crate::args::BundleArgs;
-use crate::output::Palette;
+use crate::output::{Palette, outln};
 use crate::replicas::ReplicaClients;
 
 use archive::Archive;
@@ -46,12 +46,10 @@ pub async fn run(replicas: &ReplicaClients, token: &str, args: BundleArgs) -> an
     bundle.archive.add("README.txt", readme(&notes));
     let count = bundle.archive.len();
     let size = bundle.archive.write(&out, &name, made_at)?;
-    println!("{}: {count} files, {} KiB", out.display(), size.div_ceil(1024));
-    println!(
-        "tokens, private keys and values of headers are taken out; look through it before you pass it on"
-    );
+    outln!("{}: {count} files, {} KiB", out.display(), size.div_ceil(1024));
+    outln!("tokens, private keys and values of headers are taken out; look through it before you pass it on");
     for note in notes {
-        println!("  {note}");
+        outln!("  {note}");
     }
     Ok(ExitCode::SUCCESS)
 }

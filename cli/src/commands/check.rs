@@ -10,8 +10,8 @@ use weft_api::rest::{
     CLI_VERSION, CONTROL_PLANE_AWAY, CheckFinding, CheckResult, CheckSeverity, MACHINE_CLOCK,
 };
 
-use crate::args::{CheckArgs, OutputFormat};
-use crate::output::{self, Palette};
+use crate::args::CheckArgs;
+use crate::output::{self, Palette, out};
 use crate::replicas::{ReplicaClients, is_silence};
 
 /// This program's version.
@@ -27,13 +27,13 @@ pub async fn run(replicas: &ReplicaClients, args: CheckArgs) -> anyhow::Result<E
         result.findings.retain(|finding| finding.severity != CheckSeverity::Ok);
     }
     let failed = result.findings.iter().any(|finding| finding.severity == CheckSeverity::Failure);
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if args.output.is_table() {
         let columns = if std::io::stdout().is_terminal() {
             crossterm::terminal::size().map_or(COLUMNS, |(columns, _)| usize::from(columns))
         } else {
             COLUMNS
         };
-        print!("{}", report(&result, columns, Palette::of_stdout()));
+        out!("{}", report(&result, columns, Palette::of_stdout()));
     } else {
         output::print(args.output, &result, &[], Vec::new)?;
     }

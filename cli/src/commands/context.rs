@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::ListArgs;
 use crate::contexts::{ContextName, Contexts};
-use crate::output;
+use crate::output::{self, outln};
 
 fn contexts() -> anyhow::Result<Contexts> {
     Contexts::of_user().context("contexts lie in the home directory, and HOME is not set")
@@ -39,7 +39,7 @@ pub fn use_from_now_on(name: &ContextName) -> anyhow::Result<ExitCode> {
     let contexts = contexts()?;
     let Some(context) = contexts.read(name)? else { return Err(missing(&contexts, name)) };
     contexts.choose(name)?;
-    println!("{name} is in use: {}", context.api);
+    outln!("{name} is in use: {}", context.api);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,7 +48,7 @@ pub fn remove(name: &ContextName) -> anyhow::Result<ExitCode> {
     if !contexts.remove(name)? {
         return Err(missing(&contexts, name));
     }
-    println!("{name} is forgotten here; its token holds as before");
+    outln!("{name} is forgotten here; its token holds as before");
     Ok(ExitCode::SUCCESS)
 }
 

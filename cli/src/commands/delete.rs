@@ -7,13 +7,14 @@ use weft_api::client::DeleteOptions;
 
 use super::apply;
 use super::name::full_name;
-use crate::args::{Delete, OutputFormat};
+use crate::args::Delete;
+use crate::output::outln;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.name, &args.namespace);
     let kind = args.kind.plural();
-    let is_table = matches!(args.output, OutputFormat::Table | OutputFormat::Wide);
+    let is_table = args.output.is_table();
     if !args.dry_run && !args.yes && is_table && std::io::stdin().is_terminal() {
         let tried = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
         let would = replicas.delete(kind, (namespace, name), &tried).await?;
@@ -22,7 +23,7 @@ pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<Exit
                 eprintln!("warning: {warning}");
             }
             if !is_confirmed(&format!("delete {} {namespace}/{name} all the same?", args.kind))? {
-                println!("nothing was deleted");
+                outln!("nothing was deleted");
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -7,7 +7,7 @@ use weft_api::rest::{DiffResult, DocumentDiff, EdgeDiff, EdgeEffect, FieldDiff, 
 
 use super::apply::{gather, refused, relocate_one};
 use crate::args::{Diff, OutputFormat};
-use crate::output::{self, Palette};
+use crate::output::{self, Palette, out, outln};
 use crate::replicas::ReplicaClients;
 
 /// What stands on one line with its path.
@@ -19,8 +19,12 @@ const CHANGES: u8 = 2;
 const SHOWN: usize = 6;
 
 pub async fn run(replicas: &ReplicaClients, args: Diff) -> anyhow::Result<ExitCode> {
-    let (text, sources) = gather(&args.files)?;
-    let mut result = match replicas.any(async |client| client.diff(&text).await).await {
+    let (text, sources) = if args.to.is_some() { Default::default() } else { gather(&args.files)? };
+    let asked = replicas.any(async |client| match args.to {
+        Some(revision) => client.diff_to(revision).await,
+        None => client.diff(&text).await,
+    });
+    let mut result = match asked.await {
         Ok(result) => result,
         Err(error) => return refused(error, &sources, args.output),
     };
@@ -29,7 +33,9 @@ pub async fn run(replicas: &ReplicaClients, args: Diff) -> anyhow::Result<ExitCo
     }
     match args.output {
         OutputFormat::Table | OutputFormat::Wide => show(&result, args.output),
-        OutputFormat::Json | OutputFormat::Yaml => output::print(args.output, &result, &[], Vec::new)?,
+        OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name => {
+            output::print(args.output, &result, &[], Vec::new)?
+        }
     }
     Ok(if result.changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
@@ -39,18 +45,21 @@ fn show(result: &DiffResult, format: OutputFormat) {
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
+    if let Some(count) = result.warning_count {
+        eprintln!("warning: these are the first {} of {count} warnings", result.warnings.len());
+    }
     if !result.changes {
-        println!("nothing would change");
+        outln!("nothing would change");
         return;
     }
-    print!("{}", documents(&result.documents, palette));
-    print!("\n{}", resources(result, format));
+    out!("{}", documents(&result.documents, palette));
+    out!("\n{}", resources(result, format));
     for proxy in &result.proxies {
         for warning in &proxy.warnings {
-            println!("  {}: {warning}", proxy.id);
+            outln!("  {}: {warning}", proxy.id);
         }
     }
-    print!("\n{}", edges(&result.edges, palette));
+    out!("\n{}", edges(&result.edges, palette));
     if result.unheard > 0 {
         eprintln!(
             "warning: {} control planes were not heard; the edges of their proxies are missing",

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use weft_api::rest::{DrainRequest, DrainResult};
 
 use super::name::full_name;
-use crate::args::{DrainArgs, OutputFormat};
-use crate::output;
+use crate::args::DrainArgs;
+use crate::output::{self, out};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: DrainArgs) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.id, &args.namespace);
     let request = DrainRequest { undo: args.undo, force: args.force, wait: args.wait };
     let result = replicas.drain(&format!("{namespace}/{name}"), &request).await?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        print!("{}", describe(&result));
+    if args.output.is_table() {
+        out!("{}", describe(&result));
     } else {
         output::print(args.output, &result, &[], Vec::new)?;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weft_api::rest::{Hop, RequestList, RequestRecord};
 
 use crate::args::{Explain, OutputFormat};
-use crate::output;
+use crate::output::{self, out, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Explain) -> anyhow::Result<ExitCode> {
@@ -18,16 +18,16 @@ pub async fn run(replicas: &ReplicaClients, args: Explain) -> anyhow::Result<Exi
 
 async fn one(replicas: &ReplicaClients, id: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {
     let list = replicas.request(id).await?;
-    if !matches!(format, OutputFormat::Table | OutputFormat::Wide) {
+    if !format.is_table() {
         output::print(format, &list, &[], Vec::new)?;
     } else if list.items.is_empty() {
-        println!(
+        outln!(
             "nothing is known of request {id}: it has not failed within the last ten minutes, or its sidecars tell of it in a \
              moment"
         );
     } else {
         let hops: Vec<String> = list.items.iter().map(hop).collect();
-        print!("{}", hops.join("\n"));
+        out!("{}", hops.join("\n"));
     }
     note_dropped(&list);
     Ok(if list.items.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -74,8 +74,8 @@ async fn recent(replicas: &ReplicaClients, args: &Explain) -> anyhow::Result<Exi
     let of = |service: &Option<String>| service.clone().filter(|service| service != "-");
     let (source, destination) = (of(&args.from), of(&args.to));
     let list = replicas.requests(source.as_deref(), destination.as_deref()).await?;
-    if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        println!("no request has failed within the last ten minutes");
+    if list.items.is_empty() && args.output.is_table() {
+        outln!("no request has failed within the last ten minutes");
     } else {
         output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
     }

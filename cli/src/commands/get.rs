@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use weft_api::client::ApiClient;
-use weft_api::rest::{Edge, EdgeState, Object};
+use weft_api::rest::{ConditionStatus, Edge, EdgeState, Object, ObjectStatus, StatusCondition};
 use weft_policies::kinds::Kind;
 
 use super::name::full_name;
-use crate::args::{Get, ListArgs, OutputFormat};
-use crate::output;
+use crate::args::{EdgeGrouping, Get, ListArgs, OutputFormat};
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCode> {
@@ -27,22 +27,59 @@ pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCod
         let object = replicas.any(read).await?;
         // One object is worth reading whole.
         let format = if args.output == OutputFormat::Table { OutputFormat::Yaml } else { args.output };
-        output::print(format, &object, &HEAD, || vec![row(&object)])?;
+        print_objects(format, &object, std::slice::from_ref(&object))?;
     } else {
         let (namespace, selector) = (args.namespace.as_deref(), args.selector.as_deref());
         let list = replicas
             .any(async |client| client.list_labelled(kind.plural(), namespace, selector).await)
             .await?;
-        if list.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-            println!("no {}", kind.plural());
+        if list.items.is_empty() && args.output.is_table() {
+            outln!("no {}", kind.plural());
         } else {
-            output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
+            print_objects(args.output, &list, &list.items)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub const HEAD: [&str; 4] = ["NAMESPACE", "NAME", "GENERATION", "STATUS"];
+const WIDE_HEAD: [&str; 6] = ["NAMESPACE", "NAME", "GENERATION", "STATUS", "PROXIES", "MESSAGE"];
+
+fn print_objects<T: serde::Serialize>(
+    format: OutputFormat,
+    value: &T,
+    objects: &[Object],
+) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Wide => {
+            output::print(format, value, &WIDE_HEAD, || objects.iter().map(wide_row).collect())
+        }
+        OutputFormat::Table | OutputFormat::Yaml | OutputFormat::Json | OutputFormat::Name => {
+            output::print(format, value, &HEAD, || objects.iter().map(row).collect())
+        }
+    }
+}
+
+/// With who has it, and what is said against it.
+fn wide_row(object: &Object) -> Vec<String> {
+    let mut cells = row(object);
+    let status = status_of(object);
+    let proxies = status.proxies.as_ref().map(|counts| format!("{}/{}", counts.acked, counts.targeted));
+    cells.push(proxies.unwrap_or_default());
+    cells.push(failing(&status).map(|condition| condition.message.clone()).unwrap_or_default());
+    cells
+}
+
+/// The status of an object, as far as it is one that documents have.
+pub fn status_of(object: &Object) -> ObjectStatus {
+    let status = object.status.clone().unwrap_or_default();
+    serde_json::from_value(status).unwrap_or_default()
+}
+
+/// The first condition that does not hold. That no proxy is concerned is no trouble.
+fn failing(status: &ObjectStatus) -> Option<&StatusCondition> {
+    status.conditions.iter().find(|condition| condition.status == ConditionStatus::False)
+}
 
 pub fn row(object: &Object) -> Vec<String> {
     let text = |key: &str| match &object.metadata[key] {
@@ -53,7 +90,7 @@ pub fn row(object: &Object) -> Vec<String> {
     vec![text("namespace"), text("name"), text("generation"), status(object)]
 }
 
-/// The health of a workload, or the names of the conditions that hold.
+/// The health of a workload; else the reason of the condition that does not hold, or of the last one, which needs the others.
 fn status(object: &Object) -> String {
     let Some(status) = &object.status else { return String::new() };
     if status["drained"].is_object() {
@@ -62,14 +99,18 @@ fn status(object: &Object) -> String {
     if let Some(health) = status["health"].as_str() {
         return health.to_owned();
     }
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let holding = conditions.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str());
-    holding.collect::<Vec<_>>().join(",")
+    let status = status_of(object);
+    let told = failing(&status).or(status.conditions.last());
+    told.map(|condition| condition.reason.clone()).unwrap_or_default()
 }
 
 /// Those of a service, or of a namespace, where one is named.
 async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode> {
-    let mut edges = replicas.edges().await?;
+    let mut edges = match args.by {
+        EdgeGrouping::Subset => replicas.edges().await?,
+        EdgeGrouping::Route => replicas.edges_by("route").await?,
+        EdgeGrouping::Version => replicas.edges_by("version").await?,
+    };
     let is_wanted = |service: &str| match (&args.name, &args.namespace) {
         (Some(name), namespace) => {
             let (namespace, name) = full_name(name, namespace.as_deref().unwrap_or("default"));
@@ -79,12 +120,39 @@ async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode
         (None, None) => true,
     };
     edges.items.retain(|edge| is_wanted(&edge.source) || is_wanted(&edge.destination));
-    output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+    match args.by {
+        EdgeGrouping::Subset => {
+            output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+        }
+        EdgeGrouping::Route => {
+            let head: Vec<&str> = EDGE_HEAD.into_iter().chain(["ROUTE"]).collect();
+            let row = |edge: &Edge| [edge_row(edge), vec![edge.route.clone().unwrap_or_default()]].concat();
+            output::print(args.output, &edges, &head, || edges.items.iter().map(row).collect())?;
+        }
+        EdgeGrouping::Version => {
+            output::print(args.output, &edges, &VERSION_HEAD, || {
+                edges.items.iter().map(version_row).collect()
+            })?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Head of the table of edges.
 pub const EDGE_HEAD: [&str; 8] = ["FROM", "TO", "RATE", "SUCCESS", "DENIED", "P50", "P99", "MTLS"];
+
+const VERSION_HEAD: [&str; 6] = ["SERVICE", "VERSION", "RATE", "SUCCESS", "P50", "P99"];
+
+/// What the instances of a version answer, as their own sidecars tell it.
+fn version_row(edge: &Edge) -> Vec<String> {
+    let mut row = edge_row(edge);
+    // Nobody in particular calls, what is refused does not come so far, and it is on the instance's own machine.
+    row.remove(7);
+    row.remove(4);
+    row[0] = row.remove(1);
+    row.insert(1, edge.version.clone().unwrap_or_default());
+    row
+}
 
 fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |share| format!("{:.1}%", share * 100.0))

@@ -8,7 +8,7 @@ use weft_api::rest::{AppliedDocument, HistoryEntry, HistoryList, Outcome, Revisi
 
 use super::diff::documents;
 use crate::args::{HistoryArgs, OutputFormat};
-use crate::output;
+use crate::output::{self, out, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: HistoryArgs) -> anyhow::Result<ExitCode> {
@@ -16,12 +16,12 @@ pub async fn run(replicas: &ReplicaClients, args: HistoryArgs) -> anyhow::Result
         return one(replicas, revision, args.output).await;
     }
     let list = gather(replicas, &args).await?;
-    if !matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if !args.output.is_table() {
         output::print(args.output, &list, &[], Vec::new)?;
         return Ok(ExitCode::SUCCESS);
     }
     if list.items.is_empty() {
-        println!(
+        outln!(
             "no change is kept{}",
             if list.newest == 0 { ": nothing was ever applied" } else { " of that" }
         );
@@ -29,7 +29,7 @@ pub async fn run(replicas: &ReplicaClients, args: HistoryArgs) -> anyhow::Result
     }
     output::print(args.output, &list, &HEAD, || list.items.iter().map(row).collect())?;
     if let Some(before) = list.before {
-        println!("there are older ones: --before {before}");
+        outln!("there are older ones: --before {before}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,12 +70,14 @@ fn row(entry: &HistoryEntry) -> Vec<String> {
     vec![info.revision.to_string(), ago(info.at), by(info), changed(entry), info.message.clone()]
 }
 
-fn ago(millis: u64) -> String {
+/// How long ago, in milliseconds since 1970, a change was made.
+pub fn ago(millis: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     output::span(now.saturating_sub(Duration::from_millis(millis)))
 }
 
-fn by(info: &RevisionInfo) -> String {
+/// Who made a change, and with what.
+pub fn by(info: &RevisionInfo) -> String {
     if info.client.is_empty() { info.author.clone() } else { format!("{} ({})", info.author, info.client) }
 }
 
@@ -100,16 +102,16 @@ fn changed(entry: &HistoryEntry) -> String {
 
 async fn one(replicas: &ReplicaClients, revision: u64, format: OutputFormat) -> anyhow::Result<ExitCode> {
     let changes = replicas.any(async |client| client.revision(revision, None).await).await?;
-    if !matches!(format, OutputFormat::Table | OutputFormat::Wide) {
+    if !format.is_table() {
         output::print(format, &changes, &[], Vec::new)?;
         return Ok(ExitCode::SUCCESS);
     }
     let info = &changes.info;
-    println!("revision {}, {} ago by {}", info.revision, ago(info.at), by(info));
+    outln!("revision {}, {} ago by {}", info.revision, ago(info.at), by(info));
     if !info.message.is_empty() {
-        println!("  {}", info.message);
+        outln!("  {}", info.message);
     }
-    print!("{}", documents(&changes.documents, output::Palette::of_stdout()));
+    out!("{}", documents(&changes.documents, output::Palette::of_stdout()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,6 +12,7 @@ use weft_api::Context;
 use crate::access;
 use crate::args::{Access, Login};
 use crate::contexts::{ContextName, Contexts};
+use crate::output::outln;
 
 /// No file of a control plane is larger.
 const LARGEST: u64 = 1 << 20;
@@ -34,7 +35,7 @@ pub async fn run(given: &Access, args: Login) -> anyhow::Result<ExitCode> {
     access::connect(&context)?.tokens().await?;
     contexts.store(&name, &context)?;
     contexts.choose(&name)?;
-    println!("logged in to {}: the context {name} is in use", context.api);
+    outln!("logged in to {}: the context {name} is in use", context.api);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use weft_api::rest::{AccessInfo, NewPrincipal};
 
 use super::token::write_secret;
-use crate::args::{ListArgs, OperatorCreate, OperatorName, OutputFormat};
-use crate::output;
+use crate::args::{ListArgs, OperatorCreate, OperatorName};
+use crate::output::{self, out, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn create(replicas: &ReplicaClients, args: OperatorCreate) -> anyhow::Result<ExitCode> {
     let made = replicas.any(async |client| client.create_principal(&args.name).await).await?;
     show(&made, &args)?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if args.output.is_table() {
         eprintln!(
             "by itself it may do nothing: bind a Role to it (a RoleBinding with subjects: [{{principal: {}}}])",
             made.name
@@ -29,7 +29,7 @@ pub async fn rotate(replicas: &ReplicaClients, args: OperatorCreate) -> anyhow::
 
 /// The token alone on standard output, so that it can be captured.
 fn show(made: &NewPrincipal, args: &OperatorCreate) -> anyhow::Result<()> {
-    if !matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if !args.output.is_table() {
         return output::print(args.output, made, &[], Vec::new);
     }
     eprintln!("the token of {}; it is shown only now", made.name);
@@ -38,7 +38,7 @@ fn show(made: &NewPrincipal, args: &OperatorCreate) -> anyhow::Result<()> {
             write_secret(path, &made.token)?;
             eprintln!("written to {}", path.display());
         }
-        None => println!("{}", made.token),
+        None => outln!("{}", made.token),
     }
     Ok(())
 }
@@ -57,21 +57,21 @@ pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<E
 
 pub async fn revoke(replicas: &ReplicaClients, args: OperatorName) -> anyhow::Result<ExitCode> {
     replicas.any(async |client| client.revoke_principal(&args.name).await).await?;
-    println!("{} is revoked: its token opens nothing, and its browsers are signed out", args.name);
+    outln!("{} is revoked: its token opens nothing, and its browsers are signed out", args.name);
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn whoami(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let access = replicas.any(async |client| client.access().await).await?;
-    if !matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if !args.output.is_table() {
         output::print(args.output, &access, &[], Vec::new)?;
     } else if access.is_operator {
-        println!("{}: may do everything", access.name);
+        outln!("{}: may do everything", access.name);
     } else if access.rules.is_empty() {
-        println!("{}: no role is bound to it, so that it may do nothing", access.name);
+        outln!("{}: no role is bound to it, so that it may do nothing", access.name);
     } else {
-        println!("{} may", access.name);
-        print!("{}", output::table(&["VERBS", "KINDS", "NAMESPACES"], &rules(&access)));
+        outln!("{} may", access.name);
+        out!("{}", output::table(&["VERBS", "KINDS", "NAMESPACES"], &rules(&access)));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,13 +7,13 @@ use weft_api::rest::{CertificateStatus, ProxyStatus, Sync};
 
 use super::name::full_name;
 use crate::args::{ListArgs, OutputFormat, ProxyStatusArgs as StatusArgs};
-use crate::output;
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let proxies = replicas.proxies().await?;
-    if proxies.items.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        println!(
+    if proxies.items.is_empty() && args.output.is_table() {
+        outln!(
             "no proxies; make a token with `weft token create --out FILE` and start `weft-proxy run --join-file FILE`"
         );
         return Ok(ExitCode::SUCCESS);
@@ -32,9 +32,9 @@ pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<E
         };
         output::print(args.output, &proxies, &head, rows)?;
     }
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if args.output.is_table() {
         for note in proxies.items.iter().filter_map(elsewhere) {
-            println!("{note}");
+            outln!("{note}");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -116,10 +116,11 @@ fn first_line(message: &str) -> String {
 pub async fn revoke(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Result<ExitCode> {
     let id = id_of(&args);
     let revoked = replicas.any(async |client| client.revoke_proxy(&id).await).await?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        println!(
+    if args.output.is_table() {
+        outln!(
             "{} is revoked: {} certificate(s) on the revocation list; it may join again with a new token",
-            revoked.workload, revoked.leaves
+            revoked.workload,
+            revoked.leaves
         );
     } else {
         output::print(args.output, &revoked, &[], Vec::new)?;
@@ -173,16 +174,16 @@ pub async fn status(replicas: &ReplicaClients, args: StatusArgs) -> anyhow::Resu
         };
         proxy.types.iter().map(row).collect()
     })?;
-    if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if args.output.is_table() {
         for (name, status) in &proxy.types {
             if status.held_back > 0 {
                 let count = status.held_back;
-                println!("\n{name} holds {count} back until what was refused changes or goes");
+                outln!("\n{name} holds {count} back until what was refused changes or goes");
             }
             for refusal in &status.refused {
-                println!("\n{name} refused {}:\n  {}", refusal.resources.join(", "), refusal.message);
+                outln!("\n{name} refused {}:\n  {}", refusal.resources.join(", "), refusal.message);
                 if !refusal.policies.is_empty() {
-                    println!("  from {}", refusal.policies.join(", "));
+                    outln!("  from {}", refusal.policies.join(", "));
                 }
             }
         }

@@ -2,23 +2,19 @@
 
 use std::process::ExitCode;
 
-use weft_api::rest::RollbackRequest;
+use weft_api::client::RollbackOptions;
 
 use super::apply;
-use crate::args::{OutputFormat, Rollback};
+use crate::args::Rollback;
+use crate::output::outln;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Rollback) -> anyhow::Result<ExitCode> {
-    let request = RollbackRequest {
-        to: args.to,
-        dry_run: args.dry_run,
-        wait: args.wait,
-        message: args.message,
-        if_revision: None,
-    };
-    let result = replicas.rollback(&request).await?;
-    if result.documents.is_empty() && matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
-        println!("nothing differs from revision {}", args.to);
+    let options =
+        RollbackOptions { dry_run: args.dry_run, wait: args.wait, message: args.message, if_revision: None };
+    let result = replicas.rollback(args.to, &options).await?;
+    if result.documents.is_empty() && args.output.is_table() {
+        outln!("nothing differs from revision {}", args.to);
         return Ok(ExitCode::SUCCESS);
     }
     apply::show(&result, args.output)

@@ -143,6 +143,7 @@ fn heard(listening: &TapListening) -> String {
 fn text(format: OutputFormat, line: &TapLine) -> anyhow::Result<String> {
     Ok(match format {
         OutputFormat::Json => format!("{}\n", serde_json::to_string(line)?),
+        OutputFormat::Name => format!("{}\n", line.request.id),
         OutputFormat::Yaml => format!("---\n{}", serde_yaml::to_string(line)?),
         OutputFormat::Table => row(line) + &details(line, TapDetail::Short),
         OutputFormat::Wide => row(line) + &details(line, TapDetail::Whole),

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use weft_api::rest::TokenRequest;
 
-use crate::args::{ListArgs, OutputFormat, TokenCreate, TokenRevoke};
-use crate::output;
+use crate::args::{ListArgs, TokenCreate, TokenRevoke};
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Result<ExitCode> {
@@ -27,7 +27,7 @@ pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Res
         if let Some(path) = &path {
             write_secret(path, &token.token).with_context(|| format!("--out {}", path.display()))?;
         }
-        if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+        if args.output.is_table() {
             // The token alone on standard output, so that it can be captured.
             eprintln!(
                 "token {} for {}, {} use(s), {} left; it is shown only now",
@@ -38,7 +38,7 @@ pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Res
             );
             match &path {
                 Some(path) => eprintln!("written to {}", path.display()),
-                None => println!("{}", token.token),
+                None => outln!("{}", token.token),
             }
         } else {
             output::print(args.output, &token, &[], Vec::new)?;
@@ -110,7 +110,7 @@ pub async fn list(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<E
 
 pub async fn revoke(replicas: &ReplicaClients, args: TokenRevoke) -> anyhow::Result<ExitCode> {
     replicas.any(async |client| client.revoke_token(&args.id).await).await?;
-    println!("token {} revoked", args.id);
+    outln!("token {} revoked", args.id);
     Ok(ExitCode::SUCCESS)
 }
 

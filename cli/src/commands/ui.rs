@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use weft_api::client::ApiClient;
 
 use crate::args::Ui;
+use crate::output::outln;
 
 /// Makes a link that is good once, for a minute, and prints it; the token stays here.
 pub async fn run(client: &ApiClient, args: &Ui) -> anyhow::Result<ExitCode> {
     let code = client.login_code().await?.code;
     let link = format!("{}/ui/login#{code}", client.api());
-    println!("{link}");
+    outln!("{link}");
     eprintln!("this link signs one browser in, once, within a minute");
     if client.api().starts_with("https://") {
         eprintln!(

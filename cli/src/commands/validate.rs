@@ -6,8 +6,8 @@ use weft_api::rest::{Problem, Violation};
 use weft_policies::PolicySet;
 
 use super::apply::{InputFile, gather, relocate_one};
-use crate::args::{OutputFormat, Validate};
-use crate::output;
+use crate::args::Validate;
+use crate::output::{self, outln};
 
 pub fn run(args: &Validate) -> anyhow::Result<ExitCode> {
     let (text, sources) = gather(&args.files)?;
@@ -23,7 +23,7 @@ pub fn run(args: &Validate) -> anyhow::Result<ExitCode> {
         problem.code = "valid".to_owned();
     }
     problem.violations = errors;
-    if !matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+    if !args.output.is_table() {
         problem.violations.extend(warnings);
         output::print(args.output, &problem, &[], Vec::new)?;
     } else {
@@ -31,7 +31,7 @@ pub fn run(args: &Validate) -> anyhow::Result<ExitCode> {
             eprintln!("warning: {warning}");
         }
         if count == 0 {
-            println!("{problem}");
+            outln!("{problem}");
         } else {
             eprintln!("weft: {problem}");
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use weft_api::client::ApiClient;
 use weft_api::rest::VersionInfo;
 
-use crate::args::{OutputFormat, VersionArgs};
+use crate::args::VersionArgs;
 use crate::output;
 use crate::replicas::ReplicaClients;
 
@@ -25,7 +25,7 @@ pub async fn run(access: anyhow::Result<ReplicaClients>, args: &VersionArgs) -> 
     let server = server.ok();
     let document = json!({"client": {"version": VERSION}, "server": server, "note": note});
     output::print(args.output, &document, &["WHAT", "VERSION", "WHERE"], || rows(server.as_ref()))?;
-    if let Some(note) = note.filter(|_| matches!(args.output, OutputFormat::Table | OutputFormat::Wide)) {
+    if let Some(note) = note.filter(|_| args.output.is_table()) {
         eprintln!("note: the control plane's version is not known: {note}");
     }
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use weft_policies::kinds::Kind;
 
 use super::get::{HEAD, row};
 use crate::args::{Get, OutputFormat};
-use crate::output;
+use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
 /// A lost connection is made again after so long.
@@ -62,13 +62,10 @@ async fn follow(
             }
             ObjectEvent::Changes(changes) => {
                 seen = Some(changes.revision);
-                match format {
-                    OutputFormat::Table | OutputFormat::Wide => {
-                        changes.documents.iter().for_each(|change| println!("{}", line(change)));
-                    }
-                    OutputFormat::Json | OutputFormat::Yaml => {
-                        output::print(format, &changes, &[], Vec::new)?;
-                    }
+                if format.is_table() {
+                    changes.documents.iter().for_each(|change| outln!("{}", line(change)));
+                } else {
+                    output::print(format, &changes, &[], Vec::new)?;
                 }
             }
             ObjectEvent::Gone => return Ok(None),

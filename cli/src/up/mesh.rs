@@ -246,6 +246,7 @@ async fn start_envoy(
         labels: vec![format!("version={}", workload.version)],
         locality: None,
         upstreams: Vec::new(),
+        access_log_dir: None,
         admin_listen: workload.listener(15_000),
         control_plane: None,
         keep: false,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ use weft_xds::transport::buckets::{Buckets, Rate};
 
 use super::error::ApiError;
 use super::host;
+use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::ServerName;
@@ -104,7 +105,7 @@ impl Browsers {
         if !self.is_secure && !is_here {
             let detail =
                 "this host is not one of this control plane's; ask by address, or name it with --xds-name";
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_host", detail));
+            return Err(ApiError::new(ProblemCode::WrongHost, detail));
         }
         let scheme = if self.is_secure { "https" } else { "http" };
         let own = authority.map(|authority| format!("{scheme}://{authority}"));
@@ -115,7 +116,7 @@ impl Browsers {
         let is_cross = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
         if is_other || is_cross {
             let detail = "the page that asks is from another origin";
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_origin", detail));
+            return Err(ApiError::new(ProblemCode::CrossOrigin, detail));
         }
         Ok(())
     }
@@ -188,7 +189,7 @@ async fn rights(api: &Api, holder: &TokenHolder) -> Result<Rights, ApiError> {
     if let Err(wait) = api.pace.take(&principal.name) {
         api.metrics.limited(Limit::CallsOfAPrincipal);
         let detail = format!("{} calls too often; try again in {} s", principal.name, wait.as_secs() + 1);
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail));
+        return Err(ApiError::new(ProblemCode::TooMany, detail));
     }
     let (_, set) = api.newest().await?;
     Ok(holder.rights(&set))
@@ -232,13 +233,13 @@ fn browser(api: &Api, request: &Request) -> Result<Found, ApiError> {
     };
     if found.mode == SessionMode::ReadOnly && !only_reads(request.method(), request.uri()) {
         let detail = "this session reads only: enable changes first";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "read_only", detail));
+        return Err(ApiError::new(ProblemCode::ReadOnly, detail));
     }
     Ok(found)
 }
 
 fn unauthenticated(detail: &str) -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    ApiError::new(ProblemCode::Unauthenticated, detail)
 }
 
 /// The value of a cookie, in whichever of the headers it is.
@@ -252,7 +253,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn only_reads(method: &Method, uri: &Uri) -> bool {
     match (method, uri.path()) {
         (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") | (&Method::POST, "/v1/diff") => true,
-        (&Method::POST, "/v1/apply") => {
+        (&Method::POST, "/v1/apply" | "/v1/rollback") => {
             let pairs = uri.query().unwrap_or_default().split('&');
             let tries = pairs.filter(|pair| *pair == "dryRun=true").count();
             // Written in any other way, it may be read in any other way.
@@ -326,6 +327,7 @@ mod tests {
         assert!(
             reads(Method::POST, "/v1/apply?dryRun=true")
                 && reads(Method::POST, "/v1/apply?source=x&dryRun=true")
+                && reads(Method::POST, "/v1/rollback?dryRun=true")
         );
         for uri in [
             "/v1/apply",
@@ -333,6 +335,8 @@ mod tests {
             "/v1/apply?dryRun=true&dryRun=false",
             "/v1/apply?dryRun=true&dryRu%6e=false",
             "/v1/apply?xdryRun=true",
+            "/v1/rollback",
+            "/v1/rollback?dryRun=false",
             "/v1/tokens",
             "/v1/tokens?dryRun=true",
             "/v1/session/",

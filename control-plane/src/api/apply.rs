@@ -5,44 +5,55 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Laggard, Outcome, WaitResult};
-use weft_api::{ResourceKey, WorkloadId};
+use weft_api::WorkloadId;
+use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
 use weft_policies::kinds::Kind;
 use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_policies::{LabelQuery, Policy};
-use weft_xds::server::StreamTypeStatus;
 
 use super::author::{Author, ChangeAuthor, read_message};
-use super::error::{ApiError, VIOLATIONS};
+use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
+use super::parameter::{Count, Message, Selector, Wait};
+use super::problem_code::ProblemCode;
 use super::rights::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;
 use crate::policy::repository::{Head, policy_key};
 use crate::reconciler::{Publication, ServedStream};
+use crate::replicas::acknowledgements::{self, RefusedResource};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Deserialize)]
+/// What an apply is asked beside its documents.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct ApplyQuery {
+    /// Say what would happen, and write nothing
     #[serde(default)]
     dry_run: bool,
+    /// Answer when the proxies concerned have the change, or after so long, such as 30s
+    #[schemars(with = "Option<Wait>")]
     wait: Option<String>,
+    /// Where the documents come from, for messages
     source: Option<String>,
-    /// The revision that the caller saw; 0 is a mesh that never held a policy.
+    /// Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy
+    #[schemars(with = "Option<Count>")]
     if_revision: Option<u64>,
-    /// Why; the history tells it.
+    /// Why, in one line; the history tells it
+    #[schemars(with = "Option<Message>")]
     message: Option<String>,
-    /// Delete all objects with these labels that are not in the request.
+    /// Delete all objects with these labels that are not in the request, as labelSelector
+    #[schemars(with = "Option<Selector>")]
     prune: Option<String>,
 }
 
@@ -52,7 +63,7 @@ pub async fn apply(
     author: Author,
     Parameters(query): Parameters<ApplyQuery>,
     DocumentText(body): DocumentText,
-) -> Result<ChangeAnswer, ApiError> {
+) -> Result<ChangeAnswer, Refuses<412>> {
     let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(read_wait).transpose()?;
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
@@ -60,7 +71,7 @@ pub async fn apply(
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
     drop(body);
     if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request"));
+        return Err(ApiError::bad_request("there is no document in the request").into());
     }
     let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
@@ -153,7 +164,7 @@ pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
         Some(wanted) if wanted != now => {
             let detail = format!("nothing was applied: the policies are at revision {now}, not {wanted}");
-            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, CHANGED_MEANWHILE, detail))
+            Err(ApiError::new(ProblemCode::ChangedMeanwhile, detail))
         }
         Some(_) | None => Ok(()),
     }
@@ -291,9 +302,8 @@ async fn answers(
     let mut laggards = Vec::new();
     for workload in publication.targets.iter() {
         let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
-        let has_answered = |stream: &&ServedStream| {
-            stream.answered() >= publication.number || stream.published < publication.number
-        };
+        let has_answered =
+            |stream: &&ServedStream| acknowledgements::has_answered(stream, publication.number);
         let error = if streams.is_empty() || !streams.iter().all(has_answered) {
             None
         } else {
@@ -316,29 +326,9 @@ async fn refusal(
     streams: &[&ServedStream],
     applied: &[PolicyKey],
 ) -> Option<String> {
-    for stream in streams {
-        let Some(status) = stream.status().await else { continue };
-        for entry in &status.types {
-            let refused =
-                entry.rejected.iter().map(|one| (&one.name, format!("{}: {}", one.name, one.message)));
-            let held_back = entry.held_back.iter().map(|name| (name, held_back(name, entry)));
-            let (names, words): (Vec<_>, Vec<_>) = refused.chain(held_back).unzip();
-            if names.is_empty() {
-                continue;
-            }
-            let keys = names.into_iter().map(|name| ResourceKey::new(entry.kind, name.clone())).collect();
-            let origins = api.reconciler.origins(workload, keys).await;
-            for (words, origins) in words.into_iter().zip(origins) {
-                if origins.is_empty() || origins.iter().any(|origin| applied.contains(origin)) {
-                    return Some(words);
-                }
-            }
-        }
-    }
-    None
-}
-
-fn held_back(name: &str, entry: &StreamTypeStatus) -> String {
-    let words = entry.last_nack.as_deref().unwrap_or("a cluster that it needs was refused");
-    format!("{name}: held back until what the proxy refused changes: {words}")
+    let refused = acknowledgements::refusals(&api.reconciler, workload, streams).await;
+    let is_of_change = |one: &RefusedResource| {
+        one.origins.is_empty() || one.origins.iter().any(|origin| applied.contains(origin))
+    };
+    refused.into_iter().find(is_of_change).map(|one| one.words)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::rest::{DiffResult, DocumentDiff, ProxyDiff, ResourceDiff};
 use weft_api::{ResourceKind, WorkloadId};
@@ -18,10 +18,13 @@ use weft_policies::set::{ApplyAction, PolicyKey, Reach};
 
 use super::apply::outcome;
 use super::document_diff;
-use super::error::ApiError;
+use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
 use super::objects::show;
+use super::parameter::Count;
+use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
+use super::rollback;
 use super::state::Api;
 use crate::reconciler::{Rehearsed, ServedStream};
 use edges::ProposedChange;
@@ -34,28 +37,44 @@ const ASKED: usize = 100;
 /// How long the newest policies may take to be compiled: what is compared with is what proxies have.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// Where the documents come from.
-#[derive(Debug, Default, Deserialize)]
+/// Where the documents come from, or which revision's they are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct DiffQuery {
+    /// Where the documents come from, for messages
     source: Option<String>,
+    /// What going back to this revision would change; the body is empty then
+    #[schemars(with = "Option<Count>")]
+    to: Option<u64>,
 }
 
-/// `POST /v1/diff`
+/// `POST /v1/diff`: what an apply of the documents would change, or going back to a revision.
 pub async fn diff(
     State(api): State<Api>,
     rights: CallerRights,
     Parameters(query): Parameters<DiffQuery>,
     DocumentText(body): DocumentText,
-) -> Result<Json<DiffResult>, ApiError> {
-    let source = query.source.as_deref().unwrap_or("request");
-    let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
-    drop(body);
-    if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request"));
-    }
+) -> Result<Json<DiffResult>, Refuses<404, 409, 410, 422, 500>> {
     let head = api.policies.head().await?;
-    let applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+    let applied = match query.to {
+        Some(to) if body.trim().is_empty() => {
+            let earlier = rollback::earlier(&api, to).await?;
+            head.set.restore(&earlier.set).map_err(ApiError::violations)?
+        }
+        Some(_) => {
+            return Err(ApiError::bad_request("a diff is of documents or to a revision, not of both").into());
+        }
+        None => {
+            let source = query.source.as_deref().unwrap_or("request");
+            let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
+            if documents.is_empty() {
+                return Err(ApiError::bad_request("there is no document in the request").into());
+            }
+            head.set.apply(&documents).map_err(ApiError::violations)?
+        }
+    };
+    drop(body);
     rights.0.check_change(&head.set, &applied)?;
     let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
     let changed = before.differences(&after);
@@ -66,6 +85,10 @@ pub async fn diff(
         warnings: applied.warnings,
         ..DiffResult::default()
     };
+    if result.warnings.len() > VIOLATIONS {
+        result.warning_count = Some(result.warnings.len());
+        result.warnings.truncate(VIOLATIONS);
+    }
     let rehearsed = rehearse(&api, head.revision(), Arc::clone(&after)).await?;
     result.resource_count = rehearsed.resources.len();
     result.resources = rehearsed.resources.iter().take(RESOURCES).map(resource).collect();
@@ -123,8 +146,7 @@ fn document(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> DocumentD
 
 /// Tries the set, one question after the other: each takes a copy of the mesh, and a processor.
 async fn rehearse(api: &Api, revision: u64, set: Arc<PolicySet>) -> Result<Rehearsed, ApiError> {
-    let not_now =
-        |why: &str| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("{why}; try again"));
+    let not_now = |why: &str| ApiError::new(ProblemCode::NotReady, format!("{why}; try again"));
     let mut published = api.reconciler.published();
     let settled = published.wait_for(|published| published.ready && published.policy_revision >= revision);
     match tokio::time::timeout(SETTLES, settled).await {
@@ -140,7 +162,7 @@ async fn rehearse(api: &Api, revision: u64, set: Arc<PolicySet>) -> Result<Rehea
     let rehearsed = tokio::task::spawn_blocking(|| rehearsal.run()).await;
     rehearsed.map_err(|error| {
         tracing::error!(event = "diff_failed", %error, "a diff failed");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the change could not be tried")
+        ApiError::new(ProblemCode::Internal, "the change could not be tried")
     })
 }
 

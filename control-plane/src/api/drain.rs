@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use weft_api::WorkloadId;
 use weft_api::rest::{DrainMark, DrainRequest, DrainResult, DrainedService, Laggard, WaitResult};
@@ -13,9 +12,10 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
 use super::apply::read_wait;
-use super::error::ApiError;
-use super::extract::JsonText;
-use super::proxies;
+use super::error::{ApiError, Refuses};
+use super::extract::{InPath, JsonBody};
+use super::problem_code::ProblemCode;
+use super::proxies::{self, ProxyPath};
 use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::reconciler::MeshSnapshot;
@@ -29,11 +29,9 @@ pub async fn drain(
     State(api): State<Api>,
     rights: CallerRights,
     Extension(caller): Extension<ApiCaller>,
-    Path(id): Path<String>,
-    JsonText(body): JsonText,
-) -> Result<Response, ApiError> {
-    let request: DrainRequest = serde_json::from_str(&body)
-        .map_err(|error| ApiError::bad_request(format!("the request: {error}")))?;
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
+    JsonBody(request): JsonBody<DrainRequest>,
+) -> Result<DrainAnswer, Refuses<409>> {
     let limit = request.wait.as_deref().map(read_wait).transpose()?;
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
@@ -62,11 +60,24 @@ pub async fn drain(
     };
     let result = DrainResult { workload: id.to_string(), drained: !request.undo, changed, services, wait };
     let about = format!("{id} {}", if request.undo { "takes requests again" } else { "is drained" });
-    let mut response = Json(result).into_response();
-    if changed {
-        response.extensions_mut().insert(AuditDetail { about, revision: None });
+    Ok(DrainAnswer { result, detail: changed.then_some(AuditDetail { about, revision: None }) })
+}
+
+/// The answer to a drain, with what is recorded of it where it changed something.
+#[derive(Debug)]
+pub struct DrainAnswer {
+    result: DrainResult,
+    detail: Option<AuditDetail>,
+}
+
+impl IntoResponse for DrainAnswer {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.result).into_response();
+        if let Some(detail) = self.detail {
+            response.extensions_mut().insert(detail);
+        }
+        response
     }
-    Ok(response)
 }
 
 fn gone(id: &WorkloadId) -> ApiError {
@@ -99,8 +110,7 @@ fn refuse_the_last(state: &WorkloadState, services: &[DrainedService]) -> Result
         return Ok(());
     }
     Err(ApiError::new(
-        StatusCode::CONFLICT,
-        "last_instance",
+        ProblemCode::LastInstance,
         format!(
             "{} is the last healthy instance of {}: its callers would have nobody left; start another one first, or \
              say --force",

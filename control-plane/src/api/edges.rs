@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, KeepAlive};
 use axum::{Extension, Json};
 use futures::Stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use weft_api::rest::{EdgeList, EdgeSeries, SeriesStep};
@@ -15,9 +15,12 @@ use weft_api::{Name, ServiceId};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
+use super::answer::EventStream;
 use super::error::ApiError;
 use super::extract::Parameters;
 use super::needs::rights_now;
+use super::parameter::{Count, read_name, read_service};
+use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::edges::{COARSE, EdgesBy, FINE, Moment, Selection, Steps, shown, shown_series};
@@ -30,12 +33,18 @@ pub const WATCHERS: usize = 64;
 const PACE: Duration = Duration::from_secs(2);
 
 /// Which edges are wanted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct EdgesQuery {
+    /// `route` tells the rules of routes apart, in place of subsets
     #[serde(default)]
     by: EdgesBy,
+    /// Only calls of this service, NAMESPACE/SERVICE
+    #[schemars(with = "Option<ServiceId>")]
     source: Option<String>,
+    /// Only calls to this service, NAMESPACE/SERVICE
+    #[schemars(with = "Option<ServiceId>")]
     destination: Option<String>,
 }
 
@@ -51,7 +60,7 @@ struct EdgesSelection {
 impl EdgesSelection {
     fn try_new(wanted: EdgesQuery, rights: CallerRights) -> Result<Self, ApiError> {
         let service =
-            |parameter, text: Option<String>| text.map(|text| service(parameter, &text)).transpose();
+            |parameter, text: Option<String>| text.map(|text| read_service(parameter, &text)).transpose();
         Ok(Self {
             by: wanted.by,
             source: service("source", wanted.source)?,
@@ -94,15 +103,15 @@ pub async fn watch(
     Extension(caller): Extension<ApiCaller>,
     rights: CallerRights,
     Parameters(wanted): Parameters<EdgesQuery>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<EventStream<(EdgeList,)>, ApiError> {
     let view = EdgesSelection::try_new(wanted, rights)?;
     let Ok(place) = api.watchers.clone().try_acquire_owned() else {
         api.metrics.limited(Limit::EdgeWatchers);
         let detail = format!("{WATCHERS} watch already; ask /v1/edges now and then");
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", detail));
+        return Err(ApiError::new(ProblemCode::TooManyWatchers, detail));
     };
     let pictures = pictures(api, caller.holder().clone(), view, place);
-    Ok(Sse::new(pictures).keep_alive(KeepAlive::default()))
+    Ok(EventStream::new(pictures, KeepAlive::default()))
 }
 
 fn pictures(
@@ -127,16 +136,31 @@ fn pictures(
 }
 
 /// Whose series is wanted, how fine, and how far back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct WantedSeries {
+    /// The called service, NAMESPACE/SERVICE
+    #[schemars(with = "ServiceId")]
     destination: String,
+    /// Only calls of this service; all together without it
+    #[schemars(with = "Option<ServiceId>")]
     source: Option<String>,
+    /// Only calls to this port
+    #[schemars(with = "Option<Name>")]
     port: Option<String>,
+    /// Only calls to this subset
+    #[schemars(with = "Option<Name>")]
     subset: Option<String>,
+    /// Only calls that follow this rule, named as an edge by route names it
     route: Option<String>,
+    /// Only calls to members of this version; `-` for those without one
+    version: Option<String>,
+    /// 5s, for the last 10 minutes (the default), or 1m, for the last 24 hours
     #[serde(default)]
     step: SeriesStep,
+    /// Only the last so many seconds
+    #[schemars(with = "Option<Count>")]
     since: Option<u64>,
 }
 
@@ -151,11 +175,12 @@ pub async fn series(
         SeriesStep::OneMinute => COARSE,
     };
     let selection = Selection {
-        source: wanted.source.as_deref().map(|text| service("source", text)).transpose()?,
-        destination: service("destination", &wanted.destination)?,
-        port: wanted.port.as_deref().map(|text| name("port", text)).transpose()?,
-        subset: wanted.subset.as_deref().map(|text| name("subset", text)).transpose()?,
+        source: wanted.source.as_deref().map(|text| read_service("source", text)).transpose()?,
+        destination: read_service("destination", &wanted.destination)?,
+        port: wanted.port.as_deref().map(|text| read_name("port", text)).transpose()?,
+        subset: wanted.subset.as_deref().map(|text| read_name("subset", text)).transpose()?,
         route: wanted.route,
+        version: wanted.version,
         grain,
     };
     // Of all callers together only those of the called service's namespace are told.
@@ -168,15 +193,4 @@ pub async fn series(
     let steps = Steps::until(Moment::now(&api.clock).millis, grain, seconds);
     let heard = api.traffic.points(&selection, steps.first).await;
     Ok(Json(EdgeSeries { unheard: heard.unheard, ..shown_series(&heard.all, steps, grain) }))
-}
-
-pub(super) fn service(parameter: &str, text: &str) -> Result<ServiceId, ApiError> {
-    text.parse().map_err(|_| {
-        ApiError::bad_request(format!("{parameter}: {text:?} is no service; write NAMESPACE/SERVICE"))
-    })
-}
-
-fn name(parameter: &str, text: &str) -> Result<Name, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::bad_request(format!("{parameter}: {text:?} is no name of a {parameter}")))
 }

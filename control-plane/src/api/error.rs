@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use weft_api::rest::{PROBLEM_JSON, Problem, Violation};
 use weft_store::ReadError;
 
+use super::problem_code::ProblemCode;
 use crate::StoreError;
 use crate::identity::revocation::RevocationError;
 use crate::policy::log::LogError;
@@ -21,55 +22,63 @@ pub struct Forbidden(pub String);
 pub struct ApiError(Box<Problem>);
 
 impl ApiError {
-    /// The code of a refusal for want of a right.
-    pub const FORBIDDEN: &str = "forbidden";
-
     /// A refusal; its title is the status's own.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        let title = status.canonical_reason().unwrap_or("Error");
-        Self(Box::new(Problem::new(status.as_u16(), code, title, detail)))
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        let title = code.status().canonical_reason().unwrap_or("Error");
+        Self::titled(code, title, detail)
+    }
+
+    fn titled(code: ProblemCode, title: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem::new(code.status().as_u16(), code.as_str(), title, detail)))
+    }
+
+    /// The same refusal in other words.
+    #[must_use]
+    pub fn saying(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = detail.into();
+        self
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> u16 {
+        self.0.status
     }
 
     /// Documents that are not valid, or do not fit each other: 422, or 409 when the only trouble is a conflict.
     #[must_use]
     pub fn violations(violations: Vec<Violation>) -> Self {
         let conflict = !violations.is_empty() && violations.iter().all(|one| one.code == "conflict");
-        let (status, code) = if conflict {
-            (StatusCode::CONFLICT, "conflict")
-        } else {
-            (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
-        };
+        let code = if conflict { ProblemCode::Conflict } else { ProblemCode::Invalid };
         let count = violations.len();
         let plural = if count == 1 { "" } else { "s" };
-        let title = format!("nothing was applied: {count} problem{plural}");
-        let mut problem = Problem::new(status.as_u16(), code, &title, "");
+        let mut problem = Self::titled(code, &format!("nothing was applied: {count} problem{plural}"), "");
         if count > VIOLATIONS {
-            problem.detail = format!("these are the first {VIOLATIONS}");
+            problem = problem.saying(format!("these are the first {VIOLATIONS}"));
         }
-        problem.violations = violations;
-        problem.violations.truncate(VIOLATIONS);
-        Self(Box::new(problem))
+        problem.0.violations = violations;
+        problem.0.violations.truncate(VIOLATIONS);
+        problem
     }
 
     /// Something named does not exist.
     pub fn missing(what: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", what)
+        Self::new(ProblemCode::NotFound, what)
     }
 
     /// The request cannot be read.
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+        Self::new(ProblemCode::BadRequest, detail)
     }
 
     /// Other changes kept coming in between.
     pub fn contended() -> Self {
         let detail = "other replicas kept changing the policies in between; try again";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "contended", detail)
+        Self::new(ProblemCode::Contended, detail)
     }
 
     /// The store does not answer; what is served goes on.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+        Self::new(ProblemCode::StoreUnavailable, detail)
     }
 }
 
@@ -82,7 +91,7 @@ impl From<ReadError> for ApiError {
 impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()),
+            LogError::TooLarge(_) => Self::new(ProblemCode::TooLarge, error.to_string()),
             other => {
                 Self::unavailable(format!("{other}; nothing was applied, and proxies keep what they have"))
             }
@@ -111,10 +120,43 @@ impl From<RevocationError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = problem_response(&self.0);
-        if self.0.code == Self::FORBIDDEN {
+        if self.0.code == ProblemCode::Forbidden.as_str() {
             response.extensions_mut().insert(Forbidden(self.0.detail));
         }
         response
+    }
+}
+
+/// What a call is refused with that may be refused in these ways too: statuses that neither what it takes nor what it answers
+/// says. The description of the API has them from here.
+#[derive(Debug)]
+pub struct Refuses<
+    const FIRST: u16,
+    const SECOND: u16 = 0,
+    const THIRD: u16 = 0,
+    const FOURTH: u16 = 0,
+    const FIFTH: u16 = 0,
+>(ApiError);
+
+impl<
+    const FIRST: u16,
+    const SECOND: u16,
+    const THIRD: u16,
+    const FOURTH: u16,
+    const FIFTH: u16,
+    E: Into<ApiError>,
+> From<E> for Refuses<FIRST, SECOND, THIRD, FOURTH, FIFTH>
+{
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl<const FIRST: u16, const SECOND: u16, const THIRD: u16, const FOURTH: u16, const FIFTH: u16> IntoResponse
+    for Refuses<FIRST, SECOND, THIRD, FOURTH, FIFTH>
+{
+    fn into_response(self) -> Response {
+        self.0.into_response()
     }
 }
 
@@ -125,13 +167,19 @@ pub fn problem_response(problem: &Problem) -> Response {
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let mut response = (status, body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if let Some((name, value)) = beside(status) {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// The header that each answer of a status carries.
+pub fn beside(status: StatusCode) -> Option<(header::HeaderName, &'static str)> {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "1")),
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+        _ => None,
+    }
 }
 
 pub async fn not_found(uri: Uri) -> ApiError {
@@ -140,9 +188,5 @@ pub async fn not_found(uri: Uri) -> ApiError {
 
 /// No such method on this path.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        format!("{method} does not apply to {}", uri.path()),
-    )
+    ApiError::new(ProblemCode::MethodNotAllowed, format!("{method} does not apply to {}", uri.path()))
 }

@@ -1,14 +1,13 @@
 //! What was changed: one entry for each changeset of the log.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::Name;
 use weft_api::rest::{
-    AppliedDocument, DocumentDiff, HistoryEntry, HistoryList, NOT_KEPT, Object, Outcome, RevisionChanges,
-    RevisionInfo,
+    AppliedDocument, DocumentDiff, HistoryEntry, HistoryList, Object, Outcome, RevisionChanges, RevisionInfo,
 };
 use weft_policies::kinds::Kind;
 use weft_policies::kinds::role::ApiKind;
@@ -17,9 +16,10 @@ use weft_policies::set::PolicyKey;
 
 use super::apply::{read_wait, until_acknowledged};
 use super::document_diff::fields;
-use super::error::ApiError;
-use super::extract::Parameters;
-use super::objects::kind_of;
+use super::error::{ApiError, Refuses};
+use super::extract::{InPath, Parameters};
+use super::parameter::{Count, KindWord, Wait, read_kind, read_limit, read_name};
+use super::problem_code::ProblemCode;
 use super::rights::{CallerRights, forbidden};
 use super::state::Api;
 use crate::policy::log::{ChangesetInfo, DocumentChange, LogError};
@@ -34,13 +34,24 @@ const DOCUMENTS: usize = 100;
 const LOOKED_AT: usize = 500;
 
 /// Which part of the history.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct HistoryQuery {
+    /// How many at most; 20 where it is not said
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<usize>,
+    /// Only changes before this revision
+    #[schemars(with = "Option<Count>")]
     before: Option<u64>,
+    /// Only changes of objects of this kind
+    #[schemars(with = "Option<KindWord>")]
     kind: Option<String>,
+    /// Only changes of objects in this namespace
+    #[schemars(with = "Option<Name>")]
     namespace: Option<String>,
+    /// Only changes of objects of this name
+    #[schemars(with = "Option<Name>")]
     name: Option<String>,
 }
 
@@ -69,19 +80,14 @@ pub async fn list(
     rights: CallerRights,
     Parameters(query): Parameters<HistoryQuery>,
 ) -> Result<Json<HistoryList>, ApiError> {
-    let name = |parameter: &str, text: Option<String>| {
-        let read = text.map(|text| Name::try_new(&text)).transpose();
-        read.map_err(|error| ApiError::bad_request(format!("{parameter}: {error}")))
-    };
+    let name =
+        |parameter: &str, text: Option<String>| text.map(|text| read_name(parameter, &text)).transpose();
     let wanted = HistoryFilter {
-        kind: query.kind.as_deref().map(kind_of).transpose()?,
+        kind: query.kind.as_deref().map(read_kind).transpose()?,
         namespace: name("namespace", query.namespace)?,
         name: name("name", query.name)?,
     };
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MOST).contains(&limit) {
-        return Err(ApiError::bad_request(format!("limit: {limit} is not between 1 and {PAGE_MOST}")));
-    }
+    let limit = read_limit(query.limit, PAGE, PAGE_MOST)?;
     let log = api.policies.log();
     let (newest, oldest) = (log.newest().await?, log.oldest().await?);
     let mut list = HistoryList { newest, oldest, ..HistoryList::default() };
@@ -156,19 +162,30 @@ pub fn outcome_of((kind, namespace, name): (&str, &str, &str), change: &Document
 }
 
 /// What to wait for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct RevisionQuery {
+    /// Answer when the proxies concerned have it, or after so long, such as 30s
+    #[schemars(with = "Option<Wait>")]
     wait: Option<String>,
+}
+
+/// The change that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct RevisionPath {
+    #[schemars(with = "Count")]
+    revision: String,
 }
 
 /// `GET /v1/history/{revision}`
 pub async fn one(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(revision): Path<String>,
+    InPath(RevisionPath { revision }): InPath<RevisionPath>,
     Parameters(query): Parameters<RevisionQuery>,
-) -> Result<Json<RevisionChanges>, ApiError> {
+) -> Result<Json<RevisionChanges>, Refuses<410>> {
     let revision = revision
         .parse()
         .map_err(|_| ApiError::bad_request(format!("{revision:?} is no revision: they count from 1")))?;
@@ -176,11 +193,11 @@ pub async fn one(
     let log = api.policies.log();
     let changeset = match log.changeset(revision).await {
         Ok(changeset) => changeset,
-        Err(error) => return Err(not_kept(&api, revision, error).await),
+        Err(error) => return Err(not_kept(&api, revision, error).await.into()),
     };
     let before = match log.at(revision.saturating_sub(1)).await {
         Ok(before) => before,
-        Err(error) => return Err(not_kept(&api, revision, error).await),
+        Err(error) => return Err(not_kept(&api, revision, error).await.into()),
     };
     let diff = |change: &DocumentChange| {
         let before = before.get(&change.key).and_then(object);
@@ -189,7 +206,8 @@ pub async fn one(
     };
     let documents: Vec<DocumentDiff> = changeset.changes.iter().filter_map(diff).collect();
     if documents.is_empty() && *rights.0 != Rights::All {
-        return Err(forbidden(format!("no role of yours lets you read what revision {revision} changed")));
+        let detail = format!("no role of yours lets you read what revision {revision} changed");
+        return Err(forbidden(detail).into());
     }
     let mut changes = RevisionChanges { info: info_of(changeset.info), documents, wait: None };
     if let Some(limit) = wait {
@@ -245,5 +263,5 @@ pub async fn not_kept(api: &Api, revision: u64, error: LogError) -> ApiError {
         return ApiError::missing(detail);
     }
     let detail = format!("revision {revision} is not kept any more: the oldest that is kept is {oldest}");
-    ApiError::new(StatusCode::GONE, NOT_KEPT, detail)
+    ApiError::new(ProblemCode::NotKept, detail)
 }

@@ -3,13 +3,14 @@
 //! Each route of the API is given its need where it is declared, so that none is without one. What a need cannot say, because it
 //! depends on what the call is about, the handler asks of [`CallerRights`]; a refusal by either is answered and recorded alike.
 
+use std::fmt;
 use std::sync::Arc;
 
+use aide::axum::routing::ApiMethodRouter;
 use axum::RequestExt as _;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::MethodRouter;
 use weft_api::Name;
 use weft_api::rest::{AuditOutcome, AuditRecord};
 use weft_policies::kinds::Kind;
@@ -41,6 +42,20 @@ pub enum Need {
     EachDocument,
 }
 
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("Needs no right."),
+            Self::Operator => f.write_str("Needs an operator's token."),
+            Self::Somewhere(verb, kind) => write!(f, "Needs {verb} of {kind} in one namespace at least."),
+            Self::Everywhere(verb, kind) => write!(f, "Needs {verb} of {kind} in all namespaces."),
+            Self::SomewhereOfKind(verb) => write!(f, "Needs {verb} of the kind in one namespace at least."),
+            Self::Object(verb) => write!(f, "Needs {verb} of the kind in the namespace."),
+            Self::EachDocument => f.write_str("Needs Write, or Delete, of each document that it changes."),
+        }
+    }
+}
+
 /// Where a call is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -51,11 +66,16 @@ pub enum Recorded {
     Revision,
 }
 
-/// The methods of a path, for those who have what they need.
-pub fn needs(api: &Api, need: Need, recorded: Recorded, methods: MethodRouter<Api>) -> MethodRouter<Api> {
+/// The method of a path, for those who have what they need.
+pub fn needs(
+    api: &Api,
+    need: Need,
+    recorded: Recorded,
+    method: ApiMethodRouter<Api>,
+) -> ApiMethodRouter<Api> {
     let check =
         move |State(api): State<Api>, request: Request, next: Next| call(api, need, recorded, request, next);
-    methods.route_layer(from_fn_with_state(api.clone(), check))
+    method.route_layer(from_fn_with_state(api.clone(), check))
 }
 
 async fn call(api: Api, need: Need, recorded: Recorded, mut request: Request, next: Next) -> Response {

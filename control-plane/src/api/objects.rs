@@ -5,9 +5,8 @@ mod writing;
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::rest::{Object, ObjectList};
@@ -19,43 +18,60 @@ use weft_policies::kinds::{Kind, Registration};
 use weft_policies::set::PolicyKey;
 use weft_policies::{Policy, PolicySet};
 
+use super::answer::Tagged;
 use super::apply;
 use super::error::ApiError;
-use super::extract::Parameters;
+use super::extract::{InPath, Parameters};
+use super::parameter::{KindWord, Selector, kind_of, read_limit, read_name};
 use super::rights::CallerRights;
 use super::state::Api;
+use super::status;
 use crate::ca::KeyOrigin;
 use crate::reconciler::{MeshSnapshot, is_given_its_key};
+use crate::replicas::acknowledgements::NamedProxies;
 
 pub use writing::{delete, patch, replace};
 
 const PAGE: usize = 500;
 
-#[derive(Debug, Default, Deserialize)]
+/// Which objects of a kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct ListQuery {
+    /// Only objects in this namespace
+    #[schemars(with = "Option<Name>")]
     namespace: Option<String>,
+    /// Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY, with commas between
+    #[schemars(with = "Option<Selector>")]
     label_selector: Option<String>,
+    /// How many at most; 500 where it is not said
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<usize>,
+    /// Where the page before ended
     #[serde(rename = "continue")]
+    #[schemars(with = "Option<ServiceId>")]
     after: Option<String>,
 }
 
-pub fn kind_of(word: &str) -> Result<Kind, ApiError> {
-    Kind::named(word).ok_or_else(|| {
-        let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
-        ApiError::missing(format!("there are no {word:?}; the kinds are {}", known.join(", ")))
-    })
+/// The kind that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct KindPath {
+    #[schemars(with = "KindWord")]
+    pub kinds: String,
 }
 
 /// `GET /v1/{kinds}`
 pub async fn list(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(kinds): Path<String>,
+    InPath(path): InPath<KindPath>,
     Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<ObjectList>, ApiError> {
-    let kind = kind_of(&kinds)?;
+    let kind = kind_of(&path.kinds)?;
+    let namespace = query.namespace.as_deref().map(|text| read_name("namespace", text)).transpose()?;
+    let limit = read_limit(query.limit, PAGE, PAGE)?;
     let selector = query.label_selector.as_deref();
     let selector = selector.map(|text| apply::read_selector("labelSelector", text)).transpose()?;
     let after = query.after.as_deref().map(read_place).transpose()?;
@@ -64,16 +80,20 @@ pub async fn list(
     let mut objects = objects_of(kind, &set, snapshot.as_ref());
     objects.retain(|name, object| {
         rights.may_read(ApiKind::Document(kind), &name.0)
-            && query.namespace.as_ref().is_none_or(|namespace| name.0 == *namespace)
+            && namespace.as_ref().is_none_or(|namespace| name.0 == namespace.as_str())
             && selector.as_ref().is_none_or(|selector| selector.matches(&labels_of(object)))
     });
     if let Some((namespace, name)) = after {
         objects = objects.split_off(&(namespace, format!("{name}\0")));
     }
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let next = (objects.len() > limit)
         .then(|| objects.keys().nth(limit - 1).map(|(ns, name)| format!("{ns}/{name}")));
-    let items = objects.into_values().take(limit).collect();
+    let mut page: Vec<((String, String), Object)> = objects.into_iter().take(limit).collect();
+    let keyed = page.iter_mut().filter_map(|((namespace, name), object)| {
+        Some((PolicyKey::new(kind, namespace.parse().ok()?, name.parse().ok()?), object))
+    });
+    status::add(&api, &rights, &set, keyed, NamedProxies::Laggards(status::NAMED_IN_LISTS)).await;
+    let items = page.into_iter().map(|(_, object)| object).collect();
     Ok(Json(ObjectList { items, revision, next: next.flatten() }))
 }
 
@@ -205,12 +225,32 @@ fn labels_of(object: &Object) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-type ObjectPath = Path<(String, String, String)>;
+/// The object that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ObjectPath {
+    #[schemars(with = "Name")]
+    namespace: String,
+    #[schemars(with = "KindWord")]
+    kinds: String,
+    #[schemars(with = "Name")]
+    name: String,
+}
 
-fn key_of((namespace, kinds, name): (String, String, String)) -> Result<PolicyKey, ApiError> {
-    let kind = kind_of(&kinds)?;
-    let read = |text: &str| Name::try_new(text).map_err(|error| ApiError::bad_request(error.to_string()));
-    Ok(PolicyKey::new(kind, read(&namespace)?, read(&name)?))
+/// How to read one object.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct ReadQuery {
+    /// Name every proxy that the status counts, those that have the object too
+    #[serde(default)]
+    proxies: bool,
+}
+
+fn key_of(path: &ObjectPath) -> Result<PolicyKey, ApiError> {
+    let kind = kind_of(&path.kinds)?;
+    let (namespace, name) = (read_name("namespace", &path.namespace)?, read_name("name", &path.name)?);
+    Ok(PolicyKey::new(kind, namespace, name))
 }
 
 /// Says where else the name exists.
@@ -243,12 +283,13 @@ fn id_of(key: &PolicyKey) -> (String, String) {
 pub async fn read(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(path): ObjectPath,
-) -> Result<Response, ApiError> {
-    let key = key_of(path)?;
+    InPath(path): InPath<ObjectPath>,
+    Parameters(query): Parameters<ReadQuery>,
+) -> Result<Tagged<Object>, ApiError> {
+    let key = key_of(&path)?;
     let (_, set) = api.newest().await?;
     let snapshot = picture_for(&api, key.kind).await;
-    let object = match (set.get(&key), &snapshot) {
+    let mut object = match (set.get(&key), &snapshot) {
         (Some(policy), Some(snapshot)) => {
             let mut object = show(policy);
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
@@ -264,12 +305,10 @@ pub async fn read(
             .remove(&id_of(&key))
             .ok_or_else(|| missing(&key, &rights, &set, snapshot.as_ref()))?,
     };
-    let tag = tag_of(&object);
-    let mut response = Json(object).into_response();
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    Ok(response)
+    let named =
+        if query.proxies { NamedProxies::Everyone } else { NamedProxies::Laggards(status::NAMED_OF_ONE) };
+    status::add(&api, &rights, &set, [(key, &mut object)], named).await;
+    Ok(Tagged { tag: tag_of(&object), document: object })
 }
 
 /// Changes whenever the object does, and is not used again by one of the same name.

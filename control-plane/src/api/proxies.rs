@@ -6,23 +6,33 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use weft_api::rest::{
     CertificateStatus, DrainMark, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
-use weft_api::{ResourceKey, ResourceKind, SpiffeId, WorkloadId};
+use weft_api::{ResourceKey, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::set::PolicySet;
 use weft_xds::server::{StreamStatus, StreamTypeStatus};
 
 use super::error::ApiError;
+use super::extract::InPath;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::ca::LedgerEntry;
 use crate::identity::revocation::Revoked;
 use crate::reconciler::{MeshSnapshot, ServedStream};
+
+/// The workload that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ProxyPath {
+    #[schemars(with = "WorkloadId")]
+    pub id: String,
+}
 
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<ProxyList>, ApiError> {
@@ -57,7 +67,7 @@ async fn describe_each(
 pub async fn one(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<ProxyStatus>, ApiError> {
     let (id, snapshot) = find(&api, &rights, &id).await?;
     let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
@@ -265,7 +275,7 @@ fn health_reason(state: &WorkloadState, set: &PolicySet) -> Option<String> {
 pub async fn revoke(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<RevokedProxy>, ApiError> {
     let id: WorkloadId =
         id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
@@ -278,26 +288,4 @@ pub async fn revoke(
             "there is no joined workload {id}, and no certificate of that name that lives; `weft proxy list` shows them"
         ))),
     }
-}
-
-/// `GET /v1/proxies/{id}/config`: what the proxy should have, secrets redacted.
-pub async fn config(
-    State(api): State<Api>,
-    rights: CallerRights,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let (id, _) = find(&api, &rights, &id).await?;
-    let view = api.reconciler.view(&id).await;
-    let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
-    let _descriptors = weft_api::json::descriptors();
-    let mut shown = serde_json::Map::new();
-    shown.insert("revision".to_owned(), json!(view.revision));
-    for kind in ResourceKind::ALL {
-        let resources = view.of_kind(kind).map(|resource| {
-            let body = weft_api::json::to_json_redacted(kind.type_url(), &resource.body);
-            json!({"name": resource.name, "version": resource.version.to_string(), "resource": body.unwrap_or_default()})
-        });
-        shown.insert(kind.short().to_owned(), resources.collect());
-    }
-    Ok(Json(Value::Object(shown)))
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use weft_api::Name;
 use weft_policies::kinds::role::effect::{MissingRight, Rights};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::error::ApiError;
+use super::problem_code::ProblemCode;
 
 /// What a record says beside method and path; an extension of answers.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct AuditDetail {
 
 /// A refusal for want of a right.
 pub fn forbidden(what: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::FORBIDDEN, ApiError::FORBIDDEN, what)
+    ApiError::new(ProblemCode::Forbidden, what)
 }
 
 impl From<MissingRight> for ApiError {

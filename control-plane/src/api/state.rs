@@ -20,6 +20,7 @@ use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::ReconcilerHandle;
+use crate::replicas::acknowledgements::MeshAcknowledgements;
 use crate::replicas::taps::MeshTaps;
 use crate::replicas::traffic::Traffic;
 
@@ -53,6 +54,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// What flows between services, and what of it failed.
     pub traffic: Traffic,
+    /// How proxies took policies, at all replicas.
+    pub acknowledgements: MeshAcknowledgements,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
     /// How far the clocks of workloads are off.

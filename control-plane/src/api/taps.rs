@@ -7,20 +7,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, State};
-use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive};
 use futures::Stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use weft_api::ServiceId;
+use weft_api::rest::{TapLine, TapListening, TapNotShown};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
-use super::edges::service;
-use super::error::ApiError;
-use super::extract::Parameters;
+use super::answer::EventStream;
+use super::error::{ApiError, Refuses};
+use super::extract::{CallSource, Parameters};
 use super::needs::rights_now;
+use super::parameter::read_service;
+use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::identity::holders::TokenHolder;
@@ -37,21 +40,32 @@ const CHECK_AGAIN: Duration = Duration::from_secs(1);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
 /// What may stand in the query.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct TapParameters {
+    /// Only calls from this service, NAMESPACE/SERVICE
+    #[schemars(with = "Option<ServiceId>")]
     source: Option<String>,
+    /// Only calls to this service, NAMESPACE/SERVICE
+    #[schemars(with = "Option<ServiceId>")]
     destination: Option<String>,
+    /// Only with this method
     method: Option<String>,
+    /// Only where the path begins so
     path: Option<String>,
+    /// Only answered so: 503, or 5xx
     status: Option<String>,
+    /// Only what failed or was refused
     only_failures: bool,
+    /// Headers to be shown: NAME[,NAME]; a name that may not be shown is refused
     headers: Option<String>,
 }
 
 impl TapParameters {
     fn read(self) -> Result<TapFilter, ApiError> {
-        let named = |parameter, text: Option<String>| text.map(|text| service(parameter, &text)).transpose();
+        let named =
+            |parameter, text: Option<String>| text.map(|text| read_service(parameter, &text)).transpose();
         let mut filter = TapFilter {
             source: named("source", self.source)?,
             destination: named("destination", self.destination)?,
@@ -78,9 +92,9 @@ pub async fn watch(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
     rights: CallerRights,
-    source: Option<Extension<ConnectInfo<SocketAddr>>>,
+    CallSource(source): CallSource,
     Parameters(query): Parameters<TapParameters>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<EventStream<(TapListening, TapLine, TapNotShown)>, Refuses<404>> {
     let filter = query.read()?;
     check_rights(&rights, &filter)?;
     for service in [&filter.source, &filter.destination].into_iter().flatten() {
@@ -90,15 +104,14 @@ pub async fn watch(
         api.metrics.limited(Limit::TapViewers);
         let detail =
             format!("{VIEWERS} taps are open at this control plane; end one, or ask another replica");
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_taps", detail)
+        ApiError::new(ProblemCode::TooManyTaps, detail)
     };
     let place = api.tap_viewers.clone().try_acquire_owned().map_err(|_| too_many())?;
     let events = api.taps.open(filter.clone()).map_err(|_| too_many())?;
     let viewer =
         TapViewer { api, holder: caller.holder().clone(), filter: filter.clone(), checked: Instant::now() };
-    let log =
-        ViewerLog::begin(&caller, source.map(|Extension(ConnectInfo(source))| source), &filter, &events);
-    Ok(Sse::new(events_of(viewer, events, place, log)).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
+    let log = ViewerLog::begin(&caller, source, &filter, &events);
+    Ok(EventStream::new(events_of(viewer, events, place, log), KeepAlive::new().interval(SIGN_OF_LIFE)))
 }
 
 /// Who may look at one end of what is asked for; at all, whoever may look everywhere.

@@ -1,17 +1,18 @@
 //! Join tokens.
 
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
-use serde_json::{Value, json};
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use weft_api::ServiceId;
-use weft_api::rest::{NewToken, TokenInfo, TokenList, TokenRequest};
+use weft_api::rest::{NewToken, Outcome, RevokedToken, TokenInfo, TokenList, TokenRequest};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::value::Cidr;
 
+use super::answer::NoStore;
 use super::error::ApiError;
-use super::extract::JsonText;
-use super::rights::{AuditDetail, CallerRights};
+use super::extract::{InPath, JsonBody};
+use super::rights::CallerRights;
 use super::state::Api;
 use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant, TokenRecord};
 
@@ -19,10 +20,8 @@ use crate::identity::tokens::{DEFAULT_TTL, LabelPattern, TokenError, TokenGrant,
 pub async fn create(
     State(api): State<Api>,
     rights: CallerRights,
-    JsonText(body): JsonText,
-) -> Result<Response, ApiError> {
-    let request: TokenRequest = serde_json::from_str(&body)
-        .map_err(|error| ApiError::bad_request(format!("the request: {error}")))?;
+    JsonBody(request): JsonBody<TokenRequest>,
+) -> Result<NoStore<NewToken>, ApiError> {
     let grant = read(&request).map_err(ApiError::bad_request)?;
     rights.demand(RoleVerb::Write, ApiKind::JoinToken, Some(&grant.service.namespace))?;
     let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
@@ -30,8 +29,8 @@ pub async fn create(
         TokenError::Store(error) => ApiError::from(error),
         other => ApiError::bad_request(other.to_string()),
     })?;
-    let detail = AuditDetail { about: format!("{} for {}", record.id, record.service), revision: None };
-    Ok((Extension(detail), Json(NewToken { info: info(&record), token: token.to_string() })).into_response())
+    let document = NewToken { info: info(&record), token: token.to_string() };
+    Ok(NoStore::new(document).about(format!("{} for {}", record.id, record.service)))
 }
 
 fn read(request: &TokenRequest) -> Result<TokenGrant, String> {
@@ -71,18 +70,25 @@ pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<T
     Ok(Json(TokenList { items: tokens.iter().filter(seen).map(info).collect() }))
 }
 
+/// The join token that a path names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct TokenPath {
+    id: String,
+}
+
 /// `DELETE /v1/tokens/{id}`
 pub async fn revoke(
     State(api): State<Api>,
     rights: CallerRights,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    InPath(TokenPath { id }): InPath<TokenPath>,
+) -> Result<Json<RevokedToken>, ApiError> {
     let known = api.tokens.list().await?.into_iter().find(|record| record.id == id);
     // Whether there is one of that id, only those learn who may revoke it.
     let namespace = known.as_ref().map(|record| &record.service.namespace);
     rights.demand(RoleVerb::Delete, ApiKind::JoinToken, namespace)?;
     if api.tokens.revoke(&id).await? {
-        Ok(Json(json!({"id": id, "outcome": "Deleted"})))
+        Ok(Json(RevokedToken { id, outcome: Outcome::Deleted }))
     } else {
         Err(ApiError::missing(format!("there is no token {id}")))
     }

@@ -7,24 +7,27 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use weft_api::Name;
 use weft_api::rest::{ObjectChange, ObjectChanges, ObjectList};
 use weft_policies::PolicySet;
 use weft_policies::kinds::Kind;
 use weft_policies::kinds::role::ApiKind;
 
 use super::access::ApiCaller;
+use super::answer::EventStream;
 use super::edges::WATCHERS;
-use super::error::ApiError;
-use super::extract::Parameters;
+use super::error::{ApiError, Refuses};
+use super::extract::{InPath, LastEventId, Parameters};
 use super::history::{not_kept, object, outcome_of};
 use super::needs::rights_now;
-use super::objects::{kind_of, objects_of};
+use super::objects::{KindPath, objects_of};
+use super::parameter::{Count, kind_of, read_name};
+use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
 use super::state::Api;
 use crate::identity::holders::TokenHolder;
@@ -39,10 +42,15 @@ const PULSE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where to begin, and of what.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct WatchQuery {
+    /// Only objects in this namespace
+    #[schemars(with = "Option<Name>")]
     namespace: Option<String>,
+    /// Only what changes after this revision, in place of all that there is
+    #[schemars(with = "Option<Count>")]
     revision: Option<u64>,
 }
 
@@ -51,19 +59,19 @@ pub async fn watch(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
     rights: CallerRights,
-    Path(kinds): Path<String>,
+    InPath(path): InPath<KindPath>,
     Parameters(query): Parameters<WatchQuery>,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let kind = kind_of(&kinds)?;
-    let resumed = match headers.get("last-event-id") {
-        Some(id) => Some(read_id(id.to_str().unwrap_or_default())?),
-        None => query.revision,
-    };
+    LastEventId(last): LastEventId,
+) -> Result<EventStream<(ObjectList, ObjectChanges)>, Refuses<410>> {
+    let kind = kind_of(&path.kinds)?;
+    if let Some(namespace) = &query.namespace {
+        read_name("namespace", namespace)?;
+    }
+    let resumed = last.or(query.revision);
     let Ok(place) = api.watchers.clone().try_acquire_owned() else {
         api.metrics.limited(Limit::EdgeWatchers);
         let detail = format!("{WATCHERS} watch already; list now and then");
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", detail));
+        return Err(ApiError::new(ProblemCode::TooManyWatchers, detail).into());
     };
     let (at, first) = match resumed {
         Some(revision) => {
@@ -81,11 +89,7 @@ pub async fn watch(
         ObjectWatcher { kind, namespace: query.namespace, holder, at, first, published, api, _place: place };
     let events =
         futures::stream::unfold(Some(watcher), async |watcher: Option<ObjectWatcher>| watcher?.next().await);
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(PULSE)))
-}
-
-fn read_id(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| ApiError::bad_request("last-event-id is not the id of an event of this stream"))
+    Ok(EventStream::new(events, KeepAlive::new().interval(PULSE)))
 }
 
 /// Refuses where the changes after a revision are not all there.
@@ -95,9 +99,10 @@ async fn check_kept(api: &Api, revision: u64) -> Result<(), ApiError> {
     if revision == newest {
         return Ok(());
     }
-    match log.changeset(revision + 1).await {
+    let next = revision.saturating_add(1);
+    match log.changeset(next).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(not_kept(api, revision + 1, error).await),
+        Err(error) => Err(not_kept(api, next, error).await),
     }
 }
 

@@ -73,6 +73,7 @@ impl EdgeFlow {
             port: target.destination.port.to_string(),
             subset: target.destination.subset.as_ref().map(ToString::to_string),
             route: target.route(),
+            version: target.version().map(str::to_owned),
             protocol: self.flown.protocol,
             state: self.state(),
             rate: per_second(self.events),

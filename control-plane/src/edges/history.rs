@@ -68,6 +68,9 @@ pub struct Selection {
     pub subset: Option<Name>,
     /// The rule that the requests follow, as an edge tells it; all together without one.
     pub route: Option<String>,
+    /// The version whose instances answer, whoever calls; what callers tell without one.
+    #[serde(default)]
+    pub version: Option<String>,
     /// How fine, and so how far back.
     pub grain: Grain,
 }
@@ -181,6 +184,7 @@ impl Selection {
             && self.port.as_ref().is_none_or(|wanted| *wanted == to.port)
             && (self.subset.is_none() || self.subset == to.subset)
             && self.route == target.route()
+            && self.version.as_deref() == target.version()
     }
 }
 
@@ -285,7 +289,7 @@ mod tests {
 
     fn selection(grain: Grain) -> Selection {
         let destination = "shop/cart".parse().unwrap();
-        Selection { source: None, destination, port: None, subset: None, route: None, grain }
+        Selection { source: None, destination, port: None, subset: None, route: None, version: None, grain }
     }
 
     fn flown(requests: f64) -> Sample {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use weft_api::names::{OTHER_RULES, counted_rule};
+use weft_api::names::{OTHER_RULES, counted_rule, inbound_port};
 use weft_api::rest::EdgeProtocol;
 use weft_api::{Destination, Measured, Name, ServiceId};
 use weft_policies::PolicySet;
@@ -12,14 +12,23 @@ use weft_policies::set::PolicyKey;
 
 use super::sample::Sample;
 
-/// A destination of a caller, or its requests to a port that follow one rule of a route. Targets are those that the policies
-/// know: anything else that a proxy reports is not kept.
+/// A destination of a caller, its requests to a port that follow one rule of a route, or what the application beside the proxy
+/// answers itself. Targets are those that the policies know: anything else that a proxy reports is not kept.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "StoredTarget", into = "StoredTarget")]
 pub struct EdgeTarget {
     pub destination: Destination,
+    part: TargetPart,
+}
+
+/// What of a destination is meant.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum TargetPart {
+    Whole,
     /// `KIND/NAMESPACE/NAME/RULE`, or what stands for the rules that are counted together.
-    rule: Option<Arc<str>>,
+    Rule(Arc<str>),
+    /// What instances with this label `version` answer, whoever calls: told by their own sidecars.
+    Version(Arc<str>),
 }
 
 /// As replicas tell each other.
@@ -29,22 +38,35 @@ struct StoredTarget {
     port: Name,
     subset: Option<Name>,
     rule: Option<Arc<str>>,
+    #[serde(default)]
+    version: Option<Arc<str>>,
 }
 
 impl EdgeTarget {
-    /// Reads what is measured, with an empty sample of it; none of what is not of the mesh.
+    /// Reads what is measured, with an empty sample of it; none of what is not of the mesh. `own` is the reporter's
+    /// service with its version, where it has one: of other services it has nothing to tell but that it calls them.
     #[must_use]
-    pub fn of(measured: Measured<'_>, set: &PolicySet) -> Option<(Self, Sample)> {
+    pub fn of(
+        measured: Measured<'_>,
+        set: &PolicySet,
+        own: Option<(&ServiceId, &str)>,
+    ) -> Option<(Self, Sample)> {
         match measured {
             Measured::Cluster(cluster) => {
-                let destination = Destination::parse(cluster)?;
+                let (destination, part) = match inbound_port(cluster) {
+                    Some((service, port)) => {
+                        let (_, version) = own.filter(|(own, _)| **own == service)?;
+                        (Destination { service, port, subset: None }, TargetPart::Version(version.into()))
+                    }
+                    None => (Destination::parse(cluster)?, TargetPart::Whole),
+                };
                 let protocol = protocol(&destination, set)?;
-                Some((Self { destination, rule: None }, Sample::of_protocol(protocol)))
+                Some((Self { destination, part }, Sample::of_protocol(protocol)))
             }
             Measured::Route(stat_prefix) => {
                 let (destination, rule) = counted_rule(stat_prefix)?;
                 let is_http = protocol(&destination, set)? == EdgeProtocol::Http;
-                let target = Self { destination, rule: Some(rule.into()) };
+                let target = Self { destination, part: TargetPart::Rule(rule.into()) };
                 (is_http && exists(rule, set)).then(|| (target, Sample::of_rule()))
             }
         }
@@ -53,7 +75,7 @@ impl EdgeTarget {
     /// The rule as people are told, `KIND NAMESPACE/NAME rule RULE`; nothing for a destination as a whole.
     #[must_use]
     pub fn route(&self) -> Option<String> {
-        let rule = self.rule.as_deref()?;
+        let TargetPart::Rule(rule) = &self.part else { return None };
         let mut parts = rule.splitn(4, '/');
         Some(match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(kind), Some(namespace), Some(name), Some(rule)) => {
@@ -63,10 +85,28 @@ impl EdgeTarget {
         })
     }
 
+    /// The version whose instances answer; none of what callers tell.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        if let TargetPart::Version(version) = &self.part { Some(version) } else { None }
+    }
+
+    /// Whether it is a destination as a whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.part == TargetPart::Whole
+    }
+
     /// Whether it is of one rule.
     #[must_use]
     pub fn is_of_rule(&self) -> bool {
-        self.rule.is_some()
+        matches!(self.part, TargetPart::Rule(_))
+    }
+
+    /// Whether both are a whole, a rule, or a version.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.part) == std::mem::discriminant(&other.part)
     }
 }
 
@@ -95,7 +135,12 @@ fn exists(rule: &str, set: &PolicySet) -> bool {
 impl From<EdgeTarget> for StoredTarget {
     fn from(target: EdgeTarget) -> Self {
         let Destination { service, port, subset } = target.destination;
-        Self { service: service.to_string(), port, subset, rule: target.rule }
+        let (rule, version) = match target.part {
+            TargetPart::Whole => (None, None),
+            TargetPart::Rule(rule) => (Some(rule), None),
+            TargetPart::Version(version) => (None, Some(version)),
+        };
+        Self { service: service.to_string(), port, subset, rule, version }
     }
 }
 
@@ -105,18 +150,23 @@ impl TryFrom<StoredTarget> for EdgeTarget {
     fn try_from(stored: StoredTarget) -> Result<Self, Self::Error> {
         let service: ServiceId = stored.service.parse()?;
         let destination = Destination { service, port: stored.port, subset: stored.subset };
-        Ok(Self { destination, rule: stored.rule })
+        let part = match (stored.rule, stored.version) {
+            (Some(rule), _) => TargetPart::Rule(rule),
+            (None, Some(version)) => TargetPart::Version(version),
+            (None, None) => TargetPart::Whole,
+        };
+        Ok(Self { destination, part })
     }
 }
 
 #[cfg(test)]
 impl EdgeTarget {
     pub fn named(cluster: &str) -> Self {
-        Self { destination: Destination::parse(cluster).unwrap(), rule: None }
+        Self { destination: Destination::parse(cluster).unwrap(), part: TargetPart::Whole }
     }
 
     pub fn following(cluster: &str, rule: &str) -> Self {
-        Self { rule: Some(rule.into()), ..Self::named(cluster) }
+        Self { part: TargetPart::Rule(rule.into()), ..Self::named(cluster) }
     }
 }
 
@@ -138,8 +188,9 @@ mod tests {
     #[test]
     fn only_destinations_that_the_policies_know_exist() {
         let set = set();
-        let known =
-            |cluster| EdgeTarget::of(Measured::Cluster(cluster), &set).map(|(_, sample)| sample.protocol);
+        let known = |cluster| {
+            EdgeTarget::of(Measured::Cluster(cluster), &set, None).map(|(_, sample)| sample.protocol)
+        };
         for cluster in ["shop/cart/http", "shop/cart/http/v1"] {
             assert_eq!(known(cluster), Some(EdgeProtocol::Http), "{cluster}");
         }
@@ -158,10 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn workload_tells_by_version_what_its_own_service_answers_and_no_other() {
+        let set = set();
+        let told = |own: &str, cluster| {
+            let target =
+                EdgeTarget::of(Measured::Cluster(cluster), &set, Some((&own.parse().unwrap(), "v1")));
+            target.map(|(target, _)| {
+                (target.destination.service.to_string(), target.version().map(str::to_owned))
+            })
+        };
+        let cart = ("shop/cart".to_owned(), Some("v1".to_owned()));
+        assert_eq!(told("shop/cart", "inbound/shop/cart/http"), Some(cart));
+        assert_eq!(told("shop/cart", "inbound/shop/cart/gone"), None);
+        assert_eq!(told("shop/web", "inbound/shop/cart/http"), None, "it would speak for others");
+        assert_eq!(told("shop/web", "shop/cart/http"), Some(("shop/cart".to_owned(), None)));
+    }
+
+    #[test]
     fn only_rules_that_the_policies_know_exist() {
         let set = set();
-        let route =
-            |prefix| EdgeTarget::of(Measured::Route(prefix), &set).and_then(|(target, _)| target.route());
+        let route = |prefix| {
+            EdgeTarget::of(Measured::Route(prefix), &set, None).and_then(|(target, _)| target.route())
+        };
         let known = |prefix| route(prefix).unwrap_or_default();
         assert_eq!(known("shop/cart/http/HTTPRoute/shop/split/0"), "HTTPRoute shop/split rule 0");
         assert_eq!(known("shop/cart/http/HTTPRoute/shop/split/named"), "HTTPRoute shop/split rule named");

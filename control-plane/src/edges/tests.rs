@@ -245,8 +245,15 @@ fn series_tells_what_was_answered_and_what_hung() {
         one.report(u64::from(at) * 5, Sample { latencies, ..sample(&figures) });
     }
     let destination = "shop/cart".parse().unwrap();
-    let selection =
-        Selection { source: Some(web()), destination, port: None, subset: None, route: None, grain: FINE };
+    let selection = Selection {
+        source: Some(web()),
+        destination,
+        port: None,
+        subset: None,
+        route: None,
+        version: None,
+        grain: FINE,
+    };
     let series = |selection: &Selection, seconds| {
         let steps = Steps::until(1_700_000_058_000, FINE, seconds);
         shown_series(&one.edges.points(selection, steps.first), steps, FINE)
@@ -295,6 +302,7 @@ fn rules_are_told_apart_when_that_is_asked_for() {
         port: None,
         subset: None,
         route: first.route.clone(),
+        version: None,
         grain: FINE,
     };
     let events: u64 = one.edges.points(&selection, 0).values().map(Point::events).sum();

@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use weft_api::rest::{EdgeProtocol, EdgeState};
-use weft_api::{EdgeStatistic, HISTOGRAM_BOUNDS, ServiceId};
+use weft_api::{Destination, EdgeStatistic, HISTOGRAM_BOUNDS, ServiceId};
 
 use super::{EdgeTarget, Edges, Sample, flow};
 
@@ -53,13 +53,20 @@ impl Totals {
     }
 
     fn edges(&self) -> Vec<(EdgeLabels, Sample)> {
-        let edges = self.all().filter(|(_, target, _)| !target.is_of_rule());
+        let edges = self.all().filter(|(_, target, _)| target.is_whole());
         sorted(edges.map(|(source, target, flown)| (EdgeLabels::of(source, target), flown.clone())))
     }
 
     fn rules(&self) -> Vec<(RuleLabels, Sample)> {
         let rules = self.all().filter(|(_, target, _)| target.is_of_rule());
         sorted(rules.map(|(source, target, flown)| (RuleLabels::of(source, target), flown.clone())))
+    }
+
+    fn versions(&self) -> Vec<(VersionLabels, Sample)> {
+        let labelled = |(_, target, flown): (_, &EdgeTarget, &Sample)| {
+            Some((VersionLabels::of(target, target.version()?), flown.clone()))
+        };
+        sorted(self.all().filter_map(labelled))
     }
 }
 
@@ -95,6 +102,20 @@ struct RuleLabels {
     destination: String,
     port: String,
     route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    destination: String,
+    port: String,
+    version: String,
+}
+
+impl VersionLabels {
+    fn of(target: &EdgeTarget, version: &str) -> Self {
+        let Destination { service, port, subset: _ } = &target.destination;
+        Self { destination: service.to_string(), port: port.to_string(), version: version.to_owned() }
+    }
 }
 
 impl EdgeLabels {
@@ -136,16 +157,28 @@ const OF_RULES: [EdgeCounter; 4] = [
     ("route_retries", "Tries after the first, by rule", EdgeStatistic::Retries),
 ];
 
+const OF_VERSIONS: [EdgeCounter; 2] = [
+    (
+        "version_requests",
+        "Requests that instances of a version answered, whoever called",
+        EdgeStatistic::Completed,
+    ),
+    ("version_errors", "Their answers of 500 and above", EdgeStatistic::ServerErrors),
+];
+
 impl Collector for Edges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (edges, rules, bytes) = {
+        let (edges, rules, versions, bytes) = {
             let callers = self.lock();
-            (callers.totals.edges(), callers.totals.rules(), callers.history.bytes())
+            let totals = &callers.totals;
+            (totals.edges(), totals.rules(), totals.versions(), callers.history.bytes())
         };
         counters(&mut encoder, &OF_EDGES, &edges)?;
         counters(&mut encoder, &OF_RULES, &rules)?;
+        counters(&mut encoder, &OF_VERSIONS, &versions)?;
         latencies(&mut encoder, "edge_latency_seconds", "Time to the answer", &edges)?;
         latencies(&mut encoder, "route_latency_seconds", "Time to the answer, by rule", &rules)?;
+        latencies(&mut encoder, "version_latency_seconds", "Time to the answer, by version", &versions)?;
         self.encode_now(&mut encoder)?;
         gauge(&mut encoder, "edge_history_bytes", "Bytes that the histories of edges take", bytes as u64)
     }
@@ -157,7 +190,7 @@ impl Edges {
         let now: Vec<(EdgeLabels, u64, EdgeState)> = self
             .flows(Instant::now())
             .into_iter()
-            .filter(|((_, target), flow)| flow.used && !target.is_of_rule())
+            .filter(|((_, target), flow)| flow.used && target.is_whole())
             .map(|((source, target), flow)| {
                 (EdgeLabels::of(&source, &target), flow::count(flow.flown.open()), flow.state())
             })

@@ -57,6 +57,7 @@ pub struct Secrets(mpsc::Sender<SecretsCommand>);
 #[derive(Debug)]
 enum SecretsCommand {
     Hold(SecretHolder),
+    LetLapse(WorkloadId),
     Release(WorkloadId),
 }
 
@@ -74,6 +75,8 @@ struct HeldSecret {
     /// None while no certificate could be made.
     resource: Option<Arc<Resource>>,
     rotate_at: OffsetDateTime,
+    /// Whether nobody is there to take the next one: this one is forgotten when it would be replaced.
+    lapses: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,12 @@ impl Secrets {
         };
         // The task ends with the control plane only.
         drop(self.0.send(SecretsCommand::Hold(holder)).await);
+    }
+
+    /// Keeps a workload's identity until it would be replaced, and makes no other, unless asked again before: who is away
+    /// would otherwise look alive for ever, by certificates that nobody takes.
+    pub async fn let_lapse(&self, workload: &WorkloadId) {
+        drop(self.0.send(SecretsCommand::LetLapse(workload.clone())).await);
     }
 
     /// Forgets a workload's key.
@@ -187,6 +196,11 @@ impl Keeper {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(SecretsCommand::Hold(holder)) => self.hold(holder).await,
+                    Some(SecretsCommand::LetLapse(workload)) => {
+                        if let Some(held) = self.held.get_mut(&workload) {
+                            held.lapses = true;
+                        }
+                    }
                     Some(SecretsCommand::Release(workload)) => drop(self.held.remove(&workload)),
                     None => return,
                 },
@@ -212,10 +226,11 @@ impl Keeper {
     }
 
     async fn hold(&mut self, holder: SecretHolder) {
-        if let Some(held) = self.held.get(&holder.workload)
+        if let Some(held) = self.held.get_mut(&holder.workload)
             && held.holder == holder
             && let Some(resource) = held.resource.clone()
         {
+            held.lapses = false;
             return self.publish(Some(&holder), resource).await;
         }
         self.replace(holder).await;
@@ -223,6 +238,7 @@ impl Keeper {
 
     async fn rotate(&mut self) {
         let now = self.clock.now();
+        self.held.retain(|_, held| !held.lapses || held.rotate_at > now);
         let due = self.held.values().filter(|held| held.rotate_at <= now);
         for holder in due.map(|held| held.holder.clone()).collect::<Vec<_>>() {
             self.replace(holder).await;
@@ -234,7 +250,8 @@ impl Keeper {
         let workload = holder.workload.clone();
         match self.make(&holder) {
             Ok((resource, rotate_at)) => {
-                let held = HeldSecret { holder, resource: Some(Arc::clone(&resource)), rotate_at };
+                let held =
+                    HeldSecret { holder, resource: Some(Arc::clone(&resource)), rotate_at, lapses: false };
                 let holder = held.holder.clone();
                 self.held.insert(workload, held);
                 self.publish(Some(&holder), resource).await;
@@ -247,8 +264,8 @@ impl Keeper {
                 );
                 let old = self.held.remove(&workload).filter(|held| held.holder == holder);
                 let resource = old.and_then(|held| held.resource);
-                self.held
-                    .insert(workload, HeldSecret { holder, resource, rotate_at: self.clock.now() + RETRY });
+                let rotate_at = self.clock.now() + RETRY;
+                self.held.insert(workload, HeldSecret { holder, resource, rotate_at, lapses: false });
             }
         }
     }

@@ -14,6 +14,8 @@ use crate::presence::workloads::{Declared, DeclaredProxy, DeclaredUpstream};
 const MAX_LABELS: usize = 32;
 const MAX_PORTS: usize = 64;
 const MAX_UPSTREAMS: usize = 128;
+/// Longest path of a directory, in bytes.
+const MAX_DIRECTORY: usize = 1024;
 
 /// What is wrong with a declaration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,7 @@ pub(super) fn read(
         inbound: listener("inbound", &workload.inbound)?,
         outbound: listener("outbound", &workload.outbound)?,
         client: workload.client,
+        access_log_dir: directory(&workload.access_log_dir)?,
     })
 }
 
@@ -157,6 +160,23 @@ fn listener(field: &'static str, text: &str) -> Result<Option<SocketAddr>, Decla
     }
     let address: Option<SocketAddr> = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
     address.map(Some).ok_or_else(|| invalid(field, format!("{:?} is not IP:PORT", shorten(text))))
+}
+
+/// A directory of the joiner's own machine, of which nothing is known here.
+fn directory(text: &str) -> Result<Option<String>, DeclarationError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_plain =
+        text.split('/').all(|part| part != "." && part != "..") && !text.contains(char::is_control);
+    if !text.starts_with('/') || !is_plain || text.len() > MAX_DIRECTORY {
+        let reason = format!(
+            "{:?}: write an absolute path without `..`, of at most {MAX_DIRECTORY} bytes",
+            shorten(text)
+        );
+        return Err(invalid("access_log_dir", reason));
+    }
+    Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
 fn at_most(field: &'static str, count: usize, most: usize) -> Result<(), DeclarationError> {

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use weft_api::log_event::EventCounts;
 
 /// Lines that are kept.
 const LINES: usize = 500;
@@ -24,7 +27,7 @@ struct KeptLines {
 }
 
 impl LogLines {
-    pub(super) fn note(&self, event: &tracing::Event<'_>) {
+    fn note(&self, event: &tracing::Event<'_>) {
         if *event.metadata().level() > tracing::Level::INFO {
             return;
         }
@@ -53,6 +56,25 @@ impl LogLines {
     }
 }
 
+impl<S: tracing::Subscriber> Layer<S> for LogLines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.note(event);
+    }
+}
+
+/// What is known of the log: how often each event happened, and the newest lines.
+#[derive(Clone, Debug, Default)]
+pub struct LoggedEvents {
+    pub counts: EventCounts,
+    pub lines: LogLines,
+}
+
+impl From<EventCounts> for LoggedEvents {
+    fn from(counts: EventCounts) -> Self {
+        Self { counts, lines: LogLines::default() }
+    }
+}
+
 struct WrittenFields<'a>(&'a mut String);
 
 impl Visit for WrittenFields<'_> {
@@ -75,14 +97,12 @@ impl Visit for WrittenFields<'_> {
 mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use crate::metrics::EventCounts;
-
     use super::*;
 
     #[test]
     fn newest_lines_are_kept_within_their_bounds() {
-        let counts = EventCounts::default();
-        let subscriber = tracing_subscriber::registry().with(counts.clone());
+        let kept = LogLines::default();
+        let subscriber = tracing_subscriber::registry().with(kept.clone());
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..LINES + 3 {
                 tracing::info!(event = "workload_joined", number, "joined");
@@ -90,7 +110,7 @@ mod tests {
             tracing::debug!("not kept");
             tracing::warn!(event = "workload_left", text = "ä".repeat(LONGEST), "long");
         });
-        let (lines, dropped) = counts.lines().all();
+        let (lines, dropped) = kept.all();
         assert_eq!((lines.len(), dropped), (LINES, 4));
         assert!(lines[0].contains("INFO joined event=workload_joined number=4"), "{}", lines[0]);
         assert!(lines[LINES - 1].len() <= LONGEST + '…'.len_utf8());

@@ -334,8 +334,9 @@ pub struct OverruledField {
 
 /// A workload that only its own sidecar described; none where its address is no machine's.
 fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
-    let Declared { address, app_ports, labels, region, zone, upstreams, proxy, inbound, outbound, client } =
-        record.declared.clone();
+    let declared = record.declared.clone();
+    let Declared { address, app_ports, labels, region, zone, upstreams, .. } = declared;
+    let Declared { proxy, inbound, outbound, client, access_log_dir, .. } = declared;
     let locality = Locality { region, zone, sub_zone: String::new() };
     let upstream = |declared: super::workloads::DeclaredUpstream| {
         let port = match declared.port.parse::<u16>() {
@@ -364,6 +365,7 @@ fn of_record(record: &WorkloadRecord) -> Option<WorkloadState> {
             DeclaredProxy::Grpc => ProxyType::Grpc,
             DeclaredProxy::None => ProxyType::None,
         },
+        access_log_dir,
         health: Health::Healthy,
         port_health: BTreeMap::new(),
     })
@@ -387,6 +389,7 @@ fn of_file(id: &WorkloadId, file: &Object<Workload>) -> Option<WorkloadState> {
         client: false,
         upstreams: Vec::new(),
         proxy: ProxyType::default(),
+        access_log_dir: None,
         health: Health::Healthy,
         port_health: BTreeMap::new(),
     })

@@ -80,6 +80,9 @@ pub struct Declared {
     /// It only calls others, and is published nowhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub client: bool,
+    /// Directory that its sidecar may write access logs into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log_dir: Option<String>,
 }
 
 impl Declared {
@@ -329,6 +332,7 @@ pub(crate) mod tests {
                 inbound: None,
                 outbound: None,
                 client: false,
+                access_log_dir: None,
             },
             instance: instance.to_owned(),
             token: "t-1".to_owned(),

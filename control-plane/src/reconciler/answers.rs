@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use weft_api::{Version, WorkloadId};
 use weft_policies::PolicySet;
+use weft_policies::compile::{ProxyType, WorkloadState};
 use weft_policies::kinds::Registration;
+use weft_policies::set::PolicyKey;
 
 use super::Reconciler;
-use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery, ShapedPolicies};
 use super::rehearsal::{ConnectedSidecar, Rehearsal};
 use crate::presence::grants;
 use crate::presence::registry::{PresenceReport, RemotePresence};
@@ -40,6 +42,11 @@ impl Reconciler {
                 let _ = reply.send(self.registry.is_on_another_replica(&workload));
             }
             ReconcilerQuery::IsAlive(reply) => drop(reply.send(())),
+            ReconcilerQuery::Shaped(policies, reply) => {
+                if self.now.ready {
+                    drop(reply.send(self.shaped(policies)));
+                }
+            }
             ReconcilerQuery::Origins(workload, keys, reply) => {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));
@@ -77,6 +84,21 @@ impl Reconciler {
             sidecar.add(stream.clone());
         }
         Rehearsal::new(self.mesh.clone(), set, registered, connected)
+    }
+
+    fn shaped(&self, policies: Vec<PolicyKey>) -> ShapedPolicies {
+        let is_away = |id: &WorkloadId, state: &WorkloadState| {
+            state.proxy != ProxyType::None
+                && self.streams.of(id).next().is_none()
+                && !self.registry.is_on_another_replica(id)
+        };
+        let away = self.mesh.workloads().iter().filter(|(id, state)| is_away(id, state));
+        ShapedPolicies {
+            resources: self.mesh.shaped_by(&policies.into_iter().collect()),
+            streams: self.streams.all().cloned().collect(),
+            away: away.map(|(id, _)| id.clone()).collect(),
+            published: self.now.clone(),
+        }
     }
 
     fn local_presence(&self) -> PresenceReport {

@@ -9,7 +9,7 @@ use weft_xds::View;
 
 use super::command::ReconcilerCommand;
 use super::published::Published;
-use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery, ShapedPolicies};
 use super::rehearsal::Rehearsal;
 use super::stream::ServedStream;
 use crate::identity::instances::InstanceLookup;
@@ -118,6 +118,11 @@ impl ReconcilerHandle {
     /// there is of every unit, if not the resources.
     pub async fn rehearsal(&self, set: Arc<PolicySet>) -> Option<Rehearsal> {
         self.ask(|reply| ReconcilerQuery::Rehearsal(set, reply)).await
+    }
+
+    /// What is compiled of some policies, who is told of it, and how far those are; none while nothing is served.
+    pub async fn shaped(&self, policies: Vec<PolicyKey>) -> Option<ShapedPolicies> {
+        self.ask(|reply| ReconcilerQuery::Shaped(policies, reply)).await
     }
 
     /// The policies that resources of a workload's view come from.

@@ -12,17 +12,20 @@ use crate::presence::workloads::{DeclaredProxy, WorkloadRecord};
 pub(super) enum IdentityOrder {
     /// Make one and keep it fresh.
     Hold(Box<WorkloadRecord>),
+    /// Make no other while its stream is lost.
+    LetLapse(WorkloadId),
     Release(WorkloadId),
 }
 
 /// Passes orders on in order. The reconciler does not wait for the keeper, which answers through the reconciler's own
-/// queue; at most one order waits for each record that changed and each stream that opened.
+/// queue; at most one order waits for each record that changed and each stream that opened or closed.
 pub(super) fn spawn_identities(secrets: Secrets) -> mpsc::UnboundedSender<IdentityOrder> {
     let (sender, mut orders) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
             match order {
                 IdentityOrder::Hold(record) => secrets.hold(&record).await,
+                IdentityOrder::LetLapse(id) => secrets.let_lapse(&id).await,
                 IdentityOrder::Release(id) => secrets.release(&id).await,
             }
         }

@@ -29,9 +29,12 @@ use weft_xds::{Changes, Layer, View};
 use super::delta::LayerChanges;
 use super::scopes::{ScopeState, ScopesByCluster};
 
+mod shaped;
 #[cfg(test)]
 mod tests;
 mod visibility;
+
+pub use shaped::ShapedResource;
 
 /// Policies, workloads, and what is compiled from them. A copy shares the resources.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What the reconciler is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -9,6 +9,7 @@ use weft_policies::compile::Workloads;
 use weft_policies::set::{PolicyKey, PolicySet};
 use weft_xds::View;
 
+use super::mesh_state::ShapedResource;
 use super::published::Published;
 use super::rehearsal::Rehearsal;
 use super::stream::ServedStream;
@@ -36,8 +37,22 @@ pub(super) enum ReconcilerQuery {
     IsOnAnotherReplica(WorkloadId, oneshot::Sender<bool>),
     /// Whether commands are taken at all.
     IsAlive(oneshot::Sender<()>),
+    /// What is compiled of these policies; no answer while nothing is served.
+    Shaped(Vec<PolicyKey>, oneshot::Sender<ShapedPolicies>),
     /// The policies that each of these resources of a workload's view comes from.
     Origins(WorkloadId, Vec<ResourceKey>, oneshot::Sender<Vec<Vec<PolicyKey>>>),
+}
+
+/// What is compiled of some policies, who is told of it, and how far those are.
+#[derive(Debug)]
+pub struct ShapedPolicies {
+    /// By policy; those of which nothing is compiled have none.
+    pub resources: BTreeMap<PolicyKey, Vec<ShapedResource>>,
+    /// The streams that are open here.
+    pub streams: Vec<ServedStream>,
+    /// Workloads with a proxy that has no stream to any replica.
+    pub away: BTreeSet<WorkloadId>,
+    pub published: Published,
 }
 
 /// Workloads that do not have a bundle.

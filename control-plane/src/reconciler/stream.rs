@@ -181,7 +181,8 @@ impl ServedStream {
     }
 
     /// Whether a change of this resource goes out to it.
-    pub(super) fn takes(&self, key: &ResourceKey) -> bool {
+    #[must_use]
+    pub fn takes(&self, key: &ResourceKey) -> bool {
         self.carries(key) && self.handle.is_asked_for(key)
     }
 
@@ -213,6 +214,11 @@ impl ServedStream {
     /// What it looks like now.
     pub async fn status(&self) -> Option<weft_xds::server::StreamStatus> {
         self.handle.status().await
+    }
+
+    /// What its client was sent and took, resource by resource.
+    pub async fn deliveries(&self) -> Option<Vec<weft_xds::server::ResourceDelivery>> {
+        self.handle.deliveries().await
     }
 }
 

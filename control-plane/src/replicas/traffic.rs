@@ -114,7 +114,7 @@ impl Traffic {
         let mut all = self.edges.points(selection, since);
         let Some(others) = &self.others else { return Heard { all, unheard: 0 } };
         let question = TrafficQuestion::Points { selection: selection.clone(), since };
-        let (answers, unheard) = others.ask(&question).await;
+        let (answers, unheard) = others.ask::<TrafficAnswer>(PATH, &question).await;
         for (step, point) in answers.into_iter().flat_map(|answer| answer.points) {
             all.entry(step).or_default().add(&point);
         }
@@ -140,7 +140,7 @@ impl Traffic {
 
     async fn with_others(&self, mut list: RequestList, question: &TrafficQuestion) -> RequestList {
         let Some(others) = &self.others else { return list };
-        let (answers, unheard) = others.ask(question).await;
+        let (answers, unheard) = others.ask::<TrafficAnswer>(PATH, question).await;
         for theirs in answers.into_iter().map(|answer| answer.requests) {
             list.items.extend(theirs.items);
             list.dropped += theirs.dropped;
@@ -150,7 +150,7 @@ impl Traffic {
 }
 
 async fn flows_of(others: &OtherReplicas) -> Heard<Flows> {
-    let (answers, unheard) = others.ask(&TrafficQuestion::Flows).await;
+    let (answers, unheard) = others.ask::<TrafficAnswer>(PATH, &TrafficQuestion::Flows).await;
     let mut all = Flows::new();
     for answer in answers {
         let theirs = answer.flows.into_iter().map(|(source, target, flow)| ((source, target), flow));
@@ -305,6 +305,7 @@ mod tests {
             port: None,
             subset: None,
             route: None,
+            version: None,
             grain: FINE,
         };
         let (_, body) = ask(&TrafficQuestion::Points { selection, since: 0 }, "one", replica()).await;

@@ -17,6 +17,8 @@ use crate::presence::clock_offsets::{ClockOffsets, made_at};
 use crate::presence::listening_applications::ListeningApplications;
 use crate::reconciler::ReconcilerHandle;
 
+/// By which instances of one service are told apart.
+const VERSION_LABEL: &str = "version";
 /// Streams of one workload: a proxy has one, and a second while it comes back.
 const MOST_STREAMS: usize = 2;
 
@@ -52,7 +54,12 @@ impl MetricsReceiver {
         self.compare_clocks(workload, report);
         self.applications.note(Moment::now(&self.clock).at, workload, &report.envoy_metrics);
         let set = Arc::clone(&self.reconciler.published().borrow().set);
-        let samples = read(&report.envoy_metrics, |measured| EdgeTarget::of(measured, &set));
+        let records = self.reconciler.records();
+        let declared = || records.get(workload)?.declared.labels.get(VERSION_LABEL);
+        let described = set.workload(workload).and_then(|file| file.metadata.labels.get(VERSION_LABEL));
+        let version = described.or_else(declared);
+        let own = version.map(|version| (service, version.as_str()));
+        let samples = read(&report.envoy_metrics, |measured| EdgeTarget::of(measured, &set, own));
         let excess = self.edges.record(Moment::now(&self.clock), workload, service, samples);
         let limits = [
             (excess.edges, Limit::EdgesOfAWorkload),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weft_api::client::ApplyOptions;
 use weft_api::rest::{CHANGED_MEANWHILE, Outcome, PROBLEM_JSON, Problem};
 
@@ -257,7 +257,7 @@ async fn description_for_programs_is_whole() {
         for (method, operation) in methods.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap();
             assert!(operations.insert(id.to_owned()), "{id} is used twice");
-            let declared = operation["parameters"].as_array().unwrap().iter();
+            let declared = operation["parameters"].as_array().into_iter().flatten();
             let declared: BTreeSet<_> =
                 declared.filter(|one| one["in"] == "path").map(|one| one["name"].as_str().unwrap()).collect();
             let named: BTreeSet<_> =
@@ -265,6 +265,22 @@ async fn description_for_programs_is_whole() {
             assert_eq!(declared, named, "{method} {path}");
         }
     }
+    // Each answer says what it is: a problem document with the codes that come with the status.
+    let of_404 =
+        &described["components"]["responses"]["404"]["content"]["application/problem+json"]["schema"];
+    assert_eq!(of_404["properties"]["code"]["enum"], json!(["not_found"]));
+    let (status, _, page) = plane.raw("GET", "/docs", None, Vec::new()).await;
+    assert_eq!(status, 200);
+    let page = String::from_utf8(page).unwrap();
+    assert!(
+        page.contains("/v1/namespaces/{namespace}/{kinds}/{name}") && !page.contains("<script"),
+        "{page}"
+    );
+    let (status, _, schema) = plane.raw("GET", "/v1/schemas/svc", Some(&plane.token), Vec::new()).await;
+    assert_eq!(
+        (status, serde_json::from_slice::<Value>(&schema).unwrap()["title"].clone()),
+        (200, json!("Service"))
+    );
     let apply = &described["paths"]["/v1/apply"]["post"]["parameters"];
     let names: BTreeSet<_> =
         apply.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();

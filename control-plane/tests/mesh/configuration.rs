@@ -1,9 +1,11 @@
 //! What is applied arrives at the proxies, in order, and what they say of it comes back.
 
+use std::time::{Duration, Instant};
+
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use prost::Message as _;
 use weft_api::ResourceKind;
-use weft_api::rest::Sync;
+use weft_api::rest::{DeliveryState, ProxyConfig, ProxyResource, Sync};
 
 use crate::peer::{declared, join};
 use crate::plane::{Plane, route, service};
@@ -212,4 +214,60 @@ async fn stock_envoy_is_given_its_identity_by_sds() {
     assert!(!shown.contains("PRIVATE"), "keys are redacted");
     let status = plane.client.object("workloads", "shop", "web-1").await.unwrap().status.unwrap();
     assert_eq!(status["keyMadeBy"], "controlPlane", "{status}");
+}
+
+/// A cluster of `shop/web-1` as its configuration tells it, once it looks so.
+async fn cluster_until(
+    plane: &Plane,
+    name: &str,
+    looks: impl Fn(Option<&ProxyResource>) -> bool,
+) -> Option<ProxyResource> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let config = plane.client.proxy_config("shop/web-1").await.unwrap();
+        let config: ProxyConfig = serde_json::from_value(config).unwrap();
+        let found = config.types[ResourceKind::Cluster.short()].iter().find(|one| one.name == name);
+        if looks(found) {
+            return found.cloned();
+        }
+        assert!(Instant::now() < deadline, "{name}: {found:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configuration_tells_what_should_be_there_beside_what_was_sent_and_taken() {
+    const NAME: &str = "shop/cart/http";
+    let is = |state| move |one: Option<&ProxyResource>| one.is_some_and(|one| one.state == state);
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&plane.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    cluster_until(&plane, NAME, is(DeliveryState::Unknown)).await;
+    let mut stream = Delta::open(&web, plane.running.xds).await;
+    stream.subscribe(ResourceKind::Listener, &["other"]).await;
+    let none = stream.expect(ResourceKind::Listener).await;
+    stream.ack(&none).await;
+    cluster_until(&plane, NAME, is(DeliveryState::NotAskedFor)).await;
+    stream.subscribe(ResourceKind::Cluster, &[]).await;
+    let clusters = stream.expect(ResourceKind::Cluster).await;
+    let sent = cluster_until(&plane, NAME, is(DeliveryState::Sent)).await.unwrap();
+    assert_eq!((sent.sent, sent.acknowledged), (None, None), "this very version, and none before");
+    stream.ack(&clusters).await;
+    let taken = cluster_until(&plane, NAME, is(DeliveryState::Acknowledged)).await.unwrap();
+
+    plane.apply(&service("cart").replace("protocol: HTTP", "protocol: HTTP2")).await;
+    let changed = stream.expect(ResourceKind::Cluster).await;
+    stream.refuse(&changed, "no such protocol").await;
+    let refused = cluster_until(&plane, NAME, is(DeliveryState::Refused)).await.unwrap();
+    let runs = refused.acknowledged.unwrap();
+    assert_eq!((Some(&runs.version), &runs.resource), (taken.version.as_ref(), &taken.resource));
+    assert_ne!(refused.resource, runs.resource, "what differs can be seen");
+
+    plane.client.delete("services", "shop", "cart").await.unwrap();
+    let removal = stream.expect(ResourceKind::Cluster).await;
+    let unwanted = cluster_until(&plane, NAME, is(DeliveryState::Unwanted)).await.unwrap();
+    let still = unwanted.acknowledged.map(|one| one.version);
+    assert_eq!((unwanted.version, still), (None, Some(runs.version.clone())));
+    stream.ack(&removal).await;
+    cluster_until(&plane, NAME, |found| found.is_none()).await;
 }

@@ -48,6 +48,16 @@ async fn diff_tells_documents_resources_and_proxies_and_writes_nothing() {
     assert_eq!(plane.client.history(&HistoryPart::default()).await.unwrap().newest, 1, "nothing was written");
     let refused = problem(plane.client.diff(&route("web", "cart").replace("80", "99")).await);
     assert_eq!(refused.status, 422, "{refused}");
+
+    plane.apply(&service("other")).await;
+    let back = plane.client.diff_to(1).await.unwrap();
+    let told: Vec<_> = back.documents.iter().map(|one| (one.name.as_str(), one.outcome)).collect();
+    assert_eq!((told, back.revision), (vec![("other", Outcome::Deleted)], 2));
+    let cluster = found(&back, "Cluster", "shop/other/http").unwrap_or_else(|| panic!("{back:#?}"));
+    assert_eq!((cluster.outcome, cluster.proxy_count), (Outcome::Deleted, 2));
+    assert_eq!(problem(plane.client.diff_to(7).await).status, 404);
+    let both = plane.raw("POST", "/v1/diff?to=1", Some(&plane.token), service("web").into_bytes()).await;
+    assert_eq!(both.0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

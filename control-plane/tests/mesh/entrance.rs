@@ -10,11 +10,11 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::plane::Plane;
+use weft_api::log_event::EventCounts;
 
 #[tokio::test]
 async fn tokens_name_every_replica_and_their_service() {

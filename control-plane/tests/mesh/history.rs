@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_api::client::{ApplyOptions, HistoryPart};
-use weft_api::rest::{AppliedDocument, CHANGED_MEANWHILE, NOT_KEPT, Outcome, RollbackRequest};
+use weft_api::client::{ApplyOptions, HistoryPart, RollbackOptions};
+use weft_api::rest::{AppliedDocument, CHANGED_MEANWHILE, NOT_KEPT, Outcome};
 use weft_control_plane::clock::Clock;
 use weft_control_plane::policy::log::{Authorship, LogRetention, PolicyLog};
 use weft_control_plane::policy::repository::Policies;
@@ -14,8 +14,8 @@ use weft_store::{Location, StoreExt as _};
 
 use crate::plane::{Plane, problem, route, service};
 
-fn to(revision: u64) -> RollbackRequest {
-    RollbackRequest { to: revision, ..RollbackRequest::default() }
+fn plain() -> RollbackOptions {
+    RollbackOptions::default()
 }
 
 fn told(documents: &[AppliedDocument]) -> Vec<(Outcome, &str)> {
@@ -85,7 +85,7 @@ async fn questions_and_reasons_that_make_no_sense_are_refused() {
         ("/v1/history?limit=0", 400),
         ("/v1/history?limit=101", 400),
         ("/v1/history?before=x", 400),
-        ("/v1/history?kind=pods", 404),
+        ("/v1/history?kind=pods", 400),
         ("/v1/history?name=A%2FB", 400),
         ("/v1/history/x", 400),
         ("/v1/history/0", 404),
@@ -100,7 +100,7 @@ async fn questions_and_reasons_that_make_no_sense_are_refused() {
         let (got, _, _) = plane.raw("POST", &path, token, service("web").into_bytes()).await;
         assert_eq!(got, 400, "{path}");
     }
-    for body in ["", "{}", "{\"to\": -1}", "{\"to\": 1, \"too\": 2}"] {
+    for body in ["", "{}", "{\"to\": -1}", "{\"to\": 1, \"too\": 2}", "{\"to\": 1, \"dryRun\": true}"] {
         let (got, _, _) = plane.raw("POST", "/v1/rollback", token, body.into()).await;
         assert_eq!(got, 400, "{body}");
     }
@@ -115,10 +115,10 @@ async fn rollback_makes_the_policies_what_they_were() {
     plane.apply(&(labelled + &service("other"))).await;
     plane.client.delete("httproutes", "shop", "web").await.unwrap();
 
-    let tried = plane.client.rollback(&RollbackRequest { dry_run: true, ..to(1) }).await.unwrap();
+    let tried = plane.client.rollback(1, &RollbackOptions { dry_run: true, ..plain() }).await.unwrap();
     let all = [(Outcome::Deleted, "other"), (Outcome::Updated, "web"), (Outcome::Created, "web")];
     assert_eq!((told(&tried.documents), tried.revision, tried.dry_run), (all.to_vec(), 0, true));
-    let done = plane.client.rollback(&to(1)).await.unwrap();
+    let done = plane.client.rollback(1, &plain()).await.unwrap();
     assert_eq!((told(&done.documents), done.revision), (all.to_vec(), 4));
 
     let after = (read(&plane, "services", "web").await, read(&plane, "httproutes", "web").await);
@@ -130,10 +130,10 @@ async fn rollback_makes_the_policies_what_they_were() {
     let newest = &plane.client.history(&HistoryPart::default()).await.unwrap().items[0];
     assert_eq!((newest.info.revision, newest.info.message.as_str()), (4, "rollback to 1"));
 
-    let again = plane.client.rollback(&to(1)).await.unwrap();
+    let again = plane.client.rollback(1, &plain()).await.unwrap();
     assert_eq!((again.documents.len(), again.revision), (0, 4), "nothing differs");
-    let forth = RollbackRequest { message: Some("it was right".to_owned()), ..to(3) };
-    assert_eq!(plane.client.rollback(&forth).await.unwrap().revision, 5);
+    let forth = RollbackOptions { message: Some("it was right".to_owned()), ..plain() };
+    assert_eq!(plane.client.rollback(3, &forth).await.unwrap().revision, 5);
     let newest = &plane.client.history(&HistoryPart::default()).await.unwrap().items[0];
     assert_eq!(newest.info.message, "rollback to 3: it was right");
 }
@@ -143,10 +143,10 @@ async fn rollback_is_refused_where_an_apply_would_be() {
     let plane = Plane::start().await;
     plane.apply(&service("web")).await;
     plane.apply(&service("cart")).await;
-    let late = problem(plane.client.rollback(&RollbackRequest { if_revision: Some(1), ..to(1) }).await);
+    let late = problem(plane.client.rollback(1, &RollbackOptions { if_revision: Some(1), ..plain() }).await);
     assert_eq!((late.status, late.code.as_str()), (412, CHANGED_MEANWHILE), "{late}");
     for revision in [0, 9] {
-        let unknown = problem(plane.client.rollback(&to(revision)).await);
+        let unknown = problem(plane.client.rollback(revision, &plain()).await);
         assert_eq!(unknown.status, 404, "{unknown}");
         assert!(unknown.detail.contains("from 1 to 2"), "{unknown}");
     }
@@ -167,13 +167,13 @@ async fn revision_that_is_not_kept_is_said_with_the_oldest_that_is() {
     assert!(history.oldest > 1 && history.before.is_none(), "{history:#?}");
     let oldest = history.oldest;
     for refused in
-        [plane.client.rollback(&to(1)).await.map(drop), plane.client.revision(1, None).await.map(drop)]
+        [plane.client.rollback(1, &plain()).await.map(drop), plane.client.revision(1, None).await.map(drop)]
     {
         let gone = problem(refused);
         assert_eq!((gone.status, gone.code.as_str()), (410, NOT_KEPT), "{gone}");
         assert!(gone.detail.contains(&format!("the oldest that is kept is {oldest}")), "{gone}");
     }
-    plane.client.rollback(&to(oldest)).await.unwrap();
+    plane.client.rollback(oldest, &plain()).await.unwrap();
     let port = read(&plane, "services", "web").await.0["ports"][0]["port"].clone();
     assert_eq!(port, json!(79 + oldest));
 }

@@ -19,6 +19,7 @@ mod replicas;
 mod restart;
 mod roles;
 mod sessions;
+mod status;
 mod stored;
 mod strangers;
 mod supervision;

@@ -95,7 +95,7 @@ async fn a_merge_patch_changes_a_part_under_the_checks_of_an_apply() {
     let bad = json!({"spec": {"colour": "red"}});
     assert_eq!(problem(plane.client.patch("services", "shop", "web", &bad).await).status, 422);
     let other = json!({"metadata": {"name": "cart"}});
-    assert_eq!(problem(plane.client.patch("services", "shop", "web", &other).await).status, 400);
+    assert_eq!(problem(plane.client.patch("services", "shop", "web", &other).await).status, 422);
     assert_eq!(problem(plane.client.patch("services", "shop", "none", &patch).await).status, 404);
     let path = "/v1/namespaces/shop/services/web";
     let merge = ("content-type", "application/merge-patch+json");

@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use weft_api::JoinToken;
 use weft_api::client::{ApiClient, ApplyOptions, ClientError};
+use weft_api::log_event::EventCounts;
 use weft_api::rest::{ApplyResult, Problem, ProxyStatus, TokenRequest};
 use weft_control_plane::args::Args;
 use weft_control_plane::clock::Clock;
-use weft_control_plane::metrics::EventCounts;
 use weft_control_plane::server::{self, RunningControlPlane};
 
 pub const DEADLINE: Duration = Duration::from_secs(20);

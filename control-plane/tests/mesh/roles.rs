@@ -1,8 +1,8 @@
 //! Who may do what with the API: each call refuses those who have no right to it, and nobody gets more than they were given.
 
 use serde_json::{Value, json};
-use weft_api::client::{ApiClient, ApplyOptions, AuditPart, ClientError, HistoryPart};
-use weft_api::rest::{AuditOutcome, RollbackRequest, TokenRequest};
+use weft_api::client::{ApiClient, ApplyOptions, AuditPart, ClientError, HistoryPart, RollbackOptions};
+use weft_api::rest::{AuditOutcome, TokenRequest};
 
 use crate::plane::{Plane, problem, route, service};
 
@@ -39,6 +39,7 @@ async fn calls(plane: &Plane) -> Vec<(String, String)> {
         let path = path
             .replace("{namespace}", "hidden")
             .replace("{kinds}", "services")
+            .replace("{kind}", "services")
             .replace("{name}", "hidden-web")
             .replace("{revision}", "1")
             .replace("{id}", "hidden%2Fhidden-web-1");
@@ -51,8 +52,16 @@ async fn calls(plane: &Plane) -> Vec<(String, String)> {
 }
 
 /// What anybody with a token may call: it is about themselves, or tells what all may know.
-const OF_ALL: [&str; 7] =
-    ["/v1/session", "/v1/login-codes", "/v1/ca", "/v1/access", "/openapi.json", "/v1/history", "/v1/version"];
+const OF_ALL: [&str; 8] = [
+    "/v1/session",
+    "/v1/login-codes",
+    "/v1/ca",
+    "/v1/access",
+    "/openapi.json",
+    "/v1/schemas/services",
+    "/v1/history",
+    "/v1/version",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn principal_without_a_role_is_refused_by_every_call() {
@@ -157,8 +166,8 @@ async fn nobody_gives_themselves_more_by_any_way() {
     ] {
         assert_eq!(problem(apply(&ann, &more).await).code, "forbidden", "{more}");
     }
-    let back = RollbackRequest { to: was_admin, ..RollbackRequest::default() };
-    assert_eq!(problem(ann.rollback(&back).await).code, "forbidden");
+    let back = RollbackOptions::default();
+    assert_eq!(problem(ann.rollback(was_admin, &back).await).code, "forbidden");
     let path = "/v1/namespaces/default/rolebindings/mine";
     let (status, _, _) =
         plane.raw("PUT", path, Some(&token), binding("mine", "admin", "ann").into_bytes()).await;

@@ -67,9 +67,17 @@ async fn session_reads_until_changes_are_enabled() {
         assert_eq!((answer.status, &answer.body["code"]), (403, &json!("read_only")), "{method} {path}");
     }
     assert!(plane.client.list("services", None).await.unwrap().items.is_empty());
+    plane.apply(&service("web")).await;
+    plane.apply(&service("cart")).await;
+    let back = r#"{"to": 1}"#;
+    let tried = browser.ask("POST", "/v1/rollback?dryRun=true", back).await;
+    assert_eq!((tried.status, &tried.body["documents"][0]["outcome"]), (200, &json!("Deleted")));
+    let answer = browser.ask("POST", "/v1/rollback", back).await;
+    assert_eq!((answer.status, &answer.body["code"]), (403, &json!("read_only")));
     let changed = browser.ask("PATCH", "/v1/session", r#"{"mode": "Changes"}"#).await;
     assert_eq!((changed.status, &changed.body["mode"]), (200, &json!("Changes")));
-    assert_eq!(browser.ask("POST", "/v1/apply", &service("web")).await.status, 200);
+    let done = browser.ask("POST", "/v1/rollback", back).await;
+    assert_eq!((done.status, &done.body["revision"]), (200, &json!(3)));
     browser.ask("PATCH", "/v1/session", r#"{"mode": "ReadOnly"}"#).await;
     assert_eq!(browser.ask("DELETE", "/v1/namespaces/shop/services/web", "").await.status, 403);
 }

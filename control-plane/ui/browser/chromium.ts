@@ -2,6 +2,7 @@
 
 import { existsSync, mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import axe from "axe-core";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 
 const PROGRAMS = [
@@ -71,4 +72,18 @@ export async function enter(page: Page, url: string): Promise<void> {
 
 export function picture(page: Page, name: string): Promise<Buffer> {
   return page.screenshot({ path: `${PICTURES}/${name}.png` });
+}
+
+/** What of a page is a serious fault for somebody who does not see it, or has no mouse. */
+export async function faults(page: Page): Promise<string[]> {
+  // By the debugger: the page's own policy lets no script in that is not its own.
+  await page.evaluate(axe.source);
+  const result = await page.evaluate(() => (window as unknown as { axe: typeof axe }).axe.run());
+  const serious = result.violations.filter((one) => one.impact === "serious" || one.impact === "critical");
+  return serious.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`);
+}
+
+/** By how much a page is wider than the window. */
+export function tooWide(page: Page): Promise<number> {
+  return page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 }

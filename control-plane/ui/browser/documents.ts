@@ -9,6 +9,7 @@ import type {
   Sync,
   WeftObject,
 } from "../src/api/documents";
+import { ROLES } from "./changes";
 
 export interface FakeMesh {
   services: WeftObject[];
@@ -103,11 +104,12 @@ interface Call {
   subset?: string;
   failed?: number;
   denied?: number;
+  ejected?: number;
   p50?: number;
 }
 
 function edgeOf(
-  { from, to, rate, subset, failed = 0, denied = 0, p50 = 1 }: Call,
+  { from, to, rate, subset, failed = 0, denied = 0, ejected = 0, p50 = 1 }: Call,
   seed: number,
   tick: number,
 ): Edge {
@@ -123,6 +125,7 @@ function edgeOf(
     failed,
     denied,
     open: 0,
+    ejected,
     retries: 0,
     bytesSent: shaken * 420,
     bytesReceived: shaken * 1800,
@@ -157,6 +160,34 @@ const REFUSAL: RequestRecord = {
   durationMs: 0.4,
 };
 
+/** As a control plane says it that says it: of one object all is well, of the other something is not. */
+function withStatus(object: WeftObject): WeftObject {
+  if (object.kind === "Role" || object.kind === "RoleBinding") return object;
+  const isWell = object.kind === "HTTPRoute";
+  object.status = {
+    conditions: [
+      { type: "Accepted", status: "True", reason: "Accepted", message: "", observedGeneration: 1 },
+      {
+        type: "Programmed",
+        status: isWell ? "True" : "False",
+        reason: isWell ? "Programmed" : "RefusedByProxy",
+        message: isWell ? "6 of 6 proxies have it" : "1 of 6 proxies refused it",
+        observedGeneration: 1,
+      },
+    ],
+    observedGeneration: 1,
+    proxies: {
+      targeted: 6,
+      acked: isWell ? 6 : 5,
+      nacked: isWell ? 0 : 1,
+      pending: 0,
+      away: 0,
+      laggards: isWell ? [] : [{ proxy: "shop/web-v1", error: "no such filter" }],
+    },
+  };
+  return object;
+}
+
 export function shop(): FakeMesh {
   const services = ["load", "web", "cart", "payments"].map((name) => service("shop", name, ["v1"]));
   services.push(service("shop", "catalog", ["v1", "v2"]));
@@ -173,7 +204,7 @@ export function shop(): FakeMesh {
     { from: "shop/load", to: "shop/payments", rate: 10, denied: 1 },
     { from: "shop/web", to: "shop/cart", rate: 30, p50: 0.8 },
     { from: "shop/web", to: "shop/catalog", rate: 23.9, subset: "v1", p50: 0.5 },
-    { from: "shop/web", to: "shop/catalog", rate: 6.1, subset: "v2", failed: 0.3, p50: 0.8 },
+    { from: "shop/web", to: "shop/catalog", rate: 6.1, subset: "v2", failed: 0.3, ejected: 1, p50: 0.8 },
     { from: "shop/cart", to: "shop/payments", rate: 30, p50: 0.8 },
   ];
   return {
@@ -197,7 +228,8 @@ export function shop(): FakeMesh {
           },
         ],
       }),
-    ],
+      ...ROLES,
+    ].map(withStatus),
     proxies: workloads.map((one) => proxyOf(one, /web|v2/.test(one.metadata.name) ? "Envoy" : "Weft")),
     edges: (tick) => calls.map((call, index) => edgeOf(call, index, tick)),
     points: (destination, step) => pointsOf(calls, destination, step),

@@ -5,6 +5,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { WeftObject } from "../src/api/documents";
+import { featuresOf } from "../src/api/features";
+import * as changes from "./changes";
 import type { FakeMesh } from "./documents";
 
 const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
@@ -19,7 +21,17 @@ const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const NEW_PATHS = ["/v1/edges/series", "/v1/watch/edges", "/v1/requests", "/v1/taps"];
+const NEW_PATHS = [
+  "/v1/edges/series",
+  "/v1/watch/edges",
+  "/v1/requests",
+  "/v1/taps",
+  "/v1/history",
+  "/v1/access",
+  "/v1/principals",
+  "/v1/audit",
+  "/v1/check",
+];
 
 export interface Fake {
   url: string;
@@ -111,7 +123,7 @@ function taps(mesh: FakeMesh, response: ServerResponse): void {
     for (const record of mesh.requests) {
       response.write(`event: request\ndata: ${JSON.stringify({ ...record, at: Date.now() })}\n\n`);
     }
-  }, 200);
+  }, 40);
   response.on("close", () => clearInterval(timer));
 }
 
@@ -126,11 +138,14 @@ function lookUp(mesh: FakeMesh, { isNew }: Options, method: string, { pathname }
   if (pathname === "/openapi.json") return () => description(isNew);
   if (pathname === "/v1/edges") return () => ({ items: mesh.edges(Math.floor(Date.now() / 2000)) });
   if (pathname === "/v1/proxies") return () => ({ items: mesh.proxies, revision: 7 });
-  if (/^\/v1\/proxies\/.*\/config$/.test(pathname)) return configuration;
+  if (/^\/v1\/proxies\/.*\/config$/.test(pathname)) return isNew ? changes.configuration : configuration;
   if (pathname === "/v1/ca") return () => mesh.authority;
   if (pathname === "/v1/service") return list(mesh.services);
   if (pathname === "/v1/workload") return list(mesh.workloads);
   if (pathname === "/v1/apply") return applied;
+  if (isNew && pathname in OF_CHANGES) return OF_CHANGES[pathname];
+  const [, number] = /^\/v1\/history\/(\d+)$/.exec(pathname) ?? [];
+  if (isNew && number) return () => changes.revision(Number(number));
   if (isNew && pathname === "/v1/edges/series") {
     return ({ searchParams }) => ({
       step: "5s",
@@ -146,11 +161,29 @@ function lookUp(mesh: FakeMesh, { isNew }: Options, method: string, { pathname }
   if (name) {
     const found = all.find(
       ({ kind: own, metadata }) =>
-        own.toLowerCase() === kind && metadata.name === name && metadata.namespace === namespace,
+        own.toLowerCase() === kind &&
+        metadata.name === name &&
+        (metadata.namespace ?? "default") === namespace,
     );
     return () => found;
   }
   return list(mesh.policies.filter((policy) => `/v1/${policy.kind.toLowerCase()}` === pathname));
+}
+
+const OF_CHANGES: Record<string, Answer> = {
+  "/v1/history": ({ searchParams }) => changes.history(searchParams),
+  "/v1/diff": () => changes.diff(),
+  "/v1/rollback": rolledBack,
+  "/v1/access": () => ({ name: "operator", isOperator: true, rules: [] }),
+  "/v1/principals": () => changes.PRINCIPALS,
+  "/v1/audit": ({ searchParams }) => changes.audit(searchParams),
+  "/v1/check": () => changes.CHECK,
+};
+
+function rolledBack({ searchParams }: URL): unknown {
+  const dryRun = searchParams.get("dryRun") === "true";
+  const { documents } = changes.history(new URLSearchParams({ limit: "1" })).items[0] ?? { documents: [] };
+  return { revision: dryRun ? 0 : 48, dryRun, documents, wait: { targeted: 6, acked: 6 } };
 }
 
 function requests(mesh: FakeMesh, words: URLSearchParams): unknown {
@@ -163,7 +196,15 @@ function requests(mesh: FakeMesh, words: URLSearchParams): unknown {
 
 function description(isNew: boolean): unknown {
   const paths = ["/v1/edges", "/v1/proxies", ...(isNew ? NEW_PATHS : [])];
-  return { paths: Object.fromEntries(paths.map((path) => [path, {}])), components: { schemas: {} } };
+  const asked = Object.fromEntries(paths.map((path) => [path, {}]));
+  if (!isNew) return { paths: asked, components: { schemas: {} } };
+  const takes = (name: string) => ({ post: { parameters: [{ name }] } });
+  const kinds = [...featuresOf(null).kinds, "Role", "RoleBinding"];
+  const documents = { anyOf: kinds.map((kind) => ({ $ref: `#/components/schemas/${kind}` })) };
+  return {
+    paths: { ...asked, "/v1/rollback": takes("dryRun"), "/v1/diff": takes("to") },
+    components: { schemas: { Documents: documents } },
+  };
 }
 
 function configuration(): unknown {

@@ -1,7 +1,7 @@
 /** The page of a mesh that runs: `weft up`, as a person starts it, and a link of `weft ui`. */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -78,7 +78,7 @@ it("a refusal is red, and leads to its policy", async () => {
     .getByRole("link", { name: /no-payments-for-load/ })
     .first()
     .click();
-  await page.locator("pre.yaml").getByText("action: Deny").waitFor();
+  await page.locator(".text").getByText("action: Deny").waitFor();
 });
 
 it("a planted fault turns its edge red within 10 s", async () => {
@@ -92,7 +92,19 @@ it("a planted fault turns its edge red within 10 s", async () => {
   await fetch("http://127.0.0.1:18084/fault");
 });
 
-it("an apply from the editor lands", async () => {
+/** The answer to a call as the page makes it, whatever its buttons let one do. */
+function answered(method: string, path: string, body?: string): Promise<number> {
+  const call = { method, path, body };
+  return opened.page.evaluate(async ({ method, path, body }) => {
+    const headers: Record<string, string> = {
+      "X-Weft-Session-Key": localStorage.getItem("weft-session-key") ?? "",
+    };
+    if (body) headers["Content-Type"] = "application/json";
+    return (await fetch(path, { method, headers, body: body ?? null })).status;
+  }, call);
+}
+
+it("an apply from the editor shows what it would do, lands, and is in the history", async () => {
   const { page } = opened;
   await page.goto(`${API}/ui/policies/httproute/shop/catalog-split/edit`);
   const text = page.getByLabel("Documents, as YAML");
@@ -104,16 +116,77 @@ it("an apply from the editor lands", async () => {
   expect(await page.locator(".paper li.wrong").count()).toBe(1);
   await text.fill(wanted);
   await page.getByText("HTTPRoute shop/catalog-split would be updated").waitFor();
-  const refused = await page.evaluate(async (key) => {
-    const headers = { "X-Weft-Session-Key": localStorage.getItem(key) ?? "" };
-    return (await fetch("/v1/namespaces/shop/httproutes/catalog-split", { method: "DELETE", headers }))
-      .status;
-  }, "weft-session-key");
-  expect(refused, "a session that only reads").toBe(403);
-  await page.getByRole("button", { name: "Enable changes" }).click();
+  await page.locator(".difference del", { hasText: "weight: 80" }).waitFor();
+  const edges = page.getByRole("table", { name: "What becomes of requests" });
+  await edges
+    .getByRole("row", { name: /shop\/catalog:http may be refused HTTPRoute shop\/catalog-split/ })
+    .waitFor();
+  await edges.getByRole("row", { name: "shop/cart shop/payments:http unaffected" }).waitFor();
+  await page.getByText(/\d proxies concerned/).waitFor();
+  const path = "/v1/namespaces/shop/httproutes/catalog-split";
+  expect(await answered("DELETE", path), "a session that only reads").toBe(403);
+  await page.locator("main").getByRole("button", { name: "Enable changes" }).click();
+  await page.getByLabel("Why").fill("half and half");
   await page.getByRole("button", { name: "Apply" }).click();
   await page.getByText(/applied as revision 2; \d of \d prox/).waitFor();
+  await page.getByText("Nothing would change.").waitFor();
   expect(await weft("get", "httproute", "catalog-split", "-n", "shop", "-o", "yaml")).toContain("weight: 50");
+  await page.getByRole("link", { name: "revision 2" }).click();
+  await page.locator("main").getByText("half and half").waitFor();
+  await page.locator(".difference ins", { hasText: "weight: 50" }).first().waitFor();
+});
+
+it("a session that only reads tries a rollback, and one that may change does it", async () => {
+  const { page } = opened;
+  await page.getByRole("switch", { name: "Changes enabled" }).click();
+  await page.getByRole("switch", { name: "Enable changes" }).waitFor();
+  await page.getByRole("link", { name: "Go back to before it" }).click();
+  await page.getByText("Going back would change").waitFor();
+  await page.locator(".difference ins", { hasText: "weight: 80" }).waitFor();
+  await picture(page, "rollback");
+  const back = JSON.stringify({ to: 1 });
+  expect(await answered("POST", "/v1/rollback?dryRun=true", back)).toBe(200);
+  expect(await answered("POST", "/v1/rollback", back), "a session that only reads").toBe(403);
+  await page.locator("main").getByRole("button", { name: "Enable changes" }).click();
+  await page.getByLabel("Why").fill("it was enough");
+  await page.getByRole("button", { name: "Go back to revision 1" }).press("Enter");
+  await page.getByText(/applied as revision 3; (\d) of \1 prox/).waitFor();
+  expect(await weft("get", "httproute", "catalog-split", "-n", "shop", "-o", "yaml")).toContain("weight: 80");
+  await page.goto(`${API}/ui/history`);
+  const newest = page.locator(".revisions > li").first();
+  await newest.getByText("rollback to 1: it was enough").waitFor();
+  expect(await newest.textContent()).toMatch(/revision 3.*operator by page/);
+});
+
+it("audit tells who did it, and from where", async () => {
+  const { page } = opened;
+  await page.goto(`${API}/ui/audit`);
+  const row = page.getByRole("row", { name: /POST \/v1\/rollback/ });
+  await row.getByRole("link", { name: "revision 3" }).waitFor();
+  expect(await row.textContent()).toMatch(/operator.*127\.0\.0\.1 page.*done/);
+  await page
+    .getByRole("row", { name: /POST \/v1\/apply/ })
+    .getByRole("link", { name: "revision 2" })
+    .waitFor();
+});
+
+it("a principal sees what its roles let it read, and is asked for nothing else", async () => {
+  const token = join(directory, "dora.token");
+  await weft("operator", "create", "dora", "--out", token);
+  await weft("apply", "-f", join(REPOSITORY, "policies/examples/roles.yaml"));
+  const { page, context, complaints } = await open(browser);
+  await page.goto(`${API}/ui/access`);
+  await page.getByLabel("Token").fill((await readFile(token, "utf8")).trim());
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("you are dora").waitFor();
+  await page.getByRole("row", { name: /Read, Write, Delete HTTPRoute, GRPCRoute/ }).waitFor();
+  expect(await page.getByRole("link", { name: /Audit|Tap/ }).count()).toBe(0);
+  await page.getByRole("link", { name: "Mesh", exact: true }).click();
+  await page.locator('.pill[data-link="shop/web>shop/catalog"]').waitFor();
+  await page.getByRole("link", { name: "Policies" }).click();
+  await page.getByRole("link", { name: /catalog-split/ }).waitFor();
+  expect(complaints).toEqual([]);
+  await context.close();
 });
 
 it("a tap shows requests as they end, and stops", async () => {
@@ -137,8 +210,11 @@ it("every view shows this mesh, and nothing complains", async () => {
   for (const [path, text] of [
     ["services/shop/catalog", "catalog-v2"],
     ["proxies", "shop/web-v1"],
-    ["proxies/shop/web-v1", "Configuration"],
+    ["proxies/shop/web-v1", "no difference"],
+    ["proxies/shop/cart-v1", "no difference"],
     ["policies", "catalog-split"],
+    ["policies/httproute/shop/catalog-split/history", "rollback to 1: it was enough"],
+    ["access", "Everything"],
     ["certificates", "spiffe://"],
     ["?view=table", "shop/payments"],
   ] as const) {

@@ -2,21 +2,28 @@
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
-import { duration } from "./format";
-import { authority, features, heardAt, SILENCE, trouble, watchMesh } from "./live";
+import { useEffect, useRef } from "preact/hooks";
+import { mayRead } from "./access";
+import { duration, plural } from "./format";
+import { authority, features, heardAt, isIntroduced, SILENCE, trouble, unheard, watchMesh } from "./live";
+import { Access } from "./pages/access";
+import { Audit } from "./pages/audit";
 import { Certificates } from "./pages/certificates";
+import { Findings } from "./pages/findings";
+import { History } from "./pages/history";
 import { Mesh } from "./pages/mesh";
 import { Policies } from "./pages/policies";
 import { NewDocument, PolicyPage } from "./pages/policy";
 import { Proxies } from "./pages/proxies";
 import { ProxyPage } from "./pages/proxy";
 import { RequestPage, Requests } from "./pages/requests";
+import { RevisionPage } from "./pages/revision";
 import { Service } from "./pages/service";
 import { SignIn } from "./pages/sign_in";
 import { Tap } from "./pages/tap";
 import { Icon, type IconName } from "./parts/icons";
 import { Empty } from "./parts/marks";
+import { objects } from "./policies";
 import { Link, parts } from "./router";
 import { begin, mayChange, rememberWhere, session, setMode, signOut } from "./session";
 import { theme, toggleTheme } from "./theme";
@@ -37,7 +44,10 @@ export function App(): JSX.Element {
 }
 
 function Inside(): JSX.Element {
-  useEffect(watchMesh, []);
+  useEffect(() => {
+    objects.value = null;
+    return watchMesh();
+  }, []);
   return (
     <>
       <a class="skip" href="#main">
@@ -45,7 +55,7 @@ function Inside(): JSX.Element {
       </a>
       <Header />
       <main id="main" tabIndex={-1}>
-        <Page />
+        {isIntroduced.value ? <Page /> : <Empty>Asking the control plane…</Empty>}
       </main>
     </>
   );
@@ -63,27 +73,52 @@ interface Place {
 const PLACES: Place[] = [
   { to: "", name: "Mesh", icon: "graph", roots: ["", "services"] },
   { to: "proxies", name: "Proxies", icon: "proxy", roots: ["proxies"] },
-  { to: "policies", name: "Policies", icon: "pen", roots: ["policies", "apply"] },
+  { to: "policies", name: "Policies", icon: "pen", roots: ["policies", "apply", "history"] },
   { to: "certificates", name: "Certificates", icon: "lock", roots: ["certificates"] },
   {
     to: "requests",
     name: "Failures",
     icon: "why",
     roots: ["requests"],
-    isThere: () => features.value.requests,
+    isThere: () => features.value.requests && mayRead("Traffic"),
   },
-  { to: "tap", name: "Tap", icon: "tap", roots: ["tap"], isThere: () => features.value.taps },
+  {
+    to: "tap",
+    name: "Tap",
+    icon: "tap",
+    roots: ["tap"],
+    isThere: () => features.value.taps && mayRead("Tap"),
+  },
+  {
+    to: "access",
+    name: "Access",
+    icon: "key",
+    roots: ["access", "audit"],
+    isThere: () => features.value.access,
+  },
+  {
+    to: "check",
+    name: "Check",
+    icon: "check",
+    roots: ["check"],
+    isThere: () => features.value.findings && mayRead("Proxy"),
+  },
 ];
 
 function Header(): JSX.Element {
   const root = parts.value[0] ?? "";
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a small screen not all places are in sight; the one where somebody is has to be.
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [root]);
   return (
     <header class="top">
       <Link class="brand" to="">
         <span class="logo" aria-hidden="true" />
         <b>weft</b> <small>{authority.value?.trustDomain}</small>
       </Link>
-      <nav aria-label="Pages">
+      <nav aria-label="Pages" ref={nav}>
         {PLACES.filter((place) => place.isThere?.() ?? true).map(({ to, name, icon, roots }) => (
           <Link key={to} to={to} current={roots.includes(root)}>
             <Icon name={icon} /> <span>{name}</span>
@@ -120,7 +155,8 @@ function Freshness(): JSX.Element {
   }, [now]);
   const age = now.value - heardAt.value;
   const isOld = heardAt.value > 0 && age > SILENCE;
-  const words = trouble.value ?? (isOld ? `nothing new for ${duration(age / 1000)}` : null);
+  const missing = unheard.value > 0 ? `${plural(unheard.value, "control plane")} not heard` : null;
+  const words = trouble.value ?? (isOld ? `nothing new for ${duration(age / 1000)}` : missing);
   return (
     <span
       class={`freshness ${words ? "bad" : ""}`}
@@ -166,10 +202,18 @@ function Page(): JSX.Element {
   if (root === "services" && second) return <Service key={`${first}/${second}`} id={`${first}/${second}`} />;
   if (root === "proxies") return second ? <ProxyPage id={`${first}/${second}`} /> : <Proxies />;
   if (root === "policies" && third) {
-    return <PolicyPage kind={first} namespace={second} name={third} edit={fourth === "edit"} />;
+    const view = fourth === "edit" || fourth === "history" ? fourth : "document";
+    return <PolicyPage kind={first} namespace={second} name={third} view={view} />;
   }
   if (root === "policies") return <Policies />;
   if (root === "apply") return <NewDocument />;
+  if (root === "history" && Number(first) > 0) {
+    return <RevisionPage key={first} revision={Number(first)} isBack={second === "rollback"} />;
+  }
+  if (root === "history") return <History />;
+  if (root === "access") return <Access />;
+  if (root === "audit") return <Audit />;
+  if (root === "check") return <Findings />;
   if (root === "certificates") return <Certificates />;
   if (root === "requests") return first ? <RequestPage id={first} /> : <Requests />;
   if (root === "tap") return <Tap />;

@@ -75,6 +75,11 @@ export function date(secondsSince1970: number): string {
   });
 }
 
+/** A moment in milliseconds since 1970, to the second. */
+export function moment(millis: number): string {
+  return new Date(millis).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${count} ${count === 1 ? one : many}`;
 }

@@ -4,6 +4,8 @@
  */
 
 import { batch, computed, signal } from "@preact/signals";
+import { access, mayRead } from "./access";
+import type { AccessInfo } from "./api/changes";
 import { ApiError, follow, get } from "./api/client";
 import type {
   AuthorityStatus,
@@ -18,6 +20,8 @@ import { type Features, featuresOf } from "./api/features";
 import { buildGraph } from "./graph/model";
 
 export const features = signal<Features>(featuresOf(null));
+/** Whether it is known what can be asked, and what the caller may ask. */
+export const isIntroduced = signal(false);
 export const edges = signal<Edge[] | null>(null);
 export const services = signal<WeftObject[] | null>(null);
 export const workloads = signal<WeftObject[]>([]);
@@ -25,6 +29,8 @@ export const proxies = signal<ProxyStatus[] | null>(null);
 export const authority = signal<AuthorityStatus | null>(null);
 /** When edges were last heard of; milliseconds since 1970. */
 export const heardAt = signal(0);
+/** Control planes that did not answer in time: traffic is missing. */
+export const unheard = signal(0);
 /** Why there is nothing new, in words. */
 export const trouble = signal<string | null>(null);
 
@@ -53,18 +59,39 @@ export const SILENCE = 10_000;
 export function watchMesh(): () => void {
   const ending = new AbortController();
   const { signal } = ending;
+  forget();
   const start = async () => {
     const description = await get<unknown>("/openapi.json", signal).catch(() => null);
     if (signal.aborted) return;
     features.value = featuresOf(description);
+    if (features.value.access) {
+      access.value = await get<AccessInfo>("/v1/access", signal).catch(() => null);
+      if (signal.aborted) return;
+    }
+    isIntroduced.value = true;
     void again(signal, LISTS_EVERY, () => readLists(signal));
     void again(signal, AUTHORITY_EVERY, () => readAuthority(signal));
     void again(signal, EDGES_EVERY, () =>
-      features.value.watchEdges ? followEdges(signal) : readEdges(signal),
+      features.value.watchEdges && mayRead("Traffic") ? followEdges(signal) : readEdges(signal),
     );
   };
   void start();
   return () => ending.abort();
+}
+
+/** What somebody else saw who was signed in before. */
+function forget(): void {
+  batch(() => {
+    [access.value, edges.value, services.value, proxies.value, authority.value] = [
+      null,
+      null,
+      null,
+      null,
+      null,
+    ];
+    isIntroduced.value = false;
+    [workloads.value, heardAt.value, unheard.value, trouble.value] = [[], 0, 0, null];
+  });
 }
 
 /** Every so often while the page is seen; more and more seldom while it fails. */
@@ -105,12 +132,14 @@ function untilSeen(signal: AbortSignal): Promise<void> {
 function heard(list: EdgeList): void {
   batch(() => {
     edges.value = list.items;
+    unheard.value = list.unheard ?? 0;
     heardAt.value = Date.now();
     trouble.value = null;
   });
 }
 
 async function readEdges(signal: AbortSignal): Promise<void> {
+  if (!mayRead("Traffic")) return heard({ items: [] });
   heard(await get<EdgeList>("/v1/edges", signal));
 }
 
@@ -141,9 +170,9 @@ async function followEdges(signal: AbortSignal): Promise<void> {
 
 async function readLists(signal: AbortSignal): Promise<void> {
   const [listed, joined, connected] = await Promise.all([
-    listAll("service", signal),
-    listAll("workload", signal),
-    get<ProxyList>("/v1/proxies", signal),
+    listAll("Service", signal),
+    listAll("Workload", signal),
+    mayRead("Proxy") ? get<ProxyList>("/v1/proxies", signal) : { items: [] },
   ]);
   batch(() => {
     services.value = listed.items;
@@ -156,10 +185,11 @@ async function readAuthority(signal: AbortSignal): Promise<void> {
   authority.value = await get<AuthorityStatus>("/v1/ca", signal);
 }
 
-/** All pages of a list. */
+/** All pages of a list; nothing of a kind that is not the caller's to read. */
 export async function listAll(kind: string, signal?: AbortSignal): Promise<ObjectList> {
   const items: WeftObject[] = [];
   let [after, revision] = ["", 0];
+  if (!mayRead(kind)) return { items, revision };
   for (;;) {
     const page = after ? `?continue=${encodeURIComponent(after)}` : "";
     const list = await get<ObjectList>(`/v1/${kind.toLowerCase()}${page}`, signal);

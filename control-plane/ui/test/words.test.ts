@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { shop } from "../browser/documents";
+import type { AppliedDocument } from "../src/api/changes";
 import { EventParser, objectPath } from "../src/api/client";
 import { featuresOf } from "../src/api/features";
 import { outcomes } from "../src/applying";
@@ -127,7 +128,9 @@ describe("policies", () => {
   });
 
   it("say what would happen to them", () => {
-    const documents = [{ kind: "Mesh", namespace: "", name: "mesh", outcome: "Updated", generation: 2 }];
+    const documents: AppliedDocument[] = [
+      { kind: "Mesh", namespace: "", name: "mesh", outcome: "Updated", generation: 2 },
+    ];
     expect(outcomes({ revision: 0, dryRun: true, documents })).toEqual(["Mesh mesh would be updated"]);
     expect(outcomes({ revision: 3, documents })).toEqual(["Mesh mesh is updated"]);
   });

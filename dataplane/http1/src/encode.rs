@@ -70,7 +70,7 @@ pub(super) fn fields(out: &mut Vec<u8>, headers: &HeaderMap, case: FieldCase) {
     }
 }
 
-/// Writes one field.
+/// Writes one field of a head, with its line end.
 pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     // Once for the whole line, so that the parts need not look each.
     out.reserve(name.len() + value.len() + 4);
@@ -99,9 +99,9 @@ pub struct Encoder {
 /// Whether more content follows a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChunkPosition {
-    /// Perhaps.
+    /// More content may come behind it.
     Middle,
-    /// Nothing does.
+    /// No content comes behind it: the empty chunk follows.
     Last,
 }
 

@@ -101,7 +101,7 @@ pub enum Error {
     /// The peer sent something that is refused.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The connection broke.
+    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer closed the connection before the message was whole.

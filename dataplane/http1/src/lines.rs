@@ -16,7 +16,7 @@ const ON_STACK: usize = 100;
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Number of fields.
+    /// Most fields of one head.
     pub fields: usize,
     /// Bytes, from the first line to the empty one.
     pub bytes: usize,

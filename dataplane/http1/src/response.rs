@@ -10,7 +10,7 @@ use super::lines::{Cut, StatusLine};
 /// What the request was, as far as that decides how its response is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// An ordinary one.
+    /// A method whose responses may have content.
     Plain,
     /// HEAD: a response without content, whatever its fields say.
     Head,

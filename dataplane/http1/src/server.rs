@@ -23,7 +23,7 @@ use super::request::ParsedRequest;
 use super::wire::Wire;
 pub use super::wire::{ReceivedBody, Upgrade};
 
-/// What answers requests.
+/// What answers the requests of one connection.
 pub trait RequestHandler<I> {
     /// The content of its answers.
     type Body: Body<Data = Bytes> + Unpin;
@@ -40,7 +40,7 @@ pub trait RequestHandler<I> {
 /// How a connection ended.
 #[derive(Debug)]
 pub enum End {
-    /// It was closed.
+    /// The connection was closed, by either side, between two messages.
     Closed,
     /// It became a tunnel, which has its stream.
     Upgraded,
@@ -82,7 +82,7 @@ enum ServerStage {
 /// How far an answer has gone out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrote {
-    /// All of it.
+    /// The whole message, to its end.
     Whole,
     /// All that there is yet.
     Waiting,

@@ -34,7 +34,6 @@ struct Message {
     whole: bool,
 }
 
-/// Which side reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Server,

@@ -58,7 +58,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
         }
     }
 
-    /// Reads once.
+    /// Reads what the socket has, once, behind what was read before.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Err(Error::Gone)) };
         self.inbox.poll_read(io, cx).map_err(Error::Io)

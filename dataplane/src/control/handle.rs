@@ -16,6 +16,7 @@ use crate::bootstrap::Bootstrap;
 use crate::engine::Engine;
 use crate::runtime::Runtime;
 use crate::stats::{CounterId, SeriesReading};
+use weft_api::log_event::EventCounts;
 
 /// The proxy's state as Envoy's `/ready` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +98,11 @@ impl fmt::Debug for ControlQuery {
 type SetFilter = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 type ShowFilter = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Changes and shows the log's filter.
+/// Changes and shows the log's filter, and knows how often each event was logged.
 #[derive(Clone)]
 pub struct LogControl {
+    /// What happened, from level info upwards, whatever the filter lets through.
+    pub events: EventCounts,
     /// Sets the filter; answers why it cannot be.
     pub set: SetFilter,
     /// The filter in use.
@@ -111,7 +114,7 @@ impl LogControl {
     #[must_use]
     pub fn fixed() -> Self {
         let set = Arc::new(|_: &str| Err("the log is not under control here".to_owned()));
-        Self { set, show: Arc::new(String::new) }
+        Self { events: EventCounts::default(), set, show: Arc::new(String::new) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! One workload: a demo application with a sidecar of either kind.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::process::Signal;
 
 use super::{Calls, Mesh, Process, free_port, program, until};
@@ -81,6 +82,7 @@ pub struct Builder<'a> {
     app_ports: Vec<(&'static str, u16)>,
     calls: Vec<String>,
     token: Option<String>,
+    access_log_dir: Option<PathBuf>,
 }
 
 impl<'a> Builder<'a> {
@@ -97,6 +99,7 @@ impl<'a> Builder<'a> {
             app_ports: Vec::new(),
             calls: Vec::new(),
             token: None,
+            access_log_dir: None,
         }
     }
 
@@ -156,6 +159,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Its sidecar may write access logs into this directory.
+    #[must_use]
+    pub fn logging_into(mut self, dir: &Path) -> Self {
+        self.access_log_dir = Some(dir.to_owned());
+        self
+    }
+
     /// Which proxy stands beside it.
     #[must_use]
     pub fn beside(mut self, sidecar: Sidecar) -> Self {
@@ -190,6 +200,7 @@ impl<'a> Builder<'a> {
         let upstreams: Vec<String> =
             self.upstreams.iter().map(|text| text.replace("{address}", &address.to_string())).collect();
         workload.flags = workload.flags(&name, &self.version, &upstreams);
+        workload.flags.extend(self.access_log_dir.map(|dir| format!("--access-log-dir={}", dir.display())));
         if self.is_client {
             workload.flags.retain(|flag| !flag.starts_with("--inbound="));
             workload.flags.push("--client".to_owned());
@@ -288,7 +299,7 @@ impl Workload {
 
     /// Key, certificate and bundle of the sidecar.
     #[must_use]
-    pub fn identity_dir(&self) -> &std::path::Path {
+    pub fn identity_dir(&self) -> &Path {
         &self.identity_dir
     }
 
@@ -360,6 +371,15 @@ impl Workload {
         if let Some(app) = self.app.take() {
             app.end(END).await?;
         }
+        Ok(())
+    }
+
+    /// Ends what renews Envoy's certificate; Envoy stays.
+    ///
+    /// # Errors
+    /// When there is nothing of the kind.
+    pub fn stop_renewing(&mut self) -> anyhow::Result<()> {
+        self.keep.take().context("nothing renews it")?.kill();
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! programs take it. `docs/reference` is made from programs and sources (`reference`).
 
 mod containers;
+mod examples;
 mod ground;
 mod local;
 mod machines;

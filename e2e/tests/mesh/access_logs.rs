@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use weft_e2e::harness::{CONVERGES, Mesh, Options, OtelCollector, Sidecar, StoreKind, Workload, until};
 
-use crate::shop::{Callers, catalog, start_catalog};
+use crate::shop::{Callers, catalog};
 
 /// Both proxies and the collector gather what they tell for a second at most.
 const SOON: Duration = Duration::from_secs(5);
@@ -19,8 +19,11 @@ async fn requests_are_written_down_as_policies_say_on_the_embedded_store() {
 async fn requests_are_written_down(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
     let mut servers = Vec::new();
+    let logs = mesh.dir().join("logs");
+    std::fs::create_dir(&logs)?;
     for beside in Sidecar::ALL {
-        servers.push((beside, start_catalog(mesh, beside, "v1").await?));
+        let server = mesh.workload(&format!("shop/{}", catalog(beside))).serving().beside(beside);
+        servers.push((beside, server.logging_into(&logs).start().await?));
     }
     let collector = OtelCollector::start(mesh).await?;
     let ids: Vec<&str> =
@@ -35,6 +38,16 @@ async fn requests_are_written_down(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&policy("{kind: Namespace, name: shop}", "{sink: Stdout, format: Json, filter: All}")).await?;
     for (beside, server) in &servers {
         all_are_json(caller, *beside, server).await.with_context(|| format!("{beside:?}: as JSON"))?;
+    }
+    mesh.apply(&policy("{kind: Namespace, name: shop}", "{sink: File, file: shop.log, filter: All}")).await?;
+    for (beside, _) in &servers {
+        let written = async |id: String| {
+            let file = std::fs::read_to_string(logs.join("shop.log"))?;
+            file.lines().find(|line| line.contains(&id)).map(str::to_owned).context("it is not written down")
+        };
+        let told =
+            told(caller, *beside, 200, written).await.with_context(|| format!("{beside:?}: a file"))?;
+        ensure!(told.1.contains("\"GET /status/200 HTTP/1.1\" 200"), "{}", told.1);
     }
     let endpoint = collector.endpoint();
     for beside in Sidecar::ALL {

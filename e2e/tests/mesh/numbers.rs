@@ -25,12 +25,15 @@ async fn a_question_asks_all_replicas() {
 /// Callers are connected to either replica, and both tell of all.
 async fn question_asks_all(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let _servers =
-        [start_catalog(mesh, Sidecar::Weft, "v1").await?, start_catalog(mesh, Sidecar::Envoy, "v1").await?];
+    let mut servers = Vec::new();
+    for (server, version) in Sidecar::ALL.into_iter().flat_map(|server| ["v1", "v2"].map(|v| (server, v))) {
+        servers.push(start_catalog(mesh, server, version).await?);
+    }
     let _trickles = Trickles::start(&callers);
     for replica in [0, 1] {
         mesh.use_api_of(replica)?;
         shows(mesh, "http", "all callers", |edge| (5.0..15.0).contains(&edge.rate)).await?;
+        versions_are_told_apart(mesh).await?;
         let query = format!("destination=shop/{}", catalog(Sidecar::Weft));
         until("the series of all callers", SHOWS, async || {
             let series = series(mesh, &query).await?;
@@ -43,6 +46,37 @@ async fn question_asks_all(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.replica(0)?.kill()?;
     mesh.use_api_of(1)?;
     shows(mesh, "http", "all callers at one replica", |edge| edge.rate > 5.0).await
+}
+
+/// Whoever calls, and though no route and no subset names a version.
+async fn versions_are_told_apart(mesh: &Mesh) -> anyhow::Result<()> {
+    until("each version of each server", SHOWS, async || {
+        let shown = mesh.weft(&["get", "edges", "--by", "version", "-o", "json"]).await?;
+        let versions: EdgeList = serde_json::from_str(&shown)?;
+        let half = |edge: &&Edge| {
+            (5.0..15.0).contains(&edge.rate) && edge.success == Some(1.0) && edge.p50_ms.is_some()
+        };
+        let halves = versions.items.iter().filter(half);
+        let halves: Vec<_> = halves.map(|edge| (edge.destination.clone(), edge.version.clone())).collect();
+        for server in Sidecar::ALL {
+            for version in ["v1", "v2"] {
+                let wanted = (format!("shop/{}", catalog(server)), Some(version.to_owned()));
+                ensure!(halves.contains(&wanted), "{wanted:?}: {shown}");
+            }
+        }
+        ensure!(halves.len() == 4, "{shown}");
+        Ok(())
+    })
+    .await?;
+    let table = mesh.weft(&["get", "edges", "--by", "version"]).await?;
+    ensure!(table.starts_with("SERVICE") && table.contains(" v2 "), "{table}");
+    let query = format!("destination=shop/{}&version=v2", catalog(Sidecar::Envoy));
+    until("the series of a version", SHOWS, async || {
+        let series = series(mesh, &query).await?;
+        ensure!(series.points.iter().any(|point| (5.0..15.0).contains(&point.rate)), "{series:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Reports come each 5 s and a window covers 15 s: what was planted fills it by then, on a slow machine too.

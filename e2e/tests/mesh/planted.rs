@@ -41,9 +41,10 @@ const PLANTED: [&str; 24] = [
 ];
 
 /// What is planted where certificates end soon.
-const PLANTED_CERTIFICATES: [&str; 6] = [
+const PLANTED_CERTIFICATES: [&str; 7] = [
     "client with an expired certificate",
     "client of another mesh",
+    "member that is not renewed",
     "server with an expired certificate",
     "server of another mesh",
     "server of another service",

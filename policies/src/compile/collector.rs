@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct TelemetryResource {
     /// `service.name`.
     pub(super) name: String,
-    /// Further attributes.
+    /// Attributes beside the name, such as the namespace.
     pub(super) more: Vec<(&'static str, String)>,
 }
 

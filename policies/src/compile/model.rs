@@ -66,6 +66,9 @@ pub struct WorkloadState {
     pub upstreams: Vec<UpstreamListener>,
     /// What stands beside it.
     pub proxy: ProxyType,
+    /// Directory that its sidecar may write access logs into, absolute and without a slash at its end; none where it declared
+    /// none.
+    pub access_log_dir: Option<String>,
     /// Health of the whole workload: liveness of its stream, drain.
     pub health: Health,
     /// Health of single ports, as its sidecar reports from checking the application.

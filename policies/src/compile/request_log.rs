@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType;
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, AccessLogFilter};
 use envoy_types::pb::envoy::config::core::v3::{ApiVersion, SubstitutionFormatString};
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::CommonGrpcAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
@@ -53,6 +54,9 @@ const FIELDS: [(&str, &str); 16] = [
 /// Fields of Envoy's messages that hold a map, or a message with one: written by hand, since a map of several entries has
 /// no order otherwise.
 const LOG_FORMAT: u32 = 1;
+/// Fields of `FileAccessLog`.
+const FILE_PATH: u32 = 1;
+const FILE_LOG_FORMAT: u32 = 5;
 const JSON_FORMAT: u32 = 2;
 const STRUCT_FIELDS: u32 = 1;
 
@@ -100,11 +104,20 @@ fn one(log: &policy::RequestLog, workload: &WorkloadState, service: &ServiceId, 
     };
     match (&log.endpoint, log.sink) {
         (Some(endpoint), RequestLogSink::Otlp) => otlp(filter, log, endpoint, workload, service, port),
-        // Nothing else is taken.
-        (_, RequestLogSink::Stdout | RequestLogSink::Otlp | RequestLogSink::File) => {
-            stdout(filter, &format(log))
-        }
+        (_, RequestLogSink::File) => match &workload.access_log_dir {
+            Some(dir) => file(filter, &format!("{dir}/{}", log.file()), &format(log)),
+            None => stdout(filter, &format(log)),
+        },
+        // Without a collector nothing else is taken.
+        (_, RequestLogSink::Stdout | RequestLogSink::Otlp) => stdout(filter, &format(log)),
     }
+}
+
+fn file(filter: Option<AccessLogFilter>, path: &str, format: &[u8]) -> AccessLog {
+    let mut body = Vec::new();
+    wire::append_message(&mut body, FILE_PATH, path.as_bytes());
+    wire::append_message(&mut body, FILE_LOG_FORMAT, format);
+    log_to("envoy.access_loggers.file", filter, wire::packed::<FileAccessLog>(body))
 }
 
 fn stdout(filter: Option<AccessLogFilter>, format: &[u8]) -> AccessLog {

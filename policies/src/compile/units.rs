@@ -123,6 +123,7 @@ fn same_endpoint(a: &WorkloadState, b: &WorkloadState) -> bool {
     let seen = |state: &WorkloadState| WorkloadState {
         outbound: a.outbound,
         upstreams: Vec::new(),
+        access_log_dir: None,
         ..state.clone()
     };
     seen(a) == seen(b)

@@ -46,7 +46,7 @@ impl fmt::Display for Level {
 /// health count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
-    /// Nobody's.
+    /// Nobody's: documents of the kind say nothing of members.
     Nobody,
     /// That of the workload of the same name.
     Itself,

@@ -145,7 +145,7 @@ impl Tracing {
 pub struct TraceShare(u32);
 
 impl TraceShare {
-    /// None.
+    /// No request is traced unless its caller asks for it.
     pub const NONE: Self = Self(0);
 
     /// A percentage of 0 to 100.

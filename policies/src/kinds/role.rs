@@ -42,7 +42,7 @@ pub struct RoleRule {
 /// What may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RoleVerb {
-    /// Look at it.
+    /// Read, list and watch it.
     Read,
     /// Make it and change it, and try out what that would do; of a proxy, take it out of balancing and back.
     Write,
@@ -51,7 +51,7 @@ pub enum RoleVerb {
 }
 
 impl RoleVerb {
-    /// All verbs.
+    /// All verbs, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Delete];
 }
 
@@ -87,7 +87,7 @@ impl ApiKind {
     /// Those that are no documents.
     const OTHERS: [Self; 5] = [Self::Proxy, Self::JoinToken, Self::Traffic, Self::Tap, Self::Audit];
 
-    /// All of them.
+    /// All that a rule may name, documents' kinds before the rest.
     pub fn all() -> impl Iterator<Item = Self> {
         Kind::ALL.into_iter().map(Self::Document).chain(Self::OTHERS)
     }
@@ -123,7 +123,7 @@ impl fmt::Display for ApiKind {
 pub enum KindPattern {
     /// `*`
     All,
-    /// This one.
+    /// Only what is of this kind.
     One(ApiKind),
 }
 
@@ -167,7 +167,7 @@ impl FromStr for KindPattern {
 pub enum NamespacePattern {
     /// `*`
     All,
-    /// This one.
+    /// Only what is in this namespace.
     One(Name),
 }
 

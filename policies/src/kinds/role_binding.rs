@@ -17,7 +17,7 @@ mod spec;
 pub struct RoleBinding {
     /// Name of the Role.
     pub role: Name,
-    /// Who has it.
+    /// The principals that have the role.
     #[schemars(length(min = 1))]
     pub subjects: Vec<Subject>,
 }

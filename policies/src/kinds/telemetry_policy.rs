@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::target::TargetRef;
-use crate::value::{CollectorUrl, HeaderName};
+use crate::value::{CollectorUrl, HeaderName, LogFileName};
 
 mod check;
 pub mod effect;
@@ -33,18 +33,21 @@ pub struct TelemetryPolicy {
     pub metrics: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// Name of the file where a policy gives none.
+const DEFAULT_FILE: &str = "access.log";
+
 /// One place where requests are written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestLog {
-    /// Where entries go.
+    /// Where the proxy writes its entries.
     pub sink: RequestLogSink,
     /// With sink Otlp, the collector that takes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<CollectorUrl>,
-    /// With sink File, the file.
+    /// With sink File, the name of the file, of letters, digits, `-`, `_` and `.`; `access.log` unless written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    pub file: Option<LogFileName>,
     /// How an entry looks.
     #[serde(default)]
     pub format: RequestLogFormat,
@@ -59,12 +62,21 @@ pub struct RequestLog {
     pub filter: RequestLogFilter,
 }
 
-/// Where entries go.
+impl RequestLog {
+    /// With sink File, the name of the file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        self.file.as_ref().map_or_else(|| DEFAULT_FILE.to_owned(), ToString::to_string)
+    }
+}
+
+/// Where a proxy writes the entries of its access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RequestLogSink {
     /// The proxy's standard output, a line each.
     Stdout,
-    /// A file on the proxy's machine.
+    /// A file in the directory that each sidecar's `--access-log-dir` names on its own machine; standard output of one that
+    /// names none.
     File,
     /// An OpenTelemetry collector, by OTLP over gRPC.
     Otlp,
@@ -87,7 +99,7 @@ pub enum RequestLogFilter {
     /// did not end as it should.
     #[default]
     Failures,
-    /// All.
+    /// Every request that ended, and every connection.
     All,
 }
 
@@ -108,7 +120,7 @@ pub struct ServiceTracing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SpanTag {
-    /// The attribute's name.
+    /// Name of the span's attribute.
     pub name: String,
     /// Its value, always the same; this or `header`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

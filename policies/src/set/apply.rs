@@ -222,6 +222,12 @@ impl PolicySet {
         errors.into_iter().chain(warnings).collect()
     }
 
+    /// What is wrong or unwise in how one object fits together with the others.
+    #[must_use]
+    pub fn found_in(&self, key: &PolicyKey) -> Vec<Violation> {
+        self.findings.of(key)
+    }
+
     /// As [`PolicySet::validate`], with line and column of the objects whose source is known.
     #[must_use]
     pub fn report(&self, sources: &BTreeMap<PolicyKey, &DocumentSource>) -> Report {

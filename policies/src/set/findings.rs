@@ -43,6 +43,15 @@ impl SetFindings {
         self.report_of(self.iter(), sources)
     }
 
+    /// What was found in one object, by itself and between it and others.
+    pub(super) fn of(&self, key: &PolicyKey) -> Vec<Violation> {
+        let in_object = self.objects.get(key).into_iter().flat_map(|found| found.iter());
+        let between = self.conflicts.values().flat_map(|found| found.iter());
+        let between = between.filter(|(one, _)| one == key).map(|(_, finding)| finding);
+        let object = key.to_string();
+        in_object.chain(between).map(|finding| crate::document::unplaced(finding, &object)).collect()
+    }
+
     /// As [`SetFindings::report`], but only what is new since `before`, or stands in a document that is known: a set stored by
     /// an older version must not block every change, and nobody reads what each change repeats.
     pub(super) fn report_since(

@@ -28,9 +28,9 @@ pub enum Circumstance {
     Address,
     /// A claim of a verified token.
     Claim,
-    /// The method.
+    /// The method of HTTP.
     Method,
-    /// The path.
+    /// The path of HTTP, without its query.
     Path,
     /// The method of gRPC.
     GrpcMethod,
@@ -59,11 +59,11 @@ type OpenOperation = (Vec<Method>, Vec<PathMatch>, Vec<String>);
 /// What a rule still asks of a request of the caller to the port. Empty lists ask nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Remainder {
-    /// One of these.
+    /// One of these must hold; none of them where the caller is settled.
     sources: Vec<OpenSource>,
-    /// One of these.
+    /// One of these must hold; none of them where every operation is meant.
     operations: Vec<OpenOperation>,
-    /// All of these.
+    /// Each of these must hold.
     conditions: Vec<Condition>,
 }
 
@@ -113,12 +113,12 @@ impl RuleAtPort {
     }
 }
 
-/// Whether requests pass.
+/// Whether the requests of one caller to one port pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassageVerdict {
-    /// Every one does.
+    /// Every request does, whatever it says.
     Passes,
-    /// None does.
+    /// No request does, whatever it says.
     Refused,
     /// It depends on the request.
     Depends,
@@ -155,7 +155,7 @@ pub enum PassageChange {
     Eased,
 }
 
-/// Why nothing passes.
+/// Why no request passes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refuser {
     /// A rule of a Deny policy takes everything.
@@ -260,7 +260,7 @@ fn any_of<T, R>(
 }
 
 impl Passage {
-    /// Whether requests pass.
+    /// Whether the requests pass, as far as that can be said without seeing one.
     #[must_use]
     pub fn verdict(&self) -> PassageVerdict {
         if self.refuser().is_some() {

@@ -19,7 +19,7 @@ use crate::policy::Policy;
 pub struct Reach {
     /// Of everybody, to everybody.
     all: Option<PolicyKey>,
-    /// To these services.
+    /// Of everybody, to these services.
     services: BTreeMap<ServiceId, PolicyKey>,
     /// To and from all services of these namespaces.
     namespaces: BTreeMap<Name, PolicyKey>,

@@ -12,7 +12,7 @@ const OTLP_PORT: u16 = 4317;
 /// An OpenTelemetry collector that takes OTLP over gRPC, `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CollectorUrl {
-    /// Where it runs.
+    /// The host of the collector, an address or a name.
     pub host: CollectorHost,
     /// Its port, 4317 unless written.
     pub port: u16,

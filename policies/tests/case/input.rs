@@ -106,6 +106,7 @@ struct Entry {
     health: Option<String>,
     #[serde(default)]
     client: bool,
+    access_log_dir: Option<String>,
     #[serde(default)]
     unhealthy_ports: Vec<String>,
 }
@@ -153,6 +154,7 @@ impl Entry {
             client: self.client,
             upstreams,
             proxy: self.proxy,
+            access_log_dir: self.access_log_dir,
             health,
             port_health,
         }

@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Whether the client is asked to take what it refused: not what has changed since, or went.
-    fn is_refused(&self, kind: ResourceKind, state: &WatchedType, rejected: &Rejected) -> bool {
+    pub(super) fn is_refused(&self, kind: ResourceKind, state: &WatchedType, rejected: &Rejected) -> bool {
         if *rejected.name == *COMPLETE_SET {
             return state.is_set_blocked;
         }

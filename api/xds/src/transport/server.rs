@@ -32,7 +32,7 @@ use super::admission::{Admission, Excess};
 use super::stream::{self, Delta, ProtocolVariant, Sotw};
 use super::{NodeClaim, PeerIdentity};
 use crate::mailbox::{self, Delivery};
-use crate::server::{Rejected, ServedTypes, SessionEvent, StreamStatus, Variant};
+use crate::server::{Rejected, ResourceDelivery, ServedTypes, SessionEvent, StreamStatus, Variant};
 use crate::source::ControlPlaneCluster;
 use crate::view::{Changes, View};
 
@@ -134,6 +134,7 @@ impl fmt::Debug for StreamSetup {
 #[derive(Debug)]
 pub(super) enum StreamCommand {
     Status(oneshot::Sender<StreamStatus>),
+    Deliveries(oneshot::Sender<Vec<ResourceDelivery>>),
     Close(Status),
 }
 
@@ -161,6 +162,13 @@ impl StreamHandle {
     pub async fn status(&self) -> Option<StreamStatus> {
         let (reply, answer) = oneshot::channel();
         self.commands.try_send(StreamCommand::Status(reply)).ok()?;
+        answer.await.ok()
+    }
+
+    /// What the client was sent and took, resource by resource; none if the stream has ended or is too busy to say.
+    pub async fn deliveries(&self) -> Option<Vec<ResourceDelivery>> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(StreamCommand::Deliveries(reply)).ok()?;
         answer.await.ok()
     }
 

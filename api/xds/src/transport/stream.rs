@@ -222,6 +222,10 @@ async fn run<D: ProtocolVariant, P: Publisher>(
                     served.sync_view(&mut setup);
                     let _ = reply.send(served.session.status());
                 }
+                Some(StreamCommand::Deliveries(reply)) => {
+                    served.sync_view(&mut setup);
+                    let _ = reply.send(served.session.deliveries());
+                }
                 Some(StreamCommand::Close(status)) => return Err(status),
                 None => return Err(unavailable()),
             },

@@ -1,11 +1,11 @@
 //! Replacing, patching and deleting one object.
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::WorkloadId;
-use weft_api::rest::{AppliedDocument, ApplyResult, CHANGED_MEANWHILE, Outcome};
+use weft_api::rest::{AppliedDocument, ApplyResult, Outcome};
 use weft_policies::kinds::Kind;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Document, Policy};
@@ -13,63 +13,64 @@ use weft_policies::{Document, Policy};
 use super::super::apply::{self, ApplyMode, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::error::ApiError;
-use super::super::extract::{DocumentText, Parameters, PatchText};
+use super::super::extract::{DocumentText, IfMatch, InPath, MergePatch, Parameters};
+use super::super::parameter::{Message, Wait};
+use super::super::problem_code::ProblemCode;
 use super::super::state::Api;
 use super::{ObjectPath, key_of, missing, picture_for, show, tag_of};
 use crate::policy::repository::Head;
 
 /// Refuses when the caller saw another version than the one that is there.
-fn check_match(headers: &HeaderMap, current: Option<&Policy>) -> Result<(), ApiError> {
-    let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else {
-        return Ok(());
-    };
+fn check_match(wanted: &IfMatch, current: Option<&Policy>) -> Result<(), ApiError> {
     let tag = current.map(|policy| tag_of(&show(policy)));
-    if tag.as_deref() == Some(wanted) || (wanted == "*" && tag.is_some()) {
+    if wanted.is_for(tag.as_deref()) {
         return Ok(());
     }
     let now = tag.unwrap_or_else(|| "nothing".to_owned());
-    Err(ApiError::new(
-        StatusCode::PRECONDITION_FAILED,
-        CHANGED_MEANWHILE,
-        format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change"),
-    ))
+    let detail = format!("If-Match is {wanted}, but there is {now}: read it again and repeat the change");
+    Err(ApiError::new(ProblemCode::ChangedMeanwhile, detail))
 }
 
 /// How to delete one object.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct DeleteQuery {
-    /// Say what would happen, and write nothing.
+    /// Say what would happen, and write nothing
     #[serde(default)]
     dry_run: bool,
-    /// Answer when the proxies concerned have it.
+    /// Answer when the proxies concerned have it, or after so long, such as 30s
+    #[schemars(with = "Option<Wait>")]
     wait: Option<String>,
-    /// Why; the history tells it.
+    /// Why, in one line; the history tells it
+    #[schemars(with = "Option<Message>")]
     message: Option<String>,
 }
 
 /// How to write one object.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
 pub struct WriteQuery {
-    /// Why; the history tells it.
+    /// Why, in one line; the history tells it
+    #[schemars(with = "Option<Message>")]
     message: Option<String>,
 }
 
 /// `PUT /v1/namespaces/{ns}/{kinds}/{name}`
 pub async fn replace(
     State(api): State<Api>,
-    Path(path): ObjectPath,
+    InPath(path): InPath<ObjectPath>,
     author: Author,
     Parameters(query): Parameters<WriteQuery>,
-    headers: HeaderMap,
+    matches: IfMatch,
     DocumentText(body): DocumentText,
 ) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
-    let key = key_of(path)?;
+    let key = key_of(&path)?;
     let documents = one_document(&key, &body)?;
     let change = |head: &Head| {
-        check_match(&headers, head.set.get(&key))?;
+        check_match(&matches, head.set.get(&key))?;
         head.set.apply(&documents).map_err(ApiError::violations)
     };
     Ok(ChangeAnswer::of(apply::write(&api, ApplyMode::Commit, &by, change).await?))
@@ -79,14 +80,13 @@ pub async fn replace(
 fn one_document(key: &PolicyKey, text: &str) -> Result<Vec<Document>, ApiError> {
     let documents = weft_policies::parse("request", text).map_err(ApiError::violations)?;
     let [document] = &documents[..] else {
-        return Err(ApiError::bad_request(format!(
-            "one document is replaced; the request has {}",
-            documents.len()
-        )));
+        let detail = format!("one document is replaced; the request has {}", documents.len());
+        return Err(ApiError::new(ProblemCode::Invalid, detail));
     };
     if document.policy.key() != *key {
         let found = document.policy.key();
-        return Err(ApiError::bad_request(format!("the path names {key}, but the document is {found}")));
+        let detail = format!("the path names {key}, but the document is {found}");
+        return Err(ApiError::new(ProblemCode::Invalid, detail));
     }
     Ok(documents)
 }
@@ -94,19 +94,17 @@ fn one_document(key: &PolicyKey, text: &str) -> Result<Vec<Document>, ApiError> 
 /// `PATCH /v1/namespaces/{ns}/{kinds}/{name}`: a JSON merge patch (RFC 7396) of what people wrote.
 pub async fn patch(
     State(api): State<Api>,
-    Path(path): ObjectPath,
+    InPath(path): InPath<ObjectPath>,
     author: Author,
     Parameters(query): Parameters<WriteQuery>,
-    headers: HeaderMap,
-    PatchText(body): PatchText,
+    matches: IfMatch,
+    MergePatch(patch): MergePatch,
 ) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
-    let key = key_of(path)?;
-    let patch: Value = serde_json::from_str(&body)
-        .map_err(|error| ApiError::bad_request(format!("the patch is not JSON: {error}")))?;
+    let key = key_of(&path)?;
     let change = |head: &Head| {
         let current = head.set.get(&key);
-        check_match(&headers, current)?;
+        check_match(&matches, current)?;
         let mut document = written(current.ok_or_else(|| missing(&key, &by.rights, &head.set, None))?);
         merge(&mut document, &patch);
         let documents = one_document(&key, &document.to_string())?;
@@ -146,17 +144,17 @@ fn merge(target: &mut Value, patch: &Value) {
 /// `DELETE /v1/namespaces/{ns}/{kinds}/{name}`
 pub async fn delete(
     State(api): State<Api>,
-    Path(path): ObjectPath,
+    InPath(path): InPath<ObjectPath>,
     author: Author,
     Parameters(query): Parameters<DeleteQuery>,
-    headers: HeaderMap,
+    matches: IfMatch,
 ) -> Result<ChangeAnswer, ApiError> {
     let by = author.saying(read_message(query.message)?);
     let wait = query.wait.as_deref().map(apply::read_wait).transpose()?;
-    let key = key_of(path)?;
+    let key = key_of(&path)?;
     let keys = [key.clone()];
     let change = |head: &Head| {
-        check_match(&headers, head.set.get(&key))?;
+        check_match(&matches, head.set.get(&key))?;
         head.set.delete(&keys).map_err(ApiError::violations)
     };
     let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };

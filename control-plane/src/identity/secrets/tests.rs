@@ -141,6 +141,28 @@ async fn released_identity_is_not_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn identity_of_one_that_is_away_lapses_unless_it_comes_back_before() {
+    let mut fixture = fixture().await;
+    fixture.next().await;
+    let record = record("shop/web-1", "i-1");
+    fixture.secrets.hold(&record).await;
+    let first = fixture.next().await;
+    fixture.secrets.let_lapse(&record.id).await;
+    fixture.secrets.hold(&record).await;
+    assert_eq!(fixture.next().await.resource.version, first.resource.version, "it came back before");
+    fixture.mesh.hand.forward(Span::minutes(14 * 60 + 30));
+    let second = fixture.next().await;
+    assert_ne!(second.resource.version, first.resource.version, "one that is there is renewed");
+    fixture.secrets.let_lapse(&record.id).await;
+    for _ in 0..3 {
+        fixture.mesh.hand.forward(Span::hours(15));
+        assert!(tokio::time::timeout(Duration::from_secs(600), fixture.updates.recv()).await.is_err());
+    }
+    fixture.secrets.hold(&record).await;
+    assert_ne!(identity(&fixture.next().await).1, identity(&second).1, "a new key for one that comes back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn identity_that_cannot_be_made_is_tried_again() {
     let mut fixture = fixture().await;
     fixture.next().await;

@@ -50,6 +50,7 @@ fn workload(service: &str, upstreams: &[&str], health: Health) -> WorkloadState 
         client: false,
         upstreams: upstreams.iter().enumerate().map(upstream).collect(),
         proxy: ProxyType::Weft,
+        access_log_dir: None,
         health,
         port_health: BTreeMap::new(),
     }

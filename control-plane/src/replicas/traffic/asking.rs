@@ -13,6 +13,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use weft_api::{HostPort, LogThrottle, SpiffeId};
 
-use super::{PATH, REPLICA, TrafficAnswer, TrafficQuestion};
+use super::REPLICA;
 use crate::ca::Authority;
 use crate::replicas::directory::Others;
 use crate::tls::{identify, provider};
@@ -135,21 +136,27 @@ impl OtherReplicas {
     }
 
     /// Asks all at once. Gives the answers that came in time, and how many did not.
-    pub(super) async fn ask(&self, question: &TrafficQuestion) -> (Vec<TrafficAnswer>, usize) {
+    pub async fn ask<A: DeserializeOwned>(&self, path: &str, question: &impl Serialize) -> (Vec<A>, usize) {
         let others = self.known.borrow().clone();
         if others.is_empty() {
             return (Vec::new(), 0);
         }
         let body = Bytes::from(serde_json::to_vec(question).expect("strings and numbers always encode"));
-        let asked = others.iter().map(|(id, address)| self.ask_one(id, address, body.clone()));
+        let asked = others.iter().map(|(id, address)| self.ask_one(id, address, path, body.clone()));
         let answers = join_all(asked).await;
-        let heard: Vec<TrafficAnswer> = answers.into_iter().flatten().collect();
+        let heard: Vec<A> = answers.into_iter().flatten().collect();
         let unheard = others.len() - heard.len();
         (heard, unheard)
     }
 
-    async fn ask_one(&self, id: &str, address: &HostPort, body: Bytes) -> Option<TrafficAnswer> {
-        let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, PATH, body)).await;
+    async fn ask_one<A: DeserializeOwned>(
+        &self,
+        id: &str,
+        address: &HostPort,
+        path: &str,
+        body: Bytes,
+    ) -> Option<A> {
+        let asking = tokio::time::timeout(PATIENCE, self.answer_of(id, address, path, body)).await;
         let answer = asking.unwrap_or(Err(AskError::Late));
         if let Err(error) = &answer
             && let Some(more) = self.unheard.speaks(address.clone())
@@ -164,12 +171,12 @@ impl OtherReplicas {
     }
 
     /// Asks all others something at once, each for as long as `limit`: what each answers, or why it does not.
-    pub async fn ask_each<T: DeserializeOwned>(
+    pub async fn ask_each<A: DeserializeOwned>(
         &self,
         path: &str,
         question: &Bytes,
         limit: Duration,
-    ) -> Vec<(HostPort, Result<T, AskError>)> {
+    ) -> Vec<(HostPort, Result<A, AskError>)> {
         let asked = self.known().into_iter().map(|(id, address)| async move {
             let answer =
                 tokio::time::timeout(limit, self.answer_of(&id, &address, path, question.clone())).await;
@@ -178,13 +185,13 @@ impl OtherReplicas {
         join_all(asked).await
     }
 
-    async fn answer_of<T: DeserializeOwned>(
+    async fn answer_of<A: DeserializeOwned>(
         &self,
         id: &str,
         address: &HostPort,
         path: &str,
         body: Bytes,
-    ) -> Result<T, AskError> {
+    ) -> Result<A, AskError> {
         let stream = self.connect(address).await?;
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let asked = question_for(id, address, path, body)?;

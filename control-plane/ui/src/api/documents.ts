@@ -1,5 +1,7 @@
 /** The documents of the REST API, as far as the page reads them. What may be absent is what an older control plane lacks. */
 
+import type { AppliedDocument } from "./changes";
+
 export interface Metadata {
   name: string;
   namespace?: string;
@@ -13,7 +15,23 @@ export interface WeftObject {
   kind: string;
   metadata: Metadata;
   spec: Record<string, unknown>;
-  status?: Record<string, unknown>;
+  status?: ObjectStatus;
+}
+
+/** What became of an object. An older control plane says nothing, or something else. */
+export interface ObjectStatus {
+  conditions?: Condition[];
+  /** How many proxies it concerns, and what of these acknowledged or refused it. */
+  proxies?: Record<string, unknown>;
+  [other: string]: unknown;
+}
+
+export interface Condition {
+  type: string;
+  status: string;
+  reason?: string;
+  message?: string;
+  observedGeneration?: number;
 }
 
 export interface ObjectList {
@@ -85,6 +103,8 @@ export interface Edge {
   failed?: number | null;
   denied?: number | null;
   open?: number;
+  /** Members that callers leave alone, since they failed. */
+  ejected?: number;
   /** A second. */
   retries?: number;
   bytesSent?: number;
@@ -100,6 +120,8 @@ export interface Edge {
 
 export interface EdgeList {
   items: Edge[];
+  /** Replicas that did not answer in time. */
+  unheard?: number;
 }
 
 export interface Point {
@@ -165,6 +187,8 @@ export interface TapListening {
 export interface RequestList {
   items: RequestRecord[];
   dropped?: number;
+  /** Replicas that did not answer in time. */
+  unheard?: number;
 }
 
 export interface AuthorityEntry {
@@ -211,7 +235,7 @@ export interface Problem {
 export interface ApplyResult {
   revision: number;
   dryRun?: boolean;
-  documents: { kind: string; namespace: string; name: string; outcome: string; generation: number }[];
+  documents: AppliedDocument[];
   warnings?: Violation[];
   wait?: { targeted: number; acked: number; laggards?: { proxy: string; error?: string }[] };
 }

@@ -6,6 +6,7 @@ import { date, plural, seconds } from "../format";
 import { authority, proxies } from "../live";
 import { Empty, Mark, Remaining } from "../parts/marks";
 import { ProxyLink } from "../parts/names";
+import { ScrolledTable } from "../parts/table";
 
 export function Certificates(): JSX.Element {
   const status = authority.value;
@@ -65,34 +66,18 @@ function Leaves(): JSX.Element {
       {leaves.length === 0 ? (
         <Empty>No workload has a certificate.</Empty>
       ) : (
-        <div class="scroll">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Workload</th>
-                <th scope="col">Ends</th>
-                <th scope="col">Identity</th>
-                <th scope="col">Serial</th>
-                <th scope="col">Key made by</th>
-              </tr>
-            </thead>
-            <tbody>
-              {leaves.map(({ id, certificate }) => (
-                <tr key={id}>
-                  <td>
-                    <ProxyLink id={id} />
-                  </td>
-                  <td>
-                    <Remaining {...certificate} />
-                  </td>
-                  <td class="mono">{certificate.identity}</td>
-                  <td class="mono">{certificate.serial}</td>
-                  <td>{certificate.keyMadeBy}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrolledTable
+          caption="Certificates of workloads"
+          columns={[
+            { head: "Workload", cell: ({ id }) => <ProxyLink id={id} /> },
+            { head: "Ends", cell: ({ certificate }) => <Remaining {...certificate} /> },
+            { head: "Identity", cell: ({ certificate }) => <span class="mono">{certificate.identity}</span> },
+            { head: "Serial", cell: ({ certificate }) => <span class="mono">{certificate.serial}</span> },
+            { head: "Key made by", cell: ({ certificate }) => certificate.keyMadeBy },
+          ]}
+          rows={leaves}
+          keyOf={({ id }) => id}
+        />
       )}
     </section>
   );

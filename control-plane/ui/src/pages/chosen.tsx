@@ -2,10 +2,11 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { milliseconds, percent, rate } from "../format";
+import { rate } from "../format";
 import type { Link as GraphLink, ServiceNode } from "../graph/model";
-import { TONE_WORDS, toneOf } from "../graph/tone";
+import { TONE_WORDS } from "../graph/tone";
 import { features, graph } from "../live";
+import { PortTable, toneColour } from "../parts/edge_table";
 import { Icon } from "../parts/icons";
 import { HealthMark, Mark } from "../parts/marks";
 import { ServiceLink } from "../parts/names";
@@ -49,43 +50,10 @@ function OfLink({ link }: { link: GraphLink }): JSX.Element {
   return (
     <>
       <p>
-        <Mark colour={isWell ? "good" : link.tone === "warning" ? "warn" : "bad"}>
-          {TONE_WORDS[link.tone]}
-        </Mark>{" "}
+        <Mark colour={toneColour(link.tone)}>{TONE_WORDS[link.tone]}</Mark>{" "}
         <Mark colour={link.mtls ? "good" : "warn"}>{link.mtls ? "mutual TLS" : "not mutual TLS"}</Mark>
       </p>
-      <table class="small">
-        <thead>
-          <tr>
-            <th scope="col">Port</th>
-            <th scope="col" class="numeric">
-              Rate
-            </th>
-            <th scope="col" class="numeric">
-              Success
-            </th>
-            <th scope="col" class="numeric">
-              Refused
-            </th>
-            <th scope="col" class="numeric">
-              p99
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {link.edges.map((edge) => (
-            <tr key={`${edge.port} ${edge.subset}`} class={toneOf(edge)}>
-              <td>
-                {edge.port} {edge.subset}
-              </td>
-              <td class="numeric">{rate(edge.rate)}/s</td>
-              <td class="numeric">{percent(edge.success)}</td>
-              <td class="numeric">{edge.denied ? percent(edge.denied) : "–"}</td>
-              <td class="numeric">{milliseconds(edge.p99Ms)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <PortTable rows={link.edges.map((edge) => ({ edge, link: link.id }))} />
       {features.value.requests && <Failures source={link.source} destination={link.destination} limit={8} />}
       <Effective service={link.destination} only={isWell ? undefined : "AuthorizationPolicy"} />
     </>

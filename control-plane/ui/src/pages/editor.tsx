@@ -3,14 +3,17 @@
 import { type Signal, useSignal } from "@preact/signals";
 import type { JSX, RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import type { Violation, WeftObject } from "../api/documents";
-import { apply, type Checked, outcomes, tryOut } from "../applying";
-import { plural } from "../format";
+import type { DiffResult } from "../api/changes";
+import type { ApplyResult, Violation, WeftObject } from "../api/documents";
+import { apply, type Checked, diff, outcomes, tryOut } from "../applying";
+import { features } from "../live";
 import { Mark, Trouble } from "../parts/marks";
 import { readPolicies } from "../policies";
-import { mayChange, setMode } from "../session";
+import { ChangeButton, Reached } from "./change_button";
+import { Effect } from "./effect";
 
 const PAUSE = 400;
+const LONG_PAUSE = 1_000;
 
 interface Props {
   text: string;
@@ -22,6 +25,8 @@ export function Editor({ text: initial, of }: Props): JSX.Element {
   const text = useSignal(initial);
   const checked = useSignal<Checked | null>(null);
   const error = useSignal<unknown>(null);
+  /** Counts what was applied: the same text does something else afterwards. */
+  const applies = useSignal(0);
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
     if (text.value.trim() === "") return undefined;
@@ -51,7 +56,56 @@ export function Editor({ text: initial, of }: Props): JSX.Element {
           <Verdict checked={checked.value} goTo={(line, column) => putCaret(area, line, column)} />
         )}
       </div>
-      <ApplyButton text={text} of={of} isGood={checked.value?.state === "good"} />
+      <ChangeButton
+        name="Apply"
+        reading="This session reads only. What you write is tried, and nothing is applied."
+        disabled={checked.value?.state !== "good"}
+        act={async (message) => {
+          const result = await applied(text.value, message, of);
+          applies.value += 1;
+          return <Reached result={result} />;
+        }}
+      />
+      {features.value.diff && (
+        <WhatItDoes text={text.value} isGood={checked.value?.state === "good"} applies={applies.value} />
+      )}
+    </div>
+  );
+}
+
+interface WhatItDoesProps {
+  text: string;
+  isGood: boolean;
+  applies: number;
+}
+
+/** What an apply would do, once what is written is good and rests for a while: to find out takes more than to check it. */
+function WhatItDoes({ text, isGood, applies }: WhatItDoesProps): JSX.Element | null {
+  const found = useSignal<{ text: string; diff: DiffResult } | null>(null);
+  const error = useSignal<unknown>(null);
+  useEffect(() => {
+    if (!isGood) return undefined;
+    const ending = new AbortController();
+    const timer = setTimeout(() => {
+      diff(text, ending.signal).then(
+        (diff) => {
+          if (!ending.signal.aborted) [found.value, error.value] = [{ text, diff }, null];
+        },
+        (failure) => {
+          if (!ending.signal.aborted) error.value = failure;
+        },
+      );
+    }, LONG_PAUSE);
+    return () => {
+      clearTimeout(timer);
+      ending.abort();
+    };
+  }, [text, isGood, applies]);
+  if (error.value !== null) return <Trouble error={error.value} />;
+  if (!isGood || !found.value) return null;
+  return (
+    <div class={found.value.text === text ? "" : "stale"} aria-busy={found.value.text !== text}>
+      <Effect of={found.value.diff} />
     </div>
   );
 }
@@ -145,61 +199,15 @@ function Violations({ violations, goTo }: { violations: Violation[]; goTo: GoTo 
   );
 }
 
-interface ApplyProps {
-  text: Signal<string>;
-  of: WeftObject | undefined;
-  isGood: boolean;
-}
-
-function ApplyButton({ text, of, isGood }: ApplyProps): JSX.Element {
-  const done = useSignal<string | null>(null);
-  const error = useSignal<unknown>(null);
-  const busy = useSignal(false);
-  const act = async (what: () => Promise<string | null>) => {
-    [busy.value, error.value, done.value] = [true, null, null];
-    try {
-      done.value = await what();
-    } catch (failure) {
-      error.value = failure;
-    }
-    busy.value = false;
-  };
-  const enable = () => act(() => setMode("Changes").then(() => null));
-  const send = () => act(() => applied(text.value, of));
-  return (
-    <footer class="actions">
-      {mayChange() ? (
-        <button type="button" class="primary" disabled={!isGood || busy.value} onClick={send}>
-          Apply
-        </button>
-      ) : (
-        <>
-          <button type="button" class="primary" disabled={busy.value} onClick={enable}>
-            Enable changes
-          </button>
-          <small>This session reads only. What you write is tried, and nothing is applied.</small>
-        </>
-      )}
-      <span role="status">
-        {busy.value && "…"}
-        {done.value}
-        {error.value !== null && <Trouble error={error.value} />}
-      </span>
-    </footer>
-  );
-}
-
-async function applied(text: string, of: WeftObject | undefined): Promise<string> {
-  const found = await apply(text, of);
+/** Applies for a reason. */
+async function applied(text: string, message: string, of: WeftObject | undefined): Promise<ApplyResult> {
+  const found = await apply(text, message, of);
   if (found.state === "refused") throw new Error(found.title);
   await readPolicies();
-  const { revision, wait, documents } = found.result;
   if (of) {
+    const { documents } = found.result;
     const own = documents.find(({ kind, name }) => kind === of.kind && name === of.metadata.name);
     if (own) of.metadata.generation = own.generation;
   }
-  const what = revision === 0 ? "nothing changed" : `applied as revision ${revision}`;
-  const reached = wait ? `; ${wait.acked} of ${plural(wait.targeted, "proxy has", "proxies have")} it` : "";
-  const laggard = wait?.laggards?.[0];
-  return what + reached + (laggard ? ` (${laggard.proxy}: ${laggard.error ?? "no answer yet"})` : "");
+  return found.result;
 }

@@ -63,6 +63,9 @@ export function Failures({ heading = true, ...props }: Props): JSX.Element {
           </li>
         ))}
       </ul>
+      {list?.unheard ? (
+        <p class="note">{plural(list.unheard, "control plane")} did not answer: what it knows is missing.</p>
+      ) : null}
       {list?.dropped ? <p class="note">{plural(list.dropped, "more was", "more were")} not kept.</p> : null}
     </section>
   );

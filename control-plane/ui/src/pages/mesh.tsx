@@ -10,7 +10,7 @@ import { Icon } from "../parts/icons";
 import { Empty } from "../parts/marks";
 import { ask, query } from "../router";
 import { Chosen } from "./chosen";
-import { EdgeTable } from "./edge_table";
+import { Edges } from "./edges";
 
 export function Mesh(): JSX.Element {
   const words = query.value;
@@ -26,7 +26,7 @@ export function Mesh(): JSX.Element {
             {graph.value.nodes.length === 0 ? "There are no services yet: apply one." : "No service matches."}
           </Empty>
         ) : isTable ? (
-          <EdgeTable links={shown.links} />
+          <Edges links={shown.links} />
         ) : (
           <GraphView graph={shown} chosen={words.get("chosen")} />
         )}

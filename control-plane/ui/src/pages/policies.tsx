@@ -6,8 +6,27 @@ import type { WeftObject } from "../api/documents";
 import { features, services } from "../live";
 import { Icon } from "../parts/icons";
 import { Empty } from "../parts/marks";
+import { StatusMark } from "../parts/object_status";
+import { Tabs } from "../parts/tabs";
 import { isPolicy, keyOf, objects, readPolicies, revision } from "../policies";
 import { ask, Link, pathOf, query } from "../router";
+
+export function PolicyTabs({ current }: { current: "documents" | "history" }): JSX.Element {
+  return (
+    <Tabs
+      label="Policies"
+      tabs={[
+        { to: "policies", name: "Documents", isCurrent: current === "documents" },
+        {
+          to: "history",
+          name: "History",
+          isCurrent: current === "history",
+          isThere: features.value.history,
+        },
+      ]}
+    />
+  );
+}
 
 export function Policies(): JSX.Element {
   useEffect(() => {
@@ -22,6 +41,7 @@ export function Policies(): JSX.Element {
     <article class="page">
       <header class="title">
         <h1>Policies</h1>
+        <PolicyTabs current="documents" />
         <p>revision {revision.value}</p>
         <input
           type="search"
@@ -58,7 +78,9 @@ function Kind({ kind, objects }: { kind: string; objects: WeftObject[] }): JSX.E
                 {namespace && <small>{namespace}/</small>}
                 {name}
               </Link>
-              <span class="about">{about(object)}</span>
+              <span class="about">
+                <StatusMark object={object} /> {about(object)}
+              </span>
             </li>
           );
         })}

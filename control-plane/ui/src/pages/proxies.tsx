@@ -1,11 +1,9 @@
 /** All proxies: who is connected, who has what it should have, and who refuses what. */
 
 import type { JSX } from "preact";
-import type { ProxyStatus } from "../api/documents";
-import { duration } from "../format";
 import { proxies } from "../live";
-import { Empty, HealthMark, Remaining, SyncMark } from "../parts/marks";
-import { ProxyLink, ServiceLink } from "../parts/names";
+import { Empty } from "../parts/marks";
+import { ProxyTable } from "../parts/proxy_table";
 import { ask, query } from "../router";
 
 export function Proxies(): JSX.Element {
@@ -45,54 +43,8 @@ export function Proxies(): JSX.Element {
       {shown.length === 0 ? (
         <Empty>{all.length === 0 ? "No workload has joined yet." : "No proxy matches."}</Empty>
       ) : (
-        <ProxyTable shown={shown} />
+        <ProxyTable proxies={shown} />
       )}
     </article>
-  );
-}
-
-function ProxyTable({ shown }: { shown: ProxyStatus[] }): JSX.Element {
-  return (
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Proxy</th>
-            <th scope="col">Service</th>
-            <th scope="col">Kind</th>
-            <th scope="col">Sync</th>
-            <th scope="col">Health</th>
-            <th scope="col">Connected</th>
-            <th scope="col">Certificate</th>
-          </tr>
-        </thead>
-        <tbody>
-          {shown.map((proxy) => (
-            <Row key={proxy.id} proxy={proxy} />
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
-}
-
-function Row({ proxy }: { proxy: ProxyStatus }): JSX.Element {
-  const refusals = Object.values(proxy.types).flatMap((type) => type.refused ?? []);
-  return (
-    <tr>
-      <td>
-        <ProxyLink id={proxy.id} />
-      </td>
-      <td>{proxy.service ? <ServiceLink id={proxy.service} /> : "–"}</td>
-      <td>{proxy.userAgent || proxy.proxy}</td>
-      <td>
-        <SyncMark sync={proxy.sync} /> {refusals[0] && <small>{refusals[0].message}</small>}
-      </td>
-      <td>
-        <HealthMark health={proxy.health} /> <small>{proxy.healthReason}</small>
-      </td>
-      <td>{proxy.connectedAt > 0 ? duration(Date.now() / 1000 - proxy.connectedAt) : "–"}</td>
-      <td>{proxy.certificate ? <Remaining {...proxy.certificate} /> : "–"}</td>
-    </tr>
   );
 }

@@ -1,14 +1,14 @@
-/** One proxy: what it was sent, took and refused, and the configuration that it should have. */
+/** One proxy: what it was sent, took and refused, and its configuration. */
 
-import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
-import { get } from "../api/client";
 import type { ProxyStatus, TypeStatus } from "../api/documents";
-import { date, plural } from "../format";
+import { date } from "../format";
 import { proxies } from "../live";
-import { Empty, HealthMark, Remaining, SyncMark, Trouble } from "../parts/marks";
+import { Configuration } from "../parts/configuration";
+import { Empty, HealthMark, Remaining, SyncMark } from "../parts/marks";
 import { PolicyLink, ServiceLink } from "../parts/names";
+import { Text } from "../parts/scroll";
+import { ScrolledTable } from "../parts/table";
 
 export function ProxyPage({ id }: { id: string }): JSX.Element {
   const proxy = proxies.value?.find((one) => one.id === id);
@@ -33,7 +33,7 @@ export function ProxyPage({ id }: { id: string }): JSX.Element {
               <p>
                 <b>{type}</b> {resources.join(", ")}
               </p>
-              <pre>{message}</pre>
+              <Text label="Its words">{message}</Text>
               {policies?.map((policy) => (
                 <p key={policy}>
                   from <PolicyLink name={policy} />
@@ -82,111 +82,18 @@ function Types({ types }: { types: [string, TypeStatus][] }): JSX.Element {
   return (
     <section>
       <h2>Resources</h2>
-      <table class="narrow">
-        <thead>
-          <tr>
-            <th scope="col">Type</th>
-            <th scope="col" class="numeric">
-              Sent
-            </th>
-            <th scope="col" class="numeric">
-              Acknowledged
-            </th>
-            <th scope="col" class="numeric">
-              Held back
-            </th>
-            <th scope="col">Sync</th>
-          </tr>
-        </thead>
-        <tbody>
-          {types.map(([type, status]) => (
-            <tr key={type}>
-              <td>{type}</td>
-              <td class="numeric">{status.sent}</td>
-              <td class="numeric">{status.acked}</td>
-              <td class="numeric">{status.heldBack ?? 0}</td>
-              <td>
-                <SyncMark sync={status.sync} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
-  );
-}
-
-interface Resource {
-  name: string;
-  version: string;
-  resource: unknown;
-}
-
-function Configuration({ id }: { id: string }): JSX.Element {
-  const config = useSignal<Record<string, unknown> | null>(null);
-  const error = useSignal<unknown>(null);
-  const text = useSignal("");
-  useEffect(() => {
-    get<Record<string, unknown>>(`/v1/proxies/${encodeURIComponent(id)}/config`).then(
-      (found) => {
-        config.value = found;
-      },
-      (failure) => {
-        error.value = failure;
-      },
-    );
-  }, [id, config, error]);
-  const types = Object.entries(config.value ?? {}).filter(([, list]) => Array.isArray(list)) as [
-    string,
-    Resource[],
-  ][];
-  return (
-    <section>
-      <h2>Configuration</h2>
-      <p class="note">
-        What it should have, at revision {String(config.value?.revision ?? "…")}; secrets are left out.
-      </p>
-      {error.value !== null && <Trouble error={error.value} />}
-      <input
-        type="search"
-        placeholder="Find a resource"
-        aria-label="Find a resource"
-        onInput={(event) => {
-          text.value = event.currentTarget.value.toLowerCase();
-        }}
+      <ScrolledTable
+        caption="Resources by type"
+        columns={[
+          { head: "Type", cell: ([type]) => type },
+          { head: "Sent", numeric: true, cell: ([, { sent }]) => sent },
+          { head: "Acknowledged", numeric: true, cell: ([, { acked }]) => acked },
+          { head: "Held back", numeric: true, cell: ([, { heldBack }]) => heldBack ?? 0 },
+          { head: "Sync", cell: ([, { sync }]) => <SyncMark sync={sync} /> },
+        ]}
+        rows={types}
+        keyOf={([type]) => type}
       />
-      {types
-        .map(([type, list]) => ({
-          type,
-          list: list.filter((one) => one.name.toLowerCase().includes(text.value)),
-        }))
-        .filter(({ list }) => list.length > 0)
-        .map(({ type, list }) => (
-          <section key={type}>
-            <h3>
-              {type} <small>{plural(list.length, "resource")}</small>
-            </h3>
-            {list.map((resource) => (
-              <ResourceDetails key={resource.name} {...resource} />
-            ))}
-          </section>
-        ))}
     </section>
-  );
-}
-
-function ResourceDetails({ name, version, resource }: Resource): JSX.Element {
-  const open = useSignal(false);
-  return (
-    <details
-      onToggle={(event) => {
-        open.value = event.currentTarget.open;
-      }}
-    >
-      <summary>
-        {name} <small class="mono">{version}</small>
-      </summary>
-      {open.value && <pre>{JSON.stringify(resource, null, 2)}</pre>}
-    </details>
   );
 }

@@ -2,12 +2,14 @@
 
 import type { JSX } from "preact";
 import { milliseconds, percent, rate } from "../format";
-import type { Link as GraphLink, Instance, ServiceNode } from "../graph/model";
+import type { Link as GraphLink, ServiceNode } from "../graph/model";
 import { TONE_WORDS } from "../graph/tone";
 import { features, graph, isLoaded } from "../live";
 import { Chart } from "../parts/chart";
-import { Empty, HealthMark, Mark, Remaining, SyncMark } from "../parts/marks";
-import { ProxyLink, ServiceLink } from "../parts/names";
+import { toneColour } from "../parts/edge_table";
+import { Empty, Mark } from "../parts/marks";
+import { ServiceLink } from "../parts/names";
+import { InstanceTable } from "../parts/proxy_table";
 import { ask, href, Link, pathOf, query } from "../router";
 import { type Step, useSeries } from "../series";
 import { Effective } from "./effective";
@@ -114,47 +116,9 @@ function Instances({ node }: { node: ServiceNode }): JSX.Element {
       {node.instances.length === 0 ? (
         <Empty>None: a workload joins with a token, `weft token create --service {node.id}`.</Empty>
       ) : (
-        <div class="scroll">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Workload</th>
-                <th scope="col">Version</th>
-                <th scope="col">Zone</th>
-                <th scope="col">Health</th>
-                <th scope="col">Proxy</th>
-                <th scope="col">Sync</th>
-                <th scope="col">Certificate</th>
-                <th scope="col">Address</th>
-              </tr>
-            </thead>
-            <tbody>
-              {node.instances.map((instance) => (
-                <InstanceRow key={instance.id} instance={instance} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <InstanceTable instances={node.instances} />
       )}
     </section>
-  );
-}
-
-function InstanceRow({ instance }: { instance: Instance }): JSX.Element {
-  const { id, version, zone, health, address, proxy } = instance;
-  return (
-    <tr>
-      <td>{proxy ? <ProxyLink id={id} /> : id}</td>
-      <td>{version || "–"}</td>
-      <td>{zone || "–"}</td>
-      <td>
-        <HealthMark health={health} /> <small>{proxy?.healthReason}</small>
-      </td>
-      <td>{proxy?.proxy ?? <Mark colour="warn">none</Mark>}</td>
-      <td>{proxy ? <SyncMark sync={proxy.sync} /> : "–"}</td>
-      <td>{proxy?.certificate ? <Remaining {...proxy.certificate} /> : "–"}</td>
-      <td class="mono">{address}</td>
-    </tr>
   );
 }
 
@@ -165,8 +129,6 @@ interface NeighboursProps {
 }
 
 function Neighbours({ title, links, end }: NeighboursProps): JSX.Element {
-  const colour = (link: GraphLink) =>
-    link.tone === "well" ? "good" : link.tone === "idle" ? "quiet" : link.tone === "warning" ? "warn" : "bad";
   return (
     <section>
       <h2>{title}</h2>
@@ -183,7 +145,7 @@ function Neighbours({ title, links, end }: NeighboursProps): JSX.Element {
                 <td class="numeric">{rate(link.rate)}/s</td>
                 <td>
                   <a class="plain" href={href(`?chosen=${encodeURIComponent(link.id)}`)}>
-                    <Mark colour={colour(link)}>{TONE_WORDS[link.tone]}</Mark>
+                    <Mark colour={toneColour(link.tone)}>{TONE_WORDS[link.tone]}</Mark>
                   </a>
                 </td>
                 <td class="numeric">{milliseconds(link.p99Ms)}</td>

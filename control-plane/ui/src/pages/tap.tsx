@@ -6,9 +6,12 @@ import { useEffect } from "preact/hooks";
 import { follow, type StreamEvent } from "../api/client";
 import type { TapLine, TapListening } from "../api/documents";
 import { milliseconds, plural, timeOfDay } from "../format";
+import { edges } from "../live";
+import { ejectedWords } from "../parts/edge_table";
 import { Icon } from "../parts/icons";
 import { Empty, Mark, Trouble } from "../parts/marks";
 import { PolicyLink, ProxyLink, ServiceLink } from "../parts/names";
+import { type Column, ScrolledTable } from "../parts/table";
 import { ask, query } from "../router";
 import { askedBy, ends, type Heard, hear, NOTHING } from "../tapping";
 import { Ends } from "./ends";
@@ -49,6 +52,7 @@ export function Tap(): JSX.Element {
       {error.value !== null && <Trouble error={error.value} />}
       <div class="said">
         {listening && <Listening to={listening} />}
+        <Ejected />
         {notShown > 0 && <p>{plural(notShown, "more request")} not shown: at most 200 a second are.</p>}
       </div>
       {lines.length === 0 ? (
@@ -100,6 +104,33 @@ function Listening({ to }: { to: TapListening }): JSX.Element {
         </p>
       ))}
       {unheard.length > NAMED && <p>Not heard: {unheard.length - NAMED} more.</p>}
+      {to.unheardReplicas ? (
+        <p>
+          Not heard: {plural(to.unheardReplicas, "control plane")}, and the sidecars that are connected there.
+        </p>
+      ) : null}
+    </>
+  );
+}
+
+/** Whom callers leave alone, since it failed: no request goes there, so none is seen. */
+function Ejected(): JSX.Element {
+  const [source, destination] = [query.value.get("source"), query.value.get("destination")];
+  const ejecting = (edges.value ?? []).filter(
+    (edge) =>
+      (edge.ejected ?? 0) > 0 &&
+      (!source || edge.source === source) &&
+      (!destination || edge.destination === destination),
+  );
+  return (
+    <>
+      {ejecting.slice(0, NAMED).map((edge) => (
+        <p key={`${edge.source} ${edge.destination} ${edge.port} ${edge.subset}`}>
+          <ServiceLink id={edge.source} /> leaves {ejectedWords(edge.ejected ?? 0)} of{" "}
+          <ServiceLink id={edge.destination} /> alone.
+        </p>
+      ))}
+      {ejecting.length > NAMED && <p>The same on {plural(ejecting.length - NAMED, "more edge")}.</p>}
     </>
   );
 }
@@ -127,55 +158,52 @@ function listen(asked: string, heard: Signal<Heard>, failed: (error: unknown) =>
 
 function Lines({ heard: { lines, first } }: { heard: Heard }): JSX.Element {
   return (
-    <div class="scroll">
-      <table class="tap">
-        <thead>
-          <tr>
-            <th scope="col">Time</th>
-            <th scope="col">From</th>
-            <th scope="col">To</th>
-            <th scope="col">Request</th>
-            <th scope="col">Answer</th>
-            <th scope="col" class="numeric">
-              Took
-            </th>
-            <th scope="col">What is known</th>
-          </tr>
-        </thead>
-        <tbody>
-          {lines.map((line, index) => (
-            <Line key={first - index} line={line} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <ScrolledTable
+      class="tap"
+      caption="Requests as they ended, the newest first"
+      columns={COLUMNS}
+      rows={lines.map((line, index) => ({ line, key: first - index }))}
+      keyOf={({ key }) => String(key)}
+    />
   );
 }
 
-function Line({ line }: { line: TapLine }): JSX.Element {
-  const { from, to } = ends(line);
-  const flags = [line.flags ?? []].flat().join(" ");
-  return (
-    <tr>
-      <td class="mono">{timeOfDay(line.at)}</td>
-      <td>{from && <End name={from} isWorkload={line.hop !== "Inbound"} />}</td>
-      <td>{to && <End name={to} isWorkload={line.hop === "Inbound" || line.server !== undefined} />}</td>
-      <td class="mono">
+const COLUMNS: Column<{ line: TapLine }>[] = [
+  { head: "Time", cell: ({ line }) => <span class="mono">{timeOfDay(line.at)}</span> },
+  {
+    head: "From",
+    cell: ({ line }) => <End name={ends(line).from} isWorkload={line.hop !== "Inbound"} />,
+  },
+  {
+    head: "To",
+    cell: ({ line }) => (
+      <End name={ends(line).to} isWorkload={line.hop === "Inbound" || line.server !== undefined} />
+    ),
+  },
+  {
+    head: "Request",
+    cell: ({ line }) => (
+      <span class="mono">
         {line.method} {line.authority}
         {line.path}
-      </td>
-      <td>
-        <Mark colour={(line.status ?? 500) < 400 ? "good" : "bad"}>{line.status ?? "none"}</Mark> {flags}
-      </td>
-      <td class="numeric">{milliseconds(line.durationMs ?? 0)}</td>
-      <td>
-        <Known line={line} />
-      </td>
-    </tr>
-  );
-}
+      </span>
+    ),
+  },
+  {
+    head: "Answer",
+    cell: ({ line }) => (
+      <>
+        <Mark colour={(line.status ?? 500) < 400 ? "good" : "bad"}>{line.status ?? "none"}</Mark>{" "}
+        {[line.flags ?? []].flat().join(" ")}
+      </>
+    ),
+  },
+  { head: "Took", numeric: true, cell: ({ line }) => milliseconds(line.durationMs ?? 0) },
+  { head: "What is known", cell: ({ line }) => <Known line={line} /> },
+];
 
-function End({ name, isWorkload }: { name: string; isWorkload: boolean }): JSX.Element {
+function End({ name, isWorkload }: { name: string | undefined; isWorkload: boolean }): JSX.Element | null {
+  if (!name) return null;
   return isWorkload ? <ProxyLink id={name} /> : <ServiceLink id={name} />;
 }
 

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import type { Sync } from "../api/documents";
-import { duration, plural } from "../format";
+import { date, duration, moment, plural } from "../format";
 import type { Instance } from "../graph/model";
 
 export type Colour = "good" | "warn" | "bad" | "quiet";
@@ -57,6 +57,15 @@ export function Remaining({ issuedAt, expiresAt }: { issuedAt?: number; expiresA
       )}
       {left > 0 ? `${duration(left)} left` : <Mark colour="bad">expired</Mark>}
     </span>
+  );
+}
+
+/** A moment in milliseconds since 1970; to the second where somebody points at it. */
+export function When({ at }: { at: number }): JSX.Element {
+  return (
+    <time class="when" dateTime={new Date(at).toISOString()} title={moment(at)}>
+      {date(at / 1000)}
+    </time>
   );
 }
 

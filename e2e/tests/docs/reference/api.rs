@@ -55,14 +55,16 @@ fn elsewhere(name: &str) -> Option<String> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
     kind.map(|kind| format!("kinds/{}.md", kind.name().to_lowercase()))
         .or_else(|| (name == "Documents").then(|| "kinds.md".to_owned()))
-        .or_else(|| (name == "Any").then(|| "#what-is-sent-and-answered".to_owned()))
 }
 
 const HEAD: &str = "# API
 
-REST over HTTP on port 7400: plain on loopback, TLS anywhere else. Every call carries the operator's token
-(`Authorization: Bearer TOKEN`), or the cookie of a browser's session. Errors are problem documents, see [Codes](codes.md). `/openapi.json` is
-the same for programs, with a JSON Schema of each kind.
+REST over HTTP on port 7400: plain on loopback, TLS anywhere else. Every call carries a token (`Authorization: Bearer TOKEN`),
+or the cookie of a browser's session. Errors are problem documents, see [Codes](codes.md); any call may be refused with 400, 401,
+403, 429 and 503, and says with what else. `/openapi.json` is the same for programs, and `/docs` for a browser.
+
+The JSON Schema of each kind is at `/v1/schemas/{kind}`, and in
+`policies/schema` of the sources: editors complete and check documents with it.
 
     curl -H \"Authorization: Bearer $(cat weft-data/operator.token)\" http://127.0.0.1:7400/v1/services
 
@@ -84,9 +86,10 @@ fn page(description: &Value) -> String {
     for (path, methods) in description["paths"].as_object().expect("paths") {
         for (method, call) in methods.as_object().expect("methods") {
             text += &format!(
-                "### {} {path}\n\n{}.\n\n",
+                "### {} {path}\n\n{}. {}\n\n",
                 method.to_uppercase(),
-                call["summary"].as_str().unwrap_or_default()
+                call["summary"].as_str().unwrap_or_default(),
+                call["description"].as_str().unwrap_or_default()
             );
             text += &parameters(call);
             if let Some(content) = call["requestBody"]["content"].as_object() {
@@ -95,6 +98,7 @@ fn page(description: &Value) -> String {
             if let Some(content) = call["responses"]["200"]["content"].as_object() {
                 text += &format!("Answers {}.\n\n", shown(content, &definitions, &mut documents));
             }
+            text += &refusals(call);
         }
     }
     text += BETWEEN;
@@ -103,15 +107,44 @@ fn page(description: &Value) -> String {
 }
 
 fn parameters(call: &Value) -> String {
-    let parameters = call["parameters"].as_array().expect("parameters");
-    let in_query = parameters.iter().filter(|parameter| parameter["in"] == "query");
+    let parameters = call["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+    let beside = parameters.iter().filter(|parameter| parameter["in"] != "path");
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let rows: Vec<_> = in_query
+    let rows: Vec<_> = beside
         .map(|one| {
-            [format!("`{}`", word(&one["name"])), word(&one["schema"]["type"]), word(&one["description"])]
+            let header = if one["in"] == "header" { " (header)" } else { "" };
+            let meaning = word(&one["description"]);
+            [format!("`{}`{header}", word(&one["name"])), type_of(&one["schema"]), meaning]
         })
         .collect();
     if rows.is_empty() { String::new() } else { table(["parameter", "type", "meaning"], rows) + "\n" }
+}
+
+/// What a parameter may be.
+fn type_of(schema: &Value) -> String {
+    let number = |key: &str| schema[key].as_u64();
+    if let Some(words) = schema["enum"].as_array().filter(|words| words.len() < 5) {
+        return words
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+    }
+    match (number("minimum"), number("maximum")) {
+        (Some(least), Some(most)) if most < u64::MAX => format!("{least} to {most}"),
+        _ => schema["type"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The statuses that not every call may answer.
+fn refusals(call: &Value) -> String {
+    let statuses = call["responses"].as_object().expect("responses").keys();
+    let own = |status: &&String| {
+        status.starts_with(['4', '5']) && !["400", "401", "403", "429", "503"].contains(&status.as_str())
+    };
+    let own: Vec<&str> = statuses.filter(own).map(String::as_str).collect();
+    if own.is_empty() { String::new() } else { format!("May be refused with {}.\n\n", own.join(", ")) }
 }
 
 /// Media types with what is in them.
@@ -125,7 +158,7 @@ fn shown<'a>(
         let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
         documents.extend(name);
         match name {
-            Some("Any") | None => format!("`{media}`"),
+            None => format!("`{media}`"),
             Some(_) => format!("{} as `{media}`", definitions.type_of(schema)),
         }
     });

@@ -130,3 +130,13 @@ fn refused(kind: Kind) -> Vec<[String; 3]> {
     });
     rows.collect()
 }
+
+#[test]
+fn shipped_schemas_are_those_that_are_served() {
+    for kind in Kind::ALL {
+        let text = serde_json::to_string_pretty(&schema(kind)).expect("a schema is JSON") + "\n";
+        keep(&format!("policies/schema/{kind}.json"), &text);
+    }
+    let shipped = std::fs::read_dir(root().join("policies/schema")).expect("policies/schema").count();
+    assert_eq!(shipped, Kind::ALL.len(), "policies/schema has a file of no kind");
+}

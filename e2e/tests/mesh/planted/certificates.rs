@@ -19,7 +19,7 @@ const AFTER_ITS_END: Duration = Duration::from_secs(22);
 /// Plants them all.
 pub async fn plant(mesh: &mut Mesh, notebook: &mut Notebook) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let [mut beside_weft, beside_envoy] =
+    let [mut beside_weft, mut beside_envoy] =
         [start_catalog(mesh, Sidecar::Weft, "v1").await?, start_catalog(mesh, Sidecar::Envoy, "v1").await?];
     let token = mesh.token("shop/web-weft").await?.token;
     let stale = join(&token, &NewKey::plain()?, described("stale", mesh.next_address())).await?.presented;
@@ -31,12 +31,17 @@ pub async fn plant(mesh: &mut Mesh, notebook: &mut Notebook) -> anyhow::Result<(
             .await
             .with_context(|| format!("{beside:?}: clients"))?;
     }
+    // Nobody renews the files by which an Envoy reaches the control plane. Until these end, it is given the certificate that
+    // it shows its peers, which may end a whole life later.
+    beside_envoy.stop_renewing()?;
+    tokio::time::sleep(AFTER_ITS_END).await;
     // A weft-proxy renews its own: that of one that is gone ends as well.
     beside_weft.kill_proxy();
     tokio::time::sleep(AFTER_ITS_END).await;
     for beside in Sidecar::ALL {
         let caller = callers.of(Pair { caller: beside, server: beside });
         let mut scene = Scene { mesh, notebook, caller, beside, address };
+        scene.not_renewed(&beside_envoy).await.with_context(|| format!("{beside:?}: not renewed"))?;
         scene.servers(&weft).await.with_context(|| format!("{beside:?}: servers"))?;
     }
     Ok(())
@@ -79,6 +84,17 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// An Envoy whose `weft-proxy join --keep` nobody runs.
+    async fn not_renewed(&mut self, server: &Workload) -> anyhow::Result<()> {
+        let answer = self.caller.calls().get(&format!("http://{}/", catalog(Sidecar::Envoy))).await?;
+        ensure!(answer.status == 503, "{} {}", answer.status, answer.body);
+        let id = answer.headers.get("x-request-id").context("no x-request-id")?.to_str()?.to_owned();
+        let commands: [&[&str]; 2] = [&["explain", "--request-id", &id], &["proxy", "list"]];
+        let words =
+            ["the certificate of the other side has expired", server.id(), "its certificate has expired"];
+        self.notebook.find(self.mesh, ("member that is not renewed", self.beside), &commands, &words).await
+    }
+
     /// Others in the place of a server.
     async fn servers(&mut self, expired: &Presented) -> anyhow::Result<()> {
         let expected = format!("spiffe://mesh.local/ns/shop/svc/{}", catalog(Sidecar::Weft));

@@ -11,7 +11,7 @@ use crate::set::{Applied, ApplyAction, PolicySet};
 /// What somebody may do with the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rights {
-    /// Everything: the operator's.
+    /// Everything, as the operator's token has it.
     All,
     /// What these rules allow together.
     Rules(Vec<RoleRule>),
@@ -22,7 +22,7 @@ pub enum Rights {
 pub struct MissingRight {
     /// What was to be done.
     pub verb: RoleVerb,
-    /// To what.
+    /// Of which kind it was to be done.
     pub kind: ApiKind,
     /// Where; none for what is of no namespace, or of all.
     pub namespace: Option<Name>,

@@ -64,7 +64,7 @@ pub struct GrpcProbe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpProbe {}
 
-/// Nothing is checked.
+/// Members count as healthy while they are connected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NoProbe {}
@@ -78,7 +78,7 @@ pub enum Probe<'a> {
     Grpc(&'a GrpcProbe),
     /// A connection to each port.
     Tcp,
-    /// Nothing.
+    /// Nothing: see [`NoProbe`].
     None,
 }
 

@@ -48,13 +48,7 @@ fn refuse_more(field: &'static str, count: usize, most: usize, out: &mut Finding
 impl RequestLog {
     fn check(&self, out: &mut Findings) {
         match self.sink {
-            RequestLogSink::Stdout => {}
-            RequestLogSink::File => {
-                out.not_supported("sink", "sink: File").hint(
-                    "who writes a policy would choose what proxies write to on their machines: use Stdout, which the \
-                     service manager keeps, or Otlp",
-                );
-            }
+            RequestLogSink::Stdout | RequestLogSink::File => {}
             RequestLogSink::Otlp if self.endpoint.is_none() => {
                 out.add_at("endpoint", Code::Required, "sink Otlp needs the collector")
                     .hint("write endpoint: http://HOST:4317");
@@ -68,7 +62,7 @@ impl RequestLog {
             }
         };
         is_for(self.endpoint.is_some(), "endpoint", self.sink == RequestLogSink::Otlp, "sink: Otlp", out);
-        is_for(self.path.is_some(), "path", self.sink == RequestLogSink::File, "sink: File", out);
+        is_for(self.file.is_some(), "file", self.sink == RequestLogSink::File, "sink: File", out);
         is_for(
             self.template.is_some(),
             "template",

@@ -5,7 +5,7 @@ use crate::finding::{Code, Findings};
 use crate::suggest::suggest;
 use crate::value::HeaderName;
 
-/// Longest format.
+/// Longest format, in bytes.
 const LONGEST: usize = 4096;
 
 /// Commands that stand alone.

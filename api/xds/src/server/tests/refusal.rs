@@ -184,3 +184,30 @@ fn s10_w8_a_late_nack_leaves_a_newer_response_in_flight() {
     stream.expect_acked(Cluster, &[], &["c00"]);
     stream.expect_nothing();
 }
+
+#[test]
+fn deliveries_tell_what_was_sent_and_what_the_client_runs() {
+    let (mut stream, response) = subscribed(2);
+    stream.ack(&response);
+    let (before, after) = (cluster("c00", "1"), cluster("c00", "2"));
+    stream.publish(std::slice::from_ref(&after));
+    let refused = stream.next();
+    let versions = |stream: &Stream| {
+        let told = stream.session.deliveries();
+        let told = told.iter().find(|told| &*told.name == "c00").unwrap();
+        let version = |one: &Option<DeliveredVersion>| one.as_ref().map(|one| one.version);
+        (version(&told.sent), version(&told.acked))
+    };
+    assert_eq!(versions(&stream), (Some(after.version), Some(before.version)), "under way");
+    stream.nack(&refused, "no");
+    assert_eq!(versions(&stream), (Some(after.version), Some(before.version)), "refused");
+    let told = stream.session.deliveries();
+    let runs = told.iter().find(|told| &*told.name == "c00").unwrap().acked.clone().unwrap();
+    assert_eq!(runs.resource.unwrap().body, before.body);
+    stream.publish(std::slice::from_ref(&before));
+    assert_eq!(versions(&stream), (Some(before.version), Some(before.version)), "as it was");
+    stream.withdraw(&[(Cluster, "c01")]);
+    let removal = stream.next();
+    stream.ack(&removal);
+    assert_eq!(stream.session.deliveries().len(), 1, "what was removed is not told");
+}

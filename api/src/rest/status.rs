@@ -1,0 +1,88 @@
+//! What became of an object: whether it holds, and which proxies have it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Laggard;
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not: `reason` and `message` say why.
+    False,
+    /// Nobody can say.
+    #[default]
+    Unknown,
+}
+
+/// One thing that holds of an object, or does not.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusCondition {
+    /// `Accepted`: nothing else contradicts it. `ResolvedRefs`: what it names exists. `Programmed`: every connected proxy that it
+    /// concerns has it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, for programs: `Accepted`, `Conflicted`, `ResolvedRefs`, `RefNotFound`, `Programmed`, `Refused`, `Pending`, `NoProxies`.
+    pub reason: String,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The generation of the object that this is about.
+    pub observed_generation: u64,
+    /// Since when, RFC 3339, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+}
+
+/// How many proxies an object concerns, and how they took it; of all replicas.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyCounts {
+    /// Connected proxies that it concerns.
+    pub targeted: usize,
+    /// Those that have it.
+    pub acked: usize,
+    /// Those that have not answered yet.
+    pub pending: usize,
+    /// Those that refused a part of it, and run on what they had.
+    pub nacked: usize,
+    /// Those that have no stream to any replica: they get it when they come back.
+    pub away: usize,
+    /// Those that refused it, with their words, and then those that have not answered: the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub laggards: Vec<Laggard>,
+    /// Those that have it, where they were asked for: the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acknowledged: Vec<String>,
+    /// Those that are away, where they were asked for: the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
+    /// Replicas of the control plane that did not answer in time: their proxies are not counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unheard: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The `status` of an object that a document describes. Services and Workloads have more beside it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStatus {
+    /// The generation that this is about.
+    #[serde(default)]
+    pub observed_generation: u64,
+    /// What holds.
+    #[serde(default)]
+    pub conditions: Vec<StatusCondition>,
+    /// Who has it; absent for kinds that no proxy is told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<ProxyCounts>,
+}
