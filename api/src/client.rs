@@ -23,6 +23,7 @@ use crate::rest::{
 mod access;
 mod changes;
 mod failure;
+mod operation;
 mod taps;
 mod watch;
 

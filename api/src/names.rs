@@ -401,6 +401,12 @@ pub fn cluster_name(service: &ServiceId, port: &str, subset: Option<&str>) -> St
     }
 }
 
+/// Gauge by which a weft-proxy tells where its application listens, a series for each socket.
+pub const LISTENING_STATISTIC: &str = "weft.application_listening";
+
+/// Label of such a series: `IP:PORT`.
+pub const LISTENING_ADDRESS: &str = "address";
+
 /// Cluster of a sidecar's own application: `inbound/NAMESPACE/SERVICE/PORT`.
 #[must_use]
 pub fn inbound_cluster_name(service: &ServiceId, port: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod access;
 mod authority;
+mod check;
 mod configuration;
 mod diff;
 mod edges;
@@ -15,6 +16,7 @@ mod taps;
 
 pub use access::*;
 pub use authority::*;
+pub use check::*;
 pub use configuration::*;
 pub use diff::*;
 pub use edges::*;

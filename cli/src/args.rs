@@ -10,6 +10,7 @@ use crate::contexts::ContextName;
 
 mod access;
 mod diff;
+mod operation;
 mod policies;
 mod proxies;
 mod run;
@@ -20,6 +21,7 @@ pub use access::{
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
 pub use diff::Diff;
+pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};
 pub use policies::{Apply, Delete, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
@@ -74,6 +76,8 @@ pub enum Command {
     Login(Login),
     /// Control planes that this machine has logged in to
     Context(ContextArgs),
+    /// Say what is wrong with the mesh, and what to do about it
+    Check(CheckArgs),
     /// Apply YAML documents as one transaction
     Apply(Apply),
     /// Show objects
@@ -94,6 +98,8 @@ pub enum Command {
     Delete(Delete),
     /// Say what is wrong with documents, without a control plane
     Validate(Validate),
+    /// Take one workload out of balancing for everybody, or back
+    Drain(DrainArgs),
     /// Tokens that workloads join with
     Token(Token),
     /// Proxies: who is connected and what each took
@@ -104,6 +110,10 @@ pub enum Command {
     Audit(Audit),
     /// A link to the page that shows the mesh; it signs one browser in, within a minute
     Ui(Ui),
+    /// What helps somebody else to see what is wrong
+    Debug(DebugArgs),
+    /// Versions of this program, the control planes and the proxies
+    Version(VersionArgs),
     /// Write a completion script
     #[command(after_help = "Examples:
   weft completion bash > weft.bash

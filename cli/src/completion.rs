@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const VIEWS: [&str; 2] = ["edges", "proxies"];
 
 /// What is completed by more than the command line's description: the command, its argument, and by what.
-const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 20] = [
+const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 21] = [
     ("", "context", contexts),
     ("context remove", "name", contexts),
     ("context use", "name", contexts),
@@ -34,6 +34,7 @@ const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 20] = [
     ("delete", "name", objects),
     ("describe", "kind", kinds),
     ("describe", "name", objects),
+    ("drain", "id", proxies),
     ("explain", "from", services),
     ("explain", "to", services),
     ("get", "kind", kinds),

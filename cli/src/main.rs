@@ -21,7 +21,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use args::{Args, Command, ContextCommand, OperatorCommand, ProxyCommand, TokenCommand};
+use args::{Args, Command, ContextCommand, DebugCommand, OperatorCommand, ProxyCommand, TokenCommand};
 use weft_api::flags::UsageError;
 
 fn main() -> ExitCode {
@@ -75,6 +75,15 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
             ContextCommand::Use { name } => commands::context::use_from_now_on(&name),
             ContextCommand::Remove { name } => commands::context::remove(&name),
         },
+        Command::Check(check) => commands::check::run(&access()?, check).await,
+        Command::Drain(drain) => commands::drain::run(&access()?, drain).await,
+        Command::Debug(debug) => match debug.command {
+            DebugCommand::Bundle(bundle) => {
+                let found = access::find(&args.access)?;
+                commands::bundle::run(&access::all_of(&found)?, &found.token, bundle).await
+            }
+        },
+        Command::Version(version) => commands::version::run(access(), &version).await,
         Command::Apply(apply) => commands::apply::run(&access()?, apply).await,
         Command::Get(get) => commands::get::run(&access()?, get).await,
         Command::Describe(describe) => commands::describe::run(&access()?, describe).await,

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions, RollbackOptions};
 use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, EdgeList, ProxyList, ProxyStatus, RequestList, Sync, WaitResult,
+    ApplyResult, CHANGED_MEANWHILE, CheckResult, DrainRequest, DrainResult, EdgeList, ProxyList, ProxyStatus,
+    RequestList, Sync, WaitResult,
 };
 
 use crate::progress;
@@ -157,6 +158,34 @@ impl ReplicaClients {
         Ok(found.into_iter().nth(connected.unwrap_or_default()).expect("one answered"))
     }
 
+    /// Asks the first that answers, and says which of the others do not.
+    pub async fn check(&self) -> Result<(CheckResult, Vec<ClientError>), ClientError> {
+        let (at, result) = self.any_at(async |client: &ApiClient| client.check().await).await?;
+        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
+        let answers = join_all(others.map(|(_, client)| client.access())).await;
+        Ok((result, answers.into_iter().filter_map(Result::err).filter(is_silence).collect()))
+    }
+
+    /// Drains by one replica, or takes it back. A wait is for the proxies of all of them.
+    pub async fn drain(&self, id: &str, request: &DrainRequest) -> Result<DrainResult, ClientError> {
+        let drain = async |client: &ApiClient| client.drain(id, request).await;
+        let (at, mut result) = self.any_at(drain).await?;
+        let Some(wait) = &mut result.wait else { return Ok(result) };
+        // The same once more changes nothing, whoever is left, and waits for others.
+        let again = DrainRequest { force: !request.undo, ..request.clone() };
+        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
+        for answer in join_all(others.map(|(_, client)| client.drain(id, &again))).await {
+            match answer {
+                Ok(other) => add(wait, other.wait.unwrap_or_default()),
+                Err(error) if is_silence(&error) => {
+                    self.warn(format!("{error}; its proxies are not counted"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(result)
+    }
+
     /// Applies by one replica. A wait is for the proxies of all of them.
     pub async fn apply(&self, text: &str, options: &ApplyOptions) -> Result<ApplyResult, ClientError> {
         let apply = async |client: &ApiClient| client.apply(text, options).await;
@@ -229,7 +258,7 @@ impl ReplicaClients {
 }
 
 /// Whether another replica may do better.
-fn is_silence(error: &ClientError) -> bool {
+pub fn is_silence(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable(_) | ClientError::TimedOut { .. } => true,
         ClientError::Address(_)

@@ -14,6 +14,7 @@
 //! | `/v1/proxies` | who is connected, what each took |
 //! | `/v1/edges`, `/v1/edges/series`, `/v1/watch/edges` | traffic between services: now, over the last day, as it goes |
 //! | `/v1/requests` | what failed or was refused, and why |
+//! | `/v1/check`, `/v1/version`, `/v1/debug` | what is wrong, which versions there are, control planes from inside |
 //! | `/v1/history`, `/v1/rollback` | what was changed, and going back |
 //! | `/v1/taps` | requests as they end, for who looks on |
 //! | `/v1/tokens` | what workloads join with |
@@ -34,11 +35,13 @@ mod author;
 mod authority;
 mod backup;
 mod calls;
+mod check;
 mod configuration;
 mod described;
 mod diff;
 mod docs;
 mod document_diff;
+mod drain;
 mod edges;
 mod error;
 mod extract;
@@ -48,10 +51,12 @@ pub mod local_access;
 mod needs;
 mod objects;
 mod openapi;
+mod own;
 mod parameter;
 mod principals;
 mod problem_code;
 mod proxies;
+mod replica;
 mod requests;
 mod rights;
 mod rollback;
@@ -62,6 +67,7 @@ mod status;
 mod taps;
 mod tokens;
 mod ui;
+mod version;
 mod watch;
 
 use axum::extract::DefaultBodyLimit;
@@ -72,7 +78,9 @@ pub use access::{Browsers, CallPace};
 pub use backup::AT_ONCE as BACKUPS_AT_ONCE;
 pub use edges::WATCHERS;
 pub use error::{ApiError, problem_response};
+pub use own::OwnReplica;
 pub use problem_code::ProblemCode;
+pub use replica::router as replica_router;
 pub use state::Api;
 pub use taps::VIEWERS as TAP_VIEWERS;
 

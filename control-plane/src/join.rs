@@ -134,6 +134,7 @@ impl JoinServer {
             if previous.service != wanted.service {
                 return Err(JoinRefusal::Taken(wanted.id.clone(), previous.service.clone()));
             }
+            record.drained.clone_from(&previous.drained);
             if previous.spki_sha256 == record.spki_sha256 {
                 // Whoever has the key is the same instance. An answer that was lost on the way is asked for again with
                 // the same token: that is the same use.
@@ -298,6 +299,7 @@ impl CheckedJoin {
             joined_from: self.source.map(|source| source.to_canonical()),
             left_at: None,
             awaited: self.declared.is_served_by_sidecar(),
+            drained: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod listeners;
 mod log_events;
+mod log_lines;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use weft_xds::transport::Excess;
 
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
 pub use log_events::EventMetrics;
+pub use log_lines::{LogLines, LoggedEvents};
 
 use listeners::Families;
 

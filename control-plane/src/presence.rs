@@ -3,6 +3,7 @@
 
 pub mod clock_offsets;
 pub mod grants;
+pub mod listening_applications;
 pub mod liveness;
 pub mod registry;
 pub mod workloads;

@@ -28,14 +28,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weft_api::log_event::EventCounts;
-use weft_api::{ControlPlanes, WorkloadId};
+use weft_api::{ControlPlanes, HostPort, WorkloadId};
 use weft_store::Store;
 use weft_xds::transport::server::DiscoveryServer;
 
 use crate::api::admin::{self, Admin};
 use crate::api::local_access::LocalAccess;
-use crate::api::{self, Api, Browsers, CallPace};
+use crate::api::{self, Api, Browsers, CallPace, OwnReplica};
 use crate::args::Args;
 use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
@@ -53,10 +52,11 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::{EventMetrics, Metrics};
+use crate::metrics::{EventMetrics, LogLines, LoggedEvents, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
+use crate::presence::listening_applications::ListeningApplications;
 use crate::presence::liveness::LivenessTimeouts;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::{self, ReconcilerCommand, ReconcilerHandle, spawn_reconciler};
@@ -120,7 +120,11 @@ impl RunningControlPlane {
 ///
 /// # Errors
 /// When the data directory, the store, a certificate or an address cannot be used; the text says what to do.
-pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Result<RunningControlPlane> {
+pub async fn start(
+    args: &Args,
+    clock: Clock,
+    events: impl Into<LoggedEvents>,
+) -> anyhow::Result<RunningControlPlane> {
     let reach = Advertised::of(args)?;
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
@@ -142,7 +146,7 @@ pub async fn start(args: &Args, clock: Clock, events: EventCounts) -> anyhow::Re
     let access = LocalAccess { dir, api: from_here, for_operators };
     access.spawn(Arc::clone(&authority), shutdown.clone())?;
     let opened = OpenedMesh { store, authority, holders };
-    let parts = ServerParts::start(args, opened, clock, events, &listeners, &shutdown).await?;
+    let parts = ServerParts::start(args, opened, clock, events.into(), &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();
     let running = RunningControlPlane {
         api: listeners.api.local_addr()?,
@@ -225,8 +229,12 @@ struct ServerParts {
     replica: Arc<str>,
     requests: Requests,
     clock_offsets: ClockOffsets,
+    applications: ListeningApplications,
     taps: MeshTaps,
     metrics: Metrics,
+    log: LogLines,
+    others: Option<OtherReplicas>,
+    address: HostPort,
     lost_time: Option<LostTime>,
     connections: Connections,
     signs_of_life: InstanceProbes,
@@ -241,7 +249,7 @@ impl ServerParts {
         args: &Args,
         OpenedMesh { store, authority, holders }: OpenedMesh,
         clock: Clock,
-        events: EventCounts,
+        logged: LoggedEvents,
         listeners: &Listeners,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -276,11 +284,9 @@ impl ServerParts {
         spawn_addresses(listeners.reach.everywhere(xds, api), reconciler.clone(), shutdown.clone());
         let replica = format!("{:016x}", rand::random::<u64>());
         let (edges, requests) = (Edges::default(), Requests::default());
-        let others = (!args.etcd.is_empty()).then(|| {
-            let own = listeners.reach.for_replicas(xds);
-            let known = spawn_directory(Arc::clone(&store), &replica, own, shutdown.clone());
-            OtherReplicas::new(known, Arc::clone(&authority))
-        });
+        let address = listeners.reach.for_replicas(xds);
+        let follow = || spawn_directory(Arc::clone(&store), &replica, address.clone(), shutdown.clone());
+        let others = (!args.etcd.is_empty()).then(|| OtherReplicas::new(follow(), Arc::clone(&authority)));
         let parts = Self {
             workloads,
             tokens: Tokens::new(Arc::clone(&store), clock.clone()),
@@ -295,14 +301,18 @@ impl ServerParts {
             names: listeners.reach.server_names(&[xds, api]),
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
-            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(events))]),
+            log: logged.lines,
+            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(logged.counts))]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
             acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),
-            traffic: Traffic::new(edges.clone(), requests.clone(), others),
+            traffic: Traffic::new(edges.clone(), requests.clone(), others.clone()),
+            others,
+            address,
             replica: replica.as_str().into(),
             edges,
             requests,
             clock_offsets: ClockOffsets::default(),
+            applications: ListeningApplications::default(),
             connections,
             refusals,
             store,
@@ -314,15 +324,19 @@ impl ServerParts {
             reconciler,
             freshness,
         };
-        let name = format!("{}#{replica}", listeners.reach.own_name(xds));
-        spawn_leader(parts.duties(), name, shutdown.clone());
-        if !args.etcd.is_empty() {
-            let reconciler = parts.reconciler.clone();
-            let metrics = parts.metrics.clone();
-            tokio::spawn(parts.signs_of_life.clone().answer(shutdown.clone()));
-            spawn_presence(Arc::clone(&parts.store), replica, reconciler, metrics, shutdown.clone());
-        }
+        parts.spawn_duties(&listeners.reach.own_name(xds), shutdown);
         Ok(parts)
+    }
+
+    /// What this replica does for all of them, and tells the others.
+    fn spawn_duties(&self, own_name: &HostPort, shutdown: &CancellationToken) {
+        spawn_leader(self.duties(), format!("{own_name}#{}", self.replica), shutdown.clone());
+        if self.others.is_some() {
+            let (reconciler, metrics) = (self.reconciler.clone(), self.metrics.clone());
+            tokio::spawn(self.signs_of_life.clone().answer(shutdown.clone()));
+            let replica = self.replica.to_string();
+            spawn_presence(Arc::clone(&self.store), replica, reconciler, metrics, shutdown.clone());
+        }
     }
 
     fn revocations(&self) -> Revocations {
@@ -371,6 +385,7 @@ impl ServerParts {
             let plain = self.listener(metrics, Security::Plain, ListenerSettings { name: "metrics", ..port });
             tracker.spawn(plain.serve(admin::metrics_router(admin.clone()), shutdown.clone()));
         }
+        let own = self.own(args, admin.clone(), (listeners.api.local_addr()?, listeners.admin.local_addr()?));
         let plain = self.listener(listeners.admin, Security::Plain, port);
         tracker.spawn(plain.serve(admin::router(admin), shutdown.clone()));
         let config = spawn_keeper(
@@ -383,8 +398,15 @@ impl ServerParts {
         let port =
             ListenerSettings { name: "xds", max_streams: XDS_STREAMS, idle: IDLE_STRANGER, room: shares.xds };
         let xds = self.listener(listeners.xds, security, port);
-        tracker.spawn(xds.serve(self.mesh_services(), shutdown.clone()));
-        self.serve_api(args, listeners.api, shares.api, tracker, shutdown)
+        let api_security = self.api_security(args, shutdown)?;
+        let is_tls = matches!(api_security, Security::Tls { .. });
+        let port =
+            ListenerSettings { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room: shares.api };
+        let api_listener = self.listener(listeners.api, api_security, port);
+        let api = self.api(own, is_tls);
+        tracker.spawn(xds.serve(self.mesh_services(api.clone()), shutdown.clone()));
+        tracker.spawn(api_listener.serve(api::router(api), shutdown.clone()));
+        Ok(())
     }
 
     fn listener(&self, socket: TcpListener, security: Security, port: ListenerSettings) -> BoundListener {
@@ -401,7 +423,7 @@ impl ServerParts {
     }
 
     /// Everything that proxies talk to.
-    fn mesh_services(&self) -> Router {
+    fn mesh_services(&self, api: Api) -> Router {
         let known = Arc::new(self.reconciler.clone());
         let instances =
             Instances::new(self.ledger.clone(), self.workloads.clone(), known, self.clock.clone())
@@ -430,6 +452,7 @@ impl ServerParts {
             self.metrics.clone(),
             self.clock.clone(),
             self.clock_offsets.clone(),
+            self.applications.clone(),
         );
         let trust_domain = self.authority.trust_domain().clone();
         let logs = AccessLogReceiver::new(
@@ -458,51 +481,58 @@ impl ServerParts {
             .merge(traffic::router(self.edges.clone(), self.requests.clone(), &self.replica))
             .merge(acknowledgements::router(self.reconciler.clone(), &self.replica))
             .merge(taps::router(self.taps.here().clone(), self.reconciler.clone(), &self.replica))
+            .merge(api::replica_router(api))
             .layer(from_fn_with_state(instances, identify))
     }
 
-    fn serve_api(
-        self,
-        args: &Args,
-        socket: TcpListener,
-        room: ConnectionLimits,
-        tracker: &TaskTracker,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let security = self.api_security(args, shutdown)?;
-        let browsers = Browsers::new(matches!(security, Security::Tls { .. }), self.names.clone().into());
-        let port = ListenerSettings { name: "api", max_streams: API_STREAMS, idle: IDLE_OPERATOR, room };
-        let listener = self.listener(socket, security, port);
+    /// What this replica knows of itself.
+    fn own(&self, args: &Args, admin: Admin, (api, admin_listen): (SocketAddr, SocketAddr)) -> OwnReplica {
+        OwnReplica {
+            id: Arc::clone(&self.replica),
+            address: self.address.clone(),
+            others: self.others.clone(),
+            api,
+            admin_listen,
+            seal_key: args.seal_key(),
+            data_dir: args.etcd.is_empty().then(|| args.data_dir.clone()),
+            admin,
+            log: self.log.clone(),
+            applications: self.applications.clone(),
+        }
+    }
+
+    fn api(&self, own: OwnReplica, is_tls: bool) -> Api {
+        let browsers = Browsers::new(is_tls, self.names.clone().into());
         let revocations = self.revocations();
         let audit = AuditLog::new(Arc::clone(&self.store), self.clock.clone());
-        let api = api::router(Api {
+        Api {
+            own,
+            workloads: self.workloads.clone(),
             revocations,
-            holders: self.holders,
+            holders: Arc::clone(&self.holders),
             pace: Arc::new(CallPace::default()),
             audit,
             refusals: Arc::default(),
             browsers: Arc::new(browsers),
-            store: self.store,
+            store: Arc::clone(&self.store),
             backups: Arc::new(tokio::sync::Semaphore::new(api::BACKUPS_AT_ONCE)),
-            policies: self.policies,
-            reconciler: self.reconciler,
-            tokens: self.tokens,
-            public: self.public,
-            authority: self.authority,
-            ledger: self.ledger,
-            traffic: self.traffic,
-            acknowledgements: self.acknowledgements,
+            policies: self.policies.clone(),
+            reconciler: self.reconciler.clone(),
+            tokens: self.tokens.clone(),
+            public: self.public.clone(),
+            authority: Arc::clone(&self.authority),
+            ledger: self.ledger.clone(),
+            traffic: self.traffic.clone(),
+            acknowledgements: self.acknowledgements.clone(),
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
-            clock_offsets: self.clock_offsets,
+            clock_offsets: self.clock_offsets.clone(),
             rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),
-            taps: self.taps,
+            taps: self.taps.clone(),
             tap_viewers: Arc::new(tokio::sync::Semaphore::new(api::TAP_VIEWERS)),
-            metrics: self.metrics,
-            clock: self.clock,
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
             writing: Arc::default(),
-        });
-        tracker.spawn(listener.serve(api, shutdown.clone()));
-        Ok(())
+        }
     }
 
     fn api_security(&self, args: &Args, shutdown: &CancellationToken) -> anyhow::Result<Security> {

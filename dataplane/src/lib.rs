@@ -29,6 +29,7 @@ pub mod hds;
 pub mod identity;
 pub mod join_keep;
 pub mod joining;
+mod listening;
 pub mod logs;
 pub mod matcher;
 pub mod metrics_push;

@@ -1,17 +1,21 @@
 //! Pushes the statistics of edges to Envoy's metrics service, so that the control plane knows every edge's rate,
 //! success and latency without another system.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::metrics::v3::StreamMetricsMessage;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_client::MetricsServiceClient;
 use envoy_types::pb::envoy::service::metrics::v3::stream_metrics_message::Identifier;
-use envoy_types::pb::io::prometheus::client::{Histogram, LabelPair, MetricFamily};
+use envoy_types::pb::io::prometheus::client::{
+    Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use weft_api::names::{LISTENING_ADDRESS, LISTENING_STATISTIC, inbound_port};
 use weft_api::{Backoff, EdgeStatistic};
 
 use crate::bootstrap::{CounterReports, MetricNaming, MetricsSink};
@@ -21,6 +25,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Messages that wait for the stream. A report that finds no room is dropped: totals make up for it.
 const WAITING: usize = 2;
+/// How often it is looked where the application listens, at least.
+const SOCKETS_EACH: Duration = Duration::from_secs(15);
 
 /// Whether a series is pushed: what the graph of edges is made of. Everything else is asked for at `/stats`.
 #[must_use]
@@ -73,6 +79,7 @@ async fn session(
     let mut identifier = Some(Identifier { node: Some(node.clone()) });
     let mut deltas = Deltas::default();
     let mut intervals = Intervals::default();
+    let mut sockets: Option<tokio::time::Instant> = None;
     loop {
         tokio::select! {
             answer = &mut call => return answer.map(|_| ()),
@@ -82,6 +89,14 @@ async fn session(
                     deltas.apply(&mut envoy_metrics);
                 }
                 let totals = intervals.apply(&mut envoy_metrics);
+                let is_due = sockets.is_none_or(|looked| looked.elapsed() >= SOCKETS_EACH);
+                if is_due && let Some(family) = listening(handle).await {
+                    // Where nothing is seen, the application may be about to start.
+                    if !family.metric.is_empty() {
+                        sockets = Some(tokio::time::Instant::now());
+                    }
+                    envoy_metrics.push(family);
+                }
                 let message = StreamMetricsMessage { identifier: identifier.take(), envoy_metrics };
                 match reports.try_send(message) {
                     Ok(()) => intervals.reported.extend(totals),
@@ -101,6 +116,27 @@ async fn collect(naming: MetricNaming, handle: &ControlHandle) -> Option<Vec<Met
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let labelled = naming == MetricNaming::Labelled;
     handle.stats(move |readings| crate::stats::families(readings, labelled, now, is_of_an_edge)).await
+}
+
+/// Where the application listens, as this machine's table of sockets has it.
+async fn listening(handle: &ControlHandle) -> Option<MetricFamily> {
+    let applications = handle.inspect(|state| {
+        let own = state.runtime.clusters.values().filter(|cluster| inbound_port(&cluster.name).is_some());
+        own.flat_map(|cluster| cluster.endpoints.list.iter().map(|endpoint| endpoint.address))
+            .collect::<BTreeSet<_>>()
+    });
+    let sockets = crate::listening::sockets_of(&applications.await?)?;
+    let metric = |socket: SocketAddr| Metric {
+        label: vec![LabelPair { name: Some(LISTENING_ADDRESS.to_owned()), value: Some(socket.to_string()) }],
+        gauge: Some(Gauge { value: Some(1.0) }),
+        ..Metric::default()
+    };
+    Some(MetricFamily {
+        name: Some(LISTENING_STATISTIC.to_owned()),
+        r#type: Some(MetricType::Gauge as i32),
+        metric: sockets.into_iter().map(metric).collect(),
+        ..MetricFamily::default()
+    })
 }
 
 /// What was reported of each counter so far.
@@ -180,7 +216,7 @@ fn for_each_counter(families: &mut [MetricFamily], mut each: impl FnMut(String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use envoy_types::pb::io::prometheus::client::{Counter, Metric};
+    use envoy_types::pb::io::prometheus::client::Counter;
 
     fn family(value: f64) -> Vec<MetricFamily> {
         let counter = Some(Counter { value: Some(value), ..Counter::default() });

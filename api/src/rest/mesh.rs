@@ -156,6 +156,9 @@ pub struct ProxyStatus {
     /// Why its health is that, where there is more to say: the Service that it joined as does not exist, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_reason: Option<String>,
+    /// It was taken out of balancing by `weft drain`, and stays so until that is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<super::DrainMark>,
     /// How far its machine's clock is off, in milliseconds, where that is more than reports take on their way; positive when
     /// it is ahead of the control plane's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

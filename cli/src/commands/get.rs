@@ -92,7 +92,11 @@ pub fn row(object: &Object) -> Vec<String> {
 
 /// The health of a workload; else the reason of the condition that does not hold, or of the last one, which needs the others.
 fn status(object: &Object) -> String {
-    if let Some(health) = object.status.as_ref().and_then(|status| status["health"].as_str()) {
+    let Some(status) = &object.status else { return String::new() };
+    if status["drained"].is_object() {
+        return "Drained".to_owned();
+    }
+    if let Some(health) = status["health"].as_str() {
         return health.to_owned();
     }
     let status = status_of(object);

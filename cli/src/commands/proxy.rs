@@ -150,7 +150,7 @@ pub fn proxy_row(proxy: &ProxyStatus) -> Vec<String> {
         proxy.service.clone(),
         if proxy.client { format!("{} client", proxy.proxy) } else { proxy.proxy.clone() },
         proxy.sync.to_string(),
-        proxy.health.clone(),
+        if proxy.drained.is_some() { "Drained".to_owned() } else { proxy.health.clone() },
         output::since(proxy.connected_at),
         certificate,
     ]

@@ -79,19 +79,28 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+/// All metrics, as text.
+pub fn metrics_of(admin: &Admin) -> String {
     let (revision, held_back) = {
         let published = admin.reconciler.published();
         let published = published.borrow();
         (published.revision, published.held_back)
     };
-    let text = admin.metrics.render(revision, held_back);
+    admin.metrics.render(revision, held_back)
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = metrics_of(&admin);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Every stage of a change on its way, with its revision.
 async fn dump(State(admin): State<Admin>) -> Json<Value> {
+    Json(dump_of(&admin).await)
+}
+
+/// Every stage of a change on its way, with its revision.
+pub async fn dump_of(admin: &Admin) -> Value {
     let stored = match admin.policies.head().await {
         Ok(head) => json!({"policyRevision": head.revision(), "policies": head.set.len()}),
         Err(error) => json!({"error": error.to_string()}),
@@ -103,7 +112,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
         }
     };
     let Some(snapshot) = admin.reconciler.snapshot().await else {
-        return Json(json!({"store": stored, "error": "the reconciler has ended"}));
+        return json!({"store": stored, "error": "the reconciler has ended"});
     };
     let streams = snapshot.streams.iter().map(|stream| async {
         let status = stream.status().await;
@@ -122,7 +131,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
     });
     let streams = futures::future::join_all(streams).await;
     let published = &snapshot.published;
-    Json(json!({
+    json!({
         "store": stored,
         "follow": follow,
         "compiled": {
@@ -133,7 +142,7 @@ async fn dump(State(admin): State<Admin>) -> Json<Value> {
             "heldBack": published.held_back,
         },
         "streams": streams,
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use super::needs::{Need, Recorded};
 use super::state::Api;
 use super::{
-    apply, audit, authority, backup, configuration, diff, edges, history, objects, openapi, principals,
-    proxies, requests, rollback, schemas, session, taps, tokens, watch,
+    apply, audit, authority, backup, check, configuration, diff, drain, edges, history, objects, openapi,
+    principals, proxies, requests, rollback, schemas, session, taps, tokens, version, watch,
 };
 
 /// Body of an apply: 8 MiB.
@@ -32,8 +32,8 @@ type CallRow = (&'static str, Need, Recorded, &'static str, ApiMethodRouter<Api>
 
 /// What needs a token or a session.
 pub fn signed_in() -> Vec<ApiCall> {
-    let rows = [changes(), objects(), proxies(), traffic(), tokens(), operators(), sessions(), description()];
-    rows.into_iter().flatten().map(call).collect()
+    let rows = [changes(), objects(), proxies(), operation(), traffic(), tokens(), operators(), sessions()];
+    rows.into_iter().chain([description()]).flatten().map(call).collect()
 }
 
 /// What a caller without a token and without a session may ask.
@@ -141,6 +141,42 @@ fn proxies() -> Vec<CallRow> {
             Recorded::Yes,
             "Take a workload out of the mesh, and its certificates with it",
             post(proxies::revoke),
+        ),
+        (
+            "/v1/proxies/{id}/drain",
+            Somewhere(RoleVerb::Write, Proxy),
+            Recorded::Revision,
+            "Take a workload out of balancing for everybody, or back",
+            post(drain::drain),
+        ),
+    ]
+}
+
+fn operation() -> Vec<CallRow> {
+    use Need::{Nothing, Operator, Somewhere};
+    vec![
+        // What is not the caller's to read is left out, finding by finding.
+        (
+            "/v1/check",
+            Somewhere(RoleVerb::Read, ApiKind::Proxy),
+            Recorded::No,
+            "What is wrong with the mesh, each with its remedy",
+            get(check::check),
+        ),
+        (
+            "/v1/version",
+            Nothing,
+            Recorded::No,
+            "Versions of control planes and proxies",
+            get(version::version),
+        ),
+        // It holds log lines and metrics of the whole mesh.
+        (
+            "/v1/debug",
+            Operator,
+            Recorded::Yes,
+            "Control planes from inside: dump, metrics, newest log lines",
+            get(version::of_control_planes),
         ),
     ]
 }

@@ -16,6 +16,7 @@ use weft_api::rest::{PROBLEM_JSON, Problem};
 use super::answer::{EventStream, NoStore, Octets, SignedOut, Tagged};
 use super::apply::ChangeAnswer;
 use super::author::Author;
+use super::drain::DrainAnswer;
 use super::error::{ApiError, Refuses, beside};
 use super::extract::{
     BrowserRequest, CallSource, DOCUMENTS, DocumentText, IfMatch, InPath, JSON, JsonBody, LastEventId,
@@ -243,6 +244,14 @@ impl OperationOutput for ChangeAnswer {
         let mut answers = done("Done", json_of::<Self::Inner>(ctx));
         answers.extend(problems(ctx, &[409, 413, 422]));
         answers
+    }
+}
+
+impl OperationOutput for DrainAnswer {
+    type Inner = weft_api::rest::DrainResult;
+
+    fn inferred_responses(ctx: &mut GenContext, _: &mut Operation) -> DescribedAnswers {
+        done("Done", json_of::<Self::Inner>(ctx))
     }
 }
 

@@ -186,6 +186,9 @@ fn workload_status(id: &WorkloadId, snapshot: &MeshSnapshot) -> Option<Value> {
     }
     if let Some(record) = snapshot.records.get(id) {
         status["joinedAt"] = json!(record.joined_at);
+        if let Some(mark) = &record.drained {
+            status["drained"] = json!(mark);
+        }
         let origin = if is_given_its_key(record) { KeyOrigin::ControlPlane } else { KeyOrigin::Workload };
         status["keyMadeBy"] = json!(origin);
     }

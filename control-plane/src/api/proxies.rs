@@ -10,7 +10,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::rest::{
-    CertificateStatus, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
+    CertificateStatus, DrainMark, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
 use weft_api::{ResourceKey, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
@@ -37,16 +37,30 @@ pub struct ProxyPath {
 /// `GET /v1/proxies`
 pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<ProxyList>, ApiError> {
     let snapshot = snapshot(&api).await?;
+    let is_seen = |id: &WorkloadId| rights.may_read(ApiKind::Proxy, id.namespace.as_str());
+    let items = describe_each(&api, &snapshot, is_seen).await;
+    Ok(Json(ProxyList { items, revision: snapshot.published.revision }))
+}
+
+/// All proxies, as this replica knows them.
+pub async fn all(api: &Api) -> Result<Vec<ProxyStatus>, ApiError> {
+    Ok(describe_each(api, &snapshot(api).await?, |_| true).await)
+}
+
+async fn describe_each(
+    api: &Api,
+    snapshot: &MeshSnapshot,
+    is_seen: impl Fn(&WorkloadId) -> bool,
+) -> Vec<ProxyStatus> {
     let ids = snapshot.workloads.iter().filter(|(_, state)| state.proxy != ProxyType::None).map(|(id, _)| id);
-    let ids = ids.filter(|id| rights.may_read(ApiKind::Proxy, id.namespace.as_str()));
+    let ids = ids.filter(|id| is_seen(id));
     let mut streams: HashMap<&WorkloadId, Vec<&ServedStream>> = HashMap::new();
     for open in &snapshot.streams {
         streams.entry(&open.workload).or_default().push(open);
     }
     let streams_of = |id: &WorkloadId| streams.get(id).map_or(&[][..], Vec::as_slice);
-    let described = ids.map(|id| describe(&api, &snapshot, streams_of(id), id));
-    let items = futures::future::join_all(described).await;
-    Ok(Json(ProxyList { items, revision: snapshot.published.revision }))
+    let described = ids.map(|id| describe(api, snapshot, streams_of(id), id));
+    futures::future::join_all(described).await
 }
 
 /// `GET /v1/proxies/{id}`
@@ -60,7 +74,7 @@ pub async fn one(
     Ok(Json(describe(&api, &snapshot, &streams, &id).await))
 }
 
-async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
+pub async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {
     api.reconciler.snapshot().await.ok_or_else(|| ApiError::unavailable("the control plane is ending"))
 }
 
@@ -113,6 +127,7 @@ async fn describe(
     }
     let since = streams.iter().map(|open| open.since).min();
     let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+    let drained = snapshot.records.get(id).and_then(|record| record.drained.clone());
     ProxyStatus {
         id: id.to_string(),
         service: state.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -124,7 +139,11 @@ async fn describe(
         connected_at: since.map_or(0, |since| since.as_secs().cast_signed()),
         types,
         health: health_word(state).to_owned(),
-        health_reason: health_reason(state, &snapshot.published.set),
+        health_reason: drained
+            .as_ref()
+            .map(|mark| drained_by(id, mark))
+            .or_else(|| health_reason(state, &snapshot.published.set)),
+        drained,
         clock_offset_ms: api.clock_offsets.of(Instant::now(), id),
         certificate: newest_leaf(api, snapshot, id).map(|entry| certificate(api, &entry)),
         version: state.labels.get("version").or_else(|| state.declared_labels.get("version")).cloned(),
@@ -220,6 +239,10 @@ pub fn health_word(state: &WorkloadState) -> &'static str {
         Health::Draining => "Draining",
         Health::Starting => "Starting",
     }
+}
+
+fn drained_by(id: &WorkloadId, mark: &DrainMark) -> String {
+    format!("drained by {}; `weft drain {id} --undo` takes it back", mark.by)
 }
 
 /// Why a workload is not healthy, where there is more to say.

@@ -8,6 +8,7 @@ use weft_store::Store;
 
 use super::access::{Browsers, CallPace};
 use super::error::ApiError;
+use super::own::OwnReplica;
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::identity::audit::AuditLog;
@@ -17,6 +18,7 @@ use crate::identity::tokens::Tokens;
 use crate::metrics::Metrics;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
+use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::ReconcilerHandle;
 use crate::replicas::acknowledgements::MeshAcknowledgements;
 use crate::replicas::taps::MeshTaps;
@@ -40,6 +42,8 @@ pub struct Api {
     /// Where policies are committed.
     pub policies: Policies,
     pub reconciler: ReconcilerHandle,
+    pub own: OwnReplica,
+    pub workloads: WorkloadStore,
     /// Takes workloads out of the mesh.
     pub revocations: Revocations,
     pub tokens: Tokens,

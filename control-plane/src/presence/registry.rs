@@ -311,7 +311,8 @@ impl Registry {
     }
 
     fn health(&self, id: &WorkloadId) -> Health {
-        if self.left.contains_key(id) {
+        let is_drained = self.record(id).is_some_and(|record| record.drained.is_some());
+        if is_drained || self.left.contains_key(id) {
             return Health::Draining;
         }
         match self.liveness.life(id) {

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use weft_api::rest::DrainMark;
 use weft_api::{ServiceId, WorkloadId};
 use weft_store::{CommitError, Entry, Leadership, ReadError, Revision, Store, StoreExt, Txn};
 
@@ -126,6 +127,10 @@ pub struct WorkloadRecord {
     /// Records of versions that did not note it are of workloads that were published.
     #[serde(default, skip_serializing_if = "is_false")]
     pub awaited: bool,
+    /// Somebody took it out of balancing. It stays so through reconnects and further joinings of its name, until that is
+    /// undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainMark>,
 }
 
 /// A record and the revision that a guarded write needs.
@@ -230,6 +235,26 @@ impl WorkloadStore {
         Ok(returned.await? == Some(true))
     }
 
+    /// Takes a workload out of balancing, or back without a mark. Whether that is new; `None` when there is no such
+    /// workload.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mark_drained(
+        &self,
+        id: &WorkloadId,
+        mark: Option<DrainMark>,
+    ) -> Result<Option<bool>, StoreError> {
+        self.change(id, None, |record| {
+            let is_new = record.drained.is_some() != mark.is_some();
+            if is_new {
+                record.drained.clone_from(&mark);
+            }
+            is_new
+        })
+        .await
+    }
+
     /// Notes that the sidecar of an instance has taken its listener. Whether that was awaited.
     ///
     /// # Errors
@@ -317,6 +342,7 @@ pub(crate) mod tests {
             joined_from: None,
             left_at: None,
             awaited: false,
+            drained: None,
         }
     }
 

@@ -28,7 +28,7 @@ use weft_api::rest::{RequestList, in_order};
 use weft_api::{ServiceId, SpiffeId};
 use weft_xds::transport::PeerIdentity;
 
-pub use asking::OtherReplicas;
+pub use asking::{AskError, OtherReplicas, reach};
 
 use crate::edges::{EdgeFlow, EdgeTarget, Edges, Flows, Point, Selection};
 use crate::requests::{LONGEST_ANSWER, Requests, Wanted};
@@ -179,7 +179,7 @@ pub fn router(edges: Edges, requests: Requests, replica: &str) -> Router {
 }
 
 /// Before a body is read: nobody but a control plane of this mesh may ask.
-pub(super) async fn only_replicas(request: Request, next: Next) -> Response {
+pub async fn only_replicas(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerIdentity>();
     match peer.map(|peer| &peer.spiffe) {
         Some(SpiffeId::ControlPlane { .. }) => next.run(request).await,
@@ -188,7 +188,7 @@ pub(super) async fn only_replicas(request: Request, next: Next) -> Response {
 }
 
 /// Whether a question is for this replica.
-pub(super) fn is_meant(headers: &HeaderMap, replica: &str) -> bool {
+pub fn is_meant(headers: &HeaderMap, replica: &str) -> bool {
     headers.get(REPLICA).is_some_and(|meant| meant.as_bytes() == replica.as_bytes())
 }
 

@@ -14,9 +14,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 use weft_api::flags::LogFormat;
-use weft_api::log_event::EventCounts;
 
 use crate::args::Args;
+use crate::metrics::LoggedEvents;
 use crate::reconciler::ReconcilerHandle;
 use exporter::Collector;
 
@@ -26,8 +26,7 @@ const DEFAULT_FILTER: &str = "info,h2=error";
 /// Flushes what is waiting when the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    /// How often each event was logged.
-    pub events: EventCounts,
+    pub events: LoggedEvents,
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
 }
@@ -57,7 +56,13 @@ pub fn start(args: &Args) -> anyhow::Result<Telemetry> {
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("weft-control-plane")));
     let events = telemetry.events.clone();
-    tracing_subscriber::registry().with(filter).with(logs).with(spans).with(events).init();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(logs)
+        .with(spans)
+        .with(events.counts)
+        .with(events.lines)
+        .init();
     Ok(telemetry)
 }
 
@@ -82,7 +87,7 @@ fn exporters(endpoint: &str) -> anyhow::Result<Telemetry> {
         .with_resource(resource)
         .with_periodic_exporter(collector.patient(metrics))
         .build();
-    Ok(Telemetry { events: EventCounts::default(), traces: Some(traces), metrics: Some(metrics) })
+    Ok(Telemetry { events: LoggedEvents::default(), traces: Some(traces), metrics: Some(metrics) })
 }
 
 impl Telemetry {

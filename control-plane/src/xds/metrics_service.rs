@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::edges::{EdgeTarget, Edges, Moment, read};
 use crate::metrics::{Limit, Metrics};
 use crate::presence::clock_offsets::{ClockOffsets, made_at};
+use crate::presence::listening_applications::ListeningApplications;
 use crate::reconciler::ReconcilerHandle;
 
 /// By which instances of one service are told apart.
@@ -29,6 +30,7 @@ pub struct MetricsReceiver {
     metrics: Metrics,
     clock: Clock,
     clock_offsets: ClockOffsets,
+    applications: ListeningApplications,
     clocks_told: Arc<LogThrottle<WorkloadId>>,
     streams: StreamLimit,
 }
@@ -42,13 +44,15 @@ impl MetricsReceiver {
         metrics: Metrics,
         clock: Clock,
         clock_offsets: ClockOffsets,
+        applications: ListeningApplications,
     ) -> Self {
         let (clocks_told, streams) = (Arc::default(), StreamLimit::new(MOST_STREAMS));
-        Self { edges, reconciler, metrics, clock, clock_offsets, clocks_told, streams }
+        Self { edges, reconciler, metrics, clock, clock_offsets, applications, clocks_told, streams }
     }
 
     fn take(&self, workload: &WorkloadId, service: &ServiceId, report: &StreamMetricsMessage) {
         self.compare_clocks(workload, report);
+        self.applications.note(Moment::now(&self.clock).at, workload, &report.envoy_metrics);
         let set = Arc::clone(&self.reconciler.published().borrow().set);
         let records = self.reconciler.records();
         let declared = || records.get(workload)?.declared.labels.get(VERSION_LABEL);

@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, LeaseGrantOptions, PutOptions,
-    TxnOp, TxnOpResponse, TxnResponse,
+    AlarmAction, AlarmResponse, AlarmType, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions,
+    KeyValue, LeaseGrantOptions, PutOptions, TxnOp, TxnOpResponse, TxnResponse,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::condition::StoreCondition;
 use crate::error::{CommitError, LeaseError, OpenError, ReadError};
 use crate::record::{Entry, Key, LeaseId, Listing, Page, Revision};
 use crate::store::{Grant, Store, Watch};
@@ -337,6 +338,27 @@ impl Store for EtcdStore {
 
     fn resync_interval(&self) -> Option<Duration> {
         Some(self.config.resync)
+    }
+
+    fn condition(&self) -> BoxFuture<'_, Result<Option<StoreCondition>, ReadError>> {
+        async move {
+            let status = self.call(Effect::Reads, |mut client| async move { client.status().await });
+            let status = status.await.map_err(|fault| fault.reading(None))?;
+            let alarms = self.call(Effect::Reads, |mut client| async move {
+                client.alarm(AlarmAction::Get, AlarmType::None, None).await
+            });
+            // Where users are told apart, only some may ask.
+            let raised = |answer: AlarmResponse| {
+                answer.alarms().iter().map(|one| format!("{:?}", one.alarm()).to_uppercase()).collect()
+            };
+            Ok(Some(StoreCondition {
+                version: status.version().to_owned(),
+                bytes: u64::try_from(status.db_size()).unwrap_or_default(),
+                quota: u64::try_from(status.db_size_quota()).ok().filter(|quota| *quota > 0),
+                alarms: alarms.await.ok().map(raised),
+            }))
+        }
+        .boxed()
     }
 }
 

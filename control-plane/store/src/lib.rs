@@ -38,6 +38,7 @@
 //! ```
 
 mod backup;
+mod condition;
 mod deadlines;
 mod election;
 mod embedded;
@@ -58,6 +59,7 @@ mod store;
 mod txn;
 
 pub use backup::{Backup, BackupError, BackupStream};
+pub use condition::StoreCondition;
 pub use election::Leadership;
 pub use embedded::EmbeddedStore;
 pub use error::{CommitError, LeaseError, OpenError, ReadError};

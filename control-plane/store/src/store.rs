@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
 
+use crate::condition::StoreCondition;
 use crate::error::{CommitError, LeaseError, ReadError};
 use crate::record::{Batch, Entry, LeaseId, Listing, Page, Revision};
 use crate::txn::{Txn, TxnLimits};
@@ -67,4 +69,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// How often a follower lists anew, because this engine's watch is known to lose events;
     /// `None` if it does not.
     fn resync_interval(&self) -> Option<Duration>;
+
+    /// How the server fares that keeps it; none where the store is this process's own.
+    fn condition(&self) -> BoxFuture<'_, Result<Option<StoreCondition>, ReadError>> {
+        ready(Ok(None)).boxed()
+    }
 }

@@ -52,7 +52,7 @@ async fn calls(plane: &Plane) -> Vec<(String, String)> {
 }
 
 /// What anybody with a token may call: it is about themselves, or tells what all may know.
-const OF_ALL: [&str; 7] = [
+const OF_ALL: [&str; 8] = [
     "/v1/session",
     "/v1/login-codes",
     "/v1/ca",
@@ -60,6 +60,7 @@ const OF_ALL: [&str; 7] = [
     "/openapi.json",
     "/v1/schemas/services",
     "/v1/history",
+    "/v1/version",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,6 +76,11 @@ impl ControlPlane {
         self
     }
 
+    /// Its machine's clock is off by so much from the next start on.
+    pub fn set_clock(&mut self, offset: &str) {
+        self.clock = Some(offset.to_owned());
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors

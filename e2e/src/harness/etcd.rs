@@ -47,4 +47,9 @@ impl Etcd {
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
+
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        self.process.kill_now();
+    }
 }

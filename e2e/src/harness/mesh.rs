@@ -81,7 +81,9 @@ impl Options {
         self.flag("--log", filter)
     }
 
-    fn flag(mut self, flag: &str, value: &str) -> Self {
+    /// One more flag of the control planes.
+    #[must_use]
+    pub fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
         self
     }
@@ -95,7 +97,7 @@ pub struct Mesh {
     client: ApiClient,
     subnet: Subnet,
     proxies: Age,
-    _etcd: Option<Etcd>,
+    etcd: Option<Etcd>,
     dir: TempDir,
 }
 
@@ -124,7 +126,7 @@ impl Mesh {
         match Self::start_in(dir.path(), options).await {
             Ok((mut replicas, client, subnet, etcd)) => {
                 let control_plane = replicas.remove(0);
-                Ok(Self { control_plane, more_replicas: replicas, client, subnet, proxies, _etcd: etcd, dir })
+                Ok(Self { control_plane, more_replicas: replicas, client, subnet, proxies, etcd, dir })
             }
             Err(error) => Err(error.context(process::tails(dir.path()))),
         }
@@ -172,6 +174,14 @@ impl Mesh {
     /// The control plane, to kill it and start it again.
     pub fn control_plane(&mut self) -> &mut ControlPlane {
         &mut self.control_plane
+    }
+
+    /// The etcd of a mesh that has one.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn etcd(&mut self) -> anyhow::Result<&mut Etcd> {
+        self.etcd.as_mut().context("this mesh has no etcd")
     }
 
     /// One of several control planes, counted from 0.
@@ -294,15 +304,22 @@ impl Mesh {
     /// # Errors
     /// When it cannot be run or ends with a failure.
     pub async fn weft(&self, args: &[&str]) -> anyhow::Result<String> {
-        let (api, token_file) = self.access();
-        let mut command = tokio::process::Command::new(program::ours("weft")?);
-        let output =
-            command.args(["--api", &api, "--token-file"]).arg(token_file).args(args).output().await?;
+        let output = self.weft_ended(args).await?;
         let text = [&output.stdout, &output.stderr]
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .concat();
         anyhow::ensure!(output.status.success(), "weft {args:?}: {text}");
         Ok(text)
+    }
+
+    /// The same, however it ends.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub async fn weft_ended(&self, args: &[&str]) -> anyhow::Result<std::process::Output> {
+        let (api, token_file) = self.access();
+        let mut command = tokio::process::Command::new(program::ours("weft")?);
+        Ok(command.args(["--api", &api, "--token-file"]).arg(token_file).args(args).output().await?)
     }
 
     /// `http://…` of the control plane's admin endpoint.

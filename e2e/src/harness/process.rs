@@ -121,7 +121,7 @@ impl Process {
         read(&self.log)
     }
 
-    fn kill_now(&mut self) {
+    pub(super) fn kill_now(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -49,7 +49,8 @@ const ELSEWHERE: [(&str, &str); 3] = [
 ];
 
 /// Commands that change nothing. What they show may have to settle first.
-const ONLY_READ: [&str; 10] = [
+const ONLY_READ: [&str; 11] = [
+    "weft check",
     "weft get",
     "weft proxy list",
     "weft explain",

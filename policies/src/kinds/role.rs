@@ -44,7 +44,7 @@ pub struct RoleRule {
 pub enum RoleVerb {
     /// Read, list and watch it.
     Read,
-    /// Make it and change it, and try out what that would do.
+    /// Make it and change it, and try out what that would do; of a proxy, take it out of balancing and back.
     Write,
     /// Delete it; of a proxy, take it out of the mesh.
     Delete,
@@ -70,7 +70,8 @@ impl fmt::Display for RoleVerb {
 pub enum ApiKind {
     /// Documents of one kind, their history with them.
     Document(Kind),
-    /// Proxies: who is connected, what each has. To delete one is to revoke it.
+    /// Proxies: who is connected, what each has. To write one is to drain it, to delete one to
+    /// revoke it.
     Proxy,
     /// Tokens that workloads join with; the namespace is their service's.
     JoinToken,

@@ -79,7 +79,7 @@ pub enum AskError {
     Status(hyper::StatusCode),
     #[error("its answer cannot be read: {0}")]
     Garbled(String),
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("no answer in time")]
     Late,
 }
 
@@ -170,6 +170,21 @@ impl OtherReplicas {
         answer.ok()
     }
 
+    /// Asks all others something at once, each for as long as `limit`: what each answers, or why it does not.
+    pub async fn ask_each<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Bytes,
+        limit: Duration,
+    ) -> Vec<(HostPort, Result<A, AskError>)> {
+        let asked = self.known().into_iter().map(|(id, address)| async move {
+            let answer =
+                tokio::time::timeout(limit, self.answer_of(&id, &address, path, question.clone())).await;
+            (address, answer.unwrap_or(Err(AskError::Late)))
+        });
+        join_all(asked).await
+    }
+
     async fn answer_of<A: DeserializeOwned>(
         &self,
         id: &str,
@@ -201,31 +216,44 @@ impl OtherReplicas {
     }
 
     async fn connect(&self, address: &HostPort) -> Result<TlsStream<TcpStream>, AskError> {
-        let host = address.host.bare();
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = TcpStream::connect((host, address.port)).await?;
-        stream.set_nodelay(true)?;
-        let stream = TlsConnector::from(Arc::new(self.client_config()?)).connect(name, stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let peer = shown.and_then(|leaf| identify(leaf, self.authority.trust_domain()).ok());
-        match peer.map(|peer| peer.spiffe) {
-            Some(SpiffeId::ControlPlane { .. }) => Ok(stream),
-            Some(SpiffeId::Service { .. }) | None => Err(AskError::Stranger),
-        }
+        connect(&self.authority, address).await
     }
+}
 
-    /// An identity of its own for each question: nothing has to be renewed.
-    fn client_config(&self) -> Result<ClientConfig, AskError> {
-        let mut roots = RootCertStore::empty();
-        for root in self.authority.bundle() {
-            roots.add(root)?;
-        }
-        let identity = self.authority.issue_control_plane(&[])?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(identity.chain, identity.key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+/// Whether a control plane of this mesh answers at an address, within `limit`.
+///
+/// # Errors
+/// When nobody does, or somebody else.
+pub async fn reach(authority: &Authority, address: &HostPort, limit: Duration) -> Result<(), AskError> {
+    let connected = tokio::time::timeout(limit, connect(authority, address)).await;
+    connected.unwrap_or(Err(AskError::Late)).map(drop)
+}
+
+async fn connect(authority: &Authority, address: &HostPort) -> Result<TlsStream<TcpStream>, AskError> {
+    let host = address.host.bare();
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    let stream = TcpStream::connect((host, address.port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = TlsConnector::from(Arc::new(client_config(authority)?)).connect(name, stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = shown.and_then(|leaf| identify(leaf, authority.trust_domain()).ok());
+    match peer.map(|peer| peer.spiffe) {
+        Some(SpiffeId::ControlPlane { .. }) => Ok(stream),
+        Some(SpiffeId::Service { .. }) | None => Err(AskError::Stranger),
     }
+}
+
+/// An identity of its own for each question: nothing has to be renewed.
+fn client_config(authority: &Authority) -> Result<ClientConfig, AskError> {
+    let mut roots = RootCertStore::empty();
+    for root in authority.bundle() {
+        roots.add(root)?;
+    }
+    let identity = authority.issue_control_plane(&[])?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(identity.chain, identity.key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }

@@ -7,6 +7,7 @@ use super::{keep, table};
 use crate::page::root;
 
 const FINDINGS: &str = "policies/src/finding.rs";
+const CHECKS: &str = "control-plane/src/api/check/code.rs";
 
 #[test]
 fn codes_are_those_of_the_sources() {
@@ -51,7 +52,43 @@ documents from being taken.
         [format!("`{}`", written(&source, "fn as_str", &variant)), weight.to_owned(), meaning]
     });
     text += &table(["code", "weight", "meaning"], rows);
+    text += &of_check();
     keep("docs/reference/codes.md", &text);
+}
+
+/// What `weft check` can find.
+fn of_check() -> String {
+    let text = "
+## Of weft check
+
+What `weft check` finds, and `GET /v1/check` tells: `findings` with `code`, `severity` (Failure, Warning, NotKnown, Ok), `where`, `what`
+and `remedy`. Where nothing is wrong in an area, its name stands in place of a code, with severity Ok.
+
+";
+    let source = read(CHECKS);
+    let areas = source.split("pub const fn area").nth(1).expect("areas");
+    let parts: Vec<&str> = areas.split("CheckArea::").collect();
+    let rows = variants(&source, "CheckCode").into_iter().map(|(variant, meaning)| {
+        let names = |part: &&str| part.split(|c: char| !c.is_alphanumeric()).any(|word| word == variant);
+        let at = parts.iter().position(names).expect("an area");
+        let area = parts[at + 1].split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        [format!("`{}`", written(&source, "fn as_str", &variant)), area.to_lowercase(), meaning]
+    });
+    let own = [
+        (
+            weft_api::rest::CLI_VERSION,
+            "versions",
+            "`weft` is of another minor version than the control plane.",
+        ),
+        (weft_api::rest::MACHINE_CLOCK, "clocks", "The clock of the machine that `weft` runs on is off."),
+        (
+            weft_api::rest::CONTROL_PLANE_AWAY,
+            "replicas",
+            "A control plane that `weft` was told of does not answer.",
+        ),
+    ]
+    .map(|(code, area, meaning)| [format!("`{code}`"), area.to_owned(), meaning.to_owned()]);
+    text.to_owned() + &table(["code", "area", "meaning"], rows.chain(own))
 }
 
 /// What the API's sources say, all in one.

@@ -1,0 +1,45 @@
+//! Running a mesh: what is wrong with it, which versions it has, taking a workload out of balancing.
+
+use http::Method;
+
+use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
+use crate::rest::{CheckResult, DebugInfo, DrainRequest, DrainResult, VersionInfo};
+
+impl ApiClient {
+    /// What the control planes know to be wrong.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn check(&self) -> Result<CheckResult, ClientError> {
+        let answer = self.answer(Method::GET, "/v1/check", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// The versions of control planes and proxies.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn version(&self) -> Result<VersionInfo, ClientError> {
+        self.get("/v1/version").await
+    }
+
+    /// What each control plane tells of itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn debug(&self) -> Result<DebugInfo, ClientError> {
+        let answer = self.answer(Method::GET, "/v1/debug", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// Takes a workload out of balancing, or back.
+    ///
+    /// # Errors
+    /// `last_instance` where nobody else would be left; see [`ClientError`].
+    pub async fn drain(&self, id: &str, request: &DrainRequest) -> Result<DrainResult, ClientError> {
+        let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
+        let path = format!("/v1/proxies/{}/drain", encode(id));
+        let answer = self.answer(Method::POST, &path, "application/json", body);
+        self.within(APPLY_TIMEOUT + request.wait.as_deref().map(wait).unwrap_or_default(), answer).await
+    }
+}

@@ -1,0 +1,164 @@
+//! Taking one workload out of balancing, and back: its mark stands in its record, so that every replica tells the same.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use weft_api::WorkloadId;
+use weft_api::rest::{DrainMark, DrainRequest, DrainResult, DrainedService, Laggard, WaitResult};
+use weft_policies::compile::{Health, WorkloadState};
+use weft_policies::kinds::role::{ApiKind, RoleVerb};
+
+use super::access::ApiCaller;
+use super::apply::read_wait;
+use super::error::{ApiError, Refuses};
+use super::extract::{InPath, JsonBody};
+use super::problem_code::ProblemCode;
+use super::proxies::{self, ProxyPath};
+use super::rights::{AuditDetail, CallerRights};
+use super::state::Api;
+use crate::reconciler::MeshSnapshot;
+
+/// How long this replica may take to see what it has written.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// `POST /v1/proxies/{id}/drain`
+pub async fn drain(
+    State(api): State<Api>,
+    rights: CallerRights,
+    Extension(caller): Extension<ApiCaller>,
+    InPath(ProxyPath { id }): InPath<ProxyPath>,
+    JsonBody(request): JsonBody<DrainRequest>,
+) -> Result<DrainAnswer, Refuses<409>> {
+    let limit = request.wait.as_deref().map(read_wait).transpose()?;
+    let id: WorkloadId =
+        id.parse().map_err(|error: weft_api::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    rights.demand(RoleVerb::Write, ApiKind::Proxy, Some(&id.namespace))?;
+    // One after the other: the second of two drains counts who is left after the first.
+    let turn = api.writing.lock().await;
+    let (id, snapshot) = proxies::find(&api, &rights, id.to_string().as_str()).await?;
+    let services = services_of(&snapshot, &id);
+    let record = snapshot.records.get(&id).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "nobody has joined as {id}: a file describes it; delete its Workload document, or leave the service out of it"
+        ))
+    })?;
+    let is_new = record.drained.is_none() != request.undo;
+    if is_new && !request.undo && !request.force {
+        refuse_the_last(&snapshot.workloads[&id], &services)?;
+    }
+    let by = caller.holder().to_string();
+    let mark = (!request.undo).then(|| DrainMark { at: api.clock.unix_seconds(), by });
+    let changed = api.workloads.mark_drained(&id, mark).await?.ok_or_else(|| gone(&id))?;
+    until_seen(&api, &id, !request.undo).await?;
+    drop(turn);
+    let wait = match limit {
+        Some(limit) => Some(until_taken(&api, limit).await),
+        None => None,
+    };
+    let result = DrainResult { workload: id.to_string(), drained: !request.undo, changed, services, wait };
+    let about = format!("{id} {}", if request.undo { "takes requests again" } else { "is drained" });
+    Ok(DrainAnswer { result, detail: changed.then_some(AuditDetail { about, revision: None }) })
+}
+
+/// The answer to a drain, with what is recorded of it where it changed something.
+#[derive(Debug)]
+pub struct DrainAnswer {
+    result: DrainResult,
+    detail: Option<AuditDetail>,
+}
+
+impl IntoResponse for DrainAnswer {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.result).into_response();
+        if let Some(detail) = self.detail {
+            response.extensions_mut().insert(detail);
+        }
+        response
+    }
+}
+
+fn gone(id: &WorkloadId) -> ApiError {
+    ApiError::missing(format!("{id} has left the mesh in between; `weft proxy list` shows who is there"))
+}
+
+/// Whether a workload gets requests of a service.
+fn takes_requests(state: &WorkloadState) -> bool {
+    let ports = state.port_health.values().copied().max().unwrap_or_default();
+    state.health.max(ports) <= Health::Degraded
+}
+
+/// The services that a workload is a member of, with how many others take requests.
+fn services_of(snapshot: &MeshSnapshot, id: &WorkloadId) -> Vec<DrainedService> {
+    let (set, state) = (&snapshot.published.set, &snapshot.workloads[id]);
+    let near = || snapshot.workloads.values().filter(|other| other.id.namespace == id.namespace);
+    let of = set.services().filter(|service| state.belongs_to(&service.id(), &service.spec));
+    of.map(|service| {
+        let others = near().filter(|other| {
+            other.id != *id && other.belongs_to(&service.id(), &service.spec) && takes_requests(other)
+        });
+        DrainedService { service: service.id().to_string(), others: others.count() }
+    })
+    .collect()
+}
+
+fn refuse_the_last(state: &WorkloadState, services: &[DrainedService]) -> Result<(), ApiError> {
+    let Some(alone) = services.iter().find(|service| service.others == 0) else { return Ok(()) };
+    if !takes_requests(state) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ProblemCode::LastInstance,
+        format!(
+            "{} is the last healthy instance of {}: its callers would have nobody left; start another one first, or \
+             say --force",
+            state.id, alone.service
+        ),
+    ))
+}
+
+/// Waits until the reconciler has the record as it was written, and has published it.
+async fn until_seen(api: &Api, id: &WorkloadId, drained: bool) -> Result<(), ApiError> {
+    let seen = async {
+        loop {
+            match api.reconciler.records().get(id) {
+                Some(record) if record.drained.is_some() == drained => return Ok(()),
+                Some(_) => tokio::time::sleep(POLL).await,
+                None => return Err(gone(id)),
+            }
+        }
+    };
+    let late =
+        |_| ApiError::unavailable(format!("it is written that {id} is drained, and not read back yet"));
+    tokio::time::timeout(SEEN_WITHIN, seen).await.map_err(late)??;
+    // What is published follows the batch in which the record came: a second answer is of the next one.
+    for _ in 0..2 {
+        if !api.reconciler.is_alive().await {
+            return Err(ApiError::unavailable("the control plane is ending"));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every connected proxy has what was published until now.
+async fn until_taken(api: &Api, limit: Duration) -> WaitResult {
+    let deadline = tokio::time::Instant::now() + limit;
+    let Some(streams) = api.reconciler.streams().await else { return WaitResult::default() };
+    loop {
+        let is_behind = |stream: &&crate::reconciler::ServedStream| stream.answered() < stream.published;
+        let mut behind: Vec<&WorkloadId> =
+            streams.iter().filter(is_behind).map(|stream| &stream.workload).collect();
+        behind.dedup();
+        if behind.is_empty() || tokio::time::Instant::now() >= deadline {
+            let mut all: Vec<&WorkloadId> = streams.iter().map(|stream| &stream.workload).collect();
+            all.sort();
+            all.dedup();
+            let laggards = behind.iter().map(|id| Laggard { proxy: id.to_string(), error: None });
+            let laggards: Vec<Laggard> = laggards.collect();
+            return WaitResult { targeted: all.len(), acked: all.len() - laggards.len(), laggards };
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

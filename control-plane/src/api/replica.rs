@@ -1,0 +1,154 @@
+//! What a replica tells another one that was asked about the whole mesh.
+//!
+//! ```text
+//! GET /v1/check, /v1/version, /v1/debug ─▶ this replica ─┬─ what it finds itself
+//!                                                        └─ POST /replica/report at each other, for 4 s at most
+//! ```
+//!
+//! One of an older release does not know the question: it answers 404, and is told of so.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use weft_api::HostPort;
+use weft_api::rest::{ProxyStatus, ReplicaDebug, Sync};
+
+use super::admin;
+use super::check::concern::{Concern, OwnFinding};
+use super::check::mesh::SocketsOf;
+use super::check::own as own_findings;
+use super::own::OwnReplica;
+use super::proxies;
+use super::state::Api;
+use crate::replicas::traffic::{AskError, is_meant, only_replicas};
+
+/// Where a replica is asked.
+const PATH: &str = "/replica/report";
+/// How long the others have. What they look at themselves takes two seconds at most.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What is wanted to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplicaQuestion {
+    #[default]
+    Version,
+    /// And what it finds.
+    Check,
+    /// What it looks like from inside.
+    Debug,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplicaReport {
+    pub version: String,
+    /// Milliseconds since 1970.
+    pub now: u64,
+    /// Proxies with streams there.
+    pub proxies: Vec<ProxyStatus>,
+    /// Where applications listen, as their sidecars told it.
+    pub sockets: SocketsOf,
+    /// What is wrong with itself.
+    pub findings: Vec<OwnFinding>,
+    pub debug: Option<ReplicaDebug>,
+}
+
+/// What one other replica says, and when it was asked and heard by this one's clock.
+#[derive(Debug)]
+pub struct OtherReplica {
+    pub address: HostPort,
+    pub report: Result<ReplicaReport, AskError>,
+}
+
+/// Lets other replicas ask this one. The caller's identity has been looked at before.
+pub fn router(api: Api) -> Router {
+    Router::new().route(PATH, post(answer)).route_layer(from_fn(only_replicas)).with_state(api)
+}
+
+async fn answer(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Json(question): Json<ReplicaQuestion>,
+) -> Response {
+    if !is_meant(&headers, &api.own.id) {
+        return StatusCode::MISDIRECTED_REQUEST.into_response();
+    }
+    Json(report(&api, question).await).into_response()
+}
+
+async fn report(api: &Api, question: ReplicaQuestion) -> ReplicaReport {
+    let mut report = ReplicaReport {
+        version: OwnReplica::VERSION.to_owned(),
+        now: api.clock.unix_millis(),
+        ..ReplicaReport::default()
+    };
+    match question {
+        ReplicaQuestion::Version => report.proxies = connected_here(api).await,
+        ReplicaQuestion::Check => {
+            let (proxies, findings) = tokio::join!(connected_here(api), own_findings::find(api));
+            report.sockets = sockets_of(api, &proxies);
+            report.proxies = proxies;
+            report.findings = findings.into_iter().map(Concern::into_own).collect();
+            // As late as it can be, for whoever compares clocks.
+            report.now = api.clock.unix_millis();
+        }
+        ReplicaQuestion::Debug => report.debug = Some(debug(api).await),
+    }
+    report
+}
+
+async fn connected_here(api: &Api) -> Vec<ProxyStatus> {
+    let known = proxies::all(api).await.unwrap_or_default();
+    known.into_iter().filter(|proxy| proxy.sync != Sync::Disconnected).collect()
+}
+
+fn sockets_of(api: &Api, proxies: &[ProxyStatus]) -> SocketsOf {
+    let now = std::time::Instant::now();
+    let of = |proxy: &ProxyStatus| {
+        let sockets = api.own.applications.of(now, &proxy.id.parse().ok()?)?;
+        Some((proxy.id.clone(), sockets))
+    };
+    proxies.iter().filter_map(of).collect()
+}
+
+/// This replica from inside.
+pub async fn debug(api: &Api) -> ReplicaDebug {
+    let (log, log_dropped) = api.own.log.all();
+    ReplicaDebug {
+        address: api.own.address.to_string(),
+        version: OwnReplica::VERSION.to_owned(),
+        dump: admin::dump_of(&api.own.admin).await,
+        metrics: admin::metrics_of(&api.own.admin),
+        log,
+        log_dropped,
+    }
+}
+
+/// Asks all other replicas.
+pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplica> {
+    let Some(others) = &api.own.others else { return Vec::new() };
+    let body = Bytes::from(serde_json::to_vec(&question).expect("a word always encodes"));
+    let answers = others.ask_each(PATH, &body, PATIENCE).await;
+    answers.into_iter().map(|(address, report)| OtherReplica { address, report }).collect()
+}
+
+/// All proxies, each as the replica that it is connected to knows it.
+pub fn with_those_of_others(own: Vec<ProxyStatus>, others: &[OtherReplica]) -> Vec<ProxyStatus> {
+    let mut by_id: BTreeMap<String, ProxyStatus> = own.into_iter().map(|one| (one.id.clone(), one)).collect();
+    let theirs = others.iter().filter_map(|other| other.report.as_ref().ok());
+    for proxy in theirs.flat_map(|report| &report.proxies) {
+        let known = by_id.get(&proxy.id);
+        if known.is_none_or(|known| known.sync == Sync::Disconnected) {
+            by_id.insert(proxy.id.clone(), proxy.clone());
+        }
+    }
+    by_id.into_values().collect()
+}
