@@ -51,7 +51,7 @@ pub struct PrincipalList {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevokedPrincipal {
-    /// Its name.
+    /// The name that it had.
     pub name: String,
     /// `Deleted`.
     pub outcome: Outcome,

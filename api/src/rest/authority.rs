@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct AuthorityStatus {
     /// What every identity of the mesh begins with.
     pub trust_domain: String,
-    /// What all trust.
+    /// What all workloads trust.
     pub root: RootStatus,
     /// What signs certificates of workloads.
     pub issuer: IssuerStatus,

@@ -8,11 +8,11 @@ use super::problem::Laggard;
 /// Whether a condition holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// What it says is so.
     True,
     /// It does not: `reason` and `message` say why.
     False,
-    /// Nobody can say.
+    /// Nobody can say whether it is so.
     #[default]
     Unknown,
 }
@@ -25,11 +25,11 @@ pub struct StatusCondition {
     /// concerns has it.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whether it holds.
+    /// Whether it holds now.
     pub status: ConditionStatus,
     /// Why, for programs: `Accepted`, `Conflicted`, `ResolvedRefs`, `RefNotFound`, `Programmed`, `Refused`, `Pending`, `NoProxies`.
     pub reason: String,
-    /// Why, for people.
+    /// Why, in words for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// The generation of the object that this is about.
@@ -79,7 +79,7 @@ pub struct ObjectStatus {
     /// The generation that this is about.
     #[serde(default)]
     pub observed_generation: u64,
-    /// What holds.
+    /// What holds of it, and what does not.
     #[serde(default)]
     pub conditions: Vec<StatusCondition>,
     /// Who has it; absent for kinds that no proxy is told of.

@@ -153,8 +153,10 @@ pub async fn changed_by(api: &Api, revision: u64) -> Result<Vec<PolicyKey>, ApiE
 }
 
 pub fn read_wait(text: &str) -> Result<Duration, ApiError> {
-    let wait = humantime::parse_duration(text);
-    wait.ok().filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
+    // A bare number says no unit, and is no duration but for 0.
+    let wait = Some(text).filter(|text| text.ends_with(|last: char| last.is_ascii_alphabetic()));
+    let wait = wait.and_then(|text| humantime::parse_duration(text).ok());
+    wait.filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
         ApiError::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
     })
 }
