@@ -7,7 +7,30 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_encode_byte;
 
-use crate::runtime::{EscapedSlashes, PathOptions};
+/// How a request's path is normalised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PathOptions {
+    /// `normalize_path`: RFC 3986 dot segments and case of escapes.
+    pub normalize: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// `path_with_escaped_slashes_action`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// Leave `%2F` and `%5C` as they are.
+    #[default]
+    Keep,
+    /// Answer 400.
+    Reject,
+    /// Redirect to the unescaped path.
+    UnescapeAndRedirect,
+    /// Unescape, then go on.
+    UnescapeAndForward,
+}
 
 /// Why a path is refused, with status 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +69,7 @@ pub enum Normal<'a> {
 ///
 /// # Errors
 /// The path is refused; the answer is 400.
+#[inline]
 pub fn normalize<'a>(path: &'a str, options: &PathOptions) -> Result<Normal<'a>, PathError> {
     if path == "*" {
         return Ok(Normal::Forward(path.into()));
