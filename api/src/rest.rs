@@ -3,6 +3,7 @@
 mod access;
 mod diff;
 mod edges;
+mod explain;
 mod history;
 mod mesh;
 mod problem;
@@ -13,6 +14,7 @@ mod taps;
 pub use access::*;
 pub use diff::*;
 pub use edges::*;
+pub use explain::*;
 pub use history::*;
 pub use mesh::*;
 pub use problem::*;

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `POST /v1/apply` | a set of documents, one transaction |
 //! | `POST /v1/diff` | what an apply would change |
+//! | `POST /v1/explain` | what would become of a request, and why |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
 //! | `/v1/watch/{kinds}` | objects as they change |
 //! | `/v1/proxies` | who is connected, what each took |
@@ -34,6 +35,7 @@ mod diff;
 mod document_diff;
 mod edges;
 mod error;
+mod explain;
 mod extract;
 mod history;
 mod host;
@@ -112,6 +114,7 @@ fn calls() -> Vec<(&'static str, Need, Recorded, MethodRouter<Api>)> {
             post(apply::apply).layer(DefaultBodyLimit::max(MAX_APPLY)),
         ),
         ("/v1/diff", EachDocument, Recorded::No, post(diff::diff).layer(DefaultBodyLimit::max(MAX_APPLY))),
+        ("/v1/explain", Somewhere(Read, Traffic), Recorded::No, post(explain::explain)),
         ("/v1/rollback", EachDocument, Recorded::Revision, post(rollback::rollback)),
         ("/v1/{kinds}", SomewhereOfKind(Read), Recorded::No, get(objects::list)),
         (object, Object(Read), Recorded::No, get(objects::read)),

@@ -50,7 +50,7 @@ pub use following::{spawn_policies, spawn_workloads};
 pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use published::{Publication, Published};
-pub use query::{MeshSnapshot, MissingBundle};
+pub use query::{MeshSnapshot, MissingBundle, Perspective};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 

@@ -3,7 +3,9 @@
 use http::Method;
 
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, object_path, query, wait};
-use crate::rest::{ApplyResult, DiffResult, HistoryList, RevisionChanges, RollbackRequest};
+use crate::rest::{
+    ApplyResult, DiffResult, ExplainQuestion, ExplainResult, HistoryList, RevisionChanges, RollbackRequest,
+};
 
 /// Which part of the history; by default the newest changes, of everything.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +77,16 @@ impl ApiClient {
     /// [`ClientError::Refused`] lists every violation that an apply would be refused for.
     pub async fn diff(&self, documents: &str) -> Result<DiffResult, ClientError> {
         let answer = self.answer(Method::POST, "/v1/diff", "application/yaml", documents.to_owned());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// What would become of a request, and why.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn explain(&self, question: &ExplainQuestion) -> Result<ExplainResult, ClientError> {
+        let body = serde_json::to_string(question).expect("text and lists");
+        let answer = self.answer(Method::POST, "/v1/explain", "application/json", body);
         self.within(APPLY_TIMEOUT, answer).await
     }
 

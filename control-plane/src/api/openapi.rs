@@ -23,6 +23,8 @@ fn schemas() -> serde_json::Map<String, Value> {
     generator.subschema_for::<rest::DiffResult>();
     generator.subschema_for::<rest::EdgeList>();
     generator.subschema_for::<rest::EdgeSeries>();
+    generator.subschema_for::<rest::ExplainQuestion>();
+    generator.subschema_for::<rest::ExplainResult>();
     generator.subschema_for::<rest::HistoryList>();
     generator.subschema_for::<rest::LoginCode>();
     generator.subschema_for::<rest::NewPrincipal>();
@@ -72,6 +74,13 @@ const CALLS: &[ApiCall] = &[
         "What an apply would change: documents, what proxies are given, whose requests are refused",
         Some("Documents"),
         "DiffResult",
+    ),
+    (
+        "post",
+        "/v1/explain",
+        "What would become of a request, and why: route, clusters, whether the called side lets it pass",
+        Some("ExplainQuestion"),
+        "ExplainResult",
     ),
     ("get", "/v1/{kinds}", "List objects of a kind", None, "ObjectList"),
     ("get", "/v1/namespaces/{namespace}/{kinds}/{name}", "Read an object", None, "Object"),

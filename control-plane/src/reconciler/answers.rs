@@ -9,7 +9,7 @@ use weft_policies::PolicySet;
 use weft_policies::kinds::Registration;
 
 use super::Reconciler;
-use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery};
+use super::query::{MeshSnapshot, MissingBundle, Perspective, ReconcilerQuery};
 use super::rehearsal::{ConnectedSidecar, Rehearsal};
 use crate::presence::grants;
 use crate::presence::registry::{PresenceReport, RemotePresence};
@@ -23,6 +23,11 @@ impl Reconciler {
                 if self.now.ready {
                     let form = self.streams.form(&workload);
                     drop(reply.send(self.mesh.view(self.now.revision, &workload, form)));
+                }
+            }
+            ReconcilerQuery::Perspective(workloads, reply) => {
+                if self.now.ready && self.mesh.stale().is_empty() {
+                    drop(reply.send(self.perspective(&workloads)));
                 }
             }
             ReconcilerQuery::MeshSnapshot(reply) => drop(reply.send(self.snapshot())),
@@ -44,6 +49,17 @@ impl Reconciler {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));
             }
+        }
+    }
+
+    fn perspective(&self, workloads: &[WorkloadId]) -> Perspective {
+        let view = |id: &WorkloadId| self.mesh.view(self.now.revision, id, self.streams.form(id));
+        Perspective {
+            publication: self.now.revision,
+            revision: self.now.policy_revision,
+            set: Arc::clone(self.mesh.set()),
+            workloads: self.mesh.workloads().clone(),
+            views: workloads.iter().map(view).collect(),
         }
     }
 

@@ -22,5 +22,6 @@ pub fn options(given: &HttpConnectionManager) -> Result<PathOptions, Rejection> 
         normalize: given.normalize_path.as_ref().is_some_and(|flag| flag.value),
         merge_slashes: given.merge_slashes,
         escaped_slashes,
+        lenient: false,
     })
 }
