@@ -50,7 +50,7 @@ impl CertificateId {
 pub struct PeerCertificate {
     /// The chain as it was presented, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Whom it names.
+    /// Whom it names, in all ways that rules ask for.
     pub names: PeerNames,
     /// IP and e-mail names, as text.
     pub other_sans: Vec<Arc<str>>,

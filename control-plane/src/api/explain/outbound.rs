@@ -31,7 +31,7 @@ use super::words;
 pub struct Outbound {
     /// The service and port that the request is for; none for a host that no service has.
     pub destination: Option<(ServiceId, Name)>,
-    /// The path, normalised.
+    /// The path as routes see it; none without a request, or where it is refused.
     pub path: Option<String>,
     /// What it answers by itself.
     pub answer: Option<ExplainedAnswer>,

@@ -22,7 +22,7 @@ pub struct Question {
     pub host: Option<String>,
 }
 
-/// What is called.
+/// What is called, as people name it: by its service or by a host.
 #[derive(Debug, Clone)]
 pub enum AskedDestination {
     /// A service, and one of its ports.

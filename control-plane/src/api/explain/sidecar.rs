@@ -20,7 +20,7 @@ use weft_routing::rejection::{Notes, Rejection};
 use weft_routing::route::{Route, RoutingTable, VirtualHost};
 use weft_xds::View;
 
-/// A sidecar.
+/// A sidecar, by what the control plane knows of it.
 #[derive(Debug, Clone, Copy)]
 pub struct AskedSidecar<'a> {
     /// What it should have.
