@@ -24,7 +24,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 114] = [
+pub const LOG_EVENTS: [LogEvent; 115] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
@@ -87,6 +87,10 @@ pub const LOG_EVENTS: [LogEvent; 114] = [
     event("ended", "The process ends."),
     event("ended_early", "The process was told to end before it served."),
     event("ending", "The process was told to end, and finishes what is under way."),
+    event(
+        "explain_failed",
+        "What would become of a request could not be told, for a reason within the control plane.",
+    ),
     event("failures_unsaid", "More different failures than are told apart within a minute."),
     event("file_unusable", "A watched file of configuration or secrets cannot be used."),
     event("goodbye_failed", "The control plane could not be told that this workload ends."),

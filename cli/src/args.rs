@@ -10,6 +10,7 @@ use crate::contexts::ContextName;
 
 mod access;
 mod diff;
+mod explain;
 mod operation;
 mod policies;
 mod proxies;
@@ -21,11 +22,12 @@ pub use access::{
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
 pub use diff::Diff;
+pub use explain::Explain;
 pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};
 pub use policies::{Apply, Delete, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
-pub use traffic::{Explain, Tap};
+pub use traffic::Tap;
 
 /// The Weft service mesh, from the command line.
 #[derive(Debug, Parser)]
@@ -90,7 +92,7 @@ pub enum Command {
     History(HistoryArgs),
     /// Make the policies what they were after an earlier revision, as a new change
     Rollback(Rollback),
-    /// Say why requests failed or were refused
+    /// Say what would become of a request, or why requests failed or were refused
     Explain(Explain),
     /// Show requests as they end; Ctrl-C ends it
     Tap(Tap),

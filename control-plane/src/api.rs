@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `POST /v1/apply` | a set of documents, one transaction |
 //! | `POST /v1/diff` | what an apply would change |
+//! | `POST /v1/explain` | what would become of a request, and why |
 //! | `/v1/{kinds}`, `/v1/namespaces/{ns}/{kinds}/{name}` | list, read, replace, delete |
 //! | `/v1/watch/{kinds}` | objects as they change |
 //! | `/v1/proxies` | who is connected, what each took |
@@ -44,6 +45,7 @@ mod document_diff;
 mod drain;
 mod edges;
 mod error;
+mod explain;
 mod extract;
 mod history;
 mod host;

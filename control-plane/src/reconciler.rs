@@ -51,7 +51,7 @@ pub use handle::ReconcilerHandle;
 pub use identities::is_given_its_key;
 pub use mesh_state::ShapedResource;
 pub use published::{Publication, Published};
-pub use query::{MeshSnapshot, MissingBundle, ShapedPolicies};
+pub use query::{MeshSnapshot, MissingBundle, Perspective, ShapedPolicies};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use stream::{Connected, ServedStream, StreamId, StreamProgress};
 

@@ -14,8 +14,7 @@ use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use weft_api::names::{ACCESS_LOG_SERVICE_FEATURE, VIRTUAL_HOSTS_FEATURE};
-
-use crate::rejection::Rejection;
+use weft_routing::rejection::Rejection;
 
 mod envoy;
 pub mod link;

@@ -29,7 +29,6 @@ use crate::decode::{ClusterPlan, KnownSecrets};
 use crate::dns::{LookupResult, Resolver};
 use crate::engine::Engine;
 use crate::identity::{Identity, IdentityDir};
-use crate::rejection::Rejection;
 use crate::runtime::Runtime;
 use crate::snapshot::ConfigSnapshot;
 use crate::stats::event_readings;
@@ -71,6 +70,7 @@ use runtime_builder::RuntimeBuilder;
 use snapshot_schedule::SnapshotSchedule;
 use startup::Startup;
 use warm::Unusable;
+use weft_routing::rejection::Rejection;
 use world::World;
 
 /// Queries that wait for the actor; whoever asks waits too.

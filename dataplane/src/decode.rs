@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::ConfigSource as PbConfigSource;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use weft_routing::rejection::{Notes, Rejection};
 
-use crate::rejection::{Notes, Rejection};
 use crate::stats::StatsRegistry;
 
 mod access_log;
@@ -37,10 +37,8 @@ mod identity;
 mod listener;
 mod local_reply;
 mod log_filter;
-pub(crate) mod matcher;
 mod otlp_log;
 mod protocol;
-pub(crate) mod rbac;
 mod resource;
 pub(crate) mod route;
 mod tcp_proxy;

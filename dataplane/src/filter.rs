@@ -28,7 +28,6 @@ pub(crate) mod state;
 
 use std::sync::Arc;
 
-use crate::rbac::HttpRbac;
 use buffer::Buffer;
 use cors::{Cors, CorsPolicy};
 use ext_authz::{CheckSettings, ExtAuthz};
@@ -36,6 +35,7 @@ use fault::{Fault, FaultSettings};
 use header_mutation::{HeaderMutation, Mutations};
 use local_rate_limit::LocalRateLimit;
 use rbac::Rbac;
+use weft_routing::rbac::HttpRbac;
 
 /// One entry of `http_filters`.
 #[derive(Debug, Clone)]

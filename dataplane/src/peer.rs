@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::HEXLOWER;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::CertificateDer;
+use weft_routing::rbac::PeerNames;
 use x509_parser::asn1_rs::Header;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Extension};
 
@@ -49,14 +50,10 @@ impl CertificateId {
 pub struct PeerCertificate {
     /// The chain as it was presented, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// URI subject alternative names, in order.
-    pub uri_sans: Vec<Arc<str>>,
-    /// DNS subject alternative names, in order.
-    pub dns_sans: Vec<Arc<str>>,
+    /// Whom it names, in all ways that rules ask for.
+    pub names: PeerNames,
     /// IP and e-mail names, as text.
     pub other_sans: Vec<Arc<str>>,
-    /// The subject in RFC 2253 form; empty for SPIFFE leaves of Weft.
-    pub subject: String,
     /// The issuer in RFC 2253 form.
     pub issuer: String,
     /// The serial number in lower-case hex, as in `%DOWNSTREAM_PEER_SERIAL%`.
@@ -83,10 +80,8 @@ impl PeerCertificate {
             .map_err(|error| PeerCertificateError::Malformed(error.to_string()))?;
         let mut peer = Self {
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
-            uri_sans: Vec::new(),
-            dns_sans: Vec::new(),
+            names: PeerNames { subject: rfc2253(parsed.subject()), ..PeerNames::default() },
             other_sans: Vec::new(),
-            subject: rfc2253(parsed.subject()),
             issuer: rfc2253(parsed.issuer()),
             serial: HEXLOWER.encode(parsed.raw_serial()),
             fingerprint: HEXLOWER
@@ -107,7 +102,7 @@ impl PeerCertificate {
 
     /// The SPIFFE id: the only URI name, when it is one.
     pub fn spiffe_id(&self) -> Option<&Arc<str>> {
-        match self.uri_sans.as_slice() {
+        match self.names.uri_sans.as_slice() {
             [only] if only.starts_with("spiffe://") => Some(only),
             _ => None,
         }
@@ -118,7 +113,7 @@ impl PeerCertificate {
     pub fn described(&self) -> String {
         const LONGEST: usize = 128;
         let short = |text: &str| text.chars().take(LONGEST).flat_map(char::escape_debug).collect::<String>();
-        let name = self.spiffe_id().map_or(self.subject.as_str(), |id| id);
+        let name = self.spiffe_id().map_or(self.names.subject.as_str(), |id| id);
         format!("{} (serial {})", short(name), short(&self.serial))
     }
 
@@ -134,8 +129,8 @@ impl PeerCertificate {
 
     fn add_name(&mut self, name: &GeneralName<'_>) {
         match name {
-            GeneralName::URI(uri) => self.uri_sans.push(Arc::from(*uri)),
-            GeneralName::DNSName(dns) => self.dns_sans.push(Arc::from(*dns)),
+            GeneralName::URI(uri) => self.names.uri_sans.push(Arc::from(*uri)),
+            GeneralName::DNSName(dns) => self.names.dns_sans.push(Arc::from(*dns)),
             GeneralName::RFC822Name(mail) => self.other_sans.push(Arc::from(*mail)),
             GeneralName::IPAddress(bytes) => {
                 let text = match bytes.len() {

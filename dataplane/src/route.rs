@@ -1,43 +1,28 @@
-//! Routes: which cluster, redirect or answer a request gets, as data that is decided before the first request.
+//! What routes do with a request: cluster, redirect or answer, as data that is decided before the first request.
 //!
-//! ```text
-//! RouteConfig -- domains --> VirtualHost -- first route that matches --> Route -> Action
-//!      ^ with_hosts: virtual hosts that came as resources of their own (VHDS)
-//! ```
-//!
-//! [`RouteConfig::find`] answers a [`RouteRef`], a pair of indices: cheap to copy and to keep while the request
-//! lives, beside the `RouteConfig` it belongs to. Nothing here knows of endpoints or connections.
+//! Which route it is, weft-routing finds; here is what follows from that, at four levels: the configuration, a virtual host, a
+//! route, a member of weighted clusters. Nothing here knows of endpoints or connections.
 
 mod action;
 mod counts;
-mod domains;
 mod headers;
-mod matching;
 mod retry;
-mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use action::{
-    Chosen, ClusterChoice, DirectResponse, Forward, HostRewrite, Priority, RouteAction, RouteUpgrade,
-    WeightedCluster,
-};
+use weft_routing::matcher::RequestHead;
+use weft_routing::rejection::Notes;
+use weft_routing::route::{self as routing, Overlap, RouteRef, RoutingTable};
+
+pub use action::{DirectResponse, Forward, HostRewrite, Priority, RouteAction, RouteUpgrade};
 pub(crate) use counts::RouteCounts;
-pub(crate) use domains::Domains;
-pub use domains::without_port;
 pub(crate) use headers::{Addition, AppendAction, HeaderTemplate};
 pub use headers::{Evaluated, HeaderOps};
-pub use matching::{PathMatch, RouteMatch};
-pub(crate) use matching::{QueryMatch, QueryRule};
 pub use retry::{Failure, RetryOn, RetryPolicy};
-pub(crate) use rewrite::NewPath;
-pub use rewrite::{PathRewrite, Redirect, Substitution};
 
 use crate::filter::Override;
-use crate::matcher::RequestHead;
-use crate::rejection::Notes;
 use crate::stats::StatsRegistry;
 use crate::tracer::RouteTracing;
 
@@ -45,16 +30,12 @@ use crate::tracer::RouteTracing;
 #[derive(Debug, Default)]
 pub struct RouteConfig {
     pub name: Arc<str>,
-    /// The virtual hosts: its own, then those that came by themselves. Shared, so that of many only those that change
-    /// are made anew.
-    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    /// Which route a request takes.
+    pub table: RoutingTable<HostOptions, RouteEffect>,
     /// `vhds`: more virtual hosts come as resources of their own.
     pub vhds: Option<Vhds>,
-    /// Domains that virtual hosts which came by themselves do not have, because others have them.
-    pub overlaps: Vec<Overlap>,
     /// Fields that were accepted and have no effect.
     pub notes: Notes,
-    pub(crate) domains: Domains,
     pub(crate) common: Arc<LevelConfig>,
     /// `most_specific_header_mutations_wins`.
     pub(crate) specific_wins: bool,
@@ -67,25 +48,21 @@ pub struct Vhds {
     pub fetch_timeout: Option<Duration>,
 }
 
-/// A domain that two virtual hosts name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Overlap {
-    /// The domain, in lower case.
-    pub domain: Arc<str>,
-    /// The virtual host that does not have it.
-    pub host: Arc<str>,
-    /// The virtual host that has it.
-    pub holder: Arc<str>,
-}
+/// A virtual host, with what it says beside its domains.
+pub type VirtualHost = routing::VirtualHost<HostOptions, RouteEffect>;
 
-/// `VirtualHost`, meant.
+/// A route, with what happens to its requests.
+pub type Route = routing::Route<RouteEffect>;
+
+/// Where a request is sent; a member of several may say more.
+pub type ClusterChoice = routing::ClusterChoice<MemberOptions>;
+
+/// A member of `weighted_clusters`, with what it says of its requests.
+pub type WeightedCluster = routing::WeightedCluster<MemberOptions>;
+
+/// What a virtual host says beside its domains and routes.
 #[derive(Debug)]
-pub struct VirtualHost {
-    pub name: Arc<str>,
-    /// The domains, in lower case.
-    pub domains: Vec<Arc<str>>,
-    /// The routes, in order.
-    pub routes: Vec<Route>,
+pub struct HostOptions {
     /// `include_request_attempt_count`: `x-envoy-attempt-count` for the upstream.
     pub attempt_count_in_request: bool,
     /// `include_attempt_count_in_response`.
@@ -93,17 +70,22 @@ pub struct VirtualHost {
     pub(crate) common: LevelConfig,
 }
 
-/// `Route`, meant.
+/// What happens to the requests that a route takes.
 #[derive(Debug)]
-pub struct Route {
-    /// Its name, for `%ROUTE_NAME%`.
-    pub name: Arc<str>,
-    pub matches: RouteMatch,
+pub struct RouteEffect {
     pub action: RouteAction,
     /// How much of a request's body may be kept for a retry, where the route says.
     pub buffer_limit: Option<u64>,
     pub(crate) counts: Option<Box<RouteCounts>>,
     pub(crate) tracing: Option<Box<RouteTracing>>,
+    pub(crate) common: LevelConfig,
+}
+
+/// What a member of `weighted_clusters` says of the requests that it gets.
+#[derive(Debug)]
+pub struct MemberOptions {
+    /// `host_rewrite_literal`.
+    pub host_rewrite: Option<Box<str>>,
     pub(crate) common: LevelConfig,
 }
 
@@ -116,13 +98,6 @@ pub(crate) struct LevelConfig {
     pub(crate) filters: BTreeMap<Box<str>, Override>,
 }
 
-/// A route that was found, as indices into its [`RouteConfig`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteRef {
-    host: u32,
-    route: u32,
-}
-
 /// Which way headers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -131,54 +106,37 @@ pub enum Direction {
 }
 
 impl RouteConfig {
-    /// The same configuration with `hosts` behind its own: what came by VHDS, in the order of their names. Of several
-    /// hosts that name a domain the first has it, and the others keep the rest of theirs. So the outcome depends on what
-    /// there is and not on what came first: a domain may move from one host to another, whichever of them comes before.
+    /// The same configuration with `hosts` behind its own: what came by VHDS, in the order of their names.
     #[must_use]
     pub fn with_hosts(&self, hosts: impl IntoIterator<Item = Arc<VirtualHost>>) -> Self {
-        let (mut virtual_hosts, mut domains) = (self.virtual_hosts.clone(), self.domains.clone());
-        let mut overlaps = Vec::new();
-        for host in hosts {
-            for domain in &host.domains {
-                if let Err(holder) = domains.insert(domain, virtual_hosts.len()) {
-                    let holder = virtual_hosts.get(holder).unwrap_or(&host);
-                    overlaps.push(Overlap {
-                        domain: Arc::clone(domain),
-                        host: Arc::clone(&host.name),
-                        holder: Arc::clone(&holder.name),
-                    });
-                }
-            }
-            virtual_hosts.push(host);
-        }
         Self {
             name: Arc::clone(&self.name),
-            virtual_hosts,
+            table: self.table.with_hosts(hosts),
             vhds: self.vhds,
-            overlaps,
             notes: self.notes.clone(),
-            domains,
             common: Arc::clone(&self.common),
             specific_wins: self.specific_wins,
         }
     }
 
+    /// Domains that virtual hosts which came by themselves do not have, because others have them.
+    pub fn overlaps(&self) -> &[Overlap] {
+        &self.table.overlaps
+    }
+
     /// The first route that matches, of the virtual host whose domain fits best. `random` decides fractions.
     pub fn find(&self, head: &RequestHead<'_>, random: u64) -> Option<RouteRef> {
-        let host = self.domains.find(head.authority)?;
-        let routes = &self.virtual_hosts.get(host)?.routes;
-        let route = routes.iter().position(|route| route.matches.matches(head, random))?;
-        Some(RouteRef { host: host as u32, route: route as u32 })
+        self.table.find(head, random)
     }
 
     /// The route behind a reference.
     pub fn route(&self, found: RouteRef) -> &Route {
-        &self.virtual_hosts[found.host as usize].routes[found.route as usize]
+        self.table.route(found)
     }
 
     /// The virtual host behind a reference.
     pub fn virtual_host(&self, found: RouteRef) -> &VirtualHost {
-        &self.virtual_hosts[found.host as usize]
+        self.table.virtual_host(found)
     }
 
     /// The header operations for a request or its response in the order in which they apply: the most specific
@@ -190,9 +148,9 @@ impl RouteConfig {
         direction: Direction,
     ) -> impl Iterator<Item = &'a HeaderOps> {
         let mut levels = [
-            weighted.map(|cluster| &cluster.common),
-            Some(&self.route(found).common),
-            Some(&self.virtual_host(found).common),
+            weighted.map(|cluster| &cluster.options.common),
+            Some(&self.route(found).effect.common),
+            Some(&self.virtual_host(found).options.common),
             Some(&*self.common),
         ];
         if self.specific_wins {
@@ -226,9 +184,9 @@ impl RouteConfig {
         name: &str,
     ) -> impl DoubleEndedIterator<Item = &'a Override> {
         let levels = [
-            weighted.map(|cluster| &cluster.common),
-            Some(&self.route(found).common),
-            Some(&self.virtual_host(found).common),
+            weighted.map(|cluster| &cluster.options.common),
+            Some(&self.route(found).effect.common),
+            Some(&self.virtual_host(found).options.common),
             Some(&*self.common),
         ];
         levels.into_iter().flatten().filter_map(move |level| level.filters.get(name))
@@ -236,20 +194,20 @@ impl RouteConfig {
 
     /// What `typed_per_filter_config` says at all levels, with the filters' names.
     pub fn all_filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
-        let hosts = self.virtual_hosts.iter().flat_map(|host| host.filter_overrides());
+        let hosts = self.table.virtual_hosts.iter().flat_map(|host| filter_overrides(host));
         hosts.chain(self.common.filter_overrides())
     }
 
     /// Gives the statistics of all its routes their ids.
     pub fn register(&self, registry: &mut StatsRegistry) {
-        self.virtual_hosts.iter().for_each(|host| host.register(registry));
+        self.table.virtual_hosts.iter().for_each(|host| register(host, registry));
     }
 
     /// Names of all clusters that routes send to, sorted, each once.
     pub fn clusters(&self) -> Vec<&Arc<str>> {
-        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        let routes = self.table.virtual_hosts.iter().flat_map(|host| &host.routes);
         let mut names: Vec<&Arc<str>> = routes
-            .filter_map(|route| match &route.action {
+            .filter_map(|route| match &route.effect.action {
                 RouteAction::Forward(forward) => Some(forward.cluster.names()),
                 RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
             })
@@ -261,24 +219,22 @@ impl RouteConfig {
     }
 }
 
-impl VirtualHost {
-    /// Gives the statistics of its routes their ids.
-    pub(crate) fn register(&self, registry: &mut StatsRegistry) {
-        let counts = self.routes.iter().filter_map(|route| route.counts.as_ref());
-        counts.for_each(|counts| counts.register(&self.name, registry));
-    }
+/// Gives the statistics of a virtual host's routes their ids.
+pub(crate) fn register(host: &VirtualHost, registry: &mut StatsRegistry) {
+    let counts = host.routes.iter().filter_map(|route| route.effect.counts.as_ref());
+    counts.for_each(|counts| counts.register(&host.name, registry));
+}
 
-    /// What `typed_per_filter_config` says at all its levels, with the filters' names.
-    pub fn filter_overrides(&self) -> impl Iterator<Item = (&str, &Override)> {
-        let routes = self.routes.iter().flat_map(|route| {
-            let members = match &route.action {
-                RouteAction::Forward(forward) => forward.cluster.members(),
-                RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => &[],
-            };
-            members.iter().map(|member| &member.common).chain([&route.common])
-        });
-        routes.chain([&self.common]).flat_map(LevelConfig::filter_overrides)
-    }
+/// What `typed_per_filter_config` says at all levels of a virtual host, with the filters' names.
+pub fn filter_overrides(host: &VirtualHost) -> impl Iterator<Item = (&str, &Override)> {
+    let routes = host.routes.iter().flat_map(|route| {
+        let members = match &route.effect.action {
+            RouteAction::Forward(forward) => forward.cluster.members(),
+            RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => &[],
+        };
+        members.iter().map(|member| &member.options.common).chain([&route.effect.common])
+    });
+    routes.chain([&host.options.common]).flat_map(LevelConfig::filter_overrides)
 }
 
 impl LevelConfig {

@@ -37,9 +37,9 @@ pub use cluster::{
     UpstreamHttp, UpstreamProtocol,
 };
 pub use http::{
-    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, Http1Options, Http2Options,
-    HttpFilters, HttpLimits, HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, Router,
-    ServerHeader, StripPort, Underscores, UpgradeConfig,
+    ClientCertDetails, Codec, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
+    HttpLimits, HttpManager, HttpTimeouts, RequestIds, RouteSource, Router, ServerHeader, StripPort,
+    Underscores, UpgradeConfig,
 };
 pub use listener::{
     FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout, SourceType,

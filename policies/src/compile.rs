@@ -41,6 +41,7 @@ mod units;
 mod unknown_hosts;
 mod wire;
 
+pub use cluster::built_in_of_backends;
 pub use compiled::{Compiled, RouteForm};
 pub use health::health_checks;
 pub use hosts::route_table;
@@ -49,6 +50,7 @@ pub use model::{
     ControlPlaneAddresses, Health, Locality, Model, ProxyType, UpstreamListener, WorkloadState, Workloads,
 };
 pub use scope::{Scope, Viewers, Visibility};
+pub use traffic::built_in_of_requests;
 pub use units::{Change, Unit, affected, all_units};
 
 /// Compiles one unit. What the unit no longer gives (a service that is gone gives nothing) is to be removed.

@@ -3,7 +3,9 @@
 use http::Method;
 
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, object_path, query, wait};
-use crate::rest::{ApplyResult, DiffResult, HistoryList, RevisionChanges, RollbackRequest};
+use crate::rest::{
+    ApplyResult, DiffResult, ExplainQuestion, ExplainResult, HistoryList, RevisionChanges, RollbackRequest,
+};
 
 /// Which part of the history; by default the newest changes, of everything.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +102,16 @@ impl ApiClient {
         let path = format!("/v1/diff?to={revision}");
         let answer = self.answer(Method::POST, &path, "application/yaml", String::new());
         self.within(self.limit(APPLY_TIMEOUT), answer).await
+    }
+
+    /// What would become of a request, and why.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn explain(&self, question: &ExplainQuestion) -> Result<ExplainResult, ClientError> {
+        let body = serde_json::to_string(question).expect("text and lists");
+        let answer = self.answer(Method::POST, "/v1/explain", "application/json", body);
+        self.within(APPLY_TIMEOUT, answer).await
     }
 
     /// What was changed, the newest first. A part of it may be empty and have more before it.

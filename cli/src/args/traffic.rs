@@ -6,28 +6,6 @@ use super::OutputFormat;
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
-  weft explain --recent
-  weft explain --recent shop/load shop/payments")]
-pub struct Explain {
-    /// One request of the last ten minutes, hop by hop: the x-request-id that its answer carries
-    #[arg(long, value_name = "ID", conflicts_with = "recent", required_unless_present = "recent")]
-    pub request_id: Option<String>,
-    /// The newest requests that failed
-    #[arg(long)]
-    pub recent: bool,
-    /// Only calls from this service, NAMESPACE/SERVICE; `-` for any
-    #[arg(requires = "recent")]
-    pub from: Option<String>,
-    /// Only calls to this service
-    #[arg(requires = "recent")]
-    pub to: Option<String>,
-    /// How it is printed
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
   weft tap shop/web shop/cart
   weft tap - payments -n shop --failed
   weft tap shop/web - --header user-agent -o json | jq .path")]

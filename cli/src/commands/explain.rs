@@ -1,4 +1,6 @@
-//! `weft explain`: why requests failed or were refused.
+//! `weft explain`: what would become of a request, and why requests failed or were refused.
+
+mod ask;
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +14,8 @@ use crate::replicas::ReplicaClients;
 pub async fn run(replicas: &ReplicaClients, args: Explain) -> anyhow::Result<ExitCode> {
     match &args.request_id {
         Some(id) => one(replicas, id, args.output).await,
-        None => recent(replicas, &args).await,
+        None if args.recent => recent(replicas, &args).await,
+        None => ask::run(replicas, &args).await,
     }
 }
 

@@ -252,7 +252,9 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// What changes nothing of the mesh: reading, trying out, and what concerns the session itself.
 fn only_reads(method: &Method, uri: &Uri) -> bool {
     match (method, uri.path()) {
-        (&Method::GET | &Method::HEAD, _) | (_, "/v1/session") | (&Method::POST, "/v1/diff") => true,
+        (&Method::GET | &Method::HEAD, _)
+        | (_, "/v1/session")
+        | (&Method::POST, "/v1/diff" | "/v1/explain") => true,
         (&Method::POST, "/v1/apply" | "/v1/rollback") => {
             let pairs = uri.query().unwrap_or_default().split('&');
             let tries = pairs.filter(|pair| *pair == "dryRun=true").count();
@@ -324,6 +326,7 @@ mod tests {
         let reads = |method: Method, uri: &str| only_reads(&method, &uri.parse().unwrap());
         assert!(reads(Method::GET, "/v1/edges") && reads(Method::DELETE, "/v1/session"));
         assert!(reads(Method::POST, "/v1/diff") && !reads(Method::PUT, "/v1/diff"));
+        assert!(reads(Method::POST, "/v1/explain"));
         assert!(
             reads(Method::POST, "/v1/apply?dryRun=true")
                 && reads(Method::POST, "/v1/apply?source=x&dryRun=true")

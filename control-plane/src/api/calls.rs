@@ -7,8 +7,8 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use super::needs::{Need, Recorded};
 use super::state::Api;
 use super::{
-    apply, audit, authority, backup, check, configuration, diff, drain, edges, history, objects, openapi,
-    principals, proxies, requests, rollback, schemas, session, taps, tokens, version, watch,
+    apply, audit, authority, backup, check, configuration, diff, drain, edges, explain, history, objects,
+    openapi, principals, proxies, requests, rollback, schemas, session, taps, tokens, version, watch,
 };
 
 /// Body of an apply: 8 MiB.
@@ -70,6 +70,13 @@ fn changes() -> Vec<CallRow> {
             Recorded::Revision,
             "Make the policies what they were after an earlier revision, as a new change",
             post(rollback::rollback),
+        ),
+        (
+            "/v1/explain",
+            Need::Somewhere(RoleVerb::Read, ApiKind::Traffic),
+            Recorded::No,
+            "What would become of a request, and why: route, clusters, whether the called side lets it pass",
+            post(explain::explain),
         ),
         // What is not the caller's to read is left out, document by document.
         (

@@ -220,7 +220,7 @@ fn certificate(api: &Api, entry: &LedgerEntry) -> CertificateStatus {
     }
 }
 
-fn proxy_word(proxy: ProxyType) -> &'static str {
+pub fn proxy_word(proxy: ProxyType) -> &'static str {
     match proxy {
         ProxyType::Weft => "Weft",
         ProxyType::Envoy => "Envoy",

@@ -11,7 +11,7 @@ use weft_policies::kinds::Registration;
 use weft_policies::set::PolicyKey;
 
 use super::Reconciler;
-use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery, ShapedPolicies};
+use super::query::{MeshSnapshot, MissingBundle, Perspective, ReconcilerQuery, ShapedPolicies};
 use super::rehearsal::{ConnectedSidecar, Rehearsal};
 use crate::presence::grants;
 use crate::presence::registry::{PresenceReport, RemotePresence};
@@ -25,6 +25,11 @@ impl Reconciler {
                 if self.now.ready {
                     let form = self.streams.form(&workload);
                     drop(reply.send(self.mesh.view(self.now.revision, &workload, form)));
+                }
+            }
+            ReconcilerQuery::Perspective(workloads, reply) => {
+                if self.now.ready && self.mesh.stale().is_empty() {
+                    drop(reply.send(self.perspective(&workloads)));
                 }
             }
             ReconcilerQuery::MeshSnapshot(reply) => drop(reply.send(self.snapshot())),
@@ -51,6 +56,17 @@ impl Reconciler {
                 let origins = keys.iter().map(|key| self.mesh.origins(&workload, key).to_vec());
                 drop(reply.send(origins.collect()));
             }
+        }
+    }
+
+    fn perspective(&self, workloads: &[WorkloadId]) -> Perspective {
+        let view = |id: &WorkloadId| self.mesh.view(self.now.revision, id, self.streams.form(id));
+        Perspective {
+            publication: self.now.revision,
+            revision: self.now.policy_revision,
+            set: Arc::clone(self.mesh.set()),
+            workloads: self.mesh.workloads().clone(),
+            views: workloads.iter().map(view).collect(),
         }
     }
 

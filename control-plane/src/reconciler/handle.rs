@@ -9,7 +9,7 @@ use weft_xds::View;
 
 use super::command::ReconcilerCommand;
 use super::published::Published;
-use super::query::{MeshSnapshot, MissingBundle, ReconcilerQuery, ShapedPolicies};
+use super::query::{MeshSnapshot, MissingBundle, Perspective, ReconcilerQuery, ShapedPolicies};
 use super::rehearsal::Rehearsal;
 use super::stream::ServedStream;
 use crate::identity::instances::InstanceLookup;
@@ -112,6 +112,12 @@ impl ReconcilerHandle {
     /// What one workload's proxy should have; none while nothing is served.
     pub async fn view(&self, workload: &WorkloadId) -> Option<View> {
         self.ask(|reply| ReconcilerQuery::View(workload.clone(), reply)).await
+    }
+
+    /// What these workloads' proxies should have, and what it was made of; none while nothing is served, or while a change is
+    /// on its way: a moment later there is one.
+    pub async fn perspective(&self, workloads: Vec<WorkloadId>) -> Option<Perspective> {
+        self.ask(|reply| ReconcilerQuery::Perspective(workloads, reply)).await
     }
 
     /// A copy of the mesh, to try these policies on; none while nothing is served. For people's questions: it copies what

@@ -39,6 +39,8 @@ pub(super) enum ReconcilerQuery {
     IsAlive(oneshot::Sender<()>),
     /// What is compiled of these policies; no answer while nothing is served.
     Shaped(Vec<PolicyKey>, oneshot::Sender<ShapedPolicies>),
+    /// What these workloads' proxies should have; no answer while nothing is served, or what changed is not compiled yet.
+    Perspective(Vec<WorkloadId>, oneshot::Sender<Perspective>),
     /// The policies that each of these resources of a workload's view comes from.
     Origins(WorkloadId, Vec<ResourceKey>, oneshot::Sender<Vec<Vec<PolicyKey>>>),
 }
@@ -62,6 +64,20 @@ pub struct MissingBundle {
     pub behind: Vec<WorkloadId>,
     /// They are not connected.
     pub away: Vec<WorkloadId>,
+}
+
+/// What some proxies should have, and what it was made of: all of one moment.
+#[derive(Debug)]
+pub struct Perspective {
+    /// The number of the publication.
+    pub publication: u64,
+    /// Revision of the policies.
+    pub revision: u64,
+    pub set: Arc<PolicySet>,
+    /// The workloads as the compiler sees them.
+    pub workloads: Workloads,
+    /// One for each workload that was asked about.
+    pub views: Vec<View>,
 }
 
 /// Workloads and streams of one moment.

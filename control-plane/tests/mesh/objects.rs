@@ -134,7 +134,7 @@ async fn a_delete_can_be_tried_and_a_miss_says_where_the_name_is() {
 async fn what_is_no_document_and_what_could_be_read_in_two_ways_is_refused() {
     let plane = Plane::start().await;
     for media in ["text/xml", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", ""] {
-        for path in ["/v1/apply", "/v1/diff", "/v1/rollback", "/v1/tokens"] {
+        for path in ["/v1/apply", "/v1/diff", "/v1/explain", "/v1/rollback", "/v1/tokens"] {
             let (status, body) =
                 send(&plane, "POST", path, &[("content-type", media)], &service("web")).await;
             assert_eq!(status, 415, "{path} {media}");

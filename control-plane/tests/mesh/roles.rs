@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use weft_api::client::{ApiClient, ApplyOptions, AuditPart, ClientError, HistoryPart, RollbackOptions};
-use weft_api::rest::{AuditOutcome, TokenRequest};
+use weft_api::rest::{AuditOutcome, ExplainQuestion, TokenRequest};
 
 use crate::plane::{Plane, problem, route, service};
 
@@ -142,6 +142,30 @@ async fn role_opens_what_it_says_and_a_binding_that_goes_closes_it_at_once() {
     assert_eq!(problem(ann.list("services", None).await).code, "forbidden");
     plane.client.revoke_principal("ann").await.unwrap();
     assert_eq!(problem(ann.list("services", None).await).code, "unauthenticated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_requests_is_told_to_those_who_may_read_the_traffic_of_one_end() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &service("cart") + &role("viewer", "Read", "Traffic", "other"))).await;
+    plane.apply(&binding("b", "viewer", "ann")).await;
+    let (ann, _) = principal(&plane, "ann").await;
+    let question = |source: &str, destination: &str| ExplainQuestion {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        ..ExplainQuestion::default()
+    };
+    let ask = async |source: &str, destination: &str| {
+        problem(ann.explain(&question(source, destination)).await.map(drop))
+    };
+    assert_eq!(ask("shop/web", "shop/cart").await.code, "forbidden");
+    // Whoever may ask is told what is missing, and what was meant.
+    plane.apply(&role("viewer", "Read", "Traffic", "shop")).await;
+    let nobody = ask("shop/web", "shop/cart").await;
+    assert!(nobody.code == "not_found" && nobody.detail.contains("no workload of shop/web"), "{nobody}");
+    let slip = ask("shop/wbe", "shop/cart").await;
+    assert!(slip.code == "not_found" && slip.detail.contains("did you mean shop/web?"), "{slip}");
+    assert_eq!(ask("shop", "shop/cart").await.code, "bad_request");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -178,11 +178,11 @@ fn tls(at: &FormatContext<'_>) -> TlsProperties {
 }
 
 fn certificate(of: &PeerCertificate) -> CertificateProperties {
-    let uris = of.uri_sans.iter().map(|uri| subject_alt_name::San::Uri(uri.to_string()));
-    let names = of.dns_sans.iter().map(|name| subject_alt_name::San::Dns(name.to_string()));
+    let uris = of.names.uri_sans.iter().map(|uri| subject_alt_name::San::Uri(uri.to_string()));
+    let names = of.names.dns_sans.iter().map(|name| subject_alt_name::San::Dns(name.to_string()));
     CertificateProperties {
         subject_alt_name: uris.chain(names).map(|san| SubjectAltName { san: Some(san) }).collect(),
-        subject: of.subject.clone(),
+        subject: of.names.subject.clone(),
         issuer: of.issuer.clone(),
     }
 }

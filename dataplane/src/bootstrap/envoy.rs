@@ -15,13 +15,13 @@ use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ConfigSource, Gr
 use envoy_types::pb::envoy::config::metrics::v3::stats_sink::ConfigType;
 use envoy_types::pb::envoy::config::metrics::v3::{MetricsServiceConfig, StatsSink};
 use prost::{Message as _, Name as _};
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::{
     Bootstrap, CounterReports, DiscoveryStream, DiscoveryVariant, GrpcTarget, ListSource, MetricNaming,
     MetricsSink, introduced,
 };
 use crate::decode::fields::duration;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 const FLUSH: Duration = Duration::from_secs(5);
 

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use weft_routing::rejection::Rejection;
 
 use crate::decode::ConfigSource;
-use crate::rejection::Rejection;
 
 /// Which child resource: where it comes from, and its name.
 pub type ChildKey = (ConfigSource, Arc<str>);

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use weft_routing::rejection::Rejection;
+use weft_routing::route::Overlap;
+
 use super::dependencies::Dependent;
 use super::resource::ChildKey;
 use super::world::World;
@@ -13,8 +16,7 @@ use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
 use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, EndpointsPlan, ListenerPlan};
 use crate::outlier::Outliers;
-use crate::rejection::Rejection;
-use crate::route::{Overlap, RouteConfig};
+use crate::route::RouteConfig;
 use crate::runtime::{Cluster, Endpoints, Listener, Runtime, Shared, Transport};
 use crate::stats::{ClusterStats, DnsCacheStats, StatsRegistry, StatsScope};
 
@@ -151,8 +153,8 @@ impl RuntimeBuilder {
         let hosts = world.virtual_hosts.of(name).map(|accepted| Arc::clone(&accepted.value));
         let whole = config.with_hosts(hosts);
         let before = self.runtime.routes.get(name);
-        let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| &before.overlaps).collect();
-        for overlap in whole.overlaps.iter().filter(|overlap| !told.contains(overlap)) {
+        let told: HashSet<&Overlap> = before.into_iter().flat_map(|before| before.overlaps()).collect();
+        for overlap in whole.overlaps().iter().filter(|overlap| !told.contains(overlap)) {
             let Overlap { domain, host, holder } = overlap;
             tracing::warn!(
                 event = "domain_taken",

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weft_api::ResourceKind;
+use weft_routing::rejection::Rejection;
 
 use super::resource::Now;
 use super::warm::Unusable;
 use super::world::SubscriptionChanges;
 use super::{Control, Phase, StartError};
 use crate::bootstrap::ListSource;
-use crate::rejection::Rejection;
 
 impl Control {
     /// Brings what was taken to the workers, asks for what is missing, and answers what is settled. What did not change

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use weft_routing::rejection::Rejection;
 
 use super::dependencies::{Dependency, HasDependencies};
 use super::resource::{
     Accepted, ChildKey, ChildResource, ConfigOrigin, Now, Refused, WarmingResource, refused_version,
 };
 use crate::decode::ConfigSource;
-use crate::rejection::Rejection;
 
 /// What every table can do, whatever it holds.
 pub(super) trait Table {

@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weft_api::names::route_configuration_of;
+use weft_routing::rejection::Rejection;
 
 use super::deadlines::DeadlineQueue;
 use super::dependencies::{Dependency, DependencyChange};
 use super::resource::{Accepted, ChildKey, ChildResource};
 use super::table::{Absent, ChildTable, Table};
 use crate::decode::ConfigSource;
-use crate::rejection::Rejection;
 use crate::route::{Vhds, VirtualHost};
 
 /// The virtual hosts that came by VHDS, and which route configurations wait for them.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_api::ResourceKind;
+use weft_routing::rejection::Rejection;
 
 use super::deadlines::DeadlineQueue;
 use super::dependencies::{Dependencies, Dependency, Dependent};
@@ -26,7 +27,6 @@ use crate::decode::{
     SecretPlan, decode,
 };
 use crate::dns::Lookup;
-use crate::rejection::Rejection;
 use crate::route::RouteConfig;
 use crate::runtime::CertifiedIdentity;
 use crate::stats::StatsRegistry;

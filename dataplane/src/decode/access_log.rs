@@ -19,10 +19,10 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StderrAcces
 use envoy_types::pb::google::protobuf::{Any, Struct};
 
 use http::HeaderName;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::{DecodeContext, fields, format, log_filter, otlp_log};
 use crate::format::Format;
-use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{AccessLog, AccessLogs, EntryKind, LogService, LogSink, LogTarget};
 use crate::stats::{AccessLogStats, StatsScope};
 

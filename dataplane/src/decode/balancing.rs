@@ -12,12 +12,12 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::
 use envoy_types::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::fields::{self, number};
 use crate::balance::LbPolicy;
 use crate::breaker::Thresholds;
 use crate::outlier::OutlierDetection;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// `load_balancing_policy` where it is given, else `lb_policy`.
 pub(super) fn policy(resource: &Cluster, notes: &mut Notes) -> Result<LbPolicy, Rejection> {

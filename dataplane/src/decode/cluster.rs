@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
 };
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
 use envoy_types::pb::google::protobuf::{Struct, Value};
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::balancing;
 use super::endpoints::EndpointsPlan;
@@ -21,7 +22,6 @@ use crate::balance::LbPolicy;
 use crate::breaker::Thresholds;
 use crate::dns::{Lookup, LookupFamily};
 use crate::outlier::OutlierDetection;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
     DnsCache, Endpoint, EndpointDiscovery, Endpoints, TcpKeepalive, Transport, UpstreamHttp,
 };

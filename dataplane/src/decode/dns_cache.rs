@@ -9,11 +9,11 @@ use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::clu
 use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier;
+use weft_routing::network::IpPrefix;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::fields::{self, number};
 use crate::dns::LookupFamily;
-use crate::network::IpPrefix;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::DnsCache;
 
 /// Reads the configuration of `envoy.clusters.dynamic_forward_proxy`.

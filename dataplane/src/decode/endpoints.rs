@@ -8,9 +8,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, cluster_load_assignment,
 };
 use envoy_types::pb::google::protobuf::Struct;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::fields::{self, EndpointHost};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{Health, Locality};
 
 /// The endpoints as the resource says them.

@@ -8,14 +8,13 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::address::Address as Kind;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
-use envoy_types::pb::envoy::config::core::v3::{Address, CidrRange, DataSource};
-use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
-use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as PbDuration, UInt32Value};
-use prost::{Message, Name};
+use envoy_types::pb::envoy::config::core::v3::{Address, DataSource};
+use envoy_types::pb::google::protobuf::{BoolValue, Duration as PbDuration, UInt32Value};
+use weft_routing::rejection::{Rejection, Within as _};
 
-use crate::network::IpPrefix;
-use crate::rejection::{Rejection, Within as _};
+pub(crate) use weft_routing::decode::fields::{
+    holds, parts_of_a_million, prefix, type_name, unknown_extension, unpack,
+};
 
 /// Where an endpoint is: an address, or a name that has to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,16 +22,6 @@ pub enum EndpointHost {
     Address(SocketAddr),
     /// To be resolved: name and port.
     Name(Arc<str>, u16),
-}
-
-/// How many parts of a million one of the numerator is.
-pub(crate) fn parts_of_a_million(given: &FractionalPercent, field: &str) -> Result<u32, Rejection> {
-    match DenominatorType::try_from(given.denominator) {
-        Ok(DenominatorType::Hundred) => Ok(10_000),
-        Ok(DenominatorType::TenThousand) => Ok(100),
-        Ok(DenominatorType::Million) => Ok(1),
-        Err(_) => Err(Rejection::new(format!("{field}.denominator"), "is unknown")),
-    }
 }
 
 /// A duration that may be absent; a negative one is refused.
@@ -65,27 +54,6 @@ pub(crate) fn number(value: Option<&UInt32Value>) -> Option<u32> {
 
 pub(crate) fn flag(value: Option<&BoolValue>) -> bool {
     value.is_some_and(|value| value.value)
-}
-
-/// Reads the message inside an `Any` whose type is known.
-pub(crate) fn unpack<M: Message + Name + Default>(any: &Any, field: &str) -> Result<M, Rejection> {
-    M::decode(any.value.as_slice()).map_err(|error| Rejection::new(field, error.to_string()))
-}
-
-/// Whether an `Any` holds an `M`.
-pub(crate) fn holds<M: Name>(any: &Any) -> bool {
-    any.type_url.rsplit('/').next() == Some(M::full_name().as_str())
-}
-
-/// The message's type name without prefix, for words to people.
-pub(crate) fn type_name(any: &Any) -> &str {
-    any.type_url.rsplit('/').next().unwrap_or_default()
-}
-
-/// An extension that this proxy does not know.
-pub(crate) fn unknown_extension(name: &str, any: Option<&Any>, field: &str) -> Rejection {
-    let kind = any.map_or("without configuration", type_name);
-    Rejection::new(field, format!("extension {name:?} ({kind}) is not known to this proxy"))
 }
 
 /// `host:port` where the host may still be a name.
@@ -133,17 +101,6 @@ pub(crate) fn socket_address(address: Option<&Address>, field: &str) -> Result<S
             format!("{name:?} is not an IP address"),
         )),
     }
-}
-
-/// A range of addresses.
-pub(crate) fn prefix(range: &CidrRange) -> Result<IpPrefix, Rejection> {
-    let address = range.address_prefix.parse().map_err(|_| {
-        Rejection::new("address_prefix", format!("{:?} is not an IP address", range.address_prefix))
-    })?;
-    let length = u8::try_from(number(range.prefix_len.as_ref()).unwrap_or(0)).ok();
-    let length = length.filter(|length| *length <= 128);
-    let length = length.ok_or_else(|| Rejection::new("prefix_len", "the prefix length is at most 128"))?;
-    Ok(IpPrefix::new(address, length))
 }
 
 /// The content of a data source: inline, of a file, or of an environment variable.

@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::config::core::v3::SubstitutionFormatString;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format as Specifier;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
+use weft_routing::rejection::{Rejection, Within as _};
 
 use super::fields;
 use crate::format::{Format, FormatError, Node};
-use crate::rejection::{Rejection, Within as _};
 
 /// Reads a format.
 ///

@@ -7,19 +7,18 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter as PbFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+    CodecType, ForwardClientCertDetails, RouteSpecifier,
     ServerHeaderTransformation, StripPortMode,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::fields::{self, number};
 use super::{DecodeContext, ResourceReference, access_log, local_reply, protocol, route};
 use crate::filter::{self, HttpFilter};
-use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{
-    self, ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Forwarding, HttpFilters, HttpLimits,
-    HttpManager, HttpTimeouts, PathOptions, RequestIds, RouteSource, ServerHeader, StripPort, Underscores,
-    UpgradeConfig,
+    self, ClientCertDetails, Codec, ForwardClientCert, Forwarding, HttpFilters, HttpLimits, HttpManager,
+    HttpTimeouts, RequestIds, RouteSource, ServerHeader, StripPort, Underscores, UpgradeConfig,
 };
 use crate::stats::{HttpStats, StatsScope};
 use crate::tracer;
@@ -67,7 +66,7 @@ pub(super) fn decode(
         },
         forward_client_cert: forward_client_cert(given)?,
         client_cert_details: client_cert_details(given)?,
-        path: path(given)?,
+        path: weft_routing::decode::path::options(given)?,
         strip_port: match given.strip_port_mode {
             Some(StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
             Some(StripPortMode::StripAnyHostPort(false)) | None if given.strip_matching_host_port => {
@@ -246,25 +245,6 @@ fn client_cert_details(given: &HttpConnectionManager) -> Result<ClientCertDetail
     refuse(set.format != 0, "set_current_client_cert_details.format")?;
     let subject = fields::flag(set.subject.as_ref());
     Ok(ClientCertDetails { subject, cert: set.cert, chain: set.chain, dns: set.dns, uri: set.uri })
-}
-
-fn path(given: &HttpConnectionManager) -> Result<PathOptions, Rejection> {
-    let escaped_slashes = match PathWithEscapedSlashesAction::try_from(given.path_with_escaped_slashes_action)
-    {
-        Ok(
-            PathWithEscapedSlashesAction::ImplementationSpecificDefault
-            | PathWithEscapedSlashesAction::KeepUnchanged,
-        ) => EscapedSlashes::Keep,
-        Ok(PathWithEscapedSlashesAction::RejectRequest) => EscapedSlashes::Reject,
-        Ok(PathWithEscapedSlashesAction::UnescapeAndRedirect) => EscapedSlashes::UnescapeAndRedirect,
-        Ok(PathWithEscapedSlashesAction::UnescapeAndForward) => EscapedSlashes::UnescapeAndForward,
-        Err(_) => return Err(Rejection::new("path_with_escaped_slashes_action", "unknown value")),
-    };
-    Ok(PathOptions {
-        normalize: fields::flag(given.normalize_path.as_ref()),
-        merge_slashes: given.merge_slashes,
-        escaped_slashes,
-    })
 }
 
 fn timeouts(given: &HttpConnectionManager) -> Result<HttpTimeouts, Rejection> {

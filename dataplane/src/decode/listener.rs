@@ -16,12 +16,13 @@ use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::Tl
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
+use weft_routing::decode::rbac;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::fields::{self, number};
 use super::identity::IdentityHash;
 use super::tls::{self, DownstreamPlan, KnownSecrets, Socket};
-use super::{DecodeContext, ResourceReference, access_log, http_manager, rbac, tcp_proxy};
-use crate::rejection::{Rejection, Within as _, refuse};
+use super::{DecodeContext, ResourceReference, access_log, http_manager, tcp_proxy};
 use crate::runtime::{
     AccessLogs, FilterChain, FilterChainMatch, Inspection, Listener, NetworkFilter, OnInspectionTimeout,
     SourceType, Terminal, TrafficDirection, TransportProtocol,
@@ -361,7 +362,7 @@ fn decode_filter(
     } else if fields::holds::<Rbac>(config) {
         let given: Rbac = fields::unpack(config, at())?;
         let rbac = rbac::network(&given, &mut context.notes).within(at)?;
-        let stats = rbac.register(context.registry);
+        let stats = crate::filter::rbac::register_network(&rbac, context.registry);
         Ok(DecodedNetworkFilter::Network(NetworkFilter::Rbac { rbac: Arc::new(rbac), stats }))
     } else {
         Err(fields::unknown_extension(&filter.name, Some(config), ""))

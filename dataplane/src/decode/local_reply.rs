@@ -3,10 +3,10 @@
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     LocalReplyConfig, ResponseMapper,
 };
+use weft_routing::rejection::{Rejection, Within as _};
 
 use super::route::header_ops;
 use super::{fields, format, log_filter};
-use crate::rejection::{Rejection, Within as _};
 use crate::runtime::{LocalReplies, Mapper};
 
 /// Reads what answers of the proxy itself look like.

@@ -5,11 +5,12 @@ use wire::access_log_filter::FilterSpecifier;
 use wire::comparison_filter::Op;
 
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Rejection, Within as _};
 use wire::extension_filter::ConfigType;
 
-use super::{fields, matcher};
+use super::fields;
 use crate::format::{AccessLogFilter, Comparison, ResponseFlags, TextAttribute};
-use crate::rejection::{Rejection, Within as _};
 
 /// Reads which requests or connections are logged, or which local replies are changed.
 ///

@@ -9,11 +9,11 @@ use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::Open
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::opentelemetry::proto::common::v1::{AnyValue, KeyValueList, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::{DecodeContext, fields, format};
 use crate::format::Format;
 use crate::otlp::{OtlpCollector, attribute};
-use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::OtlpLog;
 use crate::stats::OtlpStats;
 use crate::tracer;

@@ -11,9 +11,9 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::pb::google::protobuf::Any;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::fields::{self, number};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{Http1Options, Http2Options, UpstreamHttp, UpstreamProtocol};
 
 const HOUR: Duration = Duration::from_secs(3600);

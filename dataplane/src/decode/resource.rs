@@ -10,11 +10,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::service::runtime::v3::Runtime;
 use prost::Message;
 use weft_api::ResourceKind;
+use weft_routing::rejection::{Notes, Rejection};
 
 use super::route::{lone_virtual_host, route_config};
 use super::{ClusterPlan, DecodeContext, EndpointHost, EndpointsPlan, ListenerPlan, SecretPlan};
 use crate::filter;
-use crate::rejection::{Notes, Rejection};
 use crate::route;
 use crate::stats::StatsRegistry;
 
@@ -73,8 +73,8 @@ pub fn decode(
         }
         ResourceKind::VirtualHost => {
             let host = lone_virtual_host(&message::<VirtualHost>(body)?, &mut context.notes)?;
-            filter::decode::register(host.filter_overrides(), context.registry);
-            host.register(context.registry);
+            filter::decode::register(route::filter_overrides(&host), context.registry);
+            route::register(&host, context.registry);
             DecodedResource::VirtualHost(Arc::new(host))
         }
         ResourceKind::Runtime => {

@@ -3,26 +3,26 @@
 mod forward;
 mod headers;
 mod level_config;
-mod matching;
 mod retry;
-mod rewrite;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use http::StatusCode;
+use weft_routing::decode::route as routing;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
+use weft_routing::route::RouteMatch;
 
 pub(crate) use headers::header_ops;
 
 use self::level_config::level_config;
 use super::{ConfigSource, ResourceReference, fields, format};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::{
-    DirectResponse, Domains, RetryPolicy, Route, RouteAction, RouteConfig, RouteCounts, Vhds, VirtualHost,
+    DirectResponse, HostOptions, RetryPolicy, RouteAction, RouteConfig, RouteCounts, RouteEffect, Vhds,
+    VirtualHost,
 };
 use crate::tracer;
 
@@ -36,28 +36,11 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
     refuse(&config.internal_only_headers, "internal_only_headers")?;
     refuse(&config.cluster_specifier_plugins, "cluster_specifier_plugins")?;
     refuse(&config.request_mirror_policies, "request_mirror_policies")?;
-    refuse(&config.vhost_header, "vhost_header")?;
-    refuse(config.ignore_path_parameters_in_path_matching, "ignore_path_parameters_in_path_matching")?;
-    refuse(&config.route_specifiers, "route_specifiers")?;
     let mut notes = Notes::default();
     notes.ignored(&config.metadata, "metadata");
     let body_limit = config.max_direct_response_body_size_bytes.as_ref();
     let body_limit = body_limit.map_or(LARGEST_DIRECT_BODY, |limit| limit.value as usize);
-    let mut domains = Domains::default();
-    if config.ignore_port_in_host_matching {
-        domains = domains.ignoring_port();
-    }
-    let mut virtual_hosts: Vec<Arc<VirtualHost>> = Vec::with_capacity(config.virtual_hosts.len());
-    let mut names = HashSet::with_capacity(config.virtual_hosts.len());
-    for wire in &config.virtual_hosts {
-        let at = || format!("virtual_hosts[{}]", wire.name);
-        let host = virtual_host(wire, body_limit, &mut notes).within(at)?;
-        if !names.insert(wire.name.as_str()) {
-            return Err(Rejection::new(at(), "has a name that is taken"));
-        }
-        claim(&mut domains, &host, &virtual_hosts).within(at)?;
-        virtual_hosts.push(Arc::new(host));
-    }
+    let table = routing::table(config, |wire| virtual_host(wire, body_limit, &mut notes))?;
     let vhds = config.vhds.as_ref().map(vhds).transpose()?;
     if vhds.is_some() {
         let field = "max_direct_response_body_size_bytes of hosts by vhds";
@@ -65,10 +48,8 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
     }
     Ok(RouteConfig {
         name: config.name.as_str().into(),
-        virtual_hosts,
+        table,
         vhds,
-        overlaps: Vec::new(),
-        domains,
         common: level_config(
             &config.request_headers_to_add,
             &config.request_headers_to_remove,
@@ -89,7 +70,7 @@ pub fn route_config(config: &wire::RouteConfiguration) -> Result<RouteConfig, Re
 /// As those of [`route_config`].
 pub fn lone_virtual_host(wire: &wire::VirtualHost, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
     let host = virtual_host(wire, LARGEST_DIRECT_BODY, notes)?;
-    claim(&mut Domains::default(), &host, &[])?;
+    routing::check_alone(&host)?;
     Ok(host)
 }
 
@@ -107,61 +88,37 @@ fn vhds(given: &wire::Vhds) -> Result<Vhds, Rejection> {
     }
 }
 
-/// Gives the domains of the host that follows on `before` to it; each may belong to one host only.
-fn claim(domains: &mut Domains, host: &VirtualHost, before: &[Arc<VirtualHost>]) -> Result<(), Rejection> {
-    for domain in &host.domains {
-        if let Err(holder) = domains.insert(domain, before.len()) {
-            let reason = match before.get(holder) {
-                Some(holder) => format!("{domain} belongs to another virtual host too, {}", holder.name),
-                None => format!("{domain} is there twice"),
-            };
-            return Err(Rejection::new("domains", reason));
-        }
-    }
-    Ok(())
-}
-
 fn virtual_host(host: &wire::VirtualHost, limit: usize, notes: &mut Notes) -> Result<VirtualHost, Rejection> {
-    refuse(&host.matcher, "matcher")?;
-    refuse(host.require_tls != 0, "require_tls")?;
     refuse(&host.rate_limits, "rate_limits")?;
     refuse(&host.cors, "cors")?;
     refuse(&host.retry_policy_typed_config, "retry_policy_typed_config")?;
     refuse(&host.hedge_policy, "hedge_policy")?;
     refuse(&host.request_mirror_policies, "request_mirror_policies")?;
-    refuse(&host.route_specifiers, "route_specifiers")?;
     notes.ignored(&host.virtual_clusters, "virtual_hosts.virtual_clusters");
     notes.ignored(&host.metadata, "virtual_hosts.metadata");
     notes.ignored(host.include_is_timeout_retry_header, "virtual_hosts.include_is_timeout_retry_header");
-    if host.domains.is_empty() {
-        return Err(Rejection::new("domains", "is empty"));
-    }
     let retry = host.retry_policy.as_ref().map(|policy| retry::retry_policy(policy, notes).map(Arc::new));
     let retry = retry.transpose().within(|| "retry_policy")?;
     let buffer =
         buffer(host.per_request_buffer_limit_bytes.as_ref(), host.request_body_buffer_limit.as_ref());
-    let mut routes = Vec::with_capacity(host.routes.len());
-    for (i, wire) in host.routes.iter().enumerate() {
-        let at =
-            || if wire.name.is_empty() { format!("routes[{i}]") } else { format!("routes[{}]", wire.name) };
-        let mut decoded = route(wire, retry.as_ref(), limit, notes).within(at)?;
-        decoded.buffer_limit = decoded.buffer_limit.or(buffer);
-        routes.push(decoded);
-    }
-    Ok(VirtualHost {
-        name: host.name.as_str().into(),
-        domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
-        routes,
-        attempt_count_in_request: host.include_request_attempt_count,
-        attempt_count_in_response: host.include_attempt_count_in_response,
-        common: level_config(
-            &host.request_headers_to_add,
-            &host.request_headers_to_remove,
-            (&host.response_headers_to_add, &host.response_headers_to_remove),
-            &host.typed_per_filter_config,
-            notes,
-        )?,
-    })
+    let options = |notes: &mut Notes| {
+        Ok(HostOptions {
+            attempt_count_in_request: host.include_request_attempt_count,
+            attempt_count_in_response: host.include_attempt_count_in_response,
+            common: level_config(
+                &host.request_headers_to_add,
+                &host.request_headers_to_remove,
+                (&host.response_headers_to_add, &host.response_headers_to_remove),
+                &host.typed_per_filter_config,
+                notes,
+            )?,
+        })
+    };
+    let effect = |wire: &wire::Route, matches: &RouteMatch, notes: &mut Notes| {
+        let decoded = effect(wire, matches, retry.as_ref(), limit, notes)?;
+        Ok(RouteEffect { buffer_limit: decoded.buffer_limit.or(buffer), ..decoded })
+    };
+    routing::virtual_host(host, notes, options, effect)
 }
 
 fn buffer(
@@ -171,23 +128,21 @@ fn buffer(
     large.map(|limit| limit.value).or(small.map(|limit| u64::from(limit.value)))
 }
 
-fn route(
+fn effect(
     route: &wire::Route,
+    matches: &RouteMatch,
     retry: Option<&Arc<RetryPolicy>>,
     body_limit: usize,
     notes: &mut Notes,
-) -> Result<Route, Rejection> {
-    refuse(&route.route_specifiers, "route_specifiers")?;
+) -> Result<RouteEffect, Rejection> {
     notes.ignored(&route.metadata, "routes.metadata");
     notes.ignored(&route.decorator, "routes.decorator");
-    let matches = route.r#match.as_ref().ok_or_else(|| Rejection::new("match", "is missing"))?;
-    let matches = matching::route_match(matches, notes).within(|| "match")?;
     let action = match &route.action {
         Some(wire::route::Action::Route(action)) => RouteAction::Forward(Box::new(
-            forward::forward(action, &matches, retry, notes).within(|| "route")?,
+            forward::forward(action, matches, retry, notes).within(|| "route")?,
         )),
         Some(wire::route::Action::Redirect(redirect)) => {
-            RouteAction::Redirect(Box::new(rewrite::redirect(redirect).within(|| "redirect")?))
+            RouteAction::Redirect(Box::new(routing::redirect(redirect).within(|| "redirect")?))
         }
         Some(wire::route::Action::DirectResponse(direct)) => {
             RouteAction::Direct(direct_response(direct, body_limit).within(|| "direct_response")?)
@@ -197,9 +152,7 @@ fn route(
         None => return Err(Rejection::new("action", "is missing")),
     };
     let tracing = route.tracing.as_ref().map(|tracing| tracer::decode::of_route(tracing, notes));
-    Ok(Route {
-        name: route.name.as_str().into(),
-        matches,
+    Ok(RouteEffect {
         action,
         buffer_limit: buffer(
             route.per_request_buffer_limit_bytes.as_ref(),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::{DecodeContext, access_log, fields};
-use crate::rejection::{Rejection, Within as _, refuse};
 use crate::runtime::{TcpClusterWeight, TcpProxy, TcpTarget};
 use crate::stats::{StatsScope, TcpStats};
 

@@ -13,10 +13,10 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, TlsParameters,
     UpstreamTlsContext, secret,
 };
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::trust::trust;
 use super::{ConfigSource, ResourceReference, fields};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::runtime::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, TlsError, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };

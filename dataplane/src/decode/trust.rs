@@ -6,9 +6,10 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SubjectAltNameMatcher,
 };
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
-use super::{fields, matcher};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
+use super::fields;
 use crate::runtime::{SanMatch, TlsError, TrustSpec};
 
 /// Reads a validation context.

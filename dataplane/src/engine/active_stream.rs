@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use weft_routing::route::RouteRef;
 
 use super::body::{BodyError, Progress};
 use super::chain::HttpView;
@@ -26,7 +27,6 @@ use crate::breaker::Permit;
 use crate::filter::state::Remembered;
 use crate::format::ResponseFlags;
 use crate::outlier::AttemptOutcome;
-use crate::route::RouteRef;
 use crate::stats::RouteStats;
 use crate::tracer::ActiveSpan;
 
@@ -171,7 +171,7 @@ impl ActiveStream {
     /// Counts for the route too, where that has statistics of its own.
     pub(crate) fn count_route(&self, count: impl FnOnce(&RouteStats)) {
         let route = self.found.map(|found| self.view.routes.route(found));
-        if let Some(stats) = route.and_then(|route| route.counts.as_ref()?.stats()) {
+        if let Some(stats) = route.and_then(|route| route.effect.counts.as_ref()?.stats()) {
             count(stats);
         }
     }

@@ -6,6 +6,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use weft_http1::Malformed;
+use weft_routing::matcher::RequestHead;
 
 use super::active_stream::ActiveStream;
 use super::body::{Incoming, RequestContent};
@@ -20,7 +21,6 @@ use super::upgraded::DownstreamUpgrade;
 use super::{forwarded, local_reply, router, span, stream_info};
 use crate::filter::{self, HttpFilter};
 use crate::format::ResponseFlags;
-use crate::matcher::RequestHead;
 use crate::route::RouteAction;
 
 pub(super) async fn handle(
@@ -93,7 +93,7 @@ impl RequestContext {
             let missing = Reply::new(StatusCode::NOT_FOUND, "route_not_found");
             return self.reply(&parts, missing.flag(ResponseFlags::NO_ROUTE));
         };
-        match &routes.route(found).action {
+        match &routes.route(found).effect.action {
             RouteAction::Forward(forward) => {
                 let routed = Routed { manager, router, routes, found, forward, upgrade };
                 router::forward(self, routed, parts, content).await

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::sync::{Notify, Semaphore};
+use weft_routing::route::without_port;
 
 use super::clock::{now, within};
 use super::cluster::ClusterState;
 use super::local::Local;
 use super::reply::Reply;
 use crate::format::ResponseFlags;
-use crate::route::without_port;
 use crate::runtime::{Cluster, DnsCache};
 use crate::stats::DnsCacheStats;
 

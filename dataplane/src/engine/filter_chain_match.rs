@@ -8,7 +8,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::network::IpPrefix;
+use weft_routing::network::IpPrefix;
+
 use crate::runtime::{FilterChain, FilterChainMatch, Listener, SourceType, TransportProtocol};
 
 /// What a connection is matched by.

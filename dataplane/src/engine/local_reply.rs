@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
+use weft_routing::grpc::is_grpc;
+use weft_routing::matcher::RequestHead;
 
 use super::active_stream::ActiveStream;
 use super::forwarded::REQUEST_ID;
@@ -14,8 +16,6 @@ use super::response_head::{date_header, server_header};
 use super::stream_info::context;
 use super::{grpc, stream_info};
 use crate::filter;
-use crate::grpc::is_grpc;
-use crate::matcher::RequestHead;
 use crate::route::DirectResponse;
 use crate::runtime::LocalReplies;
 

@@ -4,13 +4,13 @@ use base64::Engine as _;
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use weft_routing::path::{Normal, normalize};
 
 use super::reply::Reply;
 use super::request_context::RequestContext;
 use super::request_head::{head, set_authority};
 use super::{forwarded, xfcc};
 use crate::format::ResponseFlags;
-use crate::path::{Normal, normalize};
 use crate::runtime::{HttpManager, StripPort, Underscores};
 use crate::stats::Shard;
 
@@ -107,7 +107,7 @@ fn set_host(parts: &mut Parts) -> Result<(), Reply> {
 
 fn strip_port(parts: &mut Parts, strip: StripPort, own: u16) {
     let current = head(parts, "http").authority.to_owned();
-    let bare = crate::route::without_port(&current);
+    let bare = weft_routing::route::without_port(&current);
     if bare.len() == current.len() {
         return;
     }

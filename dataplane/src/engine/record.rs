@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
+use weft_routing::matcher::RequestHead;
 
 use super::forwarded::REQUEST_ID;
 use super::request_head::{TargetForm, head_of, target};
 use crate::format::LogNeeds;
-use crate::matcher::RequestHead;
 
 /// A request's head as it came.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use http::Response;
 use http::request::Parts;
+use weft_routing::matcher::RequestHead;
 
 use super::active_stream::ActiveStream;
 use super::clusters::ClusterSnapshot;
@@ -13,7 +14,6 @@ use super::local_reply;
 use super::reply::Reply;
 use super::request_head::head;
 use super::response_body::ResponseBody;
-use crate::matcher::RequestHead;
 
 /// A request, from its head to its answer.
 pub(super) struct RequestContext {

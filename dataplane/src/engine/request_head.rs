@@ -3,8 +3,7 @@
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
-
-use crate::matcher::RequestHead;
+use weft_routing::matcher::RequestHead;
 
 /// The head of a request as matchers see it; the authority is in the URI or in `host`.
 pub(crate) fn head<'a>(parts: &'a Parts, scheme: &'static str) -> RequestHead<'a> {

@@ -29,13 +29,14 @@ use crate::balance::PreviousHosts;
 use crate::breaker::{BreakerResource, Permit};
 use crate::format::ResponseFlags;
 use crate::outlier::AttemptOutcome;
-use crate::route::{Chosen, Failure, Forward, Priority, RetryPolicy, WeightedCluster};
+use crate::route::{Failure, Forward, Priority, RetryPolicy, WeightedCluster};
 use crate::runtime::UpstreamProtocol;
 
 use attempt::{AttemptError, send};
 pub(super) use outgoing::wanted_upgrade;
 use outgoing::{HeadPlan, RepeatableRequest};
 pub(super) use routed::Routed;
+use weft_routing::route::Chosen;
 
 /// Sends a request to the route's cluster and answers with what comes back.
 pub(super) async fn forward(

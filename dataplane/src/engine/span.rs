@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderName};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
+use weft_routing::matcher::RequestHead;
 
 use super::active_stream::ActiveStream;
 use super::forwarded::{FORWARDED_PROTO, REQUEST_ID};
 use super::request_head::head;
 use super::stream_info;
-use crate::matcher::RequestHead;
 use crate::otlp::{OtlpRecord, attribute};
 use crate::runtime::TrafficDirection;
 use crate::tracer::sampling::TraceReason;
@@ -36,7 +36,7 @@ pub(super) fn begin(
     scheme: &'static str,
 ) {
     let view = stream.view.clone();
-    let route = stream.found.and_then(|found| view.routes.route(found).tracing.as_deref());
+    let route = stream.found.and_then(|found| view.routes.route(found).effect.tracing.as_deref());
     let sampling = route.map(|route| route.sampling).unwrap_or_default();
     let reason = tracing.sampling.decide(sampling, &parts.headers);
     let worker = stream.connection.worker.clone();

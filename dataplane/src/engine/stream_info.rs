@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use weft_routing::matcher::RequestHead;
+use weft_routing::route::RouteRef;
 
 use super::active_stream::ActiveStream;
 use super::clock::now;
@@ -13,8 +15,7 @@ use super::http_connection::CodecType;
 use super::pool::ConnectionLease;
 use super::record::Record;
 use crate::format::{FormatContext, Timing, UpstreamInfo};
-use crate::matcher::RequestHead;
-use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, RouteRef, WeightedCluster};
+use crate::route::{Direction, Evaluated, HeaderOps, RouteConfig, WeightedCluster};
 use crate::runtime::AccessLog;
 
 /// Keeps what a log will want of the request, before it changes.

@@ -42,7 +42,7 @@ pub(super) fn apply(manager: &HttpManager, facts: &Facts, headers: &mut HeaderMa
 fn element(manager: &HttpManager, tls: &TlsFacts, peer: &PeerCertificate) -> String {
     let details = manager.client_cert_details;
     let mut text = String::with_capacity(256);
-    for uri in &tls.own.uri_sans {
+    for uri in &tls.own.names.uri_sans {
         push(&mut text, "By=", uri);
     }
     push(&mut text, "Hash=", &peer.fingerprint);
@@ -53,15 +53,15 @@ fn element(manager: &HttpManager, tls: &TlsFacts, peer: &PeerCertificate) -> Str
         push(&mut text, "Chain=", &format!("\"{}\"", peer.url_encoded_chain()));
     }
     if details.subject {
-        push(&mut text, "Subject=", &format!("\"{}\"", peer.subject.replace('"', "\\\"")));
+        push(&mut text, "Subject=", &format!("\"{}\"", peer.names.subject.replace('"', "\\\"")));
     }
     if details.uri {
-        for uri in &peer.uri_sans {
+        for uri in &peer.names.uri_sans {
             push(&mut text, "URI=", uri);
         }
     }
     if details.dns {
-        for dns in &peer.dns_sans {
+        for dns in &peer.names.dns_sans {
             push(&mut text, "DNS=", dns);
         }
     }

@@ -1,13 +1,13 @@
 //! Runs the filters of a connection manager, one after the other.
 
 use http::HeaderMap;
+use weft_routing::matcher::RequestHead;
 
 use super::request::{Flow, Request, Response, override_of};
 use super::state::FilterState;
 use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, ext_authz, local_rate_limit};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::reply::Reply;
-use crate::matcher::RequestHead;
 
 /// Passes a request through the filters in order.
 ///

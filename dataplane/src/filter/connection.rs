@@ -1,9 +1,10 @@
 //! Filters on connections: what they say before the chain's terminal serves.
 
+use weft_routing::rbac::Attributes;
+
 use super::rbac::run::refusal;
 use crate::engine::connection::Facts;
 use crate::engine::local::Local;
-use crate::rbac::Attributes;
 use crate::runtime::NetworkFilter;
 
 /// Whether all filters let a connection in.
@@ -15,7 +16,7 @@ pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) ->
         NetworkFilter::Rbac { rbac, stats } => {
             let attributes = Attributes {
                 upstream: &[],
-                peer: facts.peer_certificate(),
+                peer: facts.peer_certificate().map(|peer| &peer.names),
                 server_name: facts.server_name(),
                 local: facts.local,
                 direct_remote: facts.peer.ip(),

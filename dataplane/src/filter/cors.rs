@@ -7,9 +7,9 @@ pub(super) mod run;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use weft_routing::matcher::{StringMatch, UndecidedAs};
 
 use crate::fraction::Fraction;
-use crate::matcher::{StringMatch, UndecidedAs};
 use crate::stats::{CounterId, StatsRegistry, StatsScope};
 
 /// `envoy.filters.http.cors`: has no policy of its own, those of routes and virtual hosts apply.

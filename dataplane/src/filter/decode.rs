@@ -10,10 +10,10 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as he
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
+use weft_routing::rejection::{Notes, Rejection, Within as _};
 
 use super::{Filter, Override, buffer, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac};
 use crate::decode::{dns_cache, fields};
-use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{StatsRegistry, StatsScope};
 
 /// Reads the `typed_config` of an HTTP filter; `None` where it is no filter that is known here.

@@ -7,7 +7,7 @@ use crate::route::{ClusterChoice, RouteAction};
 /// Finds the host, where the request's route leads to a cluster that needs it.
 pub(super) async fn on_request(request: &mut Request<'_>) -> Flow {
     let Some(found) = request.stream.found else { return Flow::Continue };
-    let RouteAction::Forward(forward) = &request.view.routes.route(found).action else {
+    let RouteAction::Forward(forward) = &request.view.routes.route(found).effect.action else {
         return Flow::Continue;
     };
     // A cluster that is chosen later has no host then, and the request no endpoint.

@@ -24,10 +24,10 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::fraction::Fraction;
-use crate::matcher::StringMatch;
 use crate::route::HeaderOps;
 use crate::stats::{CounterId, StatsRegistry, StatsScope};
 use query::QueryChanges;
+use weft_routing::matcher::StringMatch;
 
 /// `envoy.filters.http.ext_authz`.
 #[derive(Debug)]

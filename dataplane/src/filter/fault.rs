@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use http::StatusCode;
+use weft_routing::matcher::HeaderMatch;
 
 use crate::fraction::Fraction;
-use crate::matcher::HeaderMatch;
 use crate::stats::{CounterId, GaugeId, StatsRegistry, StatsScope};
 
 /// `envoy.filters.http.fault`, with its own faults for routes that say nothing else.

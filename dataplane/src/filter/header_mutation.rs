@@ -6,9 +6,9 @@ pub(super) mod run;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
+use weft_routing::matcher::{StringMatch, UndecidedAs};
 
 use crate::format::FormatContext;
-use crate::matcher::{StringMatch, UndecidedAs};
 use crate::route::{Evaluated, HeaderOps};
 
 /// `envoy.filters.http.header_mutation`, whose mutations and those of routes add up.

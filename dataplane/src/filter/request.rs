@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use weft_routing::matcher::RequestHead;
+use weft_routing::route::RouteRef;
 
 use super::Override;
 use super::state::{FilterState, Remembered};
@@ -15,8 +17,7 @@ use crate::engine::clusters::ClusterSnapshot;
 use crate::engine::limits::{TimedOut, limited};
 use crate::engine::reply::Reply;
 use crate::engine::request_head::head;
-use crate::matcher::RequestHead;
-use crate::route::{RouteAction, RouteRef, WeightedCluster};
+use crate::route::{RouteAction, WeightedCluster};
 
 /// What becomes of a request after a filter.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ impl Request<'_> {
         if let Some(member) = weighted {
             return Some(&member.name);
         }
-        match &self.view.routes.route(found).action {
+        match &self.view.routes.route(found).effect.action {
             RouteAction::Forward(forward) => {
                 forward.cluster.choose(&self.head(), 0).map(|chosen| chosen.name)
             }
@@ -149,7 +150,7 @@ impl Request<'_> {
     /// Chooses among the clusters that the route weighs, which may have filters of their own.
     pub(super) fn choose_member(&mut self) {
         let Some(found) = self.stream.found else { return };
-        match &self.view.routes.route(found).action {
+        match &self.view.routes.route(found).effect.action {
             RouteAction::Forward(forward) => {
                 self.stream.member = forward.cluster.choose_member(self.stream.connection.worker.random());
             }
@@ -188,7 +189,7 @@ pub(super) fn levels<'a>(
     stream: &ActiveStream,
 ) -> Option<(RouteRef, Option<&'a WeightedCluster>)> {
     let found = stream.found?;
-    let weighted = match &view.routes.route(found).action {
+    let weighted = match &view.routes.route(found).effect.action {
         RouteAction::Forward(forward) => stream.member.and_then(|member| forward.cluster.member(member)),
         RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
     };

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use weft_routing::grpc::is_grpc;
 
 use super::context::FormatContext;
 use super::time::TimeFormat;
-use crate::grpc::is_grpc;
 use crate::peer::PeerCertificate;
 
 /// One command with its limit of length.
@@ -238,9 +238,9 @@ impl PeerField {
         let names = |out: &mut String, names: &[Arc<str>]| joined(out, names.iter().map(|name| &**name));
         let text = |out: &mut String, text: &str| push(out, (!text.is_empty()).then_some(text));
         match self {
-            Self::UriSans => names(out, &peer.uri_sans),
-            Self::DnsSans => names(out, &peer.dns_sans),
-            Self::Subject => text(out, &peer.subject),
+            Self::UriSans => names(out, &peer.names.uri_sans),
+            Self::DnsSans => names(out, &peer.names.dns_sans),
+            Self::Subject => text(out, &peer.names.subject),
             Self::Issuer => text(out, &peer.issuer),
             Self::Serial => text(out, &peer.serial),
             Self::Fingerprint => text(out, &peer.fingerprint),

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use weft_routing::matcher::RequestHead;
 
 use super::flags::ResponseFlags;
-use crate::matcher::RequestHead;
 use crate::peer::PeerCertificate;
 
 /// The facts of one request, or of one connection without the request. Fill in what is known; the rest is absent.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use weft_routing::matcher::{HeaderMatch, UndecidedAs};
 
 use super::context::FormatContext;
 use super::flags::ResponseFlags;
 use super::needs::LogNeeds;
-use crate::matcher::{HeaderMatch, UndecidedAs};
 
 /// `AccessLogFilter`.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use weft_routing::matcher::RequestHead;
 
 use super::*;
-use crate::matcher::RequestHead;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()

@@ -2,10 +2,10 @@
 
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use weft_routing::rejection::{Notes, Rejection};
 
 use super::{Fraction, WHOLE};
 use crate::decode::fields;
-use crate::rejection::{Notes, Rejection};
 
 impl Fraction {
     /// Reads a share; one that is absent is none.

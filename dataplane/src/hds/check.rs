@@ -14,10 +14,10 @@ use envoy_types::pb::envoy::config::core::v3::{HealthCheck, HealthStatus, Reques
 use envoy_types::pb::envoy::config::endpoint::v3::Endpoint;
 use rand::Rng as _;
 use tokio::sync::mpsc;
+use weft_routing::rejection::{Rejection, refuse};
 
 use super::probe::{GrpcProbe, HttpProbe, Probe, TcpProbe};
 use crate::decode::fields::duration;
-use crate::rejection::{Rejection, refuse};
 
 /// Which check of which endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use weft_routing::matcher::RequestHead;
+use weft_routing::route::{PathRewrite, Redirect, Substitution};
 
-use super::rewrite::{PathRewrite, Redirect, Substitution};
-use super::{LevelConfig, RetryPolicy};
+use super::{ClusterChoice, RetryPolicy};
 use crate::format::Format;
-use crate::matcher::RequestHead;
 
 /// What a route does.
 #[derive(Debug)]
@@ -51,92 +51,6 @@ pub struct Forward {
     pub priority: Priority,
     /// Upgrades that differ from the connection manager's.
     pub upgrades: Vec<RouteUpgrade>,
-}
-
-/// Where a request is sent.
-#[derive(Debug)]
-pub enum ClusterChoice {
-    Named(Arc<str>),
-    /// The cluster that a header names.
-    Header(HeaderName),
-    /// One of several, by weight.
-    Weighted {
-        clusters: Vec<WeightedCluster>,
-        /// Sum of the weights.
-        total: u64,
-    },
-}
-
-/// A member of `weighted_clusters`.
-#[derive(Debug)]
-pub struct WeightedCluster {
-    pub name: Arc<str>,
-    /// Its part of the sum.
-    pub weight: u32,
-    /// `host_rewrite_literal`.
-    pub host_rewrite: Option<Box<str>>,
-    pub(crate) common: LevelConfig,
-}
-
-/// A cluster that was chosen for one request.
-#[derive(Clone, Copy, Debug)]
-pub struct Chosen<'c, 'h> {
-    /// Its name, of the configuration or of a header.
-    pub name: &'h str,
-    /// The member of `weighted_clusters` that was chosen, for its header operations.
-    pub weighted: Option<&'c WeightedCluster>,
-}
-
-impl ClusterChoice {
-    /// The cluster for this request. `random` is spread evenly. `None` where the header is missing.
-    pub fn choose<'h, 'c: 'h>(&'c self, head: &RequestHead<'h>, random: u64) -> Option<Chosen<'c, 'h>> {
-        match self {
-            Self::Named(name) => Some(Chosen { name, weighted: None }),
-            Self::Header(name) => {
-                let name = head.headers.get(name)?.to_str().ok()?;
-                Some(Chosen { name, weighted: None })
-            }
-            Self::Weighted { .. } => {
-                let member = self.member(self.choose_member(random)?)?;
-                Some(Chosen { name: &member.name, weighted: Some(member) })
-            }
-        }
-    }
-
-    /// The place of a member of `weighted_clusters`, by weight. `random` is spread evenly. `None` where nothing is weighed.
-    pub fn choose_member(&self, random: u64) -> Option<u32> {
-        let Self::Weighted { clusters, total } = self else { return None };
-        let mut at = ((u128::from(random) * u128::from(*total)) >> 64) as u64;
-        let chosen = clusters.iter().position(|cluster| {
-            let weight = u64::from(cluster.weight);
-            let here = at < weight;
-            at = at.saturating_sub(weight);
-            here
-        });
-        u32::try_from(chosen?).ok()
-    }
-
-    /// The members of `weighted_clusters`.
-    pub fn members(&self) -> &[WeightedCluster] {
-        match self {
-            Self::Weighted { clusters, .. } => clusters,
-            Self::Named(_) | Self::Header(_) => &[],
-        }
-    }
-
-    /// The member of `weighted_clusters` at a place.
-    pub fn member(&self, place: u32) -> Option<&WeightedCluster> {
-        self.members().get(place as usize)
-    }
-
-    /// The clusters that are named.
-    pub fn names(&self) -> Vec<&Arc<str>> {
-        match self {
-            Self::Named(name) => vec![name],
-            Self::Header(_) => Vec::new(),
-            Self::Weighted { clusters, .. } => clusters.iter().map(|cluster| &cluster.name).collect(),
-        }
-    }
 }
 
 /// How the authority changes on the way to the upstream.

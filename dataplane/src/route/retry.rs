@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-
-use crate::matcher::{HeaderMatch, RequestHead, UndecidedAs};
+use weft_routing::matcher::{HeaderMatch, RequestHead, UndecidedAs};
 
 /// `retry_on`: what is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weft_routing::network::IpPrefix;
+
 use super::{Http2Options, UpstreamTls};
 use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
 use crate::dns::LookupFamily;
-use crate::network::IpPrefix;
 use crate::outlier::Outliers;
 use crate::stats::{ClusterStats, DnsCacheStats};
 

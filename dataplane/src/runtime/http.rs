@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_routing::path::PathOptions;
+
 use super::AccessLogs;
 use super::local_reply::LocalReplies;
 use crate::filter::HttpFilter;
@@ -185,31 +187,6 @@ pub struct ClientCertDetails {
     pub dns: bool,
     /// `URI`.
     pub uri: bool,
-}
-
-/// How a request's path is normalised.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PathOptions {
-    /// `normalize_path`: RFC 3986 dot segments and case of escapes.
-    pub normalize: bool,
-    /// `merge_slashes`.
-    pub merge_slashes: bool,
-    /// `path_with_escaped_slashes_action`.
-    pub escaped_slashes: EscapedSlashes,
-}
-
-/// `path_with_escaped_slashes_action`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EscapedSlashes {
-    /// Leave `%2F` and `%5C` as they are.
-    #[default]
-    Keep,
-    /// Answer 400.
-    Reject,
-    /// Redirect to the unescaped path.
-    UnescapeAndRedirect,
-    /// Unescape, then go on.
-    UnescapeAndForward,
 }
 
 /// Whether the port of `host` is removed before routing.

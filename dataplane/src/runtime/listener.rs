@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_routing::network::IpPrefix;
+use weft_routing::rbac::NetworkRbac;
+
 use super::{AccessLogs, DownstreamTls, HttpManager, RouteSource};
-use crate::network::IpPrefix;
-use crate::rbac::NetworkRbac;
 use crate::stats::{ListenerStats, RbacStats, TcpStats};
 
 /// A listening address and the filter chains that connections to it are sorted into.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::matcher::{StringMatch, UndecidedAs};
+use weft_routing::matcher::{StringMatch, UndecidedAs};
+
 use crate::peer::PeerCertificate;
 
 /// One entry of `match_typed_subject_alt_names`.
@@ -22,13 +23,14 @@ impl SanMatch {
             names.iter().any(|name| matcher.matches(name.as_bytes(), UndecidedAs::Miss))
         };
         match self {
-            Self::Uri(matcher) => any(&peer.uri_sans, matcher),
+            Self::Uri(matcher) => any(&peer.names.uri_sans, matcher),
             Self::Dns(matcher) => match matcher.as_exact() {
                 Some(value) => peer
+                    .names
                     .dns_sans
                     .iter()
                     .any(|name| name.eq_ignore_ascii_case(value) || wildcard_covers(name, value)),
-                None => any(&peer.dns_sans, matcher),
+                None => any(&peer.names.dns_sans, matcher),
             },
             Self::Other(matcher) => any(&peer.other_sans, matcher),
         }

@@ -201,9 +201,9 @@ impl PeerVerifier {
         if peer.is_ca {
             return Err(PeerRefusal::IsCa);
         }
-        let spiffe = peer.uri_sans.iter().any(|uri| uri.starts_with("spiffe://"));
-        if spiffe && peer.uri_sans.len() != 1 {
-            return Err(PeerRefusal::ManyUris(peer.uri_sans.len()));
+        let spiffe = peer.names.uri_sans.iter().any(|uri| uri.starts_with("spiffe://"));
+        if spiffe && peer.names.uri_sans.len() != 1 {
+            return Err(PeerRefusal::ManyUris(peer.names.uri_sans.len()));
         }
         if !self.pinned.is_empty() {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
@@ -214,7 +214,9 @@ impl PeerVerifier {
         if self.sans.is_empty() || self.sans.iter().any(|san| san.matches(&peer)) {
             return Ok(());
         }
-        Err(PeerRefusal::Unexpected(peer.uri_sans.iter().chain(&peer.dns_sans).cloned().collect()))
+        Err(PeerRefusal::Unexpected(
+            peer.names.uri_sans.iter().chain(&peer.names.dns_sans).cloned().collect(),
+        ))
     }
 
     pub(super) fn revocations(&self) -> &Arc<RevocationLists> {

@@ -27,7 +27,7 @@ pub(crate) fn is_inbound(direction: TrafficDirection) -> bool {
 }
 
 fn is_from(tap: &Tap, at: &FormatContext<'_>) -> bool {
-    let shown = at.downstream.peer.into_iter().flat_map(|peer| &peer.uri_sans);
+    let shown = at.downstream.peer.into_iter().flat_map(|peer| &peer.names.uri_sans);
     tap.source_identity.is_empty() || shown.into_iter().any(|uri| **uri == *tap.source_identity)
 }
 
@@ -61,8 +61,8 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
-    use crate::matcher::RequestHead;
     use crate::peer::PeerCertificate;
+    use weft_routing::matcher::RequestHead;
 
     fn peer(uri: &str) -> PeerCertificate {
         let mut params = CertificateParams::default();

@@ -16,12 +16,12 @@ use envoy_types::pb::envoy::r#type::tracing::v3::CustomTag as PbCustomTag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::{CustomTag, HttpTracing, RouteSampling, RouteTracing, Sampling, TagValue};
 use crate::decode::{DecodeContext, fields};
 use crate::fraction::Fraction;
 use crate::otlp::{OtlpCollector, SCOPE, attribute};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::stats::{OtlpStats, StatsScope, TracingStats};
 
 const PATH_LENGTH: u32 = 256;

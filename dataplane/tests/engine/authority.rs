@@ -8,10 +8,10 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 use time::{Duration, OffsetDateTime};
-use weft_dataplane::matcher::StringMatch;
 use weft_dataplane::runtime::{
     CertifiedIdentity, DownstreamTls, DownstreamTlsSpec, SanMatch, TrustSpec, UpstreamTls, UpstreamTlsSpec,
 };
+use weft_routing::matcher::StringMatch;
 
 pub const WEB: &str = "spiffe://test/ns/shop/svc/web";
 pub const CART: &str = "spiffe://test/ns/shop/svc/cart";

@@ -24,9 +24,9 @@ use prost::{Message, Name};
 use weft_api::ResourceKind;
 use weft_dataplane::decode::{DecodedResource, decode};
 use weft_dataplane::filter::{self, HttpFilter};
-use weft_dataplane::rejection::{Notes, Rejection};
 use weft_dataplane::runtime::{HttpFilters, Router, UpstreamProtocol};
 use weft_dataplane::stats::{StatsRegistry, StatsScope};
+use weft_routing::rejection::{Notes, Rejection};
 
 use crate::harness::{Answer, Client, Origin, Proxy, Setup, empty, prefix, protocol, to_cluster};
 use buffer::buffers;

@@ -24,13 +24,14 @@ use weft_dataplane::outlier::Outliers;
 use weft_dataplane::runtime::{
     AccessLogs, ClientCertDetails, Cluster, Codec, DownstreamTls, Endpoint, EndpointDiscovery, Endpoints,
     FilterChain, FilterChainMatch, ForwardClientCert, Forwarding, Http1Options, Http2Options, HttpFilters,
-    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, PathOptions, RequestIds, RouteSource,
-    Router, Runtime, ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport,
-    Underscores, UpgradeConfig, UpstreamHttp, UpstreamProtocol,
+    HttpLimits, HttpManager, HttpTimeouts, Inspection, Listener, RequestIds, RouteSource, Router, Runtime,
+    ServerHeader, StripPort, TcpProxy, TcpTarget, Terminal, TrafficDirection, Transport, Underscores,
+    UpgradeConfig, UpstreamHttp, UpstreamProtocol,
 };
 use weft_dataplane::stats::{
     ClusterStats, HttpStats, ListenerStats, StatValue, StatsRegistry, StatsScope, StatsSnapshot, TcpStats,
 };
+use weft_routing::path::PathOptions;
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 

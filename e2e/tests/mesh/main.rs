@@ -1,6 +1,7 @@
 //! Whole meshes of real processes: the control plane on a real store, weft-proxy and stock Envoy beside applications.
 
 mod access_logs;
+mod asked;
 mod authorization;
 mod backup;
 mod beside;

@@ -12,9 +12,19 @@ use crate::source;
 /// Names that stand more than once: in which crates, and why that is honest.
 const MORE_THAN_ONCE: &[(&str, &[&str], &str)] = &[
     (
-        "Filter HeaderMatch Locality NewPath OutlierDetection PathMatch QueryMatch RetryOn RouteMatch TcpKeepalive",
+        "Filter Locality OutlierDetection RetryOn TcpKeepalive",
         &["dataplane", "policies"],
         "one thing of the Gateway API and Envoy on two layers: what a policy says, and what the proxy does by it",
+    ),
+    (
+        "HeaderMatch NewPath PathMatch QueryMatch RouteMatch",
+        &["dataplane/routing", "policies"],
+        "one thing of the Gateway API and Envoy on two layers: what a policy says, and what is decided by it",
+    ),
+    (
+        "ClusterChoice Route VirtualHost WeightedCluster",
+        &["dataplane", "dataplane/routing"],
+        "one thing: what decides, and the proxy's alias for it with what the proxy does besides",
     ),
     (
         "GrpcProbe HttpProbe Probe TcpProbe",

@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use prost::Message;
+use serde_json::{Value, json};
 use weft_api::names::{Name, ServiceId, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
@@ -39,8 +40,27 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
 /// How many second tries may be under way. Envoy's default of 3 fails requests when an endpoint with many connections
 /// goes; the limit on requests bounds them all the same.
 const MAX_RETRIES: u32 = 1024;
+/// Of connections, of requests that wait and of open ones: what Envoy holds to where nobody says it.
+const ENVOYS_LIMIT: u32 = 1024;
 /// A sidecar does not limit its own application.
 const GENEROUS: u32 = 1_000_000;
+
+/// What holds for calls to a port where no policy says otherwise, by the fields of [`EffectiveTraffic`].
+#[must_use]
+pub fn built_in_of_backends() -> Vec<(&'static str, Value)> {
+    let span = |span: Duration| match (span.as_secs() / 60, span.as_secs() % 60) {
+        (minutes, 0) => json!(format!("{minutes}m")),
+        (_, _) => json!(format!("{}s", span.as_secs())),
+    };
+    vec![
+        ("load_balancer", json!(Balancer::LeastRequest)),
+        ("connect_timeout", span(CONNECT_TIMEOUT)),
+        ("idle_timeout", span(IDLE_TIMEOUT)),
+        ("max_connections", json!(ENVOYS_LIMIT)),
+        ("max_pending_requests", json!(ENVOYS_LIMIT)),
+        ("max_requests", json!(ENVOYS_LIMIT)),
+    ]
+}
 
 /// Compiles the cluster of a port, and that of each subset.
 pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Vec<Compiled> {

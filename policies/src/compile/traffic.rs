@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::route::v3::retry_policy::{
 };
 use envoy_types::pb::envoy::config::route::v3::{RetryPolicy, RouteAction};
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use serde_json::{Value, json};
 
 use super::wire;
 use crate::kinds::traffic_policy::RetryOn;
@@ -21,6 +22,12 @@ const RETRY_ON: [RetryOn; 3] = [RetryOn::ConnectFailure, RetryOn::RefusedStream,
 const HOST_ATTEMPTS: i64 = 5;
 /// The longest back-off, in shortest ones. Envoy's own default.
 const BACKOFF_GROWTH: u32 = 10;
+
+/// What holds for the requests of a route where no policy says otherwise, by the fields of [`EffectiveTraffic`].
+#[must_use]
+pub fn built_in_of_requests() -> Vec<(&'static str, Value)> {
+    vec![("request_timeout", json!("0s")), ("retry_attempts", json!(ATTEMPTS)), ("retry_on", json!(RETRY_ON))]
+}
 
 /// A forwarding route without its backends. No limit of time unless one is set, since it would cut streams.
 pub(super) fn action(traffic: &EffectiveTraffic) -> RouteAction {

@@ -24,6 +24,18 @@ pub struct Effective<T> {
     pub level: Level,
 }
 
+impl<T: Serialize> Effective<T> {
+    /// The same with the value as JSON.
+    pub(crate) fn as_json(&self) -> Effective<serde_json::Value> {
+        Effective {
+            value: serde_json::to_value(&self.value).unwrap_or_default(),
+            origin: self.origin.clone(),
+            path: self.path.clone(),
+            level: self.level,
+        }
+    }
+}
+
 /// A kind that is merged by level.
 pub trait Merged: Spec {
     /// What holds when policies of all levels are merged. A field that none sets is `None`.
@@ -71,6 +83,14 @@ macro_rules! merged_fields {
                 origins.sort();
                 origins.dedup();
                 origins
+            }
+
+            /// All values that an object sets, by the names of their fields here.
+            #[must_use]
+            pub fn values(&self) -> Vec<(&'static str, Effective<serde_json::Value>)> {
+                let mut values = Vec::new();
+                $(values.extend(self.$field.as_ref().map(|set| (stringify!($field), set.as_json())));)*
+                values
             }
         }
 

@@ -13,7 +13,7 @@ use weft_api::{Name, ServiceId, SpiffeId, TrustDomain};
 
 use super::PolicySet;
 use crate::kinds::authorization_policy::{
-    AuthorizationPolicy, AuthorizationRule, Condition, Operation, Source, SpiffeIdentity,
+    Action, AuthorizationPolicy, AuthorizationRule, Condition, Operation, Source, SpiffeIdentity,
 };
 use crate::kinds::mesh::DefaultAction;
 use crate::kinds::port::Port;
@@ -273,7 +273,15 @@ impl Passage {
         }
     }
 
-    fn refuser(&self) -> Option<Refuser> {
+    /// The rules that may take requests, those that deny first.
+    pub fn rules(&self) -> impl Iterator<Item = (Action, &RuleAtPort)> {
+        let deny = self.deny.iter().map(|rule| (Action::Deny, rule));
+        deny.chain(self.allow.iter().flatten().map(|rule| (Action::Allow, rule)))
+    }
+
+    /// Why none of them passes; nothing where some may.
+    #[must_use]
+    pub fn refuser(&self) -> Option<Refuser> {
         if let Some(rule) = self.deny.iter().find(|one| one.remainder.takes_everything()) {
             return Some(Refuser::Denied(rule.clone()));
         }

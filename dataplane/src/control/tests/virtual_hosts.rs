@@ -2,9 +2,9 @@
 
 use envoy_types::pb::envoy::config::route::v3::VirtualHost;
 use http::HeaderMap;
+use weft_routing::matcher::RequestHead;
 
 use super::*;
-use crate::matcher::RequestHead;
 
 /// A route configuration that takes virtual hosts; requests for unknown ones get `unknown`.
 fn taker(name: &str, fetch_timeout: &str, unknown: &str) -> Bytes {
@@ -172,7 +172,7 @@ fn a_domain_that_two_hosts_name_belongs_to_the_first_by_name_in_whatever_order_t
         for (authority, route) in [("both.test", "a"), ("a.test", "a"), ("b.test", "b")] {
             assert_eq!(bench.route_of(authority).unwrap(), route, "{authority}");
         }
-        let overlaps = bench.build().routes["r"].overlaps.clone();
+        let overlaps = bench.build().routes["r"].overlaps().to_vec();
         let names: Vec<_> = overlaps.iter().map(|one| (&*one.domain, &*one.host, &*one.holder)).collect();
         assert_eq!(names, [("both.test", "r/b", "r/a")]);
         bench.answered(vec![host("r/a", "a.test", "a")]);
@@ -192,7 +192,7 @@ fn a_change_of_one_virtual_host_leaves_all_others_as_they_are() {
     bench.answered(vec![host(&name(7), "h7.test", "second")]);
     assert_eq!(bench.work(), Work { examined: 0, asked: 0, visited: 0, built: 0 });
     let after = bench.build();
-    let (before, after) = (&before.routes["r"].virtual_hosts, &after.routes["r"].virtual_hosts);
+    let (before, after) = (&before.routes["r"].table.virtual_hosts, &after.routes["r"].table.virtual_hosts);
     assert_eq!((before.len(), after.len()), (HOSTS + 1, HOSTS + 1));
     let anew = before.iter().zip(after).filter(|(before, after)| !Arc::ptr_eq(before, after)).count();
     assert_eq!(anew, 1);

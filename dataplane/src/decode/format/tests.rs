@@ -7,11 +7,11 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::UInt32Value;
 use http::HeaderMap;
+use weft_routing::matcher::RequestHead;
 
 use super::*;
 use crate::decode::local_reply::local_replies;
 use crate::format::FormatContext;
-use crate::matcher::RequestHead;
 
 fn json(pairs: &[(&str, Kind)]) -> Struct {
     let fields = pairs.iter().map(|(name, kind)| ((*name).to_owned(), Value { kind: Some(kind.clone()) }));

@@ -6,19 +6,18 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::google::protobuf::Duration as PbDuration;
-use http::{HeaderName, StatusCode};
-use wire::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
-use wire::weighted_cluster::cluster_weight;
+use http::StatusCode;
+use weft_routing::decode::fields::header_name;
+use weft_routing::decode::route::{cluster_choice, path_rewrite, substitution};
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
+use weft_routing::route::RouteMatch;
+use wire::route_action::{ClusterNotFoundResponseCode, HostRewriteSpecifier};
+use wire::weighted_cluster::{ClusterWeight, cluster_weight};
 
 use super::super::fields;
 use super::level_config::level_config;
 use super::retry::retry_policy;
-use super::rewrite::{check_prefix_rewrite, substitution};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
-use crate::route::{
-    ClusterChoice, Forward, HostRewrite, PathRewrite, Priority, RetryPolicy, RouteMatch, RouteUpgrade,
-    WeightedCluster,
-};
+use crate::route::{Forward, HostRewrite, MemberOptions, Priority, RetryPolicy, RouteUpgrade};
 
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -54,7 +53,7 @@ pub(super) fn forward(
         Err(_) => return Err(Rejection::new("priority", "is unknown")),
     };
     Ok(Forward {
-        cluster: cluster_choice(action, notes)?,
+        cluster: cluster_choice(action, notes, member_options)?,
         cluster_not_found: match ClusterNotFoundResponseCode::try_from(action.cluster_not_found_response_code)
         {
             Ok(ClusterNotFoundResponseCode::ServiceUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -117,20 +116,6 @@ fn stream_limits(action: &wire::RouteAction) -> Result<StreamLimits, Rejection> 
     Ok(limits)
 }
 
-fn path_rewrite(action: &wire::RouteAction, matches: &RouteMatch) -> Result<Option<PathRewrite>, Rejection> {
-    match (&action.prefix_rewrite, &action.regex_rewrite) {
-        (prefix, Some(_)) if !prefix.is_empty() => {
-            Err(Rejection::new("regex_rewrite", "may not stand beside prefix_rewrite"))
-        }
-        (_, Some(regex)) => Ok(Some(PathRewrite::Regex(substitution(regex).within(|| "regex_rewrite")?))),
-        (prefix, None) if !prefix.is_empty() => {
-            check_prefix_rewrite(matches)?;
-            Ok(Some(PathRewrite::Prefix(prefix.as_str().into())))
-        }
-        _ => Ok(None),
-    }
-}
-
 fn host_rewrite(action: &wire::RouteAction) -> Result<Option<HostRewrite>, Rejection> {
     Ok(match &action.host_rewrite_specifier {
         None => None,
@@ -146,11 +131,6 @@ fn host_rewrite(action: &wire::RouteAction) -> Result<Option<HostRewrite>, Rejec
         }
         Some(HostRewriteSpecifier::HostRewrite(_)) => return Err(Rejection::unsupported("host_rewrite")),
     })
-}
-
-fn header_name(name: &str, field: &str) -> Result<HeaderName, Rejection> {
-    HeaderName::try_from(name)
-        .map_err(|_| Rejection::new(field, format!("{name:?} is not the name of a header")))
 }
 
 fn upgrades(action: &wire::RouteAction) -> Result<Vec<RouteUpgrade>, Rejection> {
@@ -170,64 +150,17 @@ fn upgrades(action: &wire::RouteAction) -> Result<Vec<RouteUpgrade>, Rejection> 
     Ok(upgrades)
 }
 
-fn cluster_choice(action: &wire::RouteAction, notes: &mut Notes) -> Result<ClusterChoice, Rejection> {
-    match &action.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) if name.is_empty() => {
-            Err(Rejection::new("cluster", "is empty"))
-        }
-        Some(ClusterSpecifier::Cluster(name)) => Ok(ClusterChoice::Named(name.as_str().into())),
-        Some(ClusterSpecifier::ClusterHeader(name)) => {
-            Ok(ClusterChoice::Header(header_name(name, "cluster_header")?))
-        }
-        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            weighted_clusters(weighted, notes).within(|| "weighted_clusters")
-        }
-        Some(ClusterSpecifier::ClusterSpecifierPlugin(_)) => {
-            Err(Rejection::unsupported("cluster_specifier_plugin"))
-        }
-        Some(ClusterSpecifier::InlineClusterSpecifierPlugin(_)) => {
-            Err(Rejection::unsupported("inline_cluster_specifier_plugin"))
-        }
-        None => Err(Rejection::new("cluster_specifier", "is missing")),
-    }
-}
-
-fn weighted_clusters(
-    weighted: &wire::WeightedCluster,
-    notes: &mut Notes,
-) -> Result<ClusterChoice, Rejection> {
-    refuse(&weighted.random_value_specifier, "random_value_specifier")?;
-    notes.ignored(&weighted.runtime_key_prefix, "routes.route.weighted_clusters.runtime_key_prefix");
-    let mut clusters = Vec::with_capacity(weighted.clusters.len());
-    for wire in &weighted.clusters {
-        let at = || format!("clusters[{}]", wire.name);
-        refuse(&wire.cluster_header, "cluster_header").within(at)?;
-        notes.ignored(&wire.metadata_match, "routes.route.weighted_clusters.clusters.metadata_match");
-        if wire.name.is_empty() {
-            return Err(Rejection::new("clusters.name", "is empty"));
-        }
-        clusters.push(WeightedCluster {
-            name: wire.name.as_str().into(),
-            weight: wire.weight.as_ref().map_or(0, |weight| weight.value),
-            host_rewrite: wire.host_rewrite_specifier.as_ref().map(|rewrite| match rewrite {
-                cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host) => host.as_str().into(),
-            }),
-            common: level_config(
-                &wire.request_headers_to_add,
-                &wire.request_headers_to_remove,
-                (&wire.response_headers_to_add, &wire.response_headers_to_remove),
-                &wire.typed_per_filter_config,
-                notes,
-            )
-            .within(at)?,
-        });
-    }
-    let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-    if total == 0 || total > u64::from(u32::MAX) {
-        return Err(Rejection::new(
-            "clusters",
-            format!("the sum of the weights is {total}, it must be 1 to 2^32-1"),
-        ));
-    }
-    Ok(ClusterChoice::Weighted { clusters, total })
+fn member_options(member: &ClusterWeight, notes: &mut Notes) -> Result<MemberOptions, Rejection> {
+    Ok(MemberOptions {
+        host_rewrite: member.host_rewrite_specifier.as_ref().map(|rewrite| match rewrite {
+            cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host) => host.as_str().into(),
+        }),
+        common: level_config(
+            &member.request_headers_to_add,
+            &member.request_headers_to_remove,
+            (&member.response_headers_to_add, &member.response_headers_to_remove),
+            &member.typed_per_filter_config,
+            notes,
+        )?,
+    })
 }

@@ -3,9 +3,9 @@
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use http::{HeaderName, HeaderValue};
+use weft_routing::rejection::{Rejection, Within as _};
 
 use crate::format::Format;
-use crate::rejection::{Rejection, Within as _};
 use crate::route::{Addition, AppendAction, HeaderOps, HeaderTemplate};
 
 /// Reads additions and removals.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::google::protobuf::Any;
+use weft_routing::rejection::{Notes, Rejection, Within as _};
 
 use super::headers::header_ops;
 use crate::filter;
-use crate::rejection::{Notes, Rejection, Within as _};
 use crate::route::LevelConfig;
 
 /// Reads what every level has: the configuration, a virtual host, a route, a weighted cluster.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as wire;
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
-use super::super::{fields, matcher};
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
+use super::super::fields;
 use crate::route::{RetryOn, RetryPolicy};
 
 /// Reads when a request is tried again.

@@ -8,13 +8,13 @@ use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as WireDuration
 use http::HeaderMap;
 use prost::Message as _;
 use std::time::Duration;
+use weft_routing::matcher::RequestHead;
 use wire::route::Action as WireAction;
 use wire::route_match::PathSpecifier;
 
 use super::*;
 use crate::filter::Override;
 use crate::format::FormatContext;
-use crate::matcher::RequestHead;
 use crate::route::Direction;
 
 fn to_cluster(name: &str) -> wire::RouteAction {
@@ -213,7 +213,7 @@ fn weights_split_evenly_spread_random_numbers() {
     let headers = HeaderMap::new();
     let head = head("h", "/", &headers);
     let route = config.route(config.find(&head, 0).unwrap());
-    let RouteAction::Forward(forward) = &route.action else { panic!("not forwarded") };
+    let RouteAction::Forward(forward) = &route.effect.action else { panic!("not forwarded") };
     let step = u64::MAX / 10_000;
     let second =
         (0..10_000).filter(|n| forward.cluster.choose(&head, n * step).unwrap().name == "v2").count();
@@ -227,7 +227,7 @@ fn timeouts_default_to_envoys_and_zero_is_none() {
         let mut route = route(prefix("/"), "r");
         route.action = Some(WireAction::Route(action));
         let mut config = decode(&one(route));
-        match Arc::into_inner(config.virtual_hosts.remove(0)).unwrap().routes.remove(0).action {
+        match Arc::into_inner(config.table.virtual_hosts.remove(0)).unwrap().routes.remove(0).effect.action {
             RouteAction::Forward(forward) => *forward,
             other => panic!("{other:?}"),
         }
@@ -252,7 +252,7 @@ fn a_route_without_a_retry_policy_has_its_hosts() {
         ..Default::default()
     });
     let config = decode(&wire);
-    let RouteAction::Forward(forward) = &config.virtual_hosts[0].routes[0].action else {
+    let RouteAction::Forward(forward) = &config.table.virtual_hosts[0].routes[0].effect.action else {
         panic!("not forwarded")
     };
     assert_eq!(forward.retry.as_ref().unwrap().num_retries, 3);
@@ -268,7 +268,7 @@ fn rewritten(path: PathSpecifier, action: wire::RouteAction, request: &str) -> S
     let config = decode(&one(wire));
     let headers = HeaderMap::new();
     let route = config.route(config.find(&head("h", request, &headers), 0).expect("a route"));
-    let RouteAction::Forward(forward) = &route.action else { panic!("not forwarded") };
+    let RouteAction::Forward(forward) = &route.effect.action else { panic!("not forwarded") };
     forward.path_rewrite.as_ref().unwrap().apply(request, &route.matches)
 }
 
@@ -311,7 +311,7 @@ fn location(redirect: wire::RedirectAction, authority: &str, path: &str) -> (u16
     let headers = HeaderMap::new();
     let head = head(authority, path, &headers);
     let route = config.route(config.find(&head, 0).unwrap());
-    let RouteAction::Redirect(redirect) = &route.action else { panic!("not redirected") };
+    let RouteAction::Redirect(redirect) = &route.effect.action else { panic!("not redirected") };
     (redirect.status.as_u16(), redirect.location(&head, &route.matches))
 }
 
@@ -451,7 +451,7 @@ fn a_direct_response_has_status_and_body_within_its_limit() {
         |status, size| wire::DirectResponseAction { status, body: Some(body(size)), ..Default::default() };
     wire.action = Some(WireAction::DirectResponse(direct(404, 4096)));
     let config = decode(&one(wire.clone()));
-    let RouteAction::Direct(response) = &config.virtual_hosts[0].routes[0].action else {
+    let RouteAction::Direct(response) = &config.table.virtual_hosts[0].routes[0].effect.action else {
         panic!("not direct")
     };
     assert_eq!((response.status.as_u16(), response.body.len()), (404, 4096));

@@ -77,11 +77,11 @@ impl HeadPlan {
         }
         if let Some(value) = old_host.and_then(|host| HeaderValue::from_str(&host).ok())
             && (forward.host_rewrite.is_some()
-                || weighted.is_some_and(|cluster| cluster.host_rewrite.is_some()))
+                || weighted.is_some_and(|cluster| cluster.options.host_rewrite.is_some()))
         {
             parts.headers.append(FORWARDED_HOST, value);
         }
-        let counts_attempts = routes.virtual_host(*found).attempt_count_in_request;
+        let counts_attempts = routes.virtual_host(*found).options.attempt_count_in_request;
         Self { auto_host: matches!(forward.host_rewrite, Some(HostRewrite::Auto)), counts_attempts, upgrades }
     }
 }
@@ -89,9 +89,9 @@ impl HeadPlan {
 fn host(
     forward: &Forward,
     weighted: Option<&WeightedCluster>,
-    head: &crate::matcher::RequestHead<'_>,
+    head: &weft_routing::matcher::RequestHead<'_>,
 ) -> Option<String> {
-    if let Some(host) = weighted.and_then(|cluster| cluster.host_rewrite.as_ref()) {
+    if let Some(host) = weighted.and_then(|cluster| cluster.options.host_rewrite.as_ref()) {
         return Some(host.to_string());
     }
     forward.host_rewrite.as_ref()?.authority(head, None)
@@ -316,7 +316,7 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 
 /// How much of a body is kept for a retry.
 pub(super) fn replay_limit(routed: &Routed<'_>, cluster: &Cluster) -> usize {
-    let route = routed.routes.route(routed.found).buffer_limit;
+    let route = routed.routes.route(routed.found).effect.buffer_limit;
     route.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(cluster.buffer_limit)
 }
 

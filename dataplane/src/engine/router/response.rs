@@ -64,7 +64,7 @@ pub(super) fn head(
     for (ops, values) in ops {
         ops.apply(headers, values);
     }
-    if routed.routes.virtual_host(routed.found).attempt_count_in_response {
+    if routed.routes.virtual_host(routed.found).options.attempt_count_in_response {
         let name = HeaderName::from_static("x-envoy-attempt-count");
         headers.insert(name, HeaderValue::from(context.stream.attempts));
     }

@@ -1,7 +1,9 @@
 //! A request on a route that forwards.
 
+use weft_routing::route::RouteRef;
+
 use super::super::upgraded::DownstreamUpgrade;
-use crate::route::{Forward, RouteConfig, RouteRef};
+use crate::route::{Forward, RouteConfig};
 use crate::runtime::{HttpManager, Router};
 
 /// The route of a request, and what it asks for besides.

@@ -1,11 +1,11 @@
 //! From Envoy's `Buffer` and `BufferPerRoute`.
 
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3 as wire;
+use weft_routing::rejection::{Rejection, Within as _};
 use wire::buffer_per_route::Override as PerRoute;
 
 use super::super::Override;
 use super::Buffer;
-use crate::rejection::{Rejection, Within as _};
 
 pub(in super::super) fn filter(given: &wire::Buffer) -> Result<Buffer, Rejection> {
     let most = given.max_request_bytes.as_ref().map(|most| most.value);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as wire;
 use http::HeaderValue;
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Notes, Rejection, Within as _};
 
 use super::super::Override;
 use super::{Cors, CorsPolicy, CorsStats};
-use crate::decode::matcher;
 use crate::fraction::Fraction;
-use crate::rejection::{Notes, Rejection, Within as _};
 use crate::stats::{StatsRegistry, StatsScope};
 
 pub(in super::super) fn filter(scope: &StatsScope, registry: &mut StatsRegistry) -> Cors {

@@ -55,7 +55,7 @@ impl Cors {
 /// What the levels of the route say, the most specific one first. As in Envoy, only of a route that forwards.
 fn policies(name: &str, request: &Request<'_>) -> Vec<Arc<CorsPolicy>> {
     let Some((found, weighted)) = levels(request.view, request.stream) else { return Vec::new() };
-    match &request.view.routes.route(found).action {
+    match &request.view.routes.route(found).effect.action {
         RouteAction::Forward(_) => {}
         RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => return Vec::new(),
     }

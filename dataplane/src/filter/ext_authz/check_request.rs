@@ -66,8 +66,8 @@ fn peer(address: SocketAddr, certificate: Option<&PeerCertificate>) -> attribute
         ..Default::default()
     };
     let principal = certificate.map(|certificate| {
-        let name = certificate.uri_sans.first().or(certificate.dns_sans.first());
-        name.map_or_else(|| certificate.subject.clone(), ToString::to_string)
+        let name = certificate.names.uri_sans.first().or(certificate.names.dns_sans.first());
+        name.map_or_else(|| certificate.names.subject.clone(), ToString::to_string)
     });
     attributes::Peer {
         address: Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) }),

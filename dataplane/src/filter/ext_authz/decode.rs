@@ -7,6 +7,9 @@ use envoy_types::pb::envoy::config::core::v3 as wire_core;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as wire;
 use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
 use http::StatusCode;
+use weft_routing::decode::matcher;
+use weft_routing::matcher::StringMatch;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 use wire::ext_authz::Services;
 use wire::ext_authz_per_route::Override as PerRoute;
 use wire_core::grpc_service::TargetSpecifier;
@@ -19,11 +22,9 @@ use super::{
     AuthzService, BodySettings, CheckPath, CheckSettings, ExtAuthz, ExtAuthzStats, GrpcService, HttpService,
     OnError, WhenDisabled, WithBody,
 };
+use crate::decode::fields;
 use crate::decode::route::header_ops;
-use crate::decode::{fields, matcher};
 use crate::fraction::Fraction;
-use crate::matcher::StringMatch;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::route::HeaderOps;
 use crate::stats::{StatsRegistry, StatsScope};
 

@@ -5,13 +5,13 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
+use weft_routing::matcher::StringMatch;
 
 use super::super::request::Request;
 use super::told::{CheckBody, OF_THE_MESSAGE, matches};
 use super::{CheckPath, CheckStatus, Denial, ExtAuthz, HeadChanges, HttpService, RequestChange};
 use crate::engine::async_client::{Call, CallResponse};
 use crate::engine::stream_info::context;
-use crate::matcher::StringMatch;
 use crate::route::{Addition, AppendAction, HeaderOps, HeaderTemplate};
 
 const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");

@@ -5,8 +5,7 @@ use http::HeaderMap;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-
-use crate::matcher::{StringMatch, UndecidedAs};
+use weft_routing::matcher::{StringMatch, UndecidedAs};
 
 /// Headers that say how a message is framed and where it comes by. Said of another message they would be wrong.
 pub(super) const OF_THE_MESSAGE: [HeaderName; 7] =

@@ -6,13 +6,14 @@ use envoy_types::pb::envoy::extensions::filters::common::fault::v3::FaultDelay;
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::fault_delay::FaultDelaySecifier;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as wire;
 use http::StatusCode;
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 use wire::fault_abort::ErrorType;
 
 use super::super::Override;
 use super::{Abort, AbortStatus, Delay, Fault, FaultSettings, FaultStats, Given};
-use crate::decode::{fields, matcher};
+use crate::decode::fields;
 use crate::fraction::Fraction;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 use crate::stats::{StatsRegistry, StatsScope};
 
 pub(in super::super) fn filter(

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+use weft_routing::matcher::UndecidedAs;
 
 use super::super::Override;
 use super::super::request::{Flow, Request};
@@ -15,7 +16,6 @@ use crate::engine::limits::limited;
 use crate::engine::reply::Reply;
 use crate::format::ResponseFlags;
 use crate::fraction::Fraction;
-use crate::matcher::UndecidedAs;
 
 impl Fault {
     /// What is to be done with a request; `None` lets it go on at once.

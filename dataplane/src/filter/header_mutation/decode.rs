@@ -5,12 +5,12 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as wire;
 use rules::header_mutation::Action;
+use weft_routing::decode::matcher;
+use weft_routing::rejection::{Rejection, Within as _, refuse};
 
 use super::super::Override;
 use super::{HeaderMutation, LevelOrder, Mutation, Mutations};
-use crate::decode::matcher;
 use crate::decode::route::header_ops;
-use crate::rejection::{Rejection, Within as _, refuse};
 
 pub(in super::super) fn filter(given: &wire::HeaderMutation) -> Result<HeaderMutation, Rejection> {
     Ok(HeaderMutation {

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::XRateLimitHeaders
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit as Wire;
 use envoy_types::pb::envoy::r#type::v3::TokenBucket as WireBucket;
 use http::StatusCode;
+use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::super::Override;
 use super::bucket::TokenBucket;
@@ -14,7 +15,6 @@ use super::{Announcement, LocalRateLimit};
 use crate::decode::fields;
 use crate::decode::route::header_ops;
 use crate::fraction::Fraction;
-use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
 /// Tokens that come back more often than this are refused, as by Envoy.
 const SHORTEST_FILL: Duration = Duration::from_millis(50);

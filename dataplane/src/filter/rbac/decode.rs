@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as wire;
+use weft_routing::decode::rbac;
+use weft_routing::rejection::{Notes, Rejection, Within as _};
 
 use super::super::Override;
-use super::Rbac;
-use crate::decode::rbac;
-use crate::rejection::{Notes, Rejection, Within as _};
+use super::{Rbac, register};
 use crate::stats::{StatsRegistry, StatsScope};
 
 pub(in super::super) fn filter(
@@ -17,7 +17,7 @@ pub(in super::super) fn filter(
     registry: &mut StatsRegistry,
 ) -> Result<Rbac, Rejection> {
     let policies = rbac::http(given, notes)?;
-    let stats = policies.register(registry, scope);
+    let stats = register(&policies, registry, scope);
     Ok(Rbac { rbac: Arc::new(policies), stats })
 }
 

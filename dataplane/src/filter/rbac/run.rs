@@ -1,12 +1,12 @@
 //! Judges a request.
 
 use http::StatusCode;
+use weft_routing::rbac::{Attributes, RbacDecision};
 
 use super::super::Override;
 use super::super::request::{Flow, Request};
 use super::Rbac;
 use crate::engine::reply::Reply;
-use crate::rbac::{Attributes, RbacDecision};
 use crate::stats::{RbacStats, Shard};
 
 impl Rbac {
@@ -15,7 +15,7 @@ impl Rbac {
         let stream = &request.stream;
         let facts = &stream.connection.downstream.facts;
         let attributes = Attributes {
-            peer: facts.peer_certificate(),
+            peer: facts.peer_certificate().map(|peer| &peer.names),
             server_name: facts.server_name(),
             local: facts.local,
             direct_remote: facts.peer.ip(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Domains of all virtual hosts, by how they match.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Domains {
+pub struct Domains {
     exact: HashMap<Arc<str>, usize>,
     /// `*.example.org` without the star.
     suffixes: Parts,
@@ -73,6 +73,7 @@ impl Domains {
         }
     }
 
+    #[inline]
     pub(super) fn find(&self, authority: &str) -> Option<usize> {
         if authority.is_empty() {
             return self.any;
@@ -94,6 +95,7 @@ impl Domains {
 }
 
 /// `host:port` without the port; brackets of IPv6 stay.
+#[inline]
 pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port))

@@ -10,8 +10,7 @@ mod rule;
 use std::sync::Arc;
 
 use crate::matcher::UndecidedAs;
-use crate::stats::{RbacStats, StatsRegistry, StatsScope};
-pub use attributes::Attributes;
+pub use attributes::{Attributes, PeerNames};
 pub(crate) use rule::RbacRule;
 
 /// What a matching policy does.
@@ -84,6 +83,7 @@ impl RbacRules {
     }
 
     /// Tries the policies in the order of their names; the first that matches decides.
+    #[inline]
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> RbacDecision<'_> {
         let undecided = match self.action {
             RbacAction::Deny => UndecidedAs::Match,
@@ -109,68 +109,51 @@ impl RbacRules {
 /// `envoy.filters.http.rbac`.
 #[derive(Clone, Debug, Default)]
 pub struct HttpRbac {
-    pub(crate) rules: Option<RbacRules>,
-    pub(crate) shadow: Option<RbacRules>,
-    pub(crate) stat_prefix: String,
-    pub(crate) shadow_stat_prefix: String,
+    /// The enforced rules; `None` allows everything.
+    pub rules: Option<RbacRules>,
+    /// Rules that speak and do not act.
+    pub shadow: Option<RbacRules>,
+    /// Under which its statistics stand.
+    pub stat_prefix: String,
+    /// Under which those of the shadow rules stand.
+    pub shadow_stat_prefix: String,
 }
 
 impl HttpRbac {
-    /// The enforced rules; `None` allows everything.
-    pub fn rules(&self) -> Option<&RbacRules> {
-        self.rules.as_ref()
-    }
-
     /// What the enforced rules say of a request; `None` without rules.
+    #[inline]
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.rules.as_ref().map(|rules| rules.evaluate(attributes))
     }
 
     /// What the shadow rules would say.
+    #[inline]
     pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
-    }
-
-    /// The counters of this filter below its connection manager's scope, with the filter's stat prefixes.
-    pub fn register(&self, registry: &mut StatsRegistry, manager: &StatsScope) -> RbacStats {
-        let enforced = prefixed(&manager.child("rbac"), &self.stat_prefix);
-        let shadow = prefixed(&manager.child("rbac"), &self.shadow_stat_prefix);
-        RbacStats {
-            shadow_allowed: registry.counter(&shadow, "shadow_allowed"),
-            shadow_denied: registry.counter(&shadow, "shadow_denied"),
-            ..RbacStats::register(registry, &enforced)
-        }
     }
 }
 
 /// `envoy.filters.network.rbac`.
 #[derive(Clone, Debug)]
 pub struct NetworkRbac {
-    pub(crate) rules: Option<RbacRules>,
-    pub(crate) shadow: Option<RbacRules>,
-    pub(crate) stat_prefix: String,
+    /// The enforced rules; `None` allows everything.
+    pub rules: Option<RbacRules>,
+    /// Rules that speak and do not act.
+    pub shadow: Option<RbacRules>,
+    /// Under which its statistics stand.
+    pub stat_prefix: String,
 }
 
 impl NetworkRbac {
     /// What the enforced rules say of a connection; `None` without rules.
+    #[inline]
     pub fn evaluate(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.rules.as_ref().map(|rules| rules.evaluate(attributes))
     }
 
     /// What the shadow rules would say.
+    #[inline]
     pub fn evaluate_shadow(&self, attributes: &Attributes<'_>) -> Option<RbacDecision<'_>> {
         self.shadow.as_ref().map(|rules| rules.evaluate(attributes))
-    }
-
-    /// The counters `STAT_PREFIX.rbac.*`.
-    pub fn register(&self, registry: &mut StatsRegistry) -> RbacStats {
-        RbacStats::register(registry, &StatsScope::plain(&self.stat_prefix).child("rbac"))
-    }
-}
-
-fn prefixed(scope: &StatsScope, prefix: &str) -> StatsScope {
-    match prefix.trim_end_matches('.') {
-        "" => scope.clone(),
-        prefix => scope.child(prefix),
     }
 }

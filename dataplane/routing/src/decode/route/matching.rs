@@ -13,7 +13,7 @@ use crate::route::{PathMatch, QueryMatch, QueryRule, RouteMatch};
 ///
 /// # Errors
 /// A condition that is not supported: a route that matched without it would mean something else.
-pub(super) fn route_match(given: &wire::RouteMatch, notes: &mut Notes) -> Result<RouteMatch, Rejection> {
+pub fn route_match(given: &wire::RouteMatch, notes: &mut Notes) -> Result<RouteMatch, Rejection> {
     refuse(&given.tls_context, "tls_context")?;
     refuse(&given.dynamic_metadata, "dynamic_metadata")?;
     refuse(&given.filter_state, "filter_state")?;

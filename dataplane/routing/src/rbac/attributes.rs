@@ -1,15 +1,26 @@
 //! What policies are asked about.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::matcher::RequestHead;
-use crate::peer::PeerCertificate;
+
+/// Whom a certificate names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerNames {
+    /// URI subject alternative names, in order.
+    pub uri_sans: Vec<Arc<str>>,
+    /// DNS subject alternative names, in order.
+    pub dns_sans: Vec<Arc<str>>,
+    /// The subject in RFC 2253 form; empty for SPIFFE leaves of Weft.
+    pub subject: String,
+}
 
 /// What is known of a request or connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
-    /// The peer's certificate, verified; `None` without one.
-    pub peer: Option<&'a PeerCertificate>,
+    /// Whom the peer's certificate names, verified; `None` without one.
+    pub peer: Option<&'a PeerNames>,
     /// Server name of the TLS handshake.
     pub server_name: Option<&'a str>,
     /// Where the connection came in.

@@ -29,12 +29,14 @@ pub struct RequestHead<'a> {
 
 impl<'a> RequestHead<'a> {
     /// The path without query and fragment.
+    #[inline]
     pub fn path_only(&self) -> &'a str {
         let end = self.path.find(['?', '#']).unwrap_or(self.path.len());
         &self.path[..end]
     }
 
     /// The query without the question mark.
+    #[inline]
     pub fn query(&self) -> Option<&'a str> {
         let (_, query) = self.path.split_once('?')?;
         Some(query.split_once('#').map_or(query, |(query, _)| query))
@@ -53,6 +55,7 @@ pub enum UndecidedAs {
 impl UndecidedAs {
     /// How an undecided value counts below a negation.
     #[must_use]
+    #[inline]
     pub fn flipped(self) -> Self {
         match self {
             Self::Match => Self::Miss,
@@ -123,6 +126,7 @@ impl StringMatch {
     }
 
     /// Whether `value` matches.
+    #[inline]
     pub fn matches(&self, value: &[u8], undecided: UndecidedAs) -> bool {
         let folded: Cow<'_, [u8]> =
             if self.ignore_case { value.to_ascii_lowercase().into() } else { value.into() };
@@ -219,6 +223,7 @@ pub(crate) enum HeaderRule {
 
 impl HeaderMatch {
     /// Whether the request matches.
+    #[inline]
     pub fn matches(&self, request: &RequestHead<'_>, undecided: UndecidedAs) -> bool {
         let pseudo = |text: &'_ str| (!text.is_empty()).then(|| self.judge(text.as_bytes(), undecided));
         let judged = match &self.name {

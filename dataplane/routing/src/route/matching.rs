@@ -49,6 +49,7 @@ pub(crate) enum QueryRule {
 
 impl RouteMatch {
     /// Whether the request matches.
+    #[inline]
     pub fn matches(&self, head: &RequestHead<'_>, random: u64) -> bool {
         self.matches_path(head)
             && self.headers.iter().all(|header| header.matches(head, UndecidedAs::Miss))
@@ -66,6 +67,7 @@ impl RouteMatch {
         }
     }
 
+    #[inline]
     fn matches_path(&self, head: &RequestHead<'_>) -> bool {
         let path = head.path_only();
         let starts = |prefix: &str| match path.as_bytes().get(..prefix.len()) {

@@ -12,7 +12,7 @@ use crate::rejection::{Rejection, Within as _};
 ///
 /// # Errors
 /// No pattern, an empty or a custom one, or a regular expression that does not compile.
-pub(crate) fn string(given: &StringMatcher) -> Result<StringMatch, Rejection> {
+pub fn string(given: &StringMatcher) -> Result<StringMatch, Rejection> {
     let matcher = match &given.match_pattern {
         Some(pattern) => StringMatch::new(self::pattern(pattern)?),
         None => return Err(Rejection::new("match_pattern", "is missing")),
@@ -46,7 +46,7 @@ fn safe_regex(given: &RegexMatcher) -> Result<Pattern, Rejection> {
 ///
 /// # Errors
 /// The name or the pattern cannot be used.
-pub(crate) fn header(given: &HeaderMatcher) -> Result<HeaderMatch, Rejection> {
+pub fn header(given: &HeaderMatcher) -> Result<HeaderMatch, Rejection> {
     let text = |pattern| HeaderRule::Text(StringMatch::new(pattern));
     let rule = match &given.header_match_specifier {
         None => HeaderRule::Present(true),

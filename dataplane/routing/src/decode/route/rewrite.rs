@@ -1,9 +1,9 @@
-//! `RedirectAction` and `RegexMatchAndSubstitute`.
+//! `RedirectAction`, rewrites of paths, and `RegexMatchAndSubstitute`.
 
-use envoy_types::pb::envoy::config::route::v3::RedirectAction;
 use envoy_types::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
+use envoy_types::pb::envoy::config::route::v3::{RedirectAction, RouteAction};
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use http::StatusCode;
 
@@ -12,7 +12,10 @@ use crate::rejection::{Rejection, Within as _};
 use crate::route::{NewPath, PathMatch, PathRewrite, Redirect, RouteMatch, Substitution};
 
 /// Reads a `RegexMatchAndSubstitute`, whose substitution may name groups of its pattern only.
-pub(super) fn substitution(given: &RegexMatchAndSubstitute) -> Result<Substitution, Rejection> {
+///
+/// # Errors
+/// It names others, or the pattern does not compile.
+pub fn substitution(given: &RegexMatchAndSubstitute) -> Result<Substitution, Rejection> {
     let pattern = given.pattern.as_ref().ok_or_else(|| Rejection::new("pattern", "is missing"))?;
     let pattern = search_regex(&pattern.regex).within(|| "pattern")?;
     let template = &given.substitution;
@@ -24,7 +27,10 @@ pub(super) fn substitution(given: &RegexMatchAndSubstitute) -> Result<Substituti
 }
 
 /// Reads where a redirect leads.
-pub(super) fn redirect(given: &RedirectAction) -> Result<Redirect, Rejection> {
+///
+/// # Errors
+/// A status or a port that is none.
+pub fn redirect(given: &RedirectAction) -> Result<Redirect, Rejection> {
     let status = match RedirectResponseCode::try_from(given.response_code) {
         Ok(RedirectResponseCode::MovedPermanently) => StatusCode::MOVED_PERMANENTLY,
         Ok(RedirectResponseCode::Found) => StatusCode::FOUND,
@@ -62,8 +68,26 @@ pub(super) fn redirect(given: &RedirectAction) -> Result<Redirect, Rejection> {
     })
 }
 
+/// Reads how the path changes on the way to the upstream, where it does.
+///
+/// # Errors
+/// Both kinds of rewrite, or one that cannot be carried out.
+pub fn path_rewrite(action: &RouteAction, matches: &RouteMatch) -> Result<Option<PathRewrite>, Rejection> {
+    match (&action.prefix_rewrite, &action.regex_rewrite) {
+        (prefix, Some(_)) if !prefix.is_empty() => {
+            Err(Rejection::new("regex_rewrite", "may not stand beside prefix_rewrite"))
+        }
+        (_, Some(regex)) => Ok(Some(PathRewrite::Regex(substitution(regex).within(|| "regex_rewrite")?))),
+        (prefix, None) if !prefix.is_empty() => {
+            check_prefix_rewrite(matches)?;
+            Ok(Some(PathRewrite::Prefix(prefix.as_str().into())))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Refuses a prefix rewrite where no prefix is matched, as it would replace the whole path.
-pub(super) fn check_prefix_rewrite(matches: &RouteMatch) -> Result<(), Rejection> {
+fn check_prefix_rewrite(matches: &RouteMatch) -> Result<(), Rejection> {
     match matches.path {
         PathMatch::Connect => Err(Rejection::new("prefix_rewrite", "a CONNECT request has no path")),
         PathMatch::Prefix(_) | PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Below(_) => Ok(()),

@@ -23,6 +23,7 @@ impl IpPrefix {
     }
 
     /// Whether the range holds an address. An IPv4-mapped IPv6 address counts as IPv4.
+    #[inline]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let shared = |a: u128, b: u128, width: u32| {
             let free = width - u32::from(self.length);

@@ -7,7 +7,33 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_encode_byte;
 
-use crate::runtime::{EscapedSlashes, PathOptions};
+/// How a request's path is normalised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PathOptions {
+    /// `normalize_path`: RFC 3986 dot segments and case of escapes.
+    pub normalize: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+    /// Whether what servers disagree about passes, as it does in Envoy: an escape that is cut off, and a dot segment with a
+    /// parameter, which is one like those without. weft-proxy takes neither.
+    pub lenient: bool,
+}
+
+/// `path_with_escaped_slashes_action`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// Leave `%2F` and `%5C` as they are.
+    #[default]
+    Keep,
+    /// Answer 400.
+    Reject,
+    /// Redirect to the unescaped path.
+    UnescapeAndRedirect,
+    /// Unescape, then go on.
+    UnescapeAndForward,
+}
 
 /// Why a path is refused, with status 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +72,7 @@ pub enum Normal<'a> {
 ///
 /// # Errors
 /// The path is refused; the answer is 400.
+#[inline]
 pub fn normalize<'a>(path: &'a str, options: &PathOptions) -> Result<Normal<'a>, PathError> {
     if path == "*" {
         return Ok(Normal::Forward(path.into()));
@@ -56,18 +83,26 @@ pub fn normalize<'a>(path: &'a str, options: &PathOptions) -> Result<Normal<'a>,
     let end = path.find('?').unwrap_or(path.len());
     let (only, query) = path.split_at(end);
     check(only)?;
+    if !options.lenient {
+        check_dot_parameters(only)?;
+    }
     if is_plain(only) {
         return Ok(Normal::Forward(path.into()));
     }
     let (unescaped, had_escaped_slash) = escaped_slashes(only, options)?;
     let mut normal = unescaped;
     if options.normalize {
-        normal = remove_dots(&decode_unreserved(&normal)?).into();
+        if options.lenient {
+            normal = without_dot_parameters(&normal).into();
+        }
+        normal = remove_dots(&decode_unreserved(&normal, options.lenient)?).into();
     }
     if options.merge_slashes {
         normal = merge(&normal).into();
     }
-    check_dot_parameters(&normal)?;
+    if !options.lenient {
+        check_dot_parameters(&normal)?;
+    }
     if had_escaped_slash && options.escaped_slashes == EscapedSlashes::UnescapeAndRedirect {
         return Ok(Normal::Redirect(format!("{normal}{query}")));
     }
@@ -91,7 +126,7 @@ fn check(path: &str) -> Result<(), PathError> {
     if path.bytes().any(|b| b < 0x20 || b == 0x7f) || path.contains("%00") {
         return Err(PathError::Control);
     }
-    check_dot_parameters(path)
+    Ok(())
 }
 
 /// `/..;x` and `/.;x`, however the dots and the semicolon are written.
@@ -130,7 +165,7 @@ fn escaped_slashes<'a>(path: &'a str, options: &PathOptions) -> Result<(Cow<'a, 
 }
 
 /// Letters, digits and `-._~` need no escape (RFC 3986 section 6.2.2.2); backslashes count as slashes.
-fn decode_unreserved(path: &str) -> Result<String, PathError> {
+fn decode_unreserved(path: &str, lenient: bool) -> Result<String, PathError> {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -140,7 +175,12 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
             b'%' => {
                 let digit = |i: usize| bytes.get(i).and_then(|b| (*b as char).to_digit(16));
                 let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else {
-                    return Err(PathError::BadEscape);
+                    if !lenient {
+                        return Err(PathError::BadEscape);
+                    }
+                    out.push(b'%');
+                    at += 1;
+                    continue;
                 };
                 let value = (high * 16 + low) as u8;
                 if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
@@ -162,6 +202,15 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
 /// What may not stand in a path by itself and some clients send all the same.
 fn must_be_escaped(byte: u8) -> bool {
     byte >= 0x80 || matches!(byte, b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// `/..;x` and `/.;x` as Envoy takes them: without the parameter, where the dots are no escapes.
+fn without_dot_parameters(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment.split_once(';') {
+        Some((dots @ ("." | ".."), _)) => dots,
+        Some(_) | None => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// RFC 3986 section 5.2.4; a path never climbs above the root.
@@ -206,7 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn all(escaped_slashes: EscapedSlashes) -> PathOptions {
-        PathOptions { normalize: true, merge_slashes: true, escaped_slashes }
+        PathOptions { normalize: true, merge_slashes: true, escaped_slashes, lenient: false }
     }
 
     fn forward(path: &str, options: &PathOptions) -> String {
@@ -269,6 +318,23 @@ mod tests {
     }
 
     #[test]
+    fn what_servers_disagree_about_passes_where_envoy_stands() {
+        let options = PathOptions { lenient: true, ..all(EscapedSlashes::Reject) };
+        for (path, wanted) in [
+            ("/public/..;/admin", "/admin"),
+            ("/public/.;x/admin", "/public/admin"),
+            ("/public/%2e%2e;/admin", "/public/..;/admin"),
+            ("/public/..%3B/admin", "/public/..%3B/admin"),
+            ("/a%", "/a%"),
+            ("/a%zz/b", "/a%zz/b"),
+        ] {
+            assert_eq!(forward(path, &options), wanted, "{path}");
+        }
+        assert_eq!(normalize("/a%00b", &options), Err(PathError::Control));
+        assert_eq!(normalize("/a%2Fb", &options), Err(PathError::EscapedSlash));
+    }
+
+    #[test]
     fn a_parameter_on_a_real_segment_passes() {
         assert_eq!(forward("/a;v=1/b", &all(EscapedSlashes::Keep)), "/a;v=1/b");
         assert_eq!(forward("/..a;v=1/b", &all(EscapedSlashes::Keep)), "/..a;v=1/b");
@@ -308,7 +374,7 @@ mod tests {
             Just(EscapedSlashes::UnescapeAndForward),
         ];
         (any::<bool>(), any::<bool>(), action).prop_map(|(normalize, merge_slashes, escaped_slashes)| {
-            PathOptions { normalize, merge_slashes, escaped_slashes }
+            PathOptions { normalize, merge_slashes, escaped_slashes, lenient: false }
         })
     }
 

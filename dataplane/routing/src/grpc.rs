@@ -5,7 +5,8 @@ use http::header::CONTENT_TYPE;
 
 /// Whether a message is gRPC by its content type: `application/grpc`, alone or with the encoding of its messages. Others
 /// that begin so, such as `application/grpc-web`, have a framing of their own.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+#[inline]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))

@@ -30,7 +30,7 @@ enum FilterLayer {
 ///
 /// # Errors
 /// A field that is not supported; ignoring one of them could let somebody in.
-pub(crate) fn http(filter: &HttpFilter, notes: &mut Notes) -> Result<HttpRbac, Rejection> {
+pub fn http(filter: &HttpFilter, notes: &mut Notes) -> Result<HttpRbac, Rejection> {
     refuse(&filter.matcher, "matcher")?;
     refuse(&filter.shadow_matcher, "shadow_matcher")?;
     notes.ignored(filter.track_per_rule_stats, "rbac.track_per_rule_stats");
@@ -46,7 +46,7 @@ pub(crate) fn http(filter: &HttpFilter, notes: &mut Notes) -> Result<HttpRbac, R
 ///
 /// # Errors
 /// A field that is not supported, or a rule about requests, which a connection cannot answer.
-pub(crate) fn network(filter: &NetworkFilter, notes: &mut Notes) -> Result<NetworkRbac, Rejection> {
+pub fn network(filter: &NetworkFilter, notes: &mut Notes) -> Result<NetworkRbac, Rejection> {
     refuse(&filter.matcher, "matcher")?;
     refuse(&filter.shadow_matcher, "shadow_matcher")?;
     notes.ignored(&filter.delay_deny, "rbac.delay_deny");
