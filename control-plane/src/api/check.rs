@@ -26,7 +26,7 @@ use weft_api::rest::{CheckResult, ProxyStatus, Sync};
 use weft_policies::kinds::role::ApiKind;
 
 use code::{CheckArea, CheckCode};
-use concern::{Concern, Told};
+use concern::{Concern, ToldFindings};
 use mesh::{Around, SocketsOf};
 
 use super::error::ApiError;
@@ -53,7 +53,7 @@ pub async fn check(State(api): State<Api>, rights: CallerRights) -> Result<Json<
     let proxies = with_those_of_others(proxies::all(&api).await?, &others);
     let concerns = of_mesh(&api, &snapshot, &proxies, &others, &tokens);
     let complete = rights.may_read(ApiKind::Proxy, "");
-    let mut told = Told::default();
+    let mut told = ToldFindings::default();
     told.take(own.into_iter().chain(concerns).collect(), &rights);
     if complete {
         let theirs = others.iter().filter_map(|other| other.report.as_ref().ok());

@@ -70,14 +70,14 @@ impl Concern {
 
 /// What a caller is told.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ToldFindings {
     pub findings: Vec<CheckFinding>,
     pub omitted: BTreeMap<String, usize>,
     /// Areas in which something is wrong or not known.
     troubled: BTreeSet<String>,
 }
 
-impl Told {
+impl ToldFindings {
     /// Takes those that a caller may read.
     pub fn take(&mut self, concerns: Vec<Concern>, rights: &CallerRights) {
         let seen = concerns.into_iter().filter(|concern| concern.is_for(rights));
@@ -143,7 +143,7 @@ mod tests {
         let nobody = CallerRights(Arc::new(Rights::Rules(Vec::new())));
         let operator = CallerRights(Arc::new(Rights::All));
         for (rights, count) in [(&nobody, 0), (&operator, 2)] {
-            let mut told = Told::default();
+            let mut told = ToldFindings::default();
             let all = Concern::of_the_mesh(CheckCode::StoreAway, CheckSeverity::Failure, "one");
             told.take(vec![away("shop/web-1"), all], rights);
             assert_eq!(told.findings.len(), count);
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn more_than_a_person_reads_are_counted_and_areas_without_trouble_are_told() {
         let operator = CallerRights(Arc::new(Rights::All));
-        let mut told = Told::default();
+        let mut told = ToldFindings::default();
         let drained = Concern::of(CheckCode::DefaultAllow, CheckSeverity::Ok, ApiKind::Proxy, "");
         told.take(vec![drained], &operator);
         // As two replicas would find it.
