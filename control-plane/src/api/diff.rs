@@ -102,7 +102,7 @@ pub async fn diff(
         workloads: &rehearsed.workloads,
         trust_domain: api.authority.trust_domain(),
     };
-    let whole = heard.all.keys().filter(|(_, target)| !target.is_of_rule());
+    let whole = heard.all.keys().filter(|(_, target)| target.is_whole());
     let seen: BTreeSet<_> = whole
         .map(|(source, target)| (source, &target.destination.service, &target.destination.port))
         .collect();
