@@ -25,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What `weft get` shows beside kinds.
 const VIEWS: [&str; 2] = ["edges", "proxies"];
 
-/// What is completed by more than the command line's description: the command, its argument, and by what.
-const COMPLETED: [(&str, &str, fn() -> ArgValueCompleter); 21] = [
+/// A command, one of its arguments, and what that is completed by.
+type CompletedArgument = (&'static str, &'static str, fn() -> ArgValueCompleter);
+
+/// What is completed by more than the command line's description.
+const COMPLETED: [CompletedArgument; 21] = [
     ("", "context", contexts),
     ("context remove", "name", contexts),
     ("context use", "name", contexts),
@@ -88,7 +91,7 @@ pub fn script(shell: clap_complete::Shell) -> anyhow::Result<String> {
 fn kinds() -> ArgValueCompleter {
     let kinds = Kind::ALL.into_iter().map(|kind| kind.plural().to_owned());
     let all: Vec<String> = kinds.chain(VIEWS.map(str::to_owned)).collect();
-    ArgValueCompleter::new(move |current: &OsStr| matching(current, all.clone()))
+    ArgValueCompleter::new(move |current: &OsStr| matching(current, &all))
 }
 
 /// Names of objects of the kind that stands before.
@@ -125,7 +128,7 @@ fn principals() -> ArgValueCompleter {
 fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let names = Contexts::of_user().and_then(|contexts| contexts.names().ok()).unwrap_or_default();
-        matching(current, names.iter().map(ToString::to_string).collect())
+        matching(current, &names.iter().map(ToString::to_string).collect::<Vec<_>>())
     })
 }
 
@@ -175,12 +178,12 @@ where
             let within = async { tokio::time::timeout(PATIENCE, ask(replicas, line)).await };
             runtime.block_on(within).ok().flatten()
         };
-        matching(current, found().unwrap_or_default())
+        matching(current, &found().unwrap_or_default())
     })
 }
 
 /// Those that begin as what is written does: with their namespace, or without.
-fn matching(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
+fn matching(current: &OsStr, names: &[String]) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let begins = |name: &&String| name.starts_with(current);
     names.iter().filter(begins).map(CompletionCandidate::new).collect()

@@ -1,7 +1,7 @@
 //! A sign that something is waited for: on a terminal, once it takes longer than a second.
 
 use std::io::IsTerminal as _;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,11 +11,10 @@ const SOON: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Does the work, and shows on standard error for whom it waits and how long already. The sign is gone when the work is done.
-pub async fn shown<T>(whom: &'static str, work: impl Future<Output = T>) -> T {
+pub async fn shown<T>(whom: &'static str, mut work: Pin<Box<impl Future<Output = T>>>) -> T {
     if !std::io::stderr().is_terminal() {
         return work.await;
     }
-    let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(SOON, &mut work).await {
         return done;
     }

@@ -48,8 +48,9 @@ impl ReplicaClients {
     }
 
     /// Shows that somebody is waited for, unless somebody else draws on the terminal.
-    async fn shown<T>(&self, whom: &'static str, work: impl Future<Output = T>) -> T {
-        if self.unsaid.is_some() { work.await } else { progress::shown(whom, work).await }
+    fn shown<T>(&self, whom: &'static str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        let (is_quiet, work) = (self.unsaid.is_some(), Box::pin(work));
+        async move { if is_quiet { work.await } else { progress::shown(whom, work).await } }
     }
 
     /// Asks one replica after the other until one answers.

@@ -34,7 +34,7 @@ pub async fn run(replicas: &ReplicaClients, args: Diff) -> anyhow::Result<ExitCo
     match args.output {
         OutputFormat::Table | OutputFormat::Wide => show(&result, args.output),
         OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name => {
-            output::print(args.output, &result, &[], Vec::new)?
+            output::print(args.output, &result, &[], Vec::new)?;
         }
     }
     Ok(if result.changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })

@@ -162,7 +162,7 @@ impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         tracing::error!(event = "explain_failed", error = %rejection, "what a sidecar has could not be read");
         let detail = format!("what the sidecar has could not be read: {rejection}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::new(ProblemCode::Internal, detail)
     }
 }
 

@@ -9,8 +9,8 @@ use weft_api::rest::{
     ExplainedRoute, ExplainedValue,
 };
 
-use crate::args::{Explain, OutputFormat};
-use crate::output::{self, Palette};
+use crate::args::Explain;
+use crate::output::{self, Palette, out};
 use crate::replicas::ReplicaClients;
 
 /// What a line may be wide, for people.
@@ -19,9 +19,10 @@ const WIDTH: usize = 80;
 pub async fn run(replicas: &ReplicaClients, args: &Explain) -> anyhow::Result<ExitCode> {
     let question = question(args)?;
     let result = replicas.any(async |client| client.explain(&question).await).await?;
-    match args.output {
-        OutputFormat::Table | OutputFormat::Wide => print!("{}", text(&result, Palette::of_stdout())),
-        OutputFormat::Json | OutputFormat::Yaml => output::print(args.output, &result, &[], Vec::new)?,
+    if args.output.is_table() {
+        out!("{}", text(&result, Palette::of_stdout()));
+    } else {
+        output::print(args.output, &result, &[], Vec::new)?;
     }
     Ok(ExitCode::SUCCESS)
 }
