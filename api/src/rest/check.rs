@@ -77,7 +77,7 @@ pub struct CheckResult {
     pub now: u64,
 }
 
-/// One control plane.
+/// One replica of the control plane, and which version it is of.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaVersion {
@@ -183,7 +183,7 @@ pub struct DebugInfo {
 pub struct ReplicaDebug {
     /// Where other replicas reach it.
     pub address: String,
-    /// Its version.
+    /// Version of its program.
     pub version: String,
     /// As `/dump` of its admin endpoints.
     pub dump: Value,

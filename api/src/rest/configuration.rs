@@ -43,7 +43,7 @@ pub struct ToldVersion {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyResource {
-    /// Its name.
+    /// Name of the resource, as proxies ask for it.
     pub name: String,
     /// A hash of what it should say; absent where the proxy should not have it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

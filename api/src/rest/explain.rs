@@ -27,9 +27,9 @@ pub struct ExplainQuestion {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExplainHeader {
-    /// Its name.
+    /// Name of the header, in any case.
     pub name: String,
-    /// Its value.
+    /// Value of the header, as it is sent.
     pub value: String,
 }
 
@@ -70,10 +70,10 @@ pub struct ExplainedCluster {
     /// The service behind it; none where it leads out of the mesh or nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// The service's port.
+    /// The port of that service, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// The service's subset.
+    /// The subset of that service, where a route names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<String>,
     /// Its share, in parts of all weights together.
@@ -93,7 +93,7 @@ pub struct ExplainedCluster {
 pub struct ExplainedValue {
     /// What it is about: `requestTimeout`, `retryAttempts`, `loadBalancer`.
     pub field: String,
-    /// The value.
+    /// The value that is in force.
     pub value: Value,
     /// The object that set it, `KIND NAMESPACE/NAME`; none where it is built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ pub struct ExplainedRule {
 pub struct ExplainedPort {
     /// The service, `NAMESPACE/SERVICE`.
     pub service: String,
-    /// Its port.
+    /// The port that is called, by its name.
     pub port: String,
     /// The workload whose sidecar was asked; none where no member has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,7 +191,7 @@ pub struct ExplainedPort {
     /// Its rule, by name or index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Why, for people.
+    /// Why it is so, in words for people.
     pub reason: String,
     /// Policies that would refuse it and are not enforced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

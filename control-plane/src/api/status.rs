@@ -140,8 +140,8 @@ mod tests {
 
     use super::*;
 
-    fn reason(counts: ProxyCounts) -> (ConditionStatus, String, String) {
-        let condition = programmed(&counts);
+    fn reason(counts: &ProxyCounts) -> (ConditionStatus, String, String) {
+        let condition = programmed(counts);
         (condition.status, condition.reason, condition.message)
     }
 
@@ -156,15 +156,15 @@ mod tests {
             laggards: vec![refused],
             ..ProxyCounts::default()
         };
-        let (status, why, message) = reason(counts);
+        let (status, why, message) = reason(&counts);
         assert_eq!((status, &*why), (ConditionStatus::False, "Refused"));
         assert_eq!(message, "1 of 3 proxies refused it; shop/web-1: a: bad");
         let waits = ProxyCounts { targeted: 2, acked: 1, pending: 1, ..ProxyCounts::default() };
-        assert_eq!(reason(waits).1, "Pending");
-        assert_eq!(reason(ProxyCounts::default()).1, "NoProxies");
+        assert_eq!(reason(&waits).1, "Pending");
+        assert_eq!(reason(&ProxyCounts::default()).1, "NoProxies");
         let all = ProxyCounts { targeted: 2, acked: 2, ..ProxyCounts::default() };
-        assert_eq!(reason(all).0, ConditionStatus::True);
+        assert_eq!(reason(&all).0, ConditionStatus::True);
         let half = ProxyCounts { targeted: 2, acked: 2, unheard: 1, ..ProxyCounts::default() };
-        assert_eq!(reason(half).0, ConditionStatus::Unknown, "what was not heard is not vouched for");
+        assert_eq!(reason(&half).0, ConditionStatus::Unknown, "what was not heard is not vouched for");
     }
 }

@@ -10,9 +10,9 @@ use super::watched_type::{ClientVersion, ResourceState, WatchedType};
 /// What a stream says of one resource.
 #[derive(Clone, Debug)]
 pub struct ResourceDelivery {
-    /// Its type.
+    /// The type of the resource.
     pub kind: ResourceKind,
-    /// Its name.
+    /// The name of the resource, as the client has it.
     pub name: Arc<str>,
     /// The newest version that left for the client; it may have refused it.
     pub sent: Option<DeliveredVersion>,
@@ -23,7 +23,7 @@ pub struct ResourceDelivery {
 /// A version that a client was sent.
 #[derive(Clone, Debug)]
 pub struct DeliveredVersion {
-    /// Which.
+    /// The version, a hash of what the resource says.
     pub version: Version,
     /// What it said; not known of what the client brought along from an earlier stream.
     pub resource: Option<Arc<Resource>>,

@@ -57,7 +57,8 @@ fn labels(text: &str, label: &str) -> Vec<String> {
 fn of_edges() -> Vec<Metric> {
     let text = read(EDGES);
     let text = text.split("#[cfg(test)]").next().expect("code");
-    let row = Regex::new(r#"\("((?:edge|route)_\w+)", "([^"]*)", EdgeStatistic::"#).expect("a pattern");
+    let row = Regex::new(r#"\(\s*"((?:edge|route|version)_\w+)",\s*"([^"]*)",\s*EdgeStatistic::"#)
+        .expect("a pattern");
     let latency = Regex::new(r#"latencies\(&mut encoder, "(\w+)", "([^"]*)""#).expect("a pattern");
     let help = Regex::new(r#"let help = "([^"]*)";\s*let mut \w+ = encoder\.encode_descriptor\("(\w+)""#)
         .expect("a pattern");
@@ -66,6 +67,7 @@ fn of_edges() -> Vec<Metric> {
         let labels = match name {
             "edge_history_bytes" => Vec::new(),
             name if name.starts_with("route_") => labels(text, "RuleLabels"),
+            name if name.starts_with("version_") => labels(text, "VersionLabels"),
             _ => labels(text, "EdgeLabels"),
         };
         Metric { name: name.to_owned(), kind: kind.to_owned(), labels, meaning: meaning.to_owned() }
