@@ -24,7 +24,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 115] = [
+pub const LOG_EVENTS: [LogEvent; 116] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
@@ -153,6 +153,7 @@ pub const LOG_EVENTS: [LogEvent; 115] = [
         "operator_context_written",
         "The file with which `weft login` reaches this control plane was written.",
     ),
+    event("operator_token_not_replaced", "Another operator's token was asked for, and could not be written."),
     event("operator_token_replaced", "Another operator's token was made; the one before opens nothing."),
     event("pending_change_unreadable", "What an interrupted apply left behind cannot be read, and is left."),
     event("policies_not_read", "New policies cannot be read from the store; the last ones stay in force."),

@@ -1,4 +1,4 @@
-//! Files that hold a secret: made whole or not at all, readable by their owner only, never overwritten.
+//! Files that hold a secret: made whole or not at all, readable by their owner only, overwritten only where that is asked for.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -58,6 +58,19 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<bool, PrivateFileError> {
     draft.write_all(contents).map_err(PrivateFileError::io(path))?;
     draft.sync()?;
     draft.finish()
+}
+
+/// Writes a secret file with mode 0600 in the place of one that is there, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written; the one before is as it was.
+pub fn replace(path: &Path, contents: &[u8]) -> Result<(), PrivateFileError> {
+    let mut draft = Draft::create(path)?;
+    draft.write_all(contents).map_err(PrivateFileError::io(path))?;
+    draft.sync()?;
+    fs::rename(draft.path(), path).map_err(PrivateFileError::io(path))?;
+    let directory = directory_of(path);
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(PrivateFileError::io(directory))
 }
 
 /// A new secret file on its way: mode 0600, under another name until it is finished. Dropped before, it is gone.
@@ -137,6 +150,16 @@ fn directory_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secret_file_is_replaced_whole_and_stays_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        create(&path, b"secret, and longer").unwrap();
+        replace(&path, b"another").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().as_slice(), b"another");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no unfinished file stays");
+    }
 
     #[test]
     fn secret_file_is_readable_by_its_owner_only() {

@@ -136,6 +136,7 @@ pub async fn start(
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
     let operators = Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?;
+    let operator_token = operators.subscribe();
     let principals = Principals::new(Arc::clone(&store), clock.clone());
     let holders = Arc::new(TokenHolders::new(operators, principals));
     let listeners = Listeners::bind(args, reach)?;
@@ -144,7 +145,7 @@ pub async fn start(
     let for_operators = listeners.reach.api_from_elsewhere(api).unwrap_or_else(|| from_here.clone());
     let for_operators = args.api_cert.is_none().then_some(for_operators);
     let access = LocalAccess { dir, api: from_here, for_operators };
-    access.spawn(Arc::clone(&authority), shutdown.clone())?;
+    access.spawn(Arc::clone(&authority), operator_token, shutdown.clone())?;
     let opened = OpenedMesh { store, authority, holders };
     let parts = ServerParts::start(args, opened, clock, events.into(), &listeners, &shutdown).await?;
     let tracker = TaskTracker::new();

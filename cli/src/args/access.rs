@@ -120,9 +120,15 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   weft operator create alice --out alice.token")]
     Create(OperatorCreate),
-    /// Another token, in place of the one before
-    #[command(after_help = "Examples:
-  weft operator rotate alice --out alice.token")]
+    /// Another token, in place of the one before; of `operator`, for the operators of this control plane
+    #[command(
+        after_help = "The name `operator` stands for whoever has the control plane's own token: operator.token and
+operator.context beside it are written again; who has copies elsewhere has to be given the new ones.
+
+Examples:
+  weft operator rotate alice --out alice.token
+  weft operator rotate operator > /dev/null"
+    )]
     Rotate(OperatorCreate),
     /// List principals and their roles
     #[command(after_help = "Examples:

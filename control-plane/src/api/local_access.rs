@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_api::{CONTEXT_FILE, Context};
 use zeroize::Zeroizing;
@@ -53,20 +54,30 @@ pub struct WriteError {
 }
 
 impl LocalAccess {
-    /// Writes the files, and the roots again whenever they change, until `shutdown`.
+    /// Writes the files, and again whenever the roots or the operator's token change, until `shutdown`.
     ///
     /// # Errors
     /// When they cannot be written now.
-    pub fn spawn(self, authority: Arc<Authority>, shutdown: CancellationToken) -> Result<(), WriteError> {
+    pub fn spawn(
+        self,
+        authority: Arc<Authority>,
+        mut token: watch::Receiver<[u8; 32]>,
+        shutdown: CancellationToken,
+    ) -> Result<(), WriteError> {
         let mut chain = authority.subscribe();
         chain.mark_unchanged();
         write(&self.dir.join(API), format!("{}\n", self.api).as_bytes(), MODE)?;
         let mut written = authority.bundle();
         self.write_roots(&written)?;
         tokio::spawn(shutdown.run_until_cancelled_owned(async move {
-            while chain.changed().await.is_ok() {
+            loop {
+                let is_other_token = tokio::select! {
+                    Ok(()) = chain.changed() => false,
+                    Ok(()) = token.changed() => true,
+                    else => return,
+                };
                 let roots = authority.bundle();
-                if roots == written {
+                if roots == written && !is_other_token {
                     continue;
                 }
                 while let Err(error) = self.write_roots(&roots) {
@@ -149,7 +160,8 @@ mod tests {
             api: "https://127.0.0.1:7400".to_owned(),
             for_operators: Some("https://10.0.0.1:7400".to_owned()),
         };
-        access.spawn(Arc::clone(&mesh.authority), CancellationToken::new()).unwrap();
+        let (token, told) = watch::channel([0; 32]);
+        access.spawn(Arc::clone(&mesh.authority), told, CancellationToken::new()).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(API)).unwrap(), "https://127.0.0.1:7400\n");
         let before = roots(dir.path());
         assert_eq!(before, mesh.authority.bundle());
@@ -157,6 +169,13 @@ mod tests {
         assert_eq!(fs::metadata(&context).unwrap().permissions().mode() & 0o777, SECRET);
         let read = || serde_json::from_slice::<Context>(&fs::read(&context).unwrap()).unwrap();
         assert_eq!((read().api.as_str(), read().token.as_str()), ("https://10.0.0.1:7400", "weftop.x"));
+        fs::write(dir.path().join(operator::FILE), "weftop.y\n").unwrap();
+        token.send_replace([1; 32]);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while read().token != "weftop.y" {
+            assert!(tokio::time::Instant::now() < deadline, "operator.context still has the old token");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         // Another mesh under the same seal stands for a rotated root.
         let other = weft_store::open(weft_store::Location::Memory).await.unwrap();
         let settings = mesh.authority.settings.clone();

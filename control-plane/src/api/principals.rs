@@ -21,11 +21,11 @@ use super::parameter::read_name;
 use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
 use super::state::Api;
-use crate::identity::holders::TokenHolder;
+use crate::identity::holders::{OPERATOR, TokenHolder};
 use crate::identity::principals::{PrincipalError, PrincipalRecord};
 
 /// Words that stand for others where a principal is named.
-const TAKEN: [&str; 2] = ["operator", "page"];
+const TAKEN: [&str; 2] = [OPERATOR, "page"];
 
 /// The principal that a path names.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,12 +73,20 @@ pub async fn create(
     Ok(with_token(&name, &token))
 }
 
-/// `POST /v1/principals/{name}/token`: another token, in place of the one before.
+/// `POST /v1/principals/{name}/token`: another token, in place of the one before. `operator` stands for the operators of the
+/// replica that answers.
 pub async fn rotate(
     State(api): State<Api>,
     InPath(path): InPath<PrincipalPath>,
 ) -> Result<NoStore<NewPrincipal>, ApiError> {
     let name = read_name("name", &path.name)?;
+    if name.as_str() == OPERATOR {
+        let token = api.holders.rotate_operator().await.map_err(|error| {
+            tracing::error!(event = "operator_token_not_replaced", %error, "the operator token stays as it is");
+            ApiError::unavailable(format!("{error}; the operator token stays as it is"))
+        })?;
+        return Ok(with_token(&name, &token));
+    }
     let token = api.holders.principals.rotate(&name).await?.ok_or_else(|| missing(&name))?;
     Ok(with_token(&name, &token))
 }

@@ -5,8 +5,9 @@ use std::fmt;
 use weft_policies::PolicySet;
 use weft_policies::kinds::role::effect::Rights;
 use weft_store::ReadError;
+use zeroize::Zeroizing;
 
-use super::operator::{OperatorId, Operators};
+use super::operator::{OperatorError, OperatorId, Operators};
 use super::principals::{Principal, Principals};
 
 /// Whose token it was that somebody showed.
@@ -17,7 +18,7 @@ pub enum TokenHolder {
 }
 
 /// What people are told of operators, who have no names.
-const OPERATOR: &str = "operator";
+pub const OPERATOR: &str = "operator";
 
 impl fmt::Display for TokenHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,6 +62,14 @@ impl TokenHolders {
             return Ok(Some(TokenHolder::Operator(operator)));
         }
         Ok(self.principals.identify(token).await?.map(TokenHolder::Principal))
+    }
+
+    /// Another token for the operators of this replica, in place of the one before.
+    ///
+    /// # Errors
+    /// When the store or the file cannot be written.
+    pub async fn rotate_operator(&self) -> Result<Zeroizing<String>, OperatorError> {
+        self.operators.rotate().await
     }
 
     /// Whether a token that was good still is.

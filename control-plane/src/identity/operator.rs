@@ -1,8 +1,8 @@
 //! The operator's token: whoever has it rules the mesh.
 //!
 //! It lies in a file beside the control plane, mode 0600, where `weft` finds it. The store holds its hash, so that
-//! every replica accepts the token of every other. Each data directory has one: when its file is removed, the next start
-//! makes another, and the one before opens nothing any more, on no replica.
+//! every replica accepts the token of every other. Each data directory has one, which may be replaced at any time: another is
+//! made, and the one before opens nothing any more, on no replica. When the file is removed, the next start makes another.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, watch};
 use weft_store::{CommitError, ReadError, Store, StoreExt, Txn};
 use zeroize::Zeroizing;
 
@@ -66,7 +67,14 @@ impl fmt::Display for OperatorId {
 #[derive(Debug)]
 pub struct Operators {
     store: Arc<dyn Store>,
-    own: [u8; 32],
+    clock: Clock,
+    file: PathBuf,
+    /// Which records are of this data directory.
+    replica: String,
+    /// The hash of this replica's token.
+    own: watch::Sender<[u8; 32]>,
+    /// One replacement after the other.
+    replacing: Mutex<()>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,23 +97,57 @@ impl Operators {
         let own = match read(&path)? {
             Some(own) => own,
             None => {
-                let secret: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
-                let text = Zeroizing::new(format!("{TOKEN_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*secret)));
-                private_file::create(&path, text.as_bytes())?;
+                private_file::create(&path, line(&new_token()).as_bytes())?;
                 read(&path)?.ok_or_else(|| OperatorError::Malformed(path.clone()))?
             }
         };
-        let replica = replica(dir)?;
+        let (replica, clock) = (replica(dir)?, clock.clone());
+        let operators = Self {
+            store,
+            clock,
+            file: path,
+            replica,
+            own: watch::channel(own).0,
+            replacing: Mutex::default(),
+        };
+        operators.register(&own).await?;
+        Ok(operators)
+    }
+
+    /// Makes the token of this hash the one of this replica, in place of the one that it had before.
+    async fn register(&self, own: &[u8; 32]) -> Result<(), StoreError> {
         loop {
-            let Some(txn) = register(&own, &replica, store.as_ref(), clock).await? else {
-                return Ok(Self { store, own });
+            let Some(txn) = register(own, &self.replica, self.store.as_ref(), &self.clock).await? else {
+                return Ok(());
             };
-            match store.commit(txn).await {
+            match self.store.commit(txn).await {
                 // Looked at again: whoever came in between may have been another replica of this directory's mesh.
                 Ok(_) | Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => {}
-                Err(error) => return Err(StoreError::from(error).into()),
+                Err(error) => return Err(StoreError::from(error)),
             }
         }
+    }
+
+    /// Makes another token for this replica. The one before opens nothing any more, on no replica, and the browsers that signed
+    /// in with it are signed out.
+    ///
+    /// # Errors
+    /// When the store or the file cannot be written. Where only the file could not, this replica goes on with the token before,
+    /// and so does its next start.
+    pub async fn rotate(&self) -> Result<Zeroizing<String>, OperatorError> {
+        let _turn = self.replacing.lock().await;
+        let token = new_token();
+        let own: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        self.register(&own).await?;
+        private_file::replace(&self.file, line(&token).as_bytes())?;
+        self.own.send_replace(own);
+        Ok(token)
+    }
+
+    /// Says when another token was made for this replica.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<[u8; 32]> {
+        self.own.subscribe()
     }
 
     /// Whether this is an operator's token.
@@ -134,13 +176,22 @@ impl Operators {
     /// # Errors
     /// When the token may be another replica's and the store cannot be asked.
     pub async fn knows(&self, OperatorId(given): OperatorId) -> Result<bool, ReadError> {
-        if verify_slices_are_equal(&given, &self.own).is_ok() {
+        if verify_slices_are_equal(&given, &*self.own.borrow()).is_ok() {
             return Ok(true);
         }
         let Some(entry) = self.store.get(&key(&given)).await? else { return Ok(false) };
         let Ok(record) = serde_json::from_slice::<OperatorRecord>(&entry.value) else { return Ok(false) };
         Ok(verify_slices_are_equal(&given, &record.sha256).is_ok())
     }
+}
+
+fn new_token() -> Zeroizing<String> {
+    let secret: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
+    Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(*secret)))
+}
+
+fn line(token: &str) -> Zeroizing<String> {
+    Zeroizing::new(format!("{token}\n"))
 }
 
 /// What has to be written so that `own` is the one token of this replica; nothing when that is so already.
@@ -243,6 +294,26 @@ mod tests {
         let fresh = fs::read_to_string(&path).unwrap();
         let others = fs::read_to_string(dirs[1].path().join(FILE)).unwrap();
         for operators in [&replica, &other] {
+            assert!(!operators.verify(&leaked).await.unwrap());
+            assert!(operators.verify(&fresh).await.unwrap());
+            assert!(operators.verify(&others).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn token_is_replaced_while_all_run() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let store = weft_store::open(Location::Memory).await.unwrap();
+        let path = dirs[0].path().join(FILE);
+        let (replica, other) = (open(&store, dirs[0].path()).await, open(&store, dirs[1].path()).await);
+        let mut told = replica.subscribe();
+        let leaked = fs::read_to_string(&path).unwrap();
+        let fresh = replica.rotate().await.unwrap();
+        assert!(told.has_changed().unwrap() && told.borrow_and_update().len() == 32);
+        assert_eq!(fs::read_to_string(&path).unwrap().trim(), fresh.as_str());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let others = fs::read_to_string(dirs[1].path().join(FILE)).unwrap();
+        for operators in [&replica, &other, &open(&store, dirs[0].path()).await] {
             assert!(!operators.verify(&leaked).await.unwrap());
             assert!(operators.verify(&fresh).await.unwrap());
             assert!(operators.verify(&others).await.unwrap());

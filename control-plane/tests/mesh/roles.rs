@@ -204,6 +204,22 @@ async fn nobody_gives_themselves_more_by_any_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_token_is_replaced_while_the_control_plane_runs() {
+    let plane = Plane::start().await;
+    let (ann, _) = principal(&plane, "ann").await;
+    assert_eq!(problem(ann.rotate_principal("operator").await).code, "forbidden");
+    let made = plane.client.rotate_principal("operator").await.unwrap();
+    assert_eq!(problem(plane.client.access().await).code, "unauthenticated");
+    let api = format!("http://{}", plane.running.api);
+    let fresh = ApiClient::try_new(&api, &made.token, &[]).unwrap();
+    assert!(fresh.access().await.unwrap().is_operator);
+    assert!(ann.access().await.is_ok(), "principals keep their tokens");
+    let directory = plane.directory();
+    let file = std::fs::read_to_string(directory.path().join("operator.token")).unwrap();
+    assert_eq!(file.trim(), made.token);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_and_refusals_are_recorded_without_a_secret() {
     let plane = Plane::start().await;
     let (ann, token) = principal(&plane, "ann").await;
