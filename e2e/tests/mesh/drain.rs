@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Sidecar, StoreKind, Workload, until};
 
-use crate::shop::{Callers, catalog, start_catalog};
+use crate::shop::{Callers, catalog, ids, start_both_versions, start_catalog};
 use crate::steady::Loads;
 
 /// Requests of each pair in which a drained workload must not show.
@@ -17,14 +17,8 @@ async fn drained_workload_gets_nothing_and_no_request_fails() {
 
 async fn drains(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let mut servers = Vec::new();
-    for beside in Sidecar::ALL {
-        for version in ["v1", "v2"] {
-            servers.push(start_catalog(mesh, beside, version).await?);
-        }
-    }
-    let ids: Vec<&str> = callers.ids().into_iter().chain(servers.iter().map(Workload::id)).collect();
-    mesh.in_sync(&ids).await?;
+    let servers = start_both_versions(mesh, &callers).await?;
+    let ids = ids(&callers, &servers);
     let loads = Loads::start(&callers).await?;
     both_answer(&loads).await.context("before")?;
     let drained = Sidecar::ALL.map(|beside| format!("shop/{}-v2", catalog(beside)));

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use weft_api::rest::{Edge, EdgeList, EdgePoint, EdgeProtocol, EdgeSeries, EdgeState};
 use weft_e2e::harness::{Calls, Mesh, Options, Pair, Sidecar, StoreKind, Workload, until};
 
-use crate::shop::{Callers, catalog, start_catalog, tcp_port};
+use crate::shop::{Callers, catalog, start_both_versions, start_catalog, tcp_port};
 
 #[tokio::test]
 async fn edges_count_what_happened_on_the_embedded_store() {
@@ -25,10 +25,7 @@ async fn a_question_asks_all_replicas() {
 /// Callers are connected to either replica, and both tell of all.
 async fn question_asks_all(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let mut servers = Vec::new();
-    for (server, version) in Sidecar::ALL.into_iter().flat_map(|server| ["v1", "v2"].map(|v| (server, v))) {
-        servers.push(start_catalog(mesh, server, version).await?);
-    }
+    let _servers = start_both_versions(mesh, &callers).await?;
     let _trickles = Trickles::start(&callers);
     for replica in [0, 1] {
         mesh.use_api_of(replica)?;

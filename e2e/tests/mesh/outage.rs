@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Pair, Sidecar, StoreKind, Workload, short_or_long, until};
 
-use crate::shop::{Callers, SERVICES, catalog, service, start_catalog};
+use crate::shop::{Callers, SERVICES, catalog, ids, service, start_both_versions, start_catalog};
 use crate::steady::{Loads, rate};
 
 #[tokio::test]
@@ -63,14 +63,8 @@ async fn keeps(workload: &Workload, word: &str) -> anyhow::Result<()> {
 
 async fn survives_an_outage(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let mut servers = Vec::new();
-    for beside in Sidecar::ALL {
-        for version in ["v1", "v2"] {
-            servers.push(start_catalog(mesh, beside, version).await?);
-        }
-    }
-    let ids: Vec<&str> = callers.ids().into_iter().chain(servers.iter().map(Workload::id)).collect();
-    mesh.in_sync(&ids).await?;
+    let servers = start_both_versions(mesh, &callers).await?;
+    let ids = ids(&callers, &servers);
     let endpoints = healthy_endpoints(mesh, &callers).await?;
     ensure!(endpoints.values().all(|members| members.len() == 2), "{endpoints:?}");
     let loads = Loads::start(&callers).await?;

@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, ensure};
 use weft_api::client::HistoryPart;
-use weft_e2e::harness::{CONVERGES, Mesh, Options, Sidecar, StoreKind, Workload, until};
+use weft_e2e::harness::{CONVERGES, Mesh, Options, Sidecar, StoreKind, until};
 
-use crate::shop::{Callers, catalog, start_catalog};
+use crate::shop::{Callers, catalog, start_both_versions};
 use crate::steady::Loads;
 
 #[tokio::test]
@@ -24,14 +24,7 @@ fn all_to(server: Sidecar, subset: &str) -> String {
 
 async fn rolls_back(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let mut servers = Vec::new();
-    for beside in Sidecar::ALL {
-        for version in ["v1", "v2"] {
-            servers.push(start_catalog(mesh, beside, version).await?);
-        }
-    }
-    let ids: Vec<&str> = callers.ids().into_iter().chain(servers.iter().map(Workload::id)).collect();
-    mesh.in_sync(&ids).await?;
+    let _servers = start_both_versions(mesh, &callers).await?;
     let without = mesh.client().history(&HistoryPart::default()).await?.newest;
     let loads = Loads::start(&callers).await?;
     mesh.apply(&Sidecar::ALL.map(|server| all_to(server, "v1")).join("---\n")).await?;

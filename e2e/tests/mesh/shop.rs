@@ -76,6 +76,23 @@ impl Callers {
     }
 }
 
+/// Versions 1 and 2 of both catalogs, in sync with all callers.
+pub async fn start_both_versions(mesh: &mut Mesh, callers: &Callers) -> anyhow::Result<Vec<Workload>> {
+    let mut servers = Vec::new();
+    for beside in Sidecar::ALL {
+        for version in ["v1", "v2"] {
+            servers.push(start_catalog(mesh, beside, version).await?);
+        }
+    }
+    mesh.in_sync(&ids(callers, &servers)).await?;
+    Ok(servers)
+}
+
+/// Of all of them, `NAMESPACE/WORKLOAD`.
+pub fn ids<'a>(callers: &'a Callers, servers: &'a [Workload]) -> Vec<&'a str> {
+    callers.ids().into_iter().chain(servers.iter().map(Workload::id)).collect()
+}
+
 /// Starts a server of `catalog-weft` or `catalog-envoy` beside that sidecar.
 pub async fn start_catalog(mesh: &mut Mesh, beside: Sidecar, version: &str) -> anyhow::Result<Workload> {
     let service = format!("shop/{}", catalog(beside));
