@@ -99,7 +99,7 @@ pub struct Rollback {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft get services
-  weft get httproute cart -n shop
+  weft get httproute catalog-split -n shop
   weft get svc shop/cart -o json
   weft get httproutes -n shop -w
   weft get wl -l 'version in (v1,v2)'

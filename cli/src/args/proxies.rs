@@ -23,16 +23,16 @@ pub enum ProxyCommand {
     List(ListArgs),
     /// What one proxy was sent, took and refused
     #[command(after_help = "Examples:
-  weft proxy status shop/cart-1
-  weft proxy status cart-1 -n shop -o json")]
+  weft proxy status shop/cart-v1
+  weft proxy status cart-v1 -n shop -o json")]
     Status(ProxyStatusArgs),
     /// The configuration one proxy was sent, secrets redacted
     #[command(after_help = "Examples:
-  weft proxy config shop/cart-1 -o json | jq keys")]
+  weft proxy config shop/cart-v1 -o json | jq keys")]
     Config(ProxyStatusArgs),
     /// Take a workload out of the mesh at once, its certificates included; it may join again with a new token
     #[command(after_help = "Examples:
-  weft proxy revoke shop/cart-1")]
+  weft proxy revoke shop/cart-v1")]
     Revoke(ProxyStatusArgs),
     /// Join and write what a stock Envoy needs to be a sidecar
     Bootstrap(Box<BootstrapArgs>),
@@ -53,7 +53,7 @@ pub struct ProxyStatusArgs {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(after_help = "Examples:
   weft proxy bootstrap --envoy --service shop/cart --app-port http=8080 --out cart-9/
-  weft proxy bootstrap --envoy --token-file cart.token --merge envoy.yaml --client --out cart-8/")]
+  weft proxy bootstrap --envoy --join-file cart.token --merge envoy.yaml --client --out cart-8/")]
 pub struct BootstrapArgs {
     /// For a stock Envoy
     #[arg(long, required = true)]

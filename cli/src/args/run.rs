@@ -12,7 +12,7 @@ use weft_api::{ControlPlanes, Name, ServiceId};
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft run --service shop/cart --app-port http=8080 -- ./cart --verbose
-  weft run --token-file cart.token --app-port http=8080 -- ./cart")]
+  weft run --join-file cart.token --app-port http=8080 -- ./cart")]
 pub struct Run {
     /// Service that the workload belongs to; a token is made for it, unless one is given
     #[arg(long, env = "WEFT_SERVICE", value_name = "NAMESPACE/SERVICE")]
