@@ -44,6 +44,11 @@ include-path = "/v1/diff"
 phases.coverage.enabled = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "410", "412", "422", "429"]
 
+# Nor that a method comes with a path, and what a caller, a destination and a header may be called.
+[[operations]]
+include-path = "/v1/explain"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "410", "412", "429"]
+
 # A pattern does not tell which ranges of addresses there are, nor that an operator's word is no principal's name.
 [[operations]]
 include-path-regex = "^/v1/(tokens|principals)$"
