@@ -17,8 +17,9 @@ async fn drained_workload_gets_nothing_and_no_request_fails() {
 
 async fn drains(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let servers = start_both_versions(mesh, &callers).await?;
+    let servers = start_both_versions(mesh).await?;
     let ids = ids(&callers, &servers);
+    mesh.in_sync(&ids).await?;
     let loads = Loads::start(&callers).await?;
     both_answer(&loads).await.context("before")?;
     let drained = Sidecar::ALL.map(|beside| format!("shop/{}-v2", catalog(beside)));

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use tonic::Code;
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Pair, Sidecar, StoreKind, Workload, until};
 
-use crate::shop::{Callers, catalog, start_both_versions};
+use crate::shop::{Callers, catalog, ids, start_both_versions};
 
 #[tokio::test]
 async fn calls_of_grpc_go_by_service_and_method_on_the_embedded_store() {
@@ -15,7 +15,8 @@ async fn calls_of_grpc_go_by_service_and_method_on_the_embedded_store() {
 
 async fn calls_go_by_service_and_method(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let _servers = start_both_versions(mesh, &callers).await?;
+    let servers = start_both_versions(mesh).await?;
+    mesh.in_sync(&ids(&callers, &servers)).await?;
     mesh.apply(&Sidecar::ALL.map(by_method).join("\n---\n")).await?;
     for pair in Pair::ALL {
         chooses_by_method(callers.of(pair), pair).await.with_context(|| pair.to_string())?;

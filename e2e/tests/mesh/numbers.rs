@@ -25,7 +25,7 @@ async fn a_question_asks_all_replicas() {
 /// Callers are connected to either replica, and both tell of all.
 async fn question_asks_all(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let _servers = start_both_versions(mesh, &callers).await?;
+    let _servers = start_both_versions(mesh).await?;
     let _trickles = Trickles::start(&callers);
     for replica in [0, 1] {
         mesh.use_api_of(replica)?;

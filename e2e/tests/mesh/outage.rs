@@ -63,8 +63,9 @@ async fn keeps(workload: &Workload, word: &str) -> anyhow::Result<()> {
 
 async fn survives_an_outage(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let servers = start_both_versions(mesh, &callers).await?;
+    let servers = start_both_versions(mesh).await?;
     let ids = ids(&callers, &servers);
+    mesh.in_sync(&ids).await?;
     let endpoints = healthy_endpoints(mesh, &callers).await?;
     ensure!(endpoints.values().all(|members| members.len() == 2), "{endpoints:?}");
     let loads = Loads::start(&callers).await?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use weft_api::client::HistoryPart;
 use weft_e2e::harness::{CONVERGES, Mesh, Options, Sidecar, StoreKind, until};
 
-use crate::shop::{Callers, catalog, start_both_versions};
+use crate::shop::{Callers, catalog, ids, start_both_versions};
 use crate::steady::Loads;
 
 #[tokio::test]
@@ -24,7 +24,8 @@ fn all_to(server: Sidecar, subset: &str) -> String {
 
 async fn rolls_back(mesh: &mut Mesh) -> anyhow::Result<()> {
     let callers = Callers::start(mesh).await?;
-    let _servers = start_both_versions(mesh, &callers).await?;
+    let servers = start_both_versions(mesh).await?;
+    mesh.in_sync(&ids(&callers, &servers)).await?;
     let without = mesh.client().history(&HistoryPart::default()).await?.newest;
     let loads = Loads::start(&callers).await?;
     mesh.apply(&Sidecar::ALL.map(|server| all_to(server, "v1")).join("---\n")).await?;
