@@ -18,12 +18,12 @@ const LEAST: u16 = 20;
 /// As a shell shows what ended because nobody reads its output.
 const UNREAD: i32 = 141;
 
-/// `print!` for whoever may stop reading: see [`write`].
+/// `print!` for whoever may stop reading: see [`write()`].
 macro_rules! out {
     ($($arguments:tt)*) => { $crate::output::write(format_args!($($arguments)*)) };
 }
 
-/// `println!` for whoever may stop reading: see [`write`].
+/// `println!` for whoever may stop reading: see [`write()`].
 macro_rules! outln {
     () => { $crate::output::write(format_args!("\n")) };
     ($($arguments:tt)*) => { $crate::output::write(format_args!("{}\n", format_args!($($arguments)*))) };
