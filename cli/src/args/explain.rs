@@ -24,7 +24,7 @@ pub struct Explain {
     /// Who calls: a service or a workload, NAMESPACE/NAME; with --recent also `-`, for any
     #[arg(required_unless_present_any = ["request_id", "recent"])]
     pub from: Option<String>,
-    /// What is called: NAMESPACE/SERVICE[:PORT], or a host name as the application writes it
+    /// What is called: NAMESPACE/SERVICE or NAMESPACE/SERVICE:PORT, or a host name as the application writes it
     #[arg(required_unless_present_any = ["request_id", "recent"])]
     pub to: Option<String>,
     /// The request's method; without it and a path, all that may become of requests is told
