@@ -97,8 +97,9 @@ fn paths(path: &PathMatch) -> Vec<Permission> {
     }
 }
 
-/// A header with one of the values. Envoy compares repeated headers joined by commas. An Allow wants the whole to be
-/// one value; a Deny must not be escaped by adding a second one, so it looks at each element.
+/// A header with one of the values. weft-proxy, and Envoy up to 1.36, compare repeated headers joined by commas; Envoy 1.40
+/// compares each for itself, and is content with one that fits. An Allow wants the whole to be one value, which only the former
+/// can see (`dataplane/PARITY.md`); a Deny must not be escaped by adding a second one, so it looks at each element.
 fn condition(condition: &Condition, action: Action) -> Permission {
     let values = condition.values.iter().map(|value| {
         let matcher = match action {
