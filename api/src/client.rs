@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::Host;
 use crate::rest::{
-    ApplyResult, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList, ProxyStatus,
-    RequestList, RevokedProxy, TokenList, TokenRequest,
+    ApplyResult, AuthorityStatus, EdgeList, LoginCode, NewToken, Object, ObjectList, Problem, ProxyList,
+    ProxyStatus, RequestList, RevokedProxy, TokenList, TokenRequest,
 };
 
 mod access;
@@ -282,7 +282,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn ca(&self) -> Result<serde_json::Value, ClientError> {
+    pub async fn ca(&self) -> Result<AuthorityStatus, ClientError> {
         self.get("/v1/ca").await
     }
 

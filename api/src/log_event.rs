@@ -24,7 +24,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 116] = [
+pub const LOG_EVENTS: [LogEvent; 122] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
@@ -179,7 +179,16 @@ pub const LOG_EVENTS: [LogEvent; 116] = [
     ),
     event("resource_refused", "A proxy has refused a resource, in its own words; it keeps what it had."),
     event("return_refused", "The control plane does not take this workload back after its goodbye."),
+    event("root_rotation_aborted", "A replacement of the root was undone: the old root stays."),
+    event("root_rotation_advanced", "A stage of a replacement of the root is over."),
+    event(
+        "root_rotation_forced",
+        "Hardly any of the root's life is left: its replacement goes on, and leaves behind whom it waited for.",
+    ),
+    event("root_rotation_started", "A new root stands beside the old one."),
     event("roots_file_not_written", "The file of roots for people on this machine could not be written."),
+    event("roots_not_replaced", "The roots that the control plane sends cannot be used; those before are."),
+    event("roots_replaced", "Other roots are trusted from now on."),
     event(
         "secret_unusable",
         "A secret does not fit the cluster or listener that names it; the one before is used.",

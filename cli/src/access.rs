@@ -21,7 +21,7 @@ use weft_api::{Context, Host};
 
 use crate::args::Access;
 use crate::commands::context::missing;
-use crate::contexts::Contexts;
+use crate::contexts::{ContextName, Contexts};
 use crate::replicas::ReplicaClients;
 
 /// Data directory of a control plane that was started here without flags.
@@ -29,6 +29,10 @@ const LOCAL_DATA: &str = "weft-data";
 const TOKEN: &str = "operator.token";
 const ROOTS: &str = "ca.pem";
 const API: &str = "api.url";
+/// How often the roots of a context are compared with the mesh's.
+const ROOTS_CHECKED: Duration = Duration::from_secs(3600);
+/// That is no reason to wait.
+const ROOTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the history of the policies says that a change was made with.
 const USER_AGENT: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 /// Where a control plane that was started without flags serves.
@@ -140,27 +144,61 @@ fn of_this_directory(access: &Access, token: String, data: &Path) -> anyhow::Res
     with_token(access, token, data)
 }
 
+/// Brings the roots of the context that was used up to date, at most once in a while: the mesh's root is replaced now and
+/// then, and who knows it by the old one alone is let in until that one ends. What cannot be done now is done another time.
+pub async fn follow_roots(access: &Access) {
+    let Some(contexts) = Contexts::of_user() else { return };
+    let is_elsewhere =
+        access.token_file.is_some() || access.ca.is_some() || std::env::var("WEFT_TOKEN").is_ok();
+    if is_elsewhere || (access.context.is_none() && Path::new(LOCAL_DATA).join(TOKEN).exists()) {
+        return;
+    }
+    let name = match &access.context {
+        Some(name) => Some(name.clone()),
+        None => kept_name(access, &contexts).ok().flatten(),
+    };
+    let Some(name) = name.filter(|name| contexts.age(name).is_some_and(|age| age > ROOTS_CHECKED)) else {
+        return;
+    };
+    let Ok(Some(context)) = contexts.read(&name) else { return };
+    if context.roots.is_empty() {
+        return;
+    }
+    let Ok(client) = clients(&context, Some(ROOTS_TIMEOUT)).map(|mut clients| clients.swap_remove(0)) else {
+        return;
+    };
+    let Ok(status) = client.ca().await else { return };
+    let roots: String = status.roots.iter().map(|root| root.pem.as_str()).collect();
+    let is_new = !roots.is_empty() && roots != context.roots;
+    let followed = if is_new { Context { roots, ..context } } else { context };
+    match contexts.store(&name, &followed) {
+        Ok(()) if is_new => eprintln!("the mesh's roots have changed; the context {name} has the new ones"),
+        Ok(()) => {}
+        Err(error) => {
+            eprintln!("warning: the roots of the context {name} are not brought up to date: {error:#}")
+        }
+    }
+}
+
 /// The context in use, or that of the API which is given.
 fn kept(access: &Access, contexts: Option<&Contexts>) -> anyhow::Result<Option<Context>> {
     let Some(contexts) = contexts else { return Ok(None) };
-    let found = match &access.api {
-        None => match contexts.current()? {
-            Some(name) => contexts.read(&name)?,
-            None => None,
-        },
-        Some(api) => {
-            let mut found = None;
-            for name in contexts.names()? {
-                found = found.or(contexts.read(&name)?.filter(|context| are_of(api, &context.api)));
-            }
-            found
-        }
-    };
-    let Some(mut context) = found else { return Ok(None) };
+    let Some(name) = kept_name(access, contexts)? else { return Ok(None) };
+    let Some(mut context) = contexts.read(&name)? else { return Ok(None) };
     if let Some(path) = &access.ca {
         context.roots = roots(path).with_context(|| format!("--ca {}", path.display()))?;
     }
     Ok(Some(context))
+}
+
+fn kept_name(access: &Access, contexts: &Contexts) -> anyhow::Result<Option<ContextName>> {
+    let Some(api) = &access.api else { return contexts.current() };
+    for name in contexts.names()? {
+        if contexts.read(&name)?.is_some_and(|context| are_of(api, &context.api)) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// An API for each replica.

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::contexts::ContextName;
 
 mod access;
+mod authority;
 mod diff;
 mod explain;
 mod operation;
@@ -21,6 +22,7 @@ pub use access::{
     Audit, ContextArgs, ContextCommand, Login, Operator, OperatorCommand, OperatorCreate, OperatorName,
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
+pub use authority::{CaArgs, CaCommand, CaRotate};
 pub use diff::Diff;
 pub use explain::Explain;
 pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};
@@ -108,6 +110,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// People and programs with tokens of their own; Roles say what each may do
     Operator(Operator),
+    /// The mesh's certificate authority: its roots and issuers, and replacing the root
+    Ca(CaArgs),
     /// Who did what: calls that changed something, and those that were refused
     Audit(Audit),
     /// A link to the page that shows the mesh; it signs one browser in, within a minute

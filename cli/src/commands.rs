@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod authority;
 pub mod bootstrap;
 pub mod bundle;
 pub mod check;

@@ -14,6 +14,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::NamedTempFile;
@@ -121,6 +122,11 @@ impl Contexts {
     pub fn store(&self, name: &ContextName, context: &Context) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(context)? + "\n";
         self.write(&self.file(name), &text)
+    }
+
+    /// How long ago one was written; none where there is none of that name.
+    pub fn age(&self, name: &ContextName) -> Option<Duration> {
+        fs::metadata(self.file(name)).ok()?.modified().ok()?.elapsed().ok()
     }
 
     /// Uses one from now on.

@@ -19,9 +19,12 @@ mod run;
 mod top;
 mod up;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
-use args::{Args, Command, ContextCommand, DebugCommand, OperatorCommand, ProxyCommand, TokenCommand};
+use args::{
+    Args, CaCommand, Command, ContextCommand, DebugCommand, OperatorCommand, ProxyCommand, TokenCommand,
+};
 use weft_api::flags::UsageError;
 
 fn main() -> ExitCode {
@@ -60,16 +63,32 @@ async fn run_as_told() -> ExitCode {
 }
 
 async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
-    let access = || access::replicas(&args.access);
-    match args.command {
+    let asked = Cell::new(false);
+    let access = || {
+        asked.set(true);
+        access::replicas(&args.access)
+    };
+    let done = by_command(args.command, &args.access, access).await;
+    if asked.get() && done.is_ok() {
+        access::follow_roots(&args.access).await;
+    }
+    done
+}
+
+async fn by_command(
+    command: Command,
+    to: &args::Access,
+    access: impl Fn() -> anyhow::Result<replicas::ReplicaClients>,
+) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Up(up) => up::run(up).await,
         Command::Top => {
-            let found = access::find(&args.access)?;
+            let found = access::find(to)?;
             top::run(&access::all_of(&found)?.quietly(), &found.api).await
         }
-        Command::Run(run) => run::run(|| access::client(&args.access), *run).await,
+        Command::Run(run) => run::run(|| access::client(to), *run).await,
         Command::Dev(dev) => dev::run(dev).await,
-        Command::Login(login) => commands::login::run(&args.access, login).await,
+        Command::Login(login) => commands::login::run(to, login).await,
         Command::Context(context) => match context.command {
             ContextCommand::List(list) => commands::context::list(&list),
             ContextCommand::Use { name } => commands::context::use_from_now_on(&name),
@@ -79,7 +98,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
         Command::Drain(drain) => commands::drain::run(&access()?, drain).await,
         Command::Debug(debug) => match debug.command {
             DebugCommand::Bundle(bundle) => {
-                let found = access::find(&args.access)?;
+                let found = access::find(to)?;
                 commands::bundle::run(&access::all_of(&found)?, &found.token, bundle).await
             }
         },
@@ -105,7 +124,7 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
             ProxyCommand::Config(config) => commands::proxy::config(&access()?, config).await,
             ProxyCommand::Revoke(proxy) => commands::proxy::revoke(&access()?, proxy).await,
             ProxyCommand::Bootstrap(bootstrap) => {
-                commands::bootstrap::run(|| access::client(&args.access), *bootstrap).await
+                commands::bootstrap::run(|| access::client(to), *bootstrap).await
             }
         },
         Command::Operator(operator) => match operator.command {
@@ -115,8 +134,12 @@ async fn carry_out(args: Args) -> anyhow::Result<ExitCode> {
             OperatorCommand::Revoke(revoke) => commands::operator::revoke(&access()?, revoke).await,
             OperatorCommand::Whoami(whoami) => commands::operator::whoami(&access()?, whoami).await,
         },
+        Command::Ca(ca) => match ca.command {
+            CaCommand::Status(status) => commands::authority::status(&access()?, status).await,
+            CaCommand::Rotate(rotate) => commands::authority::rotate(&access()?, rotate).await,
+        },
         Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
-        Command::Ui(ui) => commands::ui::run(&access::client(&args.access)?, &ui).await,
+        Command::Ui(ui) => commands::ui::run(&access::client(to)?, &ui).await,
         Command::Completion { shell } => {
             output::write(format_args!("{}", completion::script(shell)?));
             Ok(ExitCode::SUCCESS)

@@ -90,6 +90,9 @@ pub struct Args {
     /// Life of the issuing CA below the root; 1m is the least, for tests. Leaves never outlive their issuer
     #[arg(long, env = "WEFT_ISSUER_TTL", value_name = "DURATION", default_value = "30d", value_parser = issuer_ttl)]
     pub issuer_ttl: Duration,
+    /// Life of new roots; 2m is the least, for tests. A root is replaced when two thirds of its life are over
+    #[arg(long, env = "WEFT_ROOT_TTL", value_name = "DURATION", default_value = "365d", value_parser = root_ttl)]
+    pub root_ttl: Duration,
     /// A workload whose stream is lost for so long gets requests only when the others do not suffice
     #[arg(long, env = "WEFT_DEGRADE_AFTER", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub degrade_after: Duration,
@@ -161,6 +164,15 @@ fn issuer_ttl(text: &str) -> Result<Duration, String> {
     let (least, most) = (Duration::from_secs(60), Duration::from_secs(365 * 24 * 3600));
     if ttl < least || ttl > most {
         return Err("must be from 1m (tests only; 14d in earnest) to 365d".to_owned());
+    }
+    Ok(ttl)
+}
+
+fn root_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (least, most) = (Duration::from_secs(120), Duration::from_secs(3650 * 24 * 3600));
+    if ttl < least || ttl > most {
+        return Err("must be from 2m (tests only; 90d in earnest) to 3650d".to_owned());
     }
     Ok(ttl)
 }

@@ -1,16 +1,16 @@
 //! The mesh's certificate authority.
 //!
 //! ```text
-//!   store: mesh/root, mesh/issuer, … (keys sealed)       leaves/… (ledger)
-//!        │ open: read, or create by one compare-and-swap        ▲ one entry a leaf
-//!        ▼                                                      │
-//!   Authority ── SigningChain (watch) ── issue_workload ── IssuedLeaf
+//!   store: mesh/root, mesh/issuer, … (keys sealed)         leaves/… (ledger)
+//!        │ open: read, or create by one compare-and-swap          ▲ one entry a leaf
+//!        ▼                                                        │
+//!   Authority ── AuthorityState (watch) ── issue_workload ── IssuedLeaf
 //!        ▲                          └─── issue_control_plane ── ServerIdentity ── tls
 //!        └ renewal: the leader, at half of the issuer's life
 //! ```
 //!
 //! Signing reads memory only: a store that is away stops no renewal. The root's key is opened for the moments in
-//! which an issuer is made. Rotating the root is not done here yet.
+//! which an issuer is made. The root is replaced stage by stage (`root_rotation`).
 
 mod chain;
 mod crl;
@@ -21,8 +21,11 @@ mod ledger;
 mod limits;
 mod mesh;
 mod profile;
+mod records;
+mod root_rotation;
 mod rotation;
 mod seal;
+mod state;
 
 use std::sync::Arc;
 
@@ -39,10 +42,13 @@ pub use error::CaError;
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
-pub use mesh::{Renewal, mesh_of, open, spawn_follow};
+pub use mesh::{Renewal, open, spawn_follow};
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
+pub use records::mesh_of;
+pub use root_rotation::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationError, RotationStage};
 pub use rotation::{rotate_at, sleep_until};
 pub use seal::{SealError, SealKey, Sealed};
+pub use state::{AuthorityState, IssuerOfMesh};
 
 /// The least life of a workload's certificate, for tests.
 pub const MIN_LEAF_LIFE: Duration = Duration::seconds(10);
@@ -60,6 +66,15 @@ pub struct AuthoritySettings {
     pub leaf_life: Duration,
     /// Life of issuers; [`ISSUER_LIFE`] but in tests.
     pub issuer_life: Duration,
+    /// Life of new roots; [`ROOT_LIFE`] but in tests.
+    pub root_life: Duration,
+}
+
+impl AuthoritySettings {
+    /// An issuer with less life than this signs nothing new.
+    fn least_left(&self) -> Duration {
+        profile::LEAST_LEFT.min(self.issuer_life / 4)
+    }
 }
 
 /// Issues certificates. Shared by reference.
@@ -68,7 +83,7 @@ pub struct Authority {
     pub(crate) settings: AuthoritySettings,
     clock: crate::clock::Clock,
     seal: SealKey,
-    chain: watch::Sender<Arc<SigningChain>>,
+    state: watch::Sender<Arc<AuthorityState>>,
     lists: watch::Sender<Arc<Vec<RevocationList>>>,
 }
 
@@ -91,7 +106,7 @@ pub struct IssuedLeaf {
 /// The control plane's own certificate with its key, which never leaves memory.
 #[derive(Debug)]
 pub struct ServerIdentity {
-    /// The leaf, its issuer, and the root, so that a joiner can compare the root with its token.
+    /// The leaf, its issuer, and the roots that the mesh may be known by, so that a joiner can compare one with its token.
     pub chain: Vec<CertificateDer<'static>>,
     /// Key of the leaf.
     pub key: PrivateKeyDer<'static>,
@@ -102,7 +117,7 @@ pub struct ServerIdentity {
 }
 
 impl Authority {
-    /// An authority that signs with `chain`.
+    /// An authority that signs as `state` says.
     ///
     /// # Errors
     /// When the leaf life is out of bounds.
@@ -110,14 +125,14 @@ impl Authority {
         settings: AuthoritySettings,
         clock: crate::clock::Clock,
         seal: SealKey,
-        chain: SigningChain,
+        state: AuthorityState,
         lists: Vec<RevocationList>,
     ) -> Result<Self, CaError> {
         if !(MIN_LEAF_LIFE..=MAX_LEAF_LIFE).contains(&settings.leaf_life) {
             return Err(CaError::LeafLife(settings.leaf_life));
         }
-        let (chain, lists) = (watch::Sender::new(Arc::new(chain)), watch::Sender::new(Arc::new(lists)));
-        Ok(Self { settings, clock, seal, chain, lists })
+        let (state, lists) = (watch::Sender::new(Arc::new(state)), watch::Sender::new(Arc::new(lists)));
+        Ok(Self { settings, clock, seal, state, lists })
     }
 
     /// The mesh that it speaks for.
@@ -126,16 +141,28 @@ impl Authority {
         &self.settings.trust_domain
     }
 
-    /// The chain that signs at this moment.
+    /// Life of workloads' certificates.
     #[must_use]
-    pub fn chain(&self) -> Arc<SigningChain> {
-        Arc::clone(&self.chain.borrow())
+    pub fn leaf_life(&self) -> Duration {
+        self.settings.leaf_life
     }
 
-    /// What signs, from now on.
+    /// Roots and issuers at this moment.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Arc<SigningChain>> {
-        self.chain.subscribe()
+    pub fn state(&self) -> Arc<AuthorityState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// The chain that signs leaves at this moment.
+    #[must_use]
+    pub fn chain(&self) -> Arc<SigningChain> {
+        Arc::clone(&self.state.borrow().signing)
+    }
+
+    /// Roots and issuers, from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<AuthorityState>> {
+        self.state.subscribe()
     }
 
     /// The revocation lists of all issuers, ordered by the issuers' serials.
@@ -159,13 +186,14 @@ impl Authority {
     /// The roots that members trust.
     #[must_use]
     pub fn bundle(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.chain.borrow().root.certificate.clone()]
+        self.state.borrow().bundle.iter().map(|root| root.certificate.clone()).collect()
     }
 
-    /// SHA-256 of the root's `SubjectPublicKeyInfo`, which join tokens carry.
+    /// SHA-256 of a root's `SubjectPublicKeyInfo`, which join tokens carry: of the one that stays the mesh's whether a
+    /// rotation is ended or undone.
     #[must_use]
     pub fn root_spki_sha256(&self) -> [u8; 32] {
-        self.chain.borrow().root.spki_sha256
+        self.state.borrow().elder.spki_sha256
     }
 
     /// A certificate for a workload's key. Who asks must be known before.
@@ -199,14 +227,16 @@ impl Authority {
     /// # Errors
     /// As [`Self::issue_workload`].
     pub fn issue_control_plane(&self, names: &[ServerName]) -> Result<ServerIdentity, CaError> {
-        let chain = self.chain();
+        let state = self.state();
+        let own = &state.own;
         let now = self.clock.now();
-        let validity = self.validity(&chain, now, SERVER_LIFE)?;
+        let validity = self.validity(own, now, SERVER_LIFE)?;
         let key = new_key()?;
-        let leaf = chain.sign(&profile::control_plane(self.trust_domain(), names, validity)?, &key)?;
-        let root = chain.root.certificate.clone();
+        let leaf = own.sign(&profile::control_plane(self.trust_domain(), names, validity)?, &key)?;
+        let mut chain = vec![leaf.certificate, own.issuer.certificate.clone()];
+        chain.extend(state.line.iter().cloned());
         Ok(ServerIdentity {
-            chain: vec![leaf.certificate, chain.issuer.certificate.clone(), root],
+            chain,
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
             issued_at: now,
             not_after: leaf.not_after,

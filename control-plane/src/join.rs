@@ -5,6 +5,7 @@
 //! Renew  mTLS + CSR ──▶ the record is still this instance's ─▶ ledger ─▶ still? ─▶ leaf
 //! Leave  mTLS ────────▶ the record is marked: no new requests
 //! Return mTLS ────────▶ the mark is taken away: the same instance is back
+//! Report mTLS ────────▶ which roots it trusts stands in the record; which it should, and when to renew, in the answer
 //! ```
 //!
 //! The token fixes namespace and service; the joiner names its workload and declares where it is. What a certificate
@@ -13,18 +14,20 @@
 mod declared;
 mod refusal;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
+use data_encoding::HEXLOWER;
 use futures::future::BoxFuture;
 use rustls_pki_types::CertificateDer;
 use tonic::{Code, Request, Response, Status};
 use weft_api::join::join_service_server::{JoinService, JoinServiceServer};
 use weft_api::join::{
-    JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse, ReturnRequest,
-    ReturnResponse,
+    JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, RenewRequest, RenewResponse, ReportRequest,
+    ReportResponse, ReturnRequest, ReturnResponse,
 };
 use weft_api::{LogThrottle, Name, ServiceId, WorkloadId, names};
 use weft_store::{CommitError, Store, Txn};
@@ -35,7 +38,7 @@ pub use refusal::JoinRefusal;
 
 use crate::ca::{
     Authority, CheckedCsr, IssuedLeaf, KeyOrigin, LEAVES_OF_A_NAME, Ledger, LedgerEntry, MAX_CSR_BYTES,
-    SigningLimits,
+    RootRotation, SigningLimits,
 };
 use crate::clock::Clock;
 use crate::identity::instances::{Instances, Member};
@@ -50,6 +53,10 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 // Another use of the same token, or another instance of the same name, came in between; more often is no accident.
 const ATTEMPTS: usize = 8;
 const MAX_DNS_NAME: usize = 253;
+/// Seconds between two reports of a member.
+const REPORTS: i64 = 60;
+/// More roots than a mesh ever has at once.
+const MOST_ROOTS: usize = 16;
 
 /// Whether the instance that has a name is there and answers within 2 s.
 pub type InstanceProbe = Arc<dyn Fn(WorkloadRecord) -> BoxFuture<'static, bool> + Send + Sync>;
@@ -202,6 +209,48 @@ impl JoinServer {
     }
 }
 
+impl JoinServer {
+    /// Notes what a member trusts, where that is new, and says what it lacks.
+    async fn take_report(
+        &self,
+        member: &Member,
+        report: &ReportRequest,
+    ) -> Result<ReportResponse, JoinRefusal> {
+        let told = &report.trusted_root_spki_sha256;
+        if told.len() > MOST_ROOTS || told.iter().any(|hash| hash.len() != 32) {
+            return Err(JoinRefusal::Report);
+        }
+        let told: BTreeSet<String> = told.iter().map(|hash| HEXLOWER.encode(hash)).collect();
+        // What was last seen may lag behind what was just written; writing the same once more changes nothing.
+        let known = self.instances.record(&member.id).filter(|record| record.instance == *member.instance);
+        if known.is_none_or(|record| record.trusts.as_ref() != Some(&told)) {
+            self.limits.admit_mark(&member.id)?;
+            self.workloads.note_trust(&member.id, &member.instance, &told).await?;
+        }
+        let state = self.authority.state();
+        let wanted: BTreeSet<String> =
+            state.bundle.iter().map(|root| HEXLOWER.encode(&root.spki_sha256)).collect();
+        let leaf = self.ledger.issued().find(&member.serial);
+        let renew_at = leaf.zip(state.rotation.as_ref()).and_then(|(leaf, rotation)| {
+            let is_left = !state.issuers_below(&state.signing.root.serial).contains(&&leaf.issuer);
+            rotation.renewal_of(leaf.serial.as_str(), leaf.issued_at).filter(|_| is_left)
+        });
+        let left = |at: i64| u32::try_from((at - self.clock.unix_seconds()).max(0)).unwrap_or(u32::MAX);
+        Ok(ReportResponse {
+            bundle_der: if told == wanted { Vec::new() } else { der(self.authority.bundle()) },
+            renew_within_seconds: renew_at.map(left),
+            report_after_seconds: self.report_again(state.rotation.as_ref()),
+        })
+    }
+
+    /// Once a minute; more often where leaves live for minutes, or a rotation is to be over soon.
+    fn report_again(&self, rotation: Option<&RootRotation>) -> u32 {
+        let life = self.authority.leaf_life().whole_seconds() / 20;
+        let spread = rotation.map_or(i64::MAX, |rotation| i64::from(rotation.spread) / 20);
+        u32::try_from(REPORTS.min(life).min(spread).max(1)).unwrap_or(1)
+    }
+}
+
 #[tonic::async_trait]
 impl JoinService for JoinServer {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
@@ -245,6 +294,11 @@ impl JoinService for JoinServer {
             tracing::info!(event = "workload_returned", workload = %member.id, "is back");
         }
         Ok(Response::new(ReturnResponse {}))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let member = member(&request)?;
+        Ok(Response::new(self.take_report(&member, request.get_ref()).await?))
     }
 }
 
@@ -300,6 +354,7 @@ impl CheckedJoin {
             left_at: None,
             awaited: self.declared.is_served_by_sidecar(),
             drained: None,
+            trusts: None,
         }
     }
 }

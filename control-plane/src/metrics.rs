@@ -1,5 +1,6 @@
 //! What the control plane counts, for `/metrics`.
 
+mod authority;
 mod listeners;
 mod log_events;
 mod log_lines;
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
+pub use authority::AuthorityMetrics;
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
 pub use log_events::EventMetrics;
 pub use log_lines::{LogLines, LoggedEvents};

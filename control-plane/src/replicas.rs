@@ -7,6 +7,8 @@ pub mod directory;
 pub mod instance_probes;
 pub mod leader;
 pub mod presence_reports;
+pub mod root_rotation;
+pub mod shown_roots;
 pub mod taps;
 mod telling;
 pub mod traffic;

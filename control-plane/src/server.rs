@@ -52,7 +52,7 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::{EventMetrics, LogLines, LoggedEvents, Metrics};
+use crate::metrics::{AuthorityMetrics, EventMetrics, LogLines, LoggedEvents, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;
@@ -66,6 +66,8 @@ use crate::replicas::directory::spawn_directory;
 use crate::replicas::instance_probes::InstanceProbes;
 use crate::replicas::leader::{Duties, spawn_leader};
 use crate::replicas::presence_reports::spawn_presence;
+use crate::replicas::root_rotation::RootRotations;
+use crate::replicas::shown_roots::spawn_shown_roots;
 use crate::replicas::taps::{self, MeshTaps};
 use crate::replicas::traffic::{self, OtherReplicas, Traffic};
 use crate::requests::Requests;
@@ -133,6 +135,7 @@ pub async fn start(
         trust_domain: args.trust_domain.clone(),
         leaf_life: time::Duration::try_from(args.leaf_ttl).context("--leaf-ttl")?,
         issuer_life: time::Duration::try_from(args.issuer_ttl).context("--issuer-ttl")?,
+        root_life: time::Duration::try_from(args.root_ttl).context("--root-ttl")?,
     };
     let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
     let operators = Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?;
@@ -303,7 +306,15 @@ impl ServerParts {
             public: listeners.reach.public(xds),
             lost_time: LostTime::read(store.as_ref()).await?,
             log: logged.lines,
-            metrics: Metrics::beside(vec![Box::new(edges.clone()), Box::new(EventMetrics(logged.counts))]),
+            metrics: Metrics::beside(vec![
+                Box::new(edges.clone()),
+                Box::new(EventMetrics(logged.counts)),
+                Box::new(AuthorityMetrics {
+                    authority: Arc::clone(&authority),
+                    ledger: ledger.clone(),
+                    clock: clock.clone(),
+                }),
+            ]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
             acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),
             traffic: Traffic::new(edges.clone(), requests.clone(), others.clone()),
@@ -332,6 +343,8 @@ impl ServerParts {
     /// What this replica does for all of them, and tells the others.
     fn spawn_duties(&self, own_name: &HostPort, shutdown: &CancellationToken) {
         spawn_leader(self.duties(), format!("{own_name}#{}", self.replica), shutdown.clone());
+        let (store, authority) = (Arc::clone(&self.store), Arc::clone(&self.authority));
+        spawn_shown_roots(store, &self.replica, self.address.clone(), authority, shutdown.clone());
         if self.others.is_some() {
             let (reconciler, metrics) = (self.reconciler.clone(), self.metrics.clone());
             tokio::spawn(self.signs_of_life.clone().answer(shutdown.clone()));
@@ -356,6 +369,17 @@ impl ServerParts {
             workloads: self.workloads.clone(),
             revocations: self.revocations(),
             log: self.policies.log().clone(),
+            rotations: self.rotations(),
+            reconciler: self.reconciler.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn rotations(&self) -> RootRotations {
+        RootRotations {
+            store: Arc::clone(&self.store),
+            authority: Arc::clone(&self.authority),
+            ledger: self.ledger.clone(),
             reconciler: self.reconciler.clone(),
             clock: self.clock.clone(),
         }
@@ -522,6 +546,7 @@ impl ServerParts {
             tokens: self.tokens.clone(),
             public: self.public.clone(),
             authority: Arc::clone(&self.authority),
+            rotations: self.rotations(),
             ledger: self.ledger.clone(),
             traffic: self.traffic.clone(),
             acknowledgements: self.acknowledgements.clone(),

@@ -29,6 +29,7 @@ async fn listener_serves_again_once_files_are_free() {
         trust_domain: trust_domain.clone(),
         leaf_life,
         issuer_life: weft_control_plane::ca::ISSUER_LIFE,
+        root_life: weft_control_plane::ca::ROOT_LIFE,
     };
     let clock = Clock::system();
     let authority =

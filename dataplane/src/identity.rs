@@ -99,6 +99,22 @@ impl Identity {
         &self.bundle
     }
 
+    /// The same identity, by which others are verified against these roots.
+    ///
+    /// # Errors
+    /// When there is none, or one is no certificate.
+    pub fn with_bundle(&self, bundle: Vec<CertificateDer<'static>>) -> Result<Self, IdentityError> {
+        if bundle.is_empty() {
+            return Err(IdentityError::Malformed("the bundle is empty".to_owned()));
+        }
+        if bundle.iter().any(|root| verify::spki_sha256(root).is_none()) {
+            return Err(IdentityError::Malformed("a root of the bundle cannot be read".to_owned()));
+        }
+        let mut changed = self.clone();
+        changed.bundle = bundle;
+        Ok(changed)
+    }
+
     /// The private key, which never leaves this machine.
     #[must_use]
     pub fn private_key(&self) -> PrivateKeyDer<'static> {

@@ -193,7 +193,9 @@ impl PreparedJoin {
                 let replicas = Replicas::new(&join.control_planes);
                 let joined = join.until_joined(&replicas, stop, supervisor).await?;
                 let Some((membership, identity)) = joined else { return Ok(None) };
+                directory.forget_roots()?;
                 directory.store(&identity)?;
+                directory.note_roots([join.token.root_spki_sha256])?;
                 directory.store_membership(&membership)?;
                 tracing::info!(
                     event = "identity_joined",
@@ -288,9 +290,13 @@ fn known(
         Err(error) => return Err(error.into()),
     };
     let Some((membership, identity)) = loaded else { return Ok(None) };
-    let same_mesh = token.is_none_or(|token| {
-        identity.bundle().iter().any(|root| spki_sha256(root) == Some(token.root_spki_sha256))
-    });
+    let same_mesh = match token {
+        None => true,
+        Some(token) => {
+            let is_pinned = |root| spki_sha256(root) == Some(token.root_spki_sha256);
+            identity.bundle().iter().any(is_pinned) || directory.is_known_by(&token.root_spki_sha256)?
+        }
+    };
     let expired = identity.not_after() <= SystemTime::now();
     match (same_mesh && !expired, token) {
         (true, _) => Ok(Some((membership, identity))),

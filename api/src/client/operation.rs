@@ -3,7 +3,9 @@
 use http::Method;
 
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
-use crate::rest::{CheckResult, DebugInfo, DrainRequest, DrainResult, VersionInfo};
+use crate::rest::{
+    AuthorityStatus, CheckResult, DebugInfo, DrainRequest, DrainResult, RotationRequest, VersionInfo,
+};
 
 impl ApiClient {
     /// What the control planes know to be wrong.
@@ -29,6 +31,25 @@ impl ApiClient {
     /// See [`ClientError`].
     pub async fn debug(&self) -> Result<DebugInfo, ClientError> {
         let answer = self.answer(Method::GET, "/v1/debug", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// Begins to replace the root of the mesh.
+    ///
+    /// # Errors
+    /// `root_rotation` where that is done already; see [`ClientError`].
+    pub async fn rotate_root(&self, request: &RotationRequest) -> Result<AuthorityStatus, ClientError> {
+        let body = serde_json::to_string(request).map_err(|error| self.garbled(&error))?;
+        let answer = self.answer(Method::POST, "/v1/ca/rotation", "application/json", body);
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// Undoes the replacement of the root: the old one stays.
+    ///
+    /// # Errors
+    /// `root_rotation` where none is under way; see [`ClientError`].
+    pub async fn abort_rotation(&self) -> Result<AuthorityStatus, ClientError> {
+        let answer = self.answer(Method::DELETE, "/v1/ca/rotation", "application/json", String::new());
         self.within(APPLY_TIMEOUT, answer).await
     }
 

@@ -9,15 +9,24 @@ use serde::{Deserialize, Serialize};
 pub struct AuthorityStatus {
     /// What every identity of the mesh begins with.
     pub trust_domain: String,
-    /// What all workloads trust.
+    /// What new certificates of workloads lead to.
     pub root: RootStatus,
     /// What signs certificates of workloads.
     pub issuer: IssuerStatus,
     /// Certificates of workloads that have not expired.
     pub leaves: usize,
+    /// All roots that workloads trust: two while one takes the place of the other.
+    #[serde(default)]
+    pub roots: Vec<RootStatus>,
+    /// All issuers whose certificates may be in use, or will be.
+    #[serde(default)]
+    pub issuers: Vec<IssuerStatus>,
+    /// The replacement of the root that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
 }
 
-/// The root of the mesh's trust.
+/// A root of the mesh's trust.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RootStatus {
@@ -25,12 +34,154 @@ pub struct RootStatus {
     pub spki_sha256: String,
     /// Seconds since 1970 when it expires.
     pub expires_at: i64,
+    /// Serial number of the certificate, 40 hexadecimal digits.
+    #[serde(default)]
+    pub serial: String,
+    /// What it is there for.
+    #[serde(default)]
+    pub state: CaState,
+    /// Certificates of workloads below it that have not expired.
+    #[serde(default)]
+    pub leaves: usize,
+    /// PEM, as workloads and `weft` trust it.
+    #[serde(default)]
+    pub pem: String,
 }
 
-/// The certificate that signs those of workloads.
+/// What a root or an issuer is there for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum CaState {
+    /// It signs.
+    #[default]
+    Signing,
+    /// It will sign.
+    Coming,
+    /// It signs no more; certificates of it are in use.
+    Leaving,
+}
+
+impl CaState {
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signing => "Signing",
+            Self::Coming => "Coming",
+            Self::Leaving => "Leaving",
+        }
+    }
+}
+
+/// A certificate that signs those of workloads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
     /// Seconds since 1970 when it expires; it is renewed long before.
     pub expires_at: i64,
+    /// Serial number of the certificate, 40 hexadecimal digits.
+    #[serde(default)]
+    pub serial: String,
+    /// Serial number of the root that signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// What it is there for.
+    #[serde(default)]
+    pub state: CaState,
+    /// Certificates of workloads below it that have not expired.
+    #[serde(default)]
+    pub leaves: usize,
+}
+
+/// How far the replacement of the root is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// How far it is.
+    pub stage: RotationStageName,
+    /// Seconds since 1970.
+    pub started_at: i64,
+    /// Seconds since 1970 when this stage began.
+    pub stage_since: i64,
+    /// Seconds over which workloads renew their certificates.
+    pub spread_seconds: u32,
+    /// It is being undone: the old root stays.
+    pub aborted: bool,
+    /// Who asked for it; none where the age of the root did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What the next stage waits for, 100 at most.
+    pub waits_for: Vec<RotationWait>,
+    /// How many that are.
+    pub waits: usize,
+    /// Workloads that trust only the root that leaves, and whose certificates are over: they join again when they come. 100 at
+    /// most.
+    pub left_behind: Vec<String>,
+}
+
+/// A stage of the replacement of a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum RotationStageName {
+    /// The new root stands beside the old one in every bundle, and signs nothing.
+    DistributingRoot,
+    /// Certificates of workloads are signed under the new root, and renewed early.
+    RenewingLeaves,
+    /// The control planes show certificates under the new root.
+    MovingControlPlanes,
+}
+
+/// Something that a stage waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationWait {
+    /// A workload, `NAMESPACE/NAME`, or a control plane and its address.
+    pub who: String,
+    /// What is missing.
+    pub reason: RotationWaitReason,
+    /// Seconds since 1970 after which it is not waited for any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+/// Why a stage waits for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum RotationWaitReason {
+    /// It is connected, and has not acknowledged the bundle with both roots.
+    BundleNotAcknowledged,
+    /// It tells that it does not trust both roots yet.
+    RootNotTrusted,
+    /// It is not connected and tells nothing.
+    Away,
+    /// A certificate of it below the root that leaves is in its life.
+    LeafLives,
+    /// The control plane has not read the newest roots, or shows a certificate below the root that leaves.
+    ReplicaBehind,
+    /// The control plane is of a version that cannot rotate.
+    ReplicaTooOld,
+    /// All have moved a moment ago.
+    Settling,
+}
+
+impl RotationWaitReason {
+    /// The reason in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::BundleNotAcknowledged => "has not acknowledged the bundle with both roots",
+            Self::RootNotTrusted => "does not trust both roots yet",
+            Self::Away => "is away and tells nothing",
+            Self::LeafLives => "has a certificate below the root that leaves",
+            Self::ReplicaBehind => "has not taken the newest roots yet",
+            Self::ReplicaTooOld => "is of a version that cannot rotate a root: upgrade it",
+            Self::Settling => "has moved a moment ago",
+        }
+    }
+}
+
+/// What `POST /v1/ca/rotation` is asked for.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotationRequest {
+    /// How long the workloads' renewals are spread over, `30s` to `7d`; an hour unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
 }

@@ -1,25 +1,152 @@
-//! The state of the certificate authority.
+//! The state of the certificate authority, and the rotation of its root.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use data_encoding::HEXLOWER;
-use weft_api::rest::{AuthorityStatus, IssuerStatus, RootStatus};
+use weft_api::rest::{
+    AuthorityStatus, CaState, IssuerStatus, RootStatus, RotationRequest, RotationStageName, RotationStatus,
+};
 
+use super::access::ApiCaller;
 use super::error::ApiError;
+use super::extract::JsonBody;
+use super::problem_code::ProblemCode;
 use super::state::Api;
+use crate::ca::{
+    AuthorityState, DEFAULT_SPREAD, LedgerEntry, RootRotation, RotationError, RotationStage, Serial,
+};
+use crate::identity::secrets::pem;
+use crate::replicas::root_rotation::RootRotations;
+
+/// How many of those are named for whom a rotation waits.
+const NAMED: usize = 100;
 
 /// `GET /v1/ca`
 pub async fn status(State(api): State<Api>) -> Result<Json<AuthorityStatus>, ApiError> {
-    let leaves = api.ledger.list().await?;
-    let chain = api.authority.chain();
-    let now = api.clock.unix_seconds();
-    Ok(Json(AuthorityStatus {
+    Ok(Json(read(&api).await?))
+}
+
+/// `POST /v1/ca/rotation`
+pub async fn rotate(
+    State(api): State<Api>,
+    Extension(caller): Extension<ApiCaller>,
+    JsonBody(request): JsonBody<RotationRequest>,
+) -> Result<Json<AuthorityStatus>, ApiError> {
+    let spread = match &request.spread {
+        None => DEFAULT_SPREAD,
+        Some(text) => {
+            let wrong = |error: String| ApiError::bad_request(format!("spread {text:?}: {error}"));
+            let spread = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+            time::Duration::try_from(spread).map_err(|error| wrong(error.to_string()))?
+        }
+    };
+    let by = Some(caller.holder().to_string());
+    api.authority.rotate_root(api.store.as_ref(), spread, by, None).await.map_err(refused)?;
+    Ok(Json(read(&api).await?))
+}
+
+/// `DELETE /v1/ca/rotation`
+pub async fn abort(
+    State(api): State<Api>,
+    Extension(caller): Extension<ApiCaller>,
+) -> Result<Json<AuthorityStatus>, ApiError> {
+    let by = caller.holder().to_string();
+    api.authority.abort_rotation(api.store.as_ref(), Some(&by)).await.map_err(refused)?;
+    Ok(Json(read(&api).await?))
+}
+
+fn refused(error: RotationError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        RotationError::Spread(_) => ApiError::bad_request(text),
+        RotationError::UnderWay | RotationError::Undone | RotationError::IssuerOver | RotationError::None => {
+            ApiError::new(ProblemCode::RootRotation, text)
+        }
+        RotationError::Authority(error) => ApiError::unavailable(error.to_string()),
+    }
+}
+
+async fn read(api: &Api) -> Result<AuthorityStatus, ApiError> {
+    // Leaves that the store has: this replica may not have heard of all yet.
+    let (leaves, now) = (api.ledger.list().await?, api.clock.unix_seconds());
+    let live: Vec<&LedgerEntry> = leaves.iter().filter(|leaf| leaf.expires_at > now).collect();
+    let state = api.authority.state();
+    let below = |issuer: &Serial| live.iter().filter(|leaf| leaf.issuer == *issuer).count();
+    let issuer = |issuer: &crate::ca::IssuerOfMesh| IssuerStatus {
+        expires_at: issuer.certificate.not_after.unix_timestamp(),
+        serial: issuer.certificate.serial.to_string(),
+        root: issuer.root.as_ref().map(ToString::to_string),
+        state: state_of_issuer(&state, &issuer.certificate.serial, below(&issuer.certificate.serial)),
+        leaves: below(&issuer.certificate.serial),
+    };
+    let root = |root: &crate::ca::ValidCertificate| RootStatus {
+        spki_sha256: HEXLOWER.encode(&root.spki_sha256),
+        expires_at: root.not_after.unix_timestamp(),
+        serial: root.serial.to_string(),
+        state: state_of_root(&state, &root.serial),
+        leaves: state.issuers_below(&root.serial).into_iter().map(below).sum(),
+        pem: pem("CERTIFICATE", &root.certificate).to_string(),
+    };
+    let signing = &state.signing.issuer.serial;
+    let issuers: Vec<_> = state.issuers.iter().map(issuer).collect();
+    Ok(AuthorityStatus {
         trust_domain: api.authority.trust_domain().to_string(),
-        root: RootStatus {
-            spki_sha256: HEXLOWER.encode(&api.authority.root_spki_sha256()),
-            expires_at: chain.root.not_after.unix_timestamp(),
+        root: root(&state.signing.root),
+        issuer: issuers
+            .iter()
+            .find(|one| one.serial == signing.as_str())
+            .cloned()
+            .ok_or_else(|| ApiError::unavailable("the issuer that signs is not among the issuers"))?,
+        leaves: live.len(),
+        roots: state.bundle.iter().map(root).collect(),
+        issuers,
+        rotation: match &state.rotation {
+            Some(rotation) => Some(rotation_of(&api.rotations, rotation).await?),
+            None => None,
         },
-        issuer: IssuerStatus { expires_at: chain.issuer.not_after.unix_timestamp() },
-        leaves: leaves.iter().filter(|leaf| leaf.expires_at > now).count(),
-    }))
+    })
+}
+
+fn state_of_root(state: &AuthorityState, root: &Serial) -> CaState {
+    let is_distributing =
+        state.rotation.as_ref().is_some_and(|rotation| rotation.stage == RotationStage::DistributingRoot);
+    match (*root == state.signing.root.serial, is_distributing) {
+        (true, _) => CaState::Signing,
+        (false, true) => CaState::Coming,
+        (false, false) => CaState::Leaving,
+    }
+}
+
+fn state_of_issuer(state: &AuthorityState, issuer: &Serial, leaves: usize) -> CaState {
+    let signing = &state.signing.issuer;
+    let own = state.issuers.iter().find(|known| known.certificate.serial == *issuer);
+    let is_newer = own.is_some_and(|own| own.certificate.not_before > signing.not_before);
+    match (*issuer == signing.serial, is_newer && leaves == 0) {
+        (true, _) => CaState::Signing,
+        (false, true) => CaState::Coming,
+        (false, false) => CaState::Leaving,
+    }
+}
+
+async fn rotation_of(rotations: &RootRotations, rotation: &RootRotation) -> Result<RotationStatus, ApiError> {
+    let mut waits_for = rotations.waits(rotation).await?;
+    let waits = waits_for.len();
+    waits_for.truncate(NAMED);
+    let mut left_behind = rotations.left_behind(rotation).await;
+    left_behind.truncate(NAMED);
+    Ok(RotationStatus {
+        stage: match rotation.stage {
+            RotationStage::DistributingRoot => RotationStageName::DistributingRoot,
+            RotationStage::RenewingLeaves => RotationStageName::RenewingLeaves,
+            RotationStage::MovingControlPlanes => RotationStageName::MovingControlPlanes,
+        },
+        started_at: rotation.started_at,
+        stage_since: rotation.stage_since,
+        spread_seconds: rotation.spread,
+        aborted: rotation.aborted,
+        by: rotation.by.clone(),
+        waits_for,
+        waits,
+        left_behind: left_behind.iter().map(ToString::to_string).collect(),
+    })
 }

@@ -292,6 +292,20 @@ fn operators() -> Vec<CallRow> {
             get(backup::take),
         ),
         ("/v1/ca", Nothing, Recorded::No, "State of the certificate authority", get(authority::status)),
+        (
+            "/v1/ca/rotation",
+            Operator,
+            Recorded::Yes,
+            "Replace the root of the mesh, stage by stage",
+            post(authority::rotate),
+        ),
+        (
+            "/v1/ca/rotation",
+            Operator,
+            Recorded::Yes,
+            "Undo the replacement of the root: the old one stays",
+            delete(authority::abort),
+        ),
     ]
 }
 

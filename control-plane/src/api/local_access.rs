@@ -133,11 +133,9 @@ fn write_and_rename(unfinished: &Path, path: &Path, contents: &[u8], mode: u32) 
 
 #[cfg(test)]
 mod tests {
-    use rustls_pki_types::pem::PemObject as _;
-    use weft_store::StoreExt;
-
     use super::*;
     use crate::ca::{self, tests::Mesh};
+    use rustls_pki_types::pem::PemObject as _;
 
     #[test]
     fn file_is_replaced_whole_and_open_to_readers() {
@@ -176,16 +174,8 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "operator.context still has the old token");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // Another mesh under the same seal stands for a rotated root.
-        let other = weft_store::open(weft_store::Location::Memory).await.unwrap();
-        let settings = mesh.authority.settings.clone();
-        let renewing = ca::open(other.as_ref(), settings, &mesh.seal_key, mesh.hand.clock()).await.unwrap();
-        let leader = other.elect("leader", "test", Duration::from_secs(60)).await;
-        mesh.hand.forward(mesh.authority.settings.issuer_life / 2);
-        for renewal in [ca::Renewal::Announced, ca::Renewal::Renewed] {
-            assert_eq!(renewing.renew_issuer(other.as_ref(), &leader, true).await.unwrap(), renewal);
-        }
-        mesh.authority.reload(other.as_ref()).await.unwrap();
+        let spread = ca::DEFAULT_SPREAD;
+        mesh.authority.rotate_root(mesh.store.as_ref(), spread, None, None).await.unwrap();
         assert_ne!(mesh.authority.bundle(), before);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while roots(dir.path()) != mesh.authority.bundle() {

@@ -56,6 +56,8 @@ problem_codes! {
     Conflict "conflict" CONFLICT,
     /// There are as many principals as there may be.
     EnoughPrincipals "too_many" CONFLICT,
+    /// A rotation of the root is under way, or none is; `weft ca status` tells.
+    RootRotation "root_rotation" CONFLICT,
     /// Nobody else would be left to take a service's requests; `force` does it all the same.
     LastInstance "last_instance" CONFLICT,
     /// There is a principal of that name already.

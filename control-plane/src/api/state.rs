@@ -21,6 +21,7 @@ use crate::presence::clock_offsets::ClockOffsets;
 use crate::presence::workloads::WorkloadStore;
 use crate::reconciler::ReconcilerHandle;
 use crate::replicas::acknowledgements::MeshAcknowledgements;
+use crate::replicas::root_rotation::RootRotations;
 use crate::replicas::taps::MeshTaps;
 use crate::replicas::traffic::Traffic;
 
@@ -50,6 +51,8 @@ pub struct Api {
     /// Where join tokens send workloads to.
     pub public: ControlPlanes,
     pub authority: Arc<Authority>,
+    /// What a rotation of the root waits for.
+    pub rotations: RootRotations,
     /// Leaves that were issued.
     pub ledger: Ledger,
     /// What flows between services, and what of it failed.

@@ -7,6 +7,7 @@ use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::error::CaError;
@@ -65,6 +66,16 @@ pub struct ValidCertificate {
     pub not_after: OffsetDateTime,
     /// SHA-256 of its `SubjectPublicKeyInfo`.
     pub spki_sha256: [u8; 32],
+    names: Names,
+}
+
+/// Who a certificate is of, and who signed it: DER of the names, and the ids of the keys where they stand there.
+#[derive(Debug, Clone)]
+struct Names {
+    subject: Vec<u8>,
+    subject_key: Option<Vec<u8>>,
+    issuer: Vec<u8>,
+    issuer_key: Option<Vec<u8>>,
 }
 
 impl ValidCertificate {
@@ -74,14 +85,41 @@ impl ValidCertificate {
     /// When it is not an X.509 certificate.
     pub fn try_from_der(certificate: CertificateDer<'static>) -> Result<Self, CaError> {
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| CaError::CorruptCertificate)?;
-        let held = (
-            Serial::from_bytes(parsed.raw_serial()),
-            parsed.validity().not_before.to_datetime(),
-            parsed.validity().not_after.to_datetime(),
-            Sha256::digest(parsed.public_key().raw).into(),
-        );
-        let (serial, not_before, not_after, spki_sha256) = held;
-        Ok(Self { certificate, serial, not_before, not_after, spki_sha256 })
+        Ok(Self {
+            serial: Serial::from_bytes(parsed.raw_serial()),
+            not_before: parsed.validity().not_before.to_datetime(),
+            not_after: parsed.validity().not_after.to_datetime(),
+            spki_sha256: Sha256::digest(parsed.public_key().raw).into(),
+            names: Names::of(&parsed),
+            certificate: certificate.clone(),
+        })
+    }
+
+    /// Whether this is the one who signed it, by what the certificates say.
+    #[must_use]
+    pub fn is_below(&self, root: &Self) -> bool {
+        let (own, above) = (&self.names, &root.names);
+        let is_key =
+            own.issuer_key.is_none() || above.subject_key.is_none() || own.issuer_key == above.subject_key;
+        own.issuer == above.subject && is_key
+    }
+}
+
+impl Names {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let (mut subject_key, mut issuer_key) = (None, None);
+        for extension in certificate.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => subject_key = Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    issuer_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                _ => {}
+            }
+        }
+        let (subject, issuer) =
+            (certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec());
+        Self { subject, subject_key, issuer, issuer_key }
     }
 }
 

@@ -81,6 +81,25 @@ impl Issued {
         live
     }
 
+    /// How many instances have a newest leaf that lives, and of whose life less than a fifth is left at this time.
+    #[must_use]
+    pub fn not_renewed(&self, now: i64) -> usize {
+        self.read(|leaves| {
+            let mut newest: HashMap<&str, &LedgerEntry> = HashMap::new();
+            for leaf in leaves.by_serial.values() {
+                let kept = newest.entry(&leaf.instance).or_insert(leaf);
+                if leaf.expires_at > kept.expires_at {
+                    *kept = leaf;
+                }
+            }
+            let is_overdue = |leaf: &&&LedgerEntry| {
+                let (life, left) = (leaf.expires_at - leaf.issued_at, leaf.expires_at - now);
+                left > 0 && left < life / 5
+            };
+            newest.values().filter(is_overdue).count()
+        })
+    }
+
     /// All leaves that were not pruned yet.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<LedgerEntry>> {

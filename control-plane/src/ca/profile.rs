@@ -23,6 +23,8 @@ use super::Serial;
 pub const ROOT_LIFE: Duration = Duration::days(365);
 /// Life of an issuer.
 pub const ISSUER_LIFE: Duration = Duration::days(30);
+/// An issuer with less life than this signs nothing new.
+pub(super) const LEAST_LEFT: Duration = Duration::minutes(10);
 /// How far before its making a certificate begins, for peers whose clocks are behind.
 pub const BACKDATE: Duration = Duration::seconds(120);
 
@@ -58,6 +60,14 @@ pub fn new_key() -> Result<KeyPair, rcgen::Error> {
 /// When the trust domain cannot stand in a certificate.
 pub fn root(trust_domain: &TrustDomain, validity: Validity) -> Result<CertificateParams, rcgen::Error> {
     authority(trust_domain, "root", validity, BasicConstraints::Unconstrained)
+}
+
+/// A root as another one signs it, which so says that it is the mesh's too: the same name and key.
+pub(super) fn vouched(root: &CertificateParams, validity: Validity) -> CertificateParams {
+    let mut params = root.clone();
+    params.serial_number = Some(new_serial());
+    (params.not_before, params.not_after) = (validity.not_before, validity.not_after);
+    params
 }
 
 /// An issuer below the root: it signs leaves only.

@@ -61,6 +61,7 @@ fn settings() -> AuthoritySettings {
         trust_domain: TrustDomain::try_new("mesh.test").unwrap(),
         leaf_life: Duration::hours(24),
         issuer_life: ISSUER_LIFE,
+        root_life: ROOT_LIFE,
     }
 }
 
@@ -228,7 +229,7 @@ async fn leader_renews_the_issuer_at_half_of_its_life_and_others_follow() {
     let mut followed = other.subscribe();
     let other = Arc::new(other);
     spawn_follow(Arc::clone(&other), Arc::clone(&mesh.store), CancellationToken::new());
-    let newer = followed.wait_for(|chain| chain.generation == 2);
+    let newer = followed.wait_for(|state| state.signing.generation == 2);
     tokio::time::timeout(StdDuration::from_secs(10), newer).await.expect("it follows").unwrap();
     assert_eq!(other.chain().issuer.serial, new.issuer.serial);
     let (leaf, _) = mesh.leaf("shop/web", "shop/web-1");

@@ -142,6 +142,12 @@ impl Instances {
         &self.workloads
     }
 
+    /// The record of a workload as it was last seen.
+    #[must_use]
+    pub fn record(&self, id: &WorkloadId) -> Option<WorkloadRecord> {
+        self.known.record(id)
+    }
+
     /// Whether a joiner of this service may have this name, by the policies that are served.
     ///
     /// # Errors

@@ -30,8 +30,8 @@ use weft_api::{Resource, ResourceKind, ServiceId, WorkloadId};
 use zeroize::Zeroizing;
 
 use crate::ca::{
-    Authority, CaError, KeyOrigin, Ledger, LedgerEntry, LedgerFull, RevocationList, new_key, rotate_at,
-    sleep_until,
+    Authority, CaError, KeyOrigin, Ledger, LedgerEntry, LedgerFull, RevocationList, Serial, new_key,
+    rotate_at, sleep_until,
 };
 use crate::clock::Clock;
 use crate::presence::workloads::WorkloadRecord;
@@ -73,10 +73,20 @@ struct SecretHolder {
 struct HeldSecret {
     holder: SecretHolder,
     /// None while no certificate could be made.
-    resource: Option<Arc<Resource>>,
+    made: Option<MadeIdentity>,
     rotate_at: OffsetDateTime,
     /// Whether nobody is there to take the next one: this one is forgotten when it would be replaced.
     lapses: bool,
+}
+
+/// A certificate with its key, as a secret.
+#[derive(Debug)]
+struct MadeIdentity {
+    resource: Arc<Resource>,
+    serial: Serial,
+    /// Unix seconds.
+    issued_at: i64,
+    rotate_at: OffsetDateTime,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +170,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, mut commands: mpsc::Receiver<SecretsCommand>) {
-        let (mut chain, mut lists) = (self.authority.subscribe(), self.authority.subscribe_lists());
+        let (mut state, mut lists) = (self.authority.subscribe(), self.authority.subscribe_lists());
         let mut bundle_version = None;
         let mut told_at: Option<Instant> = None;
         loop {
@@ -205,7 +215,7 @@ impl Keeper {
                     None => return,
                 },
                 () = due => self.rotate().await,
-                Ok(()) = chain.changed() => {}
+                Ok(()) = state.changed() => self.hurry(),
                 Ok(()) = lists.changed() => {}
                 () = settled => {}
                 () = in_force => {}
@@ -225,12 +235,26 @@ impl Keeper {
         OffsetDateTime::from_unix_timestamp(later).ok()
     }
 
+    /// Brings renewals forward where leaves are to leave a root.
+    fn hurry(&mut self) {
+        let state = self.authority.state();
+        let Some(rotation) = &state.rotation else { return };
+        for held in self.held.values_mut() {
+            let Some(made) = &held.made else { continue };
+            let renewal = rotation.renewal_of(made.serial.as_str(), made.issued_at);
+            if let Some(at) = renewal.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok()) {
+                held.rotate_at = held.rotate_at.min(at);
+            }
+        }
+    }
+
     async fn hold(&mut self, holder: SecretHolder) {
         if let Some(held) = self.held.get_mut(&holder.workload)
             && held.holder == holder
-            && let Some(resource) = held.resource.clone()
+            && let Some(made) = &held.made
         {
             held.lapses = false;
+            let resource = Arc::clone(&made.resource);
             return self.publish(Some(&holder), resource).await;
         }
         self.replace(holder).await;
@@ -249,12 +273,11 @@ impl Keeper {
     async fn replace(&mut self, holder: SecretHolder) {
         let workload = holder.workload.clone();
         match self.make(&holder) {
-            Ok((resource, rotate_at)) => {
-                let held =
-                    HeldSecret { holder, resource: Some(Arc::clone(&resource)), rotate_at, lapses: false };
-                let holder = held.holder.clone();
-                self.held.insert(workload, held);
-                self.publish(Some(&holder), resource).await;
+            Ok(made) => {
+                let (resource, rotate_at) = (Arc::clone(&made.resource), made.rotate_at);
+                let owner = holder.clone();
+                self.held.insert(workload, HeldSecret { holder, made: Some(made), rotate_at, lapses: false });
+                self.publish(Some(&owner), resource).await;
             }
             Err(error) => {
                 tracing::warn!(
@@ -263,14 +286,14 @@ impl Keeper {
                     "cannot make an identity; the old one serves on"
                 );
                 let old = self.held.remove(&workload).filter(|held| held.holder == holder);
-                let resource = old.and_then(|held| held.resource);
+                let made = old.and_then(|held| held.made);
                 let rotate_at = self.clock.now() + RETRY;
-                self.held.insert(workload, HeldSecret { holder, resource, rotate_at, lapses: false });
+                self.held.insert(workload, HeldSecret { holder, made, rotate_at, lapses: false });
             }
         }
     }
 
-    fn make(&self, holder: &SecretHolder) -> Result<(Arc<Resource>, OffsetDateTime), SecretError> {
+    fn make(&self, holder: &SecretHolder) -> Result<MadeIdentity, SecretError> {
         let key = new_key().map_err(CaError::from)?;
         let leaf = self.authority.issue_workload(&holder.service, &holder.workload, &key)?;
         self.ledger.enqueue(LedgerEntry::new(&leaf, &holder.instance, KeyOrigin::ControlPlane))?;
@@ -282,8 +305,12 @@ impl Keeper {
             private_key: Some(inline(key.as_bytes())),
             ..Default::default()
         };
-        let rotate_at = rotate_at(leaf.issued_at, leaf.not_after);
-        Ok((resource(IDENTITY_SECRET, Type::TlsCertificate(certificate)), rotate_at))
+        Ok(MadeIdentity {
+            resource: resource(IDENTITY_SECRET, Type::TlsCertificate(certificate)),
+            rotate_at: rotate_at(leaf.issued_at, leaf.not_after),
+            issued_at: leaf.issued_at.unix_timestamp(),
+            serial: leaf.serial,
+        })
     }
 
     async fn publish(&self, holder: Option<&SecretHolder>, resource: Arc<Resource>) {

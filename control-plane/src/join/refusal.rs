@@ -56,6 +56,8 @@ pub enum JoinRefusal {
     /// Others were always faster.
     #[error("others use the same token or name at the same moment; try again")]
     Contended,
+    #[error("a report names at most 16 roots, each by the 32 bytes of a SHA-256")]
+    Report,
     #[error("this call needs the client certificate of a joined workload")]
     NoCertificate,
     /// The control plane's own certificate, say.
@@ -99,6 +101,7 @@ impl JoinRefusal {
             Self::NotAMember(NotAMember::Store(_)) => Code::Unavailable,
             Self::NotAMember(_) => Code::PermissionDenied,
             Self::Csr(_)
+            | Self::Report
             | Self::Name(_)
             | Self::NameTooLong(_)
             | Self::NoWorkload

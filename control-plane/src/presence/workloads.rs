@@ -6,7 +6,7 @@
 //!
 //! Each write is guarded by the record's revision. Health and streams are never stored here: the registry knows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -131,6 +131,10 @@ pub struct WorkloadRecord {
     /// undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<DrainMark>,
+    /// SHA-256 of the public keys of the roots that it verifies others by, in hexadecimal, as it told last. None of one that
+    /// tells nothing: its version may not know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusts: Option<BTreeSet<String>>,
 }
 
 /// A record and the revision that a guarded write needs.
@@ -264,6 +268,26 @@ impl WorkloadStore {
         Ok(arrived.await? == Some(true))
     }
 
+    /// Notes which roots an instance trusts. Whether that is new.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_trust(
+        &self,
+        id: &WorkloadId,
+        instance: &str,
+        roots: &BTreeSet<String>,
+    ) -> Result<bool, StoreError> {
+        let noted = self.change(id, Some(instance), |record| {
+            let is_new = record.trusts.as_ref() != Some(roots);
+            if is_new {
+                record.trusts = Some(roots.clone());
+            }
+            is_new
+        });
+        Ok(noted.await? == Some(true))
+    }
+
     /// Changes a record, of this `instance` where one is given; `change` says whether it did. `None` when there is no
     /// such record.
     async fn change(
@@ -343,6 +367,7 @@ pub(crate) mod tests {
             left_at: None,
             awaited: false,
             drained: None,
+            trusts: None,
         }
     }
 

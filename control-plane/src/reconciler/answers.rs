@@ -135,6 +135,14 @@ impl Reconciler {
                 lacking.away.push(record.id.clone());
             }
         }
+        for record in self.registry.joined().filter(|record| record.left_at.is_none()) {
+            let id = &record.id;
+            if let Some(roots) = &record.trusts {
+                lacking.told.insert(id.clone(), roots.clone());
+            } else if self.streams.of(id).next().is_none() && !self.registry.is_on_another_replica(id) {
+                lacking.silent.push(id.clone());
+            }
+        }
         lacking
     }
 

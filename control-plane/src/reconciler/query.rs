@@ -64,6 +64,10 @@ pub struct MissingBundle {
     pub behind: Vec<WorkloadId>,
     /// They are not connected.
     pub away: Vec<WorkloadId>,
+    /// What those told that tell which roots they trust, but for those that said goodbye.
+    pub told: BTreeMap<WorkloadId, BTreeSet<String>>,
+    /// They tell nothing and are not connected.
+    pub silent: Vec<WorkloadId>,
 }
 
 /// What some proxies should have, and what it was made of: all of one moment.

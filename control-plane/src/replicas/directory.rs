@@ -15,7 +15,7 @@ use weft_store::{Entry, Event, FollowUpdate, Lease, Store, StoreExt, Txn};
 
 use super::telling::{LEASE_LOST, tell_under_leases};
 
-const PREFIX: &str = "replicas/";
+pub(super) const PREFIX: &str = "replicas/";
 
 /// The other replicas, by their ids, which are new at each start.
 pub type Others = BTreeMap<String, HostPort>;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::WorkloadId;
 use weft_store::{Leadership, Revision, Store, StoreExt};
 
+use super::root_rotation::RootRotations;
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::identity::audit::AuditLog;
@@ -21,6 +22,8 @@ use crate::reconciler::ReconcilerHandle;
 const KEY: &str = "leader";
 const LEASE: Duration = Duration::from_secs(15);
 const ROUND: Duration = Duration::from_secs(30);
+/// How often a rotation of the root is looked at while one is under way.
+const ROTATION_ROUND: Duration = Duration::from_secs(1);
 /// Rounds between compactions: about an hour.
 const COMPACT_EVERY: u32 = 120;
 
@@ -37,6 +40,7 @@ pub struct Duties {
     /// Instances whose leaves are not to be believed.
     pub revocations: Revocations,
     pub log: PolicyLog,
+    pub rotations: RootRotations,
     pub reconciler: ReconcilerHandle,
     /// The time of day.
     pub clock: Clock,
@@ -71,6 +75,20 @@ impl Duties {
             tokio::select! {
                 () = leader.lost() => return,
                 () = tokio::time::sleep(self.pace()) => {}
+                () = self.rotate_root(leader) => {}
+            }
+        }
+    }
+
+    /// Begins rotations of the root in their time, and takes them further. Ends with none.
+    async fn rotate_root(&self, leader: &Leadership) {
+        let mut changes = self.authority.subscribe();
+        loop {
+            note("rotating the root", self.rotations.step(leader).await);
+            let pause = if self.authority.rotation().is_some() { ROTATION_ROUND } else { ROUND };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = changes.changed() => {}
             }
         }
     }
@@ -88,6 +106,7 @@ impl Duties {
         let is_acknowledged = self.bundle_is_acknowledged().await;
         note("renewing the issuer", self.authority.renew_issuer(store, leader, is_acknowledged).await);
         note("pruning issuers", self.authority.prune_issuers(store, leader).await);
+        note("pruning roots", self.authority.prune_roots(store, leader.guard()).await);
         note("listing revoked leaves", self.revocations.catch_up(Some(leader)).await);
         note("pruning revocations", self.revocations.prune(leader).await);
         note("pruning the ledger", self.ledger.prune(&self.clock, leader).await);

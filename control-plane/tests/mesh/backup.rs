@@ -97,7 +97,7 @@ async fn backup_of_a_running_control_plane_is_the_same_mesh_when_it_is_restored(
     let plane = Plane::start_in(copy, &[]).await;
     assert_eq!(plane.client.list("services", None).await.unwrap().items.len(), 2);
     let old = ApiClient::try_new(&format!("http://{}", plane.running.api), &operator, &[]).unwrap();
-    assert_eq!(old.ca().await.unwrap()["root"]["spkiSha256"], root.as_str());
+    assert_eq!(old.ca().await.unwrap().root.spki_sha256, root);
     for (name, member) in [("before", &web), ("after", &renewed)] {
         assert_eq!(is_member(member, &plane).await, Ok(()), "the certificate of {name} the backup");
     }

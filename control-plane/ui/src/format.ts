@@ -57,13 +57,6 @@ export function duration(seconds: number): string {
     .join(" ");
 }
 
-/** Seconds since 1970 of a number of seconds or a date; nothing for what is neither. */
-export function seconds(value: number | string | undefined): number | undefined {
-  if (typeof value === "number") return value;
-  const parsed = value === undefined ? Number.NaN : Date.parse(value);
-  return Number.isNaN(parsed) ? undefined : parsed / 1000;
-}
-
 export function timeOfDay(millis: number): string {
   return new Date(millis).toLocaleTimeString(undefined, { hour12: false });
 }

@@ -5,6 +5,7 @@
 //! | `identity.pem` | private key and certificate chain together, so that one rename replaces both |
 //! | `bundle.pem` | the roots |
 //! | `workload.json` | who this is and where the control plane is |
+//! | `known-roots` | SHA-256 of the public key of each root that was ever trusted, so that a token which names one that has left is known to be of this mesh |
 //! | `identity.sds.json`, `bundle.sds.json` | the same as file-SDS documents, for a stock Envoy |
 //! | `snapshot.bin` | the last good configuration (written by [`crate::snapshot`]) |
 //!
@@ -15,14 +16,20 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use weft_api::names::{BUNDLE_SECRET, IDENTITY_SECRET};
 use weft_api::{ControlPlanes, ServiceId, TrustDomain, WorkloadId};
 
+use super::verify::spki_sha256;
 use super::{Identity, IdentityError};
 use crate::reserve::OwnListeners;
+
+const KNOWN_ROOTS: &str = "known-roots";
+/// How many roots are kept in mind.
+const MOST_KNOWN: usize = 16;
 
 /// What the join decided: needed to run again without a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,8 +131,60 @@ impl IdentityDir {
     /// # Errors
     /// When a file cannot be written.
     pub fn store(&self, identity: &Identity) -> Result<(), FilesError> {
+        self.note_roots(identity.bundle().iter().filter_map(spki_sha256))?;
         self.write("bundle.pem", identity.bundle_pem().as_bytes())?;
         self.write("identity.pem", (identity.key_pem() + &identity.chain_pem()).as_bytes())
+    }
+
+    /// Keeps in mind that this mesh is, or was, known by roots with these fingerprints.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn note_roots(&self, fingerprints: impl IntoIterator<Item = [u8; 32]>) -> Result<(), FilesError> {
+        let before = self.known_roots()?;
+        let mut known = before.clone();
+        for fingerprint in fingerprints {
+            let text = HEXLOWER.encode(&fingerprint);
+            if !known.contains(&text) {
+                known.push(text);
+            }
+        }
+        // A token lives 30 days and a root for months: those before the newest are on no token any more.
+        let oldest = known.len().saturating_sub(MOST_KNOWN);
+        let known = known.split_off(oldest);
+        if known == before { Ok(()) } else { self.write(KNOWN_ROOTS, (known.join("\n") + "\n").as_bytes()) }
+    }
+
+    /// Forgets by which roots a mesh was known: another may be joined.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_roots(&self) -> Result<(), FilesError> {
+        let path = self.path(KNOWN_ROOTS);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(FilesError::Io { path, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether this mesh is, or was, known by the root with this fingerprint.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn is_known_by(&self, fingerprint: &[u8; 32]) -> Result<bool, FilesError> {
+        Ok(self.known_roots()?.contains(&HEXLOWER.encode(fingerprint)))
+    }
+
+    /// The oldest first; none in a directory of an earlier version.
+    fn known_roots(&self) -> Result<Vec<String>, FilesError> {
+        let path = self.path(KNOWN_ROOTS);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(FilesError::Io { path, source }),
+        }
     }
 
     /// Replaces the documents that a stock Envoy reads by file SDS.
@@ -235,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn mesh_is_known_by_every_root_that_was_trusted_until_another_is_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = IdentityDir::open(directory.path()).unwrap();
+        assert!(!files.is_known_by(&[0; 32]).unwrap());
+        let (old, new) = (joined().1, joined().1);
+        files.store(&old).unwrap();
+        files.store(&new).unwrap();
+        files.note_roots([[7; 32]]).unwrap();
+        for root in [old.bundle(), new.bundle()] {
+            assert!(files.is_known_by(&spki_sha256(&root[0]).unwrap()).unwrap());
+        }
+        assert!(files.is_known_by(&[7; 32]).unwrap());
+        files.note_roots((0..20).map(|number| [100 + number; 32])).unwrap();
+        assert!(!files.is_known_by(&[7; 32]).unwrap(), "the oldest are forgotten");
+        files.forget_roots().unwrap();
+        files.forget_roots().unwrap();
+        assert!(!files.is_known_by(&[119; 32]).unwrap());
+    }
+
+    #[test]
     fn every_file_is_for_its_owner_only() {
         let directory = tempfile::tempdir().unwrap();
         let files = IdentityDir::open(directory.path()).unwrap();
@@ -246,7 +325,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().permissions().mode() & 0o777)
             .collect();
-        assert_eq!(modes, [0o600; 5]);
+        assert_eq!(modes, [0o600; 6]);
     }
 
     #[test]

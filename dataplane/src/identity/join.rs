@@ -7,13 +7,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::join::{JoinRequest, JoinResponse, LeaveRequest, RenewRequest, ReturnRequest, Workload};
+use weft_api::join::{
+    JoinRequest, JoinResponse, LeaveRequest, RenewRequest, ReportRequest, ReturnRequest, Workload,
+};
 use weft_api::names::InvalidName;
 use weft_api::{Backoff, JoinToken, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
 use super::channel::{Credentials, channel};
 use super::key::{KeyError, new_key, signing_request};
 use super::replicas::Replicas;
+use super::verify::spki_sha256;
 use super::{Identity, IdentityError};
 
 /// One call takes at most this long.
@@ -150,8 +153,22 @@ async fn limited<T>(
     answer
 }
 
+/// What the control plane says to a report.
+#[derive(Debug)]
+pub struct ReportAnswer {
+    /// The roots to trust from now on, where they are others than before.
+    pub bundle: Option<Vec<CertificateDer<'static>>>,
+    /// Within which time the certificate is to be renewed, where that does not wait for its own time.
+    pub renew_within: Option<Duration>,
+    /// When to report again.
+    pub again: Duration,
+}
+
 /// Who signs a new key for an identity that exists. A trait so that rotation is tested without a control plane.
 pub trait Issuer {
+    /// Tells which roots an identity trusts.
+    fn report(&self, identity: &Identity) -> impl Future<Output = Result<ReportAnswer, IssueError>>;
+
     /// Has a signing request signed; answers chain and bundle.
     fn issue(
         &self,
@@ -230,6 +247,18 @@ impl ControlPlaneClient {
 }
 
 impl Issuer for ControlPlaneClient {
+    async fn report(&self, identity: &Identity) -> Result<ReportAnswer, IssueError> {
+        let trusted = identity.bundle().iter().filter_map(spki_sha256);
+        let request = ReportRequest { trusted_root_spki_sha256: trusted.map(|hash| hash.to_vec()).collect() };
+        let mut client = self.client();
+        let answer = limited(&self.replicas, async { client.report(request).await }).await?.into_inner();
+        Ok(ReportAnswer {
+            bundle: Some(certificates(answer.bundle_der)).filter(|roots| !roots.is_empty()),
+            renew_within: answer.renew_within_seconds.map(|left| Duration::from_secs(left.into())),
+            again: Duration::from_secs(answer.report_after_seconds.max(1).into()),
+        })
+    }
+
     async fn issue(
         &self,
         csr: Vec<u8>,

@@ -17,7 +17,8 @@ use super::join::{Issuer, renew};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 const URGENT_RETRY: Duration = Duration::from_secs(10);
-/// Sleeps are cut into pieces, so that a wall clock that jumps is noticed.
+/// How often the trusted roots are told where the control plane says nothing of it.
+const REPORTS: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// An issuer whose certificates are born old cannot make the proxy spin.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
@@ -72,7 +73,8 @@ fn not_too_late(wait: Duration, identity: &Identity, now: SystemTime) -> Duratio
     }
 }
 
-/// Renews for as long as `stop` is not cancelled. `keep` stores each new identity before it is published.
+/// Renews for as long as `stop` is not cancelled, and tells in between which roots are trusted. `keep` stores each new
+/// identity before it is published.
 pub async fn rotate(
     identity: watch::Sender<Arc<Identity>>,
     issuer: impl Issuer,
@@ -80,54 +82,123 @@ pub async fn rotate(
     keep: impl Fn(&Identity),
     stop: CancellationToken,
 ) {
-    let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-    let mut due = renewal_point(&identity.borrow());
-    loop {
-        let waited = stop.run_until_cancelled(sleep_until(due, clock)).await;
-        if waited.is_none() {
-            return;
+    let due = renewal_point(&identity.borrow());
+    let mut rotation = Rotation { identity, issuer, clock, keep, due, retry: renewal_retry() };
+    stop.run_until_cancelled(rotation.run()).await;
+}
+
+fn renewal_retry() -> Backoff {
+    Backoff::new(FIRST_RETRY, LONGEST_RETRY)
+}
+
+struct Rotation<I, K> {
+    identity: watch::Sender<Arc<Identity>>,
+    issuer: I,
+    clock: WallClock,
+    keep: K,
+    /// When the certificate is renewed.
+    due: SystemTime,
+    retry: Backoff,
+}
+
+impl<I: Issuer, K: Fn(&Identity)> Rotation<I, K> {
+    async fn run(&mut self) {
+        let mut report_at = Instant::now();
+        loop {
+            let now = self.clock.now();
+            if self.due <= now {
+                if self.renew().await {
+                    report_at = Instant::now();
+                }
+            } else if report_at <= Instant::now() {
+                report_at = Instant::now() + self.report().await;
+            } else {
+                // Sleeps are cut into pieces, so that a wall clock that jumps is noticed.
+                let left = self.due.duration_since(now).unwrap_or_default().min(LONGEST_SLEEP);
+                tokio::time::sleep_until(report_at.min(Instant::now() + left)).await;
+            }
         }
-        let current = identity.borrow().clone();
-        let Some(renewed) = stop.run_until_cancelled(renew(&issuer, &current)).await else { return };
-        let now = clock.now();
+    }
+
+    /// Whether there is a new certificate.
+    async fn renew(&mut self) -> bool {
+        let current = self.identity.borrow().clone();
+        let renewed = renew(&self.issuer, &current).await;
+        let now = self.clock.now();
         match renewed {
             Ok(renewed) => {
-                retry.reset();
-                due = renewal_point(&renewed).max(now + SHORTEST_WAIT);
-                keep(&renewed);
+                self.retry.reset();
+                self.due = renewal_point(&renewed).max(now + SHORTEST_WAIT);
                 tracing::info!(
                     event = "certificate_renewed",
                     serial = renewed.serial(),
                     "certificate renewed"
                 );
-                identity.send_replace(Arc::new(renewed));
+                self.publish(renewed);
+                true
             }
             Err(error) => {
-                let wait = not_too_late(retry.next_wait(), &current, now);
-                due = now + wait;
+                let wait = not_too_late(self.retry.next_wait(), &current, now);
+                self.due = now + wait;
                 let left = current.not_after().duration_since(now).unwrap_or_default();
                 tracing::warn!(
                     event = "certificate_not_renewed",
                     %error, ?wait, expires_in = ?left,
                     "the certificate is not renewed, trying again"
                 );
+                false
             }
         }
     }
-}
 
-async fn sleep_until(due: SystemTime, clock: WallClock) {
-    while let Ok(left) = due.duration_since(clock.now()) {
-        if left.is_zero() {
-            return;
+    /// Tells which roots are trusted, and does what the answer says. Gives when to tell again.
+    async fn report(&mut self) -> Duration {
+        let current = self.identity.borrow().clone();
+        let answer = match self.issuer.report(&current).await {
+            Ok(answer) => answer,
+            // An older control plane takes no reports, and one that is away is asked again in its time.
+            Err(error) => {
+                tracing::debug!(%error, "the control plane does not know which roots are trusted here");
+                return REPORTS;
+            }
+        };
+        if let Some(within) = answer.renew_within {
+            self.due = self.due.min(self.clock.now() + within);
         }
-        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+        let Some(bundle) = answer.bundle.filter(|bundle| *bundle != current.bundle()) else {
+            return answer.again;
+        };
+        match current.with_bundle(bundle) {
+            Ok(changed) => {
+                tracing::info!(
+                    event = "roots_replaced",
+                    roots = changed.bundle().len(),
+                    "other roots are trusted from now on"
+                );
+                self.publish(changed);
+                // What is trusted now is told soon: a rotation of the root waits for it.
+                SHORTEST_WAIT
+            }
+            Err(error) => {
+                tracing::error!(
+                    event = "roots_not_replaced",
+                    %error,
+                    "the roots that the control plane sends cannot be used; those before are"
+                );
+                answer.again
+            }
+        }
+    }
+
+    fn publish(&self, identity: Identity) {
+        (self.keep)(&identity);
+        self.identity.send_replace(Arc::new(identity));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::join::IssueError;
+    use super::super::join::{IssueError, ReportAnswer};
     use super::super::testing::Authority;
     use super::*;
     use rustls::pki_types::CertificateDer;
@@ -145,9 +216,22 @@ mod tests {
         broken: Rc<RefCell<bool>>,
         asked: Rc<RefCell<Vec<Duration>>>,
         name: &'static str,
+        /// What was told to be trusted, each time.
+        told: Rc<RefCell<Vec<Vec<CertificateDer<'static>>>>>,
+        /// What is to be trusted; no reports are taken without.
+        wanted: Rc<RefCell<Option<Vec<CertificateDer<'static>>>>>,
     }
 
     impl Issuer for TestIssuer {
+        async fn report(&self, identity: &Identity) -> Result<ReportAnswer, IssueError> {
+            self.told.borrow_mut().push(identity.bundle().to_vec());
+            let Some(roots) = self.wanted.borrow().clone() else {
+                return Err(IssueError::Refused("it takes no reports".to_owned()));
+            };
+            let renew_within = (identity.bundle() == roots).then_some(Duration::from_secs(20));
+            Ok(ReportAnswer { bundle: Some(roots), renew_within, again: REPORTS })
+        }
+
         async fn issue(
             &self,
             csr: Vec<u8>,
@@ -161,19 +245,22 @@ mod tests {
         }
     }
 
-    struct Rotation {
+    struct TestRotation {
         identity: watch::Receiver<Arc<Identity>>,
         asked: Rc<RefCell<Vec<Duration>>>,
         broken: Rc<RefCell<bool>>,
+        told: Rc<RefCell<Vec<Vec<CertificateDer<'static>>>>>,
+        wanted: Rc<RefCell<Option<Vec<CertificateDer<'static>>>>>,
         stop: CancellationToken,
     }
 
-    fn spawn(name: &'static str) -> Rotation {
+    fn spawn(name: &'static str) -> TestRotation {
         let authority = Rc::new(Authority::new());
         let start = SystemTime::now();
         let clock = WallClock::anchored(start);
         let (sender, identity) = watch::channel(Arc::new(authority.identity(WEB, LIFE)));
         let (asked, broken) = (Rc::default(), Rc::new(RefCell::new(false)));
+        let (told, wanted) = (Rc::default(), Rc::default());
         let stop = CancellationToken::new();
         let issuer = TestIssuer {
             authority,
@@ -182,9 +269,11 @@ mod tests {
             broken: Rc::clone(&broken),
             asked: Rc::clone(&asked),
             name,
+            told: Rc::clone(&told),
+            wanted: Rc::clone(&wanted),
         };
         tokio::task::spawn_local(rotate(sender, issuer, clock, |_| {}, stop.clone()));
-        Rotation { identity, asked, broken, stop }
+        TestRotation { identity, asked, broken, told, wanted, stop }
     }
 
     async fn within<F: Future<Output = ()>>(test: F) {
@@ -227,6 +316,27 @@ mod tests {
             assert!(late.clone().all(|(_, gap)| *gap <= 10.1), "{gaps:?}");
             *rotation.broken.borrow_mut() = false;
             rotation.identity.changed().await.unwrap();
+            rotation.stop.cancel();
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn roots_that_the_control_plane_sends_are_trusted_and_told_and_renewal_does_not_wait() {
+        within(async {
+            let mut rotation = spawn(WEB);
+            let first = rotation.identity.borrow_and_update().clone();
+            let both = vec![first.bundle()[0].clone(), Authority::new().root()];
+            *rotation.wanted.borrow_mut() = Some(both.clone());
+            rotation.identity.changed().await.unwrap();
+            let changed = rotation.identity.borrow_and_update().clone();
+            assert_eq!((changed.bundle(), changed.serial()), (&*both, first.serial()));
+            rotation.identity.changed().await.unwrap();
+            assert_ne!(rotation.identity.borrow().serial(), first.serial());
+            let asked = rotation.asked.borrow()[0].as_secs();
+            assert!((20..=23).contains(&asked), "{asked}: what the answer to the second report says");
+            let told = rotation.told.borrow().clone();
+            assert_eq!((&told[0], &told[1]), (&first.bundle().to_vec(), &both), "told before and after");
             rotation.stop.cancel();
         })
         .await;

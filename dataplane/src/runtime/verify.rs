@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -138,6 +138,10 @@ impl PeerVerifier {
         role: PeerRole,
     ) -> Result<(), Error> {
         self.check_chain(leaf, intermediates, now, role)?;
+        self.check_whom(leaf)
+    }
+
+    fn check_whom(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
         self.check_names(leaf).map_err(|refusal| {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
         })
@@ -236,9 +240,16 @@ impl PeerVerifier {
             TrustChange::Revocations => self.revocations.revoke(&peer.issued).then(revoked),
             TrustChange::Anchors => {
                 let (leaf, rest) = peer.chain.split_first()?;
-                let at = peer.not_after - Duration::from_secs(1);
-                let now = std::time::SystemTime::now().min(at).max(peer.not_before);
-                let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let now = SystemTime::now();
+                // A request that is under way when its connection's certificate ends goes on to its end. Roots that are taken
+                // away after that say nothing about it: one leaves a mesh when no certificate below it is in its life.
+                if now >= peer.not_after {
+                    let is_revoked = self.revocations.revoke(&peer.issued);
+                    let checked = self.check_whom(leaf).err().map(|error| reason(&error));
+                    return is_revoked.then(revoked).or(checked);
+                }
+                let now = now.min(peer.not_after - Duration::from_secs(1)).max(peer.not_before);
+                let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 let checked = self.check(leaf, rest, UnixTime::since_unix_epoch(since), role);
                 checked.err().map(|error| reason(&error))
             }

@@ -233,7 +233,7 @@ impl Calls {
         Ok(greeting.trim().to_owned())
     }
 
-    fn echo(&self, authority: &str) -> anyhow::Result<EchoServiceClient<Channel>> {
+    pub(super) fn echo(&self, authority: &str) -> anyhow::Result<EchoServiceClient<Channel>> {
         Ok(EchoServiceClient::new(self.channel(authority)?))
     }
 

@@ -25,7 +25,7 @@ on_the_embedded_store!(
 );
 
 /// A certificate request may claim what it likes: the leaf carries what the token says.
-async fn certificate_request_decides_nothing_but_the_key(mesh: &mut Mesh) -> anyhow::Result<()> {
+pub(crate) async fn certificate_request_decides_nothing_but_the_key(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&service("web")).await?;
     for (name, uri, dns) in [
         ("thief-1", "spiffe://mesh.local/control-plane", "control-plane.mesh.local"),
@@ -236,7 +236,7 @@ fn upstream(service: &str, port: &str, bind: &str) -> Upstream {
 }
 
 /// Certificates that the mesh's root did not sign, or not as leaves, at the control plane and at both proxies.
-async fn forged_certificates_open_no_door(mesh: &mut Mesh) -> anyhow::Result<()> {
+pub(crate) async fn forged_certificates_open_no_door(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&[service("web"), service("catalog-weft"), service("catalog-envoy")].concat()).await?;
     let weft = mesh.workload("shop/catalog-weft").serving().beside(Sidecar::Weft).start().await?;
     let envoy = mesh.workload("shop/catalog-envoy").serving().beside(Sidecar::Envoy).start().await?;

@@ -52,7 +52,7 @@ async fn no_workload_passes_for_the_control_plane(mesh: &mut Mesh) -> anyhow::Re
 
 /// Whoever can answer in the control plane's place, and has all that a stranger can have: the true root's certificate,
 /// and one of its own over the true root's public key, which is what a token pins.
-async fn no_stranger_passes_for_the_control_plane(mesh: &mut Mesh) -> anyhow::Result<()> {
+pub(crate) async fn no_stranger_passes_for_the_control_plane(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&service("web")).await?;
     let web = member(mesh, "web", "web-1").await?;
     let root = rustls::pki_types::CertificateDer::from(web.answer.bundle_der[0].clone());

@@ -56,7 +56,7 @@ async fn deleted_instance_is_cut_and_stays_out_when_its_name_is_back(mesh: &mut 
 }
 
 /// H2: an instance that answers no more loses its name to the next joiner, and does not get it back by waking up.
-async fn replaced_instance_is_refused_for_good(mesh: &mut Mesh) -> anyhow::Result<()> {
+pub(crate) async fn replaced_instance_is_refused_for_good(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.apply(&service("web")).await?;
     let old = member(mesh, "web", "web-1").await?;
     let before = old.channel(mesh.xds());

@@ -13,6 +13,7 @@
 //! | instance | whoever holds a certificate that was replaced, deleted or is over |
 //! | refusals | a member that refuses what it is sent |
 //! | revocation | whoever holds a certificate that was revoked |
+//! | rotation | the same, and members that lie about their trust, while the root is being replaced |
 //! | tokens | whoever holds a join token, used or not |
 //! | impostor | a server in the control plane's place |
 //! | discovery | a member on its own stream: others' configuration, secrets, names |
@@ -33,5 +34,6 @@ mod membership;
 mod owned;
 mod refusals;
 mod revocation;
+mod rotation;
 mod tokens;
 mod traffic;

@@ -16,7 +16,7 @@ const LIVE: Duration = Duration::from_secs(20);
 
 on_both_stores!(revoked_workload_is_out_everywhere, deleted_workload_is_out_everywhere);
 
-async fn revoked_workload_is_out_everywhere(mesh: &mut Mesh) -> anyhow::Result<()> {
+pub(crate) async fn revoked_workload_is_out_everywhere(mesh: &mut Mesh) -> anyhow::Result<()> {
     is_out_everywhere(mesh, "revoked", async |mesh: &Mesh, victim: &Joined| {
         mesh.client().revoke_proxy(&victim.id()).await?;
         Ok(())

@@ -68,8 +68,7 @@ async fn signer(server: &Workload) -> anyhow::Result<String> {
 
 /// When the issuer that signs now ends, in seconds since 1970.
 async fn issuers(mesh: &Mesh) -> anyhow::Result<i64> {
-    let status = mesh.client().ca().await?;
-    status["issuer"]["expiresAt"].as_i64().context("the issuer has no end")
+    Ok(mesh.client().ca().await?.issuer.expires_at)
 }
 
 /// Each TCP connection is a new one between the sidecars too: a handshake with the lists of this moment.

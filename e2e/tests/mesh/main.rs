@@ -28,6 +28,7 @@ mod protocols;
 mod refusal;
 mod replicas;
 mod rollback;
+mod root_rotation;
 mod shop;
 mod status;
 mod steady;

@@ -72,6 +72,8 @@ pub enum CheckCode {
     StoreRoom,
     /// The root ends within 30 days.
     RootEnds,
+    /// A replacement of the root waits for somebody longer than it should.
+    RootRotationHeld,
     /// The issuer should have been renewed by now.
     IssuerEnds,
     /// A workload's certificate should have been renewed by now.
@@ -140,6 +142,7 @@ impl CheckCode {
             Self::EtcdVersion => "etcd_version",
             Self::StoreRoom => "store_room",
             Self::RootEnds => "root_ends",
+            Self::RootRotationHeld => "root_rotation_held",
             Self::IssuerEnds => "issuer_ends",
             Self::LeafNotRenewed => "leaf_not_renewed",
             Self::LeafEnded => "leaf_ended",
@@ -176,9 +179,11 @@ impl CheckCode {
             Self::ProxyVersion | Self::ReplicaVersion => CheckArea::Versions,
             Self::ProxyClock | Self::ReplicaClock => CheckArea::Clocks,
             Self::StoreAway | Self::EtcdAlarm | Self::EtcdVersion | Self::StoreRoom => CheckArea::Store,
-            Self::RootEnds | Self::IssuerEnds | Self::LeafNotRenewed | Self::LeafEnded => {
-                CheckArea::Certificates
-            }
+            Self::RootEnds
+            | Self::RootRotationHeld
+            | Self::IssuerEnds
+            | Self::LeafNotRenewed
+            | Self::LeafEnded => CheckArea::Certificates,
             Self::PublicUnreachable | Self::AdminExposed | Self::SealKey => CheckArea::Listeners,
             Self::ReplicaUnreachable | Self::ExpiryHeldBack => CheckArea::Replicas,
             Self::ProxyRefuses

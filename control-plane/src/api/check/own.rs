@@ -24,12 +24,15 @@ const DEFAULT_QUOTA: u64 = 2 << 30;
 /// A disk with less than this is nearly full, and with less than that as good as full.
 const LITTLE_ROOM: u64 = 512 << 20;
 const NO_ROOM: u64 = 64 << 20;
+/// How much longer than leaves live a stage of a root's rotation may take, in seconds.
+const HELD: i64 = 300;
 
 /// All that this replica finds.
 pub async fn find(api: &Api) -> Vec<Concern> {
     let (store, public, others) = tokio::join!(of_the_store(api), of_public(api), of_others(api));
     let mut found: Vec<Concern> = store.into_iter().chain(public).chain(others).collect();
     found.extend(of_chain(api));
+    found.extend(of_rotation(api).await);
     found.extend(of_listeners(api));
     let held_back = api.reconciler.published().borrow().held_back;
     if held_back > 0 {
@@ -129,18 +132,42 @@ fn of_the_disk(api: &Api) -> Option<Concern> {
 }
 
 fn of_chain(api: &Api) -> Vec<Concern> {
-    let (chain, now) = (api.authority.chain(), api.clock.now());
-    let issuer = (chain.issuer.not_before, chain.issuer.not_after);
-    of_root(now, chain.root.not_after).into_iter().chain(of_issuer(now, issuer)).collect()
+    let (state, now) = (api.authority.state(), api.clock.now());
+    let issuer = &state.signing.issuer;
+    let root = of_root(now, state.elder.not_after, state.rotation.is_some());
+    root.into_iter().chain(of_issuer(now, (issuer.not_before, issuer.not_after))).collect()
 }
 
-fn of_root(now: OffsetDateTime, end: OffsetDateTime) -> Option<Concern> {
+fn of_root(now: OffsetDateTime, end: OffsetDateTime, is_rotating: bool) -> Option<Concern> {
     let left = end - now;
     let severity = if left <= time::Duration::days(7) { Failure } else { Warning };
+    let remedy = if is_rotating {
+        "weft ca status says what its replacement waits for: bring those back, or revoke them (weft proxy revoke)"
+    } else {
+        "weft ca rotate replaces it; it should have begun by itself at two thirds of its life: look for duty_failed in the logs of the control planes"
+    };
     (left <= time::Duration::days(30)).then(|| {
         Concern::of_the_mesh(CheckCode::RootEnds, severity, "")
-            .says(format!("the root ends {}; nothing in the mesh is trusted after that", in_days(left)))
-            .remedy("follow docs/tasks/rotation.md, The root, before that day")
+            .says(format!("the root ends {}; nothing that leads to it is trusted after that", in_days(left)))
+            .remedy(remedy)
+    })
+}
+
+/// What holds a stage of a rotation that should be over: nobody may hold one for longer than leaves live.
+async fn of_rotation(api: &Api) -> Option<Concern> {
+    let rotation = api.authority.rotation()?;
+    let waits = api.rotations.waits(&rotation).await.ok()?;
+    let first = waits.first()?;
+    let longest = api.authority.leaf_life().whole_seconds() + i64::from(rotation.spread);
+    (api.clock.unix_seconds() - rotation.stage_since > longest + HELD).then(|| {
+        Concern::of_the_mesh(CheckCode::RootRotationHeld, Warning, "")
+            .says(format!(
+                "the root's replacement waits for {}: {} {}",
+                waits.len(),
+                first.who,
+                first.reason.words()
+            ))
+            .remedy("weft ca status names them; bring them back or revoke them (weft proxy revoke), or undo it (weft ca rotate --abort)")
     })
 }
 
@@ -251,7 +278,7 @@ mod tests {
     #[test]
     fn root_is_told_of_a_month_before_its_end_and_fails_a_week_before() {
         let now = OffsetDateTime::UNIX_EPOCH + Span::days(20_000);
-        let found = |days| of_root(now, now + Span::days(days)).map(|found| found.finding.severity);
+        let found = |days| of_root(now, now + Span::days(days), false).map(|found| found.finding.severity);
         assert_eq!(
             [31, 30, 8, 7, -1].map(found),
             [None, Some(Warning), Some(Warning), Some(Failure), Some(Failure)]

@@ -192,24 +192,34 @@ export interface RequestList {
 }
 
 export interface AuthorityEntry {
-  fingerprint?: string;
   spkiSha256?: string;
-  subject?: string;
-  /** Seconds since 1970, or a date as text. */
-  expiresAt?: number | string;
-  notAfter?: number | string;
+  serial?: string;
+  /** Seconds since 1970. */
+  expiresAt: number;
+  /** Signing, Coming or Leaving. */
   state?: string;
   leaves?: number;
 }
 
+export interface RotationStatus {
+  stage: string;
+  /** Seconds since 1970. */
+  startedAt: number;
+  stageSince: number;
+  aborted: boolean;
+  waits: number;
+  waitsFor: { who: string; reason: string; until?: number }[];
+  leftBehind: string[];
+}
+
 export interface AuthorityStatus {
   trustDomain?: string;
-  stage?: string;
   leaves?: number;
   root?: AuthorityEntry;
   issuer?: AuthorityEntry;
   roots?: AuthorityEntry[];
   issuers?: AuthorityEntry[];
+  rotation?: RotationStatus;
 }
 
 export interface Violation {

@@ -1,8 +1,8 @@
 /** Whom the mesh trusts, and until when: roots, issuers, and the certificate of every workload. */
 
 import type { JSX } from "preact";
-import type { AuthorityEntry } from "../api/documents";
-import { date, plural, seconds } from "../format";
+import type { AuthorityEntry, RotationStatus } from "../api/documents";
+import { date, plural } from "../format";
 import { authority, proxies } from "../live";
 import { Empty, Mark, Remaining } from "../parts/marks";
 import { ProxyLink } from "../parts/names";
@@ -18,12 +18,37 @@ export function Certificates(): JSX.Element {
       <header class="title">
         <h1>Certificates</h1>
         {status.trustDomain && <p class="mono">{status.trustDomain}</p>}
-        {status.stage && <Mark colour="warn">{status.stage}</Mark>}
+        {status.rotation && <Mark colour="warn">{status.rotation.stage}</Mark>}
       </header>
+      {status.rotation && <Rotation rotation={status.rotation} />}
       <Authorities title="Roots" entries={roots} />
       <Authorities title="Issuers" entries={issuers} />
       <Leaves />
     </article>
+  );
+}
+
+/** How far the replacement of the root is, and whom it waits for. */
+function Rotation({ rotation }: { rotation: RotationStatus }): JSX.Element {
+  return (
+    <section>
+      <h2>The root is being replaced{rotation.aborted ? ", which is being undone" : ""}</h2>
+      <p>
+        since {date(rotation.startedAt)}, in this stage since {date(rotation.stageSince)}; it waits for{" "}
+        {rotation.waits}
+      </p>
+      <ul>
+        {rotation.waitsFor.map((wait) => (
+          <li key={wait.who}>
+            {wait.who}: {wait.reason}
+            {wait.until !== undefined && <small> until {date(wait.until)} at most</small>}
+          </li>
+        ))}
+        {rotation.leftBehind.map((id) => (
+          <li key={id}>{id} is left behind: it joins again when it comes</li>
+        ))}
+      </ul>
+    </section>
   );
 }
 
@@ -33,19 +58,16 @@ function Authorities({ title, entries }: { title: string; entries: AuthorityEntr
       <h2>{title}</h2>
       <ul class="authorities">
         {entries.map((entry) => {
-          const end = seconds(entry.expiresAt ?? entry.notAfter);
-          const print = entry.fingerprint ?? entry.spkiSha256;
+          const print = entry.spkiSha256 ?? entry.serial;
           return (
-            <li key={print ?? String(end)}>
+            <li key={entry.serial}>
               <p>
-                <b>{entry.subject ?? title.slice(0, -1)}</b>{" "}
+                <b>{title.slice(0, -1)}</b>{" "}
                 {entry.state && <Mark colour="quiet">{entry.state}</Mark>}
               </p>
-              {end !== undefined && (
-                <p>
-                  <Remaining expiresAt={end} /> <small>until {date(end)}</small>
-                </p>
-              )}
+              <p>
+                <Remaining expiresAt={entry.expiresAt} /> <small>until {date(entry.expiresAt)}</small>
+              </p>
               {print && <p class="mono small">{print}</p>}
               {entry.leaves !== undefined && <p>{plural(entry.leaves, "certificate")} below it</p>}
             </li>

@@ -1,0 +1,146 @@
+//! `weft ca`: the roots of the mesh, and replacing them.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use weft_api::client::ClientError;
+use weft_api::rest::{AuthorityStatus, RotationRequest, RotationStageName, RotationStatus};
+
+use crate::args::{CaRotate, ListArgs};
+use crate::output::{self, out};
+use crate::replicas::{ReplicaClients, is_silence};
+
+/// How often a rotation is asked after that is waited for.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Digits of a serial number that tell one from another.
+const SHORT: usize = 12;
+/// How many are named for whom a rotation waits.
+const NAMED: usize = 10;
+
+pub async fn status(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
+    let status = replicas.any(async |client| client.ca().await).await?;
+    show(&status, args.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn rotate(replicas: &ReplicaClients, args: CaRotate) -> anyhow::Result<ExitCode> {
+    let request = RotationRequest { spread: args.spread.clone() };
+    let begun = if args.abort {
+        replicas.any(async |client| client.abort_rotation().await).await?
+    } else {
+        replicas.any(async |client| client.rotate_root(&request).await).await?
+    };
+    let Some(limit) = args.wait else {
+        show(&begun, args.output)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let reached = wait(replicas, begun, Instant::now() + limit, args.output.is_table()).await?;
+    show(&reached, args.output)?;
+    Ok(if reached.rotation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Follows a rotation to its end, or until then, and says when a stage is reached.
+async fn wait(
+    replicas: &ReplicaClients,
+    begun: AuthorityStatus,
+    until: Instant,
+    speaks: bool,
+) -> Result<AuthorityStatus, ClientError> {
+    let (mut last, mut told) = (begun, None);
+    while let Some(rotation) = &last.rotation {
+        let stage = (rotation.stage, rotation.aborted);
+        if speaks && told.replace(stage) != Some(stage) {
+            eprintln!("{}", words(rotation));
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        match replicas.any(async |client| client.ca().await).await {
+            Ok(status) => last = status,
+            // Nothing of a rotation is lost when control planes are away: it goes on when one is back.
+            Err(error) if is_silence(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(last)
+}
+
+fn words(rotation: &RotationStatus) -> String {
+    let (number, what) = match (rotation.stage, rotation.aborted) {
+        (RotationStageName::DistributingRoot, _) => {
+            (1, "the new root is brought to everybody beside the old one")
+        }
+        (RotationStageName::RenewingLeaves, false) => (2, "certificates are renewed under the new root"),
+        (RotationStageName::RenewingLeaves, true) => {
+            (2, "undone: certificates are renewed under the old root")
+        }
+        (RotationStageName::MovingControlPlanes, false) => (3, "the control planes move to the new root"),
+        (RotationStageName::MovingControlPlanes, true) => {
+            (3, "undone: the control planes stay under the old root")
+        }
+    };
+    format!("stage {number} of 3: {what}")
+}
+
+fn show(status: &AuthorityStatus, output: crate::args::OutputFormat) -> anyhow::Result<()> {
+    if output.is_table() {
+        out!("{}", describe(status));
+        Ok(())
+    } else {
+        output::print(output, status, &[], Vec::new)
+    }
+}
+
+fn describe(status: &AuthorityStatus) -> String {
+    let short = |serial: &str| serial.chars().take(SHORT).collect::<String>();
+    let roots: Vec<_> = status
+        .roots
+        .iter()
+        .map(|root| {
+            let word = root.state.as_str().to_owned();
+            vec![short(&root.serial), word, output::until(root.expires_at), root.leaves.to_string()]
+        })
+        .collect();
+    let issuers: Vec<_> = status
+        .issuers
+        .iter()
+        .map(|issuer| {
+            let root = issuer.root.as_deref().map_or_else(|| "-".to_owned(), short);
+            let word = issuer.state.as_str().to_owned();
+            let (end, leaves) = (output::until(issuer.expires_at), issuer.leaves.to_string());
+            vec![short(&issuer.serial), root, word, end, leaves]
+        })
+        .collect();
+    let mut text = output::table(&["ROOT", "STATE", "EXPIRES", "LEAVES"], &roots);
+    text.push('\n');
+    text.push_str(&output::table(&["ISSUER", "ROOT", "STATE", "EXPIRES", "LEAVES"], &issuers));
+    if let Some(rotation) = &status.rotation {
+        text.push_str(&format!("\n{}, for {}\n", words(rotation), output::since(rotation.stage_since)));
+        text.push_str(&waits(rotation));
+    }
+    text
+}
+
+fn waits(rotation: &RotationStatus) -> String {
+    let mut text = String::new();
+    if rotation.waits > 0 {
+        text.push_str(&format!("it waits for {}:\n", rotation.waits));
+    }
+    for wait in rotation.waits_for.iter().take(NAMED) {
+        text.push_str(&format!("  {} {}", wait.who, wait.reason.words()));
+        if let Some(until) = wait.until {
+            text.push_str(&format!(", {} at most", output::until(until)));
+        }
+        text.push('\n');
+    }
+    if rotation.waits > NAMED {
+        text.push_str(&format!("  and {} more (-o json)\n", rotation.waits - NAMED));
+    }
+    for id in rotation.left_behind.iter().take(NAMED) {
+        text.push_str(&format!(
+            "left behind: {id} is away and its certificate has ended; it joins again when it comes\n"
+        ));
+    }
+    text
+}

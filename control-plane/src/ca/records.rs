@@ -1,0 +1,554 @@
+//! The records of the authority as the store holds them: certificates, and keys under seal.
+//!
+//! ```text
+//! mesh/root              the root under which leaves are signed
+//! mesh/issuer            the issuer that signs now
+//! mesh/next              the one after it: its list is in every bundle before it signs its first leaf
+//! mesh/issuers/SERIAL    those before: they sign nothing but their lists
+//! mesh/crls/SERIAL       the revocation list of each
+//!
+//! mesh/rotation          the rotation of the root that is under way, and its stage
+//! mesh/next-root         the root that is to come, with …
+//! mesh/next-root-issuer  … the issuer that will sign under it
+//! mesh/old-root          the root that is about to leave
+//! mesh/roots/SERIAL      roots that left: their certificates, without keys, for those who know the mesh by them
+//! ```
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rcgen::{Issuer, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use weft_api::TrustDomain;
+use weft_store::{Entry, Revision, Store, StoreExt, Txn};
+
+use super::chain::{SigningChain, ValidCertificate};
+use super::crl::{self, RevocationList};
+use super::root_rotation::{RootRotation, RotationStage};
+use super::seal::{SealKey, Sealed};
+use super::{AuthoritySettings, CaError, Serial, profile};
+use crate::clock::Clock;
+
+const FORMAT: u32 = 1;
+pub(super) const PREFIX: &str = "mesh/";
+pub(super) const ROOT: &str = "mesh/root";
+pub(super) const ISSUER: &str = "mesh/issuer";
+pub(super) const NEXT: &str = "mesh/next";
+pub(super) const RETIRED: &str = "mesh/issuers/";
+pub(super) const ROTATION: &str = "mesh/rotation";
+pub(super) const NEXT_ROOT: &str = "mesh/next-root";
+pub(super) const NEXT_ROOT_ISSUER: &str = "mesh/next-root-issuer";
+pub(super) const OLD_ROOT: &str = "mesh/old-root";
+pub(super) const LEFT_ROOTS: &str = "mesh/roots/";
+
+/// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
+const LONGEST_LINE: usize = 8;
+
+/// A root or an issuer, with its key, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AuthorityRecord {
+    format: u32,
+    trust_domain: TrustDomain,
+    pub(super) generation: u64,
+    /// DER, base64.
+    certificate: String,
+    sealed_key: Sealed,
+    /// Of a root that came after another: how the other vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<Vouched>,
+}
+
+/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Vouched {
+    /// Serial number of the root before.
+    by: Serial,
+    /// DER, base64: the subject and the key of the root, signed by the one before.
+    certificate: String,
+}
+
+/// A root that left: what is needed to find the way from it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeftRoot {
+    /// DER, base64.
+    certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<Vouched>,
+}
+
+/// All records, of one revision of the store.
+pub(super) struct CaRecords {
+    pub(super) revision: Revision,
+    root: Entry,
+    issuer: Entry,
+    next: Option<Entry>,
+    retired: Vec<Entry>,
+    pub(super) lists: Vec<Entry>,
+    rotation: Option<Entry>,
+    next_root: Option<Entry>,
+    next_root_issuer: Option<Entry>,
+    old_root: Option<Entry>,
+    left: Vec<Entry>,
+}
+
+/// An issuer, whether it signs now, later or no more.
+pub(super) struct KnownIssuer<'a> {
+    entry: &'a Entry,
+    pub(super) record: AuthorityRecord,
+    pub(super) certificate: ValidCertificate,
+}
+
+impl CaRecords {
+    /// All of them; `None` when there is no mesh yet.
+    pub(super) async fn read(store: &dyn Store) -> Result<Option<Self>, CaError> {
+        let listing = store.list_all(PREFIX).await?;
+        let entries = listing.entries;
+        let find = |key: &str| entries.iter().find(|entry| entry.key.as_str() == key).cloned();
+        let below = |prefix: &str| {
+            entries.iter().filter(|entry| entry.key.as_str().starts_with(prefix)).cloned().collect()
+        };
+        match (find(ROOT), find(ISSUER)) {
+            (Some(root), Some(issuer)) => Ok(Some(Self {
+                revision: listing.revision,
+                root,
+                issuer,
+                next: find(NEXT),
+                retired: below(RETIRED),
+                lists: below(crl::PREFIX),
+                rotation: find(ROTATION),
+                next_root: find(NEXT_ROOT),
+                next_root_issuer: find(NEXT_ROOT_ISSUER),
+                old_root: find(OLD_ROOT),
+                left: below(LEFT_ROOTS),
+            })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(missing(ROOT)),
+            (Some(_), None) => Err(missing(ISSUER)),
+        }
+    }
+
+    pub(super) fn root(&self) -> Result<AuthorityRecord, CaError> {
+        decode(&self.root)
+    }
+
+    pub(super) fn issuer(&self) -> Result<AuthorityRecord, CaError> {
+        decode(&self.issuer)
+    }
+
+    pub(super) fn next(&self) -> Result<Option<AuthorityRecord>, CaError> {
+        self.next.as_ref().map(decode).transpose()
+    }
+
+    pub(super) fn next_root(&self) -> Result<Option<AuthorityRecord>, CaError> {
+        self.next_root.as_ref().map(decode).transpose()
+    }
+
+    pub(super) fn next_root_issuer(&self) -> Result<Option<AuthorityRecord>, CaError> {
+        self.next_root_issuer.as_ref().map(decode).transpose()
+    }
+
+    pub(super) fn old_root(&self) -> Result<Option<AuthorityRecord>, CaError> {
+        self.old_root.as_ref().map(decode).transpose()
+    }
+
+    pub(super) fn rotation(&self) -> Result<Option<RootRotation>, CaError> {
+        let read = |entry: &Entry| {
+            serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))
+        };
+        self.rotation.as_ref().map(read).transpose()
+    }
+
+    pub(super) fn check_mesh(&self, wanted: &TrustDomain) -> Result<(), CaError> {
+        let stored = self.root()?.trust_domain;
+        if stored == *wanted { Ok(()) } else { Err(CaError::OtherMesh { stored, wanted: wanted.clone() }) }
+    }
+
+    pub(super) fn lists(&self) -> Result<Vec<RevocationList>, CaError> {
+        self.lists.iter().map(RevocationList::decode).collect()
+    }
+
+    pub(super) fn list_of(&self, issuer: &Serial) -> Option<&Entry> {
+        let key = RevocationList::key(issuer);
+        self.lists.iter().find(|entry| entry.key.as_str() == key)
+    }
+
+    /// The roots that members trust, ordered by their serial numbers, so that every replica says the same.
+    pub(super) fn bundle(&self) -> Result<Vec<ValidCertificate>, CaError> {
+        let roots = [Some(&self.root), self.next_root.as_ref(), self.old_root.as_ref()];
+        let certificate = |entry| decode(entry)?.valid(&entry.key);
+        let mut roots: Vec<_> = roots.into_iter().flatten().map(certificate).collect::<Result<_, _>>()?;
+        roots.sort_by(|one, other| one.serial.cmp(&other.serial));
+        Ok(roots)
+    }
+
+    /// All issuers whose leaves may live, or will.
+    pub(super) fn issuers(&self) -> Result<Vec<KnownIssuer<'_>>, CaError> {
+        let others = self.next.iter().chain(&self.next_root_issuer).chain(&self.retired);
+        let read = |entry| {
+            let record = decode(entry)?;
+            let certificate = record.valid(&entry.key)?;
+            Ok(KnownIssuer { entry, record, certificate })
+        };
+        [&self.issuer].into_iter().chain(others).map(read).collect()
+    }
+
+    /// Certificate and key of an issuer.
+    pub(super) fn issuer_of(
+        &self,
+        serial: &Serial,
+        seal: &SealKey,
+    ) -> Result<(CertificateDer<'static>, KeyPair), CaError> {
+        let issuers = self.issuers()?;
+        let found = issuers.into_iter().find(|issuer| issuer.certificate.serial == *serial);
+        let found = found.ok_or_else(|| missing(&format!("{RETIRED}{serial}")))?;
+        let key = found.record.open_key(&found.entry.key, seal)?;
+        Ok((found.certificate.certificate, key))
+    }
+
+    /// The newest issuer below a root that signs no more.
+    pub(super) fn retired_below(&self, root: &ValidCertificate) -> Result<Option<KnownIssuer<'_>>, CaError> {
+        let retired = self.issuers()?.into_iter().filter(|issuer| issuer.entry.key.starts_with(RETIRED));
+        let below = retired.filter(|issuer| issuer.certificate.is_below(root));
+        Ok(below.max_by_key(|issuer| issuer.record.generation))
+    }
+
+    /// What a server that is signed under a root sends behind its issuer: the root, signed by the one before it, and so on
+    /// back to the oldest that has not ended. The last one is signed by itself.
+    pub(super) fn line_of(
+        &self,
+        root: &AuthorityRecord,
+        now: OffsetDateTime,
+    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
+        let mut line = Vec::new();
+        let mut current = LeftRoot { certificate: root.certificate.clone(), vouched: root.vouched.clone() };
+        while line.len() + 1 < LONGEST_LINE
+            && let Some(vouched) = &current.vouched
+            && let Some(before) = self.root_with(&vouched.by, now)?
+        {
+            line.push(from_base64(LEFT_ROOTS, &vouched.certificate)?);
+            current = before;
+        }
+        line.push(from_base64(LEFT_ROOTS, &current.certificate)?);
+        Ok(line)
+    }
+
+    /// A root that is or was in the mesh, by its serial number, if it has not ended.
+    fn root_with(&self, serial: &Serial, now: OffsetDateTime) -> Result<Option<LeftRoot>, CaError> {
+        let kept = [Some(&self.root), self.old_root.as_ref()];
+        let mut known = Vec::new();
+        for entry in kept.into_iter().flatten() {
+            let AuthorityRecord { certificate, vouched, .. } = decode(entry)?;
+            known.push(LeftRoot { certificate, vouched });
+        }
+        for entry in &self.left {
+            known.push(
+                serde_json::from_slice(&entry.value)
+                    .map_err(|error| corrupt(&entry.key, error.to_string()))?,
+            );
+        }
+        for root in known {
+            let read = ValidCertificate::try_from_der(from_base64(LEFT_ROOTS, &root.certificate)?)?;
+            if read.serial == *serial && read.not_after > now {
+                return Ok(Some(root));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Roots that left and have ended, which nobody knows the mesh by any more.
+    pub(super) fn ended_roots(&self, now: OffsetDateTime) -> Vec<String> {
+        let has_ended = |entry: &&Entry| {
+            let root = serde_json::from_slice::<LeftRoot>(&entry.value).ok();
+            let read = root.and_then(|root| from_base64(&entry.key, &root.certificate).ok());
+            let read = read.and_then(|der| ValidCertificate::try_from_der(der).ok());
+            read.is_none_or(|root| root.not_after <= now)
+        };
+        self.left.iter().filter(has_ended).map(|entry| entry.key.to_string()).collect()
+    }
+
+    /// Nothing of what is decided here has changed meanwhile.
+    pub(super) fn guarded(&self) -> Txn {
+        let mut txn = Txn::new();
+        for (key, entry) in [
+            (ROOT, Some(&self.root)),
+            (ISSUER, Some(&self.issuer)),
+            (NEXT, self.next.as_ref()),
+            (ROTATION, self.rotation.as_ref()),
+            (NEXT_ROOT, self.next_root.as_ref()),
+            (OLD_ROOT, self.old_root.as_ref()),
+        ] {
+            txn = match entry {
+                Some(entry) => txn.expect_at(key, entry.mod_revision),
+                None => txn.expect_absent(key),
+            };
+        }
+        txn
+    }
+
+    /// Puts a new issuer in the place of one that is over, with its list.
+    pub(super) fn replacing_issuer(
+        &self,
+        record: &AuthorityRecord,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<Txn, CaError> {
+        let (key, list) = record.first_list(ISSUER, seal, clock)?;
+        Ok(self.guarded().delete(NEXT).put(ISSUER, encode(record)).put(key, list.encode()))
+    }
+
+    /// Puts a new issuer beside the one that signs, with its list.
+    pub(super) fn announcing(
+        &self,
+        record: &AuthorityRecord,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<Txn, CaError> {
+        let (key, list) = record.first_list(NEXT, seal, clock)?;
+        Ok(self.guarded().put(NEXT, encode(record)).put(key, list.encode()))
+    }
+
+    /// Lets the next issuer sign, and keeps the one before for its list.
+    pub(super) fn promoting(&self, next: &AuthorityRecord, seal: &SealKey) -> Result<Txn, CaError> {
+        let promoted = next.moved(NEXT, ISSUER, seal)?;
+        self.retiring_issuer(self.guarded().delete(NEXT).put(ISSUER, encode(&promoted)), seal)
+    }
+
+    /// Keeps the issuer that signs now for its list.
+    pub(super) fn retiring_issuer(&self, txn: Txn, seal: &SealKey) -> Result<Txn, CaError> {
+        let old = self.issuer()?;
+        let retired = format!("{RETIRED}{}", old.valid(ISSUER)?.serial);
+        let kept = old.moved(ISSUER, &retired, seal)?;
+        Ok(txn.put(retired, encode(&kept)))
+    }
+
+    /// Drops an issuer that was to sign and has signed nothing, with its list.
+    pub(super) fn dropping_next(&self, txn: Txn) -> Result<Txn, CaError> {
+        let Some(next) = self.next()? else { return Ok(txn) };
+        Ok(txn.delete(NEXT).delete(RevocationList::key(&next.valid(NEXT)?.serial)))
+    }
+
+    /// Drops the issuers below a root that leaves, with their lists: no leaf of theirs lives.
+    pub(super) fn dropping_issuers_below(
+        &self,
+        mut txn: Txn,
+        root: &ValidCertificate,
+    ) -> Result<Txn, CaError> {
+        for issuer in self.issuers()?.into_iter().filter(|issuer| issuer.certificate.is_below(root)) {
+            txn = txn.delete(&issuer.entry.key).delete(RevocationList::key(&issuer.certificate.serial));
+        }
+        Ok(txn)
+    }
+
+    /// The first list of a mesh that was made before there were lists. Leaves of issuers whose keys were not kept may live:
+    /// until the last of them has ended, the list is not in force.
+    pub(super) async fn first_list(
+        &self,
+        store: &dyn Store,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<Txn, CaError> {
+        let (key, mut list) = self.issuer()?.first_list(ISSUER, seal, clock)?;
+        let leaves = store.list_all(super::ledger::PREFIX).await?.entries;
+        let leaves =
+            leaves.iter().filter_map(|entry| serde_json::from_slice::<super::LedgerEntry>(&entry.value).ok());
+        let foreign =
+            leaves.filter(|leaf| self.list_of(&leaf.issuer).is_none() && leaf.issuer != list.issuer);
+        list.in_force_from = foreign.map(|leaf| leaf.expires_at).max().unwrap_or_default();
+        Ok(self.guarded().expect_absent(key.as_str()).put(key, list.encode()))
+    }
+
+    /// What signs leaves.
+    pub(super) fn open_chain(&self, seal: &SealKey) -> Result<SigningChain, CaError> {
+        let (root, issuer) = (self.root()?, self.issuer()?);
+        let key = issuer.open_key(ISSUER, seal)?;
+        SigningChain::try_new(root.der(ROOT)?, issuer.der(ISSUER)?, key, issuer.generation)
+    }
+
+    /// What signs the control planes' own certificates, and what they send behind their issuer: these move to a new root
+    /// last of all, when everybody trusts it.
+    pub(super) fn open_own_chain(
+        &self,
+        seal: &SealKey,
+        now: OffsetDateTime,
+        least: time::Duration,
+    ) -> Result<(SigningChain, Vec<CertificateDer<'static>>), CaError> {
+        let rotation = self.rotation()?;
+        let stays = rotation
+            .is_some_and(|rotation| rotation.stage == RotationStage::RenewingLeaves && !rotation.aborted);
+        if stays && let Some(old) = self.old_root()? {
+            let root = old.valid(OLD_ROOT)?;
+            let retired = self.retired_below(&root)?;
+            let retired = retired.filter(|issuer| issuer.certificate.not_after - now > least);
+            if let Some(issuer) = retired {
+                let key = issuer.record.open_key(&issuer.entry.key, seal)?;
+                let (line, generation) = (self.line_of(&old, now)?, issuer.record.generation);
+                let issuer = issuer.certificate.certificate;
+                return Ok((SigningChain::try_new(root.certificate, issuer, key, generation)?, line));
+            }
+        }
+        Ok((self.open_chain(seal)?, self.line_of(&self.root()?, now)?))
+    }
+}
+
+impl AuthorityRecord {
+    /// A new root, and how `before`, the root until then, vouches for it.
+    pub(super) fn new_root(
+        name: &str,
+        settings: &AuthoritySettings,
+        before: Option<&Self>,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<Self, CaError> {
+        let key = profile::new_key()?;
+        let validity = profile::Validity::starting(clock.now(), settings.root_life, None);
+        let params = profile::root(&settings.trust_domain, validity)?;
+        let certificate = params.self_signed(&key)?;
+        let vouch = |before: &Self| {
+            let root = before.valid(ROOT)?;
+            let signer = Issuer::from_ca_cert_der(&root.certificate, before.open_key(ROOT, seal)?)?;
+            let validity = profile::Validity::starting(clock.now(), settings.root_life, Some(root.not_after));
+            let certificate = profile::vouched(&params, validity).signed_by(&key, &signer)?;
+            Ok::<_, CaError>(Vouched { by: root.serial, certificate: BASE64.encode(certificate.der()) })
+        };
+        Ok(Self {
+            format: FORMAT,
+            trust_domain: settings.trust_domain.clone(),
+            generation: before.map_or(1, |before| before.generation + 1),
+            vouched: before.map(vouch).transpose()?,
+            certificate: BASE64.encode(certificate.der()),
+            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
+        })
+    }
+
+    /// A new issuer below `root`, whose record has the name `of_root`.
+    pub(super) fn new_issuer(
+        name: &str,
+        (of_root, root): (&str, &Self),
+        generation: u64,
+        life: time::Duration,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<Self, CaError> {
+        let above = root.valid(of_root)?;
+        let signer = Issuer::from_ca_cert_der(&above.certificate, root.open_key(of_root, seal)?)?;
+        let key = profile::new_key()?;
+        let validity = profile::Validity::starting(clock.now(), life, Some(above.not_after));
+        let certificate = profile::issuer(&root.trust_domain, validity)?.signed_by(&key, &signer)?;
+        Ok(Self {
+            format: FORMAT,
+            trust_domain: root.trust_domain.clone(),
+            generation,
+            certificate: BASE64.encode(certificate.der()),
+            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
+            vouched: None,
+        })
+    }
+
+    /// Its certificate; `name` is that of its record.
+    pub(super) fn valid(&self, name: &str) -> Result<ValidCertificate, CaError> {
+        ValidCertificate::try_from_der(self.der(name)?)
+    }
+
+    fn der(&self, name: &str) -> Result<CertificateDer<'static>, CaError> {
+        from_base64(name, &self.certificate)
+    }
+
+    /// The same under another name: what is sealed is bound to the name of its record.
+    pub(super) fn moved(&self, from: &str, to: &str, seal: &SealKey) -> Result<Self, CaError> {
+        let key = seal.open(from, &self.sealed_key)?;
+        Ok(Self {
+            format: self.format,
+            trust_domain: self.trust_domain.clone(),
+            generation: self.generation,
+            certificate: self.certificate.clone(),
+            sealed_key: seal.seal(to, &key),
+            vouched: self.vouched.clone(),
+        })
+    }
+
+    /// What is kept of a root that leaves: its key is not.
+    pub(super) fn left(&self) -> Vec<u8> {
+        let left = LeftRoot { certificate: self.certificate.clone(), vouched: self.vouched.clone() };
+        serde_json::to_vec(&left).expect("strings always encode")
+    }
+
+    /// The empty list of this issuer, and under which key it is stored.
+    pub(super) fn first_list(
+        &self,
+        name: &str,
+        seal: &SealKey,
+        clock: &Clock,
+    ) -> Result<(String, RevocationList), CaError> {
+        let list = RevocationList::empty(&self.der(name)?, self.open_key(name, seal)?, clock.now())?;
+        Ok((RevocationList::key(&list.issuer), list))
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    fn open_key(&self, record: &str, seal: &SealKey) -> Result<KeyPair, CaError> {
+        let der = seal.open(record, &self.sealed_key)?;
+        Ok(KeyPair::try_from(&PrivatePkcs8KeyDer::from(der.as_slice()))?)
+    }
+}
+
+impl KnownIssuer<'_> {
+    /// The key of its record in the store.
+    pub(super) fn name(&self) -> &str {
+        &self.entry.key
+    }
+}
+
+/// Makes the records of a new mesh.
+pub(super) fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+    let root = AuthorityRecord::new_root(ROOT, settings, None, seal, clock)?;
+    let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
+    let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
+    Ok(Txn::new()
+        .expect_absent(ROOT)
+        .expect_absent(ISSUER)
+        .put(ROOT, encode(&root))
+        .put(ISSUER, encode(&issuer))
+        .put(key, list.encode()))
+}
+
+/// Which mesh these entries of a store are of; none when there is no mesh among them.
+///
+/// # Errors
+/// When its record cannot be read.
+pub fn mesh_of(entries: &[Entry]) -> Result<Option<TrustDomain>, CaError> {
+    let root = entries.iter().find(|entry| entry.key.as_str() == ROOT);
+    Ok(root.map(decode).transpose()?.map(|record| record.trust_domain))
+}
+
+fn encode(record: &AuthorityRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("strings and numbers always encode")
+}
+
+fn decode(entry: &Entry) -> Result<AuthorityRecord, CaError> {
+    let record: AuthorityRecord =
+        serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))?;
+    if record.format == FORMAT {
+        Ok(record)
+    } else {
+        Err(corrupt(&entry.key, format!("format {} is not known, only {FORMAT}", record.format)))
+    }
+}
+
+fn from_base64(record: &str, text: &str) -> Result<CertificateDer<'static>, CaError> {
+    let der = BASE64.decode(text).map_err(|error| corrupt(record, error.to_string()))?;
+    Ok(CertificateDer::from(der))
+}
+
+pub(super) fn missing(record: &str) -> CaError {
+    corrupt(record, "it is missing".to_owned())
+}
+
+fn corrupt(record: &str, reason: String) -> CaError {
+    CaError::CorruptRecord { record: record.to_owned(), reason }
+}
