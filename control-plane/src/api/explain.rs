@@ -149,12 +149,7 @@ fn caller(mesh: &Perspective, source: &ServiceId) -> Result<WorkloadState, ApiEr
 
 /// There is no such service.
 fn unknown(service: &ServiceId, set: &PolicySet, others: impl Iterator<Item = String>) -> ApiError {
-    let known: Vec<String> = set.services().map(|service| service.id().to_string()).chain(others).collect();
-    let hint = match weft_policies::suggest(&service.to_string(), known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near}?"),
-        None => "`weft get services` lists those that there are".to_owned(),
-    };
-    ApiError::missing(format!("there is no service {service}: {hint}"))
+    ApiError::no_service(service, set.services().map(|service| service.id().to_string()).chain(others))
 }
 
 impl From<Rejection> for ApiError {
