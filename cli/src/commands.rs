@@ -10,6 +10,7 @@ pub mod delete;
 pub mod describe;
 pub mod diff;
 pub mod drain;
+mod effective;
 pub mod explain;
 pub mod get;
 pub mod history;

@@ -44,6 +44,7 @@ mod docs;
 mod document_diff;
 mod drain;
 mod edges;
+mod effective;
 mod error;
 mod explain;
 mod extract;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::explain::ExplainedValue;
 use super::problem::Laggard;
 
 /// Whether a condition holds.
@@ -72,8 +73,18 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// What holds for a part of an object when policies of all levels are merged, each value with who set it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveValues {
+    /// `port NAME` of a Service, `rule RULE at NAMESPACE/SERVICE:PORT` of a route.
+    pub of: String,
+    /// The values, those that somebody set first.
+    pub values: Vec<ExplainedValue>,
+}
+
 /// The `status` of an object that a document describes. Services and Workloads have more beside it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
     /// The generation that this is about.
@@ -85,4 +96,7 @@ pub struct ObjectStatus {
     /// Who has it; absent for kinds that no proxy is told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyCounts>,
+    /// What holds for the ports of a Service and the rules of a route, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effective: Vec<EffectiveValues>,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use weft_api::client::{ApiClient, HistoryPart};
 use weft_api::rest::{ConditionStatus, HistoryEntry, Object, ProxyCounts};
 
+use super::effective;
 use super::get::status_of;
 use super::history::{ago, by};
 use super::name::full_name;
@@ -17,7 +18,7 @@ use crate::replicas::ReplicaClients;
 pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.name, &args.namespace);
     let kind = args.kind.plural();
-    let read = async |client: &ApiClient| client.object_with_proxies(kind, namespace, name).await;
+    let read = async |client: &ApiClient| client.described_object(kind, namespace, name).await;
     let object = replicas.any(read).await?;
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name => {
@@ -75,6 +76,10 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
     if let Some(proxies) = &status.proxies {
         describe_proxies(&mut text, proxies)?;
     }
+    for group in &status.effective {
+        writeln!(text, "effective for {}", group.of)?;
+        text.push_str(&effective::values(&group.values));
+    }
     if let Some(own) = own_status(object) {
         section(&mut text, "beside that", &serde_yaml::to_string(&own)?);
     }
@@ -94,7 +99,7 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
 fn own_status(object: &Object) -> Option<Value> {
     let mut own = object.status.clone()?;
     let fields = own.as_object_mut()?;
-    fields.retain(|name, _| !matches!(name.as_str(), "observedGeneration" | "conditions" | "proxies"));
+    fields.retain(|name, _| !matches!(name.as_str(), "observedGeneration" | "conditions" | "proxies" | "effective"));
     (!fields.is_empty()).then_some(own)
 }
 
@@ -158,12 +163,16 @@ mod tests {
             ..ProxyCounts::default()
         };
         let programmed = json!({"type": "Programmed", "status": "False", "reason": "Refused", "message": "1 of 2", "observedGeneration": 3});
+        let effective = json!([{"of": "port http", "values": [
+            {"field": "requestTimeout", "value": "2s", "origin": "TrafficPolicy shop/web", "level": "service"},
+            {"field": "retryAttempts", "value": 2},
+        ]}]);
         let object = Object {
             kind: "Service".to_owned(),
             metadata: json!({"namespace": "shop", "name": "web", "generation": 3, "labels": {"app": "web"}}),
             spec: json!({"ports": []}),
             status: Some(
-                json!({"observedGeneration": 3, "conditions": [programmed], "proxies": proxies, "notMembers": ["x"]}),
+                json!({"observedGeneration": 3, "conditions": [programmed], "proxies": proxies, "effective": effective, "notMembers": ["x"]}),
             ),
             ..Object::default()
         };
@@ -177,6 +186,9 @@ mod tests {
             "  2 concerned: 1 have it, 1 refused it, 0 have not answered",
             "  refused  shop/web-1  listener: bad",
             "  has it   shop/cart-1",
+            "effective for port http",
+            "  requestTimeout  2s  TrafficPolicy shop/web (service)",
+            "  retryAttempts   2  built in",
             "  notMembers:",
         ] {
             assert_eq!(text.lines().filter(|one| *one == line).count(), 1, "{line:?} in\n{text}");

@@ -5,7 +5,6 @@
 //! ```
 
 mod inbound;
-mod origins;
 mod outbound;
 mod question;
 mod sidecar;
@@ -26,6 +25,7 @@ use weft_policies::kinds::role::ApiKind;
 use weft_routing::rbac::PeerNames;
 use weft_routing::rejection::Rejection;
 
+use super::effective::Shown;
 use super::error::ApiError;
 use super::extract::JsonBody;
 use super::problem_code::ProblemCode;
@@ -34,7 +34,6 @@ use super::rights::{CallerRights, forbidden};
 use super::state::Api;
 use crate::reconciler::Perspective;
 use inbound::{AskedMember, CalledPort, CallingPeer};
-use origins::Shown;
 use outbound::{CallerSide, Outbound};
 use question::{AskedDestination, Question};
 use sidecar::AskedSidecar;

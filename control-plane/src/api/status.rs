@@ -37,7 +37,8 @@ pub async fn add<'a>(
         if let Some(proxies) = &mut proxies {
             leave_out(proxies, rights);
         }
-        let status = ObjectStatus { observed_generation: policy.metadata().generation, conditions, proxies };
+        let observed_generation = policy.metadata().generation;
+        let status = ObjectStatus { observed_generation, conditions, proxies, effective: Vec::new() };
         object.status = Some(beside(object.status.take(), &status));
     }
 }
