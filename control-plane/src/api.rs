@@ -37,6 +37,7 @@ mod authority;
 mod backup;
 mod calls;
 mod check;
+mod condition_times;
 mod configuration;
 mod described;
 mod diff;

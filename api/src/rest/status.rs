@@ -35,7 +35,9 @@ pub struct StatusCondition {
     pub message: String,
     /// The generation of the object that this is about.
     pub observed_generation: u64,
-    /// Since when, RFC 3339, where that is known.
+    /// Since when, RFC 3339, as far as the replica that answers has seen. It looks when somebody reads the object, so that a change
+    /// shows no sooner than the first reading after it, and later at a replica that was started since, or that nobody asked
+    /// before: it is so since then at least. `Accepted` holds since the object was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
 }

@@ -145,7 +145,8 @@ async fn each_value_that_holds_tells_who_set_it_as_far_as_its_reader_may_know() 
                   spec: {rules: [{verbs: [Read], kinds: [Service], namespaces: [shop]}]}\n---\n\
                   apiVersion: weft.dev/v1\nkind: RoleBinding\nmetadata: {name: reader}\n\
                   spec: {role: reader, subjects: [{principal: ann}]}\n---\n";
-    let broad = policy("all", "{kind: Namespace, name: shop}", "timeouts: {request: 5s}, retry: {attempts: 1}");
+    let broad =
+        policy("all", "{kind: Namespace, name: shop}", "timeouts: {request: 5s}, retry: {attempts: 1}");
     let narrow = policy("own", "{kind: Service, name: web}", "timeouts: {request: 2s}");
     plane.apply(&[&service("web"), &broad, &narrow, routed, rights].concat()).await;
 
@@ -153,7 +154,8 @@ async fn each_value_that_holds_tells_who_set_it_as_far_as_its_reader_may_know() 
         let status = status_of(client.described_object(kind, "shop", "web").await.unwrap());
         let [group] = &status.effective[..] else { panic!("{status:?}") };
         let told = group.values.iter().map(|one| {
-            let from = (one.origin.as_deref().unwrap_or("built in"), one.level.as_deref().unwrap_or_default());
+            let from =
+                (one.origin.as_deref().unwrap_or("built in"), one.level.as_deref().unwrap_or_default());
             format!("{} {} {} {}", one.field, one.value, from.0, from.1)
         });
         (group.of.clone(), told.collect::<Vec<_>>())
@@ -183,4 +185,33 @@ async fn each_value_that_holds_tells_who_set_it_as_far_as_its_reader_may_know() 
         told.contains(&"requestTimeout \"2s\" a TrafficPolicy of namespace shop service".to_owned()),
         "{told:#?}"
     );
+}
+
+/// Nothing is written for a reading: what is told is when this replica saw it first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_condition_tells_since_when_it_has_been_seen_to_hold() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &route("web", "nowhere"))).await;
+    let read = async || {
+        let object = plane.client.object("httproutes", "shop", "web").await.unwrap();
+        let made = object.metadata["createdAt"].as_str().unwrap().to_owned();
+        let status = status_of(object);
+        let of = |kind: &str| condition(&status, kind).last_transition_time.clone().expect(kind);
+        (made, of("Accepted"), of("ResolvedRefs"), of("Programmed"))
+    };
+    let revision = async || plane.client.list("services", None).await.unwrap().revision;
+    let (first, before) = (read().await, revision().await);
+    assert_eq!(first.0, first.1, "it was accepted when it was made");
+    assert!(first.2 >= first.0 && first.3 >= first.0, "{first:?}");
+    assert_eq!(read().await, first, "reading again changes nothing");
+    assert_eq!(revision().await, before, "and writes nothing");
+    plane.apply(&service("nowhere")).await;
+    let then = read().await;
+    assert!(then.2 > first.2, "{then:?} after {first:?}");
+    assert_eq!((&then.1, &then.3), (&first.1, &first.3), "the others are as they were");
+    // One of the same name is another object.
+    plane.client.delete("httproutes", "shop", "web").await.unwrap();
+    plane.apply(&route("web", "nowhere")).await;
+    let anew = read().await;
+    assert!(anew.0 > first.0 && anew.1 == anew.0 && anew.3 > first.3, "{anew:?} after {first:?}");
 }
