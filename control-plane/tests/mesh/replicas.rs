@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use weft_api::ResourceKind;
 use weft_api::client::ApiClient;
+use weft_api::rest::{DeliveryState, ProxyConfig, Sync};
 
 use crate::etcd_server::EtcdServer;
 use crate::peer::{declared, join};
@@ -146,4 +147,32 @@ async fn a_live_name_is_kept_and_a_dead_one_given_away_by_the_other_replica() {
     let _next = Sidecar::start(&next, b.running.xds).await.go_on();
     a.until("shop/web-1", "the old one is cut", |status| status.streams == 0).await;
     live.renew(a.running.xds).await.map(drop).expect_err("it was replaced for good");
+}
+
+/// What a proxy has is asked for at whatever replica: the one that it is connected to says it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configuration_of_a_proxy_is_told_by_the_replica_that_it_is_not_connected_to() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    b.until("shop/web-1", "known", |_| true).await;
+    let state = async |plane: &Plane| {
+        let config = plane.client.proxy_config("shop/web-1").await.unwrap();
+        let config: ProxyConfig = serde_json::from_value(config).unwrap();
+        let clusters = &config.types[ResourceKind::Cluster.short()];
+        clusters.iter().find(|one| one.name == "shop/cart/http").map(|one| one.state)
+    };
+    for plane in [&a, &b] {
+        assert_eq!(state(plane).await, Some(DeliveryState::Unknown), "it is connected to none");
+    }
+    let _sidecar = Sidecar::start(&web, a.running.xds).await.go_on();
+    a.until("shop/web-1", "in sync", |status| status.sync == Sync::Synced).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while state(&b).await != Some(DeliveryState::Acknowledged) {
+        assert!(Instant::now() < deadline, "{:?} at the other", state(&b).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(b.status("shop/web-1").await.unwrap().streams, 0, "it is not connected there");
+    let (of_a, of_b) = (a.client.proxy_config("shop/web-1").await, b.client.proxy_config("shop/web-1").await);
+    assert_eq!(of_a.unwrap()["LDS"], of_b.unwrap()["LDS"]);
 }
