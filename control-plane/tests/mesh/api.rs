@@ -265,6 +265,10 @@ async fn description_for_programs_is_whole() {
             assert_eq!(declared, named, "{method} {path}");
         }
     }
+    // What goes back to a revision has no body.
+    let body_of = |path: &str| &described["paths"][path]["post"]["requestBody"];
+    let needed = |path: &str| body_of(path)["required"].as_bool().unwrap_or_default();
+    assert!(body_of("/v1/diff")["content"].is_object() && !needed("/v1/diff") && needed("/v1/apply"));
     // Each answer says what it is: a problem document with the codes that come with the status.
     let of_404 =
         &described["components"]["responses"]["404"]["content"]["application/problem+json"]["schema"];
