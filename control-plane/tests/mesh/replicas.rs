@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use weft_api::ResourceKind;
-use weft_api::client::ApiClient;
-use weft_api::rest::{DeliveryState, ProxyConfig, Sync};
+use weft_api::client::{ApiClient, ClientError};
+use weft_api::rest::{DeliveryState, DrainRequest, ProxyConfig, ProxyStatus, Sync};
 
 use crate::etcd_server::EtcdServer;
 use crate::peer::{declared, join};
@@ -175,4 +175,34 @@ async fn configuration_of_a_proxy_is_told_by_the_replica_that_it_is_not_connecte
     assert_eq!(b.status("shop/web-1").await.unwrap().streams, 0, "it is not connected there");
     let (of_a, of_b) = (a.client.proxy_config("shop/web-1").await, b.client.proxy_config("shop/web-1").await);
     assert_eq!(of_a.unwrap()["LDS"], of_b.unwrap()["LDS"]);
+}
+
+/// Each of two drains counts on the other's workload: whoever comes second, at whatever replica, is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_drains_of_the_last_two_instances_one_is_refused() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&service("web")).await;
+    let token = a.join_token("shop/web").await;
+    let mut sidecars = Vec::new();
+    for (plane, name, address) in [(&a, "web-1", "127.0.0.2"), (&b, "web-2", "127.0.0.3")] {
+        let member = join(&token, declared(name, address)).await.unwrap();
+        sidecars.push(Sidecar::start(&member, plane.running.xds).await.go_on());
+    }
+    let takes_requests = |status: &ProxyStatus| status.drained.is_none() && status.health == "Healthy";
+    let asked = |undo| DrainRequest { undo, ..DrainRequest::default() };
+    for round in 0..20 {
+        for (plane, id) in [(&a, "shop/web-1"), (&a, "shop/web-2"), (&b, "shop/web-1"), (&b, "shop/web-2")] {
+            plane.until(id, "in balancing", takes_requests).await;
+        }
+        let (first, second) = (asked(false), asked(false));
+        let (one, other) =
+            tokio::join!(a.client.drain("shop/web-1", &first), b.client.drain("shop/web-2", &second));
+        let (drained, refused) = match (one, other) {
+            (Ok(done), Err(refused)) | (Err(refused), Ok(done)) => (done.workload, refused),
+            both => panic!("round {round}: {both:?}"),
+        };
+        let ClientError::Refused(problem) = refused else { panic!("round {round}: {refused:?}") };
+        assert_eq!(problem.code, "last_instance", "round {round}: {problem}");
+        a.client.drain(&drained, &asked(true)).await.unwrap();
+    }
 }
