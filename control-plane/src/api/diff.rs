@@ -102,8 +102,8 @@ pub async fn diff(
         workloads: &rehearsed.workloads,
         trust_domain: api.authority.trust_domain(),
     };
-    let whole = heard.all.keys().filter(|(_, target)| target.is_whole());
-    let seen: BTreeSet<_> = whole
+    let wholes = heard.all.wholes.keys();
+    let seen: BTreeSet<_> = wholes
         .map(|(source, target)| (source, &target.destination.service, &target.destination.port))
         .collect();
     result.edges = seen.into_iter().map(|(source, service, port)| change.of(source, service, port)).collect();
