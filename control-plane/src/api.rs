@@ -36,6 +36,7 @@ mod author;
 mod authority;
 mod backup;
 mod calls;
+mod change;
 mod check;
 mod condition_times;
 mod configuration;

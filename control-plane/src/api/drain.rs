@@ -11,7 +11,7 @@ use weft_policies::compile::{Health, WorkloadState};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
-use super::apply::read_wait;
+use super::change::read_wait;
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, JsonBody};
 use super::problem_code::ProblemCode;
