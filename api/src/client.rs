@@ -237,6 +237,19 @@ impl ApiClient {
         self.get(&format!("{}?proxies=true", object_path(kind, namespace, name))).await
     }
 
+    /// Reads one object with all that its status can say: every proxy that it counts, and who set each value that holds.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn described_object(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Object, ClientError> {
+        self.get(&format!("{}?proxies=true&effective=true", object_path(kind, namespace, name))).await
+    }
+
     /// Deletes one object.
     ///
     /// # Errors

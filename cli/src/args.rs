@@ -26,7 +26,9 @@ pub use authority::{CaArgs, CaCommand, CaRotate};
 pub use diff::Diff;
 pub use explain::Explain;
 pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};
-pub use policies::{Apply, Delete, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate};
+pub use policies::{
+    Apply, ChangeFlags, Delete, DeliveryFlags, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate,
+};
 pub use proxies::{BootstrapArgs, ProxyArgs, ProxyCommand, ProxyStatusArgs};
 pub use run::{Run, SidecarFlags};
 pub use traffic::Tap;

@@ -11,6 +11,7 @@ pub mod delete;
 pub mod describe;
 pub mod diff;
 pub mod drain;
+mod effective;
 pub mod explain;
 pub mod get;
 pub mod history;

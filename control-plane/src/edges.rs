@@ -11,6 +11,7 @@
 //! ```
 
 mod flow;
+mod flows;
 mod history;
 mod latencies;
 mod picture;
@@ -30,6 +31,7 @@ use weft_api::{ServiceId, WorkloadId};
 
 use crate::clock::Clock;
 pub use flow::EdgeFlow;
+pub use flows::Flows;
 pub use history::Selection;
 use history::{Retained, TimeRange, TrafficHistory};
 pub use picture::{EdgesBy, shown};
@@ -43,9 +45,6 @@ use window::{SILENT, WINDOW, Window};
 
 /// Destinations that are kept of one caller, and rules and ports of its own as many. Only those that exist and were used count.
 const MOST_EDGES: usize = 1000;
-
-/// What flows now, by calling service and target.
-pub type Flows = BTreeMap<(ServiceId, EdgeTarget), EdgeFlow>;
 
 /// A moment, for stretches of time and for people.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +124,11 @@ impl Edges {
     /// Sums the windows of all callers of a service.
     #[must_use]
     pub fn flows(&self, now: Instant) -> Flows {
-        let mut sums = Flows::new();
+        let mut sums = Flows::default();
         for caller in self.lock().by_workload.values() {
             for (target, window) in &caller.windows {
                 let Some(flow) = window.flow(now) else { continue };
-                sums.entry((caller.source.clone(), target.clone())).or_default().add(&flow);
+                sums.add(&caller.source, target, &flow);
             }
         }
         sums

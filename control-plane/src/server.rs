@@ -550,6 +550,7 @@ impl ServerParts {
             ledger: self.ledger.clone(),
             traffic: self.traffic.clone(),
             acknowledgements: self.acknowledgements.clone(),
+            condition_times: Default::default(),
             watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS)),
             clock_offsets: self.clock_offsets.clone(),
             rehearsals: Arc::new(tokio::sync::Semaphore::new(1)),

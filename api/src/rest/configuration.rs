@@ -23,7 +23,7 @@ pub enum DeliveryState {
     Unwanted,
     /// It does not ask for it.
     NotAskedFor,
-    /// It is not connected to the replica that answers.
+    /// It is connected to none of the replicas that were heard.
     #[default]
     Unknown,
 }

@@ -230,6 +230,9 @@ pub struct TokenRequest {
     /// Whether joiners may declare that no proxy stands beside them, so that peers reach them in plain text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_no_proxy: bool,
+    /// The Service is applied later: without this, a token for one that does not exist is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
 }
 
 /// A token as it is listed: never the secret.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::explain::ExplainedValue;
 use super::problem::Laggard;
 
 /// Whether a condition holds.
@@ -34,7 +35,9 @@ pub struct StatusCondition {
     pub message: String,
     /// The generation of the object that this is about.
     pub observed_generation: u64,
-    /// Since when, RFC 3339, where that is known.
+    /// Since when, RFC 3339, as far as the replica that answers has seen. It looks when somebody reads the object, so that a change
+    /// shows no sooner than the first reading after it, and later at a replica that was started since, or that nobody asked
+    /// before: it is so since then at least. `Accepted` holds since the object was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
 }
@@ -72,8 +75,18 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// What holds for a part of an object when policies of all levels are merged, each value with who set it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveValues {
+    /// `port NAME` of a Service, `rule RULE at NAMESPACE/SERVICE:PORT` of a route.
+    pub of: String,
+    /// The values, those that somebody set first.
+    pub values: Vec<ExplainedValue>,
+}
+
 /// The `status` of an object that a document describes. Services and Workloads have more beside it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
     /// The generation that this is about.
@@ -85,4 +98,7 @@ pub struct ObjectStatus {
     /// Who has it; absent for kinds that no proxy is told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyCounts>,
+    /// What holds for the ports of a Service and the rules of a route, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effective: Vec<EffectiveValues>,
 }

@@ -79,7 +79,8 @@ pub enum TokenCommand {
 #[command(after_help = "Examples:
   weft token create --service shop/cart
   weft token create --service shop/cart,shop/web --ttl 1h --uses 3 --out tokens/
-  weft token create --service shop/cart --allow-label 'version=*' --out cart.token")]
+  weft token create --service shop/cart --allow-label 'version=*' --out cart.token
+  weft token create --service shop/orders --ahead")]
 pub struct TokenCreate {
     /// Service of the joiners; may be repeated where --out is a directory
     #[arg(long = "service", value_name = "NAMESPACE/SERVICE", required = true, value_delimiter = ',')]
@@ -103,6 +104,9 @@ pub struct TokenCreate {
     /// Joiners may say that no proxy stands beside them: peers then reach them in plain text
     #[arg(long)]
     pub allow_no_proxy: bool,
+    /// The Service is applied later; without this, a service that does not exist is refused
+    #[arg(long)]
+    pub ahead: bool,
     /// How it is printed
     #[arg(short, long, default_value = "table")]
     pub output: OutputFormat,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::OutputFormat;
+use super::{DeliveryFlags, OutputFormat};
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Ends with 1 where something fails; a warning, and what is not known, is no failure.
@@ -23,7 +23,9 @@ pub struct CheckArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
+#[command(after_help = "With --wait it ends when nobody sends the workload anything new.
+
+Examples:
   weft drain shop/catalog-v2 --wait
   weft drain catalog-v2 -n shop --force
   weft drain shop/catalog-v2 --undo")]
@@ -39,12 +41,8 @@ pub struct DrainArgs {
     /// Also where no other healthy instance of one of its services is left
     #[arg(long)]
     pub force: bool,
-    /// Return when the connected proxies have it: then nobody sends it anything new
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
-    pub wait: Option<String>,
-    /// How it is printed
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub delivery: DeliveryFlags,
 }
 
 #[derive(Debug, ClapArgs)]

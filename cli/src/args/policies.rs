@@ -5,6 +5,30 @@ use weft_policies::kinds::Kind;
 
 use super::OutputFormat;
 
+/// Flags of the commands that change what proxies have.
+#[derive(Debug, ClapArgs)]
+pub struct DeliveryFlags {
+    /// Return when every connected proxy concerned has the change
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
+    pub wait: Option<String>,
+    /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+/// Flags of the commands that change policies.
+#[derive(Debug, ClapArgs)]
+pub struct ChangeFlags {
+    /// Say what would happen and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, in one line: `weft history` tells it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    #[command(flatten)]
+    pub delivery: DeliveryFlags,
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   weft apply -f policies/ --dry-run
@@ -14,27 +38,17 @@ pub struct Apply {
     /// File, directory (read recursively), or - for standard input
     #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
     pub files: Vec<String>,
-    /// Say what would happen and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
     /// Only on a new mesh: one that ever held a policy stays as it is, which is no failure
     #[arg(long)]
     pub if_new: bool,
-    /// Return when every connected proxy concerned has the change
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
-    pub wait: Option<String>,
     /// Delete all objects with the labels of -l that are in none of the files
     #[arg(long, requires = "selector")]
     pub prune: bool,
     /// Labels of what is pruned: `app=web`, `tier in (front,back)`, `!legacy`
     #[arg(short = 'l', long, value_name = "SELECTOR", requires = "prune")]
     pub selector: Option<String>,
-    /// Why, in one line: `weft history` tells it
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
-    /// How it is printed
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub change: ChangeFlags,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -83,17 +97,8 @@ pub struct Rollback {
     /// The policies as they were after this revision; `weft history` lists them
     #[arg(long, value_name = "REVISION")]
     pub to: u64,
-    /// Say what would happen and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Return when every connected proxy concerned has the change
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
-    pub wait: Option<String>,
-    /// Why, in one line: `weft history` tells it
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub change: ChangeFlags,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -158,24 +163,14 @@ pub struct Delete {
     pub kind: Kind,
     /// NAME, or NAMESPACE/NAME
     pub name: String,
-    /// Say what would happen and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Return when every connected proxy concerned has the change
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", require_equals = true)]
-    pub wait: Option<String>,
     /// Do not ask, on a terminal, before something is deleted that others use
     #[arg(short, long)]
     pub yes: bool,
-    /// Why, in one line: `weft history` tells it
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
     /// Its namespace
     #[arg(short, long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: String,
-    /// How it is printed
-    #[arg(short, long, default_value = "table")]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub change: ChangeFlags,
 }
 
 /// What edges are told apart by, beside their ends and the port.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, ClientError};
 use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation};
 
-use crate::args::{Apply, OutputFormat};
+use crate::args::{Apply, ChangeFlags, DeliveryFlags, OutputFormat};
 use crate::output::{self, outln};
 use crate::replicas::ReplicaClients;
 
@@ -22,30 +22,31 @@ pub struct InputFile {
 
 pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitCode> {
     let (text, sources) = gather(&args.files)?;
+    let ChangeFlags { dry_run, message, delivery: DeliveryFlags { wait, output } } = args.change;
     let options = ApplyOptions {
-        dry_run: args.dry_run,
-        wait: args.wait.clone(),
+        dry_run,
+        wait,
         source: None,
         if_revision: args.if_new.then_some(0),
-        message: args.message.clone(),
-        prune: args.selector.clone(),
+        message,
+        prune: args.selector,
     };
     let mut result = match replicas.apply(&text, &options).await {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
-            if args.output.is_table() {
+            if output.is_table() {
                 outln!("this mesh is not new: its policies stay as they are");
             } else {
-                output::print(args.output, &problem, &[], Vec::new)?;
+                output::print(output, &problem, &[], Vec::new)?;
             }
             return Ok(ExitCode::SUCCESS);
         }
-        Err(error) => return refused(error, &sources, args.output),
+        Err(error) => return refused(error, &sources, output),
     };
     for warning in &mut result.warnings {
         relocate_one(warning, &sources);
     }
-    show(&result, args.output)
+    show(&result, output)
 }
 
 /// Shows why documents were refused, by the places in the files that they came from.

@@ -92,11 +92,7 @@ pub fn is_for(token: &JoinToken, service: Option<&ServiceId>) -> Result<(), Usag
 }
 
 /// A token for one workload of a service.
-pub async fn make_token(
-    client: &ApiClient,
-    service: &ServiceId,
-    args: &BootstrapArgs,
-) -> anyhow::Result<String> {
+async fn make_token(client: &ApiClient, service: &ServiceId, args: &BootstrapArgs) -> anyhow::Result<String> {
     let request = TokenRequest {
         service: service.to_string(),
         allow_labels: args.labels.clone(),

@@ -7,15 +7,15 @@ use weft_api::client::DeleteOptions;
 
 use super::apply;
 use super::name::full_name;
-use crate::args::Delete;
+use crate::args::{ChangeFlags, Delete, DeliveryFlags};
 use crate::output::outln;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.name, &args.namespace);
     let kind = args.kind.plural();
-    let is_table = args.output.is_table();
-    if !args.dry_run && !args.yes && is_table && std::io::stdin().is_terminal() {
+    let ChangeFlags { dry_run, message, delivery: DeliveryFlags { wait, output } } = args.change;
+    if !dry_run && !args.yes && output.is_table() && std::io::stdin().is_terminal() {
         let tried = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
         let would = replicas.delete(kind, (namespace, name), &tried).await?;
         if !would.warnings.is_empty() {
@@ -28,9 +28,9 @@ pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<Exit
             }
         }
     }
-    let options = DeleteOptions { dry_run: args.dry_run, wait: args.wait, message: args.message };
+    let options = DeleteOptions { dry_run, wait, message };
     let result = replicas.delete(kind, (namespace, name), &options).await?;
-    apply::show(&result, args.output)
+    apply::show(&result, output)
 }
 
 fn is_confirmed(question: &str) -> anyhow::Result<bool> {

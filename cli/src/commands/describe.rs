@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use weft_api::client::{ApiClient, HistoryPart};
-use weft_api::rest::{ConditionStatus, HistoryEntry, Object, ProxyCounts};
+use weft_api::rest::{ConditionStatus, HistoryEntry, Object, ProxyCounts, StatusCondition};
 
+use super::effective;
 use super::get::status_of;
 use super::history::{ago, by};
 use super::name::full_name;
@@ -17,7 +19,7 @@ use crate::replicas::ReplicaClients;
 pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.name, &args.namespace);
     let kind = args.kind.plural();
-    let read = async |client: &ApiClient| client.object_with_proxies(kind, namespace, name).await;
+    let read = async |client: &ApiClient| client.described_object(kind, namespace, name).await;
     let object = replicas.any(read).await?;
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name => {
@@ -60,7 +62,7 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
     section(&mut text, "spec", &serde_yaml::to_string(&object.spec)?);
     let status = status_of(object);
     if !status.conditions.is_empty() {
-        let head = ["CONDITION", "HOLDS", "REASON", "MESSAGE"];
+        let head = ["CONDITION", "HOLDS", "SINCE", "REASON", "MESSAGE"];
         let rows = status.conditions.iter().map(|condition| {
             let holds = match condition.status {
                 ConditionStatus::True => "yes",
@@ -68,12 +70,16 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
                 ConditionStatus::Unknown => "unknown",
             };
             let (reason, message) = (condition.reason.clone(), condition.message.clone());
-            vec![condition.kind.clone(), holds.to_owned(), reason, message]
+            vec![condition.kind.clone(), holds.to_owned(), since(condition), reason, message]
         });
         section(&mut text, "status", &output::table(&head, &rows.collect::<Vec<_>>()));
     }
     if let Some(proxies) = &status.proxies {
         describe_proxies(&mut text, proxies)?;
+    }
+    for group in &status.effective {
+        writeln!(text, "effective for {}", group.of)?;
+        text.push_str(&effective::values(&group.values));
     }
     if let Some(own) = own_status(object) {
         section(&mut text, "beside that", &serde_yaml::to_string(&own)?);
@@ -90,11 +96,21 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// How long a condition has been seen to be as it is.
+fn since(condition: &StatusCondition) -> String {
+    let moment =
+        condition.last_transition_time.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
+    let age = moment.map(|moment| SystemTime::now().duration_since(moment).unwrap_or_default());
+    age.map(output::span).unwrap_or_default()
+}
+
 /// What a Service or a Workload tells beside what every object does.
 fn own_status(object: &Object) -> Option<Value> {
     let mut own = object.status.clone()?;
     let fields = own.as_object_mut()?;
-    fields.retain(|name, _| !matches!(name.as_str(), "observedGeneration" | "conditions" | "proxies"));
+    fields.retain(|name, _| {
+        !matches!(name.as_str(), "observedGeneration" | "conditions" | "proxies" | "effective")
+    });
     (!fields.is_empty()).then_some(own)
 }
 
@@ -140,6 +156,8 @@ fn describe_proxies(text: &mut String, counts: &ProxyCounts) -> anyhow::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
     use weft_api::rest::Laggard;
 
@@ -157,13 +175,18 @@ mod tests {
             acknowledged: vec!["shop/cart-1".to_owned()],
             ..ProxyCounts::default()
         };
-        let programmed = json!({"type": "Programmed", "status": "False", "reason": "Refused", "message": "1 of 2", "observedGeneration": 3});
+        let programmed = json!({"type": "Programmed", "status": "False", "reason": "Refused", "message": "1 of 2", "observedGeneration": 3,
+            "lastTransitionTime": humantime::format_rfc3339(SystemTime::now() - Duration::from_secs(3 * 3600)).to_string()});
+        let effective = json!([{"of": "port http", "values": [
+            {"field": "requestTimeout", "value": "2s", "origin": "TrafficPolicy shop/web", "level": "service"},
+            {"field": "retryAttempts", "value": 2},
+        ]}]);
         let object = Object {
             kind: "Service".to_owned(),
             metadata: json!({"namespace": "shop", "name": "web", "generation": 3, "labels": {"app": "web"}}),
             spec: json!({"ports": []}),
             status: Some(
-                json!({"observedGeneration": 3, "conditions": [programmed], "proxies": proxies, "notMembers": ["x"]}),
+                json!({"observedGeneration": 3, "conditions": [programmed], "proxies": proxies, "effective": effective, "notMembers": ["x"]}),
             ),
             ..Object::default()
         };
@@ -172,11 +195,14 @@ mod tests {
             "Service shop/web",
             "  generation  3",
             "  labels      app=web",
-            "  CONDITION   HOLDS  REASON   MESSAGE",
-            "  Programmed  no     Refused  1 of 2",
+            "  CONDITION   HOLDS  SINCE  REASON   MESSAGE",
+            "  Programmed  no     3h0m   Refused  1 of 2",
             "  2 concerned: 1 have it, 1 refused it, 0 have not answered",
             "  refused  shop/web-1  listener: bad",
             "  has it   shop/cart-1",
+            "effective for port http",
+            "  requestTimeout  2s  TrafficPolicy shop/web (service)",
+            "  retryAttempts   2  built in",
             "  notMembers:",
         ] {
             assert_eq!(text.lines().filter(|one| *one == line).count(), 1, "{line:?} in\n{text}");

@@ -11,12 +11,12 @@ use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: DrainArgs) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.id, &args.namespace);
-    let request = DrainRequest { undo: args.undo, force: args.force, wait: args.wait };
+    let request = DrainRequest { undo: args.undo, force: args.force, wait: args.delivery.wait };
     let result = replicas.drain(&format!("{namespace}/{name}"), &request).await?;
-    if args.output.is_table() {
+    if args.delivery.output.is_table() {
         out!("{}", describe(&result));
     } else {
-        output::print(args.output, &result, &[], Vec::new)?;
+        output::print(args.delivery.output, &result, &[], Vec::new)?;
     }
     let behind = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
     Ok(if behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })

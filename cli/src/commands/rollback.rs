@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use weft_api::client::RollbackOptions;
 
 use super::apply;
-use crate::args::Rollback;
+use crate::args::{ChangeFlags, DeliveryFlags, Rollback};
 use crate::output::outln;
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Rollback) -> anyhow::Result<ExitCode> {
-    let options =
-        RollbackOptions { dry_run: args.dry_run, wait: args.wait, message: args.message, if_revision: None };
+    let ChangeFlags { dry_run, message, delivery: DeliveryFlags { wait, output } } = args.change;
+    let options = RollbackOptions { dry_run, wait, message, if_revision: None };
     let result = replicas.rollback(args.to, &options).await?;
-    if result.documents.is_empty() && args.output.is_table() {
+    if result.documents.is_empty() && output.is_table() {
         outln!("nothing differs from revision {}", args.to);
         return Ok(ExitCode::SUCCESS);
     }
-    apply::show(&result, args.output)
+    apply::show(&result, output)
 }

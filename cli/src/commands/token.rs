@@ -21,6 +21,7 @@ pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Res
             allow_labels: args.allow_labels.clone(),
             allow_addresses: args.allow_addresses.clone(),
             allow_no_proxy: args.allow_no_proxy,
+            ahead: args.ahead,
         };
         let token = replicas.any(async |client| client.create_token(&request).await).await?;
         let path = out.path(&token.info.service);

@@ -195,18 +195,24 @@ fn start_application(processes: &mut Processes, workload: &DemoWorkload) -> anyh
     })
 }
 
+/// A token, also where the user of an earlier mesh has deleted the Service: its workloads start, and wait for it.
+async fn token(client: &ApiClient, workload: &DemoWorkload) -> anyhow::Result<String> {
+    let request = TokenRequest {
+        service: format!("shop/{}", workload.service),
+        allow_labels: vec!["version=*".to_owned()],
+        ahead: true,
+        ..TokenRequest::default()
+    };
+    Ok(client.create_token(&request).await?.token)
+}
+
 async fn start_weft_proxy(
     args: &Up,
     processes: &mut Processes,
     client: &ApiClient,
     workload: &DemoWorkload,
 ) -> anyhow::Result<()> {
-    let request = TokenRequest {
-        service: format!("shop/{}", workload.service),
-        allow_labels: vec!["version=*".to_owned()],
-        ..TokenRequest::default()
-    };
-    let token = client.create_token(&request).await?.token;
+    let token = token(client, workload).await?;
     let identity = identity_dir(args, workload)?;
     processes.start(&format!("{}-proxy", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.arg("run").env("WEFT_JOIN", token).arg("--identity-dir").arg(identity);
@@ -251,8 +257,7 @@ async fn start_envoy(
         control_plane: None,
         keep: false,
     };
-    let service = format!("shop/{}", workload.service).parse()?;
-    let token = bootstrap::make_token(client, &service, &bootstrap).await?;
+    let token = token(client, workload).await?;
     let file = bootstrap::write(Some(&token), &bootstrap, None).await?;
     processes.start(&format!("{}-keep", workload.name()), &binaries::find("weft-proxy")?, |command| {
         command.args(["join", "--keep", "--identity-dir"]).arg(&out);

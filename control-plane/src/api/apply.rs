@@ -6,8 +6,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use weft_api::WorkloadId;
 use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
 use weft_policies::kinds::Kind;
@@ -15,10 +13,11 @@ use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
 use weft_policies::{LabelQuery, Policy};
 
-use super::author::{Author, ChangeAuthor, read_message};
+use super::author::{Author, ChangeAuthor};
+use super::change::{ApplyMode, ChangeWishes, change_query};
 use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
-use super::parameter::{Count, Message, Selector, Wait};
+use super::parameter::{Count, Selector};
 use super::problem_code::ProblemCode;
 use super::rights::AuditDetail;
 use super::state::Api;
@@ -30,42 +29,31 @@ use crate::replicas::acknowledgements::{self, RefusedResource};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-/// What an apply is asked beside its documents.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(inline)]
-pub struct ApplyQuery {
-    /// Say what would happen, and write nothing
-    #[serde(default)]
-    dry_run: bool,
-    /// Answer when the proxies concerned have the change, or after so long, such as 30s
-    #[schemars(with = "Option<Wait>")]
-    wait: Option<String>,
-    /// Where the documents come from, for messages
-    source: Option<String>,
-    /// Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy
-    #[schemars(with = "Option<Count>")]
-    if_revision: Option<u64>,
-    /// Why, in one line; the history tells it
-    #[schemars(with = "Option<Message>")]
-    message: Option<String>,
-    /// Delete all objects with these labels that are not in the request, as labelSelector
-    #[schemars(with = "Option<Selector>")]
-    prune: Option<String>,
+change_query! {
+    /// What an apply is asked beside its documents.
+    ApplyQuery {
+        /// Where the documents come from, for messages
+        source: Option<String>,
+        /// Refuse with 412 when this is not the newest revision; 0 is a mesh that never held a policy
+        #[schemars(with = "Option<Count>")]
+        if_revision: Option<u64>,
+        /// Delete all objects with these labels that are not in the request, as labelSelector
+        #[schemars(with = "Option<Selector>")]
+        prune: Option<String>,
+    }
 }
 
 /// `POST /v1/apply`
 pub async fn apply(
     State(api): State<Api>,
     author: Author,
-    Parameters(query): Parameters<ApplyQuery>,
+    Parameters(mut query): Parameters<ApplyQuery>,
     DocumentText(body): DocumentText,
 ) -> Result<ChangeAnswer, Refuses<412>> {
-    let by = author.saying(read_message(query.message)?);
-    let wait = query.wait.as_deref().map(read_wait).transpose()?;
+    let ChangeWishes { mode, wait, message } = query.wishes()?;
+    let by = author.saying(message);
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
     let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
@@ -73,7 +61,6 @@ pub async fn apply(
     if documents.is_empty() {
         return Err(ApiError::bad_request("there is no document in the request").into());
     }
-    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
         let is_left_out =
@@ -84,7 +71,7 @@ pub async fn apply(
     if mode == ApplyMode::Commit {
         take_out_workloads(&api, &result).await?;
     }
-    if let Some(limit) = wait.filter(|_| !query.dry_run) {
+    if let Some(limit) = wait {
         let mut applied: Vec<PolicyKey> = documents.iter().map(|document| document.policy.key()).collect();
         if prune.is_some() {
             applied = changed_by(&api, result.revision).await?;
@@ -152,15 +139,6 @@ pub async fn changed_by(api: &Api, revision: u64) -> Result<Vec<PolicyKey>, ApiE
     Ok(changeset.changes.iter().filter_map(|change| policy_key(&change.key)).collect())
 }
 
-pub fn read_wait(text: &str) -> Result<Duration, ApiError> {
-    // A bare number says no unit, and is no duration but for 0.
-    let wait = Some(text).filter(|text| text.ends_with(|last: char| last.is_ascii_alphabetic()));
-    let wait = wait.and_then(|text| humantime::parse_duration(text).ok());
-    wait.filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
-        ApiError::bad_request(format!("wait={text:?} is not a duration of at most 5m, such as 30s"))
-    })
-}
-
 /// Refuses when the caller saw another revision than the newest.
 pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     match wanted {
@@ -175,14 +153,6 @@ pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
 pub fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
     ApiError::violations(violations)
-}
-
-/// Whether a change is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApplyMode {
-    /// Say what would happen.
-    DryRun,
-    Commit,
 }
 
 /// Changes the set of policies in one transaction. When another change came in between, the change is made anew on what

@@ -7,16 +7,17 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 use weft_api::rest::{DeliveryState, ProxyConfig, ProxyResource, ToldVersion};
-use weft_api::{Resource, ResourceKind};
+use weft_api::{Resource, ResourceKind, WorkloadId};
 use weft_xds::View;
 use weft_xds::server::{DeliveredVersion, ResourceDelivery, StreamStatus};
 
 use super::error::ApiError;
 use super::extract::InPath;
 use super::proxies::{ProxyPath, find};
+use super::replica;
 use super::rights::CallerRights;
 use super::state::Api;
-use crate::reconciler::ServedStream;
+use crate::reconciler::MeshSnapshot;
 
 /// `GET /v1/proxies/{id}/config`: secrets are redacted. What was sent or acknowledged stands there where it is another
 /// version than the one that the proxy should have.
@@ -26,14 +27,28 @@ pub async fn of_proxy(
     InPath(ProxyPath { id }): InPath<ProxyPath>,
 ) -> Result<Json<ProxyConfig>, ApiError> {
     let (id, snapshot) = find(&api, &rights, &id).await?;
-    let view = api.reconciler.view(&id).await;
-    let view = view.ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))?;
-    let streams = snapshot.streams.iter().filter(|open| open.workload == id);
-    let deliveries = Deliveries::of(streams).await;
+    let deliveries = Deliveries::of(&snapshot, &id).await;
+    if !deliveries.is_connected
+        && let Some(theirs) = replica::configuration_at_others(&api, &id).await
+    {
+        return Ok(Json(theirs));
+    }
+    let own = configuration(&api, &id, &deliveries).await;
+    own.map(Json).ok_or_else(|| ApiError::unavailable("the control plane has not read its store yet"))
+}
+
+/// The same of a proxy that is connected here; none of any other.
+pub async fn of_connected(api: &Api, id: &WorkloadId) -> Option<ProxyConfig> {
+    let deliveries = Deliveries::of(&api.reconciler.snapshot().await?, id).await;
+    if deliveries.is_connected { configuration(api, id, &deliveries).await } else { None }
+}
+
+async fn configuration(api: &Api, id: &WorkloadId, deliveries: &Deliveries) -> Option<ProxyConfig> {
+    let view = api.reconciler.view(id).await?;
     let _descriptors = weft_api::json::descriptors();
     let types = ResourceKind::ALL.into_iter();
-    let types = types.map(|kind| (kind.short().to_owned(), resources(kind, &view, &deliveries)));
-    Ok(Json(ProxyConfig { revision: view.revision, types: types.collect() }))
+    let types = types.map(|kind| (kind.short().to_owned(), resources(kind, &view, deliveries)));
+    Some(ProxyConfig { revision: view.revision, types: types.collect() })
 }
 
 /// A resource of a type, by name.
@@ -50,9 +65,9 @@ struct Deliveries {
 }
 
 impl Deliveries {
-    async fn of(streams: impl Iterator<Item = &ServedStream>) -> Self {
+    async fn of(snapshot: &MeshSnapshot, id: &WorkloadId) -> Self {
         let mut all = Self::default();
-        for stream in streams {
+        for stream in snapshot.streams.iter().filter(|open| open.workload == *id) {
             let (Some(status), Some(deliveries)) = (stream.status().await, stream.deliveries().await) else {
                 continue;
             };

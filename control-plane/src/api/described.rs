@@ -20,7 +20,7 @@ use super::drain::DrainAnswer;
 use super::error::{ApiError, Refuses, beside};
 use super::extract::{
     BrowserRequest, CallSource, DOCUMENTS, DocumentText, IfMatch, InPath, JSON, JsonBody, LastEventId,
-    MERGE_PATCH, MergePatch, Parameters, SignInRequest,
+    MERGE_PATCH, MergePatch, OptionalDocuments, Parameters, SignInRequest,
 };
 use super::problem_code::ProblemCode;
 use super::rights::CallerRights;
@@ -84,17 +84,21 @@ fn json_of<T: JsonSchema>(ctx: &mut GenContext) -> Response {
 }
 
 fn takes(ctx: &mut GenContext, operation: &mut Operation, media: &[&str], schema: &Schema) {
+    set_body(ctx, operation, body_of(media, schema));
+}
+
+/// A body that has to be there.
+fn body_of(media: &[&str], schema: &Schema) -> RequestBody {
     let content = media.iter().map(|media| {
         let content = MediaType { schema: Some(object(schema.clone())), ..MediaType::default() };
         ((*media).to_owned(), content)
     });
-    let body = RequestBody {
+    RequestBody {
         description: None,
         content: content.collect(),
         required: true,
         extensions: Default::default(),
-    };
-    set_body(ctx, operation, body);
+    }
 }
 
 fn takes_header(
@@ -124,12 +128,26 @@ const OF_BODIES: &[u16] = &[400, 413, 415];
 
 impl OperationInput for DocumentText {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
-        takes(ctx, operation, DOCUMENTS, &json_schema!({"$ref": "#/components/schemas/Documents"}));
+        takes(ctx, operation, DOCUMENTS, &documents());
     }
 
     fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> DescribedAnswers {
         problems(ctx, OF_BODIES)
     }
+}
+
+impl OperationInput for OptionalDocuments {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        set_body(ctx, operation, RequestBody { required: false, ..body_of(DOCUMENTS, &documents()) });
+    }
+
+    fn inferred_early_responses(ctx: &mut GenContext, _: &mut Operation) -> DescribedAnswers {
+        problems(ctx, OF_BODIES)
+    }
+}
+
+fn documents() -> Schema {
+    json_schema!({"$ref": "#/components/schemas/Documents"})
 }
 
 impl<T: JsonSchema> OperationInput for JsonBody<T> {

@@ -19,7 +19,7 @@ use weft_policies::set::{ApplyAction, PolicyKey, Reach};
 use super::apply::outcome;
 use super::document_diff;
 use super::error::{ApiError, Refuses, VIOLATIONS};
-use super::extract::{DocumentText, Parameters};
+use super::extract::{OptionalDocuments, Parameters};
 use super::objects::show;
 use super::parameter::Count;
 use super::problem_code::ProblemCode;
@@ -44,7 +44,7 @@ const SETTLES: Duration = Duration::from_secs(5);
 pub struct DiffQuery {
     /// Where the documents come from, for messages
     source: Option<String>,
-    /// What going back to this revision would change; the body is empty then
+    /// What going back to this revision would change; there is no body then
     #[schemars(with = "Option<Count>")]
     to: Option<u64>,
 }
@@ -54,27 +54,27 @@ pub async fn diff(
     State(api): State<Api>,
     rights: CallerRights,
     Parameters(query): Parameters<DiffQuery>,
-    DocumentText(body): DocumentText,
+    OptionalDocuments(body): OptionalDocuments,
 ) -> Result<Json<DiffResult>, Refuses<404, 409, 410, 422, 500>> {
     let head = api.policies.head().await?;
-    let applied = match query.to {
-        Some(to) if body.trim().is_empty() => {
+    let applied = match (query.to, body) {
+        (Some(to), None) => {
             let earlier = rollback::earlier(&api, to).await?;
             head.set.restore(&earlier.set).map_err(ApiError::violations)?
         }
-        Some(_) => {
+        (Some(_), Some(_)) => {
             return Err(ApiError::bad_request("a diff is of documents or to a revision, not of both").into());
         }
-        None => {
+        (None, body) => {
             let source = query.source.as_deref().unwrap_or("request");
-            let documents = weft_policies::parse(source, &body).map_err(ApiError::violations)?;
+            let documents =
+                weft_policies::parse(source, &body.unwrap_or_default()).map_err(ApiError::violations)?;
             if documents.is_empty() {
                 return Err(ApiError::bad_request("there is no document in the request").into());
             }
             head.set.apply(&documents).map_err(ApiError::violations)?
         }
     };
-    drop(body);
     rights.0.check_change(&head.set, &applied)?;
     let (before, after) = (Arc::clone(&head.set), Arc::new(applied.set));
     let changed = before.differences(&after);
@@ -102,8 +102,8 @@ pub async fn diff(
         workloads: &rehearsed.workloads,
         trust_domain: api.authority.trust_domain(),
     };
-    let whole = heard.all.keys().filter(|(_, target)| target.is_whole());
-    let seen: BTreeSet<_> = whole
+    let wholes = heard.all.wholes.keys();
+    let seen: BTreeSet<_> = wholes
         .map(|(source, target)| (source, &target.destination.service, &target.destination.port))
         .collect();
     result.edges = seen.into_iter().map(|(source, service, port)| change.of(source, service, port)).collect();

@@ -5,19 +5,20 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use weft_api::WorkloadId;
 use weft_api::rest::{DrainMark, DrainRequest, DrainResult, DrainedService, Laggard, WaitResult};
+use weft_api::{ServiceId, WorkloadId};
 use weft_policies::compile::{Health, WorkloadState};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
-use super::apply::read_wait;
+use super::change::read_wait;
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, JsonBody};
 use super::problem_code::ProblemCode;
 use super::proxies::{self, ProxyPath};
 use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
+use crate::presence::workloads::DrainOutcome;
 use crate::reconciler::MeshSnapshot;
 
 /// How long this replica may take to see what it has written.
@@ -39,19 +40,27 @@ pub async fn drain(
     // One after the other: the second of two drains counts who is left after the first.
     let turn = api.writing.lock().await;
     let (id, snapshot) = proxies::find(&api, &rights, id.to_string().as_str()).await?;
-    let services = services_of(&snapshot, &id);
+    let memberships = memberships_of(&snapshot, &id);
     let record = snapshot.records.get(&id).ok_or_else(|| {
         ApiError::bad_request(format!(
             "nobody has joined as {id}: a file describes it; delete its Workload document, or leave the service out of it"
         ))
     })?;
-    let is_new = record.drained.is_none() != request.undo;
-    if is_new && !request.undo && !request.force {
-        refuse_the_last(&snapshot.workloads[&id], &services)?;
-    }
+    // One that this replica sees drained may have been taken back at another: whether it is, the write finds out.
+    let takes_some = record.drained.is_some() || takes_requests(&snapshot.workloads[&id]);
+    let is_guarded = !request.undo && !request.force && takes_some;
+    let needing: Vec<&DrainedMembership> =
+        memberships.iter().filter(|one| is_guarded && one.others_are_joined(&snapshot)).collect();
+    let staying: Vec<Vec<WorkloadId>> = needing.iter().map(|one| one.others.clone()).collect();
     let by = caller.holder().to_string();
     let mark = (!request.undo).then(|| DrainMark { at: api.clock.unix_seconds(), by });
-    let changed = api.workloads.mark_drained(&id, mark).await?.ok_or_else(|| gone(&id))?;
+    let changed = match api.workloads.mark_drained(&id, mark, &staying).await? {
+        DrainOutcome::Changed => true,
+        DrainOutcome::Unchanged => false,
+        DrainOutcome::Gone => return Err(gone(&id).into()),
+        DrainOutcome::LastOf(group) => return Err(last_of(&id, &needing[group].service).into()),
+    };
+    let services = memberships.iter().map(DrainedMembership::told).collect();
     until_seen(&api, &id, !request.undo).await?;
     drop(turn);
     let wait = match limit {
@@ -90,8 +99,25 @@ fn takes_requests(state: &WorkloadState) -> bool {
     state.health.max(ports) <= Health::Degraded
 }
 
-/// The services that a workload is a member of, with how many others take requests.
-fn services_of(snapshot: &MeshSnapshot, id: &WorkloadId) -> Vec<DrainedService> {
+/// A service of a workload, and the others that take its requests.
+struct DrainedMembership {
+    service: ServiceId,
+    others: Vec<WorkloadId>,
+}
+
+impl DrainedMembership {
+    fn told(&self) -> DrainedService {
+        DrainedService { service: self.service.to_string(), others: self.others.len() }
+    }
+
+    /// Whether all others have joined, so that each of them can be drained; one that a file describes stays.
+    fn others_are_joined(&self, snapshot: &MeshSnapshot) -> bool {
+        self.others.iter().all(|other| snapshot.records.contains_key(other))
+    }
+}
+
+/// The services that a workload is a member of.
+fn memberships_of(snapshot: &MeshSnapshot, id: &WorkloadId) -> Vec<DrainedMembership> {
     let (set, state) = (&snapshot.published.set, &snapshot.workloads[id]);
     let near = || snapshot.workloads.values().filter(|other| other.id.namespace == id.namespace);
     let of = set.services().filter(|service| state.belongs_to(&service.id(), &service.spec));
@@ -99,24 +125,19 @@ fn services_of(snapshot: &MeshSnapshot, id: &WorkloadId) -> Vec<DrainedService> 
         let others = near().filter(|other| {
             other.id != *id && other.belongs_to(&service.id(), &service.spec) && takes_requests(other)
         });
-        DrainedService { service: service.id().to_string(), others: others.count() }
+        DrainedMembership { service: service.id(), others: others.map(|other| other.id.clone()).collect() }
     })
     .collect()
 }
 
-fn refuse_the_last(state: &WorkloadState, services: &[DrainedService]) -> Result<(), ApiError> {
-    let Some(alone) = services.iter().find(|service| service.others == 0) else { return Ok(()) };
-    if !takes_requests(state) {
-        return Ok(());
-    }
-    Err(ApiError::new(
+fn last_of(id: &WorkloadId, service: &ServiceId) -> ApiError {
+    ApiError::new(
         ProblemCode::LastInstance,
         format!(
-            "{} is the last healthy instance of {}: its callers would have nobody left; start another one first, or \
-             say --force",
-            state.id, alone.service
+            "{id} is the last healthy instance of {service}: its callers would have nobody left; start another one first, or \
+             say --force"
         ),
-    ))
+    )
 }
 
 /// Waits until the reconciler has the record as it was written, and has published it.

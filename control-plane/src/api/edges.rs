@@ -78,7 +78,7 @@ impl EdgesSelection {
         let mut heard = traffic.flows().await;
         let is =
             |wanted: &Option<ServiceId>, id: &ServiceId| wanted.as_ref().is_none_or(|wanted| wanted == id);
-        heard.all.retain(|(source, target), _| {
+        heard.all.retain(|source, target| {
             let destination = &target.destination.service;
             is(&self.source, source)
                 && is(&self.destination, destination)

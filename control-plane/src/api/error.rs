@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use weft_api::ServiceId;
 use weft_api::rest::{PROBLEM_JSON, Problem, Violation};
 use weft_store::ReadError;
 
@@ -39,6 +40,15 @@ impl ApiError {
         self
     }
 
+    /// The same refusal, with what can be done.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: &str) -> Self {
+        let end = if self.0.detail.ends_with('?') { " Otherwise " } else { "; " };
+        self.0.detail += end;
+        self.0.detail += remedy;
+        self
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> u16 {
         self.0.status
@@ -63,6 +73,16 @@ impl ApiError {
     /// Something named does not exist.
     pub fn missing(what: impl Into<String>) -> Self {
         Self::new(ProblemCode::NotFound, what)
+    }
+
+    /// A service that is named does not exist; the nearest of those that the caller may know is told.
+    pub fn no_service(wanted: &ServiceId, known: impl Iterator<Item = String>) -> Self {
+        let known: Vec<String> = known.collect();
+        let hint = match weft_policies::suggest(&wanted.to_string(), known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "`weft get services` lists those that there are".to_owned(),
+        };
+        Self::missing(format!("there is no service {wanted}: {hint}"))
     }
 
     /// The request cannot be read.

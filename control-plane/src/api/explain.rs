@@ -5,7 +5,6 @@
 //! ```
 
 mod inbound;
-mod origins;
 mod outbound;
 mod question;
 mod sidecar;
@@ -26,6 +25,7 @@ use weft_policies::kinds::role::ApiKind;
 use weft_routing::rbac::PeerNames;
 use weft_routing::rejection::Rejection;
 
+use super::effective::Shown;
 use super::error::ApiError;
 use super::extract::JsonBody;
 use super::problem_code::ProblemCode;
@@ -34,7 +34,6 @@ use super::rights::{CallerRights, forbidden};
 use super::state::Api;
 use crate::reconciler::Perspective;
 use inbound::{AskedMember, CalledPort, CallingPeer};
-use origins::Shown;
 use outbound::{CallerSide, Outbound};
 use question::{AskedDestination, Question};
 use sidecar::AskedSidecar;
@@ -149,12 +148,7 @@ fn caller(mesh: &Perspective, source: &ServiceId) -> Result<WorkloadState, ApiEr
 
 /// There is no such service.
 fn unknown(service: &ServiceId, set: &PolicySet, others: impl Iterator<Item = String>) -> ApiError {
-    let known: Vec<String> = set.services().map(|service| service.id().to_string()).chain(others).collect();
-    let hint = match weft_policies::suggest(&service.to_string(), known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near}?"),
-        None => "`weft get services` lists those that there are".to_owned(),
-    };
-    ApiError::missing(format!("there is no service {service}: {hint}"))
+    ApiError::no_service(service, set.services().map(|service| service.id().to_string()).chain(others))
 }
 
 impl From<Rejection> for ApiError {

@@ -18,6 +18,10 @@ use super::problem_code::ProblemCode;
 #[derive(Debug)]
 pub struct DocumentText(pub String);
 
+/// Documents for a call that can do without any.
+#[derive(Debug)]
+pub struct OptionalDocuments(pub Option<String>);
+
 /// What a call asks for in JSON.
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);
@@ -47,6 +51,15 @@ impl<S: Send + Sync> FromRequest<S> for DocumentText {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         body(request, state, DOCUMENTS).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for OptionalDocuments {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let text = body(request, state, DOCUMENTS).await?;
+        Ok(Self((!text.trim().is_empty()).then_some(text)))
     }
 }
 

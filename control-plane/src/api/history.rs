@@ -14,7 +14,8 @@ use weft_policies::kinds::role::ApiKind;
 use weft_policies::kinds::role::effect::Rights;
 use weft_policies::set::PolicyKey;
 
-use super::apply::{read_wait, until_acknowledged};
+use super::apply::until_acknowledged;
+use super::change::read_wait;
 use super::document_diff::fields;
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, Parameters};

@@ -20,6 +20,7 @@ use weft_policies::{Policy, PolicySet};
 
 use super::answer::Tagged;
 use super::apply;
+use super::effective::{self, Shown};
 use super::error::ApiError;
 use super::extract::{InPath, Parameters};
 use super::parameter::{KindWord, Selector, kind_of, read_limit, read_name};
@@ -245,6 +246,9 @@ pub struct ReadQuery {
     /// Name every proxy that the status counts, those that have the object too
     #[serde(default)]
     proxies: bool,
+    /// Say what holds for each port of a Service and each rule of a route, and who set it
+    #[serde(default)]
+    effective: bool,
 }
 
 fn key_of(path: &ObjectPath) -> Result<PolicyKey, ApiError> {
@@ -307,7 +311,12 @@ pub async fn read(
     };
     let named =
         if query.proxies { NamedProxies::Everyone } else { NamedProxies::Laggards(status::NAMED_OF_ONE) };
+    let effective =
+        if query.effective { effective::of_object(&key, &set, &Shown(&rights)) } else { Vec::new() };
     status::add(&api, &rights, &set, [(key, &mut object)], named).await;
+    if let (Some(status), false) = (&mut object.status, effective.is_empty()) {
+        status["effective"] = json!(effective);
+    }
     Ok(Tagged { tag: tag_of(&object), document: object })
 }
 

@@ -1,8 +1,8 @@
 //! What a replica tells another one that was asked about the whole mesh.
 //!
 //! ```text
-//! GET /v1/check, /v1/version, /v1/debug ─▶ this replica ─┬─ what it finds itself
-//!                                                        └─ POST /replica/report at each other, for 4 s at most
+//! GET /v1/check, /v1/version, … ─▶ this replica ─┬─ what it finds itself
+//!                                                └─ POST /replica/report at each other, for 4 s at most
 //! ```
 //!
 //! One of an older release does not know the question: it answers 404, and is told of so.
@@ -18,13 +18,14 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weft_api::HostPort;
-use weft_api::rest::{ProxyStatus, ReplicaDebug, Sync};
+use weft_api::rest::{ProxyConfig, ProxyStatus, ReplicaDebug, Sync};
+use weft_api::{HostPort, WorkloadId};
 
 use super::admin;
 use super::check::concern::{Concern, OwnFinding};
 use super::check::mesh::SocketsOf;
 use super::check::own as own_findings;
+use super::configuration;
 use super::own::OwnReplica;
 use super::proxies;
 use super::state::Api;
@@ -36,7 +37,7 @@ const PATH: &str = "/replica/report";
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What is wanted to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplicaQuestion {
     #[default]
     Version,
@@ -44,6 +45,8 @@ pub enum ReplicaQuestion {
     Check,
     /// What it looks like from inside.
     Debug,
+    /// What this proxy has, where it is connected there.
+    Configuration(WorkloadId),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -59,6 +62,8 @@ pub struct ReplicaReport {
     /// What is wrong with itself.
     pub findings: Vec<OwnFinding>,
     pub debug: Option<ReplicaDebug>,
+    /// What the proxy has that was asked for, secrets redacted; none where it is not connected here.
+    pub configuration: Option<ProxyConfig>,
 }
 
 /// What one other replica says, and when it was asked and heard by this one's clock.
@@ -101,6 +106,9 @@ async fn report(api: &Api, question: ReplicaQuestion) -> ReplicaReport {
             report.now = api.clock.unix_millis();
         }
         ReplicaQuestion::Debug => report.debug = Some(debug(api).await),
+        ReplicaQuestion::Configuration(id) => {
+            report.configuration = configuration::of_connected(api, &id).await;
+        }
     }
     report
 }
@@ -138,6 +146,12 @@ pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplic
     let body = Bytes::from(serde_json::to_vec(&question).expect("a word always encodes"));
     let answers = others.ask_each(PATH, &body, PATIENCE).await;
     answers.into_iter().map(|(address, report)| OtherReplica { address, report }).collect()
+}
+
+/// What a proxy has that is connected to another replica.
+pub async fn configuration_at_others(api: &Api, id: &WorkloadId) -> Option<ProxyConfig> {
+    let heard = ask_others(api, ReplicaQuestion::Configuration(id.clone())).await;
+    heard.into_iter().find_map(|other| other.report.ok()?.configuration)
 }
 
 /// All proxies, each as the replica that it is connected to knows it.

@@ -1,39 +1,26 @@
 //! Going back: the policies as they were after an earlier revision, as a new changeset.
 
 use axum::extract::State;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use weft_api::rest::{RollbackRequest, Violation};
 
-use super::apply::{
-    self, ApplyMode, ChangeAnswer, changed_by, check_revision, read_wait, refused, until_acknowledged,
-};
-use super::author::{Author, read_message};
+use super::apply::{self, ChangeAnswer, changed_by, check_revision, refused, until_acknowledged};
+use super::author::Author;
+use super::change::{ChangeWishes, change_query};
 use super::error::{ApiError, Refuses};
 use super::extract::{JsonBody, Parameters};
 use super::history::not_kept;
-use super::parameter::{Count, Message, Wait};
+use super::parameter::Count;
 use super::state::Api;
 use crate::policy::log::LogError;
 use crate::policy::repository::{EarlierPolicies, Head};
 
-/// What is asked beside going back, as an apply is asked it.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(inline)]
-pub struct RollbackQuery {
-    /// Say what would happen, and write nothing
-    #[serde(default)]
-    dry_run: bool,
-    /// Answer when the proxies concerned have the change, or after so long, such as 30s
-    #[schemars(with = "Option<Wait>")]
-    wait: Option<String>,
-    /// Why, in one line; the history tells it
-    #[schemars(with = "Option<Message>")]
-    message: Option<String>,
-    /// Refuse with 412 when this is not the newest revision
-    #[schemars(with = "Option<Count>")]
-    if_revision: Option<u64>,
+change_query! {
+    /// What is asked beside going back, as an apply is asked it.
+    RollbackQuery {
+        /// Refuse with 412 when this is not the newest revision
+        #[schemars(with = "Option<Count>")]
+        if_revision: Option<u64>,
+    }
 }
 
 /// `POST /v1/rollback`
@@ -42,19 +29,18 @@ pub struct RollbackQuery {
 pub async fn rollback(
     State(api): State<Api>,
     author: Author,
-    Parameters(query): Parameters<RollbackQuery>,
+    Parameters(mut query): Parameters<RollbackQuery>,
     JsonBody(RollbackRequest { to }): JsonBody<RollbackRequest>,
 ) -> Result<ChangeAnswer, Refuses<404, 410, 412>> {
-    let wait = query.wait.as_deref().map(read_wait).transpose()?;
-    let by = author.saying(reason(to, &read_message(query.message)?));
+    let ChangeWishes { mode, wait, message } = query.wishes()?;
+    let by = author.saying(reason(to, &message));
     let earlier = earlier(&api, to).await?;
-    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
         head.set.restore(&earlier.set).map_err(|found| refused(&api, found))
     };
     let mut result = apply::write(&api, mode, &by, change).await?;
-    if let Some(limit) = wait.filter(|_| !query.dry_run) {
+    if let Some(limit) = wait {
         let changed = changed_by(&api, result.revision).await?;
         result.wait = Some(until_acknowledged(&api, result.revision, &changed, limit).await);
     }

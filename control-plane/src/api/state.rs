@@ -7,6 +7,7 @@ use weft_policies::PolicySet;
 use weft_store::Store;
 
 use super::access::{Browsers, CallPace};
+use super::condition_times::ConditionTimes;
 use super::error::ApiError;
 use super::own::OwnReplica;
 use crate::ca::{Authority, Ledger};
@@ -59,6 +60,8 @@ pub struct Api {
     pub traffic: Traffic,
     /// How proxies took policies, at all replicas.
     pub acknowledgements: MeshAcknowledgements,
+    /// Since when what is told of objects is so.
+    pub condition_times: ConditionTimes,
     /// Places for those who watch it.
     pub watchers: Arc<tokio::sync::Semaphore>,
     /// How far the clocks of workloads are off.

@@ -1,6 +1,7 @@
 //! What became of objects: conditions, and which proxies have them.
 
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use weft_api::rest::{ConditionStatus, Object, ObjectStatus, ProxyCounts, StatusCondition};
 use weft_policies::kinds::role::ApiKind;
 use weft_policies::set::PolicyKey;
@@ -30,14 +31,17 @@ pub async fn add<'a>(
         .filter(|(policy, ..)| !policy.shapes().is_empty())
         .map(|(policy, key, _)| PolicyVersion { key: key.clone(), revision: revision_of(policy) })
         .collect();
+    let now = api.clock.now().format(&Rfc3339).unwrap_or_default();
     let mut counts = api.acknowledgements.of(&versions, named).await.into_iter();
     for (policy, key, object) in &mut described {
         let mut proxies = if policy.shapes().is_empty() { None } else { counts.next() };
-        let conditions = conditions(policy, key, set, proxies.as_ref());
+        let mut conditions = conditions(policy, key, set, proxies.as_ref());
+        api.condition_times.note(set, (key, policy.metadata().uid.as_deref()), &now, &mut conditions);
         if let Some(proxies) = &mut proxies {
             leave_out(proxies, rights);
         }
-        let status = ObjectStatus { observed_generation: policy.metadata().generation, conditions, proxies };
+        let observed_generation = policy.metadata().generation;
+        let status = ObjectStatus { observed_generation, conditions, proxies, effective: Vec::new() };
         object.status = Some(beside(object.status.take(), &status));
     }
 }

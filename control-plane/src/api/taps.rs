@@ -130,13 +130,7 @@ fn check(api: &Api, wanted: &ServiceId) -> Result<(), ApiError> {
     if set.service(wanted).is_some() || joined() {
         return Ok(());
     }
-    let known: Vec<String> = set.services().map(|service| service.id().to_string()).collect();
-    let near = weft_policies::suggest(&wanted.to_string(), known.iter().map(String::as_str));
-    let hint = match near {
-        Some(near) => format!("did you mean {near}?"),
-        None => "`weft get services` lists those that there are".to_owned(),
-    };
-    Err(ApiError::missing(format!("there is no service {wanted}: {hint}")))
+    Err(ApiError::no_service(wanted, set.services().map(|service| service.id().to_string())))
 }
 
 /// Who looks on, and may no longer once the right is taken away.

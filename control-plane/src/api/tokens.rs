@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::ServiceId;
 use weft_api::rest::{NewToken, Outcome, RevokedToken, TokenInfo, TokenList, TokenRequest};
+use weft_policies::kinds::Kind;
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use weft_policies::value::Cidr;
 
 use super::answer::NoStore;
-use super::error::ApiError;
+use super::error::{ApiError, Refuses};
 use super::extract::{InPath, JsonBody};
 use super::rights::CallerRights;
 use super::state::Api;
@@ -21,9 +22,12 @@ pub async fn create(
     State(api): State<Api>,
     rights: CallerRights,
     JsonBody(request): JsonBody<TokenRequest>,
-) -> Result<NoStore<NewToken>, ApiError> {
+) -> Result<NoStore<NewToken>, Refuses<404>> {
     let grant = read(&request).map_err(ApiError::bad_request)?;
     rights.demand(RoleVerb::Write, ApiKind::JoinToken, Some(&grant.service.namespace))?;
+    if !request.ahead {
+        ensure_service(&api, &rights, &grant.service).await?;
+    }
     let created = api.tokens.create(grant, &api.public, api.authority.root_spki_sha256()).await;
     let (token, record) = created.map_err(|error| match error {
         TokenError::Store(error) => ApiError::from(error),
@@ -31,6 +35,21 @@ pub async fn create(
     })?;
     let document = NewToken { info: info(&record), token: token.to_string() };
     Ok(NoStore::new(document).about(format!("{} for {}", record.id, record.service)))
+}
+
+/// Whoever joins a service that is not there waits for it, and is called by nobody: a slip of the hand is told here, where
+/// it was made.
+async fn ensure_service(api: &Api, rights: &CallerRights, wanted: &ServiceId) -> Result<(), ApiError> {
+    let (_, set) = api.newest().await?;
+    if set.service(wanted).is_some() {
+        return Ok(());
+    }
+    let is_seen = |id: &ServiceId| rights.may_read(ApiKind::Document(Kind::Service), id.namespace.as_str());
+    let known = set.services().map(|service| service.id()).filter(is_seen);
+    let refused = ApiError::no_service(wanted, known.map(|id| id.to_string()));
+    Err(refused.with_remedy(
+        "apply the Service first, or make the token ahead of it (weft token create --ahead; in the API ahead: true)",
+    ))
 }
 
 fn read(request: &TokenRequest) -> Result<TokenGrant, String> {

@@ -28,7 +28,7 @@ const ANY_SOURCE: &str = "-";
 /// The edges among what flows, ordered. What was never used is none.
 #[must_use]
 pub fn shown(flows: &Flows, by: EdgesBy) -> Vec<Edge> {
-    let edges = flows.iter().filter(|((_, target), flow)| flow.used && target.is_whole());
+    let edges = flows.wholes.iter().filter(|(_, flow)| flow.used);
     let edges = edges.map(|((source, target), flow)| flow.edge(source.to_string(), target));
     match by {
         EdgesBy::Subset => edges.collect(),
@@ -38,7 +38,7 @@ pub fn shown(flows: &Flows, by: EdgesBy) -> Vec<Edge> {
 }
 
 fn by_version(flows: &Flows) -> Vec<Edge> {
-    let versions = flows.iter().filter(|((_, target), flow)| flow.used && target.version().is_some());
+    let versions = flows.versions.iter().filter(|(_, flow)| flow.used);
     versions.map(|((_, target), flow)| flow.edge(ANY_SOURCE.to_owned(), target)).collect()
 }
 
@@ -48,7 +48,7 @@ fn by_rule(flows: &Flows, edges: Vec<Edge>) -> Vec<Edge> {
     for edge in edges {
         *secured.entry(edge.source).or_insert(true) &= edge.mtls;
     }
-    let rules = flows.iter().filter(|((_, target), flow)| flow.used && target.is_of_rule());
+    let rules = flows.rules.iter().filter(|(_, flow)| flow.used);
     let mtls = |source: &ServiceId| secured.get(&source.to_string()).copied().unwrap_or_default();
     rules
         .map(|((source, target), flow)| Edge { mtls: mtls(source), ..flow.edge(source.to_string(), target) })

@@ -23,7 +23,7 @@ pub struct EdgeTarget {
 
 /// What of a destination is meant.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum TargetPart {
+pub(super) enum TargetPart {
     Whole,
     /// `KIND/NAMESPACE/NAME/RULE`, or what stands for the rules that are counted together.
     Rule(Arc<str>),
@@ -89,6 +89,11 @@ impl EdgeTarget {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         if let TargetPart::Version(version) = &self.part { Some(version) } else { None }
+    }
+
+    /// What of the destination it is.
+    pub(super) fn part(&self) -> &TargetPart {
+        &self.part
     }
 
     /// Whether it is a destination as a whole.

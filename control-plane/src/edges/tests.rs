@@ -200,7 +200,7 @@ fn destinations_of_a_caller_are_bounded_and_unused_ones_take_no_room() {
     assert_eq!(edges.lock().by_workload[&id("shop/web-1")].windows.len(), 0);
     assert_eq!(edges.record(now, &id("shop/web-1"), &web(), made_up(1)).edges, MOST_EDGES);
     assert_eq!(edges.record(now, &id("shop/web-1"), &web(), made_up(2)).edges, MOST_EDGES);
-    assert_eq!(edges.flows(now.at).len(), MOST_EDGES);
+    assert_eq!(edges.flows(now.at).wholes.len(), MOST_EDGES);
     assert_eq!(
         edges.record(now, &id("shop/web-2"), &web(), made_up(1).take(9)),
         Omitted::default(),

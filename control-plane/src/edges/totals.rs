@@ -189,8 +189,9 @@ impl Edges {
     fn encode_now(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let now: Vec<(EdgeLabels, u64, EdgeState)> = self
             .flows(Instant::now())
+            .wholes
             .into_iter()
-            .filter(|((_, target), flow)| flow.used && target.is_whole())
+            .filter(|(_, flow)| flow.used)
             .map(|((source, target), flow)| {
                 (EdgeLabels::of(&source, &target), flow::count(flow.flown.open()), flow.state())
             })

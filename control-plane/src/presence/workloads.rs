@@ -178,6 +178,18 @@ pub fn id_of(key: &str) -> Option<WorkloadId> {
     key.strip_prefix(PREFIX)?.parse().ok()
 }
 
+/// What became of a drain, or of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainOutcome {
+    Changed,
+    /// It was so before.
+    Unchanged,
+    /// There is no such workload any more.
+    Gone,
+    /// Nothing was written: of this group nobody would stay.
+    LastOf(usize),
+}
+
 /// Reads and writes records.
 #[derive(Debug, Clone)]
 pub struct WorkloadStore {
@@ -239,8 +251,9 @@ impl WorkloadStore {
         Ok(returned.await? == Some(true))
     }
 
-    /// Takes a workload out of balancing, or back without a mark. Whether that is new; `None` when there is no such
-    /// workload.
+    /// Takes a workload out of balancing, or back without a mark. Of each group in `staying`, one that is in balancing
+    /// has to stay in: that is a part of the write's guard, so that of two drains which each count on the other's workload,
+    /// at whatever replicas, one goes through.
     ///
     /// # Errors
     /// When the store fails.
@@ -248,15 +261,41 @@ impl WorkloadStore {
         &self,
         id: &WorkloadId,
         mark: Option<DrainMark>,
-    ) -> Result<Option<bool>, StoreError> {
-        self.change(id, None, |record| {
-            let is_new = record.drained.is_some() != mark.is_some();
-            if is_new {
-                record.drained.clone_from(&mark);
+        staying: &[Vec<WorkloadId>],
+    ) -> Result<DrainOutcome, StoreError> {
+        loop {
+            let Some(Stored { mut record, revision }) = self.find(id).await? else {
+                return Ok(DrainOutcome::Gone);
+            };
+            if record.drained.is_some() == mark.is_some() {
+                return Ok(DrainOutcome::Unchanged);
             }
-            is_new
-        })
-        .await
+            record.drained.clone_from(&mark);
+            let mut txn = record.put(Txn::new(), Some(revision));
+            for (group, candidates) in staying.iter().enumerate() {
+                let Some(stays) = self.first_in_balancing(candidates).await? else {
+                    return Ok(DrainOutcome::LastOf(group));
+                };
+                txn = txn.expect_at(key(&stays.record.id), stays.revision);
+            }
+            match self.store.commit(txn).await {
+                Ok(_) => return Ok(DrainOutcome::Changed),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn first_in_balancing(&self, candidates: &[WorkloadId]) -> Result<Option<Stored>, ReadError> {
+        for id in candidates {
+            let found = self.find(id).await?;
+            if let Some(stored) =
+                found.filter(|one| one.record.drained.is_none() && one.record.left_at.is_none())
+            {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(None)
     }
 
     /// Notes that the sidecar of an instance has taken its listener. Whether that was awaited.
@@ -446,6 +485,29 @@ pub(crate) mod tests {
         workloads.drain(&new.id, Some("i-1")).await.unwrap();
         assert!(workloads.take_back(&new.id, "i-1").await.unwrap());
         assert!(awaited().await);
+    }
+
+    #[tokio::test]
+    async fn drain_goes_through_only_while_one_of_each_group_stays() {
+        let workloads = workloads().await;
+        let ids: Vec<WorkloadId> =
+            ["shop/web-1", "shop/web-2", "shop/web-3"].iter().map(|id| id.parse().unwrap()).collect();
+        for id in &ids {
+            put(&workloads, &record(&id.to_string(), "i-1")).await;
+        }
+        let mark = || Some(DrainMark { at: 1, by: "operator".to_owned() });
+        let drain = async |id: &WorkloadId, staying: &[Vec<WorkloadId>]| {
+            workloads.mark_drained(id, mark(), staying).await.unwrap()
+        };
+        let others = |id: &WorkloadId| ids.iter().filter(|other| *other != id).cloned().collect::<Vec<_>>();
+        assert_eq!(drain(&ids[0], &[others(&ids[0])]).await, DrainOutcome::Changed);
+        assert_eq!(drain(&ids[0], &[others(&ids[0])]).await, DrainOutcome::Unchanged);
+        workloads.drain(&ids[1], None).await.unwrap();
+        assert_eq!(drain(&ids[2], &[vec![], others(&ids[2])]).await, DrainOutcome::LastOf(0));
+        assert_eq!(drain(&ids[2], &[others(&ids[2])]).await, DrainOutcome::LastOf(0), "one said goodbye");
+        assert_eq!(drain(&ids[2], &[]).await, DrainOutcome::Changed, "nobody asked for more");
+        assert_eq!(workloads.mark_drained(&ids[0], None, &[]).await.unwrap(), DrainOutcome::Changed);
+        assert_eq!(drain(&"shop/nobody".parse().unwrap(), &[]).await, DrainOutcome::Gone);
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ impl Traffic {
                 }
             }
         };
-        add_flows(&mut all, &theirs.all);
+        all.add_all(&theirs.all);
         Heard { all, unheard: theirs.unheard }
     }
 
@@ -151,18 +151,11 @@ impl Traffic {
 
 async fn flows_of(others: &OtherReplicas) -> Heard<Flows> {
     let (answers, unheard) = others.ask::<TrafficAnswer>(PATH, &TrafficQuestion::Flows).await;
-    let mut all = Flows::new();
-    for answer in answers {
-        let theirs = answer.flows.into_iter().map(|(source, target, flow)| ((source, target), flow));
-        add_flows(&mut all, &theirs.collect());
+    let mut all = Flows::default();
+    for (source, target, flow) in answers.iter().flat_map(|answer| &answer.flows) {
+        all.add(source, target, flow);
     }
     Heard { all, unheard }
-}
-
-fn add_flows(all: &mut Flows, more: &Flows) {
-    for (edge, flow) in more {
-        all.entry(edge.clone()).or_default().add(flow);
-    }
 }
 
 #[derive(Clone)]
@@ -202,8 +195,9 @@ async fn answer(
     }
     let answer = match question {
         TrafficQuestion::Flows => {
-            let flows = edges.flows(Instant::now()).into_iter();
-            let flows = flows.map(|((source, target), flow)| (source, target, flow));
+            let flows = edges.flows(Instant::now());
+            let flows =
+                flows.iter().map(|(source, target, flow)| (source.clone(), target.clone(), flow.clone()));
             TrafficAnswer { flows: flows.collect(), ..TrafficAnswer::default() }
         }
         TrafficQuestion::Points { selection, since } => TrafficAnswer {

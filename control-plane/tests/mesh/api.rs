@@ -265,6 +265,10 @@ async fn description_for_programs_is_whole() {
             assert_eq!(declared, named, "{method} {path}");
         }
     }
+    // What goes back to a revision has no body.
+    let body_of = |path: &str| &described["paths"][path]["post"]["requestBody"];
+    let needed = |path: &str| body_of(path)["required"].as_bool().unwrap_or_default();
+    assert!(body_of("/v1/diff")["content"].is_object() && !needed("/v1/diff") && needed("/v1/apply"));
     // Each answer says what it is: a problem document with the codes that come with the status.
     let of_404 =
         &described["components"]["responses"]["404"]["content"]["application/problem+json"]["schema"];
@@ -298,4 +302,50 @@ fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
         Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Whoever joins a service that nobody has written waits for it, and nobody says why: the slip was made here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_for_a_service_that_is_not_there_is_refused_unless_it_is_to_come() {
+    let plane = Plane::start().await;
+    plane
+        .apply(&(service("checkout") + &service("web").replace("namespace: shop", "namespace: other")))
+        .await;
+    let ask = async |body: Value| {
+        let body = serde_json::to_vec(&body).unwrap();
+        plane.raw("POST", "/v1/tokens", Some(&plane.token), body).await
+    };
+    let (status, _, body) = ask(json!({"service": "shop/chekout"})).await;
+    let refused = read(&body);
+    assert_eq!((status, &*refused.code), (404, "not_found"), "{refused}");
+    let words = [
+        "there is no service shop/chekout: did you mean shop/checkout? Otherwise apply the Service first, or",
+        "weft token create --ahead",
+        "ahead: true",
+    ];
+    assert!(words.iter().all(|word| refused.detail.contains(word)), "{refused}");
+    let (_, _, body) = ask(json!({"service": "shop/nothing-like-it"})).await;
+    assert!(read(&body).detail.contains("`weft get services` lists those that there are; apply"), "{body:?}");
+    assert!(plane.client.tokens().await.unwrap().items.is_empty(), "nothing was made");
+
+    let (status, _, body) = ask(json!({"service": "shop/chekout", "ahead": true})).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(ask(json!({"service": "shop/checkout"})).await.0, 200);
+}
+
+/// What somebody may not read is not told by way of a slip of the hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_that_is_suggested_is_one_that_the_caller_may_read() {
+    let plane = Plane::start().await;
+    plane.apply(&service("checkout").replace("namespace: shop", "namespace: shoq")).await;
+    let rights = "{apiVersion: weft.dev/v1, kind: Role, metadata: {name: joins}, spec: {rules: \
+                  [{verbs: [Write], kinds: [JoinToken], namespaces: [shop]}]}}\n---\n\
+                  {apiVersion: weft.dev/v1, kind: RoleBinding, metadata: {name: joins}, spec: \
+                  {role: joins, subjects: [{principal: ann}]}}\n";
+    plane.apply(rights).await;
+    let token = plane.client.create_principal("ann").await.unwrap().token;
+    let body = br#"{"service": "shop/checkout"}"#.to_vec();
+    let (status, _, body) = plane.raw("POST", "/v1/tokens", Some(&token), body).await;
+    assert_eq!(status, 404);
+    assert!(!read(&body).detail.contains("shoq"), "{}", read(&body));
 }

@@ -56,6 +56,10 @@ async fn diff_tells_documents_resources_and_proxies_and_writes_nothing() {
     let cluster = found(&back, "Cluster", "shop/other/http").unwrap_or_else(|| panic!("{back:#?}"));
     assert_eq!((cluster.outcome, cluster.proxy_count), (Outcome::Deleted, 2));
     assert_eq!(problem(plane.client.diff_to(7).await).status, 404);
+    let bare = plane.raw("POST", "/v1/diff?to=1", Some(&plane.token), Vec::new()).await;
+    assert_eq!(bare.0, 200, "{}", String::from_utf8_lossy(&bare.2));
+    let nothing = plane.raw("POST", "/v1/diff", Some(&plane.token), Vec::new()).await;
+    assert_eq!(nothing.0, 400);
     let both = plane.raw("POST", "/v1/diff?to=1", Some(&plane.token), service("web").into_bytes()).await;
     assert_eq!(both.0, 400);
 }

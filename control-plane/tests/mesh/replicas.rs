@@ -1,14 +1,28 @@
 //! Two replicas on one etcd.
 
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
+use http_body_util::Full;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
-use weft_api::ResourceKind;
-use weft_api::client::ApiClient;
+use weft_api::client::{ApiClient, ClientError};
+use weft_api::rest::{DeliveryState, DrainRequest, ProxyConfig, ProxyStatus, Sync};
+use weft_api::{ResourceKind, TrustDomain};
+use weft_control_plane::ca::{self, AuthoritySettings, ServerName};
+use weft_control_plane::clock::Clock;
+use weft_store::{EtcdConfig, Location, Txn};
 
 use crate::etcd_server::EtcdServer;
 use crate::peer::{declared, join};
@@ -146,4 +160,129 @@ async fn a_live_name_is_kept_and_a_dead_one_given_away_by_the_other_replica() {
     let _next = Sidecar::start(&next, b.running.xds).await.go_on();
     a.until("shop/web-1", "the old one is cut", |status| status.streams == 0).await;
     live.renew(a.running.xds).await.map(drop).expect_err("it was replaced for good");
+}
+
+/// What a proxy has is asked for at whatever replica: the one that it is connected to says it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configuration_of_a_proxy_is_told_by_the_replica_that_it_is_not_connected_to() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&(service("web") + &service("cart"))).await;
+    let web = join(&a.join_token("shop/web").await, declared("web-1", "127.0.0.2")).await.unwrap();
+    b.until("shop/web-1", "known", |_| true).await;
+    let state = async |plane: &Plane| {
+        let config = plane.client.proxy_config("shop/web-1").await.unwrap();
+        let config: ProxyConfig = serde_json::from_value(config).unwrap();
+        let clusters = &config.types[ResourceKind::Cluster.short()];
+        clusters.iter().find(|one| one.name == "shop/cart/http").map(|one| one.state)
+    };
+    for plane in [&a, &b] {
+        assert_eq!(state(plane).await, Some(DeliveryState::Unknown), "it is connected to none");
+    }
+    let _sidecar = Sidecar::start(&web, a.running.xds).await.go_on();
+    a.until("shop/web-1", "in sync", |status| status.sync == Sync::Synced).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while state(&b).await != Some(DeliveryState::Acknowledged) {
+        assert!(Instant::now() < deadline, "{:?} at the other", state(&b).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(b.status("shop/web-1").await.unwrap().streams, 0, "it is not connected there");
+    let (of_a, of_b) = (a.client.proxy_config("shop/web-1").await, b.client.proxy_config("shop/web-1").await);
+    assert_eq!(of_a.unwrap()["LDS"], of_b.unwrap()["LDS"]);
+}
+
+/// Each of two drains counts on the other's workload: whoever comes second, at whatever replica, is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_drains_of_the_last_two_instances_one_is_refused() {
+    let (_etcd, a, b) = two(&[]).await;
+    a.apply(&service("web")).await;
+    let token = a.join_token("shop/web").await;
+    let mut sidecars = Vec::new();
+    for (plane, name, address) in [(&a, "web-1", "127.0.0.2"), (&b, "web-2", "127.0.0.3")] {
+        let member = join(&token, declared(name, address)).await.unwrap();
+        sidecars.push(Sidecar::start(&member, plane.running.xds).await.go_on());
+    }
+    let takes_requests = |status: &ProxyStatus| status.drained.is_none() && status.health == "Healthy";
+    let asked = |undo| DrainRequest { undo, ..DrainRequest::default() };
+    for round in 0..20 {
+        for (plane, id) in [(&a, "shop/web-1"), (&a, "shop/web-2"), (&b, "shop/web-1"), (&b, "shop/web-2")] {
+            plane.until(id, "in balancing", takes_requests).await;
+        }
+        let (first, second) = (asked(false), asked(false));
+        let (one, other) =
+            tokio::join!(a.client.drain("shop/web-1", &first), b.client.drain("shop/web-2", &second));
+        let (drained, refused) = match (one, other) {
+            (Ok(done), Err(refused)) | (Err(refused), Ok(done)) => (done.workload, refused),
+            both => panic!("round {round}: {both:?}"),
+        };
+        let ClientError::Refused(problem) = refused else { panic!("round {round}: {refused:?}") };
+        assert_eq!(problem.code, "last_instance", "round {round}: {problem}");
+        a.client.drain(&drained, &asked(true)).await.unwrap();
+    }
+}
+
+/// What the others hear of a control plane of another release that runs beside them.
+async fn spawn_replica_of_version(
+    version: &str,
+    etcd: &EtcdServer,
+    seal_key: &Path,
+) -> AbortOnDropHandle<()> {
+    let config = EtcdConfig { prefix: "/weft/".to_owned(), ..etcd.config() };
+    let store = weft_store::open(Location::Etcd(Box::new(config))).await.unwrap();
+    let settings = AuthoritySettings {
+        trust_domain: TrustDomain::try_new("mesh.local").unwrap(),
+        leaf_life: time::Duration::hours(24),
+        issuer_life: ca::ISSUER_LIFE,
+    };
+    let authority = ca::open(store.as_ref(), settings, seal_key, Clock::system()).await.unwrap();
+    let identity = authority.issue_control_plane(&[ServerName::Ip(Ipv4Addr::LOCALHOST.into())]).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(weft_control_plane::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(identity.chain, identity.key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (acceptor, listener) =
+        (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let told = Txn::new().put("replicas/of-another-release", listener.local_addr().unwrap().to_string());
+    store.commit(told).await.unwrap();
+    let report = serde_json::json!({"version": version, "now": Clock::system().unix_millis()}).to_string();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, report) = (acceptor.clone(), report.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let answer = service_fn(move |_| {
+                    let body = Full::new(Bytes::from(report.clone()));
+                    async move { Ok::<_, Infallible>(http::Response::new(body)) }
+                });
+                let served = http2::Builder::new(TokioExecutor::new());
+                drop(served.serve_connection(TokioIo::new(stream), answer).await);
+            });
+        }
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_planes_of_two_versions_are_found_with_the_remedy() {
+    let (etcd, a, b) = two(&[]).await;
+    let of_versions = async |plane: &Plane| {
+        let findings = plane.client.check().await.unwrap().findings;
+        findings.into_iter().filter(|finding| finding.code == "replica_version").collect::<Vec<_>>()
+    };
+    assert!(of_versions(&a).await.is_empty() && of_versions(&b).await.is_empty(), "both are of this version");
+    let _other = spawn_replica_of_version("0.0.1", &etcd, &a.seal_key()).await;
+    for plane in [&a, &b] {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let found = loop {
+            if let Some(found) = of_versions(plane).await.pop() {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "{:#?}", plane.client.check().await.unwrap());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(found.what.starts_with("it is 0.0.1, and control plane"), "{found:?}");
+        let remedy = found.remedy.as_deref().unwrap_or_default();
+        assert!(remedy.contains("docs/tasks/upgrade.md"), "{found:?}");
+    }
 }

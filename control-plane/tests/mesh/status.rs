@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use weft_api::ResourceKind;
+use weft_api::client::ApiClient;
 use weft_api::rest::{ConditionStatus, Object, ObjectStatus, Outcome, StatusCondition};
 
 use crate::peer::{declared, join};
@@ -126,4 +127,91 @@ async fn long_list_has_a_status_for_each() {
         let counts = status_of(object).proxies.unwrap();
         assert_eq!((counts.targeted, counts.acked), (20, 20), "{name}: {counts:?}");
     }
+}
+
+/// What holds for calls to a service is said at several levels: each value tells where it stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_value_that_holds_tells_who_set_it_as_far_as_its_reader_may_know() {
+    let plane = Plane::start().await;
+    let policy = |name: &str, target: &str, spec: &str| {
+        format!(
+            "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{target}], {spec}}}\n---\n"
+        )
+    };
+    let routed = "apiVersion: weft.dev/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: shop}\n\
+                  spec: {parentRefs: [{kind: Service, name: web}], rules: [{name: all, timeouts: {request: 1s}}]}\n---\n";
+    let rights = "apiVersion: weft.dev/v1\nkind: Role\nmetadata: {name: reader}\n\
+                  spec: {rules: [{verbs: [Read], kinds: [Service], namespaces: [shop]}]}\n---\n\
+                  apiVersion: weft.dev/v1\nkind: RoleBinding\nmetadata: {name: reader}\n\
+                  spec: {role: reader, subjects: [{principal: ann}]}\n---\n";
+    let broad =
+        policy("all", "{kind: Namespace, name: shop}", "timeouts: {request: 5s}, retry: {attempts: 1}");
+    let narrow = policy("own", "{kind: Service, name: web}", "timeouts: {request: 2s}");
+    plane.apply(&[&service("web"), &broad, &narrow, routed, rights].concat()).await;
+
+    let values = async |client: &ApiClient, kind: &str| {
+        let status = status_of(client.described_object(kind, "shop", "web").await.unwrap());
+        let [group] = &status.effective[..] else { panic!("{status:?}") };
+        let told = group.values.iter().map(|one| {
+            let from =
+                (one.origin.as_deref().unwrap_or("built in"), one.level.as_deref().unwrap_or_default());
+            format!("{} {} {} {}", one.field, one.value, from.0, from.1)
+        });
+        (group.of.clone(), told.collect::<Vec<_>>())
+    };
+    let (of, told) = values(&plane.client, "services").await;
+    assert_eq!(of, "port http");
+    for value in [
+        "requestTimeout \"2s\" TrafficPolicy shop/own service",
+        "retryAttempts 1 TrafficPolicy shop/all namespace",
+        "loadBalancer \"LeastRequest\" built in ",
+    ] {
+        assert!(told.iter().any(|one| one == value), "{value}: {told:#?}");
+    }
+    assert!(told[0].contains("shop/") && told[told.len() - 1].contains("built in"), "{told:#?}");
+    let (of, told) = values(&plane.client, "httproutes").await;
+    assert_eq!(of, "rule all at shop/web:http");
+    assert!(told.contains(&"requestTimeout \"1s\" HTTPRoute shop/web route rule".to_owned()), "{told:#?}");
+    assert!(!told.iter().any(|one| one.starts_with("loadBalancer")), "that is the backend's: {told:#?}");
+    // Whoever asks for nothing more is told nothing more.
+    let plain = status_of(plane.client.object("services", "shop", "web").await.unwrap());
+    assert!(plain.effective.is_empty(), "{plain:?}");
+
+    let token = plane.client.create_principal("ann").await.unwrap().token;
+    let ann = ApiClient::try_new(&format!("http://{}", plane.running.api), &token, &[]).unwrap();
+    let (_, told) = values(&ann, "services").await;
+    assert!(
+        told.contains(&"requestTimeout \"2s\" a TrafficPolicy of namespace shop service".to_owned()),
+        "{told:#?}"
+    );
+}
+
+/// Nothing is written for a reading: what is told is when this replica saw it first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_condition_tells_since_when_it_has_been_seen_to_hold() {
+    let plane = Plane::start().await;
+    plane.apply(&(service("web") + &route("web", "nowhere"))).await;
+    let read = async || {
+        let object = plane.client.object("httproutes", "shop", "web").await.unwrap();
+        let made = object.metadata["createdAt"].as_str().unwrap().to_owned();
+        let status = status_of(object);
+        let of = |kind: &str| condition(&status, kind).last_transition_time.clone().expect(kind);
+        (made, of("Accepted"), of("ResolvedRefs"), of("Programmed"))
+    };
+    let revision = async || plane.client.list("services", None).await.unwrap().revision;
+    let (first, before) = (read().await, revision().await);
+    assert_eq!(first.0, first.1, "it was accepted when it was made");
+    assert!(first.2 >= first.0 && first.3 >= first.0, "{first:?}");
+    assert_eq!(read().await, first, "reading again changes nothing");
+    assert_eq!(revision().await, before, "and writes nothing");
+    plane.apply(&service("nowhere")).await;
+    let then = read().await;
+    assert!(then.2 > first.2, "{then:?} after {first:?}");
+    assert_eq!((&then.1, &then.3), (&first.1, &first.3), "the others are as they were");
+    // One of the same name is another object.
+    plane.client.delete("httproutes", "shop", "web").await.unwrap();
+    plane.apply(&route("web", "nowhere")).await;
+    let anew = read().await;
+    assert!(anew.0 > first.0 && anew.1 == anew.0 && anew.3 > first.3, "{anew:?} after {first:?}");
 }

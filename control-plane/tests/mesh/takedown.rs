@@ -92,8 +92,12 @@ impl Small {
     }
 
     async fn token(&self, service: &str) -> JoinToken {
-        let request =
-            TokenRequest { service: service.to_owned(), uses: Some(1000), ..TokenRequest::default() };
+        let request = TokenRequest {
+            service: service.to_owned(),
+            uses: Some(1000),
+            ahead: true,
+            ..TokenRequest::default()
+        };
         self.client.create_token(&request).await.unwrap().token.parse().unwrap()
     }
 

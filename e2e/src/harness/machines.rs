@@ -34,6 +34,21 @@ impl Place {
         Self::default()
     }
 
+    /// Where the test runs, with a disk of so many MiB at a directory that is there, for each process one of its own.
+    ///
+    /// # Errors
+    /// When namespaces cannot be made; the text says what to do.
+    pub async fn with_disk(at: &Path, mebibytes: u32) -> anyhow::Result<Self> {
+        let at = at.to_str().context("path")?;
+        let mounted = format!("mount -t tmpfs -o size={mebibytes}m tmpfs '{at}' && exec \"$0\" \"$@\"");
+        let user: &[&str] = match privilege().await? {
+            Privilege::OfUserNamespace => &["--user", "--map-root-user"],
+            Privilege::OfRoot => &[],
+        };
+        let words = [&["/usr/bin/unshare"], user, &["--mount", "/bin/sh", "-c", &mounted]].concat();
+        Ok(Self(words.into_iter().map(OsString::from).collect()))
+    }
+
     /// What stands before a command to run it there.
     pub(super) fn prefix(&self) -> &[OsString] {
         &self.0

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
-use weft_api::client::{ApiClient, ApplyOptions};
+use weft_api::client::{ApiClient, ApplyOptions, ClientError};
 use weft_api::rest::{NewToken, ProxyStatus, Sync, TokenRequest};
 
 use super::{Age, Answer, Builder, Calls, ControlPlane, Etcd, Subnet, process, program, until};
@@ -258,7 +258,13 @@ impl Mesh {
             allow_labels: vec!["version=*".to_owned()],
             ..TokenRequest::default()
         };
-        Ok(self.client.create_token(&request).await?)
+        match self.client.create_token(&request).await {
+            // Many join before there is a Service. An older control plane does not know the word, and needs it for nobody.
+            Err(ClientError::Refused(problem)) if problem.code == "not_found" => {
+                Ok(self.client.create_token(&TokenRequest { ahead: true, ..request }).await?)
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Any call of the API, with the operator's token and a body in JSON.

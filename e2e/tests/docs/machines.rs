@@ -18,9 +18,6 @@ const RUN_ON: [&str; 3] = ["weft-control-plane", "weft-proxy run", "envoy"];
 /// Where the page begins, with the control plane.
 const HERE: &str = "alpha";
 
-const SERVICE: &str = "{apiVersion: weft.dev/v1, kind: Service, metadata: {name: payments, namespace: shop}, \
-                       spec: {ports: [{name: http, port: 80, protocol: HTTP}]}}";
-
 /// A machine with a person at it.
 struct Desk {
     dir: PathBuf,
@@ -54,10 +51,7 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
         let desk = desks.get_mut(at).with_context(|| format!("there is no machine {at:?}"))?;
         start_or_follow(block, dir, at, desk).await?;
     }
-    // The page has applied its service by now, in another section.
     let here = desks.get_mut(HERE).context("no desk")?;
-    std::fs::write(here.dir.join("payments.yaml"), SERVICE)?;
-    ensure!(here.shell.run("weft apply -f payments.yaml").await?.status == 0, "no service");
     let listed = Step {
         at: At { page: page.path.clone(), line: 0 },
         command: "weft proxy list".to_owned(),

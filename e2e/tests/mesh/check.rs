@@ -13,8 +13,8 @@ use prost::Message as _;
 use weft_api::ResourceKind;
 use weft_api::rest::{CheckResult, CheckSeverity, TokenRequest};
 use weft_e2e::harness::{
-    Calls, Joined, Mesh, NewKey, Options, Sidecar, StoreKind, XdsStream, described, free_port, join, ours,
-    until,
+    Calls, Joined, Mesh, NewKey, Options, Place, Process, Sidecar, StoreKind, XdsStream, described,
+    free_port, join, ours, until,
 };
 
 use crate::shop::service;
@@ -258,6 +258,11 @@ async fn faults_of_replicas(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.replica(1)?.start().await?;
     finds_nothing(mesh, &["etcd_version"]).await?;
 
+    mesh.replica(1)?.end().await?;
+    mesh.replica(1)?.set_clock("+1m");
+    mesh.replica(1)?.start().await?;
+    finds(mesh, &[("replica_clock", other.as_str())]).await?;
+
     let alarm = r#"{"action": "ACTIVATE", "memberID": 0, "alarm": "NOSPACE"}"#;
     let raised = calls.post(&format!("{gateway}/v3/maintenance/alarm"), alarm).await?;
     ensure!(raised.status == 200, "{}", raised.body);
@@ -289,6 +294,47 @@ async fn certificates_and_clocks(mesh: &mut Mesh) -> anyhow::Result<()> {
     mesh.control_plane().set_clock("+340d");
     mesh.control_plane().start().await?;
     finds(mesh, &[("root_ends", ""), ("machine_clock", "this machine")]).await
+}
+
+/// The disk of the store has less room than 512 MiB, and then less than 64.
+#[tokio::test]
+async fn disk_that_is_nearly_full_is_found_with_its_remedy() -> anyhow::Result<()> {
+    for (mebibytes, severity) in [(300, CheckSeverity::Warning), (60, CheckSeverity::Failure)] {
+        let dir = tempfile::tempdir()?;
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data)?;
+        let place = Place::with_disk(&data, mebibytes).await?;
+        let [api, xds, admin] =
+            [free_port()?, free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
+        let control_plane = Process::start_at(
+            &place,
+            dir.path(),
+            "control-plane",
+            &ours("weft-control-plane")?,
+            |command| {
+                command.arg("--data-dir").arg(&data).args(["--api-listen", &api, "--xds-listen", &xds]);
+                command.args(["--admin-listen", &admin]);
+            },
+        )?;
+        // The disk is there for the process alone.
+        let token = format!("/proc/{}/root{}", control_plane.id(), data.join("operator.token").display());
+        let url = format!("http://{api}");
+        until("the room is told", PATIENCE, async || {
+            let asked = ["check", "-o", "json", "--api", &url, "--token-file", &token];
+            let output = tokio::process::Command::new(ours("weft")?).args(asked).output().await?;
+            let words = String::from_utf8_lossy(&output.stderr);
+            let result: CheckResult =
+                serde_json::from_slice(&output.stdout).with_context(|| words.into_owned())?;
+            let is_it = |finding: &&weft_api::rest::CheckFinding| finding.code == "store_room";
+            let found =
+                result.findings.iter().find(is_it).with_context(|| format!("{:#?}", result.findings))?;
+            ensure!(found.severity == severity && has(&result, "store_room", "control plane"), "{found:?}");
+            ensure!(found.what.contains(&data.display().to_string()), "{found:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,18 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use serde_json::Value;
 use weft_api::rest::{
     ExplainHeader, ExplainQuestion, ExplainResult, ExplainVerdict, ExplainedCluster, ExplainedPort,
-    ExplainedRoute, ExplainedValue,
+    ExplainedRoute,
 };
 
+use super::super::effective::{self, wrapped};
 use crate::args::Explain;
 use crate::output::{self, Palette, out};
 use crate::replicas::ReplicaClients;
-
-/// What a line may be wide, for people.
-const WIDTH: usize = 80;
 
 pub async fn run(replicas: &ReplicaClients, args: &Explain) -> anyhow::Result<ExitCode> {
     let question = question(args)?;
@@ -85,26 +82,6 @@ fn field(text: &mut String, name: &str, value: &str) {
     text.push_str(&wrapped(&format!("{name:<10}"), value));
 }
 
-/// A line, continued below itself where it is too wide.
-fn wrapped(head: &str, value: &str) -> String {
-    let indent = head.chars().count();
-    let (mut text, mut width) = (head.to_owned(), indent);
-    for (index, word) in value.split(' ').enumerate() {
-        let length = word.chars().count();
-        if index > 0 && width + 1 + length > WIDTH {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
-            width = indent;
-        } else if index > 0 {
-            text.push(' ');
-            width += 1;
-        }
-        text.push_str(word);
-        width += length;
-    }
-    text + "\n"
-}
-
 fn route(route: &ExplainedRoute, is_of_mesh: bool) -> String {
     let mut text = String::from("\n");
     let origin = match (&route.document, &route.rule) {
@@ -128,7 +105,7 @@ fn route(route: &ExplainedRoute, is_of_mesh: bool) -> String {
     for cluster in &route.clusters {
         field(&mut text, "cluster", &self::cluster(cluster, total));
     }
-    text + &values(&route.traffic)
+    text + &effective::values(&route.traffic)
 }
 
 fn cluster(cluster: &ExplainedCluster, total: u64) -> String {
@@ -176,36 +153,14 @@ fn port(port: &ExplainedPort, palette: Palette) -> String {
     for member in &port.unguarded {
         field(&mut text, "", &format!("{member} has no sidecar, and refuses nobody"));
     }
-    text + &values(&port.traffic)
-}
-
-/// Values in columns, those that somebody set first.
-fn values(values: &[ExplainedValue]) -> String {
-    let width = values.iter().map(|one| one.field.chars().count()).max().unwrap_or_default();
-    let mut text = String::new();
-    for one in values {
-        let value = match &one.value {
-            Value::String(text) if text == "0s" => "no limit".to_owned(),
-            Value::String(text) => text.clone(),
-            Value::Array(items) => {
-                let items =
-                    items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
-                items.collect::<Vec<_>>().join(",")
-            }
-            other => other.to_string(),
-        };
-        let origin = match (&one.origin, &one.level) {
-            (Some(origin), Some(level)) => format!("{origin} ({level})"),
-            (Some(origin), None) => origin.clone(),
-            (None, _) => "built in".to_owned(),
-        };
-        text.push_str(&wrapped(&format!("  {:<width$}  ", one.field), &format!("{value}  {origin}")));
-    }
-    text
+    text + &effective::values(&port.traffic)
 }
 
 #[cfg(test)]
 mod tests {
+    use weft_api::rest::ExplainedValue;
+
+    use super::super::super::effective::WIDTH;
     use super::*;
 
     #[test]

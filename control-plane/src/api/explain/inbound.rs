@@ -18,7 +18,7 @@ use weft_routing::path::Normal;
 use weft_routing::rbac::{Attributes, PeerNames, RbacAction, RbacDecision};
 use weft_routing::rejection::{Notes, Rejection};
 
-use super::origins::{Shown, hidden, of_backends};
+use super::super::effective::{Shown, hidden, of_backends};
 use super::outbound::ArrivingRequest;
 use super::sidecar::{AskedSidecar, ChainSide, HttpSide, filter_override};
 

@@ -21,7 +21,7 @@ use weft_routing::path::Normal;
 use weft_routing::rejection::{Notes, Rejection};
 use weft_routing::route::{ClusterChoice, PathMatch, Route, RouteMatch};
 
-use super::origins::{Shown, of_requests};
+use super::super::effective::{Shown, of_requests};
 use super::question::AskedRequest;
 use super::sidecar::{AskedSidecar, ChainSide, HttpSide, ReadHost, endpoints};
 use super::words;

@@ -10,11 +10,12 @@ use weft_policies::kinds::Kind;
 use weft_policies::set::PolicyKey;
 use weft_policies::{Document, Policy};
 
-use super::super::apply::{self, ApplyMode, ChangeAnswer};
+use super::super::apply::{self, ChangeAnswer};
 use super::super::author::{Author, read_message};
+use super::super::change::{ApplyMode, ChangeWishes, change_query};
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, IfMatch, InPath, MergePatch, Parameters};
-use super::super::parameter::{Message, Wait};
+use super::super::parameter::Message;
 use super::super::problem_code::ProblemCode;
 use super::super::state::Api;
 use super::{ObjectPath, key_of, missing, picture_for, show, tag_of};
@@ -31,20 +32,9 @@ fn check_match(wanted: &IfMatch, current: Option<&Policy>) -> Result<(), ApiErro
     Err(ApiError::new(ProblemCode::ChangedMeanwhile, detail))
 }
 
-/// How to delete one object.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(inline)]
-pub struct DeleteQuery {
-    /// Say what would happen, and write nothing
-    #[serde(default)]
-    dry_run: bool,
-    /// Answer when the proxies concerned have it, or after so long, such as 30s
-    #[schemars(with = "Option<Wait>")]
-    wait: Option<String>,
-    /// Why, in one line; the history tells it
-    #[schemars(with = "Option<Message>")]
-    message: Option<String>,
+change_query! {
+    /// How to delete one object.
+    DeleteQuery {}
 }
 
 /// How to write one object.
@@ -146,18 +136,17 @@ pub async fn delete(
     State(api): State<Api>,
     InPath(path): InPath<ObjectPath>,
     author: Author,
-    Parameters(query): Parameters<DeleteQuery>,
+    Parameters(mut query): Parameters<DeleteQuery>,
     matches: IfMatch,
 ) -> Result<ChangeAnswer, ApiError> {
-    let by = author.saying(read_message(query.message)?);
-    let wait = query.wait.as_deref().map(apply::read_wait).transpose()?;
+    let ChangeWishes { mode, wait, message } = query.wishes()?;
+    let by = author.saying(message);
     let key = key_of(&path)?;
     let keys = [key.clone()];
     let change = |head: &Head| {
         check_match(&matches, head.set.get(&key))?;
         head.set.delete(&keys).map_err(ApiError::violations)
     };
-    let mode = if query.dry_run { ApplyMode::DryRun } else { ApplyMode::Commit };
     let mut result = apply::write(&api, mode, &by, change).await?;
     let is_described = !result.documents.is_empty();
     // The document first: where that is refused, the workload stays whole.
@@ -168,7 +157,7 @@ pub async fn delete(
         let (_, set) = api.newest().await?;
         return Err(missing(&key, &by.rights, &set, picture_for(&api, key.kind).await.as_ref()));
     }
-    if let Some(limit) = wait.filter(|_| !query.dry_run) {
+    if let Some(limit) = wait {
         result.wait = Some(apply::until_acknowledged(&api, result.revision, &keys, limit).await);
     }
     if !is_described && mode == ApplyMode::Commit {
