@@ -175,7 +175,7 @@ pub async fn follow_roots(access: &Access) {
         Ok(()) if is_new => eprintln!("the mesh's roots have changed; the context {name} has the new ones"),
         Ok(()) => {}
         Err(error) => {
-            eprintln!("warning: the roots of the context {name} are not brought up to date: {error:#}")
+            eprintln!("warning: the roots of the context {name} are not brought up to date: {error:#}");
         }
     }
 }

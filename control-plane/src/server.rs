@@ -309,11 +309,7 @@ impl ServerParts {
             metrics: Metrics::beside(vec![
                 Box::new(edges.clone()),
                 Box::new(EventMetrics(logged.counts)),
-                Box::new(AuthorityMetrics {
-                    authority: Arc::clone(&authority),
-                    ledger: ledger.clone(),
-                    clock: clock.clone(),
-                }),
+                Box::new(AuthorityMetrics::new(&authority, &ledger, &clock)),
             ]),
             taps: MeshTaps::new(spawn_taps(&reconciler, shutdown), reconciler.clone(), others.clone()),
             acknowledgements: MeshAcknowledgements::new(reconciler.clone(), others.clone()),

@@ -1,24 +1,22 @@
 //! How long each stage of a root's rotation takes, with few members and with many.
 //!
-//! Members are lean: each has an identity and keeps it as a sidecar does (reports, early renewal), by the code of weft-proxy, and
-//! nothing else. Leaves live for a minute, renewals are spread over half of one; with leaves of a day the second stage takes a day.
+//! Members are lean: each has an identity and keeps it as a sidecar does (reports, early renewal), and nothing else. Leaves live for a minute, renewals are spread over half of one; with leaves of a day the second stage takes a day.
 
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser as _;
-use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_api::JoinToken;
+use weft_api::join::ReportRequest;
+use weft_api::join::join_service_client::JoinServiceClient;
 use weft_api::rest::{RotationRequest, RotationStageName, TokenRequest};
-use weft_dataplane::identity::channel::Credentials;
-use weft_dataplane::identity::join::{ControlPlaneClient, join};
-use weft_dataplane::identity::replicas::Replicas;
-use weft_dataplane::identity::rotation::{WallClock, rotate};
-use weft_e2e::harness::{Mesh, Options, StoreKind, described};
+use weft_e2e::harness::{Joined, Mesh, NewKey, Options, StoreKind, described, join};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+const LEAF: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 const GIVES_UP: Duration = Duration::from_secs(600);
 const SERVICE: &str = "
@@ -59,10 +57,13 @@ async fn rotation(members: usize) -> anyhow::Result<[f64; 3]> {
         ttl: Some("1h".to_owned()),
         ..TokenRequest::default()
     };
-    let token: JoinToken = mesh.client().create_token(&request).await?.token.parse()?;
+    let token = mesh.client().create_token(&request).await?.token;
     let stop = CancellationToken::new();
+    let mut keepers = JoinSet::new();
     for number in 0..members {
-        keep(&token, &format!("web-{number}"), stop.clone()).await?;
+        let member = described(&format!("web-{number}"), Ipv4Addr::LOCALHOST);
+        let joined = join(&token, &NewKey::plain()?, member).await?;
+        keepers.spawn(keep(mesh.xds(), joined, stop.clone()));
     }
     let old = mesh.client().ca().await?.root.serial;
     let request = RotationRequest { spread: Some("30s".to_owned()) };
@@ -85,17 +86,45 @@ async fn rotation(members: usize) -> anyhow::Result<[f64; 3]> {
     let status = mesh.client().ca().await?;
     ensure!(status.root.serial != old && status.leaves >= members, "{status:#?}");
     stop.cancel();
+    while let Some(kept) = keepers.join_next().await {
+        kept??;
+    }
     let [first, second, third] = ends[..] else { anyhow::bail!("stages were skipped: {ends:?}") };
     Ok([first, second - first, third - second])
 }
 
-/// Joins, and keeps the identity until `stop`.
-async fn keep(token: &JoinToken, name: &str, stop: CancellationToken) -> anyhow::Result<()> {
-    let replicas = Replicas::new(&token.control_planes);
-    let joined = join(token, &replicas, described(name, std::net::Ipv4Addr::LOCALHOST)).await?;
-    let (sender, identity) = watch::channel(Arc::new(joined.identity));
-    let credentials = Credentials::Joined { identity, trust_domain: joined.trust_domain };
-    let issuer = ControlPlaneClient::new(replicas, credentials);
-    tokio::spawn(async move { rotate(sender, issuer, WallClock::System, |_| {}, stop).await });
-    Ok(())
+/// Keeps an identity until `stop`, as a sidecar does: tells what it trusts, takes what it should, and renews when told to or when
+/// half of the certificate's life is over.
+async fn keep(xds: SocketAddr, mut joined: Joined, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut trusted = fingerprints(&joined.answer.bundle_der)?;
+    let mut due = Instant::now() + LEAF / 2;
+    loop {
+        let report = ReportRequest { trusted_root_spki_sha256: trusted.clone() };
+        let answer = JoinServiceClient::new(joined.channel(xds)).report(report).await?.into_inner();
+        if !answer.bundle_der.is_empty() {
+            trusted = fingerprints(&answer.bundle_der)?;
+            continue;
+        }
+        if let Some(within) = answer.renew_within_seconds {
+            due = due.min(Instant::now() + Duration::from_secs(within.into()));
+        }
+        let next = Instant::now() + Duration::from_secs(answer.report_after_seconds.into());
+        if stop.run_until_cancelled(tokio::time::sleep_until(next.min(due))).await.is_none() {
+            return Ok(());
+        }
+        if due <= Instant::now() {
+            joined = joined.renew(xds).await?;
+            due = Instant::now() + LEAF / 2;
+        }
+    }
+}
+
+fn fingerprints(roots: &[Vec<u8>]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let fingerprint = |root: &Vec<u8>| {
+        let (_, read) = X509Certificate::from_der(root)?;
+        anyhow::Ok(
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, read.public_key().raw).as_ref().to_vec(),
+        )
+    };
+    roots.iter().map(fingerprint).collect()
 }

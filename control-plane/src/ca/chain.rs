@@ -85,14 +85,11 @@ impl ValidCertificate {
     /// When it is not an X.509 certificate.
     pub fn try_from_der(certificate: CertificateDer<'static>) -> Result<Self, CaError> {
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| CaError::CorruptCertificate)?;
-        Ok(Self {
-            serial: Serial::from_bytes(parsed.raw_serial()),
-            not_before: parsed.validity().not_before.to_datetime(),
-            not_after: parsed.validity().not_after.to_datetime(),
-            spki_sha256: Sha256::digest(parsed.public_key().raw).into(),
-            names: Names::of(&parsed),
-            certificate: certificate.clone(),
-        })
+        let (serial, names) = (Serial::from_bytes(parsed.raw_serial()), Names::of(&parsed));
+        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+        let (not_before, not_after) = (not_before.to_datetime(), not_after.to_datetime());
+        let spki_sha256 = Sha256::digest(parsed.public_key().raw).into();
+        Ok(Self { certificate, serial, not_before, not_after, spki_sha256, names })
     }
 
     /// Whether this is the one who signed it, by what the certificates say.

@@ -14,9 +14,16 @@ use crate::clock::Clock;
 /// Roots, issuers and leaves with their ends, as they are when somebody asks.
 #[derive(Debug)]
 pub struct AuthorityMetrics {
-    pub authority: Arc<Authority>,
-    pub ledger: Ledger,
-    pub clock: Clock,
+    authority: Arc<Authority>,
+    ledger: Ledger,
+    clock: Clock,
+}
+
+impl AuthorityMetrics {
+    #[must_use]
+    pub fn new(authority: &Arc<Authority>, ledger: &Ledger, clock: &Clock) -> Self {
+        Self { authority: Arc::clone(authority), ledger: ledger.clone(), clock: clock.clone() }
+    }
 }
 
 impl Collector for AuthorityMetrics {

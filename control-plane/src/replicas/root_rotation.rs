@@ -99,9 +99,9 @@ impl RootRotations {
             self.authority.state().bundle.iter().map(|root| root.serial.clone()).collect();
         let living = shown_roots::living(self.store.as_ref()).await?;
         let lacking = living.shown.into_iter().filter(|replica| replica.bundle != wanted);
-        let lacking = lacking.map(|replica| of_replica(replica.address, RotationWaitReason::ReplicaBehind));
+        let lacking = lacking.map(|replica| of_replica(&replica.address, RotationWaitReason::ReplicaBehind));
         let silent = living.silent.into_iter();
-        Ok(lacking.chain(silent.map(|at| of_replica(at, RotationWaitReason::ReplicaTooOld))).collect())
+        Ok(lacking.chain(silent.map(|at| of_replica(&at, RotationWaitReason::ReplicaTooOld))).collect())
     }
 
     async fn replicas_that_stay(&self, rotation: &RootRotation) -> Result<Vec<RotationWait>, ReadError> {
@@ -110,7 +110,7 @@ impl RootRotations {
         let old = living.shown.iter().filter(|replica| replica.shows != wanted);
         let mut waits: Vec<_> =
             old.map(|replica| of_replica(&replica.address, RotationWaitReason::ReplicaBehind)).collect();
-        waits.extend(living.silent.into_iter().map(|at| of_replica(at, RotationWaitReason::ReplicaTooOld)));
+        waits.extend(living.silent.into_iter().map(|at| of_replica(&at, RotationWaitReason::ReplicaTooOld)));
         let is_settling = self.clock.unix_seconds() < rotation.stage_since + SETTLES;
         if waits.is_empty() && is_settling {
             waits.extend(
@@ -176,6 +176,6 @@ impl RootRotations {
     }
 }
 
-fn of_replica(at: impl ToString, reason: RotationWaitReason) -> RotationWait {
-    RotationWait { who: format!("control plane {}", at.to_string()), reason, until: None }
+fn of_replica(at: &impl std::fmt::Display, reason: RotationWaitReason) -> RotationWait {
+    RotationWait { who: format!("control plane {at}"), reason, until: None }
 }
