@@ -111,12 +111,10 @@ fn proxies() -> ArgValueCompleter {
     asking(async |replicas, _| proxy_ids(&replicas).await)
 }
 
-/// Names of services.
 fn services() -> ArgValueCompleter {
     asking(async |replicas, _| names_of(&replicas, Kind::Service).await)
 }
 
-/// Names of principals.
 fn principals() -> ArgValueCompleter {
     asking(async |replicas, _| {
         let list = replicas.any(async |client: &ApiClient| client.principals().await).await.ok()?;

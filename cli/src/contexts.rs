@@ -101,7 +101,7 @@ impl Contexts {
         Ok(names)
     }
 
-    /// One of them.
+    /// The control plane that was logged in to under this name; `None` where there is none.
     pub fn read(&self, name: &ContextName) -> anyhow::Result<Option<Context>> {
         let path = self.file(name);
         let Some(text) = self.private(&path)? else { return Ok(None) };

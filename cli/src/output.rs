@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::args::OutputFormat;
 
-/// Between two columns.
+/// How many spaces stand between two columns.
 const GAP: u16 = 2;
 /// Words that are broken into lines have so much room at least.
 const LEAST: u16 = 20;

@@ -174,7 +174,7 @@ struct RunningPair {
     application: Pid,
 }
 
-/// Who ended first.
+/// Which of the two processes ended first, and how.
 enum FirstEnd {
     Application(ProcessEnd),
     Sidecar(ProcessEnd),

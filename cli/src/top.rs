@@ -35,7 +35,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What stands around the picture.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// The first line.
     pub title: String,
     /// What to try next, where there is room for it and among the help.
     pub hints: Vec<String>,

@@ -1,8 +1,10 @@
-//! Instructions a request, counted by valgrind: they tell a change of two in a hundred, which times on a busy machine do not.
+//! Instructions and allocations a request, counted by valgrind: they tell a change of two in a hundred, which times on a busy
+//! machine do not.
 //!
 //! Path as in the rest of this benchmark: HTTP/1.1 with keep-alive, plain on both sides, one worker; but one connection, and one request after
 //! the other. Counting starts after a warm-up and ends before the proxy does. `--proxy NAME=PATH` compares builds.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,9 @@ use crate::viewer::look_on;
 
 const PROCESSOR: usize = 0;
 const WARM_UP: u32 = 300;
+/// What jemalloc gives memory by, as weft-proxy has it.
+const ALLOCATORS: [&str; 5] =
+    ["_rjem_malloc", "_rjem_mallocx", "_rjem_calloc", "_rjem_realloc", "_rjem_rallocx"];
 
 /// What to count.
 #[derive(clap::Args)]
@@ -47,23 +52,36 @@ pub fn run(counting: &Counting, builds: &[Build]) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let origin_port = free_port()?;
     let _origin = origin::start(dir.path(), origin_port)?;
-    println!("| instructions a request | 64 byte answers | 64 KiB answers |\n| --- | --- | --- |");
+    println!(
+        "| a request | instructions, 64 byte answers | 64 KiB | allocations, 64 byte answers | 64 KiB |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
     let told = if counting.tapped { &[Told::Failures, Told::Viewer][..] } else { &[Told::Nobody] };
     for (build, told) in builds.iter().flat_map(|build| told.iter().map(move |told| (build, *told))) {
         let counts =
             Size::ALL.map(|size| count(dir.path(), build, told, origin_port, size, counting.requests));
         let [small, large] = counts;
+        let (small, large) = (small?, large?);
         let told = match told {
             Told::Nobody => "",
             Told::Failures => ", failures told",
             Told::Viewer => ", failures told, looked on",
         };
-        println!("| {}{told} | **{:.0}** | **{:.0}** |", build.name, small?, large?);
+        println!(
+            "| {}{told} | **{:.0}** | **{:.0}** | {:.1} | {:.1} |",
+            build.name, small.instructions, large.instructions, small.allocations, large.allocations
+        );
     }
     Ok(())
 }
 
-/// Instructions of one request, on the average.
+/// What one request costs, on the average.
+#[derive(Default)]
+struct Counts {
+    instructions: f64,
+    allocations: f64,
+}
+
 fn count(
     dir: &Path,
     build: &Build,
@@ -71,7 +89,7 @@ fn count(
     origin: u16,
     size: Size,
     requests: u32,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Counts> {
     let port = free_port()?;
     let config = dir.join("bootstrap.yaml");
     std::fs::write(&config, configuration(told, port, origin)?)?;
@@ -96,16 +114,39 @@ fn count(
     control(dir, "--zero", proxy.id())?;
     ask(&mut client, size, requests)?;
     control(dir, "--dump", proxy.id())?;
-    let mut sum = 0.0;
+    let mut sum = Counts::default();
     for output in outputs(dir)? {
         let text = std::fs::read_to_string(&output)?;
         let totals = text.lines().filter_map(|line| line.strip_prefix("totals: "));
         for total in totals {
-            sum += total.trim().parse::<f64>()?;
+            sum.instructions += total.trim().parse::<f64>()?;
+        }
+        sum.allocations += allocations(&text)?;
+    }
+    ensure!(sum.instructions > 0.0, "valgrind has written no counts into {}", dir.display());
+    ensure!(sum.allocations > 0.0, "{} does not allocate by jemalloc", build.name);
+    let requests = f64::from(requests);
+    Ok(Counts { instructions: sum.instructions / requests, allocations: sum.allocations / requests })
+}
+
+/// Calls that give memory, of all that callgrind has written. It names a function once, `(ID) NAME`, and `(ID)` from then on;
+/// a function that is called (`cfn=`) is followed by how often.
+fn allocations(text: &str) -> anyhow::Result<f64> {
+    let (mut allocates, mut called) = (HashMap::new(), false);
+    let mut sum = 0.0;
+    for line in text.lines() {
+        let callee = line.strip_prefix("cfn=");
+        if let Some(function) = callee.or_else(|| line.strip_prefix("fn=")) {
+            let (id, name) = function.split_once(' ').unwrap_or((function, ""));
+            if !name.is_empty() {
+                allocates.insert(id, ALLOCATORS.contains(&name));
+            }
+            called = callee.is_some() && allocates.get(id).copied().unwrap_or_default();
+        } else if let Some(calls) = line.strip_prefix("calls=").filter(|_| called) {
+            sum += calls.split(' ').next().unwrap_or_default().parse::<f64>()?;
         }
     }
-    ensure!(sum > 0.0, "valgrind has written no counts into {}", dir.display());
-    Ok(sum / f64::from(requests))
+    Ok(sum)
 }
 
 fn configuration(told: Told, port: u16, origin: u16) -> anyhow::Result<String> {

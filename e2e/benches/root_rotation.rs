@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser as _;
+use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -122,9 +123,7 @@ async fn keep(xds: SocketAddr, mut joined: Joined, stop: CancellationToken) -> a
 fn fingerprints(roots: &[Vec<u8>]) -> anyhow::Result<Vec<Vec<u8>>> {
     let fingerprint = |root: &Vec<u8>| {
         let (_, read) = X509Certificate::from_der(root)?;
-        anyhow::Ok(
-            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, read.public_key().raw).as_ref().to_vec(),
-        )
+        anyhow::Ok(Sha256::digest(read.public_key().raw).to_vec())
     };
     roots.iter().map(fingerprint).collect()
 }

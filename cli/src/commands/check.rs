@@ -14,7 +14,6 @@ use crate::args::CheckArgs;
 use crate::output::{self, Palette, out};
 use crate::replicas::{ReplicaClients, is_silence};
 
-/// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How far clocks may be apart: certificates begin two minutes before they are issued.
 const CLOCKS_APART_MS: u64 = 30_000;

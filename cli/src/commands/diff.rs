@@ -13,7 +13,7 @@ use crate::replicas::ReplicaClients;
 /// What stands on one line with its path.
 const SHORT: usize = 72;
 
-/// Something would change.
+/// The exit code where something would change.
 const CHANGES: u8 = 2;
 /// Names of one type that are shown, unless all of them are asked for.
 const SHOWN: usize = 6;

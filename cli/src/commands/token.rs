@@ -48,7 +48,7 @@ pub async fn create(replicas: &ReplicaClients, args: TokenCreate) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where tokens go.
+/// Where the tokens that were made go: `--out`, or the terminal.
 enum Out {
     Screen,
     File(PathBuf),

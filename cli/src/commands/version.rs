@@ -10,7 +10,6 @@ use crate::args::VersionArgs;
 use crate::output;
 use crate::replicas::ReplicaClients;
 
-/// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What control planes say, where one is found and answers; the version of this program is told whatever becomes of that.

@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Last lines of one that has ended come through within this time.
 const ECHO: Duration = Duration::from_millis(500);
 
-/// All of them.
+/// All applications of a `weft dev`; they end with the first of them.
 #[derive(Debug, Default)]
 pub struct Applications(Vec<Application>);
 

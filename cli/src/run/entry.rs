@@ -19,7 +19,7 @@ use crate::commands::bootstrap::is_for;
 /// A program that cannot be started, with the code that shells give.
 #[derive(Debug)]
 pub enum NoProgram {
-    /// There is none.
+    /// No file has this name, in none of the directories of `PATH`.
     Missing(String),
     /// It is no program.
     Forbidden(String),

@@ -42,7 +42,7 @@ pub enum SortBy {
     Name,
     /// What is bad first, then what is refused.
     Trouble,
-    /// The busiest first.
+    /// The busiest first, by requests a second.
     Rate,
     /// The slowest first, by the 99th percentile.
     Latency,

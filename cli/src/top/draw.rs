@@ -18,7 +18,6 @@ const LEAST: u16 = 3;
 /// Room for a flexible column in which a name can still be told.
 const NARROWEST: u16 = 10;
 
-/// Draws everything.
 pub fn draw(frame: &mut Frame, app: &mut App) {
     let area = frame.area();
     let head = head_lines(app, area.width);
@@ -183,7 +182,7 @@ fn heading(app: &App, pane: Pane, cells: &Cells) -> Line<'static> {
     ])
 }
 
-/// Between two columns.
+/// How many spaces stand between two columns.
 const GAP: u16 = 1;
 
 /// As wide as the widest cell; where that is too much, the flexible columns give way, and the last one takes what is left.

@@ -11,7 +11,7 @@ pub struct FailureGroup {
     pub newest: RequestRecord,
 }
 
-/// The newest first.
+/// Failures of one kind are one group; the group with the newest failure comes first.
 pub fn grouped(records: Vec<RequestRecord>) -> Vec<FailureGroup> {
     let mut groups: Vec<FailureGroup> = Vec::new();
     for record in records {

@@ -11,7 +11,7 @@ use crate::replicas::ReplicaClients;
 pub struct Picture {
     /// Ordered by source, destination and port.
     pub edges: Vec<Edge>,
-    /// Ordered by id.
+    /// Ordered by the id of their workloads.
     pub proxies: Vec<ProxyStatus>,
     /// What failed or was refused in the last ten minutes, the newest first.
     pub failures: Vec<FailureGroup>,

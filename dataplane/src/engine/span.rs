@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
+use weft_routing::grpc::is_grpc;
 use weft_routing::matcher::RequestHead;
 
 use super::active_stream::ActiveStream;
@@ -128,7 +129,7 @@ fn of_request(
         attribute("user_agent", header(&USER_AGENT).unwrap_or("-")),
         attribute("peer.address", stream.connection.downstream.facts.peer.ip().to_canonical().to_string()),
     ]);
-    if header(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/grpc")) {
+    if is_grpc(headers) {
         found.push(attribute("grpc.path", head.path));
         found.push(attribute("grpc.authority", head.authority));
         found.extend(header(&CONTENT_TYPE).map(|kind| attribute("grpc.content_type", kind)));

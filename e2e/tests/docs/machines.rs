@@ -19,7 +19,7 @@ const RUN_ON: [&str; 3] = ["weft-control-plane", "weft-proxy run", "envoy"];
 const HERE: &str = "alpha";
 
 /// A machine with a person at it.
-struct Desk {
+struct Terminal {
     dir: PathBuf,
     shell: Shell,
     _machine: Machine,
@@ -36,22 +36,22 @@ async fn workloads_are_added_as_the_page_says() {
 async fn go_through(dir: &Path) -> anyhow::Result<()> {
     let page = Page::read(PAGE)?;
     let mut wire = MachineNetwork::start(dir).await?;
-    let mut desks = BTreeMap::new();
+    let mut terminals = BTreeMap::new();
     for (number, name) in (1..).zip([HERE, "beta", "gamma"]) {
         let machine = wire.machine(name).await?;
         // The page's own network.
         machine.add_address(Ipv4Addr::new(10, 0, 0, number)).await?;
-        desks.insert(name, sit_down(dir, name, machine).await?);
+        terminals.insert(name, open_terminal(dir, name, machine).await?);
     }
     for block in page.blocks() {
         let at = if let Some(Note::On(machine)) = &block.note { machine.as_str() } else { HERE };
         if at != HERE {
-            carry(&mut desks, at).await?;
+            carry(&mut terminals, at).await?;
         }
-        let desk = desks.get_mut(at).with_context(|| format!("there is no machine {at:?}"))?;
-        start_or_follow(block, dir, at, desk).await?;
+        let terminal = terminals.get_mut(at).with_context(|| format!("there is no machine {at:?}"))?;
+        start_or_follow(block, dir, at, terminal).await?;
     }
-    let here = desks.get_mut(HERE).context("no desk")?;
+    let here = terminals.get_mut(HERE).context("no terminal")?;
     let listed = Step {
         at: At { page: page.path.clone(), line: 0 },
         command: "weft proxy list".to_owned(),
@@ -64,7 +64,7 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
     take(&listed, &mut here.shell).await
 }
 
-async fn sit_down(dir: &Path, name: &str, machine: Machine) -> anyhow::Result<Desk> {
+async fn open_terminal(dir: &Path, name: &str, machine: Machine) -> anyhow::Result<Terminal> {
     let at = dir.join(format!("at-{name}"));
     std::fs::create_dir(&at)?;
     let application = if name == HERE {
@@ -82,13 +82,13 @@ async fn sit_down(dir: &Path, name: &str, machine: Machine) -> anyhow::Result<De
     shell.run(&format!("export PATH={}:$PATH", folders.collect::<Vec<_>>().join(":"))).await?;
     // What is logged in to is kept in the home directory.
     shell.run("export HOME=$PWD; unset XDG_CONFIG_HOME").await?;
-    Ok(Desk { dir: at, shell, _machine: machine, _application: application })
+    Ok(Terminal { dir: at, shell, _machine: machine, _application: application })
 }
 
 /// What a person takes along: a join token of its own for each machine, and what a login needs, as it is now.
-async fn carry(desks: &mut BTreeMap<&str, Desk>, to: &str) -> anyhow::Result<()> {
-    let target = desks.get(to).with_context(|| format!("there is no machine {to:?}"))?.dir.clone();
-    let here = desks.get_mut(HERE).context("no control plane")?;
+async fn carry(terminals: &mut BTreeMap<&str, Terminal>, to: &str) -> anyhow::Result<()> {
+    let target = terminals.get(to).with_context(|| format!("there is no machine {to:?}"))?.dir.clone();
+    let here = terminals.get_mut(HERE).context("no control plane")?;
     let (token, context) = (target.join("payments.token"), "operator.context");
     if !token.exists() {
         let again = "weft token create --service shop/payments --out payments.token";
@@ -100,27 +100,27 @@ async fn carry(desks: &mut BTreeMap<&str, Desk>, to: &str) -> anyhow::Result<()>
 }
 
 /// A command that runs on goes to a log; another start of the same program ends the first.
-async fn start_or_follow(block: &Block, dir: &Path, at: &str, desk: &mut Desk) -> anyhow::Result<()> {
+async fn start_or_follow(block: &Block, dir: &Path, at: &str, terminal: &mut Terminal) -> anyhow::Result<()> {
     let is_run = !matches!(block.note, Some(Note::NotRun(_)));
     let (true, Content::Commands(steps)) = (is_run, &block.content) else {
-        return follow_block(block, &mut desk.shell).await;
+        return follow_block(block, &mut terminal.shell).await;
     };
     for step in steps {
         let Some(program) = RUN_ON.iter().find(|program| step.command.starts_with(**program)) else {
             let reads =
                 Step { at: step.at.clone(), command: step.command.clone(), output: step.output.clone() };
-            take(&reads, &mut desk.shell).await?;
+            take(&reads, &mut terminal.shell).await?;
             continue;
         };
         let (name, log) = (program.replace(['-', ' '], "_"), dir.join(format!("{at}-{program}.log")));
         let stop = format!("[ -z \"${name}\" ] || {{ kill \"${name}\"; wait \"${name}\"; }}");
         let start = format!("{{ exec {}\n}} >>'{}' 2>&1 & {name}=$!", step.command, log.display());
         for command in [stop, start] {
-            desk.shell.run(&command).await?;
+            terminal.shell.run(&command).await?;
         }
         if *program == RUN_ON[0] {
             let health = "weft-control-plane health".to_owned();
-            take(&Step { at: step.at.clone(), command: health, output: None }, &mut desk.shell).await?;
+            take(&Step { at: step.at.clone(), command: health, output: None }, &mut terminal.shell).await?;
         }
         println!("{}: {}", step.at, step.command);
     }

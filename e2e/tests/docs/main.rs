@@ -49,8 +49,9 @@ const ELSEWHERE: [(&str, &str); 3] = [
 ];
 
 /// Commands that change nothing. What they show may have to settle first.
-const ONLY_READ: [&str; 11] = [
+const ONLY_READ: [&str; 12] = [
     "weft check",
+    "weft diff",
     "weft get",
     "weft proxy list",
     "weft explain",

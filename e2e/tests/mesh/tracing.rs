@@ -60,6 +60,7 @@ async fn one_request_is_one_trace(mesh: &mut Mesh) -> anyhow::Result<()> {
         shop.whole_traces(caller).await.with_context(|| format!("{caller}: one trace"))?;
         shop.errors_are_errors(caller).await.with_context(|| format!("{caller}: errors"))?;
         shop.callers_decide(caller).await.with_context(|| format!("{caller}: who has decided"))?;
+        shop.grpc_is_told(caller).await.with_context(|| format!("{caller}: gRPC"))?;
     }
     shop.sampling_changes(mesh).await.context("sampling is changed")?;
     shop.services_differ(mesh).await.context("a policy of one service")?;
@@ -228,6 +229,23 @@ impl Shop {
         let spans = self.collector.spans();
         let late = spans.iter().find(|span| span.attribute("guid:x-request-id") == Some(&unsampled_id));
         ensure!(late.is_none(), "what was not to be traced is: {late:#?}");
+        Ok(())
+    }
+
+    /// What is gRPC, by its content type, and what only begins like it.
+    async fn grpc_is_told(&self, caller: &str) -> anyhow::Result<()> {
+        for (content_type, is_grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web+proto", false),
+        ] {
+            let request = Request::get("http://cart/echo").header("content-type", content_type);
+            let answer = self.calls(caller).send(request.body(Full::default())?).await?;
+            for span in self.trace_of(header(&answer, "x-request-id")?, 2).await? {
+                let path = span.attribute("grpc.path");
+                ensure!(path == is_grpc.then_some("/echo"), "{content_type}: {span:#?}");
+            }
+        }
         Ok(())
     }
 

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
@@ -139,6 +141,11 @@ async fn filters_do_what_they_do_in_envoy() -> anyhow::Result<()> {
             differ.push(format!("{request:?} {content:?}\n  Envoy:      {wanted:?}\n  weft-proxy: {got:?}"));
         }
     }
+    for (wanted, got) in envoy.logged().await?.into_iter().zip(weft.logged().await?) {
+        if wanted != got {
+            differ.push(format!("the log\n  Envoy:      {wanted}\n  weft-proxy: {got}"));
+        }
+    }
     let (wanted, got) = (envoy.statistics().await?, weft.statistics().await?);
     ensure!(wanted.values().any(|value| *value > 0), "Envoy counts something: {wanted:?}");
     for (name, value) in &wanted {
@@ -153,10 +160,14 @@ async fn filters_do_what_they_do_in_envoy() -> anyhow::Result<()> {
     Ok(())
 }
 
+const LOG: &str = "access.log";
+
 /// A proxy before an application that answers with the head that it was sent.
 struct Ground {
     sidecar: Sidecar,
     proxy: Standalone,
+    /// Where the log is.
+    dir: TempDir,
     _application: AbortOnDropHandle<()>,
 }
 
@@ -196,8 +207,10 @@ impl Ground {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let application = listener.local_addr()?.port();
         let serving = AbortOnDropHandle::new(tokio::spawn(serve(listener)));
-        let proxy = Standalone::start(sidecar, |admin, port| bootstrap(admin, port, application))?;
-        let this = Self { sidecar, proxy, _application: serving };
+        let dir = tempfile::tempdir()?;
+        let log = dir.path().join(LOG);
+        let proxy = Standalone::start(sidecar, |admin, port| bootstrap(admin, port, application, &log))?;
+        let this = Self { sidecar, proxy, dir, _application: serving };
         until("the proxy answers", CONVERGES, async || {
             let seen = this.ask(("GET", "/", ""), "").await?;
             ensure!(seen.status == "200", "{seen:?}");
@@ -216,6 +229,18 @@ impl Ground {
         let read = tokio::time::timeout(CONVERGES, stream.read_to_end(&mut answer));
         read.await.with_context(|| format!("no end of the answer to {method} {path}"))??;
         Ok(less_what_differs_on_purpose(self.sidecar, Seen::of(&String::from_utf8(answer)?)?))
+    }
+
+    /// The log of all that was asked: what each was answered, with which response flags, and why.
+    async fn logged(&self) -> anyhow::Result<Vec<String>> {
+        self.ask(("GET", "/last", ""), "").await?;
+        until("the log is written", CONVERGES, async || {
+            let text = std::fs::read_to_string(self.dir.path().join(LOG))?;
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            ensure!(lines.last().is_some_and(|line| line.starts_with("GET /last ")), "{lines:?}");
+            Ok(lines[lines.len() - 1 - REQUESTS.len() - WITH_CONTENT.len()..].to_vec())
+        })
+        .await
     }
 
     /// Counters of the filters.
@@ -301,8 +326,9 @@ async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
     }
 }
 
-fn bootstrap(admin: u16, port: u16, application: u16) -> String {
+fn bootstrap(admin: u16, port: u16, application: u16, log: &Path) -> String {
     include_str!("filters.yaml")
+        .replace("@LOG@", &log.display().to_string())
         .replace("@ADMIN@", &admin.to_string())
         .replace("@PORT@", &port.to_string())
         .replace("@APPLICATION@", &application.to_string())

@@ -6,10 +6,10 @@ use crate::nothing_in;
 use crate::source;
 
 /// What people read to use or to change a part.
-const READ: [&str; 6] =
-    ["api/src/", "api/xds/src/", "control-plane/", "dataplane/src/", "dataplane/http1/src/", "policies/src/"];
+const READ: [&str; 5] = ["api/", "cli/src/", "control-plane/", "dataplane/", "policies/src/"];
 /// What clap prints is short.
-const PRINTED: [&str; 3] = ["control-plane/src/args", "dataplane/src/args", "dataplane/src/main.rs"];
+const PRINTED: [&str; 4] =
+    ["cli/src/args", "control-plane/src/args", "dataplane/src/args", "dataplane/src/main.rs"];
 
 #[test]
 fn a_short_comment_names_a_unit_or_a_term() {

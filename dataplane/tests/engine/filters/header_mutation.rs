@@ -162,3 +162,22 @@ async fn trailers_of_a_response_are_changed() {
     );
     assert!(!trailers.contains_key("x-seen"));
 }
+
+#[tokio::test]
+async fn responses_and_their_trailers_pass_the_filters_from_the_last_to_the_first() {
+    let writing = |name: &'static str| {
+        any(&mutates(|mutations| {
+            mutations.request_mutations = vec![append("x-order", name)];
+            mutations.response_mutations = vec![append("x-order", name)];
+            mutations.response_trailers_mutations = vec![append("x-order", name)];
+        }))
+    };
+    let filters = [("one", writing("one")), ("two", writing("two"))];
+    let filtered = filtered(&filters, one_route, UpstreamProtocol::Http2).await;
+    // Each overwrites what the one before it has written.
+    let answer = filtered.get("/head", &[]).await;
+    assert_eq!((answer.seen()["x-order"], &answer.headers["x-order"]), ("two", &"one".parse().unwrap()));
+    let mut client = filtered.proxy.h2().await;
+    let answer = client.post("/trailers", chunks(vec!["payload".into()], None)).await;
+    assert_eq!(answer.trailers.unwrap()["x-order"], "one");
+}
