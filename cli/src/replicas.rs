@@ -1,16 +1,15 @@
 //! The control plane as one, whichever of its replicas are there.
 //!
-//! Every replica takes every change and knows what all share, so the first that answers is asked. What a replica knows
-//! alone, the proxies that are connected to it, is asked of all and put together.
+//! Every replica takes every change and asks the others what they know alone, so the first that answers is asked. Whose proxies
+//! have a change is counted by each for its own, and put together here.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions, RollbackOptions};
 use weft_api::rest::{
     ApplyResult, CHANGED_MEANWHILE, CheckResult, DrainRequest, DrainResult, EdgeList, ProxyList, ProxyStatus,
-    RequestList, Sync, WaitResult,
+    RequestList, WaitResult,
 };
 
 use crate::progress;
@@ -76,29 +75,6 @@ impl ReplicaClients {
         Err(silent.expect("there is a replica"))
     }
 
-    /// Asks all at once. Those that do not answer are named on standard error, unless none does.
-    async fn all<T>(
-        &self,
-        call: impl AsyncFn(&ApiClient) -> Result<T, ClientError>,
-    ) -> Result<Vec<T>, ClientError> {
-        let answers = join_all(self.each.iter().map(|client| call(client)));
-        let answers = self.shown("the control plane", answers).await;
-        let (mut heard, mut silent) = (Vec::new(), None);
-        for answer in answers {
-            match answer {
-                Ok(answer) => heard.push(answer),
-                Err(error) if is_silence(&error) => silent = silent.or(Some(error)),
-                Err(error) => return Err(error),
-            }
-        }
-        match silent {
-            Some(error) if heard.is_empty() => return Err(error),
-            Some(error) => self.warn(format!("{error}; the others answer for their proxies")),
-            None => {}
-        }
-        Ok(heard)
-    }
-
     /// Traffic of the whole mesh, which each replica asks of all others.
     pub async fn edges(&self) -> Result<EdgeList, ClientError> {
         let list = self.any(async |client: &ApiClient| client.edges().await).await?;
@@ -139,24 +115,14 @@ impl ReplicaClients {
 
     /// All proxies, each as the replica that it is connected to knows it.
     pub async fn proxies(&self) -> Result<ProxyList, ClientError> {
-        let lists = self.all(async |client: &ApiClient| client.proxies().await).await?;
-        let revision = lists.iter().map(|list| list.revision).max().unwrap_or_default();
-        let mut by_id: BTreeMap<String, ProxyStatus> = BTreeMap::new();
-        for proxy in lists.into_iter().flat_map(|list| list.items) {
-            match by_id.get_mut(&proxy.id) {
-                Some(known) if known.sync == Sync::Disconnected => *known = proxy,
-                Some(_) => {}
-                None => drop(by_id.insert(proxy.id.clone(), proxy)),
-            }
-        }
-        Ok(ProxyList { items: by_id.into_values().collect(), revision })
+        let list = self.any(async |client: &ApiClient| client.proxies().await).await?;
+        self.warn_of_unheard(list.unheard);
+        Ok(list)
     }
 
     /// One proxy, as the replica that it is connected to knows it.
     pub async fn proxy(&self, id: &str) -> Result<ProxyStatus, ClientError> {
-        let found = self.all(async |client: &ApiClient| client.proxy(id).await).await?;
-        let connected = found.iter().position(|proxy| proxy.sync != Sync::Disconnected);
-        Ok(found.into_iter().nth(connected.unwrap_or_default()).expect("one answered"))
+        self.any(async |client: &ApiClient| client.proxy(id).await).await
     }
 
     /// Asks the first that answers, and says which of the others do not.

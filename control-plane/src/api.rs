@@ -53,6 +53,7 @@ mod extract;
 mod history;
 mod host;
 pub mod local_access;
+mod mesh_proxies;
 mod needs;
 mod objects;
 mod openapi;

@@ -1,6 +1,5 @@
 //! What the control plane counts, for `/metrics`.
 
-mod authority;
 mod listeners;
 mod log_events;
 mod log_lines;
@@ -19,7 +18,6 @@ use prometheus_client::registry::Registry;
 use weft_xds::server::SessionEvent;
 use weft_xds::transport::Excess;
 
-pub use authority::AuthorityMetrics;
 pub use listeners::{Closed, HandshakeFailure, ListenerMetrics};
 pub use log_events::EventMetrics;
 pub use log_lines::{LogLines, LoggedEvents};

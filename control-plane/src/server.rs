@@ -36,7 +36,7 @@ use crate::api::admin::{self, Admin};
 use crate::api::local_access::LocalAccess;
 use crate::api::{self, Api, Browsers, CallPace, OwnReplica};
 use crate::args::Args;
-use crate::ca::{self, Authority, AuthoritySettings, Ledger, ServerName, SigningLimits};
+use crate::ca::{self, Authority, AuthorityMetrics, AuthoritySettings, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
 use crate::edges::Edges;
 use crate::identity::audit::AuditLog;
@@ -52,7 +52,7 @@ use crate::join::JoinServer;
 use crate::listener::{
     self, API_STREAMS, BoundListener, ConnectionLimits, Connections, IDLE_STRANGER, Security, XDS_STREAMS,
 };
-use crate::metrics::{AuthorityMetrics, EventMetrics, LogLines, LoggedEvents, Metrics};
+use crate::metrics::{EventMetrics, LogLines, LoggedEvents, Metrics};
 use crate::policy::log::PolicyLog;
 use crate::policy::repository::Policies;
 use crate::presence::clock_offsets::ClockOffsets;

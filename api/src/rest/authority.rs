@@ -51,10 +51,10 @@ pub struct RootStatus {
 /// What a root or an issuer is there for.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub enum CaState {
-    /// It signs.
+    /// New certificates are signed below it.
     #[default]
     Signing,
-    /// It will sign.
+    /// It stands in every bundle, and will sign.
     Coming,
     /// It signs no more; certificates of it are in use.
     Leaving,
@@ -135,7 +135,7 @@ pub enum RotationStageName {
 pub struct RotationWait {
     /// A workload, `NAMESPACE/NAME`, or a control plane and its address.
     pub who: String,
-    /// What is missing.
+    /// What it lacks, for the next stage to begin.
     pub reason: RotationWaitReason,
     /// Seconds since 1970 after which it is not waited for any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -200,6 +200,9 @@ pub struct ProxyList {
     pub items: Vec<ProxyStatus>,
     /// Revision of the configuration that is being served.
     pub revision: u64,
+    /// Replicas that did not answer in time: proxies that are connected there are told of as disconnected.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unheard: usize,
 }
 
 /// Asks for a join token.

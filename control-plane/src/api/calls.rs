@@ -7,8 +7,9 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 use super::needs::{Need, Recorded};
 use super::state::Api;
 use super::{
-    apply, audit, authority, backup, check, configuration, diff, drain, edges, explain, history, objects,
-    openapi, principals, proxies, requests, rollback, schemas, session, taps, tokens, version, watch,
+    apply, audit, authority, backup, check, configuration, diff, drain, edges, explain, history,
+    mesh_proxies, objects, openapi, principals, proxies, requests, rollback, schemas, session, taps, tokens,
+    version, watch,
 };
 
 /// Body of an apply: 8 MiB.
@@ -132,9 +133,9 @@ fn proxies() -> Vec<CallRow> {
             Somewhere(Read, Proxy),
             Recorded::No,
             "Who is connected, and what each took",
-            get(proxies::list),
+            get(mesh_proxies::list),
         ),
-        ("/v1/proxies/{id}", Somewhere(Read, Proxy), Recorded::No, "One proxy", get(proxies::one)),
+        ("/v1/proxies/{id}", Somewhere(Read, Proxy), Recorded::No, "One proxy", get(mesh_proxies::one)),
         (
             "/v1/proxies/{id}/config",
             Somewhere(Read, Proxy),

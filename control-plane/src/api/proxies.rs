@@ -10,7 +10,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::rest::{
-    CertificateStatus, DrainMark, ProxyList, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
+    CertificateStatus, DrainMark, ProxyStatus, Refusal as Refused, RevokedProxy, Sync, TypeStatus,
 };
 use weft_api::{ResourceKey, SpiffeId, WorkloadId};
 use weft_policies::compile::{Health, ProxyType, WorkloadState, application_ip};
@@ -34,20 +34,12 @@ pub struct ProxyPath {
     pub id: String,
 }
 
-/// `GET /v1/proxies`
-pub async fn list(State(api): State<Api>, rights: CallerRights) -> Result<Json<ProxyList>, ApiError> {
-    let snapshot = snapshot(&api).await?;
-    let is_seen = |id: &WorkloadId| rights.may_read(ApiKind::Proxy, id.namespace.as_str());
-    let items = describe_each(&api, &snapshot, is_seen).await;
-    Ok(Json(ProxyList { items, revision: snapshot.published.revision }))
-}
-
 /// All proxies, as this replica knows them.
 pub async fn all(api: &Api) -> Result<Vec<ProxyStatus>, ApiError> {
     Ok(describe_each(api, &snapshot(api).await?, |_| true).await)
 }
 
-async fn describe_each(
+pub async fn describe_each(
     api: &Api,
     snapshot: &MeshSnapshot,
     is_seen: impl Fn(&WorkloadId) -> bool,
@@ -63,15 +55,15 @@ async fn describe_each(
     futures::future::join_all(described).await
 }
 
-/// `GET /v1/proxies/{id}`
-pub async fn one(
-    State(api): State<Api>,
-    rights: CallerRights,
-    InPath(ProxyPath { id }): InPath<ProxyPath>,
-) -> Result<Json<ProxyStatus>, ApiError> {
-    let (id, snapshot) = find(&api, &rights, &id).await?;
-    let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == id).collect();
-    Ok(Json(describe(&api, &snapshot, &streams, &id).await))
+/// One proxy, as this replica knows it; none where it knows no such workload.
+pub async fn known(api: &Api, id: &WorkloadId) -> Option<ProxyStatus> {
+    let snapshot = snapshot(api).await.ok()?;
+    if snapshot.workloads.contains_key(id) { Some(describe_one(api, &snapshot, id).await) } else { None }
+}
+
+pub async fn describe_one(api: &Api, snapshot: &MeshSnapshot, id: &WorkloadId) -> ProxyStatus {
+    let streams: Vec<&ServedStream> = snapshot.streams.iter().filter(|open| open.workload == *id).collect();
+    describe(api, snapshot, &streams, id).await
 }
 
 pub async fn snapshot(api: &Api) -> Result<MeshSnapshot, ApiError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET /v1/check, /v1/version, … ─▶ this replica ─┬─ what it finds itself
-//!                                                └─ POST /replica/report at each other, for 4 s at most
+//!                                                └─ POST /replica/report at each other, for 2 or 4 s at most
 //! ```
 //!
 //! One of an older release does not know the question: it answers 404, and is told of so.
@@ -36,11 +36,16 @@ const PATH: &str = "/replica/report";
 /// How long the others have. What they look at themselves takes two seconds at most.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long they have where only what they know is asked for.
+const KNOWN: Duration = Duration::from_secs(2);
+
 /// What is wanted to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplicaQuestion {
     #[default]
     Version,
+    /// This proxy, where it is connected there.
+    Proxy(WorkloadId),
     /// And what it finds.
     Check,
     /// What it looks like from inside.
@@ -97,6 +102,10 @@ async fn report(api: &Api, question: ReplicaQuestion) -> ReplicaReport {
     };
     match question {
         ReplicaQuestion::Version => report.proxies = connected_here(api).await,
+        ReplicaQuestion::Proxy(id) => {
+            let known = proxies::known(api, &id).await;
+            report.proxies = known.into_iter().filter(|proxy| proxy.sync != Sync::Disconnected).collect();
+        }
         ReplicaQuestion::Check => {
             let (proxies, findings) = tokio::join!(connected_here(api), own_findings::find(api));
             report.sockets = sockets_of(api, &proxies);
@@ -144,7 +153,11 @@ pub async fn debug(api: &Api) -> ReplicaDebug {
 pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplica> {
     let Some(others) = &api.own.others else { return Vec::new() };
     let body = Bytes::from(serde_json::to_vec(&question).expect("a word always encodes"));
-    let answers = others.ask_each(PATH, &body, PATIENCE).await;
+    let limit = match question {
+        ReplicaQuestion::Version | ReplicaQuestion::Proxy(_) | ReplicaQuestion::Configuration(_) => KNOWN,
+        ReplicaQuestion::Check | ReplicaQuestion::Debug => PATIENCE,
+    };
+    let answers = others.ask_each(PATH, &body, limit).await;
     answers.into_iter().map(|(address, report)| OtherReplica { address, report }).collect()
 }
 

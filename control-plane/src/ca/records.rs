@@ -14,6 +14,8 @@
 //! mesh/roots/SERIAL      roots that left: their certificates, without keys, for those who know the mesh by them
 //! ```
 
+mod line;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{Issuer, KeyPair};
@@ -29,6 +31,7 @@ use super::root_rotation::{RootRotation, RotationStage};
 use super::seal::{SealKey, Sealed};
 use super::{AuthoritySettings, CaError, Serial, profile};
 use crate::clock::Clock;
+use line::{LeftRoot, Vouched};
 
 const FORMAT: u32 = 1;
 pub(super) const PREFIX: &str = "mesh/";
@@ -42,9 +45,6 @@ pub(super) const NEXT_ROOT_ISSUER: &str = "mesh/next-root-issuer";
 pub(super) const OLD_ROOT: &str = "mesh/old-root";
 pub(super) const LEFT_ROOTS: &str = "mesh/roots/";
 
-/// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
-const LONGEST_LINE: usize = 8;
-
 /// A root or an issuer, with its key, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,26 +56,6 @@ pub(super) struct AuthorityRecord {
     certificate: String,
     sealed_key: Sealed,
     /// Of a root that came after another: how the other vouches for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    vouched: Option<Vouched>,
-}
-
-/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Vouched {
-    /// Serial number of the root before.
-    by: Serial,
-    /// DER, base64: the subject and the key of the root, signed by the one before.
-    certificate: String,
-}
-
-/// A root that left: what is needed to find the way from it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LeftRoot {
-    /// DER, base64.
-    certificate: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Vouched>,
 }
@@ -216,60 +196,6 @@ impl CaRecords {
         Ok(below.max_by_key(|issuer| issuer.record.generation))
     }
 
-    /// What a server that is signed under a root sends behind its issuer: the root, signed by the one before it, and so on
-    /// back to the oldest that has not ended. The last one is signed by itself.
-    pub(super) fn line_of(
-        &self,
-        root: &AuthorityRecord,
-        now: OffsetDateTime,
-    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
-        let mut line = Vec::new();
-        let mut current = LeftRoot { certificate: root.certificate.clone(), vouched: root.vouched.clone() };
-        while line.len() + 1 < LONGEST_LINE
-            && let Some(vouched) = &current.vouched
-            && let Some(before) = self.root_with(&vouched.by, now)?
-        {
-            line.push(from_base64(LEFT_ROOTS, &vouched.certificate)?);
-            current = before;
-        }
-        line.push(from_base64(LEFT_ROOTS, &current.certificate)?);
-        Ok(line)
-    }
-
-    /// A root that is or was in the mesh, by its serial number, if it has not ended.
-    fn root_with(&self, serial: &Serial, now: OffsetDateTime) -> Result<Option<LeftRoot>, CaError> {
-        let kept = [Some(&self.root), self.old_root.as_ref()];
-        let mut known = Vec::new();
-        for entry in kept.into_iter().flatten() {
-            let AuthorityRecord { certificate, vouched, .. } = decode(entry)?;
-            known.push(LeftRoot { certificate, vouched });
-        }
-        for entry in &self.left {
-            known.push(
-                serde_json::from_slice(&entry.value)
-                    .map_err(|error| corrupt(&entry.key, error.to_string()))?,
-            );
-        }
-        for root in known {
-            let read = ValidCertificate::try_from_der(from_base64(LEFT_ROOTS, &root.certificate)?)?;
-            if read.serial == *serial && read.not_after > now {
-                return Ok(Some(root));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Roots that left and have ended, which nobody knows the mesh by any more.
-    pub(super) fn ended_roots(&self, now: OffsetDateTime) -> Vec<String> {
-        let has_ended = |entry: &&Entry| {
-            let root = serde_json::from_slice::<LeftRoot>(&entry.value).ok();
-            let read = root.and_then(|root| from_base64(&entry.key, &root.certificate).ok());
-            let read = read.and_then(|der| ValidCertificate::try_from_der(der).ok());
-            read.is_none_or(|root| root.not_after <= now)
-        };
-        self.left.iter().filter(has_ended).map(|entry| entry.key.to_string()).collect()
-    }
-
     /// Nothing of what is decided here has changed meanwhile.
     pub(super) fn guarded(&self) -> Txn {
         let mut txn = Txn::new();
@@ -361,7 +287,7 @@ impl CaRecords {
         Ok(self.guarded().expect_absent(key.as_str()).put(key, list.encode()))
     }
 
-    /// What signs leaves.
+    /// The root and the issuer under which leaves are signed.
     pub(super) fn open_chain(&self, seal: &SealKey) -> Result<SigningChain, CaError> {
         let (root, issuer) = (self.root()?, self.issuer()?);
         let key = issuer.open_key(ISSUER, seal)?;

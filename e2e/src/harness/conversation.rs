@@ -40,7 +40,7 @@ struct Talk {
 
 /// How one connection ended, after so many words.
 #[derive(Debug)]
-struct Ended {
+struct EndedTalk {
     words: u64,
     /// None where it was ended by us.
     error: Option<anyhow::Error>,
@@ -72,7 +72,7 @@ impl Conversations {
 
     fn hold<T>(&mut self, name: String, talk: impl Fn(CancellationToken) -> T + Send + 'static)
     where
-        T: Future<Output = anyhow::Result<Ended>> + Send,
+        T: Future<Output = anyhow::Result<EndedTalk>> + Send,
     {
         let (stop, least) = (self.stop.clone(), self.least);
         let held = async move {
@@ -125,7 +125,7 @@ async fn goes_on(stop: &CancellationToken) -> bool {
 async fn talk(
     stop: CancellationToken,
     mut echoed: impl AsyncFnMut(String) -> anyhow::Result<String>,
-) -> Ended {
+) -> EndedTalk {
     let mut words = 0;
     while goes_on(&stop).await {
         let said = word(words);
@@ -136,14 +136,14 @@ async fn talk(
             Err(_) => Some(anyhow::anyhow!("no echo within {LIMIT:?}")),
         };
         if heard.is_some() {
-            return Ended { words, error: heard };
+            return EndedTalk { words, error: heard };
         }
         words += 1;
     }
-    Ended { words, error: None }
+    EndedTalk { words, error: None }
 }
 
-async fn tcp(address: SocketAddr, stop: CancellationToken) -> anyhow::Result<Ended> {
+async fn tcp(address: SocketAddr, stop: CancellationToken) -> anyhow::Result<EndedTalk> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     let greeting = answered(stream.read_line(&mut String::new())).await??;
     ensure!(greeting > 0, "closed before the greeting");
@@ -156,7 +156,7 @@ async fn tcp(address: SocketAddr, stop: CancellationToken) -> anyhow::Result<End
     Ok(talk(stop, echoed).await)
 }
 
-async fn web_socket(sidecar: SocketAddr, host: String, stop: CancellationToken) -> anyhow::Result<Ended> {
+async fn web_socket(sidecar: SocketAddr, host: String, stop: CancellationToken) -> anyhow::Result<EndedTalk> {
     let stream = TcpStream::connect(sidecar).await?;
     let opened = tokio_tungstenite::client_async(format!("ws://{host}/ws"), stream);
     let (mut socket, _) = answered(opened).await??;
@@ -168,7 +168,7 @@ async fn web_socket(sidecar: SocketAddr, host: String, stop: CancellationToken) 
     Ok(talk(stop, echoed).await)
 }
 
-async fn grpc(calls: Calls, authority: String, stop: CancellationToken) -> anyhow::Result<Ended> {
+async fn grpc(calls: Calls, authority: String, stop: CancellationToken) -> anyhow::Result<EndedTalk> {
     let (ask, questions) = tokio::sync::mpsc::channel(1);
     let first = "first".to_owned();
     ask.send(EchoRequest { message: first.clone(), count: 0 }).await?;

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::ca::{Authority, Ledger, RotationStage};
+use super::{Authority, Ledger, RotationStage};
 use crate::clock::Clock;
 
 /// Roots, issuers and leaves with their ends, as they are when somebody asks.

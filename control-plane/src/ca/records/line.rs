@@ -1,0 +1,90 @@
+//! The line of the mesh's roots: each is signed by the one before it, so that whoever knows the mesh by an old one finds the way to
+//! the newest.
+
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use weft_store::Entry;
+
+use super::super::chain::ValidCertificate;
+use super::super::{CaError, Serial};
+use super::{AuthorityRecord, CaRecords, LEFT_ROOTS, corrupt, decode, from_base64};
+
+/// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
+const LONGEST_LINE: usize = 8;
+
+/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Vouched {
+    /// Serial number of the root before.
+    pub(super) by: Serial,
+    /// DER, base64: the subject and the key of the root, signed by the one before.
+    pub(super) certificate: String,
+}
+
+/// A root that left: what is needed to find the way from it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LeftRoot {
+    /// DER, base64.
+    pub(super) certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) vouched: Option<Vouched>,
+}
+
+impl CaRecords {
+    /// What a server that is signed under a root sends behind its issuer: the root, signed by the one before it, and so on
+    /// back to the oldest that has not ended. The last one is signed by itself.
+    pub(super) fn line_of(
+        &self,
+        root: &AuthorityRecord,
+        now: OffsetDateTime,
+    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
+        let mut line = Vec::new();
+        let mut current = LeftRoot { certificate: root.certificate.clone(), vouched: root.vouched.clone() };
+        while line.len() + 1 < LONGEST_LINE
+            && let Some(vouched) = &current.vouched
+            && let Some(before) = self.root_with(&vouched.by, now)?
+        {
+            line.push(from_base64(LEFT_ROOTS, &vouched.certificate)?);
+            current = before;
+        }
+        line.push(from_base64(LEFT_ROOTS, &current.certificate)?);
+        Ok(line)
+    }
+
+    /// A root that is or was in the mesh, by its serial number, if it has not ended.
+    fn root_with(&self, serial: &Serial, now: OffsetDateTime) -> Result<Option<LeftRoot>, CaError> {
+        let kept = [Some(&self.root), self.old_root.as_ref()];
+        let mut known = Vec::new();
+        for entry in kept.into_iter().flatten() {
+            let AuthorityRecord { certificate, vouched, .. } = decode(entry)?;
+            known.push(LeftRoot { certificate, vouched });
+        }
+        for entry in &self.left {
+            known.push(
+                serde_json::from_slice(&entry.value)
+                    .map_err(|error| corrupt(&entry.key, error.to_string()))?,
+            );
+        }
+        for root in known {
+            let read = ValidCertificate::try_from_der(from_base64(LEFT_ROOTS, &root.certificate)?)?;
+            if read.serial == *serial && read.not_after > now {
+                return Ok(Some(root));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Roots that left and have ended, which nobody knows the mesh by any more.
+    pub(in super::super) fn ended_roots(&self, now: OffsetDateTime) -> Vec<String> {
+        let has_ended = |entry: &&Entry| {
+            let root = serde_json::from_slice::<LeftRoot>(&entry.value).ok();
+            let read = root.and_then(|root| from_base64(&entry.key, &root.certificate).ok());
+            let read = read.and_then(|der| ValidCertificate::try_from_der(der).ok());
+            read.is_none_or(|root| root.not_after <= now)
+        };
+        self.left.iter().filter(has_ended).map(|entry| entry.key.to_string()).collect()
+    }
+}
