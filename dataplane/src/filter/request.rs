@@ -171,7 +171,7 @@ pub(crate) struct Response<'a> {
     pub(crate) headers: &'a mut HeaderMap,
     /// The head of the request, as it is now.
     pub(crate) request: &'a RequestHead<'a>,
-    /// Whether content follows.
+    /// Whether content follows the head. None does where the request was a HEAD.
     pub(super) has_content: bool,
     /// What filters do with the content.
     pub(super) transforms: &'a mut Transforms,

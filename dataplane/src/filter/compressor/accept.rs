@@ -5,7 +5,7 @@
 pub(super) enum AcceptedCoding {
     /// Gzip is named, and nothing is liked more.
     Gzip,
-    /// Anything is taken.
+    /// A star is named, and nothing is liked more.
     Any,
     /// It shall stay as it is.
     Identity,
