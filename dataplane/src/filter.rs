@@ -14,6 +14,7 @@
 
 pub mod buffer;
 pub(crate) mod chain;
+pub mod compressor;
 pub(crate) mod connection;
 pub mod cors;
 pub mod decode;
@@ -29,6 +30,7 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use buffer::Buffer;
+use compressor::{Compressor, CompressorOverride};
 use cors::{Cors, CorsPolicy};
 use ext_authz::{CheckSettings, ExtAuthz};
 use fault::{Fault, FaultSettings};
@@ -65,6 +67,8 @@ pub enum Filter {
     Buffer(Buffer),
     /// `envoy.filters.http.ext_authz`.
     ExtAuthz(Arc<ExtAuthz>),
+    /// `envoy.filters.http.compressor`.
+    Compressor(Arc<Compressor>),
 }
 
 impl Filter {
@@ -73,7 +77,7 @@ impl Filter {
     pub fn sees_responses(&self) -> bool {
         match self {
             Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) | Self::Buffer(_) => false,
-            Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) => true,
+            Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) | Self::Compressor(_) => true,
             Self::ExtAuthz(authz) => authz.changes_responses(),
         }
     }
@@ -89,7 +93,8 @@ impl Filter {
             | Self::Fault(_)
             | Self::LocalRateLimit(_)
             | Self::Cors(_)
-            | Self::Buffer(_) => None,
+            | Self::Buffer(_)
+            | Self::Compressor(_) => None,
         }
     }
 
@@ -106,6 +111,7 @@ impl Filter {
             Override::Cors(_) => matches!(self, Self::Cors(_)),
             Override::Buffer(_) => matches!(self, Self::Buffer(_)),
             Override::ExtAuthz(_) => matches!(self, Self::ExtAuthz(_)),
+            Override::Compressor(_) => matches!(self, Self::Compressor(_)),
         }
     }
 }
@@ -125,6 +131,8 @@ pub enum Override {
     Buffer(Buffer),
     /// What a server is told.
     ExtAuthz(Arc<CheckSettings>),
+    /// Whether responses are compressed.
+    Compressor(CompressorOverride),
 }
 
 /// What a level says of a filter of one kind: `None` where it says something else.
@@ -153,5 +161,8 @@ impl Override {
     }
     fn ext_authz(&self) -> Option<&Arc<CheckSettings>> {
         if let Self::ExtAuthz(settings) = self { Some(settings) } else { None }
+    }
+    fn compressor(&self) -> CompressorOverride {
+        if let Self::Compressor(said) = self { *said } else { CompressorOverride::default() }
     }
 }

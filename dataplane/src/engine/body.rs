@@ -6,6 +6,7 @@ mod progress;
 mod read_ahead;
 mod replay;
 mod request_content;
+mod transform;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ pub(crate) use error::BodyError;
 pub(crate) use progress::{Progress, RequestInterrupted};
 pub(crate) use replay::{Replay, Replayed};
 pub(crate) use request_content::RequestContent;
+pub(crate) use transform::{Transform, Transformed, Transforms};
 
 #[derive(Debug)]
 pub(crate) enum RequestBody {

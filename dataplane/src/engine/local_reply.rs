@@ -61,7 +61,8 @@ pub(super) fn send(
     if !bytes.is_empty() {
         response.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
     }
-    filter::chain::on_response(&mut stream, head, response.headers_mut());
+    let has_content = !bytes.is_empty() && head.method != "HEAD";
+    let transforms = filter::chain::on_response(&mut stream, head, response.headers_mut(), has_content);
     stream.status = response.status().as_u16();
     server_header(response.headers_mut(), manager);
     date_header(response.headers_mut(), &stream.connection.worker);
@@ -78,7 +79,7 @@ pub(super) fn send(
     }
     let source = if bytes.is_empty() { ContentSource::Empty } else { ContentSource::Full(Some(bytes)) };
     stream.responding_locally();
-    response.map(|()| ContentBody::new(source, stream))
+    response.map(|()| ContentBody::new(source.transformed(transforms), stream))
 }
 
 /// What `local_reply_config` makes of an answer.

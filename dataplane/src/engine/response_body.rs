@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::active_stream::ActiveStream;
-use super::body::BodyError;
+use super::body::{BodyError, Transformed, Transforms};
 use super::pool::Content;
 use crate::filter;
 
@@ -58,6 +58,8 @@ pub(crate) enum ContentSource {
     Empty,
     Full(Option<Bytes>),
     Upstream(Content),
+    /// As a filter changes them.
+    Transformed(Box<Transformed<Self>>),
 }
 
 impl fmt::Debug for ContentSource {
@@ -66,16 +68,24 @@ impl fmt::Debug for ContentSource {
             Self::Empty => "Empty",
             Self::Full(_) => "Full",
             Self::Upstream(_) => "Upstream",
+            Self::Transformed(_) => "Transformed",
         })
     }
 }
 
 impl ContentSource {
+    /// The same as filters change it, the first of them first.
+    pub(crate) fn transformed(self, transforms: Transforms) -> Self {
+        let behind = |source, transform| Self::Transformed(Box::new(Transformed::new(source, transform)));
+        transforms.into_iter().fold(self, behind)
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::Upstream(content) => http_body::Body::is_end_stream(content),
+            Self::Transformed(changed) => changed.is_end_stream(),
         }
     }
 
@@ -84,6 +94,7 @@ impl ContentSource {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Upstream(content) => http_body::Body::size_hint(content),
+            Self::Transformed(changed) => changed.size_hint(),
         }
     }
 
@@ -92,6 +103,7 @@ impl ContentSource {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Upstream(content) => http_body::Body::poll_frame(Pin::new(content), cx),
+            Self::Transformed(changed) => changed.poll(cx, Self::poll),
         }
     }
 }

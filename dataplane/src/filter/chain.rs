@@ -7,6 +7,7 @@ use super::request::{Flow, Request, Response, override_of};
 use super::state::FilterState;
 use super::{Filter, HttpFilter, Override, cors, dynamic_forward_proxy, ext_authz, local_rate_limit};
 use crate::engine::active_stream::ActiveStream;
+use crate::engine::body::Transforms;
 use crate::engine::reply::Reply;
 
 /// Passes a request through the filters in order.
@@ -37,6 +38,7 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
                 None => Flow::Continue,
             },
             Filter::ExtAuthz(authz) => Box::pin(authz.on_request(name, request, special)).await,
+            Filter::Compressor(compressor) => compressor.on_request(request, special),
         };
         match flow {
             Flow::Continue => {}
@@ -60,10 +62,16 @@ async fn route_again(request: &mut Request<'_>) -> Result<(), Box<Reply>> {
 }
 
 /// Passes the head of a response back through the filters, an answer of our own as well. As in Envoy, filters that the
-/// request did not come to see it too.
-pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, headers: &mut HeaderMap) {
+/// request did not come to see it too. Answers what they do with the content behind it, where there is any.
+pub(crate) fn on_response(
+    stream: &mut ActiveStream,
+    request: &RequestHead<'_>,
+    headers: &mut HeaderMap,
+    has_content: bool,
+) -> Transforms {
+    let mut transforms = Transforms::new();
     if !stream.view.manager.filters.see_responses() {
-        return;
+        return transforms;
     }
     let view = stream.view.clone();
     for (place, HttpFilter { name, filter }) in view.manager.filters.before_router().iter().enumerate().rev()
@@ -74,15 +82,19 @@ pub(crate) fn on_response(stream: &mut ActiveStream, request: &RequestHead<'_>, 
         if matches!(special, Some(Override::Disabled)) && !remembers() {
             continue;
         }
-        let response = &mut Response { headers, request, stream, view: &view, place };
+        let transforms = &mut transforms;
+        let response =
+            &mut Response { headers, request, has_content, transforms, stream, view: &view, place };
         match filter {
             Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) | Filter::Buffer(_) => {}
             Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
             Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
             Filter::Cors(_) => cors::run::on_response(response),
             Filter::ExtAuthz(_) => ext_authz::run::on_response(response),
+            Filter::Compressor(compressor) => compressor.on_response(response, special),
         }
     }
+    transforms
 }
 
 /// Passes the trailers of a response back through the filters.
@@ -90,7 +102,8 @@ pub(crate) fn on_trailers(stream: &mut ActiveStream, trailers: &mut HeaderMap) {
     for one in &mut stream.filters {
         match &mut one.state {
             FilterState::Trailers(changes) => changes.apply(trailers),
-            FilterState::Cors(_)
+            FilterState::AcceptEncoding(_)
+            | FilterState::Cors(_)
             | FilterState::ExtAuthz(_)
             | FilterState::Fault(_)
             | FilterState::RateLimit(_) => {}

@@ -2,6 +2,7 @@
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3 as buffer_v3;
+use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as compressor_v3;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_v3;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_forward_proxy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as ext_authz_v3;
@@ -12,7 +13,9 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 use weft_routing::rejection::{Notes, Rejection, Within as _};
 
-use super::{Filter, Override, buffer, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac};
+use super::{
+    Filter, Override, buffer, compressor, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac,
+};
 use crate::decode::{dns_cache, fields};
 use crate::stats::{StatsRegistry, StatsScope};
 
@@ -47,6 +50,8 @@ pub fn filter(
         Filter::Buffer(buffer::decode::filter(&fields::unpack(config, "")?)?)
     } else if fields::holds::<ext_authz_v3::ExtAuthz>(config) {
         Filter::ExtAuthz(ext_authz::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
+    } else if fields::holds::<compressor_v3::Compressor>(config) {
+        Filter::Compressor(compressor::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
     } else {
         return Ok(None);
     }))
@@ -96,6 +101,9 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<ext_authz_v3::ExtAuthzPerRoute>(config) {
         return ext_authz::decode::per_route(&fields::unpack(config, "")?, notes).map(Some);
     }
+    if fields::holds::<compressor_v3::CompressorPerRoute>(config) {
+        return compressor::decode::per_route(&fields::unpack(config, "")?).map(Some);
+    }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
 }
 
@@ -113,7 +121,8 @@ pub(crate) fn register<'a>(
             | Override::Fault(_)
             | Override::Cors(_)
             | Override::Buffer(_)
-            | Override::ExtAuthz(_) => {}
+            | Override::ExtAuthz(_)
+            | Override::Compressor(_) => {}
         }
     }
 }

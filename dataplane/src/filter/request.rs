@@ -11,7 +11,7 @@ use super::Override;
 use super::state::{FilterState, Remembered};
 use crate::engine::active_stream::ActiveStream;
 use crate::engine::async_client::{self, Call, CallError, CallResponse};
-use crate::engine::body::{BodyError, RequestContent, RequestInterrupted};
+use crate::engine::body::{BodyError, RequestContent, RequestInterrupted, Transform, Transforms};
 use crate::engine::chain::HttpView;
 use crate::engine::clusters::ClusterSnapshot;
 use crate::engine::limits::{TimedOut, limited};
@@ -83,6 +83,13 @@ impl Request<'_> {
             }
             Ok(Err(_)) => Err(Box::new(Reply::malformed_request())),
             Err(reached) => Err(self.timed_out(reached)),
+        }
+    }
+
+    /// Has the content changed on its way, a piece at a time, before filters behind this one and the server see it.
+    pub(super) fn transform(&mut self, transform: Box<dyn Transform>) {
+        if let Some(content) = &mut self.content {
+            content.transform(transform);
         }
     }
 
@@ -164,6 +171,10 @@ pub(crate) struct Response<'a> {
     pub(crate) headers: &'a mut HeaderMap,
     /// The head of the request, as it is now.
     pub(crate) request: &'a RequestHead<'a>,
+    /// Whether content follows the head. None does where the request was a HEAD.
+    pub(super) has_content: bool,
+    /// What filters do with the content.
+    pub(super) transforms: &'a mut Transforms,
     pub(crate) stream: &'a mut ActiveStream,
     pub(crate) view: &'a HttpView,
     /// The place of the filter that sees it now.

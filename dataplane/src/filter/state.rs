@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::cors::AllowedOrigin;
 use super::fault::active::ActiveFault;
 use super::header_mutation::Trailers;
@@ -19,6 +21,8 @@ pub(crate) struct Remembered {
 /// See [`Remembered`].
 #[derive(Debug)]
 pub(crate) enum FilterState {
+    /// What codings of its content the caller takes.
+    AcceptEncoding(HeaderValue),
     /// The response is for a page of this origin.
     Cors(AllowedOrigin),
     /// Counted as long as the stream lives.

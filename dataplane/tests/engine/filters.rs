@@ -1,6 +1,7 @@
 //! HTTP filters between real sockets.
 
 mod buffer;
+mod compressor;
 mod cors;
 mod ext_authz;
 mod ext_authz_grpc;
@@ -14,6 +15,9 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
+use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::compressor::{
+    CommonDirectionConfig, ResponseDirectionConfig,
+};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
@@ -30,6 +34,7 @@ use weft_routing::rejection::{Notes, Rejection};
 
 use crate::harness::{Answer, Client, Origin, Proxy, Setup, empty, prefix, protocol, to_cluster};
 use buffer::buffers;
+use compressor::compresses;
 use ext_authz::by_http;
 use ext_authz_grpc::by_grpc;
 use fault::aborts;
@@ -197,8 +202,37 @@ fn what_the_filters_cannot_do_is_refused_by_name() {
         any(&ExtAuthz { with_request_body: Some(Default::default()), ..by_http(|_| {}) }),
         "with_request_body.max_request_bytes",
     );
+    refuses_of_the_compressor(&refused);
     let older = ExtAuthz { transport_api_version: 0, ..by_grpc() };
     refused(any(&older), "grpc_service.transport_api_version");
+}
+
+fn refuses_of_the_compressor(refused: &impl Fn(Any, &str)) {
+    refused(any(&compresses(|one| one.compressor_library = None)), "compressor_library");
+    let other = core::TypedExtensionConfig { name: "a".into(), typed_config: Some(any(&Buffer::default())) };
+    refused(any(&compresses(|one| one.compressor_library = Some(other))), "compressor_library.typed_config");
+    let responses = |change: fn(&mut ResponseDirectionConfig)| {
+        let mut responses = ResponseDirectionConfig::default();
+        change(&mut responses);
+        any(&compresses(|one| one.response_direction_config = Some(responses)))
+    };
+    for (config, field) in [
+        (responses(|one| one.weaken_etag_on_compress = true), "weaken_etag_on_compress"),
+        (responses(|one| one.uncompressible_response_codes = vec![206]), "uncompressible_response_codes"),
+        (responses(|one| one.status_header_enabled = true), "status_header_enabled"),
+        (
+            responses(|one| {
+                let common = CommonDirectionConfig {
+                    content_type_matcher: vec![Default::default()],
+                    ..Default::default()
+                };
+                one.common_config = Some(common);
+            }),
+            "common_config.content_type_matcher",
+        ),
+    ] {
+        refused(config, &format!("response_direction_config.{field}"));
+    }
 }
 
 #[tokio::test]

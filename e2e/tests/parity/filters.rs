@@ -1,7 +1,8 @@
-//! The HTTP filters: cors, buffer, ext_authz, fault, local_ratelimit, header_mutation and rbac, with what routes, virtual
+//! The HTTP filters: cors, compressor, buffer, ext_authz, fault, local_ratelimit, header_mutation and rbac, with what routes, virtual
 //! hosts and weighted clusters say of them.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -90,9 +91,35 @@ const REQUESTS: &[Request] = &[
     ("GET", "/authorized/moved", ""),
     ("GET", "/lenient/broken", "x-told: 1\r\n"),
     ("GET", "/direct", "x-told: 1\r\n"),
+    // compressor
+    ("GET", "/compressed", ""),
+    ("GET", "/compressed", "accept-encoding: gzip\r\n"),
+    ("HEAD", "/compressed", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed", "accept-encoding: br, gzip;q=0.5\r\n"),
+    ("GET", "/compressed", "accept-encoding: identity, gzip;q=0.5\r\n"),
+    ("GET", "/compressed", "accept-encoding: gzip;q=0, *\r\n"),
+    ("GET", "/compressed", "accept-encoding: *\r\n"),
+    ("GET", "/compressed", "accept-encoding: br\r\n"),
+    ("GET", "/compressed", "accept-encoding: gzip;q=much\r\n"),
+    ("GET", "/compressed", "accept-encoding: gzip, identity\r\n"),
+    ("GET", "/compressed/never", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/removed", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/direct", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/html", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/image", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/strong", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/weak", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/untransformed", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/coded", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/varies", "accept-encoding: gzip\r\n"),
+    ("GET", "/compressed/varies-already", "accept-encoding: gzip\r\n"),
+    ("HEAD", "/compressed/direct", "accept-encoding: gzip\r\n"),
+    ("GET", "/", "accept-encoding: gzip\r\n"),
     // Nothing of a route.
     ("GET", "/missing/", "host: nowhere.example.org\r\n"),
 ];
+
+const FORTY: &str = "0123456789012345678901234567890123456789";
 
 /// Requests with content, in the framing that their fields say.
 const WITH_CONTENT: &[(Request, &str)] = &[
@@ -108,6 +135,22 @@ const WITH_CONTENT: &[(Request, &str)] = &[
     (("POST", "/", "content-length: 21\r\n"), "0123456789abcdefghijk"),
     (("POST", "/buffered", "content-type: application/grpc\r\ncontent-length: 11\r\n"), "0123456789a"),
     (("POST", "/aborted", "content-length: 2\r\n"), "01"),
+    // Long enough to be compressed, and not; of a type that is; coded already; in pieces with trailers.
+    (("POST", "/unbuffered", "content-type: x/compressible\r\ncontent-length: 40\r\n"), FORTY),
+    (("POST", "/unbuffered", "content-type: x/compressible\r\ncontent-length: 5\r\n"), "01234"),
+    (("POST", "/unbuffered", "content-type: x/other\r\ncontent-length: 40\r\n"), FORTY),
+    (
+        (
+            "POST",
+            "/unbuffered",
+            "content-type: x/compressible\r\ncontent-encoding: br\r\ncontent-length: 40\r\n",
+        ),
+        FORTY,
+    ),
+    (
+        ("POST", "/unbuffered", "content-type: x/compressible\r\ntransfer-encoding: chunked\r\n"),
+        "4\r\n0123\r\n3\r\n456\r\n0\r\n\r\n",
+    ),
     (("POST", "/authorized", "content-length: 5\r\n"), "01234"),
     (("POST", "/authorized/deny", "content-length: 5\r\n"), "01234"),
     (("POST", "/authorized/deny", "content-length: 10\r\n"), "0123456789"),
@@ -228,7 +271,7 @@ impl Ground {
         let mut answer = Vec::new();
         let read = tokio::time::timeout(CONVERGES, stream.read_to_end(&mut answer));
         read.await.with_context(|| format!("no end of the answer to {method} {path}"))??;
-        Ok(less_what_differs_on_purpose(self.sidecar, Seen::of(&String::from_utf8(answer)?)?))
+        Ok(less_what_differs_on_purpose(self.sidecar, Seen::of(&String::from_utf8(unpacked(answer)?)?)?))
     }
 
     /// The log of all that was asked: what each was answered, with which response flags, and why.
@@ -249,6 +292,7 @@ impl Ground {
             "http.in.fault.",
             "http.in.rbac.",
             "http.in.cors.",
+            "http.in.compressor.",
             "http.in.downstream_rq_too_large",
             "http.in.ext_authz.",
             "cluster.app.ext_authz.ok",
@@ -258,7 +302,9 @@ impl Ground {
             "soft",
         ];
         let lines = self.proxy.statistics().await?.into_iter();
+        // How small content becomes depends on the library.
         let counted = lines.filter(|line| ours.iter().any(|start| line.starts_with(start)));
+        let counted = counted.filter(|line| !line.contains(".total_compressed_bytes"));
         Ok(counted
             .filter_map(|line| {
                 let (name, value) = line.split_once(": ")?;
@@ -274,6 +320,9 @@ pub async fn serve(listener: TcpListener) {
         tokio::spawn(async move {
             let Some((head, content)) = read(&mut stream).await else { return };
             let terse = head.contains("/auth/authorized/terse");
+            // How something is compressed depends on the library; that it can be read is shown elsewhere.
+            let packed = head.contains("\ncontent-encoding: gzip\n");
+            let content = if packed { "packed".to_owned() } else { content };
             let text = if terse { "no".to_owned() } else { format!("{head}\ncontent {content:?}") };
             let answer = format!(
                 "HTTP/1.1 {}x-removed: ours\r\nx-of-the-server: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
@@ -290,6 +339,19 @@ pub async fn serve(listener: TcpListener) {
 fn beginning(head: &str) -> &'static str {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
+    if let Some(of_compressed) = path.strip_prefix("/compressed/") {
+        return match of_compressed {
+            "html" => "200 OK\r\ncontent-type: Text/HTML; charset=utf-8\r\n",
+            "image" => "200 OK\r\ncontent-type: image/png\r\n",
+            "strong" => "200 OK\r\netag: \"1\"\r\n",
+            "weak" => "200 OK\r\netag: W/\"1\"\r\n",
+            "untransformed" => "200 OK\r\ncache-control: private, No-Transform\r\n",
+            "coded" => "200 OK\r\ncontent-encoding: br\r\n",
+            "varies" => "200 OK\r\nvary: origin\r\n",
+            "varies-already" => "200 OK\r\nvary: origin, Accept-Encoding\r\n",
+            _ => "200 OK\r\n",
+        };
+    }
     match path.strip_prefix("/auth/").and_then(|path| path.rsplit('/').next()) {
         None => "200 OK\r\n",
         Some("deny") => "401 No\r\nwww-authenticate: Basic\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n",
@@ -301,6 +363,29 @@ fn beginning(head: &str) -> &'static str {
             "200 OK\r\nx-set: server\r\nx-added: server\r\nx-for-client: 1\r\nx-route: other\r\nx-envoy-auth-headers-to-remove: x-secret, host\r\n"
         }
     }
+}
+
+/// The answer with its content in plain, where that was compressed.
+fn unpacked(answer: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no head")? + 4;
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    if !head.contains("\r\ncontent-encoding: gzip\r\n") {
+        return Ok(answer);
+    }
+    ensure!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "of no known length: {head}");
+    let (mut rest, mut packed) = (&answer[end..], Vec::new());
+    loop {
+        let line = rest.windows(2).position(|two| two == b"\r\n").context("no size of a chunk")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line])?, 16)?;
+        if size == 0 {
+            break;
+        }
+        packed.extend_from_slice(rest.get(line + 2..line + 2 + size).context("a chunk is cut off")?);
+        rest = &rest[line + 4 + size..];
+    }
+    let mut plain = answer[..end].to_vec();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 /// The head and the content of a request; `None` where it breaks off.

@@ -1,16 +1,15 @@
 //! The beginning of a request's content, read before it is known where the request goes.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
-use super::codec_body::Incoming;
 use super::error::BodyError;
 use super::progress::Progress;
+use super::request_content::RequestContent;
 
 /// Pieces that are smaller than this are put together: each would cost more than its bytes, and hold the whole buffer
 /// that it was read into.
@@ -25,7 +24,7 @@ pub(crate) struct ReadAhead {
     small: BytesMut,
     trailers: Option<HeaderMap>,
     /// `None` once the end was read.
-    rest: Option<Incoming>,
+    rest: Option<RequestContent>,
     size: usize,
 }
 
@@ -36,7 +35,7 @@ impl ReadAhead {
     }
 
     /// Of content of which nothing has been read.
-    pub(super) fn new(rest: Incoming) -> Self {
+    pub(super) fn new(rest: RequestContent) -> Self {
         Self { rest: Some(rest), ..Self::default() }
     }
 
@@ -50,9 +49,7 @@ impl ReadAhead {
         progress: &Progress,
     ) -> Poll<Result<(), BodyError>> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
-        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx));
-        progress.note(&frame);
-        let frame = frame.transpose()?;
+        let frame = ready!(rest.poll(cx, progress)).transpose()?;
         let ended = frame.is_none() || rest.is_end_stream();
         match frame.map(Frame::into_data) {
             Some(Ok(data)) => self.keep(data),
@@ -105,13 +102,7 @@ impl ReadAhead {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match &mut self.rest {
-            Some(rest) => {
-                let polled = Pin::new(rest).poll_frame(cx);
-                if let Poll::Ready(frame) = &polled {
-                    progress.note(frame);
-                }
-                polled
-            }
+            Some(rest) => rest.poll(cx, progress),
             None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
     }
@@ -121,7 +112,9 @@ impl ReadAhead {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.size == 0 && self.trailers.is_none() && self.rest.as_ref().is_none_or(Incoming::is_end_stream)
+        self.size == 0
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(RequestContent::is_end_stream)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {

@@ -10,6 +10,7 @@ use super::codec_body::Incoming;
 use super::error::BodyError;
 use super::progress::Progress;
 use super::read_ahead::ReadAhead;
+use super::transform::{Transform, Transformed};
 
 #[derive(Debug)]
 pub(crate) enum RequestContent {
@@ -17,6 +18,8 @@ pub(crate) enum RequestContent {
     Incoming(Incoming),
     /// What a filter has read of it goes before the rest.
     ReadAhead(Box<ReadAhead>),
+    /// As a filter changes it.
+    Transformed(Box<Transformed<Self>>),
 }
 
 impl From<Bytes> for RequestContent {
@@ -48,21 +51,28 @@ impl RequestContent {
                 polled
             }
             Self::ReadAhead(ahead) => ahead.poll(cx, progress),
+            Self::Transformed(changed) => changed.poll(cx, |content, cx| content.poll(cx, progress)),
         }
     }
 
     /// The same, so that more may be read of it.
     pub(crate) fn into_read_ahead(self) -> Box<ReadAhead> {
         match self {
-            Self::Incoming(incoming) => Box::new(ReadAhead::new(incoming)),
+            Self::Incoming(_) | Self::Transformed(_) => Box::new(ReadAhead::new(self)),
             Self::ReadAhead(ahead) => ahead,
         }
+    }
+
+    /// Has it changed on its way, behind all that changes it already.
+    pub(crate) fn transform(&mut self, transform: Box<dyn Transform>) {
+        let content = std::mem::take(self);
+        *self = Self::Transformed(Box::new(Transformed::new(content, transform)));
     }
 
     /// What filters have read of it, in pieces.
     pub(crate) fn pieces_read(&self) -> impl Iterator<Item = &[u8]> {
         let ahead = match self {
-            Self::Incoming(_) => None,
+            Self::Incoming(_) | Self::Transformed(_) => None,
             Self::ReadAhead(ahead) => Some(ahead),
         };
         ahead.into_iter().flat_map(|ahead| ahead.pieces())
@@ -73,6 +83,7 @@ impl RequestContent {
         match self {
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::ReadAhead(ahead) => ahead.is_end_stream(),
+            Self::Transformed(changed) => changed.is_end_stream(),
         }
     }
 
@@ -82,6 +93,7 @@ impl RequestContent {
         match self {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::ReadAhead(ahead) => ahead.size_hint(),
+            Self::Transformed(changed) => changed.size_hint(),
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+use http_body::Body as _;
 
+use super::super::body::Transforms;
 use super::super::clock::now;
 use super::super::forwarded::REQUEST_ID;
 use super::super::http_connection::CodecType;
@@ -28,18 +30,23 @@ pub(super) fn respond(
     response: Response<Content>,
 ) -> Response<ResponseBody> {
     let (mut parts, content) = response.into_parts();
-    head(&mut context, routed, weighted, outgoing, parts.status, &mut parts.headers);
+    let has_content = !content.is_end_stream();
+    let (status, headers) = (parts.status, &mut parts.headers);
+    let transforms = head(&mut context, routed, weighted, outgoing, status, headers, has_content);
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
     context.stream.responded(parts.status);
     context.stream.details = Cow::Borrowed("via_upstream");
-    let source = ContentSource::Upstream(content);
+    let mut source = ContentSource::Upstream(content);
+    if !transforms.is_empty() {
+        source = source.transformed(transforms);
+    }
     let body = ContentBody::new(source, context.stream);
     response.map(|()| ResponseBody::Content(body))
 }
 
-/// Brings the response's head into the form that the caller sees.
+/// Brings the response's head into the form that the caller sees; answers what filters do with its content, if it has any.
 pub(super) fn head(
     context: &mut RequestContext,
     routed: &Routed<'_>,
@@ -47,7 +54,8 @@ pub(super) fn head(
     outgoing: &RepeatableRequest,
     status: StatusCode,
     headers: &mut HeaderMap,
-) {
+    has_content: bool,
+) -> Transforms {
     let manager = routed.manager;
     context.stream.status = status.as_u16();
     hop_by_hop::remove_from_response(headers);
@@ -68,7 +76,9 @@ pub(super) fn head(
         let name = HeaderName::from_static("x-envoy-attempt-count");
         headers.insert(name, HeaderValue::from(context.stream.attempts));
     }
-    filter::chain::on_response(&mut context.stream, &request, headers);
+    // The answer to a HEAD says how long content would be, and has none.
+    let has_content = has_content && outgoing.parts().method != Method::HEAD;
+    let transforms = filter::chain::on_response(&mut context.stream, &request, headers, has_content);
     server_header(headers, manager);
     date_header(headers, &context.connection.worker);
     if let Some(id) = &context.stream.request_id {
@@ -82,4 +92,5 @@ pub(super) fn head(
         context.connection.worker.shard.inc(manager.stats.downstream_cx_drain_close);
     }
     stream_info::note_response(&mut context.stream, status, headers);
+    transforms
 }

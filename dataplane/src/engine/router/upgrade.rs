@@ -77,13 +77,15 @@ pub(super) fn accept(
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
-    response::head(
+    // What follows is the tunnel's, no content that a filter could change.
+    let _ = response::head(
         &mut context,
         &routed,
         None,
         outgoing,
         StatusCode::SWITCHING_PROTOCOLS,
         &mut parts.headers,
+        false,
     );
     let mut answer = Response::new(ResponseBody::Tunnel);
     *answer.headers_mut() = parts.headers;
