@@ -1,6 +1,8 @@
 //! The statistics that an edge is made of, the traffic from one service to another: callers' proxies push them to Envoy's
 //! metrics service, and the control plane reads them.
 
+use crate::names::inbound_port;
+
 /// Upper bounds of the buckets of histograms, in the unit of what is counted (milliseconds for times): Envoy's defaults. Both
 /// proxies report by them; what is above the last is in a bucket of its own.
 pub const HISTOGRAM_BOUNDS: [f64; 19] = [
@@ -159,9 +161,41 @@ impl EdgeStatistic {
     }
 }
 
+/// The port, by the name of its own cluster on the called side, of whose requests or connections this statistic counts how
+/// many the policies that are only tried would refuse; none of other statistics. The two filters of a port count apart.
+#[must_use]
+pub fn shadow_denied(name: &str) -> Option<&str> {
+    let filter = name.strip_suffix(".rbac.shadow_denied")?;
+    let port = match filter.strip_prefix("http.") {
+        Some(port) => port,
+        None => filter.strip_suffix(".deny").or_else(|| filter.strip_suffix(".allow"))?,
+    };
+    inbound_port(port).is_some().then_some(port)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_a_trial_would_refuse_at_a_port_of_either_kind() {
+        assert_eq!(
+            shadow_denied("http.inbound/shop/cart/http.rbac.shadow_denied"),
+            Some("inbound/shop/cart/http")
+        );
+        for filter in ["deny", "allow"] {
+            let name = format!("inbound/shop/db/tcp.{filter}.rbac.shadow_denied");
+            assert_eq!(shadow_denied(&name), Some("inbound/shop/db/tcp"));
+        }
+        for name in [
+            "http.inbound/shop/cart/http.rbac.deny.denied",
+            "http.outbound.rbac.shadow_denied",
+            "inbound/shop/db/tcp.rbac.shadow_denied",
+            "cluster.inbound/shop/cart/http.upstream_rq_total",
+        ] {
+            assert_eq!(shadow_denied(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn reads_every_name_that_it_gives() {

@@ -57,7 +57,7 @@ pub use address::{ControlPlanes, Host, HostPort, host_and_port};
 #[cfg(feature = "backoff")]
 pub use backoff::Backoff;
 pub use context::{CONTEXT_FILE, Context};
-pub use edge_statistic::{EdgeStatistic, HISTOGRAM_BOUNDS, Measured, StatisticKind};
+pub use edge_statistic::{EdgeStatistic, HISTOGRAM_BOUNDS, Measured, StatisticKind, shadow_denied};
 pub use log_event::{LOG_EVENTS, LogEvent};
 pub use log_throttle::LogThrottle;
 pub use names::{Destination, Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};

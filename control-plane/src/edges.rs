@@ -125,11 +125,16 @@ impl Edges {
     #[must_use]
     pub fn flows(&self, now: Instant) -> Flows {
         let mut sums = Flows::default();
-        for caller in self.lock().by_workload.values() {
+        let callers = self.lock();
+        for caller in callers.by_workload.values() {
             for (target, window) in &caller.windows {
                 let Some(flow) = window.flow(now) else { continue };
                 sums.add(&caller.source, target, &flow);
             }
+        }
+        for (source, target, total) in callers.totals.tried() {
+            let (flown, shadow_denied) = (Sample::of_protocol(total.protocol), total.shadow_denied);
+            sums.add(source, target, &EdgeFlow { flown, shadow_denied, ..EdgeFlow::default() });
         }
         sums
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use weft_api::names::{LISTENING_ADDRESS, LISTENING_STATISTIC, inbound_port};
-use weft_api::{Backoff, EdgeStatistic};
+use weft_api::{Backoff, EdgeStatistic, shadow_denied};
 
 use crate::bootstrap::{CounterReports, MetricNaming, MetricsSink};
 use crate::control::ControlHandle;
@@ -28,10 +28,10 @@ const WAITING: usize = 2;
 /// How often it is looked where the application listens, at least.
 const SOCKETS_EACH: Duration = Duration::from_secs(15);
 
-/// Whether a series is pushed: what the graph of edges is made of. Everything else is asked for at `/stats`.
+/// Whether a series is pushed: what the graph of edges is made of, and what policies that are tried would refuse. Everything else is asked for at `/stats`.
 #[must_use]
 pub fn is_of_an_edge(name: &str) -> bool {
-    EdgeStatistic::parse(name).is_some()
+    EdgeStatistic::parse(name).is_some() || shadow_denied(name).is_some()
 }
 
 /// Pushes until `stop` is cancelled.
@@ -278,6 +278,7 @@ mod tests {
         assert!(is_of_an_edge("cluster.shop/cart/http.upstream_rq_total"));
         assert!(is_of_an_edge("cluster.shop/cart/http.ssl.handshake"));
         assert!(!is_of_an_edge("cluster.shop/cart/http.membership_total"));
+        assert!(is_of_an_edge("http.inbound/shop/cart/http.rbac.shadow_denied"));
         assert!(!is_of_an_edge("http.inbound.downstream_rq_2xx"));
     }
 }

@@ -208,7 +208,6 @@ const CASES: &[Case] = &[
         text: "apiVersion: weft.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  action: Deny\n  mode: Shadow\n  rules:\n    - from: [{}, {claims: [{name: a}]}]\n      to: [{grpcMethods: [List]}]\n",
         expected: &[
             ("invalid_value", "spec.targetRefs[0].kind", 5, 23, "target the Service"),
-            ("not_supported", "spec.mode", 7, 3, "mode: Shadow is not supported yet"),
             ("required", "spec.rules[0].from[0]", 9, 14, "names at least one caller"),
             ("not_supported", "spec.rules[0].from[1].claims", 9, 19, "claims is not supported yet"),
             ("invalid_value", "spec.rules[0].to[0].grpcMethods[0]", 10, 27, "write package.Service/Method"),

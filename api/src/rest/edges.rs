@@ -82,6 +82,13 @@ pub struct Edge {
     /// Share, from 0 to 1, of answers of 403, as a policy's Deny gives; absent where nothing completed, and for TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<f64>,
+    /// Requests or connections a second that pass, and that AuthorizationPolicies with `mode: Shadow` would refuse; told by the
+    /// called side, so only where versions are told apart, and absent where none ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_denied: Option<f64>,
+    /// How many of them there were since the control plane began to count.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub shadow_denied_total: u64,
     /// Requests that are under way now, or connections that are open.
     #[serde(default)]
     pub open: u64,

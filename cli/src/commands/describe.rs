@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use weft_api::client::{ApiClient, HistoryPart};
-use weft_api::rest::{ConditionStatus, HistoryEntry, Object, ProxyCounts, StatusCondition};
+use weft_api::rest::{ConditionStatus, Edge, HistoryEntry, Object, ProxyCounts, StatusCondition};
+use weft_policies::kinds::Kind;
 
 use super::effective;
-use super::get::status_of;
+use super::get::{shadow_denied, status_of};
 use super::history::{ago, by};
 use super::name::full_name;
 use crate::args::{Describe, OutputFormat};
@@ -35,6 +36,10 @@ pub async fn run(replicas: &ReplicaClients, args: Describe) -> anyhow::Result<Ex
             };
             let history = replicas.any(async |client| client.history(&part).await).await?;
             out!("{}", text(&object, &history.items)?);
+            if args.kind == Kind::AuthorizationPolicy && object.spec["mode"] == "Shadow" {
+                let called = replicas.edges_by("version").await?.items;
+                out!("{}", trial(&object, namespace, &called));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -94,6 +99,31 @@ fn text(object: &Object, changes: &[HistoryEntry]) -> anyhow::Result<String> {
         section(&mut text, "changes", &output::table(&head, &rows.collect::<Vec<_>>()));
     }
     Ok(text)
+}
+
+/// What a policy that is only tried would refuse, where it is looked for: at the ports that it targets. All policies with
+/// `mode: Shadow` of a port are counted together.
+fn trial(object: &Object, namespace: &str, called: &[Edge]) -> String {
+    let targets = object.spec["targetRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_target = |edge: &Edge, target: &Value| {
+        let word = |key: &str| target[key].as_str();
+        let (service_namespace, service) = edge.destination.split_once('/').unwrap_or_default();
+        match word("kind") {
+            Some("Mesh") => true,
+            Some("Namespace") => word("name") == Some(service_namespace),
+            _ => {
+                word("namespace").unwrap_or(namespace) == service_namespace
+                    && word("name") == Some(service)
+                    && word("sectionName").is_none_or(|port| port == edge.port)
+            }
+        }
+    };
+    let of_targets = called.iter().filter(|edge| targets.iter().any(|target| is_target(edge, target)));
+    let lines = shadow_denied(&of_targets.cloned().collect::<Vec<_>>());
+    let mut text = String::new();
+    let none = "nothing would have been refused so far\n";
+    section(&mut text, "trial", if lines.is_empty() { none } else { &lines });
+    text
 }
 
 /// How long a condition has been seen to be as it is.

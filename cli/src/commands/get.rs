@@ -1,5 +1,6 @@
 //! `weft get`: objects, and the live views that the API computes.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use weft_api::client::ApiClient;
@@ -8,7 +9,7 @@ use weft_policies::kinds::Kind;
 
 use super::name::full_name;
 use crate::args::{EdgeGrouping, Get, ListArgs, OutputFormat};
-use crate::output::{self, outln};
+use crate::output::{self, out, outln};
 use crate::replicas::ReplicaClients;
 
 pub async fn run(replicas: &ReplicaClients, args: Get) -> anyhow::Result<ExitCode> {
@@ -123,6 +124,11 @@ async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode
     match args.by {
         EdgeGrouping::Subset => {
             output::print(args.output, &edges, &EDGE_HEAD, || edges.items.iter().map(edge_row).collect())?;
+            if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+                let mut called = replicas.edges_by("version").await?.items;
+                called.retain(|edge| is_wanted(&edge.destination));
+                out!("{}", shadow_denied(&called));
+            }
         }
         EdgeGrouping::Route => {
             let head: Vec<&str> = EDGE_HEAD.into_iter().chain(["ROUTE"]).collect();
@@ -133,6 +139,9 @@ async fn edges(replicas: &ReplicaClients, args: &Get) -> anyhow::Result<ExitCode
             output::print(args.output, &edges, &VERSION_HEAD, || {
                 edges.items.iter().map(version_row).collect()
             })?;
+            if matches!(args.output, OutputFormat::Table | OutputFormat::Wide) {
+                out!("{}", shadow_denied(&edges.items));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -152,6 +161,22 @@ fn version_row(edge: &Edge) -> Vec<String> {
     row[0] = row.remove(1);
     row.insert(1, edge.version.clone().unwrap_or_default());
     row
+}
+
+/// What policies that are only tried would refuse at each port, a line each; nothing where that is nothing. The called side
+/// counts it, whoever calls, so it stands below the edges and not in one of them.
+pub fn shadow_denied(called: &[Edge]) -> String {
+    let mut ports: BTreeMap<(&str, &str), (f64, u64)> = BTreeMap::new();
+    for edge in called {
+        let port = ports.entry((&edge.destination, &edge.port)).or_default();
+        port.0 += edge.shadow_denied.unwrap_or_default();
+        port.1 += edge.shadow_denied_total;
+    }
+    let tried = ports.into_iter().filter(|(_, (_, total))| *total > 0);
+    let lines = tried.map(|((service, port), (rate, total))| {
+        format!("shadow: at {service}:{port} {rate:.1}/s would be refused, {total} so far\n")
+    });
+    lines.collect()
 }
 
 fn percent(share: Option<f64>) -> String {
@@ -182,6 +207,20 @@ pub fn edge_row(edge: &Edge) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_trial_would_refuse_is_told_once_for_each_port() {
+        let of = |port: &str, rate, total| Edge {
+            destination: "shop/cart".to_owned(),
+            port: port.to_owned(),
+            shadow_denied: Some(rate),
+            shadow_denied_total: total,
+            ..Edge::default()
+        };
+        let text = shadow_denied(&[of("http", 1.0, 20), of("http", 0.5, 3), of("raw", 0.0, 0)]);
+        assert_eq!(text, "shadow: at shop/cart:http 1.5/s would be refused, 23 so far\n");
+        assert_eq!(shadow_denied(&[]), "");
+    }
 
     #[test]
     fn hung_server_is_told_from_one_that_answers() {

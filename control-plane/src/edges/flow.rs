@@ -17,6 +17,9 @@ pub struct EdgeFlow {
     pub seconds: f64,
     /// What flew meanwhile; of gauges, what is now.
     pub flown: Sample,
+    /// How many of what came in policies that are only tried would have refused, since the replicas that were told began.
+    #[serde(default)]
+    pub shadow_denied: f64,
     /// Requests that completed, or connections begun, as far as each caller tells.
     pub events: f64,
     /// Requests of a caller wait, and none of its was answered.
@@ -34,6 +37,7 @@ impl EdgeFlow {
         self.seconds = self.seconds.max(other.seconds);
         self.flown.add(&other.flown);
         self.events += other.events;
+        self.shadow_denied += other.shadow_denied;
         self.hangs |= other.hangs;
         self.plaintext |= other.plaintext;
         self.secured |= other.secured;
@@ -80,6 +84,8 @@ impl EdgeFlow {
             success: self.flown.success(),
             failed: self.flown.failed(),
             denied: self.flown.denied(),
+            shadow_denied: (self.shadow_denied > 0.0).then(|| per_second(self.flown.shadow_denied)),
+            shadow_denied_total: count(self.shadow_denied),
             open: count(self.flown.open()),
             ejected: count(self.flown.of(EdgeStatistic::Ejected)),
             retries: of(EdgeStatistic::Retries),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use envoy_types::pb::io::prometheus::client::{MetricFamily, MetricType};
 use serde::{Deserialize, Serialize};
 use weft_api::rest::EdgeProtocol;
-use weft_api::{EdgeStatistic, Measured, StatisticKind};
+use weft_api::{EdgeStatistic, Measured, StatisticKind, shadow_denied};
 
 use super::latencies::Latencies;
 
@@ -22,6 +22,9 @@ pub struct Sample {
     pub latencies: Latencies,
     /// The latencies' sum, in milliseconds.
     pub latency_sum: f64,
+    /// How many requests or connections that came in policies that are only tried would have refused.
+    #[serde(default)]
+    pub shadow_denied: f64,
     /// The proxy tells what completed. One of an older release tells what was begun only.
     pub tells_completed: bool,
     /// The proxy tells what is open: of destinations, and not of rules.
@@ -78,6 +81,7 @@ impl Sample {
         for counter in counters() {
             since.values[counter as usize] = (self.of(counter) - earlier.of(counter)).max(0.0);
         }
+        since.shadow_denied = (self.shadow_denied - earlier.shadow_denied).max(0.0);
         since
     }
 
@@ -86,6 +90,7 @@ impl Sample {
         for (mine, theirs) in self.values.iter_mut().zip(&other.values) {
             *mine += theirs;
         }
+        self.shadow_denied += other.shadow_denied;
         self.protocol = other.protocol;
         self.tells_completed |= other.tells_completed;
         self.tells_open |= other.tells_open;
@@ -181,9 +186,16 @@ pub fn read<K>(
 ) -> Vec<(K, Sample)> {
     let mut samples: HashMap<Measured<'_>, Option<(K, Sample)>> = HashMap::new();
     for family in families {
-        let Some((measured, statistic)) = family.name.as_deref().and_then(EdgeStatistic::parse) else {
+        let name = family.name.as_deref().unwrap_or_default();
+        if let Some(port) = shadow_denied(name) {
+            let measured = Measured::Cluster(port);
+            if let Some((_, sample)) = samples.entry(measured).or_insert_with(|| keep(measured)) {
+                let counted = value(family);
+                sample.shadow_denied += if counted.is_finite() { counted.max(0.0) } else { 0.0 };
+            }
             continue;
-        };
+        }
+        let Some((measured, statistic)) = EdgeStatistic::parse(name) else { continue };
         let Some((_, sample)) = samples.entry(measured).or_insert_with(|| keep(measured)) else { continue };
         match statistic.kind() {
             StatisticKind::Counter | StatisticKind::Gauge => {

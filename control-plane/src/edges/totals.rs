@@ -52,6 +52,11 @@ impl Totals {
         })
     }
 
+    /// What policies that are only tried would have refused any of.
+    pub(super) fn tried(&self) -> impl Iterator<Item = (&ServiceId, &EdgeTarget, &Sample)> {
+        self.all().filter(|(_, _, flown)| flown.shadow_denied > 0.0)
+    }
+
     fn edges(&self) -> Vec<(EdgeLabels, Sample)> {
         let edges = self.all().filter(|(_, target, _)| target.is_whole());
         sorted(edges.map(|(source, target, flown)| (EdgeLabels::of(source, target), flown.clone())))
@@ -176,6 +181,7 @@ impl Collector for Edges {
         counters(&mut encoder, &OF_EDGES, &edges)?;
         counters(&mut encoder, &OF_RULES, &rules)?;
         counters(&mut encoder, &OF_VERSIONS, &versions)?;
+        shadow_denied(&mut encoder, &versions)?;
         latencies(&mut encoder, "edge_latency_seconds", "Time to the answer", &edges)?;
         latencies(&mut encoder, "route_latency_seconds", "Time to the answer, by rule", &rules)?;
         latencies(&mut encoder, "version_latency_seconds", "Time to the answer, by version", &versions)?;
@@ -226,6 +232,15 @@ fn counters<L: EncodeLabelSet>(
             }
             ConstCounter::new(flown.of(*statistic)).encode(metric.encode_family(labels)?)?;
         }
+    }
+    Ok(())
+}
+
+fn shadow_denied(encoder: &mut DescriptorEncoder<'_>, versions: &[(VersionLabels, Sample)]) -> fmt::Result {
+    let help = "Requests or connections that passed and that a policy with mode Shadow would refuse";
+    let mut metric = encoder.encode_descriptor("version_shadow_denied", help, None, MetricType::Counter)?;
+    for (labels, flown) in versions {
+        ConstCounter::new(flown.shadow_denied).encode(metric.encode_family(labels)?)?;
     }
     Ok(())
 }

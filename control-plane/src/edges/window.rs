@@ -118,6 +118,7 @@ impl Window {
             events: flown.events(),
             hangs: waits && asked && !answered && tells,
             flown,
+            shadow_denied: 0.0,
             plaintext: last.plaintext_connections() > 0.0,
             secured: last.of(EdgeStatistic::Handshakes) > 0.0,
             used: last.used(),

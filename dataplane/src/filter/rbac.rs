@@ -30,7 +30,8 @@ pub(crate) fn register(rbac: &HttpRbac, registry: &mut StatsRegistry, manager: &
 
 /// The counters of a filter of connections, `STAT_PREFIX.rbac.*`.
 pub(crate) fn register_network(rbac: &NetworkRbac, registry: &mut StatsRegistry) -> RbacStats {
-    RbacStats::register(registry, &StatsScope::plain(&rbac.stat_prefix).child("rbac"))
+    let prefix = rbac.stat_prefix.trim_end_matches('.');
+    RbacStats::register(registry, &StatsScope::plain(prefix).child("rbac"))
 }
 
 fn prefixed(scope: &StatsScope, prefix: &str) -> StatsScope {

@@ -130,3 +130,88 @@ async fn allows_connections(callers: &Callers, pair: Pair) -> anyhow::Result<()>
     })
     .await
 }
+
+#[tokio::test]
+async fn policy_that_is_tried_refuses_nothing_and_is_counted() {
+    Mesh::run(Options::new(StoreKind::Embedded), tried_policy_is_counted).await;
+}
+
+async fn tried_policy_is_counted(mesh: &mut Mesh) -> anyhow::Result<()> {
+    let callers = Callers::start(mesh).await?;
+    let mut servers = Vec::new();
+    for beside in Sidecar::ALL {
+        servers.push(start_catalog(mesh, beside, "v1").await?);
+    }
+    let mut ids: Vec<&str> = callers.ids().into_iter().collect();
+    ids.extend(servers.iter().map(|server| server.id()));
+    mesh.in_sync(&ids).await?;
+    mesh.apply(&Sidecar::ALL.map(tried).join("\n---\n")).await?;
+    for pair in Pair::ALL {
+        let (caller, name) = (callers.of(pair), catalog(pair.server));
+        let counted = format!("shop/{name}:http ");
+        let connections = format!("shop/{name}:tcp ");
+        let local = (caller.address(), tcp_port(pair.server)).into();
+        until("what would be refused is told", SHADOWS, async || {
+            for path in ["/admin", "/other"] {
+                let answer = caller.calls().get(&format!("http://{name}{path}")).await?;
+                ensure!(answer.status == 200, "{pair} {path}: {} {}", answer.status, answer.body);
+            }
+            Calls::tcp(local).await.with_context(|| format!("{pair}: a connection"))?;
+            let text = mesh.weft(&["get", "edges"]).await?;
+            let told =
+                |port: &str| text.lines().any(|line| line.starts_with("shadow: at ") && line.contains(port));
+            ensure!(told(&counted) && told(&connections), "{pair}: {text}");
+            let policy = format!("tried-{name}");
+            let described = mesh.weft(&["describe", "authorizationpolicy", &policy, "-n", "shop"]).await?;
+            ensure!(described.contains("would be refused"), "{described}");
+            Ok(())
+        })
+        .await?;
+    }
+    let enforced = Sidecar::ALL.map(tried).join("\n---\n").replace("mode: Shadow", "mode: Enforce");
+    mesh.apply(&enforced).await?;
+    for pair in Pair::ALL {
+        let (calls, name) = (callers.of(pair).calls(), catalog(pair.server));
+        until("it is enforced", CONVERGES, async || {
+            let refused = calls.get(&format!("http://{name}/admin")).await?;
+            ensure!(refused.status == 403, "{pair}: {} {}", refused.status, refused.body);
+            Ok(())
+        })
+        .await?;
+        let other = calls.get(&format!("http://{name}/other")).await?;
+        ensure!(other.status == 200, "{pair}: {} {}", other.status, other.body);
+    }
+    Ok(())
+}
+
+/// A Deny of some requests, and an Allow of connections that nobody opens.
+fn tried(server: Sidecar) -> String {
+    let name = catalog(server);
+    format!(
+        r"
+apiVersion: weft.dev/v1
+kind: AuthorizationPolicy
+metadata: {{name: tried-{name}, namespace: shop}}
+spec:
+  targetRefs: [{{kind: Service, name: {name}, sectionName: http}}]
+  action: Deny
+  mode: Shadow
+  rules:
+  - name: admin-paths
+    to: [{{paths: [{{type: PathPrefix, value: /admin}}]}}]
+---
+apiVersion: weft.dev/v1
+kind: AuthorizationPolicy
+metadata: {{name: tried-tcp-{name}, namespace: shop}}
+spec:
+  targetRefs: [{{kind: Service, name: {name}, sectionName: tcp}}]
+  action: Allow
+  mode: Shadow
+  rules:
+  - from: [{{namespaces: [elsewhere]}}]
+"
+    )
+}
+
+/// Reports come each 5 s, the first of a proxy tells nothing of what was before.
+const SHADOWS: std::time::Duration = std::time::Duration::from_secs(60);

@@ -5,6 +5,11 @@
 //! with none, `Mesh.defaults.authorization` decides. The names of the compiled rules, `NAMESPACE/POLICY/RULE`, are
 //! what `%RESPONSE_CODE_DETAILS%` tells in a refusal; a miss of all Allows tells no name, so the body lists them.
 //!
+//! What is only tried (`mode: Shadow`) is told as shadow rules, which both proxies evaluate and count. What counts is a
+//! request that passes and would not: an Allow that is tried can only refuse more where nothing has to be allowed yet. A
+//! filter has one set of shadow rules, so a Deny that is tried stands in the second filter, which sees only what no
+//! enforced Deny refused, and in the first one where an Allow that is tried has that place.
+//!
 //! For requests the rules stand in the routes, for connections in the listener.
 
 mod rule;
@@ -23,6 +28,7 @@ use super::model::Model;
 use super::overrides::FilterOverrides;
 use super::{http, wire};
 use crate::kinds::AuthorizationPolicy;
+use crate::kinds::authorization_policy::Action;
 use crate::kinds::mesh::DefaultAction;
 use crate::kinds::port::Port;
 use crate::policy::Object;
@@ -31,8 +37,10 @@ use crate::set::PolicyKey;
 /// How many Allow policies a refusal lists by name.
 const LISTED: usize = 16;
 
-/// Field `rules` of both RBAC filters, field `policies` of the rules, and field `rbac` of a route's override.
+/// Fields `rules` and `shadow_rules` of both RBAC filters, field `policies` of the rules, and field `rbac` of a route's
+/// override.
 const RULES: u32 = 1;
+const SHADOW_RULES: u32 = 2;
 const POLICIES: u32 = 2;
 const RBAC: u32 = 2;
 
@@ -43,11 +51,15 @@ const STEPS: [&str; 2] = ["deny", "allow"];
 type CompiledRules = BTreeMap<String, Policy>;
 
 /// Who may call one port of a service.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PortRbac {
     deny: CompiledRules,
     /// `None` passes everything that no Deny matches.
     allow: Option<CompiledRules>,
+    /// What is only tried.
+    shadow_deny: CompiledRules,
+    /// `None` where no Allow that is tried could refuse more.
+    shadow_allow: Option<CompiledRules>,
     /// The Allow policies, `NAMESPACE/NAME`.
     allow_policies: Vec<String>,
     origins: Vec<PolicyKey>,
@@ -56,8 +68,7 @@ pub(super) struct PortRbac {
 impl PortRbac {
     /// What all policies together say about a port.
     pub(super) fn of(service: &ServiceId, port: &Port, model: &Model<'_>) -> Self {
-        let mut result =
-            Self { deny: CompiledRules::new(), allow: None, allow_policies: Vec::new(), origins: Vec::new() };
+        let mut result = Self::default();
         let found = model.set.authorization_for(service, &port.name);
         if found.default == DefaultAction::Deny && found.allow.is_empty() {
             result.allow = Some(CompiledRules::new());
@@ -72,6 +83,16 @@ impl PortRbac {
             result.allow_policies.push(policy.id().to_string());
             result.origins.push(policy.key());
         }
+        for policy in &found.shadow {
+            match policy.spec.action {
+                Action::Deny => result.shadow_deny.extend(rules(policy, port, model)),
+                Action::Allow if result.allow.is_none() => {
+                    result.shadow_allow.get_or_insert_default().extend(rules(policy, port, model));
+                }
+                Action::Allow => {}
+            }
+            result.origins.push(policy.key());
+        }
         result
     }
 
@@ -82,9 +103,8 @@ impl PortRbac {
 
     /// Tells [`http_filters`] of the listener the rules, which they do not hold themselves.
     pub(super) fn per_route(&self, overrides: &mut FilterOverrides) {
-        for (step, action, rules) in self.rules() {
-            let mut filter = Vec::new();
-            wire::append_message(&mut filter, RULES, &encode(action, rules));
+        for (step, rules) in self.steps() {
+            let mut filter = rules.encode();
             let prefix = HttpRbac { rules_stat_prefix: format!("{step}."), ..Default::default() };
             filter.extend(prefix.encode_to_vec());
             let mut config = Vec::new();
@@ -95,10 +115,9 @@ impl PortRbac {
 
     /// The rules as filters of connections, for a port whose requests cannot be told apart.
     pub(super) fn network_filters(&self, stat_prefix: &str) -> Vec<Filter> {
-        self.rules()
-            .map(|(step, action, rules)| {
-                let mut config = Vec::new();
-                wire::append_message(&mut config, RULES, &encode(action, rules));
+        self.steps()
+            .map(|(step, rules)| {
+                let mut config = rules.encode();
                 let rest =
                     NetworkRbac { stat_prefix: format!("{stat_prefix}.{step}."), ..Default::default() };
                 rest.encode(&mut config).expect("a vector grows");
@@ -126,11 +145,43 @@ impl PortRbac {
         }
     }
 
-    fn rules(&self) -> impl Iterator<Item = (&'static str, envoy::rbac::Action, &CompiledRules)> {
-        let [first, second] = STEPS;
-        let deny = (!self.deny.is_empty()).then_some((first, envoy::rbac::Action::Deny, &self.deny));
-        let allow = self.allow.as_ref().map(|rules| (second, envoy::rbac::Action::Allow, rules));
-        deny.into_iter().chain(allow)
+    /// What each filter that has anything to say is told.
+    fn steps(&self) -> impl Iterator<Item = (&'static str, StepRules<'_>)> {
+        let denying = |rules: &'_ CompiledRules| (!rules.is_empty()).then_some(envoy::rbac::Action::Deny);
+        let shadow_deny = denying(&self.shadow_deny).map(|action| (action, &self.shadow_deny));
+        let allowing = envoy::rbac::Action::Allow;
+        let (first, second) = match &self.shadow_allow {
+            Some(rules) => (shadow_deny, Some((allowing, rules))),
+            None => (None, shadow_deny),
+        };
+        let deny =
+            StepRules { enforced: denying(&self.deny).map(|action| (action, &self.deny)), shadow: first };
+        let allow =
+            StepRules { enforced: self.allow.as_ref().map(|rules| (allowing, rules)), shadow: second };
+        STEPS.into_iter().zip([deny, allow]).filter(|(_, rules)| rules.say_anything())
+    }
+}
+
+/// What one filter is told.
+struct StepRules<'a> {
+    enforced: Option<(envoy::rbac::Action, &'a CompiledRules)>,
+    shadow: Option<(envoy::rbac::Action, &'a CompiledRules)>,
+}
+
+impl StepRules<'_> {
+    fn say_anything(&self) -> bool {
+        self.enforced.is_some() || self.shadow.is_some()
+    }
+
+    /// The fields of a filter, of requests or of connections, that hold the rules.
+    fn encode(&self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        for (field, rules) in [(RULES, self.enforced), (SHADOW_RULES, self.shadow)] {
+            if let Some((action, rules)) = rules {
+                wire::append_message(&mut fields, field, &encode(action, rules));
+            }
+        }
+        fields
     }
 }
 

@@ -45,7 +45,9 @@ pub enum Mode {
     /// It decides which requests pass.
     #[default]
     Enforce,
-    /// It is evaluated and counted only.
+    /// It refuses nothing and allows nothing: the sidecar of the called side counts the requests that pass and that it would
+    /// refuse beside the policies that are enforced. Beside an Allow that is enforced, or a default of Deny, another Allow
+    /// refuses nothing more, and nothing is counted of it.
     Shadow,
 }
 

@@ -180,7 +180,7 @@ impl PolicySet {
             let known =
                 KnownCaller { caller, identity: &identity, namespace: &policy.metadata.namespace, port };
             let key = policy.key();
-            // What it is about was found by its targets; the proxies enforce it whatever its mode says.
+            // What it is about was found by its targets, and those that are only tried stand apart.
             let AuthorizationPolicy { target_refs: _, action: _, mode: _, rules } = &policy.spec;
             let named = rules.iter().enumerate().filter_map(move |(index, rule)| {
                 let name = rule.name.as_ref().map_or_else(|| index.to_string(), ToString::to_string);

@@ -60,8 +60,10 @@ fn of_edges() -> Vec<Metric> {
     let row = Regex::new(r#"\(\s*"((?:edge|route|version)_\w+)",\s*"([^"]*)",\s*EdgeStatistic::"#)
         .expect("a pattern");
     let latency = Regex::new(r#"latencies\(&mut encoder, "(\w+)", "([^"]*)""#).expect("a pattern");
-    let help = Regex::new(r#"let help = "([^"]*)";\s*let mut \w+ = encoder\.encode_descriptor\("(\w+)""#)
-        .expect("a pattern");
+    let help = Regex::new(
+        r#"let help = "([^"]*)";\s*let mut \w+ =\s*encoder\.encode_descriptor\("(\w+)", help, None, MetricType::(\w+)\)"#,
+    )
+    .expect("a pattern");
     let gauge = Regex::new(r#"gauge\(&mut encoder, "(\w+)", "([^"]*)""#).expect("a pattern");
     let metric = |name: &str, kind: &str, meaning: &str| {
         let labels = match name {
@@ -75,7 +77,7 @@ fn of_edges() -> Vec<Metric> {
     let mut found: Vec<Metric> =
         row.captures_iter(text).map(|one| metric(&one[1], "counter", &one[2])).collect();
     found.extend(latency.captures_iter(text).map(|one| metric(&one[1], "histogram", &one[2])));
-    found.extend(help.captures_iter(text).map(|one| metric(&one[2], "gauge", &one[1])));
+    found.extend(help.captures_iter(text).map(|one| metric(&one[2], &one[3].to_lowercase(), &one[1])));
     found.extend(gauge.captures_iter(text).map(|one| metric(&one[1], "gauge", &one[2])));
     found
 }

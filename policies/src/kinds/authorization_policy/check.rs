@@ -1,6 +1,6 @@
 //! What makes an AuthorizationPolicy valid by itself.
 
-use super::{Action, AuthorizationPolicy, Mode, Operation, Source};
+use super::{Action, AuthorizationPolicy, Operation, Source};
 use crate::finding::{Code, Findings};
 use crate::kinds::route::check_rule_names;
 use crate::kinds::target::check_targets;
@@ -18,9 +18,6 @@ pub(super) fn check(policy: &AuthorizationPolicy, metadata: &Metadata, out: &mut
         let message = format!("a policy has at most {RULES_MAX} rules and {PATHS_MAX} paths");
         out.add_at("rules", Code::InvalidValue, message).hint("split it into several policies");
         return;
-    }
-    if policy.mode == Mode::Shadow {
-        out.not_supported("mode", "mode: Shadow").value("Shadow");
     }
     check_rule_names(policy.rules.iter().map(|rule| rule.name.as_ref()), out);
     out.each("rules", &policy.rules, |out, rule| {

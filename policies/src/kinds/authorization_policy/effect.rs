@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weft_api::names::SpiffeId;
 use weft_api::{Name, ServiceId, TrustDomain};
 
-use super::{Action, AuthorizationPolicy, AuthorizationRule, Source, SpiffeIdentity};
+use super::{Action, AuthorizationPolicy, AuthorizationRule, Mode, Source, SpiffeIdentity};
 use crate::kinds::Service;
 use crate::kinds::merge::levels_of_port;
 use crate::kinds::mesh::DefaultAction;
@@ -15,13 +15,15 @@ use crate::object::{Object, PolicyKey};
 use crate::set::PolicySet;
 
 /// What protects a port: a request that a Deny matches is refused; then, with any Allow, what no Allow matches is
-/// refused; with none, the default decides.
+/// refused; with none, the default decides. What is only tried stands apart: it has no part in that.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Authorization {
     /// The Deny policies, in order of their keys.
     pub deny: Vec<Arc<Object<AuthorizationPolicy>>>,
     /// The Allow policies, in order of their keys.
     pub allow: Vec<Arc<Object<AuthorizationPolicy>>>,
+    /// What is only tried, in order of the keys.
+    pub shadow: Vec<Arc<Object<AuthorizationPolicy>>>,
     /// What holds when there is no Allow.
     pub default: DefaultAction,
     /// The Mesh object that set the default, where one did.
@@ -85,11 +87,13 @@ impl PolicySet {
             .collect();
         all.sort_by_cached_key(|policy| policy.key());
         all.dedup_by(|one, two| Arc::ptr_eq(one, two));
-        let (deny, allow) = all.into_iter().partition(|policy| policy.spec.action == Action::Deny);
-        Authorization { deny, allow, default: defaults.authorization, default_origin }
+        let (shadow, enforced): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|policy| policy.spec.mode == Mode::Shadow);
+        let (deny, allow) = enforced.into_iter().partition(|policy| policy.spec.action == Action::Deny);
+        Authorization { deny, allow, shadow, default: defaults.authorization, default_origin }
     }
 
-    /// The Allow policies that protect any port of a service. One with several targets may come more than once.
+    /// The Allow policies that protect any port of a service and are enforced. One with several targets may come more than once.
     pub(crate) fn allowing(&self, service: &Object<Service>) -> Vec<&Object<AuthorizationPolicy>> {
         let id = service.id();
         let levels = service.spec.ports.iter().flat_map(|port| levels_of_port(&id, &port.name));
@@ -98,6 +102,7 @@ impl PolicySet {
         policies
             .map(AsRef::as_ref)
             .filter(|policy: &&Object<AuthorizationPolicy>| policy.spec.action == Action::Allow)
+            .filter(|policy| policy.spec.mode == Mode::Enforce)
             .collect()
     }
 }
