@@ -237,7 +237,6 @@ async fn spawn_replica_of_version(
     let settings = AuthoritySettings {
         trust_domain: TrustDomain::try_new("mesh.local").unwrap(),
         leaf_life: time::Duration::hours(24),
-        root_life: ca::ROOT_LIFE,
         issuer_life: ca::ISSUER_LIFE,
         root_life: ca::ROOT_LIFE,
     };
