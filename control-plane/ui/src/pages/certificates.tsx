@@ -62,8 +62,7 @@ function Authorities({ title, entries }: { title: string; entries: AuthorityEntr
           return (
             <li key={entry.serial}>
               <p>
-                <b>{title.slice(0, -1)}</b>{" "}
-                {entry.state && <Mark colour="quiet">{entry.state}</Mark>}
+                <b>{title.slice(0, -1)}</b> {entry.state && <Mark colour="quiet">{entry.state}</Mark>}
               </p>
               <p>
                 <Remaining expiresAt={entry.expiresAt} /> <small>until {date(entry.expiresAt)}</small>
