@@ -21,12 +21,12 @@ pub enum CaCommand {
     Status(ListArgs),
     /// Replace the root, stage by stage, while the mesh goes on; done by itself at two thirds of the root's life
     #[command(
-        after_help = "It takes about as long as certificates of workloads live: the old root leaves when none that leads to it is in
-its life. A stage waits for nobody whose certificate has ended.
+        after_help = "It takes about as long as certificates of workloads live: the old root leaves when none that leads to it is in its life. A stage \
+waits for nobody whose certificate has ended. With --wait each stage is told as it begins; whoever ends the command ends the waiting, \
+and not the rotation.
 
 Examples:
-  weft ca rotate
-  weft ca rotate --spread 10m --wait
+  weft ca rotate --spread 10m
   weft ca rotate --abort"
     )]
     Rotate(CaRotate),

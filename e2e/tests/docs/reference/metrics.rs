@@ -9,6 +9,7 @@ use super::{keep, table};
 const METRICS: &str = "control-plane/src/metrics.rs";
 const LISTENERS: &str = "control-plane/src/metrics/listeners.rs";
 const EDGES: &str = "control-plane/src/edges/totals.rs";
+const AUTHORITY: &str = "control-plane/src/ca/metrics.rs";
 const EVENTS: &str = "control-plane/src/metrics/log_events.rs";
 const GROUPS: &str = "dataplane/src/stats/groups.rs";
 
@@ -94,6 +95,28 @@ fn of_events() -> Vec<Metric> {
     vec![Metric { name: one[2].to_owned(), kind: "counter".to_owned(), labels, meaning: one[1].to_owned() }]
 }
 
+/// The collector of the certificate authority.
+fn of_authority() -> Vec<Metric> {
+    let text = read(AUTHORITY);
+    let family = Regex::new(
+        r#"let meaning = "([^"]*)";\s*let (mut )?family = encoder\.encode_descriptor\(\s*"(\w+)",\s*meaning,\s*None,\s*MetricType::(\w+)"#,
+    )
+    .expect("a pattern");
+    let found: Vec<Metric> = family
+        .captures_iter(&text)
+        .map(|one| Metric {
+            name: one[3].to_owned(),
+            kind: one[4].to_lowercase(),
+            // The one with several values is of each root.
+            labels: one.get(2).map(|_| "root".to_owned()).into_iter().collect(),
+            meaning: one[1].to_owned(),
+        })
+        .collect();
+    let declared = text.matches("encode_descriptor(").count();
+    assert_eq!(found.len(), declared, "{AUTHORITY} encodes what cannot be read here");
+    found
+}
+
 fn rows(metrics: &[Metric]) -> String {
     let rows = metrics.iter().map(|metric| {
         let total = if metric.kind == "counter" { "_total" } else { "" };
@@ -124,6 +147,8 @@ all, and sum. What the edges mean stands in [Seeing the traffic](../observe.md).
 "
     .to_owned();
     text += &rows(&registered(METRICS));
+    text += "\n## The certificate authority\n\n";
+    text += &rows(&of_authority());
     text += "\n## Its listeners\n\n";
     text += &rows(&registered(LISTENERS));
     text += "\n## Events of the log\n\n[Events](events.md) tells what they mean.\n\n";
