@@ -25,6 +25,7 @@ mod profile;
 mod records;
 mod root_rotation;
 mod rotation;
+mod rotation_stage;
 mod seal;
 mod state;
 
@@ -47,8 +48,9 @@ pub use mesh::{Renewal, open, spawn_follow};
 pub use metrics::AuthorityMetrics;
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use records::mesh_of;
-pub use root_rotation::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationError, RotationStage};
+pub use root_rotation::RotationError;
 pub use rotation::{rotate_at, sleep_until};
+pub use rotation_stage::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationStage};
 pub use seal::{SealError, SealKey, Sealed};
 pub use state::{AuthorityState, IssuerOfMesh};
 

@@ -8,7 +8,7 @@ use weft_api::rest::{
 };
 
 use super::access::ApiCaller;
-use super::error::ApiError;
+use super::error::{ApiError, Refuses};
 use super::extract::JsonBody;
 use super::problem_code::ProblemCode;
 use super::state::Api;
@@ -31,7 +31,7 @@ pub async fn rotate(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
     JsonBody(request): JsonBody<RotationRequest>,
-) -> Result<Json<AuthorityStatus>, ApiError> {
+) -> Result<Json<AuthorityStatus>, Refuses<409>> {
     let spread = match &request.spread {
         None => DEFAULT_SPREAD,
         Some(text) => {
@@ -49,7 +49,7 @@ pub async fn rotate(
 pub async fn abort(
     State(api): State<Api>,
     Extension(caller): Extension<ApiCaller>,
-) -> Result<Json<AuthorityStatus>, ApiError> {
+) -> Result<Json<AuthorityStatus>, Refuses<409>> {
     let by = caller.holder().to_string();
     api.authority.abort_rotation(api.store.as_ref(), Some(&by)).await.map_err(refused)?;
     Ok(Json(read(&api).await?))

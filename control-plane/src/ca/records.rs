@@ -27,7 +27,7 @@ use weft_store::{Entry, Revision, Store, StoreExt, Txn};
 
 use super::chain::{SigningChain, ValidCertificate};
 use super::crl::{self, RevocationList};
-use super::root_rotation::{RootRotation, RotationStage};
+use super::rotation_stage::{RootRotation, RotationStage};
 use super::seal::{SealKey, Sealed};
 use super::{AuthoritySettings, CaError, Serial, profile};
 use crate::clock::Clock;

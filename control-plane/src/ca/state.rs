@@ -7,7 +7,7 @@ use weft_store::Revision;
 
 use super::chain::{Serial, SigningChain, ValidCertificate};
 use super::records::CaRecords;
-use super::root_rotation::RootRotation;
+use super::rotation_stage::RootRotation;
 use super::seal::SealKey;
 use super::{AuthoritySettings, CaError};
 use crate::clock::Clock;

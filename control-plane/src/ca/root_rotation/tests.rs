@@ -6,7 +6,7 @@ use weft_store::Leadership;
 
 use super::*;
 use crate::ca::tests::Mesh;
-use crate::ca::{ROOT_LIFE, Serial};
+use crate::ca::{DEFAULT_SPREAD, ROOT_LIFE, Serial};
 
 impl Mesh {
     async fn rotate(&self) {
