@@ -183,5 +183,6 @@ impl RotationWaitReason {
 pub struct RotationRequest {
     /// How long the workloads' renewals are spread over, `30s` to `7d`; an hour unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([1-9][0-9]{0,4}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|[1-7]d)$"))]
     pub spread: Option<String>,
 }
