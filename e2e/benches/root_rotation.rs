@@ -18,10 +18,12 @@ use weft_e2e::harness::{Joined, Mesh, NewKey, Options, StoreKind, described, joi
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 const LEAF: Duration = Duration::from_secs(60);
+/// A token is taken ten times a second.
+const JOINS: Duration = Duration::from_millis(110);
 const PAUSE: Duration = Duration::from_millis(100);
 const GIVES_UP: Duration = Duration::from_secs(600);
 const SERVICE: &str = "
-{apiVersion: weft.dev/v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{name: http, port: 80}]}}
+{apiVersion: weft.dev/v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{name: http, port: 80, protocol: HTTP}]}}
 ";
 
 /// How much to measure.
@@ -65,6 +67,7 @@ async fn rotation(members: usize) -> anyhow::Result<[f64; 3]> {
         let member = described(&format!("web-{number}"), Ipv4Addr::LOCALHOST);
         let joined = join(&token, &NewKey::plain()?, member).await?;
         keepers.spawn(keep(mesh.xds(), joined, stop.clone()));
+        tokio::time::sleep(JOINS).await;
     }
     let old = mesh.client().ca().await?.root.serial;
     let request = RotationRequest { spread: Some("30s".to_owned()) };
