@@ -228,8 +228,6 @@ impl JoinServer {
             self.workloads.note_trust(&member.id, &member.instance, &told).await?;
         }
         let state = self.authority.state();
-        let wanted: BTreeSet<String> =
-            state.bundle.iter().map(|root| HEXLOWER.encode(&root.spki_sha256)).collect();
         let leaf = self.ledger.issued().find(&member.serial);
         let renew_at = leaf.zip(state.rotation.as_ref()).and_then(|(leaf, rotation)| {
             let is_left = !state.issuers_below(&state.signing.root.serial).contains(&&leaf.issuer);
@@ -237,7 +235,7 @@ impl JoinServer {
         });
         let left = |at: i64| u32::try_from((at - self.clock.unix_seconds()).max(0)).unwrap_or(u32::MAX);
         Ok(ReportResponse {
-            bundle_der: if told == wanted { Vec::new() } else { der(self.authority.bundle()) },
+            bundle_der: if told == state.fingerprints() { Vec::new() } else { der(self.authority.bundle()) },
             renew_within_seconds: renew_at.map(left),
             report_after_seconds: self.report_again(state.rotation.as_ref()),
         })

@@ -109,8 +109,7 @@ impl Authority {
         if now < start + life / 2 {
             return Ok(Renewal::NotDue);
         }
-        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
-        records.check_mesh(self.trust_domain())?;
+        let records = self.records(store).await?;
         let (root, old) = (records.root()?, records.issuer()?);
         let is_late = now >= start + life * 3 / 4;
         let (txn, renewal) = match records.next()? {
@@ -147,6 +146,13 @@ impl Authority {
         Ok(renewal)
     }
 
+    /// What the store has now.
+    pub(super) async fn records(&self, store: &dyn Store) -> Result<CaRecords, CaError> {
+        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        records.check_mesh(self.trust_domain())?;
+        Ok(records)
+    }
+
     fn has_list_of(&self, next: &AuthorityRecord) -> Result<bool, CaError> {
         let serial = next.valid(NEXT)?.serial;
         Ok(self.lists().iter().any(|list| list.issuer == serial))
@@ -163,7 +169,7 @@ impl Authority {
         txn: Txn,
         leaves: &[(Serial, Serial)],
     ) -> Result<(Txn, bool), CaError> {
-        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = self.records(store).await?;
         let (mut txn, mut is_changed) = (txn, false);
         for entry in &records.lists {
             let list = RevocationList::decode(entry)?;
@@ -197,7 +203,7 @@ impl Authority {
     /// # Errors
     /// When the store fails or leadership was lost.
     pub async fn prune_issuers(&self, store: &dyn Store, leader: &Leadership) -> Result<usize, CaError> {
-        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
+        let records = self.records(store).await?;
         let now = self.clock.now().unix_timestamp();
         let mut ended = 0;
         for entry in &records.lists {
@@ -216,8 +222,7 @@ impl Authority {
     /// # Errors
     /// When the store fails or a record does not open.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), CaError> {
-        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
-        records.check_mesh(self.trust_domain())?;
+        let records = self.records(store).await?;
         let newest = AuthorityState::read(&records, &self.settings, &self.seal, &self.clock)?;
         self.state.send_if_modified(|state| {
             // Two readings may end in another order than they began, and whoever writes to the store may put back what was there

@@ -20,6 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use weft_api::TrustDomain;
@@ -136,10 +137,7 @@ impl CaRecords {
     }
 
     pub(super) fn rotation(&self) -> Result<Option<RootRotation>, CaError> {
-        let read = |entry: &Entry| {
-            serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))
-        };
-        self.rotation.as_ref().map(read).transpose()
+        self.rotation.as_ref().map(read_json).transpose()
     }
 
     pub(super) fn check_mesh(&self, wanted: &TrustDomain) -> Result<(), CaError> {
@@ -223,7 +221,7 @@ impl CaRecords {
         clock: &Clock,
     ) -> Result<Txn, CaError> {
         let (key, list) = record.first_list(ISSUER, seal, clock)?;
-        Ok(self.guarded().delete(NEXT).put(ISSUER, encode(record)).put(key, list.encode()))
+        Ok(self.guarded().delete(NEXT).put(ISSUER, record.encode()).put(key, list.encode()))
     }
 
     /// Puts a new issuer beside the one that signs, with its list.
@@ -234,13 +232,13 @@ impl CaRecords {
         clock: &Clock,
     ) -> Result<Txn, CaError> {
         let (key, list) = record.first_list(NEXT, seal, clock)?;
-        Ok(self.guarded().put(NEXT, encode(record)).put(key, list.encode()))
+        Ok(self.guarded().put(NEXT, record.encode()).put(key, list.encode()))
     }
 
     /// Lets the next issuer sign, and keeps the one before for its list.
     pub(super) fn promoting(&self, next: &AuthorityRecord, seal: &SealKey) -> Result<Txn, CaError> {
         let promoted = next.moved(NEXT, ISSUER, seal)?;
-        self.retiring_issuer(self.guarded().delete(NEXT).put(ISSUER, encode(&promoted)), seal)
+        self.retiring_issuer(self.guarded().delete(NEXT).put(ISSUER, promoted.encode()), seal)
     }
 
     /// Keeps the issuer that signs now for its list.
@@ -248,7 +246,7 @@ impl CaRecords {
         let old = self.issuer()?;
         let retired = format!("{RETIRED}{}", old.valid(ISSUER)?.serial);
         let kept = old.moved(ISSUER, &retired, seal)?;
-        Ok(txn.put(retired, encode(&kept)))
+        Ok(txn.put(retired, kept.encode()))
     }
 
     /// Drops an issuer that was to sign and has signed nothing, with its list.
@@ -414,7 +412,7 @@ impl AuthorityRecord {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        encode(self)
+        serde_json::to_vec(self).expect("strings and numbers always encode")
     }
 
     fn open_key(&self, record: &str, seal: &SealKey) -> Result<KeyPair, CaError> {
@@ -438,8 +436,8 @@ pub(super) fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clo
     Ok(Txn::new()
         .expect_absent(ROOT)
         .expect_absent(ISSUER)
-        .put(ROOT, encode(&root))
-        .put(ISSUER, encode(&issuer))
+        .put(ROOT, root.encode())
+        .put(ISSUER, issuer.encode())
         .put(key, list.encode()))
 }
 
@@ -452,18 +450,17 @@ pub fn mesh_of(entries: &[Entry]) -> Result<Option<TrustDomain>, CaError> {
     Ok(root.map(decode).transpose()?.map(|record| record.trust_domain))
 }
 
-fn encode(record: &AuthorityRecord) -> Vec<u8> {
-    serde_json::to_vec(record).expect("strings and numbers always encode")
-}
-
 fn decode(entry: &Entry) -> Result<AuthorityRecord, CaError> {
-    let record: AuthorityRecord =
-        serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))?;
+    let record: AuthorityRecord = read_json(entry)?;
     if record.format == FORMAT {
         Ok(record)
     } else {
         Err(corrupt(&entry.key, format!("format {} is not known, only {FORMAT}", record.format)))
     }
+}
+
+fn read_json<T: DeserializeOwned>(entry: &Entry) -> Result<T, CaError> {
+    serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))
 }
 
 fn from_base64(record: &str, text: &str) -> Result<CertificateDer<'static>, CaError> {

@@ -300,12 +300,6 @@ impl Authority {
         }
         Ok(self.reload(store).await?)
     }
-
-    async fn records(&self, store: &dyn Store) -> Result<CaRecords, CaError> {
-        let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
-        records.check_mesh(self.trust_domain())?;
-        Ok(records)
-    }
 }
 
 fn encode(rotation: &RootRotation) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! Roots and issuers of one moment, as the records in the store say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use rustls_pki_types::CertificateDer;
 use weft_store::Revision;
 
@@ -77,6 +79,12 @@ impl AuthorityState {
             && serials(&self.bundle) == serials(&other.bundle)
             && issuers(&self.issuers) == issuers(&other.issuers)
             && self.rotation == other.rotation
+    }
+
+    /// SHA-256 of the public keys of the roots that members trust, in hexadecimal.
+    #[must_use]
+    pub fn fingerprints(&self) -> BTreeSet<String> {
+        self.bundle.iter().map(|root| HEXLOWER.encode(&root.spki_sha256)).collect()
     }
 
     /// Serial numbers of the issuers below a root.

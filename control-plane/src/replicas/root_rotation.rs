@@ -12,12 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
 use weft_api::WorkloadId;
 use weft_api::rest::{RotationWait, RotationWaitReason};
 use weft_store::{Leadership, ReadError, Store};
 
-use super::shown_roots;
+use super::shown_roots::{self, LivingReplicas, ShownRoots};
 use crate::ca::{Authority, DEFAULT_SPREAD, Ledger, RootRotation, RotationError, RotationStage};
 use crate::clock::Clock;
 use crate::identity::secrets;
@@ -98,24 +97,16 @@ impl RootRotations {
         let wanted: BTreeSet<_> =
             self.authority.state().bundle.iter().map(|root| root.serial.clone()).collect();
         let living = shown_roots::living(self.store.as_ref()).await?;
-        let lacking = living.shown.into_iter().filter(|replica| replica.bundle != wanted);
-        let lacking = lacking.map(|replica| of_replica(&replica.address, RotationWaitReason::ReplicaBehind));
-        let silent = living.silent.into_iter();
-        Ok(lacking.chain(silent.map(|at| of_replica(&at, RotationWaitReason::ReplicaTooOld))).collect())
+        Ok(replicas_behind(&living, |replica| replica.bundle != wanted))
     }
 
     async fn replicas_that_stay(&self, rotation: &RootRotation) -> Result<Vec<RotationWait>, ReadError> {
         let wanted = self.authority.chain().root.serial.clone();
         let living = shown_roots::living(self.store.as_ref()).await?;
-        let old = living.shown.iter().filter(|replica| replica.shows != wanted);
-        let mut waits: Vec<_> =
-            old.map(|replica| of_replica(&replica.address, RotationWaitReason::ReplicaBehind)).collect();
-        waits.extend(living.silent.into_iter().map(|at| of_replica(&at, RotationWaitReason::ReplicaTooOld)));
-        let is_settling = self.clock.unix_seconds() < rotation.stage_since + SETTLES;
-        if waits.is_empty() && is_settling {
-            waits.extend(
-                living.shown.iter().map(|replica| of_replica(&replica.address, RotationWaitReason::Settling)),
-            );
+        let mut waits = replicas_behind(&living, |replica| replica.shows != wanted);
+        if waits.is_empty() && self.clock.unix_seconds() < rotation.stage_since + SETTLES {
+            let settling = |replica: &ShownRoots| of_replica(&replica.address, RotationWaitReason::Settling);
+            waits.extend(living.shown.iter().map(settling));
         }
         Ok(waits)
     }
@@ -133,10 +124,8 @@ impl RootRotations {
     /// Members that are not known to trust all roots of the bundle, whether or not a leaf of theirs lives.
     async fn members_lacking(&self) -> BTreeMap<WorkloadId, RotationWaitReason> {
         let now = self.clock.unix_seconds();
-        let state = self.authority.state();
         let bundle = secrets::bundle(&self.authority.bundle(), &self.authority.lists(), now);
-        let wanted: BTreeSet<String> =
-            state.bundle.iter().map(|root| HEXLOWER.encode(&root.spki_sha256)).collect();
+        let wanted = self.authority.state().fingerprints();
         let lacking = self.reconciler.without_bundle(bundle.version).await;
         let behind = lacking.behind.into_iter().map(|id| (id, RotationWaitReason::BundleNotAcknowledged));
         let told = lacking.told.into_iter().filter(|(_, roots)| !wanted.is_subset(roots));
@@ -174,6 +163,14 @@ impl RootRotations {
         }
         ends
     }
+}
+
+/// Replicas that are behind, and those that tell nothing.
+fn replicas_behind(living: &LivingReplicas, is_behind: impl Fn(&ShownRoots) -> bool) -> Vec<RotationWait> {
+    let behind = living.shown.iter().filter(|replica| is_behind(replica));
+    let behind = behind.map(|replica| of_replica(&replica.address, RotationWaitReason::ReplicaBehind));
+    let silent = living.silent.iter().map(|at| of_replica(at, RotationWaitReason::ReplicaTooOld));
+    behind.chain(silent).collect()
 }
 
 fn of_replica(at: &impl std::fmt::Display, reason: RotationWaitReason) -> RotationWait {

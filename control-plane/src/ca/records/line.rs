@@ -8,7 +8,7 @@ use weft_store::Entry;
 
 use super::super::chain::ValidCertificate;
 use super::super::{CaError, Serial};
-use super::{AuthorityRecord, CaRecords, LEFT_ROOTS, corrupt, decode, from_base64};
+use super::{AuthorityRecord, CaRecords, LEFT_ROOTS, decode, from_base64, read_json};
 
 /// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
 const LONGEST_LINE: usize = 8;
@@ -63,10 +63,7 @@ impl CaRecords {
             known.push(LeftRoot { certificate, vouched });
         }
         for entry in &self.left {
-            known.push(
-                serde_json::from_slice(&entry.value)
-                    .map_err(|error| corrupt(&entry.key, error.to_string()))?,
-            );
+            known.push(read_json(entry)?);
         }
         for root in known {
             let read = ValidCertificate::try_from_der(from_base64(LEFT_ROOTS, &root.certificate)?)?;
@@ -80,7 +77,7 @@ impl CaRecords {
     /// Roots that left and have ended, which nobody knows the mesh by any more.
     pub(in super::super) fn ended_roots(&self, now: OffsetDateTime) -> Vec<String> {
         let has_ended = |entry: &&Entry| {
-            let root = serde_json::from_slice::<LeftRoot>(&entry.value).ok();
+            let root = read_json::<LeftRoot>(entry).ok();
             let read = root.and_then(|root| from_base64(&entry.key, &root.certificate).ok());
             let read = read.and_then(|der| ValidCertificate::try_from_der(der).ok());
             read.is_none_or(|root| root.not_after <= now)
