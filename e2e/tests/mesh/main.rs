@@ -22,6 +22,7 @@ mod local;
 mod login;
 mod numbers;
 mod outage;
+mod own_authority;
 mod owner;
 mod planted;
 mod protocols;
