@@ -24,7 +24,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 122] = [
+pub const LOG_EVENTS: [LogEvent; 128] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",

@@ -20,6 +20,8 @@ const SHORT: usize = 12;
 const NAMED: usize = 10;
 /// More than any chain that a control plane takes, in bytes.
 const LARGEST: u64 = 128 << 10;
+/// What a rotation to a root means that nobody here can vouch for.
+const UNVOUCHED: &str = "the old root does not vouch for the new one: tokens and contexts that name the old one alone end with stage 2";
 
 pub async fn status(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let status = replicas.any(async |client| client.ca().await).await?;
@@ -95,6 +97,9 @@ async fn wait(
     let (mut last, mut told) = (begun, None);
     while let Some(rotation) = &last.rotation {
         let stage = (rotation.stage, rotation.aborted);
+        if speaks && told.is_none() && !rotation.vouched && !rotation.aborted {
+            eprintln!("{UNVOUCHED}");
+        }
         if speaks && told.replace(stage) != Some(stage) {
             eprintln!("{}", words(rotation));
         }
@@ -165,7 +170,10 @@ fn describe(status: &AuthorityStatus) -> String {
     if let Some(rotation) = &status.rotation {
         text.push_str(&format!("\n{}, for {}\n", words(rotation), output::since(rotation.stage_since)));
         if !rotation.vouched && !rotation.aborted {
-            text.push_str("the old root does not vouch for the new one: tokens and contexts that name the old one alone end with stage 2\n");
+            text.push_str(&format!(
+                "{UNVOUCHED}
+"
+            ));
         }
         text.push_str(&waits(rotation));
     }

@@ -102,6 +102,12 @@ impl ValidCertificate {
         Ok(parsed.public_key().raw.to_vec())
     }
 
+    /// The id that those below it know its key by, where it says one.
+    #[must_use]
+    pub fn subject_key(&self) -> Option<&[u8]> {
+        self.names.subject_key.as_deref()
+    }
+
     /// Who it is of, DER.
     #[must_use]
     pub fn subject(&self) -> &[u8] {

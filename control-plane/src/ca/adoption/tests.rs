@@ -1,5 +1,7 @@
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod};
 use rustls_pki_types::CertificateDer;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::*;
 use crate::ca::fitness::tests::{ForeignCa, pem_of};
@@ -165,6 +167,26 @@ async fn what_cannot_be_told_from_what_the_mesh_has_is_refused() {
     let issuer = renewed.sign(&request.der, plain);
     let (field, words) = mesh.refused(&[&issuer, &renewed.certificate]).await;
     assert!(field == "subject" && words.contains("same name and key"), "{words}");
+}
+
+#[tokio::test]
+async fn list_names_the_key_of_its_issuer_as_the_issuers_certificate_does() {
+    let mesh = Mesh::new().await;
+    let root = ForeignCa::root("Root");
+    let id = vec![7; 20];
+    let issuer = root.sign(&mesh.request().await.der, |params| {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id.clone());
+    });
+    mesh.import(&[&issuer, &root.certificate]).await.unwrap();
+    let serial = crate::ca::ValidCertificate::try_from_der(issuer).unwrap().serial;
+    let lists = mesh.authority.lists();
+    let der = lists.iter().find(|list| list.issuer == serial).unwrap().der();
+    let (_, list) = CertificateRevocationList::from_der(&der).unwrap();
+    let named = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+        _ => None,
+    });
+    assert_eq!(named, Some(id));
 }
 
 #[tokio::test]
