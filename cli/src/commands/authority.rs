@@ -170,10 +170,8 @@ fn describe(status: &AuthorityStatus) -> String {
     if let Some(rotation) = &status.rotation {
         text.push_str(&format!("\n{}, for {}\n", words(rotation), output::since(rotation.stage_since)));
         if !rotation.vouched && !rotation.aborted {
-            text.push_str(&format!(
-                "{UNVOUCHED}
-"
-            ));
+            text.push_str(UNVOUCHED);
+            text.push('\n');
         }
         text.push_str(&waits(rotation));
     }
