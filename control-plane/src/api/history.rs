@@ -14,8 +14,8 @@ use weft_policies::kinds::role::ApiKind;
 use weft_policies::kinds::role::effect::Rights;
 use weft_policies::set::PolicyKey;
 
-use super::apply::until_acknowledged;
 use super::change::read_wait;
+use super::delivery::{Delivery, until_taken};
 use super::document_diff::fields;
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, Parameters};
@@ -214,7 +214,7 @@ pub async fn one(
     if let Some(limit) = wait {
         let changed: Vec<PolicyKey> =
             changeset.changes.iter().filter_map(|change| policy_key(&change.key)).collect();
-        changes.wait = Some(until_acknowledged(&api, revision, &changed, limit).await);
+        changes.wait = Some(until_taken(&api, Delivery::of_revision(revision, &changed), limit).await);
     }
     Ok(Json(changes))
 }

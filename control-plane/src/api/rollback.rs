@@ -3,9 +3,10 @@
 use axum::extract::State;
 use weft_api::rest::{RollbackRequest, Violation};
 
-use super::apply::{self, ChangeAnswer, changed_by, check_revision, refused, until_acknowledged};
+use super::apply::{self, ChangeAnswer, changed_by, check_revision, refused};
 use super::author::Author;
 use super::change::{ChangeWishes, change_query};
+use super::delivery::{Delivery, until_taken};
 use super::error::{ApiError, Refuses};
 use super::extract::{JsonBody, Parameters};
 use super::history::not_kept;
@@ -42,7 +43,8 @@ pub async fn rollback(
     let mut result = apply::write(&api, mode, &by, change).await?;
     if let Some(limit) = wait {
         let changed = changed_by(&api, result.revision).await?;
-        result.wait = Some(until_acknowledged(&api, result.revision, &changed, limit).await);
+        let delivery = Delivery::of_revision(result.revision, &changed);
+        result.wait = Some(until_taken(&api, delivery, limit).await);
     }
     Ok(ChangeAnswer::of(result))
 }

@@ -13,6 +13,7 @@ use weft_policies::{Document, Policy};
 use super::super::apply::{self, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::change::{ApplyMode, ChangeWishes, change_query};
+use super::super::delivery::{Delivery, until_taken};
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, IfMatch, InPath, MergePatch, Parameters};
 use super::super::parameter::Message;
@@ -158,7 +159,8 @@ pub async fn delete(
         return Err(missing(&key, &by.rights, &set, picture_for(&api, key.kind).await.as_ref()));
     }
     if let Some(limit) = wait {
-        result.wait = Some(apply::until_acknowledged(&api, result.revision, &keys, limit).await);
+        let delivery = Delivery::of_revision(result.revision, &keys);
+        result.wait = Some(until_taken(&api, delivery, limit).await);
     }
     if !is_described && mode == ApplyMode::Commit {
         return Ok(ChangeAnswer::about(result, "a workload that joined"));
