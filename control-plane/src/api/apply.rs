@@ -12,11 +12,12 @@ use weft_policies::{LabelQuery, Policy};
 
 use super::author::{Author, ChangeAuthor};
 use super::change::{ApplyMode, ChangeWishes, change_query};
-use super::delivery::{Delivery, until_taken};
+use super::delivery::AwaitedChange;
 use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
 use super::parameter::{Count, Selector};
 use super::problem_code::ProblemCode;
+use super::replica::until_taken;
 use super::rights::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
@@ -71,8 +72,8 @@ pub async fn apply(
         if prune.is_some() {
             applied = changed_by(&api, result.revision).await?;
         }
-        let delivery = Delivery::of_revision(result.revision, &applied);
-        result.wait = Some(until_taken(&api, delivery, limit).await);
+        let awaited = AwaitedChange::of_revision(result.revision, &applied);
+        result.wait = Some(until_taken(&api, awaited, limit).await);
     }
     Ok(ChangeAnswer::of(result))
 }

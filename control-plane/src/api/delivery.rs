@@ -1,12 +1,4 @@
-//! Waiting until the proxies have a change: those of this replica, and those of all.
-//!
-//! ```text
-//! apply, delete, rollback, history, drain with ?wait ─▶ this replica ─┬─ its own streams
-//!                                                                     └─ POST /replica/report at each other
-//! ```
-//!
-//! Each replica waits for its own streams. One that is not heard, or that has not even read the change, is counted: what its
-//! proxies have is not known, and is never taken for done.
+//! Waiting until the proxies that are connected to this replica have a change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +9,6 @@ use weft_api::WorkloadId;
 use weft_api::rest::{Laggard, WaitResult};
 use weft_policies::set::PolicyKey;
 
-use super::replica::{ReplicaQuestion, ask_others};
 use super::state::Api;
 use crate::policy::repository::{document_key, policy_key};
 use crate::reconciler::{Publication, ServedStream};
@@ -27,14 +18,14 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What proxies are to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Delivery {
+pub enum AwaitedChange {
     /// A revision of the policies. Of what proxies refuse, that of these documents is told.
     Revision { revision: u64, documents: Vec<String> },
     /// Whether this workload is drained.
     Drain { workload: WorkloadId, drained: bool },
 }
 
-impl Delivery {
+impl AwaitedChange {
     /// A revision, and the policies that it is about.
     #[must_use]
     pub fn of_revision(revision: u64, policies: &[PolicyKey]) -> Self {
@@ -42,35 +33,16 @@ impl Delivery {
     }
 }
 
-/// Waits until every connected proxy of the mesh that it concerns has answered for it.
-pub async fn until_taken(api: &Api, delivery: Delivery, limit: Duration) -> WaitResult {
-    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    let asked = ask_others(api, ReplicaQuestion::Delivery { delivery: delivery.clone(), milliseconds });
-    let (here, others) = tokio::join!(until_taken_here(api, &delivery, limit), asked);
-    let theirs = others.into_iter().map(|other| other.report.ok().and_then(|report| report.delivery));
-    let mut all = WaitResult::default();
-    for one in std::iter::once(here).chain(theirs) {
-        match one {
-            Some(one) => {
-                all.targeted += one.targeted;
-                all.acked += one.acked;
-                all.laggards.extend(one.laggards);
-            }
-            None => all.unheard += 1,
-        }
-    }
-    all
-}
-
-/// The same for the proxies that are connected here; none where this replica has not read the change in time.
-pub async fn until_taken_here(api: &Api, delivery: &Delivery, limit: Duration) -> Option<WaitResult> {
+/// Waits until every proxy that is connected here, and that it concerns, has answered for it; none where this replica has not read
+/// the change in time.
+pub async fn until_taken_here(api: &Api, change: &AwaitedChange, limit: Duration) -> Option<WaitResult> {
     let deadline = Instant::now() + limit;
-    match delivery {
-        Delivery::Revision { revision, documents } => {
+    match change {
+        AwaitedChange::Revision { revision, documents } => {
             let policies: Vec<PolicyKey> = documents.iter().filter_map(|key| policy_key(key)).collect();
             until_acknowledged(api, *revision, &policies, deadline).await
         }
-        Delivery::Drain { workload, drained } => {
+        AwaitedChange::Drain { workload, drained } => {
             let seen = until_drain_is_seen(api, workload, *drained);
             timeout_at(deadline, seen).await.ok()?.then_some(())?;
             until_nothing_waits(api, deadline).await

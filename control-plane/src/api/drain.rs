@@ -12,11 +12,12 @@ use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
 use super::change::read_wait;
-use super::delivery::{Delivery, until_drain_is_seen, until_taken};
+use super::delivery::{AwaitedChange, until_drain_is_seen};
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, JsonBody};
 use super::problem_code::ProblemCode;
 use super::proxies::{self, ProxyPath};
+use super::replica::until_taken;
 use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::presence::workloads::DrainOutcome;
@@ -73,8 +74,8 @@ pub async fn drain(
     drop(turn);
     let wait = match limit {
         Some(limit) => {
-            let delivery = Delivery::Drain { workload: id.clone(), drained: !request.undo };
-            Some(until_taken(&api, delivery, limit).await)
+            let awaited = AwaitedChange::Drain { workload: id.clone(), drained: !request.undo };
+            Some(until_taken(&api, awaited, limit).await)
         }
         None => None,
     };

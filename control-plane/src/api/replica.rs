@@ -28,7 +28,7 @@ use super::check::concern::{Concern, OwnFinding};
 use super::check::mesh::SocketsOf;
 use super::check::own as own_findings;
 use super::configuration;
-use super::delivery::{Delivery, until_taken_here};
+use super::delivery::{AwaitedChange, until_taken_here};
 use super::own::OwnReplica;
 use super::proxies;
 use super::state::Api;
@@ -56,7 +56,7 @@ pub enum ReplicaQuestion {
     /// What this proxy has, where it is connected there.
     Configuration(WorkloadId),
     /// Which proxies have this, after so long at most.
-    Delivery { delivery: Delivery, milliseconds: u64 },
+    Awaited { change: AwaitedChange, milliseconds: u64 },
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ pub struct ReplicaReport {
     /// What the proxy has that was asked for, secrets redacted; none where it is not connected here.
     pub configuration: Option<ProxyConfig>,
     /// Which proxies have what was asked for; none where this replica has not read it.
-    pub delivery: Option<WaitResult>,
+    pub awaited: Option<WaitResult>,
 }
 
 /// What one other replica says, and when it was asked and heard by this one's clock.
@@ -125,9 +125,9 @@ async fn report(api: &Api, question: ReplicaQuestion) -> ReplicaReport {
         ReplicaQuestion::Configuration(id) => {
             report.configuration = configuration::of_connected(api, &id).await;
         }
-        ReplicaQuestion::Delivery { delivery, milliseconds } => {
+        ReplicaQuestion::Awaited { change, milliseconds } => {
             let limit = Duration::from_millis(milliseconds).min(LONGEST_WAIT);
-            report.delivery = until_taken_here(api, &delivery, limit).await;
+            report.awaited = until_taken_here(api, &change, limit).await;
         }
     }
     report
@@ -167,7 +167,7 @@ pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplic
     let limit = match question {
         ReplicaQuestion::Version | ReplicaQuestion::Proxy(_) | ReplicaQuestion::Configuration(_) => KNOWN,
         ReplicaQuestion::Check | ReplicaQuestion::Debug => PATIENCE,
-        ReplicaQuestion::Delivery { milliseconds, .. } => {
+        ReplicaQuestion::Awaited { milliseconds, .. } => {
             Duration::from_millis(milliseconds).saturating_add(KNOWN)
         }
     };
@@ -179,6 +179,27 @@ pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplic
 pub async fn configuration_at_others(api: &Api, id: &WorkloadId) -> Option<ProxyConfig> {
     let heard = ask_others(api, ReplicaQuestion::Configuration(id.clone())).await;
     heard.into_iter().find_map(|other| other.report.ok()?.configuration)
+}
+
+/// Waits until every connected proxy of the mesh that it concerns has answered for it. A replica that is not heard, or that has not
+/// even read the change, is counted: what its proxies have is not known.
+pub async fn until_taken(api: &Api, change: AwaitedChange, limit: Duration) -> WaitResult {
+    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    let asked = ask_others(api, ReplicaQuestion::Awaited { change: change.clone(), milliseconds });
+    let (here, others) = tokio::join!(until_taken_here(api, &change, limit), asked);
+    let theirs = others.into_iter().map(|other| other.report.ok().and_then(|report| report.awaited));
+    let mut all = WaitResult::default();
+    for one in std::iter::once(here).chain(theirs) {
+        match one {
+            Some(one) => {
+                all.targeted += one.targeted;
+                all.acked += one.acked;
+                all.laggards.extend(one.laggards);
+            }
+            None => all.unheard += 1,
+        }
+    }
+    all
 }
 
 /// All proxies, each as the replica that it is connected to knows it.
