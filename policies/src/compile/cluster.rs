@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
 };
@@ -17,6 +18,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config,
 };
+use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use prost::Message;
 use serde_json::{Value, json};
@@ -160,6 +162,11 @@ fn circuit_breakers(traffic: &EffectiveTraffic) -> CircuitBreakers {
         max_pending_requests: number(&traffic.max_pending_requests),
         max_requests: number(&traffic.max_requests),
         max_retries: Some(wire::uint32(MAX_RETRIES)),
+        retry_budget: traffic.retry_budget.as_ref().map(|budget| RetryBudget {
+            budget_percent: Some(Percent { value: f64::from(budget.value.percent) }),
+            min_retry_concurrency: budget.value.min_concurrent.map(wire::uint32),
+            ..Default::default()
+        }),
         ..Default::default()
     })
 }
