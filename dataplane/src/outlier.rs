@@ -24,7 +24,7 @@ pub use rates::RateDetection;
 
 use crate::random;
 use consecutive::detect;
-use rates::Rate;
+use rates::SuccessRate;
 
 /// `outlier_detection` of a cluster. The default is Envoy's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ struct HostState {
     gateway_failures: AtomicU32,
     local_failures: AtomicU32,
     /// What it was asked and answered, and where failures on this side count apart, how these ended.
-    rates: [Rate; 2],
+    rates: [SuccessRate; 2],
     ejections: AtomicU32,
     until_ms: AtomicU64,
 }

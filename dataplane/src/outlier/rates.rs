@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What one endpoint was asked since the last sweep, and how much of it succeeded.
 #[derive(Debug, Default)]
-pub(super) struct Rate {
+pub(super) struct SuccessRate {
     asked: AtomicU32,
     succeeded: AtomicU32,
 }
 
-impl Rate {
+impl SuccessRate {
     pub(super) fn count(&self, succeeded: bool) {
         self.asked.fetch_add(1, Relaxed);
         if succeeded {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_of_one_interval() {
-        let rate = Rate::default();
+        let rate = SuccessRate::default();
         (0..4).for_each(|number| rate.count(number > 0));
         assert_eq!(rate.take(), (75.0, 4));
         assert_eq!(rate.take().1, 0);
