@@ -4,6 +4,7 @@ mod access_logs;
 mod asked;
 mod authorization;
 mod backup;
+mod balancing;
 mod beside;
 mod bundle;
 mod check;

@@ -17,7 +17,7 @@ use weft_api::names::{Name, ServiceId, cluster_name};
 
 use super::compiled::Origins;
 use super::model::Model;
-use super::{tracing, traffic, wire};
+use super::{hashing, tracing, traffic, wire};
 use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
@@ -56,6 +56,7 @@ impl Routes {
             result.origins.extend(traffic.origins());
             let compiled = action::compile(one, &traffic, model);
             result.clusters.extend(compiled.clusters);
+            result.origins.merge(compiled.origins);
             let forwards = matches!(compiled.route.action, Some(Action::Route(_)));
             let route = Route {
                 name: format!("{}/{}", one.route.key().id(), one.rule_name()),
@@ -80,8 +81,11 @@ impl Routes {
         let traffic = model.set.traffic_for(service, &port.name, None);
         self.origins.extend(traffic.origins());
         let cluster = cluster_name(service, port.name.as_str(), None);
-        let action =
-            RouteAction { cluster_specifier: Some(to_cluster(&cluster)), ..traffic::action(&traffic) };
+        let action = RouteAction {
+            cluster_specifier: Some(to_cluster(&cluster)),
+            hash_policy: hashing::of_port(&traffic),
+            ..traffic::action(&traffic)
+        };
         self.clusters.insert(cluster);
         self.routes = vec![tunnel(&action), forward(any_path(), action)];
     }
