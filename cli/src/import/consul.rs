@@ -59,13 +59,14 @@ pub fn import<'a>(inputs: &'a [ImportInput], options: &ImportOptions, drafts: &m
     for input in inputs {
         catalog.take(input, drafts);
     }
+    // First, since what a route leads to speaks HTTP where nothing else is said.
+    routes::import(&catalog, drafts);
     let mut services: BTreeSet<&ServiceId> = BTreeSet::new();
     services.extend(catalog.defaults.keys().chain(catalog.resolvers.keys()));
     for service in services {
         defaults::import(&catalog, service, drafts);
         resolver::import(&catalog, service, drafts);
     }
-    routes::import(&catalog, drafts);
     intentions::import(&catalog, options, drafts);
 }
 

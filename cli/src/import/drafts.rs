@@ -84,6 +84,13 @@ impl<'a> Drafts<'a> {
         draft.spec["ports"][0]["port"].as_u64().and_then(|port| u16::try_from(port).ok())
     }
 
+    /// The name of a service's port, where that is known.
+    pub fn port_name(&self, service: &ServiceId, number: u16) -> Option<String> {
+        let draft = self.objects.get(&(Kind::Service, service.clone()))?;
+        let port = draft.spec["ports"].as_array()?.iter().find(|port| port["port"] == number)?;
+        port["name"].as_str().map(str::to_owned)
+    }
+
     /// The documents that are valid together, and a note for each that is not.
     pub fn finish(self) -> (Vec<ImportedDocument>, Vec<Violation>) {
         let mut drafts: Vec<_> = self.objects.into_iter().collect();

@@ -14,6 +14,8 @@ use crate::import::names;
 struct PermissionTarget {
     namespace: Name,
     target: Value,
+    /// The one port that it is about; all others stay as they are.
+    port: Option<u16>,
 }
 
 pub(super) fn import<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
@@ -25,16 +27,13 @@ pub(super) fn import<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
     let protected = match (target, &resource.namespace) {
         (Some(KumaTarget::Everybody), None) => {
             let namespace = Name::try_new("default").expect("a valid name");
-            PermissionTarget { namespace, target: json!({"kind": "Mesh", "name": "mesh"}) }
+            PermissionTarget { namespace, target: json!({"kind": "Mesh", "name": "mesh"}), port: None }
         }
         (Some(KumaTarget::Everybody), Some(name)) => of_namespace(name.clone()),
         (Some(KumaTarget::Namespace(name)), _) => of_namespace(name),
         (Some(KumaTarget::Service(service, port)), _) => {
-            if port.is_some() {
-                spec.differs(format!("holds for all ports of {service}"));
-            }
             let ServiceId { namespace, name } = service;
-            PermissionTarget { namespace, target: json!({"kind": "Service", "name": name}) }
+            PermissionTarget { namespace, target: json!({"kind": "Service", "name": name}), port }
         }
         (None, _) => return spec.not_carried("what it protects has no counterpart"),
     };
@@ -92,6 +91,13 @@ pub(super) fn import<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
         if rules.is_empty() {
             continue;
         }
+        let of_port = |mut rule: Value| {
+            if let Some(port) = protected.port {
+                rule["to"] = json!([{"ports": [port]}]);
+            }
+            rule
+        };
+        let rules: Vec<Value> = rules.into_iter().map(of_port).collect();
         let name = format!("{}{suffix}", resource.name);
         let Ok(id) = ServiceId::try_new(protected.namespace.as_str(), &name) else {
             spec.not_carried(format!("{name} is no name here"));
@@ -113,7 +119,7 @@ struct Rules {
 }
 
 fn of_namespace(name: Name) -> PermissionTarget {
-    PermissionTarget { target: json!({"kind": "Namespace", "name": name}), namespace: name }
+    PermissionTarget { target: json!({"kind": "Namespace", "name": name}), namespace: name, port: None }
 }
 
 /// A caller by its SPIFFE id.

@@ -36,13 +36,7 @@ pub(super) fn import<'a>(
             continue;
         };
         let (id, target) = match (target, &resource.namespace) {
-            (KumaTarget::Service(service, port), _) => {
-                if let Some(port) = port {
-                    to.differs(format!("holds for all ports of {service}, not for port {port} alone"));
-                }
-                let target = json!({"kind": "Service", "name": service.name});
-                (service, target)
-            }
+            (KumaTarget::Service(service, port), _) => of_service(service, port, &to, drafts),
             (KumaTarget::Everybody, None) => {
                 let id = ServiceId::try_new("default", "all-services").expect("a valid name");
                 (id, json!({"kind": "Mesh", "name": "mesh"}))
@@ -61,6 +55,27 @@ pub(super) fn import<'a>(
         let mut reading = Reading { id, target, of: to.clone(), drafts };
         read(&default, &mut reading);
     }
+}
+
+/// The policy about a service, or about one of its ports where that has a name.
+fn of_service(
+    service: ServiceId,
+    port: Option<u16>,
+    to: &InputNode<'_>,
+    drafts: &Drafts<'_>,
+) -> (ServiceId, Value) {
+    let mut target = json!({"kind": "Service", "name": service.name});
+    let Some(port) = port else { return (service, target) };
+    let named = drafts.port_name(&service, port).and_then(|name| {
+        let id = ServiceId::try_new(service.namespace.as_str(), &format!("{}-{name}", service.name)).ok()?;
+        Some((id, name))
+    });
+    let Some((id, name)) = named else {
+        to.differs(format!("holds for all ports of {service}: port {port} has no name in these files"));
+        return (service, target);
+    };
+    target["sectionName"] = json!(name);
+    (id, target)
 }
 
 /// The TrafficPolicy that a destination gets, made when something is carried.

@@ -242,3 +242,16 @@ Sources: [{Name: probe, Action: allow}, {Name: '*', Action: deny}]
     assert_eq!(callers("b-intentions"), ["from-web", "from-probe"]);
     assert_eq!(callers("c-intentions-deny"), ["everybody"], "its own word for all callers goes first");
 }
+
+#[test]
+fn service_that_a_route_leads_to_speaks_http_where_nothing_else_is_said() {
+    let text = "
+{Kind: service-resolver, Name: admin, ConnectTimeout: 2s}
+---
+{Kind: service-router, Name: web, Routes: [{Match: {HTTP: {PathExact: /a}}, Destination: {Service: admin}}]}
+";
+    let found = imported(ImportSource::Consul, text);
+    found.is_valid();
+    assert_eq!(found.spec("Service", "admin")["ports"][0]["protocol"], "HTTP");
+    assert_eq!(found.spec("HTTPRoute", "web")["rules"][0]["backendRefs"][0]["name"], "admin");
+}

@@ -135,11 +135,15 @@ fn policies_of_kuma_are_carried_where_there_is_a_counterpart() {
     let allowed = found.spec("AuthorizationPolicy", "to-cart");
     assert_eq!(
         allowed["rules"],
-        json!([{"from": [{"services": ["web"]}]}, {"from": [{"namespaces": ["jobs"]}]}]),
+        json!([
+            {"from": [{"services": ["web"]}], "to": [{"ports": [80]}]},
+            {"from": [{"namespaces": ["jobs"]}], "to": [{"ports": [80]}]},
+        ]),
         "a caller that cannot be told is not let pass"
     );
     assert_eq!(found.spec("AuthorizationPolicy", "to-cart-shadow")["mode"], "Shadow");
-    let policy = found.spec("TrafficPolicy", "cart");
+    let policy = found.spec("TrafficPolicy", "cart-http");
+    assert_eq!(policy["targetRefs"], json!([{"kind": "Service", "name": "cart", "sectionName": "http"}]));
     assert_eq!(
         policy["retry"],
         json!({"attempts": 4, "backoff": "25ms", "codes": [429], "on": ["GatewayError", "ConnectFailure"]})
