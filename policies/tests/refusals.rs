@@ -151,9 +151,9 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
+        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example, A.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
         expected: &[
-            ("not_supported", "spec.hostnames", 5, 3, "write more of them in the Service's hostnames"),
+            ("duplicate", "spec.hostnames[1]", 5, 26, "a.example is already used by hostnames[0]"),
             ("required", "spec.rules[0].matches[0].method", 9, 20, "names a service, a method or both"),
             ("duplicate", "spec.rules[0].matches[0].headers[1].name", 9, 62, "is already used by headers[0]"),
             ("invalid_value", "spec.rules[0].matches[1].method.service", 10, 29, "write package.Service"),

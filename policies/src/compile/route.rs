@@ -60,14 +60,14 @@ impl Routes {
             let forwards = matches!(compiled.route.action, Some(Action::Route(_)));
             let route = Route {
                 name: format!("{}/{}", one.route.key().id(), one.rule_name()),
-                r#match: Some(matching::compile(&one.route_match)),
+                r#match: Some(matching::compile(one)),
                 stat_prefix: if forwards { counted.stat_prefix(one) } else { String::new() },
                 ..compiled.route
             };
             result.routes.push(route);
         }
         // A tunnel shows neither path nor headers: it follows the rule that takes what no other does.
-        let everything = rules.iter().rposition(|one| matching::catches_all(&one.route_match));
+        let everything = rules.iter().rposition(|one| matching::catches_all(one));
         let action = everything.and_then(|index| result.routes[index].action.as_ref());
         if let Some(Action::Route(action)) = action {
             let tunnel = tunnel(action);
