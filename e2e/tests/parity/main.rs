@@ -3,3 +3,4 @@
 
 mod authz;
 mod filters;
+mod jwt;
