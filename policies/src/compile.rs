@@ -26,6 +26,7 @@ mod health;
 mod hosts;
 mod http;
 mod inbound;
+mod jwt;
 mod local_reply;
 mod model;
 mod outbound;

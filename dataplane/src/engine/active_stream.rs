@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use weft_routing::metadata::DynamicMetadata;
 use weft_routing::route::RouteRef;
 
 use super::body::{BodyError, Progress};
@@ -94,6 +95,8 @@ pub(crate) struct ActiveStream {
     pub(crate) limits: Rc<RequestLimits>,
     /// What filters keep from the request for the response and its trailers.
     pub(crate) filters: Vec<Remembered>,
+    /// What filters found out, for those behind them.
+    pub(crate) metadata: Option<Box<DynamicMetadata>>,
     /// The response's head has come from the server.
     pub(super) responding: bool,
     /// Whether its end was counted and logged, which happens once.
@@ -142,6 +145,7 @@ impl ActiveStream {
             set_cookies: Vec::new(),
             limits,
             filters: Vec::new(),
+            metadata: None,
             responding: false,
             done: false,
             _in_flight: connection.enter(),

@@ -36,6 +36,7 @@ mod status;
 mod steady;
 mod supervised;
 mod tap;
+mod tokens;
 mod tracing;
 mod upgrade;
 mod visibility;

@@ -4,3 +4,4 @@
 mod authz;
 mod balancing;
 mod filters;
+mod jwt;

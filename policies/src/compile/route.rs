@@ -139,11 +139,7 @@ pub(super) fn resolve(
 ) -> Option<String> {
     let service = backend.service(namespace);
     let spec = &model.set.service(&service)?.spec;
-    let port = match (backend.port, &spec.ports[..]) {
-        (Some(number), _) => spec.port_number(number)?,
-        (None, [only]) => only,
-        (None, _) => return None,
-    };
+    let port = spec.backend_port(backend.port)?;
     if !carries(port.protocol) {
         return None;
     }

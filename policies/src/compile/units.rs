@@ -171,9 +171,15 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
                     workload.upstreams.iter().any(|upstream| leading.has(&upstream.service))
                 });
             }
-            Part::Inbound => add_workloads(units, new, |workload| {
-                own.iter(model).any(|service| workload.belongs_to(&service.id(), &service.spec))
-            }),
+            Part::Inbound => {
+                let with_keys = Services::verifying_by(policy, model);
+                add_workloads(units, new, |workload| {
+                    let services =
+                        own.iter(model).chain(with_keys.iter().flat_map(|those| those.iter(model)));
+                    let mut services = services;
+                    services.any(|service| workload.belongs_to(&service.id(), &service.spec))
+                });
+            }
             Part::Sidecars => add_workloads(units, new, |_| true),
             Part::Callers if new.set.defaults().0.view == DefaultView::All => {}
             Part::Callers => {
@@ -244,6 +250,15 @@ impl Services {
             }
         }
         Self::These(found)
+    }
+
+    /// Those whose tokens are verified with keys that a service has.
+    fn verifying_by(service: &Policy, model: &Model<'_>) -> Vec<Self> {
+        let policies = model.set.naming_any(Relation::Mention, &Target::Object(service.key(), None));
+        policies
+            .filter(|one| one.kind() == Kind::AuthenticationPolicy)
+            .map(|one| Self::of(one, model))
+            .collect()
     }
 
     fn has(&self, service: &ServiceId) -> bool {

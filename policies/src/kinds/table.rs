@@ -70,6 +70,15 @@ macro_rules! with_kinds {
                 level: None,
                 registration: Registration::Nobody,
             }
+            /// Whose tokens requests bring, and whether they have to.
+            AuthenticationPolicy authentication_policy {
+                name: "AuthenticationPolicy",
+                plural: "authenticationpolicies",
+                short: &["authn"],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
             /// Who may call what.
             AuthorizationPolicy authorization_policy {
                 name: "AuthorizationPolicy",
