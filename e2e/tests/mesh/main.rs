@@ -24,6 +24,7 @@ mod local;
 mod login;
 mod numbers;
 mod outage;
+mod own_authority;
 mod owner;
 mod planted;
 mod protocols;
