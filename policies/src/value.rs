@@ -1,6 +1,7 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
 mod collector;
+mod keys;
 mod log_file;
 mod network;
 mod span;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
 pub use collector::{CollectorHost, CollectorUrl};
+pub use keys::KeysUrl;
 pub use log_file::LogFileName;
 pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
@@ -266,6 +268,7 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
         "collector" => read::<CollectorUrl>(text),
+        "keys-url" => read::<KeysUrl>(text),
         "log-file" => read::<LogFileName>(text),
         "status-range" => read::<StatusRange>(text),
         "spiffe-id" => read::<weft_api::SpiffeId>(text),

@@ -34,6 +34,7 @@ const PAGES: [&str; 10] = [
     ground::GRPC,
     ground::BACKUP,
     ground::AUTHORIZATION,
+    ground::JWT,
     ground::SCRAPE,
     ground::ROTATION,
     ground::OWN_AUTHORITY,
