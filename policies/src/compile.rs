@@ -21,6 +21,7 @@ mod cluster;
 mod collector;
 mod compiled;
 mod endpoints;
+mod external;
 mod health;
 mod hosts;
 mod http;

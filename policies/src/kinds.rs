@@ -11,6 +11,8 @@
 //! CONTRIBUTING.md.
 
 pub mod authorization_policy;
+pub mod backend;
+pub mod external_service;
 pub mod grpc_route;
 pub mod http_route;
 pub mod http_rule;
@@ -35,6 +37,7 @@ pub mod traffic_policy;
 pub mod workload;
 
 pub use authorization_policy::AuthorizationPolicy;
+pub use external_service::ExternalService;
 pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
 pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, Registration, UnknownKind};

@@ -1,5 +1,6 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
+mod address;
 mod collector;
 mod log_file;
 mod network;
@@ -13,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
+pub use address::{HostAddress, SubjectAltName};
 pub use collector::{CollectorHost, CollectorUrl};
 pub use log_file::LogFileName;
 pub use network::{Cidr, Hostname, PeerAddress};
@@ -265,6 +267,8 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "header-name" => read::<HeaderName>(text),
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
+        "host-address" => read::<HostAddress>(text),
+        "subject-alt-name" => read::<SubjectAltName>(text),
         "collector" => read::<CollectorUrl>(text),
         "log-file" => read::<LogFileName>(text),
         "status-range" => read::<StatusRange>(text),

@@ -634,3 +634,56 @@ fn what_is_kept_of_checks_is_what_checking_all_would_find() {
     ];
     assert!(codes.iter().all(|code| seen.contains(*code)), "the changes bring too little about: {seen:?}");
 }
+
+#[test]
+fn what_is_outside_shares_names_and_hosts_with_services_and_each_conflict_is_named() {
+    let external = |hosts: &str| {
+        format!("hosts: [{hosts}]\nports: [{{name: http, port: 80, protocol: HTTP}}]\nresolution: DNS")
+    };
+    let found = refused(&[
+        object("ExternalService", "web", &external("one.example.com")),
+        object("ExternalService", "a", &external("two.example.com, catalog.shop, three.example.com")),
+        object_in("other", "ExternalService", "b", &external("two.example.com")),
+        object("TrafficPolicy", "t", "targetRefs: [{kind: ExternalService, name: a, sectionName: grpc}]\ntimeouts: {request: 1s}"),
+        object("HTTPRoute", "r", "parentRefs: [{name: web}]\nrules: [{backendRefs: [{kind: ExternalService, name: a, port: 80}]}]"),
+        object("Workload", "w", "address: 10.0.0.1\nupstreams: [{service: a, port: http, bind: '127.0.0.1:1'}, {service: b, port: 9, bind: '127.0.0.1:2'}]"),
+        object_in("other", "Workload", "w", "address: 10.0.0.2\nupstreams: [{service: b, port: 9, bind: '127.0.0.1:2'}]"),
+    ].concat());
+    let mut found: Vec<(&str, &str, &str)> =
+        found.iter().map(|one| (one.object.as_str(), one.code.as_str(), one.path.as_str())).collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            ("ExternalService other/b", "conflict", "spec.hosts[0]"),
+            ("ExternalService shop/a", "conflict", "spec.hosts[0]"),
+            ("ExternalService shop/a", "conflict", "spec.hosts[1]"),
+            ("ExternalService shop/web", "conflict", "metadata.name"),
+            ("HTTPRoute shop/r", "inconsistent", "spec.rules[0].backendRefs[0].name"),
+            ("Service shop/web", "conflict", "metadata.name"),
+            ("TrafficPolicy shop/t", "unknown_port", "spec.targetRefs[0].sectionName"),
+            ("Workload other/w", "unknown_port", "spec.upstreams[0].port"),
+            ("Workload shop/w", "inconsistent", "spec.upstreams[0].service"),
+        ]
+    );
+}
+
+#[test]
+fn a_name_that_is_free_again_is_in_no_conflict() {
+    let external = "hosts: [web.example.com]\nports: [{name: http, port: 80, protocol: HTTP}]";
+    let set = shop(&object("ExternalService", "outside", external)).set;
+    let web = PolicyKey::new(Kind::Service, name("shop"), name("web"));
+    let later =
+        documents(&object("ExternalService", "web", external).replace("web.example", "other.example"));
+    assert!(set.apply(&later).unwrap_err().iter().all(|one| one.code == "conflict"));
+    let set = set.delete(std::slice::from_ref(&web)).unwrap().set;
+    let set = set.apply(&later).unwrap().set;
+    assert_eq!(set.backend_key(&id("shop/web")).kind, Kind::ExternalService);
+}
+
+#[test]
+fn server_side_policies_do_not_target_what_is_outside() {
+    let policy = "targetRefs: [{kind: ExternalService, name: a}]\naction: Deny\nrules: [{}]";
+    let found = parse("set.yaml", &object("AuthorizationPolicy", "p", policy)).unwrap_err();
+    assert!(found.iter().any(|one| one.message.contains("outside of the mesh here")), "{}", list(&found));
+}

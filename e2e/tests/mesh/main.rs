@@ -15,6 +15,7 @@ mod drain;
 mod entry;
 mod existing_envoy;
 mod explain;
+mod external;
 mod grpc_routes;
 mod health;
 mod issuer;

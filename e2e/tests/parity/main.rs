@@ -2,4 +2,5 @@
 //! statistics see is compared.
 
 mod authz;
+mod external;
 mod filters;
