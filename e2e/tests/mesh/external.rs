@@ -75,8 +75,12 @@ async fn call_what_is_outside(mesh: &mut Mesh) -> anyhow::Result<()> {
     }
 
     for (port, weft, envoy) in [
-        (OTHER_NAME, "none of which is expected here", "verify SAN list"),
-        (STRANGERS, "no root of the trust bundle has issued", "unable to get local issuer certificate"),
+        (
+            OTHER_NAME,
+            "none of which is expected here",
+            "SAN_matcher,_certificate_SANs_are_[other.example.com]",
+        ),
+        (STRANGERS, "no root of the trust bundle has issued", "certificate_verification_error_at_depth"),
     ] {
         mesh.apply(&example(&authority, outside, port)?).await?;
         for (sidecar, caller) in &callers {

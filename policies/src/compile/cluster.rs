@@ -20,14 +20,13 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use prost::Message;
 use serde_json::{Value, json};
-use weft_api::names::{Name, ServiceId, cluster_name, sni};
+use weft_api::names::{Name, ServiceId, sni};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::compiled::{Compiled, Origins};
 use super::model::Model;
-use super::{endpoints, external, tls, wire};
+use super::{endpoints, tls, wire};
 use crate::kinds::Service;
-use crate::kinds::backend::Backend;
 use crate::kinds::service::{Port, Protocol};
 use crate::kinds::traffic_policy::Balancer;
 use crate::set::{Effective, EffectiveTraffic};
@@ -65,19 +64,13 @@ pub fn built_in_of_backends() -> Vec<(&'static str, Value)> {
 
 /// Compiles the cluster of a port, and that of each subset.
 pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Vec<Compiled> {
-    let Some(backend) = model.set.backend(service) else { return Vec::new() };
-    let Some(port) = backend.port(port) else { return Vec::new() };
+    let Some(object) = model.set.service(service) else { return Vec::new() };
+    let spec = &object.spec;
+    let Some(port) = spec.port(port) else { return Vec::new() };
     let traffic = model.set.traffic_for(service, &port.name, None);
-    let mut origins = Origins::of(backend.key());
+    let mut origins = Origins::of_service(service);
     origins.extend(traffic.origins());
     let origins = origins.into_vec();
-    let spec = match backend {
-        Backend::Service(object) => &object.spec,
-        Backend::External(external) => {
-            let name = cluster_name(service, port.name.as_str(), None);
-            return vec![Compiled::new(external::cluster(&name, &external.spec, port, &traffic), origins)];
-        }
-    };
     let names = spec.names_of_clusters(service, port).map(|(name, _)| name);
     let compiled =
         names.map(|name| Compiled::new(one(name, service, spec, port, &traffic, model), origins.clone()));

@@ -22,23 +22,27 @@ use prost::Message;
 use weft_api::names::{Name, cluster_name};
 use weft_api::resource::{Resource, ResourceKind};
 
-use super::compiled::Origins;
+use super::compiled::{Compiled, Origins};
 use super::model::Model;
 use super::route::{self, Routes};
 use super::{cluster, tls, traffic, unknown_hosts, wire};
-use crate::kinds::external_service::{ExternalService, Resolution};
+use crate::kinds::external_service::{ExternalService, HostResolution};
 use crate::kinds::port::Port;
 use crate::object::Object;
 use crate::set::EffectiveTraffic;
 use crate::value::HostAddress;
 
-/// The cluster of a port.
-pub(super) fn cluster(
-    name: &str,
-    external: &ExternalService,
-    port: &Port,
-    traffic: &EffectiveTraffic,
-) -> Arc<Resource> {
+/// Compiles the cluster of a port.
+pub(super) fn cluster(object: &Object<ExternalService>, port: &Name, model: &Model<'_>) -> Option<Compiled> {
+    let port = object.spec.ports.iter().find(|known| known.name == *port)?;
+    let traffic = model.set.traffic_for(&object.id(), &port.name, None);
+    let mut origins = Origins::of(object.key());
+    origins.extend(traffic.origins());
+    let name = cluster_name(&object.id(), port.name.as_str(), None);
+    Some(Compiled::new(one(&name, &object.spec, port, &traffic), origins.into_vec()))
+}
+
+fn one(name: &str, external: &ExternalService, port: &Port, traffic: &EffectiveTraffic) -> Arc<Resource> {
     let idle = cluster::idle_timeout(traffic);
     let mut one = Cluster {
         // One entry, so the order of the map cannot show.
@@ -53,8 +57,8 @@ pub(super) fn cluster(
         one.lb_policy = LbPolicy::ClusterProvided as i32;
     } else {
         let kind = match external.resolution {
-            Resolution::Static => DiscoveryType::Static,
-            Resolution::Dns => {
+            HostResolution::Static => DiscoveryType::Static,
+            HostResolution::Dns => {
                 one.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;
                 DiscoveryType::StrictDns
             }
@@ -102,11 +106,6 @@ fn named(host: &str, port: u16) -> Address {
             ..Default::default()
         })),
     }
-}
-
-/// Whether some hosts are looked up when requests name them.
-pub(super) fn are_looked_up(model: &Model<'_>) -> bool {
-    model.set.objects_of::<ExternalService>().any(|external| external.spec.is_on_demand())
 }
 
 /// The routes of a port for the callers of a namespace: those who are not among its clients are told so.

@@ -7,7 +7,7 @@ use weft_api::names::{Name, ServiceId, WorkloadId};
 
 use super::model::{Model, WorkloadState};
 use super::scope::Scope;
-use super::{external, hosts};
+use super::{hosts, unknown_hosts};
 use crate::kinds::backend::Backend;
 use crate::kinds::kind::Kind;
 use crate::kinds::mesh::DefaultView;
@@ -84,7 +84,9 @@ pub fn affected(changes: &[Change], old: &Model<'_>, new: &Model<'_>) -> BTreeSe
             }
         }
     }
-    if changes.iter().any(is_of_the_outside) && external::are_looked_up(old) != external::are_looked_up(new) {
+    if changes.iter().any(is_of_the_outside)
+        && unknown_hosts::are_looked_up(old) != unknown_hosts::are_looked_up(new)
+    {
         add_workloads(&mut units, new, |_| true);
     }
     units

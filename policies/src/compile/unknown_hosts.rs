@@ -36,7 +36,8 @@ use super::compiled::{Compiled, Origins};
 use super::model::Model;
 use super::overrides::FilterOverrides;
 use super::scope::{Scope, Visibility};
-use super::{cluster, external, http, route, tracing, wire};
+use super::{cluster, http, route, tracing, wire};
+use crate::kinds::external_service::ExternalService;
 use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
 use crate::set::EffectiveTelemetry;
@@ -68,6 +69,11 @@ const OWN_ADDRESSES: [(&str, u32); 9] = [
 /// Whether hosts that no service has are forwarded.
 pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
     model.set.defaults().0.outbound == OutboundMode::Allow
+}
+
+/// Whether hosts outside are looked up when requests name them.
+pub(super) fn are_looked_up(model: &Model<'_>) -> bool {
+    model.set.objects_of::<ExternalService>().any(|external| external.spec.is_on_demand())
 }
 
 /// What callers are told of a host name that they are told of no service for.
@@ -122,7 +128,7 @@ pub(super) fn bounded(host: &VirtualHost, model: &Model<'_>) -> Vec<u8> {
 /// The filters of a listener for the application's requests, before the router. The rules stand in the virtual host:
 /// other requests have no address to be judged by.
 pub(super) fn http_filters(model: &Model<'_>) -> Vec<HttpFilter> {
-    if !are_forwarded(model) && !external::are_looked_up(model) {
+    if !are_forwarded(model) && !are_looked_up(model) {
         return Vec::new();
     }
     let look_up = FilterConfig {

@@ -25,7 +25,7 @@ impl<'a> Backend<'a> {
         service.or_else(|| objects.find(id).map(Self::External))
     }
 
-    /// Namespace and name.
+    /// Namespace and name, which no Service and ExternalService share.
     #[must_use]
     pub fn id(self) -> ServiceId {
         match self {

@@ -24,7 +24,7 @@ pub struct ExternalService {
     pub ports: Vec<Port>,
     /// How it is found: by addresses that are written here, or by names that each proxy looks up.
     #[serde(default)]
-    pub resolution: Resolution,
+    pub resolution: HostResolution,
     /// Where it is. May be left out with `DNS`: then the hosts themselves are looked up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<ExternalEndpoint>,
@@ -39,7 +39,7 @@ pub struct ExternalService {
 
 /// How something outside is found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Resolution {
+pub enum HostResolution {
     /// At the addresses of `endpoints`.
     Static,
     /// By names, which each caller's proxy looks up.
@@ -64,7 +64,7 @@ pub struct ExternalEndpoint {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExternalTls {
-    /// Whether it does.
+    /// Whether the proxy speaks it. `Originate` unless it is written.
     #[serde(default)]
     pub mode: ExternalTlsMode,
     /// The server name that is asked for; the host where there is one alone.

@@ -13,7 +13,7 @@ use super::{Hostname, InvalidValue, PeerAddress, text_value};
 pub enum HostAddress {
     /// An address of one machine.
     Ip(PeerAddress),
-    /// A name.
+    /// A DNS name, with one address or several.
     Name(Hostname),
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use x509_parser::pem::Pem;
 
-use super::{ExternalEndpoint, ExternalService, ExternalTls, ExternalTlsMode, Resolution};
+use super::{ExternalEndpoint, ExternalService, ExternalTls, ExternalTlsMode, HostResolution};
 use crate::finding::{Code, Findings};
 use crate::kinds::port::Protocol;
 use crate::kinds::reference::ClientKind;
@@ -63,13 +63,13 @@ fn check_endpoints(external: &ExternalService, out: &mut Findings) {
     }
     if let Some(wildcard) = external.hosts.iter().find(|host| host.is_wildcard()) {
         let reason = format!("{wildcard} stands for many hosts, each of which is looked up by itself");
-        if external.resolution == Resolution::Static {
+        if external.resolution == HostResolution::Static {
             out.add_at("resolution", Code::Inconsistent, reason.clone()).hint("write resolution: DNS");
         }
         if !endpoints.is_empty() {
             out.add_at("endpoints", Code::Inconsistent, reason).hint("leave endpoints out");
         }
-    } else if external.resolution == Resolution::Static && endpoints.is_empty() {
+    } else if external.resolution == HostResolution::Static && endpoints.is_empty() {
         out.add_at("endpoints", Code::Required, "with resolution Static, at least one address is needed");
     }
     if external.is_on_demand() {
@@ -96,7 +96,7 @@ fn check_endpoints(external: &ExternalService, out: &mut Findings) {
 fn check_endpoint(external: &ExternalService, endpoint: &ExternalEndpoint, out: &mut Findings) {
     match &endpoint.address {
         HostAddress::Name(name) => {
-            if external.resolution == Resolution::Static {
+            if external.resolution == HostResolution::Static {
                 out.add_at(
                     "address",
                     Code::Inconsistent,
