@@ -10,6 +10,7 @@
 //! The other files are what several kinds share: references, targets, matches, filters. Steps for a new kind are in
 //! CONTRIBUTING.md.
 
+pub mod authentication_policy;
 pub mod authorization_policy;
 pub mod backend;
 pub mod external_service;
@@ -36,6 +37,7 @@ pub mod telemetry_policy;
 pub mod traffic_policy;
 pub mod workload;
 
+pub use authentication_policy::AuthenticationPolicy;
 pub use authorization_policy::AuthorizationPolicy;
 pub use external_service::ExternalService;
 pub use grpc_route::GrpcRoute;

@@ -36,6 +36,7 @@ use crate::metadata::default_namespace;
 use crate::object::{AnyObject, Object};
 use crate::policy::Policy;
 
+pub use crate::kinds::authentication_policy::fields::EffectiveAuthentication;
 pub use crate::kinds::merge::Effective;
 pub use crate::kinds::telemetry_policy::fields::EffectiveTelemetry;
 pub use crate::kinds::traffic_policy::fields::EffectiveTraffic;

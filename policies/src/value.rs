@@ -2,6 +2,7 @@
 
 mod address;
 mod collector;
+mod keys;
 mod log_file;
 mod network;
 mod span;
@@ -16,6 +17,7 @@ use weft_api::{Name, ServiceId};
 
 pub use address::{HostAddress, SubjectAltName};
 pub use collector::{CollectorHost, CollectorUrl};
+pub use keys::KeysUrl;
 pub use log_file::LogFileName;
 pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
@@ -270,6 +272,7 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "host-address" => read::<HostAddress>(text),
         "subject-alt-name" => read::<SubjectAltName>(text),
         "collector" => read::<CollectorUrl>(text),
+        "keys-url" => read::<KeysUrl>(text),
         "log-file" => read::<LogFileName>(text),
         "status-range" => read::<StatusRange>(text),
         "spiffe-id" => read::<weft_api::SpiffeId>(text),

@@ -545,6 +545,8 @@ fn two_thousand_documents_are_one_apply() {
     assert_eq!(applied.set.of_kind(Kind::HttpRoute).count(), 1000);
 }
 
+const TOKENS: &str = "jwt: {providers: [{name: a, issuer: a, jwks: {uri: 'http://a.test/keys', backendRef: {name: catalog, port: 9000}}}]}";
+
 /// Two versions of each object: what one of them names, has or claims, the other does not.
 fn versions() -> Vec<[Policy; 2]> {
     let port = |port: &str| format!("ports: [{{name: http, port: 80, protocol: HTTP}}, {port}]");
@@ -599,6 +601,24 @@ fn versions() -> Vec<[Policy; 2]> {
             on("Namespace, name: shop", "action: Deny\nrules: [{from: [{services: [web]}]}]"),
         ),
         (
+            "AuthorizationPolicy",
+            "q",
+            on("Service, name: web", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+            on("Namespace, name: shop", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+        ),
+        (
+            "AuthenticationPolicy",
+            "t",
+            on("Service, name: web, sectionName: grpc", TOKENS),
+            on("Service, name: web, sectionName: db", TOKENS),
+        ),
+        (
+            "AuthenticationPolicy",
+            "u",
+            on("Namespace, name: shop", &TOKENS.replace("catalog, port: 9000", "web")),
+            on("Service, name: web, sectionName: grpc", TOKENS),
+        ),
+        (
             "Workload",
             "w",
             "address: 10.0.0.1\nservices: [web]".to_owned(),
@@ -607,6 +627,41 @@ fn versions() -> Vec<[Policy; 2]> {
     ];
     let read = |kind: &str, name: &str, spec: &str| documents(&object(kind, name, spec)).remove(0).policy;
     pairs.iter().map(|(kind, name, one, two)| [read(kind, name, one), read(kind, name, two)]).collect()
+}
+
+#[test]
+fn claims_that_no_request_can_have_are_warned_of_until_tokens_are_taken() {
+    let asking = |targets: &str| {
+        documents(&object(
+            "AuthorizationPolicy",
+            "claims",
+            &format!("targetRefs: [{targets}]\naction: Allow\nrules: [{{from: [{{claims: [{{sub: a}}]}}]}}]"),
+        ))
+    };
+    let taking = |targets: &str| {
+        documents(&object("AuthenticationPolicy", "tokens", &format!("targetRefs: [{targets}]\n{TOKENS}")))
+    };
+    let web = documents(&object("Service", "web", "ports: [{name: http, port: 80, protocol: HTTP}]"));
+    let catalog = "ports: [{name: http, port: 80, protocol: HTTP}, {name: keys, port: 9000, protocol: HTTP}]";
+    let catalog = documents(&object("Service", "catalog", catalog));
+    let empty = PolicySet::default().apply(&[web, catalog].concat()).unwrap().set;
+    let (service, port) = ("{kind: Service, name: web}", "{kind: Service, name: web, sectionName: http}");
+    let namespace = "{kind: Namespace, name: shop}";
+    for asks in [service, port, namespace] {
+        let set = empty.apply(&asking(asks)).unwrap();
+        let warned = set.warnings.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
+        assert!(warned, "{asks}: {:?}", set.warnings);
+        for takes in [service, port, namespace, "{kind: Mesh, name: mesh}"] {
+            let applied = set.set.apply(&taking(takes)).unwrap();
+            let left = applied.set.validate();
+            let about =
+                |one: &weft_api::rest::Violation| one.message.contains("AuthenticationPolicy with jwt");
+            assert!(!left.iter().any(about), "{asks}, {takes}: {left:?}");
+        }
+        let elsewhere = set.set.apply(&taking("{kind: Service, name: catalog}")).unwrap().set.validate();
+        let still = elsewhere.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
+        assert_eq!(still, asks != namespace, "{asks}: {elsewhere:?}");
+    }
 }
 
 #[test]

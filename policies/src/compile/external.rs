@@ -55,6 +55,7 @@ fn one(name: &str, external: &ExternalService, port: &Port, traffic: &EffectiveT
     if external.is_on_demand() {
         one.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(unknown_hosts::looked_up()));
         one.lb_policy = LbPolicy::ClusterProvided as i32;
+        one.lb_config = None;
     } else {
         let kind = match external.resolution {
             HostResolution::Static => DiscoveryType::Static,

@@ -171,10 +171,25 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
             Part::Upstreams => add_workloads(units, new, |workload| {
                 workload.upstreams.iter().any(|upstream| called.has(&upstream.service))
             }),
-            Part::Inbound => add_workloads(units, new, |workload| {
-                let mut services = own.iter(model).filter_map(Backend::service);
-                services.any(|service| workload.belongs_to(&service.id(), &service.spec))
-            }),
+            Part::Leading => {
+                let leading = own.leading(model);
+                let namespaces = calling_namespaces(new);
+                for service in leading.iter(model) {
+                    add_hosts(units, &service.id(), &namespaces);
+                }
+                add_workloads(units, new, |workload| {
+                    workload.upstreams.iter().any(|upstream| leading.has(&upstream.service))
+                });
+            }
+            Part::Inbound => {
+                let with_keys = Services::verifying_by(policy, model);
+                add_workloads(units, new, |workload| {
+                    let backends =
+                        own.iter(model).chain(with_keys.iter().flat_map(|those| those.iter(model)));
+                    let mut services = backends.filter_map(Backend::service);
+                    services.any(|service| workload.belongs_to(&service.id(), &service.spec))
+                });
+            }
             Part::Sidecars => add_workloads(units, new, |_| true),
             Part::Callers if new.set.defaults().0.view == DefaultView::All => {}
             Part::Callers => {
@@ -229,6 +244,30 @@ impl Services {
             }
         }
         Self::These(found)
+    }
+
+    /// The parents of routes that lead to any of them.
+    fn leading(&self, model: &Model<'_>) -> Self {
+        let Self::These(services) = self else { return Self::All };
+        let backends = services.iter().map(|id| Target::Object(model.set.backend_key(id), None));
+        let mut found = BTreeSet::new();
+        for backend in backends {
+            for route in model.set.naming_any(Relation::Backend, &backend) {
+                if let Self::These(parents) = Self::of(route, model) {
+                    found.extend(parents);
+                }
+            }
+        }
+        Self::These(found)
+    }
+
+    /// Those whose tokens are verified with keys that a service has.
+    fn verifying_by(service: &Policy, model: &Model<'_>) -> Vec<Self> {
+        let policies = model.set.naming_any(Relation::Mention, &Target::Object(service.key(), None));
+        policies
+            .filter(|one| one.kind() == Kind::AuthenticationPolicy)
+            .map(|one| Self::of(one, model))
+            .collect()
     }
 
     fn has(&self, service: &ServiceId) -> bool {

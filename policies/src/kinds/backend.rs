@@ -64,6 +64,16 @@ impl<'a> Backend<'a> {
         self.ports().iter().find(|port| port.port == number)
     }
 
+    /// The port that a backend of a route means, which need not say so where there is one alone.
+    #[must_use]
+    pub fn backend_port(self, number: Option<u16>) -> Option<&'a Port> {
+        match (number, self.ports()) {
+            (Some(number), _) => self.port_number(number),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
+    }
+
     /// The port that a reference means.
     #[must_use]
     pub fn find_port(self, port: &PortRef) -> Option<&'a Port> {

@@ -98,6 +98,15 @@ impl Service {
         super::port::find(&self.ports, port)
     }
 
+    /// The port that a backend means, which need not say so where there is one alone.
+    pub(crate) fn backend_port(&self, number: Option<u16>) -> Option<&Port> {
+        match (number, &self.ports[..]) {
+            (Some(number), _) => self.port_number(number),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
+    }
+
     /// The names of a port's clusters: its own, and that of each subset.
     pub(crate) fn names_of_clusters<'a>(
         &'a self,

@@ -48,7 +48,7 @@ macro_rules! with_kinds {
                 name: "HTTPRoute",
                 plural: "httproutes",
                 short: &["hr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_BETA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }
@@ -66,7 +66,7 @@ macro_rules! with_kinds {
                 name: "TCPRoute",
                 plural: "tcproutes",
                 short: &["tr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_ALPHA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }
@@ -75,6 +75,15 @@ macro_rules! with_kinds {
                 name: "TrafficPolicy",
                 plural: "trafficpolicies",
                 short: &["tp"],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
+            /// Whose tokens requests bring, and whether they have to.
+            AuthenticationPolicy authentication_policy {
+                name: "AuthenticationPolicy",
+                plural: "authenticationpolicies",
+                short: &["authn"],
                 api_versions: &[API_VERSION],
                 level: None,
                 registration: Registration::Nobody,

@@ -76,6 +76,13 @@ fn check_rule_ports(
             out.push(Finding::new(path, Code::ProtocolMismatch, message));
         }
     }
+    for (index, source) in rule.from.iter().enumerate() {
+        if !source.claims.is_empty() && no_http {
+            let message = format!("claims cannot be told on {target}, which has no HTTP port");
+            let path = path.then("from").then(index).then("claims");
+            out.push(Finding::new(path, Code::ProtocolMismatch, message));
+        }
+    }
     if !rule.when.is_empty() && no_http {
         let message = format!("headers cannot be told on {target}, which has no HTTP port");
         out.push(Finding::new(path.then("when"), Code::ProtocolMismatch, message));

@@ -141,6 +141,7 @@ fn granted_by(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> Vec<Rol
         | Kind::TcpRoute
         | Kind::TrafficPolicy
         | Kind::TelemetryPolicy
+        | Kind::AuthenticationPolicy
         | Kind::AuthorizationPolicy => Vec::new(),
     }
 }
