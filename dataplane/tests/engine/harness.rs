@@ -100,6 +100,8 @@ async fn answer(mut request: Request<Incoming>, number: u32) -> Result<Response<
             for (name, value) in request.headers() {
                 text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
             }
+            // One that answers before it has the content leaves a connection that may end at any moment.
+            request.body_mut().collect().await.map_err(std::io::Error::other)?;
             *response.body_mut() = full(text);
         }
         "/trailers" => {
