@@ -630,41 +630,6 @@ fn versions() -> Vec<[Policy; 2]> {
 }
 
 #[test]
-fn claims_that_no_request_can_have_are_warned_of_until_tokens_are_taken() {
-    let asking = |targets: &str| {
-        documents(&object(
-            "AuthorizationPolicy",
-            "claims",
-            &format!("targetRefs: [{targets}]\naction: Allow\nrules: [{{from: [{{claims: [{{sub: a}}]}}]}}]"),
-        ))
-    };
-    let taking = |targets: &str| {
-        documents(&object("AuthenticationPolicy", "tokens", &format!("targetRefs: [{targets}]\n{TOKENS}")))
-    };
-    let web = documents(&object("Service", "web", "ports: [{name: http, port: 80, protocol: HTTP}]"));
-    let catalog = "ports: [{name: http, port: 80, protocol: HTTP}, {name: keys, port: 9000, protocol: HTTP}]";
-    let catalog = documents(&object("Service", "catalog", catalog));
-    let empty = PolicySet::default().apply(&[web, catalog].concat()).unwrap().set;
-    let (service, port) = ("{kind: Service, name: web}", "{kind: Service, name: web, sectionName: http}");
-    let namespace = "{kind: Namespace, name: shop}";
-    for asks in [service, port, namespace] {
-        let set = empty.apply(&asking(asks)).unwrap();
-        let warned = set.warnings.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
-        assert!(warned, "{asks}: {:?}", set.warnings);
-        for takes in [service, port, namespace, "{kind: Mesh, name: mesh}"] {
-            let applied = set.set.apply(&taking(takes)).unwrap();
-            let left = applied.set.validate();
-            let about =
-                |one: &weft_api::rest::Violation| one.message.contains("AuthenticationPolicy with jwt");
-            assert!(!left.iter().any(about), "{asks}, {takes}: {left:?}");
-        }
-        let elsewhere = set.set.apply(&taking("{kind: Service, name: catalog}")).unwrap().set.validate();
-        let still = elsewhere.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
-        assert_eq!(still, asks != namespace, "{asks}: {elsewhere:?}");
-    }
-}
-
-#[test]
 fn what_is_kept_of_checks_is_what_checking_all_would_find() {
     let versions = versions();
     let (mut set, mut random, mut seen) = (PolicySet::default(), 7_u32, std::collections::BTreeSet::new());
