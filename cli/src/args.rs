@@ -22,7 +22,7 @@ pub use access::{
     Audit, ContextArgs, ContextCommand, Login, Operator, OperatorCommand, OperatorCreate, OperatorName,
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
-pub use authority::{CaArgs, CaCommand, CaRotate};
+pub use authority::{CaArgs, CaCommand, CaReseal, CaRotate};
 pub use diff::Diff;
 pub use explain::Explain;
 pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};

@@ -137,6 +137,7 @@ async fn by_command(
         Command::Ca(ca) => match ca.command {
             CaCommand::Status(status) => commands::authority::status(&access()?, status).await,
             CaCommand::Rotate(rotate) => commands::authority::rotate(&access()?, rotate).await,
+            CaCommand::Reseal(reseal) => commands::authority::reseal(&access()?, &reseal).await,
         },
         Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
         Command::Ui(ui) => commands::ui::run(&access::client(to)?, &ui).await,

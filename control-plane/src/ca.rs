@@ -23,10 +23,12 @@ mod mesh;
 mod metrics;
 mod profile;
 mod records;
+mod reseal;
 mod root_rotation;
 mod rotation;
 mod rotation_stage;
 mod seal;
+mod seen_version;
 mod state;
 
 use std::sync::Arc;
@@ -48,10 +50,12 @@ pub use mesh::{Renewal, open, spawn_follow};
 pub use metrics::AuthorityMetrics;
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use records::mesh_of;
+pub use reseal::SealUse;
 pub use root_rotation::RotationError;
 pub use rotation::{rotate_at, sleep_until};
 pub use rotation_stage::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationStage};
-pub use seal::{SealError, SealKey, Sealed};
+pub use seal::{SealError, SealKey, SealKeyId, Sealed};
+pub use seen_version::file_beside as seen_version_file;
 pub use state::{AuthorityState, IssuerOfMesh};
 
 /// The least life of a workload's certificate, for tests.

@@ -307,6 +307,13 @@ fn operators() -> Vec<CallRow> {
             "Undo the replacement of the root: the old one stays",
             delete(authority::abort),
         ),
+        (
+            "/v1/ca/reseal",
+            Operator,
+            Recorded::Yes,
+            "Seal the authority's keys at rest with the newest seal key",
+            post(authority::reseal),
+        ),
     ]
 }
 

@@ -7,6 +7,8 @@
 //! mesh/issuers/SERIAL    those before: they sign nothing but their lists
 //! mesh/crls/SERIAL       the revocation list of each
 //!
+//! mesh/head              which of all these are the newest, sealed
+//!
 //! mesh/rotation          the rotation of the root that is under way, and its stage
 //! mesh/next-root         the root that is to come, with …
 //! mesh/next-root-issuer  … the issuer that will sign under it
@@ -14,6 +16,7 @@
 //! mesh/roots/SERIAL      roots that left: their certificates, without keys, for those who know the mesh by them
 //! ```
 
+mod head;
 mod line;
 
 use base64::Engine as _;
@@ -30,11 +33,14 @@ use super::chain::{SigningChain, ValidCertificate};
 use super::crl::{self, RevocationList};
 use super::rotation_stage::{RootRotation, RotationStage};
 use super::seal::{SealKey, Sealed};
+use super::seen_version::FIRST;
 use super::{AuthoritySettings, CaError, Serial, profile};
 use crate::clock::Clock;
 use line::{LeftRoot, Vouched};
 
-const FORMAT: u32 = 1;
+/// Version of what a record says; one that is sealed without a version has the one before.
+const FORMAT: u32 = 2;
+const FORMAT_WITHOUT_VERSION: u32 = 1;
 pub(super) const PREFIX: &str = "mesh/";
 pub(super) const ROOT: &str = "mesh/root";
 pub(super) const ISSUER: &str = "mesh/issuer";
@@ -64,6 +70,8 @@ pub(super) struct AuthorityRecord {
 /// All records, of one revision of the store.
 pub(super) struct CaRecords {
     pub(super) revision: Revision,
+    head: Option<Entry>,
+    digests: head::Digests,
     root: Entry,
     issuer: Entry,
     next: Option<Entry>,
@@ -95,6 +103,8 @@ impl CaRecords {
         match (find(ROOT), find(ISSUER)) {
             (Some(root), Some(issuer)) => Ok(Some(Self {
                 revision: listing.revision,
+                head: find(head::HEAD),
+                digests: head::digests(&entries),
                 root,
                 issuer,
                 next: find(NEXT),
@@ -106,8 +116,8 @@ impl CaRecords {
                 old_root: find(OLD_ROOT),
                 left: below(LEFT_ROOTS),
             })),
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(missing(ROOT)),
+            (None, None) if find(head::HEAD).is_none() => Ok(None),
+            (None, _) => Err(missing(ROOT)),
             (Some(_), None) => Err(missing(ISSUER)),
         }
     }
@@ -221,7 +231,8 @@ impl CaRecords {
         clock: &Clock,
     ) -> Result<Txn, CaError> {
         let (key, list) = record.first_list(ISSUER, seal, clock)?;
-        Ok(self.guarded().delete(NEXT).put(ISSUER, record.encode()).put(key, list.encode()))
+        let txn = self.guarded().delete(NEXT).put(ISSUER, record.encode()).put(key, list.encode());
+        Ok(self.headed(txn, seal))
     }
 
     /// Puts a new issuer beside the one that signs, with its list.
@@ -232,13 +243,14 @@ impl CaRecords {
         clock: &Clock,
     ) -> Result<Txn, CaError> {
         let (key, list) = record.first_list(NEXT, seal, clock)?;
-        Ok(self.guarded().put(NEXT, record.encode()).put(key, list.encode()))
+        Ok(self.headed(self.guarded().put(NEXT, record.encode()).put(key, list.encode()), seal))
     }
 
     /// Lets the next issuer sign, and keeps the one before for its list.
     pub(super) fn promoting(&self, next: &AuthorityRecord, seal: &SealKey) -> Result<Txn, CaError> {
         let promoted = next.moved(NEXT, ISSUER, seal)?;
-        self.retiring_issuer(self.guarded().delete(NEXT).put(ISSUER, promoted.encode()), seal)
+        let txn = self.guarded().delete(NEXT).put(ISSUER, promoted.encode());
+        Ok(self.headed(self.retiring_issuer(txn, seal)?, seal))
     }
 
     /// Keeps the issuer that signs now for its list.
@@ -282,7 +294,8 @@ impl CaRecords {
         let foreign =
             leaves.filter(|leaf| self.list_of(&leaf.issuer).is_none() && leaf.issuer != list.issuer);
         list.in_force_from = foreign.map(|leaf| leaf.expires_at).max().unwrap_or_default();
-        Ok(self.guarded().expect_absent(key.as_str()).put(key, list.encode()))
+        let txn = self.guarded().expect_absent(key.as_str()).put(key, list.encode());
+        Ok(self.headed(txn, seal))
     }
 
     /// The root and the issuer under which leaves are signed.
@@ -338,13 +351,14 @@ impl AuthorityRecord {
             let certificate = profile::vouched(&params, validity).signed_by(&key, &signer)?;
             Ok::<_, CaError>(Vouched { by: root.serial, certificate: BASE64.encode(certificate.der()) })
         };
+        let sealed_key = seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der()));
         Ok(Self {
-            format: FORMAT,
+            format: format_of(&sealed_key),
             trust_domain: settings.trust_domain.clone(),
             generation: before.map_or(1, |before| before.generation + 1),
             vouched: before.map(vouch).transpose()?,
             certificate: BASE64.encode(certificate.der()),
-            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
+            sealed_key,
         })
     }
 
@@ -362,12 +376,13 @@ impl AuthorityRecord {
         let key = profile::new_key()?;
         let validity = profile::Validity::starting(clock.now(), life, Some(above.not_after));
         let certificate = profile::issuer(&root.trust_domain, validity)?.signed_by(&key, &signer)?;
+        let sealed_key = seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der()));
         Ok(Self {
-            format: FORMAT,
+            format: format_of(&sealed_key),
             trust_domain: root.trust_domain.clone(),
             generation,
             certificate: BASE64.encode(certificate.der()),
-            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
+            sealed_key,
             vouched: None,
         })
     }
@@ -384,14 +399,20 @@ impl AuthorityRecord {
     /// The same under another name: what is sealed is bound to the name of its record.
     pub(super) fn moved(&self, from: &str, to: &str, seal: &SealKey) -> Result<Self, CaError> {
         let key = seal.open(from, &self.sealed_key)?;
+        let sealed_key = seal.seal(to, &key);
         Ok(Self {
-            format: self.format,
+            format: format_of(&sealed_key),
             trust_domain: self.trust_domain.clone(),
             generation: self.generation,
             certificate: self.certificate.clone(),
-            sealed_key: seal.seal(to, &key),
+            sealed_key,
             vouched: self.vouched.clone(),
         })
+    }
+
+    /// What stands in an entry, under the key that seals now.
+    pub(super) fn resealed(entry: &Entry, seal: &SealKey) -> Result<Self, CaError> {
+        decode(entry)?.moved(&entry.key, &entry.key, seal)
     }
 
     /// What is kept of a root that leaves: its key is not.
@@ -430,15 +451,13 @@ impl KnownIssuer<'_> {
 
 /// Makes the records of a new mesh.
 pub(super) fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+    seal.seal_at(FIRST);
     let root = AuthorityRecord::new_root(ROOT, settings, None, seal, clock)?;
     let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
     let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
-    Ok(Txn::new()
-        .expect_absent(ROOT)
-        .expect_absent(ISSUER)
-        .put(ROOT, root.encode())
-        .put(ISSUER, issuer.encode())
-        .put(key, list.encode()))
+    let txn = Txn::new().expect_absent(ROOT).expect_absent(ISSUER);
+    let txn = txn.put(ROOT, root.encode()).put(ISSUER, issuer.encode()).put(key, list.encode());
+    Ok(head::created(txn, seal))
 }
 
 /// Which mesh these entries of a store are of; none when there is no mesh among them.
@@ -452,11 +471,15 @@ pub fn mesh_of(entries: &[Entry]) -> Result<Option<TrustDomain>, CaError> {
 
 fn decode(entry: &Entry) -> Result<AuthorityRecord, CaError> {
     let record: AuthorityRecord = read_json(entry)?;
-    if record.format == FORMAT {
+    if [FORMAT, FORMAT_WITHOUT_VERSION].contains(&record.format) {
         Ok(record)
     } else {
         Err(corrupt(&entry.key, format!("format {} is not known, only {FORMAT}", record.format)))
     }
+}
+
+fn format_of(sealed: &Sealed) -> u32 {
+    if sealed.version().is_some() { FORMAT } else { FORMAT_WITHOUT_VERSION }
 }
 
 fn read_json<T: DeserializeOwned>(entry: &Entry) -> Result<T, CaError> {
