@@ -29,3 +29,9 @@ pub use requests::*;
 pub use session::*;
 pub use status::*;
 pub use taps::*;
+
+/// For counts that are told where there are any.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}

@@ -1,16 +1,12 @@
 //! The control plane as one, whichever of its replicas are there.
 //!
-//! Every replica takes every change and asks the others what they know alone, so the first that answers is asked. Whose proxies
-//! have a change is counted by each for its own, and put together here.
+//! Every replica takes every change and asks the others what they know alone, so the first that answers is asked.
 
 use std::cell::RefCell;
 
 use futures::future::join_all;
-use weft_api::client::{ApiClient, ApplyOptions, ClientError, DeleteOptions, RollbackOptions};
-use weft_api::rest::{
-    ApplyResult, CHANGED_MEANWHILE, CheckResult, DrainRequest, DrainResult, EdgeList, ProxyList, ProxyStatus,
-    RequestList, WaitResult,
-};
+use weft_api::client::{ApiClient, ClientError};
+use weft_api::rest::{CheckResult, EdgeList, ProxyList, ProxyStatus, RequestList};
 
 use crate::progress;
 
@@ -132,96 +128,6 @@ impl ReplicaClients {
         let answers = join_all(others.map(|(_, client)| client.access())).await;
         Ok((result, answers.into_iter().filter_map(Result::err).filter(is_silence).collect()))
     }
-
-    /// Drains by one replica, or takes it back. A wait is for the proxies of all of them.
-    pub async fn drain(&self, id: &str, request: &DrainRequest) -> Result<DrainResult, ClientError> {
-        let drain = async |client: &ApiClient| client.drain(id, request).await;
-        let (at, mut result) = self.any_at(drain).await?;
-        let Some(wait) = &mut result.wait else { return Ok(result) };
-        // The same once more changes nothing, whoever is left, and waits for others.
-        let again = DrainRequest { force: !request.undo, ..request.clone() };
-        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
-        for answer in join_all(others.map(|(_, client)| client.drain(id, &again))).await {
-            match answer {
-                Ok(other) => add(wait, other.wait.unwrap_or_default()),
-                Err(error) if is_silence(&error) => {
-                    self.warn(format!("{error}; its proxies are not counted"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(result)
-    }
-
-    /// Applies by one replica. A wait is for the proxies of all of them.
-    pub async fn apply(&self, text: &str, options: &ApplyOptions) -> Result<ApplyResult, ClientError> {
-        let apply = async |client: &ApiClient| client.apply(text, options).await;
-        let (at, mut result) = self.any_at(apply).await?;
-        let Some(wait) = &mut result.wait else { return Ok(result) };
-        // The same once more changes nothing, and waits for others; where something came after, it would undo that.
-        let again = ApplyOptions { if_revision: Some(result.revision), ..options.clone() };
-        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
-        let others = others.map(|(_, client)| client.apply(text, &again));
-        for answer in self.shown("the other control planes", join_all(others)).await {
-            match answer {
-                Ok(other) => add(wait, other.wait.unwrap_or_default()),
-                Err(ClientError::Refused(problem)) if problem.code == CHANGED_MEANWHILE => {
-                    self.warn(format!(
-                        "a later change came before every replica had this one: {}",
-                        problem.detail
-                    ));
-                }
-                Err(error) if is_silence(&error) => {
-                    self.warn(format!("{error}; its proxies are not counted"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(result)
-    }
-
-    /// Deletes by one replica. A wait is for the proxies of all of them.
-    pub async fn delete(
-        &self,
-        kind: &str,
-        (namespace, name): (&str, &str),
-        options: &DeleteOptions,
-    ) -> Result<ApplyResult, ClientError> {
-        let delete = async |client: &ApiClient| client.delete_with(kind, namespace, name, options).await;
-        let (at, mut result) = self.any_at(delete).await?;
-        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
-        Ok(result)
-    }
-
-    /// Goes back by one replica. A wait is for the proxies of all of them.
-    pub async fn rollback(&self, to: u64, options: &RollbackOptions) -> Result<ApplyResult, ClientError> {
-        let rollback = async |client: &ApiClient| client.rollback(to, options).await;
-        let (at, mut result) = self.any_at(rollback).await?;
-        self.wait_at_others(at, &mut result, options.wait.as_deref()).await?;
-        Ok(result)
-    }
-
-    /// Adds to what the replica at `at` found of a wait what the others find.
-    async fn wait_at_others(
-        &self,
-        at: usize,
-        result: &mut ApplyResult,
-        limit: Option<&str>,
-    ) -> Result<(), ClientError> {
-        let Some(wait) = &mut result.wait else { return Ok(()) };
-        let others = self.each.iter().enumerate().filter(|(index, _)| *index != at);
-        let others = others.map(|(_, client)| client.revision(result.revision, limit));
-        for answer in self.shown("the other control planes", join_all(others)).await {
-            match answer {
-                Ok(other) => add(wait, other.wait.unwrap_or_default()),
-                Err(error) if is_silence(&error) => {
-                    self.warn(format!("{error}; its proxies are not counted"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Whether another replica may do better.
@@ -233,12 +139,6 @@ pub fn is_silence(error: &ClientError) -> bool {
         | ClientError::Refused(_)
         | ClientError::Garbled { .. } => false,
     }
-}
-
-fn add(wait: &mut WaitResult, other: WaitResult) {
-    wait.targeted += other.targeted;
-    wait.acked += other.acked;
-    wait.laggards.extend(other.laggards);
 }
 
 #[cfg(test)]

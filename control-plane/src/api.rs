@@ -40,6 +40,7 @@ mod change;
 mod check;
 mod condition_times;
 mod configuration;
+mod delivery;
 mod described;
 mod diff;
 mod docs;

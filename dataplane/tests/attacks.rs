@@ -92,12 +92,15 @@ const LOG: &str = r#"          access_log: [{name: f, typed_config: {"@type": ty
 
 /// Waits until the log has these lines.
 async fn logged(log: &std::path::Path, lines: &[&str]) {
-    soon(async {
-        while std::fs::read_to_string(log).unwrap_or_default().lines().ne(lines.iter().copied()) {
+    let read = || std::fs::read_to_string(log).unwrap_or_default();
+    let waiting = async {
+        while read().lines().ne(lines.iter().copied()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await;
+    };
+    // What is there instead is told.
+    drop(tokio::time::timeout(Duration::from_secs(10), waiting).await);
+    assert_eq!(read().lines().collect::<Vec<_>>(), lines);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -518,19 +521,36 @@ async fn floods_over_http2_cost_little_memory_and_harm_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_or_too_large_headers_are_refused_in_both_protocols() {
-    let (application, _proxy, port) = guarded("").await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (application, _proxy, port) = guarded(&LOG.replace("PATH", log.path().to_str().unwrap())).await;
     let many: String = (0..101).map(|n| format!("x-{n}: a\r\n")).collect();
     assert_eq!(status(&get(port, "/", &many).await), 431);
     assert_eq!(status(&get(port, "/", &format!("x-a: {}\r\n", "a".repeat(70_000))).await), 431);
     let (mut sender, connection) = soon(h2_client(port)).await;
     let drive = tokio::spawn(connection);
-    let mut request = http::Request::builder().uri("http://a.test/");
-    for n in 0..150 {
-        request = request.header(format!("x-{n}"), "a");
+    let request = || http::Request::builder().uri("http://a.test/");
+    let many = (0..150).fold(request(), |request, n| request.header(format!("x-{n}"), "a"));
+    let large = |size| request().header("x-a", "a".repeat(size));
+    // The last is more than is read of any head: h2 refuses it by itself.
+    for (request, by_the_proxy) in [(many, true), (large(70_000), true), (large(130_000), false)] {
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        let answer = soon(response).await.unwrap();
+        let seen = (answer.status().as_u16(), answer.headers().contains_key("server"));
+        assert_eq!(seen, (431, by_the_proxy), "{answer:?}");
+        let mut body = answer.into_body();
+        while soon(body.data()).await.is_some() {}
     }
-    let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status().as_u16(), 431);
     drive.abort();
+    logged(
+        log.path(),
+        &[
+            "431 DPE http1.too_many_headers - 31",
+            "431 DPE http1.headers_too_large - 31",
+            "431 - too_many_headers GET 0",
+            "431 - headers_too_large GET 0",
+        ],
+    )
+    .await;
     assert!(application.seen().is_empty());
 }
 

@@ -42,6 +42,49 @@ const CASES: &[Case] = &[
         expected: &[("unknown_kind", "apiVersion", 1, 13, "use weft.dev/v1")],
     },
     Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.b.mesh, '*.example.com', 10.0.0.1]\n  ports: []\n  resolution: Fixed\n  tls: {sni: 10.0.0.1}\n",
+        expected: &[
+            ("invalid_value", "spec.hosts[2]", 5, 38, "an IP address is not a host name"),
+            ("invalid_value", "spec.resolution", 7, 15, "\"Fixed\" is not one of"),
+            ("invalid_value", "spec.tls.sni", 8, 14, "an IP address is not a host name"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.b.mesh, '*.example.com']\n  ports:\n  - {name: http, port: 80, targetPort: 8080, protocol: HTTP}\n  - {name: http, port: 80, protocol: GRPC}\n  resolution: Static\n  tls:\n    caCertificates: nothing\n  clients: [{kind: Service, name: web}]\n",
+        expected: &[
+            ("invalid_value", "spec.hosts[0]", 5, 11, "names that end in .mesh"),
+            ("inconsistent", "spec.ports[0].targetPort", 7, 40, "leave targetPort out"),
+            ("duplicate", "spec.ports[1].name", 8, 12, "http is already used by ports[0]"),
+            ("duplicate", "spec.ports[1].port", 8, 24, "80 is already used by ports[0]"),
+            ("not_supported", "spec.ports[1].protocol", 8, 28, "make an ExternalService for each host"),
+            ("inconsistent", "spec.resolution", 9, 15, "write resolution: DNS"),
+            ("not_supported", "spec.tls.mode", 10, 3, "TLS of the proxy's own to several hosts"),
+            ("invalid_value", "spec.tls.caCertificates", 11, 21, "holds no certificate"),
+            ("not_supported", "spec.clients[0].kind", 12, 14, "name its namespace"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com, b.example.com]\n  ports: [{name: tls, port: 443, protocol: TLS}]\n  resolution: Static\n  endpoints: [{address: api.example.com}, {address: 169.254.169.254}, {address: 192.0.2.1}, {address: 192.0.2.1}]\n  tls:\n    caCertificates: |\n      -----BEGIN PRIVATE KEY-----\n      AAAA\n      -----END PRIVATE KEY-----\n    subjectAltNames: ['*.example.com']\n",
+        expected: &[("invalid_value", "spec.tls.subjectAltNames[0]", 14, 23, "not the wildcard")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com, b.example.com]\n  ports: [{name: tls, port: 443, protocol: TLS}]\n  resolution: Static\n  endpoints: [{address: api.example.com}, {address: 169.254.169.254}, {address: 192.0.2.1}, {address: 192.0.2.1}]\n  tls:\n    caCertificates: |\n      -----BEGIN PRIVATE KEY-----\n      AAAA\n      -----END PRIVATE KEY-----\n",
+        expected: &[
+            (
+                "inconsistent",
+                "spec.endpoints[0].address",
+                8,
+                25,
+                "with resolution Static, endpoints are IP addresses",
+            ),
+            ("invalid_value", "spec.endpoints[1].address", 8, 53, "metadata services of clouds"),
+            ("duplicate", "spec.endpoints[3].address", 8, 103, "is already used by endpoints[2]"),
+            ("inconsistent", "spec.tls.mode", 9, 3, "it is the application that speaks TLS"),
+            ("required", "spec.tls.sni", 9, 3, "of several hosts, say which name"),
+            ("invalid_value", "spec.tls.caCertificates", 11, 7, "block 0 is not a certificate"),
+        ],
+    },
+    Case {
         text: "apiVersion: weft.dev/v1\nkind: RateLimitPolicy\nmetadata: {name: a}\nspec: {}\n",
         expected: &[("not_supported", "kind", 2, 1, "kind RateLimitPolicy is not supported yet")],
     },
@@ -151,9 +194,9 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
+        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example, A.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
         expected: &[
-            ("not_supported", "spec.hostnames", 5, 3, "write more of them in the Service's hostnames"),
+            ("duplicate", "spec.hostnames[1]", 5, 26, "a.example is already used by hostnames[0]"),
             ("required", "spec.rules[0].matches[0].method", 9, 20, "names a service, a method or both"),
             ("duplicate", "spec.rules[0].matches[0].headers[1].name", 9, 62, "is already used by headers[0]"),
             ("invalid_value", "spec.rules[0].matches[1].method.service", 10, 29, "write package.Service"),
@@ -179,15 +222,15 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: t, namespace: shop}\nspec:\n  targetRefs: [{kind: Namespace, name: other}, {kind: HTTPRoute, name: r}]\n  loadBalancer: {type: Maglev, hashOn: [{header: a}]}\n  locality: {mode: Strict}\n  retry: {budget: {percent: 20}, codes: [200], on: []}\n  connection: {connectTimeout: 0s}\n",
+        text: "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: t, namespace: shop}\nspec:\n  targetRefs: [{kind: Namespace, name: other}, {kind: HTTPRoute, name: r}]\n  loadBalancer: {type: Maglev, hashOn: [{type: Header, name: a b}, {type: SourceAddress, ttl: 1s}]}\n  locality: {mode: Strict}\n  retry: {budget: {percent: 20}, codes: [200], on: []}\n  connection: {connectTimeout: 0s}\n",
         expected: &[
             ("not_supported", "spec.targetRefs[0].name", 5, 34, "put the policy into namespace other"),
             ("inconsistent", "spec.loadBalancer", 6, 17, "cannot be set on a route"),
-            ("not_supported", "spec.loadBalancer.type", 6, 18, "type Maglev is not supported yet"),
-            ("not_supported", "spec.loadBalancer.hashOn", 6, 32, "hashOn is not supported yet"),
+            ("invalid_value", "spec.loadBalancer.hashOn[0].name", 6, 62, "not a header name"),
+            ("inconsistent", "spec.loadBalancer.hashOn[1].ttl", 6, 89, "is of cookies only"),
             ("inconsistent", "spec.locality", 7, 13, "cannot be set on a route"),
             ("not_supported", "spec.locality.mode", 7, 14, "mode Strict is not supported yet"),
-            ("not_supported", "spec.retry.budget", 8, 11, "a retry budget is not supported yet"),
+            ("inconsistent", "spec.retry", 8, 10, "budget cannot be set on a route"),
             ("invalid_value", "spec.retry.codes[0]", 8, 42, "statuses from 400 to 599"),
             ("inconsistent", "spec.retry.on", 8, 52, "an empty list retries nothing"),
             ("inconsistent", "spec.connection", 9, 15, "cannot be set on a route"),
@@ -205,12 +248,49 @@ const CASES: &[Case] = &[
         )],
     },
     Case {
-        text: "apiVersion: weft.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  action: Deny\n  mode: Shadow\n  rules:\n    - from: [{}, {claims: [{name: a}]}]\n      to: [{grpcMethods: [List]}]\n",
+        text: "apiVersion: weft.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  action: Deny\n  mode: Shadow\n  rules:\n    - from: [{}, {claims: [{name: a}, {}, {a: null}, {a: []}, {a: {}}]}]\n      to: [{grpcMethods: [List]}]\n",
         expected: &[
             ("invalid_value", "spec.targetRefs[0].kind", 5, 23, "target the Service"),
             ("required", "spec.rules[0].from[0]", 9, 14, "names at least one caller"),
-            ("not_supported", "spec.rules[0].from[1].claims", 9, 19, "claims is not supported yet"),
+            ("required", "spec.rules[0].from[1].claims[1]", 9, 39, "names at least one claim"),
+            ("invalid_value", "spec.rules[0].from[1].claims[2].a", 9, 44, "has no value"),
+            ("invalid_value", "spec.rules[0].from[1].claims[3].a", 9, 55, "no list of one value and more"),
+            ("invalid_value", "spec.rules[0].from[1].claims[4].a", 9, 64, "no claim within"),
             ("invalid_value", "spec.rules[0].to[0].grpcMethods[0]", 10, 27, "write package.Service/Method"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: AuthenticationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: HTTPRoute, name: r}]\n  mtls: {mode: Strict}\n",
+        expected: &[
+            ("invalid_value", "spec.targetRefs[0].kind", 5, 23, "target the Service"),
+            ("not_supported", "spec.mtls", 6, 9, "mtls of an AuthenticationPolicy is not supported yet"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: AuthenticationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Mesh, name: mesh}]\n",
+        expected: &[("required", "spec.jwt", 5, 3, "says nothing")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: AuthenticationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Mesh, name: mesh}]\n  jwt:\n    providers:\n    - {name: a, issuer: a, jwks: {}}\n    - {name: a, issuer: '', jwks: {uri: 'http://a.test/'}}\n    - {name: b, issuer: a, jwks: {uri: 'https://a.test/', backendRef: {name: a}, caCertificates: x}}\n    - {name: c, issuer: a, jwks: {inline: '{\"keys\":[]}'}, from: {}, claimToHeaders: [{claim: a..b, header: Host}]}\n    - {name: d, issuer: a, jwks: {inline: '{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}'}}\n    - {name: e, issuer: a, jwks: {inline: '{\"keys\":[{\"kty\":\"RSA\",\"n\":\"a\",\"e\":\"a\",\"d\":\"a\"}]}'}}\n",
+        expected: &[
+            ("duplicate", "spec.jwt.providers[1]", 9, 7, "a"),
+            ("required", "spec.jwt.providers[0].jwks", 8, 34, "inline or uri is needed"),
+            ("invalid_value", "spec.jwt.providers[1].issuer", 9, 25, "between 1 and 512 bytes"),
+            ("invalid_value", "spec.jwt.providers[1].jwks.uri", 9, 41, "could be anybody's"),
+            ("inconsistent", "spec.jwt.providers[2].jwks.uri", 10, 40, "write http:// beside backendRef"),
+            ("inconsistent", "spec.jwt.providers[2].jwks.caCertificates", 10, 97, "the mesh knows its own"),
+            ("invalid_value", "spec.jwt.providers[3].jwks.inline", 11, 43, "no list keys"),
+            ("required", "spec.jwt.providers[3].from", 11, 64, "names no place"),
+            ("invalid_value", "spec.jwt.providers[3].claimToHeaders[0].claim", 11, 94, "NAME.NAME"),
+            (
+                "invalid_value",
+                "spec.jwt.providers[3].claimToHeaders[0].header",
+                11,
+                108,
+                "proxies write themselves",
+            ),
+            ("invalid_value", "spec.jwt.providers[4].jwks.inline", 12, 43, "is a secret"),
+            ("invalid_value", "spec.jwt.providers[5].jwks.inline", 13, 43, "is a private key"),
         ],
     },
     Case {

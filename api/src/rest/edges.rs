@@ -126,13 +126,8 @@ pub struct EdgeList {
     /// Ordered by source, destination, port.
     pub items: Vec<Edge>,
     /// Replicas of the control plane that did not answer in time: the traffic of their callers is missing.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub unheard: usize,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -198,6 +193,6 @@ pub struct EdgeSeries {
     /// once every caller has reported.
     pub points: Vec<EdgePoint>,
     /// Replicas of the control plane that did not answer in time: the traffic of their callers is missing.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub unheard: usize,
 }

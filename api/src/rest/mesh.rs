@@ -84,11 +84,6 @@ pub struct Refusal {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -104,7 +99,7 @@ pub struct TypeStatus {
     /// Whether it has what it should have of this type.
     pub sync: Sync,
     /// How many resources are kept from it until what it refused changes or goes.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub held_back: usize,
     /// What it has refused and still refuses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -201,7 +196,7 @@ pub struct ProxyList {
     /// Revision of the configuration that is being served.
     pub revision: u64,
     /// Replicas that did not answer in time: proxies that are connected there are told of as disconnected.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub unheard: usize,
 }
 

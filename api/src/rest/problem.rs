@@ -196,6 +196,17 @@ pub struct WaitResult {
     /// Those that refused it, or gave no answer in time.
     #[serde(default)]
     pub laggards: Vec<Laggard>,
+    /// Replicas of the control plane that did not say what their proxies have.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub unheard: usize,
+}
+
+impl WaitResult {
+    /// Whether every proxy concerned is known to have it.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.acked >= self.targeted && self.unheard == 0
+    }
 }
 
 /// The answer to an apply.

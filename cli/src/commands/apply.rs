@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use weft_api::client::{ApplyOptions, ClientError};
-use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation};
+use weft_api::rest::{ApplyResult, CHANGED_MEANWHILE, Problem, Violation, WaitResult};
 
 use crate::args::{Apply, ChangeFlags, DeliveryFlags, OutputFormat};
-use crate::output::{self, outln};
+use crate::output::{self, out, outln};
 use crate::replicas::ReplicaClients;
 
 /// One file and where its first line stands in what is sent.
@@ -31,7 +31,7 @@ pub async fn run(replicas: &ReplicaClients, args: Apply) -> anyhow::Result<ExitC
         message,
         prune: args.selector,
     };
-    let mut result = match replicas.apply(&text, &options).await {
+    let mut result = match replicas.any(async |client| client.apply(&text, &options).await).await {
         Ok(result) => result,
         Err(ClientError::Refused(problem)) if args.if_new && problem.code == CHANGED_MEANWHILE => {
             if output.is_table() {
@@ -67,8 +67,8 @@ pub fn show(result: &ApplyResult, format: OutputFormat) -> anyhow::Result<ExitCo
     if format.is_table() {
         epilogue(result);
     }
-    let refused = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
-    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let missing = result.wait.as_ref().is_some_and(|wait| !wait.is_complete());
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn rows(result: &ApplyResult) -> Vec<Vec<String>> {
@@ -91,12 +91,24 @@ fn epilogue(result: &ApplyResult) {
         outln!("revision {}", result.revision);
     }
     if let Some(wait) = &result.wait {
-        outln!("{} of {} proxies have it", wait.acked, wait.targeted);
-        for laggard in &wait.laggards {
-            let words = laggard.error.as_deref().unwrap_or("no answer in time");
-            outln!("  {}: {words}", laggard.proxy);
-        }
+        out!("{}", delivered(wait));
     }
+}
+
+/// Which proxies have a change.
+pub fn delivered(wait: &WaitResult) -> String {
+    let mut text = format!("{} of {} proxies have it\n", wait.acked, wait.targeted);
+    for laggard in &wait.laggards {
+        let words = laggard.error.as_deref().unwrap_or("no answer in time");
+        text.push_str(&format!("  {}: {words}\n", laggard.proxy));
+    }
+    if wait.unheard > 0 {
+        let count = wait.unheard;
+        text.push_str(&format!(
+            "{count} control planes did not say what their proxies have; those are not counted\n"
+        ));
+    }
+    text
 }
 
 /// Joins all files into one stream of documents, and remembers where each begins.
@@ -119,7 +131,8 @@ pub fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
     Ok((text, sources))
 }
 
-fn read_all(files: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+/// The name and the text of each file, of those below directories too.
+pub fn read_all(files: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let mut contents = Vec::new();
     for file in files {
         if file == "-" {

@@ -17,7 +17,8 @@ pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<Exit
     let ChangeFlags { dry_run, message, delivery: DeliveryFlags { wait, output } } = args.change;
     if !dry_run && !args.yes && output.is_table() && std::io::stdin().is_terminal() {
         let tried = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
-        let would = replicas.delete(kind, (namespace, name), &tried).await?;
+        let would =
+            replicas.any(async |client| client.delete_with(kind, namespace, name, &tried).await).await?;
         if !would.warnings.is_empty() {
             for warning in &would.warnings {
                 eprintln!("warning: {warning}");
@@ -29,7 +30,8 @@ pub async fn run(replicas: &ReplicaClients, args: Delete) -> anyhow::Result<Exit
         }
     }
     let options = DeleteOptions { dry_run, wait, message };
-    let result = replicas.delete(kind, (namespace, name), &options).await?;
+    let result =
+        replicas.any(async |client| client.delete_with(kind, namespace, name, &options).await).await?;
     apply::show(&result, output)
 }
 

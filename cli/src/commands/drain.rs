@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use weft_api::rest::{DrainRequest, DrainResult};
 
+use super::apply::delivered;
 use super::name::full_name;
 use crate::args::DrainArgs;
 use crate::output::{self, out};
@@ -12,14 +13,15 @@ use crate::replicas::ReplicaClients;
 pub async fn run(replicas: &ReplicaClients, args: DrainArgs) -> anyhow::Result<ExitCode> {
     let (namespace, name) = full_name(&args.id, &args.namespace);
     let request = DrainRequest { undo: args.undo, force: args.force, wait: args.delivery.wait };
-    let result = replicas.drain(&format!("{namespace}/{name}"), &request).await?;
+    let id = format!("{namespace}/{name}");
+    let result = replicas.any(async |client| client.drain(&id, &request).await).await?;
     if args.delivery.output.is_table() {
         out!("{}", describe(&result));
     } else {
         output::print(args.delivery.output, &result, &[], Vec::new)?;
     }
-    let behind = result.wait.as_ref().is_some_and(|wait| wait.acked < wait.targeted);
-    Ok(if behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let missing = result.wait.as_ref().is_some_and(|wait| !wait.is_complete());
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn describe(result: &DrainResult) -> String {
@@ -39,10 +41,7 @@ fn describe(result: &DrainResult) -> String {
         text.push_str(&format!("  {}: {others}\n", service.service));
     }
     if let Some(wait) = &result.wait {
-        text.push_str(&format!("{} of {} proxies have it\n", wait.acked, wait.targeted));
-        for laggard in &wait.laggards {
-            text.push_str(&format!("  {}: no answer in time\n", laggard.proxy));
-        }
+        text.push_str(&delivered(wait));
     }
     text
 }

@@ -1,35 +1,31 @@
 //! Applying a set of documents: parse, validate, commit, and on request wait until the proxies have it.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use weft_api::WorkloadId;
-use weft_api::rest::{AppliedDocument, ApplyResult, Laggard, Outcome, WaitResult};
+use weft_api::rest::{AppliedDocument, ApplyResult, Outcome, Violation};
 use weft_policies::kinds::Kind;
 use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
-use weft_policies::{LabelQuery, Policy};
+use weft_policies::{DocumentsRead, LabelQuery, Policy};
 
 use super::author::{Author, ChangeAuthor};
 use super::change::{ApplyMode, ChangeWishes, change_query};
+use super::delivery::AwaitedChange;
 use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{DocumentText, Parameters};
 use super::parameter::{Count, Selector};
 use super::problem_code::ProblemCode;
+use super::replica::until_taken;
 use super::rights::AuditDetail;
 use super::state::Api;
 use crate::metrics::ApplyOutcome;
 use crate::policy::log::LogError;
 use crate::policy::repository::{Head, policy_key};
-use crate::reconciler::{Publication, ServedStream};
-use crate::replicas::acknowledgements::{self, RefusedResource};
 
 /// Another apply may move the head in between; more often than this is no accident.
 const ATTEMPTS: usize = 16;
-const POLL: Duration = Duration::from_millis(20);
 
 change_query! {
     /// What an apply is asked beside its documents.
@@ -56,16 +52,20 @@ pub async fn apply(
     let by = author.saying(message);
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
-    let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
+    let read = weft_policies::parse_among_others(source, &body);
+    let DocumentsRead { documents, left_out } = read.map_err(|violations| refused(&api, violations))?;
     drop(body);
     if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request").into());
+        return Err(no_document(&left_out).into());
     }
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
-        let is_left_out =
+        let is_pruned =
             |policy: &Policy| prune.as_ref().is_some_and(|wanted| wanted.matches(&policy.metadata().labels));
-        head.set.apply_and_prune(&documents, is_left_out).map_err(|found| refused(&api, found))
+        let mut applied =
+            head.set.apply_and_prune(&documents, is_pruned).map_err(|found| refused(&api, found))?;
+        applied.warnings.splice(0..0, left_out.iter().cloned());
+        Ok(applied)
     };
     let mut result = write(&api, mode, &by, change).await?;
     if mode == ApplyMode::Commit {
@@ -76,9 +76,24 @@ pub async fn apply(
         if prune.is_some() {
             applied = changed_by(&api, result.revision).await?;
         }
-        result.wait = Some(until_acknowledged(&api, result.revision, &applied, limit).await);
+        let awaited = AwaitedChange::of_revision(result.revision, &applied);
+        result.wait = Some(until_taken(&api, awaited, limit).await);
     }
     Ok(ChangeAnswer::of(result))
+}
+
+/// The refusal of a text in which there is nothing to take.
+pub fn no_document(left_out: &[Violation]) -> ApiError {
+    match left_out {
+        [] => ApiError::bad_request("there is no document in the request"),
+        [first, ..] => {
+            let count = left_out.len();
+            ApiError::bad_request(format!(
+                "none of the {count} documents is for Weft: the first is {}",
+                first.object
+            ))
+        }
+    }
 }
 
 /// The answer to a change, with what is recorded of it.
@@ -150,7 +165,7 @@ pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     }
 }
 
-pub fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
+pub fn refused(api: &Api, violations: Vec<Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
     ApiError::violations(violations)
 }
@@ -227,80 +242,4 @@ pub fn outcome(action: ApplyAction) -> Outcome {
         ApplyAction::Unchanged => Outcome::Unchanged,
         ApplyAction::Deleted => Outcome::Deleted,
     }
-}
-
-/// Waits until every connected proxy that the revision concerns has answered for it.
-pub async fn until_acknowledged(
-    api: &Api,
-    revision: u64,
-    applied: &[PolicyKey],
-    limit: Duration,
-) -> WaitResult {
-    let deadline = tokio::time::Instant::now() + limit;
-    let mut published = api.reconciler.published();
-    let compiled = published.wait_for(|published| published.policy_revision >= revision);
-    let publication = match tokio::time::timeout_at(deadline, compiled).await {
-        Ok(Ok(published)) => {
-            let mut went_out = published.publications.iter();
-            went_out.find(|publication| publication.policies >= revision).cloned()
-        }
-        // Not even compiled in time, so nobody can have it.
-        Ok(Err(_)) | Err(_) => None,
-    };
-    let Some(publication) = publication else { return WaitResult::default() };
-    loop {
-        let Some(streams) = api.reconciler.streams().await else { return WaitResult::default() };
-        let result = answers(api, &streams, &publication, applied).await;
-        let answered = result.laggards.iter().all(|laggard| laggard.error.is_some());
-        if answered || tokio::time::Instant::now() >= deadline {
-            return result;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Where the workloads that a publication went to stand now. One has it when all of its streams have answered for it; one
-/// that lost its streams meanwhile has not.
-async fn answers(
-    api: &Api,
-    streams: &[ServedStream],
-    publication: &Publication,
-    applied: &[PolicyKey],
-) -> WaitResult {
-    let mut by_workload: BTreeMap<&WorkloadId, Vec<&ServedStream>> = BTreeMap::new();
-    for stream in streams {
-        by_workload.entry(&stream.workload).or_default().push(stream);
-    }
-    let mut laggards = Vec::new();
-    for workload in publication.targets.iter() {
-        let streams = by_workload.get(workload).map_or(&[][..], Vec::as_slice);
-        let has_answered =
-            |stream: &&ServedStream| acknowledgements::has_answered(stream, publication.number);
-        let error = if streams.is_empty() || !streams.iter().all(has_answered) {
-            None
-        } else {
-            match refusal(api, workload, streams, applied).await {
-                Some(words) => Some(words),
-                None => continue,
-            }
-        };
-        laggards.push(Laggard { proxy: workload.to_string(), error });
-    }
-    let targeted = publication.targets.len();
-    WaitResult { targeted, acked: targeted - laggards.len(), laggards }
-}
-
-/// What a workload refuses of what was applied, in its words, or what is kept from it because of a refusal. What it refuses
-/// of other policies is not this change's.
-async fn refusal(
-    api: &Api,
-    workload: &WorkloadId,
-    streams: &[&ServedStream],
-    applied: &[PolicyKey],
-) -> Option<String> {
-    let refused = acknowledgements::refusals(&api.reconciler, workload, streams).await;
-    let is_of_change = |one: &RefusedResource| {
-        one.origins.is_empty() || one.origins.iter().any(|origin| applied.contains(origin))
-    };
-    refused.into_iter().find(is_of_change).map(|one| one.words)
 }

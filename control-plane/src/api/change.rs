@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::error::ApiError;
 
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How long a change may be waited for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Whether a change is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

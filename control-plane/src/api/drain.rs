@@ -5,17 +5,19 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use weft_api::rest::{DrainMark, DrainRequest, DrainResult, DrainedService, Laggard, WaitResult};
+use weft_api::rest::{DrainMark, DrainRequest, DrainResult, DrainedService};
 use weft_api::{ServiceId, WorkloadId};
 use weft_policies::compile::{Health, WorkloadState};
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
 
 use super::access::ApiCaller;
 use super::change::read_wait;
+use super::delivery::{AwaitedChange, until_drain_is_seen};
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, JsonBody};
 use super::problem_code::ProblemCode;
 use super::proxies::{self, ProxyPath};
+use super::replica::until_taken;
 use super::rights::{AuditDetail, CallerRights};
 use super::state::Api;
 use crate::presence::workloads::DrainOutcome;
@@ -23,7 +25,6 @@ use crate::reconciler::MeshSnapshot;
 
 /// How long this replica may take to see what it has written.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(20);
 
 /// `POST /v1/proxies/{id}/drain`
 pub async fn drain(
@@ -61,10 +62,21 @@ pub async fn drain(
         DrainOutcome::LastOf(group) => return Err(last_of(&id, &needing[group].service).into()),
     };
     let services = memberships.iter().map(DrainedMembership::told).collect();
-    until_seen(&api, &id, !request.undo).await?;
+    let seen = tokio::time::timeout(SEEN_WITHIN, until_drain_is_seen(&api, &id, !request.undo));
+    match seen.await {
+        Ok(true) => {}
+        Ok(false) => return Err(gone(&id).into()),
+        Err(_) => {
+            let detail = format!("it is written that {id} is drained, or no longer, and not read back yet");
+            return Err(ApiError::unavailable(detail).into());
+        }
+    }
     drop(turn);
     let wait = match limit {
-        Some(limit) => Some(until_taken(&api, limit).await),
+        Some(limit) => {
+            let awaited = AwaitedChange::Drain { workload: id.clone(), drained: !request.undo };
+            Some(until_taken(&api, awaited, limit).await)
+        }
         None => None,
     };
     let result = DrainResult { workload: id.to_string(), drained: !request.undo, changed, services, wait };
@@ -138,48 +150,4 @@ fn last_of(id: &WorkloadId, service: &ServiceId) -> ApiError {
              say --force"
         ),
     )
-}
-
-/// Waits until the reconciler has the record as it was written, and has published it.
-async fn until_seen(api: &Api, id: &WorkloadId, drained: bool) -> Result<(), ApiError> {
-    let seen = async {
-        loop {
-            match api.reconciler.records().get(id) {
-                Some(record) if record.drained.is_some() == drained => return Ok(()),
-                Some(_) => tokio::time::sleep(POLL).await,
-                None => return Err(gone(id)),
-            }
-        }
-    };
-    let late =
-        |_| ApiError::unavailable(format!("it is written that {id} is drained, and not read back yet"));
-    tokio::time::timeout(SEEN_WITHIN, seen).await.map_err(late)??;
-    // What is published follows the batch in which the record came: a second answer is of the next one.
-    for _ in 0..2 {
-        if !api.reconciler.is_alive().await {
-            return Err(ApiError::unavailable("the control plane is ending"));
-        }
-    }
-    Ok(())
-}
-
-/// Waits until every connected proxy has what was published until now.
-async fn until_taken(api: &Api, limit: Duration) -> WaitResult {
-    let deadline = tokio::time::Instant::now() + limit;
-    let Some(streams) = api.reconciler.streams().await else { return WaitResult::default() };
-    loop {
-        let is_behind = |stream: &&crate::reconciler::ServedStream| stream.answered() < stream.published;
-        let mut behind: Vec<&WorkloadId> =
-            streams.iter().filter(is_behind).map(|stream| &stream.workload).collect();
-        behind.dedup();
-        if behind.is_empty() || tokio::time::Instant::now() >= deadline {
-            let mut all: Vec<&WorkloadId> = streams.iter().map(|stream| &stream.workload).collect();
-            all.sort();
-            all.dedup();
-            let laggards = behind.iter().map(|id| Laggard { proxy: id.to_string(), error: None });
-            let laggards: Vec<Laggard> = laggards.collect();
-            return WaitResult { targeted: all.len(), acked: all.len() - laggards.len(), laggards };
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }

@@ -14,13 +14,14 @@ use weft_policies::kinds::role::ApiKind;
 use weft_policies::kinds::role::effect::Rights;
 use weft_policies::set::PolicyKey;
 
-use super::apply::until_acknowledged;
 use super::change::read_wait;
+use super::delivery::AwaitedChange;
 use super::document_diff::fields;
 use super::error::{ApiError, Refuses};
 use super::extract::{InPath, Parameters};
 use super::parameter::{Count, KindWord, Wait, read_kind, read_limit, read_name};
 use super::problem_code::ProblemCode;
+use super::replica::until_taken;
 use super::rights::{CallerRights, forbidden};
 use super::state::Api;
 use crate::policy::log::{ChangesetInfo, DocumentChange, LogError};
@@ -214,7 +215,7 @@ pub async fn one(
     if let Some(limit) = wait {
         let changed: Vec<PolicyKey> =
             changeset.changes.iter().filter_map(|change| policy_key(&change.key)).collect();
-        changes.wait = Some(until_acknowledged(&api, revision, &changed, limit).await);
+        changes.wait = Some(until_taken(&api, AwaitedChange::of_revision(revision, &changed), limit).await);
     }
     Ok(Json(changes))
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET /v1/check, /v1/version, … ─▶ this replica ─┬─ what it finds itself
-//!                                                └─ POST /replica/report at each other, for 2 or 4 s at most
+//!                                                └─ POST /replica/report at each other, for 2 or 4 s at most, or as
+//!                                                   long as a change may take
 //! ```
 //!
 //! One of an older release does not know the question: it answers 404, and is told of so.
@@ -18,14 +19,16 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weft_api::rest::{ProxyConfig, ProxyStatus, ReplicaDebug, Sync};
+use weft_api::rest::{ProxyConfig, ProxyStatus, ReplicaDebug, Sync, WaitResult};
 use weft_api::{HostPort, WorkloadId};
 
 use super::admin;
+use super::change::LONGEST_WAIT;
 use super::check::concern::{Concern, OwnFinding};
 use super::check::mesh::SocketsOf;
 use super::check::own as own_findings;
 use super::configuration;
+use super::delivery::{AwaitedChange, until_taken_here};
 use super::own::OwnReplica;
 use super::proxies;
 use super::state::Api;
@@ -52,6 +55,8 @@ pub enum ReplicaQuestion {
     Debug,
     /// What this proxy has, where it is connected there.
     Configuration(WorkloadId),
+    /// Which proxies have this, after so long at most.
+    Awaited { change: AwaitedChange, milliseconds: u64 },
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,6 +74,8 @@ pub struct ReplicaReport {
     pub debug: Option<ReplicaDebug>,
     /// What the proxy has that was asked for, secrets redacted; none where it is not connected here.
     pub configuration: Option<ProxyConfig>,
+    /// Which proxies have what was asked for; none where this replica has not read it.
+    pub awaited: Option<WaitResult>,
 }
 
 /// What one other replica says, and when it was asked and heard by this one's clock.
@@ -118,6 +125,10 @@ async fn report(api: &Api, question: ReplicaQuestion) -> ReplicaReport {
         ReplicaQuestion::Configuration(id) => {
             report.configuration = configuration::of_connected(api, &id).await;
         }
+        ReplicaQuestion::Awaited { change, milliseconds } => {
+            let limit = Duration::from_millis(milliseconds).min(LONGEST_WAIT);
+            report.awaited = until_taken_here(api, &change, limit).await;
+        }
     }
     report
 }
@@ -156,6 +167,9 @@ pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplic
     let limit = match question {
         ReplicaQuestion::Version | ReplicaQuestion::Proxy(_) | ReplicaQuestion::Configuration(_) => KNOWN,
         ReplicaQuestion::Check | ReplicaQuestion::Debug => PATIENCE,
+        ReplicaQuestion::Awaited { milliseconds, .. } => {
+            Duration::from_millis(milliseconds).saturating_add(KNOWN)
+        }
     };
     let answers = others.ask_each(PATH, &body, limit).await;
     answers.into_iter().map(|(address, report)| OtherReplica { address, report }).collect()
@@ -165,6 +179,27 @@ pub async fn ask_others(api: &Api, question: ReplicaQuestion) -> Vec<OtherReplic
 pub async fn configuration_at_others(api: &Api, id: &WorkloadId) -> Option<ProxyConfig> {
     let heard = ask_others(api, ReplicaQuestion::Configuration(id.clone())).await;
     heard.into_iter().find_map(|other| other.report.ok()?.configuration)
+}
+
+/// Waits until every connected proxy of the mesh that it concerns has answered for it. A replica that is not heard, or that has not
+/// even read the change, is counted: what its proxies have is not known.
+pub async fn until_taken(api: &Api, change: AwaitedChange, limit: Duration) -> WaitResult {
+    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    let asked = ask_others(api, ReplicaQuestion::Awaited { change: change.clone(), milliseconds });
+    let (here, others) = tokio::join!(until_taken_here(api, &change, limit), asked);
+    let theirs = others.into_iter().map(|other| other.report.ok().and_then(|report| report.awaited));
+    let mut all = WaitResult::default();
+    for one in std::iter::once(here).chain(theirs) {
+        match one {
+            Some(one) => {
+                all.targeted += one.targeted;
+                all.acked += one.acked;
+                all.laggards.extend(one.laggards);
+            }
+            None => all.unheard += 1,
+        }
+    }
+    all
 }
 
 /// All proxies, each as the replica that it is connected to knows it.

@@ -3,13 +3,15 @@
 use axum::extract::State;
 use weft_api::rest::{RollbackRequest, Violation};
 
-use super::apply::{self, ChangeAnswer, changed_by, check_revision, refused, until_acknowledged};
+use super::apply::{self, ChangeAnswer, changed_by, check_revision, refused};
 use super::author::Author;
 use super::change::{ChangeWishes, change_query};
+use super::delivery::AwaitedChange;
 use super::error::{ApiError, Refuses};
 use super::extract::{JsonBody, Parameters};
 use super::history::not_kept;
 use super::parameter::Count;
+use super::replica::until_taken;
 use super::state::Api;
 use crate::policy::log::LogError;
 use crate::policy::repository::{EarlierPolicies, Head};
@@ -42,7 +44,8 @@ pub async fn rollback(
     let mut result = apply::write(&api, mode, &by, change).await?;
     if let Some(limit) = wait {
         let changed = changed_by(&api, result.revision).await?;
-        result.wait = Some(until_acknowledged(&api, result.revision, &changed, limit).await);
+        let awaited = AwaitedChange::of_revision(result.revision, &changed);
+        result.wait = Some(until_taken(&api, awaited, limit).await);
     }
     Ok(ChangeAnswer::of(result))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_store::{CommitError, Guard, Store};
 
-use super::records::{AuthorityRecord, CaRecords};
+use super::records::{CaRecords, resealed};
 use super::seal::SealKeyId;
 use super::seen_version::FIRST;
 use super::{Authority, CaError};
@@ -92,11 +92,9 @@ impl Authority {
         }
         let mut txn = guard.cloned().into_iter().fold(records.guarded(), weft_store::Txn::guard);
         let invalid = |error: CaError| CommitError::Invalid { reason: error.to_string() };
-        for entry in records.sealed() {
-            let record = AuthorityRecord::resealed(entry, &self.seal).map_err(invalid)?;
-            txn = txn
-                .expect_at(entry.key.as_str(), entry.mod_revision)
-                .put(entry.key.as_str(), record.encode());
+        for (entry, key) in records.sealed().map_err(invalid)? {
+            let record = resealed(entry, &key, &self.seal).map_err(invalid)?;
+            txn = txn.expect_at(entry.key.as_str(), entry.mod_revision).put(entry.key.as_str(), record);
         }
         let txn =
             if is_first { records.first_headed(txn, &self.seal) } else { records.headed(txn, &self.seal) };

@@ -230,7 +230,9 @@ impl Policies {
     }
 }
 
-fn document_key(key: &PolicyKey) -> String {
+/// The document of the log that a policy is.
+#[must_use]
+pub fn document_key(key: &PolicyKey) -> String {
     format!("{}/{}/{}", key.kind, key.namespace, key.name)
 }
 

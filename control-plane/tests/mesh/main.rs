@@ -21,6 +21,7 @@ mod restart;
 mod roles;
 mod sessions;
 mod status;
+mod store_room;
 mod stored;
 mod strangers;
 mod supervision;

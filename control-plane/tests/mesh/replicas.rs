@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
-use weft_api::client::{ApiClient, ClientError};
-use weft_api::rest::{DeliveryState, DrainRequest, ProxyConfig, ProxyStatus, Sync};
+use weft_api::client::{ApiClient, ClientError, DeleteOptions, RollbackOptions};
+use weft_api::rest::{DeliveryState, DrainRequest, ProxyConfig, ProxyStatus, Sync, WaitResult};
 use weft_api::{ResourceKind, TrustDomain};
 use weft_control_plane::ca::{self, AuthoritySettings, ServerName};
 use weft_control_plane::clock::Clock;
@@ -226,6 +226,71 @@ async fn of_two_drains_of_the_last_two_instances_one_is_refused() {
     }
 }
 
+/// Proof of delivery is that of the whole mesh, and what nobody vouched for is not taken for done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_waited_for_at_all_replicas_whichever_is_asked() {
+    let (etcd, a, b) = two(&[]).await;
+    a.apply(&(service("web") + &service("cart"))).await;
+    let (web, cart) = (a.join_token("shop/web").await, a.join_token("shop/cart").await);
+    let web = join(&web, declared("web-1", "127.0.0.2")).await.unwrap();
+    let cart = join(&cart, declared("cart-1", "127.0.0.3")).await.unwrap();
+    let _at_a = Sidecar::start(&web, a.running.xds).await.go_on();
+    let at_b = Sidecar::start(&cart, b.running.xds).await.go_on();
+    for (plane, id) in [(&a, "shop/web-1"), (&b, "shop/cart-1")] {
+        plane.until(id, "in sync", |status| status.sync == Sync::Synced).await;
+    }
+    let told = |wait: Option<WaitResult>| {
+        let wait = wait.expect("it was waited for");
+        let laggards: Vec<String> = wait.laggards.iter().map(|one| one.proxy.clone()).collect();
+        (wait.targeted, wait.acked, laggards, wait.unheard)
+    };
+    let everybody = (2, 2, Vec::new(), 0);
+    let mut revisions = Vec::new();
+    for (plane, name) in [(&a, "first"), (&b, "second")] {
+        let applied = plane.apply_and_wait(&service(name), "10s").await;
+        revisions.push(applied.revision);
+        assert_eq!(told(applied.wait), everybody, "applied");
+    }
+    for plane in [&a, &b] {
+        for revision in &revisions {
+            let wait = plane.client.revision(*revision, Some("10s")).await.unwrap().wait;
+            assert_eq!(told(wait), everybody, "revision {revision}");
+        }
+        let drain = |undo| DrainRequest { undo, force: true, wait: Some("10s".to_owned()) };
+        for undo in [false, true] {
+            let wait = plane.client.drain("shop/cart-1", &drain(undo)).await.unwrap().wait;
+            assert_eq!(told(wait), everybody, "drained: {}", !undo);
+        }
+    }
+    let deletion = DeleteOptions { wait: Some("10s".to_owned()), ..DeleteOptions::default() };
+    let deleted = b.client.delete_with("services", "shop", "first", &deletion).await.unwrap();
+    assert_eq!(told(deleted.wait), everybody, "deleted");
+    let rollback = RollbackOptions { wait: Some("10s".to_owned()), ..RollbackOptions::default() };
+    let rolled_back = a.client.rollback(revisions[0], &rollback).await.unwrap();
+    assert_eq!(told(rolled_back.wait), everybody, "rolled back");
+
+    // One that does not answer for what it has is named, whoever is asked.
+    drop(at_b);
+    let mut silent = Sidecar::start(&cart, b.running.xds).await;
+    silent.until("web", |held| Sidecar::serves(held, "shop/web/http", 1)).await;
+    let applied = a.apply_and_wait(&service("third"), "500ms").await;
+    assert_eq!(told(applied.wait), (2, 1, vec!["shop/cart-1".to_owned()], 0));
+
+    // A replica that is not heard, and one of a release that does not know the question, vouch for nobody.
+    let config = EtcdConfig { prefix: "/weft/".to_owned(), ..etcd.config() };
+    let store = weft_store::open(Location::Etcd(Box::new(config))).await.unwrap();
+    store.commit(Txn::new().put("replicas/nobody", "127.0.0.1:1")).await.unwrap();
+    let _other = spawn_replica_of_version("0.0.1", &etcd, &a.seal_key()).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let wait = loop {
+        let wait = a.client.revision(revisions[0], Some("1s")).await.unwrap().wait.unwrap();
+        if wait.unheard == 2 || Instant::now() > deadline {
+            break wait;
+        }
+    };
+    assert_eq!((wait.unheard, wait.is_complete()), (2, false), "{wait:?}");
+}
+
 /// What the others hear of a control plane of another release that runs beside them.
 async fn spawn_replica_of_version(
     version: &str,
@@ -239,6 +304,8 @@ async fn spawn_replica_of_version(
         leaf_life: time::Duration::hours(24),
         issuer_life: ca::ISSUER_LIFE,
         root_life: ca::ROOT_LIFE,
+        server_names: Vec::new(),
+        own: None,
     };
     let authority = ca::open(store.as_ref(), settings, seal_key, Clock::system()).await.unwrap();
     let identity = authority.issue_control_plane(&[ServerName::Ip(Ipv4Addr::LOCALHOST.into())]).unwrap();

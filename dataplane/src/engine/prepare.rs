@@ -80,10 +80,21 @@ fn check_framing(manager: &HttpManager, parts: &Parts) -> Result<(), Reply> {
     if headers.len() > manager.limits.headers {
         return Err(Reply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers"));
     }
+    if parts.version == Version::HTTP_2 && header_list_size(parts) > manager.limits.header_bytes {
+        return Err(Reply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"));
+    }
     if headers.get_all(HOST).iter().nth(1).is_some() {
         return bad("http1.multiple_host");
     }
     Ok(())
+}
+
+/// As RFC 9113 counts it, section 6.5.2, without the pseudo-headers but for path and authority. The codec of HTTP/1.1 counts
+/// what it reads by itself.
+fn header_list_size(parts: &Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    path + parts.uri.authority().map_or(0, |authority| authority.as_str().len()) + fields.sum::<usize>()
 }
 
 /// An absolute-form target replaces `host`, and so does `:authority`; a request without either is refused.

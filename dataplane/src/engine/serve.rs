@@ -105,7 +105,7 @@ async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &Ht
                 .initial_stream_window_size(options.stream_window)
                 .initial_connection_window_size(options.connection_window)
                 .max_concurrent_streams(options.max_concurrent_streams)
-                .max_header_list_size(u32::try_from(manager.limits.header_bytes).unwrap_or(u32::MAX))
+                .max_header_list_size(most_read_of_a_head(manager))
                 .header_table_size(options.header_table)
                 .keep_alive_interval(options.keepalive_interval)
                 .keep_alive_timeout(options.keepalive_timeout);
@@ -129,6 +129,12 @@ async fn serve_http(connection: Rc<HttpConnection>, stream: Stream, manager: &Ht
     if ended == Ended::ProtocolError {
         worker.shard.inc(counted.protocol_error);
     }
+}
+
+/// A head that is too large is read up to twice the limit, so that it is refused like any other request, with its id, its
+/// reason, and a line in the log. Beyond, h2 answers 431 by itself.
+fn most_read_of_a_head(manager: &HttpManager) -> u32 {
+    u32::try_from(manager.limits.header_bytes.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 #[derive(Debug, PartialEq, Eq)]

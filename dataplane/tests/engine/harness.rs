@@ -100,6 +100,8 @@ async fn answer(mut request: Request<Incoming>, number: u32) -> Result<Response<
             for (name, value) in request.headers() {
                 text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
             }
+            // One that answers before it has the content leaves a connection that may end at any moment.
+            request.body_mut().collect().await.map_err(std::io::Error::other)?;
             *response.body_mut() = full(text);
         }
         "/trailers" => {
@@ -282,6 +284,7 @@ impl Setup {
             stats: TcpStats::register(&mut self.registry, &StatsScope::tcp("tcp")),
             target: TcpTarget::Cluster(cluster.into()),
             idle_timeout: None,
+            hash_source: false,
             connect_attempts: 1,
             max_duration: None,
             access_log: AccessLogs::default(),

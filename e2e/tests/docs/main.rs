@@ -27,15 +27,17 @@ const README: &str = "README.md";
 /// Sections of README.md with something to do, each gone through by a test here.
 const OF_README: [&str; 3] = ["Two commands", local::TOUR, local::WRITING];
 /// Pages that a test here goes through, from the first block to the last.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     containers::PAGE,
     machines::PAGE,
     ground::TUTORIAL,
     ground::GRPC,
     ground::BACKUP,
     ground::AUTHORIZATION,
+    ground::JWT,
     ground::SCRAPE,
     ground::ROTATION,
+    ground::OWN_AUTHORITY,
     ground::TROUBLESHOOTING,
 ];
 /// Pages whose commands other tests run, by their names there.

@@ -25,6 +25,15 @@ macro_rules! with_kinds {
                 level: Some(Level::Service),
                 registration: Registration::Members,
             }
+            /// Something outside of the mesh, by the names under which it is called.
+            ExternalService external_service {
+                name: "ExternalService",
+                plural: "externalservices",
+                short: &["es", "external"],
+                api_versions: &[API_VERSION],
+                level: Some(Level::Service),
+                registration: Registration::Nobody,
+            }
             /// One instance of an application: what a document says of it, beside what it declares when it joins.
             Workload workload {
                 name: "Workload",
@@ -39,7 +48,7 @@ macro_rules! with_kinds {
                 name: "HTTPRoute",
                 plural: "httproutes",
                 short: &["hr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_BETA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }
@@ -57,7 +66,7 @@ macro_rules! with_kinds {
                 name: "TCPRoute",
                 plural: "tcproutes",
                 short: &["tr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_ALPHA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }
@@ -66,6 +75,15 @@ macro_rules! with_kinds {
                 name: "TrafficPolicy",
                 plural: "trafficpolicies",
                 short: &["tp"],
+                api_versions: &[API_VERSION],
+                level: None,
+                registration: Registration::Nobody,
+            }
+            /// Whose tokens requests bring, and whether they have to.
+            AuthenticationPolicy authentication_policy {
+                name: "AuthenticationPolicy",
+                plural: "authenticationpolicies",
+                short: &["authn"],
                 api_versions: &[API_VERSION],
                 level: None,
                 registration: Registration::Nobody,

@@ -13,10 +13,12 @@ use weft_policies::{Document, Policy};
 use super::super::apply::{self, ChangeAnswer};
 use super::super::author::{Author, read_message};
 use super::super::change::{ApplyMode, ChangeWishes, change_query};
+use super::super::delivery::AwaitedChange;
 use super::super::error::ApiError;
 use super::super::extract::{DocumentText, IfMatch, InPath, MergePatch, Parameters};
 use super::super::parameter::Message;
 use super::super::problem_code::ProblemCode;
+use super::super::replica::until_taken;
 use super::super::state::Api;
 use super::{ObjectPath, key_of, missing, picture_for, show, tag_of};
 use crate::policy::repository::Head;
@@ -158,7 +160,8 @@ pub async fn delete(
         return Err(missing(&key, &by.rights, &set, picture_for(&api, key.kind).await.as_ref()));
     }
     if let Some(limit) = wait {
-        result.wait = Some(apply::until_acknowledged(&api, result.revision, &keys, limit).await);
+        let awaited = AwaitedChange::of_revision(result.revision, &keys);
+        result.wait = Some(until_taken(&api, awaited, limit).await);
     }
     if !is_described && mode == ApplyMode::Commit {
         return Ok(ChangeAnswer::about(result, "a workload that joined"));

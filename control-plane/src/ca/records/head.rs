@@ -18,12 +18,24 @@ use weft_store::{Entry, Op, Txn};
 
 use super::super::CaError;
 use super::super::seal::{SealKey, SealKeyId, Sealed};
-use super::{CaRecords, FORMAT, PREFIX, corrupt, decode, read_json};
+use super::CaRecords;
+use super::entry::{PREFIX, REQUEST, corrupt, read_json};
+
+const FORMAT: u32 = 1;
+/// Where the records that have a key under seal have it.
+const SEALED_KEY: &str = "sealedKey";
 
 pub(in super::super) const HEAD: &str = "mesh/head";
 
 /// Keys of records, and the SHA-256 of what stands there.
 pub(super) type Digests = BTreeMap<String, String>;
+
+/// Any record, as far as its key is concerned.
+#[derive(Deserialize)]
+struct HasSealedKey {
+    #[serde(default, rename = "sealedKey")]
+    sealed_key: Option<Sealed>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct HeadRecord {
@@ -86,8 +98,8 @@ impl CaRecords {
     /// Which key each sealed record needs, the head among them.
     pub(in super::super) fn needed_keys(&self, seal: &SealKey) -> Result<Vec<(&Entry, SealKeyId)>, CaError> {
         let mut needed = Vec::new();
-        for entry in self.sealed() {
-            needed.push((entry, seal.needed(&entry.key, &decode(entry)?.sealed_key)?));
+        for (entry, sealed) in self.sealed()? {
+            needed.push((entry, seal.needed(&entry.key, &sealed)?));
         }
         if let Some(entry) = &self.head {
             let head: HeadRecord = read_json(entry)?;
@@ -96,15 +108,33 @@ impl CaRecords {
         Ok(needed)
     }
 
-    /// The records that have a key under seal.
-    pub(in super::super) fn sealed(&self) -> impl Iterator<Item = &Entry> {
-        let others = [&self.next, &self.next_root, &self.next_root_issuer, &self.old_root];
-        [&self.root, &self.issuer].into_iter().chain(others.into_iter().flatten()).chain(&self.retired)
+    /// The records that have a key under seal, and the key.
+    pub(in super::super) fn sealed(&self) -> Result<Vec<(&Entry, Sealed)>, CaError> {
+        let others = [&self.next, &self.next_root, &self.next_root_issuer, &self.old_root, &self.request];
+        let all = [&self.root, &self.issuer].into_iter().chain(others.into_iter().flatten());
+        let mut sealed = Vec::new();
+        for entry in all.chain(&self.retired) {
+            if let Some(key) = read_json::<HasSealedKey>(entry)?.sealed_key {
+                sealed.push((entry, key));
+            }
+        }
+        Ok(sealed)
     }
 }
 
+/// What stands in a record, with its key under the one that seals now.
+pub(in super::super) fn resealed(entry: &Entry, key: &Sealed, seal: &SealKey) -> Result<Vec<u8>, CaError> {
+    if entry.key.as_str() == REQUEST {
+        let mut record: serde_json::Value = read_json(entry)?;
+        let key = seal.seal(&entry.key, &seal.open(&entry.key, key)?);
+        record[SEALED_KEY] = serde_json::to_value(key).expect("strings always encode");
+        return Ok(serde_json::to_vec(&record).expect("a value always encodes"));
+    }
+    Ok(super::decode(entry)?.moved(&entry.key, &entry.key, seal)?.encode())
+}
+
 /// The first head, of records that come into being with it.
-pub(super) fn created(txn: Txn, seal: &SealKey) -> Txn {
+pub(in super::super) fn created(txn: Txn, seal: &SealKey) -> Txn {
     with_head(Digests::new(), txn.expect_absent(HEAD), seal)
 }
 
