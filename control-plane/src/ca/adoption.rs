@@ -114,7 +114,8 @@ impl Authority {
                 sealed_key: sealed(REQUEST, &key, &self.seal),
             };
             let value = serde_json::to_vec(&record).expect("strings and numbers always encode");
-            match store.commit(Txn::new().expect_absent(REQUEST).put(REQUEST, value)).await {
+            let txn = Txn::new().expect_absent(REQUEST).put(REQUEST, value);
+            match store.commit(records.headed(txn, &self.seal)).await {
                 Ok(_) => {
                     tracing::info!(
                         event = "issuer_requested",
@@ -174,7 +175,7 @@ impl Authority {
         let issuer = self.imported(&chain, records.issuer()?.generation + 1, key);
         self.check_believed(&chain, CHAIN, (NEXT, &issuer))?;
         let txn = taken(records.announcing(&issuer, &self.seal, &self.clock)?);
-        self.commit_rotation(store, txn, None).await?;
+        self.commit_rotation(store, &records, txn, None).await?;
         tracing::info!(
             event = "issuer_imported",
             issuer = %chain.lowest().serial, by = by.as_deref().unwrap_or("nobody"),

@@ -7,6 +7,8 @@
 //! mesh/issuers/SERIAL    those before: they sign nothing but their lists
 //! mesh/crls/SERIAL       the revocation list of each
 //!
+//! mesh/head              which of all these are the newest, sealed
+//!
 //! mesh/rotation          the rotation of the root that is under way, and its stage
 //! mesh/next-root         the root that is to come, with …
 //! mesh/next-root-issuer  … the issuer that will sign under it
@@ -17,6 +19,7 @@
 //! ```
 
 mod entry;
+mod head;
 mod line;
 mod record;
 
@@ -39,11 +42,14 @@ pub(super) use entry::{
     ISSUER, LEFT_ROOTS, NEXT, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, PREFIX, REQUEST, RETIRED, ROOT,
     ROTATION, missing, read_json,
 };
+pub(super) use head::{created, resealed};
 pub(super) use record::{AuthorityRecord, Vouched, sealed};
 
 /// All records, of one revision of the store.
 pub(super) struct CaRecords {
     pub(super) revision: Revision,
+    head: Option<Entry>,
+    digests: head::Digests,
     root: Entry,
     issuer: Entry,
     next: Option<Entry>,
@@ -78,6 +84,8 @@ impl CaRecords {
         match (find(ROOT), find(ISSUER)) {
             (Some(root), Some(issuer)) => Ok(Some(Self {
                 revision: listing.revision,
+                head: find(head::HEAD),
+                digests: head::digests(&entries),
                 root,
                 issuer,
                 next: find(NEXT),
@@ -90,8 +98,8 @@ impl CaRecords {
                 left: below(LEFT_ROOTS),
                 request: find(REQUEST),
             })),
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(missing(ROOT)),
+            (None, None) if find(head::HEAD).is_none() => Ok(None),
+            (None, _) => Err(missing(ROOT)),
             (Some(_), None) => Err(missing(ISSUER)),
         }
     }

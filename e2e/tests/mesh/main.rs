@@ -31,6 +31,7 @@ mod planted;
 mod protocols;
 mod refusal;
 mod replicas;
+mod reseal;
 mod rollback;
 mod root_rotation;
 mod shop;

@@ -21,6 +21,8 @@ use crate::clock::Clock;
 const FORMAT: u32 = 1;
 /// Certificates stand between, or the key is elsewhere: versions that know neither must not sign by it.
 const FORMAT_OF_OTHERS: u32 = 2;
+/// The key is sealed with a version, which releases before it cannot open.
+const FORMAT_WITH_VERSION: u32 = 3;
 
 /// A root or an issuer, with its key, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,9 +94,8 @@ impl AuthorityRecord {
     ) -> Self {
         let mut chain = chain.iter().map(|certificate| BASE64.encode(certificate));
         let (certificate, between) = (chain.next().unwrap_or_default(), chain.collect::<Vec<_>>());
-        let is_plain = between.is_empty() && sealed_key.is_some();
         Self {
-            format: if is_plain { FORMAT } else { FORMAT_OF_OTHERS },
+            format: format_of(&between, sealed_key.as_ref()),
             trust_domain: trust_domain.clone(),
             generation,
             certificate,
@@ -185,13 +186,14 @@ impl AuthorityRecord {
     /// The same under another name: what is sealed is bound to the name of its record.
     pub(in super::super) fn moved(&self, from: &str, to: &str, seal: &SealKey) -> Result<Self, CaError> {
         let reseal = |key: &Sealed| Ok::<_, CaError>(seal.seal(to, &seal.open(from, key)?));
+        let sealed_key = self.sealed_key.as_ref().map(reseal).transpose()?;
         Ok(Self {
-            format: self.format,
+            format: format_of(&self.between, sealed_key.as_ref()),
             trust_domain: self.trust_domain.clone(),
             generation: self.generation,
             certificate: self.certificate.clone(),
             between: self.between.clone(),
-            sealed_key: self.sealed_key.as_ref().map(reseal).transpose()?,
+            sealed_key,
             origin: self.origin,
             vouched: self.vouched.clone(),
         })
@@ -219,10 +221,10 @@ impl AuthorityRecord {
     }
 
     pub(super) fn check_format(&self, name: &str) -> Result<(), CaError> {
-        if [FORMAT, FORMAT_OF_OTHERS].contains(&self.format) {
+        if (FORMAT..=FORMAT_WITH_VERSION).contains(&self.format) {
             return Ok(());
         }
-        let reason = format!("format {} is not known, only {FORMAT} and {FORMAT_OF_OTHERS}", self.format);
+        let reason = format!("format {} is not known, only {FORMAT} to {FORMAT_WITH_VERSION}", self.format);
         Err(corrupt(name, reason))
     }
 
@@ -230,6 +232,14 @@ impl AuthorityRecord {
         let key = self.sealed_key.as_ref().ok_or(CaError::KeyElsewhere)?;
         let der = seal.open(record, key)?;
         Ok(KeyPair::try_from(&PrivatePkcs8KeyDer::from(der.as_slice()))?)
+    }
+}
+
+fn format_of(between: &[String], key: Option<&Sealed>) -> u32 {
+    match key {
+        Some(key) if key.version().is_some() => FORMAT_WITH_VERSION,
+        Some(_) if between.is_empty() => FORMAT,
+        Some(_) | None => FORMAT_OF_OTHERS,
     }
 }
 
