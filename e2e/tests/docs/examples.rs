@@ -34,7 +34,10 @@ const DOCUMENTS: [(&str, &str); 3] = [
 ];
 /// What examples of importing name.
 const FROM_OTHERS: [(&str, &str); 3] = [
-    ("consul/orders.json", r#"{"Kind": "service-intentions", "Name": "orders", "Sources": [{"Name": "web", "Action": "allow"}]}"#),
+    (
+        "consul/orders.json",
+        r#"{"Kind": "service-intentions", "Name": "orders", "Sources": [{"Name": "web", "Action": "allow"}]}"#,
+    ),
     (
         "kuma.yaml",
         "{type: MeshTimeout, name: cart, spec: {to: [{targetRef: {kind: MeshService, name: cart}, default: {connectionTimeout: 2s}}]}}\n",

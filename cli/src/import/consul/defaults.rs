@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{ConsulCatalog, protocol};
+use super::catalog::{ConsulCatalog, protocol};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 

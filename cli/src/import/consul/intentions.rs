@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::ConsulCatalog;
+use super::catalog::ConsulCatalog;
 use super::matching::{ValueTest, methods, value_test, written_path};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
-use crate::import::{DefaultIntention, ImportOptions, names};
+use crate::import::names;
+use crate::import::options::{DefaultIntention, ImportOptions};
 
 /// One source of an intention.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use weft_api::{Name, ServiceId};
 use weft_policies::Kind;
 
-use super::ConsulCatalog;
+use super::catalog::ConsulCatalog;
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::names;
