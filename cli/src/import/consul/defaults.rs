@@ -18,12 +18,12 @@ pub(super) fn import<'a>(catalog: &ConsulCatalog<'a>, service: &ServiceId, draft
         written.not_carried("no such protocol is known: tcp is taken");
     }
     catalog.service(service, "TCP", spec, drafts);
-    if let Some(limit) = spec.get("localRequestTimeoutMs") {
-        if let Some(milliseconds) = limit.count() {
-            limit.differs("there the server's proxy cuts the request, here the caller's");
-            let policy = drafts.about(Kind::TrafficPolicy, service, spec);
-            policy.set(&["timeouts", "request"], format!("{milliseconds}ms"));
-        }
+    if let Some(limit) = spec.get("localRequestTimeoutMs")
+        && let Some(milliseconds) = limit.count()
+    {
+        limit.differs("there the server's proxy cuts the request, here the caller's");
+        let policy = drafts.about(Kind::TrafficPolicy, service, spec);
+        policy.set(&["timeouts", "request"], format!("{milliseconds}ms"));
     }
     for (field, why) in [
         ("localConnectTimeoutMs", "a sidecar reaches its own application at once, or not at all"),

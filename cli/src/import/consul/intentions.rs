@@ -54,7 +54,7 @@ pub(super) fn import<'a>(catalog: &ConsulCatalog<'a>, options: &ImportOptions, d
         Some(IntentionDecision::Deny) => Some(DefaultIntention::Deny),
         Some(IntentionDecision::Permissions(_) | IntentionDecision::Unknown) => {
             written.inspect(|one| {
-                one.node.not_carried("only allow and deny are carried for all callers of all services")
+                one.node.not_carried("only allow and deny are carried for all callers of all services");
             });
             options.default_intention
         }
@@ -187,7 +187,7 @@ impl ServiceRules {
             // Nobody lets this one pass.
             (IntentionDecision::Unknown, true) if is_closed && !self.is_shared => {}
             (IntentionDecision::Deny | IntentionDecision::Unknown, true) => {
-                self.deny.push(rule("", json!({})))
+                self.deny.push(rule("", json!({})));
             }
             (IntentionDecision::Permissions(permissions), is_named) => {
                 let expressible = ordered(permissions, default);

@@ -45,9 +45,9 @@ pub(super) fn take<'a>(
     let labels = root.get("labels").or_else(|| root.at(&["metadata", "labels"]));
     for (key, label) in labels.map(|labels| labels.fields()).unwrap_or_default() {
         if key.contains("kuma.io/") {
-            label.aside()
+            label.aside();
         } else {
-            label.not_carried("labels of a policy are not carried")
+            label.not_carried("labels of a policy are not carried");
         }
     }
     let metadata = root.get("metadata").filter(|_| is_of_kubernetes);
@@ -85,9 +85,7 @@ impl<'a> KumaResource<'a> {
     /// Whom a targetRef means; nothing where that has no counterpart, which is noted.
     pub(super) fn target(&self, node: &InputNode<'a>) -> Option<KumaTarget> {
         let kind = node.get("kind");
-        for field in ["proxyTypes"] {
-            node.get(field).inspect(|node| node.not_carried("there are sidecars only"));
-        }
+        node.get("proxyTypes").inspect(|node| node.not_carried("there are sidecars only"));
         match kind.as_ref().and_then(InputNode::text) {
             None | Some("Mesh") => Some(KumaTarget::Everybody),
             Some("MeshService") => self.service(node),

@@ -98,7 +98,7 @@ impl<'a> PolicyReading<'_, 'a> {
         let Some(node) = node else { return };
         match node.span() {
             Some(span) if span == "0s" && path[0] == "connection" => {
-                node.not_carried("there is always a limit")
+                node.not_carried("there is always a limit");
             }
             Some(span) => self.policy().set(path, span),
             None => {}
@@ -189,7 +189,7 @@ pub(super) fn balancing<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_,
             out.policy().set(&["loadBalancer"], json!({"type": kind}));
         }
         Some(other) => {
-            balancer.not_carried(format!("{other}: endpoints are not chosen by what requests hold yet"))
+            balancer.not_carried(format!("{other}: endpoints are not chosen by what requests hold yet"));
         }
         None => {}
     }
