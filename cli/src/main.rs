@@ -139,6 +139,8 @@ async fn by_command(
         Command::Ca(ca) => match ca.command {
             CaCommand::Status(status) => commands::authority::status(&access()?, status).await,
             CaCommand::Rotate(rotate) => commands::authority::rotate(&access()?, rotate).await,
+            CaCommand::Csr(csr) => commands::authority::csr(&access()?, &csr).await,
+            CaCommand::Import(import) => commands::authority::import(&access()?, import).await,
         },
         Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
         Command::Ui(ui) => commands::ui::run(&access::client(to)?, &ui).await,

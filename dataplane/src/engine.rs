@@ -33,7 +33,7 @@ pub(crate) mod async_client;
 pub(crate) mod body;
 pub(crate) mod chain;
 pub(crate) mod clock;
-mod cluster;
+pub(crate) mod cluster;
 pub(crate) mod cluster_info;
 pub(crate) mod clusters;
 mod command;

@@ -22,6 +22,7 @@ mod dynamic_forward_proxy;
 pub mod ext_authz;
 pub mod fault;
 pub mod header_mutation;
+pub mod jwt_authn;
 pub mod local_rate_limit;
 pub mod rbac;
 pub(crate) mod request;
@@ -35,6 +36,7 @@ use cors::{Cors, CorsPolicy};
 use ext_authz::{CheckSettings, ExtAuthz};
 use fault::{Fault, FaultSettings};
 use header_mutation::{HeaderMutation, Mutations};
+use jwt_authn::JwtAuthn;
 use local_rate_limit::LocalRateLimit;
 use rbac::Rbac;
 use weft_routing::rbac::HttpRbac;
@@ -69,6 +71,8 @@ pub enum Filter {
     ExtAuthz(Arc<ExtAuthz>),
     /// `envoy.filters.http.compressor`.
     Compressor(Arc<Compressor>),
+    /// `envoy.filters.http.jwt_authn`.
+    JwtAuthn(Arc<JwtAuthn>),
 }
 
 impl Filter {
@@ -76,17 +80,22 @@ impl Filter {
     #[must_use]
     pub fn sees_responses(&self) -> bool {
         match self {
-            Self::Rbac(_) | Self::DynamicForwardProxy | Self::Fault(_) | Self::Buffer(_) => false,
+            Self::Rbac(_)
+            | Self::DynamicForwardProxy
+            | Self::Fault(_)
+            | Self::Buffer(_)
+            | Self::JwtAuthn(_) => false,
             Self::HeaderMutation(_) | Self::LocalRateLimit(_) | Self::Cors(_) | Self::Compressor(_) => true,
             Self::ExtAuthz(authz) => authz.changes_responses(),
         }
     }
 
-    /// The cluster that it calls about a request.
+    /// The clusters that it calls about a request.
     #[must_use]
-    pub fn cluster(&self) -> Option<&Arc<str>> {
+    pub fn clusters(&self) -> Vec<&Arc<str>> {
         match self {
-            Self::ExtAuthz(authz) => Some(authz.service.cluster()),
+            Self::ExtAuthz(authz) => vec![authz.service.cluster()],
+            Self::JwtAuthn(authn) => authn.clusters().collect(),
             Self::Rbac(_)
             | Self::DynamicForwardProxy
             | Self::HeaderMutation(_)
@@ -94,7 +103,7 @@ impl Filter {
             | Self::LocalRateLimit(_)
             | Self::Cors(_)
             | Self::Buffer(_)
-            | Self::Compressor(_) => None,
+            | Self::Compressor(_) => Vec::new(),
         }
     }
 
@@ -112,6 +121,7 @@ impl Filter {
             Override::Buffer(_) => matches!(self, Self::Buffer(_)),
             Override::ExtAuthz(_) => matches!(self, Self::ExtAuthz(_)),
             Override::Compressor(_) => matches!(self, Self::Compressor(_)),
+            Override::JwtAuthn(_) => matches!(self, Self::JwtAuthn(_)),
         }
     }
 }
@@ -133,6 +143,8 @@ pub enum Override {
     ExtAuthz(Arc<CheckSettings>),
     /// Whether responses are compressed.
     Compressor(CompressorOverride),
+    /// The name of what tokens are needed.
+    JwtAuthn(Arc<str>),
 }
 
 /// What a level says of a filter of one kind: `None` where it says something else.
@@ -164,5 +176,8 @@ impl Override {
     }
     fn compressor(&self) -> CompressorOverride {
         if let Self::Compressor(said) = self { *said } else { CompressorOverride::default() }
+    }
+    fn jwt_authn(&self) -> Option<&str> {
+        if let Self::JwtAuthn(name) = self { Some(name) } else { None }
     }
 }

@@ -13,6 +13,7 @@ mod collect;
 mod fault;
 mod grpc;
 mod http;
+mod issue;
 mod load;
 mod serve;
 mod tcp;
@@ -22,6 +23,7 @@ pub use collect::{CollectArgs, run as run_collector};
 pub use fault::{Faults, InjectedFault};
 pub use grpc::{EchoServer, echo};
 pub use http::{CallTree, router};
+pub use issue::{IssueArgs, run as run_issuer};
 pub use load::{LoadArgs, run as run_load};
 pub use serve::{ServeArgs, run as run_service};
 

@@ -3,3 +3,4 @@
 pub mod demo;
 pub mod harness;
 pub mod load;
+pub mod tokens;

@@ -10,7 +10,10 @@
 //! The other files are what several kinds share: references, targets, matches, filters. Steps for a new kind are in
 //! CONTRIBUTING.md.
 
+pub mod authentication_policy;
 pub mod authorization_policy;
+pub mod backend;
+pub mod external_service;
 pub mod grpc_route;
 pub mod http_route;
 pub mod http_rule;
@@ -34,7 +37,9 @@ pub mod telemetry_policy;
 pub mod traffic_policy;
 pub mod workload;
 
+pub use authentication_policy::AuthenticationPolicy;
 pub use authorization_policy::AuthorizationPolicy;
+pub use external_service::ExternalService;
 pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
 pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, Registration, UnknownKind};

@@ -1,6 +1,8 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
+mod address;
 mod collector;
+mod keys;
 mod log_file;
 mod network;
 mod span;
@@ -13,7 +15,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
+pub use address::{HostAddress, SubjectAltName};
 pub use collector::{CollectorHost, CollectorUrl};
+pub use keys::KeysUrl;
 pub use log_file::LogFileName;
 pub use network::{Cidr, Hostname, PeerAddress};
 pub use span::Timespan;
@@ -265,7 +269,10 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "header-name" => read::<HeaderName>(text),
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
+        "host-address" => read::<HostAddress>(text),
+        "subject-alt-name" => read::<SubjectAltName>(text),
         "collector" => read::<CollectorUrl>(text),
+        "keys-url" => read::<KeysUrl>(text),
         "log-file" => read::<LogFileName>(text),
         "status-range" => read::<StatusRange>(text),
         "spiffe-id" => read::<weft_api::SpiffeId>(text),

@@ -545,6 +545,8 @@ fn two_thousand_documents_are_one_apply() {
     assert_eq!(applied.set.of_kind(Kind::HttpRoute).count(), 1000);
 }
 
+const TOKENS: &str = "jwt: {providers: [{name: a, issuer: a, jwks: {uri: 'http://a.test/keys', backendRef: {name: catalog, port: 9000}}}]}";
+
 /// Two versions of each object: what one of them names, has or claims, the other does not.
 fn versions() -> Vec<[Policy; 2]> {
     let port = |port: &str| format!("ports: [{{name: http, port: 80, protocol: HTTP}}, {port}]");
@@ -597,6 +599,24 @@ fn versions() -> Vec<[Policy; 2]> {
                 "action: Deny\nrules: [{from: [{services: [catalog]}]}]",
             ),
             on("Namespace, name: shop", "action: Deny\nrules: [{from: [{services: [web]}]}]"),
+        ),
+        (
+            "AuthorizationPolicy",
+            "q",
+            on("Service, name: web", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+            on("Namespace, name: shop", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+        ),
+        (
+            "AuthenticationPolicy",
+            "t",
+            on("Service, name: web, sectionName: grpc", TOKENS),
+            on("Service, name: web, sectionName: db", TOKENS),
+        ),
+        (
+            "AuthenticationPolicy",
+            "u",
+            on("Namespace, name: shop", &TOKENS.replace("catalog, port: 9000", "web")),
+            on("Service, name: web, sectionName: grpc", TOKENS),
         ),
         (
             "Workload",

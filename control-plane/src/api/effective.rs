@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_api::rest::{EffectiveValues, ExplainedValue};
 use weft_policies::compile::{built_in_of_backends, built_in_of_requests};
-use weft_policies::kinds::Kind;
 use weft_policies::kinds::port::Port;
 use weft_policies::kinds::reference::ParentKind;
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
-use weft_policies::set::{Effective, EffectiveTelemetry, EffectiveTraffic, PolicyKey};
+use weft_policies::set::{
+    Effective, EffectiveAuthentication, EffectiveTelemetry, EffectiveTraffic, PolicyKey,
+};
 use weft_policies::{Policy, PolicySet};
 
 use super::rights::CallerRights;
@@ -49,11 +50,11 @@ pub fn hidden(key: &PolicyKey) -> String {
     format!("{article} {} of namespace {}", key.kind, key.namespace)
 }
 
-/// What holds for each port of a Service, and for each rule of a route; nothing for other kinds.
+/// What holds for each port of a Service or of what is outside, and for each rule of a route; nothing for other kinds.
 pub fn of_object(key: &PolicyKey, set: &PolicySet, shown: &Shown<'_>) -> Vec<EffectiveValues> {
     let id = ServiceId::new(key.namespace.clone(), key.name.clone());
-    if let (Kind::Service, Some(service)) = (key.kind, set.service(&id)) {
-        return service.spec.ports.iter().map(|port| of_port(&id, port, set, shown)).collect();
+    if let Some(backend) = set.backend(&id).filter(|backend| backend.key() == *key) {
+        return backend.ports().iter().map(|port| of_port(&id, port, set, shown)).collect();
     }
     let route = set.get(key).filter(|route| route.request_rules().is_some());
     route.map(|route| of_route(route, set, shown)).unwrap_or_default()
@@ -64,6 +65,7 @@ fn of_port(service: &ServiceId, port: &Port, set: &PolicySet, shown: &Shown<'_>)
     let mut values = of_backends(&traffic, shown);
     if port.protocol.is_http() {
         values.extend(of_requests(&traffic, shown));
+        values.extend(of_authentication(set.authentication_for(service, &port.name), shown));
     }
     values.extend(of_telemetry(&set.telemetry_for(service, &port.name), shown));
     // What somebody set stands first.
@@ -110,6 +112,14 @@ pub fn of_backends(traffic: &EffectiveTraffic, shown: &Shown<'_>) -> Vec<Explain
 /// What is logged and traced of requests.
 fn of_telemetry(telemetry: &EffectiveTelemetry, shown: &Shown<'_>) -> Vec<ExplainedValue> {
     with_origins(&telemetry.values(), shown, &[])
+}
+
+/// Whose tokens requests bring, by the names of the providers, and whether they have to.
+fn of_authentication(found: EffectiveAuthentication, shown: &Shown<'_>) -> Vec<ExplainedValue> {
+    let Some(Effective { value, origin, path, level }) = found.jwt else { return Vec::new() };
+    let names: Vec<String> = value.providers.iter().map(|provider| provider.name.to_string()).collect();
+    let value = json!({"providers": names, "required": value.required});
+    with_origins(&[("jwt", Effective { value, origin, path, level })], shown, &[])
 }
 
 fn with_origins(

@@ -6,6 +6,7 @@
 
 pub mod fields;
 pub mod matcher;
+mod metadata;
 pub mod path;
 pub mod rbac;
 pub mod route;

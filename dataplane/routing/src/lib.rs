@@ -14,6 +14,7 @@
 pub mod decode;
 pub mod grpc;
 pub mod matcher;
+pub mod metadata;
 pub mod network;
 pub mod path;
 pub mod rbac;

@@ -178,7 +178,7 @@ impl ListenerPlan {
             Terminal::Http(manager) => Some(manager),
             Terminal::Tcp(_) => None,
         });
-        managers.flat_map(|manager| manager.filters.before_router()).filter_map(|one| one.filter.cluster())
+        managers.flat_map(|manager| manager.filters.before_router()).flat_map(|one| one.filter.clusters())
     }
 
     /// The secrets that it names.

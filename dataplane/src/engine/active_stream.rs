@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use weft_routing::metadata::DynamicMetadata;
 use weft_routing::route::RouteRef;
 
 use super::body::{BodyError, Progress};
@@ -88,10 +89,14 @@ pub(crate) struct ActiveStream {
     pub(crate) grpc_status: Option<u32>,
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
+    /// Cookies that were made for the caller, for the response.
+    pub(crate) set_cookies: Vec<http::HeaderValue>,
     /// The timeouts that apply to it.
     pub(crate) limits: Rc<RequestLimits>,
     /// What filters keep from the request for the response and its trailers.
     pub(crate) filters: Vec<Remembered>,
+    /// What filters found out, for those behind them.
+    pub(crate) metadata: Option<Box<DynamicMetadata>>,
     /// The response's head has come from the server.
     pub(super) responding: bool,
     /// Whether its end was counted and logged, which happens once.
@@ -137,8 +142,10 @@ impl ActiveStream {
             retried: false,
             grpc_status: None,
             request_id: None,
+            set_cookies: Vec::new(),
             limits,
             filters: Vec::new(),
+            metadata: None,
             responding: false,
             done: false,
             _in_flight: connection.enter(),

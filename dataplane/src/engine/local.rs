@@ -17,6 +17,7 @@ use super::failure_log::FailureLog;
 use super::otlp_buffers::OtlpBuffers;
 use super::tap_point::TapPoint;
 use super::trust::servers::Servers;
+use crate::filter::jwt_authn::key_cache::KeyCache;
 use crate::random;
 use crate::stats::Shard;
 
@@ -44,6 +45,8 @@ pub(crate) struct Local {
     /// Who looks on requests as they end.
     pub(super) taps: TapPoint,
     pub(crate) throttle: Arc<FailureLog>,
+    /// Keys that tokens are verified with.
+    pub(crate) jwt_keys: KeyCache,
     /// What has been told to end.
     pub(crate) draining: Cell<Draining>,
     /// The `date` of responses.
@@ -71,6 +74,7 @@ impl Local {
             otlp: OtlpBuffers::default(),
             taps,
             throttle,
+            jwt_keys: KeyCache::default(),
             draining: Cell::default(),
             date: Date::new(),
             random: Cell::new(rand::random::<u64>() | 1),

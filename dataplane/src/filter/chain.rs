@@ -39,6 +39,7 @@ pub(crate) async fn on_request(filters: &[HttpFilter], request: &mut Request<'_>
             },
             Filter::ExtAuthz(authz) => Box::pin(authz.on_request(name, request, special)).await,
             Filter::Compressor(compressor) => compressor.on_request(request, special),
+            Filter::JwtAuthn(authn) => Box::pin(authn.on_request(request, special)).await,
         };
         match flow {
             Flow::Continue => {}
@@ -86,7 +87,11 @@ pub(crate) fn on_response(
         let response =
             &mut Response { headers, request, has_content, transforms, stream, view: &view, place };
         match filter {
-            Filter::Rbac(_) | Filter::DynamicForwardProxy | Filter::Fault(_) | Filter::Buffer(_) => {}
+            Filter::Rbac(_)
+            | Filter::DynamicForwardProxy
+            | Filter::Fault(_)
+            | Filter::Buffer(_)
+            | Filter::JwtAuthn(_) => {}
             Filter::HeaderMutation(mutation) => mutation.on_response(name, response),
             Filter::LocalRateLimit(_) => local_rate_limit::run::on_response(response),
             Filter::Cors(_) => cors::run::on_response(response),

@@ -1,5 +1,6 @@
 //! Filters on connections: what they say before the chain's terminal serves.
 
+use weft_routing::metadata::KnownMetadata;
 use weft_routing::rbac::Attributes;
 
 use super::rbac::run::refusal;
@@ -16,6 +17,7 @@ pub(crate) fn admit(filters: &[NetworkFilter], worker: &Local, facts: &Facts) ->
         NetworkFilter::Rbac { rbac, stats } => {
             let attributes = Attributes {
                 upstream: &[],
+                metadata: KnownMetadata::All(None),
                 peer: facts.peer_certificate().map(|peer| &peer.names),
                 server_name: facts.server_name(),
                 local: facts.local,

@@ -8,13 +8,15 @@ use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as ext_authz_v3;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_v3;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_authn_v3;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_v3;
 use envoy_types::pb::google::protobuf::Any;
 use weft_routing::rejection::{Notes, Rejection, Within as _};
 
 use super::{
-    Filter, Override, buffer, compressor, cors, ext_authz, fault, header_mutation, local_rate_limit, rbac,
+    Filter, Override, buffer, compressor, cors, ext_authz, fault, header_mutation, jwt_authn,
+    local_rate_limit, rbac,
 };
 use crate::decode::{dns_cache, fields};
 use crate::stats::{StatsRegistry, StatsScope};
@@ -52,6 +54,8 @@ pub fn filter(
         Filter::ExtAuthz(ext_authz::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
     } else if fields::holds::<compressor_v3::Compressor>(config) {
         Filter::Compressor(compressor::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
+    } else if fields::holds::<jwt_authn_v3::JwtAuthentication>(config) {
+        Filter::JwtAuthn(jwt_authn::decode::filter(&fields::unpack(config, "")?, scope, notes, registry)?)
     } else {
         return Ok(None);
     }))
@@ -104,6 +108,9 @@ pub(crate) fn per_route(config: &Any, notes: &mut Notes) -> Result<Option<Overri
     if fields::holds::<compressor_v3::CompressorPerRoute>(config) {
         return compressor::decode::per_route(&fields::unpack(config, "")?).map(Some);
     }
+    if fields::holds::<jwt_authn_v3::PerRouteConfig>(config) {
+        return jwt_authn::decode::per_route(&fields::unpack(config, "")?).map(Some);
+    }
     Err(Rejection::new("", format!("{:?} is not supported by this proxy", config.type_url)))
 }
 
@@ -122,7 +129,8 @@ pub(crate) fn register<'a>(
             | Override::Cors(_)
             | Override::Buffer(_)
             | Override::ExtAuthz(_)
-            | Override::Compressor(_) => {}
+            | Override::Compressor(_)
+            | Override::JwtAuthn(_) => {}
         }
     }
 }

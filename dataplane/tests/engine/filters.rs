@@ -7,6 +7,7 @@ mod ext_authz;
 mod ext_authz_grpc;
 mod fault;
 mod header_mutation;
+mod jwt_authn;
 mod rate_limit;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::compresso
 };
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 use envoy_types::pb::envoy::r#type::v3 as types;
 use envoy_types::pb::google::protobuf::Any;
@@ -39,6 +41,10 @@ use ext_authz::by_http;
 use ext_authz_grpc::by_grpc;
 use fault::aborts;
 use header_mutation::{append, mutates};
+use jwt::jwt_provider::JwksSourceSpecifier;
+use jwt::jwt_requirement::RequiresType;
+use jwt::requirement_rule::RequirementType;
+use jwt_authn::authenticates;
 use rate_limit::limit;
 
 type Overrides = HashMap<String, Any>;
@@ -203,8 +209,57 @@ fn what_the_filters_cannot_do_is_refused_by_name() {
         "with_request_body.max_request_bytes",
     );
     refuses_of_the_compressor(&refused);
+    refuses_of_tokens(&refused);
     let older = ExtAuthz { transport_api_version: 0, ..by_grpc() };
     refused(any(&older), "grpc_service.transport_api_version");
+}
+
+fn refuses_of_tokens(refused: &impl Fn(Any, &str)) {
+    let keys = |text: &str| {
+        let specifier = Some(core::data_source::Specifier::InlineString(text.into()));
+        JwksSourceSpecifier::LocalJwks(core::DataSource { specifier, ..Default::default() })
+    };
+    let changed = |change: fn(&mut jwt::JwtProvider)| any(&authenticates(change));
+    let of_provider = |field: &str| format!("providers[me].{field}");
+    refused(
+        changed(|one| one.failed_status_in_metadata = "a".into()),
+        &of_provider("failed_status_in_metadata"),
+    );
+    refused(changed(|one| one.jwks_source_specifier = None), &of_provider("jwks_source_specifier"));
+    refused(changed(|one| one.forward_payload_header = "a b".into()), &of_provider("forward_payload_header"));
+    for text in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA"}]}"#] {
+        let given = authenticates(|one| one.jwks_source_specifier = Some(keys(text)));
+        refused(any(&given), &of_provider("local_jwks"));
+    }
+    let with = |change: fn(&mut jwt::JwtAuthentication)| {
+        let mut given = authenticates(|_| {});
+        change(&mut given);
+        any(&given)
+    };
+    refused(with(|one| one.filter_state_rules = Some(Default::default())), "filter_state_rules");
+    refused(with(|one| one.providers.clear()), "rules[0].requires.provider_name");
+    refused(
+        with(|one| {
+            let name = RequirementType::RequirementName("a".into());
+            one.rules[0].requirement_type = Some(name);
+        }),
+        "rules[0].requirement_name",
+    );
+    refused(
+        with(|one| {
+            let requires_type = Some(RequiresType::ExtractOnlyWithoutValidation(Default::default()));
+            let requires = jwt::JwtRequirement { requires_type };
+            one.rules[0].requirement_type = Some(RequirementType::Requires(requires));
+        }),
+        "rules[0].requires.extract_only_without_validation",
+    );
+    let nothing = filter::decode::filter(
+        &any(&jwt::JwtAuthentication::default()),
+        &StatsScope::http("in"),
+        &mut Notes::default(),
+        &mut StatsRegistry::new(),
+    );
+    assert!(nothing.is_ok(), "a filter that asks for nothing");
 }
 
 fn refuses_of_the_compressor(refused: &impl Fn(Any, &str)) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weft_e2e::demo::{self, CallArgs, CollectArgs, LoadArgs, ServeArgs};
+use weft_e2e::demo::{self, CallArgs, CollectArgs, IssueArgs, LoadArgs, ServeArgs};
 
 /// A demo application for a service mesh: services by flags, and a load generator.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Command {
     Load(LoadArgs),
     /// Take OTLP and count it, where the OpenTelemetry collector cannot be had
     Collect(CollectArgs),
+    /// Publish keys and give out tokens signed with them, where no identity provider can be had
+    Issue(IssueArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,6 +41,7 @@ async fn main() -> ExitCode {
         Command::Call(args) => demo::run_call(args).await,
         Command::Load(args) => demo::run_load(args).await,
         Command::Collect(args) => demo::run_collector(args).await,
+        Command::Issue(args) => demo::run_issuer(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

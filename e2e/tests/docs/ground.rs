@@ -17,8 +17,10 @@ pub const GRPC: &str = "docs/tasks/grpc.md";
 pub const IMPORT: &str = "docs/tasks/import.md";
 pub const BACKUP: &str = "docs/tasks/backup.md";
 pub const AUTHORIZATION: &str = "docs/tasks/authorization.md";
+pub const JWT: &str = "docs/tasks/jwt.md";
 pub const SCRAPE: &str = "docs/tasks/scrape.md";
 pub const ROTATION: &str = "docs/tasks/rotation.md";
+pub const OWN_AUTHORITY: &str = "docs/tasks/own-authority.md";
 pub const TROUBLESHOOTING: &str = "docs/tasks/troubleshooting.md";
 const ENDS: Duration = Duration::from_secs(60);
 
@@ -44,7 +46,8 @@ async fn backup_goes_as_it_says() {
 
 #[tokio::test]
 async fn tasks_in_the_local_mesh_go_as_they_say() {
-    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING], Beside::LocalMesh).await;
+    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING, JWT, OWN_AUTHORITY], Beside::LocalMesh)
+        .await;
 }
 
 /// What runs on the machine when the pages begin.

@@ -27,7 +27,7 @@ const README: &str = "README.md";
 /// Sections of README.md with something to do, each gone through by a test here.
 const OF_README: [&str; 3] = ["Two commands", local::TOUR, local::WRITING];
 /// Pages that a test here goes through, from the first block to the last.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     containers::PAGE,
     machines::PAGE,
     ground::TUTORIAL,
@@ -35,8 +35,10 @@ const PAGES: [&str; 10] = [
     ground::IMPORT,
     ground::BACKUP,
     ground::AUTHORIZATION,
+    ground::JWT,
     ground::SCRAPE,
     ground::ROTATION,
+    ground::OWN_AUTHORITY,
     ground::TROUBLESHOOTING,
 ];
 /// Pages whose commands other tests run, by their names there.

@@ -2,4 +2,7 @@
 //! statistics see is compared.
 
 mod authz;
+mod balancing;
+mod external;
 mod filters;
+mod jwt;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy, RingHashLbConfig,
+    TransportSocketMatch,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers,
@@ -17,7 +19,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config,
 };
-use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use prost::Message;
 use serde_json::{Value, json};
 use weft_api::names::{Name, ServiceId, sni};
@@ -42,6 +45,8 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
 const MAX_RETRIES: u32 = 1024;
 /// Of connections, of requests that wait and of open ones: what Envoy holds to where nobody says it.
 const ENVOYS_LIMIT: u32 = 1024;
+/// Entries of a ring. The least-weighted member has one, so a member with a great weight makes it large in every caller.
+const LARGEST_RING: u64 = 65_536;
 /// A sidecar does not limit its own application.
 const GENEROUS: u32 = 1_000_000;
 
@@ -77,6 +82,25 @@ pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Ve
     compiled.collect()
 }
 
+/// What holds for calls to any cluster, without where it is and what connections are secured with.
+pub(super) fn called(name: &str, traffic: &EffectiveTraffic) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
+        lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
+        lb_config: ring(traffic.load_balancer.as_ref().map(|set| set.value)),
+        circuit_breakers: Some(circuit_breakers(traffic)),
+        outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
+        upstream_connection_options: keepalive(traffic),
+        ..Default::default()
+    }
+}
+
+/// How long connections to peers stay open unused.
+pub(super) fn idle_timeout(traffic: &EffectiveTraffic) -> Duration {
+    time(&traffic.idle_timeout).unwrap_or(IDLE_TIMEOUT)
+}
+
 fn one(
     name: String,
     service: &ServiceId,
@@ -88,18 +112,12 @@ fn one(
     let socket =
         tls::upstream(sni(port.name.as_str(), service, model.trust_domain), &model.identities(service, spec));
     let cluster = Cluster {
-        name: name.clone(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(wire::ads()), ..Default::default() }),
-        connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
-        lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
-        circuit_breakers: Some(circuit_breakers(traffic)),
-        outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
-        upstream_connection_options: keepalive(traffic),
         // One entry, so the order of the map cannot show.
         typed_extension_protocol_options: HashMap::from_iter(protocol_options(
             port.protocol,
-            Some(time(&traffic.idle_timeout).unwrap_or(IDLE_TIMEOUT)),
+            Some(idle_timeout(traffic)),
         )),
         transport_socket_matches: vec![TransportSocketMatch {
             name: "plaintext".to_owned(),
@@ -107,7 +125,7 @@ fn one(
             transport_socket: Some(tls::plaintext()),
         }],
         transport_socket: Some(socket),
-        ..Default::default()
+        ..called(&name, traffic)
     };
     let mut refs = vec![ResourceRef::new(ResourceKind::Endpoint, name.as_str())];
     refs.extend(tls::refs());
@@ -123,13 +141,30 @@ pub(super) fn protocol_options(protocol: Protocol, idle: Option<Duration>) -> Op
             http2_protocol_options: Some(Http2ProtocolOptions::default()),
             ..Default::default()
         }),
-        Protocol::Http2 | Protocol::Grpc => UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                Http2ProtocolOptions::default(),
-            )),
-        }),
+        Protocol::Http2 | Protocol::Grpc | Protocol::Tcp | Protocol::Tls => explicitly(protocol)?,
+    };
+    Some(http_options(upstream, idle))
+}
+
+/// How HTTP is spoken to what is outside: as its port says, whatever the caller speaks. A server there need not know both.
+pub(super) fn protocol_options_outside(protocol: Protocol, idle: Duration) -> Option<(String, Any)> {
+    Some(http_options(explicitly(protocol)?, Some(idle)))
+}
+
+fn explicitly(protocol: Protocol) -> Option<UpstreamProtocolOptions> {
+    let spoken = match protocol {
+        Protocol::Http => {
+            explicit_http_config::ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
+        }
+        Protocol::Http2 | Protocol::Grpc => {
+            explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
+        }
         Protocol::Tcp | Protocol::Tls => return None,
     };
+    Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(spoken) }))
+}
+
+fn http_options(upstream: UpstreamProtocolOptions, idle: Option<Duration>) -> (String, Any) {
     let options = HttpProtocolOptions {
         common_http_protocol_options: idle.map(|idle| core::HttpProtocolOptions {
             idle_timeout: Some(wire::duration(idle)),
@@ -139,7 +174,7 @@ pub(super) fn protocol_options(protocol: Protocol, idle: Option<Duration>) -> Op
         upstream_protocol_options: Some(upstream),
         ..Default::default()
     };
-    Some(("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), wire::any(&options)))
+    ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), wire::any(&options))
 }
 
 /// Limits that do not limit.
@@ -160,6 +195,11 @@ fn circuit_breakers(traffic: &EffectiveTraffic) -> CircuitBreakers {
         max_pending_requests: number(&traffic.max_pending_requests),
         max_requests: number(&traffic.max_requests),
         max_retries: Some(wire::uint32(MAX_RETRIES)),
+        retry_budget: traffic.retry_budget.as_ref().map(|budget| RetryBudget {
+            budget_percent: Some(Percent { value: f64::from(budget.value.percent) }),
+            min_retry_concurrency: budget.value.min_concurrent.map(wire::uint32),
+            ..Default::default()
+        }),
         ..Default::default()
     })
 }
@@ -177,6 +217,14 @@ fn balancer(balancer: Option<Balancer>) -> LbPolicy {
         Some(Balancer::RingHash) => LbPolicy::RingHash,
         Some(Balancer::Maglev) => LbPolicy::Maglev,
     }
+}
+
+/// How large a ring may become.
+fn ring(balancer: Option<Balancer>) -> Option<LbConfig> {
+    let largest = Some(UInt64Value { value: LARGEST_RING });
+    (balancer == Some(Balancer::RingHash)).then(|| {
+        LbConfig::RingHashLbConfig(RingHashLbConfig { maximum_ring_size: largest, ..Default::default() })
+    })
 }
 
 /// Envoy enforces success rates too once outlier detection is on; the policy does not speak of them, so they are off.

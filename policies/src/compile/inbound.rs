@@ -4,7 +4,7 @@
 //! One listener takes everything by mTLS; the server name chooses the filter chain, one for each port of each
 //! service that the workload belongs to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -27,11 +27,13 @@ use weft_api::resource::{Resource, ResourceKind, ResourceRef};
 
 use super::access_log::{self, LogDirection};
 use super::compiled::{Compiled, Origins};
+use super::jwt::PortJwt;
 use super::model::{Model, WorkloadState};
 use super::overrides::FilterOverrides;
 use super::rbac::PortRbac;
 use super::{cluster, http, rbac, request_log, route, tls, tracing, wire};
 use crate::kinds::service::{Port, Protocol};
+use crate::object::PolicyKey;
 
 /// Field `virtual_hosts` of a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -44,27 +46,38 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
     let mut ports = Vec::new();
     let mut chains = Vec::new();
     let mut telemetry = Vec::new();
+    let (mut key_clusters, mut outside) = (Vec::new(), Vec::new());
     for (service, spec) in model.services_of(workload) {
-        origins.service(&service);
+        origins.add(PolicyKey::of_service(&service));
         for port in &spec.ports {
             compiled.push(application_cluster(workload, &service, port));
             let authorization = PortRbac::of(&service, port, model);
+            let jwt = PortJwt::of(&service, port, model);
             if port.protocol.is_http() {
-                compiled.push(routes(&service, port, &authorization, model));
+                compiled.push(routes(&service, port, &authorization, &jwt, model));
+                outside.extend(jwt.clusters());
+                key_clusters.extend(jwt.refs(model));
+                origins.extend(jwt.origin());
                 telemetry.push(model.set.telemetry_for(&service, &port.name));
             } else {
                 origins.extend(authorization.origins());
             }
-            chains.push(chain(workload, &service, port, model, &authorization));
+            chains.push(chain(workload, &service, port, model, &authorization, &jwt));
             ports.push(port);
         }
     }
     origins.extend(tracing::origin(model));
     origins.extend(telemetry.iter().filter_map(request_log::origin));
     compiled.extend(request_log::clusters(&telemetry));
+    // Several ports may have the same keys.
+    let mut named = BTreeSet::new();
+    outside.retain(|one: &Compiled| named.insert(one.resource.name.clone()));
+    compiled.extend(outside);
     if !chains.is_empty() {
-        let behind =
-            compiled.iter().map(|compiled| compiled.resource.key()).chain(tracing::refs(model)).collect();
+        let behind = compiled.iter().map(|compiled| compiled.resource.key());
+        let mut behind: Vec<ResourceRef> = behind.chain(tracing::refs(model)).chain(key_clusters).collect();
+        let mut seen = BTreeSet::new();
+        behind.retain(|one| seen.insert(one.clone()));
         compiled.push(listener(workload, &ports, chains, behind, origins));
     }
     compiled
@@ -114,13 +127,15 @@ fn chain(
     port: &Port,
     model: &Model<'_>,
     authorization: &PortRbac,
+    jwt: &PortJwt,
 ) -> FilterChain {
     let name = inbound_cluster_name(service, port.name.as_str());
     let (filters, alpn) = if port.protocol.is_http() {
         let called = format!("{service} port {}", port.name);
         let logs = request_log::of_port(workload, service, port, model);
         let by_rds = http::by_rds(name.clone());
-        let filter = http::inbound(workload, &name, &called, by_rds, rbac::http_filters(), logs, model);
+        let filters = jwt.http_filter(model).into_iter().chain(rbac::http_filters()).collect();
+        let filter = http::inbound(workload, &name, &called, by_rds, filters, logs, model);
         (vec![filter], &tls::HTTP_ALPN[..])
     } else {
         (tcp_filters(&name, authorization), &[][..])
@@ -139,7 +154,13 @@ fn chain(
 }
 
 /// The routes of a port: everything to the application, and who may call it. Equal for all members of the service.
-fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac, model: &Model<'_>) -> Compiled {
+fn routes(
+    service: &ServiceId,
+    port: &Port,
+    authorization: &PortRbac,
+    jwt: &PortJwt,
+    model: &Model<'_>,
+) -> Compiled {
     let name = inbound_cluster_name(service, port.name.as_str());
     let action = RouteAction { cluster_specifier: Some(route::to_cluster(&name)), ..route::defaults() };
     let mut routes = vec![Route {
@@ -158,10 +179,12 @@ fn routes(service: &ServiceId, port: &Port, authorization: &PortRbac, model: &Mo
     };
     let mut overrides = FilterOverrides::default();
     authorization.per_route(&mut overrides);
+    jwt.per_route(&mut overrides);
     let mut body = RouteConfiguration { name: name.clone(), ..Default::default() }.encode_to_vec();
     wire::append_message(&mut body, VIRTUAL_HOSTS, &overrides.encode(&host));
     let mut origins = Origins::of_service(service);
     origins.extend(authorization.origins());
+    origins.extend(jwt.origin());
     origins.extend(tracing::origins(&telemetry, model));
     let refs = vec![ResourceRef::new(ResourceKind::Cluster, name.as_str())];
     Compiled::new(Resource::new(ResourceKind::Route, name, body, refs), origins.into_vec())

@@ -16,7 +16,8 @@ use super::wire;
 const ANSWERED: [&str; 10] = ["UF", "UH", "UO", "UPE", "UC", "UR", "UT", "NR", "NC", "DF"];
 
 /// Answers to requests of other workloads, to a port as people call it. On an inbound listener only authorization answers
-/// 403: the details name the rule that refused, the route's name tells who is allowed.
+/// 403, and the filter of tokens where one is for another audience: the details name the rule that refused, the route's name
+/// tells who is allowed.
 pub(super) fn inbound(workload: &WorkloadId, port: &str) -> LocalReplyConfig {
     let denied = format!("access to {} denied: %RESPONSE_CODE_DETAILS%; %ROUTE_NAME%", wire::literal(port));
     config(LogDirection::Inbound, workload, vec![(access_log::refused(), denied)])

@@ -26,8 +26,9 @@ use weft_api::names::ServiceId;
 
 use super::model::Model;
 use super::overrides::FilterOverrides;
-use super::{http, wire};
+use super::{http, jwt, wire};
 use crate::kinds::AuthorizationPolicy;
+use crate::kinds::authentication_policy::effect::TOKEN_REQUIRED;
 use crate::kinds::authorization_policy::Action;
 use crate::kinds::mesh::DefaultAction;
 use crate::kinds::port::Port;
@@ -73,6 +74,11 @@ impl PortRbac {
         if found.default == DefaultAction::Deny && found.allow.is_empty() {
             result.allow = Some(CompiledRules::new());
             result.origins.extend(found.default_origin);
+        }
+        let tokens = model.set.token_required_by(service, &port.name).filter(|_| port.protocol.is_http());
+        if let Some(policy) = tokens {
+            result.deny.insert(format!("{}/{TOKEN_REQUIRED}", policy.id()), jwt::without_token());
+            result.origins.push(policy);
         }
         for policy in &found.deny {
             result.deny.extend(rules(policy, port, model));

@@ -30,6 +30,13 @@ pub struct AuthorizationPolicy {
     pub rules: Vec<AuthorizationRule>,
 }
 
+impl AuthorizationPolicy {
+    /// Whether a rule looks at claims.
+    pub(crate) fn asks_for_claims(&self) -> bool {
+        self.rules.iter().flat_map(|rule| &rule.from).any(|source| !source.claims.is_empty())
+    }
+}
+
 /// What happens to requests that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Action {
@@ -86,7 +93,11 @@ pub struct Source {
     /// Addresses of the caller's end of the connection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<Cidr>,
-    /// Claims of a verified token.
+    /// Claims of a verified token, which an AuthenticationPolicy of the target has requests bring. One of the entries must
+    /// match, and of an entry each claim: `{iss: https://login.example.com, role: [admin, owner]}`. A value is a string, a
+    /// number, true or false, or a list of which one must be equal; a claim that is a list matches by one of its elements,
+    /// and `scope` and `scp` are lists of the words in them. An object leads to the claims within: `{realm_access: {roles:
+    /// admin}}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<serde_json::Map<String, serde_json::Value>>,
 }

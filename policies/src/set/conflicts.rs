@@ -1,4 +1,5 @@
-//! Objects that want the same of one target, which only one can have: neither wins.
+//! What is found between objects that name the same: those that want what only one can have, of which neither wins, and those
+//! that need what none of the others gives.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +7,10 @@ use weft_api::{Name, ServiceId};
 
 use super::PolicySet;
 use super::routes::{applies, takes};
-use crate::finding::{Code, Finding, Path, Step};
+use crate::finding::{Code, Finding, Path, Step, missing, steps};
+use crate::kinds::AuthorizationPolicy;
 use crate::kinds::http_rule::RequestRules;
-use crate::kinds::kind::{Kind, Level};
+use crate::kinds::kind::Kind;
 use crate::kinds::spec::{Relation, Target};
 use crate::object::PolicyKey;
 use crate::policy::Policy;
@@ -16,12 +18,14 @@ use crate::policy::Policy;
 /// What only one of several can have, by those that want it and where they say so.
 type Claims<T> = BTreeMap<T, Vec<(PolicyKey, Path)>>;
 
-/// The conflicts of all objects that name `target`, each noted at every object in it.
+/// What is found between all objects that name `target`, a conflict noted at every object in it.
 pub(super) fn at(set: &PolicySet, target: &Target) -> Vec<(PolicyKey, Finding)> {
     let mut out = Vec::new();
     check_fields(set, target, &mut out);
     check_claims(set, target, &mut out);
     check_routes(set, target, &mut out);
+    check_namesakes(set, target, &mut out);
+    check_tokens(set, target, &mut out);
     out
 }
 
@@ -69,6 +73,27 @@ fn check_claims(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Find
             (Code::Conflict, format!("{key} and {other} both claim the host name {hostname}"))
         };
         out.push((key.clone(), Finding::new(path.clone(), code, message).value(hostname)));
+    }
+}
+
+/// Notes policies that ask for claims where no request can have any. All of them and all that take tokens name the mesh, so that
+/// each change looks at all of these few.
+fn check_tokens(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    if *target != Target::Mesh {
+        return;
+    }
+    let asking = set.naming::<AuthorizationPolicy>(Relation::Mention, target);
+    for policy in asking.filter(|policy| policy.spec.asks_for_claims()) {
+        for (index, one) in policy.spec.target_refs.iter().enumerate() {
+            if set.takes_tokens(&one.resolve(&policy.metadata.namespace)) {
+                continue;
+            }
+            let path = steps!["spec", "targetRefs", index];
+            let what = format!("AuthenticationPolicy with jwt for {one}");
+            let finding =
+                missing(path, &what, "no request has claims there, and rules that ask for some match none");
+            out.push((policy.key(), finding.hint("apply an AuthenticationPolicy with the same target")));
+        }
     }
 }
 
@@ -127,6 +152,19 @@ fn share_callers(
     callers.iter().any(|caller| follows(one, caller) && follows(other, caller))
 }
 
+/// Notes that a Service and something outside have one name, under which both would be called and counted.
+fn check_namesakes(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    let Target::Object(key, None) = target else { return };
+    if set.get(key).is_none() {
+        return;
+    }
+    for other in key.namesakes().filter(|other| set.get(other).is_some()) {
+        let message = format!("{key} and {other} both have the name {}", key.id());
+        let finding = Finding::new(steps!["metadata", "name"], Code::Conflict, message);
+        out.push((key.clone(), finding.value(&key.name).hint("name one of them otherwise")));
+    }
+}
+
 fn field_path(field: &'static str) -> Path {
     let mut path = Path::default();
     for step in field.split('.') {
@@ -145,6 +183,6 @@ fn describe(target: &Target) -> String {
 }
 
 fn describe_section(kind: Kind, section: Option<&Name>) -> String {
-    let what = if kind.level() == Some(Level::Service) { "port" } else { "rule" };
+    let what = if kind.is_backend() { "port" } else { "rule" };
     section.map(|name| format!(" {what} {name}")).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use weft_api::{Name, ServiceId, SpiffeId, TrustDomain};
 
 use super::PolicySet;
+use crate::kinds::authentication_policy::effect::TOKEN_REQUIRED;
 use crate::kinds::authorization_policy::{
     Action, AuthorizationPolicy, AuthorizationRule, Condition, Operation, Source, SpiffeIdentity,
 };
@@ -26,6 +27,8 @@ use crate::value::{Cidr, PortRef};
 pub enum Circumstance {
     /// The address of the caller's end of the connection.
     Address,
+    /// Whether it brings a token that is verified.
+    Token,
     /// A claim of a verified token.
     Claim,
     /// The method of HTTP.
@@ -42,6 +45,7 @@ impl fmt::Display for Circumstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address => f.write_str("address"),
+            Self::Token => f.write_str("token"),
             Self::Claim => f.write_str("claim"),
             Self::Method => f.write_str("method"),
             Self::Path => f.write_str("path"),
@@ -65,11 +69,13 @@ struct Remainder {
     operations: Vec<OpenOperation>,
     /// Each of these must hold.
     conditions: Vec<Condition>,
+    /// That no token was verified.
+    no_token: bool,
 }
 
 impl Remainder {
     fn takes_everything(&self) -> bool {
-        self.sources.is_empty() && self.operations.is_empty() && self.conditions.is_empty()
+        self.sources.is_empty() && self.operations.is_empty() && self.conditions.is_empty() && !self.no_token
     }
 
     fn depends_on(&self) -> BTreeSet<Circumstance> {
@@ -79,6 +85,7 @@ impl Remainder {
                 found.insert(circumstance);
             }
         };
+        note(self.no_token, Circumstance::Token);
         for (cidrs, claims) in &self.sources {
             note(!cidrs.is_empty(), Circumstance::Address);
             note(!claims.is_empty(), Circumstance::Claim);
@@ -188,9 +195,16 @@ impl PolicySet {
             });
             named.collect::<Vec<_>>()
         };
+        // A verified token is asked for before any rule.
+        let unverified =
+            self.token_required_by(service, &port.name).filter(|_| port.protocol.is_http()).map(|policy| {
+                let remainder = Remainder { no_token: true, ..Remainder::default() };
+                RuleAtPort { policy, rule: TOKEN_REQUIRED.to_owned(), remainder }
+            });
+        let denying = found.deny.iter().flat_map(|policy| at_port(policy));
         let has_to_be_allowed = !found.allow.is_empty() || found.default == DefaultAction::Deny;
         Passage {
-            deny: found.deny.iter().flat_map(|policy| at_port(policy)).collect(),
+            deny: unverified.into_iter().chain(denying).collect(),
             allow: has_to_be_allowed.then(|| found.allow.iter().flat_map(|policy| at_port(policy)).collect()),
             allowing: found.allow.iter().map(|policy| policy.key()).collect(),
         }
@@ -217,6 +231,7 @@ impl KnownCaller<'_> {
             sources: any_of(from, |source| self.of_source(source), |rest| *rest == OpenSource::default())?,
             operations: any_of(to, |one| self.of_operation(one), |rest| *rest == OpenOperation::default())?,
             conditions: when.clone(),
+            no_token: false,
         })
     }
 
@@ -224,7 +239,8 @@ impl KnownCaller<'_> {
         let Source { services, identities, namespaces, cidrs, claims } = source;
         let fits = |unset: bool, matches: bool| unset || matches;
         let named = services.iter().any(|service| service.resolve(self.namespace) == *self.caller);
-        let is_met = fits(services.is_empty(), named)
+        let is_met = (claims.is_empty() || self.port.protocol.is_http())
+            && fits(services.is_empty(), named)
             && fits(identities.is_empty(), identities.contains(self.identity))
             && fits(namespaces.is_empty(), namespaces.contains(&self.caller.namespace));
         is_met.then(|| (cidrs.clone(), claims.clone()))

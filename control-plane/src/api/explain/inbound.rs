@@ -10,10 +10,12 @@ use weft_api::rest::{ExplainedPort, ExplainedRule};
 use weft_api::{Name, ServiceId, TrustDomain};
 use weft_policies::PolicySet;
 use weft_policies::kinds::Kind;
+use weft_policies::kinds::authentication_policy::effect::TOKEN_REQUIRED;
 use weft_policies::kinds::mesh::DefaultAction;
 use weft_policies::set::{PassageVerdict, PolicyKey, Refuser};
 use weft_routing::decode::{self, fields};
 use weft_routing::matcher::RequestHead;
+use weft_routing::metadata::KnownMetadata;
 use weft_routing::path::Normal;
 use weft_routing::rbac::{Attributes, PeerNames, RbacAction, RbacDecision};
 use weft_routing::rejection::{Notes, Rejection};
@@ -106,7 +108,16 @@ impl CalledPort<'_> {
                 return Ok(ExplainedPort { allowed: Some(false), reason, ..explained });
             }
             (Some(ChainSide::Tcp { rbac, .. }), _) => judge_connection(&rbac, peer, member, &name)?,
-            (Some(ChainSide::Http(side)), Some(request)) => judge(&side, peer, member, &name, request)?,
+            (Some(ChainSide::Http(side)), Some(request)) => {
+                let judge = |claims| judge(&side, peer, member, &name, request, claims);
+                let (with, without) = (judge(AssumedClaims::Fit)?, judge(AssumedClaims::Lack)?);
+                if with.refused.is_some() != without.refused.is_some() {
+                    let reason =
+                        "it depends on the token that the request brings, and on its claims".to_owned();
+                    return Ok(ExplainedPort { allowed: None, reason, ..self.of_all(peer, explained) });
+                }
+                with
+            }
             (Some(ChainSide::Http(_)), None) => return Ok(self.of_all(peer, explained)),
         };
         Ok(self.told(judged, explained))
@@ -202,11 +213,29 @@ impl CalledPort<'_> {
         let (Ok(namespace), Ok(name)) = (namespace.parse::<Name>(), name.parse::<Name>()) else {
             return (compiled.to_owned(), None, compiled.to_owned());
         };
-        let key = PolicyKey::new(Kind::AuthorizationPolicy, namespace, name);
+        let kind =
+            if rule == TOKEN_REQUIRED { Kind::AuthenticationPolicy } else { Kind::AuthorizationPolicy };
+        let key = PolicyKey::new(kind, namespace, name);
         if !self.shown.may_read(&key) {
             return (hidden(&key), None, hidden(&key));
         }
         (key.to_string(), Some(rule.to_owned()), format!("{key} rule {rule}"))
+    }
+}
+
+/// What is taken for granted of the claims of a request's token, which nobody knows here. Where both lead to the same, they
+/// do not matter.
+#[derive(Debug, Clone, Copy)]
+enum AssumedClaims {
+    /// They are what each rule asks for.
+    Fit,
+    /// There are none of these.
+    Lack,
+}
+
+impl AssumedClaims {
+    fn known(self) -> KnownMetadata<'static> {
+        KnownMetadata::Assumed(matches!(self, Self::Fit))
     }
 }
 
@@ -217,6 +246,7 @@ fn judge(
     member: &AskedMember<'_>,
     server_name: &str,
     request: &ArrivingRequest,
+    claims: AssumedClaims,
 ) -> Result<Judgement, Rejection> {
     let refused = |status, fault: &str| Judgement {
         refused: Some((status, None)),
@@ -238,7 +268,8 @@ fn judge(
     let no_route = "no route of the called side takes it";
     let Some(host) = side.host(&request.authority)? else { return Ok(refused(404, no_route)) };
     let Some(route) = host.find(&head) else { return Ok(refused(404, no_route)) };
-    let attributes = Attributes { request: Some(head), ..attributes(peer, member, server_name) };
+    let attributes =
+        Attributes { request: Some(head), metadata: claims.known(), ..attributes(peer, member, server_name) };
     let mut judged = Judgement {
         posture: host.routes().get(route).map(|route| route.name.to_string()),
         ..Judgement::default()
@@ -295,6 +326,7 @@ fn attributes<'a>(peer: &'a CallingPeer, member: &AskedMember<'_>, server_name: 
         direct_remote: peer.address,
         remote: peer.address,
         upstream: &[],
+        metadata: KnownMetadata::All(None),
         request: None,
     }
 }

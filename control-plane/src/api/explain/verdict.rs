@@ -72,7 +72,10 @@ pub fn summary(result: &ExplainResult) -> String {
             None => format!("refused by {to}"),
         },
         (ExplainVerdict::Depends, _) if result.method.is_some() => {
-            "it depends on the cluster that is chosen, by weight".to_owned()
+            match result.ports.iter().find(|port| port.allowed.is_none()) {
+                Some(port) => format!("at {}:{} {}", port.service, port.port, port.reason),
+                None => "it depends on the cluster that is chosen, by weight".to_owned(),
+            }
         }
         (ExplainVerdict::Depends, _) => "it depends on the request".to_owned(),
     }

@@ -1,37 +1,20 @@
 //! The line of the mesh's roots: each is signed by the one before it, so that whoever knows the mesh by an old one finds the way to
 //! the newest.
 
+use std::collections::BTreeSet;
+
 use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use weft_store::Entry;
 
 use super::super::chain::ValidCertificate;
 use super::super::{CaError, Serial};
-use super::{AuthorityRecord, CaRecords, LEFT_ROOTS, decode, from_base64, read_json};
+use super::entry::{LEFT_ROOTS, ROOT, from_base64, read_json};
+use super::record::{AuthorityRecord, LeftRoot};
+use super::{CaRecords, decode};
 
 /// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
 const LONGEST_LINE: usize = 8;
-
-/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Vouched {
-    /// Serial number of the root before.
-    pub(super) by: Serial,
-    /// DER, base64: the subject and the key of the root, signed by the one before.
-    pub(super) certificate: String,
-}
-
-/// A root that left: what is needed to find the way from it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct LeftRoot {
-    /// DER, base64.
-    pub(super) certificate: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) vouched: Option<Vouched>,
-}
 
 impl CaRecords {
     /// What a server that is signed under a root sends behind its issuer: the root, signed by the one before it, and so on
@@ -42,9 +25,12 @@ impl CaRecords {
         now: OffsetDateTime,
     ) -> Result<Vec<CertificateDer<'static>>, CaError> {
         let mut line = Vec::new();
+        // A root may come back that vouched for one of those that stand before it now.
+        let mut passed = BTreeSet::from([root.valid(ROOT)?.serial]);
         let mut current = LeftRoot { certificate: root.certificate.clone(), vouched: root.vouched.clone() };
         while line.len() + 1 < LONGEST_LINE
             && let Some(vouched) = &current.vouched
+            && passed.insert(vouched.by.clone())
             && let Some(before) = self.root_with(&vouched.by, now)?
         {
             line.push(from_base64(LEFT_ROOTS, &vouched.certificate)?);
@@ -72,6 +58,11 @@ impl CaRecords {
             }
         }
         Ok(None)
+    }
+
+    /// Whether this root was the mesh's and left.
+    pub(in super::super) fn has_left(&self, root: &Serial) -> bool {
+        self.left.iter().any(|entry| entry.key.as_str().trim_start_matches(LEFT_ROOTS) == root.as_str())
     }
 
     /// Roots that left and have ended, which nobody knows the mesh by any more.

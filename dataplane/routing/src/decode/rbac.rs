@@ -11,11 +11,11 @@ use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpFilter;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkFilter;
 use envoy_types::pb::envoy::extensions::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher;
-use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
+use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, PathMatcher, path_matcher};
 use wire::permission::Rule as P;
 use wire::principal::Identifier as I;
 
-use super::{fields, matcher};
+use super::{fields, matcher, metadata};
 use crate::rbac::{HttpRbac, NetworkRbac, Policy, RbacAction, RbacRule, RbacRules};
 use crate::rejection::{Notes, Rejection, Within as _, refuse};
 
@@ -129,8 +129,8 @@ fn permission(permission: &wire::Permission, layer: FilterLayer) -> Result<RbacR
         P::RequestedServerName(name) => {
             matcher::string(name).within(|| "requested_server_name").map(RbacRule::ServerName)
         }
-        P::Metadata(_) => Err(Rejection::unsupported("metadata")),
-        P::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
+        P::Metadata(given) => metadata_of(given, layer).within(|| "metadata"),
+        P::SourcedMetadata(given) => sourced_metadata(given, layer).within(|| "sourced_metadata"),
         P::Matcher(extension) => upstream(extension, layer).within(|| "matcher"),
         P::UriTemplate(_) => Err(Rejection::unsupported("uri_template")),
     }
@@ -154,9 +154,9 @@ fn principal(principal: &wire::Principal, layer: FilterLayer) -> Result<RbacRule
         I::RemoteIp(range) => fields::prefix(range).within(|| "remote_ip").map(RbacRule::RemoteIp),
         I::Header(given) => header(given, layer),
         I::UrlPath(path) => url_path(path, layer),
-        I::Metadata(_) => Err(Rejection::unsupported("metadata")),
+        I::Metadata(given) => metadata_of(given, layer).within(|| "metadata"),
         I::FilterState(_) => Err(Rejection::unsupported("filter_state")),
-        I::SourcedMetadata(_) => Err(Rejection::unsupported("sourced_metadata")),
+        I::SourcedMetadata(given) => sourced_metadata(given, layer).within(|| "sourced_metadata"),
         I::Custom(_) => Err(Rejection::unsupported("custom")),
     }
 }
@@ -170,6 +170,22 @@ fn header(given: &HeaderMatcher, layer: FilterLayer) -> Result<RbacRule, Rejecti
         return Err(Rejection::new("header", "a connection has no headers; use the HTTP filter"));
     }
     matcher::header(given).within(|| "header").map(RbacRule::Header)
+}
+
+fn metadata_of(given: &MetadataMatcher, layer: FilterLayer) -> Result<RbacRule, Rejection> {
+    if layer == FilterLayer::Network {
+        return Err(Rejection::new("", "nothing is found out of a connection here; use the HTTP filter"));
+    }
+    metadata::metadata(given).map(RbacRule::Metadata)
+}
+
+fn sourced_metadata(given: &wire::SourcedMetadata, layer: FilterLayer) -> Result<RbacRule, Rejection> {
+    if given.metadata_source != i32::from(wire::MetadataSource::Dynamic) {
+        return Err(Rejection::unsupported("metadata_source"));
+    }
+    let matcher = given.metadata_matcher.as_ref();
+    let matcher = matcher.ok_or_else(|| Rejection::new("metadata_matcher", "is missing"))?;
+    metadata_of(matcher, layer).within(|| "metadata_matcher")
 }
 
 fn url_path(path: &PathMatcher, layer: FilterLayer) -> Result<RbacRule, Rejection> {

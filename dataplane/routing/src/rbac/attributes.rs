@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::matcher::RequestHead;
+use crate::metadata::KnownMetadata;
 
 /// Whom a certificate names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Attributes<'a> {
     pub remote: IpAddr,
     /// Where the request would go, where a filter found that out (`envoy.filters.http.dynamic_forward_proxy`).
     pub upstream: &'a [SocketAddr],
+    /// What filters before found out.
+    pub metadata: KnownMetadata<'a>,
     /// The request; `None` for a connection.
     pub request: Option<RequestHead<'a>>,
 }

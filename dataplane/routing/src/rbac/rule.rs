@@ -2,6 +2,7 @@
 
 use super::attributes::Attributes;
 use crate::matcher::{HeaderMatch, StringMatch, UndecidedAs};
+use crate::metadata::MetadataMatch;
 use crate::network::IpPrefix;
 
 /// A permission or a principal: both are trees of the same kind.
@@ -19,6 +20,8 @@ pub(crate) enum RbacRule {
     Authenticated(Option<StringMatch>),
     DirectRemoteIp(IpPrefix),
     RemoteIp(IpPrefix),
+    /// What a filter before found out, such as the claims of a token.
+    Metadata(MetadataMatch),
     /// Where the request would go; no range is any.
     Upstream(Option<IpPrefix>, Option<std::ops::Range<u32>>),
 }
@@ -47,6 +50,7 @@ impl RbacRule {
             }),
             Self::DirectRemoteIp(range) => range.contains(at.direct_remote),
             Self::RemoteIp(range) => range.contains(at.remote),
+            Self::Metadata(matcher) => matcher.matches(at.metadata),
             Self::Upstream(range, ports) => {
                 let fits = |address: &std::net::SocketAddr| {
                     range.as_ref().is_none_or(|range| range.contains(address.ip()))

@@ -1,6 +1,7 @@
 //! Judges a request.
 
 use http::StatusCode;
+use weft_routing::metadata::KnownMetadata;
 use weft_routing::rbac::{Attributes, RbacDecision};
 
 use super::super::Override;
@@ -21,6 +22,7 @@ impl Rbac {
             direct_remote: facts.peer.ip(),
             remote: request.remote,
             upstream: stream.host.as_ref().map_or(&[], |host| &host.addresses),
+            metadata: KnownMetadata::All(stream.metadata.as_deref()),
             request: Some(request.head()),
         };
         let (shadow, verdict) = (rbac.evaluate_shadow(&attributes), rbac.evaluate(&attributes));

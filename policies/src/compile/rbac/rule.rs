@@ -7,10 +7,15 @@ use envoy_types::pb::envoy::config::rbac::v3::principal::{self, Authenticated, I
 use envoy_types::pb::envoy::config::rbac::v3::{Permission, Policy, Principal};
 use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
-use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, StringMatcher, path_matcher};
+use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::{
+    DoubleMatcher, ListMatcher, OrMatcher, PathMatcher, StringMatcher, ValueMatcher, double_matcher,
+    list_matcher, path_matcher,
+};
+use serde_json::Value;
 use weft_api::names::{Name, SpiffeId, TrustDomain};
 
-use super::super::wire;
+use super::super::{jwt, wire};
 use crate::kinds::authorization_policy::{Action, AuthorizationRule, Condition, Operation, Source};
 use crate::kinds::route_match::{PathMatch, PathMatchType};
 use crate::kinds::service::Port;
@@ -50,9 +55,11 @@ pub(super) fn compile(rule: &AuthorizationRule, context: &RuleContext<'_>) -> Op
     let principals = if rule.from.is_empty() {
         vec![principal(Identifier::Any(true))]
     } else {
-        rule.from.iter().map(|one| source(one, context)).collect()
+        let here = |source: &&Source| is_http || source.claims.is_empty();
+        rule.from.iter().filter(here).map(|one| source(one, context)).collect()
     };
-    (!permissions.is_empty()).then(|| Policy { permissions, principals, ..Default::default() })
+    let can_match = !permissions.is_empty() && !principals.is_empty();
+    can_match.then(|| Policy { permissions, principals, ..Default::default() })
 }
 
 fn names_port(ports: &[PortRef], port: &Port) -> bool {
@@ -140,7 +147,57 @@ fn source(source: &Source, context: &RuleContext<'_>) -> Principal {
         });
         parts.push(any_id(ranges.collect()));
     }
+    if !source.claims.is_empty() {
+        let alternatives = source.claims.iter().map(|claims| {
+            let mut parts = Vec::new();
+            claim_parts(&mut Vec::new(), claims, &mut parts);
+            all_ids(parts)
+        });
+        parts.push(any_id(alternatives.collect()));
+    }
     all_ids(parts)
+}
+
+/// What is asked of claims below a path: each of them by one of its values.
+fn claim_parts<'a>(
+    path: &mut Vec<&'a str>,
+    claims: &'a serde_json::Map<String, Value>,
+    parts: &mut Vec<Principal>,
+) {
+    for (name, wanted) in claims {
+        path.push(name);
+        match wanted {
+            Value::Object(inner) => claim_parts(path, inner, parts),
+            Value::Array(values) => parts.push(claim(path, values)),
+            Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Null => {
+                parts.push(claim(path, std::slice::from_ref(wanted)));
+            }
+        }
+        path.pop();
+    }
+}
+
+/// A claim with one of these values, or a list of which one element is.
+fn claim(path: &[&str], values: &[Value]) -> Principal {
+    let each = values.iter().filter_map(scalar).flat_map(|value| {
+        let one = ValueMatcher { match_pattern: Some(value) };
+        let element = list_matcher::MatchPattern::OneOf(Box::new(one.clone()));
+        let list = MatchPattern::ListMatch(Box::new(ListMatcher { match_pattern: Some(element) }));
+        [one, ValueMatcher { match_pattern: Some(list) }]
+    });
+    jwt::claim(path, MatchPattern::OrMatch(OrMatcher { value_matchers: each.collect() }))
+}
+
+/// The matcher of a value; checks let nothing else through.
+fn scalar(value: &Value) -> Option<MatchPattern> {
+    Some(match value {
+        Value::String(text) => MatchPattern::StringMatch(wire::exact(text)),
+        Value::Bool(wanted) => MatchPattern::BoolMatch(*wanted),
+        Value::Number(number) => MatchPattern::DoubleMatch(DoubleMatcher {
+            match_pattern: Some(double_matcher::MatchPattern::Exact(number.as_f64()?)),
+        }),
+        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+    })
 }
 
 fn permission(rule: Rule) -> Permission {

@@ -1,5 +1,7 @@
 //! What makes an AuthorizationPolicy valid by itself.
 
+use serde_json::{Map, Value};
+
 use super::{Action, AuthorizationPolicy, Operation, Source};
 use crate::finding::{Code, Findings};
 use crate::kinds::route::check_rule_names;
@@ -10,6 +12,8 @@ use crate::metadata::Metadata;
 const RULES_MAX: usize = 256;
 /// The most paths of a policy together: each expression costs a compilation.
 const PATHS_MAX: usize = 512;
+/// How deep claims may stand in objects.
+const CLAIMS_DEPTH: usize = 8;
 
 pub(super) fn check(policy: &AuthorizationPolicy, metadata: &Metadata, out: &mut Findings) {
     check_targets::<AuthorizationPolicy>(&policy.target_refs, &metadata.namespace, out);
@@ -37,14 +41,45 @@ pub(super) fn check(policy: &AuthorizationPolicy, metadata: &Metadata, out: &mut
 
 impl Source {
     fn check(&self, out: &mut Findings) {
-        if !self.claims.is_empty() {
-            out.not_supported("claims", "claims");
-        }
+        out.each("claims", &self.claims, |out, claims| {
+            if claims.is_empty() {
+                out.add(Code::Required, "an entry of claims names at least one claim");
+            }
+            check_claims(claims, CLAIMS_DEPTH, out);
+        });
         if *self == Self::default() {
             out.add(Code::Required, "an entry of from names at least one caller")
                 .hint("leave from out to match every caller");
         }
     }
+}
+
+/// Notes claims that nothing can be compared with.
+fn check_claims(claims: &Map<String, Value>, depth: usize, out: &mut Findings) {
+    const HINT: &str = "write a string, a number, true or false, a list of these, or an object of claims";
+    for (name, wanted) in claims {
+        match wanted {
+            _ if name.is_empty() => {
+                out.add_at(name.clone(), Code::InvalidValue, "is the name of no claim");
+            }
+            Value::Object(inner) if inner.is_empty() || depth == 0 => {
+                let message = format!("has no claim within, or is deeper than {CLAIMS_DEPTH}");
+                out.add_at(name.clone(), Code::InvalidValue, message).hint(HINT);
+            }
+            Value::Object(inner) => out.at(name.clone(), |out| check_claims(inner, depth - 1, out)),
+            Value::Array(values) if values.is_empty() || !values.iter().all(is_scalar) => {
+                out.add_at(name.clone(), Code::InvalidValue, "is no list of one value and more").hint(HINT);
+            }
+            Value::Array(_) | Value::String(_) | Value::Bool(_) | Value::Number(_) => {}
+            Value::Null => {
+                out.add_at(name.clone(), Code::InvalidValue, "has no value").hint(HINT);
+            }
+        }
+    }
+}
+
+fn is_scalar(value: &Value) -> bool {
+    value.is_string() || value.is_boolean() || value.is_number()
 }
 
 impl Operation {

@@ -29,6 +29,14 @@ impl Spec for AuthorizationPolicy {
                 }));
             }
         }
+        if self.asks_for_claims() {
+            // Noted there, where no request can have claims.
+            found.push(Reference {
+                relation: Relation::Mention,
+                target: Target::Mesh,
+                path: steps!["spec", "rules"],
+            });
+        }
         found
     }
 

@@ -134,12 +134,14 @@ fn granted_by(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> Vec<Rol
         },
         Kind::Mesh
         | Kind::Service
+        | Kind::ExternalService
         | Kind::Workload
         | Kind::HttpRoute
         | Kind::GrpcRoute
         | Kind::TcpRoute
         | Kind::TrafficPolicy
         | Kind::TelemetryPolicy
+        | Kind::AuthenticationPolicy
         | Kind::AuthorizationPolicy => Vec::new(),
     }
 }

@@ -180,3 +180,34 @@ proptest! {
         }
     }
 }
+
+fn tokens(required: &str) -> String {
+    format!(
+        "apiVersion: weft.dev/v1\nkind: AuthenticationPolicy\nmetadata: {{name: t, namespace: shop}}\n\
+         spec: {{targetRefs: [{{kind: Service, name: cart}}], jwt: {{{required}providers: [{{name: a, issuer: a, \
+         jwks: {{uri: 'https://a.test/keys'}}}}]}}}}\n"
+    )
+}
+
+#[test]
+fn where_a_token_is_required_it_depends_on_that() {
+    let required = [tokens("")];
+    let passes = passage(&set(&required), "http");
+    assert_eq!(passes.verdict(), PassageVerdict::Depends);
+    let told: Vec<_> = passes.rules().map(|(action, rule)| (action, rule.policy.to_string())).collect();
+    assert_eq!(told, [(Action::Deny, "AuthenticationPolicy shop/t".to_owned())]);
+    let words: Vec<String> =
+        passes.rules().flat_map(|(_, rule)| rule.depends_on()).map(|one| one.to_string()).collect();
+    assert_eq!(words, ["token"]);
+    assert_eq!(
+        passage(&set(&required), "tcp").verdict(),
+        PassageVerdict::Passes,
+        "a connection has no token"
+    );
+    assert_eq!(passage(&set(&[tokens("required: false, ")]), "http").verdict(), PassageVerdict::Passes);
+    assert!(matches!(effect(&[], &required), PassageChange::MayBeRefused { .. }));
+    assert_eq!(effect(&required, &[]), PassageChange::Eased);
+    let claims = [policy("a", "Allow", "[{name: r, from: [{services: [web], claims: [{sub: a}]}]}]")];
+    assert_eq!(passage(&set(&claims), "http").verdict(), PassageVerdict::Depends);
+    assert_eq!(passage(&set(&claims), "tcp").verdict(), PassageVerdict::Refused);
+}

@@ -15,6 +15,7 @@ use wire::principal::Identifier as I;
 
 use super::*;
 use crate::matcher::RequestHead;
+use crate::metadata::KnownMetadata;
 use crate::rbac::{Attributes, PeerNames};
 
 fn text(pattern: MatchPattern) -> StringMatcher {
@@ -104,6 +105,7 @@ impl Request {
     fn attributes(&self) -> Attributes<'_> {
         Attributes {
             upstream: &[],
+            metadata: KnownMetadata::All(None),
             peer: self.peer.as_ref(),
             server_name: Some("http.web.shop.mesh"),
             local: "10.0.0.1:8080".parse().unwrap(),
@@ -292,12 +294,60 @@ fn refuses_by_name_what_it_cannot_enforce() {
         wire::Policy { condition: Some(Default::default()), ..policy(vec![P::Any(true)], vec![ANYONE]) };
     assert_eq!(decode(with_condition), "rules.policies[p].condition");
     let metadata = policy(vec![P::Any(true), P::SourcedMetadata(Default::default())], vec![ANYONE]);
-    assert_eq!(decode(metadata), "rules.policies[p].permissions[1].sourced_metadata");
+    assert_eq!(decode(metadata), "rules.policies[p].permissions[1].sourced_metadata.metadata_matcher");
     let no_principal = policy(vec![P::Any(true)], vec![]);
     assert_eq!(decode(no_principal), "rules.policies[p].principals");
     let nothing =
         wire::Policy { permissions: vec![wire::Permission { rule: None }], ..policy(vec![], vec![ANYONE]) };
     assert_eq!(decode(nothing), "rules.policies[p].permissions[0].rule");
+}
+
+#[test]
+fn claims_that_a_filter_found_out_are_a_principal() {
+    use crate::metadata::{DynamicMetadata, MetadataValue};
+    use envoy_types::pb::envoy::r#type::matcher::v3::{
+        MetadataMatcher, ValueMatcher, metadata_matcher, value_matcher,
+    };
+
+    let segment = |key: &str| metadata_matcher::PathSegment {
+        segment: Some(metadata_matcher::path_segment::Segment::Key(key.into())),
+    };
+    let matcher = MetadataMatcher {
+        filter: "jwt".into(),
+        path: ["payload", "sub"].map(segment).into(),
+        value: Some(ValueMatcher {
+            match_pattern: Some(value_matcher::MatchPattern::StringMatch(text(MatchPattern::Exact(
+                "a".into(),
+            )))),
+        }),
+        invert: false,
+    };
+    let sourced = I::SourcedMetadata(wire::SourcedMetadata {
+        metadata_matcher: Some(matcher.clone()),
+        metadata_source: wire::MetadataSource::Dynamic as i32,
+    });
+    let mut claims = DynamicMetadata::default();
+    let sub = MetadataValue::Text("a".into());
+    claims.set("jwt", "payload".into(), MetadataValue::Struct([("sub".into(), sub)].into()));
+    let request = Request::to("/");
+    for principal in [I::Metadata(matcher.clone()), sourced] {
+        let allow = allow(vec![("p", policy(vec![P::Any(true)], vec![principal.clone()]))]);
+        let not = I::NotId(Box::new(wire::Principal { identifier: Some(principal) }));
+        let deny = deny(vec![("p", policy(vec![P::Any(true)], vec![not]))]);
+        for (known, wanted) in [(KnownMetadata::All(Some(&claims)), true), (KnownMetadata::All(None), false)]
+        {
+            let at = Attributes { metadata: known, ..request.attributes() };
+            assert_eq!(allow.evaluate(&at).unwrap().allowed, wanted);
+            assert_eq!(deny.evaluate(&at).unwrap().allowed, wanted);
+        }
+    }
+    let of_route =
+        wire::SourcedMetadata { metadata_source: wire::MetadataSource::Route as i32, ..Default::default() };
+    let wrong = policy(vec![P::Any(true)], vec![I::SourcedMetadata(of_route)]);
+    let rules = wire::Rbac { policies: HashMap::from([("p".to_owned(), wrong)]), ..Default::default() };
+    let wire = filter::Rbac { rules: Some(rules), ..Default::default() };
+    let refused = http(&wire, &mut Default::default()).unwrap_err();
+    assert_eq!(refused.field, "rules.policies[p].principals[0].sourced_metadata.metadata_source");
 }
 
 #[test]
