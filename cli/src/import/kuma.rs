@@ -52,7 +52,7 @@ fn no_counterpart(kind: &str) -> String {
         "MeshFaultInjection" => "planted faults are not policies yet",
         "MeshGateway" | "MeshGatewayRoute" | "MeshGatewayInstance" => "there are no gateways yet",
         "MeshExternalService" | "ExternalService" | "MeshPassthrough" => {
-            "hosts outside are reached with Mesh.defaults.outbound: Allow"
+            "write an ExternalService for what is outside"
         }
         "MeshProxyPatch" | "ProxyTemplate" => "raw configuration of Envoy is not carried",
         "MeshMetric" => "metrics are always there: docs/tasks/scrape.md",

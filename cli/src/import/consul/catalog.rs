@@ -213,11 +213,9 @@ fn no_counterpart(kind: &str) -> String {
         | "inline-certificate"
         | "file-system-certificate"
         | "bound-api-gateway" => "there are no gateways yet",
-        "terminating-gateway" => {
-            "there are no gateways: hosts outside are reached with Mesh.defaults.outbound: Allow"
-        }
+        "terminating-gateway" => "there are no gateways: write an ExternalService for what is outside",
         "exported-services" | "sameness-group" => "there are no peered clusters",
-        "jwt-provider" => "tokens are not checked yet",
+        "jwt-provider" => "tokens are not carried: write an AuthenticationPolicy",
         "control-plane-request-limit" => "it is about Consul's own servers",
         _ => "no such kind of entry is known",
     };

@@ -245,7 +245,9 @@ fn ordered(permissions: &[(bool, Value)], default: DefaultIntention) -> Option<(
 fn sources<'a>(catalog: &ConsulCatalog<'a>, spec: &InputNode<'a>) -> Vec<SourceIntention<'a>> {
     let is_for_tokens = spec.get("jwt");
     if let Some(jwt) = &is_for_tokens {
-        jwt.not_carried("tokens are not checked yet: its callers are refused here");
+        jwt.not_carried(
+            "tokens are not carried: write an AuthenticationPolicy; its callers are refused here",
+        );
     }
     let mut found: Vec<SourceIntention<'a>> = Vec::new();
     for node in spec.list("sources") {
@@ -319,7 +321,7 @@ fn decision(node: &InputNode<'_>) -> IntentionDecision {
 /// Whether a permission lets pass, and the rest of a rule.
 fn read_permission(permission: &InputNode<'_>) -> Option<(bool, Value)> {
     if let Some(jwt) = permission.get("jwt") {
-        jwt.not_carried("tokens are not checked yet");
+        jwt.not_carried("tokens are not carried: write an AuthenticationPolicy");
         return None;
     }
     let allows = match permission.get("action")?.text()? {

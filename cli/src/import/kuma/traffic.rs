@@ -189,7 +189,9 @@ pub(super) fn balancing<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_,
             out.policy().set(&["loadBalancer"], json!({"type": kind}));
         }
         Some(other) => {
-            balancer.not_carried(format!("{other}: endpoints are not chosen by what requests hold yet"));
+            balancer.not_carried(format!(
+                "{other}: what requests are hashed on is not carried: write a TrafficPolicy with hashOn"
+            ));
         }
         None => {}
     }
