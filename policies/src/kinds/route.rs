@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use weft_api::Name;
+use weft_api::{Name, ServiceId};
 
 use super::backend::Backend;
 use super::port::{Port, Protocol, listed};
