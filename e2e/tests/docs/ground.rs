@@ -14,6 +14,7 @@ use crate::shell::Shell;
 
 pub const TUTORIAL: &str = "docs/tutorial.md";
 pub const GRPC: &str = "docs/tasks/grpc.md";
+pub const IMPORT: &str = "docs/tasks/import.md";
 pub const BACKUP: &str = "docs/tasks/backup.md";
 pub const AUTHORIZATION: &str = "docs/tasks/authorization.md";
 pub const JWT: &str = "docs/tasks/jwt.md";
@@ -31,6 +32,11 @@ async fn tutorial_goes_as_it_says() {
 #[tokio::test]
 async fn grpc_goes_as_it_says() {
     on_a_machine(&[GRPC], Beside::Nothing).await;
+}
+
+#[tokio::test]
+async fn import_goes_as_it_says() {
+    on_a_machine(&[IMPORT], Beside::Nothing).await;
 }
 
 #[tokio::test]

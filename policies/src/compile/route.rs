@@ -70,7 +70,7 @@ impl Routes {
             result.routes.push(route);
         }
         // A tunnel shows neither path nor headers: it follows the rule that takes what no other does.
-        let everything = rules.iter().rposition(|one| matching::catches_all(one));
+        let everything = rules.iter().rposition(matching::catches_all);
         let action = everything.and_then(|index| result.routes[index].action.as_ref());
         if let Some(Action::Route(action)) = action {
             let tunnel = tunnel(action);
