@@ -24,7 +24,7 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 122] = [
+pub const LOG_EVENTS: [LogEvent; 128] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
@@ -118,12 +118,18 @@ pub const LOG_EVENTS: [LogEvent; 122] = [
         "instance_probe_unreadable",
         "Another replica asks something that cannot be read: releases may differ.",
     ),
+    event(
+        "issuer_imported",
+        "An issuer that the owner of an offline root signed is brought to everybody, and signs then.",
+    ),
     event("issuer_not_read", "The issuer cannot be read from the store; the one that is known signs on."),
     event(
         "issuer_promoted_early",
         "The new issuer signs although a proxy has not acknowledged its revocation list, since the old one ends.",
     ),
     event("issuer_renewed", "A new issuer of certificates was made or took over."),
+    event("issuer_requested", "A key for an issuer was made, for the owner of a root to sign its request."),
+    event("issuer_signer_replaced", "Another key of `--ca-cert` signs issuers below the same root."),
     event("join_refused", "A join was refused, and why; once a minute for each source and reason."),
     event("join_waits", "A join was not answered or not let in; it is tried again."),
     event("leadership_lost", "Another replica may lead now."),
@@ -155,6 +161,18 @@ pub const LOG_EVENTS: [LogEvent; 122] = [
     ),
     event("operator_token_not_replaced", "Another operator's token was asked for, and could not be written."),
     event("operator_token_replaced", "Another operator's token was made; the one before opens nothing."),
+    event(
+        "own_authority_left",
+        "The mesh has left the root of `--ca-cert`, and does not go back to it by itself.",
+    ),
+    event(
+        "own_authority_not_adopted",
+        "The mesh cannot move to the authority of `--ca-cert` now; it is tried again.",
+    ),
+    event(
+        "own_authority_waits",
+        "The mesh moves to the authority of `--ca-cert` when the rotation that is under way is over.",
+    ),
     event("pending_change_unreadable", "What an interrupted apply left behind cannot be read, and is left."),
     event("policies_not_read", "New policies cannot be read from the store; the last ones stay in force."),
     event("policy_unreadable", "A stored policy cannot be read, and has no effect."),

@@ -12,6 +12,7 @@ mod access;
 mod authority;
 mod diff;
 mod explain;
+mod import;
 mod operation;
 mod policies;
 mod proxies;
@@ -22,9 +23,10 @@ pub use access::{
     Audit, ContextArgs, ContextCommand, Login, Operator, OperatorCommand, OperatorCreate, OperatorName,
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
-pub use authority::{CaArgs, CaCommand, CaRotate};
+pub use authority::{CaArgs, CaCommand, CaCsr, CaImport, CaRotate};
 pub use diff::Diff;
 pub use explain::Explain;
+pub use import::ImportArgs;
 pub use operation::{BundleArgs, CheckArgs, DebugArgs, DebugCommand, DrainArgs, VersionArgs};
 pub use policies::{
     Apply, ChangeFlags, Delete, DeliveryFlags, Describe, EdgeGrouping, Get, HistoryArgs, Rollback, Validate,
@@ -104,6 +106,8 @@ pub enum Command {
     Delete(Delete),
     /// Say what is wrong with documents, without a control plane
     Validate(Validate),
+    /// Say in documents of Weft what documents of another mesh say, and what of it cannot be said
+    Import(ImportArgs),
     /// Take one workload out of balancing for everybody, or back
     Drain(DrainArgs),
     /// Tokens that workloads join with

@@ -15,6 +15,7 @@ mod effective;
 pub mod explain;
 pub mod get;
 pub mod history;
+pub mod import;
 pub mod login;
 pub mod name;
 pub mod operator;

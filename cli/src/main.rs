@@ -11,6 +11,7 @@ mod commands;
 mod completion;
 mod contexts;
 mod dev;
+mod import;
 mod lines;
 mod output;
 mod progress;
@@ -113,6 +114,7 @@ async fn by_command(
         Command::Tap(tap) => commands::tap::run(&access()?, tap).await,
         Command::Delete(delete) => commands::delete::run(&access()?, delete).await,
         Command::Validate(validate) => commands::validate::run(&validate),
+        Command::Import(import) => commands::import::run(&import),
         Command::Token(token) => match token.command {
             TokenCommand::Create(create) => commands::token::create(&access()?, create).await,
             TokenCommand::List(list) => commands::token::list(&access()?, list).await,
@@ -137,6 +139,8 @@ async fn by_command(
         Command::Ca(ca) => match ca.command {
             CaCommand::Status(status) => commands::authority::status(&access()?, status).await,
             CaCommand::Rotate(rotate) => commands::authority::rotate(&access()?, rotate).await,
+            CaCommand::Csr(csr) => commands::authority::csr(&access()?, &csr).await,
+            CaCommand::Import(import) => commands::authority::import(&access()?, import).await,
         },
         Command::Audit(audit) => commands::audit::run(&access()?, audit).await,
         Command::Ui(ui) => commands::ui::run(&access::client(to)?, &ui).await,

@@ -78,6 +78,12 @@ pub struct Args {
     /// Key that seals CA keys at rest; replicas share it. In the data directory by default
     #[arg(long, global = true, env = "WEFT_SEAL_KEY", value_name = "FILE")]
     pub seal_key: Option<PathBuf>,
+    /// An own root, or an intermediate and its chain up to the root (PEM). A mesh that has another root moves to it, stage by stage
+    #[arg(long, env = "WEFT_CA_CERT", value_name = "FILE", requires = "ca_key")]
+    pub ca_cert: Option<PathBuf>,
+    /// Key of the first certificate in that file (PEM, mode 0600)
+    #[arg(long, env = "WEFT_CA_KEY", value_name = "FILE", requires = "ca_cert")]
+    pub ca_key: Option<PathBuf>,
     /// How others reach this replica; the port is that of xDS unless given
     #[arg(long, env = "WEFT_ADVERTISE", value_name = "HOST[:PORT]")]
     pub advertise: Option<String>,

@@ -10,18 +10,23 @@
 //! ```
 //!
 //! Signing reads memory only: a store that is away stops no renewal. The root's key is opened for the moments in
-//! which an issuer is made. The root is replaced stage by stage (`root_rotation`).
+//! which an issuer is made. The root is replaced stage by stage (`root_rotation`), by one that the mesh makes or by the
+//! user's own (`adoption`).
 
+mod adoption;
 mod chain;
 mod crl;
 mod csr;
 mod error;
+mod fitness;
 mod issued;
 mod ledger;
 mod limits;
 mod mesh;
 mod metrics;
+mod own;
 mod profile;
+mod proof;
 mod records;
 mod root_rotation;
 mod rotation;
@@ -37,15 +42,18 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 use weft_api::{ServiceId, SpiffeId, TrustDomain, WorkloadId};
 
+pub use adoption::{Adopted, AdoptionError, CertificateRequest};
 pub use chain::{Serial, SigningChain, ValidCertificate};
 pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use error::CaError;
+pub use fitness::Unfit;
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
 pub use mesh::{Renewal, open, spawn_follow};
 pub use metrics::AuthorityMetrics;
+pub use own::OwnAuthority;
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use records::mesh_of;
 pub use root_rotation::RotationError;
@@ -72,6 +80,10 @@ pub struct AuthoritySettings {
     pub issuer_life: Duration,
     /// Life of new roots; [`ROOT_LIFE`] but in tests.
     pub root_life: Duration,
+    /// What the control planes' own certificates name: constraints of an authority must permit it.
+    pub server_names: Vec<ServerName>,
+    /// The user's own authority, where files bring one.
+    pub own: Option<Arc<OwnAuthority>>,
 }
 
 impl AuthoritySettings {
@@ -94,7 +106,7 @@ pub struct Authority {
 /// A workload's certificate, and what the ledger keeps of it.
 #[derive(Debug, Clone)]
 pub struct IssuedLeaf {
-    /// The leaf, then its issuer; without the root.
+    /// The leaf, then its issuer and those above it; without the root.
     pub chain: Vec<CertificateDer<'static>>,
     pub serial: Serial,
     /// Serial number of its issuer.
@@ -181,10 +193,12 @@ impl Authority {
         self.lists.subscribe()
     }
 
-    /// The revocation list of the issuer that a leaf names as its own, by common name; none of one that is not kept.
+    /// The revocation list of the issuer that a leaf names as its own, by DER; none of one that is not kept.
     #[must_use]
-    pub fn list_of(&self, issuer: &str) -> Option<RevocationList> {
-        self.lists().iter().find(|list| profile::issuer_name(&list.issuer) == issuer).cloned()
+    pub fn list_of(&self, issuer: &[u8]) -> Option<RevocationList> {
+        let state = self.state();
+        let issuer = state.issuers.iter().find(|known| known.certificate.subject() == issuer)?;
+        self.lists().iter().find(|list| list.issuer == issuer.certificate.serial).cloned()
     }
 
     /// The roots that members trust.
@@ -216,7 +230,7 @@ impl Authority {
         let params = profile::workload(self.trust_domain(), service, &workload.name, validity)?;
         let leaf = chain.sign(&params, key)?;
         Ok(IssuedLeaf {
-            chain: vec![leaf.certificate, chain.issuer.certificate.clone()],
+            chain: [leaf.certificate].into_iter().chain(chain.above_leaves()).collect(),
             serial: leaf.serial,
             issuer: chain.issuer.serial.clone(),
             service: service.clone(),
@@ -237,8 +251,8 @@ impl Authority {
         let validity = self.validity(own, now, SERVER_LIFE)?;
         let key = new_key()?;
         let leaf = own.sign(&profile::control_plane(self.trust_domain(), names, validity)?, &key)?;
-        let mut chain = vec![leaf.certificate, own.issuer.certificate.clone()];
-        chain.extend(state.line.iter().cloned());
+        let above = own.above_leaves().into_iter().chain(state.line.iter().cloned());
+        let chain = [leaf.certificate].into_iter().chain(above).collect();
         Ok(ServerIdentity {
             chain,
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),

@@ -10,6 +10,7 @@
 //! ```
 
 mod advertised;
+mod authority;
 pub mod descriptors;
 pub mod supervision;
 pub mod telemetry;
@@ -36,7 +37,7 @@ use crate::api::admin::{self, Admin};
 use crate::api::local_access::LocalAccess;
 use crate::api::{self, Api, Browsers, CallPace, OwnReplica};
 use crate::args::Args;
-use crate::ca::{self, Authority, AuthorityMetrics, AuthoritySettings, Ledger, ServerName, SigningLimits};
+use crate::ca::{self, Authority, AuthorityMetrics, Ledger, ServerName, SigningLimits};
 use crate::clock::Clock;
 use crate::edges::Edges;
 use crate::identity::audit::AuditLog;
@@ -83,6 +84,7 @@ use crate::xds::tap_runtimes::spawn_tap_runtimes;
 use crate::xds::tap_service::TapReceiver;
 
 use advertised::Advertised;
+use authority::{adopt, authority_settings};
 use descriptors::DescriptorShares;
 
 /// How long the listeners may take to finish what is under way.
@@ -131,13 +133,9 @@ pub async fn start(
     make_data_dir(&args.data_dir)?;
     let store = open_store(args).await?;
     let shutdown = CancellationToken::new();
-    let settings = AuthoritySettings {
-        trust_domain: args.trust_domain.clone(),
-        leaf_life: time::Duration::try_from(args.leaf_ttl).context("--leaf-ttl")?,
-        issuer_life: time::Duration::try_from(args.issuer_ttl).context("--issuer-ttl")?,
-        root_life: time::Duration::try_from(args.root_ttl).context("--root-ttl")?,
-    };
+    let settings = authority_settings(args, &reach, &clock)?;
     let authority = Arc::new(ca::open(store.as_ref(), settings, &args.seal_key(), clock.clone()).await?);
+    adopt(&authority, &store, &shutdown).await?;
     let operators = Operators::open(Arc::clone(&store), &args.data_dir, &clock).await?;
     let operator_token = operators.subscribe();
     let principals = Principals::new(Arc::clone(&store), clock.clone());
@@ -377,6 +375,7 @@ impl ServerParts {
             authority: Arc::clone(&self.authority),
             ledger: self.ledger.clone(),
             reconciler: self.reconciler.clone(),
+            tokens: self.tokens.clone(),
             clock: self.clock.clone(),
         }
     }

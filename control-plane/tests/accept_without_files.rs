@@ -30,6 +30,8 @@ async fn listener_serves_again_once_files_are_free() {
         leaf_life,
         issuer_life: weft_control_plane::ca::ISSUER_LIFE,
         root_life: weft_control_plane::ca::ROOT_LIFE,
+        server_names: Vec::new(),
+        own: None,
     };
     let clock = Clock::system();
     let authority =

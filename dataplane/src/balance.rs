@@ -9,10 +9,12 @@
 //! ```
 //!
 //! Levels work as in Envoy: a priority carries as much as 140 % of its healthy share, the rest spills to degraded
-//! endpoints and to the next priority, and below 50 % healthy all endpoints are used again (panic). One difference,
+//! endpoints and to the next priority, and below 50 % healthy all endpoints are used again (panic). Within a priority,
+//! localities may come first, by weight; or the request's hash decides, by the same tables as Envoy's. One difference,
 //! on purpose: draining endpoints count for nothing, so that a roll-out of many never causes a panic that sends
 //! requests to those that are leaving.
 
+mod hashing;
 mod levels;
 mod options;
 mod schedule;
@@ -75,28 +77,34 @@ impl Picker {
         self.arrange();
     }
 
-    /// The index in the endpoint list for the next request; `None` when no endpoint may be used.
-    pub fn pick(&mut self) -> Option<usize> {
-        if self.generation != self.outliers.generation() {
-            self.arrange();
-        }
-        let roll = self.random.next();
-        let (set, panic) = self.levels.choose(roll)?;
-        self.panics += u64::from(panic);
-        set.pick(self.options.policy, &self.loads, &mut self.random)
+    /// The index in the endpoint list for the next request; `None` when no endpoint may be used. `hash` is what the
+    /// request is hashed to; where the policy hashes and there is none, chance takes its place.
+    pub fn pick(&mut self, hash: Option<u64>) -> Option<usize> {
+        self.pick_avoiding(hash, PreviousHosts::default())
     }
 
     /// A pick that avoids the endpoints of earlier tries, as with Envoy's `previous_hosts` predicate: when every
     /// attempt gave one of them, the last one is taken all the same.
-    pub fn pick_avoiding(&mut self, previous: PreviousHosts<'_>) -> Option<usize> {
-        let mut picked = self.pick()?;
-        for _ in 0..previous.attempts {
-            if !previous.tried.contains(&picked) {
-                break;
-            }
-            picked = self.pick()?;
+    pub fn pick_avoiding(&mut self, hash: Option<u64>, previous: PreviousHosts<'_>) -> Option<usize> {
+        if self.generation != self.outliers.generation() {
+            self.arrange();
         }
-        Some(picked)
+        let policy = self.options.policy;
+        let hash = hash.filter(|_| policy.hashes());
+        let mut roll = hash.unwrap_or_else(|| self.random.next());
+        let mut attempt = 0;
+        loop {
+            let set = self.levels.choose(roll)?;
+            self.panics += u64::from(set.panic && (attempt == 0 || !policy.hashes()));
+            let picked = set.pick(policy, &self.loads, &mut self.random, (roll, attempt))?;
+            if attempt == previous.attempts || !previous.tried.contains(&picked) {
+                return Some(picked);
+            }
+            attempt += 1;
+            if !policy.hashes() {
+                roll = self.random.next();
+            }
+        }
     }
 
     /// Counts a request on the endpoint at `index` as active until the guard is dropped.
@@ -145,15 +153,7 @@ mod tests {
     use std::time::Instant;
 
     fn endpoint(port: u16, weight: u32, health: Health, priority: u32) -> Endpoint {
-        Endpoint {
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            hostname: None,
-            weight,
-            health,
-            priority,
-            locality: Arc::default(),
-            transport: 0,
-        }
+        Endpoint { weight, health, priority, ..Endpoint::at(SocketAddr::from(([127, 0, 0, 1], port))) }
     }
 
     fn active(balancer: &Picker, at: usize) -> u32 {
@@ -163,7 +163,7 @@ mod tests {
     fn balancer(policy: LbPolicy, list: Vec<Endpoint>) -> Picker {
         let outliers = Outliers::new(None, list.iter().map(|e| e.address), Instant::now());
         let endpoints = Arc::new(Endpoints { list, overprovisioning: 140 });
-        Picker::new(BalanceOptions { policy, panic_threshold: 50 }, endpoints, Arc::new(outliers), 7)
+        Picker::new(BalanceOptions { policy, ..BalanceOptions::default() }, endpoints, Arc::new(outliers), 7)
     }
 
     fn healthy(weights: &[u32]) -> Vec<Endpoint> {
@@ -173,7 +173,7 @@ mod tests {
     fn tally(balancer: &mut Picker, picks: usize) -> Vec<usize> {
         let mut counts = vec![0; balancer.endpoints.list.len()];
         for _ in 0..picks {
-            if let Some(at) = balancer.pick() {
+            if let Some(at) = balancer.pick(None) {
                 counts[at] += 1;
             }
         }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn weighted_round_robin_spreads_the_heavy_one_out() {
         let mut balancer = balancer(LbPolicy::RoundRobin, healthy(&[1, 1, 2]));
-        let picks: Vec<_> = (0..40).filter_map(|_| balancer.pick()).collect();
+        let picks: Vec<_> = (0..40).filter_map(|_| balancer.pick(None)).collect();
         assert!(!picks.windows(3).any(|three| three == [2, 2, 2]), "{picks:?}");
     }
 
@@ -312,13 +312,64 @@ mod tests {
     #[test]
     fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
         let mut pair = balancer(LbPolicy::RoundRobin, healthy(&[1, 1]));
-        assert!((0..20).all(|_| pair.pick_avoiding(PreviousHosts { tried: &[0], attempts: 5 }) == Some(1)));
+        assert!(
+            (0..20).all(|_| pair.pick_avoiding(None, PreviousHosts { tried: &[0], attempts: 5 }) == Some(1))
+        );
         let mut alone = balancer(LbPolicy::RoundRobin, healthy(&[1]));
-        assert_eq!(alone.pick_avoiding(PreviousHosts { tried: &[0], attempts: 5 }), Some(0));
+        assert_eq!(alone.pick_avoiding(None, PreviousHosts { tried: &[0], attempts: 5 }), Some(0));
     }
 
     #[test]
     fn no_endpoint_is_no_pick() {
-        assert_eq!(balancer(LbPolicy::RoundRobin, Vec::new()).pick(), None);
+        assert_eq!(balancer(LbPolicy::RoundRobin, Vec::new()).pick(None), None);
+    }
+
+    #[test]
+    fn a_hash_stays_with_its_endpoint_and_moves_when_it_is_ejected() {
+        for policy in [LbPolicy::RingHash { min: 1024, max: 8 << 20 }, LbPolicy::Maglev { size: 65537 }] {
+            let mut hashed = balancer(policy, healthy(&[1; 5]));
+            let first = hashed.pick(Some(7)).unwrap();
+            assert!((0..20).all(|_| hashed.pick(Some(7)) == Some(first)));
+            let elsewhere = hashed.pick_avoiding(Some(7), PreviousHosts { tried: &[first], attempts: 20 });
+            assert!(elsewhere.is_some_and(|at| at != first));
+            let mut list = healthy(&[1; 5]);
+            list[first].health = Health::Unhealthy;
+            assert!(balancer(policy, list).pick(Some(7)).is_some_and(|at| at != first));
+        }
+    }
+
+    #[test]
+    fn where_all_priorities_are_in_panic_each_takes_its_part_of_all_endpoints() {
+        let mut list = healthy(&[1; 3]);
+        list.push(endpoint(9, 1, Health::Healthy, 1));
+        list.iter_mut().for_each(|e| e.health = Health::Unhealthy);
+        let counts = tally(&mut balancer(LbPolicy::RoundRobin, list), 4000);
+        assert!(counts.iter().all(|count| count.abs_diff(1000) < 150), "{counts:?}");
+    }
+
+    #[test]
+    fn localities_share_by_weight_and_health() {
+        let mut list = healthy(&[1; 8]);
+        for (at, endpoint) in list.iter_mut().enumerate() {
+            let far = at >= 4;
+            endpoint.locality_weight = if far { 1 } else { 3 };
+            let zone = if far { "far" } else { "near" };
+            endpoint.locality =
+                Arc::new(crate::runtime::Locality { zone: zone.into(), ..Default::default() });
+        }
+        let options = BalanceOptions { locality_weighted: true, ..BalanceOptions::default() };
+        let picks = |list: Vec<Endpoint>| {
+            let outliers = Outliers::new(None, list.iter().map(|e| e.address), Instant::now());
+            let endpoints = Arc::new(Endpoints { list, overprovisioning: 140 });
+            tally(&mut Picker::new(options, endpoints, Arc::new(outliers), 7), 4000)
+        };
+        let near = |counts: &[usize]| counts[..4].iter().sum::<usize>();
+        let counts = picks(list.clone());
+        assert!(near(&counts).abs_diff(3000) < 10, "{counts:?}");
+        // Half of the near ones carry 70 % of their weight: 2.1 to 1.
+        list[0].health = Health::Unhealthy;
+        list[1].health = Health::Unhealthy;
+        let counts = picks(list);
+        assert!(near(&counts).abs_diff(2710) < 15, "{counts:?}");
     }
 }

@@ -25,7 +25,7 @@ const KINDS: [BreakerResource; 4] = [
 ];
 
 /// The limits of one cluster at one priority. The default is Envoy's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Upstream connections, 1024 by default.
     pub max_connections: u32,
@@ -35,17 +35,37 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// Retries in flight, 3 by default.
     pub max_retries: u32,
+    /// In place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `retry_budget`: retries in flight as a part of all requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// `budget_percent`, 20 by default.
+    pub percent: f64,
+    /// `min_retry_concurrency`, 3 by default: so many may always be in flight.
+    pub min_concurrency: u32,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { max_connections: 1024, max_pending: 1024, max_requests: 1024, max_retries: 3 }
+        Self {
+            max_connections: 1024,
+            max_pending: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+            retry_budget: None,
+        }
     }
 }
 
 impl Thresholds {
-    /// The limit on `resource`.
-    pub fn limit(&self, resource: BreakerResource) -> u32 {
+    /// The limit on `resource` while so many requests are in flight.
+    fn limit(&self, resource: BreakerResource, requests: impl FnOnce() -> u32) -> u32 {
+        if let (BreakerResource::Retries, Some(budget)) = (resource, self.retry_budget) {
+            return ((f64::from(requests()) * budget.percent / 100.0) as u32).max(budget.min_concurrency);
+        }
         match resource {
             BreakerResource::Connections => self.max_connections,
             BreakerResource::Pending => self.max_pending,
@@ -92,7 +112,7 @@ impl Breaker {
     #[must_use]
     pub fn try_claim(&self, resource: BreakerResource) -> bool {
         let slot = self.usage.slot(resource);
-        if slot.fetch_add(1, Ordering::Relaxed) < self.thresholds.limit(resource) {
+        if slot.fetch_add(1, Ordering::Relaxed) < self.limit(resource) {
             return true;
         }
         slot.fetch_sub(1, Ordering::Relaxed);
@@ -115,7 +135,11 @@ impl Breaker {
 
     /// Units left below the limit.
     pub fn remaining(&self, resource: BreakerResource) -> u32 {
-        self.thresholds.limit(resource).saturating_sub(self.in_use(resource))
+        self.limit(resource).saturating_sub(self.in_use(resource))
+    }
+
+    fn limit(&self, resource: BreakerResource) -> u32 {
+        self.thresholds.limit(resource, || self.in_use(BreakerResource::Requests))
     }
 
     /// Whether the next claim would be refused.
@@ -179,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_of_retries_grows_with_the_requests() {
+        let retry_budget = Some(RetryBudget { percent: 20.0, min_concurrency: 2 });
+        let breaker = Breaker::new(Thresholds { max_retries: 0, retry_budget, ..Thresholds::default() });
+        assert_eq!(breaker.remaining(BreakerResource::Retries), 2, "with nothing in flight");
+        (0..20).for_each(|_| breaker.claim(BreakerResource::Requests));
+        assert_eq!(breaker.remaining(BreakerResource::Retries), 4);
+        let retries: Vec<_> =
+            (0..5).filter_map(|_| Permit::try_new(&breaker, BreakerResource::Retries)).collect();
+        assert_eq!(retries.len(), 4);
+    }
+
+    #[test]
     fn a_limit_of_zero_refuses_everything() {
         let breaker = Breaker::new(Thresholds { max_retries: 0, ..Thresholds::default() });
         assert!(!breaker.try_claim(BreakerResource::Retries));
@@ -219,7 +255,7 @@ mod tests {
     #[test]
     fn the_defaults_are_envoys() {
         let breaker = Breaker::default();
-        let limits: Vec<u32> = KINDS.iter().map(|kind| breaker.thresholds().limit(*kind)).collect();
+        let limits: Vec<u32> = KINDS.iter().map(|kind| breaker.thresholds().limit(*kind, || 0)).collect();
         assert_eq!(limits, [1024, 1024, 1024, 3]);
     }
 }

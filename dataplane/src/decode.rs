@@ -38,6 +38,7 @@ mod listener;
 mod local_reply;
 mod log_filter;
 mod otlp_log;
+mod outlier;
 mod protocol;
 mod resource;
 pub(crate) mod route;

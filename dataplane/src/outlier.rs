@@ -6,8 +6,12 @@
 //! ```
 //!
 //! The state is process-wide, so that all workers learn from one worker's failures. `generation` grows with each
-//! ejection and return: a balancer looks at that one number and rebuilds its lists only when it changed. Detected
-//! here are failures in a row, Envoy's consecutive kinds; success rate and failure percentage are not.
+//! ejection and return: a balancer looks at that one number and rebuilds its lists only when it changed. Failures in a row
+//! are detected when they are reported; success rate and failure percentage at a sweep, of what came since the last one.
+
+mod consecutive;
+mod counting;
+mod rates;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub use counting::count_ejection;
+pub use rates::RateDetection;
+
 use crate::random;
+use consecutive::detect;
+use rates::SuccessRate;
 
 /// `outlier_detection` of a cluster. The default is Envoy's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +55,8 @@ pub struct OutlierDetection {
     pub enforcing_gateway_failure: u32,
     /// As above, for failures on this side.
     pub enforcing_local_origin_failure: u32,
+    /// Success rate and failure percentage.
+    pub rates: RateDetection,
 }
 
 impl Default for OutlierDetection {
@@ -64,6 +75,7 @@ impl Default for OutlierDetection {
             enforcing_5xx: 100,
             enforcing_gateway_failure: 0,
             enforcing_local_origin_failure: 100,
+            rates: RateDetection::default(),
         }
     }
 }
@@ -91,6 +103,13 @@ pub enum EjectionType {
     GatewayFailures,
     /// `consecutive_local_origin_failure`.
     LocalOriginFailures,
+    /// `success_rate`.
+    SuccessRate,
+    /// `success_rate` of failures on this side.
+    LocalOriginSuccessRate,
+    FailurePercentage,
+    /// `failure_percentage` of failures on this side.
+    LocalOriginFailurePercentage,
 }
 
 /// What became of a detection; each has its counter.
@@ -114,6 +133,8 @@ struct HostState {
     server_errors: AtomicU32,
     gateway_failures: AtomicU32,
     local_failures: AtomicU32,
+    /// What it was asked and answered, and where failures on this side count apart, how these ended.
+    rates: [SuccessRate; 2],
     ejections: AtomicU32,
     until_ms: AtomicU64,
 }
@@ -204,13 +225,42 @@ impl Outliers {
     ) -> Option<(EjectionType, EjectionDecision)> {
         let config = self.config.as_ref()?;
         let state = self.hosts.get(host)?;
+        if config.rates.is_enforced(config.split_local_origin) {
+            count_rate(config, state, outcome);
+        }
         let kind = detect(config, state, outcome)?;
         Some((kind, self.judge(config, state, kind, now)))
     }
 
-    /// Lets the endpoints return whose time is over, and forgets past ejections of the others step by step. To be
-    /// called each [`OutlierDetection::interval`]. Answers how many returned.
-    pub fn sweep(&self, now: Instant) -> usize {
+    /// Lets the endpoints return whose time is over, forgets past ejections of the others step by step, and looks for those
+    /// that stand out by what came since the last time. To be called each [`OutlierDetection::interval`]. Answers what was
+    /// detected.
+    pub fn sweep(&self, now: Instant) -> Vec<(EjectionType, EjectionDecision)> {
+        self.readmit(now);
+        let enforces = |config: &&OutlierDetection| config.rates.is_enforced(config.split_local_origin);
+        let Some(config) = self.config.as_ref().filter(enforces) else { return Vec::new() };
+        let kinds = [
+            (EjectionType::SuccessRate, EjectionType::FailurePercentage),
+            (EjectionType::LocalOriginSuccessRate, EjectionType::LocalOriginFailurePercentage),
+        ];
+        let mut found = Vec::new();
+        for (side, (by_rate, by_failures)) in kinds.into_iter().enumerate() {
+            let rates = self.hosts.iter().enumerate().map(|(host, state)| (host, state.rates[side].take()));
+            let rates: Vec<(usize, f64, u32)> = rates
+                .map(|(host, (rate, volume))| (host, rate, volume))
+                .filter(|(host, _, _)| !self.is_ejected(*host))
+                .collect();
+            let outliers = config.rates.below_the_others(&rates).into_iter().map(|host| (host, by_rate));
+            let failing = config.rates.failing(&rates).into_iter().map(|host| (host, by_failures));
+            for (host, kind) in outliers.chain(failing) {
+                found.push((kind, self.judge(config, &self.hosts[host], kind, now)));
+            }
+        }
+        found
+    }
+
+    /// Answers how many returned.
+    fn readmit(&self, now: Instant) -> usize {
         let now_ms = self.millis(now);
         let mut returned = 0;
         for host in &self.hosts {
@@ -249,6 +299,12 @@ impl Outliers {
             EjectionType::ServerErrors => config.enforcing_5xx,
             EjectionType::GatewayFailures => config.enforcing_gateway_failure,
             EjectionType::LocalOriginFailures => config.enforcing_local_origin_failure,
+            EjectionType::SuccessRate => config.rates.enforcing_success_rate,
+            EjectionType::LocalOriginSuccessRate => config.rates.enforcing_local_origin_success_rate,
+            EjectionType::FailurePercentage => config.rates.enforcing_failure_percentage,
+            EjectionType::LocalOriginFailurePercentage => {
+                config.rates.enforcing_failure_percentage_local_origin
+            }
         };
         if host.ejected.load(Relaxed) {
             return EjectionDecision::AlreadyEjected;
@@ -281,56 +337,22 @@ impl Outliers {
     }
 }
 
-/// Counts the outcome; names the kind whose limit it reached. A count starts anew once it reached its limit.
-fn detect(config: &OutlierDetection, host: &HostState, outcome: AttemptOutcome) -> Option<EjectionType> {
-    let local = !matches!(outcome, AttemptOutcome::Answered(_));
-    if local && config.split_local_origin {
-        return match outcome {
-            AttemptOutcome::Connected | AttemptOutcome::Answered(_) => clear(&host.local_failures),
-            AttemptOutcome::ConnectFailed | AttemptOutcome::TimedOut | AttemptOutcome::Reset => {
-                reached(&host.local_failures, config.consecutive_local_origin_failure)
-                    .then_some(EjectionType::LocalOriginFailures)
+/// Counts the outcome for the rates of the interval.
+fn count_rate(config: &OutlierDetection, host: &HostState, outcome: AttemptOutcome) {
+    let [answers, local] = &host.rates;
+    match outcome {
+        AttemptOutcome::Answered(status) => {
+            answers.count(status < 500);
+            if config.split_local_origin {
+                local.count(true);
             }
-        };
+        }
+        AttemptOutcome::Connected if config.split_local_origin => local.count(true),
+        AttemptOutcome::Connected => {}
+        AttemptOutcome::ConnectFailed | AttemptOutcome::TimedOut | AttemptOutcome::Reset => {
+            if config.split_local_origin { local } else { answers }.count(false);
+        }
     }
-    let status = match outcome {
-        AttemptOutcome::Answered(status) => status,
-        AttemptOutcome::Connected => return None,
-        AttemptOutcome::ConnectFailed | AttemptOutcome::Reset => 503,
-        AttemptOutcome::TimedOut => 504,
-    };
-    if status < 500 {
-        clear(&host.gateway_failures);
-        return clear(&host.server_errors);
-    }
-    let gateway = if matches!(status, 502..=504) {
-        reached(&host.gateway_failures, config.consecutive_gateway_failure)
-    } else {
-        clear(&host.gateway_failures).is_some()
-    };
-    let server = reached(&host.server_errors, config.consecutive_5xx);
-    match (server, gateway) {
-        (true, _) => Some(EjectionType::ServerErrors),
-        (false, true) => Some(EjectionType::GatewayFailures),
-        (false, false) => None,
-    }
-}
-
-fn clear(count: &AtomicU32) -> Option<EjectionType> {
-    // A store only where needed keeps the cache line shared among workers while all is well.
-    if count.load(Relaxed) != 0 {
-        count.store(0, Relaxed);
-    }
-    None
-}
-
-fn reached(count: &AtomicU32, limit: u32) -> bool {
-    let now = count.fetch_add(1, Relaxed) + 1;
-    let hit = limit > 0 && now >= limit;
-    if hit {
-        count.store(0, Relaxed);
-    }
-    hit
 }
 
 /// The HTTP status that Envoy counts for a gRPC status.
@@ -434,12 +456,12 @@ mod tests {
         let (outliers, now) = cluster(10, OutlierDetection::default());
         let at = |secs| now + Duration::from_secs(secs);
         fail(&outliers, 0, 5, now);
-        assert_eq!(outliers.sweep(at(29)), 0);
-        assert_eq!(outliers.sweep(at(30)), 1);
+        assert_eq!(outliers.readmit(at(29)), 0);
+        assert_eq!(outliers.readmit(at(30)), 1);
         assert!(!outliers.is_ejected(0));
         fail(&outliers, 0, 5, at(31));
-        assert_eq!(outliers.sweep(at(31 + 59)), 0, "the second ejection lasts twice as long");
-        assert_eq!(outliers.sweep(at(31 + 60)), 1);
+        assert_eq!(outliers.readmit(at(31 + 59)), 0, "the second ejection lasts twice as long");
+        assert_eq!(outliers.readmit(at(31 + 60)), 1);
     }
 
     #[test]
@@ -450,7 +472,7 @@ mod tests {
         outliers.sweep(back);
         outliers.sweep(back + Duration::from_secs(10));
         fail(&outliers, 0, 5, back + Duration::from_secs(11));
-        assert_eq!(outliers.sweep(back + Duration::from_secs(41)), 1, "the multiplier went down again");
+        assert_eq!(outliers.readmit(back + Duration::from_secs(41)), 1, "the multiplier went down again");
     }
 
     #[test]
@@ -474,6 +496,21 @@ mod tests {
         outliers.report(0, AttemptOutcome::Answered(500), now);
         let fifth = outliers.report(0, AttemptOutcome::Reset, now);
         assert_eq!(fifth, Some((EjectionType::LocalOriginFailures, EjectionDecision::Ejected)));
+    }
+
+    #[test]
+    fn an_endpoint_that_succeeds_less_than_the_others_is_ejected_at_a_sweep() {
+        let (outliers, now) =
+            cluster(10, OutlierDetection { consecutive_5xx: 0, ..OutlierDetection::default() });
+        for host in 0..10 {
+            for number in 0..100 {
+                let status = if host == 3 && number % 4 == 0 { 500 } else { 200 };
+                outliers.report(host, AttemptOutcome::Answered(status), now);
+            }
+        }
+        assert_eq!(outliers.sweep(now), [(EjectionType::SuccessRate, EjectionDecision::Ejected)]);
+        assert!(outliers.is_ejected(3));
+        assert_eq!(outliers.sweep(now), [], "each interval is judged by itself");
     }
 
     #[test]

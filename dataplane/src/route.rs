@@ -5,6 +5,7 @@
 
 mod action;
 mod counts;
+mod hash;
 mod headers;
 mod retry;
 
@@ -18,6 +19,7 @@ use weft_routing::route::{self as routing, Overlap, RouteRef, RoutingTable};
 
 pub use action::{DirectResponse, Forward, HostRewrite, Priority, RouteAction, RouteUpgrade};
 pub(crate) use counts::RouteCounts;
+pub use hash::{HashCookie, HashPolicy, HashSource, HashedPeer, hash, hash_address};
 pub(crate) use headers::{Addition, AppendAction, HeaderTemplate};
 pub use headers::{Evaluated, HeaderOps};
 pub use retry::{Failure, RetryOn, RetryPolicy};

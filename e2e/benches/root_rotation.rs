@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_api::join::ReportRequest;
 use weft_api::join::join_service_client::JoinServiceClient;
-use weft_api::rest::{RotationRequest, RotationStageName, TokenRequest};
-use weft_e2e::harness::{Joined, Mesh, NewKey, Options, StoreKind, described, join};
+use weft_api::rest::{IssuerImport, RootOrigin, RotationRequest, RotationStageName, TokenRequest};
+use weft_e2e::harness::{Joined, Mesh, NewKey, OfflineRoot, Options, StoreKind, described, join};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 const LEAF: Duration = Duration::from_secs(60);
@@ -41,17 +41,33 @@ struct Effort {
 async fn main() -> anyhow::Result<()> {
     let effort = Effort::parse();
     println!(
-        "| members | 1, the new root is with all, s | 2, no leaf of the old one lives, s | 3, the control plane has moved, s |"
+        "| members | to a root | 1, the new root is with all, s | 2, no leaf of the old one lives, s | 3, the control plane has moved, s |"
     );
-    println!("| --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- |");
     for members in effort.members {
-        let [first, second, third] = rotation(members).await?;
-        println!("| {members} | {first:.1} | {second:.1} | {third:.1} |");
+        for successor in [RootOrigin::Mesh, RootOrigin::Offline] {
+            let [first, second, third] = rotation(members, successor).await?;
+            let word = successor.as_str();
+            println!("| {members} | {word} | {first:.1} | {second:.1} | {third:.1} |");
+        }
     }
     Ok(())
 }
 
-async fn rotation(members: usize) -> anyhow::Result<[f64; 3]> {
+/// Moves to another root, of the mesh or of somebody who signs its issuer.
+async fn begin(mesh: &Mesh, successor: RootOrigin) -> anyhow::Result<()> {
+    let spread = Some("30s".to_owned());
+    if successor == RootOrigin::Mesh {
+        mesh.client().rotate_root(&RotationRequest { spread }).await?;
+        return Ok(());
+    }
+    let request = mesh.client().issuer_request().await?;
+    let chain = OfflineRoot::create(mesh.dir(), "offline")?.sign(&request.pem, 365)?;
+    mesh.client().import_issuer(&IssuerImport { chain, spread }).await?;
+    Ok(())
+}
+
+async fn rotation(members: usize, successor: RootOrigin) -> anyhow::Result<[f64; 3]> {
     let mesh = Mesh::start(Options::new(StoreKind::Embedded).leaf_ttl("60s")).await?;
     mesh.apply(SERVICE).await?;
     let request = TokenRequest {
@@ -70,8 +86,7 @@ async fn rotation(members: usize) -> anyhow::Result<[f64; 3]> {
         tokio::time::sleep(JOINS).await;
     }
     let old = mesh.client().ca().await?.root.serial;
-    let request = RotationRequest { spread: Some("30s".to_owned()) };
-    mesh.client().rotate_root(&request).await?;
+    begin(&mesh, successor).await?;
     let begun = Instant::now();
     let (mut ends, mut stage) = (Vec::new(), Some(RotationStageName::DistributingRoot));
     while stage.is_some() {

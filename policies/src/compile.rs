@@ -21,6 +21,7 @@ mod cluster;
 mod collector;
 mod compiled;
 mod endpoints;
+mod hashing;
 mod health;
 mod hosts;
 mod http;

@@ -7,6 +7,7 @@
 //! One parser reads YAML and JSON, so that positions are exact in both. Anchors, aliases and tags are refused: no
 //! document of ours needs them, and they are how a small text becomes a large one.
 
+mod foreign;
 mod scalar;
 mod source;
 mod tree;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value};
 use weft_api::rest::Violation;
 
 use crate::finding::{Code, Finding, Path, steps};
-use crate::kinds::kind::{GATEWAY_API_VERSION, Kind};
+use crate::kinds::kind::{API_VERSION, Kind};
 use crate::metadata::Metadata;
 use crate::policy::Policy;
 use crate::schema::Schemas;
@@ -63,15 +64,78 @@ impl From<Document> for Policy {
 /// of kind `List`). `source` names the text in violations: a file, or `request`.
 ///
 /// # Errors
-/// Every violation of every document.
+/// Every violation of every document; one of somebody else's kind is a violation.
 pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> {
+    read(source, text, Others::Refused).map(|read| read.documents)
+}
+
+/// As [`parse`], of a text that may hold documents for others too: what Kubernetes and its neighbours take is left out.
+///
+/// # Errors
+/// Every violation of every document of ours.
+pub fn parse_among_others(source: &str, text: &str) -> Result<DocumentsRead, Vec<Violation>> {
+    read(source, text, Others::LeftOut)
+}
+
+/// The documents of a text that is for others too.
+#[derive(Debug)]
+pub struct DocumentsRead {
+    /// Those of ours, in their order.
+    pub documents: Vec<Document>,
+    /// A warning for each of the others.
+    pub left_out: Vec<Violation>,
+}
+
+/// A document as it is written, of whatever kind and of whomsoever.
+#[derive(Debug, Clone)]
+pub struct RawDocument {
+    /// What is written.
+    pub value: Value,
+    /// Where each part of it stands.
+    pub source: DocumentSource,
+}
+
+/// Reads the documents of a text and asks nothing of them but that they can be read. Lists are taken apart as in [`parse`].
+///
+/// # Errors
+/// What keeps the text from being read, and what is refused in any document: anchors, aliases, tags, keys that stand twice.
+pub fn parse_any(source: &str, text: &str) -> Result<Vec<RawDocument>, Vec<Violation>> {
+    let name: Arc<str> = source.into();
+    let (raw, flaws) = tree::read(text);
+    if !flaws.is_empty() {
+        return Err(flaws.iter().map(|flaw| flaw.violation(&name)).collect());
+    }
+    let spread = raw.into_iter().flat_map(|(value, tree)| spread(value, tree)).enumerate();
+    Ok(spread
+        .map(|(index, (value, tree))| RawDocument {
+            value,
+            source: DocumentSource::new(Arc::clone(&name), index, tree),
+        })
+        .collect())
+}
+
+/// What becomes of documents of somebody else's kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Refused,
+    LeftOut,
+}
+
+fn read(source: &str, text: &str, others: Others) -> Result<DocumentsRead, Vec<Violation>> {
     let name: Arc<str> = source.into();
     let (raw, flaws) = tree::read(text);
     let mut violations: Vec<Violation> = Vec::new();
     let mut documents = Vec::new();
+    let mut left_out = Vec::new();
     let mut schemas = Schemas::default();
     for (index, (value, tree)) in raw.into_iter().flat_map(|(value, tree)| spread(value, tree)).enumerate() {
         let source = DocumentSource::new(Arc::clone(&name), index, tree);
+        if others == Others::LeftOut
+            && let Some(finding) = value.as_object().and_then(foreign::left_out)
+        {
+            left_out.push(source.violation(&finding, &value.as_object().map(name_of).unwrap_or_default()));
+            continue;
+        }
         match read_one(value, &mut schemas) {
             Ok(policy) => documents.push(Document { policy, source }),
             Err(RefusedDocument { object, found }) => {
@@ -82,7 +146,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> 
     }
     violations.extend(flaws.iter().map(|flaw| flaw.violation(&name)));
     violations.sort_by_key(|one| (one.line, one.column));
-    if violations.is_empty() { Ok(documents) } else { Err(violations) }
+    if violations.is_empty() { Ok(DocumentsRead { documents, left_out }) } else { Err(violations) }
 }
 
 /// The documents of a list, or the one document that is no list.
@@ -119,7 +183,7 @@ fn read_one(value: Value, schemas: &mut Schemas) -> Result<Policy, RefusedDocume
     let object = name_of(&fields);
     let refuse = |found: Vec<Finding>| RefusedDocument { object: object.clone(), found };
     let (kind, api_version) = read_kind(&fields).map_err(|one| refuse(vec![one]))?;
-    if api_version == GATEWAY_API_VERSION {
+    if api_version != API_VERSION {
         default_parents_to_gateway(&mut fields);
     }
     let value = Value::Object(fields);

@@ -49,6 +49,8 @@ pub enum Code {
     UnreachableRule,
     /// Two objects set one thing at one level.
     Conflict,
+    /// A document of somebody else's kind, of which nothing is taken (a warning).
+    LeftOut,
 }
 
 impl Code {
@@ -75,13 +77,14 @@ impl Code {
             Self::ProtocolMismatch => "protocol_mismatch",
             Self::UnreachableRule => "unreachable_rule",
             Self::Conflict => "conflict",
+            Self::LeftOut => "left_out",
         }
     }
 
     /// Whether people should look, and the set is taken all the same.
     #[must_use]
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::MissingReference | Self::UnreachableRule)
+        matches!(self, Self::MissingReference | Self::UnreachableRule | Self::LeftOut)
     }
 
     /// Whether the place to point at is the key of a field, not its value.

@@ -20,7 +20,7 @@ mod structure;
 mod suggest;
 pub mod value;
 
-pub use document::{Document, parse};
+pub use document::{Document, DocumentsRead, parse, parse_among_others};
 pub use kinds::Kind;
 pub use label_query::LabelQuery;
 pub use policy::{Object, Policy};

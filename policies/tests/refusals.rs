@@ -151,9 +151,9 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
+        text: "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: r}\nspec:\n  hostnames: [a.example, A.example]\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n    - matches:\n        - {method: {}, headers: [{name: a, value: b}, {name: A, value: c}]}\n        - method: {service: a/b, method: c.d}\n        - method: {type: RegularExpression, service: '(a'}\n      filters:\n        - {type: RequestMirror, requestMirror: {backendRef: {name: b}}}\n        - {type: ExtensionRef}\n      timeouts: {request: 1s, backendRequest: 2s}\n      sessionPersistence: {}\n",
         expected: &[
-            ("not_supported", "spec.hostnames", 5, 3, "write more of them in the Service's hostnames"),
+            ("duplicate", "spec.hostnames[1]", 5, 26, "a.example is already used by hostnames[0]"),
             ("required", "spec.rules[0].matches[0].method", 9, 20, "names a service, a method or both"),
             ("duplicate", "spec.rules[0].matches[0].headers[1].name", 9, 62, "is already used by headers[0]"),
             ("invalid_value", "spec.rules[0].matches[1].method.service", 10, 29, "write package.Service"),
@@ -179,15 +179,15 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        text: "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: t, namespace: shop}\nspec:\n  targetRefs: [{kind: Namespace, name: other}, {kind: HTTPRoute, name: r}]\n  loadBalancer: {type: Maglev, hashOn: [{header: a}]}\n  locality: {mode: Strict}\n  retry: {budget: {percent: 20}, codes: [200], on: []}\n  connection: {connectTimeout: 0s}\n",
+        text: "apiVersion: weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: t, namespace: shop}\nspec:\n  targetRefs: [{kind: Namespace, name: other}, {kind: HTTPRoute, name: r}]\n  loadBalancer: {type: Maglev, hashOn: [{type: Header, name: a b}, {type: SourceAddress, ttl: 1s}]}\n  locality: {mode: Strict}\n  retry: {budget: {percent: 20}, codes: [200], on: []}\n  connection: {connectTimeout: 0s}\n",
         expected: &[
             ("not_supported", "spec.targetRefs[0].name", 5, 34, "put the policy into namespace other"),
             ("inconsistent", "spec.loadBalancer", 6, 17, "cannot be set on a route"),
-            ("not_supported", "spec.loadBalancer.type", 6, 18, "type Maglev is not supported yet"),
-            ("not_supported", "spec.loadBalancer.hashOn", 6, 32, "hashOn is not supported yet"),
+            ("invalid_value", "spec.loadBalancer.hashOn[0].name", 6, 62, "not a header name"),
+            ("inconsistent", "spec.loadBalancer.hashOn[1].ttl", 6, 89, "is of cookies only"),
             ("inconsistent", "spec.locality", 7, 13, "cannot be set on a route"),
             ("not_supported", "spec.locality.mode", 7, 14, "mode Strict is not supported yet"),
-            ("not_supported", "spec.retry.budget", 8, 11, "a retry budget is not supported yet"),
+            ("inconsistent", "spec.retry", 8, 10, "budget cannot be set on a route"),
             ("invalid_value", "spec.retry.codes[0]", 8, 42, "statuses from 400 to 599"),
             ("inconsistent", "spec.retry.on", 8, 52, "an empty list retries nothing"),
             ("inconsistent", "spec.connection", 9, 15, "cannot be set on a route"),

@@ -4,7 +4,8 @@ use http::Method;
 
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
 use crate::rest::{
-    AuthorityStatus, CheckResult, DebugInfo, DrainRequest, DrainResult, RotationRequest, VersionInfo,
+    AuthorityStatus, CheckResult, DebugInfo, DrainRequest, DrainResult, IssuerImport, IssuerRequest,
+    RotationRequest, VersionInfo,
 };
 
 impl ApiClient {
@@ -50,6 +51,25 @@ impl ApiClient {
     /// `root_rotation` where none is under way; see [`ClientError`].
     pub async fn abort_rotation(&self) -> Result<AuthorityStatus, ClientError> {
         let answer = self.answer(Method::DELETE, "/v1/ca/rotation", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// The request for a certificate of the mesh's issuer, for the owner of an offline root to sign.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn issuer_request(&self) -> Result<IssuerRequest, ClientError> {
+        let answer = self.answer(Method::POST, "/v1/ca/csr", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// Brings the signed chain of the mesh's issuer.
+    ///
+    /// # Errors
+    /// `unfit_authority` where it does not fit, `root_rotation` where a rotation is under way; see [`ClientError`].
+    pub async fn import_issuer(&self, import: &IssuerImport) -> Result<AuthorityStatus, ClientError> {
+        let body = serde_json::to_string(import).map_err(|error| self.garbled(&error))?;
+        let answer = self.answer(Method::POST, "/v1/ca/import", "application/json", body);
         self.within(APPLY_TIMEOUT, answer).await
     }
 

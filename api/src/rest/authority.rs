@@ -40,6 +40,9 @@ pub struct RootStatus {
     /// What it is there for.
     #[serde(default)]
     pub state: CaState,
+    /// Who made it, and where the key is that signs issuers below it.
+    #[serde(default)]
+    pub origin: RootOrigin,
     /// Certificates of workloads below it that have not expired.
     #[serde(default)]
     pub leaves: usize,
@@ -68,6 +71,30 @@ impl CaState {
             Self::Signing => "Signing",
             Self::Coming => "Coming",
             Self::Leaving => "Leaving",
+        }
+    }
+}
+
+/// Who made a root, and where the key is that signs issuers below it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum RootOrigin {
+    /// The mesh, which keeps its key and replaces it in time.
+    #[default]
+    Mesh,
+    /// Its owner, by `--ca-cert` and `--ca-key`: the mesh keeps the key.
+    Files,
+    /// Its owner, who keeps the key: issuers come by `weft ca csr` and `weft ca import`.
+    Offline,
+}
+
+impl RootOrigin {
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::Files => "Files",
+            Self::Offline => "Offline",
         }
     }
 }
@@ -106,6 +133,10 @@ pub struct RotationStatus {
     pub spread_seconds: u32,
     /// It is being undone: the old root stays.
     pub aborted: bool,
+    /// Whether the old root vouches for the new one. Where it does not, whoever knows the mesh by the old one alone (a join
+    /// token, a context of `weft`) finds it until the last stage begins.
+    #[serde(default = "yes")]
+    pub vouched: bool,
     /// Who asked for it; none where the age of the root did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -116,6 +147,11 @@ pub struct RotationStatus {
     /// Workloads that trust only the root that leaves, and whose certificates are over: they join again when they come. 100 at
     /// most.
     pub left_behind: Vec<String>,
+}
+
+/// Older control planes replace roots by such alone as the one before vouches for.
+const fn yes() -> bool {
+    true
 }
 
 /// A stage of the replacement of a root.
@@ -133,7 +169,7 @@ pub enum RotationStageName {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationWait {
-    /// A workload, `NAMESPACE/NAME`, or a control plane and its address.
+    /// A workload, `NAMESPACE/NAME`, a control plane and its address, or a join token and its id.
     pub who: String,
     /// What it lacks, for the next stage to begin.
     pub reason: RotationWaitReason,
@@ -153,6 +189,8 @@ pub enum RotationWaitReason {
     Away,
     /// A certificate of it below the root that leaves is in its life.
     LeafLives,
+    /// It is a join token that names the root that leaves, which does not vouch for the new one.
+    TokenLives,
     /// The control plane has not read the newest roots, or shows a certificate below the root that leaves.
     ReplicaBehind,
     /// The control plane is of a version that cannot rotate.
@@ -170,6 +208,7 @@ impl RotationWaitReason {
             Self::RootNotTrusted => "does not trust both roots yet",
             Self::Away => "is away and tells nothing",
             Self::LeafLives => "has a certificate below the root that leaves",
+            Self::TokenLives => "names the root that leaves, which does not vouch for the new one",
             Self::ReplicaBehind => "has not taken the newest roots yet",
             Self::ReplicaTooOld => "is of a version that cannot rotate a root: upgrade it",
             Self::Settling => "has moved a moment ago",
@@ -181,6 +220,30 @@ impl RotationWaitReason {
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotationRequest {
+    /// How long the workloads' renewals are spread over, `30s` to `7d`; an hour unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([1-9][0-9]{0,4}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|[1-7]d)$"))]
+    pub spread: Option<String>,
+}
+
+/// The answer of `POST /v1/ca/csr`: what the owner of an offline root signs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRequest {
+    /// The certificate request (PKCS #10), PEM. Its key was made by the mesh and stays there.
+    pub pem: String,
+    /// SHA-256 of its public key, in hexadecimal.
+    pub spki_sha256: String,
+    /// Seconds since 1970 when the key was made. Asked again before the import, the request is the same.
+    pub created_at: i64,
+}
+
+/// What `POST /v1/ca/import` takes.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IssuerImport {
+    /// PEM: the certificate of the issuer whose request was signed, then who signed it, up to and with the root.
+    pub chain: String,
     /// How long the workloads' renewals are spread over, `30s` to `7d`; an hour unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([1-9][0-9]{0,4}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|[1-7]d)$"))]

@@ -30,6 +30,47 @@ Examples:
   weft ca rotate --abort"
     )]
     Rotate(CaRotate),
+    /// Print a request for the certificate of the mesh's issuer, for the owner of an offline root to sign
+    #[command(
+        after_help = "The key is made and kept by the mesh. Until the certificate is imported, the request is the same whenever it is asked for.
+
+Examples:
+  weft ca csr > issuer.csr
+  weft ca csr -o json | jq .spkiSha256"
+    )]
+    Csr(CaCsr),
+    /// Take the signed certificate of the issuer, with its chain up to the root: the mesh moves to that root, stage by stage
+    #[command(
+        after_help = "The file holds the certificate that was made of `weft ca csr`, then the one that signed it, up to and with the root (PEM). Below \
+the root that the mesh has, the new issuer takes the place of the old one, and no root is replaced.
+
+Examples:
+  weft ca import chain.pem --spread 10m"
+    )]
+    Import(CaImport),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CaCsr {
+    /// How it is printed; as PEM unless said
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CaImport {
+    /// Certificates (PEM), the issuer's first and the root last; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Return when the mesh has moved, or say after this time what it waits for; 48h unless said
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "48h", require_equals = true, value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
+    /// How long the workloads' renewals are spread over; an hour unless said
+    #[arg(long, value_name = "DURATION")]
+    pub spread: Option<String>,
+    /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]

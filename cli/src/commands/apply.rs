@@ -131,7 +131,8 @@ pub fn gather(files: &[String]) -> anyhow::Result<(String, Vec<InputFile>)> {
     Ok((text, sources))
 }
 
-fn read_all(files: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+/// The name and the text of each file, of those below directories too.
+pub fn read_all(files: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let mut contents = Vec::new();
     for file in files {
         if file == "-" {

@@ -1,12 +1,14 @@
 //! `weft ca`: the roots of the mesh, and replacing them.
 
+use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use weft_api::client::ClientError;
-use weft_api::rest::{AuthorityStatus, RotationRequest, RotationStageName, RotationStatus};
+use weft_api::rest::{AuthorityStatus, IssuerImport, RotationRequest, RotationStageName, RotationStatus};
 
-use crate::args::{CaRotate, ListArgs};
+use crate::args::{CaCsr, CaImport, CaRotate, ListArgs, OutputFormat};
 use crate::output::{self, out};
 use crate::replicas::{ReplicaClients, is_silence};
 
@@ -16,6 +18,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SHORT: usize = 12;
 /// How many are named for whom a rotation waits.
 const NAMED: usize = 10;
+/// More than any chain that a control plane takes, in bytes.
+const LARGEST: u64 = 128 << 10;
+/// What a rotation to a root means that nobody here can vouch for.
+const UNVOUCHED: &str = "the old root does not vouch for the new one: tokens and contexts that name the old one alone end with stage 2";
 
 pub async fn status(replicas: &ReplicaClients, args: ListArgs) -> anyhow::Result<ExitCode> {
     let status = replicas.any(async |client| client.ca().await).await?;
@@ -30,12 +36,54 @@ pub async fn rotate(replicas: &ReplicaClients, args: CaRotate) -> anyhow::Result
     } else {
         replicas.any(async |client| client.rotate_root(&request).await).await?
     };
-    let Some(limit) = args.wait else {
-        show(&begun, args.output)?;
+    follow(replicas, begun, args.wait, args.output).await
+}
+
+pub async fn csr(replicas: &ReplicaClients, args: &CaCsr) -> anyhow::Result<ExitCode> {
+    let request = replicas.any(async |client| client.issuer_request().await).await?;
+    if args.output.is_table() {
+        out!("{}", request.pem);
+    } else {
+        output::print(args.output, &request, &[], Vec::new)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn import(replicas: &ReplicaClients, args: CaImport) -> anyhow::Result<ExitCode> {
+    let chain = read_chain(&args.file).with_context(|| args.file.clone())?;
+    let request = IssuerImport { chain, spread: args.spread.clone() };
+    let begun = replicas.any(async |client| client.import_issuer(&request).await).await?;
+    follow(replicas, begun, args.wait, args.output).await
+}
+
+/// Certificates from a file. What it should not hold does not leave this machine.
+fn read_chain(file: &str) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if file == "-" {
+        std::io::stdin().take(LARGEST).read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(file)?.take(LARGEST).read_to_string(&mut text)?;
+    }
+    ensure!(
+        !text.contains("PRIVATE KEY"),
+        "it holds a private key: bring certificates only, and keep the key"
+    );
+    Ok(text)
+}
+
+/// Shows what was begun, or what it came to within the time that is waited.
+async fn follow(
+    replicas: &ReplicaClients,
+    begun: AuthorityStatus,
+    limit: Option<Duration>,
+    output: OutputFormat,
+) -> anyhow::Result<ExitCode> {
+    let Some(limit) = limit else {
+        show(&begun, output)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let reached = wait(replicas, begun, Instant::now() + limit, args.output.is_table()).await?;
-    show(&reached, args.output)?;
+    let reached = wait(replicas, begun, Instant::now() + limit, output.is_table()).await?;
+    show(&reached, output)?;
     Ok(if reached.rotation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -49,6 +97,9 @@ async fn wait(
     let (mut last, mut told) = (begun, None);
     while let Some(rotation) = &last.rotation {
         let stage = (rotation.stage, rotation.aborted);
+        if speaks && told.is_none() && !rotation.vouched && !rotation.aborted {
+            eprintln!("{UNVOUCHED}");
+        }
         if speaks && told.replace(stage) != Some(stage) {
             eprintln!("{}", words(rotation));
         }
@@ -83,7 +134,7 @@ fn words(rotation: &RotationStatus) -> String {
     format!("stage {number} of 3: {what}")
 }
 
-fn show(status: &AuthorityStatus, output: crate::args::OutputFormat) -> anyhow::Result<()> {
+fn show(status: &AuthorityStatus, output: OutputFormat) -> anyhow::Result<()> {
     if output.is_table() {
         out!("{}", describe(status));
         Ok(())
@@ -99,7 +150,8 @@ fn describe(status: &AuthorityStatus) -> String {
         .iter()
         .map(|root| {
             let word = root.state.as_str().to_owned();
-            vec![short(&root.serial), word, output::until(root.expires_at), root.leaves.to_string()]
+            let (origin, leaves) = (root.origin.as_str().to_owned(), root.leaves.to_string());
+            vec![short(&root.serial), word, origin, output::until(root.expires_at), leaves]
         })
         .collect();
     let issuers: Vec<_> = status
@@ -112,11 +164,15 @@ fn describe(status: &AuthorityStatus) -> String {
             vec![short(&issuer.serial), root, word, end, leaves]
         })
         .collect();
-    let mut text = output::table(&["ROOT", "STATE", "EXPIRES", "LEAVES"], &roots);
+    let mut text = output::table(&["ROOT", "STATE", "ORIGIN", "EXPIRES", "LEAVES"], &roots);
     text.push('\n');
     text.push_str(&output::table(&["ISSUER", "ROOT", "STATE", "EXPIRES", "LEAVES"], &issuers));
     if let Some(rotation) = &status.rotation {
         text.push_str(&format!("\n{}, for {}\n", words(rotation), output::since(rotation.stage_since)));
+        if !rotation.vouched && !rotation.aborted {
+            text.push_str(UNVOUCHED);
+            text.push('\n');
+        }
         text.push_str(&waits(rotation));
     }
     text

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use weft_api::rest::{Problem, Violation};
-use weft_policies::PolicySet;
+use weft_policies::{DocumentsRead, PolicySet};
 
 use super::apply::{InputFile, gather, relocate_one};
 use crate::args::Validate;
@@ -46,11 +46,11 @@ fn judge(text: &str, sources: &[InputFile]) -> (usize, Vec<Violation>, Vec<Viola
         found.iter_mut().for_each(|violation| relocate_one(violation, sources));
         found
     };
-    match weft_policies::parse("input", text) {
+    match weft_policies::parse_among_others("input", text) {
         Err(found) => (0, placed(found), Vec::new()),
-        Ok(documents) => match PolicySet::default().apply(&documents) {
+        Ok(DocumentsRead { documents, left_out }) => match PolicySet::default().apply(&documents) {
             Err(found) => (documents.len(), placed(found), Vec::new()),
-            Ok(applied) => (documents.len(), Vec::new(), placed(applied.warnings)),
+            Ok(applied) => (documents.len(), Vec::new(), placed([left_out, applied.warnings].concat())),
         },
     }
 }

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use weft_api::WorkloadId;
-use weft_api::rest::{AppliedDocument, ApplyResult, Outcome};
+use weft_api::rest::{AppliedDocument, ApplyResult, Outcome, Violation};
 use weft_policies::kinds::Kind;
 use weft_policies::label_query::InvalidLabelQuery;
 use weft_policies::set::{Applied, ApplyAction, PolicyKey};
-use weft_policies::{LabelQuery, Policy};
+use weft_policies::{DocumentsRead, LabelQuery, Policy};
 
 use super::author::{Author, ChangeAuthor};
 use super::change::{ApplyMode, ChangeWishes, change_query};
@@ -52,16 +52,20 @@ pub async fn apply(
     let by = author.saying(message);
     let prune = query.prune.as_deref().map(|text| read_selector("prune", text)).transpose()?;
     let source = query.source.as_deref().unwrap_or("request");
-    let documents = weft_policies::parse(source, &body).map_err(|violations| refused(&api, violations))?;
+    let read = weft_policies::parse_among_others(source, &body);
+    let DocumentsRead { documents, left_out } = read.map_err(|violations| refused(&api, violations))?;
     drop(body);
     if documents.is_empty() {
-        return Err(ApiError::bad_request("there is no document in the request").into());
+        return Err(no_document(&left_out).into());
     }
     let change = |head: &Head| {
         check_revision(query.if_revision, head.revision())?;
-        let is_left_out =
+        let is_pruned =
             |policy: &Policy| prune.as_ref().is_some_and(|wanted| wanted.matches(&policy.metadata().labels));
-        head.set.apply_and_prune(&documents, is_left_out).map_err(|found| refused(&api, found))
+        let mut applied =
+            head.set.apply_and_prune(&documents, is_pruned).map_err(|found| refused(&api, found))?;
+        applied.warnings.splice(0..0, left_out.iter().cloned());
+        Ok(applied)
     };
     let mut result = write(&api, mode, &by, change).await?;
     if mode == ApplyMode::Commit {
@@ -76,6 +80,20 @@ pub async fn apply(
         result.wait = Some(until_taken(&api, awaited, limit).await);
     }
     Ok(ChangeAnswer::of(result))
+}
+
+/// The refusal of a text in which there is nothing to take.
+pub fn no_document(left_out: &[Violation]) -> ApiError {
+    match left_out {
+        [] => ApiError::bad_request("there is no document in the request"),
+        [first, ..] => {
+            let count = left_out.len();
+            ApiError::bad_request(format!(
+                "none of the {count} documents is for Weft: the first is {}",
+                first.object
+            ))
+        }
+    }
 }
 
 /// The answer to a change, with what is recorded of it.
@@ -147,7 +165,7 @@ pub fn check_revision(wanted: Option<u64>, now: u64) -> Result<(), ApiError> {
     }
 }
 
-pub fn refused(api: &Api, violations: Vec<weft_api::rest::Violation>) -> ApiError {
+pub fn refused(api: &Api, violations: Vec<Violation>) -> ApiError {
     api.metrics.applied(ApplyOutcome::refused);
     ApiError::violations(violations)
 }

@@ -1,10 +1,11 @@
-//! The state of the certificate authority, and the rotation of its root.
+//! The state of the certificate authority, the rotation of its root, and issuers that the owner of an offline root signs.
 
 use axum::extract::State;
 use axum::{Extension, Json};
 use data_encoding::HEXLOWER;
 use weft_api::rest::{
-    AuthorityStatus, CaState, IssuerStatus, RootStatus, RotationRequest, RotationStageName, RotationStatus,
+    AuthorityStatus, CaState, IssuerImport, IssuerRequest, IssuerStatus, RootStatus, RotationRequest,
+    RotationStageName, RotationStatus,
 };
 
 use super::access::ApiCaller;
@@ -13,7 +14,8 @@ use super::extract::JsonBody;
 use super::problem_code::ProblemCode;
 use super::state::Api;
 use crate::ca::{
-    AuthorityState, DEFAULT_SPREAD, LedgerEntry, RootRotation, RotationError, RotationStage, Serial,
+    AdoptionError, AuthorityState, DEFAULT_SPREAD, LedgerEntry, RootRotation, RotationError, RotationStage,
+    Serial,
 };
 use crate::identity::secrets::pem;
 use crate::replicas::root_rotation::RootRotations;
@@ -32,14 +34,7 @@ pub async fn rotate(
     Extension(caller): Extension<ApiCaller>,
     JsonBody(request): JsonBody<RotationRequest>,
 ) -> Result<Json<AuthorityStatus>, Refuses<409>> {
-    let spread = match &request.spread {
-        None => DEFAULT_SPREAD,
-        Some(text) => {
-            let wrong = |error: String| ApiError::bad_request(format!("spread {text:?}: {error}"));
-            let spread = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
-            time::Duration::try_from(spread).map_err(|error| wrong(error.to_string()))?
-        }
-    };
+    let spread = spread(request.spread.as_deref())?;
     let by = Some(caller.holder().to_string());
     api.authority.rotate_root(api.store.as_ref(), spread, by, None).await.map_err(refused)?;
     Ok(Json(read(&api).await?))
@@ -53,6 +48,47 @@ pub async fn abort(
     let by = caller.holder().to_string();
     api.authority.abort_rotation(api.store.as_ref(), Some(&by)).await.map_err(refused)?;
     Ok(Json(read(&api).await?))
+}
+
+/// `POST /v1/ca/csr`
+pub async fn request(State(api): State<Api>) -> Result<Json<IssuerRequest>, ApiError> {
+    let request = api.authority.certificate_request(api.store.as_ref()).await;
+    let request = request.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    Ok(Json(IssuerRequest {
+        pem: pem("CERTIFICATE REQUEST", &request.der).to_string(),
+        spki_sha256: HEXLOWER.encode(&request.spki_sha256),
+        created_at: request.created_at,
+    }))
+}
+
+/// `POST /v1/ca/import`
+pub async fn import(
+    State(api): State<Api>,
+    Extension(caller): Extension<ApiCaller>,
+    JsonBody(import): JsonBody<IssuerImport>,
+) -> Result<Json<AuthorityStatus>, Refuses<409, 422>> {
+    let (spread, by) = (spread(import.spread.as_deref())?, Some(caller.holder().to_string()));
+    let imported = api.authority.import(api.store.as_ref(), &import.chain, spread, by).await;
+    imported.map_err(not_adopted)?;
+    Ok(Json(read(&api).await?))
+}
+
+fn spread(asked: Option<&str>) -> Result<time::Duration, ApiError> {
+    let Some(text) = asked else { return Ok(DEFAULT_SPREAD) };
+    let wrong = |error: String| ApiError::bad_request(format!("spread {text:?}: {error}"));
+    let spread = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+    time::Duration::try_from(spread).map_err(|error| wrong(error.to_string()))
+}
+
+fn not_adopted(error: AdoptionError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        AdoptionError::Unfit(_) => ApiError::new(ProblemCode::UnfitAuthority, text),
+        AdoptionError::NoRequest | AdoptionError::IssuerComing => {
+            ApiError::new(ProblemCode::RootRotation, text)
+        }
+        AdoptionError::Rotation(error) => refused(error),
+    }
 }
 
 fn refused(error: RotationError) -> ApiError {
@@ -84,6 +120,7 @@ async fn read(api: &Api) -> Result<AuthorityStatus, ApiError> {
         expires_at: root.not_after.unix_timestamp(),
         serial: root.serial.to_string(),
         state: state_of_root(&state, &root.serial),
+        origin: state.origin_of(&root.serial),
         leaves: state.issuers_below(&root.serial).into_iter().map(below).sum(),
         pem: pem("CERTIFICATE", &root.certificate).to_string(),
     };
@@ -121,7 +158,9 @@ fn state_of_issuer(state: &AuthorityState, issuer: &Serial, leaves: usize) -> Ca
     let signing = &state.signing.issuer;
     let own = state.issuers.iter().find(|known| known.certificate.serial == *issuer);
     let is_newer = own.is_some_and(|own| own.certificate.not_before > signing.not_before);
-    match (*issuer == signing.serial, is_newer && leaves == 0) {
+    // One that was imported may have been signed whenever its owner liked.
+    let is_coming = state.coming_issuer.as_ref() == Some(issuer) || (is_newer && leaves == 0);
+    match (*issuer == signing.serial, is_coming) {
         (true, _) => CaState::Signing,
         (false, true) => CaState::Coming,
         (false, false) => CaState::Leaving,
@@ -144,6 +183,7 @@ async fn rotation_of(rotations: &RootRotations, rotation: &RootRotation) -> Resu
         stage_since: rotation.stage_since,
         spread_seconds: rotation.spread,
         aborted: rotation.aborted,
+        vouched: rotations.authority.state().vouched,
         by: rotation.by.clone(),
         waits_for,
         waits,

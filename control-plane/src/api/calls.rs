@@ -14,6 +14,8 @@ use super::{
 
 /// Body of an apply: 8 MiB.
 const MAX_APPLY: usize = 8 << 20;
+/// Body of an import: a chain, and room for it to be JSON.
+const MAX_CHAIN: usize = 128 << 10;
 /// Body of a sign-in: 4 KiB.
 const MAX_SIGN_IN: usize = 4 << 10;
 const OBJECT: &str = "/v1/namespaces/{namespace}/{kinds}/{name}";
@@ -306,6 +308,20 @@ fn operators() -> Vec<CallRow> {
             Recorded::Yes,
             "Undo the replacement of the root: the old one stays",
             delete(authority::abort),
+        ),
+        (
+            "/v1/ca/csr",
+            Operator,
+            Recorded::Yes,
+            "The request for a certificate of the mesh's issuer, for the owner of an offline root to sign",
+            post(authority::request),
+        ),
+        (
+            "/v1/ca/import",
+            Operator,
+            Recorded::Yes,
+            "Bring the signed chain of the mesh's issuer: the mesh moves to its root, or renews its issuer",
+            post(authority::import).layer(DefaultBodyLimit::max(MAX_CHAIN)),
         ),
     ]
 }

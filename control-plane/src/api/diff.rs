@@ -12,11 +12,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weft_api::rest::{DiffResult, DocumentDiff, ProxyDiff, ResourceDiff};
 use weft_api::{ResourceKind, WorkloadId};
-use weft_policies::PolicySet;
 use weft_policies::kinds::role::ApiKind;
 use weft_policies::set::{ApplyAction, PolicyKey, Reach};
+use weft_policies::{DocumentsRead, PolicySet};
 
-use super::apply::outcome;
+use super::apply::{no_document, outcome};
 use super::document_diff;
 use super::error::{ApiError, Refuses, VIOLATIONS};
 use super::extract::{OptionalDocuments, Parameters};
@@ -67,12 +67,14 @@ pub async fn diff(
         }
         (None, body) => {
             let source = query.source.as_deref().unwrap_or("request");
-            let documents =
-                weft_policies::parse(source, &body.unwrap_or_default()).map_err(ApiError::violations)?;
+            let read = weft_policies::parse_among_others(source, &body.unwrap_or_default());
+            let DocumentsRead { documents, left_out } = read.map_err(ApiError::violations)?;
             if documents.is_empty() {
-                return Err(ApiError::bad_request("there is no document in the request").into());
+                return Err(no_document(&left_out).into());
             }
-            head.set.apply(&documents).map_err(ApiError::violations)?
+            let mut applied = head.set.apply(&documents).map_err(ApiError::violations)?;
+            applied.warnings.splice(0..0, left_out);
+            applied
         }
     };
     rights.0.check_change(&head.set, &applied)?;

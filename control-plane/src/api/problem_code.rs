@@ -56,7 +56,7 @@ problem_codes! {
     Conflict "conflict" CONFLICT,
     /// There are as many principals as there may be.
     EnoughPrincipals "too_many" CONFLICT,
-    /// A rotation of the root is under way, or none is; `weft ca status` tells.
+    /// A rotation of the root or another issuer is under way, or there is none to undo or import; `weft ca status` tells.
     RootRotation "root_rotation" CONFLICT,
     /// Nobody else would be left to take a service's requests; `force` does it all the same.
     LastInstance "last_instance" CONFLICT,
@@ -72,6 +72,8 @@ problem_codes! {
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
     /// Documents are not right; `violations` has each, with line and column.
     Invalid "invalid" UNPROCESSABLE_ENTITY,
+    /// An authority of your own that does not fit; `detail` names the certificate, its field and what to do.
+    UnfitAuthority "unfit_authority" UNPROCESSABLE_ENTITY,
     /// Too many sign-ins from this address failed, or one principal calls too often; wait.
     TooMany "too_many" TOO_MANY_REQUESTS,
     /// A fault of the control plane's own; its log says more.

@@ -92,6 +92,28 @@ impl ValidCertificate {
         Ok(Self { certificate, serial, not_before, not_after, spki_sha256, names })
     }
 
+    /// Its `SubjectPublicKeyInfo`, DER.
+    ///
+    /// # Errors
+    /// When it is not an X.509 certificate.
+    pub fn public_key(&self) -> Result<Vec<u8>, CaError> {
+        let (_, parsed) =
+            X509Certificate::from_der(&self.certificate).map_err(|_| CaError::CorruptCertificate)?;
+        Ok(parsed.public_key().raw.to_vec())
+    }
+
+    /// The id that those below it know its key by, where it says one.
+    #[must_use]
+    pub fn subject_key(&self) -> Option<&[u8]> {
+        self.names.subject_key.as_deref()
+    }
+
+    /// Who it is of, DER.
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        &self.names.subject
+    }
+
     /// Whether this is the one who signed it, by what the certificates say.
     #[must_use]
     pub fn is_below(&self, root: &Self) -> bool {
@@ -125,6 +147,8 @@ impl Names {
 pub struct SigningChain {
     pub root: ValidCertificate,
     pub issuer: ValidCertificate,
+    /// Certificates between the issuer and the root, the lowest one first.
+    pub between: Vec<CertificateDer<'static>>,
     /// Counts issuers; a higher one is newer.
     pub generation: u64,
     signer: Issuer<'static, KeyPair>,
@@ -138,6 +162,7 @@ impl SigningChain {
     pub fn try_new(
         root: CertificateDer<'static>,
         issuer: CertificateDer<'static>,
+        between: Vec<CertificateDer<'static>>,
         issuer_key: KeyPair,
         generation: u64,
     ) -> Result<Self, CaError> {
@@ -146,7 +171,13 @@ impl SigningChain {
             return Err(CaError::KeyMismatch);
         }
         let signer = Issuer::from_ca_cert_der(&issuer.certificate, issuer_key)?;
-        Ok(Self { root, issuer, generation, signer })
+        Ok(Self { root, issuer, between, generation, signer })
+    }
+
+    /// What stands above a leaf: its issuer, and on to the last one below the root.
+    #[must_use]
+    pub fn above_leaves(&self) -> Vec<CertificateDer<'static>> {
+        [&self.issuer.certificate].into_iter().chain(&self.between).cloned().collect()
     }
 
     /// Signs a leaf.

@@ -89,7 +89,10 @@ impl RevocationList {
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked.iter().map(entry).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
+            // Whoever made the issuer's certificate chose the id, and verifiers look for a list with the same.
+            key_identifier_method: issuer
+                .subject_key()
+                .map_or(KeyIdMethod::Sha256, |id| KeyIdMethod::PreSpecified(id.to_vec())),
         };
         let list = list.signed_by(&Issuer::from_ca_cert_der(certificate, key)?)?;
         Ok(Self {

@@ -3,6 +3,7 @@
 use time::{Duration, OffsetDateTime};
 use weft_api::TrustDomain;
 
+use super::fitness::Unfit;
 use super::seal::SealError;
 
 /// Why the authority cannot do what it is asked.
@@ -19,6 +20,17 @@ pub enum CaError {
         "the mesh's root expired at {0}, and with it every certificate of the mesh: start a new mesh in an empty data directory (with etcd, under another --etcd-prefix), apply its policies and have its workloads join again; if the root is not that old, set this machine's clock"
     )]
     RootOver(OffsetDateTime),
+    /// The issuer has ended, and nobody here can make another.
+    #[error(
+        "the issuer ended at {0} and its root's key is not kept here: start with --ca-cert and --ca-key of an intermediate below the same root; if the issuer is not that old, set this machine's clock"
+    )]
+    IssuerOver(OffsetDateTime),
+    /// Issuers below this root are signed elsewhere.
+    #[error("the root's key is not kept here: have an issuer signed with `weft ca csr` and `weft ca import`")]
+    KeyElsewhere,
+    /// An authority of the user's own that does not fit.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// The clock is before the issuer's first second.
     #[error("this machine's clock is before the issuer's first second, {0}; set the clock")]
     ClockBehind(OffsetDateTime),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use weft_api::Backoff;
 use weft_store::{CommitError, Leadership, Store, StoreExt, Txn};
 
+use super::adoption::replacing_signer;
 use super::crl::RevocationList;
 use super::records::{AuthorityRecord, CaRecords, ISSUER, NEXT, PREFIX, RETIRED, ROOT, creation, missing};
 use super::seal::{SealError, SealKey};
@@ -39,9 +40,16 @@ pub async fn open(
             if chain.root.not_after <= now {
                 return Err(CaError::RootOver(chain.root.not_after));
             }
-            // No leader is needed for either: the guard lets one of those that start through.
+            // No leader is needed for any: the guard lets one of those that start through.
             let least = settings.least_left();
-            let txn = if chain.issuer.not_after - now < least && chain.root.not_after - now >= least {
+            let txn = if let Some(txn) = replacing_signer(&records, &settings, &seal, &clock)? {
+                txn
+            } else if !records.root()?.signs() && chain.issuer.not_after <= now {
+                return Err(CaError::IssuerOver(chain.issuer.not_after));
+            } else if records.root()?.signs()
+                && chain.issuer.not_after - now < least
+                && chain.root.not_after - now >= least
+            {
                 let (root, life) = (records.root()?, settings.issuer_life);
                 let (above, number) = ((ROOT, &root), chain.generation + 1);
                 let record = AuthorityRecord::new_issuer(ISSUER, above, number, life, &seal, &clock)?;
@@ -91,7 +99,7 @@ pub enum Renewal {
 }
 
 impl Authority {
-    /// Makes a new issuer when half of the old one's life is over, and lets it sign once `is_acknowledged`: every proxy has
+    /// Makes a new issuer when half of the old one's life is over, and lets it, or one that was imported, sign once `is_acknowledged`: every proxy has
     /// the bundle with its list, or its own leaf has ended. At three quarters it signs all the same. The leader calls this;
     /// the writes are fenced.
     ///
@@ -106,7 +114,8 @@ impl Authority {
         let issuer = self.chain().issuer.clone();
         let (start, now) = (issuer.not_before + BACKDATE, self.clock.now());
         let life = issuer.not_after - start;
-        if now < start + life / 2 {
+        let is_due = now >= start + life / 2;
+        if !is_due && self.state().coming_issuer.is_none() {
             return Ok(Renewal::NotDue);
         }
         let records = self.records(store).await?;
@@ -123,6 +132,8 @@ impl Authority {
                 (records.promoting(&next, &self.seal)?, Renewal::Renewed)
             }
             Some(_) => return Ok(Renewal::Waiting),
+            // The owner of the root signs the next one; alarms tell when it is time.
+            None if !is_due || !root.signs() => return Ok(Renewal::NotDue),
             None => {
                 let record = AuthorityRecord::new_issuer(
                     NEXT,

@@ -11,13 +11,16 @@ use std::net::IpAddr;
 
 use data_encoding::HEXLOWER;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 use weft_api::{Name, ServiceId, SpiffeId, TrustDomain, names};
-
-use super::Serial;
+use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::x509::X509Name;
 
 /// Life of the root.
 pub const ROOT_LIFE: Duration = Duration::days(365);
@@ -63,11 +66,61 @@ pub fn root(trust_domain: &TrustDomain, validity: Validity) -> Result<Certificat
 }
 
 /// A root as another one signs it, which so says that it is the mesh's too: the same name and key.
-pub(super) fn vouched(root: &CertificateParams, validity: Validity) -> CertificateParams {
-    let mut params = root.clone();
+///
+/// # Errors
+/// When its name cannot be written again.
+pub(super) fn vouched(
+    root: &CertificateDer<'_>,
+    validity: Validity,
+) -> Result<CertificateParams, rcgen::Error> {
+    let unreadable = || rcgen::Error::CouldNotParseCertificate;
+    let (_, parsed) = X509Certificate::from_der(root).map_err(|_| unreadable())?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name_of(parsed.subject()).ok_or_else(unreadable)?;
     params.serial_number = Some(new_serial());
     (params.not_before, params.not_after) = (validity.not_before, validity.not_after);
-    params
+    let basic = parsed.basic_constraints().map_err(|_| unreadable())?;
+    let length = basic.and_then(|basic| basic.value.path_len_constraint);
+    let length = length.map(|length| BasicConstraints::Constrained(u8::try_from(length).unwrap_or(u8::MAX)));
+    params.is_ca = IsCa::Ca(length.unwrap_or(BasicConstraints::Unconstrained));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    for extension in parsed.extensions() {
+        if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+            params.key_identifier_method = KeyIdMethod::PreSpecified(id.0.to_vec());
+        }
+    }
+    Ok(params)
+}
+
+/// A name, to be written again as it is; none of one that has anything unusual.
+fn name_of(name: &X509Name<'_>) -> Option<DistinguishedName> {
+    let mut written = DistinguishedName::new();
+    for attribute in name.iter_rdn().flat_map(|rdn| rdn.iter()) {
+        let value = attribute.attr_value();
+        let text = std::str::from_utf8(value.data).ok()?;
+        let value = match value.header.tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into().ok()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into().ok()?),
+            _ => return None,
+        };
+        written.push(DnType::from_oid(&attribute.attr_type().iter()?.collect::<Vec<_>>()), value);
+    }
+    Some(written)
+}
+
+/// The request for an issuer's certificate, which the owner of an offline root signs.
+///
+/// # Errors
+/// When the trust domain cannot stand in a certificate.
+pub(super) fn requested_issuer(trust_domain: &TrustDomain) -> Result<CertificateParams, rcgen::Error> {
+    let now = Validity { not_before: OffsetDateTime::UNIX_EPOCH, not_after: OffsetDateTime::UNIX_EPOCH };
+    let mut params = issuer(trust_domain, now)?;
+    // The owner of the root says these.
+    params.serial_number = None;
+    params.use_authority_key_identifier_extension = false;
+    Ok(params)
 }
 
 /// An issuer below the root: it signs leaves only.
@@ -76,12 +129,6 @@ pub(super) fn vouched(root: &CertificateParams, validity: Validity) -> Certifica
 /// When the trust domain cannot stand in a certificate.
 pub fn issuer(trust_domain: &TrustDomain, validity: Validity) -> Result<CertificateParams, rcgen::Error> {
     authority(trust_domain, "issuer", validity, BasicConstraints::Constrained(0))
-}
-
-/// The common name of the issuer with this serial number.
-#[must_use]
-pub fn issuer_name(serial: &Serial) -> String {
-    format!("weft issuer {}", &serial.as_str()[..8])
 }
 
 /// A workload's leaf: its service in the one URI, its own name in the one DNS name.

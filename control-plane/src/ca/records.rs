@@ -12,29 +12,34 @@
 //! mesh/next-root-issuer  … the issuer that will sign under it
 //! mesh/old-root          the root that is about to leave
 //! mesh/roots/SERIAL      roots that left: their certificates, without keys, for those who know the mesh by them
+//!
+//! mesh/csr               an issuer's key and the request for its certificate, which the owner of an offline root signs
 //! ```
 
 mod line;
+mod record;
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{Issuer, KeyPair};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use weft_api::TrustDomain;
+use weft_api::rest::RootOrigin;
 use weft_store::{Entry, Revision, Store, StoreExt, Txn};
 
 use super::chain::{SigningChain, ValidCertificate};
 use super::crl::{self, RevocationList};
 use super::rotation_stage::{RootRotation, RotationStage};
-use super::seal::{SealKey, Sealed};
-use super::{AuthoritySettings, CaError, Serial, profile};
+use super::seal::SealKey;
+use super::{AuthoritySettings, CaError, Serial};
 use crate::clock::Clock;
-use line::{LeftRoot, Vouched};
+pub(super) use line::Vouched;
+pub(super) use record::{AuthorityRecord, sealed};
 
-const FORMAT: u32 = 1;
 pub(super) const PREFIX: &str = "mesh/";
 pub(super) const ROOT: &str = "mesh/root";
 pub(super) const ISSUER: &str = "mesh/issuer";
@@ -45,21 +50,7 @@ pub(super) const NEXT_ROOT: &str = "mesh/next-root";
 pub(super) const NEXT_ROOT_ISSUER: &str = "mesh/next-root-issuer";
 pub(super) const OLD_ROOT: &str = "mesh/old-root";
 pub(super) const LEFT_ROOTS: &str = "mesh/roots/";
-
-/// A root or an issuer, with its key, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AuthorityRecord {
-    format: u32,
-    trust_domain: TrustDomain,
-    pub(super) generation: u64,
-    /// DER, base64.
-    certificate: String,
-    sealed_key: Sealed,
-    /// Of a root that came after another: how the other vouches for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    vouched: Option<Vouched>,
-}
+pub(super) const REQUEST: &str = "mesh/csr";
 
 /// All records, of one revision of the store.
 pub(super) struct CaRecords {
@@ -74,6 +65,7 @@ pub(super) struct CaRecords {
     next_root_issuer: Option<Entry>,
     old_root: Option<Entry>,
     left: Vec<Entry>,
+    pub(super) request: Option<Entry>,
 }
 
 /// An issuer, whether it signs now, later or no more.
@@ -81,6 +73,8 @@ pub(super) struct KnownIssuer<'a> {
     entry: &'a Entry,
     pub(super) record: AuthorityRecord,
     pub(super) certificate: ValidCertificate,
+    /// What stands right below the root.
+    highest: ValidCertificate,
 }
 
 impl CaRecords {
@@ -105,6 +99,7 @@ impl CaRecords {
                 next_root_issuer: find(NEXT_ROOT_ISSUER),
                 old_root: find(OLD_ROOT),
                 left: below(LEFT_ROOTS),
+                request: find(REQUEST),
             })),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(missing(ROOT)),
@@ -163,13 +158,23 @@ impl CaRecords {
         Ok(roots)
     }
 
+    /// Who made the roots of the bundle.
+    pub(super) fn origins(&self) -> Result<BTreeMap<Serial, RootOrigin>, CaError> {
+        let roots = [Some(&self.root), self.next_root.as_ref(), self.old_root.as_ref()];
+        let origin = |entry| {
+            let record = decode(entry)?;
+            Ok((record.valid(&entry.key)?.serial, record.origin))
+        };
+        roots.into_iter().flatten().map(origin).collect()
+    }
+
     /// All issuers whose leaves may live, or will.
     pub(super) fn issuers(&self) -> Result<Vec<KnownIssuer<'_>>, CaError> {
         let others = self.next.iter().chain(&self.next_root_issuer).chain(&self.retired);
         let read = |entry| {
             let record = decode(entry)?;
-            let certificate = record.valid(&entry.key)?;
-            Ok(KnownIssuer { entry, record, certificate })
+            let (certificate, highest) = (record.valid(&entry.key)?, record.highest(&entry.key)?);
+            Ok(KnownIssuer { entry, record, certificate, highest })
         };
         [&self.issuer].into_iter().chain(others).map(read).collect()
     }
@@ -190,7 +195,7 @@ impl CaRecords {
     /// The newest issuer below a root that signs no more.
     pub(super) fn retired_below(&self, root: &ValidCertificate) -> Result<Option<KnownIssuer<'_>>, CaError> {
         let retired = self.issuers()?.into_iter().filter(|issuer| issuer.entry.key.starts_with(RETIRED));
-        let below = retired.filter(|issuer| issuer.certificate.is_below(root));
+        let below = retired.filter(|issuer| issuer.is_below(root));
         Ok(below.max_by_key(|issuer| issuer.record.generation))
     }
 
@@ -261,7 +266,7 @@ impl CaRecords {
         mut txn: Txn,
         root: &ValidCertificate,
     ) -> Result<Txn, CaError> {
-        for issuer in self.issuers()?.into_iter().filter(|issuer| issuer.certificate.is_below(root)) {
+        for issuer in self.issuers()?.into_iter().filter(|issuer| issuer.is_below(root)) {
             txn = txn.delete(&issuer.entry.key).delete(RevocationList::key(&issuer.certificate.serial));
         }
         Ok(txn)
@@ -287,9 +292,7 @@ impl CaRecords {
 
     /// The root and the issuer under which leaves are signed.
     pub(super) fn open_chain(&self, seal: &SealKey) -> Result<SigningChain, CaError> {
-        let (root, issuer) = (self.root()?, self.issuer()?);
-        let key = issuer.open_key(ISSUER, seal)?;
-        SigningChain::try_new(root.der(ROOT)?, issuer.der(ISSUER)?, key, issuer.generation)
+        self.issuer()?.signing(ISSUER, self.root()?.der(ROOT)?, seal)
     }
 
     /// What signs the control planes' own certificates, and what they send behind their issuer: these move to a new root
@@ -308,116 +311,11 @@ impl CaRecords {
             let retired = self.retired_below(&root)?;
             let retired = retired.filter(|issuer| issuer.certificate.not_after - now > least);
             if let Some(issuer) = retired {
-                let key = issuer.record.open_key(&issuer.entry.key, seal)?;
-                let (line, generation) = (self.line_of(&old, now)?, issuer.record.generation);
-                let issuer = issuer.certificate.certificate;
-                return Ok((SigningChain::try_new(root.certificate, issuer, key, generation)?, line));
+                let line = self.line_of(&old, now)?;
+                return Ok((issuer.record.signing(issuer.name(), root.certificate, seal)?, line));
             }
         }
         Ok((self.open_chain(seal)?, self.line_of(&self.root()?, now)?))
-    }
-}
-
-impl AuthorityRecord {
-    /// A new root, and how `before`, the root until then, vouches for it.
-    pub(super) fn new_root(
-        name: &str,
-        settings: &AuthoritySettings,
-        before: Option<&Self>,
-        seal: &SealKey,
-        clock: &Clock,
-    ) -> Result<Self, CaError> {
-        let key = profile::new_key()?;
-        let validity = profile::Validity::starting(clock.now(), settings.root_life, None);
-        let params = profile::root(&settings.trust_domain, validity)?;
-        let certificate = params.self_signed(&key)?;
-        let vouch = |before: &Self| {
-            let root = before.valid(ROOT)?;
-            let signer = Issuer::from_ca_cert_der(&root.certificate, before.open_key(ROOT, seal)?)?;
-            let validity = profile::Validity::starting(clock.now(), settings.root_life, Some(root.not_after));
-            let certificate = profile::vouched(&params, validity).signed_by(&key, &signer)?;
-            Ok::<_, CaError>(Vouched { by: root.serial, certificate: BASE64.encode(certificate.der()) })
-        };
-        Ok(Self {
-            format: FORMAT,
-            trust_domain: settings.trust_domain.clone(),
-            generation: before.map_or(1, |before| before.generation + 1),
-            vouched: before.map(vouch).transpose()?,
-            certificate: BASE64.encode(certificate.der()),
-            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
-        })
-    }
-
-    /// A new issuer below `root`, whose record has the name `of_root`.
-    pub(super) fn new_issuer(
-        name: &str,
-        (of_root, root): (&str, &Self),
-        generation: u64,
-        life: time::Duration,
-        seal: &SealKey,
-        clock: &Clock,
-    ) -> Result<Self, CaError> {
-        let above = root.valid(of_root)?;
-        let signer = Issuer::from_ca_cert_der(&above.certificate, root.open_key(of_root, seal)?)?;
-        let key = profile::new_key()?;
-        let validity = profile::Validity::starting(clock.now(), life, Some(above.not_after));
-        let certificate = profile::issuer(&root.trust_domain, validity)?.signed_by(&key, &signer)?;
-        Ok(Self {
-            format: FORMAT,
-            trust_domain: root.trust_domain.clone(),
-            generation,
-            certificate: BASE64.encode(certificate.der()),
-            sealed_key: seal.seal(name, &zeroize::Zeroizing::new(key.serialize_der())),
-            vouched: None,
-        })
-    }
-
-    /// Its certificate; `name` is that of its record.
-    pub(super) fn valid(&self, name: &str) -> Result<ValidCertificate, CaError> {
-        ValidCertificate::try_from_der(self.der(name)?)
-    }
-
-    fn der(&self, name: &str) -> Result<CertificateDer<'static>, CaError> {
-        from_base64(name, &self.certificate)
-    }
-
-    /// The same under another name: what is sealed is bound to the name of its record.
-    pub(super) fn moved(&self, from: &str, to: &str, seal: &SealKey) -> Result<Self, CaError> {
-        let key = seal.open(from, &self.sealed_key)?;
-        Ok(Self {
-            format: self.format,
-            trust_domain: self.trust_domain.clone(),
-            generation: self.generation,
-            certificate: self.certificate.clone(),
-            sealed_key: seal.seal(to, &key),
-            vouched: self.vouched.clone(),
-        })
-    }
-
-    /// What is kept of a root that leaves: its key is not.
-    pub(super) fn left(&self) -> Vec<u8> {
-        let left = LeftRoot { certificate: self.certificate.clone(), vouched: self.vouched.clone() };
-        serde_json::to_vec(&left).expect("strings always encode")
-    }
-
-    /// The empty list of this issuer, and under which key it is stored.
-    pub(super) fn first_list(
-        &self,
-        name: &str,
-        seal: &SealKey,
-        clock: &Clock,
-    ) -> Result<(String, RevocationList), CaError> {
-        let list = RevocationList::empty(&self.der(name)?, self.open_key(name, seal)?, clock.now())?;
-        Ok((RevocationList::key(&list.issuer), list))
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers always encode")
-    }
-
-    fn open_key(&self, record: &str, seal: &SealKey) -> Result<KeyPair, CaError> {
-        let der = seal.open(record, &self.sealed_key)?;
-        Ok(KeyPair::try_from(&PrivatePkcs8KeyDer::from(der.as_slice()))?)
     }
 }
 
@@ -426,11 +324,23 @@ impl KnownIssuer<'_> {
     pub(super) fn name(&self) -> &str {
         &self.entry.key
     }
+
+    /// Whether its chain ends at this root, by what the certificates say.
+    pub(super) fn is_below(&self, root: &ValidCertificate) -> bool {
+        self.highest.is_below(root)
+    }
 }
 
 /// Makes the records of a new mesh.
 pub(super) fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
-    let root = AuthorityRecord::new_root(ROOT, settings, None, seal, clock)?;
+    let root = match &settings.own {
+        None => AuthorityRecord::new_root(ROOT, settings, 1, seal, clock)?,
+        Some(own) => {
+            let root = own.record(ROOT, settings, 1, seal);
+            super::adoption::check_founding(&root, own, settings, seal, clock)?;
+            root
+        }
+    };
     let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
     let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
     Ok(Txn::new()
@@ -452,18 +362,15 @@ pub fn mesh_of(entries: &[Entry]) -> Result<Option<TrustDomain>, CaError> {
 
 fn decode(entry: &Entry) -> Result<AuthorityRecord, CaError> {
     let record: AuthorityRecord = read_json(entry)?;
-    if record.format == FORMAT {
-        Ok(record)
-    } else {
-        Err(corrupt(&entry.key, format!("format {} is not known, only {FORMAT}", record.format)))
-    }
+    record.check_format(&entry.key)?;
+    Ok(record)
 }
 
-fn read_json<T: DeserializeOwned>(entry: &Entry) -> Result<T, CaError> {
+pub(super) fn read_json<T: DeserializeOwned>(entry: &Entry) -> Result<T, CaError> {
     serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))
 }
 
-fn from_base64(record: &str, text: &str) -> Result<CertificateDer<'static>, CaError> {
+pub(super) fn from_base64(record: &str, text: &str) -> Result<CertificateDer<'static>, CaError> {
     let der = BASE64.decode(text).map_err(|error| corrupt(record, error.to_string()))?;
     Ok(CertificateDer::from(der))
 }
@@ -472,6 +379,6 @@ pub(super) fn missing(record: &str) -> CaError {
     corrupt(record, "it is missing".to_owned())
 }
 
-fn corrupt(record: &str, reason: String) -> CaError {
+pub(super) fn corrupt(record: &str, reason: String) -> CaError {
     CaError::CorruptRecord { record: record.to_owned(), reason }
 }

@@ -13,17 +13,32 @@
 //! a rotation goes the second stage again the other way round: everybody trusts both roots still.
 //!
 //! Whoever knows the mesh by the old root alone (a join token, a context of `weft`, a machine that was away) finds the way to
-//! the new one for as long as the old one has not ended: control planes send the new root signed by the old one.
+//! the new one for as long as the old one has not ended: control planes send the new root signed by the old one. Where the old
+//! one's key is not here nobody can sign so, and the way ends with the second stage, which waits for join tokens too.
 
 use time::Duration;
+use weft_api::rest::RootOrigin;
 use weft_store::{Guard, Store, Txn};
 
 use super::crl::RevocationList;
 use super::records::{
-    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, missing,
+    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, Vouched,
+    missing,
 };
 use super::rotation_stage::{LONGEST_SPREAD, RootRotation, RotationStage};
 use super::{Authority, BACKDATE, CaError};
+
+/// When a rotation goes on whoever holds it, before the end of a root that lives for many years.
+const LATE_AT_MOST: Duration = Duration::days(30);
+
+/// A root that is to come, with all that its rotation begins with.
+pub(super) struct RotationPlan {
+    pub(super) root: AuthorityRecord,
+    pub(super) issuer: AuthorityRecord,
+    pub(super) spread: Duration,
+    pub(super) by: Option<String>,
+    pub(super) guard: Option<Guard>,
+}
 
 /// What came of asking for a rotation or its end.
 #[derive(Debug, thiserror::Error)]
@@ -57,21 +72,23 @@ impl Authority {
         self.state().rotation.clone()
     }
 
-    /// Whether two thirds of the root's life are over.
+    /// Whether two thirds of the root's life are over. One that the mesh did not make is its owner's to replace.
     #[must_use]
     pub fn root_is_due(&self) -> bool {
-        let root = &self.chain().root;
+        let state = self.state();
+        let root = &state.signing.root;
         let start = root.not_before + BACKDATE;
-        self.clock.now() >= start + (root.not_after - start) * 2 / 3
+        state.origin_of(&root.serial) == RootOrigin::Mesh
+            && self.clock.now() >= start + (root.not_after - start) * 2 / 3
     }
 
     /// Whether so little of the root's life is left that a rotation goes on whoever holds it: a mesh whose root ends is worse
     /// than a proxy that is left behind.
     #[must_use]
     pub fn root_is_late(&self) -> bool {
-        let (roots, now) = (&self.state().bundle, self.clock.now());
-        let first = roots.iter().min_by_key(|root| root.not_after).expect("a mesh has a root");
-        first.not_after - now < (first.not_after - first.not_before) / 12
+        let old = self.state().elder.clone();
+        let twelfth: Duration = (old.not_after - old.not_before) / 12;
+        old.not_after - self.clock.now() < twelfth.min(LATE_AT_MOST)
     }
 
     /// Begins a rotation: a new root and its issuer, which sign nothing yet. Any replica may do this, and one does.
@@ -85,18 +102,33 @@ impl Authority {
         by: Option<String>,
         guard: Option<Guard>,
     ) -> Result<(), RotationError> {
+        let records = self.records(store).await?;
+        let generation = records.root()?.generation + 1;
+        let root = AuthorityRecord::new_root(NEXT_ROOT, &self.settings, generation, &self.seal, &self.clock)?;
+        let issuer = self.coming_issuer(&root)?;
+        let plan = RotationPlan { root, issuer, spread, by, guard };
+        self.begin_rotation(store, &records, plan, |txn| txn).await
+    }
+
+    /// Begins a rotation to a root and the issuer below it, whoever made them. `beside` adds to the transaction.
+    pub(super) async fn begin_rotation(
+        &self,
+        store: &dyn Store,
+        records: &CaRecords,
+        plan: RotationPlan,
+        beside: impl FnOnce(Txn) -> Txn,
+    ) -> Result<(), RotationError> {
+        let RotationPlan { mut root, issuer, spread, by, guard } = plan;
         let seconds = u32::try_from(spread.whole_seconds()).unwrap_or_default();
         if seconds == 0 || spread > LONGEST_SPREAD {
             return Err(RotationError::Spread(spread));
         }
-        let records = self.records(store).await?;
         if records.rotation()?.is_some() {
             return Err(RotationError::UnderWay);
         }
-        let (old, settings) = (records.root()?, &self.settings);
-        let root = AuthorityRecord::new_root(NEXT_ROOT, settings, Some(&old), &self.seal, &self.clock)?;
-        let (issuer, list) = self.coming_issuer(&root)?;
-        let key = RevocationList::key(&list.issuer);
+        let (key, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
+        let between = (&records.root()?, &root, &issuer);
+        root.vouched = Vouched::of(between, &self.settings, &self.seal, self.clock.now())?;
         let now = self.clock.unix_seconds();
         let rotation = RootRotation {
             stage: RotationStage::DistributingRoot,
@@ -108,11 +140,11 @@ impl Authority {
         };
         let txn = records.guarded().put(ROTATION, encode(&rotation));
         let txn = txn.put(NEXT_ROOT, root.encode()).put(NEXT_ROOT_ISSUER, issuer.encode());
-        self.commit_rotation(store, txn.put(key, list.encode()), guard).await?;
-        let root = root.valid(NEXT_ROOT)?;
+        self.commit_rotation(store, beside(txn.put(key, list.encode())), guard).await?;
         tracing::info!(
             event = "root_rotation_started",
-            root = %root.serial, by = rotation.by.as_deref().unwrap_or("the root's age"), spread = %spread,
+            root = %root.valid(NEXT_ROOT)?.serial, vouched = root.vouched.is_some(),
+            by = rotation.by.as_deref().unwrap_or("the root's age"), spread = %spread,
             "a new root stands beside the old one"
         );
         Ok(())
@@ -130,23 +162,23 @@ impl Authority {
         };
         let old = issuer.valid(NEXT_ROOT_ISSUER)?;
         let start = old.not_before + BACKDATE;
-        if self.clock.now() < start + (old.not_after - start) / 2 {
+        // One that the owner of an offline root signed lives for as long as it was signed.
+        if !root.signs() || self.clock.now() < start + (old.not_after - start) / 2 {
             return Ok(());
         }
-        let (issuer, list) = self.coming_issuer(&root)?;
+        let issuer = self.coming_issuer(&root)?;
+        let (_, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
         let txn = records.guarded().put(NEXT_ROOT_ISSUER, issuer.encode());
         let txn = txn.delete(RevocationList::key(&old.serial));
         self.commit_rotation(store, txn.put(RevocationList::key(&list.issuer), list.encode()), Some(guard))
             .await
     }
 
-    /// The issuer below the root that is to come, with its list.
-    fn coming_issuer(&self, root: &AuthorityRecord) -> Result<(AuthorityRecord, RevocationList), CaError> {
+    /// The issuer below the root that is to come.
+    pub(super) fn coming_issuer(&self, root: &AuthorityRecord) -> Result<AuthorityRecord, CaError> {
         let (above, life) = ((NEXT_ROOT, root), self.settings.issuer_life);
         // The number is set when it begins to sign: others may be made below the old root until then.
-        let issuer = AuthorityRecord::new_issuer(NEXT_ROOT_ISSUER, above, 0, life, &self.seal, &self.clock)?;
-        let (_, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
-        Ok((issuer, list))
+        AuthorityRecord::new_issuer(NEXT_ROOT_ISSUER, above, 0, life, &self.seal, &self.clock)
     }
 
     /// Goes from `stage` to the next one. The leader calls this once nothing holds the stage; the write is fenced.
@@ -282,7 +314,7 @@ impl Authority {
         records.dropping_issuers_below(txn, &certificate)
     }
 
-    async fn commit_rotation(
+    pub(super) async fn commit_rotation(
         &self,
         store: &dyn Store,
         txn: Txn,

@@ -41,6 +41,30 @@ impl Mesh {
         Self { store, authority: Arc::new(authority), hand, seal_key, _dir: dir }
     }
 
+    /// A mesh that was made with an own authority.
+    pub(crate) async fn founded_by(own: Option<OwnAuthority>) -> Self {
+        Self::try_founded_by(own, &[]).await.unwrap()
+    }
+
+    pub(crate) async fn try_founded_by(own: Option<OwnAuthority>, names: &[&str]) -> Result<Self, CaError> {
+        let dir = tempfile::tempdir().unwrap();
+        let seal_key = dir.path().join("seal.key");
+        let store = weft_store::open(Location::Memory).await.unwrap();
+        let hand = Hand::new();
+        let server_names = names.iter().map(|name| ServerName::try_new(name).unwrap()).collect();
+        let settings = AuthoritySettings { own: own.map(Arc::new), server_names, ..settings() };
+        let authority = open(store.as_ref(), settings, &seal_key, hand.clock()).await?;
+        Ok(Self { store, authority: Arc::new(authority), hand, seal_key, _dir: dir })
+    }
+
+    /// The same mesh, as a control plane with an own authority opens it.
+    pub(crate) async fn reopened_with(mut self, own: OwnAuthority) -> Self {
+        let settings = AuthoritySettings { own: Some(Arc::new(own)), ..settings() };
+        let opened = open(self.store.as_ref(), settings, &self.seal_key, self.hand.clock()).await.unwrap();
+        self.authority = Arc::new(opened);
+        self
+    }
+
     async fn reopen(&self) -> Result<Authority, CaError> {
         open(self.store.as_ref(), settings(), &self.seal_key, self.hand.clock()).await
     }
@@ -56,12 +80,14 @@ impl Mesh {
     }
 }
 
-fn settings() -> AuthoritySettings {
+pub(crate) fn settings() -> AuthoritySettings {
     AuthoritySettings {
         trust_domain: TrustDomain::try_new("mesh.test").unwrap(),
         leaf_life: Duration::hours(24),
         issuer_life: ISSUER_LIFE,
         root_life: ROOT_LIFE,
+        server_names: Vec::new(),
+        own: None,
     }
 }
 

@@ -99,7 +99,7 @@ mod tests {
             spiffe: "spiffe://mesh.test/ns/shop/svc/web".parse().unwrap(),
             workload: None,
             serial: Serial::from_bytes(&[1]),
-            issuer: String::new(),
+            issuer: Vec::new(),
             not_before,
             not_after: not_before + time::Duration::hours(24),
         }

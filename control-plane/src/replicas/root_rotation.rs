@@ -3,7 +3,7 @@
 //! | stage | is over when |
 //! | --- | --- |
 //! | `DistributingRoot` | every replica gives members both roots; every member that is connected has acknowledged the bundle, and those that tell which roots they trust trust both |
-//! | `RenewingLeaves` | the ledger holds no live leaf below the root that leaves |
+//! | `RenewingLeaves` | the ledger holds no live leaf below the root that leaves; where that does not vouch for the new one, no join token of before is left |
 //! | `MovingControlPlanes` | every replica shows a certificate below the root that stays, for a few seconds |
 //!
 //! A member holds the first stage for as long as a leaf of its lives: one that is away is then left behind, and joins again when
@@ -20,6 +20,7 @@ use super::shown_roots::{self, LivingReplicas, ShownRoots};
 use crate::ca::{Authority, DEFAULT_SPREAD, Ledger, RootRotation, RotationError, RotationStage};
 use crate::clock::Clock;
 use crate::identity::secrets;
+use crate::identity::tokens::{TokenRecord, Tokens};
 use crate::reconciler::ReconcilerHandle;
 
 /// How long all replicas have shown the new root before the old one leaves: what they told may be a moment ahead of what
@@ -33,6 +34,7 @@ pub struct RootRotations {
     pub authority: Arc<Authority>,
     pub ledger: Ledger,
     pub reconciler: ReconcilerHandle,
+    pub tokens: Tokens,
     pub clock: Clock,
 }
 
@@ -78,7 +80,11 @@ impl RootRotations {
                 waits.extend(self.members_without_both().await);
                 Ok(waits)
             }
-            RotationStage::RenewingLeaves => Ok(self.leaves_that_live()),
+            RotationStage::RenewingLeaves => {
+                let mut waits = self.leaves_that_live();
+                waits.extend(self.tokens_that_live(rotation).await?);
+                Ok(waits)
+            }
             RotationStage::MovingControlPlanes => self.replicas_that_stay(rotation).await,
         }
     }
@@ -151,6 +157,25 @@ impl RootRotations {
                 until: Some(until),
             })
             .collect()
+    }
+
+    /// Join tokens of before this stage, where nobody vouches for the new root: they open nothing once the control planes have
+    /// moved. Who makes one meanwhile is told what it names (`weft ca status`), so that the stage has an end.
+    async fn tokens_that_live(&self, rotation: &RootRotation) -> Result<Vec<RotationWait>, ReadError> {
+        if rotation.aborted || self.authority.state().vouched {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.unix_seconds();
+        let mut tokens = self.tokens.list().await?;
+        tokens.retain(|token| {
+            token.created_at <= rotation.stage_since && token.expires_at > now && token.uses_left > 0
+        });
+        let wait = |token: TokenRecord| RotationWait {
+            who: format!("token {}", token.id),
+            reason: RotationWaitReason::TokenLives,
+            until: Some(token.expires_at),
+        };
+        Ok(tokens.into_iter().map(wait).collect())
     }
 
     /// When the last of each workload's live leaves ends, of those that count.

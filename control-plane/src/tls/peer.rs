@@ -16,8 +16,8 @@ pub struct Peer {
     pub workload: Option<WorkloadId>,
     /// Serial number of its certificate.
     pub serial: Serial,
-    /// The common name of who signed it.
-    pub issuer: String,
+    /// The name of who signed it, DER.
+    pub issuer: Vec<u8>,
     /// When its certificate begins.
     pub not_before: OffsetDateTime,
     /// When its certificate ends. A connection may live longer: whoever issues anything new asks.
@@ -88,13 +88,13 @@ pub fn identify(certificate: &CertificateDer<'_>, trust_domain: &TrustDomain) ->
         }
     };
     let serial = Serial::from_bytes(parsed.raw_serial());
-    let issuer = parsed.issuer().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let issuer = parsed.issuer().as_raw().to_vec();
     let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
     Ok(Peer {
         spiffe,
         workload,
         serial,
-        issuer: issuer.unwrap_or_default().to_owned(),
+        issuer,
         not_before: not_before.to_datetime(),
         not_after: not_after.to_datetime(),
     })

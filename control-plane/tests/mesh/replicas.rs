@@ -304,6 +304,8 @@ async fn spawn_replica_of_version(
         leaf_life: time::Duration::hours(24),
         issuer_life: ca::ISSUER_LIFE,
         root_life: ca::ROOT_LIFE,
+        server_names: Vec::new(),
+        own: None,
     };
     let authority = ca::open(store.as_ref(), settings, seal_key, Clock::system()).await.unwrap();
     let identity = authority.issue_control_plane(&[ServerName::Ip(Ipv4Addr::LOCALHOST.into())]).unwrap();

@@ -7,9 +7,11 @@ use weft_api::ResourceKind;
 
 use super::world::World;
 use crate::breaker::{Breaker, BreakerResource};
+use crate::outlier::{EjectionDecision, EjectionType, count_ejection};
 use crate::runtime::{Cluster, Health, Runtime};
 use crate::stats::{
-    BreakerStats, CounterId, GaugeId, ServerStats, Shard, ShardSnapshot, StatsRegistry, StatsScope,
+    BreakerStats, CounterId, GaugeId, OutlierStats, ServerStats, Shard, ShardSnapshot, StatsRegistry,
+    StatsScope,
 };
 
 /// What the control thread counts, in a shard of its own.
@@ -61,6 +63,16 @@ impl Gauges {
     /// Counts what happened beside the workers.
     pub(super) fn count(&self, counter: CounterId, count: u64) {
         self.shard.add(counter, count);
+    }
+
+    /// Counts what a sweep of outlier detection found.
+    pub(super) fn count_ejection(
+        &self,
+        stats: &OutlierStats,
+        kind: EjectionType,
+        decision: EjectionDecision,
+    ) {
+        count_ejection(&self.shard, stats, kind, decision);
     }
 
     pub(super) fn count_update(&self, kind: ResourceKind, accepted: bool) {

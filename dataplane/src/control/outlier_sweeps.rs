@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::deadlines::DeadlineQueue;
+use crate::outlier::{EjectionDecision, EjectionType};
 use crate::runtime::Runtime;
+use crate::stats::OutlierStats;
 
 /// The next sweep of each cluster that has outlier detection.
 #[derive(Debug, Default)]
@@ -24,12 +26,19 @@ impl OutlierSweeps {
         }
     }
 
-    /// OutlierSweeps those whose time has come.
-    pub(super) fn run(&mut self, runtime: &Runtime, now: Instant) {
+    /// Sweeps those whose time has come; `found` is told of each detection.
+    pub(super) fn run(
+        &mut self,
+        runtime: &Runtime,
+        now: Instant,
+        found: impl Fn(&OutlierStats, EjectionType, EjectionDecision),
+    ) {
         for name in self.0.expired(now) {
             let Some(cluster) = runtime.clusters.get(&name) else { continue };
             let Some(config) = cluster.outliers.config() else { continue };
-            cluster.outliers.sweep(now.into_std());
+            for (kind, decision) in cluster.outliers.sweep(now.into_std()) {
+                found(&cluster.stats.outlier, kind, decision);
+            }
             self.0.set(name, Some(now + config.interval));
         }
     }

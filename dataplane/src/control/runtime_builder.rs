@@ -12,7 +12,6 @@ use weft_routing::route::Overlap;
 use super::dependencies::Dependent;
 use super::resource::ChildKey;
 use super::world::World;
-use crate::balance::BalanceOptions;
 use crate::breaker::Breaker;
 use crate::decode::{ClusterPlan, EndpointHost, EndpointSource, EndpointsPlan, ListenerPlan};
 use crate::outlier::Outliers;
@@ -340,7 +339,7 @@ fn make(
         discovery: plan.discovery(),
         connect_timeout: plan.connect_timeout,
         http: plan.http,
-        balancing: BalanceOptions { policy: plan.balancing, panic_threshold: plan.panic_threshold },
+        balancing: plan.balancing,
         endpoints,
         transports,
         breaker: breaker(before.map(|cluster| &cluster.breaker), default),

@@ -54,7 +54,10 @@ impl Control {
         self.answer_settled(now.instant);
         self.announce_ready(now.instant);
         self.save(now.instant);
-        self.outlier_sweeps.run(&self.runtime, now.instant);
+        let gauges = &self.gauges;
+        self.outlier_sweeps.run(&self.runtime, now.instant, |stats, kind, decision| {
+            gauges.count_ejection(stats, kind, decision);
+        });
         Ok(())
     }
 

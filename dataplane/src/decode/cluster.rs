@@ -17,8 +17,8 @@ use super::endpoints::EndpointsPlan;
 use super::fields::{self, EndpointHost, number};
 use super::identity::IdentityHash;
 use super::tls::{self, KnownSecrets, Socket, UpstreamPlan};
-use super::{ResourceReference, dns_cache, protocol};
-use crate::balance::LbPolicy;
+use super::{ResourceReference, dns_cache, outlier, protocol};
+use crate::balance::BalanceOptions;
 use crate::breaker::Thresholds;
 use crate::dns::{Lookup, LookupFamily};
 use crate::outlier::OutlierDetection;
@@ -41,9 +41,7 @@ pub struct ClusterPlan {
     /// How HTTP is spoken to it.
     pub http: UpstreamHttp,
     /// Who gets the next request.
-    pub balancing: LbPolicy,
-    /// In percent.
-    pub panic_threshold: u8,
+    pub balancing: BalanceOptions,
     /// Limits for default and for high priority.
     pub thresholds: [Thresholds; 2],
     /// `None` is off.
@@ -52,6 +50,8 @@ pub struct ClusterPlan {
     pub keepalive: Option<TcpKeepalive>,
     /// In bytes.
     pub buffer_limit: usize,
+    /// Whether a hash finds endpoints by the names of their hosts.
+    hash_by_hostname: bool,
     sockets: Vec<MatchedSocket>,
 }
 
@@ -118,14 +118,7 @@ impl ClusterPlan {
         if connect == Some(Duration::ZERO) {
             return Err(Rejection::new("connect_timeout", "must be greater than 0"));
         }
-        let panic_threshold = resource
-            .common_lb_config
-            .as_ref()
-            .and_then(|config| config.healthy_panic_threshold.as_ref())
-            .map_or(50.0, |percent| percent.value);
-        if !(0.0..=100.0).contains(&panic_threshold) {
-            return Err(Rejection::new("common_lb_config.healthy_panic_threshold", "not a percentage"));
-        }
+        let balancing = balancing::decode(resource, notes)?;
         let alt = resource.alt_stat_name.as_str();
         Ok(Self {
             name: resource.name.as_str().into(),
@@ -134,10 +127,10 @@ impl ClusterPlan {
             source: source(resource, notes)?,
             connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
             http: protocol::upstream(resource, notes)?,
-            balancing: balancing::policy(resource, notes)?,
-            panic_threshold: panic_threshold.round() as u8,
+            balancing: balancing.options,
+            hash_by_hostname: balancing.hash_by_hostname,
             thresholds: balancing::thresholds(resource.circuit_breakers.as_ref(), notes)?,
-            outlier: balancing::outlier(resource.outlier_detection.as_ref(), notes)?,
+            outlier: outlier::outlier(resource.outlier_detection.as_ref())?,
             keepalive: resource
                 .upstream_connection_options
                 .as_ref()
@@ -207,13 +200,17 @@ impl ClusterPlan {
                 EndpointHost::Name(name, port) => (resolve(name, *port), Some(name.clone())),
             };
             let transport = self.transport_for(endpoint.socket_match.as_ref());
+            let hostname = endpoint.hostname.clone().or(name);
+            let by_name = hostname.clone().filter(|_| self.hash_by_hostname);
             list.extend(addresses.into_iter().map(|address| Endpoint {
                 address,
-                hostname: endpoint.hostname.clone().or_else(|| name.clone()),
+                hostname: hostname.clone(),
+                hash_key: endpoint.hash_key.clone().or_else(|| by_name.clone()),
                 weight: endpoint.weight,
                 health: endpoint.health,
                 priority: endpoint.priority,
                 locality: Arc::clone(&endpoint.locality),
+                locality_weight: endpoint.locality_weight,
                 transport,
             }));
         }
@@ -250,13 +247,6 @@ fn unsupported(resource: &Cluster, notes: &mut Notes) -> Result<(), Rejection> {
         refuse(common.close_connections_on_host_set_change, "close_connections_on_host_set_change")
             .within(|| at)?;
         refuse(&common.override_host_status, "override_host_status").within(|| at)?;
-        refuse(&common.consistent_hashing_lb_config, "consistent_hashing_lb_config").within(|| at)?;
-        use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
-        if let Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) = &common.locality_config_specifier
-        {
-            return Err(Rejection::unsupported("common_lb_config.locality_weighted_lb_config"));
-        }
-        notes.ignored(&common.locality_config_specifier, "common_lb_config.zone_aware_lb_config");
         notes.ignored(&common.update_merge_window, "common_lb_config.update_merge_window");
         notes.ignored(
             common.ignore_new_hosts_until_first_hc,

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, cluster_load_assignment,
 };
 use envoy_types::pb::google::protobuf::Struct;
+use envoy_types::pb::google::protobuf::value::Kind;
 use weft_routing::rejection::{Notes, Rejection, Within as _, refuse};
 
 use super::fields::{self, EndpointHost};
@@ -34,6 +35,10 @@ pub struct EndpointPlan {
     /// `priority` of its locality.
     pub priority: u32,
     pub locality: Arc<Locality>,
+    /// `load_balancing_weight` of its locality, 0 where it has none.
+    pub locality_weight: u32,
+    /// Metadata that a hash finds it by.
+    pub hash_key: Option<Arc<str>>,
     /// Metadata that picks its transport socket.
     pub socket_match: Option<Struct>,
 }
@@ -75,7 +80,6 @@ fn decode_group(
 ) -> Result<(), Rejection> {
     refuse(&group.lb_config, "lb_config")?;
     notes.ignored(&group.proximity, "endpoints.proximity");
-    notes.ignored(&group.load_balancing_weight, "endpoints.load_balancing_weight");
     let locality = group.locality.as_ref().map_or_else(Locality::default, |given| Locality {
         region: given.region.clone(),
         zone: given.zone.clone(),
@@ -122,10 +126,19 @@ fn decode_endpoint(
         health,
         priority: group.priority,
         locality: Arc::clone(locality),
+        locality_weight: fields::number(group.load_balancing_weight.as_ref()).unwrap_or(0),
+        hash_key: hash_key(given.metadata.as_ref()),
         socket_match: socket_match(given.metadata.as_ref())
             .or_else(|| socket_match(group.metadata.as_ref()))
             .cloned(),
     })
+}
+
+fn hash_key(metadata: Option<&Metadata>) -> Option<Arc<str>> {
+    match &metadata?.filter_metadata.get("envoy.lb")?.fields.get("hash_key")?.kind {
+        Some(Kind::StringValue(key)) if !key.is_empty() => Some(key.as_str().into()),
+        _ => None,
+    }
 }
 
 fn socket_match(metadata: Option<&Metadata>) -> Option<&Struct> {

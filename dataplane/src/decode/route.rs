@@ -1,6 +1,7 @@
 //! `RouteConfiguration`, and `VirtualHost` in it or as a resource of its own.
 
 mod forward;
+mod hash;
 mod headers;
 mod level_config;
 mod retry;

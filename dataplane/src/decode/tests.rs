@@ -54,7 +54,7 @@ fn a_cluster_without_fields_has_envoys_defaults() {
     let plan = cluster("name: a\nload_assignment: {cluster_name: a}");
     assert_eq!(plan.discovery(), EndpointDiscovery::Static);
     assert_eq!(plan.connect_timeout, Duration::from_secs(5));
-    assert_eq!(plan.panic_threshold, 50);
+    assert_eq!(plan.balancing.panic_threshold, 50);
     assert_eq!(plan.thresholds[0], crate::breaker::Thresholds::default());
     assert_eq!(plan.http.protocol, UpstreamProtocol::Http1);
     assert_eq!(plan.buffer_limit, 1 << 20);
@@ -82,23 +82,35 @@ fn the_first_known_balancer_policy_counts() {
             "{{typed_extension_config: {{name: x, typed_config: {{'@type': type.googleapis.com/{kind}}}}}}}"
         )
     };
-    let (maglev, random) = (extension("maglev.v3.Maglev"), extension("random.v3.Random"));
-    let plan = cluster(&policies(&format!("{maglev}, {random}")));
-    assert_eq!(plan.balancing, crate::balance::LbPolicy::Random);
-    let rejection = refused(ResourceKind::Cluster, &policies(&maglev));
+    let (subset, maglev) = (extension("subset.v3.Subset"), extension("maglev.v3.Maglev"));
+    let plan = cluster(&policies(&format!("{subset}, {maglev}")));
+    assert_eq!(plan.balancing.policy, crate::balance::LbPolicy::Maglev { size: 65537 });
+    let rejection = refused(ResourceKind::Cluster, &policies(&subset));
     assert_eq!(rejection.field, "load_balancing_policy.policies");
 }
 
 #[test]
 fn what_would_change_a_clusters_meaning_is_refused_by_field() {
     for (yaml, field) in [
-        ("lb_policy: MAGLEV", "lb_policy MAGLEV"),
+        ("lb_policy: MAGLEV\nmaglev_lb_config: {table_size: 65536}", "maglev_lb_config.table_size"),
+        (
+            "lb_policy: RING_HASH\nring_hash_lb_config: {hash_function: MURMUR_HASH_2}",
+            "ring_hash_lb_config.hash_function MURMUR_HASH_2",
+        ),
+        (
+            "lb_policy: RING_HASH\nring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 8}",
+            "ring_hash_lb_config.minimum_ring_size",
+        ),
+        (
+            "common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 120}}",
+            "common_lb_config.consistent_hashing_lb_config.hash_balance_factor",
+        ),
         ("lb_subset_config: {fallback_policy: NO_FALLBACK}", "lb_subset_config"),
         (
-            "circuit_breakers: {thresholds: [{retry_budget: {}}]}",
-            "circuit_breakers.thresholds[0].retry_budget",
+            "circuit_breakers: {thresholds: [{retry_budget: {budget_percent: {value: 101}}}]}",
+            "circuit_breakers.thresholds[0].retry_budget.budget_percent",
         ),
-        ("outlier_detection: {enforcing_success_rate: 100}", "outlier_detection.enforcing_success_rate"),
+        ("outlier_detection: {detect_degraded_hosts: true}", "outlier_detection.detect_degraded_hosts"),
         ("connect_timeout: 0s", "connect_timeout"),
         (
             "transport_socket: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.alts.v3.Alts}}",

@@ -89,6 +89,8 @@ pub(crate) struct ActiveStream {
     pub(crate) grpc_status: Option<u32>,
     /// `x-request-id`, where the response shall have it.
     pub(crate) request_id: Option<http::HeaderValue>,
+    /// Cookies that were made for the caller, for the response.
+    pub(crate) set_cookies: Vec<http::HeaderValue>,
     /// The timeouts that apply to it.
     pub(crate) limits: Rc<RequestLimits>,
     /// What filters keep from the request for the response and its trailers.
@@ -140,6 +142,7 @@ impl ActiveStream {
             retried: false,
             grpc_status: None,
             request_id: None,
+            set_cookies: Vec::new(),
             limits,
             filters: Vec::new(),
             metadata: None,

@@ -85,7 +85,7 @@ pub(crate) async fn call(
     cluster: &ClusterState,
     call: Call,
 ) -> Result<CallResponse, CallError> {
-    let Some(picked) = cluster.pick(PreviousHosts::default()) else {
+    let Some(picked) = cluster.pick(None, PreviousHosts::default()) else {
         worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
         return Err(CallError::NoHealthy);
     };

@@ -79,11 +79,11 @@ impl ClusterState {
         self.view.borrow().clone()
     }
 
-    /// The next endpoint, and not one of an earlier try where the attempts to avoid those suffice.
-    pub(crate) fn pick(&self, previous: PreviousHosts<'_>) -> Option<Picked> {
+    /// The next endpoint for a request of this hash, and not one of an earlier try where the attempts to avoid those suffice.
+    pub(crate) fn pick(&self, hash: Option<u64>, previous: PreviousHosts<'_>) -> Option<Picked> {
         let view = self.view();
         let mut balancer = self.balancer.borrow_mut();
-        let index = balancer.pick_avoiding(previous)?;
+        let index = balancer.pick_avoiding(hash, previous)?;
         let active = balancer.begin(index);
         Some(Picked { view, index, _active: active })
     }

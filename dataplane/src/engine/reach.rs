@@ -54,13 +54,14 @@ impl Unreached {
 pub(super) async fn reach(
     worker: &Rc<Local>,
     cluster: &Rc<ClusterState>,
+    hash: Option<u64>,
     attempts: u32,
 ) -> Result<Reached, Unreached> {
     let mut tried = Vec::new();
     let mut last = Unreached::NoHealthy;
     for _ in 0..attempts.max(1) {
-        let Some(picked) = cluster.pick(PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS })
-        else {
+        let previous = PreviousHosts { tried: &tried, attempts: HOST_SELECTION_ATTEMPTS };
+        let Some(picked) = cluster.pick(hash, previous) else {
             worker.shard.inc(cluster.view().config.stats.upstream_cx_none_healthy);
             return Err(last);
         };

@@ -77,11 +77,13 @@ pub(super) async fn forward(
     let timeout = outgoing::timeout(routed.forward, &parts);
     let Forward { idle_timeout, max_stream_duration, .. } = routed.forward;
     context.stream.limits.route(context.stream.start, timeout, *idle_timeout, *max_stream_duration);
+    let hash = routed.hash(&mut context, &config, &parts);
     let head = HeadPlan::prepare(&context, &routed, weighted, &mut parts, timeout);
     let limit = outgoing::replay_limit(&routed, &config);
     let outgoing = RepeatableRequest::new(&mut context.stream, parts, head, content, limit, policy.is_some());
+    let tried = Vec::new();
     let mut run =
-        RoutedRequest { context, routed, cluster, policy, weighted, outgoing, tried: Vec::new(), retries: 0 };
+        RoutedRequest { context, routed, cluster, policy, weighted, outgoing, hash, tried, retries: 0 };
     match run.send_until_done().await {
         Ok((response, lease)) => run.respond(response, lease),
         Err(reply) => {
@@ -114,6 +116,8 @@ struct RoutedRequest<'a> {
     policy: Option<std::sync::Arc<RetryPolicy>>,
     weighted: Option<&'a WeightedCluster>,
     outgoing: RepeatableRequest,
+    /// What the request is hashed to, where the cluster balances by that.
+    hash: Option<u64>,
     tried: Vec<usize>,
     retries: u32,
 }
@@ -179,7 +183,7 @@ impl RoutedRequest<'_> {
             }
             Some(_) | None => PreviousHosts::default(),
         };
-        let Some(picked) = self.cluster.pick(avoid) else {
+        let Some(picked) = self.cluster.pick(self.hash, avoid) else {
             let config = self.cluster.view().config.clone();
             self.context.connection.worker.shard.inc(config.stats.upstream_cx_none_healthy);
             self.context.stream.unreached = Some(config.name.clone());

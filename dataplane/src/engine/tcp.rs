@@ -18,6 +18,7 @@ use super::reach::{Reached, Unreached, certificate_end, reach};
 use super::stream::Stream;
 use super::tcp_log::{self, TcpRecord};
 use crate::format::ResponseFlags;
+use crate::route::hash_address;
 use crate::runtime::{TcpProxy, TcpTarget};
 
 /// Serves a downstream connection to its end.
@@ -39,7 +40,8 @@ pub(super) async fn serve(
         }
         Some((name, cluster)) => {
             log.cluster = Some(name);
-            match reach(worker, &cluster, proxy.connect_attempts).await {
+            let hash = proxy.hash_source.then(|| hash_address(connection.facts.peer.ip()));
+            match reach(worker, &cluster, hash, proxy.connect_attempts).await {
                 Ok(reached) => {
                     let done = pass(worker, proxy, stream, connection, reached, &mut log).await;
                     (log.up, log.down) = (done.up, done.down);

@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode};
 use weft_routing::matcher::RequestHead;
 use weft_routing::route::{PathRewrite, Redirect, Substitution};
 
-use super::{ClusterChoice, RetryPolicy};
+use super::{ClusterChoice, HashPolicy, RetryPolicy};
 use crate::format::Format;
 
 /// What a route does.
@@ -41,6 +41,8 @@ pub struct Forward {
     pub grpc_timeout_offset: Duration,
     /// How it is tried again; the virtual host's where the route has none.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// What of a request is hashed, for clusters that balance by that.
+    pub hash: Box<[HashPolicy]>,
     /// How the path changes.
     pub path_rewrite: Option<PathRewrite>,
     /// How the authority changes.

@@ -196,6 +196,10 @@ pub struct Endpoint {
     /// 0 is the highest priority.
     pub priority: u32,
     pub locality: Arc<Locality>,
+    /// `load_balancing_weight` of its locality, 0 where it has none.
+    pub locality_weight: u32,
+    /// What a hash finds it by, where that is not its address (`hash_key` of `envoy.lb`, or the host's name).
+    pub hash_key: Option<Arc<str>>,
     /// Index into [`Cluster::transports`], resolved from `transport_socket_matches`.
     pub transport: usize,
 }
@@ -211,6 +215,8 @@ impl Endpoint {
             health: Health::Healthy,
             priority: 0,
             locality: Arc::default(),
+            locality_weight: 0,
+            hash_key: None,
             transport: 0,
         }
     }
@@ -231,7 +237,7 @@ pub enum Health {
 }
 
 /// Region, zone and sub-zone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Locality {
     pub region: String,
     pub zone: String,

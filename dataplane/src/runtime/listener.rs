@@ -186,6 +186,8 @@ pub struct TcpProxy {
     pub target: TcpTarget,
     /// `idle_timeout`, 1 h by default; `None` is off.
     pub idle_timeout: Option<Duration>,
+    /// `hash_policy`: whether the caller's address is hashed.
+    pub hash_source: bool,
     /// `max_connect_attempts`, 1 by default.
     pub connect_attempts: u32,
     /// `max_downstream_connection_duration`.

@@ -225,7 +225,11 @@ group! {
             ejections_detected_consecutive_gateway_failure, ejections_enforced_consecutive_gateway_failure,
             ejections_detected_consecutive_local_origin_failure,
             ejections_enforced_consecutive_local_origin_failure, ejections_overflow, ejections_total,
-            ejections_consecutive_5xx,
+            ejections_consecutive_5xx, ejections_success_rate, ejections_detected_success_rate,
+            ejections_enforced_success_rate, ejections_detected_local_origin_success_rate,
+            ejections_enforced_local_origin_success_rate, ejections_detected_failure_percentage,
+            ejections_enforced_failure_percentage, ejections_detected_failure_percentage_local_origin,
+            ejections_enforced_failure_percentage_local_origin,
         }
         gauges { ejections_active }
         histograms {}

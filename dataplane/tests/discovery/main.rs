@@ -59,7 +59,7 @@ async fn a_bad_resource_is_refused_by_name_and_field_while_its_sibling_serves() 
     let proxy = Proxy::start(server.port(), "DELTA_GRPC", &[]);
     proxy.until_ready().await;
     let mut changed = resources(listen, one);
-    changed[0] = harness::cluster("app", "lb_policy: MAGLEV");
+    changed[0] = harness::cluster("app", "lb_policy: CLUSTER_PROVIDED");
     changed.push(harness::cluster("second", ""));
     changed.push(harness::endpoints("second", one));
     changed.push(harness::listener_with("sibling", other, "sibling-routes"));
@@ -70,7 +70,7 @@ async fn a_bad_resource_is_refused_by_name_and_field_while_its_sibling_serves() 
         _ => None,
     }))
     .await;
-    assert!(words.starts_with("app: lb_policy MAGLEV:"), "{words}");
+    assert!(words.starts_with("app: lb_policy CLUSTER_PROVIDED:"), "{words}");
     soon(async {
         while harness::get(other).await.ok().as_deref() != Some("one") {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -79,7 +79,7 @@ async fn a_bad_resource_is_refused_by_name_and_field_while_its_sibling_serves() 
     .await;
     assert_eq!(harness::get(listen).await.unwrap(), "one", "the version before goes on");
     let dump = proxy.admin("/config_dump?resource=dynamic_active_clusters&name_regex=%5Eapp$").await;
-    assert!(dump.contains("error_state") && dump.contains("lb_policy MAGLEV"), "{dump}");
+    assert!(dump.contains("error_state") && dump.contains("lb_policy CLUSTER_PROVIDED"), "{dump}");
     assert_eq!(proxy.end().await, Some(0));
 }
 
@@ -152,7 +152,7 @@ async fn wrong_usage_exits_64_and_names_what_is_wrong() {
 #[tokio::test]
 async fn a_static_resource_that_cannot_be_used_is_named_and_exits_64() {
     let file = harness::write(
-        "static_resources: {clusters: [{name: a, lb_policy: RING_HASH, load_assignment: {cluster_name: a}}]}",
+        "static_resources: {clusters: [{name: a, lb_policy: CLUSTER_PROVIDED, load_assignment: {cluster_name: a}}]}",
     );
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_weft-proxy"))
         .args(["run", "--admin-listen", "127.0.0.1:0", "-c", file.path().to_str().unwrap()])
@@ -160,5 +160,5 @@ async fn a_static_resource_that_cannot_be_used_is_named_and_exits_64() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("\"a\"") && said.contains("lb_policy RING_HASH"), "{said}");
+    assert!(said.contains("\"a\"") && said.contains("lb_policy CLUSTER_PROVIDED"), "{said}");
 }

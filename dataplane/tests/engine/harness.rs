@@ -284,6 +284,7 @@ impl Setup {
             stats: TcpStats::register(&mut self.registry, &StatsScope::tcp("tcp")),
             target: TcpTarget::Cluster(cluster.into()),
             idle_timeout: None,
+            hash_source: false,
             connect_attempts: 1,
             max_duration: None,
             access_log: AccessLogs::default(),

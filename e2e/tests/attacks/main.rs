@@ -14,6 +14,7 @@
 //! | refusals | a member that refuses what it is sent |
 //! | revocation | whoever holds a certificate that was revoked |
 //! | rotation | the same, and members that lie about their trust, while the root is being replaced |
+//! | own_authority | whoever would move the mesh to another certificate authority |
 //! | tokens | whoever holds a join token, used or not |
 //! | impostor | a server in the control plane's place |
 //! | discovery | a member on its own stream: others' configuration, secrets, names |
@@ -31,6 +32,7 @@ mod identity;
 mod impostor;
 mod instance;
 mod membership;
+mod own_authority;
 mod owned;
 mod refusals;
 mod revocation;

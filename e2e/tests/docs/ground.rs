@@ -19,6 +19,7 @@ pub const AUTHORIZATION: &str = "docs/tasks/authorization.md";
 pub const JWT: &str = "docs/tasks/jwt.md";
 pub const SCRAPE: &str = "docs/tasks/scrape.md";
 pub const ROTATION: &str = "docs/tasks/rotation.md";
+pub const OWN_AUTHORITY: &str = "docs/tasks/own-authority.md";
 pub const TROUBLESHOOTING: &str = "docs/tasks/troubleshooting.md";
 const ENDS: Duration = Duration::from_secs(60);
 
@@ -39,7 +40,8 @@ async fn backup_goes_as_it_says() {
 
 #[tokio::test]
 async fn tasks_in_the_local_mesh_go_as_they_say() {
-    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING, JWT], Beside::LocalMesh).await;
+    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, OWN_AUTHORITY, TROUBLESHOOTING, JWT], Beside::LocalMesh)
+        .await;
 }
 
 /// What runs on the machine when the pages begin.

@@ -37,6 +37,7 @@ const PAGES: [&str; 10] = [
     ground::JWT,
     ground::SCRAPE,
     ground::ROTATION,
+    ground::OWN_AUTHORITY,
     ground::TROUBLESHOOTING,
 ];
 /// Pages whose commands other tests run, by their names there.

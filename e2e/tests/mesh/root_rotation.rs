@@ -16,7 +16,7 @@ const LEAF_TTL: &str = "20s";
 /// A tunnel lives as long as the certificates of its connections, one of which may have been there before it.
 const LASTS: Duration = Duration::from_secs(1);
 /// Renewals, a leaf's life, and what the stages wait for each other, with a loaded machine in mind.
-const ROTATED: Duration = Duration::from_secs(120);
+pub const ROTATED: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn root_is_replaced_under_load_on_the_embedded_store() {

@@ -2,5 +2,6 @@
 //! statistics see is compared.
 
 mod authz;
+mod balancing;
 mod filters;
 mod jwt;

@@ -12,7 +12,7 @@ use crate::source;
 /// Names that stand more than once: in which crates, and why that is honest.
 const MORE_THAN_ONCE: &[(&str, &[&str], &str)] = &[
     (
-        "Filter Locality OutlierDetection RetryOn TcpKeepalive",
+        "Filter Locality OutlierDetection RetryBudget RetryOn TcpKeepalive",
         &["dataplane", "policies"],
         "one thing of the Gateway API and Envoy on two layers: what a policy says, and what the proxy does by it",
     ),

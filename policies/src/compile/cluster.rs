@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy, RingHashLbConfig,
+    TransportSocketMatch,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers,
@@ -17,7 +19,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config,
 };
-use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use prost::Message;
 use serde_json::{Value, json};
 use weft_api::names::{Name, ServiceId, sni};
@@ -42,6 +45,8 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(55 * 60);
 const MAX_RETRIES: u32 = 1024;
 /// Of connections, of requests that wait and of open ones: what Envoy holds to where nobody says it.
 const ENVOYS_LIMIT: u32 = 1024;
+/// Entries of a ring. The least-weighted member has one, so a member with a great weight makes it large in every caller.
+const LARGEST_RING: u64 = 65_536;
 /// A sidecar does not limit its own application.
 const GENEROUS: u32 = 1_000_000;
 
@@ -93,6 +98,7 @@ fn one(
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(wire::ads()), ..Default::default() }),
         connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
         lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
+        lb_config: ring(traffic.load_balancer.as_ref().map(|set| set.value)),
         circuit_breakers: Some(circuit_breakers(traffic)),
         outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
         upstream_connection_options: keepalive(traffic),
@@ -160,6 +166,11 @@ fn circuit_breakers(traffic: &EffectiveTraffic) -> CircuitBreakers {
         max_pending_requests: number(&traffic.max_pending_requests),
         max_requests: number(&traffic.max_requests),
         max_retries: Some(wire::uint32(MAX_RETRIES)),
+        retry_budget: traffic.retry_budget.as_ref().map(|budget| RetryBudget {
+            budget_percent: Some(Percent { value: f64::from(budget.value.percent) }),
+            min_retry_concurrency: budget.value.min_concurrent.map(wire::uint32),
+            ..Default::default()
+        }),
         ..Default::default()
     })
 }
@@ -177,6 +188,14 @@ fn balancer(balancer: Option<Balancer>) -> LbPolicy {
         Some(Balancer::RingHash) => LbPolicy::RingHash,
         Some(Balancer::Maglev) => LbPolicy::Maglev,
     }
+}
+
+/// How large a ring may become.
+fn ring(balancer: Option<Balancer>) -> Option<LbConfig> {
+    let largest = Some(UInt64Value { value: LARGEST_RING });
+    (balancer == Some(Balancer::RingHash)).then(|| {
+        LbConfig::RingHashLbConfig(RingHashLbConfig { maximum_ring_size: largest, ..Default::default() })
+    })
 }
 
 /// Envoy enforces success rates too once outlier detection is on; the policy does not speak of them, so they are off.

@@ -69,6 +69,10 @@ impl Origins {
         self.0.extend(keys);
     }
 
+    pub(super) fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(super) fn into_vec(self) -> Vec<PolicyKey> {
         self.0.into_iter().collect()
     }

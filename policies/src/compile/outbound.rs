@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
 };
+use envoy_types::pb::envoy::r#type::v3::HashPolicy;
 use prost::Message;
 use weft_api::names::{OUTBOUND_LISTENER, cluster_name, upstream_listener_name};
 use weft_api::resource::{Resource, ResourceKind, ResourceRef};
@@ -20,7 +21,7 @@ use super::access_log::{self, LogDirection};
 use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
-use super::{hosts, http, route, tracing, unknown_hosts, wire};
+use super::{hashing, hosts, http, route, tracing, unknown_hosts, wire};
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.
@@ -86,7 +87,7 @@ fn compile_upstream(
         return vec![tcp_listener(&name, workload, upstream, port, model)];
     }
     // Connections are closed: there is nothing to say in their protocol.
-    let filter = tcp_proxy(&name, None, vec![(UNRESOLVED.to_owned(), 1)]);
+    let filter = tcp_proxy(&name, None, vec![(UNRESOLVED.to_owned(), 1)], Vec::new());
     vec![tcp(&name, upstream.bind, filter, Vec::new(), Origins::of_service(&upstream.service))]
 }
 
@@ -101,12 +102,17 @@ fn tcp_listener(
     let traffic = model.set.traffic_for(&upstream.service, &port.name, None);
     origins.extend(traffic.idle_timeout.as_ref().map(|set| set.origin.clone()));
     let mut clusters = Vec::new();
+    let mut backend_traffic = Vec::new();
     match model.set.tcp_route_for(&upstream.service, port, &workload.id.namespace) {
-        None => clusters.push((cluster_name(&upstream.service, port.name.as_str(), None), 1)),
+        None => {
+            clusters.push((cluster_name(&upstream.service, port.name.as_str(), None), 1));
+            backend_traffic.push(traffic.clone());
+        }
         Some(route) => {
             origins.add(route.key());
             let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
             for backend in backends.filter(|backend| backend.weight > 0) {
+                backend_traffic.extend(hashing::of_backend(backend, &route.metadata.namespace, model));
                 let cluster =
                     route::resolve(backend, &route.metadata.namespace, model, |protocol| !protocol.is_http());
                 clusters.push((cluster.unwrap_or_else(|| UNRESOLVED.to_owned()), backend.weight));
@@ -117,16 +123,24 @@ fn tcp_listener(
     let refs: BTreeSet<ResourceRef> =
         existing.map(|(cluster, _)| ResourceRef::new(ResourceKind::Cluster, cluster.as_str())).collect();
     let idle = traffic.idle_timeout.as_ref().map(|limit| limit.value.get());
-    let filter = tcp_proxy(name, idle, clusters);
+    let (hash_policy, hash_origins) = hashing::of_connections(&backend_traffic);
+    origins.merge(hash_origins);
+    let filter = tcp_proxy(name, idle, clusters, hash_policy);
     tcp(name, upstream.bind, filter, refs.into_iter().collect(), origins)
 }
 
-fn tcp_proxy(name: &str, idle: Option<Duration>, clusters: Vec<(String, u32)>) -> Filter {
+fn tcp_proxy(
+    name: &str,
+    idle: Option<Duration>,
+    clusters: Vec<(String, u32)>,
+    hash_policy: Vec<HashPolicy>,
+) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: name.to_owned(),
         idle_timeout: idle.map(wire::duration),
         max_connect_attempts: Some(wire::uint32(CONNECT_ATTEMPTS)),
         cluster_specifier: Some(specifier(clusters)),
+        hash_policy,
         ..Default::default()
     };
     http::network_filter("envoy.filters.network.tcp_proxy", wire::any(&proxy))

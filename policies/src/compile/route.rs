@@ -17,7 +17,7 @@ use weft_api::names::{Name, ServiceId, cluster_name};
 
 use super::compiled::Origins;
 use super::model::Model;
-use super::{tracing, traffic, wire};
+use super::{hashing, tracing, traffic, wire};
 use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
@@ -56,17 +56,18 @@ impl Routes {
             result.origins.extend(traffic.origins());
             let compiled = action::compile(one, &traffic, model);
             result.clusters.extend(compiled.clusters);
+            result.origins.merge(compiled.origins);
             let forwards = matches!(compiled.route.action, Some(Action::Route(_)));
             let route = Route {
                 name: format!("{}/{}", one.route.key().id(), one.rule_name()),
-                r#match: Some(matching::compile(&one.route_match)),
+                r#match: Some(matching::compile(one)),
                 stat_prefix: if forwards { counted.stat_prefix(one) } else { String::new() },
                 ..compiled.route
             };
             result.routes.push(route);
         }
         // A tunnel shows neither path nor headers: it follows the rule that takes what no other does.
-        let everything = rules.iter().rposition(|one| matching::catches_all(&one.route_match));
+        let everything = rules.iter().rposition(|one| matching::catches_all(one));
         let action = everything.and_then(|index| result.routes[index].action.as_ref());
         if let Some(Action::Route(action)) = action {
             let tunnel = tunnel(action);
@@ -80,8 +81,11 @@ impl Routes {
         let traffic = model.set.traffic_for(service, &port.name, None);
         self.origins.extend(traffic.origins());
         let cluster = cluster_name(service, port.name.as_str(), None);
-        let action =
-            RouteAction { cluster_specifier: Some(to_cluster(&cluster)), ..traffic::action(&traffic) };
+        let action = RouteAction {
+            cluster_specifier: Some(to_cluster(&cluster)),
+            hash_policy: hashing::of_port(&traffic),
+            ..traffic::action(&traffic)
+        };
         self.clusters.insert(cluster);
         self.routes = vec![tunnel(&action), forward(any_path(), action)];
     }

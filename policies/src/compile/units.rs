@@ -161,6 +161,16 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
             Part::Upstreams => add_workloads(units, new, |workload| {
                 workload.upstreams.iter().any(|upstream| called.has(&upstream.service))
             }),
+            Part::Leading => {
+                let leading = own.leading(model);
+                let namespaces = calling_namespaces(new);
+                for service in leading.iter(model) {
+                    add_hosts(units, &service.id(), &namespaces);
+                }
+                add_workloads(units, new, |workload| {
+                    workload.upstreams.iter().any(|upstream| leading.has(&upstream.service))
+                });
+            }
             Part::Inbound => {
                 let with_keys = Services::verifying_by(policy, model);
                 add_workloads(units, new, |workload| {
@@ -222,6 +232,21 @@ impl Services {
         for route in model.set.naming_any(Relation::Backend, &Target::Object(policy.key(), None)) {
             if let Self::These(parents) = Self::of(route, model) {
                 found.extend(parents);
+            }
+        }
+        Self::These(found)
+    }
+
+    /// The parents of routes that lead to any of them.
+    fn leading(&self, model: &Model<'_>) -> Self {
+        let Self::These(services) = self else { return Self::All };
+        let backends = services.iter().map(|id| Target::Object(PolicyKey::of_service(id), None));
+        let mut found = BTreeSet::new();
+        for backend in backends {
+            for route in model.set.naming_any(Relation::Backend, &backend) {
+                if let Self::These(parents) = Self::of(route, model) {
+                    found.extend(parents);
+                }
             }
         }
         Self::These(found)

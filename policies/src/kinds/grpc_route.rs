@@ -25,7 +25,8 @@ pub struct GrpcRoute {
     /// Only these callers follow it; all when it is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientRef>,
-    /// Host names that a call must have one of. A route on a Service applies to all of that service's names.
+    /// The calls that follow it, by the host that they are for, whatever its port; all when it is left out. `*.NAME` is
+    /// every name below one. The more specific host wins, before any match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<Hostname>,
     /// The rules. All rules of all routes of a service compete: the most specific match wins. With none, all calls fit

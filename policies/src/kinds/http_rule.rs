@@ -13,6 +13,7 @@ use super::resilience::{RouteRetry, Timeouts};
 use super::route_filter::{Filter, FilterType, RequestRedirect};
 use super::route_match::{PathMatchType, RouteMatch, Specificity};
 use crate::finding::{Code, Finding, Findings, steps};
+use crate::value::Hostname;
 
 /// What happens to the requests that fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +103,8 @@ pub struct RequestRules<'a> {
     pub parents: &'a [ParentRef],
     /// Only these callers follow it; all when it is empty.
     pub clients: &'a [ClientRef],
+    /// Only requests for one of these hosts follow it; all when it is empty.
+    pub hostnames: &'a [Hostname],
     /// What is spoken on the ports that it is for.
     pub carries: fn(Protocol) -> bool,
     /// What is answered in place of a backend that does not exist.

@@ -11,6 +11,10 @@ use super::table::with_kinds;
 pub const API_VERSION: &str = "weft.dev/v1";
 /// The API version under which Gateway API routes are taken unchanged.
 pub const GATEWAY_API_VERSION: &str = "gateway.networking.k8s.io/v1";
+/// The one before, of which an HTTPRoute reads the same.
+pub const GATEWAY_API_BETA: &str = "gateway.networking.k8s.io/v1beta1";
+/// The one under which Gateway API has its TCPRoute.
+pub const GATEWAY_API_ALPHA: &str = "gateway.networking.k8s.io/v1alpha2";
 
 /// How specific a policy is about what it targets. Later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

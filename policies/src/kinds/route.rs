@@ -16,6 +16,8 @@ use crate::value::Hostname;
 
 /// The most rules in a route, as in Gateway API.
 const RULES_MAX: usize = 64;
+/// The most host names of a route, as in Gateway API.
+const HOSTNAMES_MAX: usize = 16;
 /// The most matches of a route together.
 const MATCHES_MAX: usize = 512;
 
@@ -97,13 +99,49 @@ fn check_clients(clients: &[ClientRef], out: &mut Findings) {
     });
 }
 
-/// Notes host names, which a parent that is a Service has itself.
 fn check_hostnames(hostnames: &[Hostname], out: &mut Findings) {
-    if !hostnames.is_empty() {
-        out.not_supported("hostnames", "hostnames of a route whose parent is a Service").hint(
-            "a route applies to all names of its Service; write more of them in the Service's hostnames",
-        );
+    if hostnames.len() > HOSTNAMES_MAX {
+        let message = format!("a route has at most {HOSTNAMES_MAX} hostnames");
+        out.add_at("hostnames", Code::InvalidValue, message).hint("split it into several routes");
     }
+    out.unique("hostnames", hostnames, "", Clone::clone);
+}
+
+/// Notes host names by which callers do not reach any parent: what they send there is for somebody else.
+pub(crate) fn check_hostnames_in_set(
+    parents: &[ParentRef],
+    hostnames: &[Hostname],
+    key: &PolicyKey,
+    others: &dyn Objects,
+    out: &mut Vec<Finding>,
+) {
+    let parents = parents.iter().filter(|parent| parent.kind == ParentKind::Service);
+    let ids: Vec<ServiceId> = parents.map(|parent| parent.service(&key.namespace)).collect();
+    // Of a parent that is not there yet, nobody knows how it is called.
+    if ids.iter().any(|id| others.find::<Service>(id).is_none()) {
+        return;
+    }
+    let has = |id: &ServiceId, hostname: &Hostname| {
+        let own = others.find::<Service>(id).into_iter().flat_map(|service| &service.spec.hostnames);
+        own.cloned().chain(given_names(id)).any(|one| one.overlaps(hostname))
+    };
+    for (index, hostname) in hostnames.iter().enumerate() {
+        if !ids.iter().any(|id| has(id, hostname)) {
+            let message = format!(
+                "no parent is called {hostname}: only callers on a port of their own for it send that"
+            );
+            let hint = "write it into the Service's hostnames, so that requests for it lead there";
+            let path = steps!["spec", "hostnames", index];
+            out.push(Finding::new(path, Code::UnreachableRule, message).hint(hint));
+        }
+    }
+}
+
+/// The names that a service has in the mesh, the short one of its own namespace among them.
+fn given_names(id: &ServiceId) -> impl Iterator<Item = Hostname> {
+    let ServiceId { name, namespace } = id;
+    let names = [name.to_string(), format!("{name}.{namespace}"), format!("{name}.{namespace}.mesh")];
+    names.into_iter().filter_map(|name| name.parse().ok())
 }
 
 /// Notes a route with too many rules or matches, of which nothing more is looked at then.

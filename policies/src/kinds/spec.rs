@@ -66,6 +66,8 @@ pub enum Part {
     Routes,
     /// The listeners and routes of workloads that declare a service as their upstream.
     Upstreams,
+    /// Hosts and upstreams of the services from which routes lead to a service.
+    Leading,
     /// The inbound listener and routes of a service's members.
     Inbound,
     /// All listeners of all sidecars.
@@ -93,6 +95,7 @@ impl Part {
             | Self::Hosts
             | Self::Routes
             | Self::Upstreams
+            | Self::Leading
             | Self::Sidecars => Side::Caller,
             Self::Inbound | Self::Callers => Side::Server,
         }

@@ -39,7 +39,7 @@ macro_rules! with_kinds {
                 name: "HTTPRoute",
                 plural: "httproutes",
                 short: &["hr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_BETA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }
@@ -57,7 +57,7 @@ macro_rules! with_kinds {
                 name: "TCPRoute",
                 plural: "tcproutes",
                 short: &["tr"],
-                api_versions: &[API_VERSION, GATEWAY_API_VERSION],
+                api_versions: &[API_VERSION, GATEWAY_API_VERSION, GATEWAY_API_ALPHA],
                 level: Some(Level::Route),
                 registration: Registration::Nobody,
             }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::hash_on::HashOn;
 use super::reference::ClientRef;
 use super::target::TargetRef;
 use crate::value::{StatusRange, Timespan};
@@ -10,6 +11,7 @@ use crate::value::{StatusRange, Timespan};
 mod check;
 pub mod effect;
 pub mod fields;
+pub mod hash_on;
 mod in_set;
 mod spec;
 
@@ -49,9 +51,10 @@ pub struct LoadBalancer {
     /// By which rule an endpoint is chosen.
     #[serde(rename = "type")]
     pub balancer: Balancer,
-    /// What is hashed, for RingHash and Maglev.
+    /// What of a request is hashed, for RingHash and Maglev: all that it has of these, together. One that has none of them
+    /// goes to any endpoint. Where a rule of a route has several backends, it is what any of them asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hash_on: Vec<serde_json::Map<String, serde_json::Value>>,
+    pub hash_on: Vec<HashOn>,
 }
 
 /// The way in which one of many endpoints is chosen.
@@ -69,6 +72,17 @@ pub enum Balancer {
     RingHash,
     /// By a hash in a table.
     Maglev,
+}
+
+impl Balancer {
+    /// Whether the hash of a request chooses.
+    #[must_use]
+    pub fn hashes(self) -> bool {
+        match self {
+            Self::RingHash | Self::Maglev => true,
+            Self::RoundRobin | Self::LeastRequest | Self::PeakEwma | Self::Random => false,
+        }
+    }
 }
 
 /// Whether near endpoints are preferred.
@@ -178,7 +192,7 @@ pub struct TrafficTimeouts {
 }
 
 /// What is tried again, and how often.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
     /// How many tries follow the first; 0 switches retries off.
@@ -194,7 +208,7 @@ pub struct Retry {
     /// The least time between two tries; it grows with each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Timespan>,
-    /// The greatest part of all requests that may be second tries.
+    /// The greatest part of all requests that may be second tries. It is of what is called, not of a route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<RetryBudget>,
 }
@@ -231,13 +245,13 @@ pub enum RetryOn {
 }
 
 /// The greatest part of all requests that may be second tries.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryBudget {
     /// The part, in percent of the requests that are open.
-    #[schemars(range(min = 0.0, max = 100.0))]
-    pub percent: f64,
-    /// So many a second are allowed at least.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: u32,
+    /// So many may be open at once, however few requests are; 3 when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_per_second: Option<u32>,
+    pub min_concurrent: Option<u32>,
 }

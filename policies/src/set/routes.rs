@@ -1,6 +1,7 @@
 //! Which rule takes a request: the union of all routes of a service, in Gateway API's order.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weft_api::{Name, ServiceId};
@@ -15,8 +16,10 @@ use crate::kinds::tcp_route::TcpRoute;
 use crate::metadata::Metadata;
 use crate::object::{Object, PolicyKey};
 use crate::policy::Policy;
+use crate::value::Hostname;
 
-/// One match of one rule. A rule with three matches gives three of these, at three places in the order.
+/// One match of one rule. A rule with three matches gives three of these, at three places in the order; of a route with
+/// host names, each as often as there are places in the order of hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpRouteMatch {
     /// The route, of a kind that routes requests.
@@ -27,6 +30,8 @@ pub struct HttpRouteMatch {
     pub rule_index: usize,
     /// Which of the rule's matches; 0 for a rule without, which matches everything.
     pub match_index: usize,
+    /// The hosts that a request may be for; any when it is empty.
+    pub hosts: Vec<Hostname>,
     /// What of a request must fit, all of it at once.
     pub route_match: RouteMatch,
     /// How specific that is about the path.
@@ -46,7 +51,7 @@ impl HttpRouteMatch {
 impl PolicySet {
     /// The matches that calls from `caller_namespace` to a port of a service go through, the first that fits wins.
     ///
-    /// The order is Gateway API's: exact paths, expressions, then longer prefixes; a method; more headers; more query
+    /// The order is Gateway API's: hosts by their whole name, then by longer wildcards; exact paths, expressions, then longer prefixes; a method; more headers; more query
     /// parameters. Among equals a route of the caller's own namespace goes before one of the service's, then the
     /// older route, then the name, then the order in the route.
     #[must_use]
@@ -119,18 +124,53 @@ pub(super) fn takes(rules: &RequestRules<'_>, metadata: &Metadata, service: &Ser
 
 fn matches_of(route: &Policy, rules: RequestRules<'_>) -> Vec<HttpRouteMatch> {
     let mut found = Vec::new();
+    let hosts = by_specificity(rules.hostnames);
     for (rule_index, RequestRule { rule, matches }) in rules.rules.into_iter().enumerate() {
-        found.extend(matches.into_iter().enumerate().map(|(match_index, one)| HttpRouteMatch {
-            route: route.clone(),
-            rule: Arc::clone(&rule),
-            rule_index,
-            match_index,
-            route_match: one.route_match,
-            specificity: one.specificity,
-            unresolved: rules.unresolved,
-        }));
+        for (match_index, one) in matches.into_iter().enumerate() {
+            found.extend(hosts.iter().map(|hosts| HttpRouteMatch {
+                route: route.clone(),
+                rule: Arc::clone(&rule),
+                rule_index,
+                match_index,
+                hosts: hosts.clone(),
+                route_match: one.route_match.clone(),
+                specificity: one.specificity,
+                unresolved: rules.unresolved,
+            }));
+        }
     }
     found
+}
+
+/// Host names in groups of one place in the order: whole names together, since a request has one of them, then
+/// wildcards by their length. One empty group where there are none.
+fn by_specificity(hostnames: &[Hostname]) -> Vec<Vec<Hostname>> {
+    if hostnames.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut groups: BTreeMap<HostSpecificity, Vec<Hostname>> = BTreeMap::new();
+    for hostname in hostnames {
+        groups.entry(HostSpecificity::of(Some(hostname))).or_default().push(hostname.clone());
+    }
+    groups.into_values().collect()
+}
+
+/// Where a host stands in the order. Lower goes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum HostSpecificity {
+    Whole,
+    Wildcard(Reverse<usize>),
+    Any,
+}
+
+impl HostSpecificity {
+    fn of(hostname: Option<&Hostname>) -> Self {
+        match hostname {
+            Some(hostname) if hostname.is_wildcard() => Self::Wildcard(Reverse(hostname.as_str().len())),
+            Some(_) => Self::Whole,
+            None => Self::Any,
+        }
+    }
 }
 
 /// Where a route stands among those that say the same. Lower goes first.
@@ -156,6 +196,7 @@ impl RouteAge {
 /// Where a match stands in the order. Lower goes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct MatchPrecedence {
+    host: HostSpecificity,
     path: Specificity,
     any_method: bool,
     headers: Reverse<usize>,
@@ -168,6 +209,7 @@ struct MatchPrecedence {
 impl MatchPrecedence {
     fn of(one: &HttpRouteMatch, service: &ServiceId) -> Self {
         Self {
+            host: HostSpecificity::of(one.hosts.first()),
             path: one.specificity,
             any_method: one.route_match.method.is_none(),
             headers: Reverse(one.route_match.headers.len()),

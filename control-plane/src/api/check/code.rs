@@ -74,7 +74,7 @@ pub enum CheckCode {
     RootEnds,
     /// A replacement of the root waits for somebody longer than it should.
     RootRotationHeld,
-    /// The issuer should have been renewed by now.
+    /// The issuer should have been renewed by now, or the owner of its root has to sign another one soon.
     IssuerEnds,
     /// A workload's certificate should have been renewed by now.
     LeafNotRenewed,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use time::OffsetDateTime;
 use weft_api::rest::CheckSeverity::{Failure, Warning};
+use weft_api::rest::RootOrigin;
 use weft_store::{FollowHealth, StoreCondition};
 
 use super::code::CheckCode;
@@ -134,17 +135,34 @@ fn of_the_disk(api: &Api) -> Option<Concern> {
 fn of_chain(api: &Api) -> Vec<Concern> {
     let (state, now) = (api.authority.state(), api.clock.now());
     let issuer = &state.signing.issuer;
-    let root = of_root(now, state.elder.not_after, state.rotation.is_some());
-    root.into_iter().chain(of_issuer(now, (issuer.not_before, issuer.not_after))).collect()
+    let origin = state.origin_of(&state.elder.serial);
+    let root = of_root(now, state.elder.not_after, state.rotation.is_some(), origin);
+    let ends = (issuer.not_before, issuer.not_after);
+    let issuer = if state.signs_issuers { of_issuer(now, ends) } else { of_offline_issuer(now, ends) };
+    root.into_iter().chain(issuer).collect()
 }
 
-fn of_root(now: OffsetDateTime, end: OffsetDateTime, is_rotating: bool) -> Option<Concern> {
+fn of_root(
+    now: OffsetDateTime,
+    end: OffsetDateTime,
+    is_rotating: bool,
+    origin: RootOrigin,
+) -> Option<Concern> {
     let left = end - now;
     let severity = if left <= time::Duration::days(7) { Failure } else { Warning };
-    let remedy = if is_rotating {
-        "weft ca status says what its replacement waits for: bring those back, or revoke them (weft proxy revoke)"
-    } else {
-        "weft ca rotate replaces it; it should have begun by itself at two thirds of its life: look for duty_failed in the logs of the control planes"
+    let remedy = match (is_rotating, origin) {
+        (true, _) => {
+            "weft ca status says what its replacement waits for: bring those back, or revoke them (weft proxy revoke)"
+        }
+        (false, RootOrigin::Mesh) => {
+            "weft ca rotate replaces it; it should have begun by itself at two thirds of its life: look for duty_failed in the logs of the control planes"
+        }
+        (false, RootOrigin::Files) => {
+            "start a control plane with --ca-cert and --ca-key of another root of your own, or let the mesh make one: weft ca rotate"
+        }
+        (false, RootOrigin::Offline) => {
+            "sign what weft ca csr prints by another root of your own and weft ca import the chain, or let the mesh make one: weft ca rotate"
+        }
     };
     (left <= time::Duration::days(30)).then(|| {
         Concern::of_the_mesh(CheckCode::RootEnds, severity, "")
@@ -182,6 +200,21 @@ fn of_issuer(now: OffsetDateTime, (start, end): (OffsetDateTime, OffsetDateTime)
                 in_days(left)
             ))
             .remedy("look for duty_failed in the logs of the control planes: the store, or a proxy without the newest bundle (weft proxy list), keeps it back")
+    })
+}
+
+/// An issuer that the owner of an offline root signed: nobody here renews it.
+fn of_offline_issuer(now: OffsetDateTime, (start, end): (OffsetDateTime, OffsetDateTime)) -> Option<Concern> {
+    let (life, left) = (end - start, end - now);
+    let (soon, late) = (time::Duration::days(30).min(life / 3), time::Duration::days(7).min(life / 10));
+    let severity = if left <= late { Failure } else { Warning };
+    (left <= soon).then(|| {
+        Concern::of_the_mesh(CheckCode::IssuerEnds, severity, "")
+            .says(format!(
+                "the issuer ends {}, and the key of its root is with its owner; no leaf outlives it",
+                in_days(left)
+            ))
+            .remedy("weft ca csr > issuer.csr, have it signed by the same root, weft ca import FILE")
     })
 }
 
@@ -278,9 +311,36 @@ mod tests {
     #[test]
     fn root_is_told_of_a_month_before_its_end_and_fails_a_week_before() {
         let now = OffsetDateTime::UNIX_EPOCH + Span::days(20_000);
-        let found = |days| of_root(now, now + Span::days(days), false).map(|found| found.finding.severity);
+        let root = |days, origin| of_root(now, now + Span::days(days), false, origin);
+        let found = |days| root(days, RootOrigin::Mesh).map(|found| found.finding.severity);
         assert_eq!(
             [31, 30, 8, 7, -1].map(found),
+            [None, Some(Warning), Some(Warning), Some(Failure), Some(Failure)]
+        );
+    }
+
+    #[test]
+    fn root_that_the_mesh_did_not_make_is_its_owners_to_replace() {
+        let now = OffsetDateTime::UNIX_EPOCH + Span::days(20_000);
+        let remedy = |origin| {
+            let found = of_root(now, now + Span::days(20), false, origin).unwrap();
+            found.finding.remedy.unwrap_or_default()
+        };
+        assert!(remedy(RootOrigin::Files).contains("--ca-cert"));
+        assert!(remedy(RootOrigin::Offline).contains("weft ca import"));
+    }
+
+    #[test]
+    fn issuer_below_an_offline_root_is_told_of_a_month_before_its_end() {
+        let start = OffsetDateTime::UNIX_EPOCH + Span::days(20_000);
+        let found = |left: i64| {
+            let end = start + Span::days(365);
+            let found = of_offline_issuer(end - Span::days(left), (start, end))?;
+            assert!(found.finding.remedy.unwrap_or_default().contains("weft ca csr"));
+            Some(found.finding.severity)
+        };
+        assert_eq!(
+            [31, 30, 8, 7, 1].map(found),
             [None, Some(Warning), Some(Warning), Some(Failure), Some(Failure)]
         );
     }

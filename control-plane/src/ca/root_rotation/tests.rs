@@ -9,27 +9,31 @@ use crate::ca::tests::Mesh;
 use crate::ca::{DEFAULT_SPREAD, ROOT_LIFE, Serial};
 
 impl Mesh {
-    async fn rotate(&self) {
+    pub(in crate::ca) async fn rotate(&self) {
         self.authority.rotate_root(self.store.as_ref(), DEFAULT_SPREAD, None, None).await.unwrap();
     }
 
-    async fn advance(&self, leader: &Leadership, stage: RotationStage) {
+    pub(in crate::ca) async fn advance(&self, leader: &Leadership, stage: RotationStage) {
         self.authority.advance_rotation(self.store.as_ref(), stage, leader.guard()).await.unwrap();
     }
 
-    async fn whole_rotation(&self, leader: &Leadership) {
+    pub(in crate::ca) async fn whole_rotation(&self, leader: &Leadership) {
         self.rotate().await;
         for stage in STAGES {
             self.advance(leader, stage).await;
         }
     }
 
-    fn roots(&self) -> Vec<CertificateDer<'static>> {
+    pub(in crate::ca) fn roots(&self) -> Vec<CertificateDer<'static>> {
         self.authority.bundle()
     }
 
     /// Whether somebody who trusts these roots alone takes this chain.
-    fn is_taken(&self, chain: &[CertificateDer<'static>], roots: &[CertificateDer<'static>]) -> bool {
+    pub(in crate::ca) fn is_taken(
+        &self,
+        chain: &[CertificateDer<'static>],
+        roots: &[CertificateDer<'static>],
+    ) -> bool {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots.iter().cloned());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -40,7 +44,7 @@ impl Mesh {
         verifier.verify_client_cert(&chain[0], &chain[1..], now).is_ok()
     }
 
-    fn own_chain(&self) -> Vec<CertificateDer<'static>> {
+    pub(in crate::ca) fn own_chain(&self) -> Vec<CertificateDer<'static>> {
         self.authority.issue_control_plane(&[]).unwrap().chain
     }
 }

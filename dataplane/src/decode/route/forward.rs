@@ -15,6 +15,7 @@ use wire::route_action::{ClusterNotFoundResponseCode, HostRewriteSpecifier};
 use wire::weighted_cluster::{ClusterWeight, cluster_weight};
 
 use super::super::fields;
+use super::hash::hash_policies;
 use super::level_config::level_config;
 use super::retry::retry_policy;
 use crate::route::{Forward, HostRewrite, MemberOptions, Priority, RetryPolicy, RouteUpgrade};
@@ -38,7 +39,6 @@ pub(super) fn forward(
     refuse(action.internal_redirect_action != 0, "internal_redirect_action")?;
     refuse(&action.hedge_policy, "hedge_policy")?;
     notes.ignored(&action.metadata_match, "routes.route.metadata_match");
-    notes.ignored(&action.hash_policy, "routes.route.hash_policy");
     notes.ignored(&action.early_data_policy, "routes.route.early_data_policy");
     notes.ignored(&action.flush_timeout, "routes.route.flush_timeout");
     notes.ignored(&action.max_internal_redirects, "routes.route.max_internal_redirects");
@@ -67,6 +67,7 @@ pub(super) fn forward(
         grpc_timeout_max: streams.grpc_max,
         grpc_timeout_offset: streams.grpc_offset,
         retry: own_retry.or_else(|| retry.cloned()),
+        hash: hash_policies(&action.hash_policy)?,
         path_rewrite: path_rewrite(action, matches)?,
         host_rewrite: host_rewrite(action)?,
         append_forwarded_host: action.append_x_forwarded_host,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use http_body::Body as _;
 
@@ -71,6 +71,9 @@ pub(super) fn head(
         stream_info::response_ops(&context.stream, routed.routes, routed.found, weighted, &request, headers);
     for (ops, values) in ops {
         ops.apply(headers, values);
+    }
+    for cookie in context.stream.set_cookies.drain(..) {
+        headers.append(SET_COOKIE, cookie);
     }
     if routed.routes.virtual_host(routed.found).options.attempt_count_in_response {
         let name = HeaderName::from_static("x-envoy-attempt-count");

@@ -165,7 +165,8 @@ pub(super) async fn connect(
     let (true, Some(downstream)) = (terminates, routed.upgrade.take()) else {
         return context.reply(&parts, Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));
     };
-    let reached = match reach::reach(&context.connection.worker, cluster, 1).await {
+    let hash = routed.hash(&mut context, &cluster.view().config, &parts);
+    let reached = match reach::reach(&context.connection.worker, cluster, hash, 1).await {
         Ok(reached) => reached,
         Err(unreached) => {
             let reply = match unreached {

@@ -13,8 +13,9 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{RedirectAction, Route, RouteAction, WeightedCluster};
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
+use super::super::compiled::Origins;
 use super::super::model::Model;
-use super::super::{traffic, wire};
+use super::super::{hashing, traffic, wire};
 use super::resolve;
 use crate::kinds::http_rule::Unresolved;
 use crate::kinds::port::Protocol;
@@ -30,12 +31,19 @@ const UNRESOLVED: &str = "unresolved";
 pub(super) struct CompiledAction {
     pub(super) route: Route,
     pub(super) clusters: Vec<String>,
+    /// Policies that shape it beside those of the rule.
+    pub(super) origins: Origins,
 }
 
 /// Compiles what happens to the requests of one match of a rule.
 pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &Model<'_>) -> CompiledAction {
     let rule = &one.rule;
     let mut clusters = Vec::new();
+    let (hash_policy, origins) = hashing::of_backends(
+        rule.backend_refs.iter().filter(|backend| backend.weight > 0),
+        &one.route.metadata().namespace,
+        model,
+    );
     let mut route = match rule.redirect() {
         Some(found) => {
             Route { action: Some(Action::Redirect(redirect(found, &one.route_match))), ..Route::default() }
@@ -66,7 +74,10 @@ pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &
             route.response_headers_to_remove.extend(removed(modifier));
         }
     }
-    CompiledAction { route, clusters }
+    if let Some(Action::Route(action)) = &mut route.action {
+        action.hash_policy = hash_policy;
+    }
+    CompiledAction { route, clusters, origins }
 }
 
 fn no_backend(one: &HttpRouteMatch) -> String {

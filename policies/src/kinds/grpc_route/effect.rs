@@ -16,6 +16,7 @@ pub(super) fn rules(route: &GrpcRoute) -> RequestRules<'_> {
     RequestRules {
         parents: &route.parent_refs,
         clients: &route.clients,
+        hostnames: &route.hostnames,
         carries: PORT_FIT.carries,
         unresolved: Unresolved::ServiceUnavailable,
         rules: route.rules.iter().map(request_rule).collect(),

@@ -10,6 +10,7 @@ pub(super) fn rules(route: &HttpRoute) -> RequestRules<'_> {
     RequestRules {
         parents: &route.parent_refs,
         clients: &route.clients,
+        hostnames: &route.hostnames,
         carries: PORT_FIT.carries,
         unresolved: Unresolved::InternalServerError,
         rules: route.rules.iter().map(rule).collect(),

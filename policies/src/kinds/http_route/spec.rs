@@ -6,7 +6,7 @@ use super::{HttpRoute, PORT_FIT, check, effect};
 use crate::finding::{Finding, Findings};
 use crate::kinds::http_rule::RequestRules;
 use crate::kinds::kind::Kind;
-use crate::kinds::route::{check_services_in_set, references};
+use crate::kinds::route::{check_hostnames_in_set, check_services_in_set, references};
 use crate::kinds::spec::{Objects, Part, Reference, Spec};
 use crate::metadata::Metadata;
 use crate::object::PolicyKey;
@@ -26,6 +26,7 @@ impl Spec for HttpRoute {
     fn check_in_set(&self, key: &PolicyKey, others: &dyn Objects, out: &mut Vec<Finding>) {
         let backends = self.rules.iter().map(|rule| &rule.backend_refs[..]);
         check_services_in_set(&self.parent_refs, backends, &PORT_FIT, key, others, out);
+        check_hostnames_in_set(&self.parent_refs, &self.hostnames, key, others, out);
         effect::rules(self).check_reach(out);
     }
 

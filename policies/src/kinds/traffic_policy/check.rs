@@ -74,6 +74,12 @@ fn check_levels(policy: &TrafficPolicy, out: &mut Findings) {
             }
         }
     }
+    let has_budget = policy.retry.as_ref().is_some_and(|retry| retry.budget.is_some());
+    if has_budget && policy.target_refs.iter().any(of_routes) {
+        let text = "cannot be set on a route, only on what it leads to";
+        out.add_at("retry", Code::Inconsistent, format!("budget {text}"))
+            .hint("put it into a policy that targets the Service");
+    }
     let nothing =
         of_cluster.iter().all(|(_, is_set)| !is_set) && policy.timeouts.is_none() && policy.retry.is_none();
     if nothing {
@@ -84,16 +90,23 @@ fn check_levels(policy: &TrafficPolicy, out: &mut Findings) {
 
 impl LoadBalancer {
     fn check(&self, out: &mut Findings) {
-        match self.balancer {
-            Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Random => {}
-            Balancer::PeakEwma | Balancer::RingHash | Balancer::Maglev => {
-                out.not_supported("type", &format!("type {:?}", self.balancer))
-                    .hint("use RoundRobin, LeastRequest or Random");
+        if self.balancer == Balancer::PeakEwma {
+            out.not_supported("type", "type PeakEwma").hint(
+                "use LeastRequest: of stock Envoy only builds with contributed extensions know PeakEwma",
+            );
+        }
+        match (self.balancer.hashes(), &self.hash_on[..]) {
+            (true, []) => {
+                out.add(Code::Required, format!("hashOn is missing: {:?} chooses by it", self.balancer))
+                    .hint("write what is hashed, for instance hashOn: [{type: Header, name: x-user}]");
             }
+            (false, [_, ..]) => {
+                out.add_at("hashOn", Code::Inconsistent, format!("{:?} hashes nothing", self.balancer))
+                    .hint("use RingHash or Maglev");
+            }
+            (true, [_, ..]) | (false, []) => {}
         }
-        if !self.hash_on.is_empty() {
-            out.not_supported("hashOn", "hashOn");
-        }
+        out.each("hashOn", &self.hash_on, |out, hashed| hashed.check(out));
     }
 }
 
@@ -119,9 +132,6 @@ impl Retry {
         if self.on.as_ref().is_some_and(Vec::is_empty) {
             out.add_at("on", Code::Inconsistent, "an empty list retries nothing")
                 .hint("leave it out for the defaults, or write attempts: 0");
-        }
-        if self.budget.is_some() {
-            out.not_supported("budget", "a retry budget");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The fields of TrafficPolicies that are merged by level.
 
-use super::{Balancer, RetryOn, TrafficPolicy};
+use super::hash_on::HashOn;
+use super::{Balancer, RetryBudget, RetryOn, TrafficPolicy};
 use crate::kinds::kind::Level;
 use crate::kinds::merge::{Effective, Merged, merged_fields};
 use crate::object::PolicyKey;
@@ -11,6 +12,9 @@ merged_fields! {
     EffectiveTraffic of TrafficPolicy {
         /// How an endpoint is chosen.
         load_balancer: Balancer = "spec.loadBalancer.type", |p| p.load_balancer.as_ref().map(|b| b.balancer);
+        /// What of a request is hashed.
+        hash_on: Vec<HashOn> = "spec.loadBalancer.hashOn",
+            |p| p.load_balancer.as_ref().map(|b| b.hash_on.clone()).filter(|on| !on.is_empty());
         /// How long opening a connection may take.
         connect_timeout: Timespan = "spec.connection.connectTimeout",
             |p| p.connection.as_ref().and_then(|c| c.connect_timeout);
@@ -59,6 +63,8 @@ merged_fields! {
         retry_codes: Vec<StatusRange> = "spec.retry.codes", |p| p.retry.as_ref().and_then(|r| r.codes.clone());
         /// Failures that are tried again.
         retry_on: Vec<RetryOn> = "spec.retry.on", |p| p.retry.as_ref().and_then(|r| r.on.clone());
+        /// The greatest part of all requests that may be second tries.
+        retry_budget: RetryBudget = "spec.retry.budget", |p| p.retry.as_ref().and_then(|r| r.budget);
         /// The least time between two tries.
         retry_backoff: Timespan = "spec.retry.backoff", |p| p.retry.as_ref().and_then(|r| r.backoff);
     }
@@ -69,6 +75,13 @@ impl EffectiveTraffic {
     #[must_use]
     pub fn detects_outliers(&self) -> bool {
         self.outlier_origins().next().is_some()
+    }
+
+    /// What of a request is hashed; nothing where that does not choose the endpoint.
+    #[must_use]
+    pub fn hashed_on(&self) -> &[HashOn] {
+        let hashes = self.load_balancer.as_ref().is_some_and(|set| set.value.hashes());
+        self.hash_on.as_ref().filter(|_| hashes).map_or(&[], |set| &set.value)
     }
 
     /// The objects that set a field of outlier detection, once for each; none where it is off.

@@ -1,6 +1,7 @@
 //! What is wrong with a TrafficPolicy beside what it targets.
 
 use super::TrafficPolicy;
+use super::hash_on::HashedPart;
 use crate::finding::{Code, Finding, steps};
 use crate::kinds::port::Port;
 use crate::kinds::service::Service;
@@ -12,6 +13,16 @@ pub(super) fn check(policy: &TrafficPolicy, key: &PolicyKey, others: &dyn Object
     for (index, target) in policy.target_refs.iter().enumerate() {
         check_target_in_set(target, &steps!["spec", "targetRefs", index], key, others, out);
         let Some(port) = target_port(target, key, others) else { continue };
+        for (index, hashed) in policy.load_balancer.iter().flat_map(|one| one.hash_on.iter().enumerate()) {
+            if hashed.part != HashedPart::SourceAddress && !port.protocol.is_http() {
+                let message = format!(
+                    "port {} of protocol {} has no requests, only connections",
+                    port.name, port.protocol
+                );
+                let place = steps!["spec", "loadBalancer", "hashOn", index];
+                out.push(Finding::new(place, Code::ProtocolMismatch, message));
+            }
+        }
         for (field, is_set) in [("timeouts", policy.timeouts.is_some()), ("retry", policy.retry.is_some())] {
             if is_set && !port.protocol.is_http() {
                 let message = format!("has no meaning on port {} of protocol {}", port.name, port.protocol);

@@ -13,7 +13,7 @@ use crate::object::PolicyKey;
 
 impl Spec for TrafficPolicy {
     const KIND: Kind = Kind::TrafficPolicy;
-    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Hosts, Part::Upstreams];
+    const SHAPES: &'static [Part] = &[Part::Clusters, Part::Hosts, Part::Upstreams, Part::Leading];
 
     fn check(&self, metadata: &Metadata, out: &mut Findings) {
         check::check(self, metadata, out);
