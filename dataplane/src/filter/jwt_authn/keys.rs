@@ -355,7 +355,8 @@ mod tests {
         ] {
             let (pair, jwk) = elliptic(algorithm, curve);
             let random = SystemRandom::new();
-            let token = signed(&json!({"alg": name}), |text| pair.sign(&random, text).unwrap().as_ref().to_vec());
+            let token =
+                signed(&json!({"alg": name}), |text| pair.sign(&random, text).unwrap().as_ref().to_vec());
             assert_eq!(verified(&keys(&json!([jwk])), &token), Ok(()), "{name}");
         }
         let pair = Ed25519KeyPair::generate().unwrap();
@@ -405,7 +406,11 @@ mod tests {
         for kid in ["../../dev/null", "x' UNION SELECT 'k", "new\u{0}"] {
             assert_eq!(verified(&set, &token(&new, kid)), Err(JwtFailure::NoSuchKey), "{kid}");
         }
-        assert_eq!(verified(&set, &new.token(&json!({"alg": "RS256"}))), Ok(()), "without a name each is tried");
+        assert_eq!(
+            verified(&set, &new.token(&json!({"alg": "RS256"}))),
+            Ok(()),
+            "without a name each is tried"
+        );
         // What a token says of where its key is, is not looked at.
         let own = json!({"alg": "RS256", "jwk": Rsa::new().jwk(), "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"});
         assert_eq!(verified(&set, &Rsa::new().token(&own)), Err(JwtFailure::VerificationFails));

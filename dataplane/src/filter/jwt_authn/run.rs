@@ -247,7 +247,8 @@ impl super::TokenProvider {
             return Err(JwtFailure::AudienceNotAllowed);
         }
         let subject = token.subject().as_bytes();
-        let is_allowed = self.subjects.as_ref().is_none_or(|wanted| wanted.matches(subject, UndecidedAs::Miss));
+        let is_allowed =
+            self.subjects.as_ref().is_none_or(|wanted| wanted.matches(subject, UndecidedAs::Miss));
         if is_allowed && token.is_short_enough(now, self.lifetime) {
             Ok(())
         } else {
