@@ -33,6 +33,8 @@ mod rotation;
 mod rotation_stage;
 mod seal;
 mod state;
+mod unfit;
+mod vouching;
 
 use std::sync::Arc;
 
@@ -47,7 +49,6 @@ pub use chain::{Serial, SigningChain, ValidCertificate};
 pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use error::CaError;
-pub use fitness::Unfit;
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
@@ -61,6 +62,7 @@ pub use rotation::{rotate_at, sleep_until};
 pub use rotation_stage::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationStage};
 pub use seal::{SealError, SealKey, Sealed};
 pub use state::{AuthorityState, IssuerOfMesh};
+pub use unfit::Unfit;
 
 /// The least life of a workload's certificate, for tests.
 pub const MIN_LEAF_LIFE: Duration = Duration::seconds(10);

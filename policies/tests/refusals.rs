@@ -42,6 +42,49 @@ const CASES: &[Case] = &[
         expected: &[("unknown_kind", "apiVersion", 1, 13, "use weft.dev/v1")],
     },
     Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.b.mesh, '*.example.com', 10.0.0.1]\n  ports: []\n  resolution: Fixed\n  tls: {sni: 10.0.0.1}\n",
+        expected: &[
+            ("invalid_value", "spec.hosts[2]", 5, 38, "an IP address is not a host name"),
+            ("invalid_value", "spec.resolution", 7, 15, "\"Fixed\" is not one of"),
+            ("invalid_value", "spec.tls.sni", 8, 14, "an IP address is not a host name"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.b.mesh, '*.example.com']\n  ports:\n  - {name: http, port: 80, targetPort: 8080, protocol: HTTP}\n  - {name: http, port: 80, protocol: GRPC}\n  resolution: Static\n  tls:\n    caCertificates: nothing\n  clients: [{kind: Service, name: web}]\n",
+        expected: &[
+            ("invalid_value", "spec.hosts[0]", 5, 11, "names that end in .mesh"),
+            ("inconsistent", "spec.ports[0].targetPort", 7, 40, "leave targetPort out"),
+            ("duplicate", "spec.ports[1].name", 8, 12, "http is already used by ports[0]"),
+            ("duplicate", "spec.ports[1].port", 8, 24, "80 is already used by ports[0]"),
+            ("not_supported", "spec.ports[1].protocol", 8, 28, "make an ExternalService for each host"),
+            ("inconsistent", "spec.resolution", 9, 15, "write resolution: DNS"),
+            ("not_supported", "spec.tls.mode", 10, 3, "TLS of the proxy's own to several hosts"),
+            ("invalid_value", "spec.tls.caCertificates", 11, 21, "holds no certificate"),
+            ("not_supported", "spec.clients[0].kind", 12, 14, "name its namespace"),
+        ],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com, b.example.com]\n  ports: [{name: tls, port: 443, protocol: TLS}]\n  resolution: Static\n  endpoints: [{address: api.example.com}, {address: 169.254.169.254}, {address: 192.0.2.1}, {address: 192.0.2.1}]\n  tls:\n    caCertificates: |\n      -----BEGIN PRIVATE KEY-----\n      AAAA\n      -----END PRIVATE KEY-----\n    subjectAltNames: ['*.example.com']\n",
+        expected: &[("invalid_value", "spec.tls.subjectAltNames[0]", 14, 23, "not the wildcard")],
+    },
+    Case {
+        text: "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com, b.example.com]\n  ports: [{name: tls, port: 443, protocol: TLS}]\n  resolution: Static\n  endpoints: [{address: api.example.com}, {address: 169.254.169.254}, {address: 192.0.2.1}, {address: 192.0.2.1}]\n  tls:\n    caCertificates: |\n      -----BEGIN PRIVATE KEY-----\n      AAAA\n      -----END PRIVATE KEY-----\n",
+        expected: &[
+            (
+                "inconsistent",
+                "spec.endpoints[0].address",
+                8,
+                25,
+                "with resolution Static, endpoints are IP addresses",
+            ),
+            ("invalid_value", "spec.endpoints[1].address", 8, 53, "metadata services of clouds"),
+            ("duplicate", "spec.endpoints[3].address", 8, 103, "is already used by endpoints[2]"),
+            ("inconsistent", "spec.tls.mode", 9, 3, "it is the application that speaks TLS"),
+            ("required", "spec.tls.sni", 9, 3, "of several hosts, say which name"),
+            ("invalid_value", "spec.tls.caCertificates", 11, 7, "block 0 is not a certificate"),
+        ],
+    },
+    Case {
         text: "apiVersion: weft.dev/v1\nkind: RateLimitPolicy\nmetadata: {name: a}\nspec: {}\n",
         expected: &[("not_supported", "kind", 2, 1, "kind RateLimitPolicy is not supported yet")],
     },

@@ -15,7 +15,7 @@ use time::Duration;
 use weft_api::rest::RootOrigin;
 use weft_store::{CommitError, Entry, Store, Txn};
 
-use super::fitness::{Below, FitChain, Fitness, Unfit};
+use super::fitness::{Below, FitChain, Fitness};
 use super::proof::prove;
 use super::records::{
     AuthorityRecord, CaRecords, ISSUER, NEXT, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, REQUEST, ROOT,
@@ -23,6 +23,7 @@ use super::records::{
 };
 use super::root_rotation::{RotationError, RotationPlan};
 use super::seal::{SealKey, Sealed};
+use super::unfit::Unfit;
 use super::{Authority, AuthoritySettings, CaError, DEFAULT_SPREAD, OwnAuthority, profile};
 use crate::clock::Clock;
 
@@ -83,7 +84,7 @@ pub enum Adopted {
 /// An issuer's key and the request for its certificate, as stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RequestRecord {
+struct IssuerRequestRecord {
     created_at: i64,
     /// SHA-256 of the public key.
     spki_sha256: [u8; 32],
@@ -102,11 +103,11 @@ impl Authority {
         loop {
             let records = self.records(store).await?;
             if let Some(entry) = &records.request {
-                return RequestRecord::read(entry)?.told();
+                return IssuerRequestRecord::read(entry)?.told();
             }
             let key = profile::new_key()?;
             let request = profile::requested_issuer(self.trust_domain())?.serialize_request(&key)?;
-            let record = RequestRecord {
+            let record = IssuerRequestRecord {
                 created_at: self.clock.unix_seconds(),
                 spki_sha256: Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into(),
                 request: BASE64.encode(request.der()),
@@ -143,7 +144,7 @@ impl Authority {
             return Err(RotationError::UnderWay.into());
         }
         let entry = records.request.as_ref().ok_or(AdoptionError::NoRequest)?;
-        let request = RequestRecord::read(entry)?;
+        let request = IssuerRequestRecord::read(entry)?;
         let chain = Fitness::of(&self.settings, Below::Leaves, self.clock.now()).check(pem, CHAIN)?;
         if chain.lowest().spki_sha256 != request.spki_sha256 {
             let reason = "the first certificate is of another key than the request that is open";
@@ -285,7 +286,7 @@ fn check_believed(
     }
 }
 
-impl RequestRecord {
+impl IssuerRequestRecord {
     fn read(entry: &Entry) -> Result<Self, CaError> {
         read_json(entry)
     }

@@ -3,8 +3,8 @@
 use time::{Duration, OffsetDateTime};
 use weft_api::TrustDomain;
 
-use super::fitness::Unfit;
 use super::seal::SealError;
+use super::unfit::Unfit;
 
 /// Why the authority cannot do what it is asked.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use weft_api::Backoff;
 use weft_store::{CommitError, Leadership, Store, StoreExt, Txn};
 
-use super::adoption::replacing_signer;
+use super::adoption::{check_founding, replacing_signer};
 use super::crl::RevocationList;
-use super::records::{AuthorityRecord, CaRecords, ISSUER, NEXT, PREFIX, RETIRED, ROOT, creation, missing};
+use super::records::{AuthorityRecord, CaRecords, ISSUER, NEXT, PREFIX, RETIRED, ROOT, missing};
 use super::seal::{SealError, SealKey};
 use super::{Authority, AuthoritySettings, AuthorityState, BACKDATE, CaError, Serial};
 use crate::clock::Clock;
@@ -83,6 +83,26 @@ pub async fn open(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Makes the records of a new mesh.
+fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+    let root = match &settings.own {
+        None => AuthorityRecord::new_root(ROOT, settings, 1, seal, clock)?,
+        Some(own) => {
+            let root = own.record(ROOT, settings, 1, seal);
+            check_founding(&root, own, settings, seal, clock)?;
+            root
+        }
+    };
+    let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
+    let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
+    Ok(Txn::new()
+        .expect_absent(ROOT)
+        .expect_absent(ISSUER)
+        .put(ROOT, root.encode())
+        .put(ISSUER, issuer.encode())
+        .put(key, list.encode()))
 }
 
 /// How far the renewal of the issuer is.

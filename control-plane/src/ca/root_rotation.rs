@@ -22,10 +22,10 @@ use weft_store::{Guard, Store, Txn};
 
 use super::crl::RevocationList;
 use super::records::{
-    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, Vouched,
-    missing,
+    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, missing,
 };
 use super::rotation_stage::{LONGEST_SPREAD, RootRotation, RotationStage};
+use super::vouching::vouched;
 use super::{Authority, BACKDATE, CaError};
 
 /// When a rotation goes on whoever holds it, before the end of a root that lives for many years.
@@ -128,7 +128,7 @@ impl Authority {
         }
         let (key, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
         let between = (&records.root()?, &root, &issuer);
-        root.vouched = Vouched::of(between, &self.settings, &self.seal, self.clock.now())?;
+        root.vouched = vouched(between, &self.settings, &self.seal, self.clock.now())?;
         let now = self.clock.unix_seconds();
         let rotation = RootRotation {
             stage: RotationStage::DistributingRoot,

@@ -40,7 +40,7 @@ async fn backup_goes_as_it_says() {
 
 #[tokio::test]
 async fn tasks_in_the_local_mesh_go_as_they_say() {
-    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, OWN_AUTHORITY, TROUBLESHOOTING, JWT], Beside::LocalMesh)
+    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING, JWT, OWN_AUTHORITY], Beside::LocalMesh)
         .await;
 }
 

@@ -27,7 +27,7 @@ const README: &str = "README.md";
 /// Sections of README.md with something to do, each gone through by a test here.
 const OF_README: [&str; 3] = ["Two commands", local::TOUR, local::WRITING];
 /// Pages that a test here goes through, from the first block to the last.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     containers::PAGE,
     machines::PAGE,
     ground::TUTORIAL,

@@ -16,6 +16,7 @@ mod drain;
 mod entry;
 mod existing_envoy;
 mod explain;
+mod external;
 mod gateway_api;
 mod grpc_routes;
 mod health;

@@ -13,9 +13,8 @@ use zeroize::Zeroizing;
 use super::super::chain::{SigningChain, ValidCertificate};
 use super::super::crl::RevocationList;
 use super::super::seal::{SealKey, Sealed};
-use super::super::{AuthoritySettings, CaError, profile};
-use super::line::{LeftRoot, Vouched};
-use super::{corrupt, from_base64};
+use super::super::{AuthoritySettings, CaError, Serial, profile};
+use super::entry::{corrupt, from_base64};
 use crate::clock::Clock;
 
 /// A root that the mesh made, or an issuer right below a root.
@@ -39,12 +38,32 @@ pub(in super::super) struct AuthorityRecord {
     /// The key of an issuer; of a root the one that signs issuers, and none where that is kept elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_key: Option<Sealed>,
-    /// Of a root.
+    /// Who made a root; nothing is read of it for an issuer.
     #[serde(default)]
     pub(in super::super) origin: RootOrigin,
     /// Of a root that came after another: how the other vouches for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) vouched: Option<Vouched>,
+}
+
+/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct Vouched {
+    /// Serial number of the root before.
+    pub(in super::super) by: Serial,
+    /// DER, base64: the subject and the key of the root, signed by the one before.
+    pub(in super::super) certificate: String,
+}
+
+/// A root that left: what is needed to find the way from it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LeftRoot {
+    /// DER, base64.
+    pub(super) certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) vouched: Option<Vouched>,
 }
 
 impl AuthorityRecord {

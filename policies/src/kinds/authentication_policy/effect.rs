@@ -18,7 +18,7 @@ impl PolicySet {
     /// What holds for the requests to a port of a service. Later levels win: Mesh, Namespace, Service, Service port.
     #[must_use]
     pub fn authentication_for(&self, service: &ServiceId, port: &Name) -> EffectiveAuthentication {
-        self.merged::<AuthenticationPolicy>(levels_of_port(service, port))
+        self.merged::<AuthenticationPolicy>(levels_of_port(&PolicyKey::of_service(service), port))
     }
 
     /// The policy that has requests to a port bring a token, where one does.
