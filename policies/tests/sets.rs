@@ -598,25 +598,16 @@ fn versions() -> Vec<[Policy; 2]> {
                 "Service, name: web, sectionName: grpc",
                 "action: Deny\nrules: [{from: [{services: [catalog]}]}]",
             ),
-            on("Namespace, name: shop", "action: Deny\nrules: [{from: [{services: [web]}]}]"),
-        ),
-        (
-            "AuthorizationPolicy",
-            "q",
-            on("Service, name: web", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
-            on("Namespace, name: shop", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+            on(
+                "Namespace, name: shop",
+                "action: Deny\nrules: [{from: [{services: [web], claims: [{sub: a}]}]}]",
+            ),
         ),
         (
             "AuthenticationPolicy",
             "t",
             on("Service, name: web, sectionName: grpc", TOKENS),
             on("Service, name: web, sectionName: db", TOKENS),
-        ),
-        (
-            "AuthenticationPolicy",
-            "u",
-            on("Namespace, name: shop", &TOKENS.replace("catalog, port: 9000", "web")),
-            on("Service, name: web, sectionName: grpc", TOKENS),
         ),
         (
             "Workload",
