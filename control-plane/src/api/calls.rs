@@ -35,7 +35,17 @@ type CallRow = (&'static str, Need, Recorded, &'static str, ApiMethodRouter<Api>
 
 /// What needs a token or a session.
 pub fn signed_in() -> Vec<ApiCall> {
-    let rows = [changes(), objects(), proxies(), operation(), traffic(), tokens(), operators(), sessions()];
+    let rows = [
+        changes(),
+        objects(),
+        proxies(),
+        operation(),
+        traffic(),
+        tokens(),
+        operators(),
+        certificate_authority(),
+        sessions(),
+    ];
     rows.into_iter().chain([description()]).flatten().map(call).collect()
 }
 
@@ -249,7 +259,7 @@ fn tokens() -> Vec<CallRow> {
 }
 
 fn operators() -> Vec<CallRow> {
-    use Need::{Everywhere, Nothing, Operator};
+    use Need::{Everywhere, Operator};
     vec![
         (
             "/v1/principals",
@@ -294,6 +304,12 @@ fn operators() -> Vec<CallRow> {
             "The whole state of the mesh, for `weft-control-plane restore`",
             get(backup::take),
         ),
+    ]
+}
+
+fn certificate_authority() -> Vec<CallRow> {
+    use Need::{Nothing, Operator};
+    vec![
         ("/v1/ca", Nothing, Recorded::No, "State of the certificate authority", get(authority::status)),
         (
             "/v1/ca/rotation",

@@ -86,7 +86,11 @@ async fn key_is_replaced_once_every_replica_has_it_and_records_of_the_old_one_co
         assert_eq!((needed, seal.problem), (vec![&done.key], None));
         let over = until_found(plane, "seal_key", true).await.unwrap();
         assert!(over.what.starts_with("no record needs the seal key"), "{over:?}");
+    }
+    for plane in [&a, &b] {
         std::fs::write(plane.seal_key(), NEW).unwrap();
+    }
+    for plane in [&a, &b] {
         until_found(plane, "seal_key", false).await;
     }
 

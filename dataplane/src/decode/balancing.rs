@@ -234,7 +234,7 @@ fn ring_hash(min: Option<&UInt64Value>, max: Option<&UInt64Value>) -> Result<LbP
 
 fn maglev(size: Option<&UInt64Value>) -> Result<LbPolicy, Rejection> {
     let size = size.map_or(MAGLEV_TABLE, |size| size.value);
-    let is_prime = size > 1 && (2..).take_while(|by| by * by <= size).all(|by| size % by != 0);
+    let is_prime = size > 1 && (2..).take_while(|by| by * by <= size).all(|by| !size.is_multiple_of(by));
     if size > LARGEST_MAGLEV_TABLE || !is_prime {
         let reason = format!("{size} is no prime of at most {LARGEST_MAGLEV_TABLE}");
         return Err(Rejection::new("table_size", reason));

@@ -21,9 +21,9 @@ on_the_embedded_store!(authority_is_moved_by_operators_alone_and_by_nothing_that
 async fn authority_is_moved_by_operators_alone_and_by_nothing_that_does_not_fit(
     mesh: &mut Mesh,
 ) -> anyhow::Result<()> {
-    let before = mesh.client().ca().await?;
     let (root, other) = (OfflineRoot::create(mesh.dir(), "own")?, OfflineRoot::create(mesh.dir(), "other")?);
     let request = mesh.client().issuer_request().await?;
+    let before = mesh.client().ca().await?;
     let good = root.sign(&request.pem, 365)?;
     let certificate = good.split_inclusive("-----END CERTIFICATE-----\n").next().context("no certificate")?;
     let roots = other.sign(&request.pem, 365)?;

@@ -1,7 +1,9 @@
 //! The extensions of a CA's certificate.
 
 use weft_api::{SpiffeId, TrustDomain};
-use x509_parser::extensions::{GeneralName, GeneralSubtree, NameConstraints, ParsedExtension, X509Extension};
+use x509_parser::extensions::{
+    ExtendedKeyUsage, GeneralName, GeneralSubtree, NameConstraints, ParsedExtension, X509Extension,
+};
 use x509_parser::oid_registry::{
     OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_CRL_DISTRIBUTION_POINTS, OID_X509_EXT_EXTENDED_KEY_USAGE,
     OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME,
@@ -48,8 +50,8 @@ pub(super) fn check(
         }
     }
     let extended = certificate.extended_key_usage().map_err(malformed("extKeyUsage"))?;
-    if extended.is_some_and(|usage| !usage.value.any && !(usage.value.server_auth && usage.value.client_auth))
-    {
+    let suffices = |usage: &ExtendedKeyUsage<'_>| usage.any || (usage.server_auth && usage.client_auth);
+    if extended.is_some_and(|usage| !suffices(usage.value)) {
         let reason = "it does not permit serverAuth and clientAuth, which each workload needs";
         return Err(Unfit::new(which, "extKeyUsage", reason, "have it signed with both, or with none"));
     }

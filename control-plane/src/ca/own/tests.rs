@@ -74,7 +74,7 @@ async fn mesh_is_founded_below_an_own_intermediate_and_renews_its_issuers() {
     });
     let middle = root.below("Middle", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
     let mesh = Mesh::founded_by(Some(own(&[&middle, &root]))).await;
-    assert_eq!(mesh.authority.bundle(), [root.certificate.clone()]);
+    assert_eq!(mesh.authority.bundle(), std::slice::from_ref(&root.certificate));
     let (leaf, _) = mesh.leaf("shop/web", "shop/web-1");
     assert_eq!(leaf.chain.len(), 3);
     assert_eq!(leaf.chain[2], middle.certificate);

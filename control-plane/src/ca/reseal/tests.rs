@@ -59,14 +59,14 @@ impl Mesh {
     }
 }
 
-fn is_not_newest<T: std::fmt::Debug>(outcome: Result<T, CaError>, record: &str) {
+fn is_not_newest<T: std::fmt::Debug>(outcome: &Result<T, CaError>, record: &str) {
     assert!(
-        matches!(&outcome, Err(CaError::NotNewest { record: found, .. }) if found == record),
+        matches!(outcome, Err(CaError::NotNewest { record: found, .. }) if found == record),
         "{outcome:?}"
     );
 }
 
-fn is_older(outcome: Result<impl std::fmt::Debug, CaError>) {
+fn is_older(outcome: &Result<impl std::fmt::Debug, CaError>) {
     assert!(matches!(outcome, Err(CaError::OlderState { .. })), "{outcome:?}");
 }
 
@@ -89,8 +89,8 @@ async fn record_that_is_put_back_is_refused_while_running_and_at_the_next_start(
             })
             .collect();
         mesh.put_back(&mix).await;
-        is_not_newest(mesh.read().await, key);
-        is_not_newest(mesh.reopen().await, key);
+        is_not_newest(&mesh.read().await, key);
+        is_not_newest(&mesh.reopen().await, key);
         let refused = mesh.authority.rotate_root(mesh.store.as_ref(), time::Duration::HOUR, None, None).await;
         assert!(refused.unwrap_err().to_string().contains(key), "and nothing is built on it");
     }
@@ -106,8 +106,8 @@ async fn root_that_a_stranger_adds_is_trusted_by_nobody() {
     let root = forged.iter().find(|entry| entry.key.as_str() == "mesh/root").unwrap().clone();
     forged.push(Entry { key: "mesh/old-root".into(), ..root });
     mesh.put_back(&forged).await;
-    is_not_newest(mesh.read().await, "mesh/old-root");
-    is_not_newest(mesh.reopen().await, "mesh/old-root");
+    is_not_newest(&mesh.read().await, "mesh/old-root");
+    is_not_newest(&mesh.reopen().await, "mesh/old-root");
     assert_eq!(mesh.authority.bundle().len(), 1);
 }
 
@@ -133,7 +133,7 @@ async fn revocation_list_that_is_put_back_is_refused() {
         })
         .collect();
     mesh.put_back(&without).await;
-    is_not_newest(mesh.read().await, &list);
+    is_not_newest(&mesh.read().await, &list);
     assert!(mesh.authority.lists()[0].revoked.contains(&leaf.serial), "the newest one stays in force");
 }
 
@@ -143,11 +143,11 @@ async fn whole_store_that_is_put_back_is_refused_where_a_newer_one_was_seen() {
     let old = mesh.entries().await;
     mesh.authority.rotate_root(mesh.store.as_ref(), time::Duration::HOUR, None, None).await.unwrap();
     mesh.put_back(&old).await;
-    is_older(mesh.read().await);
-    is_older(mesh.reopen().await);
+    is_older(&mesh.read().await);
+    is_older(&mesh.reopen().await);
     let headless: Vec<_> = old.into_iter().filter(|entry| entry.key.as_str() != "mesh/head").collect();
     mesh.put_back(&headless).await;
-    is_older(mesh.read().await);
+    is_older(&mesh.read().await);
     // A machine that has the key and has seen nothing believes what it finds.
     std::fs::remove_file(file_beside(&mesh.seal_key)).unwrap();
     assert!(mesh.reopen().await.is_ok());
@@ -224,7 +224,7 @@ async fn store_of_an_earlier_release_is_read_goes_on_and_gets_its_versions() {
     assert!(mesh.entries().await.iter().all(|entry| entry.key.as_str() == "mesh/head"
         || !String::from_utf8_lossy(&entry.value).contains(r#""format":1"#)));
     mesh.put_back(&old).await;
-    is_older(mesh.reopen().await);
+    is_older(&mesh.reopen().await);
 }
 
 #[tokio::test]
@@ -235,5 +235,5 @@ async fn new_mesh_in_an_emptied_store_counts_anew() {
     let new = mesh.reopen().await.unwrap();
     assert_ne!(new.root_spki_sha256(), mesh.authority.root_spki_sha256());
     assert!(mesh.reopen().await.is_ok(), "and is found again");
-    is_older(mesh.read().await);
+    is_older(&mesh.read().await);
 }

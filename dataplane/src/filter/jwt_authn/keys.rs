@@ -103,8 +103,8 @@ struct VerifyingKey {
 }
 
 enum Verifier {
-    Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Public(Box<ParsedPublicKey>),
+    Secret(Box<hmac::Key>),
 }
 
 impl std::fmt::Debug for Verifier {
@@ -183,7 +183,7 @@ impl VerifyingKey {
             "OKP" if text("crv") == Some("Ed25519") => {
                 let key = ParsedPublicKey::new(&signature::ED25519, bytes(fields, "x")?);
                 let key = key.map_err(|_| "[x] is no key of Ed25519")?;
-                vec![(SignatureAlgorithm::EdDsa, Verifier::Public(key))]
+                vec![(SignatureAlgorithm::EdDsa, Verifier::Public(Box::new(key)))]
             }
             "OKP" => return Err("[crv] field is not supported for an OKP key"),
             "oct" => secret(&bytes(fields, "k")?),
@@ -221,7 +221,7 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Vec<(SignatureAlgorithm, Verif
     let components = RsaPublicKeyComponents { n, e };
     let each = RSA.iter().map(|(algorithm, parameters)| {
         let key = components.to_parsed_public_key(parameters).map_err(|_| "[n] and [e] are no key")?;
-        Ok((*algorithm, Verifier::Public(key)))
+        Ok((*algorithm, Verifier::Public(Box::new(key))))
     });
     each.collect()
 }
@@ -252,7 +252,7 @@ fn elliptic(
     }
     let key =
         ParsedPublicKey::new(parameters, &point).map_err(|_| "[x] and [y] are no point of the curve")?;
-    Ok((algorithm, Verifier::Public(key)))
+    Ok((algorithm, Verifier::Public(Box::new(key))))
 }
 
 fn secret(key: &[u8]) -> Vec<(SignatureAlgorithm, Verifier)> {
@@ -261,7 +261,7 @@ fn secret(key: &[u8]) -> Vec<(SignatureAlgorithm, Verifier)> {
         (SignatureAlgorithm::Hs384, hmac::HMAC_SHA384),
         (SignatureAlgorithm::Hs512, hmac::HMAC_SHA512),
     ]
-    .map(|(algorithm, digest)| (algorithm, Verifier::Secret(hmac::Key::new(digest, key))))
+    .map(|(algorithm, digest)| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(digest, key)))))
     .into()
 }
 

@@ -20,7 +20,7 @@ pub(super) fn write_headers(
 ) -> bool {
     if let Some((name, padded)) = &provider.payload_header {
         let mut text = token.payload_text.to_owned();
-        while *padded && text.len() % 4 != 0 {
+        while *padded && !text.len().is_multiple_of(4) {
             text.push('=');
         }
         // Base64 is a header's value always.

@@ -102,7 +102,7 @@ impl JwtAuthn {
                         match self.judge(one, request, verified).await? {
                             Ok(()) => return Ok(Ok(())),
                             Err(one) if !one.is_of_another() || failure == JwtFailure::Missing => {
-                                failure = one
+                                failure = one;
                             }
                             Err(_) => {}
                         }
