@@ -23,6 +23,7 @@ pub mod probe;
 pub mod resource;
 pub mod rest;
 pub mod supervisor;
+pub mod system_roots;
 pub mod text;
 pub mod token;
 

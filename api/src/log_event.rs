@@ -24,11 +24,15 @@ const fn event(name: &'static str, meaning: &'static str) -> LogEvent {
 }
 
 /// All of them, by name.
-pub const LOG_EVENTS: [LogEvent; 128] = [
+pub const LOG_EVENTS: [LogEvent; 130] = [
     event("access_log_not_written", "Lines of an access log are lost."),
     event(
         "access_log_without_cluster",
         "An access log goes to a cluster that the bootstrap does not have: its entries are dropped.",
+    ),
+    event(
+        "authority_resealed",
+        "The authority's keys in the store are sealed with another key, or got their version.",
     ),
     event("backup_taken", "A backup was asked for."),
     event("call_not_recorded", "A call changed something, and the store did not take its audit record."),
@@ -210,6 +214,10 @@ pub const LOG_EVENTS: [LogEvent; 128] = [
     event(
         "secret_unusable",
         "A secret does not fit the cluster or listener that names it; the one before is used.",
+    ),
+    event(
+        "seen_version_not_written",
+        "Beside the seal key, the newest version of the authority's records is not noted: an older store is not noticed by it.",
     ),
     event(
         "server_certificate_not_renewed",

@@ -321,6 +321,9 @@ pub const OUTBOUND_LISTENER: &str = "outbound";
 pub const IDENTITY_SECRET: &str = "identity";
 /// Secret with the roots that peers are verified against.
 pub const BUNDLE_SECRET: &str = "bundle";
+/// Secret with the roots that the proxy's own machine trusts, by which servers outside of the mesh are verified. It stands in
+/// the proxy's bootstrap and never travels.
+pub const SYSTEM_ROOTS_SECRET: &str = "system_roots";
 /// Cluster of the control plane in the bootstrap of an Envoy, unless its node says otherwise.
 pub const CONTROL_PLANE_CLUSTER: &str = "weft_control_plane";
 /// Field of a node's metadata, in which an Envoy that takes each type on a stream of its own says what it calls that cluster.

@@ -23,7 +23,7 @@ pub use access::{
     Audit, ContextArgs, ContextCommand, Login, Operator, OperatorCommand, OperatorCreate, OperatorName,
     Token, TokenCommand, TokenCreate, TokenRevoke, Ui,
 };
-pub use authority::{CaArgs, CaCommand, CaCsr, CaImport, CaRotate};
+pub use authority::{CaArgs, CaCommand, CaCsr, CaImport, CaReseal, CaRotate};
 pub use diff::Diff;
 pub use explain::Explain;
 pub use import::ImportArgs;

@@ -14,43 +14,18 @@ mod drafts;
 mod input;
 mod kuma;
 mod names;
+mod options;
 mod order;
 #[cfg(test)]
 mod tests;
 
-use clap::ValueEnum;
-use serde_json::Value;
-use weft_api::Name;
 use weft_api::rest::{Severity, Violation};
 
 use drafts::Drafts;
 use input::ImportInput;
 
-/// Whose documents are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ImportSource {
-    /// Consul's config entries, as `consul config read` prints them, or of Kubernetes
-    Consul,
-    /// Kuma's policies, universal or of Kubernetes
-    Kuma,
-    /// AWS App Mesh's objects, as `aws appmesh describe-…` prints them, or of Kubernetes
-    AppMesh,
-}
-
-/// What callers may do where no intention of Consul matches: its ACL default policy, which stands in no config entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DefaultIntention {
-    Allow,
-    Deny,
-}
-
-/// What the inputs themselves do not tell.
-#[derive(Debug, Clone)]
-pub struct ImportOptions {
-    /// The namespace of what has none.
-    pub namespace: Name,
-    pub default_intention: Option<DefaultIntention>,
-}
+pub use drafts::ImportedDocument;
+pub use options::{DefaultIntention, ImportOptions, ImportSource};
 
 /// What comes of the inputs.
 #[derive(Debug, Default)]
@@ -58,14 +33,6 @@ pub struct Imported {
     pub documents: Vec<ImportedDocument>,
     /// What could not be carried, and what means something else here, in the order of the inputs.
     pub notes: Vec<Violation>,
-}
-
-/// One document of ours.
-#[derive(Debug)]
-pub struct ImportedDocument {
-    pub value: Value,
-    /// What it was made of: object, file and line.
-    pub origins: Vec<String>,
 }
 
 impl Imported {

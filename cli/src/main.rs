@@ -139,6 +139,7 @@ async fn by_command(
         Command::Ca(ca) => match ca.command {
             CaCommand::Status(status) => commands::authority::status(&access()?, status).await,
             CaCommand::Rotate(rotate) => commands::authority::rotate(&access()?, rotate).await,
+            CaCommand::Reseal(reseal) => commands::authority::reseal(&access()?, &reseal).await,
             CaCommand::Csr(csr) => commands::authority::csr(&access()?, &csr).await,
             CaCommand::Import(import) => commands::authority::import(&access()?, import).await,
         },

@@ -14,7 +14,7 @@ mod taking;
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use weft_store::Backup;
@@ -63,8 +63,26 @@ pub async fn restore(args: &Args, file: &Path, clock: &Clock) -> anyhow::Result<
     lost.note(&mut backup.snapshot);
     let name = backup.name.clone();
     filling::fill(&place, backup.snapshot).await?;
+    forget_seen(&seal_key_of(args, &place))?;
     said.push_str(&next_step(args, &place, &name));
     Ok(said)
+}
+
+/// What is restored is older than what this machine has seen, and that is meant.
+fn forget_seen(seal_key: &Path) -> anyhow::Result<()> {
+    let file = ca::seen_version_file(seal_key);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("cannot remove {}, without which the mesh starts", file.display())),
+        _ => Ok(()),
+    }
+}
+
+fn seal_key_of(args: &Args, place: &StoreLocation) -> PathBuf {
+    match (&args.seal_key, place) {
+        (None, StoreLocation::Directory(directory)) => directory.join(SEAL_KEY),
+        (Some(_), _) | (None, StoreLocation::Etcd(_)) => args.seal_key(),
+    }
 }
 
 /// Carries out one of `store`'s commands, and says what is left to do.
@@ -95,10 +113,7 @@ fn next_step(args: &Args, place: &StoreLocation, mesh: &str) -> String {
     if mesh != args.trust_domain.as_str() {
         said.push_str(&format!("\nstart it with --trust-domain {mesh}"));
     }
-    let seal_key = match (&args.seal_key, place) {
-        (None, StoreLocation::Directory(directory)) => directory.join(SEAL_KEY),
-        (Some(_), _) | (None, StoreLocation::Etcd(_)) => args.seal_key(),
-    };
+    let seal_key = seal_key_of(args, place);
     if !seal_key.exists() {
         said.push_str(&format!(
             "\nbefore the start, put the mesh's seal key to {} (mode 0600), or name it with --seal-key",

@@ -28,11 +28,15 @@ mod own;
 mod profile;
 mod proof;
 mod records;
+mod reseal;
 mod root_rotation;
 mod rotation;
 mod rotation_stage;
 mod seal;
+mod seen_version;
 mod state;
+mod unfit;
+mod vouching;
 
 use std::sync::Arc;
 
@@ -47,7 +51,6 @@ pub use chain::{Serial, SigningChain, ValidCertificate};
 pub use crl::RevocationList;
 pub use csr::{CheckedCsr, CsrError, MAX_CSR_BYTES};
 pub use error::CaError;
-pub use fitness::Unfit;
 pub use issued::Issued;
 pub use ledger::{KeyOrigin, Ledger, LedgerEntry, LedgerFull};
 pub use limits::{LEAVES_OF_A_NAME, LEAVES_OF_AN_INSTANCE, Limited, NoRoom, SigningLimits};
@@ -56,11 +59,14 @@ pub use metrics::AuthorityMetrics;
 pub use own::OwnAuthority;
 pub use profile::{BACKDATE, ISSUER_LIFE, ROOT_LIFE, ServerName, new_key};
 pub use records::mesh_of;
+pub use reseal::SealUse;
 pub use root_rotation::RotationError;
 pub use rotation::{rotate_at, sleep_until};
 pub use rotation_stage::{DEFAULT_SPREAD, LONGEST_SPREAD, RootRotation, RotationStage};
-pub use seal::{SealError, SealKey, Sealed};
+pub use seal::{SealError, SealKey, SealKeyId, Sealed};
+pub use seen_version::file_beside as seen_version_file;
 pub use state::{AuthorityState, IssuerOfMesh};
+pub use unfit::Unfit;
 
 /// The least life of a workload's certificate, for tests.
 pub const MIN_LEAF_LIFE: Duration = Duration::seconds(10);

@@ -8,6 +8,7 @@ pub mod instance_probes;
 pub mod leader;
 pub mod presence_reports;
 pub mod root_rotation;
+pub mod seal_keys;
 pub mod shown_roots;
 pub mod taps;
 mod telling;

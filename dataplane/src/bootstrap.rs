@@ -10,10 +10,12 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap as PbBootstrap;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
-use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Locality, Node, data_source};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
-use weft_api::names::{ACCESS_LOG_SERVICE_FEATURE, VIRTUAL_HOSTS_FEATURE};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, Secret, secret,
+};
+use weft_api::names::{ACCESS_LOG_SERVICE_FEATURE, SYSTEM_ROOTS_SECRET, VIRTUAL_HOSTS_FEATURE};
 use weft_routing::rejection::Rejection;
 
 mod envoy;
@@ -174,7 +176,7 @@ impl Bootstrap {
             admin: None,
             listeners: Vec::new(),
             clusters: Vec::new(),
-            secrets: Vec::new(),
+            secrets: system_roots().into_iter().collect(),
             listener_source: Some(ListSource::Ads),
             cluster_source: Some(ListSource::Ads),
             ads: Some(DiscoveryStream { variant: DiscoveryVariant::Delta, target: GrpcTarget::ControlPlane }),
@@ -189,6 +191,19 @@ impl Bootstrap {
             ignored: Vec::new(),
         }
     }
+}
+
+/// What servers outside of the mesh are verified by; nothing on a machine that trusts nobody.
+fn system_roots() -> Option<Secret> {
+    let file = weft_api::system_roots::file().filter(|file| std::fs::File::open(file).is_ok())?;
+    let filename = file.to_str()?.to_owned();
+    let roots =
+        DataSource { specifier: Some(data_source::Specifier::Filename(filename)), ..Default::default() };
+    let context = CertificateValidationContext { trusted_ca: Some(roots), ..Default::default() };
+    Some(Secret {
+        name: SYSTEM_ROOTS_SECRET.to_owned(),
+        r#type: Some(secret::Type::ValidationContext(context)),
+    })
 }
 
 /// The node, with the name and version of this program and what it can do besides taking Envoy's resources.

@@ -21,6 +21,7 @@ mod cluster;
 mod collector;
 mod compiled;
 mod endpoints;
+mod external;
 mod hashing;
 mod health;
 mod hosts;
@@ -55,11 +56,19 @@ pub use scope::{Scope, Viewers, Visibility};
 pub use traffic::built_in_of_requests;
 pub use units::{Change, Unit, affected, all_units};
 
+use crate::kinds::backend::Backend;
+
 /// Compiles one unit. What the unit no longer gives (a service that is gone gives nothing) is to be removed.
 #[must_use]
 pub fn compile(unit: &Unit, model: &Model<'_>) -> Vec<Compiled> {
     match unit {
-        Unit::Cluster(service, port) => cluster::compile(service, port, model),
+        Unit::Cluster(backend, port) => match model.set.backend(backend) {
+            Some(Backend::Service(_)) => cluster::compile(backend, port, model),
+            Some(Backend::External(external)) => {
+                external::cluster(external, port, model).into_iter().collect()
+            }
+            None => Vec::new(),
+        },
         Unit::Endpoints(service, port) => endpoints::compile(service, port, model),
         Unit::Hosts(service, namespace) => hosts::compile(service, namespace, model),
         Unit::Routes(scope) => hosts::route_configuration(scope, model).into_iter().collect(),

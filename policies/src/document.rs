@@ -66,7 +66,7 @@ impl From<Document> for Policy {
 /// # Errors
 /// Every violation of every document; one of somebody else's kind is a violation.
 pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> {
-    read(source, text, Others::Refused).map(|read| read.documents)
+    read(source, text, ForeignDocuments::Refused).map(|read| read.documents)
 }
 
 /// As [`parse`], of a text that may hold documents for others too: what Kubernetes and its neighbours take is left out.
@@ -74,7 +74,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Document>, Vec<Violation>> 
 /// # Errors
 /// Every violation of every document of ours.
 pub fn parse_among_others(source: &str, text: &str) -> Result<DocumentsRead, Vec<Violation>> {
-    read(source, text, Others::LeftOut)
+    read(source, text, ForeignDocuments::LeftOut)
 }
 
 /// The documents of a text that is for others too.
@@ -89,7 +89,7 @@ pub struct DocumentsRead {
 /// A document as it is written, of whatever kind and of whomsoever.
 #[derive(Debug, Clone)]
 pub struct RawDocument {
-    /// What is written.
+    /// The whole of it, as JSON has it.
     pub value: Value,
     /// Where each part of it stands.
     pub source: DocumentSource,
@@ -116,12 +116,12 @@ pub fn parse_any(source: &str, text: &str) -> Result<Vec<RawDocument>, Vec<Viola
 
 /// What becomes of documents of somebody else's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Others {
+enum ForeignDocuments {
     Refused,
     LeftOut,
 }
 
-fn read(source: &str, text: &str, others: Others) -> Result<DocumentsRead, Vec<Violation>> {
+fn read(source: &str, text: &str, others: ForeignDocuments) -> Result<DocumentsRead, Vec<Violation>> {
     let name: Arc<str> = source.into();
     let (raw, flaws) = tree::read(text);
     let mut violations: Vec<Violation> = Vec::new();
@@ -130,7 +130,7 @@ fn read(source: &str, text: &str, others: Others) -> Result<DocumentsRead, Vec<V
     let mut schemas = Schemas::default();
     for (index, (value, tree)) in raw.into_iter().flat_map(|(value, tree)| spread(value, tree)).enumerate() {
         let source = DocumentSource::new(Arc::clone(&name), index, tree);
-        if others == Others::LeftOut
+        if others == ForeignDocuments::LeftOut
             && let Some(finding) = value.as_object().and_then(foreign::left_out)
         {
             left_out.push(source.violation(&finding, &value.as_object().map(name_of).unwrap_or_default()));
@@ -214,7 +214,7 @@ fn name_of(fields: &Map<String, Value>) -> String {
 }
 
 /// Kinds that are documented and come later.
-const PLANNED: [&str; 5] = ["ExternalService", "Gateway", "RateLimitPolicy", "FaultPolicy", "ProxyPatch"];
+const PLANNED: [&str; 4] = ["Gateway", "RateLimitPolicy", "FaultPolicy", "ProxyPatch"];
 
 fn read_kind(fields: &Map<String, Value>) -> Result<(Kind, &'static str), Finding> {
     let word = |field: &'static str| match fields.get(field) {

@@ -12,6 +12,8 @@
 
 pub mod authentication_policy;
 pub mod authorization_policy;
+pub mod backend;
+pub mod external_service;
 pub mod grpc_route;
 pub mod http_route;
 pub mod http_rule;
@@ -37,6 +39,7 @@ pub mod workload;
 
 pub use authentication_policy::AuthenticationPolicy;
 pub use authorization_policy::AuthorizationPolicy;
+pub use external_service::ExternalService;
 pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
 pub use kind::{API_VERSION, GATEWAY_API_VERSION, Kind, Level, Registration, UnknownKind};

@@ -38,6 +38,13 @@ impl PolicyKey {
         Self::new(Kind::Service, id.namespace.clone(), id.name.clone())
     }
 
+    /// The keys of what would be called by the same name, where this is the key of something that is called.
+    pub(crate) fn namesakes(&self) -> impl Iterator<Item = Self> + '_ {
+        let others = Kind::ALL.into_iter().filter(|kind| self.kind.is_backend() && kind.is_backend());
+        let others = others.filter(|kind| *kind != self.kind);
+        others.map(|kind| Self::new(kind, self.namespace.clone(), self.name.clone()))
+    }
+
     /// Namespace and name, as an id of a service; for objects of other kinds it only tells where they are.
     #[must_use]
     pub fn id(&self) -> ServiceId {

@@ -23,6 +23,8 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use weft_api::{Name, ServiceId, WorkloadId};
 
+use crate::kinds::backend::Backend;
+use crate::kinds::external_service::ExternalService;
 use crate::kinds::kind::{Kind, Level};
 use crate::kinds::merge::Merged;
 use crate::kinds::mesh::{self, Defaults, Mesh};
@@ -126,6 +128,25 @@ impl PolicySet {
     /// All services in order of namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Object<Service>>> {
         self.of_kind(Kind::Service).filter_map(Policy::of)
+    }
+
+    /// What is called by this name, of the mesh or outside of it, if a document describes it.
+    #[must_use]
+    pub fn backend(&self, id: &ServiceId) -> Option<Backend<'_>> {
+        Backend::find(id, self)
+    }
+
+    /// The key of what is called by this name; a service's where nothing is.
+    #[must_use]
+    pub fn backend_key(&self, id: &ServiceId) -> PolicyKey {
+        self.backend(id).map_or_else(|| PolicyKey::of_service(id), Backend::key)
+    }
+
+    /// All that can be called: the services of the mesh in order of namespace and name, then what is outside.
+    pub fn backends(&self) -> impl Iterator<Item = Backend<'_>> {
+        let services = self.services().map(|service| Backend::Service(service));
+        let outside = self.objects_of::<ExternalService>().map(|external| Backend::External(external));
+        services.chain(outside.filter(|external| self.service(&external.id()).is_none()))
     }
 
     /// The Mesh object, if a document describes it.

@@ -1,5 +1,6 @@
 //! The scalar values that specs are made of: each is read from one string or number, and cannot hold an invalid one.
 
+mod address;
 mod collector;
 mod keys;
 mod log_file;
@@ -14,6 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
+pub use address::{HostAddress, SubjectAltName};
 pub use collector::{CollectorHost, CollectorUrl};
 pub use keys::KeysUrl;
 pub use log_file::LogFileName;
@@ -267,6 +269,8 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), InvalidValue>
         "header-name" => read::<HeaderName>(text),
         "hostname" => read::<Hostname>(text),
         "cidr" => read::<Cidr>(text),
+        "host-address" => read::<HostAddress>(text),
+        "subject-alt-name" => read::<SubjectAltName>(text),
         "collector" => read::<CollectorUrl>(text),
         "keys-url" => read::<KeysUrl>(text),
         "log-file" => read::<LogFileName>(text),

@@ -598,25 +598,16 @@ fn versions() -> Vec<[Policy; 2]> {
                 "Service, name: web, sectionName: grpc",
                 "action: Deny\nrules: [{from: [{services: [catalog]}]}]",
             ),
-            on("Namespace, name: shop", "action: Deny\nrules: [{from: [{services: [web]}]}]"),
-        ),
-        (
-            "AuthorizationPolicy",
-            "q",
-            on("Service, name: web", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
-            on("Namespace, name: shop", "action: Allow\nrules: [{from: [{claims: [{sub: a}]}]}]"),
+            on(
+                "Namespace, name: shop",
+                "action: Deny\nrules: [{from: [{services: [web], claims: [{sub: a}]}]}]",
+            ),
         ),
         (
             "AuthenticationPolicy",
             "t",
             on("Service, name: web, sectionName: grpc", TOKENS),
             on("Service, name: web, sectionName: db", TOKENS),
-        ),
-        (
-            "AuthenticationPolicy",
-            "u",
-            on("Namespace, name: shop", &TOKENS.replace("catalog, port: 9000", "web")),
-            on("Service, name: web, sectionName: grpc", TOKENS),
         ),
         (
             "Workload",
@@ -627,41 +618,6 @@ fn versions() -> Vec<[Policy; 2]> {
     ];
     let read = |kind: &str, name: &str, spec: &str| documents(&object(kind, name, spec)).remove(0).policy;
     pairs.iter().map(|(kind, name, one, two)| [read(kind, name, one), read(kind, name, two)]).collect()
-}
-
-#[test]
-fn claims_that_no_request_can_have_are_warned_of_until_tokens_are_taken() {
-    let asking = |targets: &str| {
-        documents(&object(
-            "AuthorizationPolicy",
-            "claims",
-            &format!("targetRefs: [{targets}]\naction: Allow\nrules: [{{from: [{{claims: [{{sub: a}}]}}]}}]"),
-        ))
-    };
-    let taking = |targets: &str| {
-        documents(&object("AuthenticationPolicy", "tokens", &format!("targetRefs: [{targets}]\n{TOKENS}")))
-    };
-    let web = documents(&object("Service", "web", "ports: [{name: http, port: 80, protocol: HTTP}]"));
-    let catalog = "ports: [{name: http, port: 80, protocol: HTTP}, {name: keys, port: 9000, protocol: HTTP}]";
-    let catalog = documents(&object("Service", "catalog", catalog));
-    let empty = PolicySet::default().apply(&[web, catalog].concat()).unwrap().set;
-    let (service, port) = ("{kind: Service, name: web}", "{kind: Service, name: web, sectionName: http}");
-    let namespace = "{kind: Namespace, name: shop}";
-    for asks in [service, port, namespace] {
-        let set = empty.apply(&asking(asks)).unwrap();
-        let warned = set.warnings.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
-        assert!(warned, "{asks}: {:?}", set.warnings);
-        for takes in [service, port, namespace, "{kind: Mesh, name: mesh}"] {
-            let applied = set.set.apply(&taking(takes)).unwrap();
-            let left = applied.set.validate();
-            let about =
-                |one: &weft_api::rest::Violation| one.message.contains("AuthenticationPolicy with jwt");
-            assert!(!left.iter().any(about), "{asks}, {takes}: {left:?}");
-        }
-        let elsewhere = set.set.apply(&taking("{kind: Service, name: catalog}")).unwrap().set.validate();
-        let still = elsewhere.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"));
-        assert_eq!(still, asks != namespace, "{asks}: {elsewhere:?}");
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use http::Method;
 use super::{APPLY_TIMEOUT, ApiClient, ClientError, encode, wait};
 use crate::rest::{
     AuthorityStatus, CheckResult, DebugInfo, DrainRequest, DrainResult, IssuerImport, IssuerRequest,
-    RotationRequest, VersionInfo,
+    Resealed, RotationRequest, VersionInfo,
 };
 
 impl ApiClient {
@@ -51,6 +51,15 @@ impl ApiClient {
     /// `root_rotation` where none is under way; see [`ClientError`].
     pub async fn abort_rotation(&self) -> Result<AuthorityStatus, ClientError> {
         let answer = self.answer(Method::DELETE, "/v1/ca/rotation", "application/json", String::new());
+        self.within(APPLY_TIMEOUT, answer).await
+    }
+
+    /// Seals the authority's keys at rest with the newest seal key.
+    ///
+    /// # Errors
+    /// `seal_key_missing` where another control plane does not have it; see [`ClientError`].
+    pub async fn reseal(&self) -> Result<Resealed, ClientError> {
+        let answer = self.answer(Method::POST, "/v1/ca/reseal", "application/json", String::new());
         self.within(APPLY_TIMEOUT, answer).await
     }
 

@@ -24,6 +24,47 @@ pub struct AuthorityStatus {
     /// The replacement of the root that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
+    /// What the authority's keys are sealed with in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SealStatus>,
+}
+
+/// What the authority's keys are sealed with in the store.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealStatus {
+    /// Version of the authority's records, one higher with each change; none in a store of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The key that seals: the first of the seal key's file.
+    pub sealing: String,
+    /// The keys in the file of the control plane that answers, and those that a record needs.
+    pub keys: Vec<SealKeyStatus>,
+    /// Why the records cannot be read, or are not the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A key that seals the authority's keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealKeyStatus {
+    /// The first 16 digits of a hash of it.
+    pub id: String,
+    /// How many records need it.
+    pub records: usize,
+    /// Whether the file of the control plane that answers has it.
+    pub held: bool,
+}
+
+/// The answer of `POST /v1/ca/reseal`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resealed {
+    /// The key that all records are sealed with now.
+    pub key: String,
+    /// How many were sealed with another one.
+    pub records: usize,
 }
 
 /// A root of the mesh's trust.

@@ -48,6 +48,22 @@ Examples:
   weft ca import chain.pem --spread 10m"
     )]
     Import(CaImport),
+    /// Seal the authority's keys in the store with the newest seal key, the first line of the file
+    #[command(
+        after_help = "Put a new line of 64 hexadecimal digits before the others, into the file of each control plane (seal.key in \
+--data-dir, or --seal-key), and then run this. When `weft ca status` shows that no record needs the old key any more, its line can go.
+
+Examples:
+  weft ca reseal"
+    )]
+    Reseal(CaReseal),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CaReseal {
+    /// How it is printed
+    #[arg(short, long, default_value = "table")]
+    pub output: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]

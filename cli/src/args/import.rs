@@ -8,10 +8,9 @@ use crate::import::{DefaultIntention, ImportSource};
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
-  weft import consul entries/ > policies.yaml
-  consul config read -kind service-router -name web | weft import consul -
-  weft import kuma mesh.yaml 2> not-carried.txt | weft validate -f -
-  weft import app-mesh *.json -n shop -o json")]
+  weft import consul consul/ --default-intention deny > policies.yaml
+  weft import kuma kuma.yaml 2> not-carried.txt | weft validate -f -
+  weft import app-mesh app-mesh.json -n shop -o json")]
 pub struct ImportArgs {
     /// Whose documents they are
     pub from: ImportSource,

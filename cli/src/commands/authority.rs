@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use weft_api::client::ClientError;
-use weft_api::rest::{AuthorityStatus, IssuerImport, RotationRequest, RotationStageName, RotationStatus};
+use weft_api::rest::{
+    AuthorityStatus, IssuerImport, Resealed, RotationRequest, RotationStageName, RotationStatus, SealStatus,
+};
 
-use crate::args::{CaCsr, CaImport, CaRotate, ListArgs, OutputFormat};
+use crate::args::{CaCsr, CaImport, CaReseal, CaRotate, ListArgs, OutputFormat};
 use crate::output::{self, out};
 use crate::replicas::{ReplicaClients, is_silence};
 
@@ -85,6 +87,29 @@ async fn follow(
     let reached = wait(replicas, begun, Instant::now() + limit, output.is_table()).await?;
     show(&reached, output)?;
     Ok(if reached.rotation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub async fn reseal(replicas: &ReplicaClients, args: &CaReseal) -> anyhow::Result<ExitCode> {
+    let done = replicas.any(async |client| client.reseal().await).await?;
+    if args.output.is_table() {
+        out!("{}", resealed(&done));
+    } else {
+        output::print(args.output, &done, &[], Vec::new)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resealed(done: &Resealed) -> String {
+    let Resealed { key, records } = done;
+    if *records == 0 {
+        return format!(
+            "every record is sealed with {key}, the first key of the seal key's file: put a new one before it to replace it\n"
+        );
+    }
+    format!(
+        "{records} records are sealed anew, with {key}: leave only the first line in the seal key's file of each control plane, and \
+         keep the old one as long as the backups that were taken before\n"
+    )
 }
 
 /// Follows a rotation to its end, or until then, and says when a stage is reached.
@@ -175,7 +200,28 @@ fn describe(status: &AuthorityStatus) -> String {
         }
         text.push_str(&waits(rotation));
     }
+    if let Some(seal) = &status.seal {
+        text.push_str(&sealed(seal));
+    }
     text
+}
+
+fn sealed(seal: &SealStatus) -> String {
+    if let Some(problem) = &seal.problem {
+        return format!("\n{problem}\n");
+    }
+    let words = |id: &str, held: bool, records: usize| match (id == seal.sealing, held, records) {
+        (true, ..) => "seals",
+        (false, false, _) => "missing in the file",
+        (false, true, 0) => "not needed any more",
+        (false, true, _) => "needed until weft ca reseal",
+    };
+    let row = |key: &weft_api::rest::SealKeyStatus| {
+        let word = words(&key.id, key.held, key.records).to_owned();
+        vec![key.id.clone(), word, key.records.to_string()]
+    };
+    let rows: Vec<_> = seal.keys.iter().map(row).collect();
+    format!("\n{}", output::table(&["SEAL KEY", "STATE", "RECORDS"], &rows))
 }
 
 fn waits(rotation: &RotationStatus) -> String {

@@ -8,8 +8,15 @@ use weft_api::{Name, ServiceId};
 use weft_policies::kinds::API_VERSION;
 use weft_policies::{Kind, PolicySet};
 
-use super::ImportedDocument;
 use super::input::InputNode;
+
+/// One document of ours.
+#[derive(Debug)]
+pub struct ImportedDocument {
+    pub value: Value,
+    /// What it was made of: object, file and line.
+    pub origins: Vec<String>,
+}
 
 /// All that is made, by kind and name.
 #[derive(Default)]
@@ -37,7 +44,7 @@ impl<'a> Drafts<'a> {
         draft
     }
 
-    /// The Mesh.
+    /// The one Mesh, which has a name of its own.
     pub fn mesh(&mut self, of: &InputNode<'a>) -> &mut ObjectDraft<'a> {
         let id = ServiceId::try_new("default", "mesh").expect("a valid name");
         self.object(Kind::Mesh, id, of)

@@ -13,7 +13,7 @@ pub fn name(node: &InputNode<'_>) -> Option<Name> {
     let name = plain(written);
     match &name {
         Some(name) => {
-            node.differs(format!("is called {name} here: names have small letters, digits and '-'"))
+            node.differs(format!("is called {name} here: names have small letters, digits and '-'"));
         }
         None => node.not_carried(
             "is no name here: use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",

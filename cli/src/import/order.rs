@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::input::InputNode;
 
 /// Where a match stands among others here. Lower goes first.
-type Place = (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>);
+type MatchPlace = (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>);
 
 /// Notes at each rule that one behind it in the list is taken before it here.
 pub fn note_order(rules: &[(Value, InputNode<'_>)]) {
@@ -36,7 +36,7 @@ fn path(one: &Value) -> (&str, &str) {
     (one["path"]["type"].as_str().unwrap_or("PathPrefix"), one["path"]["value"].as_str().unwrap_or("/"))
 }
 
-fn place(one: &Value) -> Place {
+fn place(one: &Value) -> MatchPlace {
     let count = |field: &str| Reverse(one[field].as_array().map_or(0, Vec::len));
     let (kind, length) = match path(one) {
         ("Exact", _) => (0, 0),

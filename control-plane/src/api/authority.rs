@@ -1,11 +1,14 @@
-//! The state of the certificate authority, the rotation of its root, and issuers that the owner of an offline root signs.
+//! The state of the certificate authority, the rotation of its root, issuers that the owner of an offline root signs, and the key
+//! that seals its keys.
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
 use data_encoding::HEXLOWER;
 use weft_api::rest::{
-    AuthorityStatus, CaState, IssuerImport, IssuerRequest, IssuerStatus, RootStatus, RotationRequest,
-    RotationStageName, RotationStatus,
+    AuthorityStatus, CaState, IssuerImport, IssuerRequest, IssuerStatus, Resealed, RootStatus,
+    RotationRequest, RotationStageName, RotationStatus, SealKeyStatus, SealStatus,
 };
 
 use super::access::ApiCaller;
@@ -19,9 +22,12 @@ use crate::ca::{
 };
 use crate::identity::secrets::pem;
 use crate::replicas::root_rotation::RootRotations;
+use crate::replicas::seal_keys;
 
 /// How many of those are named for whom a rotation waits.
 const NAMED: usize = 100;
+/// How long the others have for telling that they have a seal key: a file that was put there a moment ago is read soon.
+const KEYS_ARRIVE: Duration = Duration::from_secs(12);
 
 /// `GET /v1/ca`
 pub async fn status(State(api): State<Api>) -> Result<Json<AuthorityStatus>, ApiError> {
@@ -48,6 +54,32 @@ pub async fn abort(
     let by = caller.holder().to_string();
     api.authority.abort_rotation(api.store.as_ref(), Some(&by)).await.map_err(refused)?;
     Ok(Json(read(&api).await?))
+}
+
+/// `POST /v1/ca/reseal`
+pub async fn reseal(State(api): State<Api>) -> Result<Json<Resealed>, Refuses<409>> {
+    let unavailable = |error: crate::ca::CaError| ApiError::unavailable(error.to_string());
+    let store = api.store.as_ref();
+    let key = api.authority.seal_use(store).await.map_err(unavailable)?.sealing;
+    let until = tokio::time::Instant::now() + KEYS_ARRIVE;
+    loop {
+        let lacking =
+            seal_keys::without(store, &key, Some(api.own.id.as_ref())).await.map_err(ApiError::from)?;
+        if lacking.is_empty() {
+            break;
+        }
+        if tokio::time::Instant::now() >= until {
+            let text = format!(
+                "the seal key {key} is not on {} yet: put {} there as it is here, or upgrade it where it is of an older release",
+                lacking.join(", "),
+                api.own.seal_key.display()
+            );
+            return Err(ApiError::new(ProblemCode::SealKeyMissing, text).into());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let records = api.authority.reseal(store, None).await.map_err(unavailable)?;
+    Ok(Json(Resealed { key: key.to_string(), records }))
 }
 
 /// `POST /v1/ca/csr`
@@ -141,7 +173,26 @@ async fn read(api: &Api) -> Result<AuthorityStatus, ApiError> {
             Some(rotation) => Some(rotation_of(&api.rotations, rotation).await?),
             None => None,
         },
+        seal: Some(seal_of(api).await),
     })
+}
+
+/// What is wrong with the records is a part of the status, and no reason to tell nothing of the rest.
+async fn seal_of(api: &Api) -> SealStatus {
+    let held = api.authority.seal_keys();
+    match api.authority.seal_use(api.store.as_ref()).await {
+        Ok(used) => SealStatus {
+            version: used.version,
+            sealing: used.sealing.to_string(),
+            keys: used
+                .keys
+                .into_iter()
+                .map(|(id, records)| SealKeyStatus { held: held.contains(&id), id: id.to_string(), records })
+                .collect(),
+            problem: None,
+        },
+        Err(error) => SealStatus { problem: Some(error.to_string()), ..SealStatus::default() },
+    }
 }
 
 fn state_of_root(state: &AuthorityState, root: &Serial) -> CaState {

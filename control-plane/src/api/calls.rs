@@ -310,6 +310,13 @@ fn operators() -> Vec<CallRow> {
             delete(authority::abort),
         ),
         (
+            "/v1/ca/reseal",
+            Operator,
+            Recorded::Yes,
+            "Seal the authority's keys at rest with the newest seal key",
+            post(authority::reseal),
+        ),
+        (
             "/v1/ca/csr",
             Operator,
             Recorded::Yes,

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_api::rest::{EffectiveValues, ExplainedValue};
 use weft_policies::compile::{built_in_of_backends, built_in_of_requests};
-use weft_policies::kinds::Kind;
 use weft_policies::kinds::port::Port;
 use weft_policies::kinds::reference::ParentKind;
 use weft_policies::kinds::role::{ApiKind, RoleVerb};
@@ -51,11 +50,11 @@ pub fn hidden(key: &PolicyKey) -> String {
     format!("{article} {} of namespace {}", key.kind, key.namespace)
 }
 
-/// What holds for each port of a Service, and for each rule of a route; nothing for other kinds.
+/// What holds for each port of a Service or of what is outside, and for each rule of a route; nothing for other kinds.
 pub fn of_object(key: &PolicyKey, set: &PolicySet, shown: &Shown<'_>) -> Vec<EffectiveValues> {
     let id = ServiceId::new(key.namespace.clone(), key.name.clone());
-    if let (Kind::Service, Some(service)) = (key.kind, set.service(&id)) {
-        return service.spec.ports.iter().map(|port| of_port(&id, port, set, shown)).collect();
+    if let Some(backend) = set.backend(&id).filter(|backend| backend.key() == *key) {
+        return backend.ports().iter().map(|port| of_port(&id, port, set, shown)).collect();
     }
     let route = set.get(key).filter(|route| route.request_rules().is_some());
     route.map(|route| of_route(route, set, shown)).unwrap_or_default()

@@ -21,7 +21,10 @@ use weft_api::rest::{ExplainQuestion, ExplainResult, ExplainedCaller, ExplainedC
 use weft_api::{Name, ServiceId, SpiffeId, TrustDomain, WorkloadId};
 use weft_policies::PolicySet;
 use weft_policies::compile::{Health, WorkloadState};
+use weft_policies::kinds::ExternalService;
+use weft_policies::kinds::backend::Backend;
 use weft_policies::kinds::role::ApiKind;
+use weft_policies::policy::Object;
 use weft_routing::rbac::PeerNames;
 use weft_routing::rejection::Rejection;
 
@@ -148,7 +151,7 @@ fn caller(mesh: &Perspective, source: &ServiceId) -> Result<WorkloadState, ApiEr
 
 /// There is no such service.
 fn unknown(service: &ServiceId, set: &PolicySet, others: impl Iterator<Item = String>) -> ApiError {
-    ApiError::no_service(service, set.services().map(|service| service.id().to_string()).chain(others))
+    ApiError::no_service(service, set.backends().map(|backend| backend.id().to_string()).chain(others))
 }
 
 impl From<Rejection> for ApiError {
@@ -194,11 +197,14 @@ impl CallerQuestion {
         let authority = match &self.question.destination {
             AskedDestination::Host(host) => host.clone(),
             AskedDestination::Service(service, port) => {
-                let Some(object) = mesh.set.service(service) else {
+                let Some(backend) = mesh.set.backend(service) else {
                     return Err(unknown(service, &mesh.set, std::iter::empty()));
                 };
-                let host = format!("{}.{}", service.name, service.namespace);
-                let ports = &object.spec.ports;
+                let host = match backend {
+                    Backend::Service(_) => format!("{}.{}", service.name, service.namespace),
+                    Backend::External(external) => host_of(external)?,
+                };
+                let ports = backend.ports();
                 match port {
                     None if ports.iter().any(|port| port.protocol.is_http()) => host,
                     None => {
@@ -208,7 +214,7 @@ impl CallerQuestion {
                     }
                     Some(wanted) => {
                         let names: Vec<String> = ports.iter().map(|port| port.name.to_string()).collect();
-                        let found = object.spec.find_port(wanted);
+                        let found = backend.find_port(wanted);
                         let port = found.ok_or_else(|| no_port(service, &wanted.to_string(), &names))?;
                         if !port.protocol.is_http() {
                             let found = side.to_port(service, &port.name)?;
@@ -231,7 +237,10 @@ impl CallerQuestion {
         if let (true, Some(destination)) = (self.question.request.is_none(), &outbound.destination) {
             named.insert(destination.clone());
         }
-        let found = named.into_iter().map(|(service, port)| {
+        // Outside nobody's sidecar can be asked.
+        let is_outside = |id: &ServiceId| mesh.set.backend(id).is_some_and(|one| one.external().is_some());
+        let named = named.into_iter().filter(|(service, _)| !is_outside(service));
+        let found = named.map(|(service, port)| {
             let spec = mesh.set.service(&service).map(|object| &object.spec);
             let members =
                 mesh.workloads.values().filter(|one| spec.is_some_and(|spec| one.belongs_to(&service, spec)));
@@ -315,6 +324,14 @@ impl CallerQuestion {
         result.summary = summary(&result);
         Ok(result)
     }
+}
+
+/// What is outside is asked for by a host of its own, of which a wildcard is none.
+fn host_of(external: &Object<ExternalService>) -> Result<String, ApiError> {
+    let host = external.spec.host().map(ToString::to_string);
+    host.ok_or_else(|| {
+        ApiError::missing(format!("{} has no host but wildcards: ask for one below them", external.key()))
+    })
 }
 
 fn no_port(service: &ServiceId, wanted: &str, names: &[String]) -> ApiError {

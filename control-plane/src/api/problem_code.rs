@@ -58,6 +58,8 @@ problem_codes! {
     EnoughPrincipals "too_many" CONFLICT,
     /// A rotation of the root or another issuer is under way, or there is none to undo or import; `weft ca status` tells.
     RootRotation "root_rotation" CONFLICT,
+    /// Another control plane does not have the seal key yet; `detail` names it.
+    SealKeyMissing "seal_key_missing" CONFLICT,
     /// Nobody else would be left to take a service's requests; `force` does it all the same.
     LastInstance "last_instance" CONFLICT,
     /// There is a principal of that name already.

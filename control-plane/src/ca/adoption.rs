@@ -15,7 +15,7 @@ use time::Duration;
 use weft_api::rest::RootOrigin;
 use weft_store::{CommitError, Entry, Store, Txn};
 
-use super::fitness::{Below, FitChain, Fitness, Unfit};
+use super::fitness::{Below, FitChain, Fitness};
 use super::proof::prove;
 use super::records::{
     AuthorityRecord, CaRecords, ISSUER, NEXT, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, REQUEST, ROOT,
@@ -23,6 +23,7 @@ use super::records::{
 };
 use super::root_rotation::{RotationError, RotationPlan};
 use super::seal::{SealKey, Sealed};
+use super::unfit::Unfit;
 use super::{Authority, AuthoritySettings, CaError, DEFAULT_SPREAD, OwnAuthority, profile};
 use crate::clock::Clock;
 
@@ -83,7 +84,7 @@ pub enum Adopted {
 /// An issuer's key and the request for its certificate, as stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RequestRecord {
+struct IssuerRequestRecord {
     created_at: i64,
     /// SHA-256 of the public key.
     spki_sha256: [u8; 32],
@@ -102,18 +103,19 @@ impl Authority {
         loop {
             let records = self.records(store).await?;
             if let Some(entry) = &records.request {
-                return RequestRecord::read(entry)?.told();
+                return IssuerRequestRecord::read(entry)?.told();
             }
             let key = profile::new_key()?;
             let request = profile::requested_issuer(self.trust_domain())?.serialize_request(&key)?;
-            let record = RequestRecord {
+            let record = IssuerRequestRecord {
                 created_at: self.clock.unix_seconds(),
                 spki_sha256: Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into(),
                 request: BASE64.encode(request.der()),
                 sealed_key: sealed(REQUEST, &key, &self.seal),
             };
             let value = serde_json::to_vec(&record).expect("strings and numbers always encode");
-            match store.commit(Txn::new().expect_absent(REQUEST).put(REQUEST, value)).await {
+            let txn = Txn::new().expect_absent(REQUEST).put(REQUEST, value);
+            match store.commit(records.headed(txn, &self.seal)).await {
                 Ok(_) => {
                     tracing::info!(
                         event = "issuer_requested",
@@ -143,7 +145,7 @@ impl Authority {
             return Err(RotationError::UnderWay.into());
         }
         let entry = records.request.as_ref().ok_or(AdoptionError::NoRequest)?;
-        let request = RequestRecord::read(entry)?;
+        let request = IssuerRequestRecord::read(entry)?;
         let chain = Fitness::of(&self.settings, Below::Leaves, self.clock.now()).check(pem, CHAIN)?;
         if chain.lowest().spki_sha256 != request.spki_sha256 {
             let reason = "the first certificate is of another key than the request that is open";
@@ -173,7 +175,7 @@ impl Authority {
         let issuer = self.imported(&chain, records.issuer()?.generation + 1, key);
         self.check_believed(&chain, CHAIN, (NEXT, &issuer))?;
         let txn = taken(records.announcing(&issuer, &self.seal, &self.clock)?);
-        self.commit_rotation(store, txn, None).await?;
+        self.commit_rotation(store, &records, txn, None).await?;
         tracing::info!(
             event = "issuer_imported",
             issuer = %chain.lowest().serial, by = by.as_deref().unwrap_or("nobody"),
@@ -285,7 +287,7 @@ fn check_believed(
     }
 }
 
-impl RequestRecord {
+impl IssuerRequestRecord {
     fn read(entry: &Entry) -> Result<Self, CaError> {
         read_json(entry)
     }

@@ -3,8 +3,8 @@
 use time::{Duration, OffsetDateTime};
 use weft_api::TrustDomain;
 
-use super::fitness::Unfit;
 use super::seal::SealError;
+use super::unfit::Unfit;
 
 /// Why the authority cannot do what it is asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,22 @@ pub enum CaError {
         record: String,
         reason: String,
     },
+    /// A record that does not belong to the newest version.
+    #[error(
+        "{record} is not as it was in version {version} of the authority's records: somebody who does not have the seal key put it \
+         back, changed, added or removed it; see who can write to the store, and restore the newest backup"
+    )]
+    NotNewest {
+        /// Its key in the store.
+        record: String,
+        version: u64,
+    },
+    /// All records are older than what this machine has seen.
+    #[error(
+        "the store has version {found} of the authority's records, and this machine has seen version {seen}: an older state was put \
+         back; if that was you, by restoring a backup, remove {file} and start again", file = file.display()
+    )]
+    OlderState { found: u64, seen: u64, file: std::path::PathBuf },
     /// A stored certificate is unreadable.
     #[error("a CA certificate in the store is not valid X.509; restore the store from a backup")]
     CorruptCertificate,

@@ -20,6 +20,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::chain::ValidCertificate;
 use super::records::{AuthorityRecord, CaRecords};
+use super::unfit::Unfit;
 use super::{AuthoritySettings, CaError};
 
 /// The most certificates of a chain, with its root.
@@ -29,29 +30,6 @@ pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 /// Bytes of a serial number, by RFC 5280.
 const LONGEST_SERIAL: usize = 20;
 const AGAIN: &str = "have it signed again without that";
-
-/// What does not fit, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {field}: {reason}; {remedy}")]
-pub struct Unfit {
-    /// The file, or which certificate of the chain.
-    pub what: String,
-    /// As X.509 names it.
-    pub field: &'static str,
-    pub reason: String,
-    pub remedy: String,
-}
-
-impl Unfit {
-    pub(super) fn new(
-        what: impl Into<String>,
-        field: &'static str,
-        reason: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { what: what.into(), field, reason: reason.into(), remedy: remedy.into() }
-    }
-}
 
 /// What the lowest certificate of a chain is there to sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,15 +9,18 @@ use tokio_util::sync::CancellationToken;
 use weft_api::Backoff;
 use weft_store::{CommitError, Leadership, Store, StoreExt, Txn};
 
-use super::adoption::replacing_signer;
+use super::adoption::{check_founding, replacing_signer};
 use super::crl::RevocationList;
-use super::records::{AuthorityRecord, CaRecords, ISSUER, NEXT, PREFIX, RETIRED, ROOT, creation, missing};
+use super::records::{AuthorityRecord, CaRecords, ISSUER, NEXT, PREFIX, RETIRED, ROOT, created, missing};
 use super::seal::{SealError, SealKey};
+use super::seen_version::{FIRST, SeenVersion};
 use super::{Authority, AuthoritySettings, AuthorityState, BACKDATE, CaError, Serial};
 use crate::clock::Clock;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Far below what a transaction takes; the leader comes again.
+const PRUNED_AT_ONCE: usize = 32;
 
 /// Opens the mesh in the store, or creates it: of two control planes that start first at once, one wins and the
 /// other reads. An issuer that ended while no control plane ran is replaced here, since nothing can be served before.
@@ -31,10 +34,13 @@ pub async fn open(
     clock: Clock,
 ) -> Result<Authority, CaError> {
     loop {
+        // Before the records are read: another replica on this machine may note a newer version meanwhile.
+        let least = SeenVersion::read(seal_key).map_err(SealError::from)?.newest();
         if let Some(records) = CaRecords::read(store).await? {
             records.check_mesh(&settings.trust_domain)?;
             // A key made now would open nothing, so none is made for a mesh that exists.
             let seal = SealKey::load(seal_key)?.ok_or_else(|| SealError::Missing(seal_key.to_owned()))?;
+            records.verify(&seal, least)?;
             let chain = records.open_chain(&seal)?;
             let now = clock.now();
             if chain.root.not_after <= now {
@@ -61,7 +67,7 @@ pub async fn open(
                 let state = AuthorityState::read(&records, &settings, &seal, &clock)?;
                 return Authority::try_new(settings, clock, seal, state, lists);
             };
-            match store.commit(txn).await {
+            match store.commit(records.headed(txn, &seal)).await {
                 Ok(_) | Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => continue,
                 Err(error) => return Err(error.into()),
             }
@@ -69,11 +75,14 @@ pub async fn open(
         let seal = SealKey::load_or_create(seal_key)?;
         let txn = creation(&settings, &seal, &clock)?;
         match store.commit(txn).await {
-            Ok(_) => tracing::info!(
-                event = "mesh_created",
-                trust_domain = %settings.trust_domain,
-                "created the mesh"
-            ),
+            Ok(_) => {
+                seal.seen().begin_anew();
+                tracing::info!(
+                    event = "mesh_created",
+                    trust_domain = %settings.trust_domain,
+                    "created the mesh"
+                );
+            }
             Err(CommitError::Conflict { .. } | CommitError::Uncertain { .. }) => {
                 tracing::info!(
                     event = "mesh_created_elsewhere",
@@ -83,6 +92,24 @@ pub async fn open(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Makes the records of a new mesh.
+fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
+    seal.seal_at(FIRST);
+    let root = match &settings.own {
+        None => AuthorityRecord::new_root(ROOT, settings, 1, seal, clock)?,
+        Some(own) => {
+            let root = own.record(ROOT, settings, 1, seal);
+            check_founding(&root, own, settings, seal, clock)?;
+            root
+        }
+    };
+    let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
+    let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
+    let txn = Txn::new().expect_absent(ROOT).expect_absent(ISSUER);
+    let txn = txn.put(ROOT, root.encode()).put(ISSUER, issuer.encode()).put(key, list.encode());
+    Ok(created(txn, seal))
 }
 
 /// How far the renewal of the issuer is.
@@ -146,7 +173,7 @@ impl Authority {
                 (records.announcing(&record, &self.seal, &self.clock)?, Renewal::Announced)
             }
         };
-        store.commit(txn.guard(leader.guard())).await?;
+        store.commit(records.headed(txn, &self.seal).guard(leader.guard())).await?;
         self.reload(store).await?;
         tracing::info!(
             event = "issuer_renewed",
@@ -159,8 +186,11 @@ impl Authority {
 
     /// What the store has now.
     pub(super) async fn records(&self, store: &dyn Store) -> Result<CaRecords, CaError> {
+        // What another task has seen meanwhile is no measure for what this one reads.
+        let least = self.seal.seen().newest();
         let records = CaRecords::read(store).await?.ok_or_else(|| missing(ROOT))?;
         records.check_mesh(self.trust_domain())?;
+        records.verify(&self.seal, least)?;
         Ok(records)
     }
 
@@ -206,7 +236,7 @@ impl Authority {
                 "its issuer has no revocation list any more: the leaf passes at peers until its end"
             );
         }
-        Ok((txn, is_changed))
+        Ok((if is_changed { records.headed(txn, &self.seal) } else { txn }, is_changed))
     }
 
     /// Removes issuers that have ended, and their lists. The leader calls this; the writes are fenced.
@@ -216,14 +246,16 @@ impl Authority {
     pub async fn prune_issuers(&self, store: &dyn Store, leader: &Leadership) -> Result<usize, CaError> {
         let records = self.records(store).await?;
         let now = self.clock.now().unix_timestamp();
-        let mut ended = 0;
+        let (mut txn, mut ended) = (Txn::new().guard(leader.guard()), 0);
         for entry in &records.lists {
             let list = RevocationList::decode(entry)?;
-            if list.issuer_ends_at < now {
-                let retired = format!("{RETIRED}{}", list.issuer);
-                store.commit(Txn::new().guard(leader.guard()).delete(&entry.key).delete(retired)).await?;
+            if list.issuer_ends_at < now && ended < PRUNED_AT_ONCE {
+                txn = txn.delete(&entry.key).delete(format!("{RETIRED}{}", list.issuer));
                 ended += 1;
             }
+        }
+        if ended > 0 {
+            store.commit(records.headed(txn, &self.seal)).await?;
         }
         Ok(ended)
     }

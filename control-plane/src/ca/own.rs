@@ -11,9 +11,10 @@ use time::OffsetDateTime;
 use weft_api::rest::RootOrigin;
 use zeroize::Zeroizing;
 
-use super::fitness::{Below, FitChain, Fitness, MAX_CHAIN_BYTES, Unfit};
+use super::fitness::{Below, FitChain, Fitness, MAX_CHAIN_BYTES};
 use super::records::{AuthorityRecord, sealed};
 use super::seal::SealKey;
+use super::unfit::Unfit;
 use super::{AuthoritySettings, CaError, SealError};
 use crate::private_file;
 

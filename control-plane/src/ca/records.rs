@@ -7,6 +7,8 @@
 //! mesh/issuers/SERIAL    those before: they sign nothing but their lists
 //! mesh/crls/SERIAL       the revocation list of each
 //!
+//! mesh/head              which of all these are the newest, sealed
+//!
 //! mesh/rotation          the rotation of the root that is under way, and its stage
 //! mesh/next-root         the root that is to come, with …
 //! mesh/next-root-issuer  … the issuer that will sign under it
@@ -16,16 +18,15 @@
 //! mesh/csr               an issuer's key and the request for its certificate, which the owner of an offline root signs
 //! ```
 
+mod entry;
+mod head;
 mod line;
 mod record;
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
-use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use weft_api::TrustDomain;
 use weft_api::rest::RootOrigin;
@@ -35,26 +36,20 @@ use super::chain::{SigningChain, ValidCertificate};
 use super::crl::{self, RevocationList};
 use super::rotation_stage::{RootRotation, RotationStage};
 use super::seal::SealKey;
-use super::{AuthoritySettings, CaError, Serial};
+use super::{CaError, Serial};
 use crate::clock::Clock;
-pub(super) use line::Vouched;
-pub(super) use record::{AuthorityRecord, sealed};
-
-pub(super) const PREFIX: &str = "mesh/";
-pub(super) const ROOT: &str = "mesh/root";
-pub(super) const ISSUER: &str = "mesh/issuer";
-pub(super) const NEXT: &str = "mesh/next";
-pub(super) const RETIRED: &str = "mesh/issuers/";
-pub(super) const ROTATION: &str = "mesh/rotation";
-pub(super) const NEXT_ROOT: &str = "mesh/next-root";
-pub(super) const NEXT_ROOT_ISSUER: &str = "mesh/next-root-issuer";
-pub(super) const OLD_ROOT: &str = "mesh/old-root";
-pub(super) const LEFT_ROOTS: &str = "mesh/roots/";
-pub(super) const REQUEST: &str = "mesh/csr";
+pub(super) use entry::{
+    ISSUER, LEFT_ROOTS, NEXT, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, PREFIX, REQUEST, RETIRED, ROOT,
+    ROTATION, missing, read_json,
+};
+pub(super) use head::{created, resealed};
+pub(super) use record::{AuthorityRecord, Vouched, sealed};
 
 /// All records, of one revision of the store.
 pub(super) struct CaRecords {
     pub(super) revision: Revision,
+    head: Option<Entry>,
+    digests: head::Digests,
     root: Entry,
     issuer: Entry,
     next: Option<Entry>,
@@ -89,6 +84,8 @@ impl CaRecords {
         match (find(ROOT), find(ISSUER)) {
             (Some(root), Some(issuer)) => Ok(Some(Self {
                 revision: listing.revision,
+                head: find(head::HEAD),
+                digests: head::digests(&entries),
                 root,
                 issuer,
                 next: find(NEXT),
@@ -101,8 +98,8 @@ impl CaRecords {
                 left: below(LEFT_ROOTS),
                 request: find(REQUEST),
             })),
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(missing(ROOT)),
+            (None, None) if find(head::HEAD).is_none() => Ok(None),
+            (None, _) => Err(missing(ROOT)),
             (Some(_), None) => Err(missing(ISSUER)),
         }
     }
@@ -331,26 +328,6 @@ impl KnownIssuer<'_> {
     }
 }
 
-/// Makes the records of a new mesh.
-pub(super) fn creation(settings: &AuthoritySettings, seal: &SealKey, clock: &Clock) -> Result<Txn, CaError> {
-    let root = match &settings.own {
-        None => AuthorityRecord::new_root(ROOT, settings, 1, seal, clock)?,
-        Some(own) => {
-            let root = own.record(ROOT, settings, 1, seal);
-            super::adoption::check_founding(&root, own, settings, seal, clock)?;
-            root
-        }
-    };
-    let issuer = AuthorityRecord::new_issuer(ISSUER, (ROOT, &root), 1, settings.issuer_life, seal, clock)?;
-    let (key, list) = issuer.first_list(ISSUER, seal, clock)?;
-    Ok(Txn::new()
-        .expect_absent(ROOT)
-        .expect_absent(ISSUER)
-        .put(ROOT, root.encode())
-        .put(ISSUER, issuer.encode())
-        .put(key, list.encode()))
-}
-
 /// Which mesh these entries of a store are of; none when there is no mesh among them.
 ///
 /// # Errors
@@ -364,21 +341,4 @@ fn decode(entry: &Entry) -> Result<AuthorityRecord, CaError> {
     let record: AuthorityRecord = read_json(entry)?;
     record.check_format(&entry.key)?;
     Ok(record)
-}
-
-pub(super) fn read_json<T: DeserializeOwned>(entry: &Entry) -> Result<T, CaError> {
-    serde_json::from_slice(&entry.value).map_err(|error| corrupt(&entry.key, error.to_string()))
-}
-
-pub(super) fn from_base64(record: &str, text: &str) -> Result<CertificateDer<'static>, CaError> {
-    let der = BASE64.decode(text).map_err(|error| corrupt(record, error.to_string()))?;
-    Ok(CertificateDer::from(der))
-}
-
-pub(super) fn missing(record: &str) -> CaError {
-    corrupt(record, "it is missing".to_owned())
-}
-
-pub(super) fn corrupt(record: &str, reason: String) -> CaError {
-    CaError::CorruptRecord { record: record.to_owned(), reason }
 }

@@ -22,10 +22,10 @@ use weft_store::{Guard, Store, Txn};
 
 use super::crl::RevocationList;
 use super::records::{
-    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, Vouched,
-    missing,
+    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, OLD_ROOT, ROOT, ROTATION, missing,
 };
 use super::rotation_stage::{LONGEST_SPREAD, RootRotation, RotationStage};
+use super::vouching::vouched;
 use super::{Authority, BACKDATE, CaError};
 
 /// When a rotation goes on whoever holds it, before the end of a root that lives for many years.
@@ -128,7 +128,7 @@ impl Authority {
         }
         let (key, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
         let between = (&records.root()?, &root, &issuer);
-        root.vouched = Vouched::of(between, &self.settings, &self.seal, self.clock.now())?;
+        root.vouched = vouched(between, &self.settings, &self.seal, self.clock.now())?;
         let now = self.clock.unix_seconds();
         let rotation = RootRotation {
             stage: RotationStage::DistributingRoot,
@@ -140,7 +140,7 @@ impl Authority {
         };
         let txn = records.guarded().put(ROTATION, encode(&rotation));
         let txn = txn.put(NEXT_ROOT, root.encode()).put(NEXT_ROOT_ISSUER, issuer.encode());
-        self.commit_rotation(store, beside(txn.put(key, list.encode())), guard).await?;
+        self.commit_rotation(store, records, beside(txn.put(key, list.encode())), guard).await?;
         tracing::info!(
             event = "root_rotation_started",
             root = %root.valid(NEXT_ROOT)?.serial, vouched = root.vouched.is_some(),
@@ -170,8 +170,8 @@ impl Authority {
         let (_, list) = issuer.first_list(NEXT_ROOT_ISSUER, &self.seal, &self.clock)?;
         let txn = records.guarded().put(NEXT_ROOT_ISSUER, issuer.encode());
         let txn = txn.delete(RevocationList::key(&old.serial));
-        self.commit_rotation(store, txn.put(RevocationList::key(&list.issuer), list.encode()), Some(guard))
-            .await
+        let txn = txn.put(RevocationList::key(&list.issuer), list.encode());
+        self.commit_rotation(store, &records, txn, Some(guard)).await
     }
 
     /// The issuer below the root that is to come.
@@ -206,7 +206,7 @@ impl Authority {
             }
             RotationStage::MovingControlPlanes => (Self::dropping_the_old(&records, &rotation)?, "done"),
         };
-        self.commit_rotation(store, txn, Some(guard)).await?;
+        self.commit_rotation(store, &records, txn, Some(guard)).await?;
         tracing::info!(
             event = "root_rotation_advanced",
             ?stage,
@@ -243,7 +243,7 @@ impl Authority {
                 self.signing_under_the_old(&records)?.put(ROTATION, encode(&back))
             }
         };
-        self.commit_rotation(store, txn, None).await?;
+        self.commit_rotation(store, &records, txn, None).await?;
         tracing::info!(
             event = "root_rotation_aborted",
             stage = ?rotation.stage, by = by.unwrap_or("nobody"),
@@ -257,10 +257,11 @@ impl Authority {
     /// # Errors
     /// When the store fails or leadership was lost.
     pub async fn prune_roots(&self, store: &dyn Store, guard: Guard) -> Result<usize, CaError> {
-        let ended = self.records(store).await?.ended_roots(self.clock.now());
+        let records = self.records(store).await?;
+        let ended = records.ended_roots(self.clock.now());
         if !ended.is_empty() {
             let txn = ended.iter().fold(Txn::new().guard(guard), |txn, key| txn.delete(key.as_str()));
-            store.commit(txn).await?;
+            store.commit(records.headed(txn, &self.seal)).await?;
         }
         Ok(ended.len())
     }
@@ -317,10 +318,11 @@ impl Authority {
     pub(super) async fn commit_rotation(
         &self,
         store: &dyn Store,
+        records: &CaRecords,
         txn: Txn,
         guard: Option<Guard>,
     ) -> Result<(), RotationError> {
-        let txn = guard.into_iter().fold(txn, Txn::guard);
+        let txn = guard.into_iter().fold(records.headed(txn, &self.seal), Txn::guard);
         match store.commit(txn).await {
             Ok(_) => {}
             // Somebody else began or ended one at the same moment: what there is now says which.

@@ -116,12 +116,10 @@ impl EdgeTarget {
 }
 
 fn protocol(destination: &Destination, set: &PolicySet) -> Option<EdgeProtocol> {
-    let service = &set.service(&destination.service)?.spec;
-    let port = service.ports.iter().find(|known| known.name == destination.port)?;
-    if let Some(subset) = &destination.subset
-        && !service.subsets.iter().any(|known| known.name == *subset)
-    {
-        return None;
+    let backend = set.backend(&destination.service)?;
+    let port = backend.port(&destination.port)?;
+    if let Some(subset) = &destination.subset {
+        backend.service()?.spec.subset(subset)?;
     }
     Some(if port.protocol.is_http() { EdgeProtocol::Http } else { EdgeProtocol::Tcp })
 }
@@ -183,6 +181,8 @@ mod tests {
         let text = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\n\
                     spec: {ports: [{name: http, port: 80, protocol: HTTP}, {name: db, port: 90, protocol: TCP}], \
                     subsets: [{name: v1, matchLabels: {version: v1}}]}\n---\n\
+                    apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: pay, namespace: shop}\n\
+                    spec: {hosts: [pay.example], ports: [{name: https, port: 443, protocol: TLS}]}\n---\n\
                     apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: split, namespace: shop}\n\
                     spec: {parentRefs: [{group: '', kind: Service, name: cart, port: 80}], rules: [\
                     {backendRefs: [{name: cart, port: 80}]}, \
@@ -200,11 +200,13 @@ mod tests {
             assert_eq!(known(cluster), Some(EdgeProtocol::Http), "{cluster}");
         }
         assert_eq!(known("shop/cart/db"), Some(EdgeProtocol::Tcp));
+        assert_eq!(known("shop/pay/https"), Some(EdgeProtocol::Tcp));
         for cluster in [
             "shop/cart/grpc",
             "shop/cart",
             "shop/cart/http/v2",
             "shop/web/http",
+            "shop/pay/https/v1",
             "inbound/shop/cart/http",
             "//",
             "",

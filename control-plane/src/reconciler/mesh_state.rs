@@ -255,6 +255,10 @@ impl MeshState {
         if self.control_planes != addresses {
             self.control_planes = addresses;
             self.stale.extend(self.scopes.keys().cloned().map(Unit::Routes));
+            // What is looked up on demand is not led there.
+            let is_outside = |unit: &Unit| matches!(unit, Unit::Hosts(id, _) if self.set.backend(id).is_some_and(|one| one.external().is_some()));
+            let hosts: Vec<Unit> = all_units(&self.model()).into_iter().filter(is_outside).collect();
+            self.stale.extend(hosts);
         }
     }
 

@@ -9,6 +9,7 @@ use weft_api::WorkloadId;
 use weft_store::{Leadership, Revision, Store, StoreExt};
 
 use super::root_rotation::RootRotations;
+use super::seal_keys;
 use crate::ca::{Authority, Ledger};
 use crate::clock::Clock;
 use crate::identity::audit::AuditLog;
@@ -24,6 +25,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const ROUND: Duration = Duration::from_secs(30);
 /// How often a rotation of the root is looked at while one is under way.
 const ROTATION_ROUND: Duration = Duration::from_secs(1);
+/// How long a store that an earlier release wrote stays as that one reads it, so that an upgrade can be undone.
+const WAY_BACK: Duration = Duration::from_secs(3600);
 /// Rounds between compactions: about an hour.
 const COMPACT_EVERY: u32 = 120;
 
@@ -66,8 +69,13 @@ impl Duties {
     async fn lead(&self, leader: &Leadership) {
         let mut rounds = 0;
         let mut last_seen = None;
+        let since = tokio::time::Instant::now();
         loop {
             self.round(leader).await;
+            if since.elapsed() >= WAY_BACK {
+                let store = self.store.as_ref();
+                note("sealing records", seal_keys::upgrade(&self.authority, store, leader).await);
+            }
             if rounds % COMPACT_EVERY == 0 {
                 last_seen = self.compact(last_seen).await;
             }

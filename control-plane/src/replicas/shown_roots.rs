@@ -1,4 +1,5 @@
-//! Which root each replica shows and which it believes: a root leaves when none needs it any more.
+//! Which root each replica shows and which it believes, and which seal keys it has: a root leaves when none needs it any more, and
+//! a key seals when all have it.
 //!
 //! ```text
 //! shown-roots/REPLICA     under a lease: one that dies is gone after ten seconds
@@ -8,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -16,20 +18,28 @@ use weft_store::{Lease, ReadError, Store, StoreExt, Txn};
 
 use super::directory;
 use super::telling::{LEASE_LOST, tell_under_leases};
-use crate::ca::{Authority, Serial};
+use crate::ca::{Authority, SealKeyId, Serial};
 
 const PREFIX: &str = "shown-roots/";
+/// How often the file of the seal key is read again.
+const READS_KEYS: Duration = Duration::from_secs(5);
 
 /// What a replica tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShownRoots {
+    /// Its id, by which it tells this.
+    #[serde(skip)]
+    pub replica: String,
     /// Where the others reach it.
     pub address: HostPort,
     /// The root that its own certificate is signed under.
     pub shows: Serial,
     /// The roots in the bundle that it gives members.
     pub bundle: BTreeSet<Serial>,
+    /// The seal keys that it has; none where it does not tell.
+    #[serde(default)]
+    pub seal_keys: Option<Vec<SealKeyId>>,
 }
 
 /// All replicas that live.
@@ -53,16 +63,21 @@ pub fn spawn_shown_roots(
         let (store, key, address, authority) = (&store, &key, &address, &authority);
         let tell = move |lease: Lease| async move {
             let mut changes = authority.subscribe();
+            let mut told = None;
             loop {
                 let shown = shown(authority, address);
                 let value = serde_json::to_vec(&shown).expect("strings always encode");
-                if let Err(error) = store.commit(Txn::new().put_leased(key.clone(), value, lease.id())).await
-                {
-                    return error.to_string();
+                if told.as_ref() != Some(&shown) {
+                    let txn = Txn::new().put_leased(key.clone(), value, lease.id());
+                    if let Err(error) = store.commit(txn).await {
+                        return error.to_string();
+                    }
+                    told = Some(shown);
                 }
                 tokio::select! {
                     () = lease.lost() => return LEASE_LOST.to_owned(),
                     Ok(()) = changes.changed() => {}
+                    () = tokio::time::sleep(READS_KEYS) => {}
                 }
             }
         };
@@ -73,9 +88,11 @@ pub fn spawn_shown_roots(
 fn shown(authority: &Authority, address: &HostPort) -> ShownRoots {
     let state = authority.state();
     ShownRoots {
+        replica: String::new(),
         address: address.clone(),
         shows: state.own.root.serial.clone(),
         bundle: state.bundle.iter().map(|root| root.serial.clone()).collect(),
+        seal_keys: Some(authority.seal_keys()),
     }
 }
 
@@ -88,9 +105,10 @@ pub async fn living(store: &dyn Store) -> Result<LivingReplicas, ReadError> {
     let mut living = LivingReplicas::default();
     let mut telling = BTreeSet::new();
     for entry in &shown.entries {
-        if let Ok(read) = serde_json::from_slice(&entry.value) {
-            telling.insert(entry.key.trim_start_matches(PREFIX));
-            living.shown.push(read);
+        if let Ok(read) = serde_json::from_slice::<ShownRoots>(&entry.value) {
+            let replica = entry.key.trim_start_matches(PREFIX);
+            telling.insert(replica);
+            living.shown.push(ShownRoots { replica: replica.to_owned(), ..read });
         }
     }
     for entry in &all.entries {

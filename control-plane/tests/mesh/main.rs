@@ -16,6 +16,7 @@ mod peer;
 mod plane;
 mod proxy;
 mod replicas;
+mod reseal;
 mod restart;
 mod roles;
 mod sessions;

@@ -122,6 +122,24 @@ async fn stored_mesh_keeps_documents_workloads_tokens_and_authority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_a_stored_authority_get_their_versions_when_they_are_sealed_anew() {
+    let stored = Stored::unpack("127df7c");
+    let plane = stored.open().await.unwrap();
+    let seal = plane.client.ca().await.unwrap().seal.unwrap();
+    assert_eq!(
+        (seal.version, seal.problem),
+        (None, None),
+        "an earlier release may come back to it for a while"
+    );
+    let done = plane.client.reseal().await.unwrap();
+    assert!(done.records >= 2, "{done:?}");
+    plane.running.end().await;
+    let plane = stored.open().await.unwrap();
+    assert_eq!(plane.client.ca().await.unwrap().seal.unwrap().version, Some(1));
+    stored.member("web-1").renew(plane.running.xds).await.expect("certificates are issued on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_a_stored_mesh_are_served_with_what_they_kept() {
     let stored = Stored::unpack("127df7c");
     let plane = stored.open().await.unwrap();

@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -205,7 +205,7 @@ pub struct UpstreamTlsSpec {
     pub sni: Option<String>,
     /// `alpn_protocols`. Empty: `h2` or `http/1.1` by the protocol of the connection, none for TCP.
     pub alpn: Vec<Vec<u8>>,
-    /// `tls_minimum_protocol_version` allows TLS 1.2. This proxy speaks 1.3 all the same.
+    /// `tls_minimum_protocol_version` allows TLS 1.2.
     pub allow_tls12: bool,
 }
 
@@ -233,8 +233,10 @@ impl UpstreamTls {
     /// # Errors
     /// Something in the spec cannot be used.
     pub fn prepare(spec: &UpstreamTlsSpec) -> Result<Self, TlsError> {
+        let versions: &[&SupportedProtocolVersion] =
+            if spec.allow_tls12 { &VERSIONS_OUTSIDE } else { &VERSIONS };
         let builder =
-            ClientConfig::builder_with_provider(crypto()).with_protocol_versions(&VERSIONS)?.dangerous();
+            ClientConfig::builder_with_provider(crypto()).with_protocol_versions(versions)?.dangerous();
         let verifier = spec
             .trust
             .as_ref()
@@ -308,8 +310,10 @@ impl UpstreamTls {
     }
 }
 
-/// TLS 1.3 only, also where a resource would accept 1.2.
+/// TLS 1.3 only, on listeners also where a resource would accept 1.2.
 static VERSIONS: [&SupportedProtocolVersion; 1] = [&TLS13];
+/// Of servers whose cluster accepts 1.2, which are never those of the mesh: not all out there know 1.3.
+static VERSIONS_OUTSIDE: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// The key exchanges of the mesh in their order: hybrid post-quantum first.
 fn crypto() -> Arc<CryptoProvider> {

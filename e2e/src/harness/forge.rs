@@ -57,6 +57,26 @@ impl Forger {
         Ok(Presented::new(chain, key.serialize_der()))
     }
 
+    /// What a server outside of any mesh shows, by these DNS names.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn server(&self, names: &[&str]) -> anyhow::Result<Presented> {
+        let names = names.iter().map(|name| Ok(SanType::DnsName((*name).try_into()?)));
+        let names: Vec<SanType> = names.collect::<Result<_, rcgen::Error>>()?;
+        self.leaf(&[], |params| params.subject_alt_names = names)
+    }
+
+    /// The certificate of the authority, for those who trust it.
+    #[must_use]
+    pub fn root_pem(&self) -> String {
+        let root = self.chain.last().map(AsRef::as_ref).unwrap_or_default();
+        // Envoy reads no long lines.
+        let lines = root.chunks(48).map(|line| data_encoding::BASE64.encode(line) + "\n");
+        let body: String = lines.collect();
+        format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+    }
+
     /// A certificate over somebody else's public key, after the leaf in a chain: as if this forger's mesh were the one
     /// that a join token pins.
     ///

@@ -11,7 +11,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,13 +26,21 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub struct Presented {
     chain: Vec<CertificateDer<'static>>,
     key_pkcs8: Vec<u8>,
+    version: &'static SupportedProtocolVersion,
 }
 
 impl Presented {
     /// Leaf first.
     #[must_use]
     pub fn new(chain: Vec<CertificateDer<'static>>, key_pkcs8: Vec<u8>) -> Self {
-        Self { chain, key_pkcs8 }
+        Self { chain, key_pkcs8, version: &rustls::version::TLS13 }
+    }
+
+    /// The same, of a server that knows TLS 1.2 alone.
+    #[must_use]
+    pub fn over_tls12(mut self) -> Self {
+        self.version = &rustls::version::TLS12;
+        self
     }
 
     /// A certificate with an identity of the caller's choice, signed by an authority that nobody knows.
@@ -106,7 +116,7 @@ impl Presented {
     /// When the key cannot be read.
     pub fn server_config(&self) -> anyhow::Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_protocol_versions(&[self.version])?
             .with_no_client_auth()
             .with_cert_resolver(self.resolver()?);
         config.alpn_protocols = vec![b"h2".to_vec()];

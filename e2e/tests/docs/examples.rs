@@ -37,6 +37,21 @@ const DOCUMENTS: [(&str, &str); 3] = [
     ("shop/split.yaml", "catalog-split.yaml"),
     ("cart.yaml", "deny-refunds.yaml"),
 ];
+/// What examples of importing name.
+const FROM_OTHERS: [(&str, &str); 3] = [
+    (
+        "consul/orders.json",
+        r#"{"Kind": "service-intentions", "Name": "orders", "Sources": [{"Name": "web", "Action": "allow"}]}"#,
+    ),
+    (
+        "kuma.yaml",
+        "{type: MeshTimeout, name: cart, spec: {to: [{targetRef: {kind: MeshService, name: cart}, default: {connectionTimeout: 2s}}]}}\n",
+    ),
+    (
+        "app-mesh.json",
+        r#"{"virtualNode": {"virtualNodeName": "cart", "spec": {"listeners": [{"portMapping": {"port": 80, "protocol": "http"}}]}}}"#,
+    ),
+];
 const ENDS: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -82,11 +97,14 @@ async fn go_through(dir: &Path) -> anyhow::Result<()> {
 
 /// The files that examples name.
 fn prepare(home: &Path) -> anyhow::Result<()> {
-    for folder in ["policies", "shop", "tokens"] {
+    for folder in ["policies", "shop", "tokens", "consul"] {
         std::fs::create_dir_all(home.join(folder))?;
     }
     for (file, of) in DOCUMENTS {
         std::fs::copy(root().join("policies/examples").join(of), home.join(file)).context(of)?;
+    }
+    for (file, text) in FROM_OTHERS {
+        std::fs::write(home.join(file), text)?;
     }
     std::fs::write(
         home.join("envoy.yaml"),

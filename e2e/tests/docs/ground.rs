@@ -14,6 +14,7 @@ use crate::shell::Shell;
 
 pub const TUTORIAL: &str = "docs/tutorial.md";
 pub const GRPC: &str = "docs/tasks/grpc.md";
+pub const IMPORT: &str = "docs/tasks/import.md";
 pub const BACKUP: &str = "docs/tasks/backup.md";
 pub const AUTHORIZATION: &str = "docs/tasks/authorization.md";
 pub const JWT: &str = "docs/tasks/jwt.md";
@@ -34,13 +35,18 @@ async fn grpc_goes_as_it_says() {
 }
 
 #[tokio::test]
+async fn import_goes_as_it_says() {
+    on_a_machine(&[IMPORT], Beside::Nothing).await;
+}
+
+#[tokio::test]
 async fn backup_goes_as_it_says() {
     on_a_machine(&[BACKUP], Beside::Nothing).await;
 }
 
 #[tokio::test]
 async fn tasks_in_the_local_mesh_go_as_they_say() {
-    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, OWN_AUTHORITY, TROUBLESHOOTING, JWT], Beside::LocalMesh)
+    on_a_machine(&[AUTHORIZATION, SCRAPE, ROTATION, TROUBLESHOOTING, JWT, OWN_AUTHORITY], Beside::LocalMesh)
         .await;
 }
 

@@ -27,11 +27,12 @@ const README: &str = "README.md";
 /// Sections of README.md with something to do, each gone through by a test here.
 const OF_README: [&str; 3] = ["Two commands", local::TOUR, local::WRITING];
 /// Pages that a test here goes through, from the first block to the last.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     containers::PAGE,
     machines::PAGE,
     ground::TUTORIAL,
     ground::GRPC,
+    ground::IMPORT,
     ground::BACKUP,
     ground::AUTHORIZATION,
     ground::JWT,

@@ -57,6 +57,11 @@ async fn a_host_that_is_no_service_is_forwarded_where_the_mesh_says_so_and_never
             let said = refused(place, "10.77.0.1:9090", &[]).await?;
             ensure!(said.contains("502") && said.contains("RegistryOnly"), "{machine}: {said}");
         }
+        site.apply(WILDCARD).await?;
+        for machine in ["beta", "gamma"] {
+            let place = site.machine(machine).place();
+            leads_below_a_wildcard(place).await.with_context(|| format!("{machine}: a wildcard"))?;
+        }
         site.apply(&mesh("Allow")).await?;
         for (machine, other) in [("beta", "cart"), ("gamma", "web")] {
             let place = site.machine(machine).place();
@@ -80,6 +85,30 @@ async fn a_host_that_is_no_service_is_forwarded_where_the_mesh_says_so_and_never
         Ok(())
     })
     .await;
+}
+
+/// All names below one, on one port, each looked up by itself.
+const WILDCARD: &str = "{apiVersion: weft.dev/v1, kind: ExternalService, metadata: {name: examples}, \
+                        spec: {hosts: ['*.example'], ports: [{name: http, port: 9090, protocol: HTTP}]}}";
+
+/// Hosts below it are forwarded to, on its port, and never to the machine itself; nobody else is.
+async fn leads_below_a_wildcard(place: &Place) -> anyhow::Result<()> {
+    for (host, flags) in [("outside.example:9090", &[][..]), ("both.example:9090", &["--tunnel"])] {
+        let flags = [&[SIDECAR], flags].concat();
+        until(&format!("{host} is forwarded to, {flags:?}"), TIMEOUT, async || {
+            let tree = place.call_with(&format!("http://{host}/"), &flags).await?;
+            ensure!(tree.contains("outside"), "{tree}");
+            Ok(())
+        })
+        .await?;
+    }
+    let said = refused(place, "inside.example:9090", &[]).await?;
+    ensure!(said.contains("503") && said.contains("no address that is forwarded to"), "{said}");
+    for host in ["10.77.0.1:9090", "outside.example:7400", "example:9090"] {
+        let said = refused(place, host, &[]).await?;
+        ensure!(said.contains("502") && said.contains("RegistryOnly"), "{host}: {said}");
+    }
+    Ok(())
 }
 
 /// By address, by name, by a name of which one address is good, and through a tunnel.

@@ -146,7 +146,7 @@ async fn gives_the_answers(mesh: &mut Mesh) -> anyhow::Result<()> {
     let names = ["front", "catalog-weft", "catalog-envoy", "web-weft", "web-envoy"];
     let ours = names.map(service).join("---\n");
     let consumers =
-        ["web-weft", "web-envoy"].map(service).join("---\n").replace("namespace: shop", "namespace: test");
+        ["job-weft", "job-envoy"].map(service).join("---\n").replace("namespace: shop", "namespace: test");
     mesh.apply(&format!("{ours}---\n{consumers}")).await?;
     let file = mesh.dir().join("routes.yaml");
     std::fs::write(&file, format!("{FOR_OTHERS}---\n{ROUTES}"))?;
@@ -169,20 +169,19 @@ async fn gives_the_answers(mesh: &mut Mesh) -> anyhow::Result<()> {
     ensure!(valid.contains("8 documents are valid") && valid.contains("left out"), "{valid}");
 
     let mut callers = BTreeMap::new();
-    for (namespace, beside) in
-        ["shop", "test"].into_iter().flat_map(|one| Sidecar::ALL.map(|beside| (one, beside)))
+    for (service, beside) in
+        ["shop/web", "test/job"].into_iter().flat_map(|one| Sidecar::ALL.map(|beside| (one, beside)))
     {
-        let workload =
-            mesh.workload(&format!("{namespace}/web-{}", beside.word())).beside(beside).start().await?;
-        callers.insert((namespace, beside.word()), workload);
+        let workload = mesh.workload(&format!("{service}-{}", beside.word())).beside(beside).start().await?;
+        callers.insert((service, beside.word()), workload);
     }
     let servers =
         [start_catalog(mesh, Sidecar::Weft, "v1").await?, start_catalog(mesh, Sidecar::Envoy, "v1").await?];
     let ids: Vec<&str> = callers.values().chain(&servers).map(Workload::id).collect();
     mesh.in_sync(&ids).await?;
-    for ((namespace, beside), caller) in &callers {
-        let asked = if *namespace == "shop" { produces(caller).await } else { consumes(caller).await };
-        asked.with_context(|| format!("{namespace}, beside {beside}"))?;
+    for ((service, beside), caller) in &callers {
+        let asked = if *service == "shop/web" { produces(caller).await } else { consumes(caller).await };
+        asked.with_context(|| format!("{service}, beside {beside}"))?;
     }
     Ok(())
 }

@@ -219,6 +219,7 @@ fn alike(tokens: &Tokens) -> anyhow::Result<Vec<Case>> {
         ("a subject", "/strict", "strict", json!({"sub": "spiffe://a"})),
         ("another subject", "/strict", "strict", json!({})),
         ("no subject", "/strict", "strict", json!({"sub": null})),
+        ("another subject and audience", "/strict", "strict", json!({"aud": "other"})),
         ("another subject, expired", "/strict", "strict", json!({"exp": tokens.now - 70})),
         ("too long", "/strict", "strict", json!({"sub": "spiffe://a", "exp": tokens.now + 700})),
         (
@@ -318,7 +319,8 @@ fn on_purpose(tokens: &Tokens) -> anyhow::Result<Vec<(Case, [&'static str; 2])>>
         .into_iter()
         .map(|(what, token, statuses)| ((what.into(), "/main".into(), bearer(&token)), statuses))
         .collect();
-    cases.push((("nine tokens".into(), "/main".into(), bearer(&main).repeat(9)), ["200", "401"]));
+    let nine = format!("x-token: {}\r\n", tokens.of("second", &json!({}))?).repeat(9);
+    cases.push((("nine tokens".into(), "/second".into(), nine), ["200", "401"]));
     Ok(cases)
 }
 

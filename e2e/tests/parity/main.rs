@@ -3,5 +3,6 @@
 
 mod authz;
 mod balancing;
+mod external;
 mod filters;
 mod jwt;

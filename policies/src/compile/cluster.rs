@@ -82,6 +82,25 @@ pub(super) fn compile(service: &ServiceId, port: &Name, model: &Model<'_>) -> Ve
     compiled.collect()
 }
 
+/// What holds for calls to any cluster, without where it is and what connections are secured with.
+pub(super) fn called(name: &str, traffic: &EffectiveTraffic) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
+        lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
+        lb_config: ring(traffic.load_balancer.as_ref().map(|set| set.value)),
+        circuit_breakers: Some(circuit_breakers(traffic)),
+        outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
+        upstream_connection_options: keepalive(traffic),
+        ..Default::default()
+    }
+}
+
+/// How long connections to peers stay open unused.
+pub(super) fn idle_timeout(traffic: &EffectiveTraffic) -> Duration {
+    time(&traffic.idle_timeout).unwrap_or(IDLE_TIMEOUT)
+}
+
 fn one(
     name: String,
     service: &ServiceId,
@@ -93,19 +112,12 @@ fn one(
     let socket =
         tls::upstream(sni(port.name.as_str(), service, model.trust_domain), &model.identities(service, spec));
     let cluster = Cluster {
-        name: name.clone(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(wire::ads()), ..Default::default() }),
-        connect_timeout: Some(wire::duration(time(&traffic.connect_timeout).unwrap_or(CONNECT_TIMEOUT))),
-        lb_policy: balancer(traffic.load_balancer.as_ref().map(|set| set.value)) as i32,
-        lb_config: ring(traffic.load_balancer.as_ref().map(|set| set.value)),
-        circuit_breakers: Some(circuit_breakers(traffic)),
-        outlier_detection: traffic.detects_outliers().then(|| outlier(traffic)),
-        upstream_connection_options: keepalive(traffic),
         // One entry, so the order of the map cannot show.
         typed_extension_protocol_options: HashMap::from_iter(protocol_options(
             port.protocol,
-            Some(time(&traffic.idle_timeout).unwrap_or(IDLE_TIMEOUT)),
+            Some(idle_timeout(traffic)),
         )),
         transport_socket_matches: vec![TransportSocketMatch {
             name: "plaintext".to_owned(),
@@ -113,7 +125,7 @@ fn one(
             transport_socket: Some(tls::plaintext()),
         }],
         transport_socket: Some(socket),
-        ..Default::default()
+        ..called(&name, traffic)
     };
     let mut refs = vec![ResourceRef::new(ResourceKind::Endpoint, name.as_str())];
     refs.extend(tls::refs());
@@ -129,13 +141,30 @@ pub(super) fn protocol_options(protocol: Protocol, idle: Option<Duration>) -> Op
             http2_protocol_options: Some(Http2ProtocolOptions::default()),
             ..Default::default()
         }),
-        Protocol::Http2 | Protocol::Grpc => UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                Http2ProtocolOptions::default(),
-            )),
-        }),
+        Protocol::Http2 | Protocol::Grpc | Protocol::Tcp | Protocol::Tls => explicitly(protocol)?,
+    };
+    Some(http_options(upstream, idle))
+}
+
+/// How HTTP is spoken to what is outside: as its port says, whatever the caller speaks. A server there need not know both.
+pub(super) fn protocol_options_outside(protocol: Protocol, idle: Duration) -> Option<(String, Any)> {
+    Some(http_options(explicitly(protocol)?, Some(idle)))
+}
+
+fn explicitly(protocol: Protocol) -> Option<UpstreamProtocolOptions> {
+    let spoken = match protocol {
+        Protocol::Http => {
+            explicit_http_config::ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
+        }
+        Protocol::Http2 | Protocol::Grpc => {
+            explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
+        }
         Protocol::Tcp | Protocol::Tls => return None,
     };
+    Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(spoken) }))
+}
+
+fn http_options(upstream: UpstreamProtocolOptions, idle: Option<Duration>) -> (String, Any) {
     let options = HttpProtocolOptions {
         common_http_protocol_options: idle.map(|idle| core::HttpProtocolOptions {
             idle_timeout: Some(wire::duration(idle)),
@@ -145,7 +174,7 @@ pub(super) fn protocol_options(protocol: Protocol, idle: Option<Duration>) -> Op
         upstream_protocol_options: Some(upstream),
         ..Default::default()
     };
-    Some(("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), wire::any(&options)))
+    ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), wire::any(&options))
 }
 
 /// Limits that do not limit.

@@ -52,13 +52,11 @@ pub(super) struct Origins(BTreeSet<PolicyKey>);
 
 impl Origins {
     pub(super) fn of_service(service: &ServiceId) -> Self {
-        let mut origins = Self::default();
-        origins.service(service);
-        origins
+        Self::of(PolicyKey::of_service(service))
     }
 
-    pub(super) fn service(&mut self, service: &ServiceId) {
-        self.add(PolicyKey::of_service(service));
+    pub(super) fn of(key: PolicyKey) -> Self {
+        Self(BTreeSet::from([key]))
     }
 
     pub(super) fn add(&mut self, key: PolicyKey) {

@@ -12,6 +12,7 @@ use super::compiled::Origins;
 use super::model::Model;
 use super::wire;
 use crate::kinds::reference::BackendRef;
+use crate::kinds::route::backend_key;
 use crate::kinds::traffic_policy::hash_on::{HashOn, HashedPart};
 use crate::set::EffectiveTraffic;
 
@@ -41,14 +42,10 @@ pub(super) fn of_backend(
     namespace: &Name,
     model: &Model<'_>,
 ) -> Option<EffectiveTraffic> {
-    let service = backend.service(namespace);
-    let spec = &model.set.service(&service)?.spec;
-    let port = match (backend.port, &spec.ports[..]) {
-        (Some(number), _) => spec.port_number(number)?,
-        (None, [only]) => only,
-        (None, _) => return None,
-    };
-    Some(model.set.traffic_for(&service, &port.name, None))
+    let key = backend_key(backend, namespace);
+    let found = model.set.backend(&key.id()).filter(|found| found.key() == key)?;
+    let port = found.backend_port(backend.port)?;
+    Some(model.set.traffic_for(&key.id(), &port.name, None))
 }
 
 /// The same of connections to these backends: no more is known of one than where it comes from.

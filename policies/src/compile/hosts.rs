@@ -14,11 +14,11 @@ use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener};
 use super::route::Routes;
 use super::scope::Scope;
-use super::{route, units, unknown_hosts, wire};
+use super::{external, route, units, unknown_hosts, wire};
 use crate::kinds::Service;
+use crate::kinds::backend::Backend;
 use crate::kinds::service::Port;
 use crate::kinds::spec::{Relation, Target};
-use crate::policy::Object;
 use crate::set::PolicyKey;
 use crate::value::Hostname;
 
@@ -30,25 +30,37 @@ const VIRTUAL_HOSTS: u32 = 2;
 /// The suffix that the names of all services of the mesh may carry.
 const MESH_SUFFIX: &str = "mesh";
 
-/// Compiles the virtual hosts of a service, one for each HTTP port, for the callers of a namespace; nothing where there
-/// is none.
+/// Compiles the virtual hosts of a service for the callers of a namespace, one for each HTTP port, of what is outside one for
+/// each port; nothing where there is none.
 pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> Vec<Compiled> {
-    let Some(object) = model.set.service(service).filter(|_| units::calls(caller, model)) else {
+    let Some(backend) = model.set.backend(service).filter(|_| units::calls(caller, model)) else {
         return Vec::new();
     };
-    let names: Vec<String> = mesh_names(service, caller).chain(host_names(object, caller, model)).collect();
-    let ports: Vec<&Port> = http_ports(&object.spec).collect();
-    let default = ports.iter().position(|port| port.port == 80).unwrap_or(0);
+    let claimed = host_names(backend, caller, model);
+    let (names, ports): (Vec<String>, Vec<&Port>) = match backend {
+        Backend::Service(object) => {
+            (mesh_names(service, caller).chain(claimed).collect(), http_ports(&object.spec).collect())
+        }
+        Backend::External(_) if claimed.is_empty() => return Vec::new(),
+        Backend::External(external) => (claimed, external.spec.ports.iter().collect()),
+    };
+    let on_demand = backend.external().is_some_and(|external| external.spec.is_on_demand());
+    let default = default_port(&ports, on_demand);
     let configuration = RouteForm::VirtualHosts.route_configuration(caller);
-    let compiled = ports.iter().enumerate().map(|(index, port)| {
-        let rules = model.set.http_rules_for(service, port, caller);
-        let compiled = Routes::compile(service, port, &rules, model);
+    let compiled = ports.iter().map(|port| {
+        let compiled = match backend {
+            Backend::Service(_) => {
+                let rules = model.set.http_rules_for(service, port, caller);
+                Routes::compile(service, port, &rules, caller, model)
+            }
+            Backend::External(object) => external::routes(object, port, caller, model),
+        };
         let host = format!("{}.{}", service.name, service.namespace);
         let name = virtual_host_resource_name(&configuration, &host, port.port);
         // Envoy takes a virtual host away by the name within it, so that must be the resource's.
         let host = VirtualHost { name: name.clone(), routes: compiled.routes, ..Default::default() };
-        let mut body = host.encode_to_vec();
-        append_domains(&mut body, &names, port.port, index == default);
+        let mut body = if on_demand { unknown_hosts::bounded(&host, model) } else { host.encode_to_vec() };
+        append_domains(&mut body, &names, port.port, default == Some(port.port));
         let refs = clusters(compiled.clusters);
         Compiled {
             resource: Resource::new(ResourceKind::VirtualHost, name, body, refs),
@@ -57,6 +69,13 @@ pub(super) fn compile(service: &ServiceId, caller: &Name, model: &Model<'_>) -> 
         }
     });
     compiled.collect()
+}
+
+/// The port that a host without one means: 80, else the first that takes requests. A host that is looked up is called on 80
+/// then, and on no other.
+fn default_port(ports: &[&Port], on_demand: bool) -> Option<u16> {
+    let http = || ports.iter().filter(|port| port.protocol.is_http()).map(|port| port.port);
+    http().find(|number| *number == 80).or_else(|| http().next().filter(|_| !on_demand))
 }
 
 /// Compiles the route configuration of a scope's callers, which take the virtual hosts of services by VHDS; nothing where
@@ -125,14 +144,24 @@ pub(super) fn of_upstream(
     caller: &Name,
     model: &Model<'_>,
 ) -> Compiled {
-    let rules = model.set.http_rules_for(&upstream.service, port, caller);
-    let routes = Routes::compile(&upstream.service, port, &rules, model);
+    let routes = match model.set.backend(&upstream.service) {
+        Some(Backend::External(external)) => external::routes_of_upstream(external, port, caller, model),
+        Some(Backend::Service(_)) | None => {
+            let rules = model.set.http_rules_for(&upstream.service, port, caller);
+            Routes::compile(&upstream.service, port, &rules, caller, model)
+        }
+    };
     let host = cluster_name(&upstream.service, port.name.as_str(), None);
     only_host(name, host, routes)
 }
 
 /// Compiles the routes of an upstream that its callers may not call: whatever the host, they are told why.
-pub(super) fn refusing_upstream(name: &str, upstream: &UpstreamListener, scope: &Scope) -> Compiled {
+pub(super) fn refusing_upstream(
+    name: &str,
+    upstream: &UpstreamListener,
+    scope: &Scope,
+    model: &Model<'_>,
+) -> Compiled {
     let (caller, service) = (scope.caller(), &upstream.service);
     let text = format!(
         "no AuthorizationPolicy allows {caller} to call {service} (Mesh defaults.authorization is Deny)"
@@ -141,7 +170,7 @@ pub(super) fn refusing_upstream(name: &str, upstream: &UpstreamListener, scope: 
     let routes = Routes {
         routes: vec![answer(route::any_tunnel()), answer(route::any_path())],
         clusters: BTreeSet::new(),
-        origins: Origins::of_service(service),
+        origins: Origins::of(model.set.backend_key(service)),
     };
     only_host(name, service.to_string(), routes)
 }
@@ -175,16 +204,16 @@ fn mesh_names(service: &ServiceId, caller: &Name) -> impl Iterator<Item = String
     short.into_iter().chain(full)
 }
 
-/// The host names that a service claims and that are its own: no claim takes a name that the mesh gives to a service,
+/// The host names that something claims and that are its own: no claim takes a name that the mesh gives to a service,
 /// and of two that claim one name (which an apply refuses) the first keeps it.
-fn host_names(service: &Object<Service>, caller: &Name, model: &Model<'_>) -> Vec<String> {
-    let key = service.key();
+fn host_names(backend: Backend<'_>, caller: &Name, model: &Model<'_>) -> Vec<String> {
+    let key = backend.key();
     let is_own = |hostname: &&Hostname| {
         let mut claims = model.set.naming_any(Relation::Claim, &Target::Hostname((*hostname).clone()));
         claims.next().is_none_or(|first| first.key() == key)
             && !is_given_by_the_mesh(hostname.as_str(), caller, model)
     };
-    service.spec.hostnames.iter().filter(is_own).map(|hostname| hostname.as_str().to_owned()).collect()
+    backend.claims().iter().filter(is_own).map(|hostname| hostname.as_str().to_owned()).collect()
 }
 
 fn is_given_by_the_mesh(hostname: &str, caller: &Name, model: &Model<'_>) -> bool {
@@ -200,12 +229,13 @@ fn is_given_by_the_mesh(hostname: &str, caller: &Name, model: &Model<'_>) -> boo
         .is_some_and(|service| http_ports(&service.spec).next().is_some())
 }
 
-/// The services that claim a name that the mesh gives to this one, or a name that this one claims: their virtual hosts
+/// Those that claim a name that the mesh gives to this one, or a name that this one claims: their virtual hosts
 /// change with it.
-pub(super) fn rivals(service: &Object<Service>, model: &Model<'_>) -> Vec<ServiceId> {
-    let id = service.id();
-    let given = mesh_names(&id, &id.namespace).filter_map(|name| name.parse::<Hostname>().ok());
-    let names = given.chain(service.spec.hostnames.iter().cloned());
+pub(super) fn rivals(backend: Backend<'_>, model: &Model<'_>) -> Vec<ServiceId> {
+    let id = backend.id();
+    let given = mesh_names(&id, &id.namespace).filter(|_| backend.service().is_some());
+    let given = given.filter_map(|name| name.parse::<Hostname>().ok());
+    let names = given.chain(backend.claims().iter().cloned());
     let rivals = names.flat_map(|name| {
         let claims = model.set.naming_any(Relation::Claim, &Target::Hostname(name));
         claims.map(|policy| policy.key().id()).collect::<Vec<_>>()

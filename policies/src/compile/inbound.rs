@@ -33,6 +33,7 @@ use super::overrides::FilterOverrides;
 use super::rbac::PortRbac;
 use super::{cluster, http, rbac, request_log, route, tls, tracing, wire};
 use crate::kinds::service::{Port, Protocol};
+use crate::object::PolicyKey;
 
 /// Field `virtual_hosts` of a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -47,7 +48,7 @@ pub(super) fn compile(workload: &WorkloadState, model: &Model<'_>) -> Vec<Compil
     let mut telemetry = Vec::new();
     let (mut key_clusters, mut outside) = (Vec::new(), Vec::new());
     for (service, spec) in model.services_of(workload) {
-        origins.service(&service);
+        origins.add(PolicyKey::of_service(&service));
         for port in &spec.ports {
             compiled.push(application_cluster(workload, &service, port));
             let authorization = PortRbac::of(&service, port, model);

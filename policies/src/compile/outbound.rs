@@ -22,6 +22,7 @@ use super::compiled::{Compiled, Origins, RouteForm};
 use super::model::{Model, UpstreamListener, WorkloadState};
 use super::scope::Scope;
 use super::{hashing, hosts, http, route, tracing, unknown_hosts, wire};
+use crate::kinds::backend::Backend;
 use crate::kinds::service::Port;
 
 /// How many endpoints a connection is tried on.
@@ -62,33 +63,43 @@ fn compile_upstream(
     names: &mut BTreeSet<String>,
     model: &Model<'_>,
 ) -> Vec<Compiled> {
-    let Some(service) = model.set.service(&upstream.service) else { return Vec::new() };
-    let Some(port) = service.spec.find_port(&upstream.port) else { return Vec::new() };
+    let Some(backend) = model.set.backend(&upstream.service) else { return Vec::new() };
+    let Some(port) = backend.find_port(&upstream.port) else { return Vec::new() };
+    let (is_for, is_one) = match backend {
+        Backend::Service(_) => (true, true),
+        Backend::External(external) => {
+            (external.spec.is_for(&workload.id.namespace), !external.spec.is_on_demand())
+        }
+    };
+    // A port does not say which of several hosts is meant.
+    if !is_one {
+        return Vec::new();
+    }
     let mut name = upstream_listener_name(&upstream.service, port.name.as_str());
     // The same port may be wanted on two addresses.
     if !names.insert(name.clone()) {
         name = format!("{name}@{}", upstream.bind);
         names.insert(name.clone());
     }
-    let is_seen = scope.sees(service, model);
+    let is_seen = scope.sees(backend, model);
     if port.protocol.is_http() {
         let routes = if is_seen {
             hosts::of_upstream(&name, upstream, port, &workload.id.namespace, model)
         } else {
-            hosts::refusing_upstream(&name, upstream, scope)
+            hosts::refusing_upstream(&name, upstream, scope, model)
         };
         let refs = [routes.resource.key()].into_iter().chain(tracing::refs(model)).collect();
         let filter = http::outbound(workload, &name, http::by_rds(name.clone()), Vec::new(), model);
-        let mut origins = Origins::of_service(&upstream.service);
+        let mut origins = Origins::of(backend.key());
         origins.extend(tracing::origin(model));
         return vec![routes, listener(&name, upstream.bind, filter, refs, origins, Vec::new())];
     }
-    if is_seen {
+    if is_seen && is_for {
         return vec![tcp_listener(&name, workload, upstream, port, model)];
     }
     // Connections are closed: there is nothing to say in their protocol.
     let filter = tcp_proxy(&name, None, vec![(UNRESOLVED.to_owned(), 1)], Vec::new());
-    vec![tcp(&name, upstream.bind, filter, Vec::new(), Origins::of_service(&upstream.service))]
+    vec![tcp(&name, upstream.bind, filter, Vec::new(), Origins::of(backend.key()))]
 }
 
 fn tcp_listener(
@@ -98,7 +109,7 @@ fn tcp_listener(
     port: &Port,
     model: &Model<'_>,
 ) -> Compiled {
-    let mut origins = Origins::of_service(&upstream.service);
+    let mut origins = Origins::of(model.set.backend_key(&upstream.service));
     let traffic = model.set.traffic_for(&upstream.service, &port.name, None);
     origins.extend(traffic.idle_timeout.as_ref().map(|set| set.origin.clone()));
     let mut clusters = Vec::new();
@@ -112,10 +123,11 @@ fn tcp_listener(
             origins.add(route.key());
             let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
             for backend in backends.filter(|backend| backend.weight > 0) {
-                backend_traffic.extend(hashing::of_backend(backend, &route.metadata.namespace, model));
-                let cluster =
-                    route::resolve(backend, &route.metadata.namespace, model, |protocol| !protocol.is_http());
-                clusters.push((cluster.unwrap_or_else(|| UNRESOLVED.to_owned()), backend.weight));
+                let (of_route, caller) = (&route.metadata.namespace, &workload.id.namespace);
+                backend_traffic.extend(hashing::of_backend(backend, of_route, model));
+                let found = route::resolve(backend, of_route, caller, model, |protocol| !protocol.is_http());
+                let cluster = found.map_or_else(|| UNRESOLVED.to_owned(), |found| found.cluster);
+                clusters.push((cluster, backend.weight));
             }
         }
     }

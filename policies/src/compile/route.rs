@@ -18,8 +18,10 @@ use weft_api::names::{Name, ServiceId, cluster_name};
 use super::compiled::Origins;
 use super::model::Model;
 use super::{hashing, tracing, traffic, wire};
+use crate::kinds::backend::Backend;
 use crate::kinds::port::{Port, Protocol};
 use crate::kinds::reference::BackendRef;
+use crate::kinds::route::backend_key;
 use crate::set::{EffectiveTraffic, HttpRouteMatch};
 
 /// The routes of one port.
@@ -32,16 +34,17 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Compiles the rules that hold for a port, in the order in which they are given. With none, all requests go to
+    /// Compiles the rules that hold for a port and callers of a namespace, in the order in which they are given. With none, all requests go to
     /// the port itself; what no rule fits is answered 404.
     pub(super) fn compile(
         service: &ServiceId,
         port: &Port,
         rules: &[HttpRouteMatch],
+        caller: &Name,
         model: &Model<'_>,
     ) -> Self {
-        let mut result =
-            Self { routes: Vec::new(), clusters: BTreeSet::new(), origins: Origins::of_service(service) };
+        let origins = Origins::of(model.set.backend_key(service));
+        let mut result = Self { routes: Vec::new(), clusters: BTreeSet::new(), origins };
         let telemetry = model.set.telemetry_for(service, &port.name);
         result.origins.extend(tracing::origins(&telemetry, model));
         if rules.is_empty() {
@@ -54,7 +57,7 @@ impl Routes {
             let traffic = model.set.traffic_for(service, &port.name, Some(one));
             result.origins.add(one.route.key());
             result.origins.extend(traffic.origins());
-            let compiled = action::compile(one, &traffic, model);
+            let compiled = action::compile(one, &traffic, caller, model);
             result.clusters.extend(compiled.clusters);
             result.origins.merge(compiled.origins);
             let forwards = matches!(compiled.route.action, Some(Action::Route(_)));
@@ -67,7 +70,7 @@ impl Routes {
             result.routes.push(route);
         }
         // A tunnel shows neither path nor headers: it follows the rule that takes what no other does.
-        let everything = rules.iter().rposition(|one| matching::catches_all(one));
+        let everything = rules.iter().rposition(matching::catches_all);
         let action = everything.and_then(|index| result.routes[index].action.as_ref());
         if let Some(Action::Route(action)) = action {
             let tunnel = tunnel(action);
@@ -130,24 +133,40 @@ pub(super) fn answer(r#match: RouteMatch, status: u32, text: &str) -> Route {
     }
 }
 
-/// The cluster of a backend that exists and speaks what is carried there.
+/// Where a backend of a route leads.
+#[derive(Debug)]
+pub(super) struct ResolvedBackend {
+    pub(super) cluster: String,
+    /// The host that is asked for there, where it is not the one that the caller asks for.
+    pub(super) host: Option<String>,
+}
+
+/// Where a backend leads that exists, speaks what is carried there, and is for callers of a namespace. `namespace` is the
+/// route's.
 pub(super) fn resolve(
     backend: &BackendRef,
     namespace: &Name,
+    caller: &Name,
     model: &Model<'_>,
     carries: fn(Protocol) -> bool,
-) -> Option<String> {
-    let service = backend.service(namespace);
-    let spec = &model.set.service(&service)?.spec;
-    let port = spec.backend_port(backend.port)?;
+) -> Option<ResolvedBackend> {
+    let key = backend_key(backend, namespace);
+    let found = model.set.backend(&key.id()).filter(|found| found.key() == key)?;
+    let port = found.backend_port(backend.port)?;
     if !carries(port.protocol) {
         return None;
     }
-    let subset = match &backend.subset {
-        Some(name) => Some(spec.subset(name)?.name.as_str()),
-        None => None,
+    let (subset, host) = match (found, &backend.subset) {
+        (Backend::Service(service), Some(name)) => (Some(service.spec.subset(name)?.name.as_str()), None),
+        (Backend::Service(_), None) => (None, None),
+        (Backend::External(external), _) => {
+            if external.spec.is_on_demand() || !external.spec.is_for(caller) {
+                return None;
+            }
+            (None, external.spec.host().map(ToString::to_string))
+        }
     };
-    Some(cluster_name(&service, port.name.as_str(), subset))
+    Some(ResolvedBackend { cluster: cluster_name(&key.id(), port.name.as_str(), subset), host })
 }
 
 /// A route that forwards.

@@ -2,7 +2,8 @@
 //!
 //! `Mesh.defaults.view` decides. With All, callers of one namespace share everything. With Declared, a caller is told of
 //! the services that it declares as upstreams, and of those that an AuthorizationPolicy lets it call by its name; where
-//! what no policy speaks of is refused, of those that one lets it call at all. Clusters that the routes of such a service
+//! what no policy speaks of is refused, of those that one lets it call at all. Of what is outside it is told where it declares
+//! that, or where its namespace is among the ExternalService's clients. Clusters that the routes of such a service
 //! lead to come with it: they are not asked for here.
 
 use std::collections::BTreeSet;
@@ -11,9 +12,10 @@ use std::fmt;
 use weft_api::names::{Name, ServiceId, TrustDomain};
 
 use super::model::{Model, WorkloadState};
+use crate::kinds::AuthorizationPolicy;
 use crate::kinds::authorization_policy::effect::Callers;
+use crate::kinds::backend::Backend;
 use crate::kinds::mesh::{DefaultAction, DefaultView};
-use crate::kinds::{AuthorizationPolicy, Service};
 use crate::object::Object;
 
 /// Callers that are told of the same services under the same names.
@@ -71,8 +73,8 @@ impl Scope {
 
     /// Whether its callers are told of a service. Where many scopes are asked about one service, [`Viewers`] costs less.
     #[must_use]
-    pub fn sees(&self, service: &Object<Service>, model: &Model<'_>) -> bool {
-        self.sees == Visibility::All || Viewers::of(service, model).include(self)
+    pub fn sees(&self, backend: Backend<'_>, model: &Model<'_>) -> bool {
+        self.sees == Visibility::All || Viewers::of(backend, model).include(self)
     }
 
     /// Who the callers are, for people.
@@ -90,7 +92,7 @@ impl Scope {
 /// Who is told of one service: what the policies say of its callers, looked up once for all scopes.
 #[derive(Debug)]
 pub struct Viewers<'a> {
-    service: ServiceId,
+    backend: Backend<'a>,
     allow: Vec<&'a Object<AuthorizationPolicy>>,
     /// What happens to requests that no policy speaks of.
     default: DefaultAction,
@@ -100,10 +102,10 @@ pub struct Viewers<'a> {
 impl<'a> Viewers<'a> {
     /// Who is told of this service.
     #[must_use]
-    pub fn of(service: &Object<Service>, model: &Model<'a>) -> Self {
+    pub fn of(backend: Backend<'a>, model: &Model<'a>) -> Self {
         Self {
-            service: service.id(),
-            allow: model.set.allowing(service),
+            backend,
+            allow: backend.service().map(|service| model.set.allowing(service)).unwrap_or_default(),
             default: model.set.defaults().0.authorization,
             trust_domain: model.trust_domain,
         }
@@ -113,10 +115,15 @@ impl<'a> Viewers<'a> {
     #[must_use]
     pub fn include(&self, scope: &Scope) -> bool {
         let Visibility::Declared { identity, upstreams } = &scope.sees else { return true };
+        let declared = upstreams.contains(&self.backend.id());
+        // Outside nobody enforces anything: whom its own document names is told of it.
+        if let Backend::External(external) = self.backend {
+            return declared || external.spec.names_client(&scope.namespace);
+        }
         let said = |caller| self.allow.iter().map(|policy| policy.callers(caller, self.trust_domain)).max();
         let said = identity.as_ref().and_then(said).unwrap_or(Callers::Others);
         match self.default {
-            DefaultAction::Allow => upstreams.contains(&self.service) || said == Callers::Named,
+            DefaultAction::Allow => declared || said == Callers::Named,
             DefaultAction::Deny => said > Callers::Others,
         }
     }

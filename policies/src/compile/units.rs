@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
 use weft_api::names::{Name, ServiceId, WorkloadId};
 
-use super::hosts;
 use super::model::{Model, WorkloadState};
 use super::scope::Scope;
+use super::{hosts, unknown_hosts};
+use crate::kinds::backend::Backend;
 use crate::kinds::kind::Kind;
 use crate::kinds::mesh::DefaultView;
-use crate::kinds::service::Service;
+use crate::kinds::port::Port;
 use crate::kinds::spec::{Part, Relation, Target};
-use crate::object::{Object, PolicyKey};
+use crate::object::PolicyKey;
 use crate::policy::Policy;
 
 /// The least that is compiled at once.
@@ -58,10 +58,12 @@ pub enum Change {
 pub fn all_units(model: &Model<'_>) -> BTreeSet<Unit> {
     let mut units = BTreeSet::new();
     let namespaces = calling_namespaces(model);
-    for service in model.set.services() {
-        add_ports(&mut units, &service.id(), &service.spec, Unit::Cluster);
-        add_ports(&mut units, &service.id(), &service.spec, Unit::Endpoints);
-        add_hosts(&mut units, &service.id(), &namespaces);
+    for backend in model.set.backends() {
+        add_ports(&mut units, &backend.id(), backend.ports(), Unit::Cluster);
+        if backend.service().is_some() {
+            add_ports(&mut units, &backend.id(), backend.ports(), Unit::Endpoints);
+        }
+        add_hosts(&mut units, &backend.id(), &namespaces);
     }
     add_routes(&mut units, model);
     add_workloads(&mut units, model, |_| true);
@@ -82,7 +84,16 @@ pub fn affected(changes: &[Change], old: &Model<'_>, new: &Model<'_>) -> BTreeSe
             }
         }
     }
+    if changes.iter().any(is_of_the_outside)
+        && unknown_hosts::are_looked_up(old) != unknown_hosts::are_looked_up(new)
+    {
+        add_workloads(&mut units, new, |_| true);
+    }
     units
+}
+
+fn is_of_the_outside(change: &Change) -> bool {
+    matches!(change, Change::Policy(key) if key.kind == Kind::ExternalService)
 }
 
 fn by_workload(units: &mut BTreeSet<Unit>, id: &WorkloadId, old: &Model<'_>, new: &Model<'_>) {
@@ -93,10 +104,10 @@ fn by_workload(units: &mut BTreeSet<Unit>, id: &WorkloadId, old: &Model<'_>, new
         for (model, state) in [(old, before), (new, after)] {
             let Some(state) = state else { continue };
             for (service, spec) in model.services_of(state) {
-                add_ports(units, &service, spec, Unit::Endpoints);
+                add_ports(units, &service, &spec.ports, Unit::Endpoints);
                 // A cluster names the identities of its members: all have the service's own, unless a file says more.
                 if state.identity.as_ref() != Some(&service) {
-                    add_ports(units, &service, spec, Unit::Cluster);
+                    add_ports(units, &service, &spec.ports, Unit::Cluster);
                 }
             }
         }
@@ -112,8 +123,8 @@ fn by_workload(units: &mut BTreeSet<Unit>, id: &WorkloadId, old: &Model<'_>, new
     // The first and the last sidecar of a namespace bring and take its virtual hosts.
     if calls(&id.namespace, old) != calls(&id.namespace, new) {
         let namespaces = BTreeSet::from([id.namespace.clone()]);
-        for service in new.set.services() {
-            add_hosts(units, &service.id(), &namespaces);
+        for backend in new.set.backends() {
+            add_hosts(units, &backend.id(), &namespaces);
         }
     }
 }
@@ -137,13 +148,13 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
     for part in policy.shapes() {
         match part {
             Part::Clusters => {
-                for service in own.iter(model) {
-                    add_ports(units, &service.id(), &service.spec, Unit::Cluster);
+                for backend in own.iter(model) {
+                    add_ports(units, &backend.id(), backend.ports(), Unit::Cluster);
                 }
             }
             Part::Endpoints => {
-                for service in own.iter(model) {
-                    add_ports(units, &service.id(), &service.spec, Unit::Endpoints);
+                for service in own.iter(model).filter_map(Backend::service) {
+                    add_ports(units, &service.id(), &service.spec.ports, Unit::Endpoints);
                 }
             }
             Part::Hosts => {
@@ -151,10 +162,9 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
                 for service in called.iter(model) {
                     add_hosts(units, &service.id(), &namespaces);
                 }
-                for service in
-                    policy.of::<Service>().into_iter().flat_map(|service| hosts::rivals(service, model))
-                {
-                    add_hosts(units, &service, &namespaces);
+                let itself = model.set.backend(&key.id()).filter(|backend| backend.key() == *key);
+                for rival in itself.into_iter().flat_map(|backend| hosts::rivals(backend, model)) {
+                    add_hosts(units, &rival, &namespaces);
                 }
             }
             Part::Routes => add_routes(units, model),
@@ -174,9 +184,9 @@ fn by_policy(units: &mut BTreeSet<Unit>, key: &PolicyKey, model: &Model<'_>, new
             Part::Inbound => {
                 let with_keys = Services::verifying_by(policy, model);
                 add_workloads(units, new, |workload| {
-                    let services =
+                    let backends =
                         own.iter(model).chain(with_keys.iter().flat_map(|those| those.iter(model)));
-                    let mut services = services;
+                    let mut services = backends.filter_map(Backend::service);
                     services.any(|service| workload.belongs_to(&service.id(), &service.spec))
                 });
             }
@@ -205,16 +215,15 @@ impl Services {
     /// A service speaks of itself, a route of its parents, another policy of what it targets.
     fn of(policy: &Policy, model: &Model<'_>) -> Self {
         let mut found = BTreeSet::new();
-        found.extend(policy.of::<Service>().map(|service| service.id()));
+        found.extend(Some(policy.key()).filter(|key| key.kind.is_backend()).map(|key| key.id()));
         for reference in policy.references() {
             match (reference.relation, reference.target) {
                 (Relation::Parent | Relation::Target, Target::Object(key, _)) => {
                     found.extend(behind(&key, model));
                 }
                 (Relation::Target, Target::Namespace(name)) => {
-                    let services = model.set.services();
-                    let inside = services.filter(|service| service.metadata.namespace == name);
-                    found.extend(inside.map(|service| service.id()));
+                    let all = model.set.backends().map(Backend::id);
+                    found.extend(all.filter(|id| id.namespace == name));
                 }
                 (Relation::Target, Target::Mesh) => return Self::All,
                 (Relation::Parent, Target::Mesh | Target::Namespace(_) | Target::Hostname(_))
@@ -240,7 +249,7 @@ impl Services {
     /// The parents of routes that lead to any of them.
     fn leading(&self, model: &Model<'_>) -> Self {
         let Self::These(services) = self else { return Self::All };
-        let backends = services.iter().map(|id| Target::Object(PolicyKey::of_service(id), None));
+        let backends = services.iter().map(|id| Target::Object(model.set.backend_key(id), None));
         let mut found = BTreeSet::new();
         for backend in backends {
             for route in model.set.naming_any(Relation::Backend, &backend) {
@@ -269,18 +278,18 @@ impl Services {
     }
 
     /// Those that there are: a route may name a parent that does not exist.
-    fn iter<'a>(&'a self, model: &Model<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object<Service>>> + 'a> {
+    fn iter<'a>(&'a self, model: &Model<'a>) -> Box<dyn Iterator<Item = Backend<'a>> + 'a> {
         let set = model.set;
         match self {
-            Self::All => Box::new(set.services()),
-            Self::These(services) => Box::new(services.iter().filter_map(|id| set.service(id))),
+            Self::All => Box::new(set.backends()),
+            Self::These(services) => Box::new(services.iter().filter_map(|id| set.backend(id))),
         }
     }
 }
 
 /// The services that an object stands for: itself, or the parents of a route.
 fn behind(key: &PolicyKey, model: &Model<'_>) -> Vec<ServiceId> {
-    if key.kind == Kind::Service {
+    if key.kind.is_backend() {
         return vec![key.id()];
     }
     let references = model.set.get(key).map(Policy::references).unwrap_or_default().into_iter();
@@ -305,10 +314,10 @@ fn calling_namespaces(model: &Model<'_>) -> BTreeSet<Name> {
 fn add_ports(
     units: &mut BTreeSet<Unit>,
     service: &ServiceId,
-    spec: &Service,
+    ports: &[Port],
     unit: fn(ServiceId, Name) -> Unit,
 ) {
-    units.extend(spec.ports.iter().map(|port| unit(service.clone(), port.name.clone())));
+    units.extend(ports.iter().map(|port| unit(service.clone(), port.name.clone())));
 }
 
 fn add_hosts(units: &mut BTreeSet<Unit>, service: &ServiceId, namespaces: &BTreeSet<Name>) {

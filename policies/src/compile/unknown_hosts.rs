@@ -37,6 +37,7 @@ use super::model::Model;
 use super::overrides::FilterOverrides;
 use super::scope::{Scope, Visibility};
 use super::{cluster, http, route, tracing, wire};
+use crate::kinds::external_service::ExternalService;
 use crate::kinds::mesh::{DefaultAction, OutboundMode};
 use crate::kinds::service::Protocol;
 use crate::set::EffectiveTelemetry;
@@ -68,6 +69,11 @@ const OWN_ADDRESSES: [(&str, u32); 9] = [
 /// Whether hosts that no service has are forwarded.
 pub(super) fn are_forwarded(model: &Model<'_>) -> bool {
     model.set.defaults().0.outbound == OutboundMode::Allow
+}
+
+/// Whether hosts outside are looked up when requests name them.
+pub(super) fn are_looked_up(model: &Model<'_>) -> bool {
+    model.set.objects_of::<ExternalService>().any(|external| external.spec.is_on_demand())
 }
 
 /// What callers are told of a host name that they are told of no service for.
@@ -109,15 +115,20 @@ pub(super) fn virtual_host(scope: &Scope, model: &Model<'_>) -> (Vec<u8>, Option
         ..route::defaults()
     };
     let forwarding = host(vec![route::tunnel(&action), route::forward(route::any_path(), action)]);
+    (bounded(&forwarding, model), Some(DYNAMIC_FORWARD_PROXY))
+}
+
+/// Encodes a virtual host whose requests name what is looked up, with what is refused of it.
+pub(super) fn bounded(host: &VirtualHost, model: &Model<'_>) -> Vec<u8> {
     let mut overrides = FilterOverrides::default();
     overrides.insert(AUTHORIZATION, wire::any(&refusal(model)));
-    (overrides.encode(&forwarding), Some(DYNAMIC_FORWARD_PROXY))
+    overrides.encode(host)
 }
 
 /// The filters of a listener for the application's requests, before the router. The rules stand in the virtual host:
 /// other requests have no address to be judged by.
 pub(super) fn http_filters(model: &Model<'_>) -> Vec<HttpFilter> {
-    if !are_forwarded(model) {
+    if !are_forwarded(model) && !are_looked_up(model) {
         return Vec::new();
     }
     let look_up = FilterConfig {
@@ -136,22 +147,9 @@ pub(super) fn compile(model: &Model<'_>) -> Option<Compiled> {
     if !are_forwarded(model) {
         return None;
     }
-    let config = ClusterConfig {
-        // It is about TLS to the hosts, and these connections have none: what the application encrypts goes through
-        // a tunnel.
-        allow_insecure_cluster_options: true,
-        cluster_implementation_specifier: Some(
-            cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(dns_cache()),
-        ),
-        ..Default::default()
-    };
-    let custom = CustomClusterType {
-        name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
-        typed_config: Some(wire::any(&config)),
-    };
     let cluster = Cluster {
         name: DYNAMIC_FORWARD_PROXY.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(custom)),
+        cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(looked_up())),
         lb_policy: LbPolicy::ClusterProvided as i32,
         connect_timeout: Some(wire::duration(cluster::CONNECT_TIMEOUT)),
         circuit_breakers: Some(cluster::generous()),
@@ -167,6 +165,23 @@ pub(super) fn compile(model: &Model<'_>) -> Option<Compiled> {
     let mut origins = Origins::default();
     origins.extend(model.set.defaults().1);
     Some(Compiled::new(resource, origins.into_vec()))
+}
+
+/// How a cluster finds the hosts that requests name. All share one cache.
+pub(super) fn looked_up() -> CustomClusterType {
+    let config = ClusterConfig {
+        // It is about TLS to the hosts, and these connections have none: what the application encrypts goes through
+        // a tunnel.
+        allow_insecure_cluster_options: true,
+        cluster_implementation_specifier: Some(
+            cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(dns_cache()),
+        ),
+        ..Default::default()
+    };
+    CustomClusterType {
+        name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
+        typed_config: Some(wire::any(&config)),
+    }
 }
 
 /// Equal in the filter and in the cluster, which share the cache.

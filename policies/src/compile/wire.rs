@@ -120,12 +120,15 @@ fn matcher(pattern: string_matcher::MatchPattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(pattern), ..Default::default() }
 }
 
+/// Text that stands in the configuration itself.
+pub(super) fn text(text: String) -> DataSource {
+    DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..Default::default() }
+}
+
 /// A format of an access log's line or of an answer's body.
 pub(super) fn text_format(text: String) -> SubstitutionFormatString {
-    let text =
-        DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..Default::default() };
     SubstitutionFormatString {
-        format: Some(substitution_format_string::Format::TextFormatSource(text)),
+        format: Some(substitution_format_string::Format::TextFormatSource(self::text(text))),
         ..Default::default()
     }
 }

@@ -121,7 +121,7 @@ pub struct TokenPlaces {
     /// Parameters of the query. They stand in logs of many programs: a header is better.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<String>,
-    /// Cookies.
+    /// Names of cookies. A cookie goes on to the application, whatever `forward` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cookies: Vec<String>,
 }

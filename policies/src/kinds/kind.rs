@@ -122,6 +122,12 @@ impl Kind {
         self.row().level
     }
 
+    /// Whether objects of this kind are called: they have ports and share their names.
+    #[must_use]
+    pub fn is_backend(self) -> bool {
+        self.level() == Some(Level::Service)
+    }
+
     /// Whose registration a change of an object of this kind may alter.
     #[must_use]
     pub const fn registration(self) -> Registration {

@@ -4,7 +4,7 @@
 //! merged, where each value comes from, and which fields two policies of one target may not both set.
 
 use serde::Serialize;
-use weft_api::{Name, ServiceId};
+use weft_api::Name;
 
 use super::kind::Level;
 use super::spec::{Spec, Target};
@@ -50,12 +50,12 @@ pub trait Merged: Spec {
 
 /// The targets of policies that speak about a port of a service, the broadest first.
 #[must_use]
-pub fn levels_of_port(service: &ServiceId, port: &Name) -> Vec<(Level, Target)> {
+pub fn levels_of_port(backend: &PolicyKey, port: &Name) -> Vec<(Level, Target)> {
     vec![
         (Level::Mesh, Target::Mesh),
-        (Level::Namespace, Target::Namespace(service.namespace.clone())),
-        (Level::Service, Target::service(service, None)),
-        (Level::ServicePort, Target::service(service, Some(port))),
+        (Level::Namespace, Target::Namespace(backend.namespace.clone())),
+        (Level::Service, Target::Object(backend.clone(), None)),
+        (Level::ServicePort, Target::Object(backend.clone(), Some(port.clone()))),
     ]
 }
 

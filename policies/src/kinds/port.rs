@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::Name;
 
+use crate::value::PortRef;
+
 /// A port that a service is called on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -13,7 +15,7 @@ pub struct Port {
     /// The number that callers use.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Where the application listens, unless a workload says otherwise; `port` when it is left out.
+    /// Where the application listens, unless a workload says otherwise, or what is outside; `port` when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub target_port: Option<u16>,
@@ -27,6 +29,20 @@ impl Port {
     pub fn app_port(&self) -> u16 {
         self.target_port.unwrap_or(self.port)
     }
+}
+
+/// The port that a reference means.
+pub(crate) fn find<'a>(ports: &'a [Port], wanted: &PortRef) -> Option<&'a Port> {
+    ports.iter().find(|port| match wanted {
+        PortRef::Number(number) => port.port == *number,
+        PortRef::Name(name) => port.name == *name,
+    })
+}
+
+/// What to tell about a port that there is not.
+pub(crate) fn listed(ports: &[Port]) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| format!("{} ({})", port.name, port.port)).collect();
+    format!("its ports are {}", ports.join(", "))
 }
 
 /// What is spoken on a port.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_api::{Name, ServiceId};
 
+use super::kind::Kind;
 use super::port::Port;
 use crate::finding::{Code, Findings};
 
@@ -113,19 +114,28 @@ pub enum BackendKind {
     ExternalService,
 }
 
+impl BackendKind {
+    /// The kind of objects that it means.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Service => Kind::Service,
+            Self::ExternalService => Kind::ExternalService,
+        }
+    }
+}
+
 impl BackendRef {
-    /// The service meant, where `namespace` is the route's.
+    /// The service meant, of the mesh or outside, where `namespace` is the route's.
     #[must_use]
     pub fn service(&self, namespace: &Name) -> ServiceId {
         ServiceId::new(self.namespace.clone().unwrap_or_else(|| namespace.clone()), self.name.clone())
     }
 
     pub(crate) fn check(&self, out: &mut Findings) {
-        match self.kind {
-            BackendKind::ExternalService => {
-                out.not_supported("kind", "an ExternalService as backend").value("ExternalService");
-            }
-            BackendKind::Service => check_group(self.group.as_deref(), out),
+        check_group(self.group.as_deref(), out);
+        if let (BackendKind::ExternalService, Some(subset)) = (self.kind, &self.subset) {
+            out.add_at("subset", Code::Inconsistent, "an ExternalService has no subsets").value(subset);
         }
         if !self.filters.is_empty() {
             out.not_supported("filters", "filters of one backend")

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 
 use weft_api::{Name, ServiceId};
 
-use super::port::Protocol;
-use super::reference::{BackendKind, BackendRef, ClientKind, ClientRef, ParentKind, ParentRef};
-use super::service::{Service, ports_of};
+use super::backend::Backend;
+use super::port::{Port, Protocol, listed};
+use super::reference::{BackendRef, ClientKind, ClientRef, ParentKind, ParentRef};
+use super::service::Service;
 use super::spec::{Objects, Reference, Relation, Target};
 use crate::finding::{Code, Finding, Findings, Path, missing, steps};
 use crate::metadata::Metadata;
@@ -45,16 +46,19 @@ pub(crate) fn references<'a>(
         path: steps!["spec", "parentRefs", index],
     });
     let backends = backends.enumerate().flat_map(|(rule, backends)| {
-        let backends = backends.iter().enumerate();
-        backends.filter(|(_, backend)| backend.kind == BackendKind::Service).map(move |(index, backend)| {
-            Reference {
-                relation: Relation::Backend,
-                target: Target::service(&backend.service(namespace), None),
-                path: steps!["spec", "rules", rule, "backendRefs", index],
-            }
+        backends.iter().enumerate().map(move |(index, backend)| Reference {
+            relation: Relation::Backend,
+            target: Target::Object(backend_key(backend, namespace), None),
+            path: steps!["spec", "rules", rule, "backendRefs", index],
         })
     });
     parents.chain(backends).collect()
+}
+
+/// The object that a backend means, of a route in `namespace`.
+pub(crate) fn backend_key(backend: &BackendRef, namespace: &Name) -> PolicyKey {
+    let id = backend.service(namespace);
+    PolicyKey::new(backend.kind.kind(), id.namespace, id.name)
 }
 
 /// Notes what is wrong with the parents of a route.
@@ -214,7 +218,7 @@ fn check_parents_in_set(
                 (None, Some(number)) => finding.value(number),
                 (None, None) => finding,
             };
-            out.push(finding.hint(ports_of(&service.spec)));
+            out.push(finding.hint(listed(&service.spec.ports)));
         } else if !named.iter().any(|port| (fit.carries)(port.protocol)) {
             let protocol = named[0].protocol;
             let all = parent.port.is_none() && parent.section_name.is_none();
@@ -235,17 +239,30 @@ fn check_backends_in_set(
     others: &dyn Objects,
     out: &mut Vec<Finding>,
 ) {
-    for (index, backend) in backends.iter().enumerate().filter(|(_, one)| one.kind == BackendKind::Service) {
+    for (index, backend) in backends.iter().enumerate() {
         let path = at.then(index);
-        let id = backend.service(&key.namespace);
-        let Some(service) = others.find::<Service>(&id) else {
+        let wanted = backend_key(backend, &key.namespace);
+        let id = wanted.id();
+        let Some(found) = Backend::find(&id, others).filter(|found| found.key() == wanted) else {
             let effect = "its share of the traffic fails until it does";
-            out.push(missing(path.then("name"), &format!("Service {id}"), effect));
+            out.push(missing(path.then("name"), &wanted.to_string(), effect));
             continue;
         };
-        if let Some(finding) = check_backend_port(&id, &service.spec, backend, &path, fit) {
+        if let Some(finding) = check_backend_port(&wanted, found.ports(), backend, &path, fit) {
             out.push(finding);
         }
+        let service = match found {
+            Backend::Service(service) => service,
+            Backend::External(external) => {
+                if external.spec.is_on_demand() {
+                    let message =
+                        format!("{wanted} has several hosts, and a route does not say which is meant");
+                    let finding = Finding::new(path.then("name"), Code::Inconsistent, message).value(&id);
+                    out.push(finding.hint("make an ExternalService for each host"));
+                }
+                continue;
+            }
+        };
         if let Some(subset) = backend.subset.as_ref().filter(|subset| service.spec.subset(subset).is_none()) {
             let names: Vec<&str> = service.spec.subsets.iter().map(|subset| subset.name.as_str()).collect();
             let hint = if names.is_empty() {
@@ -262,31 +279,30 @@ fn check_backends_in_set(
 }
 
 fn check_backend_port(
-    id: &ServiceId,
-    service: &Service,
+    key: &PolicyKey,
+    ports: &[Port],
     backend: &BackendRef,
     path: &Path,
     fit: &PortFit,
 ) -> Option<Finding> {
     let port = match backend.port {
-        None if service.ports.len() == 1 => &service.ports[0],
+        None if ports.len() == 1 => &ports[0],
         None => {
-            let message = format!("Service {id} has {} ports: name one", service.ports.len());
-            return Some(Finding::new(path.then("port"), Code::Required, message).hint(ports_of(service)));
+            let message = format!("{key} has {} ports: name one", ports.len());
+            return Some(Finding::new(path.then("port"), Code::Required, message).hint(listed(ports)));
         }
-        Some(number) => match service.port_number(number) {
+        Some(number) => match ports.iter().find(|port| port.port == number) {
             Some(port) => port,
             None => {
-                let message = format!("Service {id} has no port {number}");
+                let message = format!("{key} has no port {number}");
                 let finding = Finding::new(path.then("port"), Code::UnknownPort, message).value(number);
-                return Some(finding.hint(ports_of(service)));
+                return Some(finding.hint(listed(ports)));
             }
         },
     };
     if (fit.carries)(port.protocol) {
         return None;
     }
-    let message =
-        format!("{} cannot lead to {} of Service {id} port {}", fit.route, port.protocol, port.name);
+    let message = format!("{} cannot lead to {} of {key} port {}", fit.route, port.protocol, port.name);
     Some(Finding::new(path.then("port"), Code::ProtocolMismatch, message).hint(fit.wants))
 }

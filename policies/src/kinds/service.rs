@@ -95,10 +95,7 @@ impl Service {
     /// The port that a reference means.
     #[must_use]
     pub fn find_port(&self, port: &PortRef) -> Option<&Port> {
-        match port {
-            PortRef::Number(number) => self.port_number(*number),
-            PortRef::Name(name) => self.port(name),
-        }
+        super::port::find(&self.ports, port)
     }
 
     /// The port that a backend means, which need not say so where there is one alone.
@@ -139,11 +136,4 @@ impl Service {
     pub fn subset(&self, name: &Name) -> Option<&Subset> {
         self.subsets.iter().find(|subset| subset.name == *name)
     }
-}
-
-/// What to tell about a port that a service does not have.
-pub(crate) fn ports_of(service: &Service) -> String {
-    let ports: Vec<String> =
-        service.ports.iter().map(|port| format!("{} ({})", port.name, port.port)).collect();
-    format!("its ports are {}", ports.join(", "))
 }

@@ -25,6 +25,15 @@ macro_rules! with_kinds {
                 level: Some(Level::Service),
                 registration: Registration::Members,
             }
+            /// Something outside of the mesh, by the names under which it is called.
+            ExternalService external_service {
+                name: "ExternalService",
+                plural: "externalservices",
+                short: &["es", "external"],
+                api_versions: &[API_VERSION],
+                level: Some(Level::Service),
+                registration: Registration::Nobody,
+            }
             /// One instance of an application: what a document says of it, beside what it declares when it joins.
             Workload workload {
                 name: "Workload",

@@ -109,6 +109,13 @@ impl TargetRef {
         self.namespace.as_ref().unwrap_or(namespace)
     }
 
+    /// What is called by the name that is targeted, where it is a service or outside of the mesh.
+    #[must_use]
+    pub fn backend(&self, namespace: &Name) -> Option<ServiceId> {
+        let TargetKind::Object(kind) = self.kind else { return None };
+        kind.is_backend().then(|| ServiceId::new(self.namespace(namespace).clone(), self.name.clone()))
+    }
+
     /// The service that is targeted, where it is one.
     #[must_use]
     pub fn service(&self, namespace: &Name) -> Option<ServiceId> {
@@ -191,12 +198,19 @@ pub(crate) fn check_targets<S: Spec>(targets: &[TargetRef], namespace: &Name, ou
     if targets.is_empty() {
         out.add_at("targetRefs", Code::Required, "a policy names at least one target");
     }
-    let at_server = S::SHAPES.iter().copied().map(Part::side).all(|side| side == Side::Server);
+    let sides = || S::SHAPES.iter().copied().map(Part::side);
+    let at_server = sides().all(|side| side == Side::Server);
+    let at_caller = sides().all(|side| side == Side::Caller);
     out.each("targetRefs", targets, |out, target| {
         target.check(namespace, out);
         if at_server && target.level() >= Level::Route {
             let message = format!("a {} is enforced at the server, which knows no routes", S::KIND);
             out.add_at("kind", Code::InvalidValue, message).hint("target the Service");
+        }
+        if target.kind == TargetKind::Object(Kind::ExternalService) && !at_caller {
+            let message =
+                format!("a {} is enforced at the server, which is outside of the mesh here", S::KIND);
+            out.add_at("kind", Code::InvalidValue, message).hint("target the services that call it");
         }
     });
     out.unique("targetRefs", targets, "", |target| {

@@ -87,7 +87,8 @@ impl PolicySet {
             }
             let references = before.iter().chain(&policy).flat_map(Policy::references);
             stale.targets.extend(references.map(|reference| reference.target));
-            stale.targets.insert(Target::Object(key.clone(), None));
+            let called_alike = std::iter::once(key.clone()).chain(key.namesakes());
+            stale.targets.extend(called_alike.map(|key| Target::Object(key, None)));
             stale.objects.insert(key);
         }
         let naming: Vec<PolicyKey> =

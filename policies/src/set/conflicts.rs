@@ -10,7 +10,7 @@ use super::routes::{applies, takes};
 use crate::finding::{Code, Finding, Path, Step, missing, steps};
 use crate::kinds::AuthorizationPolicy;
 use crate::kinds::http_rule::RequestRules;
-use crate::kinds::kind::{Kind, Level};
+use crate::kinds::kind::Kind;
 use crate::kinds::spec::{Relation, Target};
 use crate::object::PolicyKey;
 use crate::policy::Policy;
@@ -24,6 +24,7 @@ pub(super) fn at(set: &PolicySet, target: &Target) -> Vec<(PolicyKey, Finding)> 
     check_fields(set, target, &mut out);
     check_claims(set, target, &mut out);
     check_routes(set, target, &mut out);
+    check_namesakes(set, target, &mut out);
     check_tokens(set, target, &mut out);
     out
 }
@@ -151,6 +152,19 @@ fn share_callers(
     callers.iter().any(|caller| follows(one, caller) && follows(other, caller))
 }
 
+/// Notes that a Service and something outside have one name, under which both would be called and counted.
+fn check_namesakes(set: &PolicySet, target: &Target, out: &mut Vec<(PolicyKey, Finding)>) {
+    let Target::Object(key, None) = target else { return };
+    if set.get(key).is_none() {
+        return;
+    }
+    for other in key.namesakes().filter(|other| set.get(other).is_some()) {
+        let message = format!("{key} and {other} both have the name {}", key.id());
+        let finding = Finding::new(steps!["metadata", "name"], Code::Conflict, message);
+        out.push((key.clone(), finding.value(&key.name).hint("name one of them otherwise")));
+    }
+}
+
 fn field_path(field: &'static str) -> Path {
     let mut path = Path::default();
     for step in field.split('.') {
@@ -169,6 +183,6 @@ fn describe(target: &Target) -> String {
 }
 
 fn describe_section(kind: Kind, section: Option<&Name>) -> String {
-    let what = if kind.level() == Some(Level::Service) { "port" } else { "rule" };
+    let what = if kind.is_backend() { "port" } else { "rule" };
     section.map(|name| format!(" {what} {name}")).unwrap_or_default()
 }

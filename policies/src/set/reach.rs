@@ -8,7 +8,7 @@ use weft_api::{Name, ServiceId};
 
 use super::PolicySet;
 use crate::kinds::authorization_policy::AuthorizationPolicy;
-use crate::kinds::kind::{Kind, Registration};
+use crate::kinds::kind::Registration;
 use crate::kinds::mesh::Mesh;
 use crate::kinds::spec::{Relation, Spec as _, Target};
 use crate::object::PolicyKey;
@@ -80,14 +80,14 @@ fn services_of(
     reach: &mut Reach,
 ) -> BTreeSet<ServiceId> {
     let mut found = BTreeSet::new();
-    if key.kind == Kind::Service {
+    if key.kind.is_backend() {
         found.insert(key.id());
     }
     for target in set.get(key).into_iter().flat_map(spoken_of) {
         match target {
             Target::Mesh => reach.all = Some(key.clone()),
             Target::Namespace(namespace) => drop(reach.namespaces.insert(namespace, key.clone())),
-            Target::Object(named, _) if named.kind == Kind::Service => drop(found.insert(named.id())),
+            Target::Object(named, _) if named.kind.is_backend() => drop(found.insert(named.id())),
             // A policy of a route is about what the route is about.
             Target::Object(route, _) => {
                 let routes = both.iter().filter_map(|set| set.get(&route));
@@ -117,7 +117,7 @@ fn spoken_of(policy: &Policy) -> Vec<Target> {
 
 fn service(target: Target) -> Option<ServiceId> {
     match target {
-        Target::Object(key, _) => (key.kind == Kind::Service).then(|| key.id()),
+        Target::Object(key, _) => key.kind.is_backend().then(|| key.id()),
         Target::Mesh | Target::Namespace(_) | Target::Hostname(_) => None,
     }
 }

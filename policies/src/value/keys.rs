@@ -13,7 +13,7 @@ pub struct KeysUrl {
     /// A name, or an address.
     host: String,
     port: Option<u16>,
-    /// Path and query.
+    /// With the query; `/` where none is written.
     path: String,
 }
 

@@ -66,7 +66,7 @@ pub fn of_sidecar(workload: &WorkloadState, units: &Units, checks: Option<&Healt
             "api_type": "DELTA_GRPC", "transport_api_version": "V3",
             "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],
         }},
-        "static_resources": {"clusters": clusters, "listeners": listeners},
+        "static_resources": {"clusters": clusters, "listeners": listeners, "secrets": [system_roots()]},
     })
 }
 
@@ -86,6 +86,12 @@ pub fn validate(envoy: &Path, config: &Value) -> Result<(), String> {
         .filter(|line| !OLDEST_ENVOY_KNOWS_NO_OTHER.iter().any(|field| line.contains(field)))
         .any(|line| line.contains("Deprecated field") || line.contains("deprecated option"));
     if output.status.success() && !deprecated { Ok(()) } else { Err(text) }
+}
+
+/// What a bootstrap holds beside what comes from the control plane.
+fn system_roots() -> Value {
+    let roots = weft_api::system_roots::file().expect("the machine trusts somebody: install ca-certificates");
+    json!({"name": "system_roots", "validation_context": {"trusted_ca": {"filename": roots}}})
 }
 
 fn control_plane() -> Value {

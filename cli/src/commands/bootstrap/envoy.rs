@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weft_api::names::{CONTROL_PLANE_CLUSTER, RUNTIME_LAYER};
+use weft_api::names::{CONTROL_PLANE_CLUSTER, RUNTIME_LAYER, SYSTEM_ROOTS_SECRET};
 use weft_api::{Host, TrustDomain};
 
 use super::Membership;
@@ -53,6 +53,12 @@ pub fn additions(args: &BootstrapArgs, membership: &Membership, dir: &Path, take
         }],
         "static_resources": {"clusters": [control_plane(membership, dir)]},
     });
+    if let Some(roots) = weft_api::system_roots::file() {
+        added["static_resources"]["secrets"] = json!([{
+            "name": SYSTEM_ROOTS_SECRET,
+            "validation_context": {"trusted_ca": {"filename": roots}},
+        }]);
+    }
     match takes {
         EnvoyTakes::Everything => {
             added["dynamic_resources"]["lds_config"] = over_ads;

@@ -1,7 +1,7 @@
 //! An owner's Envoy bootstrap with what Weft adds to it. Values in, values out.
 //!
-//! What the owner wrote stays as it is. Weft adds fields that are not there and entries to three lists, the clusters, the sinks
-//! of statistics and the layers of the runtime. Where both would have to say something else in one place, that is a conflict, named by its path.
+//! What the owner wrote stays as it is. Weft adds fields that are not there and entries to four lists, the clusters, the
+//! secrets, the sinks of statistics and the layers of the runtime. Where both would have to say something else in one place, that is a conflict, named by its path.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -105,8 +105,13 @@ impl Conflicts {
                 self.add(path, "is no mapping, as Envoy wants it to be");
             }
         }
-        for path in [&["stats_sinks"][..], &["static_resources", "clusters"], &["layered_runtime", "layers"]]
-        {
+        let lists = [
+            &["stats_sinks"][..],
+            &["static_resources", "clusters"],
+            &["static_resources", "secrets"],
+            &["layered_runtime", "layers"],
+        ];
+        for path in lists {
             if at(own, path).is_some_and(|value| !value.is_sequence()) {
                 self.add(path.join("."), "is no list, as Envoy wants it to be");
             }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{AppMeshObject, of_node, ports, span};
+use super::object::{AppMeshObject, of_node, ports, span};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 
@@ -103,10 +103,10 @@ fn import_listener<'a>(
         for (field, path) in [("perRequest", ["timeouts", "request"]), ("idle", ["timeouts", "streamIdle"])] {
             match timeout.get(field) {
                 Some(idle) if protocol == "tcp" => {
-                    idle.not_carried("connections are not ended for being silent")
+                    idle.not_carried("connections are not ended for being silent");
                 }
-                Some(node_) => {
-                    if let Some(span) = span(&node_) {
+                Some(written) => {
+                    if let Some(span) = span(&written) {
                         drafts.about(Kind::TrafficPolicy, id, &node.root).set(&path, span);
                     }
                 }
@@ -157,7 +157,7 @@ fn access_log<'a>(id: &ServiceId, file: &InputNode<'a>, node: &AppMeshObject<'a>
             log["sink"] = json!("File");
             log["file"] = json!(text.rsplit('/').next());
             path.inspect(|path| {
-                path.differs("the file stands in the directory of each sidecar's --access-log-dir")
+                path.differs("the file stands in the directory of each sidecar's --access-log-dir");
             });
         }
     }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{AppMeshCatalog, AppMeshObject, matching, of_node, of_virtual_service, ports, referred, span};
+use super::matching;
+use super::object::{AppMeshCatalog, AppMeshObject, of_node, of_virtual_service, ports, referred, span};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::names;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use weft_api::ServiceId;
 
+use super::catalog::{ConsulCatalog, PORT};
 use super::resolver::subset_of;
-use super::{ConsulCatalog, PORT};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 

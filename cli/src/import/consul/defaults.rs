@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{ConsulCatalog, protocol};
+use super::catalog::{ConsulCatalog, protocol};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 
@@ -18,12 +18,12 @@ pub(super) fn import<'a>(catalog: &ConsulCatalog<'a>, service: &ServiceId, draft
         written.not_carried("no such protocol is known: tcp is taken");
     }
     catalog.service(service, "TCP", spec, drafts);
-    if let Some(limit) = spec.get("localRequestTimeoutMs") {
-        if let Some(milliseconds) = limit.count() {
-            limit.differs("there the server's proxy cuts the request, here the caller's");
-            let policy = drafts.about(Kind::TrafficPolicy, service, spec);
-            policy.set(&["timeouts", "request"], format!("{milliseconds}ms"));
-        }
+    if let Some(limit) = spec.get("localRequestTimeoutMs")
+        && let Some(milliseconds) = limit.count()
+    {
+        limit.differs("there the server's proxy cuts the request, here the caller's");
+        let policy = drafts.about(Kind::TrafficPolicy, service, spec);
+        policy.set(&["timeouts", "request"], format!("{milliseconds}ms"));
     }
     for (field, why) in [
         ("localConnectTimeoutMs", "a sidecar reaches its own application at once, or not at all"),
@@ -35,8 +35,8 @@ pub(super) fn import<'a>(catalog: &ConsulCatalog<'a>, service: &ServiceId, draft
             "upstreamConfig",
             "it is about the calls of this service; a TrafficPolicy is about calls to a service, of all callers",
         ),
-        ("destination", "hosts outside of the mesh are no services yet"),
-        ("externalSNI", "calls out of the mesh are not encrypted by a sidecar yet"),
+        ("destination", "write an ExternalService for what is outside"),
+        ("externalSNI", "write an ExternalService with tls for what is outside"),
         ("mutualTLSMode", "services take mutual TLS only"),
         ("mode", "traffic is not redirected to the proxy: callers address it"),
         ("transparentProxy", "traffic is not redirected to the proxy: callers address it"),

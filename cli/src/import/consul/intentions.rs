@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::ConsulCatalog;
+use super::catalog::ConsulCatalog;
 use super::matching::{ValueTest, methods, value_test, written_path};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
-use crate::import::{DefaultIntention, ImportOptions, names};
+use crate::import::names;
+use crate::import::options::{DefaultIntention, ImportOptions};
 
 /// One source of an intention.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ pub(super) fn import<'a>(catalog: &ConsulCatalog<'a>, options: &ImportOptions, d
         Some(IntentionDecision::Deny) => Some(DefaultIntention::Deny),
         Some(IntentionDecision::Permissions(_) | IntentionDecision::Unknown) => {
             written.inspect(|one| {
-                one.node.not_carried("only allow and deny are carried for all callers of all services")
+                one.node.not_carried("only allow and deny are carried for all callers of all services");
             });
             options.default_intention
         }
@@ -186,7 +187,7 @@ impl ServiceRules {
             // Nobody lets this one pass.
             (IntentionDecision::Unknown, true) if is_closed && !self.is_shared => {}
             (IntentionDecision::Deny | IntentionDecision::Unknown, true) => {
-                self.deny.push(rule("", json!({})))
+                self.deny.push(rule("", json!({})));
             }
             (IntentionDecision::Permissions(permissions), is_named) => {
                 let expressible = ordered(permissions, default);
@@ -244,7 +245,9 @@ fn ordered(permissions: &[(bool, Value)], default: DefaultIntention) -> Option<(
 fn sources<'a>(catalog: &ConsulCatalog<'a>, spec: &InputNode<'a>) -> Vec<SourceIntention<'a>> {
     let is_for_tokens = spec.get("jwt");
     if let Some(jwt) = &is_for_tokens {
-        jwt.not_carried("tokens are not checked yet: its callers are refused here");
+        jwt.not_carried(
+            "tokens are not carried: write an AuthenticationPolicy; its callers are refused here",
+        );
     }
     let mut found: Vec<SourceIntention<'a>> = Vec::new();
     for node in spec.list("sources") {
@@ -318,7 +321,7 @@ fn decision(node: &InputNode<'_>) -> IntentionDecision {
 /// Whether a permission lets pass, and the rest of a rule.
 fn read_permission(permission: &InputNode<'_>) -> Option<(bool, Value)> {
     if let Some(jwt) = permission.get("jwt") {
-        jwt.not_carried("tokens are not checked yet");
+        jwt.not_carried("tokens are not carried: write an AuthenticationPolicy");
         return None;
     }
     let allows = match permission.get("action")?.text()? {

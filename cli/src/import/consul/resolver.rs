@@ -7,7 +7,7 @@ use serde_json::json;
 use weft_api::{Name, ServiceId};
 use weft_policies::Kind;
 
-use super::ConsulCatalog;
+use super::catalog::ConsulCatalog;
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::names;
@@ -96,8 +96,9 @@ fn balance<'a>(service: &ServiceId, balancer: &InputNode<'a>, spec: &InputNode<'
         Some("least_request") => "LeastRequest",
         None => return,
         Some(other) => {
-            return balancer
-                .not_carried(format!("{other}: endpoints are not chosen by what requests hold yet"));
+            return balancer.not_carried(format!(
+                "{other}: what requests are hashed on is not carried: write a TrafficPolicy with hashOn"
+            ));
         }
     };
     if let Some(choices) = balancer.at(&["leastRequestConfig", "choiceCount"])

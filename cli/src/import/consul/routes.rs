@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
+use super::catalog::{ConsulCatalog, ConsulEntry, PORT};
 use super::chain::{backends, leads_elsewhere};
 use super::matching::{methods, value_test, written_path};
-use super::{ConsulCatalog, ConsulEntry, PORT};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::order::note_order;

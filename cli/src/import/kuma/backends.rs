@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weft_api::{Name, ServiceId};
 use weft_policies::Kind;
 
-use super::{KumaResource, KumaTarget};
+use super::resource::{KumaResource, KumaTarget};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::names;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{KumaResource, KumaTarget};
+use super::resource::{KumaResource, KumaTarget};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weft_api::{Name, ServiceId};
 use weft_policies::Kind;
 
-use super::{KumaResource, KumaTarget};
+use super::resource::{KumaResource, KumaTarget};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 use crate::import::names;
@@ -24,18 +24,8 @@ pub(super) fn import<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
         Some(target) => resource.target(&target),
         None => Some(KumaTarget::Everybody),
     };
-    let protected = match (target, &resource.namespace) {
-        (Some(KumaTarget::Everybody), None) => {
-            let namespace = Name::try_new("default").expect("a valid name");
-            PermissionTarget { namespace, target: json!({"kind": "Mesh", "name": "mesh"}), port: None }
-        }
-        (Some(KumaTarget::Everybody), Some(name)) => of_namespace(name.clone()),
-        (Some(KumaTarget::Namespace(name)), _) => of_namespace(name),
-        (Some(KumaTarget::Service(service, port)), _) => {
-            let ServiceId { namespace, name } = service;
-            PermissionTarget { namespace, target: json!({"kind": "Service", "name": name}), port }
-        }
-        (None, _) => return spec.not_carried("what it protects has no counterpart"),
+    let Some(protected) = target.map(|target| protected(target, resource.namespace.as_ref())) else {
+        return spec.not_carried("what it protects has no counterpart");
     };
     let mut made = Rules::default();
     for from in spec.list("from") {
@@ -116,6 +106,21 @@ struct Rules {
     allow: Vec<Value>,
     deny: Vec<Value>,
     shadow: Vec<Value>,
+}
+
+fn protected(target: KumaTarget, namespace: Option<&Name>) -> PermissionTarget {
+    match (target, namespace) {
+        (KumaTarget::Everybody, None) => {
+            let namespace = Name::try_new("default").expect("a valid name");
+            PermissionTarget { namespace, target: json!({"kind": "Mesh", "name": "mesh"}), port: None }
+        }
+        (KumaTarget::Everybody, Some(name)) => of_namespace(name.clone()),
+        (KumaTarget::Namespace(name), _) => of_namespace(name),
+        (KumaTarget::Service(service, port), _) => {
+            let ServiceId { namespace, name } = service;
+            PermissionTarget { namespace, target: json!({"kind": "Service", "name": name}), port }
+        }
+    }
 }
 
 fn of_namespace(name: Name) -> PermissionTarget {

@@ -5,7 +5,7 @@ use weft_api::{Name, ServiceId};
 use weft_policies::Kind;
 
 use super::backends::{assumed, backends};
-use super::{KumaResource, KumaTarget};
+use super::resource::{KumaResource, KumaTarget};
 use crate::import::drafts::Drafts;
 use crate::import::input::InputNode;
 
@@ -56,7 +56,7 @@ pub(super) fn http<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
             to.differs("what no rule matches goes to the service itself, as Kuma 2 has it: remove the last rule to refuse it");
             rules.push(json!({"name": "rest", "backendRefs": own(service, port, reach)}));
         }
-        put(Kind::HttpRoute, resource, to, (service, port), reach, rules, index, drafts);
+        put(Kind::HttpRoute, resource, to, (service, port), reach, &rules, index, drafts);
     });
 }
 
@@ -74,7 +74,7 @@ pub(super) fn tcp<'a>(resource: &KumaResource<'a>, drafts: &mut Drafts<'a>) {
             .collect();
         if let Some(backends) = backends(resource, &refs, &reach.namespace, "TCP", drafts) {
             let rules = vec![json!({"backendRefs": backends})];
-            put(Kind::TcpRoute, resource, to, (service, port), reach, rules, index, drafts);
+            put(Kind::TcpRoute, resource, to, (service, port), reach, &rules, index, drafts);
         }
     });
 }
@@ -125,7 +125,7 @@ fn put<'a>(
     to: &InputNode<'a>,
     (service, port): (&ServiceId, u16),
     reach: &RouteReach,
-    rules: Vec<Value>,
+    rules: &[Value],
     index: usize,
     drafts: &mut Drafts<'a>,
 ) {

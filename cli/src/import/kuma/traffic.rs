@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 use weft_api::ServiceId;
 use weft_policies::Kind;
 
-use super::{KumaResource, KumaTarget};
+use super::resource::{KumaResource, KumaTarget};
 use crate::import::drafts::{Drafts, ObjectDraft};
 use crate::import::input::InputNode;
 
 /// Visits what a policy of the callers says of each destination, as a TrafficPolicy.
 pub(super) fn import<'a>(
     resource: &KumaResource<'a>,
-    read: impl Fn(&InputNode<'a>, &mut Reading<'_, 'a>),
+    read: impl Fn(&InputNode<'a>, &mut PolicyReading<'_, 'a>),
     drafts: &mut Drafts<'a>,
 ) {
     for field in ["from", "rules"] {
@@ -52,7 +52,7 @@ pub(super) fn import<'a>(
                 continue;
             }
         };
-        let mut reading = Reading { id, target, of: to.clone(), drafts };
+        let mut reading = PolicyReading { id, target, of: to.clone(), drafts };
         read(&default, &mut reading);
     }
 }
@@ -79,14 +79,14 @@ fn of_service(
 }
 
 /// The TrafficPolicy that a destination gets, made when something is carried.
-pub(super) struct Reading<'d, 'a> {
+pub(super) struct PolicyReading<'d, 'a> {
     id: ServiceId,
     target: Value,
     of: InputNode<'a>,
     drafts: &'d mut Drafts<'a>,
 }
 
-impl<'a> Reading<'_, 'a> {
+impl<'a> PolicyReading<'_, 'a> {
     fn policy(&mut self) -> &mut ObjectDraft<'a> {
         let draft = self.drafts.object(Kind::TrafficPolicy, self.id.clone(), &self.of);
         draft.set(&["targetRefs"], json!([self.target]));
@@ -98,7 +98,7 @@ impl<'a> Reading<'_, 'a> {
         let Some(node) = node else { return };
         match node.span() {
             Some(span) if span == "0s" && path[0] == "connection" => {
-                node.not_carried("there is always a limit")
+                node.not_carried("there is always a limit");
             }
             Some(span) => self.policy().set(path, span),
             None => {}
@@ -112,14 +112,14 @@ impl<'a> Reading<'_, 'a> {
     }
 }
 
-pub(super) fn timeouts<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
+pub(super) fn timeouts<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_, 'a>) {
     out.span(default.get("connectionTimeout"), &["connection", "connectTimeout"]);
     out.span(default.get("idleTimeout"), &["connection", "idleTimeout"]);
     out.span(default.at(&["http", "requestTimeout"]), &["timeouts", "request"]);
     out.span(default.at(&["http", "streamIdleTimeout"]), &["timeouts", "streamIdle"]);
 }
 
-pub(super) fn retries<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
+pub(super) fn retries<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_, 'a>) {
     default
         .get("tcp")
         .inspect(|node| node.not_carried("connections are tried again by the proxy's own measure"));
@@ -157,7 +157,7 @@ pub(super) fn retries<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
     }
 }
 
-pub(super) fn breakers<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
+pub(super) fn breakers<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_, 'a>) {
     for (field, to) in [
         ("maxConnections", "maxConnections"),
         ("maxPendingRequests", "maxPendingRequests"),
@@ -180,7 +180,7 @@ pub(super) fn breakers<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
     }
 }
 
-pub(super) fn balancing<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) {
+pub(super) fn balancing<'a>(default: &InputNode<'a>, out: &mut PolicyReading<'_, 'a>) {
     default.get("localityAwareness").inspect(|node| node.not_carried("near endpoints are not preferred yet"));
     let Some(balancer) = default.get("loadBalancer") else { return };
     let kind = balancer.get("type");
@@ -189,7 +189,9 @@ pub(super) fn balancing<'a>(default: &InputNode<'a>, out: &mut Reading<'_, 'a>) 
             out.policy().set(&["loadBalancer"], json!({"type": kind}));
         }
         Some(other) => {
-            balancer.not_carried(format!("{other}: endpoints are not chosen by what requests hold yet"))
+            balancer.not_carried(format!(
+                "{other}: what requests are hashed on is not carried: write a TrafficPolicy with hashOn"
+            ));
         }
         None => {}
     }

@@ -84,8 +84,10 @@ pub enum CheckCode {
     PublicUnreachable,
     /// The admin endpoints answer other machines, and ask nobody who they are.
     AdminExposed,
-    /// The seal key's file cannot be used at the next start, or others may read it.
+    /// The seal key's file cannot be used at the next start, others may read it, or a key of it is to be used or removed.
     SealKey,
+    /// Records of the authority in the store are not the newest, or were changed by somebody without the seal key.
+    AuthorityRecords,
     /// A control plane does not answer another one.
     ReplicaUnreachable,
     /// More than a third of the mesh lost its streams at once: nobody is drained.
@@ -149,6 +151,7 @@ impl CheckCode {
             Self::PublicUnreachable => "public_unreachable",
             Self::AdminExposed => "admin_exposed",
             Self::SealKey => "seal_key",
+            Self::AuthorityRecords => "authority_records",
             Self::ReplicaUnreachable => "replica_unreachable",
             Self::ExpiryHeldBack => "expiry_held_back",
             Self::ProxyRefuses => "proxy_refuses",
@@ -178,7 +181,11 @@ impl CheckCode {
         match self {
             Self::ProxyVersion | Self::ReplicaVersion => CheckArea::Versions,
             Self::ProxyClock | Self::ReplicaClock => CheckArea::Clocks,
-            Self::StoreAway | Self::EtcdAlarm | Self::EtcdVersion | Self::StoreRoom => CheckArea::Store,
+            Self::StoreAway
+            | Self::EtcdAlarm
+            | Self::EtcdVersion
+            | Self::StoreRoom
+            | Self::AuthorityRecords => CheckArea::Store,
             Self::RootEnds
             | Self::RootRotationHeld
             | Self::IssuerEnds

@@ -13,6 +13,7 @@ use weft_store::{FollowHealth, StoreCondition};
 use super::code::CheckCode;
 use super::concern::Concern;
 use crate::api::state::Api;
+use crate::ca::{CaError, SealError};
 use crate::private_file;
 use crate::replicas::traffic::reach;
 
@@ -35,6 +36,7 @@ pub async fn find(api: &Api) -> Vec<Concern> {
     found.extend(of_chain(api));
     found.extend(of_rotation(api).await);
     found.extend(of_listeners(api));
+    found.extend(of_seal(api).await);
     let held_back = api.reconciler.published().borrow().held_back;
     if held_back > 0 {
         found.push(
@@ -264,6 +266,49 @@ fn of_listeners(api: &Api) -> Vec<Concern> {
     found
         .push(Concern::of_the_mesh(CheckCode::SealKey, Failure, name(api)).says(trouble.0).remedy(trouble.1));
     found
+}
+
+/// Whether the authority's records are the newest, and which keys they are sealed with.
+async fn of_seal(api: &Api) -> Vec<Concern> {
+    let file = api.own.seal_key.display();
+    let used = match tokio::time::timeout(LIMIT, api.authority.seal_use(api.store.as_ref())).await {
+        Ok(Ok(used)) => used,
+        // A store that is away is told by itself.
+        Err(_) | Ok(Err(CaError::Read(_))) => return Vec::new(),
+        Ok(Err(error)) => {
+            let (code, remedy) = match &error {
+                CaError::Seal(SealError::NotHeld { .. } | SealError::DoesNotOpen { .. }) => {
+                    (CheckCode::SealKey, format!("see into {file}: another replica or a backup has the lines that it lacks"))
+                }
+                _ => (
+                    CheckCode::AuthorityRecords,
+                    "see who else can write to the store; certificates are issued on from memory, so restore the newest backup before \
+                     control planes are restarted"
+                        .to_owned(),
+                ),
+            };
+            return vec![
+                Concern::of_the_mesh(code, Failure, name(api)).says(error.to_string()).remedy(remedy),
+            ];
+        }
+    };
+    let others = used.keys.iter().filter(|(key, _)| **key != used.sealing);
+    let concern = |(key, records): (&crate::ca::SealKeyId, &usize)| {
+        let concern = Concern::of_the_mesh(CheckCode::SealKey, Warning, name(api));
+        if *records > 0 {
+            concern
+                .says(format!(
+                    "{records} records of the authority are sealed with the key {key}, and {} is newer",
+                    used.sealing
+                ))
+                .remedy("weft ca reseal")
+        } else {
+            concern
+                .says(format!("no record needs the seal key {key} any more"))
+                .remedy(format!("leave only the first line in {file}, here and on the other replicas; backups that were taken before need the old key"))
+        }
+    };
+    others.map(concern).collect()
 }
 
 /// Whether a control plane answers where tokens send workloads to.

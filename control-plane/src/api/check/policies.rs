@@ -104,7 +104,7 @@ fn of_identity(set: &PolicySet, id: &WorkloadId, state: &WorkloadState) -> Optio
 
 fn of_upstreams(set: &PolicySet, state: &WorkloadState) -> Vec<Concern> {
     let unknown = state.upstreams.iter().filter(|upstream| {
-        set.service(&upstream.service).is_none_or(|found| found.spec.find_port(&upstream.port).is_none())
+        set.backend(&upstream.service).is_none_or(|found| found.find_port(&upstream.port).is_none())
     });
     unknown
         .map(|upstream| {

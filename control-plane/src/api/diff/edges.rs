@@ -4,9 +4,7 @@ use weft_api::rest::{EdgeDiff, EdgeEffect, EdgeReason};
 use weft_api::{Name, ServiceId, TrustDomain};
 use weft_policies::PolicySet;
 use weft_policies::compile::{ControlPlaneAddresses, Model, Scope, Workloads};
-use weft_policies::kinds::Service;
 use weft_policies::kinds::port::Port;
-use weft_policies::policy::Object;
 use weft_policies::set::{PassageChange, PolicyKey, Reach, Refuser, RuleAtPort};
 
 /// Reasons of an edge.
@@ -98,8 +96,7 @@ impl ProposedChange<'_> {
                 workloads: self.workloads,
                 control_planes: &nowhere,
             };
-            set.service(service)
-                .is_some_and(|object: &std::sync::Arc<Object<Service>>| scope.sees(object, &model))
+            set.backend(service).is_some_and(|backend| scope.sees(backend, &model))
         };
         let views = (self.before.defaults().0.view, self.after.defaults().0.view);
         let callers = self.workloads.values().filter(|one| one.identity.as_ref() == Some(source));

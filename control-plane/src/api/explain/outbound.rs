@@ -14,6 +14,7 @@ use weft_api::names::{OUTBOUND_LISTENER, upstream_listener_name};
 use weft_api::rest::{ExplainedAnswer, ExplainedCluster, ExplainedRoute};
 use weft_api::{Destination, Name, ResourceKind, ServiceId};
 use weft_policies::PolicySet;
+use weft_policies::kinds::backend::Backend;
 use weft_policies::set::HttpRouteMatch;
 use weft_routing::decode;
 use weft_routing::matcher::RequestHead;
@@ -140,7 +141,7 @@ impl CallerSide<'_> {
             );
             return Ok(Outbound { destination, ..answered(None, reason) });
         };
-        let found = self.set.service(service).and_then(|object| object.spec.port(port));
+        let found = self.set.backend(service).and_then(|backend| backend.port(port));
         let document = found.and_then(|port| self.set.tcp_route_for(service, port, self.namespace));
         let route = ExplainedRoute {
             name: listener,
@@ -157,7 +158,7 @@ impl CallerSide<'_> {
         let (name, port) = host.rsplit('/').next()?.rsplit_once(':')?;
         let (name, namespace) = name.split_once('.')?;
         let service = ServiceId::try_new(namespace, name).ok()?;
-        let port = self.set.service(&service)?.spec.port_number(port.parse().ok()?)?.name.clone();
+        let port = self.set.backend(&service)?.port_number(port.parse().ok()?)?.name.clone();
         Some((service, port))
     }
 
@@ -205,6 +206,12 @@ impl CallerSide<'_> {
         Ok(shown)
     }
 
+    /// Whether requests say which host outside is meant.
+    fn is_looked_up(&self, service: &ServiceId) -> bool {
+        let external = self.set.backend(service).and_then(Backend::external);
+        external.is_some_and(|external| external.spec.is_on_demand())
+    }
+
     /// The clusters with their weights, and what is behind each of them now.
     fn clusters(
         &self,
@@ -218,7 +225,7 @@ impl CallerSide<'_> {
             // What leads out of the mesh has no endpoints that are told.
             let missing = match (&destination, exists) {
                 (_, false) => Some(not_found),
-                (Some(_), true) if endpoints == 0 => Some(503),
+                (Some(one), true) if endpoints == 0 && !self.is_looked_up(&one.service) => Some(503),
                 (Some(_) | None, true) => None,
             };
             Ok(ExplainedCluster {

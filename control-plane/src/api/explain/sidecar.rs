@@ -1,5 +1,6 @@
 //! What one sidecar has, read as the proxy reads it.
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, filter};
@@ -167,8 +168,15 @@ fn unread(wire: &wire::VirtualHost) -> UnreadHost {
 
 /// How many endpoints of a cluster there are, and how many of them are healthy.
 pub fn endpoints(view: &View, cluster: &str) -> Result<(usize, usize), Rejection> {
-    let assignment: ClusterLoadAssignment =
-        resource(view, ResourceKind::Endpoint, cluster)?.unwrap_or_default();
+    let sent: Option<ClusterLoadAssignment> = resource(view, ResourceKind::Endpoint, cluster)?;
+    let assignment = match sent {
+        Some(assignment) => assignment,
+        // What is outside stands in its cluster.
+        None => {
+            let cluster: Option<Cluster> = resource(view, ResourceKind::Cluster, cluster)?;
+            cluster.and_then(|cluster| cluster.load_assignment).unwrap_or_default()
+        }
+    };
     let all = || assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
     let is_healthy =
         |status| matches!(HealthStatus::try_from(status), Ok(HealthStatus::Healthy | HealthStatus::Unknown));

@@ -8,7 +8,8 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::X509Certificate;
 
-use super::{AGAIN, Below, Fitness, Unfit};
+use super::super::unfit::Unfit;
+use super::{AGAIN, Below, Fitness};
 
 /// Checks the extensions of the certificate that stands `index` above the lowest one.
 pub(super) fn check(

@@ -3,71 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{Issuer, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use weft_store::Entry;
 
 use super::super::chain::ValidCertificate;
-use super::super::profile::{self, Validity};
-use super::super::proof::prove;
-use super::super::seal::SealKey;
-use super::super::{AuthoritySettings, CaError, Serial};
-use super::{
-    AuthorityRecord, CaRecords, LEFT_ROOTS, NEXT_ROOT, NEXT_ROOT_ISSUER, ROOT, decode, from_base64, read_json,
-};
+use super::super::{CaError, Serial};
+use super::entry::{LEFT_ROOTS, ROOT, from_base64, read_json};
+use super::record::{AuthorityRecord, LeftRoot};
+use super::{CaRecords, decode};
 
 /// How many roots a server sends at most, from its own back to the oldest by which somebody may know the mesh.
 const LONGEST_LINE: usize = 8;
-
-/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in super::super) struct Vouched {
-    /// Serial number of the root before.
-    pub(in super::super) by: Serial,
-    /// DER, base64: the subject and the key of the root, signed by the one before.
-    certificate: String,
-}
-
-impl Vouched {
-    /// How `before`, the root until now, vouches for `root`, whose first issuer is `issuer`. None where its key is not here, or
-    /// where nobody would believe it: a root that was made elsewhere may say how long a chain below it may be, or have a name
-    /// that cannot be written again.
-    pub(in super::super) fn of(
-        (before, root, issuer): (&AuthorityRecord, &AuthorityRecord, &AuthorityRecord),
-        settings: &AuthoritySettings,
-        seal: &SealKey,
-        now: OffsetDateTime,
-    ) -> Result<Option<Self>, CaError> {
-        if !before.signs_itself() {
-            return Ok(None);
-        }
-        let (old, new) = (before.valid(ROOT)?, root.valid(NEXT_ROOT)?);
-        let validity = Validity::starting(now, new.not_after - now, Some(old.not_after));
-        let Ok(params) = profile::vouched(&new.certificate, validity) else { return Ok(None) };
-        let Ok(key) = SubjectPublicKeyInfo::from_der(new.public_key()?.as_slice()) else { return Ok(None) };
-        let signer = Issuer::from_ca_cert_der(&old.certificate, before.open_key(ROOT, seal)?)?;
-        let certificate = params.signed_by(&key, &signer)?;
-        let chain = issuer.signing(NEXT_ROOT_ISSUER, new.certificate, seal)?;
-        let believed = prove(&chain, settings, &old.certificate, Some(certificate.der()), now)?;
-        let vouched = Self { by: old.serial, certificate: BASE64.encode(certificate.der()) };
-        Ok(believed.is_ok().then_some(vouched))
-    }
-}
-
-/// A root that left: what is needed to find the way from it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct LeftRoot {
-    /// DER, base64.
-    pub(super) certificate: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) vouched: Option<Vouched>,
-}
 
 impl CaRecords {
     /// What a server that is signed under a root sends behind its issuer: the root, signed by the one before it, and so on

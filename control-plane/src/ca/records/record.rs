@@ -13,15 +13,16 @@ use zeroize::Zeroizing;
 use super::super::chain::{SigningChain, ValidCertificate};
 use super::super::crl::RevocationList;
 use super::super::seal::{SealKey, Sealed};
-use super::super::{AuthoritySettings, CaError, profile};
-use super::line::{LeftRoot, Vouched};
-use super::{corrupt, from_base64};
+use super::super::{AuthoritySettings, CaError, Serial, profile};
+use super::entry::{corrupt, from_base64};
 use crate::clock::Clock;
 
 /// A root that the mesh made, or an issuer right below a root.
 const FORMAT: u32 = 1;
 /// Certificates stand between, or the key is elsewhere: versions that know neither must not sign by it.
 const FORMAT_OF_OTHERS: u32 = 2;
+/// The key is sealed with a version, which releases before it cannot open.
+const FORMAT_WITH_VERSION: u32 = 3;
 
 /// A root or an issuer, with its key, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,12 +40,32 @@ pub(in super::super) struct AuthorityRecord {
     /// The key of an issuer; of a root the one that signs issuers, and none where that is kept elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_key: Option<Sealed>,
-    /// Of a root.
+    /// Who made a root; nothing is read of it for an issuer.
     #[serde(default)]
     pub(in super::super) origin: RootOrigin,
     /// Of a root that came after another: how the other vouches for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) vouched: Option<Vouched>,
+}
+
+/// A root signed by the one before it, so that whoever knows the mesh by that one finds the way to this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct Vouched {
+    /// Serial number of the root before.
+    pub(in super::super) by: Serial,
+    /// DER, base64: the subject and the key of the root, signed by the one before.
+    pub(in super::super) certificate: String,
+}
+
+/// A root that left: what is needed to find the way from it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LeftRoot {
+    /// DER, base64.
+    pub(super) certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) vouched: Option<Vouched>,
 }
 
 impl AuthorityRecord {
@@ -73,9 +94,8 @@ impl AuthorityRecord {
     ) -> Self {
         let mut chain = chain.iter().map(|certificate| BASE64.encode(certificate));
         let (certificate, between) = (chain.next().unwrap_or_default(), chain.collect::<Vec<_>>());
-        let is_plain = between.is_empty() && sealed_key.is_some();
         Self {
-            format: if is_plain { FORMAT } else { FORMAT_OF_OTHERS },
+            format: format_of(&between, sealed_key.as_ref()),
             trust_domain: trust_domain.clone(),
             generation,
             certificate,
@@ -166,13 +186,14 @@ impl AuthorityRecord {
     /// The same under another name: what is sealed is bound to the name of its record.
     pub(in super::super) fn moved(&self, from: &str, to: &str, seal: &SealKey) -> Result<Self, CaError> {
         let reseal = |key: &Sealed| Ok::<_, CaError>(seal.seal(to, &seal.open(from, key)?));
+        let sealed_key = self.sealed_key.as_ref().map(reseal).transpose()?;
         Ok(Self {
-            format: self.format,
+            format: format_of(&self.between, sealed_key.as_ref()),
             trust_domain: self.trust_domain.clone(),
             generation: self.generation,
             certificate: self.certificate.clone(),
             between: self.between.clone(),
-            sealed_key: self.sealed_key.as_ref().map(reseal).transpose()?,
+            sealed_key,
             origin: self.origin,
             vouched: self.vouched.clone(),
         })
@@ -200,10 +221,10 @@ impl AuthorityRecord {
     }
 
     pub(super) fn check_format(&self, name: &str) -> Result<(), CaError> {
-        if [FORMAT, FORMAT_OF_OTHERS].contains(&self.format) {
+        if (FORMAT..=FORMAT_WITH_VERSION).contains(&self.format) {
             return Ok(());
         }
-        let reason = format!("format {} is not known, only {FORMAT} and {FORMAT_OF_OTHERS}", self.format);
+        let reason = format!("format {} is not known, only {FORMAT} to {FORMAT_WITH_VERSION}", self.format);
         Err(corrupt(name, reason))
     }
 
@@ -211,6 +232,14 @@ impl AuthorityRecord {
         let key = self.sealed_key.as_ref().ok_or(CaError::KeyElsewhere)?;
         let der = seal.open(record, key)?;
         Ok(KeyPair::try_from(&PrivatePkcs8KeyDer::from(der.as_slice()))?)
+    }
+}
+
+fn format_of(between: &[String], key: Option<&Sealed>) -> u32 {
+    match key {
+        Some(key) if key.version().is_some() => FORMAT_WITH_VERSION,
+        Some(_) if between.is_empty() => FORMAT,
+        Some(_) | None => FORMAT_OF_OTHERS,
     }
 }
 

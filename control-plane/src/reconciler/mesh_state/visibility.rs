@@ -13,7 +13,7 @@ use super::{MeshState, ResourcePlace, SidecarLayers};
 impl MeshState {
     /// Shows the virtual hosts of a service to the scopes that are told of it, and takes them from the others.
     pub(super) fn show(&mut self, service: &ServiceId, namespace: &Name, keys: &[ResourceKey]) {
-        let viewers = self.set.service(service).map(|object| Viewers::of(object, &self.model()));
+        let viewers = self.set.backend(service).map(|backend| Viewers::of(backend, &self.model()));
         let is_told = |scope: &Scope| viewers.as_ref().is_some_and(|viewers| viewers.include(scope));
         let scopes = self.scopes.range(Self::all_of(namespace)..);
         let scopes = scopes.take_while(|(scope, _)| scope.namespace == *namespace);
@@ -123,9 +123,9 @@ impl MeshState {
         if scope.sees == Visibility::All {
             return;
         }
-        let seen = self.set.services().filter(|service| scope.sees(service, &self.model()));
+        let seen = self.set.backends().filter(|backend| scope.sees(*backend, &self.model()));
         let hosts =
-            seen.filter_map(|service| self.made.get(&Unit::Hosts(service.id(), scope.namespace.clone())));
+            seen.filter_map(|backend| self.made.get(&Unit::Hosts(backend.id(), scope.namespace.clone())));
         let keys: Vec<ResourceKey> = hosts.flatten().map(|(_, key)| key.clone()).collect();
         for key in &keys {
             self.show_one(scope, &scope.namespace, key, true);
@@ -147,7 +147,7 @@ impl MeshState {
             let namespace = &scope.namespace;
             let layer = self.hosts_of(scope, state);
             let made = |service: ServiceId| self.made.get(&Unit::Hosts(service, namespace.clone()));
-            let keys = self.set.services().filter_map(|service| made(service.id())).flatten();
+            let keys = self.set.backends().filter_map(|backend| made(backend.id())).flatten();
             let hosts = keys.filter_map(|(_, key)| {
                 let host = layer?.lookup(key.kind, &key.name)?;
                 let origins = self.origins.get(&(ResourcePlace::Hosts(namespace.clone()), key.clone()));

@@ -112,14 +112,10 @@ impl TokenLocations {
     pub(super) fn find(&self, parts: &Parts) -> Result<Vec<FoundToken<'_>>, TooManyTokens> {
         let mut found = Vec::new();
         for ((_, prefix), HeaderLocation { name, issuers }) in &self.headers {
-            for value in parts.headers.get_all(name) {
-                let value = String::from_utf8_lossy(value.as_bytes());
+            for value in values(&parts.headers, name) {
                 if let Some(text) = behind(&value, prefix) {
-                    found.push(FoundToken {
-                        text: text.to_owned(),
-                        issuers,
-                        place: TokenPlace::Header(name),
-                    });
+                    let place = TokenPlace::Header(name);
+                    found.push(FoundToken { text: text.to_owned(), issuers, place });
                 }
             }
         }
@@ -152,6 +148,14 @@ impl FoundToken<'_> {
             TokenPlace::Cookie => {}
         }
     }
+}
+
+/// The values of a header. RFC 9110 section 11.6.2 has one `authorization`: several are one value, as in Envoy, and none that is
+/// a token.
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<Cow<'a, str>> {
+    let each: Vec<_> =
+        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    if *name == AUTHORIZATION && each.len() > 1 { vec![Cow::Owned(each.join(","))] } else { each }
 }
 
 /// The token in a header's value: what begins as one behind the prefix, wherever that is.
@@ -220,6 +224,8 @@ mod tests {
         ] {
             assert_eq!(texts(&locations, &parts("/", &[("authorization", value)])), wanted, "{value}");
         }
+        let twice = parts("/", &[("authorization", "Bearer t"), ("authorization", "Bearer u")]);
+        assert_eq!(texts(&locations, &twice), ["t,Bearer u"]);
         let mut others = TokenLocations::default();
         others.add("", &[("x-token".parse().unwrap(), "".into())], &[], &["x".to_owned(), "y".to_owned()]);
         let asked = parts("/?access_token=t", &[("x-token", "t1"), ("cookie", "y=\"t4\"; x=t3; x=other")]);
@@ -243,8 +249,8 @@ mod tests {
     #[test]
     fn tokens_of_one_request_are_bounded() {
         let mut locations = TokenLocations::default();
-        locations.add("me", &[], &[], &[]);
-        let many = |count| parts("/", &vec![("authorization", "Bearer t"); count]);
+        locations.add("me", &[("x-token".parse().unwrap(), "".into())], &[], &[]);
+        let many = |count| parts("/", &vec![("x-token", "t"); count]);
         assert_eq!(locations.find(&many(MOST_TOKENS)).unwrap().len(), MOST_TOKENS);
         assert!(locations.find(&many(MOST_TOKENS + 1)).is_err());
     }

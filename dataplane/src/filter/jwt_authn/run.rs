@@ -242,17 +242,17 @@ impl super::TokenProvider {
         now: u64,
         audiences: Option<&Audiences>,
     ) -> Result<(), JwtFailure> {
-        let subject = token.subject().as_bytes();
-        if self.subjects.as_ref().is_some_and(|wanted| !wanted.matches(subject, UndecidedAs::Miss))
-            || !token.is_short_enough(now, self.lifetime)
-        {
-            return Err(JwtFailure::VerificationFails);
-        }
         token.is_timely(now, self.clock_skew)?;
-        if audiences.unwrap_or(&self.audiences).allow(&token.audiences) {
+        if !audiences.unwrap_or(&self.audiences).allow(&token.audiences) {
+            return Err(JwtFailure::AudienceNotAllowed);
+        }
+        let subject = token.subject().as_bytes();
+        let is_allowed =
+            self.subjects.as_ref().is_none_or(|wanted| wanted.matches(subject, UndecidedAs::Miss));
+        if is_allowed && token.is_short_enough(now, self.lifetime) {
             Ok(())
         } else {
-            Err(JwtFailure::AudienceNotAllowed)
+            Err(JwtFailure::VerificationFails)
         }
     }
 }

@@ -9,14 +9,16 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier,
 };
-use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{RedirectAction, Route, RouteAction, WeightedCluster};
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
+
+use weft_api::Name;
 
 use super::super::compiled::Origins;
 use super::super::model::Model;
 use super::super::{hashing, traffic, wire};
-use super::resolve;
+use super::{ResolvedBackend, resolve};
 use crate::kinds::http_rule::Unresolved;
 use crate::kinds::port::Protocol;
 use crate::kinds::route_filter::{HeaderModifier, NewPath, RequestRedirect, Scheme, UrlRewrite};
@@ -36,7 +38,12 @@ pub(super) struct CompiledAction {
 }
 
 /// Compiles what happens to the requests of one match of a rule.
-pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &Model<'_>) -> CompiledAction {
+pub(super) fn compile(
+    one: &HttpRouteMatch,
+    traffic: &EffectiveTraffic,
+    caller: &Name,
+    model: &Model<'_>,
+) -> CompiledAction {
     let rule = &one.rule;
     let mut clusters = Vec::new();
     let (hash_policy, origins) = hashing::of_backends(
@@ -48,9 +55,9 @@ pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &
         Some(found) => {
             Route { action: Some(Action::Redirect(redirect(found, &one.route_match))), ..Route::default() }
         }
-        None => match backends(one, model, &mut clusters) {
-            Some(target) => {
-                Route { action: Some(Action::Route(forward(target, one, traffic))), ..Route::default() }
+        None => match backends(one, caller, model, &mut clusters) {
+            Some(backends) => {
+                Route { action: Some(Action::Route(forward(backends, one, traffic))), ..Route::default() }
             }
             None => match one.unresolved {
                 Unresolved::InternalServerError => {
@@ -58,8 +65,8 @@ pub(super) fn compile(one: &HttpRouteMatch, traffic: &EffectiveTraffic, model: &
                 }
                 // A fixed answer is not put in gRPC's own words by every proxy; one for want of a cluster is.
                 Unresolved::ServiceUnavailable => {
-                    let target = ClusterSpecifier::Cluster(UNRESOLVED.to_owned());
-                    Route { action: Some(Action::Route(forward(target, one, traffic))), ..Route::default() }
+                    let nowhere = BackendCluster::named(UNRESOLVED.to_owned());
+                    Route { action: Some(Action::Route(forward(nowhere, one, traffic))), ..Route::default() }
                 }
             },
         },
@@ -85,28 +92,65 @@ fn no_backend(one: &HttpRouteMatch) -> String {
 }
 
 /// The backends by weight; `None` when none exists.
-fn backends(one: &HttpRouteMatch, model: &Model<'_>, clusters: &mut Vec<String>) -> Option<ClusterSpecifier> {
+fn backends(
+    one: &HttpRouteMatch,
+    caller: &Name,
+    model: &Model<'_>,
+    clusters: &mut Vec<String>,
+) -> Option<BackendCluster> {
+    // What the rule says itself of the host holds for all of them.
+    let rewrites = one.rule.filters.iter().filter_map(|filter| filter.url_rewrite.as_ref());
+    let is_said = rewrites.into_iter().any(|rewrite| rewrite.hostname.is_some());
     let mut weighted = Vec::new();
     for backend in one.rule.backend_refs.iter().filter(|backend| backend.weight > 0) {
-        let cluster = resolve(backend, &one.route.metadata().namespace, model, Protocol::is_http);
+        let found = resolve(backend, &one.route.metadata().namespace, caller, model, Protocol::is_http);
+        let (cluster, host) = match found {
+            Some(ResolvedBackend { cluster, host }) => (Some(cluster), host.filter(|_| !is_said)),
+            None => (None, None),
+        };
         clusters.extend(cluster.clone());
         weighted.push(ClusterWeight {
             name: cluster.unwrap_or_else(|| UNRESOLVED.to_owned()),
             weight: Some(wire::uint32(backend.weight)),
+            host_rewrite_specifier: host.map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
             ..Default::default()
         });
     }
     if clusters.is_empty() {
         return None;
     }
-    Some(match &weighted[..] {
-        [only] => ClusterSpecifier::Cluster(only.name.clone()),
-        _ => ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: weighted, ..Default::default() }),
-    })
+    if weighted.len() > 1 {
+        let weighted = WeightedCluster { clusters: weighted, ..Default::default() };
+        return Some(BackendCluster { target: ClusterSpecifier::WeightedClusters(weighted), host: None });
+    }
+    let only = weighted.pop()?;
+    let host = only.host_rewrite_specifier.map(|rewrite| match rewrite {
+        cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host) => {
+            HostRewriteSpecifier::HostRewriteLiteral(host)
+        }
+    });
+    Some(BackendCluster { host, ..BackendCluster::named(only.name) })
 }
 
-fn forward(target: ClusterSpecifier, one: &HttpRouteMatch, traffic: &EffectiveTraffic) -> RouteAction {
-    let mut action = RouteAction { cluster_specifier: Some(target), ..traffic::action(traffic) };
+/// Where requests go, and the host that they ask for there.
+struct BackendCluster {
+    target: ClusterSpecifier,
+    host: Option<HostRewriteSpecifier>,
+}
+
+impl BackendCluster {
+    fn named(cluster: String) -> Self {
+        Self { target: ClusterSpecifier::Cluster(cluster), host: None }
+    }
+}
+
+fn forward(backends: BackendCluster, one: &HttpRouteMatch, traffic: &EffectiveTraffic) -> RouteAction {
+    let BackendCluster { target, host } = backends;
+    let mut action = RouteAction {
+        cluster_specifier: Some(target),
+        host_rewrite_specifier: host,
+        ..traffic::action(traffic)
+    };
     if let Some(ClusterSpecifier::WeightedClusters(weighted)) = &action.cluster_specifier
         && weighted.clusters.iter().any(|cluster| cluster.name == UNRESOLVED)
     {

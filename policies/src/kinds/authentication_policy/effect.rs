@@ -18,7 +18,7 @@ impl PolicySet {
     /// What holds for the requests to a port of a service. Later levels win: Mesh, Namespace, Service, Service port.
     #[must_use]
     pub fn authentication_for(&self, service: &ServiceId, port: &Name) -> EffectiveAuthentication {
-        self.merged::<AuthenticationPolicy>(levels_of_port(service, port))
+        self.merged::<AuthenticationPolicy>(levels_of_port(&PolicyKey::of_service(service), port))
     }
 
     /// The policy that has requests to a port bring a token, where one does.
@@ -64,4 +64,52 @@ impl PolicySet {
 
 fn targets(policy: &Object<AuthenticationPolicy>) -> Vec<Target> {
     policy.spec.target_refs.iter().map(|target| target.resolve(&policy.metadata.namespace)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_api::rest::Violation;
+
+    use super::*;
+    use crate::{Document, parse};
+
+    fn documents(kind: &str, name: &str, spec: &str) -> Vec<Document> {
+        let text = format!(
+            "apiVersion: weft.dev/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+        );
+        parse("test", &text).unwrap_or_else(|found| panic!("{found:#?}\n{text}"))
+    }
+
+    fn asking(target: &str) -> Vec<Document> {
+        let rules = "action: Allow, rules: [{from: [{claims: [{sub: a}]}]}]";
+        documents("AuthorizationPolicy", "claims", &format!("targetRefs: [{target}], {rules}"))
+    }
+
+    fn taking(target: &str) -> Vec<Document> {
+        let jwt = "jwt: {providers: [{name: a, issuer: a, jwks: {uri: 'https://a.test/keys'}}]}";
+        documents("AuthenticationPolicy", "tokens", &format!("targetRefs: [{target}], {jwt}"))
+    }
+
+    #[test]
+    fn claims_that_no_request_can_have_are_warned_of_until_tokens_are_taken() {
+        let port = "ports: [{name: http, port: 80, protocol: HTTP}]";
+        let services = ["web", "catalog"].map(|name| documents("Service", name, port)).concat();
+        let empty = PolicySet::default().apply(&services).unwrap().set;
+        let warns = |found: &[Violation]| {
+            found.iter().any(|one| one.message.contains("AuthenticationPolicy with jwt"))
+        };
+        let (service, port) = ("{kind: Service, name: web}", "{kind: Service, name: web, sectionName: http}");
+        let namespace = "{kind: Namespace, name: shop}";
+        for asks in [service, port, namespace] {
+            let asked = empty.apply(&asking(asks)).unwrap();
+            assert!(warns(&asked.warnings), "{asks}: {:?}", asked.warnings);
+            for takes in [service, port, namespace, "{kind: Mesh, name: mesh}"] {
+                let left = asked.set.apply(&taking(takes)).unwrap().set.validate();
+                assert!(!warns(&left), "{asks}, {takes}: {left:?}");
+            }
+            let elsewhere = asked.set.apply(&taking("{kind: Service, name: catalog}")).unwrap();
+            let left = elsewhere.set.validate();
+            assert_eq!(warns(&left), asks != namespace, "{asks}: {left:?}");
+        }
+    }
 }

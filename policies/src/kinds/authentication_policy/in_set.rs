@@ -2,7 +2,8 @@
 
 use super::AuthenticationPolicy;
 use crate::finding::{Code, Finding, missing, steps};
-use crate::kinds::service::{Service, ports_of};
+use crate::kinds::port::listed;
+use crate::kinds::service::Service;
 use crate::kinds::spec::Objects;
 use crate::kinds::target::check_target_in_set;
 use crate::object::PolicyKey;
@@ -41,7 +42,7 @@ pub(super) fn check(
                     None => format!("Service {id} has several ports: write which of them has the keys"),
                 };
                 let finding = Finding::new(path.then("port"), Code::UnknownPort, message);
-                out.push(finding.hint(ports_of(&service.spec)));
+                out.push(finding.hint(listed(&service.spec.ports)));
             }
             Some(port) if !port.protocol.is_http() => {
                 let message =

@@ -80,7 +80,7 @@ impl PolicySet {
     #[must_use]
     pub fn authorization_for(&self, service: &ServiceId, port: &Name) -> Authorization {
         let (defaults, default_origin) = self.defaults();
-        let mut all: Vec<_> = levels_of_port(service, port)
+        let mut all: Vec<_> = levels_of_port(&PolicyKey::of_service(service), port)
             .iter()
             .flat_map(|(_, target)| self.naming::<AuthorizationPolicy>(Relation::Target, target))
             .cloned()
@@ -95,8 +95,8 @@ impl PolicySet {
 
     /// The Allow policies that protect any port of a service and are enforced. One with several targets may come more than once.
     pub(crate) fn allowing(&self, service: &Object<Service>) -> Vec<&Object<AuthorizationPolicy>> {
-        let id = service.id();
-        let levels = service.spec.ports.iter().flat_map(|port| levels_of_port(&id, &port.name));
+        let key = service.key();
+        let levels = service.spec.ports.iter().flat_map(|port| levels_of_port(&key, &port.name));
         let targets: BTreeSet<Target> = levels.map(|(_, target)| target).collect();
         let policies = targets.iter().flat_map(|target| self.naming(Relation::Target, target));
         policies

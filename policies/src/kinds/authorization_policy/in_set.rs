@@ -3,7 +3,8 @@
 use super::{AuthorizationPolicy, AuthorizationRule};
 use crate::finding::{Code, Finding, Path, missing, steps};
 use crate::kinds::port::Port;
-use crate::kinds::service::{Service, ports_of};
+use crate::kinds::port::listed;
+use crate::kinds::service::Service;
 use crate::kinds::spec::Objects;
 use crate::kinds::target::{TargetRef, check_target_in_set};
 use crate::object::PolicyKey;
@@ -67,7 +68,7 @@ fn check_rule_ports(
                 let message = format!("{target} in namespace {} has no port {port}", id.namespace);
                 let finding =
                     Finding::new(path.then("ports").then(index), Code::UnknownPort, message).value(port);
-                out.push(finding.hint(ports_of(&service.spec)));
+                out.push(finding.hint(listed(&service.spec.ports)));
             }
         }
         if operation.needs_http() && no_http {

@@ -134,6 +134,7 @@ fn granted_by(key: &PolicyKey, before: &PolicySet, after: &PolicySet) -> Vec<Rol
         },
         Kind::Mesh
         | Kind::Service
+        | Kind::ExternalService
         | Kind::Workload
         | Kind::HttpRoute
         | Kind::GrpcRoute

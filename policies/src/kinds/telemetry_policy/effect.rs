@@ -12,6 +12,6 @@ impl PolicySet {
     /// Service port.
     #[must_use]
     pub fn telemetry_for(&self, service: &ServiceId, port: &Name) -> EffectiveTelemetry {
-        self.merged::<TelemetryPolicy>(levels_of_port(service, port))
+        self.merged::<TelemetryPolicy>(levels_of_port(&self.backend_key(service), port))
     }
 }

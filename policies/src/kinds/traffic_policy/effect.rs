@@ -11,7 +11,7 @@ use crate::kinds::spec::Target;
 use crate::set::{HttpRouteMatch, PolicySet};
 
 impl PolicySet {
-    /// What holds for calls to a port of a service, and with `rule` for requests that a rule of its routes takes.
+    /// What holds for calls to a port of a service, of the mesh or outside, and with `rule` for requests that a rule of its routes takes.
     ///
     /// Later levels win field by field: Mesh, Namespace, Service, Service port, Route, Route rule, and last what the
     /// rule writes itself. For a rule, `service` and `port` are those of the parent; only timeouts and retries are
@@ -23,7 +23,7 @@ impl PolicySet {
         port: &Name,
         rule: Option<&HttpRouteMatch>,
     ) -> EffectiveTraffic {
-        let mut targets = levels_of_port(service, port);
+        let mut targets = levels_of_port(&self.backend_key(service), port);
         if let Some(one) = rule {
             targets.push((Level::Route, Target::Object(one.route.key(), None)));
             if let Some(name) = &one.rule.name {

@@ -3,8 +3,8 @@
 use super::TrafficPolicy;
 use super::hash_on::HashedPart;
 use crate::finding::{Code, Finding, steps};
+use crate::kinds::backend::Backend;
 use crate::kinds::port::Port;
-use crate::kinds::service::Service;
 use crate::kinds::spec::Objects;
 use crate::kinds::target::{TargetRef, check_target_in_set};
 use crate::object::PolicyKey;
@@ -32,8 +32,8 @@ pub(super) fn check(policy: &TrafficPolicy, key: &PolicyKey, others: &dyn Object
     }
 }
 
-/// The port of a service that a target names.
+/// The port that a target names.
 fn target_port<'a>(target: &TargetRef, key: &PolicyKey, others: &'a dyn Objects) -> Option<&'a Port> {
-    let service = others.find::<Service>(&target.service(&key.namespace)?)?;
-    service.spec.port(target.section_name.as_ref()?)
+    let backend = Backend::find(&target.backend(&key.namespace)?, others)?;
+    backend.port(target.section_name.as_ref()?)
 }

@@ -27,11 +27,15 @@ impl Spec for Workload {
         };
         let services =
             self.services.iter().enumerate().map(|(index, service)| mention(service, "services", index));
-        let upstreams = self
-            .upstreams
-            .iter()
-            .enumerate()
-            .map(|(index, upstream)| mention(&upstream.service, "upstreams", index));
+        // What an upstream names is a service, or outside of the mesh.
+        let upstreams = self.upstreams.iter().enumerate().flat_map(|(index, upstream)| {
+            let service = mention(&upstream.service, "upstreams", index);
+            let key = PolicyKey::of_service(&upstream.service.resolve(namespace));
+            let outside =
+                key.namesakes().map(|key| Reference { target: Target::Object(key, None), ..service.clone() });
+            let outside: Vec<Reference> = outside.collect();
+            std::iter::once(service).chain(outside)
+        });
         services.chain(upstreams).collect()
     }
 
