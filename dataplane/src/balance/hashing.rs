@@ -12,7 +12,7 @@ use crate::runtime::Endpoint;
 /// Endpoints by hash, as indices of the list.
 #[derive(Debug)]
 pub(super) enum HashTable {
-    /// By hash, ascending.
+    /// Entries by hash, ascending, with the endpoint of each.
     Ring(Box<[(u64, u32)]>),
     Maglev(Box<[u32]>),
 }

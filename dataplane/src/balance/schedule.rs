@@ -21,7 +21,7 @@ pub(super) struct HostSet {
 enum Order {
     /// All weights are equal: a position.
     Cycle(usize),
-    /// Weights differ.
+    /// Weights differ: each has its turn when its deadline is the next.
     Deadlines { turns: EarliestDeadline, weights: Vec<f64> },
     /// The request's hash decides.
     Hashed(HashTable),

@@ -42,7 +42,7 @@ pub struct HashCookie {
     pub attributes: Box<str>,
 }
 
-/// Who asks.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct HashedPeer {
     /// The caller's address after trusted hops.

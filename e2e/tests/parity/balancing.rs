@@ -170,6 +170,8 @@ impl Ground {
             let (name, value) = line.split_once(": ")?;
             let is_ours = name.starts_with("cluster.") && !name.starts_with("cluster.ready.");
             let is_ours = is_ours && ours.iter().any(|end| name.ends_with(end));
+            // By whether the caller is of this machine's network: of no interest here, and Envoy's alone.
+            let is_ours = is_ours && !name.contains(".external.") && !name.contains(".internal.");
             is_ours.then_some(())?;
             Some((name.to_owned(), value.parse().ok()?))
         });

@@ -68,9 +68,9 @@ pub enum Balancer {
     PeakEwma,
     /// Any of them, by chance.
     Random,
-    /// By a hash on a ring.
+    /// By a hash on a ring. When members come or go, few requests of others move.
     RingHash,
-    /// By a hash in a table.
+    /// By a hash in a table. When members come or go, fewer requests of others move than with RingHash.
     Maglev,
 }
 
