@@ -227,7 +227,7 @@ const CASES: &[Case] = &[
             ("not_supported", "spec.targetRefs[0].name", 5, 34, "put the policy into namespace other"),
             ("inconsistent", "spec.loadBalancer", 6, 17, "cannot be set on a route"),
             ("invalid_value", "spec.loadBalancer.hashOn[0].name", 6, 62, "not a header name"),
-            ("inconsistent", "spec.loadBalancer.hashOn[1].ttl", 6, 89, "is of cookies only"),
+            ("inconsistent", "spec.loadBalancer.hashOn[1].ttl", 6, 95, "is of cookies only"),
             ("inconsistent", "spec.locality", 7, 13, "cannot be set on a route"),
             ("not_supported", "spec.locality.mode", 7, 14, "mode Strict is not supported yet"),
             ("inconsistent", "spec.retry", 8, 10, "budget cannot be set on a route"),

@@ -28,7 +28,7 @@ impl SeenVersion {
         Ok(Self { file: Some(file), newest: AtomicU64::new(newest) })
     }
 
-    /// The newest one.
+    /// The newest version of the head that this machine has seen; 0 when none.
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Acquire)

@@ -38,7 +38,7 @@ struct HasSealedKey {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HeadRecord {
+struct SealedHead {
     format: u32,
     /// [`Digests`] as JSON.
     sealed: Sealed,
@@ -57,7 +57,7 @@ impl CaRecords {
             file: seal.seen().file().map(ToOwned::to_owned).unwrap_or_default(),
         };
         let Some(entry) = &self.head else { return if least == 0 { Ok(()) } else { Err(older(0)) } };
-        let head: HeadRecord = read_json(entry)?;
+        let head: SealedHead = read_json(entry)?;
         if head.format != FORMAT {
             return Err(corrupt(HEAD, format!("format {} is not known, only {FORMAT}", head.format)));
         }
@@ -78,7 +78,7 @@ impl CaRecords {
 
     /// The version of these records; none in a store of an earlier release.
     pub(in super::super) fn version(&self) -> Option<u64> {
-        let head: HeadRecord = read_json(self.head.as_ref()?).ok()?;
+        let head: SealedHead = read_json(self.head.as_ref()?).ok()?;
         head.sealed.version()
     }
 
@@ -102,7 +102,7 @@ impl CaRecords {
             needed.push((entry, seal.needed(&entry.key, &sealed)?));
         }
         if let Some(entry) = &self.head {
-            let head: HeadRecord = read_json(entry)?;
+            let head: SealedHead = read_json(entry)?;
             needed.push((entry, seal.needed(HEAD, &head.sealed)?));
         }
         Ok(needed)
@@ -151,7 +151,7 @@ fn with_head(mut digests: Digests, txn: Txn, seal: &SealKey) -> Txn {
         };
     }
     let plain = serde_json::to_vec(&digests).expect("strings always encode");
-    let head = HeadRecord { format: FORMAT, sealed: seal.seal(HEAD, &plain) };
+    let head = SealedHead { format: FORMAT, sealed: seal.seal(HEAD, &plain) };
     txn.put(HEAD, serde_json::to_vec(&head).expect("strings always encode"))
 }
 
