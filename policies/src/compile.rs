@@ -36,6 +36,7 @@ mod rbac;
 mod request_log;
 mod route;
 mod scope;
+mod server;
 mod tap;
 mod tls;
 mod tracing;

@@ -1,24 +1,14 @@
 //! OpenTelemetry collectors as sidecars reach them, and who a sidecar tells them it is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily,
-};
-use envoy_types::pb::envoy::config::core::v3::{
-    Address, GrpcService, SocketAddress, address, grpc_service, grpc_service::EnvoyGrpc, socket_address,
-};
-use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
-};
-use prost::Message;
-use weft_api::resource::{Resource, ResourceKind};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+use envoy_types::pb::envoy::config::core::v3::{GrpcService, grpc_service, grpc_service::EnvoyGrpc};
+use weft_api::resource::Resource;
 
 use super::model::WorkloadState;
-use super::{cluster, wire};
+use super::{server, wire};
 use crate::kinds::service::Protocol;
 use crate::value::{CollectorHost, CollectorUrl};
 
@@ -62,35 +52,5 @@ pub(super) fn cluster(name: &str, collector: &CollectorUrl) -> Arc<Resource> {
         CollectorHost::Address(address) => (DiscoveryType::Static, address.ip().to_string()),
         CollectorHost::Name(host) => (DiscoveryType::StrictDns, host.to_string()),
     };
-    let socket = SocketAddress {
-        address: host,
-        port_specifier: Some(socket_address::PortSpecifier::PortValue(collector.port.into())),
-        ..Default::default()
-    };
-    let endpoint = Endpoint {
-        address: Some(Address { address: Some(address::Address::SocketAddress(socket)) }),
-        ..Default::default()
-    };
-    let endpoint = LbEndpoint {
-        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
-        ..Default::default()
-    };
-    let cluster = Cluster {
-        name: name.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
-        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        connect_timeout: Some(wire::duration(cluster::CONNECT_TIMEOUT)),
-        load_assignment: Some(ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
-            ..Default::default()
-        }),
-        // One entry, so the order of the map cannot show.
-        typed_extension_protocol_options: HashMap::from_iter(cluster::protocol_options(
-            Protocol::Grpc,
-            Some(cluster::IDLE_TIMEOUT),
-        )),
-        ..Default::default()
-    };
-    Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), vec![])
+    server::cluster(name, discovery, (host, collector.port), Protocol::Grpc, None)
 }

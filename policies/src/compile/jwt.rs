@@ -4,20 +4,12 @@
 //! it takes effect at once on connections that exist. Where it is, authorization refuses as well what comes without
 //! verified claims: a connection of a listener that is being replaced has no such filter, or an older one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily,
-};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, BackoffStrategy, DataSource, HttpUri, RetryPolicy, SocketAddress, TransportSocket, address,
-    data_source, http_uri, socket_address, transport_socket,
-};
-use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+    BackoffStrategy, DataSource, HttpUri, RetryPolicy, TransportSocket, data_source, http_uri,
 };
 use envoy_types::pb::envoy::config::rbac::v3::{
     MetadataSource, Permission, Policy, Principal, SourcedMetadata, permission, principal,
@@ -28,10 +20,9 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::{
     per_route_config,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
-    common_tls_context, subject_alt_name_matcher, tls_parameters,
-};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::r#type::matcher::v3::metadata_matcher::{PathSegment, path_segment};
 use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, ValueMatcher, value_matcher};
 use prost::Message;
@@ -41,9 +32,9 @@ use weft_api::resource::{Resource, ResourceKind, ResourceRef, Version};
 use super::compiled::Compiled;
 use super::model::Model;
 use super::overrides::FilterOverrides;
-use super::{cluster, http, wire};
+use super::{http, server, tls, wire};
 use crate::kinds::authentication_policy::{JwksSource, JwtProvider};
-use crate::kinds::port::Port;
+use crate::kinds::port::{Port, Protocol};
 use crate::object::PolicyKey;
 use crate::set::{Effective, EffectiveAuthentication};
 use crate::value::KeysUrl;
@@ -247,45 +238,15 @@ fn outside_cluster(keys: &JwksSource) -> Option<String> {
 
 fn cluster_of(name: &str, uri: &KeysUrl, roots: Option<&str>) -> Arc<Resource> {
     let discovery = if uri.address().is_some() { DiscoveryType::Static } else { DiscoveryType::StrictDns };
-    let socket = SocketAddress {
-        address: uri.host().to_owned(),
-        port_specifier: Some(socket_address::PortSpecifier::PortValue(uri.port().into())),
-        ..Default::default()
-    };
-    let endpoint = Endpoint {
-        address: Some(Address { address: Some(address::Address::SocketAddress(socket)) }),
-        ..Default::default()
-    };
-    let endpoint = LbEndpoint {
-        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
-        ..Default::default()
-    };
-    let cluster = Cluster {
-        name: name.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
-        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        connect_timeout: Some(wire::duration(cluster::CONNECT_TIMEOUT)),
-        load_assignment: Some(ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
-            ..Default::default()
-        }),
-        // One entry, so the order of the map cannot show.
-        typed_extension_protocol_options: HashMap::from_iter(cluster::protocol_options(
-            crate::kinds::service::Protocol::Http,
-            Some(cluster::IDLE_TIMEOUT),
-        )),
-        transport_socket: Some(tls(uri, roots)),
-        ..Default::default()
-    };
-    Resource::new(ResourceKind::Cluster, name, cluster.encode_to_vec(), vec![])
+    let server = (uri.host().to_owned(), uri.port());
+    server::cluster(name, discovery, server, Protocol::Http, Some(outside(uri, roots)))
 }
 
 /// TLS to a server outside: its certificate is of one of the roots, and for the host.
-fn tls(uri: &KeysUrl, roots: Option<&str>) -> TransportSocket {
+fn outside(uri: &KeysUrl, roots: Option<&str>) -> TransportSocket {
     let san_type = match uri.address() {
-        Some(_) => subject_alt_name_matcher::SanType::IpAddress,
-        None => subject_alt_name_matcher::SanType::Dns,
+        Some(_) => SanType::IpAddress,
+        None => SanType::Dns,
     };
     let trusted = match roots {
         Some(roots) => text(roots),
@@ -296,33 +257,11 @@ fn tls(uri: &KeysUrl, roots: Option<&str>) -> TransportSocket {
     };
     let validation = CertificateValidationContext {
         trusted_ca: Some(trusted),
-        match_typed_subject_alt_names: vec![SubjectAltNameMatcher {
-            san_type: san_type as i32,
-            matcher: Some(wire::exact(uri.host())),
-            ..Default::default()
-        }],
+        match_typed_subject_alt_names: vec![tls::san(san_type, uri.host())],
         ..Default::default()
     };
-    let context = UpstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            // What servers of the internet speak; a client of Envoy has no 1.3 unless told.
-            tls_params: Some(TlsParameters {
-                tls_minimum_protocol_version: tls_parameters::TlsProtocol::TlSv12 as i32,
-                tls_maximum_protocol_version: tls_parameters::TlsProtocol::TlSv13 as i32,
-                ..Default::default()
-            }),
-            validation_context_type: Some(common_tls_context::ValidationContextType::ValidationContext(
-                validation,
-            )),
-            ..Default::default()
-        }),
-        sni: if uri.address().is_some() { String::new() } else { uri.host().to_owned() },
-        ..Default::default()
-    };
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(wire::any(&context))),
-    }
+    let sni = if uri.address().is_some() { String::new() } else { uri.host().to_owned() };
+    tls::outside_by(ValidationContextType::ValidationContext(validation), sni)
 }
 
 /// A principal whose token says this at a path of claims.

@@ -102,8 +102,14 @@ pub(super) fn outside(tls: &ExternalTls, server: &Hostname) -> TransportSocket {
             ..Default::default()
         }),
     };
+    outside_by(validation, server.as_str().to_owned())
+}
+
+/// The same, however the server is verified.
+pub(super) fn outside_by(validation: ValidationContextType, sni: String) -> TransportSocket {
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
+            // What servers of the internet speak; a client of Envoy has no 1.3 unless told.
             tls_params: Some(TlsParameters {
                 tls_minimum_protocol_version: tls_parameters::TlsProtocol::TlSv12 as i32,
                 tls_maximum_protocol_version: tls_parameters::TlsProtocol::TlSv13 as i32,
@@ -112,13 +118,13 @@ pub(super) fn outside(tls: &ExternalTls, server: &Hostname) -> TransportSocket {
             validation_context_type: Some(validation),
             ..Default::default()
         }),
-        sni: server.as_str().to_owned(),
+        sni,
         ..Default::default()
     };
     socket("envoy.transport_sockets.tls", wire::any(&context))
 }
 
-fn san(kind: SanType, name: &str) -> SubjectAltNameMatcher {
+pub(super) fn san(kind: SanType, name: &str) -> SubjectAltNameMatcher {
     SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(wire::exact(name)), ..Default::default() }
 }
 

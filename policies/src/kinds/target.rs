@@ -9,6 +9,7 @@ use weft_api::{Name, ServiceId};
 
 use super::kind::{Kind, Level};
 use super::mesh::MESH_NAME;
+use super::service::Service;
 use super::spec::{Objects, Part, Reference, Relation, Side, Spec, Target};
 use crate::finding::{Code, Finding, Findings, Path, missing, steps};
 use crate::object::PolicyKey;
@@ -217,6 +218,26 @@ pub(crate) fn check_targets<S: Spec>(targets: &[TargetRef], namespace: &Name, ou
         let namespace = target.namespace(namespace);
         format!("{target} in namespace {namespace}")
     });
+}
+
+/// Notes targets that do not exist, and ports that have no requests; `why` says what the policy is about.
+pub(crate) fn check_request_targets_in_set(
+    targets: &[TargetRef],
+    why: &str,
+    key: &PolicyKey,
+    others: &dyn Objects,
+    out: &mut Vec<Finding>,
+) {
+    for (index, target) in targets.iter().enumerate() {
+        check_target_in_set(target, &steps!["spec", "targetRefs", index], key, others, out);
+        let service = target.service(&key.namespace).and_then(|id| others.find::<Service>(&id));
+        let port = service.and_then(|service| service.spec.port(target.section_name.as_ref()?));
+        if let Some(port) = port.filter(|port| !port.protocol.is_http()) {
+            let message =
+                format!("has no meaning on port {} of protocol {}: {why}", port.name, port.protocol);
+            out.push(Finding::new(steps!["spec", "targetRefs", index], Code::ProtocolMismatch, message));
+        }
+    }
 }
 
 /// Notes a target that does not exist, or does not have the section that is named.

@@ -5,7 +5,7 @@ use crate::finding::{Code, Finding, missing, steps};
 use crate::kinds::port::listed;
 use crate::kinds::service::Service;
 use crate::kinds::spec::Objects;
-use crate::kinds::target::check_target_in_set;
+use crate::kinds::target::check_request_targets_in_set;
 use crate::object::PolicyKey;
 
 pub(super) fn check(
@@ -14,18 +14,7 @@ pub(super) fn check(
     others: &dyn Objects,
     out: &mut Vec<Finding>,
 ) {
-    for (index, target) in policy.target_refs.iter().enumerate() {
-        check_target_in_set(target, &steps!["spec", "targetRefs", index], key, others, out);
-        let service = target.service(&key.namespace).and_then(|id| others.find::<Service>(&id));
-        let port = service.and_then(|service| service.spec.port(target.section_name.as_ref()?));
-        if let Some(port) = port.filter(|port| !port.protocol.is_http()) {
-            let message = format!(
-                "has no meaning on port {} of protocol {}: tokens are in requests",
-                port.name, port.protocol
-            );
-            out.push(Finding::new(steps!["spec", "targetRefs", index], Code::ProtocolMismatch, message));
-        }
-    }
+    check_request_targets_in_set(&policy.target_refs, "tokens are in requests", key, others, out);
     for (index, provider) in policy.jwt.iter().flat_map(|jwt| &jwt.providers).enumerate() {
         let Some(backend) = &provider.jwks.backend_ref else { continue };
         let path = steps!["spec", "jwt", "providers", index, "jwks", "backendRef"];
